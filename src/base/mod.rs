@@ -1,0 +1,7 @@
+//! Ids, time and the configuration table. Knows nothing of files, sockets or the protocol.
+
+pub mod clock;
+pub mod config;
+pub mod ids;
+
+pub use ids::{BrokerId, TopicId, TopicPartition};

@@ -1,0 +1,16 @@
+#![doc = include_str!("ARCHITECTURE.md")]
+#![deny(unsafe_code)]
+
+pub mod base;
+pub mod broker;
+pub mod controller;
+pub mod coordinator;
+pub mod handlers;
+pub mod log;
+pub mod metadata;
+pub mod net;
+pub mod partition;
+pub mod protocol;
+pub mod quorum;
+pub mod records;
+pub mod telemetry;
