@@ -292,7 +292,7 @@ fn per_ip_limits(values: &Values) -> Result<PerIpLimits, ConfigError> {
     }
     let max = values.i32("max.connections.per.ip");
     if max == 0 && overrides.is_empty() {
-        return Err(ConfigError::config(format!(
+        return Err(ConfigError::requirement(format!(
             "max.connections.per.ip can be set to zero only if {NAME} property is set."
         )));
     }
@@ -304,7 +304,7 @@ fn per_ip_limits(values: &Values) -> Result<PerIpLimits, ConfigError> {
 fn check(values: &Values) -> Result<(), ConfigError> {
     let require = |holds: bool, message: &str| match holds {
         true => Ok(()),
-        false => Err(ConfigError::config(message)),
+        false => Err(ConfigError::requirement(message)),
     };
     let retention_ms = super::topic::retention_ms(values);
     require(
@@ -350,7 +350,7 @@ fn check_cordoned(values: &Values) -> Result<(), ConfigError> {
     let missing: Vec<&str> = cordoned.iter().filter(is_missing).map(String::as_str).collect();
     match missing.as_slice() {
         [] => Ok(()),
-        missing => Err(ConfigError::config(format!(
+        missing => Err(ConfigError::requirement(format!(
             "All entries in cordoned.log.dirs must be present in log.dirs or log.dir. Missing \
              entries : {}",
             missing.join(",")

@@ -210,9 +210,17 @@ pub fn loggers<'a>(levels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<
     levels.into_iter().map(entry).collect()
 }
 
-/// A client metrics subscription: what it says itself, and defaults for the rest.
-pub fn client_metrics(configs: &Properties) -> Vec<Entry> {
-    let plain =
-        |(name, value): (&String, &String)| Entry::plain(name, value, ConfigSource::ClientMetrics);
-    configs.iter().map(plain).collect()
+/// A client metrics subscription: what it says itself, and defaults for the rest. It need not
+/// exist.
+pub fn client_metrics(configs: &Properties) -> Result<Vec<Entry>, ConfigError> {
+    let entry = |key: &&Key| {
+        let (text, source) = match configs.get(key.name) {
+            Some(text) => (text.as_str(), Some(ConfigSource::ClientMetrics)),
+            None => (key.default_text().unwrap_or_default(), None),
+        };
+        let value = parse::value(key, key.name, text)?.text();
+        let synonyms = source.map(|source| synonym(key.name, &value, source));
+        Ok(Entry::from_key(key, value.clone(), Vec::from_iter(synonyms)))
+    };
+    keys::client_metrics().values().map(entry).collect()
 }

@@ -161,7 +161,6 @@ impl Config {
         configs: &Properties,
         per_broker: bool,
     ) -> Result<(), ConfigError> {
-        let as_request = |error| ConfigError { kind: ConfigErrorKind::InvalidRequest, ..error };
         check_names(configs, per_broker)
             .and_then(|()| check_types(configs))
             .and_then(|()| self.check_whole(configs, per_broker))
@@ -174,13 +173,74 @@ impl Config {
             false => self.with_dynamic(configs, &self.per_broker),
         }?;
         for name in THREADS {
-            let (old, new) = (self.values.i64(name), changed.values.i64(name));
-            if new != old && (new > old * 2 || new < old / 2) {
-                return Err(ConfigError::config("Invalid dynamic configuration"));
-            }
+            check_threads(name, self.values.i64(name), changed.values.i64(name))?;
+        }
+        for (local, whole) in [
+            ("log.local.retention.ms", "log.retention.ms"),
+            ("log.local.retention.bytes", "log.retention.bytes"),
+        ] {
+            let whole_value = match whole {
+                "log.retention.ms" => super::topic::retention_ms(&changed.values),
+                _ => changed.values.i64(whole),
+            };
+            check_local_retention((local, changed.values.i64(local)), (whole, whole_value))?;
         }
         Ok(())
     }
+}
+
+fn as_request(error: ConfigError) -> ConfigError {
+    let message = match error.kind {
+        ConfigErrorKind::Requirement => format!("requirement failed: {}", error.message),
+        _ => error.message,
+    };
+    ConfigError::request(message)
+}
+
+/// What Kafka says when a part of the running broker refuses its new configuration.
+fn refused_change(why: &str) -> ConfigError {
+    ConfigError::config(format!(
+        "Invalid value org.apache.kafka.common.config.ConfigException: {why} for configuration \
+         Invalid dynamic configuration"
+    ))
+}
+
+fn check_threads(name: &str, old: i64, new: i64) -> Result<(), ConfigError> {
+    let is_cleaner = name == "log.cleaner.threads";
+    let why = match () {
+        () if new > old * 2 && is_cleaner => format!(
+            "Log cleaner threads cannot be increased to more than double the current value {old}"
+        ),
+        () if new < old / 2 && is_cleaner => format!(
+            "Log cleaner threads cannot be reduced to less than half the current value {old}"
+        ),
+        () if new > old * 2 => format!(
+            "Dynamic thread count update validation failed for {name}={new}, value should not be \
+             greater than double the current value {old}"
+        ),
+        () if new < old / 2 => format!(
+            "Dynamic thread count update validation failed for {name}={new}, value should be at \
+             least half the current value {old}"
+        ),
+        () => return Ok(()),
+    };
+    Err(refused_change(&why))
+}
+
+/// What stays on local disk cannot outlast the whole; -2 follows the whole.
+fn check_local_retention(local: (&str, i64), whole: (&str, i64)) -> Result<(), ConfigError> {
+    let ((local_name, local), (whole_name, whole)) = (local, whole);
+    if whole == -1 || local == -2 {
+        return Ok(());
+    }
+    let why = match local {
+        -1 => format!("Value must not be -1 as {whole_name} value is set as {whole}."),
+        _ if local > whole => {
+            format!("Value must not be more than {whole_name} property value: {whole}")
+        }
+        _ => return Ok(()),
+    };
+    Err(refused_change(&parse::invalid(local_name, &local.to_string(), &why).message))
 }
 
 fn refuse_names(names: &[&str], why: &str) -> Result<(), ConfigError> {

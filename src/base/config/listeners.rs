@@ -122,7 +122,7 @@ impl Listeners {
 
     fn check(&self) -> Result<(), ConfigError> {
         if let Some(meta) = self.advertised.iter().find(|listener| listener.host == "0.0.0.0") {
-            return Err(ConfigError::config(format!(
+            return Err(ConfigError::requirement(format!(
                 "advertised.listeners cannot use the nonroutable meta-address {}. Use a routable \
                  IP address.",
                 meta.host
@@ -131,7 +131,7 @@ impl Listeners {
         let is_open = |name: &str| self.broker.iter().any(|listener| listener.name == name);
         if self.advertised.iter().any(|listener| !is_open(&listener.name)) {
             let open: Vec<&str> = self.broker.iter().map(|l| l.name.as_str()).collect();
-            return Err(ConfigError::config(format!(
+            return Err(ConfigError::requirement(format!(
                 "advertised.listeners listener names must be equal to or a subset of the ones \
                  defined in listeners. The valid options based on the current configuration are {}",
                 open.join(",")
@@ -139,7 +139,7 @@ impl Listeners {
         }
         if !self.advertised.iter().any(|listener| listener.name == self.inter_broker) {
             let advertised: Vec<&str> = self.advertised.iter().map(|l| l.name.as_str()).collect();
-            return Err(ConfigError::config(format!(
+            return Err(ConfigError::requirement(format!(
                 "inter.broker.listener.name must be a listener name defined in \
                  advertised.listeners. The valid options based on currently configured listeners \
                  are {}",

@@ -50,11 +50,18 @@ pub enum ConfigErrorKind {
     InvalidConfig,
     /// `InvalidRequestException`: INVALID_REQUEST on the wire.
     InvalidRequest,
+    /// `IllegalArgumentException` of a rule that joins several keys: it stops the start, and is
+    /// INVALID_REQUEST where it comes of a dynamic change.
+    Requirement,
 }
 
 impl ConfigError {
     pub fn config(message: impl Into<String>) -> Self {
         Self { kind: ConfigErrorKind::InvalidConfig, message: message.into() }
+    }
+
+    pub fn requirement(message: impl Into<String>) -> Self {
+        Self { kind: ConfigErrorKind::Requirement, message: message.into() }
     }
 
     pub fn request(message: impl Into<String>) -> Self {

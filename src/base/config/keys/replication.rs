@@ -56,13 +56,11 @@ keys! {
         "The length of a window of topic changes.";
     "client.quota.callback.class" Class null any Low ReadOnly Accepted
         "A Java class that decides quotas; there is no JVM to load it into.";
-    "leader.replication.throttled.rate" Long "9223372036854775807"
-        (at_least 0) Medium ClusterWide Hidden
+    "leader.replication.throttled.rate" Long null (at_least 0) Medium ClusterWide Hidden
         "The most bytes a second that leaders send for throttled replicas.";
-    "follower.replication.throttled.rate" Long "9223372036854775807"
-        (at_least 0) Medium ClusterWide Hidden
+    "follower.replication.throttled.rate" Long null (at_least 0) Medium ClusterWide Hidden
         "The most bytes a second that followers take for throttled replicas.";
-    "replica.alter.log.dirs.io.max.bytes.per.second" Long "9223372036854775807"
+    "replica.alter.log.dirs.io.max.bytes.per.second" Long null
         (at_least 0) Medium ClusterWide Hidden
         "The most bytes a second that moving replicas between directories uses.";
 }
