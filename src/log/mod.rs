@@ -1,1 +1,3 @@
 //! log
+
+pub trait DiskFile: Send + Sync {}
