@@ -1,5 +1,5 @@
-//! The table against the message crate: bytes made by the shape decode, to their last byte, into what
-//! encodes to the same bytes; and bytes that pass the guard decode.
+//! The table against the message crate: bytes made by the shape decode, to their last byte, into
+//! what encodes to the same bytes; and bytes that pass the guard decode.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::{
