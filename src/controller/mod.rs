@@ -17,6 +17,7 @@ pub mod features;
 pub mod names;
 pub mod placement;
 mod random;
+mod rules;
 mod runtime;
 pub mod topics;
 
@@ -32,6 +33,7 @@ pub use self::{
     error::ControllerError,
     features::{FeatureUpdate, SUPPORTED, SupportedFeature, UpgradeType},
     random::Random,
+    rules::TableRules,
     runtime::{Committed, Controller},
     topics::{CreatedTopic, NewPartitions, NewTopic, Results},
 };
