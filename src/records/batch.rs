@@ -1,6 +1,6 @@
-//! The header of a record batch, and a batch as header plus shared payload.
-//! Layout: Kafka's `DefaultRecordBatch`. Base offset, length and leader epoch lie before the CRC, so
-//! a broker assigns offsets without touching the records.
+//! The header of a record batch, and a batch as header plus shared payload. Layout: Kafka's
+//! `DefaultRecordBatch`. Base offset, length and leader epoch lie before the CRC, so a broker
+//! assigns offsets without touching the records.
 
 use bytes::Bytes;
 
@@ -9,16 +9,16 @@ pub const HEADER_LEN: usize = 61;
 /// Bytes of base offset and length, which `batch_length` does not count.
 pub const LOG_OVERHEAD: usize = 12;
 /// The CRC covers everything from the attributes on.
-const CRC_START: usize = 21;
+pub(super) const CRC_START: usize = 21;
 
 pub const NO_PRODUCER_ID: i64 = -1;
 pub const NO_SEQUENCE: i32 = -1;
 
-const COMPRESSION_MASK: i16 = 0x07;
-const LOG_APPEND_TIME: i16 = 0x08;
-const TRANSACTIONAL: i16 = 0x10;
-const CONTROL: i16 = 0x20;
-const DELETE_HORIZON: i16 = 0x40;
+pub(super) const COMPRESSION_MASK: i16 = 0x07;
+pub(super) const LOG_APPEND_TIME: i16 = 0x08;
+pub(super) const TRANSACTIONAL: i16 = 0x10;
+pub(super) const CONTROL: i16 = 0x20;
+pub(super) const DELETE_HORIZON: i16 = 0x40;
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
 pub enum BatchError {
@@ -52,6 +52,17 @@ impl Compression {
             3 => Ok(Self::Lz4),
             4 => Ok(Self::Zstd),
             other => Err(BatchError::UnknownCompression(other)),
+        }
+    }
+
+    /// The bits that name the codec in a batch's attributes.
+    pub fn attributes(self) -> i16 {
+        match self {
+            Self::None => 0,
+            Self::Gzip => 1,
+            Self::Snappy => 2,
+            Self::Lz4 => 3,
+            Self::Zstd => 4,
         }
     }
 }

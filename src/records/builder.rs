@@ -1,0 +1,193 @@
+//! Writes batches, byte for byte as Kafka's `MemoryRecordsBuilder` does (what a codec makes of the
+//! records may differ).
+
+use super::batch::{
+    CONTROL, HEADER_LEN, LOG_APPEND_TIME, LOG_OVERHEAD, NO_PRODUCER_ID, NO_SEQUENCE, TRANSACTIONAL,
+};
+use super::varint::{size_i64, write_i32, write_i64};
+use super::{Batch, BatchHeader, Compression, TimestampType, compress};
+use bytes::Bytes;
+
+/// "No timestamp", in batches and records.
+pub const NO_TIMESTAMP: i64 = -1;
+/// "No leader epoch": what producers write.
+pub const NO_LEADER_EPOCH: i32 = -1;
+
+/// A batch's header fields that do not follow from its records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchOptions {
+    pub base_offset: i64,
+    pub leader_epoch: i32,
+    pub producer_id: i64,
+    pub producer_epoch: i16,
+    pub base_sequence: i32,
+    pub compression: Compression,
+    /// As for [`compress`].
+    pub compression_level: Option<i32>,
+    pub timestamp_type: TimestampType,
+    /// The maximum timestamp of a batch whose timestamps the log assigns, in milliseconds.
+    pub log_append_time: i64,
+    pub is_transactional: bool,
+    pub is_control: bool,
+}
+
+impl Default for BatchOptions {
+    fn default() -> Self {
+        Self {
+            base_offset: 0,
+            leader_epoch: NO_LEADER_EPOCH,
+            producer_id: NO_PRODUCER_ID,
+            producer_epoch: -1,
+            base_sequence: NO_SEQUENCE,
+            compression: Compression::None,
+            compression_level: None,
+            timestamp_type: TimestampType::CreateTime,
+            log_append_time: NO_TIMESTAMP,
+            is_transactional: false,
+            is_control: false,
+        }
+    }
+}
+
+impl BatchOptions {
+    fn attributes(&self) -> i16 {
+        let mut attributes = self.compression.attributes();
+        if self.timestamp_type == TimestampType::LogAppendTime {
+            attributes |= LOG_APPEND_TIME;
+        }
+        if self.is_transactional {
+            attributes |= TRANSACTIONAL;
+        }
+        if self.is_control {
+            attributes |= CONTROL;
+        }
+        attributes
+    }
+}
+
+/// Collects records, then yields their batch.
+#[derive(Debug, Clone)]
+pub struct BatchBuilder {
+    options: BatchOptions,
+    body: Vec<u8>,
+    count: i32,
+    last_offset_delta: i32,
+    base_timestamp: i64,
+    max_timestamp: i64,
+}
+
+impl BatchBuilder {
+    pub fn new(options: BatchOptions) -> Self {
+        Self {
+            options,
+            body: vec![],
+            count: 0,
+            last_offset_delta: -1,
+            base_timestamp: NO_TIMESTAMP,
+            max_timestamp: NO_TIMESTAMP,
+        }
+    }
+
+    pub fn count(&self) -> i32 {
+        self.count
+    }
+
+    /// Bytes of the batch if it were built now and not compressed.
+    pub fn size(&self) -> usize {
+        HEADER_LEN + self.body.len()
+    }
+
+    /// Appends a record at the next offset; `timestamp` in milliseconds.
+    pub fn append(
+        &mut self,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[(&[u8], Option<&[u8]>)],
+    ) {
+        self.skip_to(self.last_offset_delta + 1);
+        self.last_offset_delta += 1;
+        if self.count == 0 {
+            self.base_timestamp = timestamp;
+        }
+        self.max_timestamp = self.max_timestamp.max(timestamp);
+        self.count += 1;
+        let timestamp_delta = timestamp.wrapping_sub(self.base_timestamp);
+        let body_len = 1
+            + size_i64(timestamp_delta)
+            + size_i64(self.last_offset_delta.into())
+            + field_len(key)
+            + field_len(value)
+            + size_i64(headers.len() as i64)
+            + headers.iter().map(|(k, v)| field_len(Some(k)) + field_len(*v)).sum::<usize>();
+        let out = &mut self.body;
+        out.reserve(body_len + 5);
+        write_i32(out, i32::try_from(body_len).expect("a record is shorter than 2 GiB"));
+        let body_at = out.len();
+        out.push(0);
+        write_i64(out, timestamp_delta);
+        write_i32(out, self.last_offset_delta);
+        write_field(out, key);
+        write_field(out, value);
+        write_i32(out, headers.len() as i32);
+        for (key, value) in headers {
+            write_field(out, Some(key));
+            write_field(out, *value);
+        }
+        debug_assert_eq!(out.len() - body_at, body_len);
+    }
+
+    /// Gives the next record this offset delta, leaving a gap, as compaction does.
+    pub fn skip_to(&mut self, offset_delta: i32) {
+        assert!(offset_delta > self.last_offset_delta, "offsets rise");
+        self.last_offset_delta = offset_delta - 1;
+    }
+
+    /// The batch, compressed and with its CRC. There must be a record in it.
+    pub fn build(self) -> Batch {
+        assert!(self.count > 0, "a batch has records");
+        let options = &self.options;
+        let payload = match options.compression {
+            Compression::None => self.body,
+            codec => compress(codec, options.compression_level, &self.body)
+                .expect("compressing into memory cannot fail"),
+        };
+        let max_timestamp = match options.timestamp_type {
+            TimestampType::CreateTime => self.max_timestamp,
+            TimestampType::LogAppendTime => options.log_append_time,
+        };
+        let length = HEADER_LEN - LOG_OVERHEAD + payload.len();
+        let header = BatchHeader {
+            base_offset: options.base_offset,
+            batch_length: i32::try_from(length).expect("a batch is shorter than 2 GiB"),
+            leader_epoch: options.leader_epoch,
+            magic: 2,
+            crc: 0,
+            attributes: options.attributes(),
+            last_offset_delta: self.last_offset_delta,
+            base_timestamp: self.base_timestamp,
+            max_timestamp,
+            producer_id: options.producer_id,
+            producer_epoch: options.producer_epoch,
+            base_sequence: options.base_sequence,
+            record_count: self.count,
+        };
+        let mut batch = Batch { header, payload: Bytes::from(payload) };
+        batch.header.crc = batch.computed_crc();
+        batch
+    }
+}
+
+fn field_len(field: Option<&[u8]>) -> usize {
+    field.map_or(1, |field| size_i64(field.len() as i64) + field.len())
+}
+
+fn write_field(out: &mut Vec<u8>, field: Option<&[u8]>) {
+    match field {
+        None => write_i32(out, -1),
+        Some(field) => {
+            write_i32(out, field.len() as i32);
+            out.extend_from_slice(field);
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! The records inside a batch (Kafka's `DefaultRecord`): whole, or as frames that skip the
+//! contents.
+
+use super::batch::HEADER_LEN;
+use super::varint::{VarintError, read_i32, read_i64};
+use super::{Batch, BatchError, BatchHeader, CodecError, Compression, TimestampType, decompress};
+use bytes::Bytes;
+
+/// A record's header: name and value.
+pub type Header = (Bytes, Option<Bytes>);
+
+/// The fewest bytes of a record: size, attributes, two deltas, two lengths, header count.
+const RECORD_LEN_MIN: usize = 7;
+
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+pub enum RecordError {
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    #[error("Found invalid record count {0} in magic v2 batch")]
+    BadCount(i32),
+    #[error("Incorrect declared batch size, premature EOF reached")]
+    PrematureEnd,
+    #[error("Incorrect declared batch size, records still remaining in file")]
+    TrailingBytes,
+    #[error("Invalid record size: {0}")]
+    BadSize(i32),
+    #[error("Record size has too many bytes")]
+    BadSizeVarint,
+    #[error("Found invalid record structure")]
+    BadStructure,
+    #[error("Found invalid number of record headers {0}")]
+    BadHeaderCount(i32),
+    #[error("Invalid negative header key size {0}")]
+    BadHeaderKeySize(i32),
+    #[error("Invalid record size: its fields end {0} bytes before it does")]
+    UnreadBytes(usize),
+}
+
+/// A record; key, value and headers share the batch's memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    pub offset: i64,
+    /// Milliseconds since the epoch; the batch's maximum if the log assigned it; -1 for none.
+    pub timestamp: i64,
+    pub key: Option<Bytes>,
+    pub value: Option<Bytes>,
+    /// In the sender's order, duplicates kept.
+    pub headers: Vec<Header>,
+}
+
+/// What a record says of itself, without its contents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame {
+    pub offset_delta: i32,
+    /// As in [`Record::timestamp`].
+    pub timestamp: i64,
+    /// Bytes of the key, if there is one.
+    pub key_len: Option<usize>,
+    /// Bytes of the value, if there is one.
+    pub value_len: Option<usize>,
+    /// Bytes of the whole record, its size field included.
+    pub size: usize,
+    /// Where the key starts, from the record's first byte.
+    key_at: usize,
+    value_at: usize,
+    headers_at: usize,
+    header_count: usize,
+}
+
+impl Frame {
+    pub fn has_key(&self) -> bool {
+        self.key_len.is_some()
+    }
+}
+
+/// The frames of a batch whose payload is not compressed (any more). Ends after the first error.
+#[derive(Debug, Clone)]
+pub struct Frames<'a> {
+    payload: &'a [u8],
+    /// Where the next record starts.
+    at: usize,
+    records_left: i32,
+    base_timestamp: i64,
+    log_append_time: Option<i64>,
+}
+
+impl<'a> Frames<'a> {
+    /// `payload` is what follows the header, uncompressed.
+    pub fn new(header: &BatchHeader, payload: &'a [u8]) -> Result<Self, RecordError> {
+        if header.record_count < 0 {
+            return Err(RecordError::BadCount(header.record_count));
+        }
+        let by_log = header.timestamp_type() == TimestampType::LogAppendTime;
+        Ok(Self {
+            payload,
+            at: 0,
+            records_left: header.record_count,
+            base_timestamp: header.base_timestamp,
+            log_append_time: by_log.then_some(header.max_timestamp),
+        })
+    }
+
+    fn read(&mut self) -> Result<Frame, RecordError> {
+        let start = self.at;
+        let frame = self.parse()?;
+        self.at = start + frame.size;
+        self.records_left -= 1;
+        if self.records_left == 0 && self.at != self.payload.len() {
+            return Err(RecordError::TrailingBytes);
+        }
+        Ok(frame)
+    }
+
+    #[inline]
+    fn parse(&self) -> Result<Frame, RecordError> {
+        let rest = &self.payload[self.at..];
+        let (body_len, body_at) = read_i32(rest, 0).map_err(|error| match error {
+            VarintError::Underflow => RecordError::PrematureEnd,
+            VarintError::TooLong => RecordError::BadSizeVarint,
+        })?;
+        let size = usize::try_from(body_len)
+            .ok()
+            .and_then(|len| len.checked_add(body_at))
+            .filter(|size| *size <= rest.len())
+            .ok_or(RecordError::BadSize(body_len))?;
+        let record = &rest[..size];
+        // The attributes' byte is unused: Kafka accepts any.
+        let (timestamp_delta, at) = read_i64(record, body_at + 1).map_err(structure)?;
+        let (offset_delta, at) = read_i32(record, at).map_err(structure)?;
+        let (key_len, key_at) = read_length(record, at)?;
+        let (value_len, value_at) = read_length(record, key_at + key_len.unwrap_or(0))?;
+        let count_at = value_at + value_len.unwrap_or(0);
+        let (header_count, headers_at) = read_i32(record, count_at).map_err(structure)?;
+        let end = match header_count {
+            0 => headers_at,
+            _ => skip_headers(record, headers_at, header_count)?,
+        };
+        if end != size {
+            return Err(RecordError::UnreadBytes(size - end));
+        }
+        let by_sender = self.base_timestamp.wrapping_add(timestamp_delta);
+        Ok(Frame {
+            offset_delta,
+            timestamp: self.log_append_time.unwrap_or(by_sender),
+            key_len,
+            value_len,
+            size,
+            key_at,
+            value_at,
+            headers_at,
+            header_count: header_count as usize,
+        })
+    }
+}
+
+impl Iterator for Frames<'_> {
+    type Item = Result<Frame, RecordError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.records_left <= 0 {
+            return None;
+        }
+        let read = self.read();
+        if read.is_err() {
+            self.records_left = 0;
+        }
+        Some(read)
+    }
+}
+
+fn structure(_: VarintError) -> RecordError {
+    RecordError::BadStructure
+}
+
+/// Reads the length of a nullable field at `at`; any negative number means null. Gives it and where
+/// the field's bytes start, all of which are there.
+#[inline]
+fn read_length(record: &[u8], at: usize) -> Result<(Option<usize>, usize), RecordError> {
+    let (length, start) = read_i32(record, at).map_err(structure)?;
+    let Ok(length) = usize::try_from(length) else {
+        return Ok((None, start));
+    };
+    if length > record.len() - start {
+        return Err(RecordError::BadStructure);
+    }
+    Ok((Some(length), start))
+}
+
+/// Gives where the headers end.
+fn skip_headers(record: &[u8], mut at: usize, count: i32) -> Result<usize, RecordError> {
+    let bytes_left = record.len() - at;
+    if usize::try_from(count).map_or(true, |count| count > bytes_left) {
+        return Err(RecordError::BadHeaderCount(count));
+    }
+    for _ in 0..count {
+        let (key_len, key_at) = read_i32(record, at).map_err(structure)?;
+        let Ok(key_len) = usize::try_from(key_len) else {
+            return Err(RecordError::BadHeaderKeySize(key_len));
+        };
+        if key_len > record.len() - key_at {
+            return Err(RecordError::BadStructure);
+        }
+        let (value_len, value_at) = read_length(record, key_at + key_len)?;
+        at = value_at + value_len.unwrap_or(0);
+    }
+    Ok(at)
+}
+
+/// The records of a batch. Ends after the first error.
+#[derive(Debug, Clone)]
+pub struct Records {
+    payload: Bytes,
+    at: usize,
+    header: BatchHeader,
+}
+
+impl Iterator for Records {
+    type Item = Result<Record, RecordError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.header.record_count <= 0 {
+            return None;
+        }
+        let by_log = self.header.timestamp_type() == TimestampType::LogAppendTime;
+        let mut frames = Frames {
+            payload: &self.payload,
+            at: self.at,
+            records_left: self.header.record_count,
+            base_timestamp: self.header.base_timestamp,
+            log_append_time: by_log.then_some(self.header.max_timestamp),
+        };
+        let frame = match frames.read() {
+            Ok(frame) => frame,
+            Err(error) => {
+                self.header.record_count = 0;
+                return Some(Err(error));
+            }
+        };
+        let bytes = self.payload.slice(self.at..self.at + frame.size);
+        self.at = frames.at;
+        self.header.record_count = frames.records_left;
+        Some(record(&bytes, &frame, self.header.base_offset))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        // A count on the wire is a claim; the bytes bound it.
+        let most = (self.payload.len() - self.at) / RECORD_LEN_MIN + 1;
+        (0, Some(most.min(self.header.record_count.max(0) as usize)))
+    }
+}
+
+/// Slices a record's contents out of `bytes`, which are the record that `frame` was read from.
+fn record(bytes: &Bytes, frame: &Frame, base_offset: i64) -> Result<Record, RecordError> {
+    let part = |at: usize, len: Option<usize>| len.map(|len| bytes.slice(at..at + len));
+    let mut headers = Vec::with_capacity(frame.header_count);
+    let mut at = frame.headers_at;
+    for _ in 0..frame.header_count {
+        let (key_len, key_at) = read_length(bytes, at)?;
+        let key_end = key_at + key_len.unwrap_or(0);
+        let (value_len, value_at) = read_length(bytes, key_end)?;
+        headers.push((bytes.slice(key_at..key_end), part(value_at, value_len)));
+        at = value_at + value_len.unwrap_or(0);
+    }
+    Ok(Record {
+        offset: base_offset.wrapping_add(i64::from(frame.offset_delta)),
+        timestamp: frame.timestamp,
+        key: part(frame.key_at, frame.key_len),
+        value: part(frame.value_at, frame.value_len),
+        headers,
+    })
+}
+
+impl Batch {
+    /// The records' bytes, decompressed to at most `limit` bytes if they are compressed.
+    pub fn uncompressed_payload(&self, limit: usize) -> Result<Bytes, RecordError> {
+        match self.header.compression()? {
+            Compression::None => Ok(self.payload.clone()),
+            codec => Ok(decompress(codec, &self.payload, limit)?),
+        }
+    }
+
+    /// Iterates the records, of at most `limit` bytes if they are compressed.
+    pub fn records(&self, limit: usize) -> Result<Records, RecordError> {
+        if self.header.record_count < 0 {
+            return Err(RecordError::BadCount(self.header.record_count));
+        }
+        let payload = self.uncompressed_payload(limit)?;
+        Ok(Records { payload, at: 0, header: self.header })
+    }
+
+    /// Writes the whole batch behind `out`.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        out.reserve(HEADER_LEN + self.payload.len());
+        out.extend_from_slice(&self.header.to_bytes());
+        out.extend_from_slice(&self.payload);
+    }
+}

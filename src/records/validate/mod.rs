@@ -1,0 +1,412 @@
+//! What a partition's share of a produce request must satisfy before it is appended: the checks of
+//! Kafka's `ProduceRequest.validateRecords`, `UnifiedLog.analyzeAndValidateRecords` and
+//! `LogValidator`, in their order and with the answers that Apache Kafka 4.3.1 gives on the wire.
+//!
+//! This is the produce path: an uncompressed batch costs one pass for the CRC and a walk over the
+//! records' framing, a compressed one the CRC and its header.
+//!
+//! Compressed batches whose codec stays and whose topic is not compacted are not decompressed,
+//! where Kafka does decompress them: the CRC vouches for the payload's transport, and what a
+//! producer did wrong inside it is found by its consumers. So a record count or an inner offset
+//! that is wrong inside such a batch passes. They are decompressed when the header's timestamps
+//! leave a record's timestamp in doubt, or a `message.timestamp.before.max.ms` is set (the header
+//! has no minimum).
+
+mod recompress;
+mod timestamps;
+
+use super::batch::{HEADER_LEN, LOG_OVERHEAD};
+use super::compression::looks_like;
+use super::record::{Frame, Frames};
+use super::{Batch, BatchHeader, CodecError, Compression, RecordError, TimestampType};
+use crate::base::TopicPartition;
+use bytes::Bytes;
+
+/// Kafka's smallest record overhead (magic 0), below which a length is corrupt.
+const LENGTH_MIN: i32 = 14;
+const MAGIC_AT: usize = 16;
+const ATTRIBUTES_AT: usize = 21;
+
+/// What the topic and the request ask of a batch.
+#[derive(Debug, Clone)]
+pub struct AppendRules {
+    /// Named in messages that Kafka sends to the client.
+    pub partition: TopicPartition,
+    pub now_ms: i64,
+    /// `message.timestamp.type`.
+    pub timestamp_type: TimestampType,
+    /// `message.timestamp.before.max.ms`.
+    pub before_max_ms: i64,
+    /// `message.timestamp.after.max.ms`.
+    pub after_max_ms: i64,
+    pub compression: TopicCompression,
+    /// `max.message.bytes`: of the whole batch.
+    pub max_message_bytes: usize,
+    /// Whether `cleanup.policy` has `compact`.
+    pub compacted: bool,
+    /// Bytes that a batch may decompress to, where it must be.
+    pub max_decompressed: usize,
+    /// Whether the request's version allows zstd: Produce 7 and later (KIP-110).
+    pub zstd_allowed: bool,
+}
+
+/// A topic's `compression.type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TopicCompression {
+    /// As the producer sent it.
+    Producer,
+    /// This codec (`uncompressed` is [`Compression::None`]), at this level.
+    Fixed(Compression, Option<i32>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusedKind {
+    CorruptMessage,
+    InvalidRecord,
+    InvalidTimestamp,
+    MessageTooLarge,
+    UnsupportedCompressionType,
+    UnsupportedForMessageFormat,
+    /// What Kafka answers where its own code trips: unknown codecs, garbage instead of compressed
+    /// data.
+    UnknownServerError,
+}
+
+/// Why a batch is not appended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct AppendRefused {
+    pub kind: RefusedKind,
+    /// For the log; to the client goes [`AppendRefused::wire_message`].
+    pub message: String,
+    /// Index in the batch and message of each refused record.
+    pub record_errors: Vec<(i32, Option<String>)>,
+    told_to_client: bool,
+}
+
+impl AppendRefused {
+    fn new(kind: RefusedKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), record_errors: vec![], told_to_client: false }
+    }
+
+    /// The response's error message. Kafka sends none for most of these errors.
+    pub fn wire_message(&self) -> Option<&str> {
+        self.told_to_client.then_some(&self.message)
+    }
+}
+
+impl From<RecordError> for AppendRefused {
+    fn from(error: RecordError) -> Self {
+        let kind = match &error {
+            RecordError::Codec(CodecError::TooLarge { .. }) => RefusedKind::MessageTooLarge,
+            RecordError::Codec(CodecError::Corrupt { .. })
+            | RecordError::Batch(_)
+            | RecordError::BadSizeVarint => RefusedKind::UnknownServerError,
+            RecordError::BadCount(_)
+            | RecordError::PrematureEnd
+            | RecordError::TrailingBytes
+            | RecordError::BadSize(_)
+            | RecordError::BadStructure
+            | RecordError::BadHeaderCount(_)
+            | RecordError::BadHeaderKeySize(_)
+            | RecordError::UnreadBytes(_) => RefusedKind::InvalidRecord,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+fn invalid(message: impl Into<String>) -> AppendRefused {
+    AppendRefused::new(RefusedKind::InvalidRecord, message)
+}
+
+/// Exactly one v2 batch per partition from a client; returns it ready to be appended (offsets and
+/// leader epoch are assigned later by the log). Bytes of a batch that is cut short after it are
+/// dropped, as in Kafka.
+pub fn validate_for_append(
+    records: Option<Bytes>,
+    rules: &AppendRules,
+) -> Result<Batch, AppendRefused> {
+    let mut batch = split_one(records.unwrap_or_default(), rules)?;
+    let source = batch
+        .header
+        .compression()
+        .map_err(|error| AppendRefused::new(RefusedKind::UnknownServerError, error.to_string()))?;
+    check_header(&batch.header, rules)?;
+    let target = match rules.compression {
+        TopicCompression::Producer => source,
+        TopicCompression::Fixed(codec, _) => codec,
+    };
+    if target != source {
+        return recompress::validate(batch, rules);
+    }
+    let max_timestamp = match source {
+        Compression::None => check_records(&batch.header, &batch.payload, rules)?.max_timestamp,
+        codec => check_compressed(&batch, codec, rules)?,
+    };
+    timestamps::settle(&mut batch, rules, max_timestamp);
+    Ok(batch)
+}
+
+/// Length of the next batch; none if the bytes end before it does (`ByteBufferLogInputStream`).
+fn next_batch_len(bytes: &[u8]) -> Result<Option<usize>, AppendRefused> {
+    if bytes.len() < LOG_OVERHEAD {
+        return Ok(None);
+    }
+    let length = i32::from_be_bytes(bytes[8..12].try_into().expect("four bytes"));
+    let corrupt = |message| Err(AppendRefused::new(RefusedKind::CorruptMessage, message));
+    if length < LENGTH_MIN {
+        let least = LENGTH_MIN;
+        return corrupt(format!(
+            "Record size {length} is less than the minimum record overhead ({least})"
+        ));
+    }
+    let Some(&magic) = bytes.get(MAGIC_AT) else {
+        return Ok(None);
+    };
+    let magic = magic as i8;
+    if !(0..=2).contains(&magic) {
+        return corrupt(format!("Invalid magic found in record: {magic}"));
+    }
+    // Kafka's sum overflows here, and its broker answers with an unknown error.
+    if length > i32::MAX - LOG_OVERHEAD as i32 {
+        let message = format!("batch length {length} is out of bounds");
+        return Err(AppendRefused::new(RefusedKind::UnknownServerError, message));
+    }
+    let whole = length as usize + LOG_OVERHEAD;
+    Ok((whole <= bytes.len()).then_some(whole))
+}
+
+/// Takes the one batch out of `records`; checks its framing, size and CRC.
+fn split_one(mut records: Bytes, rules: &AppendRules) -> Result<Batch, AppendRefused> {
+    let size = next_batch_len(&records)
+        .map_err(|refused| AppendRefused {
+            told_to_client: refused.kind == RefusedKind::CorruptMessage,
+            ..refused
+        })?
+        .ok_or_else(|| invalid("a produce request has at least one batch per partition"))?;
+    if records[MAGIC_AT] != 2 {
+        return Err(invalid("only record batches of magic version 2 can be produced"));
+    }
+    let attributes = [records[ATTRIBUTES_AT], records[ATTRIBUTES_AT + 1]];
+    let codec = Compression::from_attributes(i16::from_be_bytes(attributes));
+    if !rules.zstd_allowed && codec == Ok(Compression::Zstd) {
+        let message = "ZStandard needs version 7 of the produce request";
+        return Err(AppendRefused::new(RefusedKind::UnsupportedCompressionType, message));
+    }
+    if size < records.len() && next_batch_len(&records[size..])?.is_some() {
+        return Err(invalid("a produce request has exactly one batch per partition"));
+    }
+    records.truncate(size);
+    check_whole(&records, rules)?;
+    Batch::split_first(&mut records)
+        .map_err(|error| AppendRefused::new(RefusedKind::CorruptMessage, error.to_string()))
+}
+
+/// Base offset, size and CRC of a whole batch.
+fn check_whole(bytes: &[u8], rules: &AppendRules) -> Result<(), AppendRefused> {
+    let base_offset = i64::from_be_bytes(bytes[..8].try_into().expect("eight bytes"));
+    if base_offset != 0 {
+        return Err(invalid(format!("the base offset should be 0, but it is {base_offset}")));
+    }
+    if bytes.len() > rules.max_message_bytes {
+        return Err(too_large(bytes.len(), rules));
+    }
+    let stored = bytes.get(17..21).filter(|_| bytes.len() >= HEADER_LEN);
+    let stored = stored.map(|crc| u32::from_be_bytes(crc.try_into().expect("four bytes")));
+    // The CRC covers header and payload, which lie together here: one pass.
+    if stored != Some(crc32c::crc32c(&bytes[ATTRIBUTES_AT..])) {
+        let message = format!("Record is corrupt (stored crc = {})", stored.unwrap_or(0));
+        return Err(AppendRefused::new(RefusedKind::CorruptMessage, message));
+    }
+    Ok(())
+}
+
+fn too_large(size: usize, rules: &AppendRules) -> AppendRefused {
+    let (most, partition) = (rules.max_message_bytes, &rules.partition);
+    let message = format!("a batch of {size} bytes for {partition} exceeds the maximum of {most}");
+    AppendRefused::new(RefusedKind::MessageTooLarge, message)
+}
+
+/// `LogValidator.validateBatch` for a client's batch.
+fn check_header(header: &BatchHeader, rules: &AppendRules) -> Result<(), AppendRefused> {
+    let in_partition = &rules.partition;
+    let count_from_offsets = i64::from(header.last_offset_delta) + 1;
+    let count = i64::from(header.record_count);
+    if count_from_offsets <= 0 || count <= 0 || count_from_offsets != count {
+        return Err(invalid(format!(
+            "the batch has {count} records and a last offset delta of {} in {in_partition}",
+            header.last_offset_delta
+        )));
+    }
+    if header.is_control() {
+        return Err(invalid(format!("clients cannot write control records in {in_partition}")));
+    }
+    if header.has_producer_id() && header.base_sequence < 0 {
+        return Err(invalid(format!(
+            "the sequence number {} of producer {} is invalid in {in_partition}",
+            header.base_sequence, header.producer_id
+        )));
+    }
+    Ok(())
+}
+
+/// What a walk over the records found.
+struct Walk {
+    max_timestamp: i64,
+    /// Whether the offset deltas are 0, 1, 2, ...
+    offsets_in_order: bool,
+}
+
+/// Checks each record of an uncompressed payload.
+fn check_records(
+    header: &BatchHeader,
+    payload: &[u8],
+    rules: &AppendRules,
+) -> Result<Walk, AppendRefused> {
+    let mut walk = Walk { max_timestamp: -1, offsets_in_order: true };
+    let mut any_refused = false;
+    let check = RecordCheck::new(header, rules);
+    for (index, frame) in Frames::new(header, payload)?.enumerate() {
+        let frame = frame?;
+        any_refused |= check.refuses_key(&frame) || check.refuses_timestamp(&frame);
+        walk.max_timestamp = walk.max_timestamp.max(frame.timestamp);
+        walk.offsets_in_order &= frame.offset_delta == index as i32;
+    }
+    // Malformed records come before refused ones, so the errors are collected by a second walk.
+    if any_refused {
+        return Err(check.refusal(Frames::new(header, payload)?));
+    }
+    Ok(walk)
+}
+
+/// Checks a batch that stays compressed; gives its maximum timestamp.
+fn check_compressed(
+    batch: &Batch,
+    codec: Compression,
+    rules: &AppendRules,
+) -> Result<i64, AppendRefused> {
+    if !looks_like(codec, &batch.payload) {
+        return Err(not_of_codec(batch, codec));
+    }
+    if !rules.compacted && timestamps::header_suffices(&batch.header, rules) {
+        return Ok(batch.header.max_timestamp);
+    }
+    let payload = batch.uncompressed_payload(rules.max_decompressed)?;
+    let walk = check_records(&batch.header, &payload, rules)?;
+    if !walk.offsets_in_order {
+        // Kafka would build the batch anew, and fails at it.
+        let message = "the offsets inside a compressed batch are not consecutive";
+        return Err(AppendRefused::new(RefusedKind::UnknownServerError, message));
+    }
+    Ok(walk.max_timestamp)
+}
+
+fn not_of_codec(batch: &Batch, codec: Compression) -> AppendRefused {
+    let kind = match codec {
+        // No frame at all is the end of the records to Kafka's zstd reader.
+        Compression::Zstd if batch.payload.is_empty() => RefusedKind::InvalidRecord,
+        _ => RefusedKind::UnknownServerError,
+    };
+    AppendRefused::new(kind, format!("the records are not {codec:?} data"))
+}
+
+/// `LogValidator.validateRecord`.
+struct RecordCheck<'a> {
+    rules: &'a AppendRules,
+    by_log: bool,
+    compressed: bool,
+}
+
+impl<'a> RecordCheck<'a> {
+    fn new(header: &BatchHeader, rules: &'a AppendRules) -> Self {
+        // Kafka skips the contents of compressed records that it does not rewrite.
+        let codec = header.compression();
+        let compressed = match rules.compression {
+            TopicCompression::Producer => codec != Ok(Compression::None),
+            TopicCompression::Fixed(target, _) => {
+                target != Compression::None && codec == Ok(target)
+            }
+        };
+        let by_log = header.timestamp_type() == TimestampType::LogAppendTime;
+        Self { rules, by_log, compressed }
+    }
+
+    #[inline]
+    fn refuses_key(&self, frame: &Frame) -> bool {
+        self.rules.compacted && !frame.has_key()
+    }
+
+    #[inline]
+    fn refuses_timestamp(&self, frame: &Frame) -> bool {
+        if timestamps::is_checked(frame.timestamp, self.rules) {
+            return timestamps::out_of_range(frame.timestamp, self.rules);
+        }
+        self.by_log
+    }
+
+    /// The answer that lists each refused record.
+    fn refusal(&self, frames: Frames<'_>) -> AppendRefused {
+        let mut errors = vec![];
+        let mut kind = RefusedKind::InvalidRecord;
+        for (index, frame) in frames.flatten().enumerate() {
+            let message = if self.refuses_key(&frame) {
+                let partition = &self.rules.partition;
+                format!(
+                    "Compacted topic cannot accept message without key \
+                     in topic partition {partition}"
+                )
+            } else if self.refuses_timestamp(&frame) {
+                kind = RefusedKind::InvalidTimestamp;
+                self.timestamp_message(&frame)
+            } else {
+                continue;
+            };
+            errors.push((index as i32, Some(message)));
+        }
+        let message = match kind {
+            RefusedKind::InvalidTimestamp => {
+                "One or more records have been rejected due to invalid timestamp".to_string()
+            }
+            _ => first_three(&errors),
+        };
+        AppendRefused { kind, message, record_errors: errors, told_to_client: true }
+    }
+
+    fn timestamp_message(&self, frame: &Frame) -> String {
+        let (timestamp, offset) = (frame.timestamp, frame.offset_delta);
+        if timestamps::is_checked(timestamp, self.rules) {
+            let earliest = self.rules.now_ms.wrapping_sub(self.rules.before_max_ms);
+            let latest = self.rules.now_ms.wrapping_add(self.rules.after_max_ms);
+            return format!(
+                "Timestamp {timestamp} of message with offset {offset} is out of range. \
+                 The timestamp should be within [{earliest}, {latest}]"
+            );
+        }
+        // Kafka prints -1 for null where it skips over a compressed record's contents, else 0.
+        let (class, null) =
+            if self.compressed { ("PartialDefaultRecord", -1) } else { ("DefaultRecord", 0) };
+        let len = |len: Option<usize>| len.map_or(null, |len| len as i64);
+        let (key, value) = (len(frame.key_len), len(frame.value_len));
+        format!(
+            "Invalid timestamp type in message {class}(offset={offset}, timestamp={timestamp}, \
+             key={key} bytes, value={value} bytes). \
+             Producer should not set timestamp type to LogAppendTime."
+        )
+    }
+}
+
+fn first_three(errors: &[(i32, Option<String>)]) -> String {
+    let shown = errors.iter().take(3).map(|(index, message)| {
+        let message = message.as_deref().unwrap_or("null");
+        format!("RecordError(batchIndex={index}, message='{message}')")
+    });
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    format!(
+        "One or more records have been rejected due to {} record errors in total, \
+         and only showing the first three errors at most: [{shown}]",
+        errors.len()
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! Batches whose codec is not the topic's: checked record by record and written with the topic's
+//! codec (`LogValidator.buildRecordsAndAssignOffsets`).
+
+use super::{AppendRefused, AppendRules, TopicCompression, Walk, check_records, not_of_codec};
+use crate::records::batch::{HEADER_LEN, LOG_APPEND_TIME, LOG_OVERHEAD, TRANSACTIONAL};
+use crate::records::builder::BatchOptions;
+use crate::records::compression::looks_like;
+use crate::records::record::Frames;
+use crate::records::{
+    Batch, BatchBuilder, BatchHeader, Compression, RecordError, TimestampType, compress,
+};
+use bytes::Bytes;
+
+pub(super) fn validate(batch: Batch, rules: &AppendRules) -> Result<Batch, AppendRefused> {
+    let source = batch.header.compression().map_err(RecordError::from)?;
+    if !looks_like(source, &batch.payload) {
+        return Err(not_of_codec(&batch, source));
+    }
+    let (target, level) = match rules.compression {
+        TopicCompression::Producer => (source, None),
+        TopicCompression::Fixed(codec, level) => (codec, level),
+    };
+    let payload = batch.uncompressed_payload(rules.max_decompressed)?;
+    let walk = check_records(&batch.header, &payload, rules)?;
+    let written = if is_canonical(&batch.header, &payload, &walk)? {
+        let payload = match target {
+            Compression::None => payload,
+            codec => compress(codec, level, &payload).map_err(RecordError::from)?.into(),
+        };
+        with_payload(&batch.header, payload, &walk, rules)
+    } else {
+        rebuild(&batch, payload, rules)?
+    };
+    if written.size() > rules.max_message_bytes {
+        return Err(super::too_large(written.size(), rules));
+    }
+    Ok(written)
+}
+
+/// Whether the records' bytes are those that building them anew would give: then they need not be.
+fn is_canonical(header: &BatchHeader, payload: &[u8], walk: &Walk) -> Result<bool, AppendRefused> {
+    if header.timestamp_type() == TimestampType::LogAppendTime || !walk.offsets_in_order {
+        return Ok(false);
+    }
+    let first = Frames::new(header, payload)?.next().transpose()?;
+    Ok(first.is_some_and(|first| first.timestamp == header.base_timestamp))
+}
+
+fn max_timestamp(by_records: i64, rules: &AppendRules) -> i64 {
+    match rules.timestamp_type {
+        TimestampType::CreateTime => by_records,
+        TimestampType::LogAppendTime => rules.now_ms,
+    }
+}
+
+fn with_payload(header: &BatchHeader, payload: Bytes, walk: &Walk, rules: &AppendRules) -> Batch {
+    let codec = match rules.compression {
+        TopicCompression::Fixed(codec, _) => codec.attributes(),
+        TopicCompression::Producer => 0,
+    };
+    let mut attributes = codec | header.attributes & TRANSACTIONAL;
+    if rules.timestamp_type == TimestampType::LogAppendTime {
+        attributes |= LOG_APPEND_TIME;
+    }
+    let header = BatchHeader {
+        batch_length: (HEADER_LEN - LOG_OVERHEAD + payload.len()) as i32,
+        attributes,
+        max_timestamp: max_timestamp(walk.max_timestamp, rules),
+        ..*header
+    };
+    let mut batch = Batch { header, payload };
+    batch.header.crc = batch.computed_crc();
+    batch
+}
+
+/// Builds the batch from its records: consecutive offsets, deltas from the first record's
+/// timestamp.
+fn rebuild(batch: &Batch, payload: Bytes, rules: &AppendRules) -> Result<Batch, AppendRefused> {
+    let (compression, compression_level) = match rules.compression {
+        TopicCompression::Fixed(codec, level) => (codec, level),
+        TopicCompression::Producer => (Compression::None, None),
+    };
+    let mut builder = BatchBuilder::new(BatchOptions {
+        leader_epoch: batch.header.leader_epoch,
+        producer_id: batch.header.producer_id,
+        producer_epoch: batch.header.producer_epoch,
+        base_sequence: batch.header.base_sequence,
+        compression,
+        compression_level,
+        timestamp_type: rules.timestamp_type,
+        log_append_time: rules.now_ms,
+        is_transactional: batch.header.is_transactional(),
+        ..BatchOptions::default()
+    });
+    let mut uncompressed = batch.clone();
+    uncompressed.header.attributes &= !crate::records::batch::COMPRESSION_MASK;
+    uncompressed.payload = payload;
+    for record in uncompressed.records(usize::MAX)? {
+        let record = record?;
+        let headers: Vec<(&[u8], Option<&[u8]>)> =
+            record.headers.iter().map(|(key, value)| (&key[..], value.as_deref())).collect();
+        builder.append(record.timestamp, record.key.as_deref(), record.value.as_deref(), &headers);
+    }
+    Ok(builder.build())
+}
