@@ -1,8 +1,9 @@
 //! One declarative layer for Kafka's message format (KIP-482), for the requests, responses and
 //! records that the `kafka-protocol` crate lacks. A declaration gives a struct, its defaults, and
-//! both directions; arrays never reserve more than the bytes that are left can hold.
+//! both directions; arrays never reserve more than four times the bytes that are left.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
@@ -13,6 +14,8 @@ pub enum WireError {
     UnexpectedNull,
     #[error("a length is larger than the bytes that are left")]
     LengthTooLarge,
+    #[error("the elements of arrays take too much memory for a frame of this size")]
+    TooManyElements,
     #[error("a varint is longer than five bytes")]
     VarintTooLong,
     #[error("a string is not UTF-8")]
@@ -182,14 +185,29 @@ impl Field for Option<String> {
         Ok(Some(text.to_owned()))
     }
     fn write(&self, out: &mut BytesMut, flexible: bool, _: i16) {
-        let len = self.as_ref().map(String::len);
-        match (flexible, len) {
-            (true, _) => put_length(out, true, len),
-            (false, None) => out.put_i16(-1),
-            (false, Some(len)) => out.put_i16(len as i16),
-        }
-        out.put_slice(self.as_deref().unwrap_or_default().as_bytes());
+        put_text(out, flexible, self.as_deref());
     }
+}
+
+/// Shares the message's bytes: copy it before keeping it, or the whole frame stays in memory.
+impl Field for Option<StrBytes> {
+    fn read(reader: &mut Reader, flexible: bool, _: i16) -> Result<Self> {
+        let Some(len) = reader.string_length(flexible)? else { return Ok(None) };
+        let text = StrBytes::from_utf8(reader.take(len)?).map_err(|_| WireError::NotUtf8)?;
+        Ok(Some(text))
+    }
+    fn write(&self, out: &mut BytesMut, flexible: bool, _: i16) {
+        put_text(out, flexible, self.as_deref());
+    }
+}
+
+fn put_text(out: &mut BytesMut, flexible: bool, text: Option<&str>) {
+    match (flexible, text) {
+        (true, text) => put_length(out, true, text.map(str::len)),
+        (false, None) => out.put_i16(-1),
+        (false, Some(text)) => out.put_i16(text.len() as i16),
+    }
+    out.put_slice(text.unwrap_or_default().as_bytes());
 }
 
 impl Field for Option<Bytes> {
@@ -208,7 +226,7 @@ impl Field for Option<Bytes> {
 impl<T: Field> Field for Option<Vec<T>> {
     fn read(reader: &mut Reader, flexible: bool, version: i16) -> Result<Self> {
         let Some(len) = reader.length(flexible)? else { return Ok(None) };
-        let affordable = reader.remaining() / size_of::<T>().max(1);
+        let affordable = reader.remaining().saturating_mul(4) / size_of::<T>().max(1);
         let mut items = Vec::with_capacity(len.min(affordable));
         for _ in 0..len {
             items.push(T::read(reader, flexible, version)?);
@@ -237,7 +255,7 @@ macro_rules! not_null {
         }
     )*};
 }
-not_null!([] String, [] Bytes, [T: Field] Vec<T>);
+not_null!([] String, [] StrBytes, [] Bytes, [T: Field] Vec<T>);
 
 /// Writes a present value in the form of its nullable type.
 trait WriteSome {
@@ -250,12 +268,13 @@ fn write_some(value: &impl WriteSome, out: &mut BytesMut, flexible: bool, versio
 
 impl WriteSome for String {
     fn write_some(&self, out: &mut BytesMut, flexible: bool, _: i16) {
-        if flexible {
-            put_length(out, true, Some(self.len()));
-        } else {
-            out.put_i16(self.len() as i16);
-        }
-        out.put_slice(self.as_bytes());
+        put_text(out, flexible, Some(self));
+    }
+}
+
+impl WriteSome for StrBytes {
+    fn write_some(&self, out: &mut BytesMut, flexible: bool, _: i16) {
+        put_text(out, flexible, Some(self));
     }
 }
 
@@ -313,12 +332,16 @@ macro_rules! wire {
 
             /// Decodes the message and refuses bytes that follow it.
             #[allow(dead_code)]
-            pub fn decode(bytes: bytes::Bytes, version: i16) -> $crate::protocol::schema::Result<Self> {
-                let mut reader = $crate::protocol::schema::Reader::new(bytes);
-                let value = <Self as $crate::protocol::schema::Field>::read(&mut reader, false, version)?;
+            pub fn decode(
+                bytes: bytes::Bytes,
+                version: i16,
+            ) -> $crate::protocol::schema::Result<Self> {
+                use $crate::protocol::schema::{Field as _, Reader, WireError};
+                let mut reader = Reader::new(bytes);
+                let value = Self::read(&mut reader, false, version)?;
                 match reader.remaining() {
                     0 => Ok(value),
-                    left => Err($crate::protocol::schema::WireError::TrailingBytes(left)),
+                    left => Err(WireError::TrailingBytes(left)),
                 }
             }
 
@@ -337,12 +360,13 @@ macro_rules! wire {
             ) -> $crate::protocol::schema::Result<Self> {
                 let flexible = Self::is_flexible(version);
                 let mut value = Self::default();
-                $($crate::wire!(@read value, reader, flexible, version, $field, $ty, $range $(, $tag)?);)*
+                $($crate::wire!(@read
+                    value, reader, flexible, version, $field, $ty, $range $(, $tag)?);)*
                 if flexible {
                     reader.tagged_fields(|tag, reader| {
                         $($(if tag == $tag && ($range).contains(&version) {
-                            value.$field =
-                                <$ty as $crate::protocol::schema::Field>::read(reader, true, version)?;
+                            value.$field = $crate::protocol::schema::Field::read(
+                                reader, true, version)?;
                             return Ok(());
                         })?)*
                         Ok(())
@@ -362,7 +386,8 @@ macro_rules! wire {
                         && self.$field != absent.$field
                     {
                         let mut field = bytes::BytesMut::new();
-                        $crate::protocol::schema::Field::write(&self.$field, &mut field, true, version);
+                        $crate::protocol::schema::Field::write(
+                            &self.$field, &mut field, true, version);
                         tagged.push(($tag, field));
                     })?)*
                     $crate::protocol::schema::put_tagged(out, tagged);
@@ -374,18 +399,23 @@ macro_rules! wire {
     (@default $default:expr) => { $default };
     (@flexible $version:ident, never) => { { let _ = $version; false } };
     (@flexible $version:ident, $from:literal ..) => { $version >= $from };
-    (@read $value:ident, $reader:ident, $flexible:ident, $version:ident, $field:ident, $ty:ty, $range:expr) => {
+    (@read $value:ident, $reader:ident, $flexible:ident, $version:ident,
+        $field:ident, $ty:ty, $range:expr) => {
         if ($range).contains(&$version) {
-            $value.$field = <$ty as $crate::protocol::schema::Field>::read($reader, $flexible, $version)?;
+            $value.$field =
+                <$ty as $crate::protocol::schema::Field>::read($reader, $flexible, $version)?;
         }
     };
-    (@read $value:ident, $reader:ident, $flexible:ident, $version:ident, $field:ident, $ty:ty, $range:expr, $tag:literal) => {};
-    (@write $self:ident, $out:ident, $flexible:ident, $version:ident, $field:ident, $range:expr) => {
+    (@read $value:ident, $reader:ident, $flexible:ident, $version:ident,
+        $field:ident, $ty:ty, $range:expr, $tag:literal) => {};
+    (@write $self:ident, $out:ident, $flexible:ident, $version:ident,
+        $field:ident, $range:expr) => {
         if ($range).contains(&$version) {
             $crate::protocol::schema::Field::write(&$self.$field, $out, $flexible, $version);
         }
     };
-    (@write $self:ident, $out:ident, $flexible:ident, $version:ident, $field:ident, $range:expr, $tag:literal) => {};
+    (@write $self:ident, $out:ident, $flexible:ident, $version:ident,
+        $field:ident, $range:expr, $tag:literal) => {};
 }
 
 /// Writes tagged fields, which must come in the order of their tags.

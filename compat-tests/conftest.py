@@ -1,0 +1,70 @@
+"""The fixtures of all tests: one broker for the run, one JVM for the stock tools.
+
+    pytest                                against Sordini
+    pytest --broker apache-kafka          against Apache Kafka itself: all tests must pass there
+    pytest --broker apache-kafka --record writes golden/ anew from what Apache Kafka prints
+"""
+
+import pytest
+
+from harness.broker import KAFKA_KIND, SORDINI_KIND, Broker
+from harness.paths import GOLDEN
+from harness.shell import Shell
+from harness.tools import ToolHost
+
+
+def pytest_addoption(parser):
+    parser.addoption("--broker", choices=[SORDINI_KIND, KAFKA_KIND], default=SORDINI_KIND)
+    parser.addoption("--record", action="store_true", help="write golden/ from Apache Kafka")
+
+
+def pytest_configure(config):
+    if config.getoption("--record") and config.getoption("--broker") != KAFKA_KIND:
+        raise pytest.UsageError("--record takes --broker apache-kafka")
+
+
+@pytest.fixture(scope="session")
+def kind(request):
+    """Which broker is under test."""
+    return request.config.getoption("--broker")
+
+
+@pytest.fixture(scope="session")
+def tool_host():
+    host = ToolHost()
+    yield host
+    host.close()
+
+
+@pytest.fixture(scope="session")
+def broker(kind, tmp_path_factory):
+    """The broker that most tests share; each test has topics and groups of its own."""
+    broker = Broker(kind, tmp_path_factory.mktemp("broker")).start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def own_broker(kind, tmp_path):
+    """A broker for this test alone, not yet started."""
+    broker = Broker(kind, tmp_path)
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture
+def shell(request, broker, tool_host):
+    """Command lines against the shared broker, compared with Apache Kafka's output at the end."""
+    name = request.node.name.removeprefix("test_").replace("[", "-").replace("]", "")
+    folder = GOLDEN / request.module.__name__.removeprefix("test_")
+    record = request.config.getoption("--record")
+    return Shell(broker, tool_host, folder / f"{name}.txt", record)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """The comparison belongs to the test, so that a difference is a failure and not an error."""
+    result = yield
+    if "shell" in pyfuncitem.funcargs:
+        pyfuncitem.funcargs["shell"].compare()
+    return result

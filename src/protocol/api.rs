@@ -1,0 +1,110 @@
+//! Every API that Sordini knows, with the versions it offers: those of Apache Kafka 4.3.1.
+//!
+//! An API here without a handler is not advertised: ApiVersions lists the handlers' rows. The
+//! message crate's own `ApiKey::valid_versions` is not used, because it promises versions that the
+//! crate cannot decode.
+
+use std::ops::RangeInclusive;
+
+use kafka_protocol::messages::ApiKey;
+
+/// One API's row. All facts are those of Kafka's message schemas.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Api {
+    pub key: ApiKey,
+    pub name: &'static str,
+    /// The versions that requests may have.
+    pub min: i16,
+    pub max: i16,
+    /// The first version with compact lengths and tagged fields (KIP-482).
+    pub flexible_from: Option<i16>,
+}
+
+impl Api {
+    pub fn versions(&self) -> RangeInclusive<i16> {
+        self.min..=self.max
+    }
+
+    /// The lowest version that ApiVersions names. Produce is advertised from 0 though served from
+    /// 3, because librdkafka reads the codecs it may use off it (KAFKA-18659).
+    pub fn advertised_min(&self) -> i16 {
+        match self.key {
+            ApiKey::Produce => 0,
+            _ => self.min,
+        }
+    }
+
+    pub fn is_flexible(&self, version: i16) -> bool {
+        self.flexible_from.is_some_and(|from| version >= from)
+    }
+
+    /// Header version 2 carries tagged fields, version 1 does not.
+    pub fn request_header_version(&self, version: i16) -> i16 {
+        if self.is_flexible(version) { 2 } else { 1 }
+    }
+
+    /// Header version 1 carries tagged fields, version 0 does not. ApiVersions is always answered
+    /// with version 0, because its client cannot know yet what the broker speaks (KIP-511).
+    pub fn response_header_version(&self, version: i16) -> i16 {
+        i16::from(self.is_flexible(version) && self.key != ApiKey::ApiVersions)
+    }
+}
+
+macro_rules! apis {
+    ($($name:ident $min:literal..=$max:literal, $flexible:expr;)*) => {
+        /// The table, by key.
+        pub static APIS: &[Api] = &[$(Api {
+            key: ApiKey::$name,
+            name: stringify!($name),
+            min: $min,
+            max: $max,
+            flexible_from: $flexible,
+        },)*];
+    };
+}
+
+apis! {
+    Produce 3..=13, Some(9);
+    Fetch 4..=18, Some(12);
+    ListOffsets 1..=11, Some(6);
+    Metadata 0..=13, Some(9);
+    OffsetCommit 2..=10, Some(8);
+    OffsetFetch 1..=10, Some(6);
+    FindCoordinator 0..=6, Some(3);
+    JoinGroup 0..=9, Some(6);
+    Heartbeat 0..=4, Some(4);
+    LeaveGroup 0..=5, Some(4);
+    SyncGroup 0..=5, Some(4);
+    DescribeGroups 0..=6, Some(5);
+    ListGroups 0..=5, Some(3);
+    ApiVersions 0..=4, Some(3);
+    CreateTopics 2..=7, Some(5);
+    DeleteTopics 1..=6, Some(4);
+    DeleteRecords 0..=2, Some(2);
+    InitProducerId 0..=5, Some(2);
+    OffsetForLeaderEpoch 2..=4, Some(4);
+    DescribeConfigs 1..=4, Some(4);
+    AlterConfigs 0..=2, Some(2);
+    DescribeLogDirs 1..=5, Some(2);
+    CreatePartitions 0..=3, Some(2);
+    DeleteGroups 0..=2, Some(2);
+    IncrementalAlterConfigs 0..=1, Some(1);
+    OffsetDelete 0..=0, None;
+    DescribeClientQuotas 0..=1, Some(1);
+    AlterClientQuotas 0..=1, Some(1);
+    DescribeQuorum 0..=2, Some(0);
+    UpdateFeatures 0..=2, Some(0);
+    DescribeCluster 0..=2, Some(0);
+    DescribeProducers 0..=0, Some(0);
+    ListConfigResources 0..=1, Some(0);
+    DescribeTopicPartitions 0..=0, Some(0);
+}
+
+/// The row of a key on the wire, if Sordini knows it.
+pub fn find(key: i16) -> Option<&'static Api> {
+    let at = APIS.binary_search_by_key(&key, |api| api.key as i16).ok()?;
+    Some(&APIS[at])
+}
+
+#[cfg(test)]
+mod tests;

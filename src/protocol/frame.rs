@@ -1,0 +1,141 @@
+//! What surrounds a message: the size of a frame, the request header, and the decoding of a body
+//! behind the guard.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::{
+    messages::ApiKey,
+    protocol::{Decodable, StrBytes},
+};
+
+use super::{
+    api::{self, Api},
+    error_code::ErrorCode,
+    schema::{Reader, WireError},
+    shape,
+};
+
+/// Why a request is refused. Kafka closes the connection for each of these, without an answer.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum DecodeError {
+    #[error("frame size {0} is negative")]
+    NegativeFrame(i32),
+    #[error("frame size {size} is above socket.request.max.bytes ({max})")]
+    FrameTooLarge { size: i32, max: i32 },
+    #[error("request header: {0}")]
+    Header(WireError),
+    #[error("API key {0} is not known")]
+    UnknownApi(i16),
+    #[error("{api:?} has no version {version}")]
+    UnsupportedVersion { api: ApiKey, version: i16 },
+    #[error("{api:?} version {version}: {error}")]
+    Body { api: ApiKey, version: i16, error: WireError },
+    #[error("{api:?} version {version} passed the guard but does not decode: {error}")]
+    Message { api: ApiKey, version: i16, error: String },
+}
+
+/// Checks the four bytes before a frame, as Kafka's `NetworkReceive` does. A frame too short for a
+/// header is refused later, by [`parse_header`].
+pub fn check_frame_size(size: i32, max: i32) -> Result<usize, DecodeError> {
+    if size > max {
+        return Err(DecodeError::FrameTooLarge { size, max });
+    }
+    usize::try_from(size).map_err(|_| DecodeError::NegativeFrame(size))
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestHeader {
+    pub api: &'static Api,
+    pub version: i16,
+    pub correlation_id: i32,
+    pub client_id: Option<StrBytes>,
+}
+
+/// A frame whose header could be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Incoming {
+    Request(RequestHeader),
+    /// ApiVersions of a version that this broker lacks: answered by [`unsupported_api_versions`],
+    /// so that the client can go down to a version that both have (KIP-511).
+    UnsupportedApiVersions {
+        correlation_id: i32,
+    },
+}
+
+/// Takes the header off a frame and leaves the body.
+pub fn parse_header(frame: &mut Bytes) -> Result<Incoming, DecodeError> {
+    let mut reader = Reader::new(frame.clone());
+    let (key, version, correlation_id) = read_numbers(&mut reader).map_err(DecodeError::Header)?;
+    let api = api::find(key).ok_or(DecodeError::UnknownApi(key))?;
+    let supported = api.versions().contains(&version);
+    if !supported && api.key != ApiKey::ApiVersions {
+        return Err(DecodeError::UnsupportedVersion { api: api.key, version });
+    }
+    // The rest of the header must be well formed even for an unsupported ApiVersions.
+    let client_id = read_client_id(&mut reader).map_err(DecodeError::Header)?;
+    if api.request_header_version(version) == 2 {
+        reader.tagged_fields(|_, _| Ok(())).map_err(DecodeError::Header)?;
+    }
+    if !supported {
+        return Ok(Incoming::UnsupportedApiVersions { correlation_id });
+    }
+    *frame = reader.into_rest();
+    Ok(Incoming::Request(RequestHeader { api, version, correlation_id, client_id }))
+}
+
+fn read_numbers(reader: &mut Reader) -> Result<(i16, i16, i32), WireError> {
+    Ok((reader.i16()?, reader.i16()?, reader.i32()?))
+}
+
+/// Kafka takes every negative length for null here and replaces what is not UTF-8.
+fn read_client_id(reader: &mut Reader) -> Result<Option<StrBytes>, WireError> {
+    let Ok(len) = usize::try_from(reader.i16()?) else { return Ok(None) };
+    let bytes = reader.take(len)?;
+    let lossy = |bytes: Bytes| StrBytes::from_string(String::from_utf8_lossy(&bytes).into_owned());
+    Ok(Some(StrBytes::from_utf8(bytes.clone()).unwrap_or_else(|_| lossy(bytes))))
+}
+
+/// Decodes the body of a request whose bytes have been checked against its shape first.
+pub fn decode_body<R: Decodable>(
+    api: ApiKey,
+    version: i16,
+    mut body: Bytes,
+) -> Result<R, DecodeError> {
+    shape::check_request(api as i16, version, &body).map_err(|error| DecodeError::Body {
+        api,
+        version,
+        error,
+    })?;
+    R::decode(&mut body, version).map_err(|error| DecodeError::Message {
+        api,
+        version,
+        error: error.to_string(),
+    })
+}
+
+/// Starts a response: the header that goes with `version` of `api`.
+pub fn put_response_header(out: &mut BytesMut, api: &Api, version: i16, correlation_id: i32) {
+    out.put_i32(correlation_id);
+    if api.response_header_version(version) == 1 {
+        out.put_u8(0); // no tagged fields
+    }
+}
+
+/// The whole frame, size first, that answers [`Incoming::UnsupportedApiVersions`]: version 0 of
+/// the response, UNSUPPORTED_VERSION, and the one row that says which versions of ApiVersions
+/// there are.
+pub fn unsupported_api_versions(correlation_id: i32) -> BytesMut {
+    const BODY_LEN: i32 = 2 + 4 + 6;
+    let mut out = BytesMut::with_capacity(4 + 4 + BODY_LEN as usize);
+    let row = api::find(ApiKey::ApiVersions as i16).expect("in the table");
+    out.put_i32(4 + BODY_LEN);
+    put_response_header(&mut out, row, 0, correlation_id);
+    out.put_i16(ErrorCode::UnsupportedVersion.code());
+    out.put_i32(1);
+    for number in [row.key as i16, row.min, row.max] {
+        out.put_i16(number);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,234 @@
+//! The guard in front of the decoders. The message crate reserves every array by the count on the
+//! wire (four bytes can ask for 4 GiB) and accepts varints without end. So each request is first
+//! walked by its shape, which allocates nothing, and is decoded only if that walk comes to its end.
+//!
+//! The walk refuses what Apache Kafka refuses: a length beyond the frame, a negative length where
+//! null is not allowed, an array of more elements than bytes are left, a string above 32,767
+//! bytes, a varint above five bytes. As in Kafka, bytes after the last field are ignored, and a
+//! known tagged field is as long as its type says, whatever its size field says. It refuses more
+//! than Kafka does in three cases that no client sends: strings that are not UTF-8, lengths below
+//! -1 where null is allowed, and varints with more than 32 bits.
+//!
+//! Must not know what a field means. Invariant: what passes makes the decoder allocate at most
+//! [`memory_limit`].
+
+mod parse;
+mod table;
+
+use std::sync::LazyLock;
+
+use super::{
+    api,
+    schema::{Result, WireError},
+};
+use parse::{Field, Kind};
+
+/// How much memory decoding a request of `len` bytes may take, in bytes.
+///
+/// Strings, bytes and records are slices of the frame, so decoding pays for array elements only.
+/// Honest requests pay most per byte in Fetch of topics with one partition each: 176 bytes for 51
+/// on the wire. 1 MiB and twice the frame admit 14,000 such topics, 20,000 topics in Metadata and
+/// 50,000 partitions of one topic in Fetch or OffsetCommit. Frames that are all elements (a
+/// two-byte topic name is 72 bytes in memory, a one-byte tagged field up to 450) are refused from
+/// about 15,000 elements on. The limit does not grow past 4 MiB, because a request that large
+/// carries records or group metadata, which cost nothing here: so a frame of 100 MB still pays 4
+/// MiB at most.
+pub const fn memory_limit(len: usize) -> usize {
+    const MIB: usize = 1 << 20;
+    let grown = MIB.saturating_add(len.saturating_mul(2));
+    if grown < 4 * MIB { grown } else { 4 * MIB }
+}
+
+/// Java reads the length of a string as a signed 16-bit number, compact or not.
+const STRING_LEN_MAX: usize = i16::MAX as usize;
+
+/// What the crate's map of unknown tagged fields takes: a node of eleven places for the first, and
+/// then, nodes being half full, about a hundred bytes each.
+const FIRST_UNKNOWN_TAG: usize = 448;
+const NEXT_UNKNOWN_TAG: usize = 104;
+
+static SHAPES: LazyLock<Vec<(i16, Vec<Field>)>> = LazyLock::new(|| {
+    table::REQUESTS.iter().map(|(key, text)| (*key as i16, parse::fields(text))).collect()
+});
+
+fn shape(api: i16) -> Option<&'static [Field]> {
+    let at = SHAPES.binary_search_by_key(&api, |(key, _)| *key).ok()?;
+    Some(&SHAPES[at].1)
+}
+
+/// Walks the body of a request, header taken off, to its last field.
+///
+/// # Errors
+/// The first fault found; `UnsupportedVersion` also for an API without a shape.
+pub fn check_request(api: i16, version: i16, body: &[u8]) -> Result<()> {
+    walk(api, version, body).map(|_| ())
+}
+
+/// Where a walk ended, for those who want to know more than that it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Walked {
+    trailing: usize,
+    /// An upper bound of what decoding allocates, in bytes.
+    memory: usize,
+}
+
+fn walk(api: i16, version: i16, body: &[u8]) -> Result<Walked> {
+    let unsupported = WireError::UnsupportedVersion(version);
+    let row = api::find(api).ok_or(unsupported)?;
+    if !row.versions().contains(&version) {
+        return Err(unsupported);
+    }
+    let fields = shape(api).ok_or(unsupported)?;
+    let limit = memory_limit(body.len());
+    let flexible = row.is_flexible(version);
+    let mut walk = Walk { rest: body, version, flexible, memory_left: limit };
+    walk.fields(fields)?;
+    Ok(Walked { trailing: walk.rest.len(), memory: limit - walk.memory_left })
+}
+
+struct Walk<'a> {
+    rest: &'a [u8],
+    version: i16,
+    flexible: bool,
+    memory_left: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn fields(&mut self, fields: &[Field]) -> Result<()> {
+        for field in fields {
+            if field.tag.is_none() && field.versions.contains(&self.version) {
+                self.value(field)?;
+            }
+        }
+        if self.flexible { self.tagged(fields) } else { Ok(()) }
+    }
+
+    fn tagged(&mut self, fields: &[Field]) -> Result<()> {
+        let mut unknown_cost = FIRST_UNKNOWN_TAG;
+        for _ in 0..self.varint()? {
+            let tag = self.varint()?;
+            let size = self.varint()?;
+            let known =
+                |field: &&Field| field.tag == Some(tag) && field.versions.contains(&self.version);
+            match fields.iter().find(known) {
+                Some(field) => self.value(field)?,
+                None => {
+                    self.take(size as usize)?;
+                    self.pay(unknown_cost)?;
+                    unknown_cost = NEXT_UNKNOWN_TAG;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, field: &Field) -> Result<()> {
+        let nullable = self.version >= field.null_from;
+        match &field.kind {
+            Kind::Array(item) => self.array(item, nullable),
+            Kind::Struct(fields) if nullable => match self.take(1)?[0] as i8 {
+                -1 => Ok(()),
+                1 => self.fields(fields),
+                _ => Err(WireError::UnexpectedNull),
+            },
+            kind => self.plain(kind, nullable),
+        }
+    }
+
+    fn plain(&mut self, kind: &Kind, nullable: bool) -> Result<()> {
+        match kind {
+            Kind::Fixed(len) => self.take(*len).map(|_| ()),
+            Kind::Text => {
+                let Some(len) = self.text_len(nullable)? else { return Ok(()) };
+                let text = self.take(len)?;
+                std::str::from_utf8(text).map(|_| ()).map_err(|_| WireError::NotUtf8)
+            }
+            Kind::Bytes => {
+                let Some(len) = self.len(nullable)? else { return Ok(()) };
+                self.take(len).map(|_| ())
+            }
+            Kind::Struct(fields) => self.fields(fields),
+            Kind::Array(item) => self.array(item, nullable),
+        }
+    }
+
+    fn array(&mut self, item: &Kind, nullable: bool) -> Result<()> {
+        let Some(count) = self.len(nullable)? else { return Ok(()) };
+        self.pay(count.saturating_mul(item.memory()))?;
+        if let Kind::Fixed(len) = item {
+            return self.take(count.saturating_mul(*len)).map(|_| ());
+        }
+        for _ in 0..count {
+            self.plain(item, false)?;
+        }
+        Ok(())
+    }
+
+    fn pay(&mut self, bytes: usize) -> Result<()> {
+        self.memory_left = self.memory_left.checked_sub(bytes).ok_or(WireError::TooManyElements)?;
+        Ok(())
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(len).ok_or(WireError::Truncated)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn varint(&mut self) -> Result<u32> {
+        // Nearly all lengths and counts fit in one byte.
+        if let [byte @ 0..0x80, rest @ ..] = self.rest {
+            self.rest = rest;
+            return Ok(u32::from(*byte));
+        }
+        let mut value = 0u32;
+        for shift in [0, 7, 14, 21, 28] {
+            let byte = self.take(1)?[0];
+            if shift == 28 && byte > 0x0f {
+                break;
+            }
+            value |= u32::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(WireError::VarintTooLong)
+    }
+
+    /// The length of an array, of bytes or of records; `None` is null.
+    fn len(&mut self, nullable: bool) -> Result<Option<usize>> {
+        let len = if self.flexible {
+            i64::from(self.varint()?) - 1
+        } else {
+            let bytes = self.take(4)?.try_into().expect("sliced to length");
+            i64::from(i32::from_be_bytes(bytes))
+        };
+        self.bounded(len, nullable)
+    }
+
+    fn text_len(&mut self, nullable: bool) -> Result<Option<usize>> {
+        let len = if self.flexible {
+            i64::from(self.varint()?) - 1
+        } else {
+            let bytes = self.take(2)?.try_into().expect("sliced to length");
+            i64::from(i16::from_be_bytes(bytes))
+        };
+        match self.bounded(len, nullable)? {
+            Some(len) if len > STRING_LEN_MAX => Err(WireError::LengthTooLarge),
+            len => Ok(len),
+        }
+    }
+
+    /// Every element and every byte of a value takes at least a byte of the frame.
+    fn bounded(&self, len: i64, nullable: bool) -> Result<Option<usize>> {
+        match usize::try_from(len) {
+            Ok(len) if len <= self.rest.len() => Ok(Some(len)),
+            Ok(_) => Err(WireError::LengthTooLarge),
+            Err(_) if len == -1 && nullable => Ok(None),
+            Err(_) => Err(WireError::UnexpectedNull),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! The shape of every request that may come: the facts of Kafka 4.3.1's message schemas in the
+//! language of [`parse`](super::parse). To serve a new API, add its row here and in
+//! [`api`](crate::protocol::api).
+
+use kafka_protocol::messages::ApiKey;
+
+/// By key.
+pub static REQUESTS: &[(ApiKey, &str)] = &[
+    (
+        ApiKey::Produce,
+        "
+        transactional_id:str? acks:i16 timeout_ms:i32 topic_data:[
+            name:str@-12 topic_id:uuid@13 partition_data:[ index:i32 records:records? ]
+        ]
+    ",
+    ),
+    (
+        ApiKey::Fetch,
+        "
+        cluster_id:str?@12#0 replica_id:i32@-14 replica_state:{
+            replica_id:i32 replica_epoch:i64
+        }@15#1
+        max_wait_ms:i32 min_bytes:i32 max_bytes:i32 isolation_level:i8 session_id:i32@7
+        session_epoch:i32@7 topics:[
+            topic:str@-12 topic_id:uuid@13 partitions:[
+                partition:i32 current_leader_epoch:i32@9 fetch_offset:i64
+                last_fetched_epoch:i32@12 log_start_offset:i64@5 partition_max_bytes:i32
+                replica_directory_id:uuid@17#0 high_watermark:i64@18#1
+            ]
+        ]
+        forgotten_topics_data:[ topic:str@-12 topic_id:uuid@13 partitions:[i32] ]@7
+        rack_id:str@11
+    ",
+    ),
+    (
+        ApiKey::ListOffsets,
+        "
+        replica_id:i32 isolation_level:i8@2 topics:[
+            name:str partitions:[ partition_index:i32 current_leader_epoch:i32@4 timestamp:i64 ]
+        ]
+        timeout_ms:i32@10
+    ",
+    ),
+    (
+        ApiKey::Metadata,
+        "
+        topics:[ topic_id:uuid@10 name:str?10 ]?1
+        allow_auto_topic_creation:bool@4 include_cluster_authorized_operations:bool@8-10
+        include_topic_authorized_operations:bool@8
+    ",
+    ),
+    (
+        ApiKey::OffsetCommit,
+        "
+        group_id:str generation_id_or_member_epoch:i32 member_id:str group_instance_id:str?@7
+        retention_time_ms:i64@-4 topics:[
+            name:str@-9 topic_id:uuid@10 partitions:[
+                partition_index:i32 committed_offset:i64 committed_leader_epoch:i32@6
+                committed_metadata:str?
+            ]
+        ]
+    ",
+    ),
+    (
+        ApiKey::OffsetFetch,
+        "
+        group_id:str@-7 topics:[ name:str partition_indexes:[i32] ]?2@-7
+        groups:[
+            group_id:str member_id:str?@9 member_epoch:i32@9 topics:[
+                name:str@-9 topic_id:uuid@10 partition_indexes:[i32]
+            ]?
+        ]@8
+        require_stable:bool@7
+    ",
+    ),
+    (ApiKey::FindCoordinator, "key:str@-3 key_type:i8@1 coordinator_keys:[str]@4"),
+    (
+        ApiKey::JoinGroup,
+        "
+        group_id:str session_timeout_ms:i32 rebalance_timeout_ms:i32@1 member_id:str
+        group_instance_id:str?@5 protocol_type:str protocols:[ name:str metadata:bytes ]
+        reason:str?@8
+    ",
+    ),
+    (ApiKey::Heartbeat, "group_id:str generation_id:i32 member_id:str group_instance_id:str?@3"),
+    (
+        ApiKey::LeaveGroup,
+        "
+        group_id:str member_id:str@-2 members:[
+            member_id:str group_instance_id:str? reason:str?@5
+        ]@3
+    ",
+    ),
+    (
+        ApiKey::SyncGroup,
+        "
+        group_id:str generation_id:i32 member_id:str group_instance_id:str?@3
+        protocol_type:str?@5 protocol_name:str?@5 assignments:[ member_id:str assignment:bytes ]
+    ",
+    ),
+    (ApiKey::DescribeGroups, "groups:[str] include_authorized_operations:bool@3"),
+    (ApiKey::ListGroups, "states_filter:[str]@4 types_filter:[str]@5"),
+    (ApiKey::ApiVersions, "client_software_name:str@3 client_software_version:str@3"),
+    (
+        ApiKey::CreateTopics,
+        "
+        topics:[
+            name:str num_partitions:i32 replication_factor:i16 assignments:[
+                partition_index:i32 broker_ids:[i32]
+            ]
+            configs:[ name:str value:str? ]
+        ]
+        timeout_ms:i32 validate_only:bool
+    ",
+    ),
+    (
+        ApiKey::DeleteTopics,
+        "
+        topics:[ name:str? topic_id:uuid ]@6
+        topic_names:[str]@-5 timeout_ms:i32
+    ",
+    ),
+    (
+        ApiKey::DeleteRecords,
+        "
+        topics:[ name:str partitions:[ partition_index:i32 offset:i64 ] ]
+        timeout_ms:i32
+    ",
+    ),
+    (
+        ApiKey::InitProducerId,
+        "
+        transactional_id:str? transaction_timeout_ms:i32 producer_id:i64@3 producer_epoch:i16@3
+    ",
+    ),
+    (
+        ApiKey::OffsetForLeaderEpoch,
+        "
+        replica_id:i32@3 topics:[
+            topic:str partitions:[ partition:i32 current_leader_epoch:i32 leader_epoch:i32 ]
+        ]
+    ",
+    ),
+    (
+        ApiKey::DescribeConfigs,
+        "
+        resources:[ resource_type:i8 resource_name:str configuration_keys:[str]? ]
+        include_synonyms:bool include_documentation:bool@3
+    ",
+    ),
+    (
+        ApiKey::AlterConfigs,
+        "
+        resources:[ resource_type:i8 resource_name:str configs:[ name:str value:str? ] ]
+        validate_only:bool
+    ",
+    ),
+    (ApiKey::DescribeLogDirs, "topics:[ topic:str partitions:[i32] ]?"),
+    (
+        ApiKey::CreatePartitions,
+        "
+        topics:[ name:str count:i32 assignments:[ broker_ids:[i32] ]? ]
+        timeout_ms:i32 validate_only:bool
+    ",
+    ),
+    (ApiKey::DeleteGroups, "groups_names:[str]"),
+    (
+        ApiKey::IncrementalAlterConfigs,
+        "
+        resources:[
+            resource_type:i8 resource_name:str configs:[ name:str config_operation:i8 value:str? ]
+        ]
+        validate_only:bool
+    ",
+    ),
+    (ApiKey::OffsetDelete, "group_id:str topics:[ name:str partitions:[ partition_index:i32 ] ]"),
+    (
+        ApiKey::DescribeClientQuotas,
+        "
+        components:[ entity_type:str match_type:i8 match:str? ]
+        strict:bool
+    ",
+    ),
+    (
+        ApiKey::AlterClientQuotas,
+        "
+        entries:[
+            entity:[ entity_type:str entity_name:str? ]
+            ops:[ key:str value:f64 remove:bool ]
+        ]
+        validate_only:bool
+    ",
+    ),
+    (ApiKey::DescribeQuorum, "topics:[ topic_name:str partitions:[ partition_index:i32 ] ]"),
+    (
+        ApiKey::UpdateFeatures,
+        "
+        timeout_ms:i32 feature_updates:[
+            feature:str max_version_level:i16 allow_downgrade:bool@-0 upgrade_type:i8@1
+        ]
+        validate_only:bool@1
+    ",
+    ),
+    (
+        ApiKey::DescribeCluster,
+        "
+        include_cluster_authorized_operations:bool endpoint_type:i8@1
+        include_fenced_brokers:bool@2
+    ",
+    ),
+    (ApiKey::DescribeProducers, "topics:[ name:str partition_indexes:[i32] ]"),
+    (ApiKey::ListConfigResources, "resource_types:[i8]@1"),
+    (
+        ApiKey::DescribeTopicPartitions,
+        "
+        topics:[ name:str ]
+        response_partition_limit:i32 cursor:{ topic_name:str partition_index:i32 }?
+    ",
+    ),
+];
