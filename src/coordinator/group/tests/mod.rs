@@ -28,9 +28,14 @@ fn golden_scripts() {
 fn groups_find_their_partition_as_in_kafka() {
     use super::partition_for;
     // From Java: Utils.abs(group.hashCode()) % 50.
-    for (group, partition) in
-        [("", 0), ("g", 3), ("console-consumer-1", 40), ("polygenelubricants", 0)]
-    {
+    let known = [
+        ("", 0),
+        ("g", 3),
+        ("console-consumer-1", 24),
+        ("polygenelubricants", 0), // i32::MIN
+        ("grüppe-😀", 14),
+    ];
+    for (group, partition) in known {
         assert_eq!(partition_for(group, 50), partition, "{group}");
     }
 }
