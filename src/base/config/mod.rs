@@ -1,1 +1,141 @@
-//! Configuration: one typed table of Kafka keys, and the typed views made from it.
+//! Configuration: one typed table of Kafka's keys, and the typed views made from it.
+//!
+//! Owns the names, types, defaults, limits and synonyms of every key, the syntax of properties
+//! files, the order of sources, and what DescribeConfigs says of them. It must not know files,
+//! sockets, the clock or the protocol: bytes and environment come as arguments.
+//!
+//! Invariants: a [`Config`] holds only values that fit the table; it never changes, a dynamic
+//! change (KIP-226) makes another one; it is passed, never global.
+
+mod broker;
+pub mod describe;
+mod dynamic;
+pub mod key;
+pub mod keys;
+mod listeners;
+mod load;
+pub mod parse;
+#[cfg(test)]
+mod tests;
+mod topic;
+mod values;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+pub use broker::{BrokerConfig, GroupSettings, HttpListener, PerIpLimits};
+pub use dynamic::{
+    validate_client_metrics_configs, validate_group_configs, validate_topic_configs,
+};
+pub use key::Key;
+pub use listeners::{Listener, SecurityProtocol, host_and_port};
+pub use load::{Loaded, Sources, load};
+pub use topic::{CleanupPolicy, CompressionType, TimestampType, TopicConfig};
+pub use values::Values;
+
+/// Names and values as somebody wrote them.
+pub type Properties = BTreeMap<String, String>;
+
+/// Why a configuration is refused, in Kafka's words.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct ConfigError {
+    pub kind: ConfigErrorKind,
+    pub message: String,
+}
+
+/// Which of Kafka's exceptions a refusal is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ConfigErrorKind {
+    /// `ConfigException` and `InvalidConfigurationException`: INVALID_CONFIG on the wire.
+    InvalidConfig,
+    /// `InvalidRequestException`: INVALID_REQUEST on the wire.
+    InvalidRequest,
+    /// `IllegalArgumentException` of a rule that joins several keys: it stops the start, and is
+    /// INVALID_REQUEST where it comes of a dynamic change.
+    Requirement,
+}
+
+impl ConfigError {
+    pub fn config(message: impl Into<String>) -> Self {
+        Self { kind: ConfigErrorKind::InvalidConfig, message: message.into() }
+    }
+
+    pub fn requirement(message: impl Into<String>) -> Self {
+        Self { kind: ConfigErrorKind::Requirement, message: message.into() }
+    }
+
+    pub fn request(message: impl Into<String>) -> Self {
+        Self { kind: ConfigErrorKind::InvalidRequest, message: message.into() }
+    }
+}
+
+/// A broker's whole configuration: what it started with, what has been changed since, and the
+/// typed view of both.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What file, environment and command line say.
+    statics: Arc<Properties>,
+    /// Dynamic configs of all brokers, and of this one.
+    cluster_default: Arc<Properties>,
+    per_broker: Arc<Properties>,
+    values: Arc<Values>,
+    pub broker: Arc<BrokerConfig>,
+}
+
+impl Config {
+    /// Takes the pairs that a broker starts with; see [`load`] for where they come from.
+    pub fn new(statics: Properties, host_name: &str) -> Result<Self, ConfigError> {
+        let nothing = Arc::new(Properties::new());
+        Self::build(Arc::new(statics), nothing.clone(), nothing, host_name)
+    }
+
+    fn build(
+        statics: Arc<Properties>,
+        cluster_default: Arc<Properties>,
+        per_broker: Arc<Properties>,
+        host_name: &str,
+    ) -> Result<Self, ConfigError> {
+        let values = Values::resolve(&[&per_broker, &cluster_default, &statics])?;
+        let broker = BrokerConfig::from_values(&values, &statics, host_name)?;
+        Ok(Self {
+            statics,
+            cluster_default,
+            per_broker,
+            values: Arc::new(values),
+            broker: Arc::new(broker),
+        })
+    }
+
+    /// The configuration with these dynamic configs (KIP-226) in place of the former ones: those
+    /// of all brokers (resource name "") and those of this broker, which are stronger.
+    pub fn with_dynamic(
+        &self,
+        cluster_default: &Properties,
+        per_broker: &Properties,
+    ) -> Result<Self, ConfigError> {
+        Self::build(
+            self.statics.clone(),
+            Arc::new(cluster_default.clone()),
+            Arc::new(per_broker.clone()),
+            &self.broker.host_name,
+        )
+    }
+
+    /// The values in force, by name.
+    pub fn values(&self) -> &Values {
+        &self.values
+    }
+
+    /// What the broker started with, unchecked names included.
+    pub fn statics(&self) -> &Properties {
+        &self.statics
+    }
+
+    pub fn cluster_default(&self) -> &Properties {
+        &self.cluster_default
+    }
+
+    pub fn per_broker(&self) -> &Properties {
+        &self.per_broker
+    }
+}

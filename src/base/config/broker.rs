@@ -1,0 +1,394 @@
+//! The broker's settings as the code uses them.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use super::{
+    ConfigError, Properties,
+    listeners::{Listener, Listeners, SecurityProtocol, host_and_port},
+    values::Values,
+};
+
+/// Where `/metrics` and `/health` answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HttpListener {
+    pub host: String,
+    pub port: u16,
+    /// False for the default. A second broker on the machine finds the default port taken, which
+    /// is worth a warning; a port that was asked for must be had.
+    pub is_explicit: bool,
+}
+
+/// `max.connections.per.ip` and its exceptions by host, as written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PerIpLimits {
+    pub max: i32,
+    pub overrides: BTreeMap<String, i32>,
+}
+
+/// Everything that group coordinators go by (`GroupCoordinatorConfig` of Kafka).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupSettings {
+    pub rebalance_protocols: Vec<String>,
+    pub min_session_timeout_ms: i32,
+    pub max_session_timeout_ms: i32,
+    pub initial_rebalance_delay_ms: i32,
+    pub max_size: i32,
+    pub offsets_topic_replication_factor: i16,
+    pub offsets_topic_num_partitions: i32,
+    pub offsets_topic_segment_bytes: i32,
+    /// Codec id of `CompressionType` of Kafka: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd.
+    pub offsets_topic_compression_codec: i32,
+    pub offset_metadata_max_bytes: i32,
+    pub offsets_retention_ms: i64,
+    pub offsets_retention_check_interval_ms: i64,
+    pub offsets_commit_timeout_ms: i32,
+    pub offsets_load_buffer_bytes: i32,
+    pub consumer_session_timeout_ms: i32,
+    pub consumer_heartbeat_interval_ms: i32,
+    pub consumer_max_size: i32,
+    pub consumer_assignors: Vec<String>,
+    pub consumer_migration_policy: String,
+}
+
+/// The typed view of a broker's configuration. Names are Kafka's with `_` for `.`; units are last.
+#[derive(Clone, PartialEq, Debug)]
+pub struct BrokerConfig {
+    pub node_id: i32,
+    pub process_roles: Vec<String>,
+    pub broker_rack: Option<String>,
+    /// What stands for this machine where an advertised host is missing.
+    pub host_name: String,
+
+    /// The brokers' listeners; those of `controller.listener.names` are apart.
+    pub listeners: Vec<Listener>,
+    pub controller_listeners: Vec<Listener>,
+    pub advertised_listeners: Vec<Listener>,
+    pub inter_broker_listener_name: String,
+    pub controller_listener_names: Vec<String>,
+    /// None: metrics and health are off.
+    pub http_listener: Option<HttpListener>,
+    pub logging_level: String,
+    pub logging_json: bool,
+
+    pub log_dirs: Vec<PathBuf>,
+    pub metadata_log_dir: PathBuf,
+
+    pub num_partitions: i32,
+    pub default_replication_factor: i32,
+    pub min_insync_replicas: i32,
+    pub auto_create_topics_enable: bool,
+    pub delete_topic_enable: bool,
+    pub controlled_shutdown_enable: bool,
+    pub message_max_bytes: i32,
+
+    pub socket_send_buffer_bytes: i32,
+    pub socket_receive_buffer_bytes: i32,
+    pub socket_request_max_bytes: i32,
+    pub socket_listen_backlog: i32,
+    pub connections_max_idle_ms: i64,
+    pub max_connections: i32,
+    pub max_connections_per_ip: PerIpLimits,
+    /// New connections in a second.
+    pub max_connection_creation_rate: i32,
+    /// `queued.max.request.bytes`; none: no bound.
+    pub queued_max_bytes: Option<i64>,
+    pub num_io_threads: i32,
+    pub num_network_threads: i32,
+    pub num_recovery_threads_per_data_dir: i32,
+
+    pub fetch_max_bytes: i32,
+    pub max_incremental_fetch_session_cache_slots: i32,
+    pub max_request_partition_size_limit: i32,
+
+    pub log_retention_check_interval_ms: i64,
+    pub log_flush_scheduler_interval_ms: i64,
+    pub log_flush_offset_checkpoint_interval_ms: i32,
+    pub log_flush_start_offset_checkpoint_interval_ms: i32,
+    pub replica_high_watermark_checkpoint_interval_ms: i64,
+    pub log_delete_delay_ms: i64,
+    pub log_initial_task_delay_ms: i64,
+
+    pub producer_id_expiration_ms: i32,
+    pub producer_id_expiration_check_interval_ms: i32,
+
+    pub group: GroupSettings,
+}
+
+impl BrokerConfig {
+    pub(super) fn from_values(
+        values: &Values,
+        statics: &Properties,
+        host_name: &str,
+    ) -> Result<Self, ConfigError> {
+        check(values)?;
+        let listeners = Listeners::from_values(values, host_name)?;
+        let broker = Self::read(values, statics, listeners, host_name)?;
+        broker.check_security()?;
+        Ok(broker)
+    }
+
+    fn read(
+        values: &Values,
+        statics: &Properties,
+        listeners: Listeners,
+        host_name: &str,
+    ) -> Result<Self, ConfigError> {
+        let log_dirs = log_dirs(values);
+        let metadata_log_dir = values.text("metadata.log.dir").map(PathBuf::from);
+        let queued_max_bytes = values.i64("queued.max.request.bytes");
+        Ok(Self {
+            node_id: values.i32("node.id"),
+            process_roles: list(values, "process.roles"),
+            broker_rack: values.text("broker.rack").map(str::to_owned),
+            host_name: host_name.to_owned(),
+            listeners: listeners.broker,
+            controller_listeners: listeners.controller,
+            advertised_listeners: listeners.advertised,
+            inter_broker_listener_name: listeners.inter_broker,
+            controller_listener_names: list(values, "controller.listener.names"),
+            http_listener: http_listener(values, statics)?,
+            logging_level: values.text("logging.level").unwrap_or_default().to_owned(),
+            logging_json: values.text("logging.format") == Some("json"),
+            metadata_log_dir: metadata_log_dir.or(log_dirs.first().cloned()).unwrap_or_default(),
+            log_dirs,
+            num_partitions: values.i32("num.partitions"),
+            default_replication_factor: values.i32("default.replication.factor"),
+            min_insync_replicas: values.i32("min.insync.replicas"),
+            auto_create_topics_enable: values.bool("auto.create.topics.enable"),
+            delete_topic_enable: values.bool("delete.topic.enable"),
+            controlled_shutdown_enable: values.bool("controlled.shutdown.enable"),
+            message_max_bytes: values.i32("message.max.bytes"),
+            socket_send_buffer_bytes: values.i32("socket.send.buffer.bytes"),
+            socket_receive_buffer_bytes: values.i32("socket.receive.buffer.bytes"),
+            socket_request_max_bytes: values.i32("socket.request.max.bytes"),
+            socket_listen_backlog: values.i32("socket.listen.backlog.size"),
+            connections_max_idle_ms: values.i64("connections.max.idle.ms"),
+            max_connections: values.i32("max.connections"),
+            max_connections_per_ip: per_ip_limits(values)?,
+            max_connection_creation_rate: values.i32("max.connection.creation.rate"),
+            queued_max_bytes: Some(queued_max_bytes).filter(|bytes| *bytes > 0),
+            num_io_threads: values.i32("num.io.threads"),
+            num_network_threads: values.i32("num.network.threads"),
+            num_recovery_threads_per_data_dir: values.i32("num.recovery.threads.per.data.dir"),
+            fetch_max_bytes: values.i32("fetch.max.bytes"),
+            max_incremental_fetch_session_cache_slots: values
+                .i32("max.incremental.fetch.session.cache.slots"),
+            max_request_partition_size_limit: values.i32("max.request.partition.size.limit"),
+            log_retention_check_interval_ms: values.i64("log.retention.check.interval.ms"),
+            log_flush_scheduler_interval_ms: values.i64("log.flush.scheduler.interval.ms"),
+            log_flush_offset_checkpoint_interval_ms: values
+                .i32("log.flush.offset.checkpoint.interval.ms"),
+            log_flush_start_offset_checkpoint_interval_ms: values
+                .i32("log.flush.start.offset.checkpoint.interval.ms"),
+            replica_high_watermark_checkpoint_interval_ms: values
+                .i64("replica.high.watermark.checkpoint.interval.ms"),
+            log_delete_delay_ms: values.i64("log.segment.delete.delay.ms"),
+            log_initial_task_delay_ms: values.i64("log.initial.task.delay.ms"),
+            producer_id_expiration_ms: values.i32("producer.id.expiration.ms"),
+            producer_id_expiration_check_interval_ms: values
+                .i32("producer.id.expiration.check.interval.ms"),
+            group: GroupSettings::read(values),
+        })
+    }
+
+    /// Better no start than a listener that is less safe than it was asked to be.
+    fn check_security(&self) -> Result<(), ConfigError> {
+        let all = self.listeners.iter().chain(&self.controller_listeners);
+        match all.into_iter().find(|listener| listener.protocol != SecurityProtocol::Plaintext) {
+            None => Ok(()),
+            Some(listener) => Err(ConfigError::config(format!(
+                "Invalid value {} for configuration listeners: the security protocol {} is not \
+                 supported yet, only PLAINTEXT is",
+                listener.name,
+                listener.protocol.name()
+            ))),
+        }
+    }
+}
+
+impl GroupSettings {
+    fn read(values: &Values) -> Self {
+        Self {
+            rebalance_protocols: list(values, "group.coordinator.rebalance.protocols"),
+            min_session_timeout_ms: values.i32("group.min.session.timeout.ms"),
+            max_session_timeout_ms: values.i32("group.max.session.timeout.ms"),
+            initial_rebalance_delay_ms: values.i32("group.initial.rebalance.delay.ms"),
+            max_size: values.i32("group.max.size"),
+            offsets_topic_replication_factor: i16::try_from(
+                values.i64("offsets.topic.replication.factor"),
+            )
+            .unwrap_or(i16::MAX),
+            offsets_topic_num_partitions: values.i32("offsets.topic.num.partitions"),
+            offsets_topic_segment_bytes: values.i32("offsets.topic.segment.bytes"),
+            offsets_topic_compression_codec: values.i32("offsets.topic.compression.codec"),
+            offset_metadata_max_bytes: values.i32("offset.metadata.max.bytes"),
+            offsets_retention_ms: values.i64("offsets.retention.minutes") * 60_000,
+            offsets_retention_check_interval_ms: values.i64("offsets.retention.check.interval.ms"),
+            offsets_commit_timeout_ms: values.i32("offsets.commit.timeout.ms"),
+            offsets_load_buffer_bytes: values.i32("offsets.load.buffer.size"),
+            consumer_session_timeout_ms: values.i32("group.consumer.session.timeout.ms"),
+            consumer_heartbeat_interval_ms: values.i32("group.consumer.heartbeat.interval.ms"),
+            consumer_max_size: values.i32("group.consumer.max.size"),
+            consumer_assignors: list(values, "group.consumer.assignors"),
+            consumer_migration_policy: values
+                .text("group.consumer.migration.policy")
+                .unwrap_or_default()
+                .to_ascii_lowercase(),
+        }
+    }
+}
+
+fn list(values: &Values, name: &str) -> Vec<String> {
+    values.list(name).unwrap_or_default().to_vec()
+}
+
+fn log_dirs(values: &Values) -> Vec<PathBuf> {
+    let dirs = values.list("log.dirs").or(values.list("log.dir")).unwrap_or_default();
+    dirs.iter().map(PathBuf::from).collect()
+}
+
+fn http_listener(
+    values: &Values,
+    statics: &Properties,
+) -> Result<Option<HttpListener>, ConfigError> {
+    const NAME: &str = "http.listener";
+    let text = values.text(NAME).unwrap_or_default();
+    if text.is_empty() || text.eq_ignore_ascii_case("none") {
+        return Ok(None);
+    }
+    let address = text.strip_prefix("http://").unwrap_or(text);
+    let parsed = match address.strip_prefix(':') {
+        Some(port) => port.parse().ok().map(|port| ("0.0.0.0", port)),
+        None => host_and_port(address),
+    };
+    match parsed {
+        Some((host, port)) => Ok(Some(HttpListener {
+            host: host.to_owned(),
+            port,
+            is_explicit: statics.contains_key(NAME),
+        })),
+        None => Err(super::parse::invalid(NAME, text, "It must be host:port, or none")),
+    }
+}
+
+fn per_ip_limits(values: &Values) -> Result<PerIpLimits, ConfigError> {
+    const NAME: &str = "max.connections.per.ip.overrides";
+    let text = values.text(NAME).unwrap_or_default();
+    let mut overrides = BTreeMap::new();
+    for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+        let parsed = entry.rsplit_once(':').and_then(|(host, count)| {
+            let count: i32 = count.trim().parse().ok()?;
+            Some((host.trim(), count))
+        });
+        let Some((host, count)) = parsed else {
+            return Err(super::parse::invalid(NAME, text, "Each entry must be host:count"));
+        };
+        let is_host = |c: char| c.is_ascii_alphanumeric() || "-_.:%[]".contains(c);
+        if host.is_empty() || !host.chars().all(is_host) {
+            let message = format!("{NAME} contains invalid addresses : {host}");
+            return Err(ConfigError::config(message));
+        }
+        overrides.insert(host.to_owned(), count);
+    }
+    let max = values.i32("max.connections.per.ip");
+    if max == 0 && overrides.is_empty() {
+        return Err(ConfigError::requirement(format!(
+            "max.connections.per.ip can be set to zero only if {NAME} property is set."
+        )));
+    }
+    Ok(PerIpLimits { max, overrides })
+}
+
+/// The rules that join several keys (`AbstractKafkaConfig.validateValues` and
+/// `GroupCoordinatorConfig` of Kafka).
+fn check(values: &Values) -> Result<(), ConfigError> {
+    let require = |holds: bool, message: &str| match holds {
+        true => Ok(()),
+        false => Err(ConfigError::requirement(message)),
+    };
+    let retention_ms = super::topic::retention_ms(values);
+    require(
+        retention_ms != 0,
+        "log.retention.ms must be unlimited (-1) or, greater than or equal to 1",
+    )?;
+    require(super::topic::roll_ms(values) >= 1, "log.roll.ms must be greater than or equal to 1")?;
+    require(
+        super::topic::roll_jitter_ms(values) >= 0,
+        "log.roll.jitter.ms must be greater than or equal to 0",
+    )?;
+    require(
+        values.i64("replica.fetch.wait.max.ms") <= values.i64("replica.lag.time.max.ms"),
+        "replica.fetch.wait.max.ms should always be less than or equal to \
+         replica.lag.time.max.ms to prevent frequent changes in ISR",
+    )?;
+    let queued = values.i64("queued.max.request.bytes");
+    require(
+        queued <= 0 || queued >= values.i64("socket.request.max.bytes"),
+        "queued.max.request.bytes must be larger or equal to socket.request.max.bytes",
+    )?;
+    let dedupe_per_thread =
+        values.i64("log.cleaner.dedupe.buffer.size") / values.i64("log.cleaner.threads").max(1);
+    require(
+        dedupe_per_thread > 1024 * 1024,
+        "log.cleaner.dedupe.buffer.size must be at least 1MB per cleaner thread.",
+    )?;
+    let codec = values.i64("offsets.topic.compression.codec");
+    require((0..=4).contains(&codec), &format!("Unknown compression type id: {codec}"))?;
+    let protocols = values.list("group.coordinator.rebalance.protocols").unwrap_or_default();
+    require(
+        protocols.iter().any(|protocol| protocol == "classic"),
+        "Disabling the 'classic' protocol is not supported.",
+    )?;
+    check_cordoned(values)?;
+    check_group_limits(values)
+}
+
+fn check_cordoned(values: &Values) -> Result<(), ConfigError> {
+    let dirs = log_dirs(values);
+    let cordoned = values.list("cordoned.log.dirs").unwrap_or_default();
+    let is_missing = |dir: &&String| *dir != "*" && !dirs.contains(&PathBuf::from(dir));
+    let missing: Vec<&str> = cordoned.iter().filter(is_missing).map(String::as_str).collect();
+    match missing.as_slice() {
+        [] => Ok(()),
+        missing => Err(ConfigError::requirement(format!(
+            "All entries in cordoned.log.dirs must be present in log.dirs or log.dir. Missing \
+             entries : {}",
+            missing.join(",")
+        ))),
+    }
+}
+
+/// Each of the newer groups' settings lies between its own limits.
+fn check_group_limits(values: &Values) -> Result<(), ConfigError> {
+    const LIMITED: [(&str, &str); 12] = [
+        ("consumer", "session.timeout.ms"),
+        ("consumer", "heartbeat.interval.ms"),
+        ("consumer", "assignment.interval.ms"),
+        ("share", "session.timeout.ms"),
+        ("share", "heartbeat.interval.ms"),
+        ("share", "assignment.interval.ms"),
+        ("share", "delivery.count.limit"),
+        ("share", "record.lock.duration.ms"),
+        ("share", "partition.max.record.locks"),
+        ("streams", "session.timeout.ms"),
+        ("streams", "heartbeat.interval.ms"),
+        ("streams", "assignment.interval.ms"),
+    ];
+    for (kind, setting) in LIMITED {
+        let [name, min, max] =
+            ["", "min.", "max."].map(|bound| format!("group.{kind}.{bound}{setting}"));
+        let at_least = |high: &str, low: &str| match values.i64(high) >= values.i64(low) {
+            true => Ok(()),
+            false => {
+                Err(ConfigError::config(format!("{high} must be greater than or equal to {low}")))
+            }
+        };
+        at_least(&max, &min)?;
+        at_least(&name, &min)?;
+        if values.i64(&name) > values.i64(&max) {
+            let message = format!("{name} must be less than or equal to {max}");
+            return Err(ConfigError::config(message));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,229 @@
+//! A topic's settings: its own configs over the broker's (`LogConfig` of Kafka).
+
+use super::{
+    Config, ConfigError, Properties, keys,
+    keys::topic::Convert,
+    parse::{self, Value},
+    values::Values,
+};
+
+/// What becomes of old segments. Neither: they are kept (KIP-1030's empty list).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CleanupPolicy {
+    pub delete: bool,
+    pub compact: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TimestampType {
+    CreateTime,
+    LogAppendTime,
+}
+
+/// How batches are stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CompressionType {
+    /// As the producer sent them.
+    Producer,
+    Uncompressed,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+/// The settings of one topic's logs, complete.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TopicConfig {
+    pub cleanup_policy: CleanupPolicy,
+    pub compression_type: CompressionType,
+    /// -1: the codec's own default.
+    pub compression_gzip_level: i32,
+    pub compression_lz4_level: i32,
+    pub compression_zstd_level: i32,
+    pub delete_retention_ms: i64,
+    pub file_delete_delay_ms: i64,
+    pub flush_messages: i64,
+    pub flush_ms: i64,
+    pub index_interval_bytes: i32,
+    pub max_message_bytes: i32,
+    pub min_compaction_lag_ms: i64,
+    pub max_compaction_lag_ms: i64,
+    pub min_cleanable_dirty_ratio: f64,
+    pub message_timestamp_type: TimestampType,
+    pub message_timestamp_before_max_ms: i64,
+    pub message_timestamp_after_max_ms: i64,
+    pub min_insync_replicas: i32,
+    pub preallocate: bool,
+    /// None: no bound.
+    pub retention_bytes: Option<i64>,
+    /// None: for ever.
+    pub retention_ms: Option<i64>,
+    pub segment_bytes: i32,
+    pub segment_index_bytes: i32,
+    pub segment_jitter_ms: i64,
+    pub segment_ms: i64,
+    pub unclean_leader_election_enable: bool,
+}
+
+impl TopicConfig {
+    /// The settings of a topic with these configs of its own, on a broker with this configuration.
+    pub fn resolve(config: &Config, overrides: &Properties) -> Result<Self, ConfigError> {
+        let values = TopicValues::resolve(config, overrides)?;
+        let cleanup = values.list("cleanup.policy");
+        let integer = |name: &str| values.i64(name);
+        let int = |name: &str| i32::try_from(values.i64(name)).unwrap_or(i32::MAX);
+        Ok(Self {
+            cleanup_policy: CleanupPolicy {
+                delete: cleanup.iter().any(|policy| policy == "delete"),
+                compact: cleanup.iter().any(|policy| policy == "compact"),
+            },
+            compression_type: compression_type(values.text("compression.type")),
+            compression_gzip_level: int("compression.gzip.level"),
+            compression_lz4_level: int("compression.lz4.level"),
+            compression_zstd_level: int("compression.zstd.level"),
+            delete_retention_ms: integer("delete.retention.ms"),
+            file_delete_delay_ms: integer("file.delete.delay.ms"),
+            flush_messages: integer("flush.messages"),
+            flush_ms: integer("flush.ms"),
+            index_interval_bytes: int("index.interval.bytes"),
+            max_message_bytes: int("max.message.bytes"),
+            min_compaction_lag_ms: integer("min.compaction.lag.ms"),
+            max_compaction_lag_ms: integer("max.compaction.lag.ms"),
+            min_cleanable_dirty_ratio: values.f64("min.cleanable.dirty.ratio"),
+            message_timestamp_type: match values.text("message.timestamp.type") {
+                "LogAppendTime" => TimestampType::LogAppendTime,
+                _ => TimestampType::CreateTime,
+            },
+            message_timestamp_before_max_ms: integer("message.timestamp.before.max.ms"),
+            message_timestamp_after_max_ms: integer("message.timestamp.after.max.ms"),
+            min_insync_replicas: int("min.insync.replicas"),
+            preallocate: values.bool("preallocate"),
+            retention_bytes: Some(integer("retention.bytes")).filter(|bytes| *bytes >= 0),
+            retention_ms: Some(integer("retention.ms")).filter(|ms| *ms >= 0),
+            segment_bytes: match values.get("internal.segment.bytes") {
+                Some(Value::Integer(bytes)) => i32::try_from(*bytes).unwrap_or(i32::MAX),
+                _ => int("segment.bytes"),
+            },
+            segment_index_bytes: int("segment.index.bytes"),
+            segment_jitter_ms: integer("segment.jitter.ms"),
+            segment_ms: integer("segment.ms"),
+            unclean_leader_election_enable: values.bool("unclean.leader.election.enable"),
+        })
+    }
+}
+
+fn compression_type(name: &str) -> CompressionType {
+    match name {
+        "uncompressed" => CompressionType::Uncompressed,
+        "gzip" => CompressionType::Gzip,
+        "snappy" => CompressionType::Snappy,
+        "lz4" => CompressionType::Lz4,
+        "zstd" => CompressionType::Zstd,
+        _ => CompressionType::Producer,
+    }
+}
+
+/// Every topic config's value for one topic.
+pub(super) struct TopicValues(Vec<(&'static str, Value)>);
+
+impl TopicValues {
+    pub fn resolve(config: &Config, overrides: &Properties) -> Result<Self, ConfigError> {
+        let mut values = Vec::with_capacity(keys::topic::TOPIC.len());
+        for key in keys::topic::TOPIC {
+            let value = match overrides.get(key.name) {
+                Some(text) => Some(parse::value(key, key.name, text)?),
+                None => match from_broker(config.values(), key.name) {
+                    Some(value) => Some(value),
+                    None => {
+                        let text = key.default_text();
+                        text.map(|text| parse::value(key, key.name, text)).transpose()?
+                    }
+                },
+            };
+            values.extend(value.map(|value| (key.name, value)));
+        }
+        Ok(Self(values))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Value)> {
+        self.0.iter().map(|(name, value)| (*name, value))
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.iter().find(|(found, _)| *found == name).map(|(_, value)| value)
+    }
+
+    fn i64(&self, name: &str) -> i64 {
+        match self.get(name) {
+            Some(Value::Integer(value)) => *value,
+            other => unreachable!("{name} is an integer in the table, not {other:?}"),
+        }
+    }
+
+    fn f64(&self, name: &str) -> f64 {
+        match self.get(name) {
+            Some(Value::Decimal(value)) => *value,
+            other => unreachable!("{name} is a DOUBLE in the table, not {other:?}"),
+        }
+    }
+
+    fn bool(&self, name: &str) -> bool {
+        match self.get(name) {
+            Some(Value::Boolean(value)) => *value,
+            other => unreachable!("{name} is a BOOLEAN in the table, not {other:?}"),
+        }
+    }
+
+    fn text(&self, name: &str) -> &str {
+        match self.get(name) {
+            Some(Value::Text(value)) => value,
+            other => unreachable!("{name} is a STRING in the table, not {other:?}"),
+        }
+    }
+
+    fn list(&self, name: &str) -> &[String] {
+        match self.get(name) {
+            Some(Value::List(value)) => value,
+            other => unreachable!("{name} is a LIST in the table, not {other:?}"),
+        }
+    }
+}
+
+/// What a topic config is worth on a broker (`AbstractKafkaConfig.extractLogConfigMap` of Kafka).
+fn from_broker(values: &Values, topic_key: &str) -> Option<Value> {
+    let (_, synonyms) = keys::topic::SYNONYMS.iter().find(|(name, _)| *name == topic_key)?;
+    match topic_key {
+        "retention.ms" => Some(Value::Integer(retention_ms(values))),
+        "segment.ms" => Some(Value::Integer(roll_ms(values))),
+        "segment.jitter.ms" => Some(Value::Integer(roll_jitter_ms(values))),
+        _ => synonyms.iter().find_map(|(name, _)| values.get(name)).cloned(),
+    }
+}
+
+fn first_in_ms(values: &Values, topic_key: &str) -> i64 {
+    let synonyms = keys::topic::SYNONYMS.iter().find(|(name, _)| *name == topic_key);
+    let (_, synonyms) = synonyms.unwrap_or(&("", &[]));
+    let in_ms = |(name, convert): &(&str, Convert)| {
+        let value = values.long(name)?;
+        Some(match convert {
+            Convert::Same => value,
+            Convert::MinutesToMs => value.saturating_mul(60_000),
+            Convert::HoursToMs => value.saturating_mul(3_600_000),
+        })
+    };
+    synonyms.iter().find_map(in_ms).unwrap_or_default()
+}
+
+/// Milliseconds that records are kept; -1 for ever.
+pub(super) fn retention_ms(values: &Values) -> i64 {
+    first_in_ms(values, "retention.ms").max(-1)
+}
+
+pub(super) fn roll_ms(values: &Values) -> i64 {
+    first_in_ms(values, "segment.ms")
+}
+
+pub(super) fn roll_jitter_ms(values: &Values) -> i64 {
+    first_in_ms(values, "segment.jitter.ms")
+}

@@ -1,0 +1,92 @@
+//! The values in force of every broker key.
+
+use std::collections::BTreeMap;
+
+use super::{
+    ConfigError, Properties, keys,
+    parse::{self, Value},
+};
+
+/// Every broker key's value; a key without one has no entry. Prefixed names
+/// (`listener.name.<listener>.`) have entries where they are set.
+#[derive(Clone, Debug, Default)]
+pub struct Values {
+    by_name: BTreeMap<String, Value>,
+}
+
+impl Values {
+    /// Takes each key from the first layer that has it, or else its default. Unknown names have
+    /// no value here.
+    pub fn resolve(layers: &[&Properties]) -> Result<Self, ConfigError> {
+        let mut by_name = BTreeMap::new();
+        for (name, key) in keys::broker() {
+            let text = layers.iter().find_map(|layer| layer.get(*name)).map(String::as_str);
+            if let Some(text) = text.or(key.default_text()) {
+                by_name.insert((*name).to_owned(), parse::value(key, name, text)?);
+            }
+        }
+        for layer in layers {
+            for (name, text) in layer.iter() {
+                if by_name.contains_key(name) {
+                    continue;
+                }
+                if let Some(key) = keys::find_broker(name) {
+                    by_name.insert(name.clone(), parse::value(key, key.name, text)?);
+                }
+            }
+        }
+        Ok(Self { by_name })
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.by_name.get(name)
+    }
+
+    /// An integer key's value, if it has one.
+    pub fn long(&self, name: &str) -> Option<i64> {
+        match self.get(name)? {
+            Value::Integer(value) => Some(*value),
+            other => unreachable!("{name} is an integer in the table, not {other:?}"),
+        }
+    }
+
+    /// The value of an integer key that has a default.
+    pub fn i64(&self, name: &str) -> i64 {
+        let value = self.long(name);
+        value.unwrap_or_else(|| unreachable!("{name} has a default in the table"))
+    }
+
+    /// As [`Values::i64`], for a key whose type is INT or SHORT.
+    pub fn i32(&self, name: &str) -> i32 {
+        let value = i32::try_from(self.i64(name));
+        value.unwrap_or_else(|_| unreachable!("{name} is an INT in the table"))
+    }
+
+    pub fn f64(&self, name: &str) -> f64 {
+        match self.get(name) {
+            Some(Value::Decimal(value)) => *value,
+            other => unreachable!("{name} is a DOUBLE in the table, not {other:?}"),
+        }
+    }
+
+    pub fn bool(&self, name: &str) -> bool {
+        match self.get(name) {
+            Some(Value::Boolean(value)) => *value,
+            other => unreachable!("{name} is a BOOLEAN in the table, not {other:?}"),
+        }
+    }
+
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match self.get(name)? {
+            Value::Text(value) => Some(value),
+            other => unreachable!("{name} is a STRING in the table, not {other:?}"),
+        }
+    }
+
+    pub fn list(&self, name: &str) -> Option<&[String]> {
+        match self.get(name)? {
+            Value::List(value) => Some(value),
+            other => unreachable!("{name} is a LIST in the table, not {other:?}"),
+        }
+    }
+}
