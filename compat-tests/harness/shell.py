@@ -4,7 +4,7 @@ import difflib
 import re
 import shlex
 
-from .tools import WITHOUT_BOOTSTRAP, run_process
+from .tools import BOOTSTRAP_LAST, WITHOUT_BOOTSTRAP, run_process
 
 # What differs from run to run, and the mark that takes its place.
 _VARYING = [
@@ -14,8 +14,11 @@ _VARYING = [
     (re.compile(r"(--topic-id )[A-Za-z0-9_-]{22}"), r"\1<id>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[.,:]\d{3}Z?\b"), "<date>"),
     (re.compile(r"\b1[789]\d{11}\b"), "<time>"),
+    (re.compile(r"\bcrc: \d+"), "crc: <crc>"),
+    (re.compile(r"\bproducerId: \d+"), "producerId: <id>"),
 ]  # fmt: skip
-_STACK_FRAME = re.compile(r"^\s+(at |\.\.\. \d+ more)")
+# Stack frames, and the tools' advice that has nothing to do with the broker.
+_NOISE = re.compile(r"^\s+(at |\.\.\. \d+ more)|The consumer rebalance protocol \(KIP-848\)")
 
 
 class Shell:
@@ -42,10 +45,15 @@ class Shell:
         tool, *args = self._split(line)
         return self._host.start(tool, args, stdin)
 
+    def note(self, title, lines):
+        """Puts facts taken from an output into the transcript, in place of the whole of it."""
+        self._transcript.append("\n".join([f"# {title}", *(self._mask(x) for x in lines), ""]))
+
     def _split(self, line):
         words = shlex.split(line)
         if words[0] not in WITHOUT_BOOTSTRAP and "--bootstrap-server" not in words:
-            words[1:1] = ["--bootstrap-server", self.broker.bootstrap]
+            at = len(words) if words[0] in BOOTSTRAP_LAST else 1
+            words[at:at] = ["--bootstrap-server", self.broker.bootstrap]
         return words
 
     def _entry(self, line, result, sort):
@@ -56,7 +64,7 @@ class Shell:
 
     def _normal(self, text):
         lines = (self._mask(line).rstrip() for line in text.splitlines())
-        return [re.sub(r" {2,}", " ", line) for line in lines if line and not _STACK_FRAME.match(line)]
+        return [re.sub(r" {2,}", " ", line) for line in lines if line and not _NOISE.match(line)]
 
     def _mask(self, text):
         text = text.replace(str(self.broker.dir), "<dir>")

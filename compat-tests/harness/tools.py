@@ -34,8 +34,9 @@ CLASSES = {
     "kafka-verifiable-consumer": f"{_TOOLS}.VerifiableConsumer",
     "kafka-verifiable-producer": f"{_TOOLS}.VerifiableProducer",
 }
-# Tools that read files only, or name the broker in another way.
+# Tools that only read files, and those that take the broker's address after a sub-command.
 WITHOUT_BOOTSTRAP = {"kafka-dump-log"}
+BOOTSTRAP_LAST = {"kafka-cluster"}
 COMMAND_TIMEOUT_S = 60
 
 
@@ -60,12 +61,13 @@ class Result:
 def run_process(tool, args, stdin="", timeout=COMMAND_TIMEOUT_S):
     """The tool as a process of its own, as a user starts it."""
     done = subprocess.run(
-        [*JAVA, "-cp", CLASSPATH, CLASSES[tool], *args],
+        [*JAVA, "-Dorg.slf4j.simpleLogger.defaultLogLevel=off", "-cp", CLASSPATH,
+         CLASSES[tool], *args],
         input=stdin,
         capture_output=True,
         text=True,
         timeout=timeout,
-    )
+    )  # fmt: skip
     return Result(f"{tool} {' '.join(args)}", done.returncode, done.stdout, done.stderr)
 
 
@@ -94,6 +96,11 @@ class ToolHost:
         for line in process.stdout:
             reply = json.loads(line)
             self._replies[reply["id"]].put(reply)
+        # A tool ended the JVM itself: nothing of its output is left, only the exit code.
+        self._process = None if self._process is process else self._process
+        ended = {"exit": process.wait(), "stdout": "", "stderr": "(it ended the JVM)"}
+        for replies in list(self._replies.values()):
+            replies.put(ended)
 
     def _send(self, op, **fields):
         if self._process is None:

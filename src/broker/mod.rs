@@ -1,5 +1,7 @@
 //! Composition: one broker out of the layers below. Handlers reach everything through it.
 
+pub mod sessions;
+
 use std::sync::Arc;
 
 /// All handles, no state of its own.

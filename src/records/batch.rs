@@ -1,6 +1,6 @@
-//! The header of a record batch, and a batch as header plus shared payload.
-//! Layout: Kafka's `DefaultRecordBatch`. Base offset, length and leader epoch lie before the CRC, so
-//! a broker assigns offsets without touching the records.
+//! The header of a record batch, and a batch as header plus shared payload. Layout: Kafka's
+//! `DefaultRecordBatch`. Base offset, length and leader epoch lie before the CRC, so a broker
+//! assigns offsets without touching the records.
 
 use bytes::Bytes;
 

@@ -1,6 +1,6 @@
 //! Control records: their types, and the keys and values of those that Kafka's brokers write.
-//! Formats: Kafka's `ControlRecordTypeSchema`, `EndTxnMarker`, `LeaderChangeMessage`, `SnapshotHeaderRecord`,
-//! `SnapshotFooterRecord`, `KRaftVersionRecord` and `VotersRecord`.
+//! Formats: Kafka's `ControlRecordTypeSchema`, `EndTxnMarker`, `LeaderChangeMessage`,
+//! `SnapshotHeaderRecord`, `SnapshotFooterRecord`, `KRaftVersionRecord` and `VotersRecord`.
 
 /// Version of the keys and of the values here.
 const VERSION: i16 = 0;
@@ -180,6 +180,84 @@ impl KraftVersion {
     }
 }
 
+/// A voter in a KRAFT_VOTERS record (KIP-853).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Voter {
+    pub id: i32,
+    pub directory_id: uuid::Uuid,
+    pub endpoints: Vec<VoterEndpoint>,
+    pub kraft_version_min: i16,
+    pub kraft_version_max: i16,
+}
+
+/// Where a voter listens: listener name, host, port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VoterEndpoint {
+    pub name: String,
+    pub host: String,
+    pub port: u16,
+}
+
+/// The value of a KRAFT_VOTERS record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Voters {
+    pub voters: Vec<Voter>,
+}
+
+impl Voters {
+    pub fn to_value(&self) -> Vec<u8> {
+        let mut out = VERSION.to_be_bytes().to_vec();
+        write_unsigned(&mut out, self.voters.len() as u32 + 1);
+        for voter in &self.voters {
+            out.extend_from_slice(&voter.id.to_be_bytes());
+            out.extend_from_slice(voter.directory_id.as_bytes());
+            write_unsigned(&mut out, voter.endpoints.len() as u32 + 1);
+            for endpoint in &voter.endpoints {
+                for text in [&endpoint.name, &endpoint.host] {
+                    write_unsigned(&mut out, text.len() as u32 + 1);
+                    out.extend_from_slice(text.as_bytes());
+                }
+                out.extend_from_slice(&endpoint.port.to_be_bytes());
+                out.push(NO_TAGGED_FIELDS);
+            }
+            out.extend_from_slice(&voter.kraft_version_min.to_be_bytes());
+            out.extend_from_slice(&voter.kraft_version_max.to_be_bytes());
+            // The feature is a structure of its own, then the voter ends.
+            out.extend_from_slice(&[NO_TAGGED_FIELDS; 2]);
+        }
+        out.push(NO_TAGGED_FIELDS);
+        out
+    }
+
+    pub fn from_value(value: &[u8]) -> Result<Self, ControlError> {
+        let mut fields = Fields { rest: value, whole: value.len() };
+        fields.version()?;
+        let mut voters = vec![];
+        for _ in 0..fields.unsigned()?.saturating_sub(1) {
+            let id = fields.i32()?;
+            let directory_id = uuid::Uuid::from_bytes(fields.array()?);
+            let mut endpoints = vec![];
+            for _ in 0..fields.unsigned()?.saturating_sub(1) {
+                let (name, host) = (fields.string()?, fields.string()?);
+                let port = u16::from_be_bytes(fields.array()?);
+                fields.skip_tagged()?;
+                endpoints.push(VoterEndpoint { name, host, port });
+            }
+            let (kraft_version_min, kraft_version_max) = (fields.i16()?, fields.i16()?);
+            fields.skip_tagged()?;
+            fields.skip_tagged()?;
+            voters.push(Voter {
+                id,
+                directory_id,
+                endpoints,
+                kraft_version_min,
+                kraft_version_max,
+            });
+        }
+        Ok(Self { voters })
+    }
+}
+
 /// How many tagged fields follow (KIP-482).
 const NO_TAGGED_FIELDS: u8 = 0;
 
@@ -232,6 +310,12 @@ impl<'a> Fields<'a> {
             }
         }
         Err(ControlError::BadStructure)
+    }
+
+    fn string(&mut self) -> Result<String, ControlError> {
+        let length = self.unsigned()?.checked_sub(1).ok_or(ControlError::BadStructure)?;
+        let text = self.take(length as usize)?;
+        String::from_utf8(text.to_vec()).map_err(|_| ControlError::BadStructure)
     }
 
     fn skip_tagged(&mut self) -> Result<(), ControlError> {

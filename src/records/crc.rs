@@ -29,10 +29,11 @@ const BYTES_SHIFT: [u32; 32] = {
     table
 };
 
-/// The CRC of `new` followed by `len` bytes, when `crc` is that of `old` followed by the same bytes.
+/// The CRC of `new` followed by `len` bytes, when `crc` is that of `old` followed by the same
+/// bytes.
 ///
-/// `crc32c::crc32c_combine` would do, but it squares matrices for each bit of the length, which takes as long as
-/// a second pass over a 64 KiB payload; this takes a multiplication per set bit.
+/// `crc32c::crc32c_combine` would do, but it squares matrices for each bit of the length, which
+/// takes as long as a second pass over a 64 KiB payload; this takes a multiplication per set bit.
 pub(super) fn replace_prefix(crc: u32, old: &[u8], new: &[u8], len: usize) -> u32 {
     assert_eq!(old.len(), new.len(), "the bytes that follow must not move");
     let mut difference = crc32c::crc32c(old) ^ crc32c::crc32c(new);

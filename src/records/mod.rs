@@ -1,11 +1,11 @@
-//! Record batches (magic 2): header view over shared bytes, CRC, record iterator and builder, codecs,
-//! and the checks that a produced batch must pass.
+//! Record batches (magic 2): header view over shared bytes, CRC, record iterator and builder,
+//! codecs, and the checks that a produced batch must pass.
 //!
 //! Must not know: files, the clock, leaders, topics' configuration, wire error codes.
 //!
 //! Invariants: no input makes any of it panic; no decoder allocates more than the limit it is given
-//! plus a small constant; key, value and headers are slices of the batch, never copies; headers keep
-//! their order and their duplicates.
+//! plus a small constant; key, value and headers are slices of the batch, never copies; headers
+//! keep their order and their duplicates.
 
 pub mod batch;
 pub mod builder;

@@ -1,4 +1,5 @@
-//! The records inside a batch (Kafka's `DefaultRecord`): whole, or as frames that skip the contents.
+//! The records inside a batch (Kafka's `DefaultRecord`): whole, or as frames that skip the
+//! contents.
 
 use super::batch::HEADER_LEN;
 use super::varint::{VarintError, read_i32, read_i64};

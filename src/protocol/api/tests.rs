@@ -1,1 +1,136 @@
+use kafka_protocol::{messages::*, protocol::Request};
 
+use super::*;
+use crate::protocol::messages as ours;
+
+/// What a request type and its response type can do, against the row.
+fn agrees<R: Request>(key: ApiKey) {
+    agrees_both::<R, R::Response>(key);
+}
+
+fn agrees_both<Q, S>(key: ApiKey)
+where
+    Q: kafka_protocol::protocol::Message + kafka_protocol::protocol::HeaderVersion,
+    S: kafka_protocol::protocol::Message + kafka_protocol::protocol::HeaderVersion,
+{
+    let row = find(key as i16).expect("in the table");
+    assert_eq!(row.name, format!("{key:?}"));
+    for version in row.versions() {
+        for range in [Q::VERSIONS, S::VERSIONS] {
+            assert!((range.min..=range.max).contains(&version), "{key:?} {version}");
+        }
+        assert_eq!(row.request_header_version(version), Q::header_version(version), "{key:?}");
+        assert_eq!(row.response_header_version(version), S::header_version(version), "{key:?}");
+    }
+}
+
+macro_rules! all_agree {
+    ($($name:ident => $request:ident;)*) => {
+        #[test]
+        fn every_row_can_be_decoded_and_encoded() {
+            let mut rows = 0;
+            $(
+                agrees::<$request>(ApiKey::$name);
+                rows += 1;
+            )*
+            type Q<T> = T;
+            agrees_both::<Q<ours::ListOffsetsRequest>, ours::ListOffsetsResponse>(
+                ApiKey::ListOffsets,
+            );
+            agrees_both::<Q<ours::OffsetCommitRequest>, ours::OffsetCommitResponse>(
+                ApiKey::OffsetCommit,
+            );
+            agrees_both::<Q<ours::OffsetFetchRequest>, ours::OffsetFetchResponse>(
+                ApiKey::OffsetFetch,
+            );
+            agrees_both::<Q<ours::DescribeLogDirsRequest>, ours::DescribeLogDirsResponse>(
+                ApiKey::DescribeLogDirs,
+            );
+            assert_eq!(rows + 4, APIS.len());
+        }
+    };
+}
+
+all_agree! {
+    Produce => ProduceRequest;
+    Fetch => FetchRequest;
+    Metadata => MetadataRequest;
+    FindCoordinator => FindCoordinatorRequest;
+    JoinGroup => JoinGroupRequest;
+    Heartbeat => HeartbeatRequest;
+    LeaveGroup => LeaveGroupRequest;
+    SyncGroup => SyncGroupRequest;
+    DescribeGroups => DescribeGroupsRequest;
+    ListGroups => ListGroupsRequest;
+    ApiVersions => ApiVersionsRequest;
+    CreateTopics => CreateTopicsRequest;
+    DeleteTopics => DeleteTopicsRequest;
+    DeleteRecords => DeleteRecordsRequest;
+    InitProducerId => InitProducerIdRequest;
+    OffsetForLeaderEpoch => OffsetForLeaderEpochRequest;
+    DescribeConfigs => DescribeConfigsRequest;
+    AlterConfigs => AlterConfigsRequest;
+    CreatePartitions => CreatePartitionsRequest;
+    DeleteGroups => DeleteGroupsRequest;
+    IncrementalAlterConfigs => IncrementalAlterConfigsRequest;
+    OffsetDelete => OffsetDeleteRequest;
+    DescribeClientQuotas => DescribeClientQuotasRequest;
+    AlterClientQuotas => AlterClientQuotasRequest;
+    DescribeQuorum => DescribeQuorumRequest;
+    UpdateFeatures => UpdateFeaturesRequest;
+    DescribeCluster => DescribeClusterRequest;
+    DescribeProducers => DescribeProducersRequest;
+    ListConfigResources => ListConfigResourcesRequest;
+    DescribeTopicPartitions => DescribeTopicPartitionsRequest;
+}
+
+#[test]
+fn rows_are_in_order_of_their_keys() {
+    assert!(APIS.is_sorted_by_key(|api| api.key as i16));
+    assert_eq!(find(18).map(|api| api.name), Some("ApiVersions"));
+    assert_eq!(find(4), None);
+    assert_eq!(find(-1), None);
+}
+
+/// What Apache Kafka 4.3.1 answers to ApiVersions, for the APIs in the table.
+#[test]
+fn versions_are_those_of_kafka() {
+    let kafka = [
+        (0, 0, 13),
+        (1, 4, 18),
+        (2, 1, 11),
+        (3, 0, 13),
+        (8, 2, 10),
+        (9, 1, 10),
+        (10, 0, 6),
+        (11, 0, 9),
+        (12, 0, 4),
+        (13, 0, 5),
+        (14, 0, 5),
+        (15, 0, 6),
+        (16, 0, 5),
+        (18, 0, 4),
+        (19, 2, 7),
+        (20, 1, 6),
+        (21, 0, 2),
+        (22, 0, 5),
+        (23, 2, 4),
+        (32, 1, 4),
+        (33, 0, 2),
+        (35, 1, 5),
+        (37, 0, 3),
+        (42, 0, 2),
+        (44, 0, 1),
+        (47, 0, 0),
+        (48, 0, 1),
+        (49, 0, 1),
+        (55, 0, 2),
+        (57, 0, 2),
+        (60, 0, 2),
+        (61, 0, 0),
+        (74, 0, 1),
+        (75, 0, 0),
+    ];
+    let ours = APIS.iter().map(|api| (api.key as i16, api.advertised_min(), api.max));
+    assert!(ours.eq(kafka));
+}

@@ -1,1 +1,400 @@
+//! The table against the message crate: bytes made by the shape decode, to their last byte, into
+//! what encodes to the same bytes; and bytes that pass the guard decode.
 
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::{
+    messages::*,
+    protocol::{Decodable, Encodable},
+};
+use proptest::prelude::*;
+
+use super::*;
+use crate::protocol::{messages as ours, schema::put_unsigned_varint};
+
+/// Decodes and encodes again; `None` if it does not decode.
+type Codec = fn(&[u8], i16) -> Option<Vec<u8>>;
+
+fn codec<T: Decodable + Encodable>(body: &[u8], version: i16) -> Option<Vec<u8>> {
+    let mut bytes = Bytes::copy_from_slice(body);
+    let value = T::decode(&mut bytes, version).ok()?;
+    let mut out = BytesMut::new();
+    value.encode(&mut out, version).expect("what decodes also encodes");
+    Some(out.to_vec())
+}
+
+macro_rules! codecs {
+    ($($name:ident: $ty:ty,)*) => {
+        fn codec_of(key: ApiKey) -> Codec {
+            match key {
+                $(ApiKey::$name => codec::<$ty>,)*
+                other => panic!("{other:?} has no codec in this test"),
+            }
+        }
+    };
+}
+
+codecs! {
+    Produce: ProduceRequest,
+    Fetch: FetchRequest,
+    ListOffsets: ours::ListOffsetsRequest,
+    Metadata: MetadataRequest,
+    OffsetCommit: ours::OffsetCommitRequest,
+    OffsetFetch: ours::OffsetFetchRequest,
+    FindCoordinator: FindCoordinatorRequest,
+    JoinGroup: JoinGroupRequest,
+    Heartbeat: HeartbeatRequest,
+    LeaveGroup: LeaveGroupRequest,
+    SyncGroup: SyncGroupRequest,
+    DescribeGroups: DescribeGroupsRequest,
+    ListGroups: ListGroupsRequest,
+    ApiVersions: ApiVersionsRequest,
+    CreateTopics: CreateTopicsRequest,
+    DeleteTopics: DeleteTopicsRequest,
+    DeleteRecords: DeleteRecordsRequest,
+    InitProducerId: InitProducerIdRequest,
+    OffsetForLeaderEpoch: OffsetForLeaderEpochRequest,
+    DescribeConfigs: DescribeConfigsRequest,
+    AlterConfigs: AlterConfigsRequest,
+    DescribeLogDirs: ours::DescribeLogDirsRequest,
+    CreatePartitions: CreatePartitionsRequest,
+    DeleteGroups: DeleteGroupsRequest,
+    IncrementalAlterConfigs: IncrementalAlterConfigsRequest,
+    OffsetDelete: OffsetDeleteRequest,
+    DescribeClientQuotas: DescribeClientQuotasRequest,
+    AlterClientQuotas: AlterClientQuotasRequest,
+    DescribeQuorum: DescribeQuorumRequest,
+    UpdateFeatures: UpdateFeaturesRequest,
+    DescribeCluster: DescribeClusterRequest,
+    DescribeProducers: DescribeProducersRequest,
+    ListConfigResources: ListConfigResourcesRequest,
+    DescribeTopicPartitions: DescribeTopicPartitionsRequest,
+}
+
+/// Writes a random message of a shape.
+struct Writer {
+    /// The state of a splitmix64 generator.
+    seed: u64,
+    version: i16,
+    flexible: bool,
+    out: BytesMut,
+}
+
+impl Writer {
+    fn up_to(&mut self, max: u32) -> u32 {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.seed;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed >> 32) as u32 % (max + 1)
+    }
+
+    fn fields(&mut self, fields: &[Field]) {
+        let here = |field: &&Field| field.versions.contains(&self.version);
+        let (tagged, plain): (Vec<_>, Vec<_>) =
+            fields.iter().filter(here).partition(|field| field.tag.is_some());
+        for field in plain {
+            self.field(field);
+        }
+        if self.flexible {
+            let written: Vec<_> = tagged.into_iter().filter(|_| self.up_to(1) == 1).collect();
+            put_unsigned_varint(&mut self.out, written.len() as u32);
+            for field in written {
+                self.tagged(field);
+            }
+        }
+    }
+
+    fn tagged(&mut self, field: &Field) {
+        let before = std::mem::take(&mut self.out);
+        self.field(field);
+        let value = std::mem::replace(&mut self.out, before);
+        put_unsigned_varint(&mut self.out, field.tag.expect("tagged"));
+        put_unsigned_varint(&mut self.out, value.len() as u32);
+        self.out.put_slice(&value);
+    }
+
+    fn field(&mut self, field: &Field) {
+        let nullable = self.version >= field.null_from;
+        let null = nullable && self.up_to(3) == 0;
+        match &field.kind {
+            Kind::Struct(_) if null => self.out.put_i8(-1),
+            Kind::Struct(fields) => {
+                if nullable {
+                    self.out.put_i8(1);
+                }
+                self.fields(fields);
+            }
+            kind if null => self.length(-1, matches!(kind, Kind::Text)),
+            kind => self.value(kind),
+        }
+    }
+
+    fn value(&mut self, kind: &Kind) {
+        match kind {
+            // A Boolean is one byte and is written back as 0 or 1.
+            Kind::Fixed(1) => {
+                let byte = self.up_to(1) as u8;
+                self.out.put_u8(byte);
+            }
+            Kind::Fixed(len) => {
+                for _ in 0..*len {
+                    let byte = self.up_to(255) as u8;
+                    self.out.put_u8(byte);
+                }
+            }
+            Kind::Text | Kind::Bytes => {
+                let len = if self.up_to(9) == 0 { 300 } else { self.up_to(9) };
+                self.length(len as i32, matches!(kind, Kind::Text));
+                for _ in 0..len {
+                    let byte = b'a' + self.up_to(25) as u8;
+                    self.out.put_u8(byte);
+                }
+            }
+            Kind::Array(item) => {
+                let count = if self.up_to(19) == 0 { 150 } else { self.up_to(3) };
+                self.length(count as i32, false);
+                for _ in 0..count {
+                    self.value(item);
+                }
+            }
+            Kind::Struct(fields) => self.fields(fields),
+        }
+    }
+
+    fn length(&mut self, len: i32, text: bool) {
+        match (self.flexible, text) {
+            (true, _) => put_unsigned_varint(&mut self.out, (len + 1) as u32),
+            (false, true) => self.out.put_i16(len as i16),
+            (false, false) => self.out.put_i32(len),
+        }
+    }
+}
+
+fn random_message(row: &api::Api, version: i16, seed: u64) -> Vec<u8> {
+    let flexible = row.is_flexible(version);
+    let mut writer = Writer { seed, version, flexible, out: BytesMut::new() };
+    writer.fields(shape(row.key as i16).expect("a shape"));
+    writer.out.to_vec()
+}
+
+fn each_version(mut check: impl FnMut(&'static api::Api, i16)) {
+    for row in api::APIS {
+        for version in row.versions() {
+            check(row, version);
+        }
+    }
+}
+
+/// A tagged field with its default value is not written back, so those are compared by a second
+/// round; all other bytes must be the same at once.
+#[test]
+fn random_messages_walk_to_their_end_and_mean_the_same_to_the_decoder() {
+    each_version(|row, version| {
+        for seed in 0..40 {
+            let body = random_message(row, version, seed);
+            let name = row.name;
+            let walked = walk(row.key as i16, version, &body);
+            let walked = walked.unwrap_or_else(|e| panic!("{name} {version}: {e}: {body:x?}"));
+            assert_eq!(walked.trailing, 0, "{name} {version}");
+            let codec = codec_of(row.key);
+            let again = codec(&body, version);
+            let again = again.unwrap_or_else(|| panic!("{name} {version} does not decode"));
+            if again.len() == body.len() {
+                assert_eq!(again, body, "{name} {version}");
+            } else {
+                assert_eq!(codec(&again, version).as_ref(), Some(&again), "{name} {version}");
+                assert!(row.key == ApiKey::Fetch, "only Fetch has tagged fields: {name}");
+            }
+        }
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_passes_the_guard_decodes(
+        seed: u64,
+        cuts in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4u8), 1..6),
+    ) {
+        each_version(|row, version| {
+            let mut body = random_message(row, version, seed);
+            for (at, byte, way) in &cuts {
+                if body.is_empty() {
+                    break;
+                }
+                let at = at.index(body.len());
+                match way {
+                    0 => body[at] = *byte,
+                    1 => body[at] ^= 1 << (byte % 8),
+                    2 => body.insert(at, *byte),
+                    _ => body.truncate(at),
+                }
+            }
+            if check_request(row.key as i16, version, &body).is_ok() {
+                let decoded = codec_of(row.key)(&body, version);
+                assert!(decoded.is_some(), "{} {version}: {body:x?}", row.name);
+            }
+        });
+    }
+}
+
+/// The crate's structs, so that the estimate stays above what is allocated.
+#[test]
+fn elements_are_counted_at_no_less_than_their_size() {
+    fn counted(key: ApiKey, path: &[usize]) -> usize {
+        let mut fields = shape(key as i16).expect("a shape");
+        for (depth, at) in path.iter().enumerate() {
+            let Kind::Array(item) = &fields[*at].kind else { panic!("not an array") };
+            if depth + 1 == path.len() {
+                return item.memory();
+            }
+            let Kind::Struct(inner) = item.as_ref() else { panic!("not of structs") };
+            fields = inner;
+        }
+        unreachable!("a path has an end")
+    }
+    macro_rules! sizes {
+        ($($key:ident $path:expr => $ty:ty;)*) => {$(
+            let (count, size) = (counted(ApiKey::$key, &$path), size_of::<$ty>());
+            assert!(count >= size, "{count} counted, {size} needed: {}", stringify!($ty));
+        )*};
+    }
+    sizes! {
+        Produce [3] => produce_request::TopicProduceData;
+        Produce [3, 2] => produce_request::PartitionProduceData;
+        Fetch [9] => fetch_request::FetchTopic;
+        Fetch [9, 2] => fetch_request::FetchPartition;
+        Fetch [10] => fetch_request::ForgottenTopic;
+        ListOffsets [2] => ours::ListOffsetsTopic;
+        ListOffsets [2, 1] => ours::ListOffsetsPartition;
+        Metadata [0] => metadata_request::MetadataRequestTopic;
+        OffsetCommit [5] => ours::OffsetCommitRequestTopic;
+        OffsetCommit [5, 2] => ours::OffsetCommitRequestPartition;
+        OffsetFetch [1] => ours::OffsetFetchRequestTopic;
+        OffsetFetch [2] => ours::OffsetFetchRequestGroup;
+        OffsetFetch [2, 3] => ours::OffsetFetchRequestTopics;
+        FindCoordinator [2] => kafka_protocol::protocol::StrBytes;
+        JoinGroup [6] => join_group_request::JoinGroupRequestProtocol;
+        LeaveGroup [2] => leave_group_request::MemberIdentity;
+        SyncGroup [6] => sync_group_request::SyncGroupRequestAssignment;
+        CreateTopics [0] => create_topics_request::CreatableTopic;
+        CreateTopics [0, 3] => create_topics_request::CreatableReplicaAssignment;
+        CreateTopics [0, 4] => create_topics_request::CreatableTopicConfig;
+        DeleteTopics [0] => delete_topics_request::DeleteTopicState;
+        DeleteRecords [0] => delete_records_request::DeleteRecordsTopic;
+        DeleteRecords [0, 1] => delete_records_request::DeleteRecordsPartition;
+        OffsetForLeaderEpoch [1] => offset_for_leader_epoch_request::OffsetForLeaderTopic;
+        OffsetForLeaderEpoch [1, 1] => offset_for_leader_epoch_request::OffsetForLeaderPartition;
+        DescribeConfigs [0] => describe_configs_request::DescribeConfigsResource;
+        AlterConfigs [0] => alter_configs_request::AlterConfigsResource;
+        AlterConfigs [0, 2] => alter_configs_request::AlterableConfig;
+        DescribeLogDirs [0] => ours::DescribableLogDirTopic;
+        CreatePartitions [0] => create_partitions_request::CreatePartitionsTopic;
+        CreatePartitions [0, 2] => create_partitions_request::CreatePartitionsAssignment;
+        IncrementalAlterConfigs [0] => incremental_alter_configs_request::AlterConfigsResource;
+        IncrementalAlterConfigs [0, 2] => incremental_alter_configs_request::AlterableConfig;
+        OffsetDelete [1] => offset_delete_request::OffsetDeleteRequestTopic;
+        OffsetDelete [1, 1] => offset_delete_request::OffsetDeleteRequestPartition;
+        DescribeClientQuotas [0] => describe_client_quotas_request::ComponentData;
+        AlterClientQuotas [0] => alter_client_quotas_request::EntryData;
+        AlterClientQuotas [0, 0] => alter_client_quotas_request::EntityData;
+        AlterClientQuotas [0, 1] => alter_client_quotas_request::OpData;
+        DescribeQuorum [0] => describe_quorum_request::TopicData;
+        DescribeQuorum [0, 1] => describe_quorum_request::PartitionData;
+        UpdateFeatures [1] => update_features_request::FeatureUpdateKey;
+        DescribeProducers [0] => describe_producers_request::TopicRequest;
+        DescribeTopicPartitions [0] => describe_topic_partitions_request::TopicRequest;
+    }
+}
+
+fn check(api: ApiKey, version: i16, body: &[u8]) -> Result<()> {
+    check_request(api as i16, version, body)
+}
+
+#[test]
+fn large_honest_requests_pass() {
+    let topics = |count: i32| {
+        let mut out = BytesMut::new();
+        out.put_i32(count);
+        for topic in 0..count {
+            let name = format!("topic-{topic:05}");
+            out.put_i16(name.len() as i16);
+            out.put_slice(name.as_bytes());
+        }
+        out
+    };
+    assert_eq!(check(ApiKey::Metadata, 1, &topics(10_000)), Ok(()));
+
+    // As many topics as partitions is the dearest form of a Fetch.
+    for (topics, partitions) in [(1, 10_000), (10_000, 1)] {
+        let mut out = BytesMut::new();
+        out.put_slice(&[0; 4 + 4 + 4 + 1 + 4 + 4]);
+        put_unsigned_varint(&mut out, topics + 1);
+        for _ in 0..topics {
+            out.put_slice(&[7; 16]);
+            put_unsigned_varint(&mut out, partitions + 1);
+            for _ in 0..partitions {
+                out.put_slice(&[0; 4 + 4 + 8 + 4 + 8 + 4 + 1]);
+            }
+            out.put_u8(0);
+        }
+        out.put_slice(&[1, 1, 0]);
+        assert_eq!(check(ApiKey::Fetch, 17, &out), Ok(()), "{topics} x {partitions}");
+    }
+}
+
+#[test]
+fn frames_of_nothing_but_elements_do_not_pass() {
+    let mut names = BytesMut::new();
+    names.put_i32(10_000_000);
+    names.resize(4 + 20_000_000, 0);
+    assert_eq!(check(ApiKey::Metadata, 1, &names), Err(WireError::TooManyElements));
+
+    let mut tags = BytesMut::new();
+    put_unsigned_varint(&mut tags, 1_000_000);
+    for tag in 0..1_000_000 {
+        put_unsigned_varint(&mut tags, tag);
+        tags.put_u8(0);
+    }
+    assert_eq!(check(ApiKey::ListGroups, 3, &tags), Err(WireError::TooManyElements));
+}
+
+#[test]
+fn malformed_lengths_have_their_errors() {
+    let metadata = |version, body: &[u8]| check(ApiKey::Metadata, version, body);
+    assert_eq!(metadata(0, &[0xff; 4]), Err(WireError::UnexpectedNull), "null from 1 on");
+    assert_eq!(metadata(1, &[0xff; 4]), Ok(()));
+    assert_eq!(metadata(1, &[0xff, 0xff, 0xff, 0xfe]), Err(WireError::UnexpectedNull));
+    assert_eq!(metadata(1, &[0x7f, 0xff, 0xff, 0xff]), Err(WireError::LengthTooLarge));
+    assert_eq!(metadata(1, &[0, 0, 0]), Err(WireError::Truncated));
+    assert_eq!(metadata(1, &[0, 0, 0, 1, 0xff, 0xff]), Err(WireError::UnexpectedNull));
+    assert_eq!(metadata(1, &[0, 0, 0, 1, 0, 1, 0xff]), Err(WireError::NotUtf8));
+    assert_eq!(metadata(1, &[0, 0, 0, 0, 9, 9]), Ok(()), "Kafka ignores trailing bytes");
+    assert_eq!(metadata(9, &[0x80, 0x80, 0x80, 0x80, 0x80, 1]), Err(WireError::VarintTooLong));
+    assert_eq!(metadata(9, &[0x81, 0x80, 0x80, 0x80, 0x10]), Err(WireError::VarintTooLong));
+    assert_eq!(metadata(9, &[0x81, 0x80, 0x80, 0x80, 0, 0, 0, 0, 0]), Ok(()), "one, at length");
+    assert_eq!(metadata(9, &[1, 0, 0, 0, 1, 5, 9, 0]), Err(WireError::Truncated));
+    assert_eq!(metadata(14, &[]), Err(WireError::UnsupportedVersion(14)));
+    assert_eq!(check_request(4, 0, &[]), Err(WireError::UnsupportedVersion(0)));
+
+    let mut long = BytesMut::new();
+    put_unsigned_varint(&mut long, 32_768 + 1);
+    long.resize(3 + 32_768, b'a');
+    long.put_slice(&[1, 0]);
+    assert_eq!(check(ApiKey::FindCoordinator, 3, &long), Err(WireError::LengthTooLarge));
+}
+
+#[test]
+fn every_api_has_a_shape_and_every_shape_an_api() {
+    let shapes = SHAPES.iter().map(|(key, _)| *key);
+    assert!(shapes.eq(api::APIS.iter().map(|api| api.key as i16)));
+}
+
+#[test]
+fn memory_does_not_grow_with_large_frames() {
+    assert_eq!(memory_limit(0), 1 << 20);
+    assert_eq!(memory_limit(1 << 20), 3 << 20);
+    assert_eq!(memory_limit(100 << 20), 4 << 20);
+    assert_eq!(memory_limit(usize::MAX), 4 << 20);
+}

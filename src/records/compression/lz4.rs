@@ -1,6 +1,6 @@
 //! LZ4 frames as Kafka reads and writes them (`Lz4BlockInputStream`, `Lz4BlockOutputStream`):
-//! independent blocks of 64 KiB. The frame is read here and not by the crate, whose reader allocates
-//! whatever block size the frame asks for.
+//! independent blocks of 64 KiB. The frame is read here and not by the crate, whose reader
+//! allocates whatever block size the frame asks for.
 
 use super::{CodecError, corrupt};
 use crate::records::Compression;

@@ -1,8 +1,8 @@
 //! The codecs of record batches, with a hard limit on what comes out.
 //!
-//! Whoever sends a batch chooses the lengths inside it, so each decoder checks them against the limit
-//! before it allocates: the output never grows past the limit, and nothing else than the output is
-//! large. What is written is framed as the Java client frames it.
+//! Whoever sends a batch chooses the lengths inside it, so each decoder checks them against the
+//! limit before it allocates: the output never grows past the limit, and nothing else than the
+//! output is large. What is written is framed as the Java client frames it.
 
 mod lz4;
 mod snappy;
@@ -41,8 +41,9 @@ pub fn decompress(codec: Compression, input: &[u8], limit: usize) -> Result<Byte
     Ok(output.into())
 }
 
-/// Compresses a batch's payload. `level` means what Kafka's `compression.<codec>.level` means; a level out
-/// of the codec's range is brought into it; snappy has none, and lz4's is not used: the encoder has one.
+/// Compresses a batch's payload. `level` means what Kafka's `compression.<codec>.level` means; a
+/// level out of the codec's range is brought into it; snappy has none, and lz4's is not used: the
+/// encoder has one.
 pub fn compress(
     codec: Compression,
     level: Option<i32>,
@@ -67,8 +68,8 @@ pub fn compress(
     }
 }
 
-/// Whether the payload starts as this codec's output does. Snappy has no mark of its own when it is not
-/// framed, so only emptiness is refused.
+/// Whether the payload starts as this codec's output does. Snappy has no mark of its own when it is
+/// not framed, so only emptiness is refused.
 pub fn looks_like(codec: Compression, payload: &[u8]) -> bool {
     match codec {
         Compression::None => true,
@@ -111,8 +112,8 @@ fn next_capacity(used: usize, limit: usize) -> usize {
     used.saturating_mul(2).max(FIRST_OUTPUT).min(limit)
 }
 
-/// Decompresses in one shot into the output, because the streaming decoder allocates whatever window the
-/// frame asks for. Where no frame tells its size, the output grows until it fits.
+/// Decompresses in one shot into the output, because the streaming decoder allocates whatever
+/// window the frame asks for. Where no frame tells its size, the output grows until it fits.
 fn unzstd(input: &[u8], limit: usize) -> Result<Vec<u8>, CodecError> {
     let codec = Compression::Zstd;
     if input.is_empty() {

@@ -1,1 +1,188 @@
+use super::*;
+use proptest::prelude::*;
 
+const CODECS: [Compression; 5] = [
+    Compression::None,
+    Compression::Gzip,
+    Compression::Snappy,
+    Compression::Lz4,
+    Compression::Zstd,
+];
+
+fn is_too_large(result: Result<Bytes, CodecError>) -> bool {
+    matches!(result, Err(CodecError::TooLarge { .. }))
+}
+
+/// Data with runs, so that it compresses.
+fn any_data() -> impl Strategy<Value = Vec<u8>> {
+    proptest::collection::vec((any::<u8>(), 1..3000_usize), 0..60)
+        .prop_map(|runs| runs.into_iter().flat_map(|(byte, len)| vec![byte; len]).collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn data_comes_back_within_its_length(data in any_data(), level in -3..30, which in 0..5_usize) {
+        let codec = CODECS[which];
+        let packed = compress(codec, Some(level), &data).unwrap();
+        prop_assert!(looks_like(codec, &packed));
+        prop_assert_eq!(&decompress(codec, &packed, data.len()).unwrap()[..], &data[..]);
+        prop_assert_eq!(&decompress(codec, &packed, usize::MAX / 2).unwrap()[..], &data[..]);
+        if !data.is_empty() {
+            prop_assert!(is_too_large(decompress(codec, &packed, data.len() - 1)));
+            prop_assert!(is_too_large(decompress(codec, &packed, data.len() / 2)));
+        }
+    }
+
+    #[test]
+    fn garbage_is_an_error_or_within_the_limit(
+        data in proptest::collection::vec(any::<u8>(), 0..500),
+        which in 0..5_usize,
+        framed: bool,
+    ) {
+        let mut input = if framed { compress(CODECS[which], None, b"").unwrap() } else { vec![] };
+        input.extend_from_slice(&data);
+        if let Ok(output) = decompress(CODECS[which], &input, 1000) {
+            prop_assert!(output.len() <= 1000);
+        }
+    }
+
+    #[test]
+    fn a_damaged_frame_is_an_error_or_within_the_limit(
+        data in any_data(),
+        which in 0..5_usize,
+        damage in proptest::collection::vec((any::<u16>(), any::<u8>()), 1..4),
+    ) {
+        let mut packed = compress(CODECS[which], None, &data).unwrap();
+        for (at, byte) in damage {
+            let len = packed.len();
+            if len > 0 {
+                packed[usize::from(at) % len] = byte;
+            }
+        }
+        if let Ok(output) = decompress(CODECS[which], &packed, data.len()) {
+            prop_assert!(output.len() <= data.len());
+        }
+    }
+}
+
+#[test]
+fn bombs_stop_at_the_limit() {
+    let zeros = vec![0; 32 << 20];
+    for codec in CODECS {
+        let bomb = compress(codec, None, &zeros).unwrap();
+        assert!(is_too_large(decompress(codec, &bomb, 1 << 20)), "{codec:?}");
+        assert!(is_too_large(decompress(codec, &bomb, 0)), "{codec:?}");
+    }
+}
+
+#[test]
+fn a_snappy_length_is_checked_before_it_is_allocated() {
+    // A bare block that claims 4 GiB - 1, then one within the limit that its bytes cannot fill.
+    let claim = [0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0];
+    assert!(is_too_large(decompress(Compression::Snappy, &claim, 1 << 30)));
+    let claim = [0x80, 0x80, 0x80, 0x80, 0x01, 0, 0];
+    let refused = decompress(Compression::Snappy, &claim, 1 << 30);
+    assert!(matches!(refused, Err(CodecError::Corrupt { .. })));
+    // Many blocks count together.
+    let block = snap::raw::Encoder::new().compress_vec(&[7; 1000]).unwrap();
+    let mut framed = compress(Compression::Snappy, None, b"").unwrap();
+    for _ in 0..3 {
+        framed.extend_from_slice(&(block.len() as i32).to_be_bytes());
+        framed.extend_from_slice(&block);
+    }
+    assert!(is_too_large(decompress(Compression::Snappy, &framed, 2999)));
+    assert_eq!(decompress(Compression::Snappy, &framed, 3000).unwrap()[..], [7; 3000]);
+}
+
+#[test]
+fn bare_snappy_blocks_are_read() {
+    let bare = snap::raw::Encoder::new().compress_vec(b"as librdkafka writes them").unwrap();
+    let read = decompress(Compression::Snappy, &bare, 100).unwrap();
+    assert_eq!(&read[..], b"as librdkafka writes them");
+}
+
+#[test]
+fn snappy_blocks_hold_32_kib() {
+    let framed = compress(Compression::Snappy, None, &vec![1; 40_000]).unwrap();
+    let first = i32::from_be_bytes(framed[16..20].try_into().unwrap()) as usize;
+    assert_eq!(snap::raw::decompress_len(&framed[20..20 + first]).unwrap(), 32 * 1024);
+}
+
+#[test]
+fn concatenated_gzip_members_are_read() {
+    let mut packed = compress(Compression::Gzip, None, b"one").unwrap();
+    packed.extend(compress(Compression::Gzip, Some(9), b"two").unwrap());
+    assert_eq!(&decompress(Compression::Gzip, &packed, 6).unwrap()[..], b"onetwo");
+    assert!(is_too_large(decompress(Compression::Gzip, &packed, 5)));
+}
+
+#[test]
+fn zstd_frames_may_hide_their_size_or_follow_each_other() {
+    let data = vec![9; 300_000];
+    let streamed = zstd::stream::encode_all(&data[..], 3).unwrap();
+    assert_eq!(zstd_safe::get_frame_content_size(&streamed).unwrap(), None);
+    assert_eq!(decompress(Compression::Zstd, &streamed, 300_000).unwrap()[..], data[..]);
+    assert!(is_too_large(decompress(Compression::Zstd, &streamed, 299_999)));
+    let mut twice = compress(Compression::Zstd, None, &data).unwrap();
+    twice.extend(streamed);
+    assert_eq!(decompress(Compression::Zstd, &twice, 600_000).unwrap().len(), 600_000);
+    assert!(is_too_large(decompress(Compression::Zstd, &twice, 599_999)));
+}
+
+#[test]
+fn a_zstd_window_is_not_allocated() {
+    // A frame with an empty last block that asks for a window of 1 GiB.
+    let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa0, 0x01, 0x00, 0x00];
+    let before = peak_kib();
+    for _ in 0..4 {
+        assert_eq!(decompress(Compression::Zstd, &frame, 1000).unwrap().len(), 0);
+    }
+    assert!(peak_kib() - before < 512 * 1024);
+}
+
+/// The most memory that this process has had, in KiB.
+fn peak_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn lz4_frames_are_checked_as_kafka_checks_them() {
+    let good = compress(Compression::Lz4, None, &[5; 1000]).unwrap();
+    assert_eq!(good[..7], [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82]);
+    let read = |input: &[u8]| decompress(Compression::Lz4, input, 5000);
+    assert!(read(&good).is_ok());
+    for cut in 0..good.len() {
+        assert!(read(&good[..cut]).is_err(), "cut at {cut}");
+    }
+    for (at, byte) in [(0, 5), (4, 0x40), (4, 0x61), (5, 0x30), (6, 0x83), (10, 0x7f)] {
+        let mut bad = good.clone();
+        bad[at] = byte;
+        assert!(read(&bad).is_err(), "{byte:#x} at {at}");
+    }
+    // As in Kafka, what follows the end mark is not read.
+    assert_eq!(read(&[&good[..], b"tail"].concat()).unwrap().len(), 1000);
+}
+
+#[test]
+fn lz4_frames_of_other_writers_are_read() {
+    use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+    let data: Vec<u8> = (0..200_000_u32).flat_map(|i| (i / 7).to_le_bytes()).collect();
+    for size in [BlockSize::Max64KB, BlockSize::Max256KB, BlockSize::Max1MB, BlockSize::Max4MB] {
+        let frame = FrameInfo::new()
+            .block_mode(BlockMode::Independent)
+            .block_size(size)
+            .block_checksums(true)
+            .content_checksum(true)
+            .content_size(Some(data.len() as u64));
+        let mut encoder = FrameEncoder::with_frame_info(frame, Vec::new());
+        encoder.write_all(&data).unwrap();
+        let packed = encoder.finish().unwrap();
+        let read = decompress(Compression::Lz4, &packed, data.len()).unwrap();
+        assert!(read[..] == data[..]);
+        assert!(is_too_large(decompress(Compression::Lz4, &packed, data.len() - 1)));
+    }
+}

@@ -1,15 +1,16 @@
 //! What a partition's share of a produce request must satisfy before it is appended: the checks of
-//! Kafka's `ProduceRequest.validateRecords`, `UnifiedLog.analyzeAndValidateRecords` and `LogValidator`, in
-//! their order and with the answers that Apache Kafka 4.3.1 gives on the wire.
+//! Kafka's `ProduceRequest.validateRecords`, `UnifiedLog.analyzeAndValidateRecords` and
+//! `LogValidator`, in their order and with the answers that Apache Kafka 4.3.1 gives on the wire.
 //!
 //! This is the produce path: an uncompressed batch costs one pass for the CRC and a walk over the
 //! records' framing, a compressed one the CRC and its header.
 //!
-//! Compressed batches whose codec stays and whose topic is not compacted are not decompressed, where Kafka does
-//! decompress them: the CRC vouches for the payload's transport, and what a producer did wrong
-//! inside it is found by its consumers. So a record count or an inner offset that is wrong inside such a
-//! batch passes. They are decompressed when the header's timestamps leave a record's timestamp in doubt, or a
-//! `message.timestamp.before.max.ms` is set (the header has no minimum).
+//! Compressed batches whose codec stays and whose topic is not compacted are not decompressed,
+//! where Kafka does decompress them: the CRC vouches for the payload's transport, and what a
+//! producer did wrong inside it is found by its consumers. So a record count or an inner offset
+//! that is wrong inside such a batch passes. They are decompressed when the header's timestamps
+//! leave a record's timestamp in doubt, or a `message.timestamp.before.max.ms` is set (the header
+//! has no minimum).
 
 mod recompress;
 mod timestamps;
@@ -66,7 +67,8 @@ pub enum RefusedKind {
     MessageTooLarge,
     UnsupportedCompressionType,
     UnsupportedForMessageFormat,
-    /// What Kafka answers where its own code trips: unknown codecs, garbage instead of compressed data.
+    /// What Kafka answers where its own code trips: unknown codecs, garbage instead of compressed
+    /// data.
     UnknownServerError,
 }
 
@@ -117,8 +119,9 @@ fn invalid(message: impl Into<String>) -> AppendRefused {
     AppendRefused::new(RefusedKind::InvalidRecord, message)
 }
 
-/// Exactly one v2 batch per partition from a client; returns it ready to be appended (offsets and leader epoch
-/// are assigned later by the log). Bytes of a batch that is cut short after it are dropped, as in Kafka.
+/// Exactly one v2 batch per partition from a client; returns it ready to be appended (offsets and
+/// leader epoch are assigned later by the log). Bytes of a batch that is cut short after it are
+/// dropped, as in Kafka.
 pub fn validate_for_append(
     records: Option<Bytes>,
     rules: &AppendRules,
@@ -349,7 +352,8 @@ impl<'a> RecordCheck<'a> {
             let message = if self.refuses_key(&frame) {
                 let partition = &self.rules.partition;
                 format!(
-                    "Compacted topic cannot accept message without key in topic partition {partition}"
+                    "Compacted topic cannot accept message without key \
+                     in topic partition {partition}"
                 )
             } else if self.refuses_timestamp(&frame) {
                 kind = RefusedKind::InvalidTimestamp;

@@ -1,5 +1,5 @@
-//! Batches whose codec is not the topic's: checked record by record and written with the topic's codec
-//! (`LogValidator.buildRecordsAndAssignOffsets`).
+//! Batches whose codec is not the topic's: checked record by record and written with the topic's
+//! codec (`LogValidator.buildRecordsAndAssignOffsets`).
 
 use super::{AppendRefused, AppendRules, TopicCompression, Walk, check_records, not_of_codec};
 use crate::records::batch::{HEADER_LEN, LOG_APPEND_TIME, LOG_OVERHEAD, TRANSACTIONAL};
@@ -73,7 +73,8 @@ fn with_payload(header: &BatchHeader, payload: Bytes, walk: &Walk, rules: &Appen
     batch
 }
 
-/// Builds the batch from its records: consecutive offsets, deltas from the first record's timestamp.
+/// Builds the batch from its records: consecutive offsets, deltas from the first record's
+/// timestamp.
 fn rebuild(batch: &Batch, payload: Bytes, rules: &AppendRules) -> Result<Batch, AppendRefused> {
     let (compression, compression_level) = match rules.compression {
         TopicCompression::Fixed(codec, level) => (codec, level),

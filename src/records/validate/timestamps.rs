@@ -20,8 +20,8 @@ pub(super) fn out_of_range(timestamp: i64, rules: &AppendRules) -> bool {
     age > rules.before_max_ms || age.wrapping_neg() > rules.after_max_ms
 }
 
-/// Whether the header alone proves that no record's timestamp is refused, taking its maximum for the
-/// records' maximum.
+/// Whether the header alone proves that no record's timestamp is refused, taking its maximum for
+/// the records' maximum.
 pub(super) fn header_suffices(header: &BatchHeader, rules: &AppendRules) -> bool {
     let by_log = header.timestamp_type() == TimestampType::LogAppendTime;
     if !is_checked(header.max_timestamp, rules) {
@@ -30,8 +30,8 @@ pub(super) fn header_suffices(header: &BatchHeader, rules: &AppendRules) -> bool
     rules.before_max_ms == i64::MAX && !out_of_range(header.max_timestamp, rules)
 }
 
-/// Gives the batch the topic's timestamp type and its maximum timestamp, and the CRC that follows from
-/// them (`DefaultRecordBatch.setMaxTimestamp`). The payload is not read again.
+/// Gives the batch the topic's timestamp type and its maximum timestamp, and the CRC that follows
+/// from them (`DefaultRecordBatch.setMaxTimestamp`). The payload is not read again.
 pub(super) fn settle(batch: &mut Batch, rules: &AppendRules, max_timestamp: i64) {
     let max_timestamp = match rules.timestamp_type {
         TimestampType::CreateTime => max_timestamp,

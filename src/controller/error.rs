@@ -1,0 +1,63 @@
+//! Why the controller refuses. Each is a fact; `handlers/errors.rs` gives it Kafka's error code.
+
+/// The text is Kafka's own, since clients print it; where Kafka sends none, there is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ControllerError {
+    #[error("{0}")]
+    InvalidTopic(String),
+    #[error("{0}")]
+    TopicAlreadyExists(String),
+    #[error("unknown topic or partition{}", .0.as_ref().map(|it| format!(": {it}")).unwrap_or_default())]
+    UnknownTopicOrPartition(Option<String>),
+    #[error("unknown topic id")]
+    UnknownTopicId,
+    #[error("{0}")]
+    InvalidPartitions(String),
+    #[error("{0}")]
+    InvalidReplicationFactor(String),
+    #[error("{0}")]
+    InvalidReplicaAssignment(String),
+    #[error("{0}")]
+    InvalidConfig(String),
+    #[error("{0}")]
+    InvalidRequest(String),
+    #[error("{0}")]
+    PolicyViolation(String),
+    #[error("{0}")]
+    InvalidUpdateVersion(String),
+    #[error("{0}")]
+    InvalidRegistration(String),
+    #[error("{0}")]
+    UnsupportedVersion(String),
+    #[error("{0}")]
+    BrokerIdNotRegistered(String),
+    #[error("{0}")]
+    StaleBrokerEpoch(String),
+    #[error("the desired leader leads already")]
+    ElectionNotNeeded,
+    #[error("the preferred leader is not available")]
+    PreferredLeaderNotAvailable,
+    #[error("no eligible leader is available")]
+    EligibleLeadersNotAvailable,
+    #[error("{0}")]
+    NoReassignmentInProgress(String),
+    #[error("all producer ids are handed out")]
+    ProducerIdsExhausted,
+    /// Another node leads the quorum, or it has stopped.
+    #[error("{0}")]
+    NotController(String),
+}
+
+impl ControllerError {
+    /// What goes over the wire; `None` where Kafka leaves the text to the error code.
+    pub fn message(&self) -> Option<String> {
+        match self {
+            Self::UnknownTopicOrPartition(message) => message.clone(),
+            Self::UnknownTopicId
+            | Self::ElectionNotNeeded
+            | Self::PreferredLeaderNotAvailable
+            | Self::EligibleLeadersNotAvailable => None,
+            other => Some(other.to_string()),
+        }
+    }
+}

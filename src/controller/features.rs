@@ -1,0 +1,202 @@
+//! Features and their levels (Kafka's `FeatureControlManager`), and the records that a cluster
+//! begins with (`kafka-storage format`).
+
+use super::{Context, ControllerError, Decision};
+use crate::metadata::{ConfigResourceType, MetadataRecord, records::*};
+
+pub const METADATA_VERSION: &str = "metadata.version";
+
+/// A feature's levels, those of Kafka 4.3.1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SupportedFeature {
+    pub name: &'static str,
+    pub min: i16,
+    pub max: i16,
+}
+
+const fn feature(name: &'static str, min: i16, max: i16) -> SupportedFeature {
+    SupportedFeature { name, min, max }
+}
+
+/// `kraft.version` is kept by the quorum itself and never in the log's feature records.
+pub const SUPPORTED: [SupportedFeature; 7] = [
+    feature("group.version", 0, 1),
+    feature("kraft.version", 0, 1),
+    feature(METADATA_VERSION, 7, 30),
+    feature("share.version", 0, 1),
+    feature("streams.version", 0, 1),
+    feature("transaction.version", 0, 2),
+    feature("eligible.leader.replicas.version", 0, 1),
+];
+
+/// Levels that a new cluster begins with, in the order in which Kafka writes them.
+const INITIAL: [(&str, i16); 6] = [
+    (METADATA_VERSION, 30),
+    ("eligible.leader.replicas.version", 1),
+    ("group.version", 1),
+    ("share.version", 1),
+    ("streams.version", 1),
+    ("transaction.version", 2),
+];
+
+/// The first records of a new cluster, as Kafka 4.3.1's active controller writes them: one
+/// transaction, with the dynamic default that eligible leader replicas need (KIP-966).
+pub fn bootstrap(min_insync_replicas: i32) -> Vec<MetadataRecord> {
+    let levels = INITIAL.map(|(name, feature_level)| {
+        MetadataRecord::from(FeatureLevelRecord { name: name.into(), feature_level })
+    });
+    bootstrap_with(levels.into(), min_insync_replicas)
+}
+
+/// The same with features that `kafka-storage format` has chosen.
+pub fn bootstrap_with(
+    features: Vec<MetadataRecord>,
+    min_insync_replicas: i32,
+) -> Vec<MetadataRecord> {
+    let name = Some("Bootstrap records".into());
+    let mut records = vec![BeginTransactionRecord { name }.into()];
+    let elr = features.iter().any(|record| match record {
+        MetadataRecord::FeatureLevel(level) => {
+            level.name == "eligible.leader.replicas.version" && level.feature_level > 0
+        }
+        _ => false,
+    });
+    records.extend(features);
+    if elr {
+        let value = Some(min_insync_replicas.to_string());
+        records.push(
+            ConfigRecord {
+                resource_type: ConfigResourceType::Broker.id(),
+                resource_name: String::new(),
+                name: "min.insync.replicas".into(),
+                value,
+            }
+            .into(),
+        );
+    }
+    records.push(EndTransactionRecord::default().into());
+    records
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpgradeType {
+    Unknown,
+    Upgrade,
+    SafeDowngrade,
+    UnsafeDowngrade,
+}
+
+impl UpgradeType {
+    pub fn from_id(id: i8) -> Self {
+        match id {
+            1 => Self::Upgrade,
+            2 => Self::SafeDowngrade,
+            3 => Self::UnsafeDowngrade,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct FeatureUpdate {
+    pub name: String,
+    pub level: i16,
+    pub upgrade: UpgradeType,
+}
+
+/// All updates or, at the first that is refused, none.
+pub fn update(
+    cx: &Context<'_>,
+    updates: &[FeatureUpdate],
+) -> Decision<Result<(), ControllerError>> {
+    let mut records = Vec::new();
+    for update in updates {
+        match update_one(cx, update, updates) {
+            Ok(record) => records.push(record),
+            Err(why) => return Decision { records: Vec::new(), response: Err(why) },
+        }
+    }
+    Decision { records, response: Ok(()) }
+}
+
+fn update_one(
+    cx: &Context<'_>,
+    update: &FeatureUpdate,
+    all: &[FeatureUpdate],
+) -> Result<MetadataRecord, ControllerError> {
+    let FeatureUpdate { name, level, upgrade } = update;
+    let refuse = |why: String| {
+        Err(ControllerError::InvalidUpdateVersion(format!(
+            "Invalid update version {level} for feature {name}. {why}"
+        )))
+    };
+    if *upgrade == UpgradeType::Unknown {
+        return refuse("The controller does not support the given upgrade type.".into());
+    }
+    let current = cx.image.feature(name);
+    if *level < 0 {
+        return refuse("A feature version cannot be less than 0.".into());
+    }
+    if let Some(why) = why_unsupported(cx, name, *level) {
+        return refuse(why);
+    }
+    if *level < current && *upgrade == UpgradeType::Upgrade {
+        return refuse(
+            "Can't downgrade the version of this feature without setting the upgrade type to \
+             either safe or unsafe downgrade."
+                .into(),
+        );
+    }
+    if *level > current && *upgrade != UpgradeType::Upgrade {
+        return refuse("Can't downgrade to a newer version.".into());
+    }
+    if name == METADATA_VERSION && *level < current {
+        let why = match upgrade {
+            UpgradeType::UnsafeDowngrade => {
+                "Unsafe metadata downgrade is not supported in this version."
+            }
+            _ => {
+                "Refusing to perform the requested downgrade because it might delete metadata \
+                 information."
+            }
+        };
+        let message = format!("Invalid metadata.version {level}. {why}");
+        return Err(ControllerError::InvalidUpdateVersion(message));
+    }
+    let proposed = all.iter().find(|other| other.name == METADATA_VERSION);
+    let metadata = proposed.map_or(cx.image.feature(METADATA_VERSION), |other| other.level);
+    // Eligible leader replicas came with 4.0-IV1, level 23.
+    if name == "eligible.leader.replicas.version" && *level == 1 && metadata < 23 {
+        return refuse(format!(
+            "{name} could not be set to 1 because it depends on metadata.version level 23"
+        ));
+    }
+    Ok(FeatureLevelRecord { name: name.clone(), feature_level: *level }.into())
+}
+
+fn why_unsupported(cx: &Context<'_>, name: &str, level: i16) -> Option<String> {
+    let node = cx.settings.node_id;
+    let Some(known) = SUPPORTED.iter().find(|feature| feature.name == name) else {
+        return Some(format!("Local controller {node} does not support this feature."));
+    };
+    if level != 0 && !(known.min..=known.max).contains(&level) {
+        return Some(format!(
+            "Local controller {node} only supports versions {}-{}",
+            known.min, known.max
+        ));
+    }
+    cx.image.brokers.values().find_map(|broker| {
+        let id = broker.broker_id;
+        let supported = broker.features.iter().find(|feature| feature.name == name);
+        let (min, max) = supported.map_or((0, 0), |feature| {
+            (feature.min_supported_version, feature.max_supported_version)
+        });
+        if level == 0 || (min..=max).contains(&level) {
+            return None;
+        }
+        Some(match supported {
+            None => format!("Broker {id} does not support this feature."),
+            Some(_) => format!("Broker {id} only supports versions {min}-{max}"),
+        })
+    })
+}

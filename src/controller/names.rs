@@ -1,0 +1,48 @@
+//! Which names a topic may have (Kafka's `org.apache.kafka.common.internals.Topic`).
+
+use super::ControllerError;
+use crate::metadata::Image;
+
+const MAX_NAME_LENGTH: usize = 249;
+const ALLOWED: &str = "ASCII alphanumerics, '.', '_' and '-'";
+
+fn why_invalid(name: &str) -> Option<String> {
+    // Java counts UTF-16 units.
+    let units = || name.encode_utf16().count();
+    match name {
+        "" => Some("the empty string is not allowed".into()),
+        "." => Some("'.' is not allowed".into()),
+        ".." => Some("'..' is not allowed".into()),
+        _ if units() > MAX_NAME_LENGTH => Some(format!(
+            "the length of '{name}' is longer than the max allowed length {MAX_NAME_LENGTH}"
+        )),
+        _ if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) => {
+            Some(format!("'{name}' contains one or more characters other than {ALLOWED}"))
+        }
+        _ => None,
+    }
+}
+
+/// Whether a topic may be called so.
+pub fn validate(name: &str) -> Result<(), ControllerError> {
+    why_invalid(name).map_or(Ok(()), |why| {
+        Err(ControllerError::InvalidTopic(format!("Topic name is invalid: {why}")))
+    })
+}
+
+/// Metric names turn `.` into `_`, so names that differ only in these collide.
+pub fn check_collision(image: &Image, name: &str) -> Result<(), ControllerError> {
+    let unified = |name: &str| name.replace('.', "_");
+    if !name.contains(['.', '_']) || image.topic(name).is_some() {
+        return Ok(());
+    }
+    let wanted = unified(name);
+    let collides = |other: &str| other.len() == name.len() && unified(other) == wanted;
+    match image.topics.iter().find(|topic| collides(&topic.name)) {
+        Some(topic) => Err(ControllerError::InvalidTopic(format!(
+            "Topic '{name}' collides with existing topic: {}",
+            topic.name
+        ))),
+        None => Ok(()),
+    }
+}

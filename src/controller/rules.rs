@@ -1,0 +1,77 @@
+//! `ConfigRules` over the table of keys.
+
+use std::sync::Arc;
+
+use super::{ConfigRules, ControllerError, Settings};
+use crate::{
+    base::config::{
+        Config, ConfigError, Key, keys, validate_client_metrics_configs, validate_group_configs,
+        validate_topic_configs,
+    },
+    metadata::{ConfigResource, ConfigResourceType, image},
+};
+
+/// The rules of a broker that runs with this configuration.
+pub struct TableRules(pub Arc<Config>);
+
+impl From<ConfigError> for ControllerError {
+    fn from(error: ConfigError) -> Self {
+        use crate::base::config::ConfigErrorKind as Kind;
+        match error.kind {
+            Kind::InvalidConfig => Self::InvalidConfig(error.message),
+            Kind::InvalidRequest | Kind::Requirement => Self::InvalidRequest(error.message),
+        }
+    }
+}
+
+impl ConfigRules for TableRules {
+    fn validate(
+        &self,
+        resource: &ConfigResource,
+        new: &image::Config,
+        _: &image::Config,
+    ) -> Result<(), ControllerError> {
+        match resource.kind {
+            ConfigResourceType::Topic => validate_topic_configs(&self.0, new)?,
+            ConfigResourceType::Group => validate_group_configs(&self.0, new)?,
+            ConfigResourceType::ClientMetrics => validate_client_metrics_configs(new)?,
+            ConfigResourceType::Broker => {
+                self.0.validate_broker_configs(new, !resource.name.is_empty())?;
+            }
+            ConfigResourceType::BrokerLogger => {}
+        }
+        Ok(())
+    }
+
+    fn is_list(&self, kind: ConfigResourceType, key: &str) -> bool {
+        find(kind, key).is_some_and(|key| key.kind == crate::base::config::key::Type::List)
+    }
+
+    fn default_value(&self, kind: ConfigResourceType, key: &str) -> Option<String> {
+        find(kind, key)?.default_text().map(str::to_owned)
+    }
+}
+
+fn find(kind: ConfigResourceType, key: &str) -> Option<&'static Key> {
+    match kind {
+        ConfigResourceType::Topic => keys::topic().get(key).copied(),
+        ConfigResourceType::Broker => keys::find_broker(key),
+        ConfigResourceType::Group => keys::group().get(key).copied(),
+        ConfigResourceType::ClientMetrics => keys::client_metrics().get(key).copied(),
+        ConfigResourceType::BrokerLogger => None,
+    }
+}
+
+impl Settings {
+    /// What the controller takes from a broker's configuration.
+    pub fn new(config: &Arc<Config>) -> Self {
+        let broker = &config.broker;
+        Self {
+            node_id: broker.node_id,
+            num_partitions: broker.num_partitions,
+            default_replication_factor: broker.default_replication_factor as i16,
+            min_insync_replicas: broker.min_insync_replicas,
+            rules: Arc::new(TableRules(config.clone())),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The retention of offsets (KIP-211), and the end of groups that have neither members nor offsets.
+
+use std::sync::Arc;
+
+use super::{
+    Groups, TimerKey, Turn,
+    records::OffsetCommitValue,
+    state::{ClassicGroup, State},
+};
+
+/// What the retention of a group's offsets counts from.
+enum RetainedSince {
+    /// The group became empty; without a time, the commit.
+    GroupEmpty(Option<i64>),
+    Commit,
+    /// Nothing expires now.
+    Forever,
+}
+
+impl RetainedSince {
+    fn of(group: &ClassicGroup) -> Self {
+        if group.protocol_type.is_none() {
+            return Self::Commit; // a simple group
+        }
+        match group.state {
+            State::Empty => Self::GroupEmpty(group.state_timestamp_ms),
+            State::Stable
+                if group.uses_consumer_protocol() && group.subscribed_topics.is_some() =>
+            {
+                Self::Commit
+            }
+            _ => Self::Forever,
+        }
+    }
+
+    fn is_expired(&self, offset: &OffsetCommitValue, now_ms: i64, retention_ms: i64) -> bool {
+        let since_ms = match self {
+            Self::Forever => return false,
+            _ if offset.expire_timestamp != -1 => return now_ms >= offset.expire_timestamp,
+            Self::GroupEmpty(at_ms) => at_ms.unwrap_or(offset.commit_timestamp),
+            Self::Commit => offset.commit_timestamp,
+        };
+        now_ms.saturating_sub(since_ms) >= retention_ms
+    }
+}
+
+impl Turn<'_> {
+    pub(super) fn expire_offsets(&mut self, groups: &mut Groups) {
+        let hard = self.hard;
+        for id in hard.groups.keys() {
+            let live;
+            let group = match groups.get(id) {
+                Some(group) => group,
+                None => {
+                    live = hard.group(id).expect("a key of the groups");
+                    &live
+                }
+            };
+            let is_empty = group.state == State::Empty;
+            if self.expire_offsets_of(id, group) && is_empty {
+                self.bury_group(groups, id);
+            }
+        }
+        self.set_timer(TimerKey::Expire, self.config.offsets_retention_check_interval_ms);
+    }
+
+    /// Forgets a group's expired offsets. Whether none is left.
+    fn expire_offsets_of(&mut self, id: &Arc<str>, group: &ClassicGroup) -> bool {
+        let since = RetainedSince::of(group);
+        let (now_ms, retention_ms) = (self.now_ms, self.config.offsets_retention_ms);
+        let mut all_expired = true;
+        let hard = self.hard;
+        for (topic, partitions) in hard.offsets.get(id).into_iter().flatten() {
+            let subscribed = group.is_subscribed_to(topic);
+            for (partition, committed) in partitions {
+                if !subscribed && since.is_expired(&committed.value, now_ms, retention_ms) {
+                    self.forget_offset(id, topic, *partition);
+                } else {
+                    all_expired = false;
+                }
+            }
+        }
+        all_expired
+    }
+}

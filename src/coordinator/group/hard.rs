@@ -1,0 +1,81 @@
+//! What the log says: groups as last recorded, and committed offsets.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    records::{GroupMetadataValue, OffsetCommitValue, Record},
+    state::ClassicGroup,
+};
+
+/// A committed offset and the offset of its record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CommittedOffset {
+    pub record_offset: i64,
+    pub value: OffsetCommitValue,
+}
+
+pub type PartitionOffsets = BTreeMap<i32, CommittedOffset>;
+pub type TopicOffsets = BTreeMap<Arc<str>, PartitionOffsets>;
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Hard {
+    /// A group without a record is a simple one: it exists because it has committed offsets.
+    pub groups: BTreeMap<Arc<str>, Option<GroupMetadataValue>>,
+    pub offsets: BTreeMap<Arc<str>, TopicOffsets>,
+}
+
+impl Hard {
+    pub fn apply(&mut self, record_offset: i64, record: &Record) {
+        match record {
+            Record::Group { group, value: None } => {
+                self.groups.remove(group);
+            }
+            Record::Group { group, value: Some(value) } => {
+                self.groups.insert(group.clone(), Some(value.clone()));
+            }
+            Record::Offset { group, topic, partition, value: Some(value) } => {
+                if !self.groups.contains_key(group) {
+                    self.groups.insert(group.clone(), None);
+                }
+                let committed = CommittedOffset { record_offset, value: value.clone() };
+                let topics = entry(&mut self.offsets, group);
+                entry(topics, topic).insert(*partition, committed);
+            }
+            Record::Offset { group, topic, partition, value: None } => {
+                self.forget(group, topic, *partition);
+            }
+        }
+    }
+
+    fn forget(&mut self, group: &str, topic: &str, partition: i32) {
+        let Some(topics) = self.offsets.get_mut(group) else { return };
+        let Some(partitions) = topics.get_mut(topic) else { return };
+        partitions.remove(&partition);
+        if partitions.is_empty() {
+            topics.remove(topic);
+        }
+        if topics.is_empty() {
+            self.offsets.remove(group);
+        }
+    }
+
+    /// The group as its record tells it, if it exists.
+    pub fn group(&self, id: &Arc<str>) -> Option<ClassicGroup> {
+        Some(match self.groups.get(id)? {
+            Some(value) => ClassicGroup::loaded(id.clone(), value),
+            None => ClassicGroup::new(id.clone(), None),
+        })
+    }
+
+    pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<&CommittedOffset> {
+        self.offsets.get(group)?.get(topic)?.get(&partition)
+    }
+}
+
+/// The value of a key, made if it is missing; the key is only cloned then.
+fn entry<'a, V: Default>(map: &'a mut BTreeMap<Arc<str>, V>, key: &Arc<str>) -> &'a mut V {
+    if !map.contains_key(key) {
+        map.insert(key.clone(), V::default());
+    }
+    map.get_mut(key).expect("inserted above")
+}

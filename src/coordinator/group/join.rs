@@ -1,0 +1,146 @@
+//! JoinGroup.
+
+use std::sync::Arc;
+
+use super::{
+    Groups, Record, Reply, TimerKey, Turn,
+    messages::{GroupError, JoinReply, JoinRequest},
+    state::{ClassicGroup, Member, State},
+};
+use crate::coordinator::Token;
+
+impl Turn<'_> {
+    pub(super) fn join(&mut self, groups: &mut Groups, token: Token, request: &JoinRequest) {
+        let is_unknown = request.member_id.is_empty();
+        let is_new_group = self.group(groups, &request.group).is_none();
+        if is_new_group {
+            if !is_unknown {
+                let error = GroupError::UnknownMemberId;
+                return self.refuse_join(token, &request.member_id, error);
+            }
+            let group = ClassicGroup::new(request.group.clone(), Some(self.now_ms));
+            groups.insert(request.group.clone(), group);
+        }
+        let group = groups.get_mut(&request.group).expect("found or made");
+        if is_new_group {
+            // The group exists from here on, whatever becomes of its first member.
+            let value = Some(group.to_value());
+            self.record(Record::Group { group: group.id.clone(), value });
+        }
+        if !self.has_room_for(group, &request.member_id) {
+            group.remove(&request.member_id);
+            self.refuse_join(token, &Arc::default(), GroupError::GroupMaxSizeReached);
+        } else if is_unknown {
+            self.join_new_member(group, token, request);
+        } else {
+            self.join_known_member(group, token, request);
+        }
+    }
+
+    fn refuse_join(&mut self, token: Token, member_id: &Arc<str>, error: GroupError) {
+        self.reply(token, Reply::Join(JoinReply::refused(member_id.clone(), error)));
+    }
+
+    /// Whether the member fits under `group.max.size`. During a join phase only those who wait
+    /// count, so that the last to rejoin a group that has become too large are the ones to go.
+    fn has_room_for(&self, group: &ClassicGroup, member_id: &str) -> bool {
+        let member = group.members.get(member_id);
+        match group.state {
+            State::Empty => true,
+            State::PreparingRebalance => {
+                member.is_some_and(Member::is_awaiting_join)
+                    || group.awaiting_joins() < self.config.max_size
+            }
+            State::CompletingRebalance | State::Stable => {
+                member.is_some() || group.members.len() < self.config.max_size
+            }
+        }
+    }
+
+    fn join_new_member(&mut self, group: &mut ClassicGroup, token: Token, request: &JoinRequest) {
+        if !group.supports(&request.protocol_type, &request.protocols) {
+            let error = GroupError::InconsistentGroupProtocol;
+            return self.refuse_join(token, &Arc::default(), error);
+        }
+        let prefix = request.instance_id.as_ref().unwrap_or(&request.client_id);
+        let id: Arc<str> = format!("{prefix}-{}", request.fresh_id).into();
+        if let Some(instance_id) = &request.instance_id {
+            match group.static_members.get(instance_id).cloned() {
+                Some(old_id) => self.replace_static_member(group, token, request, (&old_id, id)),
+                None => self.add_member(group, token, request, id),
+            }
+        } else if request.requires_known_member_id {
+            group.pending_joins.insert(id.clone());
+            self.restart_session(group, &id, request.session_timeout_ms);
+            self.refuse_join(token, &id, GroupError::MemberIdRequired);
+        } else {
+            self.add_member(group, token, request, id);
+        }
+    }
+
+    fn join_known_member(&mut self, group: &mut ClassicGroup, token: Token, request: &JoinRequest) {
+        let id = &request.member_id;
+        if !group.supports(&request.protocol_type, &request.protocols) {
+            return self.refuse_join(token, id, GroupError::InconsistentGroupProtocol);
+        }
+        if group.pending_joins.contains(id) {
+            if request.instance_id.is_some() {
+                // Only dynamic members are ever told to come back.
+                return self.refuse_join(token, &Arc::default(), GroupError::UnknownServerError);
+            }
+            return self.add_member(group, token, request, id.clone());
+        }
+        if let Err(error) = group.validate_member(id, request.instance_id.as_deref()) {
+            return self.refuse_join(token, id, error);
+        }
+        let unchanged = group.members[id].protocols == request.protocols;
+        match group.state {
+            State::PreparingRebalance => self.rejoin(group, token, request),
+            // It may not have received the answer to its first join.
+            State::CompletingRebalance if unchanged => {
+                self.reply(token, Reply::Join(group.join_reply(id)));
+            }
+            // The leader rejoins to have partitions assigned anew, say when a topic has grown.
+            State::Stable if unchanged && !group.is_leader(id) => {
+                self.reply(token, Reply::Join(group.join_reply(id)));
+            }
+            State::CompletingRebalance | State::Stable => self.rejoin(group, token, request),
+            State::Empty => self.refuse_join(token, id, GroupError::UnknownMemberId),
+        }
+    }
+
+    fn rejoin(&mut self, group: &mut ClassicGroup, token: Token, request: &JoinRequest) {
+        self.supersede_join(group, &request.member_id);
+        group.update_member(request, &request.member_id, token);
+        self.prepare_rebalance_or_complete_join(group);
+    }
+
+    /// A member that joins twice has given up waiting for the first answer.
+    fn supersede_join(&mut self, group: &mut ClassicGroup, member_id: &Arc<str>) {
+        if let Some(token) = group.take_awaiting_join(member_id) {
+            self.refuse_join(token, member_id, GroupError::RebalanceInProgress);
+        }
+    }
+
+    fn add_member(
+        &mut self,
+        group: &mut ClassicGroup,
+        token: Token,
+        request: &JoinRequest,
+        id: Arc<str>,
+    ) {
+        if group.members.is_empty() {
+            group.protocol_type = Some(request.protocol_type.clone());
+        }
+        if group.state == State::PreparingRebalance && group.previous_state == Some(State::Empty) {
+            group.new_member_added = true;
+        }
+        group.add(Member::new(request, id.clone()), Some(token));
+        // A new member sends no heartbeats before its first answer, and a client that gave up
+        // waiting comes back as yet another member: the wait itself must end.
+        let timeout_ms = self.config.new_member_join_timeout_ms;
+        let key = TimerKey::Session { group: group.id.clone(), member: id };
+        self.set_timer(key, i64::from(timeout_ms));
+        self.prepare_rebalance_or_complete_join(group);
+    }
+}

@@ -1,0 +1,338 @@
+//! What is asked of the group coordinator and what it answers, free of wire versions.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::base::{TopicId, TopicPartition};
+
+/// Why a request is refused; the names are Kafka's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum GroupError {
+    #[error("UNKNOWN_SERVER_ERROR")]
+    UnknownServerError,
+    #[error("OFFSET_METADATA_TOO_LARGE")]
+    OffsetMetadataTooLarge,
+    #[error("COORDINATOR_LOAD_IN_PROGRESS")]
+    CoordinatorLoadInProgress,
+    #[error("COORDINATOR_NOT_AVAILABLE")]
+    CoordinatorNotAvailable,
+    #[error("NOT_COORDINATOR")]
+    NotCoordinator,
+    #[error("ILLEGAL_GENERATION")]
+    IllegalGeneration,
+    #[error("INCONSISTENT_GROUP_PROTOCOL")]
+    InconsistentGroupProtocol,
+    #[error("INVALID_GROUP_ID")]
+    InvalidGroupId,
+    #[error("UNKNOWN_MEMBER_ID")]
+    UnknownMemberId,
+    #[error("INVALID_SESSION_TIMEOUT")]
+    InvalidSessionTimeout,
+    #[error("REBALANCE_IN_PROGRESS")]
+    RebalanceInProgress,
+    #[error("NON_EMPTY_GROUP")]
+    NonEmptyGroup,
+    #[error("GROUP_ID_NOT_FOUND")]
+    GroupIdNotFound,
+    #[error("MEMBER_ID_REQUIRED")]
+    MemberIdRequired,
+    #[error("GROUP_MAX_SIZE_REACHED")]
+    GroupMaxSizeReached,
+    #[error("FENCED_INSTANCE_ID")]
+    FencedInstanceId,
+    #[error("GROUP_SUBSCRIBED_TO_TOPIC")]
+    GroupSubscribedToTopic,
+}
+
+/// Everything that parks a token.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request {
+    Join(JoinRequest),
+    Sync(SyncRequest),
+    Heartbeat(HeartbeatRequest),
+    Leave(LeaveRequest),
+    CommitOffsets(CommitRequest),
+    FetchOffsets(FetchRequest),
+    DeleteOffsets(DeleteOffsetsRequest),
+    DeleteGroups(Vec<Arc<str>>),
+    Describe(Vec<Arc<str>>),
+    List(ListRequest),
+    /// Tombstones for the offsets of partitions that are gone.
+    ForgetPartitions(Vec<TopicPartition>),
+    /// Every group with what it has committed.
+    Survey,
+}
+
+/// The answer to the request of the same name.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    Join(JoinReply),
+    Sync(SyncReply),
+    Heartbeat(Result<(), GroupError>),
+    Leave(Result<Vec<LeaveResult>, GroupError>),
+    CommitOffsets(CommitReply),
+    FetchOffsets(Vec<FetchedTopic>),
+    DeleteOffsets(Result<Vec<DeletedOffsets>, GroupError>),
+    DeleteGroups(Vec<(Arc<str>, Result<(), GroupError>)>),
+    Describe(Vec<GroupDescription>),
+    List(Vec<ListedGroup>),
+    ForgetPartitions,
+    Survey(Vec<GroupSurvey>),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct JoinRequest {
+    pub group: Arc<str>,
+    /// Empty for a member that has no id yet.
+    pub member_id: Arc<str>,
+    pub instance_id: Option<Arc<str>>,
+    pub client_id: Arc<str>,
+    /// As Kafka prints an address: `/127.0.0.1`.
+    pub client_host: Arc<str>,
+    pub session_timeout_ms: i32,
+    pub rebalance_timeout_ms: i32,
+    pub protocol_type: Arc<str>,
+    /// Protocols with their metadata, the preferred one first.
+    pub protocols: Vec<(Arc<str>, Bytes)>,
+    /// KIP-394: a new dynamic member must come back with the id it is given (version 4 on).
+    pub requires_known_member_id: bool,
+    /// KIP-814: the client heeds `skip_assignment` (version 9 on).
+    pub supports_skipping_assignment: bool,
+    /// What a new member's id ends with.
+    pub fresh_id: Uuid,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct JoinReply {
+    pub error: Option<GroupError>,
+    /// -1 with an error.
+    pub generation: i32,
+    pub protocol_type: Option<Arc<str>>,
+    pub protocol_name: Option<Arc<str>>,
+    /// Empty with an error.
+    pub leader: Arc<str>,
+    pub skip_assignment: bool,
+    pub member_id: Arc<str>,
+    /// Told to the leader only.
+    pub members: Vec<JoinedMember>,
+}
+
+impl JoinReply {
+    pub fn refused(member_id: Arc<str>, error: GroupError) -> Self {
+        Self {
+            error: Some(error),
+            generation: -1,
+            protocol_type: None,
+            protocol_name: None,
+            leader: Arc::default(),
+            skip_assignment: false,
+            member_id,
+            members: Vec::new(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct JoinedMember {
+    pub member_id: Arc<str>,
+    pub instance_id: Option<Arc<str>>,
+    pub metadata: Bytes,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct SyncRequest {
+    pub group: Arc<str>,
+    pub generation: i32,
+    pub member_id: Arc<str>,
+    pub instance_id: Option<Arc<str>>,
+    /// Checked against the group's, if told (version 5 on).
+    pub protocol_type: Option<Arc<str>>,
+    pub protocol_name: Option<Arc<str>>,
+    /// Member ids with their assignments; from the leader.
+    pub assignments: Vec<(Arc<str>, Bytes)>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct SyncReply {
+    pub error: Option<GroupError>,
+    pub protocol_type: Option<Arc<str>>,
+    pub protocol_name: Option<Arc<str>>,
+    pub assignment: Bytes,
+}
+
+impl SyncReply {
+    pub fn refused(error: GroupError) -> Self {
+        Self {
+            error: Some(error),
+            protocol_type: None,
+            protocol_name: None,
+            assignment: Bytes::new(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeartbeatRequest {
+    pub group: Arc<str>,
+    pub generation: i32,
+    pub member_id: Arc<str>,
+    pub instance_id: Option<Arc<str>>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct LeaveRequest {
+    pub group: Arc<str>,
+    pub members: Vec<LeavingMember>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct LeavingMember {
+    /// Empty for the removal of a static member by its instance id (KIP-345).
+    pub member_id: Arc<str>,
+    pub instance_id: Option<Arc<str>>,
+    /// What the client says of it (KIP-800), for the log.
+    pub reason: Option<Arc<str>>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct LeaveResult {
+    pub member_id: Arc<str>,
+    pub instance_id: Option<Arc<str>>,
+    pub result: Result<(), GroupError>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct CommitRequest {
+    pub group: Arc<str>,
+    /// -1 from a consumer that manages its partitions itself.
+    pub generation: i32,
+    pub member_id: Arc<str>,
+    pub instance_id: Option<Arc<str>>,
+    /// How long to keep the offsets in milliseconds, for clients that say so (version 4 and below).
+    pub retention_ms: Option<i64>,
+    /// From version 9 on an unknown group is GROUP_ID_NOT_FOUND, before ILLEGAL_GENERATION.
+    pub knows_group_id_not_found: bool,
+    pub topics: Vec<CommitTopic>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct CommitTopic {
+    pub name: Arc<str>,
+    /// Nil if the topic has no known id.
+    pub id: TopicId,
+    pub partitions: Vec<CommitPartition>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct CommitPartition {
+    pub partition: i32,
+    pub offset: i64,
+    /// -1 for none.
+    pub leader_epoch: i32,
+    pub metadata: Option<String>,
+}
+
+/// The partitions' results in the order of the request.
+pub type CommitReply = Result<Vec<CommittedTopic>, GroupError>;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct CommittedTopic {
+    pub name: Arc<str>,
+    pub id: TopicId,
+    pub partitions: Vec<(i32, Result<(), GroupError>)>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct FetchRequest {
+    pub group: Arc<str>,
+    /// `None` asks for every committed offset.
+    pub topics: Option<Vec<FetchTopic>>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct FetchTopic {
+    pub name: Arc<str>,
+    /// Nil if unknown; an offset committed for another id is not told.
+    pub id: TopicId,
+    pub partitions: Vec<i32>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct FetchedTopic {
+    pub name: Arc<str>,
+    pub id: TopicId,
+    pub partitions: Vec<FetchedOffset>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct FetchedOffset {
+    pub partition: i32,
+    /// -1 for none.
+    pub offset: i64,
+    /// -1 for none.
+    pub leader_epoch: i32,
+    pub metadata: String,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeleteOffsetsRequest {
+    pub group: Arc<str>,
+    pub topics: Vec<(Arc<str>, Vec<i32>)>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeletedOffsets {
+    pub topic: Arc<str>,
+    pub partitions: Vec<(i32, Result<(), GroupError>)>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ListRequest {
+    /// States to list, in any case of letters; none lists all.
+    pub states: Vec<Arc<str>>,
+    /// Group types to list, in any case of letters; none lists all.
+    pub types: Vec<Arc<str>>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListedGroup {
+    pub group: Arc<str>,
+    pub protocol_type: Arc<str>,
+    pub state: &'static str,
+    pub group_type: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupDescription {
+    pub group: Arc<str>,
+    /// Set for a group that does not exist, whose state is `Dead`.
+    pub error: Option<GroupError>,
+    pub state: &'static str,
+    pub protocol_type: Arc<str>,
+    /// The protocol of a stable group.
+    pub protocol: Arc<str>,
+    pub members: Vec<MemberDescription>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemberDescription {
+    pub member_id: Arc<str>,
+    pub instance_id: Option<Arc<str>>,
+    pub client_id: Arc<str>,
+    pub client_host: Arc<str>,
+    /// Empty unless the group is stable.
+    pub metadata: Bytes,
+    pub assignment: Bytes,
+}
+
+/// A group as metrics see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupSurvey {
+    pub group: Arc<str>,
+    pub state: &'static str,
+    pub generation: i32,
+    pub members: usize,
+    pub offsets: Vec<(TopicPartition, i64)>,
+}

@@ -1,0 +1,228 @@
+//! The group coordinator: the classic rebalance protocol and committed offsets, as a pure shard.
+//!
+//! Owns the records of `__consumer_offsets` ([`records`]), what they add up to ([`hard`]), the
+//! groups as they live ([`state`]) and every rule between request and reply. Rules: Kafka's
+//! `GroupMetadataManager` (classic part) and `OffsetMetadataManager`.
+//!
+//! Must not know: the clock, randomness (new member ids come with the request), the log, the wire.
+//!
+//! Invariants:
+//! - A live group differs from its record only while it rebalances, or by what a restart may lose:
+//!   waiting and pending members, and the time of its last change of state.
+//! - Every request's token is answered exactly once, or still waits in a member of a live group.
+//! - A record that is too large for one append is never proposed; the request is refused.
+
+mod admin;
+pub mod config;
+mod expire;
+pub mod hard;
+mod join;
+mod leave;
+pub mod messages;
+mod offsets;
+mod rebalance;
+pub mod records;
+pub mod state;
+mod static_member;
+mod subscription;
+mod sync;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+pub use self::{
+    config::GroupConfig,
+    hard::Hard,
+    messages::{GroupError, Reply, Request},
+    records::Record,
+    state::ClassicGroup,
+};
+use super::{Outcome, Shard, TimerOp, Token};
+
+/// Which partition of `__consumer_offsets` a group lives in: Java's hash of its id, without the
+/// sign bit's worst case (`Utils.abs`), modulo the number of partitions.
+pub fn partition_for(group: &str, partitions: i32) -> i32 {
+    let hash = group
+        .encode_utf16()
+        .fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    let positive = if hash == i32::MIN { 0 } else { hash.abs() };
+    positive % partitions.max(1)
+}
+
+/// The group coordinator as a shard.
+#[derive(Debug)]
+pub enum GroupShard {}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The log has been replayed.
+    Loaded,
+    Request {
+        token: Token,
+        request: Request,
+    },
+    Timer(TimerKey),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TimerKey {
+    /// A member's session, or a pending member's time to come back.
+    Session { group: Arc<str>, member: Arc<str> },
+    /// The end of a rebalance's join phase.
+    Join { group: Arc<str> },
+    /// The end of a rebalance's sync phase.
+    Sync { group: Arc<str> },
+    /// The next look for expired offsets.
+    Expire,
+}
+
+pub type Groups = BTreeMap<Arc<str>, ClassicGroup>;
+
+/// What a restart loses.
+#[derive(Debug, Default)]
+pub struct Soft {
+    pub config: Arc<GroupConfig>,
+    /// Groups that have been touched since the load; the others are as their records say.
+    pub groups: Groups,
+}
+
+impl Soft {
+    pub fn new(config: Arc<GroupConfig>) -> Self {
+        Self { config, groups: Groups::new() }
+    }
+}
+
+impl Shard for GroupShard {
+    type Event = Event;
+    type Record = Record;
+    type Reply = Reply;
+    type Timer = TimerKey;
+    type Hard = Hard;
+    type Soft = Soft;
+
+    fn decide(hard: &Hard, soft: &mut Soft, now_ms: i64, event: Event) -> Outcome<Self> {
+        let config = soft.config.clone();
+        let mut turn = Turn { hard, config: &config, now_ms, out: Outcome::default() };
+        match event {
+            Event::Loaded => turn.loaded(&mut soft.groups),
+            Event::Request { token, request } => turn.request(&mut soft.groups, token, request),
+            Event::Timer(key) => turn.timer(&mut soft.groups, key),
+        }
+        turn.out
+    }
+
+    fn apply(hard: &mut Hard, offset: i64, record: &Record) {
+        hard.apply(offset, record);
+    }
+}
+
+/// One decision under way.
+struct Turn<'a> {
+    hard: &'a Hard,
+    config: &'a GroupConfig,
+    now_ms: i64,
+    out: Outcome<GroupShard>,
+}
+
+impl Turn<'_> {
+    fn request(&mut self, groups: &mut Groups, token: Token, request: Request) {
+        let reply = match request {
+            Request::Join(request) => return self.join(groups, token, &request),
+            Request::Sync(request) => return self.sync(groups, token, request),
+            Request::Heartbeat(request) => Reply::Heartbeat(self.heartbeat(groups, &request)),
+            Request::Leave(request) => Reply::Leave(self.leave(groups, &request)),
+            Request::CommitOffsets(request) => {
+                Reply::CommitOffsets(self.commit_offsets(groups, request))
+            }
+            Request::FetchOffsets(request) => Reply::FetchOffsets(self.fetch_offsets(request)),
+            Request::DeleteOffsets(request) => {
+                Reply::DeleteOffsets(self.delete_offsets(groups, &request))
+            }
+            Request::DeleteGroups(ids) => Reply::DeleteGroups(self.delete_groups(groups, ids)),
+            Request::Describe(ids) => Reply::Describe(self.describe(groups, ids)),
+            Request::List(request) => Reply::List(self.list(groups, &request)),
+            Request::ForgetPartitions(partitions) => {
+                self.forget_partitions(&partitions);
+                Reply::ForgetPartitions
+            }
+            Request::Survey => Reply::Survey(self.survey(groups)),
+        };
+        self.reply(token, reply);
+    }
+
+    fn timer(&mut self, groups: &mut Groups, key: TimerKey) {
+        match key {
+            TimerKey::Session { group, member } => {
+                if let Some(group) = groups.get_mut(&group) {
+                    self.expire_session(group, &member);
+                }
+            }
+            TimerKey::Join { group } => {
+                if let Some(group) = groups.get_mut(&group) {
+                    self.expire_join_phase(group);
+                }
+            }
+            TimerKey::Sync { group } => {
+                if let Some(group) = groups.get_mut(&group) {
+                    self.expire_sync_phase(group);
+                }
+            }
+            TimerKey::Expire => self.expire_offsets(groups),
+        }
+    }
+
+    /// Gives every loaded member a new session, and shrinks groups that are now too large.
+    fn loaded(&mut self, groups: &mut Groups) {
+        for (id, value) in &self.hard.groups {
+            let Some(value) = value.as_ref().filter(|value| !value.members.is_empty()) else {
+                continue;
+            };
+            let mut group = ClassicGroup::loaded(id.clone(), value);
+            for member in group.members.values() {
+                self.restart_session(&group, &member.id, member.session_timeout_ms);
+            }
+            if group.members.len() > self.config.max_size {
+                self.prepare_rebalance(&mut group);
+            }
+            groups.insert(id.clone(), group);
+        }
+        self.set_timer(TimerKey::Expire, self.config.offsets_retention_check_interval_ms);
+    }
+
+    fn reply(&mut self, token: Token, reply: Reply) {
+        self.out.replies.push((token, reply));
+    }
+
+    fn record(&mut self, record: Record) {
+        self.out.records.push(record);
+    }
+
+    fn set_timer(&mut self, key: TimerKey, delay_ms: i64) {
+        let at_ms = self.now_ms.saturating_add(delay_ms);
+        self.out.timers.push(TimerOp::Set { key, at_ms });
+    }
+
+    fn cancel_timer(&mut self, key: TimerKey) {
+        self.out.timers.push(TimerOp::Cancel { key });
+    }
+
+    /// A group to work on: the live one, or the recorded one brought to life.
+    fn group<'g>(&self, groups: &'g mut Groups, id: &Arc<str>) -> Option<&'g mut ClassicGroup> {
+        if !groups.contains_key(id) {
+            groups.insert(id.clone(), self.hard.group(id)?);
+        }
+        groups.get_mut(id)
+    }
+
+    /// Looks at a group without bringing it to life.
+    fn look<T>(
+        &self,
+        groups: &Groups,
+        id: &Arc<str>,
+        look: impl FnOnce(&ClassicGroup) -> T,
+    ) -> Option<T> {
+        match groups.get(id) {
+            Some(group) => Some(look(group)),
+            None => Some(look(&self.hard.group(id)?)),
+        }
+    }
+}

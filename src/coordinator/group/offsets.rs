@@ -1,0 +1,223 @@
+//! OffsetCommit, OffsetFetch, OffsetDelete, and the offsets of partitions that are gone.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{
+    Groups, Record, Turn,
+    hard::CommittedOffset,
+    messages::{
+        CommitPartition, CommitReply, CommitRequest, CommitTopic, CommittedTopic,
+        DeleteOffsetsRequest, DeletedOffsets, FetchRequest, FetchTopic, FetchedOffset,
+        FetchedTopic, GroupError,
+    },
+    records::OffsetCommitValue,
+    state::{ClassicGroup, State},
+};
+use crate::base::{TopicId, TopicPartition};
+
+impl Turn<'_> {
+    pub(super) fn commit_offsets(
+        &mut self,
+        groups: &mut Groups,
+        request: CommitRequest,
+    ) -> CommitReply {
+        match self.group(groups, &request.group) {
+            Some(group) => {
+                validate_commit(group, &request)?;
+                if matches!(group.state, State::Stable | State::PreparingRebalance) {
+                    self.renew_session(group, &request.member_id);
+                }
+            }
+            // A simple group comes to be with its first offset.
+            None if request.generation < 0 => {
+                let group = ClassicGroup::new(request.group.clone(), None);
+                validate_commit(&group, &request)?;
+            }
+            None if request.knows_group_id_not_found => return Err(GroupError::GroupIdNotFound),
+            None => return Err(GroupError::IllegalGeneration),
+        }
+        let expire_timestamp = request.retention_ms.map_or(-1, |ms| self.now_ms.saturating_add(ms));
+        let mut records = Vec::new();
+        let mut reply = Vec::with_capacity(request.topics.len());
+        for topic in request.topics {
+            let group = &request.group;
+            reply.push(self.commit_topic(group, topic, expire_timestamp, &mut records));
+        }
+        if !self.fits_one_batch(&records) {
+            return Err(GroupError::UnknownServerError);
+        }
+        self.out.records.append(&mut records);
+        Ok(reply)
+    }
+
+    fn commit_topic(
+        &self,
+        group: &Arc<str>,
+        topic: CommitTopic,
+        expire_timestamp: i64,
+        records: &mut Vec<Record>,
+    ) -> CommittedTopic {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for committed in topic.partitions {
+            let partition = committed.partition;
+            if self.is_too_large(committed.metadata.as_deref().unwrap_or_default()) {
+                partitions.push((partition, Err(GroupError::OffsetMetadataTooLarge)));
+                continue;
+            }
+            partitions.push((partition, Ok(())));
+            let value = Some(self.offset_value(committed, topic.id, expire_timestamp));
+            let (group, name) = (group.clone(), topic.name.clone());
+            records.push(Record::Offset { group, topic: name, partition, value });
+        }
+        CommittedTopic { name: topic.name, id: topic.id, partitions }
+    }
+
+    fn offset_value(
+        &self,
+        committed: CommitPartition,
+        topic_id: TopicId,
+        expire_timestamp: i64,
+    ) -> OffsetCommitValue {
+        // The version that carries an expiry has neither leader epoch nor topic id; the applied
+        // record must be the one that a replay reads.
+        let expires = expire_timestamp != -1;
+        OffsetCommitValue {
+            offset: committed.offset,
+            leader_epoch: if expires || committed.leader_epoch < 0 {
+                -1
+            } else {
+                committed.leader_epoch
+            },
+            metadata: committed.metadata.unwrap_or_default(),
+            commit_timestamp: self.now_ms,
+            expire_timestamp,
+            topic_id: if expires { TopicId::nil() } else { topic_id },
+        }
+    }
+
+    fn is_too_large(&self, metadata: &str) -> bool {
+        let limit = self.config.offset_metadata_max_bytes;
+        metadata.len() > limit && metadata.encode_utf16().count() > limit
+    }
+
+    pub(super) fn fetch_offsets(&self, request: FetchRequest) -> Vec<FetchedTopic> {
+        match request.topics {
+            Some(topics) => {
+                let group = &request.group;
+                topics.into_iter().map(|topic| self.fetch_topic(group, topic)).collect()
+            }
+            None => self.fetch_all(&request.group),
+        }
+    }
+
+    fn fetch_topic(&self, group: &str, topic: FetchTopic) -> FetchedTopic {
+        let partitions = topic.partitions.iter().map(|partition| {
+            let committed = self.hard.committed(group, &topic.name, *partition);
+            match committed.filter(|committed| !is_of_another(committed, topic.id)) {
+                Some(committed) => fetched(*partition, committed),
+                None => FetchedOffset {
+                    partition: *partition,
+                    offset: -1,
+                    leader_epoch: -1,
+                    metadata: String::new(),
+                },
+            }
+        });
+        FetchedTopic { partitions: partitions.collect(), name: topic.name, id: topic.id }
+    }
+
+    fn fetch_all(&self, group: &str) -> Vec<FetchedTopic> {
+        let topics = self.hard.offsets.get(group).into_iter().flatten();
+        let topics = topics.map(|(name, partitions)| FetchedTopic {
+            name: name.clone(),
+            id: TopicId::nil(),
+            partitions: partitions.iter().map(|(index, it)| fetched(*index, it)).collect(),
+        });
+        topics.collect()
+    }
+
+    pub(super) fn delete_offsets(
+        &mut self,
+        groups: &mut Groups,
+        request: &DeleteOffsetsRequest,
+    ) -> Result<Vec<DeletedOffsets>, GroupError> {
+        let group = self.group(groups, &request.group).ok_or(GroupError::GroupIdNotFound)?;
+        if group.state != State::Empty && !group.uses_consumer_protocol() {
+            return Err(GroupError::NonEmptyGroup);
+        }
+        let mut deleted = Vec::with_capacity(request.topics.len());
+        for (topic, partitions) in &request.topics {
+            let subscribed = group.is_subscribed_to(topic);
+            let mut results = Vec::with_capacity(partitions.len());
+            for partition in partitions {
+                if subscribed {
+                    results.push((*partition, Err(GroupError::GroupSubscribedToTopic)));
+                    continue;
+                }
+                results.push((*partition, Ok(())));
+                if self.hard.committed(&request.group, topic, *partition).is_some() {
+                    self.forget_offset(&request.group, topic, *partition);
+                }
+            }
+            deleted.push(DeletedOffsets { topic: topic.clone(), partitions: results });
+        }
+        Ok(deleted)
+    }
+
+    pub(super) fn forget_offset(&mut self, group: &Arc<str>, topic: &Arc<str>, partition: i32) {
+        let (group, topic) = (group.clone(), topic.clone());
+        self.record(Record::Offset { group, topic, partition, value: None });
+    }
+
+    pub(super) fn forget_partitions(&mut self, gone: &[TopicPartition]) {
+        let mut by_topic: HashMap<&Arc<str>, Vec<i32>> = HashMap::new();
+        for place in gone {
+            by_topic.entry(&place.topic).or_default().push(place.partition);
+        }
+        let hard = self.hard;
+        for (group, topics) in &hard.offsets {
+            for (topic, partitions) in topics {
+                let gone = by_topic.get(topic).into_iter().flatten();
+                for partition in gone.filter(|partition| partitions.contains_key(partition)) {
+                    self.forget_offset(group, topic, *partition);
+                }
+            }
+        }
+    }
+}
+
+/// Whether the offset was committed for a topic of the same name that is gone.
+fn is_of_another(committed: &CommittedOffset, asked: TopicId) -> bool {
+    let known = committed.value.topic_id;
+    !known.is_nil() && !asked.is_nil() && known != asked
+}
+
+fn fetched(partition: i32, committed: &CommittedOffset) -> FetchedOffset {
+    FetchedOffset {
+        partition,
+        offset: committed.value.offset,
+        leader_epoch: committed.value.leader_epoch,
+        metadata: committed.value.metadata.clone(),
+    }
+}
+
+/// Members commit in their generation; everybody else only while the group is empty.
+fn validate_commit(group: &ClassicGroup, request: &CommitRequest) -> Result<(), GroupError> {
+    if request.generation < 0 && group.state == State::Empty {
+        return Ok(());
+    }
+    let has_identity = !request.member_id.is_empty() || request.instance_id.is_some();
+    if request.generation >= 0 || has_identity {
+        group.validate_member(&request.member_id, request.instance_id.as_deref())?;
+        if request.generation != group.generation {
+            return Err(GroupError::IllegalGeneration);
+        }
+    } else if group.state != State::Empty {
+        return Err(GroupError::UnknownMemberId);
+    }
+    if group.state == State::CompletingRebalance {
+        // It has the generation's JoinGroup answer, but no assignment yet.
+        return Err(GroupError::RebalanceInProgress);
+    }
+    Ok(())
+}

@@ -1,0 +1,244 @@
+//! The records of `__consumer_offsets`, in Kafka's formats: a key and a value, each led by its type
+//! or version. Formats: `OffsetCommitKey/Value`, `GroupMetadataKey/Value` of the group coordinator.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::{
+    base::TopicId,
+    protocol::schema::{Reader, WireError},
+    wire,
+};
+
+/// Key types, written where other messages have their version (KIP-915).
+const LEGACY_OFFSET_COMMIT: i16 = 0;
+const OFFSET_COMMIT: i16 = 1;
+const GROUP_METADATA: i16 = 2;
+
+/// The value versions that Kafka 4.3 writes.
+const OFFSET_COMMIT_VALUE_VERSION: i16 = 4;
+const GROUP_METADATA_VALUE_VERSION: i16 = 3;
+/// The only version that carries an expiry, for clients that ask for a retention of their own.
+const EXPIRING_OFFSET_COMMIT_VALUE_VERSION: i16 = 1;
+/// The newest versions of both values.
+const NEWEST_VALUE_VERSION: i16 = 4;
+
+wire! {
+    /// Names a committed offset.
+    pub struct OffsetCommitKey (flexible never) {
+        group: String, in 0..;
+        topic: String, in 0..;
+        partition: i32, in 0..;
+    }
+    /// A committed offset.
+    pub struct OffsetCommitValue (flexible 4..) {
+        offset: i64, in 0..;
+        leader_epoch: i32 = -1, in 3..;
+        metadata: String, in 0..;
+        commit_timestamp: i64, in 0..;
+        expire_timestamp: i64 = -1, in 1..=1;
+        topic_id: TopicId, in 4.., tag 0;
+    }
+    /// Names a classic group.
+    pub struct GroupMetadataKey (flexible never) {
+        group: String, in 0..;
+    }
+    /// A classic group after a completed rebalance.
+    pub struct GroupMetadataValue (flexible 4..) {
+        protocol_type: String, in 0..;
+        generation: i32, in 0..;
+        protocol: Option<String>, in 0..;
+        leader: Option<String>, in 0..;
+        current_state_timestamp: i64 = -1, in 2..;
+        members: Vec<MemberMetadata>, in 0..;
+    }
+    /// A member of a classic group.
+    pub struct MemberMetadata (flexible 4..) {
+        member_id: String, in 0..;
+        group_instance_id: Option<String>, in 3..;
+        client_id: String, in 0..;
+        client_host: String, in 0..;
+        rebalance_timeout: i32 = -1, in 1..;
+        session_timeout: i32, in 0..;
+        subscription: Bytes, in 0..;
+        assignment: Bytes, in 0..;
+    }
+}
+
+/// A record; a value of `None` is a tombstone.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    Group { group: Arc<str>, value: Option<GroupMetadataValue> },
+    Offset { group: Arc<str>, topic: Arc<str>, partition: i32, value: Option<OffsetCommitValue> },
+}
+
+impl Record {
+    /// The most bytes that the record takes in a batch.
+    pub fn size_bound(&self) -> usize {
+        /// Lengths, deltas and versions of a record, its key and its value; numbers of the value.
+        const FIXED: usize = 128;
+        const MEMBER: usize = 32;
+        match self {
+            Self::Offset { group, topic, value, .. } => {
+                let metadata = value.as_ref().map_or(0, |value| value.metadata.len());
+                FIXED + group.len() + topic.len() + metadata
+            }
+            Self::Group { group, value: None } => FIXED + group.len(),
+            Self::Group { group, value: Some(value) } => {
+                let member = |member: &MemberMetadata| {
+                    let instance_id = member.group_instance_id.as_deref().unwrap_or_default();
+                    let texts = [&member.member_id, &member.client_id, &member.client_host];
+                    MEMBER
+                        + texts.iter().map(|text| text.len()).sum::<usize>()
+                        + instance_id.len()
+                        + member.subscription.len()
+                        + member.assignment.len()
+                };
+                let names = [value.protocol.as_deref(), value.leader.as_deref()];
+                FIXED
+                    + group.len()
+                    + value.protocol_type.len()
+                    + names.iter().flatten().map(|name| name.len()).sum::<usize>()
+                    + value.members.iter().map(member).sum::<usize>()
+            }
+        }
+    }
+
+    /// The record's key and value as the log holds them.
+    pub fn encode(&self) -> (Bytes, Option<Bytes>) {
+        let mut key = BytesMut::new();
+        let value = match self {
+            Self::Group { group, value } => {
+                key.put_i16(GROUP_METADATA);
+                GroupMetadataKey { group: group.to_string() }.encode(&mut key, 0);
+                value.as_ref().map(|value| {
+                    let version = GROUP_METADATA_VALUE_VERSION;
+                    versioned(version, |out| value.encode(out, version))
+                })
+            }
+            Self::Offset { group, topic, partition, value } => {
+                key.put_i16(OFFSET_COMMIT);
+                let (group, topic) = (group.to_string(), topic.to_string());
+                OffsetCommitKey { group, topic, partition: *partition }.encode(&mut key, 0);
+                value.as_ref().map(|value| {
+                    let version = match value.expire_timestamp {
+                        -1 => OFFSET_COMMIT_VALUE_VERSION,
+                        _ => EXPIRING_OFFSET_COMMIT_VALUE_VERSION,
+                    };
+                    versioned(version, |out| value.encode(out, version))
+                })
+            }
+        };
+        (key.freeze(), value)
+    }
+
+    /// Reads a record of the log. `None` is a type that the classic coordinator does not know
+    /// (KIP-848 groups, share groups, streams groups).
+    pub fn decode(key: Bytes, value: Option<Bytes>) -> Result<Option<Self>, WireError> {
+        let mut key = Reader::new(key);
+        match key.i16()? {
+            LEGACY_OFFSET_COMMIT | OFFSET_COMMIT => {
+                let key = OffsetCommitKey::decode(key.into_rest(), 0)?;
+                let read = OffsetCommitValue::decode;
+                let value = value.map(|value| read_versioned(value, read)).transpose()?;
+                Ok(Some(Self::Offset {
+                    group: key.group.into(),
+                    topic: key.topic.into(),
+                    partition: key.partition,
+                    value,
+                }))
+            }
+            GROUP_METADATA => {
+                let key = GroupMetadataKey::decode(key.into_rest(), 0)?;
+                let read = GroupMetadataValue::decode;
+                let value = value.map(|value| read_versioned(value, read)).transpose()?;
+                Ok(Some(Self::Group { group: key.group.into(), value }))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+fn versioned(version: i16, encode: impl FnOnce(&mut BytesMut)) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_i16(version);
+    encode(&mut out);
+    out.freeze()
+}
+
+fn read_versioned<T>(
+    value: Bytes,
+    read: impl FnOnce(Bytes, i16) -> Result<T, WireError>,
+) -> Result<T, WireError> {
+    let mut reader = Reader::new(value);
+    let version = reader.i16()?;
+    if !(0..=NEWEST_VALUE_VERSION).contains(&version) {
+        return Err(WireError::UnsupportedVersion(version));
+    }
+    read(reader.into_rest(), version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_round_trip() {
+        let member = MemberMetadata {
+            member_id: "m".into(),
+            group_instance_id: Some("i".into()),
+            client_id: "c".into(),
+            client_host: "/127.0.0.1".into(),
+            rebalance_timeout: 5,
+            session_timeout: 6,
+            subscription: Bytes::from_static(b"sub"),
+            assignment: Bytes::from_static(b"ass"),
+        };
+        let group = GroupMetadataValue {
+            protocol_type: "consumer".into(),
+            generation: 3,
+            protocol: Some("range".into()),
+            leader: Some("m".into()),
+            current_state_timestamp: 9,
+            members: vec![member],
+        };
+        let offset = OffsetCommitValue {
+            offset: 7,
+            leader_epoch: 2,
+            metadata: "note".into(),
+            commit_timestamp: 11,
+            expire_timestamp: -1,
+            topic_id: TopicId::from_u128(1),
+        };
+        let expiring = OffsetCommitValue {
+            leader_epoch: -1,
+            expire_timestamp: 50,
+            topic_id: TopicId::nil(),
+            ..offset.clone()
+        };
+        let place =
+            |value| Record::Offset { group: "g".into(), topic: "t".into(), partition: 4, value };
+        for record in [
+            Record::Group { group: "g".into(), value: Some(group) },
+            Record::Group { group: "g".into(), value: None },
+            place(Some(offset)),
+            place(Some(expiring)),
+            place(None),
+        ] {
+            let (key, value) = record.encode();
+            let size = key.len() + value.as_ref().map_or(0, Bytes::len);
+            assert!(size < record.size_bound());
+            assert_eq!(Record::decode(key, value), Ok(Some(record)));
+        }
+    }
+
+    #[test]
+    fn unknown_types_are_passed_over_and_unknown_versions_refused() {
+        let key = Bytes::from_static(&[0, 3, 0, 1, b'g']);
+        assert_eq!(Record::decode(key, Some(Bytes::from_static(&[0, 0, 0]))), Ok(None));
+        let (key, _) = Record::Group { group: "g".into(), value: None }.encode();
+        let value = Some(Bytes::from_static(&[0, 9]));
+        assert_eq!(Record::decode(key, value), Err(WireError::UnsupportedVersion(9)));
+    }
+}

@@ -1,0 +1,473 @@
+//! A classic group as it lives: its members, who of them waits, and the state of its rebalance.
+//! Rules: `ClassicGroup`, `ClassicGroupMember` of Kafka's group coordinator.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use indexmap::IndexMap;
+
+use super::{
+    messages::{GroupDescription, GroupError, JoinReply, JoinedMember, MemberDescription},
+    records::{GroupMetadataValue, MemberMetadata},
+    subscription::subscribed_topics,
+};
+use crate::coordinator::Token;
+
+pub const CONSUMER_PROTOCOL: &str = "consumer";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Empty,
+    PreparingRebalance,
+    CompletingRebalance,
+    Stable,
+}
+
+impl State {
+    /// As tools print it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "Empty",
+            Self::PreparingRebalance => "PreparingRebalance",
+            Self::CompletingRebalance => "CompletingRebalance",
+            Self::Stable => "Stable",
+        }
+    }
+}
+
+pub type Protocols = Vec<(Arc<str>, Bytes)>;
+
+#[derive(Debug, Clone)]
+pub struct Member {
+    pub id: Arc<str>,
+    pub instance_id: Option<Arc<str>>,
+    pub client_id: Arc<str>,
+    pub client_host: Arc<str>,
+    pub session_timeout_ms: i32,
+    pub rebalance_timeout_ms: i32,
+    pub protocols: Protocols,
+    pub assignment: Bytes,
+    awaiting_join: Option<Token>,
+    pub awaiting_sync: Option<Token>,
+    /// Has not yet been through a join: its session does not wait for the rebalance.
+    pub is_new: bool,
+}
+
+impl Member {
+    pub fn new(request: &super::messages::JoinRequest, id: Arc<str>) -> Self {
+        Self {
+            id,
+            instance_id: request.instance_id.clone(),
+            client_id: request.client_id.clone(),
+            client_host: request.client_host.clone(),
+            session_timeout_ms: request.session_timeout_ms,
+            rebalance_timeout_ms: request.rebalance_timeout_ms,
+            protocols: request.protocols.clone(),
+            assignment: Bytes::new(),
+            awaiting_join: None,
+            awaiting_sync: None,
+            is_new: true,
+        }
+    }
+
+    fn loaded(value: &MemberMetadata, protocol: &Arc<str>) -> Self {
+        let rebalance_timeout_ms = match value.rebalance_timeout {
+            -1 => value.session_timeout,
+            timeout => timeout,
+        };
+        Self {
+            id: value.member_id.as_str().into(),
+            instance_id: value.group_instance_id.as_deref().map(Into::into),
+            client_id: value.client_id.as_str().into(),
+            client_host: value.client_host.as_str().into(),
+            session_timeout_ms: value.session_timeout,
+            rebalance_timeout_ms,
+            protocols: vec![(protocol.clone(), value.subscription.clone())],
+            assignment: value.assignment.clone(),
+            awaiting_join: None,
+            awaiting_sync: None,
+            is_new: false,
+        }
+    }
+
+    pub fn is_awaiting_join(&self) -> bool {
+        self.awaiting_join.is_some()
+    }
+
+    /// Whether a session that runs out now is excused: a member that waits for the rebalance
+    /// cannot send heartbeats.
+    pub fn has_satisfied_heartbeat(&self) -> bool {
+        !self.is_new && (self.awaiting_join.is_some() || self.awaiting_sync.is_some())
+    }
+
+    pub fn metadata(&self, protocol: &str) -> Bytes {
+        let found = self.protocols.iter().find(|(name, _)| **name == *protocol);
+        found.map(|(_, metadata)| metadata.clone()).unwrap_or_default()
+    }
+}
+
+/// How far the delay of a first rebalance has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InitialDelay {
+    pub delay_ms: i64,
+    pub remaining_ms: i64,
+}
+
+#[derive(Debug, Clone)]
+pub struct ClassicGroup {
+    pub id: Arc<str>,
+    pub state: State,
+    pub previous_state: Option<State>,
+    pub state_timestamp_ms: Option<i64>,
+    pub protocol_type: Option<Arc<str>>,
+    pub protocol_name: Option<Arc<str>>,
+    pub generation: i32,
+    pub leader: Option<Arc<str>>,
+    /// By id, in the order they joined.
+    pub members: IndexMap<Arc<str>, Member>,
+    /// Member ids by instance id.
+    pub static_members: BTreeMap<Arc<str>, Arc<str>>,
+    /// Told their id and expected back with it (KIP-394).
+    pub pending_joins: BTreeSet<Arc<str>>,
+    pub pending_syncs: BTreeSet<Arc<str>>,
+    /// What the members subscribe to, if that can be told.
+    pub subscribed_topics: Option<BTreeSet<String>>,
+    pub new_member_added: bool,
+    pub initial_delay: Option<InitialDelay>,
+    /// How many members support each protocol.
+    support: HashMap<Arc<str>, usize>,
+    awaiting_joins: usize,
+}
+
+impl ClassicGroup {
+    pub fn new(id: Arc<str>, now_ms: Option<i64>) -> Self {
+        Self {
+            id,
+            state: State::Empty,
+            previous_state: None,
+            state_timestamp_ms: now_ms,
+            protocol_type: None,
+            protocol_name: None,
+            generation: 0,
+            leader: None,
+            members: IndexMap::new(),
+            static_members: BTreeMap::new(),
+            pending_joins: BTreeSet::new(),
+            pending_syncs: BTreeSet::new(),
+            subscribed_topics: None,
+            new_member_added: false,
+            initial_delay: None,
+            support: HashMap::new(),
+            awaiting_joins: 0,
+        }
+    }
+
+    /// The group as a record tells it.
+    pub fn loaded(id: Arc<str>, value: &GroupMetadataValue) -> Self {
+        let protocol: Arc<str> = value.protocol.as_deref().unwrap_or_default().into();
+        let timestamp_ms = Some(value.current_state_timestamp).filter(|at| *at != -1);
+        let mut group = Self::new(id, timestamp_ms);
+        group.generation = value.generation;
+        if !value.protocol_type.is_empty() {
+            group.protocol_type = Some(value.protocol_type.as_str().into());
+        }
+        group.leader = value.leader.as_deref().map(Into::into);
+        group.protocol_name = value.protocol.as_deref().map(Into::into);
+        for member in &value.members {
+            group.add(Member::loaded(member, &protocol), None);
+        }
+        if !group.members.is_empty() {
+            group.state = State::Stable;
+        }
+        group.subscribed_topics = group.compute_subscribed_topics();
+        group
+    }
+
+    /// The record of the group as it is.
+    pub fn to_value(&self) -> GroupMetadataValue {
+        let protocol = self.protocol_name.as_deref();
+        let members = self.members.values().map(|member| MemberMetadata {
+            member_id: member.id.to_string(),
+            group_instance_id: member.instance_id.as_deref().map(str::to_owned),
+            client_id: member.client_id.to_string(),
+            client_host: member.client_host.to_string(),
+            rebalance_timeout: member.rebalance_timeout_ms,
+            session_timeout: member.session_timeout_ms,
+            subscription: member.metadata(protocol.unwrap_or_default()),
+            assignment: member.assignment.clone(),
+        });
+        GroupMetadataValue {
+            protocol_type: self.protocol_type.as_deref().unwrap_or_default().to_owned(),
+            generation: self.generation,
+            protocol: protocol.map(str::to_owned),
+            leader: self.leader.as_deref().map(str::to_owned),
+            current_state_timestamp: self.state_timestamp_ms.unwrap_or(-1),
+            members: members.collect(),
+        }
+    }
+
+    pub fn transition_to(&mut self, state: State, now_ms: i64) {
+        self.previous_state = Some(self.state);
+        self.state = state;
+        self.state_timestamp_ms = Some(now_ms);
+    }
+
+    /// Whether a rebalance may be started; one that runs goes on instead.
+    pub fn can_rebalance(&self) -> bool {
+        self.state != State::PreparingRebalance
+    }
+
+    pub fn is_leader(&self, member_id: &str) -> bool {
+        self.leader.as_deref() == Some(member_id)
+    }
+
+    pub fn uses_consumer_protocol(&self) -> bool {
+        self.protocol_type.as_deref() == Some(CONSUMER_PROTOCOL)
+    }
+
+    pub fn add(&mut self, member: Member, join: Option<Token>) {
+        if let Some(instance_id) = &member.instance_id {
+            self.static_members.insert(instance_id.clone(), member.id.clone());
+        }
+        if self.leader.is_none() {
+            self.leader = Some(member.id.clone());
+        }
+        self.pending_joins.remove(&member.id);
+        self.count_support(&member.protocols, true);
+        let id = member.id.clone();
+        self.members.insert(id.clone(), member);
+        self.set_awaiting_join(&id, join);
+    }
+
+    /// Removes a member or a pending member; the leader's place goes to the longest-standing one.
+    pub fn remove(&mut self, member_id: &str) {
+        if let Some(removed) = self.members.shift_remove(member_id) {
+            self.count_support(&removed.protocols, false);
+            self.awaiting_joins -= usize::from(removed.is_awaiting_join());
+            if let Some(instance_id) = &removed.instance_id {
+                self.static_members.remove(instance_id);
+            }
+        }
+        if self.is_leader(member_id) {
+            self.leader = self.members.keys().next().cloned();
+        }
+        self.pending_joins.remove(member_id);
+        self.pending_syncs.remove(member_id);
+    }
+
+    /// Puts a new member id in the place of a static member's old one. Gives what the old one
+    /// waits for: a join and a sync.
+    pub fn replace_static_member(
+        &mut self,
+        old_id: &str,
+        new_id: Arc<str>,
+    ) -> (Option<Token>, Option<Token>) {
+        let join = self.take_awaiting_join(old_id);
+        let Some(place) = self.members.get_index_of(old_id) else { return (join, None) };
+        let (_, mut member) = self.members.shift_remove_index(place).expect("looked up");
+        let sync = member.awaiting_sync.take();
+        member.id = new_id.clone();
+        member.is_new = false;
+        if let Some(instance_id) = &member.instance_id {
+            self.static_members.insert(instance_id.clone(), new_id.clone());
+        }
+        self.members.shift_insert(place, new_id.clone(), member);
+        self.pending_syncs.remove(old_id);
+        if self.is_leader(old_id) {
+            self.leader = Some(new_id);
+        }
+        (join, sync)
+    }
+
+    pub fn update_member(&mut self, request: &super::messages::JoinRequest, id: &str, join: Token) {
+        let Some(member) = self.members.get_mut(id) else { return };
+        member.rebalance_timeout_ms = request.rebalance_timeout_ms;
+        member.session_timeout_ms = request.session_timeout_ms;
+        let old = std::mem::replace(&mut member.protocols, request.protocols.clone());
+        self.count_support(&old, false);
+        self.count_support(&request.protocols, true);
+        self.set_awaiting_join(id, Some(join));
+    }
+
+    fn set_awaiting_join(&mut self, id: &str, join: Option<Token>) {
+        let Some(member) = self.members.get_mut(id) else { return };
+        let before = std::mem::replace(&mut member.awaiting_join, join);
+        self.awaiting_joins += usize::from(join.is_some());
+        self.awaiting_joins -= usize::from(before.is_some());
+    }
+
+    pub fn take_awaiting_join(&mut self, id: &str) -> Option<Token> {
+        let token = self.members.get(id)?.awaiting_join;
+        self.set_awaiting_join(id, None);
+        token
+    }
+
+    pub fn awaiting_joins(&self) -> usize {
+        self.awaiting_joins
+    }
+
+    pub fn have_all_members_joined(&self) -> bool {
+        self.members.len() == self.awaiting_joins && self.pending_joins.is_empty()
+    }
+
+    /// The longest of the members' rebalance timeouts.
+    pub fn rebalance_timeout_ms(&self) -> i64 {
+        self.members.values().map(|m| i64::from(m.rebalance_timeout_ms)).max().unwrap_or(0).max(0)
+    }
+
+    /// If the leader has not rejoined, its place goes to a member that has. Whether there is a
+    /// leader that has joined.
+    pub fn elect_joined_leader(&mut self) -> bool {
+        let Some(leader) = self.leader.as_ref().and_then(|id| self.members.get(id)) else {
+            return false;
+        };
+        if leader.is_awaiting_join() {
+            return true;
+        }
+        let joined = self.members.values().find(|member| member.is_awaiting_join());
+        let Some(joined) = joined.map(|member| member.id.clone()) else { return false };
+        self.leader = Some(joined);
+        true
+    }
+
+    /// Checks that a request comes from the member it names, and that no newer instance of a
+    /// static member has taken its place.
+    pub fn validate_member(
+        &self,
+        member_id: &str,
+        instance_id: Option<&str>,
+    ) -> Result<(), GroupError> {
+        if let Some(instance_id) = instance_id {
+            match self.static_members.get(instance_id) {
+                None => return Err(GroupError::UnknownMemberId),
+                Some(existing) if **existing != *member_id => {
+                    return Err(GroupError::FencedInstanceId);
+                }
+                Some(_) => {}
+            }
+        }
+        if !self.members.contains_key(member_id) {
+            return Err(GroupError::UnknownMemberId);
+        }
+        Ok(())
+    }
+
+    fn count_support(&mut self, protocols: &Protocols, more: bool) {
+        for (name, _) in protocols {
+            let count = self.support.entry(name.clone()).or_default();
+            *count = if more { *count + 1 } else { *count - 1 };
+            if *count == 0 {
+                self.support.remove(name);
+            }
+        }
+    }
+
+    fn is_supported_by_all(&self, protocol: &str) -> bool {
+        self.support.get(protocol).copied().unwrap_or(0) == self.members.len()
+    }
+
+    /// Whether a member with these protocols can be in the group.
+    pub fn supports(&self, protocol_type: &str, protocols: &Protocols) -> bool {
+        if self.state == State::Empty {
+            return !protocol_type.is_empty() && !protocols.is_empty();
+        }
+        self.protocol_type.as_deref() == Some(protocol_type)
+            && protocols.iter().any(|(name, _)| self.is_supported_by_all(name))
+    }
+
+    /// The protocol that most members prefer among those that all support. A tie goes to the one
+    /// that was voted for first.
+    pub fn select_protocol(&self) -> Option<Arc<str>> {
+        let mut votes: IndexMap<&Arc<str>, usize> = IndexMap::new();
+        for member in self.members.values() {
+            let mut names = member.protocols.iter().map(|(name, _)| name);
+            if let Some(choice) = names.find(|name| self.is_supported_by_all(name)) {
+                *votes.entry(choice).or_default() += 1;
+            }
+        }
+        let most = votes.values().copied().max()?;
+        votes.into_iter().find(|(_, count)| *count == most).map(|(name, _)| name.clone())
+    }
+
+    /// Begins the next generation: with members its sync phase, without them emptiness.
+    pub fn init_next_generation(&mut self, now_ms: i64) {
+        self.generation = self.generation.wrapping_add(1);
+        self.protocol_name = self.select_protocol();
+        self.subscribed_topics = self.compute_subscribed_topics();
+        let empty = self.members.is_empty();
+        self.transition_to(if empty { State::Empty } else { State::CompletingRebalance }, now_ms);
+        self.pending_syncs.clear();
+    }
+
+    fn compute_subscribed_topics(&self) -> Option<BTreeSet<String>> {
+        if !self.uses_consumer_protocol() {
+            return None;
+        }
+        if self.members.is_empty() {
+            return Some(BTreeSet::new());
+        }
+        let protocol = self.protocol_name.as_deref()?;
+        let mut topics = BTreeSet::new();
+        for member in self.members.values() {
+            topics.extend(subscribed_topics(member.metadata(protocol)).ok()?);
+        }
+        Some(topics)
+    }
+
+    /// A consumer group whose subscriptions cannot be read counts as subscribed to everything.
+    pub fn is_subscribed_to(&self, topic: &str) -> bool {
+        match &self.subscribed_topics {
+            Some(topics) => topics.contains(topic),
+            None => self.uses_consumer_protocol(),
+        }
+    }
+
+    /// What a member that is in the current generation is told; the leader learns the members.
+    pub fn join_reply(&self, member_id: &Arc<str>) -> JoinReply {
+        let members = if self.is_leader(member_id) { self.joined_members() } else { Vec::new() };
+        JoinReply {
+            error: None,
+            generation: self.generation,
+            protocol_type: self.protocol_type.clone(),
+            protocol_name: self.protocol_name.clone(),
+            leader: self.leader.clone().unwrap_or_default(),
+            skip_assignment: false,
+            member_id: member_id.clone(),
+            members,
+        }
+    }
+
+    fn joined_members(&self) -> Vec<JoinedMember> {
+        let protocol = self.protocol_name.as_deref().unwrap_or_default();
+        let members = self.members.values().map(|member| JoinedMember {
+            member_id: member.id.clone(),
+            instance_id: member.instance_id.clone(),
+            metadata: member.metadata(protocol),
+        });
+        members.collect()
+    }
+
+    pub fn describe(&self) -> GroupDescription {
+        let stable = self.state == State::Stable;
+        let protocol = self.protocol_name.clone().filter(|_| stable).unwrap_or_default();
+        let members = self.members.values().map(|member| MemberDescription {
+            member_id: member.id.clone(),
+            instance_id: member.instance_id.clone(),
+            client_id: member.client_id.clone(),
+            client_host: member.client_host.clone(),
+            metadata: if stable { member.metadata(&protocol) } else { Bytes::new() },
+            assignment: member.assignment.clone(),
+        });
+        GroupDescription {
+            group: self.id.clone(),
+            error: None,
+            state: self.state.name(),
+            protocol_type: self.protocol_type.clone().unwrap_or_default(),
+            members: members.collect(),
+            protocol,
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! SyncGroup and Heartbeat.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{
+    Groups, Record, Reply, TimerKey, Turn,
+    messages::{GroupError, HeartbeatRequest, SyncReply, SyncRequest},
+    state::{ClassicGroup, State},
+};
+use crate::{coordinator::Token, records::batch::HEADER_LEN};
+
+impl Turn<'_> {
+    pub(super) fn sync(&mut self, groups: &mut Groups, token: Token, request: SyncRequest) {
+        let group = match self.group_to_sync(groups, &request) {
+            Ok(group) => group,
+            Err(error) => return self.reply(token, Reply::Sync(SyncReply::refused(error))),
+        };
+        match group.state {
+            State::CompletingRebalance => {
+                self.note_sync(group, &request.member_id);
+                let member = &mut group.members[&request.member_id];
+                if let Some(earlier) = member.awaiting_sync.replace(token) {
+                    let reply = SyncReply::refused(GroupError::RebalanceInProgress);
+                    self.reply(earlier, Reply::Sync(reply));
+                }
+                if group.is_leader(&request.member_id) {
+                    self.complete_sync(group, request.assignments);
+                }
+            }
+            State::Stable => {
+                self.note_sync(group, &request.member_id);
+                let reply = assigned(group, &request.member_id);
+                self.reply(token, reply);
+            }
+            State::PreparingRebalance | State::Empty => {
+                let reply = SyncReply::refused(GroupError::RebalanceInProgress);
+                self.reply(token, Reply::Sync(reply));
+            }
+        }
+    }
+
+    fn group_to_sync<'g>(
+        &self,
+        groups: &'g mut Groups,
+        request: &SyncRequest,
+    ) -> Result<&'g mut ClassicGroup, GroupError> {
+        let group = self.group(groups, &request.group).filter(|g| g.state != State::Empty);
+        let group = group.ok_or(GroupError::UnknownMemberId)?;
+        group.validate_member(&request.member_id, request.instance_id.as_deref())?;
+        if request.generation != group.generation {
+            return Err(GroupError::IllegalGeneration);
+        }
+        if differs(&request.protocol_type, &group.protocol_type)
+            || differs(&request.protocol_name, &group.protocol_name)
+        {
+            return Err(GroupError::InconsistentGroupProtocol);
+        }
+        Ok(group)
+    }
+
+    fn note_sync(&mut self, group: &mut ClassicGroup, member_id: &str) {
+        group.pending_syncs.remove(member_id);
+        if group.pending_syncs.is_empty() {
+            self.cancel_timer(TimerKey::Sync { group: group.id.clone() });
+        }
+    }
+
+    /// The leader has assigned: the group is stable, and everyone who waits learns its part.
+    fn complete_sync(&mut self, group: &mut ClassicGroup, assignments: Vec<(Arc<str>, Bytes)>) {
+        let mut assignments: HashMap<Arc<str>, Bytes> = assignments.into_iter().collect();
+        for member in group.members.values_mut() {
+            member.assignment = assignments.remove(&member.id).unwrap_or_default();
+        }
+        let record = Record::Group { group: group.id.clone(), value: Some(group.to_value()) };
+        if !self.fits_one_batch(std::slice::from_ref(&record)) {
+            self.refuse_syncs(group, GroupError::UnknownServerError);
+            return self.prepare_rebalance_or_complete_join(group);
+        }
+        self.record(record);
+        group.transition_to(State::Stable, self.now_ms);
+        let members: Vec<Arc<str>> = group.members.keys().cloned().collect();
+        for id in members {
+            if let Some(token) = group.members[&id].awaiting_sync.take() {
+                let reply = assigned(group, &id);
+                self.reply(token, reply);
+                self.renew_session(group, &id);
+            }
+        }
+    }
+
+    /// Whether the records can be appended in one piece.
+    pub(super) fn fits_one_batch(&self, records: &[Record]) -> bool {
+        let records_len: usize = records.iter().map(Record::size_bound).sum();
+        HEADER_LEN + records_len <= self.config.max_batch_bytes
+    }
+
+    pub(super) fn heartbeat(
+        &mut self,
+        groups: &mut Groups,
+        request: &HeartbeatRequest,
+    ) -> Result<(), GroupError> {
+        let group = self.group(groups, &request.group).ok_or(GroupError::UnknownMemberId)?;
+        group.validate_member(&request.member_id, request.instance_id.as_deref())?;
+        if request.generation != group.generation {
+            return Err(GroupError::IllegalGeneration);
+        }
+        self.renew_session(group, &request.member_id);
+        match group.state {
+            State::Empty => Err(GroupError::UnknownMemberId),
+            State::PreparingRebalance => Err(GroupError::RebalanceInProgress),
+            State::CompletingRebalance | State::Stable => Ok(()),
+        }
+    }
+}
+
+/// Both are told, and they are not the same.
+fn differs(told: &Option<Arc<str>>, known: &Option<Arc<str>>) -> bool {
+    matches!((told, known), (Some(told), Some(known)) if told != known)
+}
+
+fn assigned(group: &ClassicGroup, member_id: &str) -> Reply {
+    Reply::Sync(SyncReply {
+        error: None,
+        protocol_type: group.protocol_type.clone(),
+        protocol_name: group.protocol_name.clone(),
+        assignment: group.members[member_id].assignment.clone(),
+    })
+}

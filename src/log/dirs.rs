@@ -1,0 +1,2 @@
+//! dirs
+pub struct LogDirs;

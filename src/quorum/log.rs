@@ -1,0 +1,374 @@
+//! `__cluster_metadata-0` on disk: segments of record batches, one batch per Raft entry.
+//!
+//! Raft's index of a batch is not stored: batches are counted. Where the log no longer starts at
+//! offset 0, the newest snapshot says at which index and offset the counting starts.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use super::{files, format::FormatError};
+use crate::records::{Batch, BatchHeader, batch::HEADER_LEN};
+
+/// Where a batch of the log stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    pub epoch: i32,
+    pub base_offset: i64,
+    pub last_offset: i64,
+    /// Bytes from the start of its segment.
+    at: u64,
+    size: u32,
+}
+
+/// A segment and its batches; its file is named by its base offset.
+#[derive(Debug)]
+struct Segment {
+    base_offset: i64,
+    file: Arc<File>,
+    size: u64,
+    batches: VecDeque<Position>,
+}
+
+/// Where the counting of batches starts: a snapshot's end, or the start of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Base {
+    /// Of the first batch after the base.
+    pub index: u64,
+    /// Of the first record after the base.
+    pub offset: i64,
+    /// Of the last batch before the base.
+    pub epoch: i32,
+}
+
+#[derive(Debug)]
+pub struct MetadataLog {
+    dir: PathBuf,
+    segments: VecDeque<Segment>,
+    /// Raft's index of the first batch in `segments`.
+    first_index: u64,
+    /// Epoch of the batch before the first one.
+    epoch_before: i32,
+    end_offset: i64,
+    epochs: Vec<(i32, i64)>,
+    /// A segment was created since the directory was last synced.
+    new_file: bool,
+    roll_bytes: u64,
+    /// Bytes after the snapshot that the log was opened with.
+    written: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("the log has no offset {0}, where the newest snapshot ends")]
+    Gap(i64),
+    #[error("batch at offset {offset}: {source}")]
+    Format { offset: i64, source: FormatError },
+}
+
+fn segment_path(dir: &Path, base_offset: i64) -> PathBuf {
+    dir.join(format!("{base_offset:020}.log"))
+}
+
+impl MetadataLog {
+    /// Opens the log, cuts a torn tail off, and finds every batch. `visit` sees each batch from
+    /// `base` on, its bytes and all.
+    pub fn open(
+        dir: &Path,
+        base: Base,
+        roll_bytes: u64,
+        mut visit: impl FnMut(&Batch) -> Result<(), FormatError>,
+    ) -> Result<Self, LogError> {
+        let at = |source| LogError::Io { path: dir.to_owned(), source };
+        let mut log = Self {
+            dir: dir.to_owned(),
+            segments: VecDeque::new(),
+            first_index: 0,
+            epoch_before: 0,
+            end_offset: 0,
+            epochs: Vec::new(),
+            new_file: false,
+            roll_bytes,
+            written: 0,
+        };
+        for base_offset in segment_offsets(dir).map_err(at)? {
+            if !log.scan(base_offset, base, &mut visit)? {
+                break;
+            }
+        }
+        if log.segments.is_empty() || log.end_offset < base.offset {
+            log.restart_at(base).map_err(at)?;
+        }
+        log.number_from(base)?;
+        Ok(log)
+    }
+
+    /// Reads one segment. False when it ends torn, so that nothing after it counts.
+    fn scan(
+        &mut self,
+        base_offset: i64,
+        base: Base,
+        visit: &mut impl FnMut(&Batch) -> Result<(), FormatError>,
+    ) -> Result<bool, LogError> {
+        let path = segment_path(&self.dir, base_offset);
+        let at = |source| LogError::Io { path: path.clone(), source };
+        if !self.segments.is_empty() && base_offset != self.end_offset {
+            self.delete_from(base_offset).map_err(at)?;
+            return Ok(false);
+        }
+        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(at)?;
+        let len = file.metadata().map_err(at)?.len();
+        let mut segment =
+            Segment { base_offset, file: Arc::new(file), size: 0, batches: VecDeque::new() };
+        self.end_offset = base_offset;
+        while let Some(batch) = read_batch(&segment.file, segment.size, len).map_err(at)? {
+            let header = batch.header;
+            if header.base_offset != self.end_offset || batch.verify_crc().is_err() {
+                break;
+            }
+            if header.base_offset >= base.offset {
+                let offset = header.base_offset;
+                visit(&batch).map_err(|source| LogError::Format { offset, source })?;
+                self.written += header.size() as u64;
+            }
+            self.note(&header, &mut segment);
+        }
+        let torn = segment.size < len;
+        if torn {
+            segment.file.set_len(segment.size).map_err(at)?;
+            remove_indexes(&self.dir, base_offset);
+            self.segments.push_back(segment);
+            self.delete_from(self.end_offset.max(base_offset + 1)).map_err(at)?;
+            return Ok(false);
+        }
+        self.segments.push_back(segment);
+        Ok(true)
+    }
+
+    fn note(&mut self, header: &BatchHeader, segment: &mut Segment) {
+        let epoch = header.leader_epoch;
+        if self.epochs.last().is_none_or(|(last, _)| *last < epoch) {
+            self.epochs.push((epoch, header.base_offset));
+        }
+        segment.batches.push_back(Position {
+            epoch,
+            base_offset: header.base_offset,
+            last_offset: header.last_offset(),
+            at: segment.size,
+            size: header.size() as u32,
+        });
+        segment.size += header.size() as u64;
+        self.end_offset = header.last_offset() + 1;
+    }
+
+    /// Gives the first batch its Raft index, from the one batch whose index is known.
+    fn number_from(&mut self, base: Base) -> Result<(), LogError> {
+        let before = self.positions().filter(|batch| batch.base_offset < base.offset).count();
+        let starts_at = self.segments.front().map_or(base.offset, |first| first.base_offset);
+        if starts_at > base.offset {
+            return Err(LogError::Gap(base.offset));
+        }
+        self.first_index = base.index.saturating_sub(before as u64);
+        self.epoch_before = if before == 0 { base.epoch } else { 0 };
+        Ok(())
+    }
+
+    /// Forgets all batches and starts again where a snapshot ends.
+    pub fn restart_at(&mut self, base: Base) -> io::Result<()> {
+        self.segments.clear();
+        self.delete_from(0)?;
+        (self.first_index, self.epoch_before) = (base.index, base.epoch);
+        self.end_offset = base.offset;
+        self.epochs.clear();
+        self.add_segment()
+    }
+
+    fn add_segment(&mut self) -> io::Result<()> {
+        let base_offset = self.end_offset;
+        let path = segment_path(&self.dir, base_offset);
+        let file = OpenOptions::new().read(true).write(true).create(true).open(path)?;
+        self.new_file = true;
+        let (file, batches) = (Arc::new(file), VecDeque::new());
+        self.segments.push_back(Segment { base_offset, file, size: 0, batches });
+        Ok(())
+    }
+
+    /// Deletes the files of segments at and after the offset.
+    fn delete_from(&self, offset: i64) -> io::Result<()> {
+        for base_offset in segment_offsets(&self.dir)? {
+            if base_offset >= offset {
+                fs::remove_file(segment_path(&self.dir, base_offset))?;
+                remove_indexes(&self.dir, base_offset);
+            }
+        }
+        Ok(())
+    }
+
+    fn positions(&self) -> impl Iterator<Item = &Position> {
+        self.segments.iter().flat_map(|segment| &segment.batches)
+    }
+
+    /// The offset that the next record gets.
+    pub fn end_offset(&self) -> i64 {
+        self.end_offset
+    }
+
+    /// Bytes after the snapshot that the log was opened with.
+    pub fn written_bytes(&self) -> u64 {
+        self.written
+    }
+
+    /// Raft's index of the next batch.
+    pub fn next_index(&self) -> u64 {
+        let batches: usize = self.segments.iter().map(|segment| segment.batches.len()).sum();
+        self.first_index + batches as u64
+    }
+
+    pub fn first_index(&self) -> u64 {
+        self.first_index
+    }
+
+    /// Epoch of the batch before the first one, 0 when that was never known.
+    pub fn epoch_before(&self) -> i32 {
+        self.epoch_before
+    }
+
+    pub fn last_epoch(&self) -> i32 {
+        self.positions().last().map_or(self.epoch_before, |batch| batch.epoch)
+    }
+
+    pub fn position(&self, index: u64) -> Option<(&Position, &Arc<File>)> {
+        let mut at = usize::try_from(index.checked_sub(self.first_index)?).ok()?;
+        for segment in &self.segments {
+            if let Some(position) = segment.batches.get(at) {
+                return Some((position, &segment.file));
+            }
+            at -= segment.batches.len();
+        }
+        None
+    }
+
+    pub fn read(&self, index: u64) -> io::Result<Option<Batch>> {
+        let Some((position, file)) = self.position(index) else { return Ok(None) };
+        let end = position.at + u64::from(position.size);
+        read_batch(file, position.at, end)
+    }
+
+    /// Writes a batch at the end, to the page cache only.
+    pub fn append(&mut self, bytes: &Bytes) -> io::Result<()> {
+        let header = BatchHeader::parse(bytes).map_err(io::Error::other)?;
+        assert_eq!(header.base_offset, self.end_offset, "batches follow each other");
+        if self.segments.back().is_none_or(|segment| segment.size >= self.roll_bytes) {
+            self.sync_last()?;
+            self.add_segment()?;
+        }
+        let epochs = self.epochs.len();
+        let mut segment = self.segments.pop_back().expect("added above");
+        let written = segment.file.write_all_at(bytes, segment.size);
+        if written.is_ok() {
+            self.note(&header, &mut segment);
+        }
+        self.segments.push_back(segment);
+        written?;
+        self.written += bytes.len() as u64;
+        if self.epochs.len() != epochs {
+            files::write_leader_epochs(&self.dir, &self.epochs)?;
+        }
+        Ok(())
+    }
+
+    fn sync_last(&self) -> io::Result<()> {
+        self.segments.back().map_or(Ok(()), |segment| segment.file.sync_data())
+    }
+
+    /// What makes all that was appended so far durable, to be done on a thread that may block.
+    pub fn sync(&mut self) -> impl FnOnce() -> io::Result<()> + Send + 'static {
+        let file = self.segments.back().map(|segment| segment.file.clone());
+        let dir = std::mem::take(&mut self.new_file).then(|| self.dir.clone());
+        move || {
+            file.map_or(Ok(()), |file| file.sync_data())?;
+            dir.map_or(Ok(()), |dir| files::sync_dir(&dir))
+        }
+    }
+
+    /// Drops the batches from the index on.
+    pub fn truncate(&mut self, index: u64) -> io::Result<()> {
+        while self.next_index() > index.max(self.first_index) {
+            let segment = self.segments.back_mut().expect("there are batches");
+            let Some(dropped) = segment.batches.pop_back() else {
+                let base_offset = segment.base_offset;
+                self.segments.pop_back();
+                self.delete_from(base_offset)?;
+                continue;
+            };
+            segment.size = dropped.at;
+            segment.file.set_len(dropped.at)?;
+            remove_indexes(&self.dir, segment.base_offset);
+            self.end_offset = dropped.base_offset;
+        }
+        self.epochs.retain(|(_, offset)| *offset < self.end_offset);
+        files::write_leader_epochs(&self.dir, &self.epochs)?;
+        self.sync()()
+    }
+
+    /// Deletes segments all of whose batches are at or before the index. The last one stays.
+    pub fn purge(&mut self, upto: u64) -> io::Result<()> {
+        while self.segments.len() > 1 {
+            let first = &self.segments[0];
+            if self.first_index + first.batches.len() as u64 > upto + 1 {
+                break;
+            }
+            fs::remove_file(segment_path(&self.dir, first.base_offset))?;
+            remove_indexes(&self.dir, first.base_offset);
+            self.first_index += first.batches.len() as u64;
+            self.epoch_before = first.batches.back().map_or(self.epoch_before, |b| b.epoch);
+            self.segments.pop_front();
+        }
+        Ok(())
+    }
+}
+
+/// Base offsets of the segments in the directory, in order.
+fn segment_offsets(dir: &Path) -> io::Result<Vec<i64>> {
+    let mut offsets = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let stem = name.to_str().and_then(|name| name.strip_suffix(".log"));
+        offsets.extend(stem.and_then(|stem| stem.parse::<i64>().ok()));
+    }
+    offsets.sort_unstable();
+    Ok(offsets)
+}
+
+/// Indexes that Apache Kafka left speak of bytes that are gone; Kafka rebuilds what is missing.
+fn remove_indexes(dir: &Path, base_offset: i64) {
+    for suffix in ["index", "timeindex", "txnindex"] {
+        // Most often there is none.
+        let _ = fs::remove_file(dir.join(format!("{base_offset:020}.{suffix}")));
+    }
+}
+
+/// The batch at a position, if all of it lies before `end`.
+fn read_batch(file: &File, at: u64, end: u64) -> io::Result<Option<Batch>> {
+    let mut header = [0; HEADER_LEN];
+    if at + HEADER_LEN as u64 > end {
+        return Ok(None);
+    }
+    file.read_exact_at(&mut header, at)?;
+    let Ok(header) = BatchHeader::parse(&header) else { return Ok(None) };
+    if at + header.size() as u64 > end {
+        return Ok(None);
+    }
+    let mut payload = vec![0; header.size() - HEADER_LEN];
+    file.read_exact_at(&mut payload, at + HEADER_LEN as u64)?;
+    Ok(Some(Batch { header, payload: payload.into() }))
+}

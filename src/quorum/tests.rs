@@ -1,0 +1,161 @@
+use std::{fs, os::unix::fs::FileExt, path::Path};
+
+use super::*;
+use crate::metadata::records::*;
+
+fn topic(name: &str) -> MetadataRecord {
+    TopicRecord { name: name.into(), topic_id: uuid::Uuid::from_u128(name.len() as u128) }.into()
+}
+
+async fn open(dir: &Path) -> (Quorum, Image, CommittedStream) {
+    let config = QuorumConfig::alone(1, dir.join("__cluster_metadata-0"));
+    Quorum::start(config).await.expect("starts")
+}
+
+fn log_path(dir: &Path) -> std::path::PathBuf {
+    dir.join("__cluster_metadata-0/00000000000000000000.log")
+}
+
+#[tokio::test]
+async fn a_lone_voter_leads_and_commits() {
+    let dir = tempfile::tempdir().unwrap();
+    let (quorum, image, mut stream) = open(dir.path()).await;
+    assert_eq!(image.offset, -1);
+    let status = quorum.status();
+    assert_eq!((status.leader_id, status.leader_epoch, status.high_watermark), (1, 1, 1));
+    assert_eq!(stream.next().await.unwrap().last_offset, 0);
+    let offset = quorum.propose(1, vec![topic("a"), topic("bb")]).await.unwrap();
+    assert_eq!(offset, 2);
+    let batch = stream.next().await.unwrap();
+    assert_eq!((batch.last_offset, batch.epoch, batch.changes.len()), (2, 1, 2));
+    assert!(quorum.image().topic("bb").is_some());
+    let refused = quorum.propose(7, vec![topic("c")]).await;
+    assert!(matches!(refused, Err(QuorumError::WrongEpoch { expected: 7, current: 1 })));
+    quorum.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn each_start_is_a_new_epoch_and_replays_all() {
+    let dir = tempfile::tempdir().unwrap();
+    for start in 0..4 {
+        let (quorum, image, _stream) = open(dir.path()).await;
+        assert_eq!(image.topics.len(), start);
+        assert_eq!(quorum.epoch(), start as i32 + 1);
+        let name = "x".repeat(start + 1);
+        quorum.propose(quorum.epoch(), vec![topic(&name)]).await.unwrap();
+        // A kill leaves no time to stop: every other time the handle is just dropped.
+        if start % 2 == 0 {
+            quorum.stop().await.unwrap();
+        }
+    }
+    let epochs = dir.path().join("__cluster_metadata-0/leader-epoch-checkpoint");
+    assert_eq!(fs::read_to_string(epochs).unwrap(), "0\n4\n1 0\n2 2\n3 4\n4 6\n");
+}
+
+#[tokio::test]
+async fn the_epoch_grows_although_the_vote_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let (quorum, ..) = open(dir.path()).await;
+    quorum.stop().await.unwrap();
+    let state = dir.path().join("__cluster_metadata-0/quorum-state");
+    for lost in ["", "{"] {
+        let (quorum, ..) = open(dir.path()).await;
+        let epoch = quorum.epoch();
+        quorum.stop().await.unwrap();
+        fs::write(&state, lost).unwrap();
+        let (quorum, ..) = open(dir.path()).await;
+        assert_eq!(quorum.epoch(), epoch + 1);
+        quorum.stop().await.unwrap();
+    }
+}
+
+/// Wherever the last batch is cut, the ones before it are there, and the log goes on.
+#[tokio::test]
+async fn a_torn_tail_is_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let (quorum, ..) = open(dir.path()).await;
+    quorum.propose(1, vec![topic("a")]).await.unwrap();
+    let whole = fs::metadata(log_path(dir.path())).unwrap().len();
+    quorum.propose(1, vec![topic("bb")]).await.unwrap();
+    quorum.stop().await.unwrap();
+    let bytes = fs::read(log_path(dir.path())).unwrap();
+    for cut in (whole..bytes.len() as u64).step_by(7) {
+        fs::write(log_path(dir.path()), &bytes[..cut as usize]).unwrap();
+        let (quorum, image, _stream) = open(dir.path()).await;
+        assert_eq!((image.topics.len(), image.offset), (1, 1), "cut at {cut}");
+        let offset = quorum.propose(quorum.epoch(), vec![topic("ccc")]).await.unwrap();
+        assert_eq!(offset, 3);
+        quorum.stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_flipped_bit_ends_the_log_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let (quorum, ..) = open(dir.path()).await;
+    quorum.propose(1, vec![topic("a")]).await.unwrap();
+    let whole = fs::metadata(log_path(dir.path())).unwrap().len();
+    quorum.propose(1, vec![topic("bb")]).await.unwrap();
+    quorum.stop().await.unwrap();
+    let file = fs::OpenOptions::new().write(true).open(log_path(dir.path())).unwrap();
+    file.write_all_at(&[0xff], whole + 70).unwrap();
+    let (_quorum, image, _stream) = open(dir.path()).await;
+    assert_eq!(image.topics.len(), 1);
+}
+
+#[tokio::test]
+async fn snapshots_bound_the_log_and_stand_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = dir.path().join("__cluster_metadata-0");
+    let config = QuorumConfig { snapshot_bytes: 2_000, ..QuorumConfig::alone(1, cluster.clone()) };
+    let mut expected = Image::default();
+    for _ in 0..3 {
+        let (quorum, image, mut stream) = Quorum::start(config.clone()).await.unwrap();
+        assert_eq!(image.records(), expected.records());
+        for round in 0..60 {
+            let topic_id = uuid::Uuid::from_u128(image.topics.len() as u128 + round + 1);
+            let record = TopicRecord { name: format!("t{topic_id}"), topic_id };
+            quorum.propose(quorum.epoch(), vec![record.into()]).await.unwrap();
+        }
+        quorum.stop().await.unwrap();
+        let mut last = None;
+        while let Some(batch) = stream.next().await {
+            assert!(last.is_none_or(|last| last < batch.last_offset));
+            last = Some(batch.last_offset);
+            expected = Image::clone(&batch.image);
+        }
+    }
+    let (_, image, _) = Quorum::start(config).await.unwrap();
+    assert_eq!(image.topics.len(), 180);
+    assert_eq!(image.records(), expected.records());
+    let names: Vec<_> = fs::read_dir(&cluster).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let count =
+        |suffix: &str| names.iter().filter(|name| name.to_str().unwrap().ends_with(suffix)).count();
+    assert_eq!(count(".checkpoint"), 1, "{names:?}");
+    assert!(count(".log") <= 4, "{names:?}");
+    assert!(!log_path(dir.path()).exists());
+}
+
+#[tokio::test]
+async fn a_snapshot_without_a_log_is_enough() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut image = Image { offset: 41, epoch: 3, ..Image::default() };
+    image.apply(&topic("a"));
+    checkpoint::write(dir.path(), &image, 17).unwrap();
+    let config = QuorumConfig::alone(1, dir.path().to_owned());
+    let (quorum, replayed, _stream) = Quorum::start(config).await.unwrap();
+    assert_eq!((replayed.offset, replayed.epoch), (41, 3));
+    assert_eq!(replayed.topics, image.topics);
+    assert_eq!(quorum.propose(4, vec![topic("bb")]).await.unwrap(), 43);
+}
+
+#[tokio::test]
+async fn other_voters_are_refused_for_now() {
+    let dir = tempfile::tempdir().unwrap();
+    let alone = QuorumConfig::alone(1, dir.path().to_owned());
+    let strangers = QuorumConfig { voters: vec![2], ..alone.clone() };
+    let refused = Quorum::start(strangers).await;
+    assert!(matches!(refused, Err(QuorumError::NotAVoter(1))));
+    let many = QuorumConfig { voters: vec![1, 2], ..alone };
+    assert!(matches!(Quorum::start(many).await, Err(QuorumError::TooManyVoters(2))));
+}
