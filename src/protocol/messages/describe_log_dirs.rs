@@ -9,7 +9,7 @@ use crate::wire;
 wire! {
     pub struct DescribeLogDirsRequest (flexible 2..) {
         /// Null means all topics.
-        topics: Option<Vec<DescribableLogDirTopic>>, in 0..;
+        topics: Option<Vec<DescribableLogDirTopic>> = Some(Vec::new()), in 0..;
     }
     pub struct DescribableLogDirTopic (flexible 2..) {
         topic: StrBytes, in 0..;

@@ -241,7 +241,8 @@ fn offset_fetch_request() {
         member_epoch: 4,
         topics: Some(vec![topic]),
     };
-    let second = OffsetFetchRequestGroup { group_id: text("g2"), ..Default::default() };
+    let second =
+        OffsetFetchRequestGroup { group_id: text("g2"), topics: None, ..Default::default() };
     let message = OffsetFetchRequest {
         group_id: text("grp"),
         topics: Some(vec![old_topic]),
@@ -249,7 +250,7 @@ fn offset_fetch_request() {
         require_stable: true,
     };
     check::<_, crates::OffsetFetchRequest>(&message, OFFSET_FETCH_REQUEST);
-    let all = OffsetFetchRequest { group_id: text("grp"), ..Default::default() };
+    let all = OffsetFetchRequest { group_id: text("grp"), topics: None, ..Default::default() };
     check::<_, crates::OffsetFetchRequest>(&all, OFFSET_FETCH_REQUEST_NULL);
 }
 

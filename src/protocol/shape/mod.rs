@@ -13,6 +13,7 @@
 //! [`memory_limit`].
 
 mod parse;
+pub mod sample;
 mod table;
 
 use std::sync::LazyLock;
