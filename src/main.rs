@@ -1,1 +1,40 @@
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+use sordini::{base::config::Loaded, broker::Server, telemetry::init_tracing};
+
+fn main() -> ExitCode {
+    match cli::parse_args() {
+        Ok(loaded) => serve(loaded),
+        Err(cli::CliError::Usage(usage)) => {
+            // Help goes to stdout, complaints to stderr; there is nobody to tell if that fails.
+            let _ = usage.print();
+            ExitCode::from(cli::CliError::Usage(usage).exit_code())
+        }
+        Err(error) => {
+            eprintln!("sordini: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn serve(loaded: Loaded) -> ExitCode {
+    let settings = &loaded.config.broker;
+    init_tracing(Some(&settings.logging_level), settings.logging_json);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let ran = match runtime {
+        Ok(runtime) => runtime.block_on(Server::run(loaded.config)),
+        Err(error) => Err(error.into()),
+    };
+    match ran {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sordini: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

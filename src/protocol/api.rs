@@ -25,8 +25,8 @@ impl Api {
         self.min..=self.max
     }
 
-    /// The lowest version that ApiVersions names. Produce is advertised from 0 though served from 3,
-    /// because librdkafka reads the codecs it may use off it (KAFKA-18659).
+    /// The lowest version that ApiVersions names. Produce is advertised from 0 though served from
+    /// 3, because librdkafka reads the codecs it may use off it (KAFKA-18659).
     pub fn advertised_min(&self) -> i16 {
         match self.key {
             ApiKey::Produce => 0,

@@ -1,12 +1,28 @@
-//! Kafka's error codes, -1 to 133, with their names and default messages (Kafka's `Errors`).
+//! Kafka's error codes, -1 to 133, with their names and default messages (`Errors`).
 //!
-//! The message crate's table is complete for Kafka 4.3.1 and `code`, `from` and `Display` cover what
-//! a broker needs, so it is used as it is. It has no variant for "no error": that is [`NONE`].
+//! The message crate's enum has every code of Kafka 4.3.1, so it is used as it is. It has neither
+//! Kafka's names nor the messages, and no variant for "no error": that is [`NONE`].
+
+mod text;
 
 pub use kafka_protocol::error::ResponseError as ErrorCode;
 
 /// The code of "no error".
 pub const NONE: i16 = 0;
+
+fn row(code: i16) -> Option<&'static (&'static str, &'static str)> {
+    text::NAMES_AND_MESSAGES.get(usize::try_from(i32::from(code) + 1).ok()?)
+}
+
+/// A code's name in Kafka, such as `UNKNOWN_TOPIC_OR_PARTITION`; also of [`NONE`].
+pub fn name(code: i16) -> &'static str {
+    row(code).map_or("UNKNOWN", |(name, _)| name)
+}
+
+/// What Kafka says of an error when it has nothing better to say; empty for [`NONE`].
+pub fn default_message(code: i16) -> &'static str {
+    row(code).map_or("", |(_, message)| message)
+}
 
 #[cfg(test)]
 mod tests {
@@ -21,5 +37,17 @@ mod tests {
         }
         assert!(matches!(ErrorCode::try_from_code(134), Some(ErrorCode::Unknown(134))));
         assert_eq!(ErrorCode::try_from_code(NONE), None);
+    }
+
+    #[test]
+    fn names_are_those_of_the_codes() {
+        for code in (-1..=133).filter(|code| *code != NONE) {
+            let crates = format!("{:?}", ErrorCode::try_from_code(code).expect("not zero"));
+            assert_eq!(name(code).replace('_', "").to_lowercase(), crates.to_lowercase());
+            assert!(default_message(code).ends_with('.'), "{code}");
+        }
+        assert_eq!((name(NONE), default_message(NONE)), ("NONE", ""));
+        assert_eq!((name(134), name(-2), name(i16::MIN)), ("UNKNOWN", "UNKNOWN", "UNKNOWN"));
+        assert_eq!(default_message(3), "This server does not host this topic-partition.");
     }
 }

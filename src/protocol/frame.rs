@@ -54,8 +54,8 @@ pub struct RequestHeader {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Incoming {
     Request(RequestHeader),
-    /// ApiVersions of a version that this broker lacks: answered by [`unsupported_api_versions`], so
-    /// that the client can go down to a version that both have (KIP-511).
+    /// ApiVersions of a version that this broker lacks: answered by [`unsupported_api_versions`],
+    /// so that the client can go down to a version that both have (KIP-511).
     UnsupportedApiVersions {
         correlation_id: i32,
     },
@@ -120,8 +120,9 @@ pub fn put_response_header(out: &mut BytesMut, api: &Api, version: i16, correlat
     }
 }
 
-/// The whole frame, size first, that answers [`Incoming::UnsupportedApiVersions`]: version 0 of the
-/// response, UNSUPPORTED_VERSION, and the one row that says which versions of ApiVersions there are.
+/// The whole frame, size first, that answers [`Incoming::UnsupportedApiVersions`]: version 0 of
+/// the response, UNSUPPORTED_VERSION, and the one row that says which versions of ApiVersions
+/// there are.
 pub fn unsupported_api_versions(correlation_id: i32) -> BytesMut {
     const BODY_LEN: i32 = 2 + 4 + 6;
     let mut out = BytesMut::with_capacity(4 + 4 + BODY_LEN as usize);

@@ -332,12 +332,16 @@ macro_rules! wire {
 
             /// Decodes the message and refuses bytes that follow it.
             #[allow(dead_code)]
-            pub fn decode(bytes: bytes::Bytes, version: i16) -> $crate::protocol::schema::Result<Self> {
-                let mut reader = $crate::protocol::schema::Reader::new(bytes);
-                let value = <Self as $crate::protocol::schema::Field>::read(&mut reader, false, version)?;
+            pub fn decode(
+                bytes: bytes::Bytes,
+                version: i16,
+            ) -> $crate::protocol::schema::Result<Self> {
+                use $crate::protocol::schema::{Field as _, Reader, WireError};
+                let mut reader = Reader::new(bytes);
+                let value = Self::read(&mut reader, false, version)?;
                 match reader.remaining() {
                     0 => Ok(value),
-                    left => Err($crate::protocol::schema::WireError::TrailingBytes(left)),
+                    left => Err(WireError::TrailingBytes(left)),
                 }
             }
 
@@ -356,12 +360,13 @@ macro_rules! wire {
             ) -> $crate::protocol::schema::Result<Self> {
                 let flexible = Self::is_flexible(version);
                 let mut value = Self::default();
-                $($crate::wire!(@read value, reader, flexible, version, $field, $ty, $range $(, $tag)?);)*
+                $($crate::wire!(@read
+                    value, reader, flexible, version, $field, $ty, $range $(, $tag)?);)*
                 if flexible {
                     reader.tagged_fields(|tag, reader| {
                         $($(if tag == $tag && ($range).contains(&version) {
-                            value.$field =
-                                <$ty as $crate::protocol::schema::Field>::read(reader, true, version)?;
+                            value.$field = $crate::protocol::schema::Field::read(
+                                reader, true, version)?;
                             return Ok(());
                         })?)*
                         Ok(())
@@ -381,7 +386,8 @@ macro_rules! wire {
                         && self.$field != absent.$field
                     {
                         let mut field = bytes::BytesMut::new();
-                        $crate::protocol::schema::Field::write(&self.$field, &mut field, true, version);
+                        $crate::protocol::schema::Field::write(
+                            &self.$field, &mut field, true, version);
                         tagged.push(($tag, field));
                     })?)*
                     $crate::protocol::schema::put_tagged(out, tagged);
@@ -393,18 +399,23 @@ macro_rules! wire {
     (@default $default:expr) => { $default };
     (@flexible $version:ident, never) => { { let _ = $version; false } };
     (@flexible $version:ident, $from:literal ..) => { $version >= $from };
-    (@read $value:ident, $reader:ident, $flexible:ident, $version:ident, $field:ident, $ty:ty, $range:expr) => {
+    (@read $value:ident, $reader:ident, $flexible:ident, $version:ident,
+        $field:ident, $ty:ty, $range:expr) => {
         if ($range).contains(&$version) {
-            $value.$field = <$ty as $crate::protocol::schema::Field>::read($reader, $flexible, $version)?;
+            $value.$field =
+                <$ty as $crate::protocol::schema::Field>::read($reader, $flexible, $version)?;
         }
     };
-    (@read $value:ident, $reader:ident, $flexible:ident, $version:ident, $field:ident, $ty:ty, $range:expr, $tag:literal) => {};
-    (@write $self:ident, $out:ident, $flexible:ident, $version:ident, $field:ident, $range:expr) => {
+    (@read $value:ident, $reader:ident, $flexible:ident, $version:ident,
+        $field:ident, $ty:ty, $range:expr, $tag:literal) => {};
+    (@write $self:ident, $out:ident, $flexible:ident, $version:ident,
+        $field:ident, $range:expr) => {
         if ($range).contains(&$version) {
             $crate::protocol::schema::Field::write(&$self.$field, $out, $flexible, $version);
         }
     };
-    (@write $self:ident, $out:ident, $flexible:ident, $version:ident, $field:ident, $range:expr, $tag:literal) => {};
+    (@write $self:ident, $out:ident, $flexible:ident, $version:ident,
+        $field:ident, $range:expr, $tag:literal) => {};
 }
 
 /// Writes tagged fields, which must come in the order of their tags.

@@ -1,1 +1,17 @@
-//! telemetry
+//! What an operator sees: logs by `tracing`, metrics in Prometheus' text format, and the HTTP port
+//! that serves them with the broker's health.
+//!
+//! Must not know: partitions, groups, requests. They keep the handles that [`Metrics`] gives them,
+//! or register a collector that is asked at each scrape.
+//!
+//! Invariants: a handle is made once and counting through it is an atomic addition; nothing is
+//! sampled or buffered, so memory grows with the number of series and not with traffic; nothing is
+//! global but the log subscriber.
+
+pub mod http;
+mod logging;
+pub mod metrics;
+
+pub use http::{Health, serve};
+pub use logging::init_tracing;
+pub use metrics::{ApiMetrics, CloseReason, Histogram, Kind, Metrics, Scrape, TopicMetrics};

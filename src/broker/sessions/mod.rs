@@ -1,16 +1,16 @@
 //! Incremental fetch sessions (KIP-227), with topic ids (KIP-516): a fetcher names its partitions
 //! once, and then only what changes, and is told only what changed.
 //!
-//! Owns: the cache of sessions, its epochs and evictions. Must not know logs, connections, or what is
-//! read; time and random ids come as arguments. The rules are those of Kafka's `FetchManager`,
+//! Owns: the cache of sessions, its epochs and evictions. Must not know logs, connections, or what
+//! is read; time and random ids come as arguments. The rules are those of Kafka's `FetchManager`,
 //! `FetchSession` and `FetchSessionCacheShard`.
 //!
 //! Invariants:
 //! - A session's epoch moves on when a request begins; an answer finished under another epoch is an
 //!   error, so that two requests of one epoch cannot both be answered.
 //! - What a fetcher was last told changes only when an answer is finished.
-//! - A fetch shares its session's partitions and copies none of them, unless a second request of the
-//!   same session begins before the first is finished.
+//! - A fetch shares its session's partitions and copies none of them, unless a second request of
+//!   the same session begins before the first is finished.
 
 mod partitions;
 
@@ -30,8 +30,8 @@ pub const INITIAL_EPOCH: i32 = 0;
 /// The epoch of a request that lists all partitions and wants no session.
 pub const FINAL_EPOCH: i32 = -1;
 
-/// A session idle for longer than this may be evicted by anyone, and one older than this by a larger
-/// one (Kafka's `MIN_INCREMENTAL_FETCH_SESSION_EVICTION_MS`).
+/// A session idle for longer than this may be evicted by anyone, and one older than this by a
+/// larger one (Kafka's `MIN_INCREMENTAL_FETCH_SESSION_EVICTION_MS`).
 pub const MIN_EVICTION_MS: i64 = 120_000;
 
 /// The epoch after `epoch`: from 1 to `i32::MAX`, then 1 again.
@@ -54,8 +54,8 @@ pub enum SessionError {
     TopicIdMismatch,
 }
 
-/// The pieces of a Fetch request that concern its session. Before version 7 a request is sessionless:
-/// id 0 and epoch -1.
+/// The pieces of a Fetch request that concern its session. Before version 7 a request is
+/// sessionless: id 0 and epoch -1.
 #[derive(Debug, Clone)]
 pub struct SessionRequest {
     pub session_id: i32,
@@ -150,7 +150,8 @@ struct FetchSession {
     cached_len: usize,
 }
 
-/// Sessions that may go are ordered as here: unprivileged before privileged, then small before large.
+/// Sessions that may go are ordered as here: unprivileged before privileged, then small before
+/// large.
 type EvictableKey = (bool, usize, i32);
 
 /// All sessions of a broker, at most `max.incremental.fetch.session.cache.slots` of them.
@@ -197,8 +198,8 @@ impl SessionCache {
         self.evictions
     }
 
-    /// Begins a fetch. `new_id` is a random positive number, for the session that this fetch may make;
-    /// `name_of` finds the names of topics that a session knows only by id.
+    /// Begins a fetch. `new_id` is a random positive number, for the session that this fetch may
+    /// make; `name_of` finds the names of topics that a session knows only by id.
     ///
     /// # Errors
     /// If the request names a session that is not there or is not at that point; the cache is
@@ -387,8 +388,8 @@ fn all_of(requests: Vec<PartitionRequest>) -> Partitions {
     partitions
 }
 
-/// Answers what changed since the last answer. A session that was removed in the meantime is answered
-/// once more from what the fetch still holds.
+/// Answers what changed since the last answer. A session that was removed in the meantime is
+/// answered once more from what the fetch still holds.
 fn finish_incremental(
     fetch: SessionFetch,
     session_id: i32,

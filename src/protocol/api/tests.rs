@@ -1,18 +1,31 @@
-use kafka_protocol::{messages::*, protocol::Request};
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::{
+    messages::*,
+    protocol::{Decodable, Encodable, HeaderVersion, Message, Request},
+};
 
 use super::*;
-use crate::protocol::messages as ours;
+use crate::protocol::{frame::decode_body, messages as ours};
+
+fn encoded(message: &impl Encodable, version: i16) -> Bytes {
+    let mut out = BytesMut::new();
+    message.encode(&mut out, version).expect("a default message is encoded");
+    out.freeze()
+}
 
 /// What a request type and its response type can do, against the row.
-fn agrees<R: Request>(key: ApiKey) {
+fn agrees<R: Request + Default>(key: ApiKey)
+where
+    R::Response: Default,
+{
     agrees_both::<R, R::Response>(key);
 }
 
-fn agrees_both<Q, S>(key: ApiKey)
-where
-    Q: kafka_protocol::protocol::Message + kafka_protocol::protocol::HeaderVersion,
-    S: kafka_protocol::protocol::Message + kafka_protocol::protocol::HeaderVersion,
-{
+/// What both directions of a message need, and a value to begin with.
+trait Whole: Message + HeaderVersion + Encodable + Decodable + Default {}
+impl<T: Message + HeaderVersion + Encodable + Decodable + Default> Whole for T {}
+
+fn agrees_both<Q: Whole, S: Whole>(key: ApiKey) {
     let row = find(key as i16).expect("in the table");
     assert_eq!(row.name, format!("{key:?}"));
     for version in row.versions() {
@@ -21,6 +34,9 @@ where
         }
         assert_eq!(row.request_header_version(version), Q::header_version(version), "{key:?}");
         assert_eq!(row.response_header_version(version), S::header_version(version), "{key:?}");
+        let body = encoded(&Q::default(), version);
+        decode_body::<Q>(key, version, body).expect("a default request is decoded");
+        S::decode(&mut encoded(&S::default(), version), version).expect("and its response");
     }
 }
 
@@ -33,17 +49,16 @@ macro_rules! all_agree {
                 agrees::<$request>(ApiKey::$name);
                 rows += 1;
             )*
-            type Q<T> = T;
-            agrees_both::<Q<ours::ListOffsetsRequest>, ours::ListOffsetsResponse>(
+            agrees_both::<ours::ListOffsetsRequest, ours::ListOffsetsResponse>(
                 ApiKey::ListOffsets,
             );
-            agrees_both::<Q<ours::OffsetCommitRequest>, ours::OffsetCommitResponse>(
+            agrees_both::<ours::OffsetCommitRequest, ours::OffsetCommitResponse>(
                 ApiKey::OffsetCommit,
             );
-            agrees_both::<Q<ours::OffsetFetchRequest>, ours::OffsetFetchResponse>(
+            agrees_both::<ours::OffsetFetchRequest, ours::OffsetFetchResponse>(
                 ApiKey::OffsetFetch,
             );
-            agrees_both::<Q<ours::DescribeLogDirsRequest>, ours::DescribeLogDirsResponse>(
+            agrees_both::<ours::DescribeLogDirsRequest, ours::DescribeLogDirsResponse>(
                 ApiKey::DescribeLogDirs,
             );
             assert_eq!(rows + 4, APIS.len());

@@ -1,5 +1,5 @@
-//! DescribeLogDirs, versions 1 to 5. Version 5 adds cordoned directories to the response (KIP-1066);
-//! the request is the same bytes as version 4.
+//! DescribeLogDirs, versions 1 to 5. Version 5 adds cordoned directories to the response
+//! (KIP-1066); the request is the same bytes as version 4.
 
 use kafka_protocol::protocol::StrBytes;
 
@@ -9,7 +9,7 @@ use crate::wire;
 wire! {
     pub struct DescribeLogDirsRequest (flexible 2..) {
         /// Null means all topics.
-        topics: Option<Vec<DescribableLogDirTopic>>, in 0..;
+        topics: Option<Vec<DescribableLogDirTopic>> = Some(Vec::new()), in 0..;
     }
     pub struct DescribableLogDirTopic (flexible 2..) {
         topic: StrBytes, in 0..;

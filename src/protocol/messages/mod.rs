@@ -1,6 +1,6 @@
-//! The versions that the message crate lacks, declared with [`wire!`](crate::wire). Each type stands
-//! in for the crate's of the same name in every version, so that a handler has one type to treat, and
-//! carries the crate's traits, so that the handler table treats all types alike.
+//! The versions that the message crate lacks, declared with [`wire!`](crate::wire). Each type
+//! stands in for the crate's of the same name in every version, so that a handler has one type to
+//! treat, and carries the crate's traits, so that the handler table treats all types alike.
 //!
 //! Must not know handlers or states. Invariant: the bytes are those of Kafka's Java classes; golden
 //! vectors made with them are in the tests.
@@ -15,8 +15,8 @@ pub use list_offsets::*;
 pub use offset_commit::*;
 pub use offset_fetch::*;
 
-/// Gives a message declared by `wire!` the message crate's traits. The header version is the one that
-/// goes with the message's own: a request's is one above its response's.
+/// Gives a message declared by `wire!` the message crate's traits. The header version is the one
+/// that goes with the message's own: a request's is one above its response's.
 macro_rules! message {
     (request $name:ident, $min:literal..=$max:literal) => {
         message!(@ $name, $min..=$max, 1);

@@ -1,5 +1,5 @@
-//! OffsetFetch, versions 1 to 10. Up to version 7 it asks for one group, from 8 on for many; version
-//! 10 names topics by id (KIP-848).
+//! OffsetFetch, versions 1 to 10. Up to version 7 it asks for one group, from 8 on for many;
+//! version 10 names topics by id (KIP-848).
 
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
@@ -11,7 +11,7 @@ wire! {
     pub struct OffsetFetchRequest (flexible 6..) {
         group_id: StrBytes, in 0..=7;
         /// Null means all topics.
-        topics: Option<Vec<OffsetFetchRequestTopic>>, in 0..=7;
+        topics: Option<Vec<OffsetFetchRequestTopic>> = Some(Vec::new()), in 0..=7;
         groups: Vec<OffsetFetchRequestGroup>, in 8..;
         require_stable: bool, in 7..;
     }
@@ -24,7 +24,7 @@ wire! {
         member_id: Option<StrBytes>, in 9..;
         member_epoch: i32 = -1, in 9..;
         /// Null means all topics.
-        topics: Option<Vec<OffsetFetchRequestTopics>>, in 8..;
+        topics: Option<Vec<OffsetFetchRequestTopics>> = Some(Vec::new()), in 8..;
     }
     pub struct OffsetFetchRequestTopics (flexible 6..) {
         name: StrBytes, in 8..=9;

@@ -3,16 +3,17 @@
 //! walked by its shape, which allocates nothing, and is decoded only if that walk comes to its end.
 //!
 //! The walk refuses what Apache Kafka refuses: a length beyond the frame, a negative length where
-//! null is not allowed, an array of more elements than bytes are left, a string above 32,767 bytes, a
-//! varint above five bytes. As in Kafka, bytes after the last field are ignored, and a known tagged
-//! field is as long as its type says, whatever its size field says. It refuses more than Kafka does in
-//! three cases that no client sends: strings that are not UTF-8, lengths below -1 where null is
-//! allowed, and varints with more than 32 bits.
+//! null is not allowed, an array of more elements than bytes are left, a string above 32,767
+//! bytes, a varint above five bytes. As in Kafka, bytes after the last field are ignored, and a
+//! known tagged field is as long as its type says, whatever its size field says. It refuses more
+//! than Kafka does in three cases that no client sends: strings that are not UTF-8, lengths below
+//! -1 where null is allowed, and varints with more than 32 bits.
 //!
 //! Must not know what a field means. Invariant: what passes makes the decoder allocate at most
 //! [`memory_limit`].
 
 mod parse;
+pub mod sample;
 mod table;
 
 use std::sync::LazyLock;
@@ -26,12 +27,13 @@ use parse::{Field, Kind};
 /// How much memory decoding a request of `len` bytes may take, in bytes.
 ///
 /// Strings, bytes and records are slices of the frame, so decoding pays for array elements only.
-/// Honest requests pay most per byte in Fetch of topics with one partition each: 176 bytes for 51 on
-/// the wire. 1 MiB and twice the frame admit 14,000 such topics, 20,000 topics in Metadata and 50,000
-/// partitions of one topic in Fetch or OffsetCommit. Frames that are all elements (a two-byte topic
-/// name is 72 bytes in memory, a one-byte tagged field up to 450) are refused from about 15,000
-/// elements on. The limit does not grow past 4 MiB, because a request that large carries records
-/// or group metadata, which cost nothing here: so a frame of 100 MB still pays 4 MiB at most.
+/// Honest requests pay most per byte in Fetch of topics with one partition each: 176 bytes for 51
+/// on the wire. 1 MiB and twice the frame admit 14,000 such topics, 20,000 topics in Metadata and
+/// 50,000 partitions of one topic in Fetch or OffsetCommit. Frames that are all elements (a
+/// two-byte topic name is 72 bytes in memory, a one-byte tagged field up to 450) are refused from
+/// about 15,000 elements on. The limit does not grow past 4 MiB, because a request that large
+/// carries records or group metadata, which cost nothing here: so a frame of 100 MB still pays 4
+/// MiB at most.
 pub const fn memory_limit(len: usize) -> usize {
     const MIB: usize = 1 << 20;
     let grown = MIB.saturating_add(len.saturating_mul(2));

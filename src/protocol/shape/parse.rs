@@ -7,8 +7,8 @@
 //! versions = from | from "-" to | "-" to
 //! ```
 //!
-//! `?` means nullable, from a version on if one is named. Without `@` a field is in every version of
-//! what encloses it. `#` makes it a tagged field.
+//! `?` means nullable, from a version on if one is named. Without `@` a field is in every version
+//! of what encloses it. `#` makes it a tagged field.
 
 use std::{iter::Peekable, ops::RangeInclusive, str::Chars};
 
@@ -34,8 +34,9 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What a value takes inside the struct or vector that holds it, in bytes. A struct has the fields
-    /// of all versions and a map for unknown tagged fields; its size is a multiple of eight.
+    /// What a value takes inside the struct or vector that holds it, in bytes. A struct has the
+    /// fields of all versions and a map for unknown tagged fields; its size is a multiple of
+    /// eight.
     pub fn memory(&self) -> usize {
         match self {
             Self::Fixed(len) => *len,

@@ -1,5 +1,6 @@
-//! The shape of every request that may come: the facts of Kafka 4.3.1's message schemas in the language
-//! of [`parse`](super::parse). To serve a new API, add its row here and in [`api`](crate::protocol::api).
+//! The shape of every request that may come: the facts of Kafka 4.3.1's message schemas in the
+//! language of [`parse`](super::parse). To serve a new API, add its row here and in
+//! [`api`](crate::protocol::api).
 
 use kafka_protocol::messages::ApiKey;
 

@@ -1,5 +1,5 @@
-//! The table against the message crate: bytes made by the shape decode, to their last byte, into what
-//! encodes to the same bytes; and bytes that pass the guard decode.
+//! The table against the message crate: bytes made by the shape decode, to their last byte, into
+//! what encodes to the same bytes; and bytes that pass the guard decode.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::{
@@ -8,7 +8,7 @@ use kafka_protocol::{
 };
 use proptest::prelude::*;
 
-use super::*;
+use super::{sample::Sample, *};
 use crate::protocol::{messages as ours, schema::put_unsigned_varint};
 
 /// Decodes and encodes again; `None` if it does not decode.
@@ -70,111 +70,9 @@ codecs! {
     DescribeTopicPartitions: DescribeTopicPartitionsRequest,
 }
 
-/// Writes a random message of a shape.
-struct Writer {
-    /// The state of a splitmix64 generator.
-    seed: u64,
-    version: i16,
-    flexible: bool,
-    out: BytesMut,
-}
-
-impl Writer {
-    fn up_to(&mut self, max: u32) -> u32 {
-        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.seed;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed >> 32) as u32 % (max + 1)
-    }
-
-    fn fields(&mut self, fields: &[Field]) {
-        let here = |field: &&Field| field.versions.contains(&self.version);
-        let (tagged, plain): (Vec<_>, Vec<_>) =
-            fields.iter().filter(here).partition(|field| field.tag.is_some());
-        for field in plain {
-            self.field(field);
-        }
-        if self.flexible {
-            let written: Vec<_> = tagged.into_iter().filter(|_| self.up_to(1) == 1).collect();
-            put_unsigned_varint(&mut self.out, written.len() as u32);
-            for field in written {
-                self.tagged(field);
-            }
-        }
-    }
-
-    fn tagged(&mut self, field: &Field) {
-        let before = std::mem::take(&mut self.out);
-        self.field(field);
-        let value = std::mem::replace(&mut self.out, before);
-        put_unsigned_varint(&mut self.out, field.tag.expect("tagged"));
-        put_unsigned_varint(&mut self.out, value.len() as u32);
-        self.out.put_slice(&value);
-    }
-
-    fn field(&mut self, field: &Field) {
-        let nullable = self.version >= field.null_from;
-        let null = nullable && self.up_to(3) == 0;
-        match &field.kind {
-            Kind::Struct(_) if null => self.out.put_i8(-1),
-            Kind::Struct(fields) => {
-                if nullable {
-                    self.out.put_i8(1);
-                }
-                self.fields(fields);
-            }
-            kind if null => self.length(-1, matches!(kind, Kind::Text)),
-            kind => self.value(kind),
-        }
-    }
-
-    fn value(&mut self, kind: &Kind) {
-        match kind {
-            // A Boolean is one byte and is written back as 0 or 1.
-            Kind::Fixed(1) => {
-                let byte = self.up_to(1) as u8;
-                self.out.put_u8(byte);
-            }
-            Kind::Fixed(len) => {
-                for _ in 0..*len {
-                    let byte = self.up_to(255) as u8;
-                    self.out.put_u8(byte);
-                }
-            }
-            Kind::Text | Kind::Bytes => {
-                let len = if self.up_to(9) == 0 { 300 } else { self.up_to(9) };
-                self.length(len as i32, matches!(kind, Kind::Text));
-                for _ in 0..len {
-                    let byte = b'a' + self.up_to(25) as u8;
-                    self.out.put_u8(byte);
-                }
-            }
-            Kind::Array(item) => {
-                let count = if self.up_to(19) == 0 { 150 } else { self.up_to(3) };
-                self.length(count as i32, false);
-                for _ in 0..count {
-                    self.value(item);
-                }
-            }
-            Kind::Struct(fields) => self.fields(fields),
-        }
-    }
-
-    fn length(&mut self, len: i32, text: bool) {
-        match (self.flexible, text) {
-            (true, _) => put_unsigned_varint(&mut self.out, (len + 1) as u32),
-            (false, true) => self.out.put_i16(len as i16),
-            (false, false) => self.out.put_i32(len),
-        }
-    }
-}
-
+/// A message of random values.
 fn random_message(row: &api::Api, version: i16, seed: u64) -> Vec<u8> {
-    let flexible = row.is_flexible(version);
-    let mut writer = Writer { seed, version, flexible, out: BytesMut::new() };
-    writer.fields(shape(row.key as i16).expect("a shape"));
-    writer.out.to_vec()
+    Sample::random(row.key, version, seed).body
 }
 
 fn each_version(mut check: impl FnMut(&'static api::Api, i16)) {

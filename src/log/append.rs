@@ -1,0 +1,280 @@
+//! Appending and rolling.
+
+use std::{io::IoSlice, sync::Arc};
+
+use super::{
+    Active, Appended, Log, LogError,
+    disk::write_all_vectored_at,
+    error::During,
+    names::{self, Kind},
+    segment::Segment,
+    snapshot,
+    walk::{Step, Walk},
+};
+use crate::records::{Batch, BatchHeader, batch::HEADER_LEN};
+
+/// Positions in an index are `int` in Kafka.
+const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
+/// Two slices per batch fill one `pwritev`.
+const GROUP_MAX: usize = 512;
+
+impl Log {
+    /// Gives the batches the next offsets and the leader's epoch, and writes them. Nothing is
+    /// checked that concerns records: the caller has done that.
+    pub fn append(
+        &mut self,
+        batches: &mut [Batch],
+        leader_epoch: i32,
+        now_ms: i64,
+    ) -> Result<Appended, LogError> {
+        let mut next = self.log_end;
+        for batch in &mut *batches {
+            batch.header.base_offset = next;
+            batch.header.leader_epoch = leader_epoch;
+            next = batch.header.last_offset() + 1;
+        }
+        self.append_verbatim(batches, now_ms)
+    }
+
+    /// Writes batches as a leader has them, offsets and epochs included. Each must begin at or
+    /// after the end of the one before.
+    pub fn append_verbatim(
+        &mut self,
+        batches: &[Batch],
+        now_ms: i64,
+    ) -> Result<Appended, LogError> {
+        if self.failed {
+            return Err(LogError::Failed { dir: self.dir.to_path_buf() });
+        }
+        self.check_batches(batches)?;
+        let before = self.log_end;
+        let rolls_before = self.active.segment.base_offset;
+        let mut rest = batches;
+        while !rest.is_empty() {
+            match self.append_group(rest, now_ms) {
+                Ok(count) => rest = &rest[count..],
+                Err(error) => {
+                    self.undo_to(before);
+                    return Err(error);
+                }
+            }
+        }
+        let first = batches.first().map_or(before, |batch| batch.header.base_offset);
+        let largest = batches.iter().map(|batch| batch.header.max_timestamp).max();
+        Ok(Appended {
+            first_offset: first,
+            last_offset: self.log_end - 1,
+            log_start: self.log_start,
+            max_timestamp: largest.unwrap_or(-1),
+            rolled: self.active.segment.base_offset != rolls_before,
+        })
+    }
+
+    fn check_batches(&self, batches: &[Batch]) -> Result<(), LogError> {
+        let mut log_end = self.log_end;
+        let segment_bytes = self.config.segment_bytes.min(SEGMENT_BYTES_MAX);
+        for batch in batches {
+            let header = &batch.header;
+            let base_offset = header.base_offset;
+            if batch.size() != header.size() {
+                return Err(LogError::BadBatch {
+                    base_offset,
+                    what: "a length that is not its own",
+                });
+            }
+            if batch.size() as u64 > segment_bytes {
+                return Err(LogError::TooLarge { size: batch.size(), segment_bytes });
+            }
+            if header.last_offset_delta < 0 {
+                return Err(LogError::BadBatch { base_offset, what: "a negative offset delta" });
+            }
+            if base_offset < log_end {
+                return Err(LogError::OffsetBehindEnd { base_offset, log_end });
+            }
+            let end = base_offset.checked_add(i64::from(header.last_offset_delta) + 1);
+            let overflow = LogError::BadBatch { base_offset, what: "offsets that overflow" };
+            log_end = end.ok_or(overflow)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the first batches, as many as fit the active segment; rolls if none does. Says how
+    /// many.
+    fn append_group(&mut self, batches: &[Batch], now_ms: i64) -> Result<usize, LogError> {
+        if self.must_roll(&batches[0], now_ms)? {
+            self.roll(batches[0].header.base_offset, now_ms)?;
+        }
+        let limit = self.config.segment_bytes.min(SEGMENT_BYTES_MAX);
+        let mut size = self.active.size;
+        let fits = |batch: &&Batch| {
+            size += batch.size() as u64;
+            size <= limit && self.offset_fits(batch.header.last_offset())
+        };
+        let count = batches.iter().take(GROUP_MAX).take_while(fits).count();
+        assert!(count > 0, "a batch that is no larger than a segment fits an empty one");
+        let group = &batches[..count];
+        for batch in group {
+            let header = &batch.header;
+            if header.leader_epoch >= 0 {
+                self.assign_epoch_at(header.leader_epoch, header.base_offset)?;
+            }
+        }
+        self.write(group)?;
+        Ok(count)
+    }
+
+    fn write(&mut self, group: &[Batch]) -> Result<(), LogError> {
+        let headers: Vec<[u8; HEADER_LEN]> =
+            group.iter().map(|batch| batch.header.to_bytes()).collect();
+        let mut slices = Vec::with_capacity(2 * group.len());
+        let mut size = 0;
+        for (batch, header) in group.iter().zip(&headers) {
+            slices.push(IoSlice::new(header));
+            slices.push(IoSlice::new(&batch.payload));
+            size += batch.size() as u64;
+        }
+        let position = self.active.size;
+        let written = write_all_vectored_at(&*self.active.file, &mut slices, position);
+        written.during("write", &self.active.segment.path(Kind::Log))?;
+        if position == 0 {
+            self.active.first_timestamp = Some(group[0].header.max_timestamp);
+        }
+        for batch in group {
+            self.producers.apply(batch);
+        }
+        self.active.size += size;
+        self.log_end = group[group.len() - 1].header.last_offset() + 1;
+        let noted = group.iter().map(|batch| batch.header);
+        if self.active.segment.note(noted, self.config.index_interval_bytes) {
+            let path = self.active.segment.path(Kind::Index);
+            self.active.segment.write_indexes().during("write", &path)?;
+        }
+        Ok(())
+    }
+
+    fn offset_fits(&self, offset: i64) -> bool {
+        let relative = offset.checked_sub(self.active.segment.base_offset);
+        relative.is_some_and(|relative| relative <= i64::from(i32::MAX))
+    }
+
+    /// Kafka's `LogSegment.shouldRoll`.
+    fn must_roll(&mut self, next: &Batch, now_ms: i64) -> Result<bool, LogError> {
+        if !self.offset_fits(next.header.last_offset()) {
+            return Ok(true);
+        }
+        if self.active.size == 0 {
+            return Ok(false);
+        }
+        let limit = self.config.segment_bytes.min(SEGMENT_BYTES_MAX);
+        if self.active.size + next.size() as u64 > limit
+            || self.active.segment.index_full(self.config.index_bytes)
+        {
+            return Ok(true);
+        }
+        let waited = match self.first_timestamp()? {
+            first if first >= 0 => next.header.max_timestamp.saturating_sub(first),
+            _ => now_ms - self.active.created_ms,
+        };
+        Ok(waited > self.config.segment_ms - self.config.segment_jitter_ms)
+    }
+
+    fn first_timestamp(&mut self) -> Result<i64, LogError> {
+        if let Some(first) = self.active.first_timestamp {
+            return Ok(first);
+        }
+        let first = match Walk::headers(&*self.active.file, 0, self.active.size).step() {
+            Ok(Step::Batch { header, .. }) => Ok(header.max_timestamp),
+            Ok(_) => Ok(-1),
+            Err(error) => Err(error),
+        };
+        let first = first.during("read", &self.active.segment.path(Kind::Log))?;
+        self.active.first_timestamp = Some(first);
+        Ok(first)
+    }
+
+    /// Rolls a segment that holds something and is older than `segment_ms`, though nothing is
+    /// appended. Says whether it did.
+    pub fn roll_if_due(&mut self, now_ms: i64) -> Result<bool, LogError> {
+        if self.active.size == 0 || self.failed {
+            return Ok(false);
+        }
+        let since = match self.first_timestamp()? {
+            first if first >= 0 => first,
+            _ => self.active.created_ms,
+        };
+        let waited = now_ms.saturating_sub(since);
+        let due = waited > self.config.segment_ms - self.config.segment_jitter_ms;
+        if due {
+            self.roll(self.log_end, now_ms)?;
+        }
+        Ok(due)
+    }
+
+    /// Closes the active segment and starts one at `base_offset`.
+    pub(super) fn roll(&mut self, base_offset: i64, now_ms: i64) -> Result<(), LogError> {
+        assert!(base_offset >= self.log_end, "a roll to {base_offset} before {}", self.log_end);
+        let old = self.active.segment.clone();
+        old.seal().during("write the indexes of", &old.path(Kind::Log))?;
+        self.take_snapshot()?;
+        let replaces = self.active.size == 0;
+        if replaces && old.base_offset == base_offset {
+            return Ok(());
+        }
+        let segment = Segment::create(self.disk.clone(), self.dir.clone(), base_offset);
+        let path = names::file(&self.dir, base_offset, Kind::Log);
+        let segment = Arc::new(segment.during("create", &path)?);
+        let kept = self.segments.len() - usize::from(replaces);
+        let segments = self.segments[..kept].iter().cloned().chain([segment.clone()]);
+        self.segments = segments.collect();
+        self.active = Active::new(segment, 0, now_ms)?;
+        self.dir_changes.made += 1;
+        match replaces {
+            true => self.remove_files(&old)?,
+            false => self.unsynced.push(old),
+        }
+        self.log_end = base_offset;
+        Ok(())
+    }
+
+    /// Writes the producers' state, if it went on since the last snapshot.
+    pub(super) fn take_snapshot(&mut self) -> Result<(), LogError> {
+        let Some(offset) = self.producers.snapshot_due() else { return Ok(()) };
+        let bytes = snapshot::encode(self.producers.iter());
+        let path = names::file(&self.dir, offset, Kind::Snapshot);
+        super::recovery::write_file(&*self.disk, &path, &bytes).during("write", &path)?;
+        self.producers.snapshot_taken();
+        self.snapshots.retain(|other| *other != offset);
+        self.snapshots.push(offset);
+        Ok(())
+    }
+
+    /// Takes back what a failed append wrote.
+    fn undo_to(&mut self, offset: i64) {
+        let undone = match self.log_end == offset {
+            true => {
+                let position = self.active.size;
+                let path = self.active.segment.path(Kind::Log);
+                self.active.file.truncate(position).during("truncate", &path)
+            }
+            false => self.cut(offset),
+        };
+        let epochs = match self.epochs.truncate_from_end(offset) {
+            true => self.write_epochs(),
+            false => Ok(()),
+        };
+        self.failed = undone.and(epochs).is_err();
+    }
+}
+
+impl Active {
+    pub(super) fn new(segment: Arc<Segment>, size: u64, now_ms: i64) -> Result<Self, LogError> {
+        let file = segment.file().during("open", &segment.path(Kind::Log))?;
+        Ok(Self { segment, file, size, created_ms: now_ms, first_timestamp: None })
+    }
+}
+
+/// The first epoch in which something is written and where, for headers in order.
+pub(super) fn new_epoch(latest: Option<i32>, header: &BatchHeader) -> Option<i32> {
+    let epoch = header.leader_epoch;
+    (epoch >= 0 && latest.is_none_or(|latest| epoch > latest)).then_some(epoch)
+}

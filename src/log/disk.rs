@@ -1,0 +1,289 @@
+//! The seam between the log and the file system, which a simulation or a faulty disk replaces.
+
+use std::{
+    fmt::Debug,
+    fs,
+    io::{self, IoSlice},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::FileExt,
+    },
+    path::Path,
+    sync::Arc,
+};
+
+use rustix::fs::FlockOperation;
+
+/// How a file is opened. Every mode but `Read` can write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenMode {
+    Read,
+    Write,
+    /// Made if missing, kept as it is if not.
+    Create,
+    /// Made if missing, emptied if not.
+    Truncate,
+}
+
+/// One name in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirEntry {
+    pub name: String,
+    pub is_dir: bool,
+}
+
+/// Holds a directory's lock until it is dropped.
+pub trait DirLock: Send + Sync + Debug {}
+
+/// What the log needs of a file system. Nothing is durable before `sync_data` of the file and, for
+/// a new or renamed name, `sync_dir` of its directory.
+pub trait Disk: Send + Sync + Debug {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
+    /// Bytes of the file, without opening it.
+    fn len(&self, path: &Path) -> io::Result<u64>;
+    /// Milliseconds since the epoch at which the file last changed.
+    fn modified_ms(&self, path: &Path) -> io::Result<i64>;
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Names in no particular order; names that are not UTF-8 are left out.
+    fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
+    /// Makes the directory's names durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Takes an exclusive lock on a file, or fails with `WouldBlock` if another process has it.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>>;
+}
+
+/// An open file. Positions are absolute, so that readers and the one writer share a handle.
+pub trait DiskFile: Send + Sync + Debug {
+    /// Reads up to `buf.len()` bytes; 0 only at the end of the file.
+    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize>;
+    /// Writes some of the bytes and says how many.
+    fn write_vectored_at(&self, bufs: &[IoSlice<'_>], position: u64) -> io::Result<usize>;
+    fn len(&self) -> io::Result<u64>;
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    fn truncate(&self, len: u64) -> io::Result<()>;
+    fn sync_data(&self) -> io::Result<()>;
+    /// The descriptor for `sendfile`, if there is a real file behind this one.
+    fn raw_fd(&self) -> Option<BorrowedFd<'_>>;
+}
+
+/// At most this many slices go into one `pwritev` (IOV_MAX).
+const SLICES_MAX: usize = 1024;
+
+/// Fills `buf` or fails with `UnexpectedEof`.
+pub fn read_exact_at(file: &dyn DiskFile, mut buf: &mut [u8], mut position: u64) -> io::Result<()> {
+    while !buf.is_empty() {
+        match file.read_at(buf, position) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => {
+                buf = &mut buf[read..];
+                position += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Writes all slices. One call of `write_vectored_at` unless the file takes fewer bytes at once.
+pub fn write_all_vectored_at(
+    file: &dyn DiskFile,
+    mut slices: &mut [IoSlice<'_>],
+    mut position: u64,
+) -> io::Result<()> {
+    while !slices.is_empty() {
+        let count = slices.len().min(SLICES_MAX);
+        match file.write_vectored_at(&slices[..count], position) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                IoSlice::advance_slices(&mut slices, written);
+                position += written as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Writes all of `bytes`.
+pub fn write_all_at(file: &dyn DiskFile, bytes: &[u8], position: u64) -> io::Result<()> {
+    write_all_vectored_at(file, &mut [IoSlice::new(bytes)], position)
+}
+
+/// The whole file.
+pub fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
+    let file = disk.open(path, OpenMode::Read)?;
+    let mut bytes = vec![0; file.len()? as usize];
+    read_exact_at(&*file, &mut bytes, 0)?;
+    Ok(bytes)
+}
+
+/// Whether the new content of a small file must survive a crash of the machine at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// A crash of the process keeps it, a crash of the machine may lose it.
+    PageCache,
+    Synced,
+}
+
+/// Puts a new content in a small file's place by way of `<name>.tmp`, so that a reader finds the
+/// old or the new one. Same steps as Kafka's `CheckpointFile.write`.
+pub fn replace_file(
+    disk: &dyn Disk,
+    path: &Path,
+    bytes: &[u8],
+    durability: Durability,
+) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".tmp");
+    let temporary = path.with_file_name(name);
+    let file = disk.open(&temporary, OpenMode::Truncate)?;
+    write_all_at(&*file, bytes, 0)?;
+    if durability == Durability::Synced {
+        file.sync_data()?;
+    }
+    disk.rename(&temporary, path)?;
+    match (durability, path.parent()) {
+        (Durability::Synced, Some(dir)) => disk.sync_dir(dir),
+        _ => Ok(()),
+    }
+}
+
+/// The machine's file system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealDisk;
+
+#[derive(Debug)]
+struct RealFile(fs::File);
+
+#[derive(Debug)]
+struct RealLock {
+    /// Closing the file releases the lock.
+    _file: fs::File,
+}
+
+impl DirLock for RealLock {}
+
+impl Disk for RealDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(mode != OpenMode::Read);
+        options.create(matches!(mode, OpenMode::Create | OpenMode::Truncate));
+        options.truncate(mode == OpenMode::Truncate);
+        Ok(Arc::new(RealFile(options.open(path)?)))
+    }
+
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        Ok(fs::metadata(path)?.len())
+    }
+
+    fn modified_ms(&self, path: &Path) -> io::Result<i64> {
+        let modified = fs::metadata(path)?.modified()?;
+        let since_epoch = modified.duration_since(std::time::UNIX_EPOCH);
+        Ok(since_epoch.map_or(0, |elapsed| elapsed.as_millis() as i64))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir_all(path)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            let is_dir = entry.file_type()?.is_dir();
+            if let Ok(name) = entry.file_name().into_string() {
+                entries.push(DirEntry { name, is_dir });
+            }
+        }
+        Ok(entries)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        fs::File::open(path)?.sync_all()
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>> {
+        let mut options = fs::OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Box::new(RealLock { _file: file }))
+    }
+}
+
+impl DiskFile for RealFile {
+    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
+        self.0.read_at(buf, position)
+    }
+
+    fn write_vectored_at(&self, bufs: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
+        Ok(rustix::io::pwritev(&self.0, bufs, position)?)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn raw_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.as_fd())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_what_it_reads() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("a");
+        let file = RealDisk.open(&path, OpenMode::Create).expect("creates");
+        let parts: Vec<Vec<u8>> = (0..2500u32).map(|i| i.to_be_bytes().to_vec()).collect();
+        let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        write_all_vectored_at(&*file, &mut slices, 3).expect("writes");
+        let mut read = vec![0; 10_000];
+        read_exact_at(&*file, &mut read, 3).expect("reads");
+        assert_eq!(read, parts.concat());
+        let end = read_exact_at(&*file, &mut [0; 2], 10_002).expect_err("is past the end");
+        assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
+        file.truncate(5).expect("truncates");
+        assert_eq!(RealDisk.len(&path).expect("has a length"), 5);
+    }
+
+    #[test]
+    fn a_second_lock_is_refused() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join(".lock");
+        let first = RealDisk.lock(&path).expect("locks");
+        let second = RealDisk.lock(&path).expect_err("is taken");
+        assert_eq!(second.kind(), io::ErrorKind::WouldBlock);
+        drop(first);
+        RealDisk.lock(&path).expect("is free again");
+    }
+}

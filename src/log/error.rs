@@ -1,0 +1,65 @@
+//! What can go wrong between a log and its files.
+
+use std::{
+    borrow::Cow,
+    io,
+    path::{Path, PathBuf},
+};
+
+/// Why the content of a file is not what its format says.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct FormatError(Cow<'static, str>);
+
+impl FormatError {
+    pub(super) fn new(what: impl Into<Cow<'static, str>>) -> Self {
+        Self(what.into())
+    }
+}
+
+/// Why a log could not be opened or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    #[error("cannot {operation} {}: {source}", path.display())]
+    Io { operation: &'static str, path: PathBuf, source: io::Error },
+    #[error("{} {source}", path.display())]
+    Format { path: PathBuf, source: FormatError },
+    #[error("a batch of {size} bytes is larger than the segment size of {segment_bytes} bytes")]
+    TooLarge { size: usize, segment_bytes: u64 },
+    #[error("the batch at offset {base_offset} has {what}")]
+    BadBatch { base_offset: i64, what: &'static str },
+    #[error("the batch at offset {base_offset} lies before the log's end at {log_end}")]
+    OffsetBehindEnd { base_offset: i64, log_end: i64 },
+    #[error("offset {offset} is not between the log's start {log_start} and end {log_end}")]
+    OutOfRange { offset: i64, log_start: i64, log_end: i64 },
+    #[error("{} is closed to writes: an earlier write failed and could not be undone", dir.display())]
+    Failed { dir: PathBuf },
+}
+
+/// Why a log could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("offset {offset} is not between the log's start {log_start} and end {log_end}")]
+    OffsetOutOfRange { offset: i64, log_start: i64, log_end: i64 },
+    #[error("cannot read {}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{} is corrupt at position {position}: {what}", path.display())]
+    Corrupt { path: PathBuf, position: u64, what: String },
+}
+
+/// Adds to an I/O error what was being done to which file.
+pub(super) trait During<T> {
+    fn during(self, operation: &'static str, path: &Path) -> Result<T, LogError>;
+}
+
+impl<T> During<T> for io::Result<T> {
+    fn during(self, operation: &'static str, path: &Path) -> Result<T, LogError> {
+        self.map_err(|source| LogError::Io { operation, path: path.to_owned(), source })
+    }
+}
+
+impl<T> During<T> for Result<T, FormatError> {
+    fn during(self, _: &'static str, path: &Path) -> Result<T, LogError> {
+        self.map_err(|source| LogError::Format { path: path.to_owned(), source })
+    }
+}

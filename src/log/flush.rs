@@ -1,0 +1,170 @@
+//! Making a log durable, away from its owner: [`Log::begin_flush`] says what to sync,
+//! [`Flush::run`] does it on any thread, [`Log::flushed`] takes note. Writes go on meanwhile, and
+//! all that came before the beginning share one sync.
+
+use std::{path::PathBuf, sync::Arc};
+
+use super::{
+    Log, LogError,
+    disk::{Disk, DiskFile, OpenMode},
+    error::During,
+    names::{self, Kind},
+    segment::Segment,
+};
+
+/// What must be synced for everything before an offset to be durable.
+#[derive(Debug)]
+#[must_use = "nothing is durable before it has run"]
+pub struct Flush {
+    disk: Arc<dyn Disk>,
+    active: Arc<dyn DiskFile>,
+    active_path: PathBuf,
+    sealed: Vec<Arc<Segment>>,
+    /// Small files that are opened to be synced, if they are there.
+    paths: Vec<PathBuf>,
+    dirs: Vec<PathBuf>,
+    done: Flushed,
+}
+
+/// What has been synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flushed {
+    offset: i64,
+    generation: u64,
+    epochs: u64,
+    dir: u64,
+}
+
+impl Flushed {
+    /// Everything before this offset is durable.
+    pub fn offset(&self) -> i64 {
+        self.offset
+    }
+}
+
+impl Flush {
+    /// Syncs everything. After an error nobody knows what the disk has: its directory is to be
+    /// taken offline.
+    pub fn run(&self) -> Result<Flushed, LogError> {
+        for segment in &self.sealed {
+            let path = segment.path(Kind::Log);
+            let file = segment.file().during("open", &path)?;
+            file.sync_data().during("sync", &path)?;
+        }
+        self.active.sync_data().during("sync", &self.active_path)?;
+        for path in &self.paths {
+            match self.disk.open(path, OpenMode::Write) {
+                Ok(file) => file.sync_data().during("sync", path)?,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).during("open", path),
+            }
+        }
+        for dir in &self.dirs {
+            self.disk.sync_dir(dir).during("sync", dir)?;
+        }
+        Ok(self.done)
+    }
+}
+
+impl Log {
+    /// `None` if everything is durable already.
+    pub fn begin_flush(&mut self) -> Option<Flush> {
+        if self.log_end == self.recovery_point
+            && self.unsynced.is_empty()
+            && !self.epochs_changes.pending()
+            && !self.dir_changes.pending()
+        {
+            return None;
+        }
+        let mut paths = Vec::new();
+        for segment in &self.unsynced {
+            paths.push(segment.path(Kind::Index));
+            paths.push(segment.path(Kind::TimeIndex));
+            let end = segment.base_offset;
+            let next = self.segments.iter().find(|other| other.base_offset > end);
+            let snapshot = next.map(|next| next.base_offset);
+            if let Some(snapshot) = snapshot.filter(|offset| self.snapshots.contains(offset)) {
+                paths.push(names::file(&self.dir, snapshot, Kind::Snapshot));
+            }
+        }
+        let active = &self.active.segment;
+        if active.take_index_dirty() {
+            paths.push(active.path(Kind::Index));
+            paths.push(active.path(Kind::TimeIndex));
+        }
+        if self.epochs_changes.pending() {
+            paths.push(self.epochs_path());
+        }
+        let mut dirs = Vec::new();
+        if self.dir_changes.pending() || self.epochs_changes.pending() {
+            dirs.push(self.dir.to_path_buf());
+        }
+        dirs.extend(self.dir.parent().filter(|_| self.parent_dirty).map(Into::into));
+        Some(Flush {
+            disk: self.disk.clone(),
+            active: self.active.file.clone(),
+            active_path: active.path(Kind::Log),
+            sealed: self.unsynced.clone(),
+            paths,
+            dirs,
+            done: Flushed {
+                offset: self.log_end,
+                generation: self.generation,
+                epochs: self.epochs_changes.made,
+                dir: self.dir_changes.made,
+            },
+        })
+    }
+
+    /// Moves the recovery point to where a flush got.
+    pub fn flushed(&mut self, flushed: Flushed) {
+        self.epochs_changes.synced = self.epochs_changes.synced.max(flushed.epochs);
+        self.dir_changes.synced = self.dir_changes.synced.max(flushed.dir);
+        self.parent_dirty = false;
+        if flushed.generation != self.generation {
+            return;
+        }
+        self.unsynced.retain(|segment| segment.base_offset >= flushed.offset);
+        self.recovery_point = self.recovery_point.max(flushed.offset);
+        self.check_invariants();
+    }
+
+    /// Makes everything durable here and now.
+    pub fn flush(&mut self) -> Result<(), LogError> {
+        if let Some(flush) = self.begin_flush() {
+            let flushed = flush.run()?;
+            self.flushed(flushed);
+        }
+        Ok(())
+    }
+
+    /// The clean stop: all is durable, indexes are whole, the producers' state is in a snapshot.
+    /// Returns the recovery point for the checkpoint.
+    pub fn close(&mut self) -> Result<i64, LogError> {
+        if self.failed {
+            return Err(LogError::Failed { dir: self.dir.to_path_buf() });
+        }
+        let active = self.active.segment.clone();
+        active.seal().during("write the indexes of", &active.path(Kind::Log))?;
+        let had = self.snapshots.last().copied();
+        self.take_snapshot()?;
+        let flush = self.begin_flush();
+        if let Some(snapshot) = self.snapshots.last().copied().filter(|last| Some(*last) != had) {
+            let path = names::file(&self.dir, snapshot, Kind::Snapshot);
+            let file = self.disk.open(&path, OpenMode::Write).during("open", &path)?;
+            file.sync_data().during("sync", &path)?;
+            self.disk.sync_dir(&self.dir).during("sync", &self.dir)?;
+        }
+        if let Some(flush) = flush {
+            self.flushed(flush.run()?);
+        }
+        if active.take_index_dirty() {
+            for kind in [Kind::Index, Kind::TimeIndex] {
+                let path = active.path(kind);
+                let file = self.disk.open(&path, OpenMode::Write).during("open", &path)?;
+                file.sync_data().during("sync", &path)?;
+            }
+        }
+        Ok(self.recovery_point)
+    }
+}

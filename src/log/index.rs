@@ -1,0 +1,155 @@
+//! The entries of `.index` and `.timeindex` files, and the search in such a file.
+//!
+//! An offset index maps the last offset of a batch to the batch's position; a time index maps the
+//! largest timestamp so far to the last offset of the batch that has it. Both are sparse and both
+//! numbers of their entries rise. No entry is trusted: who uses one checks it against the log.
+
+use std::io;
+
+use super::disk::{DiskFile, read_exact_at};
+
+/// A fixed-size entry of an index file; offsets are stored relative to the segment's base offset.
+pub trait Entry: Copy {
+    const LEN: usize;
+    fn decode(bytes: &[u8], base_offset: i64) -> Self;
+    fn encode(&self, out: &mut Vec<u8>, base_offset: i64);
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OffsetEntry {
+    pub offset: i64,
+    /// Of the batch's first byte, in the segment's file.
+    pub position: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeEntry {
+    pub timestamp: i64,
+    pub offset: i64,
+}
+
+fn relative(offset: i64, base_offset: i64) -> [u8; 4] {
+    let relative = i32::try_from(offset - base_offset).expect("the segment rolls before overflow");
+    relative.to_be_bytes()
+}
+
+fn absolute(bytes: &[u8], base_offset: i64) -> i64 {
+    let relative = i32::from_be_bytes(bytes.try_into().expect("four bytes"));
+    base_offset.wrapping_add(i64::from(relative))
+}
+
+impl Entry for OffsetEntry {
+    const LEN: usize = 8;
+
+    fn decode(bytes: &[u8], base_offset: i64) -> Self {
+        let position = u32::from_be_bytes(bytes[4..8].try_into().expect("four bytes"));
+        Self { offset: absolute(&bytes[..4], base_offset), position }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>, base_offset: i64) {
+        out.extend_from_slice(&relative(self.offset, base_offset));
+        out.extend_from_slice(&self.position.to_be_bytes());
+    }
+}
+
+impl Entry for TimeEntry {
+    const LEN: usize = 12;
+
+    fn decode(bytes: &[u8], base_offset: i64) -> Self {
+        let timestamp = i64::from_be_bytes(bytes[..8].try_into().expect("eight bytes"));
+        Self { timestamp, offset: absolute(&bytes[8..12], base_offset) }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>, base_offset: i64) {
+        out.extend_from_slice(&self.timestamp.to_be_bytes());
+        out.extend_from_slice(&relative(self.offset, base_offset));
+    }
+}
+
+/// The first `count` entries of an index file.
+pub struct Entries<'a> {
+    pub file: &'a dyn DiskFile,
+    pub base_offset: i64,
+    pub count: u32,
+}
+
+impl Entries<'_> {
+    pub fn get<E: Entry>(&self, slot: u32) -> io::Result<E> {
+        let mut bytes = [0; 12];
+        read_exact_at(self.file, &mut bytes[..E::LEN], u64::from(slot) * E::LEN as u64)?;
+        Ok(E::decode(&bytes[..E::LEN], self.base_offset))
+    }
+
+    /// How many entries come before the first that `after` holds for.
+    pub fn partition_point<E: Entry>(&self, after: impl Fn(&E) -> bool) -> io::Result<u32> {
+        let (mut low, mut high) = (0, self.count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match after(&self.get(middle)?) {
+                true => high = middle,
+                false => low = middle + 1,
+            }
+        }
+        Ok(low)
+    }
+
+    /// The last entry that `after` does not hold for.
+    pub fn floor<E: Entry>(&self, after: impl Fn(&E) -> bool) -> io::Result<Option<E>> {
+        match self.partition_point(after)? {
+            0 => Ok(None),
+            next => self.get(next - 1).map(Some),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::log::disk::{Disk, OpenMode, RealDisk, write_all_at};
+
+    #[test]
+    fn bytes_are_kafkas() {
+        let mut out = Vec::new();
+        OffsetEntry { offset: 2030, position: 4096 }.encode(&mut out, 2023);
+        assert_eq!(out, [0, 0, 0, 7, 0, 0, 16, 0]);
+        out.clear();
+        TimeEntry { timestamp: 1 << 40, offset: 2024 }.encode(&mut out, 2023);
+        assert_eq!(out, [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn entries_round_trip(base in 0..1i64 << 60, relative in 0..i32::MAX, number: u32) {
+            let offset = base + i64::from(relative);
+            let entry = OffsetEntry { offset, position: number };
+            let mut out = Vec::new();
+            entry.encode(&mut out, base);
+            prop_assert_eq!(OffsetEntry::decode(&out, base), entry);
+            let entry = TimeEntry { timestamp: i64::from(number) - 5, offset };
+            out.clear();
+            entry.encode(&mut out, base);
+            prop_assert_eq!(TimeEntry::decode(&out, base), entry);
+        }
+
+        #[test]
+        fn search_is_that_of_a_slice(
+            mut offsets in prop::collection::vec(0..1000i64, 0..40), wanted in 0..1000i64
+        ) {
+            offsets.sort_unstable();
+            let dir = tempfile::tempdir().expect("temporary directory");
+            let path = dir.path().join("i");
+            let file = RealDisk.open(&path, OpenMode::Create).expect("creates");
+            let mut bytes = Vec::new();
+            for offset in &offsets {
+                OffsetEntry { offset: *offset, position: 1 }.encode(&mut bytes, 0);
+            }
+            write_all_at(&*file, &bytes, 0).expect("writes");
+            let entries = Entries { file: &*file, base_offset: 0, count: offsets.len() as u32 };
+            let floor = entries.floor(|entry: &OffsetEntry| entry.offset > wanted).expect("reads");
+            let expected = offsets.iter().rfind(|offset| **offset <= wanted);
+            prop_assert_eq!(floor.map(|entry| entry.offset), expected.copied());
+        }
+    }
+}

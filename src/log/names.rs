@@ -1,0 +1,134 @@
+//! Names of files and directories (Kafka's `LogFileUtils`, `LocalLog`, `UnifiedLog`).
+
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use crate::base::TopicPartition;
+
+pub const LEADER_EPOCH_CHECKPOINT: &str = "leader-epoch-checkpoint";
+pub const PARTITION_METADATA: &str = "partition.metadata";
+pub const META_PROPERTIES: &str = "meta.properties";
+pub const LOCK: &str = ".lock";
+pub const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
+/// What a file that is about to be removed is called until then.
+pub const DELETED: &str = ".deleted";
+const DELETE_DIR: &str = "-delete";
+const TOPIC_NAME_MAX: usize = 249;
+const DIR_NAME_MAX: usize = 255;
+
+/// The files of a segment that are named by its base offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Log,
+    Index,
+    TimeIndex,
+    TxnIndex,
+    Snapshot,
+}
+
+impl Kind {
+    const ALL: [Self; 5] =
+        [Self::Log, Self::Index, Self::TimeIndex, Self::TxnIndex, Self::Snapshot];
+
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Log => ".log",
+            Self::Index => ".index",
+            Self::TimeIndex => ".timeindex",
+            Self::TxnIndex => ".txnindex",
+            Self::Snapshot => ".snapshot",
+        }
+    }
+}
+
+/// `<20 digits of the offset><suffix>` in `dir`.
+pub fn file(dir: &Path, offset: i64, kind: Kind) -> PathBuf {
+    dir.join(format!("{offset:020}{}", kind.suffix()))
+}
+
+/// What [`file`] made, and nothing else.
+pub fn parse_file(name: &str) -> Option<(i64, Kind)> {
+    let (digits, suffix) = name.split_at_checked(20)?;
+    let kind = Kind::ALL.into_iter().find(|kind| kind.suffix() == suffix)?;
+    if !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    Some((digits.parse().ok()?, kind))
+}
+
+/// The same path with `.deleted` behind it.
+pub fn deleted(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(DELETED);
+    name.into()
+}
+
+/// Whether a file is left over from a deletion or a cleaning that did not finish.
+pub fn is_leftover(name: &str) -> bool {
+    name.ends_with(DELETED) || name.ends_with(".cleaned") || name.ends_with(".tmp")
+}
+
+/// The topic and partition of a directory's name, `None` for directories that are something else.
+pub fn parse_partition_dir(name: &str) -> Option<TopicPartition> {
+    let (topic, partition) = name.rsplit_once('-')?;
+    if partition.is_empty() || !partition.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if topic.is_empty() || topic.len() > TOPIC_NAME_MAX || !topic.chars().all(legal) {
+        return None;
+    }
+    Some(TopicPartition::new(topic, partition.parse().ok()?))
+}
+
+/// The name a partition's directory gets before it is removed: unique, and at most 255 bytes long.
+pub fn delete_dir(partition: &TopicPartition, unique: Uuid) -> String {
+    let tail = format!("-{}.{}{DELETE_DIR}", partition.partition, unique.simple());
+    let topic = &partition.topic[..partition.topic.len().min(DIR_NAME_MAX - tail.len())];
+    format!("{topic}{tail}")
+}
+
+pub fn is_delete_dir(name: &str) -> bool {
+    let unique = name.strip_suffix(DELETE_DIR).and_then(|name| name.rsplit_once('.'));
+    unique.is_some_and(|(_, unique)| {
+        unique.len() == 32 && unique.bytes().all(|digit| digit.is_ascii_hexdigit())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_are_kafkas() {
+        let path = file(Path::new("/d/t-0"), 42, Kind::TimeIndex);
+        assert_eq!(path, Path::new("/d/t-0/00000000000000000042.timeindex"));
+        assert_eq!(deleted(&path).extension(), Some("deleted".as_ref()));
+        assert!(is_delete_dir(&delete_dir(&TopicPartition::new("a.b-c", 7), Uuid::nil())));
+        assert!(!is_delete_dir("my-delete"));
+        for other in ["0.log", "0000000000000000000a.log", "00000000000000000042.log.deleted"] {
+            assert_eq!(parse_file(other), None, "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn files_round_trip(offset in 0..i64::MAX, kind in 0..5usize) {
+            let path = file(Path::new(""), offset, Kind::ALL[kind]);
+            let name = path.to_str().expect("is UTF-8");
+            prop_assert_eq!(parse_file(name), Some((offset, Kind::ALL[kind])));
+        }
+
+        #[test]
+        fn partitions_round_trip(topic in "[a-zA-Z0-9._-]{1,249}", partition in 0..i32::MAX) {
+            let partition = TopicPartition::new(topic, partition);
+            prop_assert_eq!(parse_partition_dir(&partition.to_string()), Some(partition.clone()));
+            let deleted = delete_dir(&partition, Uuid::max());
+            prop_assert!(deleted.len() <= 255 && is_delete_dir(&deleted));
+            prop_assert_eq!(parse_partition_dir(&deleted), None);
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! What a log remembers of its idempotent producers (Kafka's `ProducerStateManager`,
+//! `ProducerStateEntry`, `ProducerAppendInfo`): their last five batches, to tell a repetition from
+//! a new batch and both from a gap.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::records::{
+    Batch, BatchHeader, ControlRecordType, batch::NO_SEQUENCE, control::EndTxnMarker,
+};
+
+/// More than any control record has, should one be compressed.
+const MARKER_LEN_MAX: usize = 1 << 16;
+const NO_EPOCH: i16 = -1;
+/// So many batches can be in flight, and so many are remembered.
+const BATCHES_MAX: usize = 5;
+
+/// Where a batch went and which sequences it had.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BatchMeta {
+    pub last_sequence: i32,
+    pub last_offset: i64,
+    /// Last offset minus first offset.
+    pub offset_delta: i32,
+    /// The batch's largest.
+    pub timestamp: i64,
+}
+
+impl BatchMeta {
+    pub fn first_sequence(&self) -> i32 {
+        let first = i64::from(self.last_sequence) - i64::from(self.offset_delta);
+        match first < 0 {
+            true => (first + i64::from(i32::MAX) + 1) as i32,
+            false => first as i32,
+        }
+    }
+
+    pub fn first_offset(&self) -> i64 {
+        self.last_offset - i64::from(self.offset_delta)
+    }
+}
+
+/// The state of one producer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProducerEntry {
+    pub epoch: i16,
+    /// Of the coordinator that ended its last transaction; -1 before.
+    pub coordinator_epoch: i32,
+    pub last_timestamp: i64,
+    pub current_txn_first_offset: Option<i64>,
+    pub(super) batches: [BatchMeta; BATCHES_MAX],
+    pub(super) batch_count: usize,
+}
+
+impl Default for ProducerEntry {
+    fn default() -> Self {
+        Self {
+            epoch: NO_EPOCH,
+            coordinator_epoch: -1,
+            last_timestamp: -1,
+            current_txn_first_offset: None,
+            batches: [BatchMeta::default(); BATCHES_MAX],
+            batch_count: 0,
+        }
+    }
+}
+
+impl ProducerEntry {
+    /// The remembered batches, oldest first.
+    pub fn batches(&self) -> &[BatchMeta] {
+        &self.batches[..self.batch_count]
+    }
+
+    pub fn last_batch(&self) -> Option<&BatchMeta> {
+        self.batches().last()
+    }
+
+    /// -1 if no batch is known.
+    pub fn last_sequence(&self) -> i32 {
+        self.last_batch().map_or(NO_SEQUENCE, |last| last.last_sequence)
+    }
+
+    pub(super) fn push(&mut self, epoch: i16, batch: BatchMeta) {
+        self.set_epoch(epoch);
+        if self.batch_count == BATCHES_MAX {
+            self.batches.rotate_left(1);
+            self.batch_count -= 1;
+        }
+        self.batches[self.batch_count] = batch;
+        self.batch_count += 1;
+        self.last_timestamp = batch.timestamp;
+    }
+
+    fn set_epoch(&mut self, epoch: i16) {
+        if self.epoch != epoch {
+            self.batch_count = 0;
+            self.batches = Default::default();
+            self.epoch = epoch;
+        }
+    }
+
+    fn duplicate_of(&self, header: &BatchHeader) -> Option<&BatchMeta> {
+        let same = |batch: &&BatchMeta| {
+            batch.first_sequence() == header.base_sequence
+                && batch.last_sequence == header.last_sequence()
+        };
+        self.batches().iter().find(same).filter(|_| header.producer_epoch == self.epoch)
+    }
+}
+
+/// What to do with a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProducerCheck {
+    Append,
+    /// It was written before.
+    Duplicate {
+        base_offset: i64,
+        last_offset: i64,
+        timestamp: i64,
+    },
+    /// It repeats the batch at this index of those about to be written.
+    DuplicatePending(usize),
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
+pub enum ProducerError {
+    #[error(
+        "epoch {epoch} of producer {producer_id} is smaller than the last seen epoch {current_epoch}"
+    )]
+    InvalidEpoch { producer_id: i64, epoch: i16, current_epoch: i16 },
+    #[error(
+        "producer {producer_id} sent sequence {sequence} in epoch {epoch} after sequence \
+        {current_sequence} in epoch {current_epoch}"
+    )]
+    OutOfOrderSequence {
+        producer_id: i64,
+        epoch: i16,
+        sequence: i32,
+        current_epoch: i16,
+        current_sequence: i32,
+    },
+    #[error("producer {producer_id} has a transaction open and wrote outside of it")]
+    TransactionOpen { producer_id: i64 },
+}
+
+/// The producers of one log.
+#[derive(Debug, Default)]
+pub struct Producers {
+    entries: HashMap<i64, ProducerEntry>,
+    /// Producer ids of open transactions by their first offset.
+    open_txns: BTreeMap<i64, i64>,
+    /// The state is that of the log up to here.
+    end_offset: i64,
+    /// Of the newest snapshot file, or where the state began.
+    snapshot_offset: i64,
+}
+
+impl Producers {
+    /// State that begins empty at `offset`.
+    pub fn starting_at(offset: i64) -> Self {
+        Self { end_offset: offset, snapshot_offset: offset, ..Self::default() }
+    }
+
+    /// State as a snapshot file of `offset` has it, without the producers that are expired.
+    pub fn from_snapshot(
+        offset: i64,
+        entries: Vec<(i64, ProducerEntry)>,
+        expired_before_ms: i64,
+    ) -> Self {
+        let mut producers = Self::starting_at(offset);
+        producers.entries = entries.into_iter().collect();
+        let open = producers.entries.iter();
+        producers.open_txns =
+            open.filter_map(|(id, entry)| Some((entry.current_txn_first_offset?, *id))).collect();
+        producers.expire(expired_before_ms);
+        producers
+    }
+
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (i64, &ProducerEntry)> {
+        self.entries.iter().map(|(id, entry)| (*id, entry))
+    }
+
+    pub fn end_offset(&self) -> i64 {
+        self.end_offset
+    }
+
+    pub fn first_unstable_offset(&self) -> Option<i64> {
+        self.open_txns.first_key_value().map(|(first, _)| *first)
+    }
+
+    /// Where a snapshot is due, if the state went on since the last.
+    pub fn snapshot_due(&self) -> Option<i64> {
+        (self.end_offset > self.snapshot_offset).then_some(self.end_offset)
+    }
+
+    pub fn snapshot_taken(&mut self) {
+        self.snapshot_offset = self.end_offset;
+    }
+
+    pub fn log_start_advanced(&mut self, log_start: i64) {
+        self.end_offset = self.end_offset.max(log_start);
+    }
+
+    /// Forgets producers without an open transaction that last wrote before the time given.
+    pub fn expire(&mut self, before_ms: i64) {
+        self.entries.retain(|_, entry| {
+            entry.last_timestamp > before_ms || entry.current_txn_first_offset.is_some()
+        });
+    }
+
+    /// Judges a batch that a client sent, as if `pending` were written already.
+    pub fn check(
+        &self,
+        pending: &[Batch],
+        header: &BatchHeader,
+    ) -> Result<ProducerCheck, ProducerError> {
+        if !header.has_producer_id() {
+            return Ok(ProducerCheck::Append);
+        }
+        let stored = self.entries.get(&header.producer_id);
+        if let Some(batch) = stored.and_then(|entry| entry.duplicate_of(header)) {
+            return Ok(ProducerCheck::Duplicate {
+                base_offset: batch.first_offset(),
+                last_offset: batch.last_offset,
+                timestamp: batch.timestamp,
+            });
+        }
+        let is_same = |batch: &Batch| {
+            let other = &batch.header;
+            (other.producer_id, other.producer_epoch, other.base_sequence, other.last_sequence())
+                == (
+                    header.producer_id,
+                    header.producer_epoch,
+                    header.base_sequence,
+                    header.last_sequence(),
+                )
+        };
+        let is_own = |batch: &&Batch| batch.header.producer_id == header.producer_id;
+        if header.base_sequence != NO_SEQUENCE
+            && let Some(index) = pending.iter().position(is_same)
+        {
+            return Ok(ProducerCheck::DuplicatePending(index));
+        }
+        let last_pending = pending.iter().rfind(is_own).map(|batch| &batch.header);
+        let (epoch, sequence) = match (last_pending, stored) {
+            (Some(last), _) => (last.producer_epoch, last.last_sequence()),
+            (None, Some(entry)) => (entry.epoch, entry.last_sequence()),
+            (None, None) => (NO_EPOCH, NO_SEQUENCE),
+        };
+        check_order(header, epoch, sequence)?;
+        let open_txn = stored.is_some_and(|entry| entry.current_txn_first_offset.is_some());
+        if open_txn && !header.is_transactional() && !header.is_control() {
+            return Err(ProducerError::TransactionOpen { producer_id: header.producer_id });
+        }
+        Ok(ProducerCheck::Append)
+    }
+
+    /// Notes a batch that was written.
+    pub fn apply(&mut self, batch: &Batch) {
+        let header = &batch.header;
+        self.end_offset = header.last_offset() + 1;
+        if !header.has_producer_id() {
+            return;
+        }
+        let entry = self.entries.entry(header.producer_id).or_default();
+        if header.is_control() {
+            let Some(coordinator_epoch) = end_marker_epoch(batch) else { return };
+            entry.set_epoch(header.producer_epoch);
+            entry.coordinator_epoch = coordinator_epoch;
+            entry.last_timestamp = header.max_timestamp;
+            if let Some(first) = entry.current_txn_first_offset.take() {
+                self.open_txns.remove(&first);
+            }
+            return;
+        }
+        entry.push(
+            header.producer_epoch,
+            BatchMeta {
+                last_sequence: header.last_sequence(),
+                last_offset: header.last_offset(),
+                offset_delta: header.last_offset_delta,
+                timestamp: header.max_timestamp,
+            },
+        );
+        if header.is_transactional() && entry.current_txn_first_offset.is_none() {
+            entry.current_txn_first_offset = Some(header.base_offset);
+            self.open_txns.insert(header.base_offset, header.producer_id);
+        }
+    }
+}
+
+fn check_order(header: &BatchHeader, epoch: i16, sequence: i32) -> Result<(), ProducerError> {
+    let producer_id = header.producer_id;
+    if header.producer_epoch < epoch {
+        let (epoch, current_epoch) = (header.producer_epoch, epoch);
+        return Err(ProducerError::InvalidEpoch { producer_id, epoch, current_epoch });
+    }
+    // Control batches and a coordinator's own have no sequence. A producer that is not known, or no
+    // longer, may begin with any.
+    if header.base_sequence == NO_SEQUENCE || header.is_control() || epoch == NO_EPOCH {
+        return Ok(());
+    }
+    let in_order = match header.producer_epoch == epoch {
+        false => header.base_sequence == 0,
+        true => {
+            i64::from(header.base_sequence) == i64::from(sequence) + 1
+                || (header.base_sequence == 0 && sequence == i32::MAX)
+        }
+    };
+    if in_order {
+        return Ok(());
+    }
+    Err(ProducerError::OutOfOrderSequence {
+        producer_id,
+        epoch: header.producer_epoch,
+        sequence: header.base_sequence,
+        current_epoch: epoch,
+        current_sequence: sequence,
+    })
+}
+
+/// The coordinator epoch in a batch that ends a transaction.
+fn end_marker_epoch(batch: &Batch) -> Option<i32> {
+    let record = batch.records(MARKER_LEN_MAX).ok()?.next()?.ok()?;
+    match ControlRecordType::from_key(&record.key?).ok()? {
+        ControlRecordType::Abort | ControlRecordType::Commit => {
+            Some(EndTxnMarker::from_value(&record.value?).ok()?.coordinator_epoch)
+        }
+        _ => None,
+    }
+}

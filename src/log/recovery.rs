@@ -1,0 +1,577 @@
+//! Opening a log. After a clean stop only the last segment's end is looked at. After any other,
+//! everything past the recovery point is read and checked; the first batch that is not whole and
+//! sound ends the log. Producers come from the newest snapshot and what follows it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
+    sync::Arc,
+};
+
+use super::{
+    Active, Changes, Log, LogConfig, LogError, LogStart,
+    append::new_epoch,
+    disk::{Disk, OpenMode, read_file, write_all_at},
+    epochs::Epochs,
+    error::During,
+    index::{OffsetEntry, TimeEntry},
+    names::{self, Kind},
+    producers::Producers,
+    segment::Segment,
+    snapshot,
+    walk::{Step, Walk, read_batch},
+};
+use crate::records::{Batch, BatchHeader};
+
+/// What opening a log found and did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// There was no log.
+    pub created: bool,
+    /// Bytes read to check them.
+    pub scanned_bytes: u64,
+    /// Bytes cut off the end.
+    pub cut_bytes: u64,
+    /// Why they were cut, and where.
+    pub cut_reason: Option<String>,
+    /// Base offsets of segments removed, as they lay behind a cut or before the log's start.
+    pub removed_segments: Vec<i64>,
+    /// Base offsets of segments whose indexes were rebuilt, at least in part.
+    pub rebuilt_indexes: Vec<i64>,
+    /// The leader epochs could not be read and were taken from the batches.
+    pub rebuilt_epochs: bool,
+    /// Batches read to restore the state of the producers.
+    pub replayed_batches: u64,
+}
+
+/// What the directory holds.
+#[derive(Debug, Default)]
+struct Found {
+    logs: BTreeMap<i64, HasIndexes>,
+    snapshots: BTreeSet<i64>,
+    has_epochs: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct HasIndexes {
+    log: bool,
+    offsets: bool,
+    times: bool,
+}
+
+pub(super) fn open(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    config: Arc<LogConfig>,
+    start: LogStart,
+) -> Result<(Log, Recovery), LogError> {
+    let dir: Arc<Path> = dir.into();
+    match find(&*disk, &dir)? {
+        Some(found) if !found.logs.is_empty() => {
+            Opening { disk, dir, config, start, recovery: Recovery::default() }.existing(found)
+        }
+        found => create(disk, dir, config, start, found.is_none()),
+    }
+}
+
+/// Looks through the directory and clears it of what a crash left; `None` if there is none.
+fn find(disk: &dyn Disk, dir: &Path) -> Result<Option<Found>, LogError> {
+    let entries = match disk.list(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).during("list", dir),
+    };
+    let mut found = Found::default();
+    for entry in entries.into_iter().filter(|entry| !entry.is_dir) {
+        let path = dir.join(&entry.name);
+        if names::is_leftover(&entry.name) {
+            disk.remove_file(&path).during("remove", &path)?;
+        } else if entry.name == names::LEADER_EPOCH_CHECKPOINT {
+            found.has_epochs = true;
+        } else if let Some((offset, kind)) = names::parse_file(&entry.name) {
+            match kind {
+                Kind::Log => found.logs.entry(offset).or_default().log = true,
+                Kind::Index => found.logs.entry(offset).or_default().offsets = true,
+                Kind::TimeIndex => found.logs.entry(offset).or_default().times = true,
+                Kind::Snapshot => drop(found.snapshots.insert(offset)),
+                Kind::TxnIndex => {}
+            }
+        }
+    }
+    // Indexes without their log are of no use.
+    for (offset, _) in found.logs.iter().filter(|(_, has)| !has.log) {
+        for kind in [Kind::Index, Kind::TimeIndex] {
+            let path = names::file(dir, *offset, kind);
+            match disk.remove_file(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other.during("remove", &path)?,
+            }
+        }
+    }
+    found.logs.retain(|_, has| has.log);
+    Ok(Some(found))
+}
+
+fn create(
+    disk: Arc<dyn Disk>,
+    dir: Arc<Path>,
+    config: Arc<LogConfig>,
+    start: LogStart,
+    without_dir: bool,
+) -> Result<(Log, Recovery), LogError> {
+    if without_dir {
+        disk.create_dir_all(&dir).during("create", &dir)?;
+    }
+    let offset = start.log_start.unwrap_or(0);
+    let path = names::file(&dir, offset, Kind::Log);
+    let segment = Segment::create(disk.clone(), dir.clone(), offset).during("create", &path)?;
+    let segment = Arc::new(segment);
+    let log = Log {
+        disk,
+        dir,
+        config,
+        segments: [segment.clone()].into(),
+        active: Active::new(segment, 0, start.now_ms)?,
+        log_start: offset,
+        log_end: offset,
+        recovery_point: offset,
+        epochs: Epochs::default(),
+        epochs_changes: Changes::default(),
+        producers: Producers::starting_at(offset),
+        snapshots: Vec::new(),
+        unsynced: Vec::new(),
+        dir_changes: Changes { made: 1, synced: 0 },
+        parent_dirty: without_dir,
+        generation: 0,
+        failed: false,
+    };
+    Ok((log, Recovery { created: true, ..Recovery::default() }))
+}
+
+/// Puts a file's content in place, without a sync. What is half written does not pass its CRC.
+pub(super) fn write_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let file = disk.open(path, OpenMode::Truncate)?;
+    write_all_at(&*file, bytes, 0)
+}
+
+struct Opening {
+    disk: Arc<dyn Disk>,
+    dir: Arc<Path>,
+    config: Arc<LogConfig>,
+    start: LogStart,
+    recovery: Recovery,
+}
+
+impl Opening {
+    fn existing(mut self, found: Found) -> Result<(Log, Recovery), LogError> {
+        let mut epochs = self.load_epochs(found.has_epochs)?;
+        let epochs_before = epochs.clone();
+        let mut segments = Vec::with_capacity(found.logs.len());
+        for base_offset in found.logs.keys() {
+            let path = names::file(&self.dir, *base_offset, Kind::Log);
+            let size = self.disk.len(&path).during("look at", &path)?;
+            let (disk, dir) = (self.disk.clone(), self.dir.clone());
+            segments.push(Arc::new(Segment::existing(disk, dir, *base_offset, size)));
+        }
+        let has: Vec<HasIndexes> = found.logs.into_values().collect();
+        let log_end = self.check_segments(&mut segments, &has, epochs.as_mut())?;
+        let epochs = match epochs {
+            Some(epochs) => epochs,
+            None => self.epochs_from(&segments)?,
+        };
+        let active = segments.last().expect("the first is never removed").clone();
+        let size = active.size();
+        let first = segments[0].base_offset;
+        let log_start = self.start.log_start.unwrap_or(first).max(first);
+        let recovery_point = match self.start.clean {
+            true => log_end,
+            false => self.start.recovery_point.clamp(log_start.min(log_end), log_end),
+        };
+        let unsynced = segments[..segments.len() - 1].iter();
+        let unsynced = unsynced.filter(|segment| segment.base_offset >= recovery_point);
+        let unsynced = match self.start.clean {
+            true => Vec::new(),
+            false => unsynced.cloned().collect(),
+        };
+        let mut log = Log {
+            active: Active::new(active, size, self.start.now_ms)?,
+            segments: segments.into(),
+            disk: self.disk,
+            dir: self.dir,
+            config: self.config,
+            log_start,
+            log_end,
+            recovery_point,
+            epochs,
+            epochs_changes: Changes::default(),
+            producers: Producers::starting_at(log_start),
+            snapshots: found.snapshots.into_iter().collect(),
+            unsynced,
+            dir_changes: Changes::default(),
+            parent_dirty: false,
+            generation: 0,
+            failed: false,
+        };
+        if log_end < log_start {
+            // The checkpoint knows that everything that is left was deleted.
+            let removed = log.segments.iter().map(|segment| segment.base_offset);
+            self.recovery.removed_segments.extend(removed);
+            log.truncate_fully_and_start_at(log_start, self.start.now_ms)?;
+            return Ok((log, self.recovery));
+        }
+        log.settle_epochs(epochs_before.as_ref())?;
+        self.recovery.replayed_batches = log.settle_producers(&self.start)?;
+        log.check_invariants();
+        Ok((log, self.recovery))
+    }
+
+    /// `None` if they have to be taken from the log.
+    fn load_epochs(&mut self, exists: bool) -> Result<Option<Epochs>, LogError> {
+        if !exists {
+            return Ok(None);
+        }
+        let path = self.dir.join(names::LEADER_EPOCH_CHECKPOINT);
+        let bytes = read_file(&*self.disk, &path).during("read", &path)?;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let mut epochs = Epochs::decode(&bytes).ok();
+        if let Some(epochs) = &mut epochs
+            && !self.start.clean
+        {
+            // What is past the recovery point comes back with the batches.
+            epochs.truncate_from_end(self.start.recovery_point.max(0));
+        }
+        Ok(epochs)
+    }
+
+    /// Reads all headers. Of use only when the epochs' file is damaged.
+    fn epochs_from(&mut self, segments: &[Arc<Segment>]) -> Result<Epochs, LogError> {
+        let mut epochs = Epochs::default();
+        for segment in segments.iter().filter(|segment| segment.size() > 0) {
+            self.recovery.rebuilt_epochs = true;
+            let path = segment.path(Kind::Log);
+            let file = segment.file().during("open", &path)?;
+            let mut walk = Walk::headers(&*file, 0, segment.size());
+            while let Step::Batch { header, .. } = walk.step().during("read", &path)? {
+                note_epoch(&mut epochs, &header);
+            }
+        }
+        Ok(epochs)
+    }
+
+    /// Finds the log's end. Removes what lies behind a torn batch.
+    fn check_segments(
+        &mut self,
+        segments: &mut Vec<Arc<Segment>>,
+        has: &[HasIndexes],
+        mut epochs: Option<&mut Epochs>,
+    ) -> Result<i64, LogError> {
+        let mut log_end = segments[0].base_offset;
+        let last = segments.len() - 1;
+        for index in 0..=last {
+            let segment = segments[index].clone();
+            let next = segments.get(index + 1).map_or(i64::MAX, |next| next.base_offset);
+            let has_indexes = has[index].offsets && has[index].times;
+            let is_past = !self.start.clean && next > self.start.recovery_point;
+            if index < last && !is_past && has_indexes {
+                continue;
+            }
+            if index == last
+                && !is_past
+                && has_indexes
+                && let Some(end) = self.adopt_active(&segment)?
+            {
+                return Ok(end);
+            }
+            let from = match self.start.clean || !has_indexes {
+                true => i64::MIN,
+                false => self.start.recovery_point,
+            };
+            let bounds = Bounds { first: log_end.max(segment.base_offset), next };
+            let (end, is_whole) = self.scan(&segment, from, bounds, epochs.as_deref_mut())?;
+            log_end = end;
+            if index < last {
+                segment.seal().during("write the indexes of", &segment.path(Kind::Log))?;
+                segment.close_file();
+            }
+            if !is_whole {
+                for removed in segments.drain(index + 1..).rev() {
+                    self.remove(&removed)?;
+                }
+                break;
+            }
+        }
+        Ok(log_end)
+    }
+
+    fn remove(&mut self, segment: &Segment) -> Result<(), LogError> {
+        self.recovery.removed_segments.push(segment.base_offset);
+        for kind in [Kind::Log, Kind::Index, Kind::TimeIndex, Kind::TxnIndex] {
+            let path = segment.path(kind);
+            match self.disk.remove_file(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other.during("remove", &path)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the last segment as a clean stop left it and returns its end; `None` if its files do
+    /// not agree.
+    fn adopt_active(&self, segment: &Segment) -> Result<Option<i64>, LogError> {
+        let size = segment.size();
+        let path = segment.path(Kind::Log);
+        if size == 0 {
+            // A stop may have come between the making of a segment and of its indexes.
+            segment.reset_indexes().during("create the indexes of", &path)?;
+            return Ok(Some(segment.base_offset));
+        }
+        self.adopt_filled(segment, size).during("read", &path)
+    }
+
+    fn adopt_filled(&self, segment: &Segment, size: u64) -> io::Result<Option<i64>> {
+        let offsets = segment.cut_index(Kind::Index, |_: &OffsetEntry| false)?;
+        let times = segment.cut_index(Kind::TimeIndex, |_: &TimeEntry| false)?;
+        let file = segment.file()?;
+        if offsets.1.is_some_and(|last| !segment.is_true(&*file, &last, size)) {
+            return Ok(None);
+        }
+        let position = offsets.1.map_or(0, |last| u64::from(last.position));
+        let (mut end, mut largest) = (segment.base_offset, times.1);
+        let mut walk = Walk::headers(&*file, position, size);
+        loop {
+            match walk.step()? {
+                Step::Batch { header, .. } if header.base_offset >= end => {
+                    end = header.last_offset() + 1;
+                    let entry = TimeEntry { timestamp: header.max_timestamp, offset: end - 1 };
+                    if largest.is_none_or(|known| entry.timestamp > known.timestamp) {
+                        largest = Some(entry);
+                    }
+                }
+                Step::End => break,
+                Step::Batch { .. } | Step::Torn { .. } => return Ok(None),
+            }
+        }
+        segment.adopt_indexes(offsets, times, largest);
+        segment.set_bytes_since_entry(size - position);
+        Ok(Some(end))
+    }
+
+    /// Reads and checks a segment from its last index entry before `from` on, rebuilds what
+    /// follows in its indexes, and cuts it at the first unsound batch. Returns its end and whether
+    /// nothing was cut.
+    fn scan(
+        &mut self,
+        segment: &Segment,
+        from: i64,
+        bounds: Bounds,
+        mut epochs: Option<&mut Epochs>,
+    ) -> Result<(i64, bool), LogError> {
+        let path = segment.path(Kind::Log);
+        let wrap = |result: io::Result<()>| result.during("write the indexes of", &path);
+        let file = segment.file().during("open", &path)?;
+        let file_size = segment.size();
+        let (position, mut expected) = match self.resume(segment, from).during("read", &path)? {
+            Some((position, next)) => (position, next),
+            None => {
+                wrap(segment.reset_indexes())?;
+                (0, bounds.first)
+            }
+        };
+        segment.set_size(position);
+        self.recovery.rebuilt_indexes.push(segment.base_offset);
+        self.recovery.scanned_bytes += file_size - position;
+        let mut walk = Walk::checked(&*file, position, file_size);
+        let (valid, what) = loop {
+            match walk.step().during("read", &path)? {
+                Step::Batch { header, position } => {
+                    if let Some(what) = bounds.refuse(segment, &header, expected) {
+                        break (position, Some(what.to_owned()));
+                    }
+                    expected = header.last_offset() + 1;
+                    if let Some(epochs) = epochs.as_deref_mut() {
+                        note_epoch(epochs, &header);
+                    }
+                    let header = std::iter::once(header);
+                    if segment.note(header, self.config.index_interval_bytes) {
+                        wrap(segment.write_indexes())?;
+                    }
+                }
+                Step::End => break (file_size, None),
+                Step::Torn { position, what } => break (position, Some(what)),
+            }
+        };
+        let is_whole = what.is_none();
+        if let Some(what) = what {
+            self.recovery.cut_bytes += file_size - valid;
+            let told = format!("{} at position {valid}: {what}", path.display());
+            self.recovery.cut_reason = Some(told);
+            file.truncate(valid).during("truncate", &path)?;
+        }
+        Ok((expected, is_whole))
+    }
+
+    /// Finds an index entry before `from` that the log confirms, and cuts the indexes behind it.
+    /// Returns where its batch ends, in bytes and offsets.
+    fn resume(&self, segment: &Segment, from: i64) -> io::Result<Option<(u64, i64)>> {
+        if from <= segment.base_offset {
+            return Ok(None);
+        }
+        let Some(floor) = segment.floor_entry(from - 1)? else { return Ok(None) };
+        let file = segment.file()?;
+        let size = segment.size();
+        if !segment.is_true(&*file, &floor, size) {
+            return Ok(None);
+        }
+        let mut walk = Walk::checked(&*file, u64::from(floor.position), size);
+        let Step::Batch { header, position } = walk.step()? else { return Ok(None) };
+        let offsets =
+            segment.cut_index(Kind::Index, |entry: &OffsetEntry| entry.offset > floor.offset)?;
+        let times =
+            segment.cut_index(Kind::TimeIndex, |entry: &TimeEntry| entry.offset > floor.offset)?;
+        segment.adopt_indexes(offsets, times, times.1);
+        let confirmed = match times.1 {
+            Some(last) => segment.is_true_time(&last),
+            None => false,
+        };
+        if offsets.1 != Some(floor) || !confirmed {
+            return Ok(None);
+        }
+        segment.set_bytes_since_entry(header.size() as u64);
+        Ok(Some((position + header.size() as u64, header.last_offset() + 1)))
+    }
+}
+
+fn note_epoch(epochs: &mut Epochs, header: &BatchHeader) {
+    let latest = epochs.latest().map(|entry| entry.epoch);
+    if let Some(epoch) = new_epoch(latest, header) {
+        epochs.assign(epoch, header.base_offset);
+    }
+}
+
+/// Between which offsets a segment's batches lie.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    first: i64,
+    next: i64,
+}
+
+impl Bounds {
+    fn refuse(
+        &self,
+        segment: &Segment,
+        header: &BatchHeader,
+        expected: i64,
+    ) -> Option<&'static str> {
+        if header.base_offset < expected {
+            return Some("its offsets are not behind those before it");
+        }
+        if header.last_offset() >= self.next {
+            return Some("its offsets reach into the next segment");
+        }
+        if header.last_offset() - segment.base_offset > i64::from(i32::MAX) {
+            return Some("its offsets are too far from the segment's base offset");
+        }
+        None
+    }
+}
+
+impl Log {
+    /// Fits the epochs to the log's bounds and writes them if they are no longer what the file has.
+    fn settle_epochs(&mut self, loaded: Option<&Epochs>) -> Result<(), LogError> {
+        self.epochs.truncate_from_end(self.log_end);
+        self.epochs.truncate_from_start(self.log_start);
+        match loaded == Some(&self.epochs) {
+            true => Ok(()),
+            false => self.write_epochs(),
+        }
+    }
+
+    /// Restores the producers' state; returns how many batches were read for it.
+    fn settle_producers(&mut self, start: &LogStart) -> Result<u64, LogError> {
+        let newest = match start.clean {
+            true => self.log_end,
+            // What was not flushed may be from a log that was cut since.
+            false => self.log_end.min(self.recovery_point),
+        };
+        self.drop_snapshots(newest)?;
+        if start.clean && self.snapshots.is_empty() {
+            self.producers = Producers::starting_at(self.log_end);
+            return Ok(0);
+        }
+        let expired = start.now_ms.saturating_sub(self.config.producer_id_expiration_ms);
+        self.load_producers(expired)
+    }
+
+    /// Removes snapshots after `newest`, and those that are neither the last nor at a segment's
+    /// start (Kafka's `removeStraySnapshots`).
+    fn drop_snapshots(&mut self, newest: i64) -> Result<(), LogError> {
+        let last = self.snapshots.iter().copied().rfind(|offset| *offset <= newest);
+        let bases: BTreeSet<i64> =
+            self.segments.iter().map(|segment| segment.base_offset).collect();
+        let is_kept =
+            |offset: &i64| *offset <= newest && (Some(*offset) == last || bases.contains(offset));
+        let (kept, dropped): (Vec<i64>, Vec<i64>) =
+            self.snapshots.iter().partition(|offset| is_kept(offset));
+        self.snapshots = kept;
+        dropped.into_iter().try_for_each(|offset| self.remove_snapshot(offset))
+    }
+
+    /// The same after a cut.
+    pub(super) fn reload_producers(&mut self) -> Result<(), LogError> {
+        self.drop_snapshots(self.log_end)?;
+        self.load_producers(i64::MIN).map(|_| ())
+    }
+
+    fn load_producers(&mut self, expired_before_ms: i64) -> Result<u64, LogError> {
+        self.producers = Producers::starting_at(self.log_start);
+        while let Some(offset) = self.snapshots.last().copied() {
+            let path = names::file(&self.dir, offset, Kind::Snapshot);
+            let bytes = read_file(&*self.disk, &path).during("read", &path)?;
+            match snapshot::decode(&bytes) {
+                Ok(entries) => {
+                    let producers = Producers::from_snapshot(offset, entries, expired_before_ms);
+                    self.producers = producers;
+                    break;
+                }
+                Err(_) => {
+                    self.remove_snapshot(offset)?;
+                    self.snapshots.pop();
+                }
+            }
+        }
+        self.replay_producers()
+    }
+
+    fn replay_producers(&mut self) -> Result<u64, LogError> {
+        let view = self.view();
+        let mut replayed = 0;
+        let from = self.producers.end_offset();
+        if from >= self.log_end {
+            return Ok(0);
+        }
+        for index in view.segment_at(from)..view.segments.len() {
+            let segment = &view.segments[index];
+            let path = segment.path(Kind::Log);
+            let end = view.end_of(index);
+            let place = segment.find(from, end).during("read", &path)?;
+            let Some(place) = place else { continue };
+            let file = segment.file().during("open", &path)?;
+            let mut walk = Walk::headers(&*file, place.position, end);
+            while let Step::Batch { header, position } = walk.step().during("read", &path)? {
+                replayed += 1;
+                let batch = match header.is_control() {
+                    true => read_batch(&*file, &header, position).during("read", &path)?,
+                    false => Batch { header, payload: bytes::Bytes::new() },
+                };
+                self.producers.apply(&batch);
+            }
+            if index + 1 < view.segments.len() {
+                segment.close_file();
+            }
+        }
+        Ok(replayed)
+    }
+}

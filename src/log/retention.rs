@@ -1,0 +1,142 @@
+//! Removing what is too old, too much, or below the log's start (Kafka's
+//! `UnifiedLog.deleteOldSegments`), always whole segments from the front.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use super::{
+    Log, LogError,
+    disk::Disk,
+    error::During,
+    names::{self, Kind},
+    segment::Segment,
+};
+
+/// A segment that is no longer part of its log. Its files are called `*.deleted` until they are
+/// removed, which is due `file_delete_delay_ms` later; a start removes them too.
+#[derive(Debug)]
+pub struct DeletedSegment {
+    pub base_offset: i64,
+    /// Bytes of its log.
+    pub size: u64,
+    disk: Arc<dyn Disk>,
+    paths: Vec<PathBuf>,
+}
+
+impl DeletedSegment {
+    pub fn remove(self) -> Result<(), LogError> {
+        for path in &self.paths {
+            match self.disk.remove_file(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other.during("remove", path)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Log {
+    /// Moves the log's start forward (DeleteRecords). Segments that lie below become deletable;
+    /// [`Log::apply_retention`] deletes them. Says whether the start moved.
+    pub fn advance_log_start(&mut self, offset: i64) -> Result<bool, LogError> {
+        if offset > self.log_end {
+            return Err(self.out_of_range(offset));
+        }
+        if offset <= self.log_start {
+            return Ok(false);
+        }
+        self.log_start = offset;
+        self.recovery_point = self.recovery_point.max(offset);
+        self.producers.log_start_advanced(offset);
+        if self.epochs.truncate_from_start(offset) {
+            self.write_epochs()?;
+        }
+        Ok(true)
+    }
+
+    /// Deletes segments that lie below the log's start; with `cleanup.policy` `delete` also those
+    /// by which the log is larger than `retention.bytes`, and those whose largest timestamp is older
+    /// than `retention.ms`. None that holds something at or above the high watermark.
+    pub fn apply_retention(
+        &mut self,
+        now_ms: i64,
+        high_watermark: i64,
+    ) -> Result<Vec<DeletedSegment>, LogError> {
+        self.close_idle_files();
+        if self.failed {
+            return Ok(Vec::new());
+        }
+        let count = self.deletable(now_ms, high_watermark)?;
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        if count == self.segments.len() {
+            self.roll(self.log_end, now_ms)?;
+        }
+        let mut deleted = Vec::with_capacity(count);
+        for segment in &self.segments.clone()[..count] {
+            deleted.push(self.retire(segment)?);
+        }
+        self.segments = self.segments[count..].into();
+        let first = self.segments[0].base_offset;
+        self.unsynced.retain(|segment| segment.base_offset >= first);
+        self.advance_log_start(first)?;
+        self.check_invariants();
+        Ok(deleted)
+    }
+
+    /// How many segments from the front are to go.
+    fn deletable(&self, now_ms: i64, high_watermark: i64) -> Result<usize, LogError> {
+        let mut excess = match u64::try_from(self.config.retention_bytes) {
+            Ok(bytes) if self.config.delete => self.size().saturating_sub(bytes),
+            _ => 0,
+        };
+        for (index, segment) in self.segments.iter().enumerate() {
+            let next = self.segments.get(index + 1);
+            let end = next.map_or(self.log_end, |next| next.base_offset);
+            let size = segment.size();
+            let is_empty_last = next.is_none() && size == 0;
+            if end > high_watermark || is_empty_last {
+                return Ok(index);
+            }
+            let is_below_start = next.is_some() && end <= self.log_start;
+            let is_excess = size > 0 && size <= excess;
+            if !is_below_start && !is_excess && !self.is_too_old(segment, now_ms)? {
+                return Ok(index);
+            }
+            excess = excess.saturating_sub(size);
+        }
+        Ok(self.segments.len())
+    }
+
+    fn is_too_old(&self, segment: &Segment, now_ms: i64) -> Result<bool, LogError> {
+        if !self.config.delete || self.config.retention_ms < 0 {
+            return Ok(false);
+        }
+        let path = segment.path(Kind::Log);
+        let largest = segment.largest().during("read", &path)?;
+        let timestamp = match largest.filter(|largest| largest.timestamp >= 0) {
+            Some(largest) => largest.timestamp,
+            None => self.disk.modified_ms(&path).during("look at", &path)?,
+        };
+        Ok(now_ms.saturating_sub(timestamp) > self.config.retention_ms)
+    }
+
+    /// Renames a segment's files.
+    fn retire(&mut self, segment: &Segment) -> Result<DeletedSegment, LogError> {
+        let mut paths = Vec::with_capacity(4);
+        let kinds = [Kind::Log, Kind::Index, Kind::TimeIndex, Kind::TxnIndex, Kind::Snapshot];
+        for kind in kinds {
+            let path = names::file(&self.dir, segment.base_offset, kind);
+            let renamed = names::deleted(&path);
+            match self.disk.rename(&path, &renamed) {
+                Ok(()) => paths.push(renamed),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).during("rename", &path),
+            }
+        }
+        self.snapshots.retain(|offset| *offset != segment.base_offset);
+        self.dir_changes.made += 1;
+        let (base_offset, size) = (segment.base_offset, segment.size());
+        Ok(DeletedSegment { base_offset, size, disk: self.disk.clone(), paths })
+    }
+}

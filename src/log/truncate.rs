@@ -1,0 +1,120 @@
+//! Cutting the end off a log, as a follower does, and starting over.
+
+use std::sync::Arc;
+
+use super::{
+    Active, Log, LogError,
+    error::During,
+    names::{self, Kind},
+    producers::Producers,
+    segment::Segment,
+};
+
+impl Log {
+    /// Removes everything from `offset` on; a batch that contains it goes as a whole. What lies
+    /// below the high watermark is never cut.
+    pub fn truncate_to(&mut self, offset: i64, high_watermark: i64) -> Result<(), LogError> {
+        assert!(
+            offset >= high_watermark.min(self.log_end),
+            "{}: cut at {offset} below the high watermark {high_watermark}",
+            self.dir.display()
+        );
+        if offset < self.log_start {
+            return Err(self.out_of_range(offset));
+        }
+        self.cut(offset)?;
+        if self.epochs.truncate_from_end(offset) {
+            self.write_epochs()?;
+        }
+        self.check_invariants();
+        Ok(())
+    }
+
+    pub(super) fn out_of_range(&self, offset: i64) -> LogError {
+        let (log_start, log_end) = (self.log_start, self.log_end);
+        LogError::OutOfRange { offset, log_start, log_end }
+    }
+
+    /// The same without the epochs.
+    pub(super) fn cut(&mut self, offset: i64) -> Result<(), LogError> {
+        if offset >= self.log_end {
+            return Ok(());
+        }
+        let kept = self.segments.partition_point(|segment| segment.base_offset <= offset);
+        assert!(kept > 0, "the log's start is in its first segment");
+        // From the end, so that a crash on the way leaves no hole.
+        let removed = self.segments[kept..].to_vec();
+        for segment in removed.iter().rev() {
+            self.remove_files(segment)?;
+        }
+        let segment = self.segments[kept - 1].clone();
+        let path = segment.path(Kind::Log);
+        let size = match removed.is_empty() {
+            true => self.active.size,
+            false => segment.size(),
+        };
+        let place = segment.find(offset, size).during("read", &path)?;
+        let position = place.map_or(size, |place| place.position);
+        segment.truncate(offset, position).during("truncate", &path)?;
+        let (created_ms, first) = (self.active.created_ms, self.active.first_timestamp);
+        self.segments = self.segments[..kept].into();
+        self.active = Active::new(segment.clone(), position, created_ms)?;
+        self.active.first_timestamp = first.filter(|_| removed.is_empty() && position > 0);
+        self.unsynced.retain(|other| other.base_offset < segment.base_offset);
+        self.log_end = place.map_or(offset, |place| place.base_offset.min(offset));
+        self.recovery_point = self.recovery_point.min(self.log_end);
+        self.log_start = self.log_start.min(self.log_end);
+        self.generation += 1;
+        self.dir_changes.made += 1;
+        self.reload_producers()
+    }
+
+    /// Removes everything and goes on at `offset`, as a follower does whose leader no longer has
+    /// what follows the log's end.
+    pub fn truncate_fully_and_start_at(
+        &mut self,
+        offset: i64,
+        now_ms: i64,
+    ) -> Result<(), LogError> {
+        let removed = self.segments.to_vec();
+        for segment in removed.iter().rev() {
+            self.remove_files(segment)?;
+        }
+        for snapshot in std::mem::take(&mut self.snapshots) {
+            self.remove_snapshot(snapshot)?;
+        }
+        let created = Segment::create(self.disk.clone(), self.dir.clone(), offset);
+        let path = names::file(&self.dir, offset, Kind::Log);
+        let segment = Arc::new(created.during("create", &path)?);
+        self.segments = [segment.clone()].into();
+        self.active = Active::new(segment, 0, now_ms)?;
+        self.unsynced.clear();
+        (self.log_start, self.log_end, self.recovery_point) = (offset, offset, offset);
+        self.producers = Producers::starting_at(offset);
+        self.generation += 1;
+        self.dir_changes.made += 1;
+        self.failed = false;
+        self.epochs.clear();
+        self.write_epochs()
+    }
+
+    /// Removes a segment's files at once. Readers that have its file open go on reading.
+    pub(super) fn remove_files(&self, segment: &Segment) -> Result<(), LogError> {
+        for kind in [Kind::Log, Kind::Index, Kind::TimeIndex, Kind::TxnIndex] {
+            let path = segment.path(kind);
+            match self.disk.remove_file(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                other => other.during("remove", &path)?,
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove_snapshot(&self, offset: i64) -> Result<(), LogError> {
+        let path = names::file(&self.dir, offset, Kind::Snapshot);
+        match self.disk.remove_file(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other.during("remove", &path),
+        }
+    }
+}

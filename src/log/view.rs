@@ -1,0 +1,372 @@
+//! What readers see of a log: an immutable list of segments and some numbers. A view costs two
+//! reference counts; it stays readable when the log rolls, is cut or loses segments.
+
+use std::{io, sync::Arc};
+
+use super::{
+    disk::DiskFile,
+    error::ReadError,
+    names::Kind,
+    segment::{Place, Segment},
+    walk::{Step, Walk, read_batch},
+};
+use crate::records::{Batch, BatchHeader, Frames};
+
+/// A batch that was accepted has no more bytes than this when decompressed.
+const UNCOMPRESSED_MAX: usize = 1 << 30;
+
+/// A log as it was at some moment.
+#[derive(Debug, Clone)]
+pub struct LogView {
+    pub(super) segments: Arc<[Arc<Segment>]>,
+    /// Valid bytes of the last segment.
+    pub(super) active_size: u64,
+    pub(super) log_start: i64,
+    pub(super) log_end: i64,
+    pub(super) recovery_point: i64,
+}
+
+/// A range of a segment's file that holds whole batches, the last one perhaps cut.
+#[derive(Debug, Clone)]
+pub struct LogSlice {
+    pub file: Arc<dyn DiskFile>,
+    pub position: u64,
+    /// Bytes; 0 if there is nothing to read yet.
+    pub len: usize,
+    /// Bytes of the first batch, also if `len` is less because it was not to be exceeded; 0 if
+    /// there is no batch.
+    pub first_batch_size: usize,
+    /// Of the segment that the range is in.
+    pub segment_base_offset: i64,
+}
+
+/// A timestamp that was looked for, the offset of its record, and the epoch that wrote it.
+pub type TimestampOffset = (i64, i64, i32);
+
+impl LogView {
+    pub fn log_start(&self) -> i64 {
+        self.log_start
+    }
+
+    pub fn log_end(&self) -> i64 {
+        self.log_end
+    }
+
+    pub fn recovery_point(&self) -> i64 {
+        self.recovery_point
+    }
+
+    /// Bytes of all segments' logs.
+    pub fn size(&self) -> u64 {
+        let (_, sealed) = self.segments.split_last().expect("a log has a segment");
+        sealed.iter().map(|segment| segment.size()).sum::<u64>() + self.active_size
+    }
+
+    pub fn segment_count(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// The base offset of the oldest segment, at or below the log start.
+    pub fn first_base_offset(&self) -> i64 {
+        self.segments.first().expect("a log has a segment").base_offset
+    }
+
+    /// The base offset of the segment that takes writes.
+    pub fn active_base_offset(&self) -> i64 {
+        self.segments.last().expect("a log has a segment").base_offset
+    }
+
+    fn out_of_range(&self, offset: i64) -> ReadError {
+        let (log_start, log_end) = (self.log_start, self.log_end);
+        ReadError::OffsetOutOfRange { offset, log_start, log_end }
+    }
+
+    /// The segment that holds `offset`, or would.
+    pub(super) fn segment_at(&self, offset: i64) -> usize {
+        let after = self.segments.partition_point(|segment| segment.base_offset <= offset);
+        after.saturating_sub(1)
+    }
+
+    /// Valid bytes of the segment at `index`.
+    pub(super) fn end_of(&self, index: usize) -> u64 {
+        match index + 1 == self.segments.len() {
+            true => self.active_size,
+            false => self.segments[index].size(),
+        }
+    }
+
+    /// At most `max_bytes` from the batch that contains `offset`, within one segment, and not past
+    /// the batch that contains `end_limit` (high watermark, last stable offset or log end).
+    /// With `at_least_one` the first batch is whole even if it is larger; without it, `len` is 0
+    /// if the first batch does not fit.
+    pub fn read(
+        &self,
+        offset: i64,
+        max_bytes: usize,
+        end_limit: i64,
+        at_least_one: bool,
+    ) -> Result<LogSlice, ReadError> {
+        if offset < self.log_start || offset > self.log_end {
+            return Err(self.out_of_range(offset));
+        }
+        if offset >= end_limit.min(self.log_end) {
+            return self.empty_slice();
+        }
+        // A compacted segment may end before the next begins: then the next one has the batch.
+        for index in self.segment_at(offset)..self.segments.len() {
+            let segment = &self.segments[index];
+            let found = segment.find(offset, self.end_of(index));
+            let Some(first) = found.map_err(|error| io_error(segment, error))? else { continue };
+            let end = self.limit_position(index, end_limit)?;
+            let available = end.saturating_sub(first.position) as usize;
+            if available == 0 {
+                break;
+            }
+            let file = segment.file().map_err(|error| io_error(segment, error))?;
+            let len = match first.size <= max_bytes || at_least_one {
+                true => available.min(max_bytes.max(first.size)),
+                false => 0,
+            };
+            return Ok(LogSlice {
+                file,
+                position: first.position,
+                len,
+                first_batch_size: first.size,
+                segment_base_offset: segment.base_offset,
+            });
+        }
+        self.empty_slice()
+    }
+
+    fn empty_slice(&self) -> Result<LogSlice, ReadError> {
+        let segment = self.segments.last().expect("a log has a segment");
+        Ok(LogSlice {
+            file: segment.file().map_err(|error| io_error(segment, error))?,
+            position: self.active_size,
+            len: 0,
+            first_batch_size: 0,
+            segment_base_offset: segment.base_offset,
+        })
+    }
+
+    /// Where reading in the segment at `index` ends.
+    fn limit_position(&self, index: usize, end_limit: i64) -> Result<u64, ReadError> {
+        let end = self.end_of(index);
+        let next = self.segments.get(index + 1).map_or(self.log_end, |next| next.base_offset);
+        if end_limit >= next {
+            return Ok(end);
+        }
+        let segment = &self.segments[index];
+        let place = segment.find(end_limit, end).map_err(|error| io_error(segment, error))?;
+        Ok(place.map_or(end, |place| place.position))
+    }
+
+    /// Where the batch that contains `offset` begins: base offset of its segment, and position.
+    pub fn position_of(&self, offset: i64) -> Result<Option<(i64, u64)>, ReadError> {
+        for index in self.segment_at(offset)..self.segments.len() {
+            let segment = &self.segments[index];
+            let found = segment.find(offset, self.end_of(index));
+            if let Some(place) = found.map_err(|error| io_error(segment, error))? {
+                return Ok(Some((segment.base_offset, place.position)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The batches from the one that contains `offset` up to the log's end, read one by one.
+    pub fn batches_from(&self, offset: i64) -> Batches {
+        Batches { view: self.clone(), next: offset.max(self.log_start), at: None }
+    }
+
+    /// The offset of the first record whose timestamp is at least `timestamp`, among those from
+    /// the log's start to before `end_limit`.
+    pub fn offset_for_timestamp(
+        &self,
+        timestamp: i64,
+        end_limit: i64,
+    ) -> Result<Option<TimestampOffset>, ReadError> {
+        for index in self.segment_at(self.log_start)..self.segments.len() {
+            let segment = &self.segments[index];
+            if segment.base_offset >= end_limit {
+                break;
+            }
+            let largest = segment.largest().map_err(|error| io_error(segment, error))?;
+            if largest.is_none_or(|largest| largest.timestamp < timestamp) {
+                continue;
+            }
+            if let Some(found) = self.timestamp_in(index, timestamp, end_limit)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    fn timestamp_in(
+        &self,
+        index: usize,
+        timestamp: i64,
+        end_limit: i64,
+    ) -> Result<Option<TimestampOffset>, ReadError> {
+        let segment = &self.segments[index];
+        let wrap = |error| io_error(segment, error);
+        let before = segment.time_before(timestamp).map_err(wrap)?;
+        let from = before.map_or(segment.base_offset, |entry| entry.offset).max(self.log_start);
+        let mut floor = segment.floor_entry(from).map_err(wrap)?;
+        let file = segment.file().map_err(wrap)?;
+        let end = self.end_of(index);
+        floor = floor.filter(|entry| segment.is_true(&*file, entry, end));
+        let mut walk = Walk::headers(&*file, floor.map_or(0, |at| u64::from(at.position)), end);
+        while let Step::Batch { header, position } = walk.step().map_err(wrap)? {
+            if header.base_offset >= end_limit {
+                break;
+            }
+            if header.last_offset() < self.log_start || header.max_timestamp < timestamp {
+                continue;
+            }
+            let batch = read_batch(&*file, &header, position).map_err(wrap)?;
+            let wanted = |(time, offset): (i64, i64)| {
+                (time >= timestamp && offset >= self.log_start).then_some((time, offset))
+            };
+            let found = first_record(&batch, wanted);
+            let found = found.map_err(|what| corrupt(segment, position, what))?;
+            if let Some((time, offset)) = found {
+                let found = (time, offset, header.leader_epoch);
+                return Ok(Some(found).filter(|_| offset < end_limit));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first record with the largest timestamp; `None` in a log without records.
+    pub fn max_timestamp(&self) -> Result<Option<TimestampOffset>, ReadError> {
+        let mut best: Option<(usize, i64, i64)> = None;
+        for (index, segment) in self.segments.iter().enumerate() {
+            let largest = segment.largest().map_err(|error| io_error(segment, error))?;
+            let Some(largest) = largest else { continue };
+            if best.is_none_or(|(_, timestamp, _)| largest.timestamp > timestamp) {
+                best = Some((index, largest.timestamp, largest.offset));
+            }
+        }
+        let Some((index, timestamp, last_offset)) = best else { return Ok(None) };
+        let segment = &self.segments[index];
+        let wrap = |error| io_error(segment, error);
+        let mut found = None;
+        let place = segment
+            .find_from(segment.floor_entry(last_offset).map_err(wrap)?, self.end_of(index), |at| {
+                found = Some(*at);
+                at.last_offset() >= last_offset
+            })
+            .map_err(wrap)?;
+        let (Some(header), Some(place)) = (found, place) else { return Ok(None) };
+        let file = segment.file().map_err(wrap)?;
+        let batch = read_batch(&*file, &header, place.position).map_err(wrap)?;
+        let at_max = |record: (i64, i64)| (record.0 == timestamp).then_some(record);
+        let record = first_record(&batch, at_max);
+        let record = record.map_err(|what| corrupt(segment, place.position, what))?;
+        let offset = record.map_or(last_offset, |(_, offset)| offset);
+        Ok(Some((timestamp, offset, header.leader_epoch)))
+    }
+}
+
+/// The first record that `wanted` takes, given its timestamp and offset.
+fn first_record(
+    batch: &Batch,
+    wanted: impl Fn((i64, i64)) -> Option<(i64, i64)>,
+) -> Result<Option<(i64, i64)>, String> {
+    let payload =
+        batch.uncompressed_payload(UNCOMPRESSED_MAX).map_err(|error| error.to_string())?;
+    let frames = Frames::new(&batch.header, &payload).map_err(|error| error.to_string())?;
+    for frame in frames {
+        let frame = frame.map_err(|error| error.to_string())?;
+        let offset = batch.header.base_offset + i64::from(frame.offset_delta);
+        if let Some(found) = wanted((frame.timestamp, offset)) {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+fn io_error(segment: &Segment, source: io::Error) -> ReadError {
+    ReadError::Io { path: segment.path(Kind::Log), source }
+}
+
+fn corrupt(segment: &Segment, position: u64, what: String) -> ReadError {
+    ReadError::Corrupt { path: segment.path(Kind::Log), position, what }
+}
+
+/// Replays a log. After an error there is nothing more.
+#[derive(Debug)]
+pub struct Batches {
+    view: LogView,
+    next: i64,
+    /// Segment and position of the next batch, once known.
+    at: Option<(usize, u64)>,
+}
+
+impl Batches {
+    fn advance(&mut self) -> Result<Option<Batch>, ReadError> {
+        while self.next < self.view.log_end {
+            let (index, position) = match self.at {
+                Some(at) => at,
+                None => match self.first_place()? {
+                    Some((index, place)) => (index, place.position),
+                    None => return Ok(None),
+                },
+            };
+            if position >= self.view.end_of(index) {
+                if index + 1 == self.view.segments.len() {
+                    return Ok(None);
+                }
+                self.at = Some((index + 1, 0));
+                continue;
+            }
+            let segment = &self.view.segments[index];
+            let file = segment.file().map_err(|error| io_error(segment, error))?;
+            let header = header_at(segment, &*file, position, self.view.end_of(index))?;
+            let batch = read_batch(&*file, &header, position);
+            let batch = batch.map_err(|error| io_error(segment, error))?;
+            batch.verify_crc().map_err(|error| corrupt(segment, position, error.to_string()))?;
+            self.at = Some((index, position + header.size() as u64));
+            self.next = header.last_offset() + 1;
+            return Ok(Some(batch));
+        }
+        Ok(None)
+    }
+
+    fn first_place(&self) -> Result<Option<(usize, Place)>, ReadError> {
+        for index in self.view.segment_at(self.next)..self.view.segments.len() {
+            let segment = &self.view.segments[index];
+            let found = segment.find(self.next, self.view.end_of(index));
+            if let Some(place) = found.map_err(|error| io_error(segment, error))? {
+                return Ok(Some((index, place)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn header_at(
+    segment: &Segment,
+    file: &dyn DiskFile,
+    position: u64,
+    end: u64,
+) -> Result<BatchHeader, ReadError> {
+    match Walk::headers(file, position, end).step() {
+        Ok(Step::Batch { header, .. }) => Ok(header),
+        Ok(Step::End) => Err(corrupt(segment, position, "no batch".to_owned())),
+        Ok(Step::Torn { position, what }) => Err(corrupt(segment, position, what)),
+        Err(error) => Err(io_error(segment, error)),
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<Batch, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.advance().transpose();
+        if matches!(next, Some(Err(_))) {
+            self.next = i64::MAX;
+        }
+        next
+    }
+}

@@ -1,0 +1,168 @@
+//! Goes from batch to batch through a segment's file, by the headers alone or checking every byte.
+
+use std::io;
+
+use super::disk::{DiskFile, read_exact_at};
+use crate::records::{
+    Batch, BatchHeader,
+    batch::{HEADER_LEN, LOG_OVERHEAD},
+};
+
+/// Holds the headers of many small batches, and costs little more than one header to read.
+const HEADERS_LEN: usize = 4096;
+/// What a checked walk reads at once, at least.
+const CHUNK_LEN: usize = 1 << 20;
+
+/// What stands at the walk's position.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    Batch {
+        header: BatchHeader,
+        position: u64,
+    },
+    /// The walk's end.
+    End,
+    /// Bytes that are not a whole, sound batch.
+    Torn {
+        position: u64,
+        what: String,
+    },
+}
+
+/// A walk over a part of a file.
+pub struct Walk<'a> {
+    file: &'a dyn DiskFile,
+    position: u64,
+    end: u64,
+    buf: Vec<u8>,
+    /// Position of the buffer's first byte.
+    buf_position: u64,
+    check: bool,
+}
+
+impl<'a> Walk<'a> {
+    /// Over headers only; payloads are not read.
+    pub fn headers(file: &'a dyn DiskFile, position: u64, end: u64) -> Self {
+        Self { file, position, end, buf: Vec::new(), buf_position: position, check: false }
+    }
+
+    /// Reads everything and checks lengths, CRCs and the plausibility of headers.
+    pub fn checked(file: &'a dyn DiskFile, position: u64, end: u64) -> Self {
+        Self { check: true, ..Self::headers(file, position, end) }
+    }
+
+    pub fn step(&mut self) -> io::Result<Step> {
+        let position = self.position;
+        let left = self.end.saturating_sub(position);
+        if left == 0 {
+            return Ok(Step::End);
+        }
+        let torn = |what: String| Ok(Step::Torn { position, what });
+        if left < HEADER_LEN as u64 {
+            return torn(format!("{left} bytes are no batch"));
+        }
+        self.fill(HEADER_LEN)?;
+        let at = (position - self.buf_position) as usize;
+        let header = match BatchHeader::parse(&self.buf[at..]) {
+            Ok(header) => header,
+            Err(error) => return torn(error.to_string()),
+        };
+        if header.size() as u64 > left {
+            return torn(format!("a batch of {} bytes in {left} bytes", header.size()));
+        }
+        if header.base_offset < 0 || header.last_offset_delta < 0 {
+            return torn("offsets are negative".to_owned());
+        }
+        if header.base_offset.checked_add(i64::from(header.last_offset_delta) + 1).is_none() {
+            return torn("offsets overflow".to_owned());
+        }
+        if self.check {
+            self.fill(header.size())?;
+            let at = (position - self.buf_position) as usize;
+            let computed = crc32c::crc32c(&self.buf[at + 21..at + header.size()]);
+            if computed != header.crc {
+                return torn(format!("stored CRC {:#010x}, computed {computed:#010x}", header.crc));
+            }
+        }
+        self.position += header.size() as u64;
+        Ok(Step::Batch { header, position })
+    }
+
+    /// Has the next `len` bytes, which the file holds, in the buffer.
+    fn fill(&mut self, len: usize) -> io::Result<()> {
+        let at = self.position.wrapping_sub(self.buf_position) as usize;
+        if at.checked_add(len).is_some_and(|end| end <= self.buf.len()) {
+            return Ok(());
+        }
+        let want = len.max(if self.check { CHUNK_LEN } else { HEADERS_LEN });
+        let want = (want as u64).min(self.end - self.position) as usize;
+        self.buf.resize(want, 0);
+        self.buf_position = self.position;
+        read_exact_at(self.file, &mut self.buf, self.position)
+    }
+}
+
+/// The batch whose header stands at `position`.
+pub fn read_batch(file: &dyn DiskFile, header: &BatchHeader, position: u64) -> io::Result<Batch> {
+    let mut payload = vec![0; header.size() - HEADER_LEN];
+    read_exact_at(file, &mut payload, position + HEADER_LEN as u64)?;
+    Ok(Batch { header: *header, payload: payload.into() })
+}
+
+const _: () = assert!(LOG_OVERHEAD < HEADER_LEN);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{
+        disk::{Disk, OpenMode, RealDisk, write_all_at},
+        testing::{batch, bytes_of},
+    };
+
+    fn steps(bytes: &[u8], checked: bool) -> (usize, Step) {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let file = RealDisk.open(&dir.path().join("a"), OpenMode::Create).expect("creates");
+        write_all_at(&*file, bytes, 0).expect("writes");
+        let end = bytes.len() as u64;
+        let mut walk = match checked {
+            true => Walk::checked(&*file, 0, end),
+            false => Walk::headers(&*file, 0, end),
+        };
+        for count in 0.. {
+            match walk.step().expect("reads") {
+                Step::Batch { .. } => {}
+                last => return (count, last),
+            }
+        }
+        unreachable!("a walk ends")
+    }
+
+    #[test]
+    fn walks_over_small_and_large_batches() {
+        let sizes = [1, 4000, 3, 70_000, 2 << 20, 5];
+        let mut offset = 0;
+        let batches = sizes.map(|size| {
+            offset += 1;
+            bytes_of(&batch(offset - 1, 1, size))
+        });
+        let bytes = batches.concat();
+        assert_eq!(steps(&bytes, false), (6, Step::End));
+        assert_eq!(steps(&bytes, true), (6, Step::End));
+    }
+
+    #[test]
+    fn a_torn_or_flipped_batch_ends_the_walk() {
+        let bytes = [bytes_of(&batch(0, 1, 100)), bytes_of(&batch(1, 2, 100))].concat();
+        let first = bytes.len() / 2;
+        for len in first + 1..bytes.len() {
+            let (count, last) = steps(&bytes[..len], true);
+            assert!(count == 1 && matches!(last, Step::Torn { .. }), "{len}: {last:?}");
+        }
+        for at in (first + 8..bytes.len()).filter(|at| !(first + 12..first + 16).contains(at)) {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 0x40;
+            let (count, last) = steps(&flipped, true);
+            assert!(count == 1 && matches!(last, Step::Torn { .. }), "{at}: {last:?}");
+        }
+    }
+}

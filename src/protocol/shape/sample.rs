@@ -1,0 +1,189 @@
+//! Requests made of their shapes, for tests and fuzzing: well formed, and with the places of all
+//! their lengths and counts, which are what hostile bytes are made of.
+
+use bytes::{BufMut, BytesMut};
+use kafka_protocol::messages::ApiKey;
+
+use super::{
+    parse::{Field, Kind},
+    shape,
+};
+use crate::protocol::{api, schema::put_unsigned_varint};
+
+/// How a length is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Width {
+    I16,
+    I32,
+    Varint,
+}
+
+/// Where a length is, in bytes from the start of the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Length {
+    pub at: usize,
+    pub width: Width,
+}
+
+/// A well-formed body.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    pub body: Vec<u8>,
+    /// Of strings, bytes, arrays, tagged fields and their numbers, in order.
+    pub lengths: Vec<Length>,
+}
+
+impl Sample {
+    /// One element in each array, one in each number, a letter in each string, no nulls: small
+    /// enough that a broker does nothing large or slow for it.
+    ///
+    /// # Panics
+    /// If there is no such API or it has no such version.
+    pub fn small(api: ApiKey, version: i16) -> Self {
+        Self::write(api, version, None)
+    }
+
+    /// The same seed makes the same message.
+    ///
+    /// # Panics
+    /// If there is no such API or it has no such version.
+    pub fn random(api: ApiKey, version: i16, seed: u64) -> Self {
+        Self::write(api, version, Some(seed))
+    }
+
+    fn write(api: ApiKey, version: i16, seed: Option<u64>) -> Self {
+        let row = api::find(api as i16).expect("an API of the table");
+        assert!(row.versions().contains(&version), "a version of the table");
+        let flexible = row.is_flexible(version);
+        let (out, lengths) = (BytesMut::new(), Vec::new());
+        let mut writer = Writer { seed, version, flexible, out, lengths };
+        writer.fields(shape(api as i16).expect("a shape"));
+        Self { body: writer.out.to_vec(), lengths: writer.lengths }
+    }
+}
+
+struct Writer {
+    /// The state of a splitmix64 generator; without one, everything is small.
+    seed: Option<u64>,
+    version: i16,
+    flexible: bool,
+    out: BytesMut,
+    lengths: Vec<Length>,
+}
+
+impl Writer {
+    fn up_to(&mut self, max: u32) -> u32 {
+        let Some(seed) = &mut self.seed else { return 1.min(max) };
+        *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = *seed;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed >> 32) as u32 % (max + 1)
+    }
+
+    /// How many elements or bytes: mostly few, seldom `many`.
+    fn count(&mut self, few: u32, many: u32) -> u32 {
+        if self.seed.is_some() && self.up_to(19) == 0 { many } else { self.up_to(few) }
+    }
+
+    fn fields(&mut self, fields: &[Field]) {
+        let here = |field: &&Field| field.versions.contains(&self.version);
+        let (tagged, plain): (Vec<_>, Vec<_>) =
+            fields.iter().filter(here).partition(|field| field.tag.is_some());
+        for field in plain {
+            self.field(field);
+        }
+        if self.flexible {
+            let written: Vec<_> = tagged.into_iter().filter(|_| self.up_to(1) == 1).collect();
+            self.varint(written.len() as u32);
+            for field in written {
+                self.tagged(field);
+            }
+        }
+    }
+
+    fn tagged(&mut self, field: &Field) {
+        let before = std::mem::take(&mut self.out);
+        let lengths = self.lengths.len();
+        self.field(field);
+        let value = std::mem::replace(&mut self.out, before);
+        let inner = self.lengths.split_off(lengths);
+        put_unsigned_varint(&mut self.out, field.tag.expect("tagged"));
+        self.varint(value.len() as u32);
+        let moved = self.out.len();
+        self.lengths.extend(inner.into_iter().map(|l| Length { at: l.at + moved, ..l }));
+        self.out.put_slice(&value);
+    }
+
+    fn field(&mut self, field: &Field) {
+        let nullable = self.version >= field.null_from;
+        let null = nullable && self.up_to(3) == 0;
+        match &field.kind {
+            Kind::Struct(_) if null => self.out.put_i8(-1),
+            Kind::Struct(fields) => {
+                if nullable {
+                    self.out.put_i8(1);
+                }
+                self.fields(fields);
+            }
+            kind if null => self.length(-1, matches!(kind, Kind::Text)),
+            kind => self.value(kind),
+        }
+    }
+
+    fn value(&mut self, kind: &Kind) {
+        match kind {
+            // A Boolean is one byte, and a decoder writes it back as 0 or 1.
+            Kind::Fixed(1) => {
+                let byte = self.up_to(1) as u8;
+                self.out.put_u8(byte);
+            }
+            Kind::Fixed(len) if self.seed.is_none() => {
+                self.out.put_bytes(0, len - 1);
+                self.out.put_u8(1);
+            }
+            Kind::Fixed(len) => {
+                for _ in 0..*len {
+                    let byte = self.up_to(255) as u8;
+                    self.out.put_u8(byte);
+                }
+            }
+            Kind::Text | Kind::Bytes => {
+                let len = self.count(9, 300);
+                self.length(len as i32, matches!(kind, Kind::Text));
+                for _ in 0..len {
+                    let byte = b'a' + self.up_to(25) as u8;
+                    self.out.put_u8(byte);
+                }
+            }
+            Kind::Array(item) => {
+                let count = self.count(3, 150);
+                self.length(count as i32, false);
+                for _ in 0..count {
+                    self.value(item);
+                }
+            }
+            Kind::Struct(fields) => self.fields(fields),
+        }
+    }
+
+    fn length(&mut self, len: i32, text: bool) {
+        let at = self.out.len();
+        match (self.flexible, text) {
+            (true, _) => self.varint((len + 1) as u32),
+            (false, true) => {
+                self.lengths.push(Length { at, width: Width::I16 });
+                self.out.put_i16(len as i16);
+            }
+            (false, false) => {
+                self.lengths.push(Length { at, width: Width::I32 });
+                self.out.put_i32(len);
+            }
+        }
+    }
+
+    fn varint(&mut self, value: u32) {
+        self.lengths.push(Length { at: self.out.len(), width: Width::Varint });
+        put_unsigned_varint(&mut self.out, value);
+    }
+}

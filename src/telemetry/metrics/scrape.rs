@@ -1,0 +1,160 @@
+//! Families as Prometheus' text format writes them.
+
+use super::histogram::{BOUNDS, Histogram};
+use indexmap::IndexMap;
+use std::fmt::Write;
+
+/// A family's type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// What one scrape collects. Families appear in the order in which they were begun, each once, also
+/// if several collectors write to it.
+#[derive(Debug, Default)]
+pub struct Scrape {
+    families: IndexMap<String, Written>,
+}
+
+#[derive(Debug)]
+struct Written {
+    help: String,
+    kind: Kind,
+    samples: String,
+}
+
+/// A family that samples are added to.
+#[derive(Debug)]
+pub struct Family<'a> {
+    name: &'a str,
+    samples: &'a mut String,
+}
+
+impl Scrape {
+    /// Begins or continues a family. The first help and kind stay. A family without samples is not
+    /// shown.
+    pub fn family<'a>(&'a mut self, name: &'a str, help: &str, kind: Kind) -> Family<'a> {
+        debug_assert!(is_name(name), "{name} is not a metric's name");
+        if !self.families.contains_key(name) {
+            let written = Written { help: help.to_string(), kind, samples: String::new() };
+            self.families.insert(name.to_string(), written);
+        }
+        let written = self.families.get_mut(name).expect("inserted above");
+        debug_assert_eq!(written.kind, kind, "{name} has one kind");
+        Family { name, samples: &mut written.samples }
+    }
+
+    /// Adds one sample of a gauge.
+    pub fn gauge(&mut self, name: &str, help: &str, labels: &[(&str, &str)], value: f64) {
+        self.family(name, help, Kind::Gauge).sample(labels, value);
+    }
+
+    /// Adds one sample of a counter.
+    pub fn counter(&mut self, name: &str, help: &str, labels: &[(&str, &str)], value: f64) {
+        self.family(name, help, Kind::Counter).sample(labels, value);
+    }
+
+    /// Adds a histogram of durations, in seconds.
+    pub fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: &[(&str, &str)],
+        histogram: &Histogram,
+    ) {
+        let snapshot = histogram.snapshot();
+        let family = self.family(name, help, Kind::Histogram);
+        let mut add = |suffix: &str, bound: Option<&str>, value: f64| {
+            let bound = bound.map(|bound| ("le", bound));
+            write_sample(
+                family.samples,
+                &[name, suffix],
+                labels.iter().copied().chain(bound),
+                value,
+            );
+        };
+        for ((_, bound), count) in BOUNDS.iter().zip(snapshot.up_to) {
+            add("_bucket", Some(bound), count as f64);
+        }
+        add("_bucket", Some("+Inf"), snapshot.count as f64);
+        add("_sum", None, snapshot.sum_seconds);
+        add("_count", None, snapshot.count as f64);
+    }
+
+    pub(super) fn write_to(&self, out: &mut String) {
+        for (name, written) in &self.families {
+            if written.samples.is_empty() {
+                continue;
+            }
+            let help = written.help.replace('\\', "\\\\").replace('\n', "\\n");
+            let kind = written.kind.name();
+            // Writing to a string cannot fail.
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+            out.push_str(&written.samples);
+        }
+    }
+}
+
+impl Family<'_> {
+    /// Adds a sample; label values may hold anything.
+    pub fn sample(&mut self, labels: &[(&str, &str)], value: f64) {
+        write_sample(self.samples, &[self.name], labels.iter().copied(), value);
+    }
+}
+
+fn write_sample<'a>(
+    out: &mut String,
+    name: &[&str],
+    labels: impl Iterator<Item = (&'a str, &'a str)>,
+    value: f64,
+) {
+    out.extend(name.iter().copied());
+    let mut opening = '{';
+    for (label, value) in labels {
+        out.push(opening);
+        out.push_str(label);
+        out.push_str("=\"");
+        write_escaped(out, value);
+        out.push('"');
+        opening = ',';
+    }
+    if opening == ',' {
+        out.push('}');
+    }
+    let _ = match value {
+        f64::INFINITY => writeln!(out, " +Inf"),
+        f64::NEG_INFINITY => writeln!(out, " -Inf"),
+        // Whole numbers print without a fraction, and none with an exponent.
+        _ => writeln!(out, " {value}"),
+    };
+}
+
+fn write_escaped(out: &mut String, value: &str) {
+    for character in value.chars() {
+        match character {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            other => out.push(other),
+        }
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let is_start = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_' || byte == b':';
+    name.bytes().next().is_some_and(is_start)
+        && name.bytes().all(|byte| is_start(byte) || byte.is_ascii_digit())
+}

@@ -1,0 +1,198 @@
+use super::*;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Parses the text format strictly; gives each sample's value, and each family's type.
+fn parse(text: &str) -> (HashMap<String, f64>, HashMap<String, String>) {
+    let (mut samples, mut types) = (HashMap::new(), HashMap::new());
+    let mut helped = "";
+    assert!(text.ends_with('\n'));
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            helped = help.split_once(' ').unwrap().0;
+            continue;
+        }
+        if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind.split_once(' ').unwrap();
+            assert_eq!(name, helped, "each family has a help before its type");
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+            assert!(types.insert(name.to_string(), kind.to_string()).is_none(), "{name} twice");
+            continue;
+        }
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        let name = series.split('{').next().unwrap();
+        let family = ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|suffix| name.strip_suffix(suffix).filter(|name| types.contains_key(*name)))
+            .unwrap_or(name);
+        assert_eq!(family, helped, "samples follow their family's head: {line}");
+        assert!(family.starts_with("kafka_") || family.starts_with("process_"), "{line}");
+        if let Some((_, labels)) = series.split_once('{') {
+            check_labels(labels.strip_suffix('}').unwrap());
+        }
+        let value = value.replace("Inf", "inf").parse().unwrap();
+        assert!(samples.insert(series.to_string(), value).is_none(), "{series} twice");
+    }
+    (samples, types)
+}
+
+fn check_labels(mut labels: &str) {
+    loop {
+        let (name, value) = labels.split_once("=\"").unwrap();
+        assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'));
+        let mut escaped = false;
+        let end = value.find(|character| {
+            let ends = character == '"' && !escaped;
+            escaped = character == '\\' && !escaped;
+            ends
+        });
+        match &value[end.unwrap() + 1..] {
+            "" => return,
+            rest => labels = rest.strip_prefix(',').unwrap(),
+        }
+    }
+}
+
+#[test]
+fn counts_show() {
+    let metrics = Metrics::new();
+    metrics.api(0).answered(100, 50, Duration::from_millis(2));
+    metrics.api(0).answered(1, 2, Duration::from_millis(700));
+    metrics.api(1).requests.increment(1);
+    for code in [0, 3, 3, 6, -1, 999] {
+        metrics.api(0).error(code);
+    }
+    let (samples, types) = parse(&metrics.render());
+    let produce = |family: &str| samples[&format!("kafka_server_{family}{{api=\"Produce\"}}")];
+    assert_eq!(produce("requests_total"), 2.0);
+    assert_eq!(produce("request_bytes_total"), 101.0);
+    assert_eq!(produce("response_bytes_total"), 52.0);
+    assert_eq!(produce("request_seconds_count"), 2.0);
+    assert!((produce("request_seconds_sum") - 0.702).abs() < 1e-9);
+    let bucket = |bound: &str| {
+        samples[&format!("kafka_server_request_seconds_bucket{{api=\"Produce\",le=\"{bound}\"}}")]
+    };
+    assert_eq!((bucket("0.001"), bucket("0.0025"), bucket("0.5")), (0.0, 1.0, 1.0));
+    assert_eq!((bucket("1"), bucket("+Inf")), (2.0, 2.0));
+    let error = |name: &str| {
+        let labels = format!("{{api=\"Produce\",error=\"{name}\"}}");
+        samples.get(&format!("kafka_server_request_errors_total{labels}")).copied()
+    };
+    assert_eq!(error("UNKNOWN_TOPIC_OR_PARTITION"), Some(2.0));
+    assert_eq!(error("NOT_LEADER_OR_FOLLOWER"), Some(1.0));
+    assert_eq!(error("UNKNOWN_SERVER_ERROR"), Some(2.0));
+    assert_eq!(error("NONE"), None);
+    assert_eq!(samples["kafka_server_requests_total{api=\"Fetch\"}"], 1.0);
+    assert_eq!(types["kafka_server_request_seconds"], "histogram");
+}
+
+#[test]
+fn keys_off_the_wire_share_one_series() {
+    let metrics = Metrics::new();
+    for key in [-1, i16::MIN, i16::MAX, 127, 200] {
+        metrics.api(key).requests.increment(1);
+    }
+    let (samples, _) = parse(&metrics.render());
+    assert_eq!(samples["kafka_server_requests_total{api=\"Unknown\"}"], 5.0);
+    let series = samples.keys().filter(|name| name.starts_with("kafka_server_requests_total"));
+    assert_eq!(series.count(), 1);
+}
+
+#[test]
+fn topics_come_and_go() {
+    let metrics = Metrics::new();
+    let topic = metrics.topic("orders");
+    topic.bytes_in.increment(1 << 40);
+    topic.messages_in.increment(7);
+    metrics.topic("orders").messages_in.increment(1);
+    metrics.topic("other").produced(100, 3);
+    metrics.topic("other").failed_produce();
+    metrics.topic("other").fetched(10);
+    metrics.topic("other").failed_fetch();
+    let (samples, _) = parse(&metrics.render());
+    assert_eq!(samples["kafka_topic_bytes_in_total{topic=\"orders\"}"], (1_u64 << 40) as f64);
+    assert_eq!(samples["kafka_topic_messages_in_total{topic=\"orders\"}"], 8.0);
+    let other = |family: &str| samples[&format!("kafka_topic_{family}_total{{topic=\"other\"}}")];
+    assert_eq!((other("bytes_in"), other("messages_in"), other("bytes_out")), (100.0, 3.0, 10.0));
+    assert_eq!((other("produce_requests"), other("failed_produce_requests")), (2.0, 1.0));
+    assert_eq!((other("fetch_requests"), other("failed_fetch_requests")), (2.0, 1.0));
+    metrics.remove_topic("orders");
+    topic.bytes_in.increment(1);
+    let text = metrics.render();
+    assert!(!text.contains("orders") && text.contains("other"));
+}
+
+#[test]
+fn connections() {
+    let metrics = Metrics::new();
+    for _ in 0..3 {
+        metrics.connections.opened();
+    }
+    metrics.connections.closed(CloseReason::Idle);
+    let (samples, _) = parse(&metrics.render());
+    assert_eq!(samples["kafka_server_connections"], 2.0);
+    assert_eq!(samples["kafka_server_connections_accepted_total"], 3.0);
+    assert_eq!(samples["kafka_server_connections_closed_total{reason=\"idle\"}"], 1.0);
+    assert_eq!(samples["kafka_server_connections_closed_total{reason=\"shutdown\"}"], 0.0);
+    for (at, (reason, _)) in CloseReason::ALL.iter().enumerate() {
+        assert_eq!(*reason as usize, at);
+    }
+}
+
+#[test]
+fn collectors_write_what_they_compute() {
+    let metrics = Metrics::new();
+    for partition in ["0", "1"] {
+        metrics.add_collector(Box::new(move |scrape| {
+            let labels = [("topic", "a\"b\\c\nd"), ("partition", partition)];
+            scrape.gauge("kafka_log_size_bytes", "Bytes\nof a log", &labels, 12.5);
+            scrape.counter("kafka_log_rolls_total", "Segments rolled", &labels, 3.0);
+        }));
+    }
+    metrics.add_collector(Box::new(|scrape| {
+        scrape.family("kafka_nothing", "Not shown", Kind::Gauge);
+        scrape.gauge("kafka_endless", "Infinity", &[], f64::INFINITY);
+    }));
+    let text = metrics.render();
+    let (samples, types) = parse(&text);
+    let labels = r#"{topic="a\"b\\c\nd",partition="1"}"#;
+    assert_eq!(samples[&format!("kafka_log_size_bytes{labels}")], 12.5);
+    assert_eq!(types["kafka_log_rolls_total"], "counter");
+    assert!(text.contains("# HELP kafka_log_size_bytes Bytes\\nof a log\n"));
+    assert!(!text.contains("kafka_nothing"));
+    assert_eq!(samples["kafka_endless"], f64::INFINITY);
+}
+
+#[test]
+fn other_handles() {
+    let metrics = Metrics::new();
+    let counter = metrics.counter("kafka_log_flushes_total", "Flushes", &[("dir", "/d 1")]);
+    counter.increment(2);
+    metrics.gauge("kafka_server_delayed_operations", "Waiting", &[("kind", "Fetch")]).set(4);
+    let flush = metrics.histogram("kafka_log_flush_seconds", "Time to flush", &[("dir", "x")]);
+    flush.observe(Duration::from_millis(3));
+    let (samples, types) = parse(&metrics.render());
+    assert_eq!(samples["kafka_log_flushes_total{dir=\"/d 1\"}"], 2.0);
+    assert_eq!(samples["kafka_server_delayed_operations{kind=\"Fetch\"}"], 4.0);
+    assert_eq!(samples["kafka_log_flush_seconds_bucket{dir=\"x\",le=\"0.005\"}"], 1.0);
+    assert_eq!(types["kafka_log_flush_seconds"], "histogram");
+}
+
+#[test]
+fn the_process_shows() {
+    let (samples, _) = parse(&Metrics::new().render());
+    assert_eq!(
+        samples[concat!("kafka_server_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}")],
+        1.0
+    );
+    assert!(samples["process_resident_memory_bytes"] > 100_000.0);
+    assert!(samples["process_virtual_memory_bytes"] > samples["process_resident_memory_bytes"]);
+    assert!(samples["process_open_fds"] >= 3.0);
+    assert!(samples["process_max_fds"] >= samples["process_open_fds"]);
+    assert!(samples["process_threads"] >= 1.0);
+    assert!(samples["process_cpu_seconds_total"] >= 0.0);
+    let started = samples["process_start_time_seconds"];
+    let now = crate::base::clock::now_ms() as f64 / 1000.0;
+    assert!((0.0..3600.0).contains(&(now - started + 1.0)), "{started} is not long before {now}");
+}
