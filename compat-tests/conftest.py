@@ -9,6 +9,7 @@ import pytest
 
 from harness.broker import KAFKA_KIND, SORDINI_KIND, Broker
 from harness.paths import GOLDEN
+from harness.programs import CLOSING_LINES
 from harness.shell import Shell
 from harness.tools import ToolHost
 
@@ -68,3 +69,10 @@ def pytest_pyfunc_call(pyfuncitem):
     if "shell" in pyfuncitem.funcargs:
         pyfuncitem.funcargs["shell"].compare()
     return result
+
+
+def pytest_terminal_summary(terminalreporter):
+    if CLOSING_LINES:
+        terminalreporter.section("programs in other languages")
+        for line in CLOSING_LINES:
+            terminalreporter.write_line(line)

@@ -29,8 +29,8 @@ def test_verifiable_producer_and_consumer(shell):
     produced = shell(
         "kafka-verifiable-producer --topic verified --max-messages 400 --throughput 4000 --acks -1",
         transcript=False,
+        process=True,  # it reports in a shutdown hook of its JVM
     ).ok()
-    print(produced.stdout[-600:], produced.stderr)
     (summary,) = [event for event in events(produced) if event["name"] == "tool_data"]
     assert (summary["sent"], summary["acked"]) == (400, 400)
     consumed = shell(

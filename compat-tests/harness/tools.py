@@ -85,7 +85,7 @@ class ToolHost:
             [*JAVA, f"-Dorg.slf4j.simpleLogger.logFile={log}",
              "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
              "-Dorg.slf4j.simpleLogger.showDateTime=true",
-             "-cp", CLASSPATH, "ToolHost"],
+             "-cp", CLASSPATH, "sordini.compat.ToolHost"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

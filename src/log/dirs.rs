@@ -1,2 +1,467 @@
-//! dirs
-pub struct LogDirs;
+//! The broker's log directories: who they belong to, what is in them, and their checkpoints.
+//!
+//! A directory that fails goes offline with its own partitions; the others go on.
+
+use std::{
+    collections::HashMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use uuid::Uuid;
+
+use super::{
+    FormatError, LogError,
+    checkpoint::{self, Offsets},
+    disk::{DirEntry, DirLock, Disk, Durability, read_file, replace_file},
+    error::During,
+    names,
+    properties::{
+        CleanShutdown, MetaProperties, decode_partition_metadata, encode_partition_metadata,
+    },
+};
+use crate::base::{BrokerId, TopicId, TopicPartition};
+
+/// Who the directories must belong to.
+#[derive(Debug, Clone)]
+pub struct Owner {
+    pub node_id: BrokerId,
+    /// `None` takes the id that the directories have; if they have none, `new_cluster_id`.
+    pub cluster_id: Option<String>,
+    pub new_cluster_id: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DirsError {
+    #[error("no log directory is configured")]
+    None,
+    #[error("log directory {} is listed twice", .0.display())]
+    Twice(PathBuf),
+    #[error("log directory {} is in use by another process", .0.display())]
+    InUse(PathBuf),
+    #[error("log directory {} belongs to node {found}, but node.id is {configured}", path.display())]
+    OtherNode { path: PathBuf, found: BrokerId, configured: BrokerId },
+    #[error("log directory {} belongs to cluster {found}, not to {expected}", path.display())]
+    OtherCluster { path: PathBuf, found: String, expected: String },
+    #[error("log directories {} and {} have the same directory.id", first.display(), second.display())]
+    SameId { first: PathBuf, second: PathBuf },
+    #[error("no log directory can be used: {0}")]
+    AllFailed(#[source] LogError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// A partition's directory as a start finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundPartition {
+    pub partition: TopicPartition,
+    /// Index of its log directory.
+    pub dir: usize,
+    pub path: PathBuf,
+    /// From `partition.metadata`; `None` if that is missing or damaged.
+    pub topic_id: Option<TopicId>,
+    /// From the checkpoints.
+    pub recovery_point: i64,
+    pub log_start: Option<i64>,
+    /// Whether its directory was stopped cleanly.
+    pub clean: bool,
+}
+
+/// The offsets that a directory's checkpoints hold for its partitions.
+#[derive(Debug, Clone, Default)]
+pub struct Checkpoints {
+    pub recovery_points: Offsets,
+    /// Only where the start is past the first segment's base offset.
+    pub log_starts: Offsets,
+    pub high_watermarks: Offsets,
+}
+
+/// One log directory.
+#[derive(Debug)]
+pub struct LogDir {
+    pub path: PathBuf,
+    pub id: Uuid,
+    /// What the last clean stop left, `None` after any other stop.
+    pub clean_shutdown: Option<CleanShutdown>,
+    pub checkpoints: Checkpoints,
+    offline: bool,
+    partitions: usize,
+    /// What a failed deletion or an earlier process left.
+    to_remove: Vec<PathBuf>,
+    _lock: Option<Box<dyn DirLock>>,
+}
+
+impl LogDir {
+    pub fn is_offline(&self) -> bool {
+        self.offline
+    }
+
+    pub fn partition_count(&self) -> usize {
+        self.partitions
+    }
+}
+
+/// All log directories.
+#[derive(Debug)]
+pub struct LogDirs {
+    disk: Arc<dyn Disk>,
+    dirs: Vec<LogDir>,
+    cluster_id: String,
+}
+
+impl LogDirs {
+    /// Opens and locks all directories, makes those that are missing, and gives those without
+    /// `meta.properties` one, with an id that `new_id` makes. A directory that cannot be read or
+    /// written is offline from the start; one that belongs to somebody else is an error.
+    ///
+    /// The clean shutdown markers are gone afterwards, so that a crash is noticed from here on.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        paths: &[PathBuf],
+        owner: &Owner,
+        mut new_id: impl FnMut() -> Uuid,
+    ) -> Result<Self, DirsError> {
+        for (index, path) in paths.iter().enumerate() {
+            if paths[..index].contains(path) {
+                return Err(DirsError::Twice(path.clone()));
+            }
+        }
+        let mut opened = Vec::with_capacity(paths.len());
+        let mut failure = None;
+        for path in paths {
+            match prepare(&*disk, path) {
+                Ok(prepared) => opened.push(Some(prepared)),
+                Err(DirsError::Log(error)) => {
+                    tracing::error!(path = %path.display(), %error, "log directory is offline");
+                    failure = Some(error);
+                    opened.push(None);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if opened.iter().all(Option::is_none) {
+            return Err(failure.map_or(DirsError::None, DirsError::AllFailed));
+        }
+        let cluster_id = agree(paths, &opened, owner)?;
+        let mut dirs = Vec::with_capacity(paths.len());
+        for (path, prepared) in paths.iter().zip(opened) {
+            let dir = match prepared {
+                Some(prepared) => settle(&*disk, path, prepared, owner, &cluster_id, &mut new_id)?,
+                None => LogDir::offline(path),
+            };
+            dirs.push(dir);
+        }
+        Ok(Self { disk, dirs, cluster_id })
+    }
+
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    pub fn dirs(&self) -> &[LogDir] {
+        &self.dirs
+    }
+
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// The index of the directory that `path` lies in.
+    pub fn dir_of(&self, path: &Path) -> Option<usize> {
+        self.dirs.iter().position(|dir| Some(dir.path.as_path()) == path.parent())
+    }
+
+    /// Takes a directory out of use, as after an I/O error.
+    pub fn mark_offline(&mut self, dir: usize) {
+        self.dirs[dir].offline = true;
+    }
+
+    /// The online directory with the fewest partitions; the first of several.
+    pub fn pick(&self) -> Option<usize> {
+        let online = self.dirs.iter().enumerate().filter(|(_, dir)| !dir.offline);
+        online.min_by_key(|(_, dir)| dir.partitions).map(|(index, _)| index)
+    }
+
+    /// The partitions that the directories hold. Removes what earlier deletions left.
+    pub fn list(&mut self) -> Vec<FoundPartition> {
+        let mut found = Vec::new();
+        for index in 0..self.dirs.len() {
+            if self.dirs[index].offline {
+                continue;
+            }
+            match self.list_dir(index) {
+                Ok(mut partitions) => {
+                    self.dirs[index].partitions = partitions.len();
+                    found.append(&mut partitions);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "log directory is offline");
+                    self.dirs[index].offline = true;
+                }
+            }
+        }
+        found
+    }
+
+    fn list_dir(&mut self, index: usize) -> Result<Vec<FoundPartition>, LogError> {
+        let dir = &mut self.dirs[index];
+        let mut found = Vec::new();
+        for entry in self.disk.list(&dir.path).during("list", &dir.path)? {
+            let path = dir.path.join(&entry.name);
+            if entry.is_dir && names::is_delete_dir(&entry.name) {
+                dir.to_remove.push(path);
+            } else if let Some(partition) = partition_of(&entry) {
+                found.push(FoundPartition {
+                    topic_id: read_topic_id(&*self.disk, &path)?,
+                    recovery_point: *dir.checkpoints.recovery_points.get(&partition).unwrap_or(&0),
+                    log_start: dir.checkpoints.log_starts.get(&partition).copied(),
+                    clean: dir.clean_shutdown.is_some(),
+                    dir: index,
+                    partition,
+                    path,
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The directories of deleted partitions that a start found, to be removed at leisure.
+    pub fn take_leftovers(&mut self) -> Vec<DeletedPartition> {
+        let disk = &self.disk;
+        let dirs = self.dirs.iter_mut();
+        dirs.flat_map(|dir| std::mem::take(&mut dir.to_remove))
+            .map(|path| DeletedPartition { disk: disk.clone(), path })
+            .collect()
+    }
+
+    /// Makes a partition's directory with its `partition.metadata` and returns the path.
+    pub fn create_partition(
+        &mut self,
+        dir: usize,
+        partition: &TopicPartition,
+        topic_id: TopicId,
+    ) -> Result<PathBuf, LogError> {
+        let path = self.dirs[dir].path.join(partition.to_string());
+        self.disk.create_dir_all(&path).during("create", &path)?;
+        write_topic_id(&*self.disk, &path, topic_id)?;
+        self.dirs[dir].partitions += 1;
+        Ok(path)
+    }
+
+    /// Renames a partition's directory, so that its name is free at once. The caller removes it
+    /// after the delay for readers.
+    pub fn delete_partition(
+        &mut self,
+        dir: usize,
+        partition: &TopicPartition,
+        unique: Uuid,
+    ) -> Result<DeletedPartition, LogError> {
+        let from = self.dirs[dir].path.join(partition.to_string());
+        let path = self.dirs[dir].path.join(names::delete_dir(partition, unique));
+        self.disk.rename(&from, &path).during("rename", &from)?;
+        self.disk.sync_dir(&self.dirs[dir].path).during("sync", &self.dirs[dir].path)?;
+        self.dirs[dir].partitions = self.dirs[dir].partitions.saturating_sub(1);
+        Ok(DeletedPartition { disk: self.disk.clone(), path })
+    }
+
+    /// Replaces a directory's checkpoint files.
+    pub fn write_checkpoints(&self, dir: usize, offsets: &Checkpoints) -> Result<(), LogError> {
+        self.write_checkpoint(dir, checkpoint::RECOVERY_POINT, &offsets.recovery_points)?;
+        self.write_checkpoint(dir, checkpoint::LOG_START, &offsets.log_starts)?;
+        self.write_checkpoint(dir, checkpoint::REPLICATION, &offsets.high_watermarks)
+    }
+
+    /// Replaces one checkpoint file, named as in [`checkpoint`].
+    pub fn write_checkpoint(
+        &self,
+        dir: usize,
+        name: &str,
+        offsets: &Offsets,
+    ) -> Result<(), LogError> {
+        let path = self.dirs[dir].path.join(name);
+        let text =
+            checkpoint::encode(offsets.iter().map(|(partition, offset)| (partition, *offset)));
+        let written = replace_file(&*self.disk, &path, text.as_bytes(), Durability::Synced);
+        written.during("write", &path)
+    }
+
+    /// Leaves the marker of a clean stop, after all logs of the directory are closed and its
+    /// checkpoints written.
+    pub fn mark_clean(&self, dir: usize, broker_epoch: i64) -> Result<(), LogError> {
+        let path = self.dirs[dir].path.join(names::CLEAN_SHUTDOWN);
+        let text = CleanShutdown::new(broker_epoch).encode();
+        let written = replace_file(&*self.disk, &path, text.as_bytes(), Durability::Synced);
+        written.during("write", &path)
+    }
+}
+
+impl LogDir {
+    fn offline(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            id: Uuid::nil(),
+            clean_shutdown: None,
+            checkpoints: Checkpoints::default(),
+            offline: true,
+            partitions: 0,
+            to_remove: Vec::new(),
+            _lock: None,
+        }
+    }
+}
+
+/// The renamed directory of a partition that is no more.
+#[derive(Debug)]
+pub struct DeletedPartition {
+    disk: Arc<dyn Disk>,
+    pub path: PathBuf,
+}
+
+impl DeletedPartition {
+    pub fn remove(self) -> Result<(), LogError> {
+        match self.disk.remove_dir_all(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.during("remove", &self.path),
+        }
+    }
+}
+
+fn partition_of(entry: &DirEntry) -> Option<TopicPartition> {
+    names::parse_partition_dir(&entry.name).filter(|_| entry.is_dir)
+}
+
+/// Reads a small file; `None` if there is none.
+fn read_if_there(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>, LogError> {
+    match read_file(disk, path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).during("read", path),
+    }
+}
+
+/// The topic id of a partition's directory.
+pub fn read_topic_id(disk: &dyn Disk, dir: &Path) -> Result<Option<TopicId>, LogError> {
+    let path = dir.join(names::PARTITION_METADATA);
+    let Some(bytes) = read_if_there(disk, &path)? else { return Ok(None) };
+    match decode_partition_metadata(&bytes) {
+        Ok(id) => Ok(Some(id)),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "partition.metadata is damaged");
+            Ok(None)
+        }
+    }
+}
+
+/// Writes a partition's `partition.metadata`. Not synced: the metadata log has it too.
+pub fn write_topic_id(disk: &dyn Disk, dir: &Path, topic_id: TopicId) -> Result<(), LogError> {
+    let path = dir.join(names::PARTITION_METADATA);
+    let text = encode_partition_metadata(topic_id);
+    super::recovery::write_file(disk, &path, text.as_bytes()).during("write", &path)
+}
+
+/// A directory that is locked and readable.
+struct Prepared {
+    lock: Box<dyn DirLock>,
+    meta: Option<MetaProperties>,
+}
+
+fn prepare(disk: &dyn Disk, path: &Path) -> Result<Prepared, DirsError> {
+    disk.create_dir_all(path).during("create", path)?;
+    let lock_path = path.join(names::LOCK);
+    let lock = match disk.lock(&lock_path) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            return Err(DirsError::InUse(path.to_owned()));
+        }
+        Err(error) => return Err(error).during("lock", &lock_path)?,
+    };
+    let meta_path = path.join(names::META_PROPERTIES);
+    let meta = match read_if_there(disk, &meta_path)? {
+        Some(bytes) => Some(MetaProperties::decode(&bytes).during("read", &meta_path)?),
+        None => None,
+    };
+    Ok(Prepared { lock, meta })
+}
+
+/// Checks that all directories have the same owner and returns the cluster's id.
+fn agree(
+    paths: &[PathBuf],
+    opened: &[Option<Prepared>],
+    owner: &Owner,
+) -> Result<String, DirsError> {
+    let mut cluster_id = owner.cluster_id.clone();
+    let mut ids: HashMap<Uuid, &PathBuf> = HashMap::new();
+    for (path, prepared) in paths.iter().zip(opened) {
+        let Some(meta) = prepared.as_ref().and_then(|prepared| prepared.meta.as_ref()) else {
+            continue;
+        };
+        let path_owned = path.clone();
+        if meta.node_id != owner.node_id {
+            let (found, configured) = (meta.node_id, owner.node_id);
+            return Err(DirsError::OtherNode { path: path_owned, found, configured });
+        }
+        let expected = cluster_id.get_or_insert_with(|| meta.cluster_id.clone());
+        if *expected != meta.cluster_id {
+            let (found, expected) = (meta.cluster_id.clone(), expected.clone());
+            return Err(DirsError::OtherCluster { path: path_owned, found, expected });
+        }
+        if let Some(first) = meta.directory_id.and_then(|id| ids.insert(id, path)) {
+            return Err(DirsError::SameId { first: first.clone(), second: path_owned });
+        }
+    }
+    Ok(cluster_id.unwrap_or_else(|| owner.new_cluster_id.clone()))
+}
+
+/// Completes a directory's `meta.properties`, reads its checkpoints, and takes its clean marker.
+fn settle(
+    disk: &dyn Disk,
+    path: &Path,
+    prepared: Prepared,
+    owner: &Owner,
+    cluster_id: &str,
+    new_id: &mut dyn FnMut() -> Uuid,
+) -> Result<LogDir, DirsError> {
+    let known = prepared.meta.as_ref().and_then(|meta| meta.directory_id);
+    let id = known.unwrap_or_else(new_id);
+    if known.is_none() {
+        let cluster_id = cluster_id.to_owned();
+        let meta = MetaProperties { cluster_id, node_id: owner.node_id, directory_id: Some(id) };
+        let meta_path = path.join(names::META_PROPERTIES);
+        let text = meta.encode();
+        let written = replace_file(disk, &meta_path, text.as_bytes(), Durability::PageCache);
+        written.during("write", &meta_path)?;
+    }
+    let clean_path = path.join(names::CLEAN_SHUTDOWN);
+    let clean = read_if_there(disk, &clean_path)?;
+    if clean.is_some() {
+        disk.remove_file(&clean_path).during("remove", &clean_path)?;
+    }
+    let checkpoints = Checkpoints {
+        recovery_points: read_checkpoint(disk, path, checkpoint::RECOVERY_POINT)?,
+        log_starts: read_checkpoint(disk, path, checkpoint::LOG_START)?,
+        high_watermarks: read_checkpoint(disk, path, checkpoint::REPLICATION)?,
+    };
+    Ok(LogDir {
+        path: path.to_owned(),
+        id,
+        clean_shutdown: clean.map(|bytes| CleanShutdown::decode(&bytes)),
+        checkpoints,
+        offline: false,
+        partitions: 0,
+        to_remove: Vec::new(),
+        _lock: Some(prepared.lock),
+    })
+}
+
+/// A damaged checkpoint is as good as none: everything is checked, and starts at its first
+/// segment, as in Kafka.
+fn read_checkpoint(disk: &dyn Disk, dir: &Path, name: &str) -> Result<Offsets, LogError> {
+    let path = dir.join(name);
+    let Some(bytes) = read_if_there(disk, &path)? else { return Ok(Offsets::new()) };
+    let offsets = checkpoint::decode(&bytes);
+    Ok(offsets.unwrap_or_else(|error: FormatError| {
+        tracing::warn!(path = %path.display(), %error, "checkpoint is damaged and not used");
+        Offsets::new()
+    }))
+}

@@ -1,1 +1,295 @@
-//! faulty
+//! A disk in memory that fails when told to and forgets what was not synced.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, IoSlice},
+    os::fd::BorrowedFd,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use super::disk::{DirEntry, DirLock, Disk, DiskFile, OpenMode};
+
+/// What is left of writes that were not synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crash {
+    /// Only the process died: all of them.
+    Process,
+    /// None of them, nor of names that were not synced.
+    LoseUnsynced,
+    /// Of each file the first so many parts in a hundred of what was not synced, with the last
+    /// byte of that flipped.
+    Tear(u8),
+}
+
+#[derive(Debug, Clone, Default)]
+struct Node {
+    bytes: Vec<u8>,
+    synced: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    nodes: Vec<Node>,
+    /// Files by path.
+    names: BTreeMap<PathBuf, usize>,
+    synced_names: BTreeMap<PathBuf, usize>,
+    dirs: BTreeMap<PathBuf, bool>,
+    locks: Vec<PathBuf>,
+    /// Bytes that may still be written.
+    room: Option<u64>,
+    /// Calls until everything fails.
+    calls_left: Option<u32>,
+}
+
+/// A file system in memory. Its copies are the same one.
+#[derive(Debug, Clone, Default)]
+pub struct FaultyDisk {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct FaultyFile {
+    disk: FaultyDisk,
+    node: usize,
+}
+
+#[derive(Debug)]
+struct FaultyLock {
+    disk: FaultyDisk,
+    path: PathBuf,
+}
+
+impl DirLock for FaultyLock {}
+
+impl Drop for FaultyLock {
+    fn drop(&mut self) {
+        self.disk.state.lock().expect("not poisoned").locks.retain(|path| *path != self.path);
+    }
+}
+
+impl FaultyDisk {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("not poisoned")
+    }
+
+    /// Counts a call that changes something; fails when told to.
+    fn change(&self) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.state();
+        match &mut state.calls_left {
+            Some(0) => return Err(io::Error::other("the disk is broken")),
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        Ok(state)
+    }
+
+    /// Lets so many changing calls succeed and fails all after them.
+    pub fn fail_after(&self, calls: Option<u32>) {
+        self.state().calls_left = calls;
+    }
+
+    /// Lets so many bytes be written before the disk is full.
+    pub fn set_room(&self, room: Option<u64>) {
+        self.state().room = room;
+    }
+
+    /// The disk as it is found afterwards. Handles of before see the old one.
+    pub fn crash(&self, crash: Crash) -> Self {
+        let state = self.state();
+        let names = match crash {
+            Crash::Process | Crash::Tear(_) => state.names.clone(),
+            Crash::LoseUnsynced => state.synced_names.clone(),
+        };
+        let after = |node: &Node| {
+            let bytes = match crash {
+                Crash::Process => node.bytes.clone(),
+                Crash::LoseUnsynced => node.synced.clone(),
+                Crash::Tear(percent) => tear(node, usize::from(percent)),
+            };
+            Node { synced: bytes.clone(), bytes }
+        };
+        let nodes = state.nodes.iter().map(after).collect();
+        let dirs = state.dirs.clone();
+        let state = State { nodes, synced_names: names.clone(), names, dirs, ..State::default() };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Flips bits of a file.
+    pub fn flip(&self, path: &Path, at: u64, mask: u8) {
+        let mut state = self.state();
+        let node = state.names[path];
+        state.nodes[node].bytes[at as usize] ^= mask;
+    }
+
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.state().names.keys().cloned().collect()
+    }
+}
+
+fn tear(node: &Node, percent: usize) -> Vec<u8> {
+    let common = node.bytes.iter().zip(&node.synced).take_while(|(a, b)| a == b).count();
+    let kept = common + (node.bytes.len() - common) * percent / 100;
+    let mut bytes = node.bytes[..kept].to_vec();
+    if kept > common {
+        bytes[kept - 1] ^= 0x55;
+    }
+    bytes
+}
+
+impl Disk for FaultyDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let existing = self.state().names.get(path).copied();
+        let node = match (existing, mode) {
+            (None, OpenMode::Read | OpenMode::Write) => {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            (Some(node), OpenMode::Truncate) => {
+                self.change()?.nodes[node].bytes.clear();
+                node
+            }
+            (Some(node), _) => node,
+            (None, _) => {
+                let mut state = self.change()?;
+                if path.parent().is_some_and(|dir| !state.dirs.contains_key(dir)) {
+                    return Err(io::ErrorKind::NotFound.into());
+                }
+                state.nodes.push(Node::default());
+                let node = state.nodes.len() - 1;
+                state.names.insert(path.to_owned(), node);
+                node
+            }
+        };
+        Ok(Arc::new(FaultyFile { disk: self.clone(), node }))
+    }
+
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        let state = self.state();
+        let node = *state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(state.nodes[node].bytes.len() as u64)
+    }
+
+    fn modified_ms(&self, _: &Path) -> io::Result<i64> {
+        Ok(0)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.change()?;
+        let is_dir = state.dirs.remove(from).is_some();
+        if !is_dir {
+            let node = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
+            state.names.insert(to.to_owned(), node);
+            return Ok(());
+        }
+        state.dirs.insert(to.to_owned(), true);
+        let inside = |path: &Path| path.strip_prefix(from).ok().map(|rest| to.join(rest));
+        let names = std::mem::take(&mut state.names);
+        state.names =
+            names.into_iter().map(|(path, node)| (inside(&path).unwrap_or(path), node)).collect();
+        state.synced_names = state.names.clone();
+        Ok(())
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        let removed = self.change()?.names.remove(path);
+        removed.map(drop).ok_or(io::ErrorKind::NotFound.into())
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.change()?;
+        state.names.retain(|name, _| !name.starts_with(path));
+        state.synced_names.retain(|name, _| !name.starts_with(path));
+        state.dirs.remove(path).map(drop).ok_or(io::ErrorKind::NotFound.into())
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.change()?;
+        for dir in path.ancestors() {
+            state.dirs.insert(dir.to_owned(), true);
+        }
+        Ok(())
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let state = self.state();
+        if !state.dirs.contains_key(path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let entry = |name: &PathBuf, is_dir| {
+            let last = name.file_name()?.to_str()?.to_owned();
+            (name.parent() == Some(path)).then_some(DirEntry { name: last, is_dir })
+        };
+        let files = state.names.keys().filter_map(|name| entry(name, false));
+        Ok(files.chain(state.dirs.keys().filter_map(|name| entry(name, true))).collect())
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.change()?;
+        state.synced_names.retain(|name, _| name.parent() != Some(path));
+        let inside = state.names.iter().filter(|(name, _)| name.parent() == Some(path));
+        let inside: Vec<_> = inside.map(|(name, node)| (name.clone(), *node)).collect();
+        state.synced_names.extend(inside);
+        Ok(())
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>> {
+        let mut state = self.state();
+        if state.locks.iter().any(|locked| locked == path) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        state.locks.push(path.to_owned());
+        Ok(Box::new(FaultyLock { disk: self.clone(), path: path.to_owned() }))
+    }
+}
+
+impl DiskFile for FaultyFile {
+    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
+        let state = self.disk.state();
+        let bytes = &state.nodes[self.node].bytes;
+        let rest = bytes.get(position as usize..).unwrap_or_default();
+        let len = rest.len().min(buf.len());
+        buf[..len].copy_from_slice(&rest[..len]);
+        Ok(len)
+    }
+
+    /// Takes one slice at a time, and half of a long one, as a file may.
+    fn write_vectored_at(&self, bufs: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
+        let mut state = self.disk.change()?;
+        let Some(buf) = bufs.iter().find(|buf| !buf.is_empty()) else { return Ok(0) };
+        let mut len = if buf.len() > 100 { buf.len() / 2 } else { buf.len() };
+        if let Some(room) = &mut state.room {
+            len = len.min(*room as usize);
+            *room -= len as u64;
+            if len == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+        }
+        let bytes = &mut state.nodes[self.node].bytes;
+        let end = position as usize + len;
+        if bytes.len() < end {
+            bytes.resize(end, 0);
+        }
+        bytes[position as usize..end].copy_from_slice(&buf[..len]);
+        Ok(len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.disk.state().nodes[self.node].bytes.len() as u64)
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.disk.change()?.nodes[self.node].bytes.resize(len as usize, 0);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.disk.change()?;
+        let node = &mut state.nodes[self.node];
+        node.synced = node.bytes.clone();
+        Ok(())
+    }
+
+    fn raw_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}

@@ -29,6 +29,8 @@ mod sync;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use bytes::Bytes;
+
 pub use self::{
     config::GroupConfig,
     hard::Hard,
@@ -37,6 +39,7 @@ pub use self::{
     state::ClassicGroup,
 };
 use super::{Outcome, Shard, TimerOp, Token};
+use crate::protocol::WireError;
 
 /// Which partition of `__consumer_offsets` a group lives in: Java's hash of its id, without the
 /// sign bit's worst case (`Utils.abs`), modulo the number of partitions.
@@ -93,11 +96,24 @@ impl Soft {
 
 impl Shard for GroupShard {
     type Event = Event;
-    type Record = Record;
+    type Request = Request;
     type Reply = Reply;
+    type Record = Record;
     type Timer = TimerKey;
     type Hard = Hard;
     type Soft = Soft;
+
+    fn loaded() -> Event {
+        Event::Loaded
+    }
+
+    fn requested(token: Token, request: Request) -> Event {
+        Event::Request { token, request }
+    }
+
+    fn expired(timer: TimerKey) -> Event {
+        Event::Timer(timer)
+    }
 
     fn decide(hard: &Hard, soft: &mut Soft, now_ms: i64, event: Event) -> Outcome<Self> {
         let config = soft.config.clone();
@@ -112,6 +128,14 @@ impl Shard for GroupShard {
 
     fn apply(hard: &mut Hard, offset: i64, record: &Record) {
         hard.apply(offset, record);
+    }
+
+    fn encode(record: &Record) -> (Bytes, Option<Bytes>) {
+        record.encode()
+    }
+
+    fn decode(key: Bytes, value: Option<Bytes>) -> Result<Option<Record>, WireError> {
+        Record::decode(key, value)
     }
 }
 
@@ -226,3 +250,6 @@ impl Turn<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

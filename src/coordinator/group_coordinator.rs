@@ -1,0 +1,271 @@
+//! The group coordinator as handlers and the broker reach it: requests routed by group id to the
+//! shard of their partition of `__consumer_offsets`.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI32, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
+
+use super::{
+    group::{
+        GroupConfig, GroupShard, Soft,
+        messages::{
+            CommitReply, CommitRequest, DeleteOffsetsRequest, DeletedOffsets, FetchRequest,
+            FetchedTopic, GroupDescription, GroupError, GroupSurvey, HeartbeatRequest, JoinReply,
+            JoinRequest, LeaveRequest, LeaveResult, ListRequest, ListedGroup, Reply, Request,
+            SyncReply, SyncRequest,
+        },
+        partition_for,
+    },
+    runtime::{ShardLog, Shards, Unavailable},
+};
+use crate::base::TopicPartition;
+
+/// An answer that is still to come. The request has its place in the shard's order already.
+pub struct Answer<T> {
+    reply: Result<oneshot::Receiver<Reply>, GroupError>,
+    read: fn(Reply) -> Option<T>,
+}
+
+impl<T> Answer<T> {
+    /// Waits for the answer; `Err` if the shard could not give one.
+    pub async fn wait(self) -> Result<T, GroupError> {
+        let reply = self.reply?.await.map_err(|_| GroupError::NotCoordinator)?;
+        (self.read)(reply).ok_or(GroupError::UnknownServerError)
+    }
+
+    fn refused(error: GroupError) -> Self {
+        Self { reply: Err(error), read: |_| None }
+    }
+}
+
+/// The reply of the request's own kind.
+macro_rules! reply_of {
+    ($kind:ident) => {
+        |reply| match reply {
+            Reply::$kind(reply) => Some(reply),
+            _ => None,
+        }
+    };
+}
+
+struct Inner {
+    shards: Shards<GroupShard>,
+    config: ArcSwap<GroupConfig>,
+    partitions: AtomicI32,
+}
+
+/// Handle to the group coordinator; cheap to clone.
+#[derive(Clone)]
+pub struct GroupCoordinator(Arc<Inner>);
+
+impl GroupCoordinator {
+    pub fn new(config: GroupConfig) -> Self {
+        let partitions = AtomicI32::new(config.offsets_topic_num_partitions);
+        let config = ArcSwap::from_pointee(config);
+        Self(Arc::new(Inner { shards: Shards::default(), config, partitions }))
+    }
+
+    pub fn config(&self) -> Arc<GroupConfig> {
+        self.0.config.load_full()
+    }
+
+    /// Takes a configuration for checks of requests and for shards that are elected from now on.
+    pub fn set_config(&self, config: GroupConfig) {
+        self.0.config.store(Arc::new(config));
+    }
+
+    /// How many partitions `__consumer_offsets` has; the configuration's number until it exists.
+    pub fn set_partition_count(&self, partitions: i32) {
+        self.0.partitions.store(partitions, Ordering::Release);
+    }
+
+    /// The partition of `__consumer_offsets` that a group lives in.
+    pub fn partition_of(&self, group: &str) -> i32 {
+        partition_for(group, self.0.partitions.load(Ordering::Acquire))
+    }
+
+    /// This broker leads a partition of `__consumer_offsets` from now on. Must be called on the
+    /// runtime.
+    pub fn on_elected(&self, partition: i32, log: Arc<dyn ShardLog>) {
+        let max_batch_bytes = self.config().max_batch_bytes;
+        let inner = Arc::downgrade(&self.0);
+        let config = self.config();
+        let new_soft = move || {
+            let latest = inner.upgrade().map(|inner| inner.config.load_full());
+            Soft::new(latest.unwrap_or_else(|| Arc::clone(&config)))
+        };
+        self.0.shards.elect(partition, log, max_batch_bytes, new_soft);
+    }
+
+    /// Another broker leads the partition now, or it is gone. Whoever waits is told so.
+    pub fn on_resigned(&self, partition: i32) {
+        self.0.shards.resign(partition);
+    }
+
+    /// Forgets the offsets of partitions that are gone. Must be called on the runtime.
+    pub fn on_topics_deleted(&self, partitions: &[TopicPartition]) {
+        self.0.shards.notify_all(|| Request::ForgetPartitions(partitions.to_vec()));
+    }
+
+    pub async fn join(&self, request: JoinRequest) -> Answer<JoinReply> {
+        let config = self.config();
+        let timeouts_ms = config.min_session_timeout_ms..=config.max_session_timeout_ms;
+        if request.group.is_empty() {
+            return Answer::refused(GroupError::InvalidGroupId);
+        }
+        if !timeouts_ms.contains(&request.session_timeout_ms) {
+            return Answer::refused(GroupError::InvalidSessionTimeout);
+        }
+        let group = Arc::clone(&request.group);
+        self.call(&group, Request::Join(request), reply_of!(Join)).await
+    }
+
+    pub async fn sync(&self, request: SyncRequest) -> Answer<SyncReply> {
+        if request.group.is_empty() {
+            return Answer::refused(GroupError::InvalidGroupId);
+        }
+        let group = Arc::clone(&request.group);
+        self.call(&group, Request::Sync(request), reply_of!(Sync)).await
+    }
+
+    pub async fn heartbeat(&self, request: HeartbeatRequest) -> Answer<Result<(), GroupError>> {
+        if request.group.is_empty() {
+            return Answer::refused(GroupError::InvalidGroupId);
+        }
+        let group = Arc::clone(&request.group);
+        self.call(&group, Request::Heartbeat(request), reply_of!(Heartbeat)).await
+    }
+
+    pub async fn leave(
+        &self,
+        request: LeaveRequest,
+    ) -> Answer<Result<Vec<LeaveResult>, GroupError>> {
+        if request.group.is_empty() {
+            return Answer::refused(GroupError::InvalidGroupId);
+        }
+        let group = Arc::clone(&request.group);
+        self.call(&group, Request::Leave(request), reply_of!(Leave)).await
+    }
+
+    pub async fn commit_offsets(&self, request: CommitRequest) -> Answer<CommitReply> {
+        let group = Arc::clone(&request.group);
+        self.call(&group, Request::CommitOffsets(request), reply_of!(CommitOffsets)).await
+    }
+
+    pub async fn fetch_offsets(&self, request: FetchRequest) -> Answer<Vec<FetchedTopic>> {
+        let group = Arc::clone(&request.group);
+        self.call(&group, Request::FetchOffsets(request), reply_of!(FetchOffsets)).await
+    }
+
+    pub async fn delete_offsets(
+        &self,
+        request: DeleteOffsetsRequest,
+    ) -> Answer<Result<Vec<DeletedOffsets>, GroupError>> {
+        if request.group.is_empty() {
+            return Answer::refused(GroupError::InvalidGroupId);
+        }
+        let group = Arc::clone(&request.group);
+        self.call(&group, Request::DeleteOffsets(request), reply_of!(DeleteOffsets)).await
+    }
+
+    /// Each group's result; groups of one partition stay in their order.
+    pub async fn delete_groups(
+        &self,
+        groups: Vec<Arc<str>>,
+    ) -> Vec<(Arc<str>, Result<(), GroupError>)> {
+        let mut results = Vec::with_capacity(groups.len());
+        for (partition, groups) in self.by_partition(groups) {
+            let request = Request::DeleteGroups(groups.clone());
+            match self.call_partition(partition, request, reply_of!(DeleteGroups)).await {
+                Ok(deleted) => results.extend(deleted),
+                Err(error) => results.extend(groups.into_iter().map(|group| (group, Err(error)))),
+            }
+        }
+        results
+    }
+
+    pub async fn describe(&self, groups: Vec<Arc<str>>) -> Vec<GroupDescription> {
+        let mut described = Vec::with_capacity(groups.len());
+        for (partition, groups) in self.by_partition(groups) {
+            let request = Request::Describe(groups.clone());
+            match self.call_partition(partition, request, reply_of!(Describe)).await {
+                Ok(found) => described.extend(found),
+                Err(error) => described.extend(groups.into_iter().map(|group| GroupDescription {
+                    group,
+                    error: Some(error),
+                    state: "",
+                    protocol_type: Arc::default(),
+                    protocol: Arc::default(),
+                    members: Vec::new(),
+                })),
+            }
+        }
+        described
+    }
+
+    /// The groups of all partitions that this broker leads. Fails while one of them loads.
+    pub async fn list(&self, request: ListRequest) -> Result<Vec<ListedGroup>, GroupError> {
+        let mut listed = Vec::new();
+        for partition in self.0.shards.partitions() {
+            let request = Request::List(request.clone());
+            match self.call_partition(partition, request, reply_of!(List)).await {
+                Ok(groups) => listed.extend(groups),
+                Err(GroupError::NotCoordinator) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(listed)
+    }
+
+    /// Every group that this broker coordinates, for metrics; partitions that load are left out.
+    pub async fn survey(&self) -> Vec<GroupSurvey> {
+        let mut surveys = Vec::new();
+        for partition in self.0.shards.partitions() {
+            let survey = self.call_partition(partition, Request::Survey, reply_of!(Survey)).await;
+            surveys.extend(survey.into_iter().flatten());
+        }
+        surveys
+    }
+
+    async fn call<T>(
+        &self,
+        group: &str,
+        request: Request,
+        read: fn(Reply) -> Option<T>,
+    ) -> Answer<T> {
+        let reply = self.0.shards.call(self.partition_of(group), request).await;
+        Answer { reply: reply.map_err(unavailable), read }
+    }
+
+    async fn call_partition<T>(
+        &self,
+        partition: i32,
+        request: Request,
+        read: fn(Reply) -> Option<T>,
+    ) -> Result<T, GroupError> {
+        let reply = self.0.shards.call(partition, request).await.map_err(unavailable);
+        Answer { reply, read }.wait().await
+    }
+
+    fn by_partition(&self, groups: Vec<Arc<str>>) -> BTreeMap<i32, Vec<Arc<str>>> {
+        let mut by_partition: BTreeMap<i32, Vec<Arc<str>>> = BTreeMap::new();
+        for group in groups {
+            by_partition.entry(self.partition_of(&group)).or_default().push(group);
+        }
+        by_partition
+    }
+}
+
+fn unavailable(unavailable: Unavailable) -> GroupError {
+    match unavailable {
+        Unavailable::NotHere => GroupError::NotCoordinator,
+        Unavailable::Loading => GroupError::CoordinatorLoadInProgress,
+    }
+}

@@ -1,0 +1,52 @@
+//! Loading: a partition's records, applied in their order.
+
+use std::collections::HashMap;
+
+use super::{ShardLog, ShardLogError};
+use crate::{
+    coordinator::Shard,
+    records::{Batch, ControlRecordType},
+};
+
+/// The most that a batch's records may take when decompressed, in bytes.
+const BATCH_BYTES_MAX: usize = 1 << 30;
+
+/// What loading has come to.
+struct Load<S: Shard> {
+    hard: S::Hard,
+    /// Records of transactions that have not ended, by producer id.
+    undecided: HashMap<i64, Vec<(i64, S::Record)>>,
+}
+
+/// Replays a partition from its start to its end. Blocks.
+pub fn load<S: Shard>(log: &dyn ShardLog) -> Result<S::Hard, ShardLogError> {
+    let mut load = Load::<S> { hard: S::Hard::default(), undecided: HashMap::new() };
+    log.read_all(&mut |batch| load.take(&batch))?;
+    Ok(load.hard)
+}
+
+impl<S: Shard> Load<S> {
+    fn take(&mut self, batch: &Batch) -> Result<(), ShardLogError> {
+        let header = &batch.header;
+        for record in batch.records(BATCH_BYTES_MAX)? {
+            let record = record?;
+            let Some(key) = record.key else { continue };
+            if header.is_control() {
+                let committed = ControlRecordType::from_key(&key) == Ok(ControlRecordType::Commit);
+                let ended = self.undecided.remove(&header.producer_id).unwrap_or_default();
+                for (offset, record) in ended.iter().filter(|_| committed) {
+                    S::apply(&mut self.hard, *offset, record);
+                }
+                continue;
+            }
+            let Some(decoded) = S::decode(key, record.value)? else { continue };
+            if header.is_transactional() {
+                let transaction = self.undecided.entry(header.producer_id).or_default();
+                transaction.push((record.offset, decoded));
+            } else {
+                S::apply(&mut self.hard, record.offset, &decoded);
+            }
+        }
+        Ok(())
+    }
+}
