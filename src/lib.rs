@@ -9,8 +9,11 @@ pub mod handlers;
 pub mod log;
 pub mod metadata;
 pub mod net;
+
 pub mod partition;
 pub mod protocol;
 pub mod quorum;
 pub mod records;
 pub mod telemetry;
+#[cfg(test)]
+mod tidy;

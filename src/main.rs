@@ -2,6 +2,8 @@ mod cli;
 
 use std::process::ExitCode;
 
+use sordini::{base::config::Loaded, broker::Server, telemetry::init_tracing};
+
 fn main() -> ExitCode {
     match cli::parse_args() {
         Ok(loaded) => serve(loaded),
@@ -17,9 +19,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(loaded: sordini::base::config::Loaded) -> ExitCode {
+fn serve(loaded: Loaded) -> ExitCode {
+    let settings = &loaded.config.broker;
+    init_tracing(Some(&settings.logging_level), settings.logging_json);
     for warning in &loaded.warnings {
-        eprintln!("sordini: warning: {warning}");
+        tracing::warn!("{warning}");
     }
-    ExitCode::SUCCESS
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let ran = match runtime {
+        Ok(runtime) => runtime.block_on(Server::run(loaded.config)),
+        Err(error) => Err(error.into()),
+    };
+    match ran {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sordini: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -1,10 +1,101 @@
 //! Composition: one broker out of the layers below. Handlers reach everything through it.
+//!
+//! `apply` is the only place that creates, changes or removes partitions, topics' settings and
+//! coordinator shards; `server` starts and stops it all in a written order.
 
+mod apply;
+mod logs;
+mod producer_ids;
+mod registration;
+mod server;
 pub mod sessions;
+mod shard_log;
+mod tasks;
+mod topics;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-/// All handles, no state of its own.
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+pub use self::{
+    producer_ids::ProducerIds,
+    server::{Server, ServerError},
+    topics::is_internal,
+};
+use crate::{
+    base::config::{BrokerConfig, Config},
+    controller::Controller,
+    coordinator::GroupCoordinator,
+    log::LogDirs,
+    metadata::{ConfigResource, Image},
+    partition::PartitionTable,
+    quorum::Quorum,
+    telemetry::Metrics,
+};
+
+/// Where group coordinators keep their records.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+/// Where transaction coordinators will.
+pub const TRANSACTION_STATE_TOPIC: &str = "__transaction_state";
+
+/// All handles; what changes is inside of them.
 pub struct Broker {
+    pub node_id: i32,
     pub cluster_id: Arc<str>,
+    config: Arc<ArcSwap<Config>>,
+    metadata: ArcSwap<Image>,
+    /// The offset of the published image.
+    applied: watch::Sender<i64>,
+    pub partitions: PartitionTable,
+    /// Held for directory operations only, never across an await.
+    pub log_dirs: Mutex<LogDirs>,
+    found: Mutex<logs::FoundPartitions>,
+    pub quorum: Quorum,
+    pub controller: Controller,
+    pub groups: GroupCoordinator,
+    pub metrics: Arc<Metrics>,
+    pub producer_ids: ProducerIds,
+    /// Where blocking threads start tasks that outlive them.
+    runtime: tokio::runtime::Handle,
+    pub sessions: Mutex<sessions::SessionCache>,
+}
+
+impl Broker {
+    /// The configuration, dynamic changes included.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    /// The typed view of the configuration.
+    pub fn settings(&self) -> Arc<BrokerConfig> {
+        Arc::clone(&self.config.load().broker)
+    }
+
+    /// The cluster's metadata: one consistent image for all of a request.
+    pub fn metadata(&self) -> Arc<Image> {
+        self.metadata.load_full()
+    }
+
+    /// Waits until this broker has applied the metadata log up to `offset`.
+    pub async fn applied(&self, offset: i64) {
+        let mut applied = self.applied.subscribe();
+        // The sender lives in `self`, so the wait cannot fail.
+        let _ = applied.wait_for(|applied| *applied >= offset).await;
+    }
+
+    /// Takes the dynamic broker configs of the image (KIP-226) into the configuration.
+    fn reconfigure(&self, image: &Image) {
+        let config = self.config();
+        let cluster_default = image.config(&ConfigResource::default_broker());
+        let per_broker = image.config(&ConfigResource::broker(self.node_id));
+        if config.cluster_default() == cluster_default && config.per_broker() == per_broker {
+            return;
+        }
+        match config.with_dynamic(cluster_default, per_broker) {
+            Ok(config) => self.config.store(Arc::new(config)),
+            // The controller checked them; an adopted log may hold what this version refuses.
+            Err(error) => tracing::error!(%error, "dynamic broker configs ignored"),
+        }
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
 use super::{ConfigRules, ControllerError, Settings};
 use crate::{
     base::config::{
@@ -11,8 +13,8 @@ use crate::{
     metadata::{ConfigResource, ConfigResourceType, image},
 };
 
-/// The rules of a broker that runs with this configuration.
-pub struct TableRules(pub Arc<Config>);
+/// The rules of a broker, by the configuration that is in force when they are asked.
+pub struct TableRules(pub Arc<ArcSwap<Config>>);
 
 impl From<ConfigError> for ControllerError {
     fn from(error: ConfigError) -> Self {
@@ -31,12 +33,13 @@ impl ConfigRules for TableRules {
         new: &image::Config,
         _: &image::Config,
     ) -> Result<(), ControllerError> {
+        let config = self.0.load();
         match resource.kind {
-            ConfigResourceType::Topic => validate_topic_configs(&self.0, new)?,
-            ConfigResourceType::Group => validate_group_configs(&self.0, new)?,
+            ConfigResourceType::Topic => validate_topic_configs(&config, new)?,
+            ConfigResourceType::Group => validate_group_configs(&config, new)?,
             ConfigResourceType::ClientMetrics => validate_client_metrics_configs(new)?,
             ConfigResourceType::Broker => {
-                self.0.validate_broker_configs(new, !resource.name.is_empty())?;
+                config.validate_broker_configs(new, !resource.name.is_empty())?;
             }
             ConfigResourceType::BrokerLogger => {}
         }
@@ -64,8 +67,8 @@ fn find(kind: ConfigResourceType, key: &str) -> Option<&'static Key> {
 
 impl Settings {
     /// What the controller takes from a broker's configuration.
-    pub fn new(config: &Arc<Config>) -> Self {
-        let broker = &config.broker;
+    pub fn new(config: &Arc<ArcSwap<Config>>) -> Self {
+        let broker = Arc::clone(&config.load().broker);
         Self {
             node_id: broker.node_id,
             num_partitions: broker.num_partitions,

@@ -7,7 +7,7 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-use super::{Context, ErrorCode, Handler, Reply, TABLE};
+use super::{Context, Entry, ErrorCode, Handler, Reply, TABLE};
 
 pub struct ApiVersions;
 
@@ -36,11 +36,11 @@ impl Handler for ApiVersions {
 
 /// The table as an answer; `error_code` and the features are the caller's to add.
 pub fn response() -> ApiVersionsResponse {
-    let rows = TABLE.iter().map(|entry| {
+    let rows = TABLE.iter().map(Entry::row).map(|row| {
         ApiVersion::default()
-            .with_api_key(entry.api as i16)
-            .with_min_version(entry.advertised_min())
-            .with_max_version(entry.max)
+            .with_api_key(row.key as i16)
+            .with_min_version(row.advertised_min())
+            .with_max_version(row.max)
     });
     ApiVersionsResponse::default().with_api_keys(rows.collect())
 }

@@ -1,6 +1,78 @@
-//! The only place that knows both domain errors and Kafka's error codes.
+//! The only place that knows both domain errors and Kafka's error codes. The matches have no
+//! catch-all arm: a new error does not compile before its code is decided here.
 
-pub use kafka_protocol::error::ResponseError as ErrorCode;
+pub use crate::protocol::ErrorCode;
+use crate::{
+    log::{LogError, ProducerError},
+    partition::{AppendError, DeleteRecordsError, Role},
+    records::RefusedKind,
+};
 
 /// The code on the wire of "no error".
 pub const NONE: i16 = 0;
+
+pub fn append(error: &AppendError) -> ErrorCode {
+    match error {
+        AppendError::NotLeader => ErrorCode::NotLeaderOrFollower,
+        AppendError::Offline => ErrorCode::KafkaStorageError,
+        AppendError::Producer(error) => producer(error),
+        AppendError::Log(error) => log(error),
+    }
+}
+
+pub fn producer(error: &ProducerError) -> ErrorCode {
+    match error {
+        ProducerError::InvalidEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+        ProducerError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
+        ProducerError::TransactionOpen { .. } => ErrorCode::InvalidTxnState,
+    }
+}
+
+/// A storage error takes the partition's log directory offline; clients retry elsewhere.
+pub fn log(error: &LogError) -> ErrorCode {
+    match error {
+        LogError::TooLarge { .. } => ErrorCode::RecordListTooLarge,
+        LogError::BadBatch { .. } => ErrorCode::CorruptMessage,
+        LogError::OffsetBehindEnd { .. } | LogError::OutOfRange { .. } => {
+            ErrorCode::OffsetOutOfRange
+        }
+        LogError::Io { .. } | LogError::Format { .. } | LogError::Failed { .. } => {
+            ErrorCode::KafkaStorageError
+        }
+    }
+}
+
+pub fn append_refused(kind: RefusedKind) -> ErrorCode {
+    match kind {
+        RefusedKind::CorruptMessage => ErrorCode::CorruptMessage,
+        RefusedKind::InvalidRecord => ErrorCode::InvalidRecord,
+        RefusedKind::InvalidTimestamp => ErrorCode::InvalidTimestamp,
+        RefusedKind::MessageTooLarge => ErrorCode::MessageTooLarge,
+        RefusedKind::UnsupportedCompressionType => ErrorCode::UnsupportedCompressionType,
+        RefusedKind::UnsupportedForMessageFormat => ErrorCode::UnsupportedForMessageFormat,
+        RefusedKind::UnknownServerError => ErrorCode::UnknownServerError,
+    }
+}
+
+pub fn delete_records(error: &DeleteRecordsError) -> ErrorCode {
+    match error {
+        DeleteRecordsError::NotLeader => ErrorCode::NotLeaderOrFollower,
+        DeleteRecordsError::OutOfRange => ErrorCode::OffsetOutOfRange,
+        DeleteRecordsError::Log(error) => log(error),
+    }
+}
+
+/// Refuses a request for what this replica does not lead, or whose `current_leader_epoch` is not
+/// the leader's (KIP-320); -1 means that the client does not know the epoch.
+pub fn check_leader_epoch(role: Role, current_leader_epoch: i32) -> Result<(), ErrorCode> {
+    let epoch = role.leader_epoch();
+    match role {
+        Role::Offline => Err(ErrorCode::KafkaStorageError),
+        _ if current_leader_epoch >= 0 && current_leader_epoch < epoch => {
+            Err(ErrorCode::FencedLeaderEpoch)
+        }
+        _ if current_leader_epoch > epoch => Err(ErrorCode::UnknownLeaderEpoch),
+        Role::Follower { .. } => Err(ErrorCode::NotLeaderOrFollower),
+        Role::Leader { .. } => Ok(()),
+    }
+}

@@ -5,17 +5,20 @@
 //! and may leave the rest as a future; replies leave in request order. Handlers hold no state, and
 //! `errors` alone maps domain errors to Kafka's error codes.
 
-mod api_versions;
 pub mod context;
 pub mod errors;
+mod fetch_reply;
+mod fetch_session;
 pub mod reply;
 
 use std::{future::Future, ops::RangeInclusive, pin::Pin};
 
 use bytes::Bytes;
-use kafka_protocol::{
-    messages::ApiKey,
-    protocol::{Decodable, HeaderVersion},
+use kafka_protocol::{messages::ApiKey, protocol::Decodable};
+
+use crate::protocol::{
+    Api, api,
+    frame::{self, DecodeError},
 };
 
 pub use context::{Context, Session};
@@ -29,7 +32,7 @@ pub trait Handler: 'static {
     const API: ApiKey;
     /// The versions that the request decodes and the response encodes.
     const VERSIONS: RangeInclusive<i16>;
-    type Request: Decodable + HeaderVersion + Send + 'static;
+    type Request: Decodable + Send + 'static;
     type Response: WireReply;
 
     fn handle(
@@ -49,8 +52,8 @@ pub enum Outcome {
 /// Either way the connection is closed, as Kafka closes it.
 #[derive(Debug, thiserror::Error)]
 pub enum HandlerError {
-    #[error("request does not decode: {0}")]
-    Decode(anyhow::Error),
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
     #[error("response does not encode: {0}")]
     Encode(anyhow::Error),
     #[error("the connection is to be closed")]
@@ -60,49 +63,50 @@ pub enum HandlerError {
 /// A row of the table: what the connection needs to know of an API.
 pub struct Entry {
     pub api: ApiKey,
-    /// The versions that requests may have.
-    pub min: i16,
-    pub max: i16,
-    pub request_header_version: fn(i16) -> i16,
     pub dispatch: for<'a> fn(Context<'a>, Bytes) -> BoxFuture<'a, Result<Outcome, HandlerError>>,
 }
 
 impl Entry {
-    /// Produce is advertised from 0, though served from 3: librdkafka takes codecs from it
-    /// (KAFKA-18659).
-    pub fn advertised_min(&self) -> i16 {
-        match self.api {
-            ApiKey::Produce => 0,
-            _ => self.min,
-        }
+    /// The API's name and offered versions.
+    pub fn row(&self) -> &'static Api {
+        api::find(self.api as i16).expect("every handler's API is in the API table")
     }
 }
 
 const fn entry<H: Handler>() -> Entry {
-    Entry {
-        api: H::API,
-        min: *H::VERSIONS.start(),
-        max: *H::VERSIONS.end(),
-        request_header_version: <H::Request as HeaderVersion>::header_version,
-        dispatch: dispatch::<H>,
-    }
+    Entry { api: H::API, dispatch: dispatch::<H> }
 }
 
-/// Every API that this broker serves, by key.
-pub static TABLE: &[Entry] = &[entry::<api_versions::ApiVersions>()];
+macro_rules! table {
+    ($($module:ident::$handler:ident,)*) => {
+        $(mod $module;)*
+
+        /// Every API that this broker serves, by key.
+        pub static TABLE: &[Entry] = &[$(entry::<$module::$handler>(),)*];
+    };
+}
+
+table! {
+    produce::Produce,
+    fetch::Fetch,
+    list_offsets::ListOffsets,
+    metadata::Metadata,
+    api_versions::ApiVersions,
+    init_producer_id::InitProducerId,
+}
 
 /// The row of an API, if it is served.
-pub fn find(api_key: i16) -> Option<&'static Entry> {
-    TABLE.iter().find(|entry| entry.api as i16 == api_key)
+pub fn find(api: ApiKey) -> Option<&'static Entry> {
+    TABLE.iter().find(|entry| entry.api == api)
 }
 
 fn dispatch<H: Handler>(
     mut cx: Context<'_>,
-    mut body: Bytes,
+    body: Bytes,
 ) -> BoxFuture<'_, Result<Outcome, HandlerError>> {
     Box::pin(async move {
         let (version, correlation_id) = (cx.version, cx.correlation_id);
-        let request = H::Request::decode(&mut body, version).map_err(HandlerError::Decode)?;
+        let request = frame::decode_body::<H::Request>(H::API, version, body)?;
         let encode = move |response: H::Response| {
             ReplyBuffer::encode(response, version, correlation_id).map_err(HandlerError::Encode)
         };

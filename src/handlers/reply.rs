@@ -76,6 +76,11 @@ impl ReplyBuffer {
         Ok(out)
     }
 
+    /// A frame that is complete already.
+    pub fn from_frame(frame: BytesMut) -> Self {
+        Self { head: frame, parts: Vec::new() }
+    }
+
     /// Ends the piece of memory written so far and adds a piece of a file.
     pub fn push_file(&mut self, file: Arc<dyn DiskFile>, position: u64, len: usize) {
         let head = self.head.split().freeze();

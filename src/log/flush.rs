@@ -140,7 +140,7 @@ impl Log {
 
     /// The clean stop: all is durable, indexes are whole, the producers' state is in a snapshot.
     /// Returns the recovery point for the checkpoint.
-    pub fn close(mut self) -> Result<i64, LogError> {
+    pub fn close(&mut self) -> Result<i64, LogError> {
         if self.failed {
             return Err(LogError::Failed { dir: self.dir.to_path_buf() });
         }

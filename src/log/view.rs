@@ -66,6 +66,11 @@ impl LogView {
         self.segments.len()
     }
 
+    /// The base offset of the oldest segment, at or below the log start.
+    pub fn first_base_offset(&self) -> i64 {
+        self.segments.first().expect("a log has a segment").base_offset
+    }
+
     /// The base offset of the segment that takes writes.
     pub fn active_base_offset(&self) -> i64 {
         self.segments.last().expect("a log has a segment").base_offset

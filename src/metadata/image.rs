@@ -228,6 +228,9 @@ impl Image {
     fn add_topic(&mut self, record: &TopicRecord) -> Change {
         let name: Arc<str> = record.name.as_str().into();
         let id = record.topic_id;
+        if self.topics.get(&name).is_some() || self.topics.get_by_id(id).is_some() {
+            return Change::Ignored("a topic that exists already");
+        }
         self.topics.insert(TopicImage { id, name: name.clone(), partitions: Vec::new() });
         Change::TopicCreated { id, name }
     }

@@ -16,6 +16,11 @@ pub mod snapshot;
 pub mod topics;
 pub mod transaction;
 
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod tests;
+
 pub use change::Change;
 pub use image::{BrokerImage, ConfigResource, ConfigResourceType, Image};
 pub use record::{MetadataRecord, RecordError};

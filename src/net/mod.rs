@@ -1,1 +1,10 @@
-//! net
+//! Listeners and connections: frame -> handler table -> replies in request order, within byte
+//! budgets. Knows no API but ApiVersions, whose unsupported versions must be answered (KIP-511).
+
+mod connection;
+mod limits;
+mod listener;
+mod output;
+
+pub use limits::ConnectionLimits;
+pub use listener::{Shutdown, serve};

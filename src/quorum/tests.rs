@@ -1,7 +1,7 @@
 use std::{fs, os::unix::fs::FileExt, path::Path};
 
 use super::*;
-use crate::metadata::records::*;
+use crate::metadata::{ConfigResource, records::*};
 
 fn topic(name: &str) -> MetadataRecord {
     TopicRecord { name: name.into(), topic_id: uuid::Uuid::from_u128(name.len() as u128) }.into()
@@ -158,4 +158,71 @@ async fn other_voters_are_refused_for_now() {
     assert!(matches!(refused, Err(QuorumError::NotAVoter(1))));
     let many = QuorumConfig { voters: vec![1, 2], ..alone };
     assert!(matches!(Quorum::start(many).await, Err(QuorumError::TooManyVoters(2))));
+}
+
+/// A metadata log that a one-node Apache Kafka 4.3.1 wrote: formatted, two topics created, one
+/// deleted, stopped in order.
+const KAFKA_LOG: &[u8] = include_bytes!("testdata/kafka-4.3.1.log");
+const KAFKA_STATE: &[u8] = include_bytes!("testdata/kafka-4.3.1.quorum-state");
+/// What `kafka-storage format` wrote for it.
+const KAFKA_BOOTSTRAP: &[u8] = include_bytes!("testdata/kafka-4.3.1.checkpoint");
+
+#[tokio::test]
+async fn a_log_of_apache_kafka_is_continued() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = dir.path().join("__cluster_metadata-0");
+    fs::create_dir(&cluster).unwrap();
+    fs::write(log_path(dir.path()), KAFKA_LOG).unwrap();
+    fs::write(cluster.join("quorum-state"), KAFKA_STATE).unwrap();
+    let (quorum, image, _stream) = open(dir.path()).await;
+    assert_eq!(image.offset, 26);
+    assert_eq!(image.feature("metadata.version"), 30);
+    assert_eq!(image.config(&ConfigResource::default_broker())["min.insync.replicas"], "1");
+    let topics: Vec<_> = image.topics.iter().map(|topic| &*topic.name).collect();
+    assert_eq!(topics, ["first"]);
+    let partition = image.partition("first", 2).unwrap();
+    // It stopped: no leader, and itself as the eligible one.
+    assert_eq!((partition.leader, partition.leader_epoch), (-1, 1));
+    assert_eq!((&*partition.isr, &*partition.elr), (&[][..], &[1][..]));
+    assert_eq!(image.config(&ConfigResource::topic("first"))["retention.ms"], "1000");
+    assert!(image.broker(1).unwrap().fenced);
+    assert_eq!(quorum.epoch(), 2);
+    let written = fs::read(log_path(dir.path())).unwrap();
+    assert_eq!(written[..KAFKA_LOG.len()], *KAFKA_LOG);
+    assert_eq!(quorum.propose(2, vec![topic("a")]).await.unwrap(), 28);
+}
+
+/// Encoding what was decoded from Kafka's bytes gives the same bytes.
+#[test]
+fn batches_are_written_as_kafka_writes_them() {
+    let mut bytes = bytes::Bytes::from_static(KAFKA_LOG);
+    let mut batches = 0;
+    while !bytes.is_empty() {
+        let whole = bytes.clone();
+        let batch = crate::records::Batch::split_first(&mut bytes).unwrap();
+        let stamp = format::Stamp {
+            base_offset: batch.header.base_offset,
+            epoch: batch.header.leader_epoch,
+            append_ms: batch.header.base_timestamp,
+        };
+        let again = match format::decode(&batch).unwrap() {
+            format::Contents::Records(records) => format::encode_records(&stamp, &records),
+            format::Contents::Control(kind, value) => format::encode_control(&stamp, kind, &value),
+        };
+        assert_eq!(again, whole.slice(..batch.size()));
+        batches += 1;
+    }
+    assert_eq!(batches, 11);
+}
+
+#[test]
+fn the_records_of_kafkas_format_command_are_ours() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bootstrap.checkpoint");
+    fs::write(&path, KAFKA_BOOTSTRAP).unwrap();
+    let formatted = read_checkpoint(&path).unwrap();
+    let ours = crate::controller::features::bootstrap(1);
+    assert_eq!(crate::controller::features::bootstrap_with(formatted, 1), ours);
+    fs::write(&path, &KAFKA_BOOTSTRAP[..300]).unwrap();
+    assert!(read_checkpoint(&path).is_err());
 }

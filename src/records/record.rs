@@ -50,28 +50,48 @@ pub struct Record {
     pub headers: Vec<Header>,
 }
 
-/// What a record says of itself, without its contents.
+/// What a record says of itself, without its contents. Small, as the produce path makes one of each
+/// record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame {
-    pub offset_delta: i32,
     /// As in [`Record::timestamp`].
     pub timestamp: i64,
-    /// Bytes of the key, if there is one.
-    pub key_len: Option<usize>,
-    /// Bytes of the value, if there is one.
-    pub value_len: Option<usize>,
+    pub offset_delta: i32,
     /// Bytes of the whole record, its size field included.
-    pub size: usize,
-    /// Where the key starts, from the record's first byte.
-    key_at: usize,
-    value_at: usize,
-    headers_at: usize,
-    header_count: usize,
+    size: u32,
+    /// Where the key's length stands, from the record's first byte; so the other positions.
+    contents_at: u32,
+    /// Negative for none.
+    key_len: i32,
+    value_at: u32,
+    value_len: i32,
+    headers_at: u32,
+    header_count: u32,
 }
 
 impl Frame {
     pub fn has_key(&self) -> bool {
-        self.key_len.is_some()
+        self.key_len >= 0
+    }
+
+    /// Bytes of the key, if there is one.
+    pub fn key_len(&self) -> Option<usize> {
+        usize::try_from(self.key_len).ok()
+    }
+
+    /// Bytes of the value, if there is one.
+    pub fn value_len(&self) -> Option<usize> {
+        usize::try_from(self.value_len).ok()
+    }
+
+    /// Bytes of the whole record, its size field included.
+    pub fn size(&self) -> usize {
+        self.size as usize
+    }
+
+    /// Key, value and headers as they are written in the record that this frame was read from.
+    pub(super) fn contents<'r>(&self, record: &'r [u8]) -> &'r [u8] {
+        &record[self.contents_at as usize..]
     }
 }
 
@@ -102,10 +122,10 @@ impl<'a> Frames<'a> {
         })
     }
 
+    #[inline]
     fn read(&mut self) -> Result<Frame, RecordError> {
-        let start = self.at;
         let frame = self.parse()?;
-        self.at = start + frame.size;
+        self.at += frame.size();
         self.records_left -= 1;
         if self.records_left == 0 && self.at != self.payload.len() {
             return Err(RecordError::TrailingBytes);
@@ -128,10 +148,10 @@ impl<'a> Frames<'a> {
         let record = &rest[..size];
         // The attributes' byte is unused: Kafka accepts any.
         let (timestamp_delta, at) = read_i64(record, body_at + 1).map_err(structure)?;
-        let (offset_delta, at) = read_i32(record, at).map_err(structure)?;
-        let (key_len, key_at) = read_length(record, at)?;
-        let (value_len, value_at) = read_length(record, key_at + key_len.unwrap_or(0))?;
-        let count_at = value_at + value_len.unwrap_or(0);
+        let (offset_delta, contents_at) = read_i32(record, at).map_err(structure)?;
+        let (key_len, key_at) = read_length(record, contents_at)?;
+        let (value_len, value_at) = read_length(record, key_at + key_len.max(0) as usize)?;
+        let count_at = value_at + value_len.max(0) as usize;
         let (header_count, headers_at) = read_i32(record, count_at).map_err(structure)?;
         let end = match header_count {
             0 => headers_at,
@@ -141,16 +161,17 @@ impl<'a> Frames<'a> {
             return Err(RecordError::UnreadBytes(size - end));
         }
         let by_sender = self.base_timestamp.wrapping_add(timestamp_delta);
+        // A record's size is an i32 and at most 5 bytes, so all positions fit.
         Ok(Frame {
-            offset_delta,
             timestamp: self.log_append_time.unwrap_or(by_sender),
+            offset_delta,
+            size: size as u32,
+            contents_at: contents_at as u32,
             key_len,
+            value_at: value_at as u32,
             value_len,
-            size,
-            key_at,
-            value_at,
-            headers_at,
-            header_count: header_count as usize,
+            headers_at: headers_at as u32,
+            header_count: header_count as u32,
         })
     }
 }
@@ -178,15 +199,12 @@ fn structure(_: VarintError) -> RecordError {
 /// Reads the length of a nullable field at `at`; any negative number means null. Gives it and where
 /// the field's bytes start, all of which are there.
 #[inline]
-fn read_length(record: &[u8], at: usize) -> Result<(Option<usize>, usize), RecordError> {
+fn read_length(record: &[u8], at: usize) -> Result<(i32, usize), RecordError> {
     let (length, start) = read_i32(record, at).map_err(structure)?;
-    let Ok(length) = usize::try_from(length) else {
-        return Ok((None, start));
-    };
-    if length > record.len() - start {
+    if length > 0 && length as usize > record.len() - start {
         return Err(RecordError::BadStructure);
     }
-    Ok((Some(length), start))
+    Ok((length, start))
 }
 
 /// Gives where the headers end.
@@ -204,7 +222,7 @@ fn skip_headers(record: &[u8], mut at: usize, count: i32) -> Result<usize, Recor
             return Err(RecordError::BadStructure);
         }
         let (value_len, value_at) = read_length(record, key_at + key_len)?;
-        at = value_at + value_len.unwrap_or(0);
+        at = value_at + value_len.max(0) as usize;
     }
     Ok(at)
 }
@@ -239,7 +257,7 @@ impl Iterator for Records {
                 return Some(Err(error));
             }
         };
-        let bytes = self.payload.slice(self.at..self.at + frame.size);
+        let bytes = self.payload.slice(self.at..self.at + frame.size());
         self.at = frames.at;
         self.header.record_count = frames.records_left;
         Some(record(&bytes, &frame, self.header.base_offset))
@@ -254,21 +272,25 @@ impl Iterator for Records {
 
 /// Slices a record's contents out of `bytes`, which are the record that `frame` was read from.
 fn record(bytes: &Bytes, frame: &Frame, base_offset: i64) -> Result<Record, RecordError> {
-    let part = |at: usize, len: Option<usize>| len.map(|len| bytes.slice(at..at + len));
-    let mut headers = Vec::with_capacity(frame.header_count);
-    let mut at = frame.headers_at;
+    let part = |at: usize, len: i32| {
+        let len = usize::try_from(len).ok()?;
+        Some(bytes.slice(at..at + len))
+    };
+    let (key_len, key_at) = read_length(bytes, frame.contents_at as usize)?;
+    let mut headers = Vec::with_capacity(frame.header_count as usize);
+    let mut at = frame.headers_at as usize;
     for _ in 0..frame.header_count {
         let (key_len, key_at) = read_length(bytes, at)?;
-        let key_end = key_at + key_len.unwrap_or(0);
-        let (value_len, value_at) = read_length(bytes, key_end)?;
-        headers.push((bytes.slice(key_at..key_end), part(value_at, value_len)));
-        at = value_at + value_len.unwrap_or(0);
+        let key = part(key_at, key_len).ok_or(RecordError::BadHeaderKeySize(key_len))?;
+        let (value_len, value_at) = read_length(bytes, key_at + key.len())?;
+        headers.push((key, part(value_at, value_len)));
+        at = value_at + value_len.max(0) as usize;
     }
     Ok(Record {
         offset: base_offset.wrapping_add(i64::from(frame.offset_delta)),
         timestamp: frame.timestamp,
-        key: part(frame.key_at, frame.key_len),
-        value: part(frame.value_at, frame.value_len),
+        key: part(key_at, key_len),
+        value: part(frame.value_at as usize, frame.value_len),
         headers,
     })
 }

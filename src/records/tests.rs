@@ -307,11 +307,11 @@ proptest! {
         let payload = batch.uncompressed_payload(LIMIT).unwrap();
         let frames: Vec<Frame> =
             Frames::new(&batch.header, &payload).unwrap().collect::<Result<_, _>>().unwrap();
-        prop_assert_eq!(frames.iter().map(|frame| frame.size).sum::<usize>(), payload.len());
+        prop_assert_eq!(frames.iter().map(|frame| frame.size()).sum::<usize>(), payload.len());
         for (index, (frame, record)) in frames.iter().zip(&records).enumerate() {
             prop_assert_eq!(frame.offset_delta, index as i32);
-            prop_assert_eq!(frame.key_len, record.1.as_ref().map(Vec::len));
-            prop_assert_eq!(frame.value_len, record.2.as_ref().map(Vec::len));
+            prop_assert_eq!(frame.key_len(), record.1.as_ref().map(Vec::len));
+            prop_assert_eq!(frame.value_len(), record.2.as_ref().map(Vec::len));
         }
     }
 

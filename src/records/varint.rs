@@ -8,15 +8,18 @@ pub(super) enum VarintError {
     TooLong,
 }
 
-/// Reads an int at `at`; gives it and where it ends.
-#[inline]
+/// Reads an int at `at`; gives it and where it ends. Most take one byte.
+#[inline(always)]
 pub(super) fn read_i32(bytes: &[u8], at: usize) -> Result<(i32, usize), VarintError> {
-    let first = *bytes.get(at).ok_or(VarintError::Underflow)?;
-    if first < 0x80 {
-        return Ok((unzigzag_i32(u32::from(first)), at + 1));
+    match bytes.get(at) {
+        Some(&byte) if byte < 0x80 => Ok((unzigzag_i32(u32::from(byte)), at + 1)),
+        _ => read_long_i32(bytes, at),
     }
-    let mut value = u32::from(first & 0x7f);
-    for i in 1..5 {
+}
+
+fn read_long_i32(bytes: &[u8], at: usize) -> Result<(i32, usize), VarintError> {
+    let mut value = 0_u32;
+    for i in 0..5 {
         let byte = *bytes.get(at + i).ok_or(VarintError::Underflow)?;
         value |= u32::from(byte & 0x7f) << (7 * i);
         if byte < 0x80 {
@@ -26,18 +29,29 @@ pub(super) fn read_i32(bytes: &[u8], at: usize) -> Result<(i32, usize), VarintEr
     Err(VarintError::TooLong)
 }
 
-/// Reads a long at `at`; gives it and where it ends.
-#[inline]
+/// Reads a long at `at`; gives it and where it ends. Most take one byte.
+#[inline(always)]
 pub(super) fn read_i64(bytes: &[u8], at: usize) -> Result<(i64, usize), VarintError> {
+    match bytes.get(at) {
+        Some(&byte) if byte < 0x80 => Ok((unzigzag_i64(u64::from(byte)), at + 1)),
+        _ => read_long_i64(bytes, at),
+    }
+}
+
+fn read_long_i64(bytes: &[u8], at: usize) -> Result<(i64, usize), VarintError> {
     let mut value = 0_u64;
     for i in 0..10 {
         let byte = *bytes.get(at + i).ok_or(VarintError::Underflow)?;
         value |= u64::from(byte & 0x7f) << (7 * i);
         if byte < 0x80 {
-            return Ok(((value >> 1) as i64 ^ -((value & 1) as i64), at + i + 1));
+            return Ok((unzigzag_i64(value), at + i + 1));
         }
     }
     Err(VarintError::TooLong)
+}
+
+fn unzigzag_i64(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 fn unzigzag_i32(value: u32) -> i32 {

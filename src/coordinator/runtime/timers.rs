@@ -59,7 +59,7 @@ impl<K: Clone + Ord + Hash> Timers<K> {
             let Reverse((queued_ms, key)) = self.queue.pop()?;
             match self.deadlines.get_mut(&key) {
                 Some(deadline) if deadline.queued_ms == queued_ms => {
-                    if deadline.at_ms <= now_ms {
+                    if deadline.at_ms == queued_ms {
                         self.deadlines.remove(&key);
                         return Some(key);
                     }

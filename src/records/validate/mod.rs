@@ -386,7 +386,7 @@ impl<'a> RecordCheck<'a> {
         let (class, null) =
             if self.compressed { ("PartialDefaultRecord", -1) } else { ("DefaultRecord", 0) };
         let len = |len: Option<usize>| len.map_or(null, |len| len as i64);
-        let (key, value) = (len(frame.key_len), len(frame.value_len));
+        let (key, value) = (len(frame.key_len()), len(frame.value_len()));
         format!(
             "Invalid timestamp type in message {class}(offset={offset}, timestamp={timestamp}, \
              key={key} bytes, value={value} bytes). \

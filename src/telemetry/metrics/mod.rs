@@ -72,6 +72,33 @@ pub struct TopicMetrics {
     pub failed_fetch_requests: Count,
 }
 
+impl TopicMetrics {
+    /// Counts a batch appended for a produce request.
+    pub fn produced(&self, bytes: u64, records: u64) {
+        self.produce_requests.increment(1);
+        self.bytes_in.increment(bytes);
+        self.messages_in.increment(records);
+    }
+
+    /// Counts a produce request whose batch was refused.
+    pub fn failed_produce(&self) {
+        self.produce_requests.increment(1);
+        self.failed_produce_requests.increment(1);
+    }
+
+    /// Counts bytes given to a fetch request of a consumer.
+    pub fn fetched(&self, bytes: u64) {
+        self.fetch_requests.increment(1);
+        self.bytes_out.increment(bytes);
+    }
+
+    /// Counts a fetch request that was refused.
+    pub fn failed_fetch(&self) {
+        self.fetch_requests.increment(1);
+        self.failed_fetch_requests.increment(1);
+    }
+}
+
 /// Why a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseReason {

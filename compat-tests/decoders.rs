@@ -1,0 +1,247 @@
+//! Fuzzes every request decoder behind its guard for a bounded time: `FUZZ_SECONDS` of them, 10
+//! unless told. No bytes may make one panic or allocate more than `shape::memory_limit` says.
+//! `FUZZ_SEED` repeats a run.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use kafka_protocol::{messages::*, protocol::Decodable};
+use sordini::protocol::{
+    DecodeError,
+    api::{APIS, Api},
+    frame, messages as ours,
+    shape::{
+        memory_limit,
+        sample::{Sample, Width},
+    },
+};
+
+/// The system's allocator, with an account for each thread.
+struct Counting;
+
+thread_local! {
+    static LIVE_BYTES: Cell<isize> = const { Cell::new(0) };
+    static PEAK_BYTES: Cell<isize> = const { Cell::new(0) };
+}
+
+fn account(bytes: isize) {
+    let live = LIVE_BYTES.get() + bytes;
+    LIVE_BYTES.set(live);
+    PEAK_BYTES.set(PEAK_BYTES.get().max(live));
+}
+
+// SAFETY: every call goes to the system's allocator as it came; the account is kept in cells that
+// need no allocation and no destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        account(layout.size() as isize);
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        account(-(layout.size() as isize));
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.dealloc(at, layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // While it moves, both the old and the new may be there.
+        account(size as isize);
+        account(-(layout.size() as isize));
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+type Decode = fn(ApiKey, i16, Bytes) -> Result<(), DecodeError>;
+
+fn decode<R: Decodable>(api: ApiKey, version: i16, body: Bytes) -> Result<(), DecodeError> {
+    frame::decode_body::<R>(api, version, body).map(drop)
+}
+
+fn decoder(api: ApiKey) -> Decode {
+    match api {
+        ApiKey::Produce => decode::<ProduceRequest>,
+        ApiKey::Fetch => decode::<FetchRequest>,
+        ApiKey::ListOffsets => decode::<ours::ListOffsetsRequest>,
+        ApiKey::Metadata => decode::<MetadataRequest>,
+        ApiKey::OffsetCommit => decode::<ours::OffsetCommitRequest>,
+        ApiKey::OffsetFetch => decode::<ours::OffsetFetchRequest>,
+        ApiKey::FindCoordinator => decode::<FindCoordinatorRequest>,
+        ApiKey::JoinGroup => decode::<JoinGroupRequest>,
+        ApiKey::Heartbeat => decode::<HeartbeatRequest>,
+        ApiKey::LeaveGroup => decode::<LeaveGroupRequest>,
+        ApiKey::SyncGroup => decode::<SyncGroupRequest>,
+        ApiKey::DescribeGroups => decode::<DescribeGroupsRequest>,
+        ApiKey::ListGroups => decode::<ListGroupsRequest>,
+        ApiKey::ApiVersions => decode::<ApiVersionsRequest>,
+        ApiKey::CreateTopics => decode::<CreateTopicsRequest>,
+        ApiKey::DeleteTopics => decode::<DeleteTopicsRequest>,
+        ApiKey::DeleteRecords => decode::<DeleteRecordsRequest>,
+        ApiKey::InitProducerId => decode::<InitProducerIdRequest>,
+        ApiKey::OffsetForLeaderEpoch => decode::<OffsetForLeaderEpochRequest>,
+        ApiKey::DescribeConfigs => decode::<DescribeConfigsRequest>,
+        ApiKey::AlterConfigs => decode::<AlterConfigsRequest>,
+        ApiKey::DescribeLogDirs => decode::<ours::DescribeLogDirsRequest>,
+        ApiKey::CreatePartitions => decode::<CreatePartitionsRequest>,
+        ApiKey::DeleteGroups => decode::<DeleteGroupsRequest>,
+        ApiKey::IncrementalAlterConfigs => decode::<IncrementalAlterConfigsRequest>,
+        ApiKey::OffsetDelete => decode::<OffsetDeleteRequest>,
+        ApiKey::DescribeClientQuotas => decode::<DescribeClientQuotasRequest>,
+        ApiKey::AlterClientQuotas => decode::<AlterClientQuotasRequest>,
+        ApiKey::DescribeQuorum => decode::<DescribeQuorumRequest>,
+        ApiKey::UpdateFeatures => decode::<UpdateFeaturesRequest>,
+        ApiKey::DescribeCluster => decode::<DescribeClusterRequest>,
+        ApiKey::DescribeProducers => decode::<DescribeProducersRequest>,
+        ApiKey::ListConfigResources => decode::<ListConfigResourcesRequest>,
+        ApiKey::DescribeTopicPartitions => decode::<DescribeTopicPartitionsRequest>,
+        other => panic!("{other:?} is in the table, but has no decoder here"),
+    }
+}
+
+/// A splitmix64 generator.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end.max(1) as u64) as usize
+    }
+}
+
+fn varint(mut value: u32) -> Vec<u8> {
+    let mut out = Vec::new();
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+    out
+}
+
+/// Gives one of the sample's lengths another value, and sometimes the bytes that make it true.
+fn change_length(sample: &mut Sample, random: &mut Random) {
+    let length = sample.lengths[random.below(sample.lengths.len())];
+    let small = random.below(20_000) as i32;
+    let value =
+        [i32::MAX, i32::MIN, -1, -2, 0x7fff, 0x8000, 0, 1, 2, small, small][random.below(11)];
+    let (bytes, width) = match length.width {
+        Width::I16 => ((value as i16).to_be_bytes().to_vec(), 2),
+        Width::I32 => (value.to_be_bytes().to_vec(), 4),
+        Width::Varint if random.below(8) == 0 => (vec![0x80; 1 + random.below(9)], 1),
+        Width::Varint => (varint(value as u32), 1),
+    };
+    let end = (length.at + width).min(sample.body.len());
+    sample.body.splice(length.at..end, bytes.clone());
+    if value == small {
+        // Elements of nothing: empty strings and arrays, no tagged fields.
+        let filling = vec![random.below(2) as u8; random.below(4 * small as usize + 1)];
+        let at = length.at + bytes.len();
+        sample.body.splice(at..at, filling);
+    }
+}
+
+fn mutate(sample: &mut Sample, random: &mut Random) {
+    let len = sample.body.len();
+    let at = random.below(len);
+    match random.below(8) {
+        0..4 if !sample.lengths.is_empty() => change_length(sample, random),
+        _ if len == 0 => sample.body.push(random.next() as u8),
+        4 => sample.body[at] = random.next() as u8,
+        5 => sample.body[at] ^= 1 << random.below(8),
+        6 => sample.body.truncate(at),
+        _ => {
+            let piece = sample.body[at..(at + random.below(64)).min(len)].to_vec();
+            sample.body.splice(at..at, piece);
+        }
+    }
+}
+
+/// Decodes and returns the bytes that this took at most, above those of the body itself.
+fn peak_of(decode: Decode, row: &Api, version: i16, body: Bytes) -> (bool, usize) {
+    let before = LIVE_BYTES.get();
+    PEAK_BYTES.set(before);
+    let decoded = decode(row.key, version, body).is_ok();
+    (decoded, (PEAK_BYTES.get() - before) as usize)
+}
+
+#[test]
+fn no_bytes_make_a_decoder_panic_or_allocate_beyond_its_limit() {
+    /// An error and its text.
+    const SMALL_CHANGE: usize = 4096;
+
+    let from_env = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+    let seed = from_env("FUZZ_SEED").unwrap_or(clock.as_nanos() as u64);
+    let until = Instant::now() + Duration::from_secs(from_env("FUZZ_SECONDS").unwrap_or(10));
+    println!("FUZZ_SEED={seed}");
+    let mut random = Random(seed);
+    let (mut tried, mut passed, mut peak_max) = (0u64, 0u64, 0);
+    while Instant::now() < until {
+        for row in APIS {
+            let version = row.min + random.below(row.versions().count()) as i16;
+            let mut sample = match random.below(2) {
+                0 => Sample::small(row.key, version),
+                _ => Sample::random(row.key, version, random.next()),
+            };
+            for _ in 0..random.below(4) {
+                mutate(&mut sample, &mut random);
+                // Places of lengths move with the first change.
+                sample.lengths.retain(|length| length.at + 4 < sample.body.len());
+            }
+            let limit = memory_limit(sample.body.len()) + SMALL_CHANGE;
+            let body = Bytes::from(sample.body);
+            let (decoded, peak) = peak_of(decoder(row.key), row, version, body.clone());
+            assert!(
+                peak <= limit,
+                "{} {version}: {peak} bytes for {} of {:?}...",
+                row.name,
+                body.len(),
+                &body[..body.len().min(200)],
+            );
+            (tried, passed) = (tried + 1, passed + u64::from(decoded));
+            peak_max = peak_max.max(peak);
+        }
+    }
+    println!("{tried} requests, {passed} decoded, {peak_max} bytes at most");
+    assert!(passed > 0 && passed < tried, "both well-formed and malformed requests were tried");
+}
+
+/// Requests at the edge of the limit: the decoder takes what was counted, and hardly less.
+#[test]
+fn what_is_counted_is_what_is_taken() {
+    let topics = |count: usize| {
+        let mut body = (count as i32).to_be_bytes().to_vec();
+        for topic in 0..count {
+            body.extend([0, 5]);
+            body.extend(format!("{topic:05}").bytes());
+        }
+        Bytes::from(body)
+    };
+    let row = APIS.iter().find(|row| row.key == ApiKey::Metadata).expect("in the table");
+    let try_with = |count| {
+        let body = topics(count);
+        let limit = memory_limit(body.len());
+        let (decoded, peak) = peak_of(decoder(row.key), row, 1, body);
+        (decoded, peak, limit)
+    };
+    let (decoded, peak, limit) = try_with(18_000);
+    assert!(decoded && peak <= limit && peak > limit * 9 / 10, "{peak} of {limit}");
+    let (decoded, peak, _) = try_with(19_000);
+    assert!(!decoded && peak < 4096, "refused before anything is reserved: {peak}");
+}

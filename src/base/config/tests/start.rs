@@ -1,0 +1,233 @@
+use std::path::PathBuf;
+
+use super::{properties, started};
+use crate::base::config::{Sources, load};
+
+fn refusal(pairs: &[(&str, &str)]) -> String {
+    started(pairs).expect_err("refused")
+}
+
+#[test]
+fn a_multi_broker_tutorials_file_works_as_it_is() {
+    let (config, warnings) = started(&[
+        ("broker.id", "2"),
+        ("listeners", "PLAINTEXT://:9094"),
+        ("log.dir", "/tmp/kafka-logs-2"),
+        ("zookeeper.connect", "localhost:2181"),
+        ("zookeeper.connection.timeout.ms", "18000"),
+        ("offsets.topic.replication.factor", "1"),
+    ])
+    .expect("starts");
+    let broker = &config.broker;
+    assert_eq!(broker.node_id, 2);
+    assert_eq!(broker.log_dirs, [PathBuf::from("/tmp/kafka-logs-2")]);
+    assert_eq!((broker.listeners[0].host.as_str(), broker.listeners[0].port), ("", 9094));
+    assert_eq!(broker.advertised_listeners[0].host, "here");
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with("zookeeper.connect has no effect"));
+}
+
+#[test]
+fn host_name_and_port_become_listeners_unless_those_are_set() {
+    let (config, warnings) =
+        started(&[("port", "9095"), ("offsets.topic.replication.factor", "1")]).expect("starts");
+    assert_eq!(config.broker.listeners[0].port, 9095);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    let (config, _) =
+        started(&[("port", "9095"), ("listeners", "PLAINTEXT://h:1")]).expect("starts");
+    assert_eq!(config.broker.listeners[0].port, 1);
+}
+
+#[test]
+fn a_quickstart_file_keeps_the_controllers_listener_apart() {
+    let (config, warnings) = started(&[
+        ("process.roles", "broker,controller"),
+        ("node.id", "1"),
+        ("controller.quorum.bootstrap.servers", "localhost:9093"),
+        ("listeners", "PLAINTEXT://:9092,CONTROLLER://:9093"),
+        ("inter.broker.listener.name", "PLAINTEXT"),
+        ("advertised.listeners", "PLAINTEXT://localhost:9092,CONTROLLER://localhost:9093"),
+        ("controller.listener.names", "CONTROLLER"),
+        (
+            "listener.security.protocol.map",
+            "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT",
+        ),
+        ("log.dirs", "/tmp/a, /tmp/b"),
+        ("offsets.topic.replication.factor", "1"),
+    ])
+    .expect("starts");
+    let broker = &config.broker;
+    assert_eq!(broker.listeners.len(), 1);
+    assert_eq!(broker.controller_listeners[0].port, 9093);
+    assert_eq!(broker.advertised_listeners.len(), 1);
+    assert_eq!(broker.log_dirs.len(), 2);
+    assert_eq!(broker.metadata_log_dir, PathBuf::from("/tmp/a"));
+    assert_eq!(warnings, Vec::<String>::new());
+}
+
+#[test]
+fn unknown_keys_are_warnings_and_groups_that_cannot_work_too() {
+    let (_, warnings) = started(&[("num.partition", "3")]).expect("starts");
+    assert_eq!(warnings[0], "num.partition in server.properties is no known key and has no effect");
+    assert!(warnings[1].starts_with("offsets.topic.replication.factor is 3"), "{warnings:?}");
+}
+
+#[test]
+fn the_environment_is_read_as_the_container_images_do() {
+    let pairs = [
+        ("KAFKA_LOG_DIRS", "/data"),
+        ("KAFKA_NUM_PARTITIONS", "4"),
+        ("KAFKA_LISTENER_NAME_PLAINTEXT_MAX_CONNECTIONS", "7"),
+        ("KAFKA_SOME__KEY___HERE", "1"),
+        ("KAFKA_HEAP_OPTS", "-Xmx1G"),
+        ("KAFKA_PORT", "tcp://10.0.0.1:9092"),
+        ("KAFKA_PORT_9092_TCP", "tcp://10.0.0.1:9092"),
+        ("KAFKA_SERVICE_HOST", "10.0.0.1"),
+        ("HOME", "/"),
+    ];
+    let environment = properties(&pairs).into_iter().collect();
+    let loaded = load(Sources { environment, ..Sources::default() }).expect("starts");
+    let broker = &loaded.config.broker;
+    assert_eq!(broker.log_dirs, [PathBuf::from("/data")]);
+    assert_eq!(broker.num_partitions, 4);
+    assert_eq!(broker.listeners[0].max_connections, Some(7));
+    assert_eq!(
+        loaded.warnings,
+        ["some_key-here in the environment is no known key and has no effect"]
+    );
+}
+
+/// Names that begin with one another and names like paths must come through whole.
+#[test]
+fn layers_keep_names_whole() {
+    let pairs = [
+        ("max.connections", "5"),
+        ("max.connections.per.ip", "6"),
+        ("max.connections.per.ip.overrides", "h:7"),
+        ("log.dir", "/a"),
+        ("log.dir.failure.timeout.ms", "9"),
+        ("Odd[0].Key-x", "y"),
+    ];
+    for _ in 0..20 {
+        let (config, _) = started(&pairs).expect("starts");
+        let broker = &config.broker;
+        assert_eq!((broker.max_connections, broker.max_connections_per_ip.max), (5, 6));
+        assert_eq!(broker.max_connections_per_ip.overrides.get("h"), Some(&7));
+        assert_eq!(broker.log_dirs, [PathBuf::from("/a")]);
+        assert_eq!(config.values().i64("log.dir.failure.timeout.ms"), 9);
+        assert_eq!(config.statics().get("Odd[0].Key-x").map(String::as_str), Some("y"));
+    }
+}
+
+#[test]
+fn rules_between_keys_hold_at_start() {
+    let bad = |pair: (&str, &str)| refusal(&[pair]);
+    assert_eq!(
+        refusal(&[("node.id", "1"), ("broker.id", "2")]),
+        "You must set `node.id` to the same value as `broker.id`."
+    );
+    for name in ["log.retention.ms", "log.retention.minutes", "log.retention.hours"] {
+        assert_eq!(
+            bad((name, "0")),
+            "log.retention.ms must be unlimited (-1) or, greater than or equal to 1"
+        );
+    }
+    assert_eq!(bad(("log.roll.ms", "0")), "log.roll.ms must be greater than or equal to 1");
+    assert_eq!(
+        bad(("queued.max.request.bytes", "100")),
+        "queued.max.request.bytes must be larger or equal to socket.request.max.bytes"
+    );
+    assert_eq!(
+        bad(("max.connections.per.ip", "0")),
+        "max.connections.per.ip can be set to zero only if max.connections.per.ip.overrides \
+         property is set."
+    );
+    assert_eq!(
+        bad(("max.connections.per.ip.overrides", "bad host:1")),
+        "max.connections.per.ip.overrides contains invalid addresses : bad host"
+    );
+    assert_eq!(bad(("offsets.topic.compression.codec", "9")), "Unknown compression type id: 9");
+    assert_eq!(
+        bad(("group.coordinator.rebalance.protocols", "consumer")),
+        "Disabling the 'classic' protocol is not supported."
+    );
+    assert_eq!(
+        bad(("group.consumer.session.timeout.ms", "1")),
+        "group.consumer.session.timeout.ms must be greater than or equal to \
+         group.consumer.min.session.timeout.ms"
+    );
+    assert!(bad(("process.roles", "controller")).contains("process.roles"));
+    assert!(bad(("http.listener", "nowhere")).contains("http.listener"));
+}
+
+#[test]
+fn listeners_are_checked() {
+    let bad = |listeners: &str| refusal(&[("listeners", listeners)]);
+    assert_eq!(bad("foo"), "Unable to parse a listener name from foo");
+    assert_eq!(
+        bad("FOO://:1"),
+        "Error creating broker listeners from '[FOO://:1]': No security protocol defined for \
+         listener FOO"
+    );
+    assert_eq!(
+        bad("PLAINTEXT://:9092,PLAINTEXT://:9093"),
+        "Error creating broker listeners from '[PLAINTEXT://:9092, PLAINTEXT://:9093]': Each \
+         listener must have a different name, listeners: [PLAINTEXT://:9092, PLAINTEXT://:9093]"
+    );
+    assert_eq!(
+        bad("PLAINTEXT://:9092,CONTROLLER://:9092"),
+        "Error creating broker listeners from '[PLAINTEXT://:9092, CONTROLLER://:9092]': Each \
+         listener must have a different port, listeners: [PLAINTEXT://:9092, CONTROLLER://:9092]"
+    );
+    assert_eq!(
+        bad("PLAINTEXT://:x"),
+        "Error creating broker listeners from '[PLAINTEXT://:x]': Unable to parse PLAINTEXT://:x \
+         to a broker endpoint"
+    );
+    assert_eq!(
+        bad("PLAINTEXT://0.0.0.0:9092"),
+        "advertised.listeners cannot use the nonroutable meta-address 0.0.0.0. Use a routable IP \
+         address."
+    );
+    assert!(bad("SSL://:9092").contains("SSL is not supported yet"));
+    assert!(bad("CONTROLLER://:9092").contains("at least one listener"));
+    let map = ("listener.security.protocol.map", "PLAINTEXT:FOO");
+    assert_eq!(
+        refusal(&[map]),
+        "Invalid security protocol `FOO` defined in listener.security.protocol.map"
+    );
+    let advertised = ("advertised.listeners", "SSL://h:9092");
+    assert!(refusal(&[advertised]).starts_with("advertised.listeners listener names must be"));
+    let inter = ("inter.broker.listener.name", "FOO");
+    assert_eq!(
+        refusal(&[inter]),
+        "Listener with name FOO defined in inter.broker.listener.name not found in \
+         listener.security.protocol.map."
+    );
+}
+
+#[test]
+fn one_port_may_serve_ipv4_and_ipv6() {
+    let (config, _) = started(&[
+        ("listeners", "plaintext://[::1]:9092,two://127.0.0.1:9092"),
+        ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,TWO:PLAINTEXT"),
+    ])
+    .expect("starts");
+    assert_eq!(config.broker.listeners[0].host, "::1");
+    assert_eq!(config.broker.listeners[1].name, "TWO");
+}
+
+#[test]
+fn metrics_can_be_moved_and_turned_off() {
+    let http =
+        |pairs: &[(&str, &str)]| started(pairs).expect("starts").0.broker.http_listener.clone();
+    let default = http(&[]).expect("on");
+    assert_eq!(
+        (default.host.as_str(), default.port, default.is_explicit),
+        ("127.0.0.1", 9644, false)
+    );
+    let moved = http(&[("http.listener", ":1234")]).expect("on");
+    assert_eq!((moved.host.as_str(), moved.port, moved.is_explicit), ("0.0.0.0", 1234, true));
+    assert_eq!(http(&[("http.listener", "none")]), None);
+    assert_eq!(http(&[("http.listener", "")]), None);
+}

@@ -1,0 +1,131 @@
+//! Applies committed metadata to this broker, in one written order: partitions and topics first,
+//! then the image is published, then coordinators and whoever waits for the offset hear of it.
+
+use std::sync::Arc;
+
+use super::{Broker, OFFSETS_TOPIC, shard_log::PartitionLog};
+use crate::{
+    base::{TopicId, TopicPartition},
+    metadata::{Change, ConfigResourceType, Image, PartitionImage},
+    partition::Role,
+    quorum::CommittedBatch,
+};
+
+impl Broker {
+    /// Applies one committed batch. A failing disk takes its partitions offline; nothing else here
+    /// may fail.
+    pub fn apply(self: &Arc<Self>, batch: &CommittedBatch) {
+        self.apply_broker_configs(&batch.image, &batch.changes);
+        for change in &batch.changes {
+            self.apply_to_partitions(&batch.image, change);
+        }
+        self.publish(&batch.image);
+        for change in &batch.changes {
+            self.apply_to_coordinators(change);
+        }
+        self.applied.send_replace(batch.last_offset);
+    }
+
+    /// Opens everything that the image at start places on this broker.
+    pub fn apply_start(self: &Arc<Self>, image: &Arc<Image>) {
+        self.reconfigure(image);
+        for topic in image.topics.iter() {
+            self.open_topic(image, topic);
+        }
+        self.publish(image);
+        self.warn_of_strays();
+        if let Some(topic) = image.topic(OFFSETS_TOPIC) {
+            self.groups.set_partition_count(topic.partitions.len() as i32);
+            for (index, partition) in topic.partitions.iter().enumerate() {
+                self.elect(topic.id, index as i32, partition);
+            }
+        }
+        self.applied.send_replace(image.offset);
+    }
+
+    fn publish(&self, image: &Arc<Image>) {
+        self.metadata.store(Arc::clone(image));
+    }
+
+    fn apply_broker_configs(&self, image: &Image, changes: &[Change]) {
+        let is_broker = |change: &Change| {
+            let Change::ConfigChanged { resource, .. } = change else { return false };
+            resource.kind == ConfigResourceType::Broker
+        };
+        if changes.iter().any(is_broker) {
+            self.reconfigure(image);
+            for topic in self.partitions.topics() {
+                self.configure_topic(image, &topic);
+            }
+        }
+    }
+
+    fn apply_to_partitions(self: &Arc<Self>, image: &Image, change: &Change) {
+        match change {
+            Change::PartitionAdded { id, partition, new, .. } => {
+                self.open_partition(image, *id, *partition, new);
+            }
+            Change::PartitionChanged(change) => {
+                if let Some(topic) = self.partitions.topic_by_id(change.id)
+                    && let Some(partition) = topic.partition(change.partition)
+                {
+                    let role = self.role(&change.new);
+                    partition.update(|core| core.set_role(role));
+                }
+            }
+            Change::TopicDeleted { topic } => self.delete_topic(topic),
+            Change::ConfigChanged { resource, .. }
+                if resource.kind == ConfigResourceType::Topic =>
+            {
+                if let Some(topic) = self.partitions.topic(&resource.name) {
+                    self.configure_topic(image, &topic);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn apply_to_coordinators(self: &Arc<Self>, change: &Change) {
+        match change {
+            Change::PartitionAdded { id, name, partition, new } if &**name == OFFSETS_TOPIC => {
+                self.elect(*id, *partition, new);
+            }
+            Change::PartitionChanged(change) if &*change.name == OFFSETS_TOPIC => {
+                self.elect(change.id, change.partition, &change.new);
+            }
+            Change::TopicDeleted { topic } => {
+                let indexes = 0..topic.partitions.len() as i32;
+                let partition = |index| TopicPartition::new(Arc::clone(&topic.name), index);
+                self.groups.on_topics_deleted(&indexes.map(partition).collect::<Vec<_>>());
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends all coordinator shards, as a stop does before the logs are closed.
+    pub(super) fn resign_coordinators(&self) {
+        let topic = self.partitions.topic(OFFSETS_TOPIC);
+        for partition in topic.iter().flat_map(|topic| topic.partitions()) {
+            self.groups.on_resigned(partition.id.partition);
+        }
+    }
+
+    /// Starts or ends the coordinator shard of a partition of `__consumer_offsets`.
+    fn elect(&self, id: TopicId, index: i32, image: &PartitionImage) {
+        let topic = self.partitions.topic_by_id(id);
+        match topic.and_then(|topic| topic.partition(index)) {
+            Some(partition) if image.leader == self.node_id => {
+                self.groups.on_elected(index, Arc::new(PartitionLog(partition)));
+            }
+            _ => self.groups.on_resigned(index),
+        }
+    }
+
+    pub(super) fn role(&self, partition: &PartitionImage) -> Role {
+        let epoch = partition.leader_epoch;
+        match partition.leader {
+            leader if leader == self.node_id => Role::Leader { epoch },
+            leader => Role::Follower { epoch, leader },
+        }
+    }
+}

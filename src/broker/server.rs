@@ -1,0 +1,322 @@
+//! Starting and stopping a broker, each in one written order.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    net::{TcpListener, TcpSocket, lookup_host},
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use super::{Broker, ProducerIds, sessions::SessionCache};
+use crate::{
+    base::{
+        BrokerId,
+        config::{BrokerConfig, Config, GroupSettings, Listener},
+    },
+    controller::{self, Controller, ControllerError},
+    coordinator::{GroupCoordinator, group::GroupConfig},
+    log::{
+        LogDirs, RealDisk,
+        dirs::{DirsError, FoundPartition, Owner},
+        id_text,
+    },
+    metadata::Image,
+    net::{self, ConnectionLimits, Shutdown},
+    partition::PartitionTable,
+    quorum::{CommittedStream, Quorum, QuorumConfig, QuorumError},
+    telemetry::{self, Metrics},
+};
+
+/// How long a stop waits for connections to end.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error(transparent)]
+    LogDirs(#[from] DirsError),
+    #[error(transparent)]
+    Quorum(#[from] QuorumError),
+    #[error(transparent)]
+    Controller(#[from] ControllerError),
+    #[error("listener {name}: cannot listen on {address}: {source}")]
+    Bind { name: String, address: String, source: io::Error },
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A running broker.
+pub struct Server {
+    broker: Arc<Broker>,
+    stop: watch::Sender<bool>,
+    /// Closes when the last connection has ended.
+    connections: mpsc::Receiver<()>,
+    tasks: JoinSet<()>,
+    /// Where each listener really listens, by name.
+    addresses: Vec<(String, SocketAddr)>,
+    http_address: Option<SocketAddr>,
+}
+
+impl Server {
+    /// Runs a broker until SIGTERM or SIGINT, and stops it cleanly.
+    pub async fn run(config: Config) -> Result<(), ServerError> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let server = Self::start(config).await?;
+        println!("{}", server.banner());
+        tokio::select! {
+            _ = terminate.recv() => info!("SIGTERM: stopping"),
+            _ = interrupt.recv() => info!("SIGINT: stopping"),
+        }
+        server.stop().await
+    }
+
+    /// Opens the data, joins the quorum, registers, and listens.
+    pub async fn start(config: Config) -> Result<Self, ServerError> {
+        let settings = Arc::clone(&config.broker);
+        raise_descriptor_limit();
+        let mut log_dirs = open_log_dirs(&settings)?;
+        let found = log_dirs.list();
+        let config = Arc::new(ArcSwap::from_pointee(config));
+        let quorum_config = QuorumConfig::alone(
+            settings.node_id,
+            settings.metadata_log_dir.join("__cluster_metadata-0"),
+        );
+        let (quorum, image, stream) = Quorum::start(quorum_config).await?;
+        let controller_settings = controller::Settings::new(&config);
+        let controller = Controller::start(quorum.clone(), controller_settings, None).await?;
+        let parts = Parts { config, log_dirs, found, quorum, controller };
+        let broker = Arc::new(new_broker(parts, &image));
+        let image = Arc::new(image);
+        tokio::task::block_in_place(|| broker.apply_start(&image));
+        broker.remove_leftovers();
+        let (stop, stopping) = watch::channel(false);
+        let mut tasks = broker.spawn_tasks(&stopping);
+        tasks.spawn(apply_committed(Arc::clone(&broker), stream));
+
+        let mut listeners = Vec::new();
+        for listener in &settings.listeners {
+            listeners.push((listener, bind(listener, &settings).await?));
+        }
+        let addresses: Vec<_> = listeners
+            .iter()
+            .map(|(listener, socket)| Ok((listener.name.clone(), socket.local_addr()?)))
+            .collect::<io::Result<_>>()?;
+        broker.register(&addresses).await?;
+        let http_address = serve_http(&broker, &mut tasks).await?;
+        let (alive, connections) = mpsc::channel(1);
+        let limits = connection_limits(&settings);
+        let shutdown = Shutdown { signal: stopping, alive };
+        for (listener, socket) in listeners {
+            let name = Arc::from(listener.name.as_str());
+            let (broker, limits) = (Arc::clone(&broker), Arc::clone(&limits));
+            tasks.spawn(net::serve(socket, name, broker, limits, shutdown.clone()));
+        }
+        Ok(Self { broker, stop, connections, tasks, addresses, http_address })
+    }
+
+    /// One line: where it listens, where its data and its metrics are.
+    fn banner(&self) -> String {
+        let settings = self.broker.settings();
+        let listeners: Vec<_> =
+            self.addresses.iter().map(|(name, address)| format!("{name}://{address}")).collect();
+        let dirs: Vec<_> = settings.log_dirs.iter().map(|dir| dir.display().to_string()).collect();
+        let http = match self.http_address {
+            Some(address) => format!("http://{address}/metrics"),
+            None => "off".to_owned(),
+        };
+        format!(
+            "sordini {} node {} listens on {}, data in {}, metrics at {http}",
+            env!("CARGO_PKG_VERSION"),
+            self.broker.node_id,
+            listeners.join(","),
+            dirs.join(","),
+        )
+    }
+
+    /// Where a listener listens; for tests and for port 0.
+    pub fn addresses(&self) -> &[(String, SocketAddr)] {
+        &self.addresses
+    }
+
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// A controlled stop: no new connections, the open ones end, coordinators and logs are closed,
+    /// checkpoints and the clean-shutdown marker are written.
+    pub async fn stop(mut self) -> Result<(), ServerError> {
+        self.stop.send_replace(true);
+        if tokio::time::timeout(DRAIN_MAX, self.connections.recv()).await.is_err() {
+            warn!("connections are still open; stopping without them");
+        }
+        self.tasks.shutdown().await;
+        self.broker.resign_coordinators();
+        let broker = Arc::clone(&self.broker);
+        if tokio::task::spawn_blocking(move || broker.close_logs()).await.is_err() {
+            error!("the logs were not closed: the next start recovers them");
+        }
+        self.broker.quorum.clone().stop().await?;
+        info!("stopped");
+        Ok(())
+    }
+}
+
+fn group_config(settings: &GroupSettings) -> GroupConfig {
+    GroupConfig {
+        min_session_timeout_ms: settings.min_session_timeout_ms,
+        max_session_timeout_ms: settings.max_session_timeout_ms,
+        initial_rebalance_delay_ms: settings.initial_rebalance_delay_ms,
+        max_size: settings.max_size.max(0) as usize,
+        offset_metadata_max_bytes: settings.offset_metadata_max_bytes.max(0) as usize,
+        offsets_retention_ms: settings.offsets_retention_ms,
+        offsets_retention_check_interval_ms: settings.offsets_retention_check_interval_ms,
+        offsets_topic_num_partitions: settings.offsets_topic_num_partitions,
+        offsets_topic_replication_factor: settings.offsets_topic_replication_factor,
+        offsets_topic_segment_bytes: settings.offsets_topic_segment_bytes,
+        ..GroupConfig::default()
+    }
+}
+
+/// What a broker is made of, started in this order.
+struct Parts {
+    config: Arc<ArcSwap<Config>>,
+    log_dirs: LogDirs,
+    found: Vec<FoundPartition>,
+    quorum: Quorum,
+    controller: Controller,
+}
+
+fn open_log_dirs(settings: &BrokerConfig) -> Result<LogDirs, DirsError> {
+    let owner = Owner {
+        node_id: BrokerId(settings.node_id),
+        cluster_id: None,
+        new_cluster_id: id_text::encode(Uuid::new_v4()),
+    };
+    LogDirs::open(Arc::new(RealDisk), &settings.log_dirs, &owner, Uuid::new_v4)
+}
+
+fn new_broker(parts: Parts, image: &Image) -> Broker {
+    let Parts { config, log_dirs, found, quorum, controller } = parts;
+    let settings = Arc::clone(&config.load().broker);
+    let slots = settings.max_incremental_fetch_session_cache_slots.max(0) as usize;
+    Broker {
+        node_id: settings.node_id,
+        cluster_id: Arc::from(log_dirs.cluster_id()),
+        config,
+        metadata: ArcSwap::from_pointee(image.clone()),
+        applied: watch::channel(image.offset).0,
+        partitions: PartitionTable::default(),
+        log_dirs: Mutex::new(log_dirs),
+        found: Mutex::new(found.into_iter().map(|it| (it.partition.clone(), it)).collect()),
+        quorum,
+        controller,
+        groups: GroupCoordinator::new(group_config(&settings.group)),
+        metrics: Metrics::new(),
+        producer_ids: ProducerIds::default(),
+        sessions: Mutex::new(SessionCache::new(slots)),
+        runtime: tokio::runtime::Handle::current(),
+    }
+}
+
+async fn apply_committed(broker: Arc<Broker>, mut stream: CommittedStream) {
+    while let Some(batch) = stream.next().await {
+        // Opening logs touches the disk; other tasks of this worker go elsewhere meanwhile.
+        tokio::task::block_in_place(|| broker.apply(&batch));
+    }
+}
+
+async fn bind(listener: &Listener, settings: &BrokerConfig) -> Result<TcpListener, ServerError> {
+    let host = match listener.host.as_str() {
+        "" => "0.0.0.0",
+        host => host,
+    };
+    let error = |source| ServerError::Bind {
+        name: listener.name.clone(),
+        address: format!("{host}:{}", listener.port),
+        source,
+    };
+    let address = lookup_host((host, listener.port))
+        .await
+        .and_then(|mut found| found.next().ok_or(io::ErrorKind::AddrNotAvailable.into()))
+        .map_err(error)?;
+    let listen = || -> io::Result<TcpListener> {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        // -1 leaves the size to the system. Accepted sockets take it from the listening one.
+        if let Ok(size @ 1..) = u32::try_from(settings.socket_receive_buffer_bytes) {
+            socket.set_recv_buffer_size(size)?;
+        }
+        if let Ok(size @ 1..) = u32::try_from(settings.socket_send_buffer_bytes) {
+            socket.set_send_buffer_size(size)?;
+        }
+        socket.bind(address)?;
+        socket.listen(settings.socket_listen_backlog.max(1) as u32)
+    };
+    listen().map_err(error)
+}
+
+/// Starts the HTTP port. A default port that another broker of this machine has is no reason to
+/// fail; one that was asked for is.
+async fn serve_http(
+    broker: &Arc<Broker>,
+    tasks: &mut JoinSet<()>,
+) -> Result<Option<SocketAddr>, ServerError> {
+    let settings = broker.settings();
+    let Some(http) = &settings.http_listener else { return Ok(None) };
+    let address = format!("{}:{}", http.host, http.port);
+    let socket = match TcpListener::bind((http.host.as_str(), http.port)).await {
+        Ok(socket) => socket,
+        Err(error) if !http.is_explicit => {
+            warn!(%error, "metrics are off: cannot listen on the default address {address}");
+            return Ok(None);
+        }
+        Err(source) => {
+            return Err(ServerError::Bind { name: "http.listener".into(), address, source });
+        }
+    };
+    let local = socket.local_addr()?;
+    let health = broker.health_check();
+    let metrics = Arc::clone(&broker.metrics);
+    tasks.spawn(async move {
+        if let Err(error) = telemetry::http::serve(socket, metrics, health).await {
+            error!(%error, "the HTTP port has failed");
+        }
+    });
+    Ok(Some(local))
+}
+
+fn connection_limits(settings: &BrokerConfig) -> Arc<ConnectionLimits> {
+    let count = |limit: i32| usize::try_from(limit).unwrap_or(0);
+    let per_ip = &settings.max_connections_per_ip;
+    let overrides = per_ip.overrides.iter().filter_map(|(host, max)| {
+        let ip: IpAddr = host.parse().ok()?;
+        Some((ip, count(*max)))
+    });
+    let (max, max_per_ip) = (count(settings.max_connections), count(per_ip.max));
+    ConnectionLimits::new(max, max_per_ip, overrides.collect())
+}
+
+/// A broker holds a file per log and a socket per connection: it takes what the system allows.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current < limit.maximum {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            warn!(%error, "the limit of open files stays at {:?}", limit.current);
+        }
+    }
+}

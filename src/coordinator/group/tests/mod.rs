@@ -1,0 +1,41 @@
+//! Golden scripts (`testscripts/*.txt`): commands, `---`, and the effects they print. With
+//! `UPDATE_GOLDEN=1` the effects are written anew. And the property that a replay of the records
+//! gives the live hard state.
+
+mod property;
+mod script;
+
+use std::{fs, path::Path};
+
+#[test]
+fn golden_scripts() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/coordinator/group/testscripts");
+    let mut paths: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(!paths.is_empty());
+    for path in paths {
+        let expected = fs::read_to_string(&path).unwrap();
+        let actual = script::run(&expected);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&path, &actual).unwrap();
+        } else {
+            assert_eq!(actual, expected, "{} differs; UPDATE_GOLDEN=1 rewrites", path.display());
+        }
+    }
+}
+
+#[test]
+fn groups_find_their_partition_as_in_kafka() {
+    use super::partition_for;
+    // From Java: Utils.abs(group.hashCode()) % 50.
+    let known = [
+        ("", 0),
+        ("g", 3),
+        ("console-consumer-1", 24),
+        ("polygenelubricants", 0), // i32::MIN
+        ("grüppe-😀", 14),
+    ];
+    for (group, partition) in known {
+        assert_eq!(partition_for(group, 50), partition, "{group}");
+    }
+}

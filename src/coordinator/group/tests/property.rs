@@ -1,0 +1,203 @@
+//! After any events, the records replayed give the hard state that the events left, and every
+//! token is answered at most once.
+
+use std::{collections::HashSet, sync::Arc};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::super::{Event, Hard, Record, Soft, TimerKey, messages::*};
+use crate::{
+    base::{TopicId, TopicPartition},
+    coordinator::{
+        Shard, TimerOp,
+        group::{GroupConfig, GroupShard},
+    },
+};
+
+/// An event in small numbers; who and what they mean depends on the run.
+#[derive(Debug, Clone)]
+struct Step {
+    kind: u8,
+    group: u8,
+    who: u8,
+    value: i64,
+    wait_ms: i64,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = (0u8..12, 0u8..3, 0u8..6, 0i64..5, 0i64..20_000);
+    let step = step.prop_map(|(kind, group, who, value, wait_ms)| Step {
+        kind,
+        group,
+        who,
+        value,
+        wait_ms,
+    });
+    proptest::collection::vec(step, 1..120)
+}
+
+#[derive(Default)]
+struct Run {
+    hard: Hard,
+    soft: Soft,
+    now_ms: i64,
+    log: Vec<Record>,
+    timers: Vec<(i64, TimerKey)>,
+    members: Vec<Arc<str>>,
+    generation: i32,
+    token: u64,
+    answered: HashSet<u64>,
+}
+
+impl Run {
+    fn event(&mut self, event: Event) {
+        let outcome = GroupShard::decide(&self.hard, &mut self.soft, self.now_ms, event);
+        for record in outcome.records {
+            self.hard.apply(self.log.len() as i64, &record);
+            self.log.push(record);
+        }
+        for op in outcome.timers {
+            let (TimerOp::Set { key, .. } | TimerOp::Cancel { key }) = &op;
+            self.timers.retain(|(_, other)| other != key);
+            if let TimerOp::Set { key, at_ms } = op {
+                self.timers.push((at_ms, key));
+            }
+        }
+        for (token, reply) in outcome.replies {
+            assert!(self.answered.insert(token), "token {token} is answered twice");
+            if let Reply::Join(reply) = reply {
+                self.members.push(reply.member_id);
+                self.generation = self.generation.max(reply.generation);
+            }
+        }
+    }
+
+    fn fire_due(&mut self) {
+        loop {
+            self.timers.sort();
+            let due = self.timers.first().is_some_and(|(at_ms, _)| *at_ms <= self.now_ms);
+            if !due {
+                return;
+            }
+            let (_, key) = self.timers.remove(0);
+            self.event(Event::Timer(key));
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        self.now_ms += step.wait_ms;
+        self.fire_due();
+        let group: Arc<str> = format!("g{}", step.group).into();
+        let picked = self.members.get(self.members.len().wrapping_sub(1 + step.who as usize));
+        let member_id = picked.cloned().unwrap_or_default();
+        let instance_id: Option<Arc<str>> = (step.value == 4).then(|| "i".into());
+        let generation = self.generation - i32::from(step.value == 3);
+        let request = match step.kind {
+            0..=3 => Request::Join(self.join(step, group, member_id, instance_id)),
+            4 | 5 => Request::Sync(SyncRequest {
+                group,
+                generation,
+                member_id: member_id.clone(),
+                instance_id,
+                protocol_type: None,
+                protocol_name: None,
+                assignments: vec![(member_id, Bytes::from_static(b"all"))],
+            }),
+            6 => Request::Heartbeat(HeartbeatRequest { group, generation, member_id, instance_id }),
+            7 => Request::Leave(LeaveRequest {
+                group,
+                members: vec![LeavingMember { member_id, instance_id, reason: None }],
+            }),
+            8 => Request::CommitOffsets(CommitRequest {
+                group,
+                generation: if step.value == 0 { -1 } else { generation },
+                member_id: if step.value == 0 { Arc::default() } else { member_id },
+                instance_id: None,
+                retention_ms: (step.value == 2).then_some(1000),
+                knows_group_id_not_found: true,
+                topics: vec![commit_topic(step)],
+            }),
+            9 => Request::DeleteGroups(vec![group]),
+            10 => Request::ForgetPartitions(vec![TopicPartition::new("t", step.who.into())]),
+            _ => Request::DeleteOffsets(DeleteOffsetsRequest {
+                group,
+                topics: vec![("t".into(), vec![step.who.into()])],
+            }),
+        };
+        self.token += 1;
+        self.event(Event::Request { token: self.token, request });
+    }
+
+    fn join(
+        &self,
+        step: &Step,
+        group: Arc<str>,
+        member_id: Arc<str>,
+        instance_id: Option<Arc<str>>,
+    ) -> JoinRequest {
+        let names: &[&str] = if step.value == 1 { &["b", "a"] } else { &["a"] };
+        JoinRequest {
+            group,
+            member_id: if step.kind < 2 { Arc::default() } else { member_id },
+            instance_id,
+            client_id: "c".into(),
+            client_host: "/127.0.0.1".into(),
+            session_timeout_ms: 10_000,
+            rebalance_timeout_ms: 30_000,
+            protocol_type: "consumer".into(),
+            protocols: names
+                .iter()
+                .map(|name| ((*name).into(), Bytes::from_static(b"x")))
+                .collect(),
+            requires_known_member_id: step.value == 2,
+            supports_skipping_assignment: step.value != 0,
+            fresh_id: Uuid::from_u128(self.token.into()),
+        }
+    }
+}
+
+fn commit_topic(step: &Step) -> CommitTopic {
+    let partition = CommitPartition {
+        partition: step.who.into(),
+        offset: step.value,
+        leader_epoch: step.value as i32 - 1,
+        metadata: None,
+    };
+    let id = TopicId::from_u128(step.value as u128);
+    CommitTopic { name: "t".into(), id, partitions: vec![partition] }
+}
+
+proptest! {
+    #[test]
+    fn replay_gives_the_live_state(steps in steps()) {
+        let mut run = Run::default();
+        run.soft.config = Arc::new(GroupConfig {
+            max_size: 3,
+            offsets_retention_ms: 60_000,
+            offsets_retention_check_interval_ms: 30_000,
+            ..GroupConfig::default()
+        });
+        run.event(Event::Loaded);
+        for step in &steps {
+            run.step(step);
+        }
+        let mut replayed = Hard::default();
+        for (offset, record) in run.log.iter().enumerate() {
+            let (key, value) = record.encode();
+            let record = Record::decode(key, value).unwrap().unwrap();
+            replayed.apply(offset as i64, &record);
+        }
+        prop_assert_eq!(&replayed, &run.hard);
+        // Whatever it was doing, the group coordinator can start from that.
+        let mut soft = Soft::new(run.soft.config.clone());
+        GroupShard::decide(&replayed, &mut soft, run.now_ms, Event::Loaded);
+        // And once nothing but time happens, every waiting request is answered.
+        for _ in 0..200 {
+            run.now_ms += 30_000;
+            run.fire_due();
+        }
+        prop_assert_eq!(run.answered.len() as u64, run.token);
+    }
+}

@@ -1,0 +1,483 @@
+//! Runs a script of requests against the state machine and prints what comes of each.
+
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::super::{Event, Hard, Record, Soft, TimerKey, messages::*, subscription};
+use crate::{
+    base::{TopicId, TopicPartition},
+    coordinator::{
+        Outcome, Shard, TimerOp,
+        group::{GroupConfig, GroupShard},
+    },
+};
+
+/// What fresh ids start with; printed ids leave it out.
+const ID_PREFIX: &str = "00000000-0000-0000-0000-";
+
+#[derive(Default)]
+struct Machine {
+    hard: Hard,
+    soft: Soft,
+    now_ms: i64,
+    timers: BTreeMap<TimerKey, i64>,
+    log: Vec<Record>,
+    next_token: u64,
+    next_id: u128,
+    out: String,
+}
+
+pub fn run(script: &str) -> String {
+    let mut machine = Machine::default();
+    let mut result = String::new();
+    let mut expecting_output = false;
+    for line in script.lines() {
+        if expecting_output {
+            if line.is_empty() {
+                result.push('\n');
+                expecting_output = false;
+            }
+            continue;
+        }
+        result.push_str(line);
+        result.push('\n');
+        if line == "---" {
+            result.push_str(&std::mem::take(&mut machine.out));
+            expecting_output = true;
+        } else if !line.is_empty() && !line.starts_with('#') {
+            machine.command(line);
+        }
+    }
+    result
+}
+
+/// The words of a command after its name: plain ones, and `key=value`.
+struct Words<'a> {
+    plain: Vec<&'a str>,
+    named: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Words<'a> {
+    fn new(words: impl Iterator<Item = &'a str>) -> Self {
+        let mut parsed = Self { plain: Vec::new(), named: BTreeMap::new() };
+        for word in words {
+            match word.split_once('=') {
+                Some((key, value)) => {
+                    parsed.named.insert(key, value);
+                }
+                None => parsed.plain.push(word),
+            }
+        }
+        parsed
+    }
+
+    fn text(&self, key: &str, default: &'a str) -> Arc<str> {
+        self.named.get(key).copied().unwrap_or(default).into()
+    }
+
+    fn option(&self, key: &str) -> Option<Arc<str>> {
+        self.named.get(key).map(|text| (*text).into())
+    }
+
+    fn number<T: std::str::FromStr<Err: std::fmt::Debug>>(&self, key: &str, default: T) -> T {
+        self.named.get(key).map_or(default, |text| text.parse().unwrap())
+    }
+
+    fn member(&self) -> Arc<str> {
+        full_id(self.named.get("member").copied().unwrap_or_default())
+    }
+
+    fn group(&self) -> Arc<str> {
+        self.plain[0].into()
+    }
+
+    fn ids(&self) -> Vec<Arc<str>> {
+        self.plain.iter().map(|id| (*id).into()).collect()
+    }
+}
+
+/// `c-1` is the script's word for the id of client `c` with the first fresh id.
+fn full_id(id: &str) -> Arc<str> {
+    match id.rsplit_once('-') {
+        Some((client, number)) if number.chars().all(|c| c.is_ascii_digit()) => {
+            format!("{client}-{ID_PREFIX}{number:0>12}").into()
+        }
+        _ => id.into(),
+    }
+}
+
+fn short_id(id: &str) -> String {
+    match id.split_once(ID_PREFIX) {
+        Some((client, number)) => format!("{client}{}", number.trim_start_matches('0')),
+        None => id.into(),
+    }
+}
+
+/// Parses `t:0+2`.
+fn places(word: &str) -> (Arc<str>, Vec<i32>) {
+    let (topic, partitions) = word.split_once(':').unwrap();
+    (topic.into(), partitions.split('+').map(|index| index.parse().unwrap()).collect())
+}
+
+fn subscription_to(topics: &str) -> Bytes {
+    let topics: Vec<&str> = topics.split('+').filter(|topic| !topic.is_empty()).collect();
+    let mut bytes = vec![0, 1];
+    bytes.extend((topics.len() as i32).to_be_bytes());
+    for topic in topics {
+        bytes.extend((topic.len() as i16).to_be_bytes());
+        bytes.extend(topic.as_bytes());
+    }
+    bytes.into()
+}
+
+fn print_metadata(metadata: &Bytes) -> String {
+    match subscription::subscribed_topics(metadata.clone()) {
+        Ok(topics) => topics.join("+"),
+        Err(_) => String::from_utf8_lossy(metadata).into_owned(),
+    }
+}
+
+impl Machine {
+    fn command(&mut self, line: &str) {
+        let mut words = line.split_whitespace();
+        let name = words.next().unwrap();
+        let words = Words::new(words);
+        let request = match name {
+            "config" => return self.configure(&words),
+            "wait" => return self.wait(words.plain[0].parse().unwrap()),
+            "reload" => return self.reload(),
+            "offsets" => return self.print_offsets(),
+            "join" => Request::Join(self.join(&words)),
+            "sync" => Request::Sync(sync(&words)),
+            "heartbeat" => Request::Heartbeat(HeartbeatRequest {
+                group: words.group(),
+                generation: words.number("gen", 0),
+                member_id: words.member(),
+                instance_id: words.option("instance"),
+            }),
+            "leave" => Request::Leave(leave(&words)),
+            "commit" => Request::CommitOffsets(commit(&words)),
+            "fetch" => Request::FetchOffsets(fetch(&words)),
+            "delete-offsets" => Request::DeleteOffsets(DeleteOffsetsRequest {
+                group: words.group(),
+                topics: words.plain[1..].iter().map(|word| places(word)).collect(),
+            }),
+            "delete-groups" => Request::DeleteGroups(words.ids()),
+            "describe" => Request::Describe(words.ids()),
+            "list" => {
+                let split =
+                    |key| words.text(key, "").split_terminator(',').map(Into::into).collect();
+                Request::List(ListRequest { states: split("states"), types: split("types") })
+            }
+            "forget" => {
+                let place = |(topic, partitions): (Arc<str>, Vec<i32>)| {
+                    partitions.into_iter().map(move |at| TopicPartition::new(topic.clone(), at))
+                };
+                let gone = words.plain.iter().flat_map(|word| place(places(word)));
+                Request::ForgetPartitions(gone.collect())
+            }
+            other => panic!("no command {other}"),
+        };
+        self.next_token += 1;
+        self.event(Event::Request { token: self.next_token, request });
+    }
+
+    fn configure(&mut self, words: &Words) {
+        let mut config = GroupConfig::clone(&self.soft.config);
+        config.initial_rebalance_delay_ms =
+            words.number("delay", config.initial_rebalance_delay_ms);
+        config.max_size = words.number("max-size", config.max_size);
+        config.offset_metadata_max_bytes =
+            words.number("metadata", config.offset_metadata_max_bytes);
+        config.offsets_retention_ms = words.number("retention", config.offsets_retention_ms);
+        config.offsets_retention_check_interval_ms =
+            words.number("check", config.offsets_retention_check_interval_ms);
+        config.max_batch_bytes = words.number("batch", config.max_batch_bytes);
+        self.soft.config = Arc::new(config);
+    }
+
+    fn join(&mut self, words: &Words) -> JoinRequest {
+        self.next_id += 1;
+        let protocol_type = words.text("type", "consumer");
+        let version: i16 = words.number("version", 9);
+        let protocols = words.text("protocols", "range:t");
+        let protocols = protocols.split_terminator(',').map(|protocol| {
+            let (name, metadata) = protocol.split_once(':').unwrap_or((protocol, ""));
+            let is_consumer = &*protocol_type == "consumer";
+            let raw = || Bytes::copy_from_slice(metadata.as_bytes());
+            (name.into(), if is_consumer { subscription_to(metadata) } else { raw() })
+        });
+        JoinRequest {
+            group: words.group(),
+            member_id: words.member(),
+            instance_id: words.option("instance"),
+            client_id: words.text("client", "c"),
+            client_host: "/127.0.0.1".into(),
+            session_timeout_ms: words.number("session", 10_000),
+            rebalance_timeout_ms: words.number("rebalance", 60_000),
+            protocols: protocols.collect(),
+            protocol_type,
+            requires_known_member_id: version >= 4,
+            supports_skipping_assignment: version >= 9,
+            fresh_id: Uuid::parse_str(&format!("{ID_PREFIX}{:0>12}", self.next_id)).unwrap(),
+        }
+    }
+
+    fn wait(&mut self, ms: i64) {
+        let until_ms = self.now_ms + ms;
+        loop {
+            let due = self.timers.iter().map(|(key, at_ms)| (*at_ms, key.clone())).min();
+            let Some((at_ms, key)) = due.filter(|(at_ms, _)| *at_ms <= until_ms) else { break };
+            self.now_ms = at_ms;
+            self.timers.remove(&key);
+            self.print(&format!("at {at_ms}: {} is due", print_timer(&key)));
+            self.event(Event::Timer(key));
+        }
+        self.now_ms = until_ms;
+    }
+
+    /// Replays the log, which must give the same hard state, and starts from it.
+    fn reload(&mut self) {
+        let mut hard = Hard::default();
+        for (offset, record) in self.log.iter().enumerate() {
+            let (key, value) = record.encode();
+            let record = Record::decode(key, value).unwrap().unwrap();
+            hard.apply(offset as i64, &record);
+        }
+        assert_eq!(hard, self.hard);
+        self.soft = Soft::new(self.soft.config.clone());
+        self.timers.clear();
+        self.event(Event::Loaded);
+    }
+
+    fn event(&mut self, event: Event) {
+        let outcome = GroupShard::decide(&self.hard, &mut self.soft, self.now_ms, event);
+        let Outcome { records, replies, timers } = outcome;
+        for record in records {
+            self.print(&print_record(&record));
+            self.hard.apply(self.log.len() as i64, &record);
+            self.log.push(record);
+        }
+        for (token, reply) in replies {
+            self.print(&format!("{token} <- {}", print_reply(&reply)));
+        }
+        for op in timers {
+            match op {
+                TimerOp::Set { key, at_ms } => {
+                    self.print(&format!("{} at {at_ms}", print_timer(&key)));
+                    self.timers.insert(key, at_ms);
+                }
+                TimerOp::Cancel { key } => {
+                    if self.timers.remove(&key).is_some() {
+                        self.print(&format!("no {}", print_timer(&key)));
+                    }
+                }
+            }
+        }
+    }
+
+    fn print_offsets(&mut self) {
+        let mut lines = Vec::new();
+        for (group, topics) in &self.hard.offsets {
+            for (topic, partitions) in topics {
+                for (partition, at) in partitions {
+                    lines.push(format!("{group} {topic}-{partition} {}", at.value.offset));
+                }
+            }
+        }
+        lines.iter().for_each(|line| self.print(line));
+    }
+
+    fn print(&mut self, line: &str) {
+        writeln!(self.out, "{line}").unwrap();
+    }
+}
+
+fn sync(words: &Words) -> SyncRequest {
+    let assignments = words.text("assign", "");
+    let assignments = assignments.split_terminator(',').map(|assignment| {
+        let (member, bytes) = assignment.split_once(':').unwrap();
+        (full_id(member), Bytes::copy_from_slice(bytes.as_bytes()))
+    });
+    SyncRequest {
+        group: words.group(),
+        generation: words.number("gen", 0),
+        member_id: words.member(),
+        instance_id: words.option("instance"),
+        protocol_type: words.option("type"),
+        protocol_name: words.option("protocol"),
+        assignments: assignments.collect(),
+    }
+}
+
+/// Members are `id`, `id@instance` or `@instance`.
+fn leave(words: &Words) -> LeaveRequest {
+    let members = words.plain[1..].iter().map(|word| {
+        let (member, instance) = word.split_once('@').map_or((*word, None), |(m, i)| (m, Some(i)));
+        LeavingMember {
+            member_id: full_id(member),
+            instance_id: instance.map(Into::into),
+            reason: None,
+        }
+    });
+    LeaveRequest { group: words.group(), members: members.collect() }
+}
+
+/// Offsets are `topic:partition:offset`, and `:metadata` if there is any.
+fn commit(words: &Words) -> CommitRequest {
+    let topics = words.plain[1..].iter().map(|word| {
+        let parts: Vec<&str> = word.split(':').collect();
+        let partition = CommitPartition {
+            partition: parts[1].parse().unwrap(),
+            offset: parts[2].parse().unwrap(),
+            leader_epoch: words.number("epoch", -1),
+            metadata: parts.get(3).map(|text| (*text).into()),
+        };
+        let id = TopicId::from_u128(words.number("topic-id", 0));
+        CommitTopic { name: parts[0].into(), id, partitions: vec![partition] }
+    });
+    CommitRequest {
+        group: words.group(),
+        generation: words.number("gen", -1),
+        member_id: words.member(),
+        instance_id: words.option("instance"),
+        retention_ms: words.named.get("retention").map(|ms| ms.parse().unwrap()),
+        knows_group_id_not_found: words.number("version", 9) >= 9,
+        topics: topics.collect(),
+    }
+}
+
+fn fetch(words: &Words) -> FetchRequest {
+    let id = TopicId::from_u128(words.number("topic-id", 0));
+    let topics = words.plain[1..].iter().map(|word| {
+        let (name, partitions) = places(word);
+        FetchTopic { name, id, partitions }
+    });
+    let topics: Vec<_> = topics.collect();
+    FetchRequest { group: words.group(), topics: (!topics.is_empty()).then_some(topics) }
+}
+
+fn print_timer(key: &TimerKey) -> String {
+    match key {
+        TimerKey::Session { group, member } => format!("session of {}/{}", group, short_id(member)),
+        TimerKey::Join { group } => format!("end of joins of {group}"),
+        TimerKey::Sync { group } => format!("end of syncs of {group}"),
+        TimerKey::Expire => "expiry".into(),
+    }
+}
+
+fn print_record(record: &Record) -> String {
+    match record {
+        Record::Group { group, value: None } => format!("record: {group} is gone"),
+        Record::Group { group, value: Some(value) } => {
+            let mut text = format!("record: {group} generation {}", value.generation);
+            if let (Some(protocol), Some(leader)) = (&value.protocol, &value.leader) {
+                write!(text, " by {protocol}, led by {}", short_id(leader)).unwrap();
+            }
+            for member in &value.members {
+                let assignment = String::from_utf8_lossy(&member.assignment);
+                write!(text, ", {}={assignment}", short_id(&member.member_id)).unwrap();
+            }
+            text
+        }
+        Record::Offset { group, topic, partition, value: None } => {
+            format!("record: {group} {topic}-{partition} is gone")
+        }
+        Record::Offset { group, topic, partition, value: Some(value) } => {
+            let mut text = format!("record: {group} {topic}-{partition} {}", value.offset);
+            if !value.metadata.is_empty() {
+                write!(text, " '{}'", value.metadata).unwrap();
+            }
+            if value.leader_epoch != -1 {
+                write!(text, " epoch {}", value.leader_epoch).unwrap();
+            }
+            if value.expire_timestamp != -1 {
+                write!(text, " until {}", value.expire_timestamp).unwrap();
+            }
+            text
+        }
+    }
+}
+
+fn outcome<T>(result: &Result<T, GroupError>) -> String {
+    result.as_ref().map_or_else(GroupError::to_string, |_| "ok".into())
+}
+
+fn print_reply(reply: &Reply) -> String {
+    match reply {
+        Reply::Join(reply) => print_join(reply),
+        Reply::Sync(SyncReply { error: Some(error), .. }) => error.to_string(),
+        Reply::Sync(reply) => format!("assigned '{}'", String::from_utf8_lossy(&reply.assignment)),
+        Reply::Heartbeat(result) => outcome(result),
+        Reply::Leave(Err(error)) | Reply::CommitOffsets(Err(error)) => error.to_string(),
+        Reply::DeleteOffsets(Err(error)) => error.to_string(),
+        Reply::Leave(Ok(left)) => join(left.iter().map(|left| {
+            let instance = left.instance_id.as_ref().map(|id| format!("@{id}")).unwrap_or_default();
+            format!("{}{instance} {}", short_id(&left.member_id), outcome(&left.result))
+        })),
+        Reply::CommitOffsets(Ok(topics)) => join(topics.iter().flat_map(|topic| {
+            let of = |(at, result): &(i32, _)| format!("{}-{at} {}", topic.name, outcome(result));
+            topic.partitions.iter().map(of)
+        })),
+        Reply::FetchOffsets(topics) => join(topics.iter().flat_map(|topic| {
+            topic.partitions.iter().map(|it| {
+                let FetchedOffset { partition, offset, leader_epoch, metadata } = it;
+                format!("{}-{partition} {offset} '{metadata}' epoch {leader_epoch}", topic.name)
+            })
+        })),
+        Reply::DeleteOffsets(Ok(topics)) => join(topics.iter().flat_map(|topic| {
+            let of = |(at, result): &(i32, _)| format!("{}-{at} {}", topic.topic, outcome(result));
+            topic.partitions.iter().map(of)
+        })),
+        Reply::DeleteGroups(groups) => {
+            join(groups.iter().map(|(group, result)| format!("{group} {}", outcome(result))))
+        }
+        Reply::Describe(groups) => join(groups.iter().map(print_description)),
+        Reply::List(groups) => join(groups.iter().map(|listed| {
+            let ListedGroup { group, protocol_type, state, group_type } = listed;
+            format!("{group} {group_type} {state} '{protocol_type}'")
+        })),
+        Reply::ForgetPartitions => "forgotten".into(),
+        Reply::Survey(surveys) => format!("{surveys:?}"),
+    }
+}
+
+fn print_join(reply: &JoinReply) -> String {
+    let member = short_id(&reply.member_id);
+    if let Some(error) = reply.error {
+        return format!("{error} member '{member}'");
+    }
+    let protocol = reply.protocol_name.as_deref().unwrap_or("none");
+    let leader = short_id(&reply.leader);
+    let mut text =
+        format!("joined {} as {member} by {protocol}, led by {leader}", reply.generation);
+    for member in &reply.members {
+        let instance = member.instance_id.as_ref().map(|id| format!("@{id}")).unwrap_or_default();
+        let metadata = print_metadata(&member.metadata);
+        write!(text, ", {}{instance}={metadata}", short_id(&member.member_id)).unwrap();
+    }
+    if reply.skip_assignment {
+        text.push_str(", skip assignment");
+    }
+    text
+}
+
+fn print_description(group: &GroupDescription) -> String {
+    let error = group.error.map(|error| format!(" {error}")).unwrap_or_default();
+    let mut text = format!("{} {}{error}", group.group, group.state);
+    write!(text, " '{}' '{}'", group.protocol_type, group.protocol).unwrap();
+    for member in &group.members {
+        let assignment = String::from_utf8_lossy(&member.assignment);
+        let metadata = print_metadata(&member.metadata);
+        let id = short_id(&member.member_id);
+        write!(text, ", {id} {} {metadata}={assignment}", member.client_id).unwrap();
+    }
+    text
+}
+
+fn join(parts: impl Iterator<Item = String>) -> String {
+    let text = parts.collect::<Vec<_>>().join("; ");
+    if text.is_empty() { "nothing".into() } else { text }
+}

@@ -1,0 +1,310 @@
+//! Fetch: reads from published views, without a queue or a lock, and waits for more where there is
+//! less than `min_bytes`. A waiting fetch is one wake-up at its partitions or its deadline.
+
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+
+use kafka_protocol::messages::{ApiKey, FetchRequest};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    Context, ErrorCode, Handler, Reply, errors,
+    fetch_reply::{FetchReply, PartitionReply},
+    fetch_session,
+};
+use crate::{
+    broker::{
+        Broker,
+        sessions::{PartitionRequest, SessionFetch, SessionPartition},
+    },
+    log::ReadError,
+    partition::{FetchWait, Partition, Role, Topic, View},
+};
+
+pub struct Fetch;
+
+impl Handler for Fetch {
+    const API: ApiKey = ApiKey::Fetch;
+    const VERSIONS: RangeInclusive<i16> = 4..=18;
+    type Request = FetchRequest;
+    type Response = FetchReply;
+
+    async fn handle(cx: &mut Context<'_>, request: FetchRequest) -> Reply<FetchReply> {
+        let limits = Limits::of(&request, cx.broker.settings().fetch_max_bytes);
+        let max_wait = Duration::from_millis(request.max_wait_ms.max(0) as u64);
+        let fetch = match fetch_session::begin(cx.broker, request, cx.version) {
+            Ok(fetch) => fetch,
+            Err(refused) => return Reply::Now(refused),
+        };
+        let plan = Plan::new(Arc::clone(cx.broker), fetch, limits);
+        let results = plan.read_all();
+        if max_wait.is_zero() || plan.is_satisfied(&results) {
+            return Reply::Now(plan.answer(results));
+        }
+        let deadline = Instant::now() + max_wait;
+        Reply::Later(Box::pin(async move {
+            let results = plan.wait(deadline).await;
+            plan.answer(results)
+        }))
+    }
+}
+
+#[derive(Clone, Copy)]
+enum ReadUpTo {
+    HighWatermark,
+    /// `read_committed`.
+    LastStableOffset,
+    /// Followers read what is not committed yet.
+    LogEnd,
+}
+
+#[derive(Clone, Copy)]
+struct Limits {
+    min_bytes: usize,
+    max_bytes: usize,
+    up_to: ReadUpTo,
+}
+
+impl Limits {
+    fn of(request: &FetchRequest, fetch_max_bytes: i32) -> Self {
+        let is_follower = request.replica_id.0 >= 0 || request.replica_state.replica_id.0 >= 0;
+        let max_bytes = request.max_bytes.min(fetch_max_bytes).max(0) as usize;
+        Self {
+            // Kafka never waits for more than it may return.
+            min_bytes: (request.min_bytes.max(0) as usize).min(max_bytes),
+            max_bytes,
+            up_to: match (is_follower, request.isolation_level) {
+                (true, _) => ReadUpTo::LogEnd,
+                (false, 1) => ReadUpTo::LastStableOffset,
+                (false, _) => ReadUpTo::HighWatermark,
+            },
+        }
+    }
+}
+
+struct Plan {
+    broker: Arc<Broker>,
+    fetch: SessionFetch,
+    /// The fetch's partitions, in its order.
+    partitions: Vec<Result<Found, ErrorCode>>,
+    limits: Limits,
+}
+
+/// A partition of this broker, with its topic.
+struct Found {
+    topic: Arc<Topic>,
+    partition: Arc<Partition>,
+}
+
+impl Plan {
+    fn new(broker: Arc<Broker>, fetch: SessionFetch, limits: Limits) -> Self {
+        let find = |partition: &SessionPartition| find_partition(&broker, &partition.request);
+        let partitions = fetch.partitions().map(find).collect();
+        Self { broker, fetch, partitions, limits }
+    }
+
+    fn read_all(&self) -> Vec<PartitionReply> {
+        let mut left = self.limits.max_bytes;
+        let mut is_empty = true;
+        let read = |(partition, found): (&SessionPartition, &Result<Found, ErrorCode>)| {
+            let reply = self.read(&partition.request, found, left, is_empty);
+            let len = reply.records.as_ref().map_or(0, |slice| slice.len);
+            left = left.saturating_sub(len);
+            is_empty &= len == 0;
+            reply
+        };
+        self.fetch.partitions().zip(&self.partitions).map(read).collect()
+    }
+
+    fn read(
+        &self,
+        request: &PartitionRequest,
+        found: &Result<Found, ErrorCode>,
+        left: usize,
+        at_least_one: bool,
+    ) -> PartitionReply {
+        match found {
+            Err(code) => PartitionReply::error(request.partition, *code),
+            Ok(Found { partition, .. }) => {
+                let read = self.read_partition(partition, request, left, at_least_one);
+                read.unwrap_or_else(|code| PartitionReply {
+                    current_leader: leader_hint(partition, code),
+                    ..PartitionReply::error(request.partition, code)
+                })
+            }
+        }
+    }
+
+    fn read_partition(
+        &self,
+        partition: &Partition,
+        spec: &PartitionRequest,
+        left: usize,
+        at_least_one: bool,
+    ) -> Result<PartitionReply, ErrorCode> {
+        let view = partition.view();
+        check_leader(&view, spec.current_leader_epoch)?;
+        let mut reply = PartitionReply::of(&view, spec.partition);
+        if matches!(self.limits.up_to, ReadUpTo::LastStableOffset) {
+            // Nothing is aborted below the last stable offset before transactions are served.
+            reply.aborted = Some(Vec::new());
+        }
+        if let Some(diverging) = diverging_epoch(partition, spec) {
+            reply.diverging = Some(diverging);
+            return Ok(reply);
+        }
+        let end = match self.limits.up_to {
+            ReadUpTo::HighWatermark => view.high_watermark,
+            ReadUpTo::LastStableOffset => view.last_stable_offset,
+            ReadUpTo::LogEnd => view.log.log_end(),
+        };
+        let offset = spec.fetch_offset;
+        if offset < view.log.log_start() || offset > view.log.log_end() {
+            return Err(ErrorCode::OffsetOutOfRange);
+        }
+        let max_bytes = left.min(spec.max_bytes.max(0) as usize);
+        if offset >= end || (max_bytes == 0 && !at_least_one) {
+            return Ok(reply);
+        }
+        match view.log.read(offset, max_bytes, end, at_least_one) {
+            Ok(slice) => reply.records = Some(slice),
+            Err(ReadError::OffsetOutOfRange { .. }) => return Err(ErrorCode::OffsetOutOfRange),
+            Err(error) => {
+                tracing::error!(partition = %partition.id, %error, "read failed");
+                return Err(ErrorCode::KafkaStorageError);
+            }
+        }
+        Ok(reply)
+    }
+
+    /// Whether there is enough to answer at once: bytes, or anything that the client must hear of.
+    fn is_satisfied(&self, replies: &[PartitionReply]) -> bool {
+        let len = |reply: &PartitionReply| reply.records.as_ref().map_or(0, |slice| slice.len);
+        let news =
+            |reply: &PartitionReply| reply.error_code != errors::NONE || reply.diverging.is_some();
+        replies.is_empty()
+            || replies.iter().any(news)
+            || replies.iter().map(len).sum::<usize>() >= self.limits.min_bytes
+    }
+
+    async fn wait(&self, deadline: Instant) -> Vec<PartitionReply> {
+        let registered = Registered { plan: self, wait: Arc::default() };
+        loop {
+            registered.renew();
+            // Read after registering: what arrives from here on wakes this fetch.
+            let replies = self.read_all();
+            if self.is_satisfied(&replies) {
+                return replies;
+            }
+            if timeout_at(deadline, registered.wait.woken()).await.is_err() {
+                return self.read_all();
+            }
+        }
+    }
+
+    fn answer(self, replies: Vec<PartitionReply>) -> FetchReply {
+        for (found, reply) in self.partitions.iter().zip(&replies) {
+            if let (Ok(found), Some(slice)) = (found, &reply.records) {
+                found.topic.metrics.fetch_requests.increment(1);
+                found.topic.metrics.bytes_out.increment(slice.len as u64);
+            }
+        }
+        fetch_session::finish(&self.broker, self.fetch, replies)
+    }
+}
+
+/// A fetch's registration at its partitions, undone when it is answered or its connection ends.
+struct Registered<'a> {
+    plan: &'a Plan,
+    wait: Arc<FetchWait>,
+}
+
+impl Registered<'_> {
+    fn renew(&self) {
+        self.forget();
+        for partition in self.partitions() {
+            partition.wait_for_data(&self.wait);
+        }
+    }
+
+    fn forget(&self) {
+        for partition in self.partitions() {
+            partition.forget_wait(&self.wait);
+        }
+    }
+
+    fn partitions(&self) -> impl Iterator<Item = &Arc<Partition>> {
+        let found = self.plan.partitions.iter().filter_map(|found| found.as_ref().ok());
+        found.map(|found| &found.partition)
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+fn find_partition(broker: &Broker, spec: &PartitionRequest) -> Result<Found, ErrorCode> {
+    let topic = match &spec.topic {
+        Some(name) if spec.topic_id.is_nil() => {
+            broker.partitions.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?
+        }
+        _ => broker.partitions.topic_by_id(spec.topic_id).ok_or(ErrorCode::UnknownTopicId)?,
+    };
+    let partition = topic.partition(spec.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    Ok(Found { topic, partition })
+}
+
+/// Refuses what is not led here, and leader epochs that differ (KIP-320).
+fn check_leader(view: &View, current_leader_epoch: i32) -> Result<(), ErrorCode> {
+    errors::check_leader_epoch(view.role, current_leader_epoch)
+}
+
+fn leader_hint(partition: &Partition, code: ErrorCode) -> Option<(i32, i32)> {
+    let is_hint = matches!(code, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch);
+    match partition.view().role {
+        Role::Follower { epoch, leader } if is_hint => Some((leader, epoch)),
+        _ => None,
+    }
+}
+
+/// Where a fetcher's log leaves this one: it must truncate before it reads on (KIP-595).
+fn diverging_epoch(partition: &Partition, spec: &PartitionRequest) -> Option<(i32, i64)> {
+    if spec.last_fetched_epoch < 0 {
+        return None;
+    }
+    let found = partition.with_log(|log| log.end_offset_for_epoch(spec.last_fetched_epoch));
+    let (epoch, end_offset) = found.unwrap_or((-1, -1));
+    let diverges = epoch < spec.last_fetched_epoch || end_offset < spec.fetch_offset;
+    diverges.then_some((epoch, end_offset))
+}
+
+impl PartitionReply {
+    fn of(view: &View, index: i32) -> Self {
+        Self {
+            index,
+            error_code: errors::NONE,
+            high_watermark: view.high_watermark,
+            last_stable_offset: view.last_stable_offset,
+            log_start: view.log.log_start(),
+            diverging: None,
+            current_leader: None,
+            aborted: None,
+            records: None,
+        }
+    }
+
+    pub fn error(index: i32, code: ErrorCode) -> Self {
+        Self {
+            index,
+            error_code: code.code(),
+            high_watermark: -1,
+            last_stable_offset: -1,
+            log_start: -1,
+            diverging: None,
+            current_leader: None,
+            aborted: None,
+            records: None,
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Between Fetch and the session cache: which partitions a request means, and which of the results
+//! its answer names.
+
+use std::sync::{Arc, PoisonError};
+
+use kafka_protocol::messages::{FetchRequest, fetch_request::FetchTopic};
+use uuid::Uuid;
+
+use super::{
+    ErrorCode, errors,
+    fetch_reply::{FetchReply, PartitionReply, TopicReply},
+};
+use crate::{
+    base::{TopicId, clock::now_ms},
+    broker::{
+        Broker,
+        sessions::{
+            Forgotten, PartitionRequest, PartitionResult, SessionError, SessionFetch,
+            SessionRequest,
+        },
+    },
+};
+
+/// The first version that names topics by id (KIP-516).
+const TOPIC_IDS: i16 = 13;
+
+pub fn begin(
+    broker: &Broker,
+    request: FetchRequest,
+    version: i16,
+) -> Result<SessionFetch, FetchReply> {
+    let name_of = |id: TopicId| broker.partitions.topic_by_id(id).map(|topic| topic.name.clone());
+    let named = |name: &str, id: TopicId| match version {
+        TOPIC_IDS.. => name_of(id),
+        _ => Some(match broker.partitions.topic(name) {
+            // The broker's own copy: the request's would keep its whole frame in memory.
+            Some(topic) => topic.name.clone(),
+            None => Arc::from(name),
+        }),
+    };
+    let is_from_follower = request.replica_id.0 >= 0 || request.replica_state.replica_id.0 >= 0;
+    let forgotten = request.forgotten_topics_data.iter().flat_map(|topic| {
+        let (name, id) = (named(&topic.topic, topic.topic_id), topic.topic_id);
+        let forget = move |&partition| Forgotten { topic: name.clone(), topic_id: id, partition };
+        topic.partitions.iter().map(forget)
+    });
+    let session = SessionRequest {
+        session_id: request.session_id,
+        epoch: request.session_epoch,
+        uses_topic_ids: version >= TOPIC_IDS,
+        is_from_follower,
+        partitions: request
+            .topics
+            .iter()
+            .flat_map(|topic| partitions(topic, named(&topic.topic, topic.topic_id)))
+            .collect(),
+        forgotten: forgotten.collect(),
+    };
+    let mut cache = broker.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+    cache.begin(session, &name_of, now_ms(), random_session_id()).map_err(refusal)
+}
+
+fn partitions(
+    topic: &FetchTopic,
+    name: Option<Arc<str>>,
+) -> impl Iterator<Item = PartitionRequest> {
+    topic.partitions.iter().map(move |partition| PartitionRequest {
+        topic: name.clone(),
+        topic_id: topic.topic_id,
+        partition: partition.partition,
+        fetch_offset: partition.fetch_offset,
+        log_start_offset: partition.log_start_offset,
+        max_bytes: partition.partition_max_bytes,
+        current_leader_epoch: partition.current_leader_epoch,
+        last_fetched_epoch: partition.last_fetched_epoch,
+    })
+}
+
+fn random_session_id() -> i32 {
+    let (random, _) = Uuid::new_v4().as_u64_pair();
+    ((random >> 33) as i32).max(1)
+}
+
+/// Ends the fetch: `replies` has one for each partition that was read, in that order.
+pub fn finish(broker: &Broker, fetch: SessionFetch, replies: Vec<PartitionReply>) -> FetchReply {
+    let names: Vec<_> = fetch
+        .partitions()
+        .map(|partition| (partition.request.topic.clone(), partition.request.topic_id))
+        .collect();
+    let results: Vec<_> = replies.iter().map(result).collect();
+    let answer = {
+        let mut cache = broker.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.finish(fetch, &results, now_ms())
+    };
+    if let Some(error) = answer.error {
+        return refusal(error);
+    }
+    let mut topics: Vec<TopicReply> = Vec::new();
+    let mut answered = answer.answered.into_iter().peekable();
+    for (at, (reply, (name, id))) in replies.into_iter().zip(names).enumerate() {
+        if answered.next_if_eq(&at).is_none() {
+            continue;
+        }
+        let name = name.unwrap_or_default();
+        match topics.last_mut().filter(|topic| topic.id == id && topic.name == name) {
+            Some(topic) => topic.partitions.push(reply),
+            None => topics.push(TopicReply { name, id, partitions: vec![reply] }),
+        }
+    }
+    FetchReply { error_code: errors::NONE, session_id: answer.session_id, topics }
+}
+
+fn result(reply: &PartitionReply) -> PartitionResult {
+    PartitionResult {
+        is_error: reply.error_code != errors::NONE,
+        high_watermark: reply.high_watermark,
+        log_start_offset: reply.log_start,
+        records_len: reply.records.as_ref().map_or(0, |slice| slice.len),
+        is_redirect: reply.diverging.is_some(),
+    }
+}
+
+fn refusal(error: SessionError) -> FetchReply {
+    let code = match error {
+        SessionError::NotFound(_) => ErrorCode::FetchSessionIdNotFound,
+        SessionError::InvalidEpoch => ErrorCode::InvalidFetchSessionEpoch,
+        SessionError::TopicIdMismatch => ErrorCode::FetchSessionTopicIdError,
+    };
+    FetchReply { error_code: code.code(), session_id: 0, topics: Vec::new() }
+}

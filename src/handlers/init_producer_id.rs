@@ -1,0 +1,49 @@
+//! InitProducerId: an id for an idempotent producer. Transactional ids belong to the transaction
+//! coordinator, which this broker does not have yet.
+
+use std::ops::RangeInclusive;
+
+use kafka_protocol::messages::{ApiKey, InitProducerIdRequest, InitProducerIdResponse, ProducerId};
+
+use super::{Context, ErrorCode, Handler, Reply};
+
+pub struct InitProducerId;
+
+impl Handler for InitProducerId {
+    const API: ApiKey = ApiKey::InitProducerId;
+    const VERSIONS: RangeInclusive<i16> = 0..=5;
+    type Request = InitProducerIdRequest;
+    type Response = InitProducerIdResponse;
+
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: InitProducerIdRequest,
+    ) -> Reply<InitProducerIdResponse> {
+        let refused = match request.transactional_id.as_deref().map(|id| id.as_str()) {
+            Some("") => Some(ErrorCode::InvalidRequest),
+            Some(_) => Some(ErrorCode::CoordinatorNotAvailable),
+            None => None,
+        };
+        if let Some(code) = refused {
+            return Reply::Now(refusal(code));
+        }
+        match cx.broker.producer_ids.next(&cx.broker.controller, cx.broker.node_id).await {
+            Ok(id) => Reply::Now(
+                InitProducerIdResponse::default()
+                    .with_producer_id(ProducerId(id))
+                    .with_producer_epoch(0),
+            ),
+            Err(error) => {
+                tracing::warn!(%error, "no producer ids from the controller");
+                Reply::Now(refusal(ErrorCode::CoordinatorLoadInProgress))
+            }
+        }
+    }
+}
+
+fn refusal(code: ErrorCode) -> InitProducerIdResponse {
+    InitProducerIdResponse::default()
+        .with_error_code(code.code())
+        .with_producer_id(ProducerId(-1))
+        .with_producer_epoch(-1)
+}

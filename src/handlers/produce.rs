@@ -1,0 +1,275 @@
+//! Produce: validates each partition's batch, appends it, and answers when it is acknowledged.
+
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+
+use kafka_protocol::{
+    messages::{
+        ApiKey, BrokerId, ProduceRequest, ProduceResponse,
+        produce_request::{PartitionProduceData, TopicProduceData},
+        produce_response::{
+            BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceResponse,
+            TopicProduceResponse,
+        },
+    },
+    protocol::StrBytes,
+};
+use tokio::time::Instant;
+
+use super::{Context, ErrorCode, Handler, Reply, errors};
+use crate::{
+    base::{
+        clock::now_ms,
+        config::{self, CompressionType, TopicConfig},
+    },
+    broker::Broker,
+    partition::{Appended, Partition, Topic},
+    records::{
+        AppendRefused, AppendRules, Compression, TimestampType, TopicCompression,
+        validate_for_append,
+    },
+};
+
+pub struct Produce;
+
+/// Acknowledged when the high watermark has passed the records.
+const ACKS_ALL: i16 = -1;
+
+impl Handler for Produce {
+    const API: ApiKey = ApiKey::Produce;
+    const VERSIONS: RangeInclusive<i16> = 3..=13;
+    type Request = ProduceRequest;
+    type Response = ProduceResponse;
+
+    async fn handle(cx: &mut Context<'_>, request: ProduceRequest) -> Reply<ProduceResponse> {
+        let (acks, timeout_ms) = (request.acks, request.timeout_ms);
+        let append = Append { broker: cx.broker, version: cx.version, acks, now_ms: now_ms() };
+        let mut waits = Vec::new();
+        let mut response = ProduceResponse::default();
+        for topic in request.topic_data {
+            let reply = append.topic(topic, response.responses.len(), &mut waits);
+            response.responses.push(reply);
+        }
+        match acks {
+            0 if any_error(&response) => Reply::Close,
+            0 => Reply::None,
+            _ if waits.is_empty() => Reply::Now(response),
+            _ => {
+                let deadline = Instant::now() + Duration::from_millis(timeout_ms.max(0) as u64);
+                Reply::Later(Box::pin(wait_for_acks(response, waits, deadline)))
+            }
+        }
+    }
+}
+
+fn any_error(response: &ProduceResponse) -> bool {
+    let mut partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+    partitions.any(|partition| partition.error_code != errors::NONE)
+}
+
+/// A partition's reply that waits for its records to be committed.
+struct AckWait {
+    topic_at: usize,
+    partition_at: usize,
+    partition: Arc<Partition>,
+    end_offset: i64,
+}
+
+async fn wait_for_acks(
+    mut response: ProduceResponse,
+    waits: Vec<AckWait>,
+    deadline: Instant,
+) -> ProduceResponse {
+    for wait in waits {
+        let committed = wait.partition.wait_committed(wait.end_offset);
+        let error = match tokio::time::timeout_at(deadline, committed).await {
+            Ok(true) => continue,
+            Ok(false) => ErrorCode::NotLeaderOrFollower,
+            Err(_) => ErrorCode::RequestTimedOut,
+        };
+        let replies = &mut response.responses[wait.topic_at].partition_responses;
+        let reply = &mut replies[wait.partition_at];
+        reply.error_code = error.code();
+        reply.base_offset = -1;
+    }
+    response
+}
+
+/// What all partitions of one request share.
+struct Append<'a> {
+    broker: &'a Arc<Broker>,
+    version: i16,
+    acks: i16,
+    now_ms: i64,
+}
+
+impl Append<'_> {
+    fn topic(
+        &self,
+        data: TopicProduceData,
+        topic_at: usize,
+        waits: &mut Vec<AckWait>,
+    ) -> TopicProduceResponse {
+        let (topic, missing) = match self.version {
+            13.. => (self.broker.partitions.topic_by_id(data.topic_id), ErrorCode::UnknownTopicId),
+            _ => (self.broker.partitions.topic(&data.name), ErrorCode::UnknownTopicOrPartition),
+        };
+        let config = topic.as_deref().map(|topic| topic.config.load_full());
+        let mut replies = Vec::with_capacity(data.partition_data.len());
+        for (partition_at, partition) in data.partition_data.into_iter().enumerate() {
+            let index = partition.index;
+            let result = match (&topic, &config) {
+                (Some(topic), Some(config)) => self.partition(topic, config, partition),
+                _ => Err(Refusal::from(missing)),
+            };
+            replies.push(match result {
+                Err(refusal) => refusal.into_reply(index),
+                Ok((partition, appended)) => {
+                    let end_offset = appended.last_offset + 1;
+                    if self.acks == ACKS_ALL || appended.flush_due {
+                        if partition.view().high_watermark < end_offset {
+                            waits.push(AckWait { topic_at, partition_at, partition, end_offset });
+                        }
+                    }
+                    let config = config.as_ref().expect("appended by the topic's rules");
+                    self.reply(index, &appended, timestamp_type(config))
+                }
+            });
+        }
+        TopicProduceResponse::default()
+            .with_name(data.name)
+            .with_topic_id(data.topic_id)
+            .with_partition_responses(replies)
+    }
+
+    fn partition(
+        &self,
+        topic: &Topic,
+        config: &TopicConfig,
+        data: PartitionProduceData,
+    ) -> Result<(Arc<Partition>, Appended), Refusal> {
+        if !(-1..=1).contains(&self.acks) {
+            return Err(ErrorCode::InvalidRequiredAcks.into());
+        }
+        let partition = topic.partition(data.index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let rules = self.rules(config, &partition);
+        topic.metrics.produce_requests.increment(1);
+        let batch = validate_for_append(data.records, &rules)
+            .inspect_err(|_| topic.metrics.failed_produce_requests.increment(1))?;
+        let (bytes, records) = (batch.size() as u64, batch.header.record_count as u64);
+        let appended = partition.append(&mut [batch], self.now_ms).map_err(|error| {
+            topic.metrics.failed_produce_requests.increment(1);
+            errors::append(&error)
+        })?;
+        if !appended.duplicate {
+            topic.metrics.bytes_in.increment(bytes);
+            topic.metrics.messages_in.increment(records);
+        }
+        Ok((partition, appended))
+    }
+
+    fn rules(&self, config: &TopicConfig, partition: &Partition) -> AppendRules {
+        AppendRules {
+            partition: partition.id.clone(),
+            now_ms: self.now_ms,
+            timestamp_type: timestamp_type(config),
+            before_max_ms: config.message_timestamp_before_max_ms,
+            after_max_ms: config.message_timestamp_after_max_ms,
+            compression: compression(config),
+            max_message_bytes: config.max_message_bytes as usize,
+            compacted: config.cleanup_policy.compact,
+            max_decompressed: self.broker.settings().socket_request_max_bytes as usize,
+            zstd_allowed: self.version >= 7,
+        }
+    }
+
+    fn reply(
+        &self,
+        index: i32,
+        appended: &Appended,
+        timestamp_type: TimestampType,
+    ) -> PartitionProduceResponse {
+        let log_append_time_ms = match timestamp_type {
+            TimestampType::CreateTime => -1,
+            TimestampType::LogAppendTime if appended.duplicate => appended.duplicate_timestamp,
+            TimestampType::LogAppendTime => self.now_ms,
+        };
+        PartitionProduceResponse::default()
+            .with_index(index)
+            .with_base_offset(appended.first_offset)
+            .with_log_append_time_ms(log_append_time_ms)
+            .with_log_start_offset(appended.log_start)
+            .with_current_leader(no_leader())
+    }
+}
+
+fn timestamp_type(config: &TopicConfig) -> TimestampType {
+    match config.message_timestamp_type {
+        config::TimestampType::CreateTime => TimestampType::CreateTime,
+        config::TimestampType::LogAppendTime => TimestampType::LogAppendTime,
+    }
+}
+
+fn compression(config: &TopicConfig) -> TopicCompression {
+    // -1, and what is out of a codec's range, is the codec's own default.
+    let level = |level: i32| Some(level).filter(|level| *level != -1);
+    match config.compression_type {
+        CompressionType::Producer => TopicCompression::Producer,
+        CompressionType::Uncompressed => TopicCompression::Fixed(Compression::None, None),
+        CompressionType::Gzip => {
+            TopicCompression::Fixed(Compression::Gzip, level(config.compression_gzip_level))
+        }
+        CompressionType::Snappy => TopicCompression::Fixed(Compression::Snappy, None),
+        CompressionType::Lz4 => {
+            TopicCompression::Fixed(Compression::Lz4, level(config.compression_lz4_level))
+        }
+        CompressionType::Zstd => {
+            TopicCompression::Fixed(Compression::Zstd, Some(config.compression_zstd_level))
+        }
+    }
+}
+
+/// A partition's answer that is an error.
+struct Refusal {
+    code: ErrorCode,
+    message: Option<String>,
+    record_errors: Vec<(i32, Option<String>)>,
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(code: ErrorCode) -> Self {
+        Self { code, message: None, record_errors: Vec::new() }
+    }
+}
+
+impl From<AppendRefused> for Refusal {
+    fn from(refused: AppendRefused) -> Self {
+        Self {
+            code: errors::append_refused(refused.kind),
+            message: refused.wire_message().map(str::to_owned),
+            record_errors: refused.record_errors,
+        }
+    }
+}
+
+impl Refusal {
+    fn into_reply(self, index: i32) -> PartitionProduceResponse {
+        let record_errors = self.record_errors.into_iter().map(|(batch_index, message)| {
+            BatchIndexAndErrorMessage::default()
+                .with_batch_index(batch_index)
+                .with_batch_index_error_message(message.map(StrBytes::from_string))
+        });
+        PartitionProduceResponse::default()
+            .with_index(index)
+            .with_error_code(self.code.code())
+            .with_base_offset(-1)
+            .with_log_append_time_ms(-1)
+            .with_log_start_offset(-1)
+            .with_record_errors(record_errors.collect())
+            .with_error_message(self.message.map(StrBytes::from_string))
+            .with_current_leader(no_leader())
+    }
+}
+
+fn no_leader() -> LeaderIdAndEpoch {
+    LeaderIdAndEpoch::default().with_leader_id(BrokerId(-1)).with_leader_epoch(-1)
+}

@@ -1,0 +1,203 @@
+//! One connection: reads frames, hands them to the handler table, writes replies in request order.
+//!
+//! A request is handled up to its ordering point before the next one is looked at; what a handler
+//! leaves as a future waits in a queue, and only the queue's front may leave. Replies that are ready
+//! together leave together.
+
+use std::{collections::VecDeque, future::pending, io, sync::Arc, time::Duration};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::{io::AsyncReadExt, net::TcpStream, sync::watch, time::Instant};
+
+use super::output::Output;
+use crate::{
+    broker::Broker,
+    handlers::{self, BoxFuture, Context, HandlerError, Outcome, ReplyBuffer, Session},
+    protocol::frame::{self, DecodeError, Incoming},
+};
+
+/// Requests of one connection that may wait for their replies at a time.
+const PIPELINE_MAX: usize = 64;
+/// The read buffer of a connection that sends small requests.
+const READ_CHUNK: usize = 8 << 10;
+/// Frames up to this size get their buffer at once; larger ones grow it as bytes really arrive.
+const RESERVE_MAX: usize = 1 << 20;
+/// A buffer that has grown past this is given back when the connection falls idle.
+const KEEP_MAX: usize = 64 << 10;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Closed {
+    #[error("the client closed it")]
+    ByPeer,
+    #[error("idle")]
+    Idle,
+    #[error("the broker stops")]
+    Shutdown,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Frame(#[from] DecodeError),
+    #[error(transparent)]
+    Handler(#[from] HandlerError),
+}
+
+enum Pending {
+    Ready(ReplyBuffer),
+    Waiting(BoxFuture<'static, Result<ReplyBuffer, HandlerError>>),
+}
+
+pub struct Connection {
+    stream: TcpStream,
+    session: Session,
+    broker: Arc<Broker>,
+    input: BytesMut,
+    replies: VecDeque<Pending>,
+    output: Output,
+    frame_max: i32,
+    idle_max: Option<Duration>,
+}
+
+enum Wake {
+    Reply(Result<ReplyBuffer, HandlerError>),
+    Read(io::Result<usize>),
+    Idle,
+    Shutdown,
+}
+
+impl Connection {
+    pub fn new(stream: TcpStream, session: Session, broker: Arc<Broker>) -> Self {
+        let config = broker.settings();
+        let idle_max = u64::try_from(config.connections_max_idle_ms).ok();
+        Self {
+            frame_max: config.socket_request_max_bytes,
+            idle_max: idle_max.map(Duration::from_millis),
+            stream,
+            session,
+            broker,
+            input: BytesMut::new(),
+            replies: VecDeque::new(),
+            output: Output::default(),
+        }
+    }
+
+    /// Serves until the connection ends, and says why it did.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Closed {
+        loop {
+            if let Err(closed) = self.step(&mut stop).await {
+                return closed;
+            }
+        }
+    }
+
+    async fn step(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Closed> {
+        while self.replies.len() < PIPELINE_MAX {
+            let Some(request) = self.next_frame()? else { break };
+            self.handle(request).await?;
+        }
+        while let Some(Pending::Ready(_)) = self.replies.front() {
+            if let Some(Pending::Ready(reply)) = self.replies.pop_front() {
+                self.output.push(reply);
+            }
+        }
+        if !self.output.is_empty() {
+            self.output.write_to(&mut self.stream).await?;
+        }
+        match self.wake(stop).await {
+            Wake::Reply(reply) => {
+                self.replies.pop_front();
+                self.output.push(reply?);
+                Ok(())
+            }
+            Wake::Read(Ok(0)) => Err(Closed::ByPeer),
+            Wake::Read(Ok(_)) => Ok(()),
+            Wake::Read(Err(error)) => Err(error.into()),
+            Wake::Idle => Err(Closed::Idle),
+            Wake::Shutdown => Err(Closed::Shutdown),
+        }
+    }
+
+    /// Waits for the first thing that moves the connection on.
+    async fn wake(&mut self, stop: &mut watch::Receiver<bool>) -> Wake {
+        let may_read = self.replies.len() < PIPELINE_MAX;
+        let need = self.missing_bytes();
+        if self.input.is_empty() && self.input.capacity() > KEEP_MAX && self.replies.is_empty() {
+            self.input = BytesMut::new();
+        }
+        if may_read {
+            self.input.reserve(need.clamp(READ_CHUNK, RESERVE_MAX));
+        }
+        let idle = match (self.idle_max, self.replies.is_empty()) {
+            (Some(idle_max), true) => Some(Instant::now() + idle_max),
+            _ => None,
+        };
+        let front = self.replies.front_mut();
+        let (stream, input) = (&mut self.stream, &mut self.input);
+        tokio::select! {
+            biased;
+            reply = async {
+                match front {
+                    Some(Pending::Waiting(rest)) => rest.await,
+                    _ => pending().await,
+                }
+            } => Wake::Reply(reply),
+            // A large frame is read to its end and not beyond, so that its buffer need not move.
+            read = async {
+                match need > READ_CHUNK {
+                    true => stream.read_buf(&mut input.limit(need)).await,
+                    false => stream.read_buf(input).await,
+                }
+            }, if may_read => Wake::Read(read),
+            () = async {
+                match idle {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    None => pending().await,
+                }
+            } => Wake::Idle,
+            _ = stop.wait_for(|stop| *stop) => Wake::Shutdown,
+        }
+    }
+
+    /// Bytes that the frame at the front of the buffer still lacks.
+    fn missing_bytes(&self) -> usize {
+        match self.input.first_chunk::<4>() {
+            Some(size) => (u32::from_be_bytes(*size) as usize + 4).saturating_sub(self.input.len()),
+            None => 4 - self.input.len(),
+        }
+    }
+
+    fn next_frame(&mut self) -> Result<Option<Bytes>, Closed> {
+        let Some(size) = self.input.first_chunk::<4>() else { return Ok(None) };
+        let size = frame::check_frame_size(i32::from_be_bytes(*size), self.frame_max)?;
+        if self.input.len() < 4 + size {
+            return Ok(None);
+        }
+        self.input.advance(4);
+        Ok(Some(self.input.split_to(size).freeze()))
+    }
+
+    async fn handle(&mut self, mut frame: Bytes) -> Result<(), Closed> {
+        let header = match frame::parse_header(&mut frame)? {
+            Incoming::Request(header) => header,
+            Incoming::UnsupportedApiVersions { correlation_id } => {
+                let reply = frame::unsupported_api_versions(correlation_id);
+                self.replies.push_back(Pending::Ready(ReplyBuffer::from_frame(reply)));
+                return Ok(());
+            }
+        };
+        let entry =
+            handlers::find(header.api.key).ok_or(DecodeError::UnknownApi(header.api.key as i16))?;
+        let cx = Context {
+            broker: &self.broker,
+            session: &mut self.session,
+            version: header.version,
+            correlation_id: header.correlation_id,
+            client_id: header.client_id.as_deref(),
+        };
+        match (entry.dispatch)(cx, frame).await? {
+            Outcome::Now(reply) => self.replies.push_back(Pending::Ready(reply)),
+            Outcome::Later(rest) => self.replies.push_back(Pending::Waiting(rest)),
+            Outcome::Silent => {}
+        }
+        Ok(())
+    }
+}

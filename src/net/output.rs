@@ -1,0 +1,111 @@
+//! The way out of a connection: memory by `write`, pieces of files by `sendfile`.
+
+use std::io;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::{
+    io::{AsyncWriteExt, Interest},
+    net::TcpStream,
+};
+
+use crate::{
+    handlers::{Part, ReplyBuffer},
+    log::{DiskFile, disk::read_exact_at},
+};
+
+/// Most bytes for one `sendfile` call, so that one reader cannot hold a worker for long.
+const SENDFILE_MAX: usize = 1 << 20;
+
+/// Replies that are ready, coalesced: small ones of a pipeline leave in one write.
+#[derive(Default)]
+pub struct Output {
+    parts: Vec<Part>,
+    tail: BytesMut,
+}
+
+impl Output {
+    pub fn push(&mut self, reply: ReplyBuffer) {
+        let (parts, head) = reply.into_parts();
+        if parts.is_empty() {
+            match self.tail.is_empty() {
+                true => self.tail = head,
+                false => self.tail.extend_from_slice(&head),
+            }
+            return;
+        }
+        if !self.tail.is_empty() {
+            self.parts.push(Part::Memory(self.tail.split().freeze()));
+        }
+        self.parts.extend(parts);
+        self.tail = head;
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty() && self.tail.is_empty()
+    }
+
+    pub async fn write_to(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+        for part in self.parts.drain(..) {
+            match part {
+                Part::Memory(bytes) => write_memory(stream, bytes).await?,
+                Part::File { file, position, len } => {
+                    send_file(stream, &*file, position, len).await?;
+                }
+            }
+        }
+        let tail = std::mem::take(&mut self.tail);
+        stream.write_all(&tail).await
+    }
+}
+
+async fn write_memory(stream: &mut TcpStream, mut bytes: Bytes) -> io::Result<()> {
+    while bytes.has_remaining() {
+        stream.write_buf(&mut bytes).await?;
+    }
+    Ok(())
+}
+
+async fn send_file(
+    stream: &mut TcpStream,
+    file: &dyn DiskFile,
+    mut position: u64,
+    mut len: usize,
+) -> io::Result<()> {
+    let Some(fd) = file.raw_fd() else {
+        return copy_file(stream, file, position, len).await;
+    };
+    while len > 0 {
+        let send = || {
+            let sent =
+                rustix::fs::sendfile(&*stream, fd, Some(&mut position), len.min(SENDFILE_MAX));
+            Ok(sent?)
+        };
+        let sent = stream.async_io(Interest::WRITABLE, send).await?;
+        if sent == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the segment file is shorter",
+            ));
+        }
+        len -= sent;
+    }
+    Ok(())
+}
+
+/// For files that have no descriptor, such as a simulated disk's.
+async fn copy_file(
+    stream: &mut TcpStream,
+    file: &dyn DiskFile,
+    mut position: u64,
+    mut len: usize,
+) -> io::Result<()> {
+    let mut buffer = vec![0; len.min(64 << 10)];
+    while len > 0 {
+        let piece = &mut buffer[..len.min(64 << 10)];
+        read_exact_at(file, piece, position)?;
+        stream.write_all(piece).await?;
+        position += piece.len() as u64;
+        len -= piece.len();
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! Who waits on a partition: appends for an offset to be committed, fetches for more to read.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::sync::{Notify, oneshot};
+
+/// Waiters for a rising offset. Nearly always empty on a partition without followers, so passing
+/// an offset costs one load.
+#[derive(Default)]
+pub struct Waiters {
+    count: AtomicUsize,
+    by_offset: Mutex<BTreeMap<i64, Vec<oneshot::Sender<()>>>>,
+}
+
+impl Waiters {
+    /// The future ends when `pass` reaches `offset`, with an error if `clear` came first.
+    pub fn register(&self, offset: i64) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        let mut waiting = self.by_offset.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.entry(offset).or_default().push(sender);
+        self.count.fetch_add(1, Ordering::SeqCst);
+        receiver
+    }
+
+    pub fn pass(&self, offset: i64) {
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let mut waiting = self.by_offset.lock().unwrap_or_else(PoisonError::into_inner);
+        let later = waiting.split_off(&(offset + 1));
+        let passed: Vec<_> = std::mem::replace(&mut *waiting, later).into_values().collect();
+        drop(waiting);
+        for sender in passed.into_iter().flatten() {
+            self.count.fetch_sub(1, Ordering::SeqCst);
+            let _ = sender.send(()); // the waiter may have given up
+        }
+    }
+
+    pub fn clear(&self) {
+        let mut waiting = self.by_offset.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.clear();
+        self.count.store(0, Ordering::SeqCst);
+    }
+}
+
+/// A waiting fetch: one wake-up, however many partitions it reads.
+#[derive(Default)]
+pub struct FetchWait {
+    notify: Notify,
+}
+
+impl FetchWait {
+    pub async fn woken(&self) {
+        self.notify.notified().await;
+    }
+}
+
+#[derive(Default)]
+pub struct FetchWaits {
+    count: AtomicUsize,
+    waiting: Mutex<Vec<Arc<FetchWait>>>,
+}
+
+impl FetchWaits {
+    pub fn add(&self, wait: &Arc<FetchWait>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push(Arc::clone(wait));
+        self.count.store(waiting.len(), Ordering::SeqCst);
+    }
+
+    pub fn remove(&self, wait: &Arc<FetchWait>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|other| !Arc::ptr_eq(other, wait));
+        self.count.store(waiting.len(), Ordering::SeqCst);
+    }
+
+    pub fn wake_all(&self) {
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.count.store(0, Ordering::SeqCst);
+        for wait in waiting.drain(..) {
+            wait.notify.notify_one();
+        }
+    }
+}
