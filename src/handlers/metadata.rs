@@ -1,0 +1,222 @@
+//! Metadata: brokers, topics, and who leads what. Kafka's `KafkaApis.handleTopicMetadataRequest`
+//! and `KRaftMetadataCache`.
+
+use std::{collections::BTreeSet, ops::RangeInclusive};
+
+use kafka_protocol::messages::{
+    ApiKey, BrokerId, MetadataRequest, MetadataResponse,
+    metadata_response::{
+        MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+    },
+};
+
+use super::{
+    Context, ErrorCode, Handler, Reply, auto_topics,
+    cluster::{
+        CLUSTER_OPERATIONS, NO_OPERATIONS, TOPIC_OPERATIONS, alive, endpoint, ids, is_internal,
+        offline, string, topic_name,
+    },
+    errors,
+};
+use crate::{
+    base::TopicId,
+    controller::names,
+    metadata::{Image, PartitionImage, TopicImage},
+};
+
+pub struct Metadata;
+
+impl Handler for Metadata {
+    const API: ApiKey = ApiKey::Metadata;
+    const VERSIONS: RangeInclusive<i16> = 0..=13;
+    type Request = MetadataRequest;
+    type Response = MetadataResponse;
+
+    async fn handle(cx: &mut Context<'_>, request: MetadataRequest) -> Reply<MetadataResponse> {
+        if names_no_topic(&request, cx.version) {
+            return Reply::Now(refusal(&request));
+        }
+        let image = cx.broker.metadata();
+        let view = View { image: &image, listener: &cx.session.listener, version: cx.version };
+        let (topics, missing) = view.topics(&request);
+        let create = missing.iter().filter(|(_, code)| *code == ErrorCode::UnknownTopicOrPartition);
+        let create: Vec<String> = create.map(|(name, _)| name.clone()).collect();
+        // Before version 4 every request may create topics; the crate's default says so.
+        let allowed = request.allow_auto_topic_creation
+            && cx.broker.config().values().bool("auto.create.topics.enable");
+        if allowed && !create.is_empty() {
+            auto_topics::create_later(cx.broker, create);
+        }
+        let response = view.response(topics, missing, &request);
+        Reply::Now(response.with_cluster_id(Some(string(&cx.broker.cluster_id))))
+    }
+}
+
+/// Only from version 12 on may topics be asked for by id.
+fn names_no_topic(request: &MetadataRequest, version: i16) -> bool {
+    let by_id = |topic: &kafka_protocol::messages::metadata_request::MetadataRequestTopic| {
+        topic.name.is_none() || !topic.topic_id.is_nil()
+    };
+    version < 12 && request.topics.iter().flatten().any(by_id)
+}
+
+fn refusal(request: &MetadataRequest) -> MetadataResponse {
+    let refused = request.topics.iter().flatten().map(|topic| {
+        MetadataResponseTopic::default()
+            .with_error_code(ErrorCode::InvalidRequest.code())
+            .with_name(Some(topic.name.clone().unwrap_or_default()))
+    });
+    MetadataResponse::default()
+        .with_controller_id(BrokerId(-1))
+        .with_topics(refused.collect())
+}
+
+struct View<'a> {
+    image: &'a Image,
+    listener: &'a str,
+    version: i16,
+}
+
+type Missing = Vec<(String, ErrorCode)>;
+
+impl View<'_> {
+    fn is_for_all(&self, request: &MetadataRequest) -> bool {
+        match &request.topics {
+            None => true,
+            Some(topics) => self.version == 0 && topics.is_empty(),
+        }
+    }
+
+    /// The topics asked for, and the names that are none.
+    fn topics(&self, request: &MetadataRequest) -> (Vec<MetadataResponseTopic>, Missing) {
+        if self.is_for_all(request) {
+            return (self.image.topics.iter().map(|topic| self.topic(topic)).collect(), vec![]);
+        }
+        let asked = || request.topics.iter().flatten();
+        let by_id: BTreeSet<TopicId> =
+            asked().map(|topic| topic.topic_id).filter(|id| !id.is_nil()).collect();
+        // One id makes Kafka forget the names.
+        if !by_id.is_empty() {
+            return (by_id.into_iter().map(|id| self.topic_by_id(id)).collect(), vec![]);
+        }
+        let names: BTreeSet<&str> =
+            asked().filter_map(|topic| topic.name.as_ref()).map(|name| name.as_str()).collect();
+        let (mut found, mut missing) = (Vec::new(), Missing::new());
+        for name in names {
+            match self.image.topic(name) {
+                Some(topic) => found.push(self.topic(topic)),
+                None => missing.push((name.to_owned(), why_missing(name))),
+            }
+        }
+        (found, missing)
+    }
+
+    fn topic_by_id(&self, id: TopicId) -> MetadataResponseTopic {
+        match self.image.topic_by_id(id) {
+            Some(topic) => self.topic(topic),
+            None => MetadataResponseTopic::default()
+                .with_error_code(ErrorCode::UnknownTopicId.code())
+                .with_name(None)
+                .with_topic_id(id),
+        }
+    }
+
+    fn topic(&self, topic: &TopicImage) -> MetadataResponseTopic {
+        let partitions = topic.partitions.iter().zip(0..);
+        MetadataResponseTopic::default()
+            .with_name(Some(topic_name(&topic.name)))
+            .with_topic_id(topic.id)
+            .with_is_internal(is_internal(&topic.name))
+            .with_partitions(partitions.map(|(state, at)| self.partition(state, at)).collect())
+    }
+
+    fn partition(&self, state: &PartitionImage, partition: i32) -> MetadataResponsePartition {
+        let code = match self.image.broker(state.leader) {
+            Some(broker) if !broker.fenced => match endpoint(broker, self.listener) {
+                Some(_) => errors::NONE,
+                None if self.version >= 6 => ErrorCode::ListenerNotFound.code(),
+                None => ErrorCode::LeaderNotAvailable.code(),
+            },
+            _ => ErrorCode::LeaderNotAvailable.code(),
+        };
+        let leader = if code == errors::NONE { state.leader } else { -1 };
+        let answer = MetadataResponsePartition::default()
+            .with_error_code(code)
+            .with_partition_index(partition)
+            .with_leader_id(BrokerId(leader))
+            .with_leader_epoch(state.leader_epoch)
+            .with_replica_nodes(ids(&state.replicas))
+            .with_isr_nodes(ids(&state.isr))
+            .with_offline_replicas(offline(self.image, state, self.listener));
+        if self.version > 0 { answer } else { self.only_reachable(answer) }
+    }
+
+    /// Version 0 tells of reachable brokers only, and says so when some are not.
+    fn only_reachable(&self, mut answer: MetadataResponsePartition) -> MetadataResponsePartition {
+        let reachable = |id: &BrokerId| alive(self.image, id.0, self.listener).is_some();
+        let told = answer.replica_nodes.len() + answer.isr_nodes.len();
+        answer.replica_nodes.retain(reachable);
+        answer.isr_nodes.retain(reachable);
+        let left = answer.replica_nodes.len() + answer.isr_nodes.len();
+        if answer.error_code == errors::NONE && left < told {
+            answer.error_code = ErrorCode::ReplicaNotAvailable.code();
+        }
+        answer
+    }
+
+    fn response(
+        &self,
+        mut topics: Vec<MetadataResponseTopic>,
+        missing: Missing,
+        request: &MetadataRequest,
+    ) -> MetadataResponse {
+        topics.extend(missing.into_iter().map(|(name, code)| {
+            MetadataResponseTopic::default()
+                .with_error_code(code.code())
+                .with_is_internal(is_internal(&name))
+                .with_name(Some(topic_name(&name)))
+        }));
+        let topic_operations = self.version >= 8 && request.include_topic_authorized_operations;
+        for topic in topics.iter_mut().filter(|topic| topic_operations && topic.name.is_some()) {
+            topic.topic_authorized_operations = TOPIC_OPERATIONS;
+        }
+        let in_range = (8..=10).contains(&self.version);
+        let cluster = in_range && request.include_cluster_authorized_operations;
+        MetadataResponse::default()
+            .with_brokers(self.brokers())
+            .with_controller_id(self.controller())
+            .with_topics(topics)
+            .with_cluster_authorized_operations(if cluster {
+                CLUSTER_OPERATIONS
+            } else {
+                NO_OPERATIONS
+            })
+    }
+
+    fn brokers(&self) -> Vec<MetadataResponseBroker> {
+        let live = self.image.brokers.values().filter(|broker| !broker.fenced);
+        let row = |broker: &std::sync::Arc<crate::metadata::BrokerImage>| {
+            let endpoint = endpoint(broker, self.listener)?;
+            let row = MetadataResponseBroker::default()
+                .with_node_id(BrokerId(broker.broker_id))
+                .with_host(string(&endpoint.host))
+                .with_port(i32::from(endpoint.port))
+                .with_rack(broker.rack.as_deref().map(string));
+            Some(row)
+        };
+        live.filter_map(row).collect()
+    }
+
+    /// Any live broker: it forwards to the controller, which clients cannot reach (KIP-590).
+    fn controller(&self) -> BrokerId {
+        let live = self.image.brokers.values().find(|broker| !broker.fenced);
+        BrokerId(live.map_or(-1, |broker| broker.broker_id))
+    }
+}
+
+fn why_missing(name: &str) -> ErrorCode {
+    match names::validate(name) {
+        Ok(()) => ErrorCode::UnknownTopicOrPartition,
+        Err(_) => ErrorCode::InvalidTopicException,
+    }
+}
