@@ -5,6 +5,8 @@
 //! and may leave the rest as a future; replies leave in request order. Handlers hold no state, and
 //! `errors` alone maps domain errors to Kafka's error codes.
 
+pub mod auto_topics;
+mod cluster;
 pub mod context;
 pub mod errors;
 mod fetch_reply;
@@ -90,9 +92,18 @@ table! {
     produce::Produce,
     fetch::Fetch,
     list_offsets::ListOffsets,
-    metadata::Metadata,
     api_versions::ApiVersions,
     init_producer_id::InitProducerId,
+    metadata::Metadata,
+    create_topics::CreateTopics,
+    delete_topics::DeleteTopics,
+    create_partitions::CreatePartitions,
+    elect_leaders::ElectLeaders,
+    list_partition_reassignments::ListPartitionReassignments,
+    describe_quorum::DescribeQuorum,
+    update_features::UpdateFeatures,
+    describe_cluster::DescribeCluster,
+    describe_topic_partitions::DescribeTopicPartitions,
 }
 
 /// The row of an API, if it is served.
