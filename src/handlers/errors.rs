@@ -3,6 +3,7 @@
 
 pub use crate::protocol::ErrorCode;
 use crate::{
+    controller::ControllerError,
     log::{LogError, ProducerError},
     partition::{AppendError, DeleteRecordsError, Role},
     records::RefusedKind,
@@ -74,5 +75,33 @@ pub fn check_leader_epoch(role: Role, current_leader_epoch: i32) -> Result<(), E
         _ if current_leader_epoch > epoch => Err(ErrorCode::UnknownLeaderEpoch),
         Role::Follower { .. } => Err(ErrorCode::NotLeaderOrFollower),
         Role::Leader { .. } => Ok(()),
+    }
+}
+
+/// What the controller refuses.
+pub fn controller(error: &ControllerError) -> ErrorCode {
+    use ControllerError as E;
+    match error {
+        E::InvalidTopic(_) => ErrorCode::InvalidTopicException,
+        E::TopicAlreadyExists(_) => ErrorCode::TopicAlreadyExists,
+        E::UnknownTopicOrPartition(_) => ErrorCode::UnknownTopicOrPartition,
+        E::UnknownTopicId => ErrorCode::UnknownTopicId,
+        E::InvalidPartitions(_) => ErrorCode::InvalidPartitions,
+        E::InvalidReplicationFactor(_) => ErrorCode::InvalidReplicationFactor,
+        E::InvalidReplicaAssignment(_) => ErrorCode::InvalidReplicaAssignment,
+        E::InvalidConfig(_) => ErrorCode::InvalidConfig,
+        E::InvalidRequest(_) => ErrorCode::InvalidRequest,
+        E::PolicyViolation(_) => ErrorCode::PolicyViolation,
+        E::InvalidUpdateVersion(_) => ErrorCode::InvalidUpdateVersion,
+        E::InvalidRegistration(_) => ErrorCode::InvalidRegistration,
+        E::UnsupportedVersion(_) => ErrorCode::UnsupportedVersion,
+        E::BrokerIdNotRegistered(_) => ErrorCode::BrokerIdNotRegistered,
+        E::StaleBrokerEpoch(_) => ErrorCode::StaleBrokerEpoch,
+        E::ElectionNotNeeded => ErrorCode::ElectionNotNeeded,
+        E::PreferredLeaderNotAvailable => ErrorCode::PreferredLeaderNotAvailable,
+        E::EligibleLeadersNotAvailable => ErrorCode::EligibleLeadersNotAvailable,
+        E::NoReassignmentInProgress(_) => ErrorCode::NoReassignmentInProgress,
+        E::ProducerIdsExhausted => ErrorCode::UnknownServerError,
+        E::NotController(_) => ErrorCode::NotController,
     }
 }

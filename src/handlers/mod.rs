@@ -5,6 +5,7 @@
 //! and may leave the rest as a future; replies leave in request order. Handlers hold no state, and
 //! `errors` alone maps domain errors to Kafka's error codes.
 
+mod config_resources;
 pub mod context;
 pub mod errors;
 mod fetch_reply;
@@ -91,6 +92,10 @@ table! {
     fetch::Fetch,
     api_versions::ApiVersions,
     init_producer_id::InitProducerId,
+    describe_configs::DescribeConfigs,
+    alter_configs::AlterConfigs,
+    incremental_alter_configs::IncrementalAlterConfigs,
+    list_config_resources::ListConfigResources,
 }
 
 /// The row of an API, if it is served.
