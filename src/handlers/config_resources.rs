@@ -171,7 +171,34 @@ impl Judge<'_> {
         for (name, op) in ops {
             apply(&mut configs, name, op)?;
         }
-        Ok(self.config.validate_broker_configs(&configs, per_broker)?)
+        self.config.validate_broker_configs(&configs, per_broker)?;
+        self.check_min_insync_replicas(&configs, ops, per_broker)
+    }
+
+    /// With eligible leader replicas (KIP-966) the cluster has one `min.insync.replicas`.
+    fn check_min_insync_replicas(
+        &self,
+        configs: &Properties,
+        ops: &[(String, ConfigOp)],
+        per_broker: bool,
+    ) -> Result<(), Refusal> {
+        const NAME: &str = "min.insync.replicas";
+        if self.image.feature("eligible.leader.replicas.version") == 0 {
+            return Ok(());
+        }
+        let is_named = ops.iter().any(|(name, _)| name == NAME);
+        if per_broker && is_named {
+            return Err(Refusal::config(format!(
+                "Broker-level {NAME} cannot be altered while ELR is enabled."
+            )));
+        }
+        let may_lose_it = is_named || self.keeps == Keeps::Nothing;
+        if !per_broker && may_lose_it && !configs.contains_key(NAME) {
+            return Err(Refusal::config(format!(
+                "Cluster-level {NAME} cannot be removed while ELR is enabled."
+            )));
+        }
+        Ok(())
     }
 
     fn check_node_id(&self, name: &str) -> Result<(), Refusal> {
@@ -189,8 +216,11 @@ impl Judge<'_> {
 
     /// There is one logger, `root`, whose level is set at start.
     fn refuse_logger(&self, change: &Change) -> Refusal {
-        if let Err(refusal) = self.check_node_id(&change.name) {
-            return refusal;
+        if change.name.parse() != Ok(self.node_id) {
+            return Refusal::request(format!(
+                "Unexpected node id. Expected {}, but received {}",
+                self.node_id, change.name
+            ));
         }
         let other = change.ops.iter().find(|op| op.name != ROOT_LOGGER);
         if let Some(op) = other {

@@ -49,6 +49,11 @@ impl Handler for DescribeConfigs {
     }
 }
 
+/// What Kafka says of INVALID_REQUEST when it has nothing better to say.
+const MALFORMED: &str = "This most likely occurs because of a request being malformed by the \
+                         client library or the message was sent to an incompatible broker. See \
+                         the broker logs for more details.";
+
 struct Describer<'a> {
     node_id: i32,
     config: &'a Config,
@@ -65,7 +70,7 @@ impl Describer<'_> {
         let refuses_all = request.resources.iter().any(is_unknown);
         let results = request.resources.iter().map(|resource| {
             let described = match refuses_all {
-                true => Err(Refusal::request(ErrorCode::InvalidRequest.to_string())),
+                true => Err(Refusal::request(MALFORMED)),
                 false => self.describe(resource),
             };
             self.result(request, resource, described)
@@ -84,6 +89,8 @@ impl Describer<'_> {
             Err(refusal) => (Vec::new(), Err(refusal)),
         };
         let (code, message) = code_and_message(outcome);
+        // Where Kafka has nothing to say here, it says an empty text.
+        let message = message.unwrap_or_default();
         let is_asked_for = |entry: &Entry| match resource.configuration_keys.as_deref() {
             None | Some([]) => true,
             Some(names) => names.iter().any(|name| **name == *entry.name),
@@ -91,7 +98,7 @@ impl Describer<'_> {
         let entries = entries.into_iter().filter(is_asked_for);
         DescribeConfigsResult::default()
             .with_error_code(code)
-            .with_error_message(message)
+            .with_error_message(Some(message))
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone())
             .with_configs(entries.map(|entry| self.entry(request, entry)).collect())
@@ -123,7 +130,7 @@ impl Describer<'_> {
     fn describe(&self, asked: &DescribeConfigsResource) -> Result<Vec<Entry>, Refusal> {
         let name = &*asked.resource_name;
         let Some(kind) = ConfigResourceType::from_id(asked.resource_type) else {
-            return Err(Refusal::request(ErrorCode::InvalidRequest.to_string()));
+            return Err(Refusal::request(MALFORMED));
         };
         let overrides = self.image.config(&resource(kind, name));
         match kind {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::base::config::{Sources, load};
 
 fn change(kind: ConfigResourceType, name: &str, ops: &[(i8, &str, Option<&str>)]) -> Change {
     let ops = ops.iter().map(|(kind, name, value)| Op {
@@ -9,14 +10,13 @@ fn change(kind: ConfigResourceType, name: &str, ops: &[(i8, &str, Option<&str>)]
     Change { kind: kind.id(), name: name.to_owned(), ops: ops.collect() }
 }
 
+fn start() -> Config {
+    let loaded = load(Sources::default());
+    loaded.expect("the embedded defaults start").config
+}
+
 fn judge(keeps: Keeps, changes: &[Change]) -> Vec<Option<String>> {
-    let config = Config::new(
-        [("node.id", "1"), ("process.roles", "broker"), ("controller.listener.names", "C")]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into(),
-        "here",
-    )
-    .expect("starts");
+    let config = start();
     let image = Image::default();
     let judge = Judge { node_id: 1, config: &config, image: &image, keeps };
     let message = |refusal: Refusal| format!("{:?}: {}", refusal.code, refusal.message.unwrap());
@@ -101,6 +101,29 @@ fn the_root_logger_cannot_be_removed_and_others_do_not_exist() {
     assert_eq!(
         judge(Keeps::Nothing, &[legacy]),
         [Some("InvalidRequest: Unknown resource type 8".to_owned())]
+    );
+}
+
+#[test]
+fn eligible_leader_replicas_need_one_minimum_in_the_cluster() {
+    let config = start();
+    let mut image = Image::default();
+    let features = [("eligible.leader.replicas.version".to_owned(), 1)];
+    image.features = std::sync::Arc::new(features.into());
+    let judge = Judge { node_id: 1, config: &config, image: &image, keeps: Keeps::Others };
+    let refusal = |name: &str, op| {
+        let refused = judge.check_all(&[change(Kind::Broker, name, &[op])]).remove(0).err();
+        refused.and_then(|refusal| refusal.message)
+    };
+    let set = (SET, "min.insync.replicas", Some("2"));
+    assert_eq!(refusal("", set), None);
+    assert_eq!(
+        refusal("", (DELETE, "min.insync.replicas", None)).as_deref(),
+        Some("Cluster-level min.insync.replicas cannot be removed while ELR is enabled.")
+    );
+    assert_eq!(
+        refusal("1", set).as_deref(),
+        Some("Broker-level min.insync.replicas cannot be altered while ELR is enabled.")
     );
 }
 
