@@ -1,1 +1,335 @@
-fn main() {}
+//! Hostile bytes over TCP: whatever comes, the process lives, other connections are answered, and
+//! memory stays within the frame's size and 1 MiB. `HOSTILE_BROKER=127.0.0.1:9092` runs the same
+//! against a broker that is up already, such as Apache Kafka, whose answers these are.
+
+#[path = "hostile/batches.rs"]
+mod batches;
+#[path = "hostile/broker.rs"]
+mod broker;
+#[path = "hostile/wire.rs"]
+mod wire;
+
+use std::time::{Duration, Instant};
+
+use broker::{Broker, Connection, Reply};
+use kafka_protocol::messages::ApiKey;
+use sordini::protocol::{api::APIS, shape::sample::Sample};
+use wire::{header, lies, request, sized, varint};
+
+const SOON: Duration = Duration::from_secs(5);
+/// How long a request that passed may be left waiting, as a long poll or a join is.
+const BRIEFLY: Duration = Duration::from_millis(30);
+/// What may be resident above a frame's size, by the rule.
+const ALLOWED: u64 = 1 << 20;
+/// What sockets, buffers of connections and the allocator's own habits take.
+const NOISE: u64 = 1 << 20;
+
+fn api_versions() -> Vec<u8> {
+    request(ApiKey::ApiVersions, 0, &[])
+}
+
+/// A connection that is asked now and then, and answers at once.
+struct Bystander {
+    connection: Connection,
+}
+
+impl Bystander {
+    fn of(broker: &Broker) -> Self {
+        Self { connection: broker.connect() }
+    }
+
+    fn assert_answered(&mut self) {
+        let asked = Instant::now();
+        assert!(self.connection.write(&api_versions()), "the other connection is open");
+        let reply = self.connection.read(SOON);
+        assert!(matches!(reply, Reply::Frame(_)), "the other connection is answered: {reply:?}");
+        assert!(asked.elapsed() < Duration::from_secs(2), "and at once: {:?}", asked.elapsed());
+    }
+}
+
+/// The keys and versions that the broker says it serves and the table knows.
+fn served(broker: &Broker) -> Vec<(ApiKey, i16)> {
+    let Reply::Frame(frame) = broker.send(&api_versions(), SOON) else {
+        panic!("ApiVersions is answered")
+    };
+    let row = |at: usize| {
+        let number = |at: usize| i16::from_be_bytes([frame[at], frame[at + 1]]);
+        (number(at), number(at + 4))
+    };
+    let keys: Vec<_> = (10..frame.len() - 5).step_by(6).map(row).collect();
+    let known =
+        |(key, max): &(i16, i16)| APIS.iter().find(|r| r.key as i16 == *key && r.max <= *max);
+    let rows = keys.iter().filter_map(known);
+    rows.flat_map(|row| row.versions().map(move |version| (row.key, version))).collect()
+}
+
+/// Sends a request on a connection that is used until it is closed.
+fn attack(broker: &Broker, connection: &mut Option<Connection>, bytes: &[u8]) -> Reply {
+    let used = connection.get_or_insert_with(|| broker.connect());
+    used.write(bytes);
+    let reply = used.read(BRIEFLY);
+    match &reply {
+        Reply::Frame(frame) => {
+            assert_eq!(frame[..4], wire::CORRELATION_ID.to_be_bytes(), "of this request");
+        }
+        Reply::Closed | Reply::Silence => *connection = None,
+    }
+    reply
+}
+
+fn assert_grew_at_most(broker: &Broker, before: Option<u64>, allowed: u64, what: &str) {
+    let (Some(before), Some(after)) = (before, broker.peak_rss()) else { return };
+    let grown = after.saturating_sub(before);
+    println!("{what}: resident {} KiB, grown by {} KiB", before >> 10, grown >> 10);
+    assert!(grown <= allowed, "{what}: memory grew by {grown} bytes, {allowed} are allowed");
+}
+
+enum Expected {
+    Closed,
+    Answered,
+    Exactly(&'static [u8]),
+}
+
+/// Recorded from Apache Kafka 4.3.1, with the same test against it.
+#[test]
+fn samples_are_answered_as_kafka_answers_them() {
+    use Expected::*;
+    let plain = |api, version, rest: &[u8]| sized(&[&header(api, version, false), rest].concat());
+    let compact = |api, version, rest: &[u8]| sized(&[&header(api, version, true), rest].concat());
+    let fetch_12 = |tags: &[u8]| {
+        let numbers = [
+            &[0xff; 4][..],
+            &[0; 4],
+            &[0; 4],
+            &[0, 0, 4, 0],
+            &[0],
+            &[0; 4],
+            &[0xff; 4],
+            &[1, 1, 1],
+        ];
+        compact(1, 12, &[&numbers.concat(), tags].concat())
+    };
+    let unsupported: &[u8] = &[0, 0, 0, 7, 0, 35, 0, 0, 0, 1, 0, 18, 0, 0, 0, 4];
+    let no_header = |bytes: &[u8]| sized(bytes);
+    let samples = [
+        ("ApiVersions 0", plain(18, 0, &[]), Answered),
+        ("ApiVersions 0 with more", plain(18, 0, b"zzz"), Answered),
+        ("ApiVersions 3 with more", compact(18, 3, b"\x02a\x02b\0zzz"), Answered),
+        (
+            "ApiVersions 3, bad name",
+            compact(18, 3, b"\x02$\x02b\0"),
+            Exactly(&[0, 0, 0, 7, 0, 42, 1, 0, 0, 0, 0, 0]),
+        ),
+        ("ApiVersions 5", compact(18, 5, b"\x02a\x02b\0"), Exactly(unsupported)),
+        ("ApiVersions 99", compact(18, 99, &[]), Exactly(unsupported)),
+        ("ApiVersions -1", plain(18, -1, &[]), Exactly(unsupported)),
+        ("ApiVersions 99, half a header", no_header(&[0, 18, 0, 99, 0, 0, 0, 7]), Closed),
+        ("unknown key 1000", plain(1000, 0, &[]), Closed),
+        ("unknown key -1", plain(-1, 0, &[]), Closed),
+        ("a key of old", plain(4, 0, &[]), Closed),
+        ("Metadata 14", compact(3, 14, &[]), Closed),
+        ("Produce 2", plain(0, 2, &[0; 16]), Closed),
+        ("Metadata 1", plain(3, 1, &[0; 4]), Answered),
+        ("Metadata 1 with more", plain(3, 1, &[0, 0, 0, 0, 9, 9]), Answered),
+        ("Metadata 1, huge", plain(3, 1, &[0x7f, 0xff, 0xff, 0xff]), Closed),
+        ("Metadata 0, null", plain(3, 0, &[0xff; 4]), Closed),
+        ("Metadata 1, null name", plain(3, 1, &[0, 0, 0, 1, 0xff, 0xff]), Closed),
+        ("Metadata 1, name of -2", plain(3, 1, &[0, 0, 0, 1, 0xff, 0xfe]), Closed),
+        ("Metadata 4, a Boolean of 2", plain(3, 4, &[0, 0, 0, 0, 2]), Answered),
+        (
+            "Metadata 9, one in five bytes",
+            compact(3, 9, &[0x81, 0x80, 0x80, 0x80, 0, 0, 0, 0, 0]),
+            Answered,
+        ),
+        (
+            "Metadata 9, six bytes",
+            compact(3, 9, &[0x81, 0x80, 0x80, 0x80, 0x80, 0, 0, 0, 0, 0]),
+            Closed,
+        ),
+        ("Metadata 9, unknown tag", compact(3, 9, &[1, 0, 0, 0, 1, 5, 2, 9, 9]), Answered),
+        ("Metadata 9, tag twice", compact(3, 9, &[1, 0, 0, 0, 2, 5, 1, 9, 5, 1, 9]), Answered),
+        ("Metadata 9, tags unordered", compact(3, 9, &[1, 0, 0, 0, 2, 6, 1, 9, 5, 1, 9]), Answered),
+        ("Fetch 12, known tag", fetch_12(&[1, 0, 2, 2, b'x']), Answered),
+        ("Fetch 12, known tag, size too large", fetch_12(&[1, 0, 3, 2, b'x']), Answered),
+        ("Fetch 12, known tag, size zero", fetch_12(&[1, 0, 0, 2, b'x']), Answered),
+        ("an empty frame", sized(&[]), Closed),
+        ("a frame of two", no_header(&[0, 18]), Closed),
+        ("a frame of four", no_header(&[0, 18, 0, 0]), Closed),
+        ("no client id", no_header(&[0, 18, 0, 0, 0, 0, 0, 7]), Closed),
+        ("null client id", no_header(&[0, 18, 0, 0, 0, 0, 0, 7, 0xff, 0xff]), Answered),
+        ("client id of -2", no_header(&[0, 18, 0, 0, 0, 0, 0, 7, 0xff, 0xfe]), Answered),
+        ("client id too long", no_header(&[0, 18, 0, 0, 0, 0, 0, 7, 0, 50]), Closed),
+        ("client id not UTF-8", no_header(&[0, 18, 0, 0, 0, 0, 0, 7, 0, 1, 0xff]), Answered),
+        ("a negative frame", vec![0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0], Closed),
+        ("a frame of 100 MiB and one", vec![6, 0x40, 0, 1, 0, 0, 0, 0], Closed),
+        ("HTTP", b"GET / HTTP/1.1\r\n\r\n".to_vec(), Closed),
+    ];
+    let mut broker = Broker::start();
+    for (what, bytes, expected) in samples {
+        match (broker.send(&bytes, SOON), expected) {
+            (Reply::Closed, Closed) => {}
+            (Reply::Frame(_), Answered) => {}
+            (Reply::Frame(frame), Exactly(bytes)) => assert_eq!(frame, bytes, "{what}"),
+            (reply, _) => panic!("{what}: {reply:?}"),
+        }
+    }
+    broker.assert_running();
+}
+
+#[test]
+fn lies_about_lengths_harm_nothing() {
+    let mut broker = Broker::start();
+    let served = served(&broker);
+    assert!(!served.is_empty(), "something is served");
+    let mut bystander = Bystander::of(&broker);
+    let mut connection = None;
+    let (mut answered, mut closed, mut waiting) = (0u32, 0u32, 0u32);
+    // The first pass warms up what a broker keeps: connections, topics, groups.
+    for pass in 0..2 {
+        let before = broker.reset_peak_rss();
+        for &(api, version) in &served {
+            let sample = Sample::small(api, version);
+            let honest = std::iter::once(sample.body.clone());
+            let bodies = sample.lengths.iter().flat_map(|length| lies(&sample, *length));
+            for body in honest.chain(bodies) {
+                match attack(&broker, &mut connection, &request(api, version, &body)) {
+                    Reply::Frame(_) => answered += 1,
+                    Reply::Closed => closed += 1,
+                    Reply::Silence => waiting += 1,
+                }
+            }
+            bystander.assert_answered();
+            broker.assert_running();
+        }
+        if pass == 1 {
+            assert_grew_at_most(&broker, before, ALLOWED + NOISE, "lies about lengths");
+        }
+    }
+    println!("{answered} answered, {closed} closed, {waiting} left waiting");
+    assert!(answered > 0 && closed > answered / 4, "most lies are found out");
+}
+
+#[test]
+fn frames_of_nothing_but_elements_take_no_more_than_their_size() {
+    const SIZE: usize = 16 << 20;
+    let filled = |start: Vec<u8>, filling: u8| {
+        let mut body = start;
+        body.resize(SIZE, filling);
+        body
+    };
+    let count = |bytes_each: usize| (((SIZE - 64) / bytes_each) as i32).to_be_bytes().to_vec();
+    let compact = |bytes_each: usize| varint(((SIZE - 64) / bytes_each) as u32);
+    let bodies = [
+        (ApiKey::Metadata, 1, filled(count(2), 0)),
+        (ApiKey::Metadata, 9, filled(compact(2), 1)),
+        (ApiKey::FindCoordinator, 4, filled([vec![0], compact(1)].concat(), 1)),
+        (ApiKey::DescribeGroups, 0, filled(count(2), 0)),
+        (ApiKey::DeleteGroups, 2, filled(compact(1), 1)),
+        (ApiKey::ListGroups, 3, filled(compact(2), 0)),
+        (ApiKey::CreateTopics, 2, filled(count(16), 0)),
+        (ApiKey::OffsetForLeaderEpoch, 2, filled(count(6), 0)),
+    ];
+    let mut broker = Broker::start();
+    let served = served(&broker);
+    let mut bystander = Bystander::of(&broker);
+    // The first frame of that size leaves its buffers with the allocator.
+    for pass in 0..2 {
+        for (api, version, body) in &bodies {
+            if !served.contains(&(*api, *version)) {
+                continue;
+            }
+            let before = broker.reset_peak_rss();
+            let reply = broker.send(&request(*api, *version, body), SOON);
+            if std::env::var("HOSTILE_BROKER").is_err() {
+                assert_eq!(reply, Reply::Closed, "{api:?} {version}, pass {pass}");
+            }
+            let what = format!("{api:?} {version} of 16 MiB");
+            assert_grew_at_most(&broker, before, SIZE as u64 + ALLOWED + NOISE, &what);
+            bystander.assert_answered();
+        }
+    }
+    broker.assert_running();
+}
+
+#[test]
+fn frames_that_are_announced_and_not_sent_take_no_memory() {
+    let mut broker = Broker::start();
+    let mut bystander = Bystander::of(&broker);
+    bystander.assert_answered();
+    let before = broker.reset_peak_rss();
+    let mut idle = Vec::new();
+    for _ in 0..50 {
+        let mut connection = broker.connect();
+        let frame = [&(100u32 << 20).to_be_bytes()[..], &header(3, 1, false), &[0; 1024]].concat();
+        assert!(connection.write(&frame), "the announcement is taken");
+        idle.push(connection);
+    }
+    bystander.assert_answered();
+    // 64 KiB for each connection, and nothing for the 5,000 MiB.
+    assert_grew_at_most(&broker, before, 50 * (64 << 10) + NOISE, "fifty announcements");
+    broker.assert_running();
+}
+
+#[test]
+fn slow_frames_are_answered_and_delay_nobody() {
+    let mut broker = Broker::start();
+    let mut bystander = Bystander::of(&broker);
+    let mut slow: Vec<_> = (0..20).map(|_| broker.connect()).collect();
+    for byte in api_versions() {
+        for connection in &mut slow {
+            assert!(connection.write(&[byte]), "a byte at a time is fine");
+        }
+        bystander.assert_answered();
+    }
+    for connection in &mut slow {
+        assert!(matches!(connection.read(SOON), Reply::Frame(_)), "answered in the end");
+    }
+    // Half a frame, and gone.
+    let half = api_versions();
+    slow.iter_mut().for_each(|connection| {
+        connection.write(&half[..half.len() / 2]);
+    });
+    drop(slow);
+    bystander.assert_answered();
+    broker.assert_running();
+}
+
+#[test]
+fn noise_harms_nothing() {
+    let mut broker = Broker::start();
+    let served = served(&broker);
+    let mut bystander = Bystander::of(&broker);
+    let mut connection = None;
+    let mut seed = 1u64;
+    let mut random = |end: usize| {
+        seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        (seed >> 33) as usize % end
+    };
+    for round in 0..3000 {
+        let noise: Vec<u8> = (0..random(200)).map(|_| random(256) as u8).collect();
+        let bytes = match round % 3 {
+            0 => sized(&noise),
+            1 => {
+                let (api, version) = served[random(served.len())];
+                request(api, version, &noise)
+            }
+            _ => {
+                let (api, version) = served[random(served.len())];
+                let mut body = Sample::small(api, version).body;
+                for _ in 0..=random(4) {
+                    let at = random(body.len().max(1));
+                    if let Some(byte) = body.get_mut(at) {
+                        *byte = random(256) as u8;
+                    }
+                }
+                request(api, version, &body)
+            }
+        };
+        attack(&broker, &mut connection, &bytes);
+        if round % 100 == 0 {
+            bystander.assert_answered();
+        }
+    }
+    bystander.assert_answered();
+    broker.assert_running();
+}

@@ -90,6 +90,8 @@ macro_rules! table {
 table! {
     produce::Produce,
     fetch::Fetch,
+    list_offsets::ListOffsets,
+    metadata::Metadata,
     api_versions::ApiVersions,
     init_producer_id::InitProducerId,
     describe_configs::DescribeConfigs,
