@@ -7,6 +7,7 @@
 
 pub mod auto_topics;
 mod cluster;
+mod config_resources;
 pub mod context;
 pub mod errors;
 mod fetch_reply;
@@ -104,6 +105,10 @@ table! {
     update_features::UpdateFeatures,
     describe_cluster::DescribeCluster,
     describe_topic_partitions::DescribeTopicPartitions,
+    describe_configs::DescribeConfigs,
+    alter_configs::AlterConfigs,
+    incremental_alter_configs::IncrementalAlterConfigs,
+    list_config_resources::ListConfigResources,
 }
 
 /// The row of an API, if it is served.
