@@ -34,6 +34,8 @@ pub enum ConfigOp {
     Subtract(String),
 }
 
+/// Keys and values of a resource; `None` unsets.
+pub type ConfigValues = Vec<(String, Option<String>)>;
 pub type ConfigResults = Vec<(ConfigResource, Result<(), ControllerError>)>;
 
 /// The records that the operations make, all of a resource or none.
@@ -181,7 +183,7 @@ pub fn alter_incrementally(
 /// AlterConfigs: what is not named is unset.
 pub fn alter(
     cx: &Context<'_>,
-    changes: &[(ConfigResource, Vec<(String, Option<String>)>)],
+    changes: &[(ConfigResource, ConfigValues)],
 ) -> Decision<ConfigResults> {
     let mut records = Vec::new();
     let mut response = Vec::with_capacity(changes.len());

@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 pub use self::{
     brokers::{PRODUCER_ID_BLOCK, Registration},
-    configs::{ConfigOp, ConfigResults, ConfigRules},
+    configs::{ConfigOp, ConfigResults, ConfigRules, ConfigValues},
     elections::{ElectionResults, ElectionType, Partitions},
     error::ControllerError,
     features::{FeatureUpdate, SUPPORTED, SupportedFeature, UpgradeType},

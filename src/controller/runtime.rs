@@ -3,9 +3,9 @@
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    ConfigOp, ConfigResults, Context, ControllerError, CreatedTopic, Decision, ElectionResults,
-    ElectionType, FeatureUpdate, NewPartitions, NewTopic, Partitions, Random, Registration,
-    Results, Settings, brokers, configs, elections, features, topics,
+    ConfigOp, ConfigResults, ConfigValues, Context, ControllerError, CreatedTopic, Decision,
+    ElectionResults, ElectionType, FeatureUpdate, NewPartitions, NewTopic, Partitions, Random,
+    Registration, Results, Settings, brokers, configs, elections, features, topics,
 };
 use crate::{
     base::TopicId,
@@ -122,7 +122,7 @@ impl Controller {
     /// AlterConfigs: what is not named is unset.
     pub async fn alter_configs(
         &self,
-        changes: Vec<(ConfigResource, Vec<(String, Option<String>)>)>,
+        changes: Vec<(ConfigResource, ConfigValues)>,
         validate_only: bool,
     ) -> Outcome<ConfigResults> {
         self.run(Durability::Synced, move |cx| {

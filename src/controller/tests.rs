@@ -1,1 +1,532 @@
+//! Golden scripts: a request, then the records it makes and what is answered.
 
+use std::{fmt::Write, sync::Arc};
+
+use uuid::Uuid;
+
+use super::*;
+use crate::{
+    base::config::Config,
+    metadata::{ConfigResource, records::*},
+};
+
+fn settings() -> Settings {
+    let config = Config::new([("node.id".to_owned(), "1".to_owned())].into(), "host");
+    Settings::new(&Arc::new(config.unwrap()))
+}
+
+/// A cluster whose state is what its decisions have made of it.
+struct Script {
+    image: Image,
+    settings: Settings,
+    random: Random,
+    text: String,
+}
+
+impl Script {
+    fn new(brokers: &[(i32, Option<&str>)]) -> Self {
+        let image = Image::default();
+        let (random, text) = (Random::new(7), String::new());
+        let mut script = Self { image, settings: settings(), random, text };
+        script.commit(&features::bootstrap(1));
+        for (id, rack) in brokers {
+            let registration = Registration {
+                broker_id: *id,
+                incarnation_id: Uuid::from_u128(*id as u128 + 1_000),
+                endpoints: vec![],
+                rack: rack.map(str::to_owned),
+                log_dirs: vec![Uuid::from_u128(*id as u128 + 2_000)],
+            };
+            script.run(|cx| brokers::register(cx, &registration)).unwrap();
+        }
+        script.text.clear();
+        script
+    }
+
+    fn commit(&mut self, records: &[MetadataRecord]) {
+        for record in records {
+            self.image.apply(record);
+            self.image.offset += 1;
+            writeln!(self.text, "  {}", print(record)).unwrap();
+        }
+    }
+
+    fn run<T>(&mut self, decide: impl FnOnce(&mut Context<'_>) -> Decision<T>) -> T {
+        let (image, settings) = (&self.image.clone(), &self.settings.clone());
+        let random = &mut self.random;
+        let Decision { records, response } = decide(&mut Context { image, settings, random });
+        self.commit(&records);
+        response
+    }
+
+    fn note<T>(&mut self, result: Result<T, ControllerError>) {
+        match result {
+            Ok(_) => self.text.push_str("-> ok\n"),
+            Err(error) => {
+                let debug = format!("{error:?}");
+                let name = debug.split(['(', ' ']).next().unwrap().to_owned();
+                let message = error.message().unwrap_or("null".into());
+                writeln!(self.text, "-> {name}: {message}").unwrap();
+            }
+        }
+    }
+
+    fn create(&mut self, topic: NewTopic) {
+        let mut results = self.run(|cx| topics::create(cx, &[topic]));
+        self.note(results.remove(0).1);
+    }
+
+    fn grow(&mut self, name: &str, count: i32, assignments: Option<Vec<Vec<i32>>>) {
+        let wanted = NewPartitions { name: name.into(), count, assignments };
+        let mut results = self.run(|cx| topics::create_partitions(cx, &[wanted]));
+        self.note(results.remove(0).1);
+    }
+
+    fn alter(&mut self, resource: &ConfigResource, key: &str, op: ConfigOp) {
+        let change = (resource.clone(), vec![(key.to_owned(), op)]);
+        let mut results = self.run(|cx| configs::alter_incrementally(cx, &[change]));
+        self.note(results.remove(0).1);
+    }
+
+    #[track_caller]
+    fn expect(&mut self, expected: &str) {
+        let expected: Vec<_> = expected.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+        let text = std::mem::take(&mut self.text);
+        let found: Vec<_> = text.lines().map(str::trim).collect();
+        assert_eq!(found, expected, "\n{text}");
+    }
+}
+
+fn print(record: &MetadataRecord) -> String {
+    use MetadataRecord as R;
+    match record {
+        R::Topic(it) => format!("topic {}", it.name),
+        R::Partition(it) => format!(
+            "partition {} replicas {:?} isr {:?} leader {} dirs {}",
+            it.partition_id,
+            it.replicas,
+            it.isr,
+            it.leader,
+            it.directories
+                .iter()
+                .map(|dir| dir.as_u128().to_string())
+                .collect::<Vec<_>>()
+                .join(",")
+        ),
+        R::PartitionChange(it) => format!(
+            "change {} isr {:?} leader {} elr {:?} last {:?} recovery {}",
+            it.partition_id,
+            it.isr,
+            it.leader,
+            it.eligible_leader_replicas,
+            it.last_known_elr,
+            it.leader_recovery_state
+        ),
+        R::Config(it) => {
+            let value = it.value.as_deref().unwrap_or("null");
+            format!("config {}:{} {}={value}", it.resource_type, it.resource_name, it.name)
+        }
+        R::FeatureLevel(it) => format!("feature {}={}", it.name, it.feature_level),
+        R::RegisterBroker(it) => format!("register {} epoch {}", it.broker_id, it.broker_epoch),
+        R::BrokerRegistrationChange(it) => format!(
+            "broker {} epoch {} fenced {} shutdown {}",
+            it.broker_id, it.broker_epoch, it.fenced, it.in_controlled_shutdown
+        ),
+        R::ProducerIds(it) => format!("producer ids from {}", it.next_producer_id),
+        other => other.name().to_owned(),
+    }
+}
+
+fn topic(name: &str, partitions: i32, replication_factor: i16) -> NewTopic {
+    NewTopic { name: name.into(), partitions, replication_factor, ..NewTopic::default() }
+}
+
+#[test]
+fn topics_are_created_with_defaults_and_configs() {
+    let mut script = Script::new(&[(1, None)]);
+    script.create(topic("a", -1, -1));
+    let configs = vec![
+        ("retention.ms".into(), Some("1000".into())),
+        ("cleanup.policy".into(), Some("compact".into())),
+    ];
+    script.create(NewTopic { configs, ..topic("b", 2, 1) });
+    script.expect(
+        "topic a
+         partition 0 replicas [1] isr [1] leader 1 dirs 2001
+         -> ok
+         topic b
+         config 2:b cleanup.policy=compact
+         config 2:b retention.ms=1000
+         partition 0 replicas [1] isr [1] leader 1 dirs 2001
+         partition 1 replicas [1] isr [1] leader 1 dirs 2001
+         -> ok",
+    );
+}
+
+#[test]
+fn what_cannot_be_created_is_refused_in_kafkas_words() {
+    let mut script = Script::new(&[(1, None)]);
+    script.create(topic("a.b", 1, 1));
+    script.text.clear();
+    for name in ["", ".", "..", "a b", "a.b", "a_b"] {
+        script.create(topic(name, 1, 1));
+    }
+    script.create(topic(&"x".repeat(250), 1, 1));
+    script.create(topic("c", 0, 1));
+    script.create(topic("c", 1, 0));
+    script.create(topic("c", 1, 2));
+    let configs = vec![("retention.ms".into(), None), ("k".into(), None)];
+    script.create(NewTopic { configs, ..topic("c", 1, 1) });
+    let long = "x".repeat(250);
+    script.expect(&format!(
+        "-> InvalidTopic: Topic name is invalid: the empty string is not allowed
+         -> InvalidTopic: Topic name is invalid: '.' is not allowed
+         -> InvalidTopic: Topic name is invalid: '..' is not allowed
+         -> InvalidTopic: Topic name is invalid: 'a b' contains one or more characters other than \
+         ASCII alphanumerics, '.', '_' and '-'
+         -> TopicAlreadyExists: Topic 'a.b' already exists.
+         -> InvalidTopic: Topic 'a_b' collides with existing topic: a.b
+         -> InvalidTopic: Topic name is invalid: the length of '{long}' is longer than the max \
+         allowed length 249
+         -> InvalidPartitions: Number of partitions was set to an invalid non-positive value.
+         -> InvalidReplicationFactor: Replication factor must be larger than 0, or -1 to use the \
+         default value.
+         -> InvalidReplicationFactor: Unable to replicate the partition 2 time(s): The target \
+         replication factor of 2 cannot be reached because only 1 broker(s) are registered.
+         -> InvalidConfig: Null value not supported for topic configs: retention.ms,k"
+    ));
+}
+
+#[test]
+fn assignments_are_checked() {
+    let mut script = Script::new(&[(1, None), (2, None)]);
+    let assigned = |assignments: &[(i32, &[i32])]| NewTopic {
+        assignments: assignments.iter().map(|(at, ids)| (*at, ids.to_vec())).collect(),
+        ..topic("a", -1, -1)
+    };
+    script.create(NewTopic { partitions: 1, ..assigned(&[(0, &[1])]) });
+    script.create(NewTopic { replication_factor: 1, ..assigned(&[(0, &[1])]) });
+    script.create(assigned(&[(0, &[1]), (0, &[2])]));
+    script.create(assigned(&[(0, &[])]));
+    script.create(assigned(&[(0, &[3])]));
+    script.create(assigned(&[(0, &[1, 1])]));
+    script.create(assigned(&[(0, &[1, 2]), (1, &[1])]));
+    script.create(assigned(&[(1, &[1])]));
+    script.create(assigned(&[(1, &[1, 2]), (0, &[2, 1])]));
+    script.expect(
+        "-> InvalidRequest: A manual partition assignment was specified, but numPartitions was not \
+         set to -1.
+         -> InvalidRequest: A manual partition assignment was specified, but replication factor was \
+         not set to -1.
+         -> InvalidReplicaAssignment: Found multiple manual partition assignments for partition 0
+         -> InvalidReplicaAssignment: The manual partition assignment includes an empty replica list.
+         -> InvalidReplicaAssignment: The manual partition assignment includes broker 3, but no \
+         such broker is registered.
+         -> InvalidReplicaAssignment: The manual partition assignment includes the broker 1 more \
+         than once.
+         -> InvalidReplicaAssignment: The manual partition assignment includes a partition with 1 \
+         replica(s), but this is not consistent with previous partitions, which have 2 replica(s).
+         -> InvalidReplicaAssignment: partitions should be a consecutive 0-based integer sequence
+         topic a
+         partition 0 replicas [2, 1] isr [2, 1] leader 2 dirs 2002,2001
+         partition 1 replicas [1, 2] isr [1, 2] leader 1 dirs 2001,2002
+         -> ok",
+    );
+}
+
+#[test]
+fn partitions_are_added() {
+    let mut script = Script::new(&[(1, None)]);
+    script.create(topic("a", 1, 1));
+    script.text.clear();
+    script.grow("a", 3, None);
+    script.grow("a", 3, None);
+    script.grow("a", 2, None);
+    script.grow("b", 2, None);
+    script.grow("a", 5, Some(vec![vec![1]]));
+    script.grow("a", 4, Some(vec![vec![1]]));
+    script.expect(
+        "partition 1 replicas [1] isr [1] leader 1 dirs 2001
+         partition 2 replicas [1] isr [1] leader 1 dirs 2001
+         -> ok
+         -> InvalidPartitions: Topic already has 3 partition(s).
+         -> InvalidPartitions: The topic a currently has 3 partition(s); 2 would not be an increase.
+         -> UnknownTopicOrPartition: null
+         -> InvalidReplicaAssignment: Attempted to add 2 additional partition(s), but only 1 \
+         assignment(s) were specified.
+         partition 3 replicas [1] isr [1] leader 1 dirs 2001
+         -> ok",
+    );
+}
+
+#[test]
+fn topics_are_deleted_once() {
+    let mut script = Script::new(&[(1, None)]);
+    script.create(topic("a", 1, 1));
+    let id = script.image.topic("a").unwrap().id;
+    script.text.clear();
+    for _ in 0..2 {
+        let mut results = script.run(|cx| topics::delete(cx, &[id]));
+        script.note(results.remove(0).1);
+    }
+    script.expect(
+        "RemoveTopicRecord
+         -> ok
+         -> UnknownTopicId: null",
+    );
+}
+
+#[test]
+fn one_request_may_be_too_large() {
+    let mut script = Script::new(&[(1, None)]);
+    script.create(topic("a", 10_001, 1));
+    script.create(topic("a", 10_000, 1));
+    assert_eq!(script.image.topics.len(), 0);
+    script.expect(
+        "-> PolicyViolation: Excessively large number of partitions per request.
+         -> PolicyViolation: Unable to perform excessively large batch operation.",
+    );
+}
+
+#[test]
+fn configs_are_set_deleted_and_edited() {
+    let mut script = Script::new(&[(1, None)]);
+    script.create(topic("a", 1, 1));
+    script.text.clear();
+    let a = ConfigResource::topic("a");
+    let policy = "cleanup.policy";
+    script.alter(&a, policy, ConfigOp::Append("compact".into()));
+    script.alter(&a, policy, ConfigOp::Append("compact".into()));
+    script.alter(&a, policy, ConfigOp::Subtract("delete".into()));
+    script.alter(&a, policy, ConfigOp::Delete);
+    script.alter(&a, policy, ConfigOp::Delete);
+    script.alter(&a, "retention.ms", ConfigOp::Append("1".into()));
+    script.alter(&a, "no.such.key", ConfigOp::Set("1".into()));
+    script.alter(&a, "retention.ms", ConfigOp::Set("never".into()));
+    script.alter(&ConfigResource::topic("b"), "retention.ms", ConfigOp::Set("1".into()));
+    script.alter(&ConfigResource::topic(""), "retention.ms", ConfigOp::Set("1".into()));
+    script.alter(&ConfigResource::broker(1), "log.retention.ms", ConfigOp::Set("1".into()));
+    script.alter(&ConfigResource::broker(1), "log.retention.ms", ConfigOp::Set("1".into()));
+    script.expect(
+        "config 2:a cleanup.policy=delete,compact
+         -> ok
+         -> ok
+         config 2:a cleanup.policy=compact
+         -> ok
+         config 2:a cleanup.policy=null
+         -> ok
+         -> ok
+         -> InvalidConfig: Can't APPEND to key retention.ms because its type is not LIST.
+         -> InvalidConfig: Unknown topic config name: no.such.key
+         -> InvalidConfig: Invalid value never for configuration retention.ms: Not a number of type \
+         LONG
+         -> UnknownTopicOrPartition: The topic 'b' does not exist.
+         -> InvalidRequest: Default topic resources are not allowed.
+         config 4:1 log.retention.ms=1
+         -> ok
+         config 4:1 log.retention.ms=1
+         -> ok",
+    );
+}
+
+#[test]
+fn the_old_way_of_altering_unsets_what_it_does_not_name() {
+    let mut script = Script::new(&[(1, None)]);
+    script.create(topic("a", 1, 1));
+    script.text.clear();
+    for keys in [&["retention.ms", "segment.ms"][..], &["segment.ms"], &[]] {
+        let pairs = keys.iter().map(|key| (key.to_string(), Some("1000".to_owned())));
+        let change = (ConfigResource::topic("a"), pairs.collect());
+        let mut results = script.run(|cx| configs::alter(cx, &[change]));
+        script.note(results.remove(0).1);
+    }
+    script.expect(
+        "config 2:a retention.ms=1000
+         config 2:a segment.ms=1000
+         -> ok
+         config 2:a retention.ms=null
+         -> ok
+         config 2:a segment.ms=null
+         -> ok",
+    );
+}
+
+/// What Apache Kafka leaves behind when it stops in order, and what it does when it comes back.
+#[test]
+fn a_broker_that_comes_back_leads_again() {
+    let mut script = Script::new(&[(1, None)]);
+    script.create(topic("a", 2, 1));
+    let topic_id = script.image.topic("a").unwrap().id;
+    let stopped = PartitionChangeRecord {
+        topic_id,
+        partition_id: 1,
+        isr: Some(vec![]),
+        leader: -1,
+        eligible_leader_replicas: Some(vec![1]),
+        last_known_elr: Some(vec![1]),
+        ..PartitionChangeRecord::default()
+    };
+    script.commit(&[stopped.into()]);
+    script.text.clear();
+    let again = Registration {
+        broker_id: 1,
+        incarnation_id: Uuid::from_u128(9),
+        endpoints: vec![],
+        rack: None,
+        log_dirs: vec![Uuid::from_u128(2_001)],
+    };
+    let epoch = script.run(|cx| brokers::register(cx, &again));
+    assert_eq!(epoch, Ok(15));
+    script.run(|cx| brokers::begin_shutdown(cx, 1));
+    script.run(|cx| brokers::begin_shutdown(cx, 1));
+    script.expect(
+        "register 1 epoch 15
+         broker 1 epoch 15 fenced -1 shutdown 0
+         change 0 isr None leader 1 elr None last None recovery -1
+         change 1 isr Some([1]) leader 1 elr Some([]) last Some([]) recovery -1
+         broker 1 epoch 15 fenced 0 shutdown 1",
+    );
+    let states = &script.image.topic("a").unwrap().partitions;
+    let epochs: Vec<_> = states.iter().map(|it| (it.leader, it.leader_epoch)).collect();
+    assert_eq!(epochs, [(1, 1), (1, 2)]);
+}
+
+#[test]
+fn producer_ids_are_given_in_blocks() {
+    let mut script = Script::new(&[(1, None)]);
+    let first = script.run(|cx| brokers::allocate_producer_ids(cx, 1));
+    let second = script.run(|cx| brokers::allocate_producer_ids(cx, 1));
+    assert_eq!((first, second), (Ok(0), Ok(1_000)));
+    script.expect("producer ids from 1000\n producer ids from 2000");
+}
+
+#[test]
+fn features_move_within_what_all_support() {
+    let mut script = Script::new(&[(1, None)]);
+    for (name, level, upgrade) in [
+        ("group.version", 0, UpgradeType::Upgrade),
+        ("group.version", 0, UpgradeType::SafeDowngrade),
+        ("group.version", 1, UpgradeType::SafeDowngrade),
+        ("group.version", 1, UpgradeType::Upgrade),
+        ("group.version", 9, UpgradeType::Upgrade),
+        ("no.version", 1, UpgradeType::Upgrade),
+        ("metadata.version", 30, UpgradeType::Upgrade),
+        ("group.version", 1, UpgradeType::Unknown),
+    ] {
+        let update = FeatureUpdate { name: name.into(), level, upgrade };
+        let result = script.run(|cx| features::update(cx, &[update]));
+        script.note(result);
+    }
+    script.expect(
+        "-> InvalidUpdateVersion: Invalid update version 0 for feature group.version. Can't \
+         downgrade the version of this feature without setting the upgrade type to either safe or \
+         unsafe downgrade.
+         feature group.version=0
+         -> ok
+         -> InvalidUpdateVersion: Invalid update version 1 for feature group.version. Can't \
+         downgrade to a newer version.
+         feature group.version=1
+         -> ok
+         -> InvalidUpdateVersion: Invalid update version 9 for feature group.version. Local \
+         controller 1 only supports versions 0-1
+         -> InvalidUpdateVersion: Invalid update version 1 for feature no.version. Local controller \
+         1 does not support this feature.
+         feature metadata.version=30
+         -> ok
+         -> InvalidUpdateVersion: Invalid update version 1 for feature group.version. The \
+         controller does not support the given upgrade type.",
+    );
+}
+
+#[test]
+fn elections_answer_as_kafka_does() {
+    let mut script = Script::new(&[(1, None)]);
+    script.create(topic("a", 1, 1));
+    script.text.clear();
+    let asked = vec![("a".to_owned(), vec![0, 1]), ("b".to_owned(), vec![0])];
+    for kind in [ElectionType::Preferred, ElectionType::Unclean] {
+        for (_, partitions) in script.run(|cx| elections::elect(cx, kind, Some(&asked))) {
+            for (_, result) in partitions {
+                script.note(result);
+            }
+        }
+    }
+    let all = script.run(|cx| elections::elect(cx, ElectionType::Preferred, None));
+    assert_eq!(all, [("a".to_owned(), vec![])]);
+    let thrice = "-> ElectionNotNeeded: null
+         -> UnknownTopicOrPartition: No such partition as a-1
+         -> UnknownTopicOrPartition: No such topic as b\n";
+    script.expect(&thrice.repeat(2));
+}
+
+/// The properties that Kafka's placer promises, over racks and fenced brokers.
+#[test]
+fn replicas_are_spread_over_racks_and_brokers() {
+    let racks = [Some("x"), Some("x"), Some("y"), Some("y"), Some("z"), None];
+    let brokers: Vec<_> = racks.iter().enumerate().map(|(id, rack)| (id as i32, *rack)).collect();
+    let mut script = Script::new(&brokers);
+    let fenced = BrokerRegistrationChangeRecord { broker_id: 1, fenced: 1, ..Default::default() };
+    script.commit(&[fenced.into()]);
+    for seed in 0..50 {
+        let mut random = Random::new(seed);
+        let placed = placement::place(&script.image, 60, 3, &mut random).unwrap();
+        let mut leads = [0; 6];
+        for replicas in &placed {
+            leads[replicas[0] as usize] += 1;
+            let used: std::collections::BTreeSet<_> =
+                replicas.iter().map(|id| racks[*id as usize]).collect();
+            assert_eq!(used.len(), 3, "each in a rack of its own: {replicas:?}");
+        }
+        assert_eq!(leads[1], 0, "a fenced broker never leads");
+        assert!(leads.iter().enumerate().all(|(id, n)| id == 1 || *n >= 6), "{leads:?}");
+        assert_eq!(placed, placement::place(&script.image, 60, 3, &mut Random::new(seed)).unwrap());
+    }
+    assert!(placement::place(&script.image, 1, 6, &mut Random::new(1)).is_ok());
+}
+
+#[test]
+fn ids_are_random_and_never_look_like_options() {
+    let mut random = Random::new(3);
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..10_000 {
+        let id = random.uuid();
+        assert_eq!(id.get_version_num(), 4);
+        assert_ne!(id.as_bytes()[0] >> 2, 62);
+        assert!(seen.insert(id));
+    }
+}
+
+/// Requests that wait together are one batch, and each sees those before it.
+#[tokio::test]
+async fn concurrent_requests_see_each_other() {
+    use crate::quorum::{Quorum, QuorumConfig};
+    let dir = tempfile::tempdir().unwrap();
+    let config = QuorumConfig::alone(1, dir.path().to_owned());
+    let (quorum, _, mut stream) = Quorum::start(config).await.unwrap();
+    let controller = Controller::start(quorum.clone(), settings(), None).await.unwrap();
+    let registration = Registration {
+        broker_id: 1,
+        incarnation_id: Uuid::from_u128(9),
+        endpoints: vec![],
+        rack: None,
+        log_dirs: vec![Uuid::from_u128(2_001)],
+    };
+    let registered = controller.register_broker(registration).await.unwrap();
+    assert_eq!(registered.value, Ok(10));
+    let create = || controller.create_topics(vec![topic("a", 1, 1)], false);
+    let (first, second, third) = tokio::join!(create(), create(), create());
+    let created = [first, second, third].map(|outcome| outcome.unwrap());
+    let ok = created.iter().filter(|outcome| outcome.value[0].1.is_ok()).count();
+    assert_eq!(ok, 1, "{created:?}");
+    let image = quorum.image();
+    assert!(created.iter().all(|outcome| outcome.offset == image.offset));
+    assert!(image.topic("a").is_some());
+    let checked = controller.create_topics(vec![topic("b", 1, 1)], true).await.unwrap();
+    assert!(checked.value[0].1.is_ok());
+    assert!(quorum.image().topic("b").is_none());
+    let mut last = -1;
+    while let Some(batch) = stream.try_next() {
+        last = batch.last_offset;
+    }
+    assert_eq!(last, image.offset);
+}

@@ -89,6 +89,8 @@ macro_rules! table {
 table! {
     produce::Produce,
     fetch::Fetch,
+    list_offsets::ListOffsets,
+    metadata::Metadata,
     api_versions::ApiVersions,
     init_producer_id::InitProducerId,
 }

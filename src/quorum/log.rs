@@ -195,7 +195,8 @@ impl MetadataLog {
     fn add_segment(&mut self) -> io::Result<()> {
         let base_offset = self.end_offset;
         let path = segment_path(&self.dir, base_offset);
-        let file = OpenOptions::new().read(true).write(true).create(true).open(path)?;
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
         self.new_file = true;
         let (file, batches) = (Arc::new(file), VecDeque::new());
         self.segments.push_back(Segment { base_offset, file, size: 0, batches });

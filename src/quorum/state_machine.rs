@@ -1,5 +1,7 @@
 //! openraft's state machine: applies committed batches to the image, publishes each, and writes
 //! snapshots of it.
+// The error type is openraft's, and large; these paths are cold.
+#![allow(clippy::result_large_err)]
 
 use std::{path::PathBuf, sync::Arc};
 

@@ -1,4 +1,6 @@
 //! openraft's log storage over `MetadataLog`, and the vote in `quorum-state`.
+// The error type is openraft's, and large; these paths are cold.
+#![allow(clippy::result_large_err)]
 
 use std::{
     fmt::Debug,
