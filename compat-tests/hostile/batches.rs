@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::{
     messages::{
-        ApiKey, CreateTopicsRequest, ProduceRequest, ProduceResponse, TopicName,
-        create_topics_request::CreatableTopic,
+        ApiKey, MetadataRequest, ProduceRequest, ProduceResponse, TopicName,
+        metadata_request::MetadataRequestTopic,
         produce_request::{PartitionProduceData, TopicProduceData},
     },
     protocol::{Decodable, Encodable, StrBytes},
@@ -63,13 +63,14 @@ fn send<M: Encodable>(broker: &Broker, api: ApiKey, version: i16, message: &M) -
     }
 }
 
+/// By auto-creation.
 fn create_topic(broker: &Broker, name: &'static str) {
-    let topic = CreatableTopic::default()
-        .with_name(TopicName(StrBytes::from_static_str(name)))
-        .with_num_partitions(1)
-        .with_replication_factor(1);
-    let message = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(5000);
-    send(broker, ApiKey::CreateTopics, 5, &message);
+    let topic =
+        MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from_static_str(name))));
+    let message = MetadataRequest::default()
+        .with_topics(Some(vec![topic]))
+        .with_allow_auto_topic_creation(true);
+    send(broker, ApiKey::Metadata, 9, &message);
 }
 
 /// The error code and base offset of a produce of these bytes.
