@@ -12,6 +12,7 @@ pub mod context;
 pub mod errors;
 mod fetch_reply;
 mod fetch_session;
+mod groups;
 pub mod reply;
 
 use std::{future::Future, ops::RangeInclusive, pin::Pin};
@@ -109,6 +110,17 @@ table! {
     alter_configs::AlterConfigs,
     incremental_alter_configs::IncrementalAlterConfigs,
     list_config_resources::ListConfigResources,
+    find_coordinator::FindCoordinator,
+    join_group::JoinGroup,
+    sync_group::SyncGroup,
+    heartbeat::Heartbeat,
+    leave_group::LeaveGroup,
+    offset_commit::OffsetCommit,
+    offset_fetch::OffsetFetch,
+    offset_delete::OffsetDelete,
+    describe_groups::DescribeGroups,
+    list_groups::ListGroups,
+    delete_groups::DeleteGroups,
 }
 
 /// The row of an API, if it is served.
