@@ -65,7 +65,8 @@ impl Entry {
             is_sensitive: false,
             synonyms: Vec::new(),
             kind: None,
-            documentation: None,
+            // Empty and not missing, as Kafka leaves it for loggers.
+            documentation: Some(""),
         }
     }
 
