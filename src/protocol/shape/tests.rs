@@ -58,6 +58,8 @@ codecs! {
     DescribeLogDirs: ours::DescribeLogDirsRequest,
     CreatePartitions: CreatePartitionsRequest,
     DeleteGroups: DeleteGroupsRequest,
+    ElectLeaders: ElectLeadersRequest,
+    ListPartitionReassignments: ListPartitionReassignmentsRequest,
     IncrementalAlterConfigs: IncrementalAlterConfigsRequest,
     OffsetDelete: OffsetDeleteRequest,
     DescribeClientQuotas: DescribeClientQuotasRequest,
@@ -192,6 +194,9 @@ fn elements_are_counted_at_no_less_than_their_size() {
         CreatePartitions [0, 2] => create_partitions_request::CreatePartitionsAssignment;
         IncrementalAlterConfigs [0] => incremental_alter_configs_request::AlterConfigsResource;
         IncrementalAlterConfigs [0, 2] => incremental_alter_configs_request::AlterableConfig;
+        ElectLeaders [1] => elect_leaders_request::TopicPartitions;
+        ListPartitionReassignments [1] =>
+            list_partition_reassignments_request::ListPartitionReassignmentsTopics;
         OffsetDelete [1] => offset_delete_request::OffsetDeleteRequestTopic;
         OffsetDelete [1, 1] => offset_delete_request::OffsetDeleteRequestPartition;
         DescribeClientQuotas [0] => describe_client_quotas_request::ComponentData;
