@@ -11,7 +11,6 @@ mod server;
 pub mod sessions;
 mod shard_log;
 mod tasks;
-mod topics;
 
 use std::sync::{Arc, Mutex};
 
@@ -21,7 +20,6 @@ use tokio::sync::watch;
 pub use self::{
     producer_ids::ProducerIds,
     server::{Server, ServerError},
-    topics::is_internal,
 };
 use crate::{
     base::config::{BrokerConfig, Config},
@@ -36,8 +34,6 @@ use crate::{
 
 /// Where group coordinators keep their records.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
-/// Where transaction coordinators will.
-pub const TRANSACTION_STATE_TOPIC: &str = "__transaction_state";
 
 /// All handles; what changes is inside of them.
 pub struct Broker {

@@ -12,7 +12,7 @@ use crate::{
 
 fn settings() -> Settings {
     let config = Config::new([("node.id".to_owned(), "1".to_owned())].into(), "host");
-    Settings::new(&Arc::new(config.unwrap()))
+    Settings::new(&Arc::new(arc_swap::ArcSwap::from_pointee(config.unwrap())))
 }
 
 /// A cluster whose state is what its decisions have made of it.

@@ -2,8 +2,11 @@
 //! catch-all arm: a new error does not compile before its code is decided here.
 
 pub use crate::protocol::ErrorCode;
+use kafka_protocol::protocol::StrBytes;
+
 use crate::{
     controller::ControllerError,
+    coordinator::group::messages::GroupError,
     log::{LogError, ProducerError},
     partition::{AppendError, DeleteRecordsError, Role},
     records::RefusedKind,
@@ -78,30 +81,58 @@ pub fn check_leader_epoch(role: Role, current_leader_epoch: i32) -> Result<(), E
     }
 }
 
-/// What the controller refuses.
 pub fn controller(error: &ControllerError) -> ErrorCode {
-    use ControllerError as E;
     match error {
-        E::InvalidTopic(_) => ErrorCode::InvalidTopicException,
-        E::TopicAlreadyExists(_) => ErrorCode::TopicAlreadyExists,
-        E::UnknownTopicOrPartition(_) => ErrorCode::UnknownTopicOrPartition,
-        E::UnknownTopicId => ErrorCode::UnknownTopicId,
-        E::InvalidPartitions(_) => ErrorCode::InvalidPartitions,
-        E::InvalidReplicationFactor(_) => ErrorCode::InvalidReplicationFactor,
-        E::InvalidReplicaAssignment(_) => ErrorCode::InvalidReplicaAssignment,
-        E::InvalidConfig(_) => ErrorCode::InvalidConfig,
-        E::InvalidRequest(_) => ErrorCode::InvalidRequest,
-        E::PolicyViolation(_) => ErrorCode::PolicyViolation,
-        E::InvalidUpdateVersion(_) => ErrorCode::InvalidUpdateVersion,
-        E::InvalidRegistration(_) => ErrorCode::InvalidRegistration,
-        E::UnsupportedVersion(_) => ErrorCode::UnsupportedVersion,
-        E::BrokerIdNotRegistered(_) => ErrorCode::BrokerIdNotRegistered,
-        E::StaleBrokerEpoch(_) => ErrorCode::StaleBrokerEpoch,
-        E::ElectionNotNeeded => ErrorCode::ElectionNotNeeded,
-        E::PreferredLeaderNotAvailable => ErrorCode::PreferredLeaderNotAvailable,
-        E::EligibleLeadersNotAvailable => ErrorCode::EligibleLeadersNotAvailable,
-        E::NoReassignmentInProgress(_) => ErrorCode::NoReassignmentInProgress,
-        E::ProducerIdsExhausted => ErrorCode::UnknownServerError,
-        E::NotController(_) => ErrorCode::NotController,
+        ControllerError::InvalidTopic(_) => ErrorCode::InvalidTopicException,
+        ControllerError::TopicAlreadyExists(_) => ErrorCode::TopicAlreadyExists,
+        ControllerError::UnknownTopicOrPartition(_) => ErrorCode::UnknownTopicOrPartition,
+        ControllerError::UnknownTopicId => ErrorCode::UnknownTopicId,
+        ControllerError::InvalidPartitions(_) => ErrorCode::InvalidPartitions,
+        ControllerError::InvalidReplicationFactor(_) => ErrorCode::InvalidReplicationFactor,
+        ControllerError::InvalidReplicaAssignment(_) => ErrorCode::InvalidReplicaAssignment,
+        ControllerError::InvalidConfig(_) => ErrorCode::InvalidConfig,
+        ControllerError::InvalidRequest(_) => ErrorCode::InvalidRequest,
+        ControllerError::PolicyViolation(_) => ErrorCode::PolicyViolation,
+        ControllerError::InvalidUpdateVersion(_) => ErrorCode::InvalidUpdateVersion,
+        ControllerError::InvalidRegistration(_) => ErrorCode::InvalidRegistration,
+        ControllerError::UnsupportedVersion(_) => ErrorCode::UnsupportedVersion,
+        ControllerError::BrokerIdNotRegistered(_) => ErrorCode::BrokerIdNotRegistered,
+        ControllerError::StaleBrokerEpoch(_) => ErrorCode::StaleBrokerEpoch,
+        ControllerError::ElectionNotNeeded => ErrorCode::ElectionNotNeeded,
+        ControllerError::PreferredLeaderNotAvailable => ErrorCode::PreferredLeaderNotAvailable,
+        ControllerError::EligibleLeadersNotAvailable => ErrorCode::EligibleLeadersNotAvailable,
+        ControllerError::NoReassignmentInProgress(_) => ErrorCode::NoReassignmentInProgress,
+        ControllerError::ProducerIdsExhausted => ErrorCode::UnknownServerError,
+        ControllerError::NotController(_) => ErrorCode::NotController,
+    }
+}
+
+/// A result's code and message on the wire.
+pub fn outcome<T>(result: &Result<T, ControllerError>) -> (i16, Option<StrBytes>) {
+    match result {
+        Ok(_) => (NONE, None),
+        Err(error) => (controller(error).code(), error.message().map(StrBytes::from_string)),
+    }
+}
+
+pub fn group(error: GroupError) -> ErrorCode {
+    match error {
+        GroupError::UnknownServerError => ErrorCode::UnknownServerError,
+        GroupError::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
+        GroupError::CoordinatorLoadInProgress => ErrorCode::CoordinatorLoadInProgress,
+        GroupError::CoordinatorNotAvailable => ErrorCode::CoordinatorNotAvailable,
+        GroupError::NotCoordinator => ErrorCode::NotCoordinator,
+        GroupError::IllegalGeneration => ErrorCode::IllegalGeneration,
+        GroupError::InconsistentGroupProtocol => ErrorCode::InconsistentGroupProtocol,
+        GroupError::InvalidGroupId => ErrorCode::InvalidGroupId,
+        GroupError::UnknownMemberId => ErrorCode::UnknownMemberId,
+        GroupError::InvalidSessionTimeout => ErrorCode::InvalidSessionTimeout,
+        GroupError::RebalanceInProgress => ErrorCode::RebalanceInProgress,
+        GroupError::NonEmptyGroup => ErrorCode::NonEmptyGroup,
+        GroupError::GroupIdNotFound => ErrorCode::GroupIdNotFound,
+        GroupError::MemberIdRequired => ErrorCode::MemberIdRequired,
+        GroupError::GroupMaxSizeReached => ErrorCode::GroupMaxSizeReached,
+        GroupError::FencedInstanceId => ErrorCode::FencedInstanceId,
+        GroupError::GroupSubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
     }
 }

@@ -1,30 +1,28 @@
-//! Metadata: brokers and topics as one image has them, with auto-creation of topics.
+//! Metadata: brokers, topics, and who leads what. Kafka's `KafkaApis.handleTopicMetadataRequest`
+//! and `KRaftMetadataCache`.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
-use kafka_protocol::{
-    messages::{
-        ApiKey, BrokerId, MetadataRequest, MetadataResponse, TopicName,
-        metadata_request::MetadataRequestTopic,
-        metadata_response::{
-            MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
-        },
+use kafka_protocol::messages::{
+    ApiKey, BrokerId, MetadataRequest, MetadataResponse,
+    metadata_response::{
+        MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
     },
-    protocol::StrBytes,
 };
 
-use super::{Context, ErrorCode, Handler, Reply, errors};
+use super::{
+    Context, ErrorCode, Handler, Reply, auto_topics,
+    cluster::{
+        CLUSTER_OPERATIONS, NO_OPERATIONS, TOPIC_OPERATIONS, alive, endpoint, ids, is_internal,
+        offline, string, topic_name,
+    },
+    errors,
+};
 use crate::{
-    broker::{Broker, is_internal},
-    controller::{NewTopic, names},
+    base::TopicId,
+    controller::names,
     metadata::{Image, PartitionImage, TopicImage},
 };
-
-/// What an authorised-operations field says when it was not asked for.
-pub const NOT_ASKED: i32 = i32::MIN;
-/// Bits of Kafka's `AclOperation`s that a topic supports; without an authorizer all are allowed.
-const TOPIC_OPERATIONS: i32 = 0x0df8;
-const CLUSTER_OPERATIONS: i32 = 0x1fa0;
 
 pub struct Metadata;
 
@@ -35,171 +33,190 @@ impl Handler for Metadata {
     type Response = MetadataResponse;
 
     async fn handle(cx: &mut Context<'_>, request: MetadataRequest) -> Reply<MetadataResponse> {
+        if names_no_topic(&request, cx.version) {
+            return Reply::Now(refusal(&request));
+        }
         let image = cx.broker.metadata();
-        let asked = match &request.topics {
-            // Version 0 has no null: there an empty list asks for all.
-            None => None,
-            Some(topics) if topics.is_empty() && cx.version == 0 => None,
-            Some(topics) => Some(topics),
-        };
-        let operations = match request.include_topic_authorized_operations {
-            true => TOPIC_OPERATIONS,
-            false => NOT_ASKED,
-        };
-        let describe = |topic: &Arc<TopicImage>| describe(topic, operations);
-        let mut missing = Vec::new();
-        let topics = match asked {
-            None => image.topics.iter().map(describe).collect(),
-            Some(asked) if asked.iter().any(|topic| !is_valid(topic, cx.version)) => {
-                asked.iter().map(|topic| refusal(topic, ErrorCode::InvalidRequest)).collect()
-            }
-            Some(asked) => {
-                let found = |topic: &MetadataRequestTopic| match find(&image, topic) {
-                    Ok(found) => describe(found),
-                    Err(code) => {
-                        if let Some(name) = topic.name.as_ref().filter(|_| topic.topic_id.is_nil()) {
-                            missing.push(name.to_string());
-                        }
-                        refusal(topic, missing_code(topic, code))
-                    }
-                };
-                asked.iter().map(found).collect()
-            }
-        };
-        if request.allow_auto_topic_creation && !missing.is_empty() {
-            create(cx.broker, missing);
+        let view = View { image: &image, listener: &cx.session.listener, version: cx.version };
+        let (topics, missing) = view.topics(&request);
+        let create = missing.iter().filter(|(_, code)| *code == ErrorCode::UnknownTopicOrPartition);
+        let create: Vec<String> = create.map(|(name, _)| name.clone()).collect();
+        // Before version 4 every request may create topics; the crate's default says so.
+        let allowed = request.allow_auto_topic_creation
+            && cx.broker.config().values().bool("auto.create.topics.enable");
+        if allowed && !create.is_empty() {
+            auto_topics::create_later(cx.broker, create);
         }
-        let mut response = MetadataResponse::default()
-            .with_brokers(brokers(&image, &cx.session.listener))
-            .with_cluster_id(Some(StrBytes::from_string(cx.broker.cluster_id.to_string())))
-            .with_controller_id(BrokerId(controller_id(&image)))
-            .with_topics(topics)
-            .with_cluster_authorized_operations(NOT_ASKED);
-        if request.include_cluster_authorized_operations {
-            response.cluster_authorized_operations = CLUSTER_OPERATIONS;
-        }
-        Reply::Now(response)
+        let response = view.response(topics, missing, &request);
+        Reply::Now(response.with_cluster_id(Some(string(&cx.broker.cluster_id))))
     }
 }
 
-fn is_valid(topic: &MetadataRequestTopic, version: i16) -> bool {
-    version >= 12 || (topic.name.is_some() && topic.topic_id.is_nil())
+/// Only from version 12 on may topics be asked for by id.
+fn names_no_topic(request: &MetadataRequest, version: i16) -> bool {
+    let by_id = |topic: &kafka_protocol::messages::metadata_request::MetadataRequestTopic| {
+        topic.name.is_none() || !topic.topic_id.is_nil()
+    };
+    version < 12 && request.topics.iter().flatten().any(by_id)
 }
 
-fn find<'a>(
+fn refusal(request: &MetadataRequest) -> MetadataResponse {
+    let refused = request.topics.iter().flatten().map(|topic| {
+        MetadataResponseTopic::default()
+            .with_error_code(ErrorCode::InvalidRequest.code())
+            .with_name(Some(topic.name.clone().unwrap_or_default()))
+    });
+    MetadataResponse::default()
+        .with_controller_id(BrokerId(-1))
+        .with_topics(refused.collect())
+}
+
+struct View<'a> {
     image: &'a Image,
-    topic: &MetadataRequestTopic,
-) -> Result<&'a Arc<TopicImage>, ErrorCode> {
-    match &topic.name {
-        _ if !topic.topic_id.is_nil() => {
-            image.topic_by_id(topic.topic_id).ok_or(ErrorCode::UnknownTopicId)
+    listener: &'a str,
+    version: i16,
+}
+
+type Missing = Vec<(String, ErrorCode)>;
+
+impl View<'_> {
+    fn is_for_all(&self, request: &MetadataRequest) -> bool {
+        match &request.topics {
+            None => true,
+            Some(topics) => self.version == 0 && topics.is_empty(),
         }
-        Some(name) => image.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition),
-        None => Err(ErrorCode::UnknownTopicId),
     }
-}
 
-fn missing_code(topic: &MetadataRequestTopic, code: ErrorCode) -> ErrorCode {
-    match &topic.name {
-        Some(name) if topic.topic_id.is_nil() && names::validate(name).is_err() => {
-            ErrorCode::InvalidTopicException
+    /// The topics asked for, and the names that are none.
+    fn topics(&self, request: &MetadataRequest) -> (Vec<MetadataResponseTopic>, Missing) {
+        if self.is_for_all(request) {
+            return (self.image.topics.iter().map(|topic| self.topic(topic)).collect(), vec![]);
         }
-        _ => code,
+        let asked = || request.topics.iter().flatten();
+        let by_id: BTreeSet<TopicId> =
+            asked().map(|topic| topic.topic_id).filter(|id| !id.is_nil()).collect();
+        // One id makes Kafka forget the names.
+        if !by_id.is_empty() {
+            return (by_id.into_iter().map(|id| self.topic_by_id(id)).collect(), vec![]);
+        }
+        let names: BTreeSet<&str> =
+            asked().filter_map(|topic| topic.name.as_ref()).map(|name| name.as_str()).collect();
+        let (mut found, mut missing) = (Vec::new(), Missing::new());
+        for name in names {
+            match self.image.topic(name) {
+                Some(topic) => found.push(self.topic(topic)),
+                None => missing.push((name.to_owned(), why_missing(name))),
+            }
+        }
+        (found, missing)
     }
-}
 
-fn refusal(topic: &MetadataRequestTopic, code: ErrorCode) -> MetadataResponseTopic {
-    let by_id = !topic.topic_id.is_nil();
-    let name = topic.name.clone().filter(|_| !by_id);
-    let is_internal = name.as_ref().is_some_and(|name| is_internal(name));
-    MetadataResponseTopic::default()
-        .with_error_code(code.code())
-        .with_name(name)
-        .with_topic_id(topic.topic_id)
-        .with_is_internal(is_internal)
-        .with_topic_authorized_operations(NOT_ASKED)
-}
+    fn topic_by_id(&self, id: TopicId) -> MetadataResponseTopic {
+        match self.image.topic_by_id(id) {
+            Some(topic) => self.topic(topic),
+            None => MetadataResponseTopic::default()
+                .with_error_code(ErrorCode::UnknownTopicId.code())
+                .with_name(None)
+                .with_topic_id(id),
+        }
+    }
 
-fn describe(topic: &Arc<TopicImage>, operations: i32) -> MetadataResponseTopic {
-    let partitions = topic.partitions.iter().enumerate().map(|(index, partition)| {
-        let error_code = match partition.leader {
-            0.. => errors::NONE,
+    fn topic(&self, topic: &TopicImage) -> MetadataResponseTopic {
+        let partitions = topic.partitions.iter().zip(0..);
+        MetadataResponseTopic::default()
+            .with_name(Some(topic_name(&topic.name)))
+            .with_topic_id(topic.id)
+            .with_is_internal(is_internal(&topic.name))
+            .with_partitions(partitions.map(|(state, at)| self.partition(state, at)).collect())
+    }
+
+    fn partition(&self, state: &PartitionImage, partition: i32) -> MetadataResponsePartition {
+        let code = match self.image.broker(state.leader) {
+            Some(broker) if !broker.fenced => match endpoint(broker, self.listener) {
+                Some(_) => errors::NONE,
+                None if self.version >= 6 => ErrorCode::ListenerNotFound.code(),
+                None => ErrorCode::LeaderNotAvailable.code(),
+            },
             _ => ErrorCode::LeaderNotAvailable.code(),
         };
-        MetadataResponsePartition::default()
-            .with_error_code(error_code)
-            .with_partition_index(index as i32)
-            .with_leader_id(BrokerId(partition.leader))
-            .with_leader_epoch(partition.leader_epoch)
-            .with_replica_nodes(ids(&partition.replicas))
-            .with_isr_nodes(ids(&partition.isr))
-            .with_offline_replicas(offline(partition))
-    });
-    MetadataResponseTopic::default()
-        .with_name(Some(TopicName(StrBytes::from_string(topic.name.to_string()))))
-        .with_topic_id(topic.id)
-        .with_is_internal(is_internal(&topic.name))
-        .with_partitions(partitions.collect())
-        .with_topic_authorized_operations(operations)
-}
-
-fn ids(ids: &[i32]) -> Vec<BrokerId> {
-    ids.iter().copied().map(BrokerId).collect()
-}
-
-/// Without a leader every replica is offline; otherwise brokers that are down would be here.
-fn offline(partition: &PartitionImage) -> Vec<BrokerId> {
-    match partition.leader {
-        0.. => Vec::new(),
-        _ => ids(&partition.replicas),
+        let leader = if code == errors::NONE { state.leader } else { -1 };
+        let answer = MetadataResponsePartition::default()
+            .with_error_code(code)
+            .with_partition_index(partition)
+            .with_leader_id(BrokerId(leader))
+            .with_leader_epoch(state.leader_epoch)
+            .with_replica_nodes(ids(&state.replicas))
+            .with_isr_nodes(ids(&state.isr))
+            .with_offline_replicas(offline(self.image, state, self.listener));
+        if self.version > 0 { answer } else { self.only_reachable(answer) }
     }
-}
 
-/// Brokers that are not fenced, by the endpoint of the client's listener.
-fn brokers(image: &Image, listener: &str) -> Vec<MetadataResponseBroker> {
-    let alive = image.brokers.values().filter(|broker| !broker.fenced);
-    let brokers = alive.filter_map(|broker| {
-        let endpoint = broker.end_points.iter().find(|endpoint| endpoint.name == listener)?;
-        Some(
-            MetadataResponseBroker::default()
-                .with_node_id(BrokerId(broker.broker_id))
-                .with_host(StrBytes::from_string(endpoint.host.clone()))
-                .with_port(i32::from(endpoint.port))
-                .with_rack(broker.rack.clone().map(StrBytes::from_string)),
-        )
-    });
-    brokers.collect()
-}
-
-/// KRaft brokers name any broker that is alive: it forwards what the controller decides.
-fn controller_id(image: &Image) -> i32 {
-    image.brokers.values().find(|broker| !broker.fenced).map_or(-1, |broker| broker.broker_id)
-}
-
-/// Has topics made that a client asked for. The client is not kept waiting: as in Kafka, it is told
-/// that they do not exist, and asks again.
-fn create(broker: &Arc<Broker>, names: Vec<String>) {
-    if !broker.settings().auto_create_topics_enable {
-        return;
-    }
-    let valid = names.into_iter().filter(|name| names::validate(name).is_ok());
-    // By name, since a request may name a topic twice.
-    let topics: BTreeMap<String, NewTopic> =
-        valid.map(|name| (name.clone(), broker.new_topic(name))).collect();
-    if topics.is_empty() {
-        return;
-    }
-    let controller = broker.controller.clone();
-    tokio::spawn(async move {
-        match controller.create_topics(topics.into_values().collect(), false).await {
-            Ok(created) => {
-                for (topic, result) in created.value {
-                    if let Err(error) = result {
-                        tracing::info!(topic, %error, "topic not auto-created");
-                    }
-                }
-            }
-            Err(error) => tracing::warn!(%error, "topics not auto-created"),
+    /// Version 0 tells of reachable brokers only, and says so when some are not.
+    fn only_reachable(&self, mut answer: MetadataResponsePartition) -> MetadataResponsePartition {
+        let reachable = |id: &BrokerId| alive(self.image, id.0, self.listener).is_some();
+        let told = answer.replica_nodes.len() + answer.isr_nodes.len();
+        answer.replica_nodes.retain(reachable);
+        answer.isr_nodes.retain(reachable);
+        let left = answer.replica_nodes.len() + answer.isr_nodes.len();
+        if answer.error_code == errors::NONE && left < told {
+            answer.error_code = ErrorCode::ReplicaNotAvailable.code();
         }
-    });
+        answer
+    }
+
+    fn response(
+        &self,
+        mut topics: Vec<MetadataResponseTopic>,
+        missing: Missing,
+        request: &MetadataRequest,
+    ) -> MetadataResponse {
+        topics.extend(missing.into_iter().map(|(name, code)| {
+            MetadataResponseTopic::default()
+                .with_error_code(code.code())
+                .with_is_internal(is_internal(&name))
+                .with_name(Some(topic_name(&name)))
+        }));
+        let topic_operations = self.version >= 8 && request.include_topic_authorized_operations;
+        for topic in topics.iter_mut().filter(|topic| topic_operations && topic.name.is_some()) {
+            topic.topic_authorized_operations = TOPIC_OPERATIONS;
+        }
+        let in_range = (8..=10).contains(&self.version);
+        let cluster = in_range && request.include_cluster_authorized_operations;
+        MetadataResponse::default()
+            .with_brokers(self.brokers())
+            .with_controller_id(self.controller())
+            .with_topics(topics)
+            .with_cluster_authorized_operations(if cluster {
+                CLUSTER_OPERATIONS
+            } else {
+                NO_OPERATIONS
+            })
+    }
+
+    fn brokers(&self) -> Vec<MetadataResponseBroker> {
+        let live = self.image.brokers.values().filter(|broker| !broker.fenced);
+        let row = |broker: &std::sync::Arc<crate::metadata::BrokerImage>| {
+            let endpoint = endpoint(broker, self.listener)?;
+            let row = MetadataResponseBroker::default()
+                .with_node_id(BrokerId(broker.broker_id))
+                .with_host(string(&endpoint.host))
+                .with_port(i32::from(endpoint.port))
+                .with_rack(broker.rack.as_deref().map(string));
+            Some(row)
+        };
+        live.filter_map(row).collect()
+    }
+
+    /// Any live broker: it forwards to the controller, which clients cannot reach (KIP-590).
+    fn controller(&self) -> BrokerId {
+        let live = self.image.brokers.values().find(|broker| !broker.fenced);
+        BrokerId(live.map_or(-1, |broker| broker.broker_id))
+    }
+}
+
+fn why_missing(name: &str) -> ErrorCode {
+    match names::validate(name) {
+        Ok(()) => ErrorCode::UnknownTopicOrPartition,
+        Err(_) => ErrorCode::InvalidTopicException,
+    }
 }

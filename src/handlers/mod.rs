@@ -5,11 +5,14 @@
 //! and may leave the rest as a future; replies leave in request order. Handlers hold no state, and
 //! `errors` alone maps domain errors to Kafka's error codes.
 
+pub mod auto_topics;
+mod cluster;
 mod config_resources;
 pub mod context;
 pub mod errors;
 mod fetch_reply;
 mod fetch_session;
+mod groups;
 pub mod reply;
 
 use std::{future::Future, ops::RangeInclusive, pin::Pin};
@@ -91,13 +94,33 @@ table! {
     produce::Produce,
     fetch::Fetch,
     list_offsets::ListOffsets,
-    metadata::Metadata,
     api_versions::ApiVersions,
     init_producer_id::InitProducerId,
+    metadata::Metadata,
+    create_topics::CreateTopics,
+    delete_topics::DeleteTopics,
+    create_partitions::CreatePartitions,
+    elect_leaders::ElectLeaders,
+    list_partition_reassignments::ListPartitionReassignments,
+    describe_quorum::DescribeQuorum,
+    update_features::UpdateFeatures,
+    describe_cluster::DescribeCluster,
+    describe_topic_partitions::DescribeTopicPartitions,
     describe_configs::DescribeConfigs,
     alter_configs::AlterConfigs,
     incremental_alter_configs::IncrementalAlterConfigs,
     list_config_resources::ListConfigResources,
+    find_coordinator::FindCoordinator,
+    join_group::JoinGroup,
+    sync_group::SyncGroup,
+    heartbeat::Heartbeat,
+    leave_group::LeaveGroup,
+    offset_commit::OffsetCommit,
+    offset_fetch::OffsetFetch,
+    offset_delete::OffsetDelete,
+    describe_groups::DescribeGroups,
+    list_groups::ListGroups,
+    delete_groups::DeleteGroups,
 }
 
 /// The row of an API, if it is served.

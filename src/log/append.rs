@@ -230,7 +230,7 @@ impl Log {
         self.dir_changes.made += 1;
         match replaces {
             true => self.remove_files(&old)?,
-            false => self.unsynced.push(old),
+            false => self.unsynced.push((self.dir_changes.made, old)),
         }
         self.log_end = base_offset;
         Ok(())

@@ -368,6 +368,11 @@ impl Segment {
         }
     }
 
+    /// The last time index entry in the file that is for an offset before `offset`.
+    pub fn time_before_offset(&self, offset: i64) -> io::Result<Option<TimeEntry>> {
+        self.stored_floor(Kind::TimeIndex, None, |entry: &TimeEntry| entry.offset >= offset)
+    }
+
     /// The largest timestamp in the segment and the last offset of the first batch that has it.
     pub fn largest(&self) -> io::Result<Option<TimeEntry>> {
         if let Some(largest) = self.state().largest {

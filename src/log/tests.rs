@@ -35,6 +35,9 @@ fn read_all(log: &Log, offset: i64) -> Vec<u8> {
     let (mut bytes, mut next) = (Vec::new(), offset);
     while next < view.log_end() {
         let slice = view.read(next, 300, view.log_end(), true).expect("reads");
+        if slice.len == 0 {
+            break; // The log's end may lie behind its last batch.
+        }
         let mut part = vec![0; slice.len];
         super::disk::read_exact_at(&*slice.file, &mut part, slice.position).expect("reads");
         let mut whole = bytes::Bytes::from(part);

@@ -147,15 +147,17 @@ impl Model {
 
     fn truncate(&mut self, back: usize) {
         let Some(index) = self.batches.len().checked_sub(back) else { return };
-        let offset = match self.batches.get(index) {
-            Some(batch) => batch.header.base_offset,
-            None => self.log_end,
-        };
+        // A gap at the end is not in the files, so that a start would not know of it.
+        let Some(last) = index.checked_sub(1).map(|last| &self.batches[last]) else { return };
+        let offset = last.header.last_offset() + 1;
         if offset < self.durable.max(self.log_start) {
             return;
         }
         let high_watermark = self.durable;
         self.log().truncate_to(offset, high_watermark).expect("cuts");
+        // What was durable before the cut would come back otherwise.
+        self.log().flush().expect("flushes");
+        self.durable = offset;
         self.batches.truncate(index);
         self.log_end = offset;
         self.find_sequence();

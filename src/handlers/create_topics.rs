@@ -1,0 +1,148 @@
+//! CreateTopics.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
+
+use kafka_protocol::messages::{
+    ApiKey, CreateTopicsRequest, CreateTopicsResponse,
+    create_topics_request::CreatableTopic,
+    create_topics_response::{CreatableTopicConfigs, CreatableTopicResult},
+};
+
+use super::{
+    Context, ErrorCode, Handler, Reply,
+    cluster::{string, topic_name},
+    errors,
+};
+use crate::{
+    base::config::{Config, describe},
+    controller::{ControllerError, CreatedTopic, NewTopic},
+};
+
+const METADATA_TOPIC: &str = "__cluster_metadata";
+
+pub struct CreateTopics;
+
+impl Handler for CreateTopics {
+    const API: ApiKey = ApiKey::CreateTopics;
+    const VERSIONS: RangeInclusive<i16> = 2..=7;
+    type Request = CreateTopicsRequest;
+    type Response = CreateTopicsResponse;
+
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: CreateTopicsRequest,
+    ) -> Reply<CreateTopicsResponse> {
+        let (topics, mut refused) = split(&request.topics);
+        let asked = topics.clone();
+        let outcome = cx.broker.controller.create_topics(topics, request.validate_only).await;
+        let results = match outcome {
+            Ok(committed) => {
+                cx.broker.applied(committed.offset).await;
+                committed.value
+            }
+            Err(error) => {
+                asked.iter().map(|it| (it.name.clone(), Err(error.clone()))).collect()
+            }
+        };
+        let config = cx.broker.config();
+        let answered = results.into_iter().zip(&asked);
+        let mut answers: Vec<_> = answered
+            .map(|((name, result), topic)| answer(&name, result, topic, &config, cx.version))
+            .collect();
+        answers.append(&mut refused);
+        Reply::Now(CreateTopicsResponse::default().with_topics(answers))
+    }
+}
+
+/// The topics to create, and the answers for those that are refused before: named twice, or
+/// Kafka's own.
+fn split(topics: &[CreatableTopic]) -> (Vec<NewTopic>, Vec<CreatableTopicResult>) {
+    let mut count: BTreeMap<&str, usize> = BTreeMap::new();
+    for topic in topics {
+        *count.entry(&topic.name).or_default() += 1;
+    }
+    let mut seen = BTreeSet::new();
+    let (mut wanted, mut refused) = (Vec::new(), Vec::new());
+    for topic in topics {
+        let name = topic.name.as_str();
+        if count[name] > 1 {
+            if seen.insert(name) {
+                refused.push(refusal(name, "Duplicate topic name."));
+            }
+        } else if name == METADATA_TOPIC {
+            let why = format!("Creation of internal topic {METADATA_TOPIC} is prohibited.");
+            refused.push(refusal(name, &why));
+        } else {
+            wanted.push(new_topic(topic));
+        }
+    }
+    (wanted, refused)
+}
+
+fn refusal(name: &str, why: &str) -> CreatableTopicResult {
+    CreatableTopicResult::default()
+        .with_name(topic_name(name))
+        .with_error_code(ErrorCode::InvalidRequest.code())
+        .with_error_message(Some(string(why)))
+        .with_configs(Some(Vec::new()))
+}
+
+fn new_topic(topic: &CreatableTopic) -> NewTopic {
+    let assignment = |it: &kafka_protocol::messages::create_topics_request::CreatableReplicaAssignment| {
+        (it.partition_index, it.broker_ids.iter().map(|id| id.0).collect())
+    };
+    NewTopic {
+        name: topic.name.to_string(),
+        partitions: topic.num_partitions,
+        replication_factor: topic.replication_factor,
+        assignments: topic.assignments.iter().map(assignment).collect(),
+        configs: topic
+            .configs
+            .iter()
+            .map(|it| (it.name.to_string(), it.value.as_ref().map(|value| value.to_string())))
+            .collect(),
+    }
+}
+
+fn answer(
+    name: &str,
+    result: Result<CreatedTopic, ControllerError>,
+    asked: &NewTopic,
+    config: &Config,
+    version: i16,
+) -> CreatableTopicResult {
+    let (code, message) = errors::outcome(&result);
+    let answer = CreatableTopicResult::default()
+        .with_name(topic_name(name))
+        .with_error_code(code)
+        .with_error_message(message)
+        .with_configs(Some(Vec::new()));
+    match result {
+        Ok(created) if version >= 5 => answer
+            .with_topic_id(created.id)
+            .with_num_partitions(created.partitions)
+            .with_replication_factor(created.replication_factor)
+            .with_configs(Some(configs(asked, config))),
+        _ => answer,
+    }
+}
+
+/// The new topic's configuration with all defaults, by name.
+fn configs(asked: &NewTopic, config: &Config) -> Vec<CreatableTopicConfigs> {
+    let set = asked.configs.iter();
+    let overrides = set.filter_map(|(key, value)| Some((key.clone(), value.clone()?))).collect();
+    let mut entries = describe::topic(config, &overrides).unwrap_or_default();
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    let row = |entry: describe::Entry| {
+        CreatableTopicConfigs::default()
+            .with_name(string(&entry.name))
+            .with_value(entry.value.filter(|_| !entry.is_sensitive).map(|it| string(&it)))
+            .with_read_only(entry.read_only)
+            .with_config_source(entry.source as i8)
+            .with_is_sensitive(entry.is_sensitive)
+    };
+    entries.into_iter().map(row).collect()
+}

@@ -1,0 +1,136 @@
+//! DeleteTopics, by name or by id (KIP-516).
+
+use std::{collections::BTreeMap, ops::RangeInclusive};
+
+use kafka_protocol::{
+    messages::{
+        ApiKey, DeleteTopicsRequest, DeleteTopicsResponse, delete_topics_response::DeletableTopicResult,
+    },
+    protocol::StrBytes,
+};
+
+use super::{
+    Context, ErrorCode, Handler, Reply,
+    cluster::{string, topic_name},
+    errors,
+};
+use crate::{base::TopicId, metadata::Image};
+
+pub struct DeleteTopics;
+
+impl Handler for DeleteTopics {
+    const API: ApiKey = ApiKey::DeleteTopics;
+    const VERSIONS: RangeInclusive<i16> = 1..=6;
+    type Request = DeleteTopicsRequest;
+    type Response = DeleteTopicsResponse;
+
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: DeleteTopicsRequest,
+    ) -> Reply<DeleteTopicsResponse> {
+        if !cx.broker.config().values().bool("delete.topic.enable") {
+            return Reply::Now(disabled(&request, cx.version));
+        }
+        // The controller's image: a topic may be committed that this broker has not applied yet.
+        let (wanted, mut answers) = resolve(&request, &cx.broker.quorum.image());
+        let ids: Vec<TopicId> = wanted.keys().copied().collect();
+        let results = match cx.broker.controller.delete_topics(ids.clone()).await {
+            Ok(committed) => {
+                cx.broker.applied(committed.offset).await;
+                committed.value
+            }
+            Err(error) => ids.into_iter().map(|id| (id, Err(error.clone()))).collect(),
+        };
+        for (id, result) in results {
+            let (code, message) = errors::outcome(&result);
+            answers.push(answer(Some(&wanted[&id]), id, code, message));
+        }
+        let from_6 = cx.version >= 6;
+        for answer in answers.iter_mut().filter(|_| !from_6) {
+            answer.topic_id = TopicId::nil();
+        }
+        Reply::Now(DeleteTopicsResponse::default().with_responses(answers))
+    }
+}
+
+fn answer(
+    name: Option<&str>,
+    id: TopicId,
+    code: i16,
+    message: Option<StrBytes>,
+) -> DeletableTopicResult {
+    DeletableTopicResult::default()
+        .with_name(name.map(topic_name))
+        .with_topic_id(id)
+        .with_error_code(code)
+        .with_error_message(message)
+}
+
+fn invalid(name: Option<&str>, id: TopicId, why: &str) -> DeletableTopicResult {
+    answer(name, id, ErrorCode::InvalidRequest.code(), Some(string(why)))
+}
+
+fn disabled(request: &DeleteTopicsRequest, version: i16) -> DeleteTopicsResponse {
+    let code = match version {
+        ..3 => ErrorCode::InvalidRequest,
+        _ => ErrorCode::TopicDeletionDisabled,
+    };
+    let named = request.topic_names.iter().map(|name| (Some(name.as_str()), TopicId::nil()));
+    let states = request.topics.iter();
+    let states = states.map(|it| (it.name.as_ref().map(|name| name.as_str()), it.topic_id));
+    let refuse = |(name, id)| answer(name, id, code.code(), None);
+    DeleteTopicsResponse::default().with_responses(named.chain(states).map(refuse).collect())
+}
+
+type Wanted = BTreeMap<TopicId, String>;
+
+/// The topics to delete, and the answers for what names none, or names one twice.
+fn resolve(request: &DeleteTopicsRequest, image: &Image) -> (Wanted, Vec<DeletableTopicResult>) {
+    let mut answers = Vec::new();
+    let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut ids: BTreeMap<TopicId, usize> = BTreeMap::new();
+    for name in &request.topic_names {
+        *names.entry(name).or_default() += 1;
+    }
+    for topic in &request.topics {
+        match &topic.name {
+            None if topic.topic_id.is_nil() => {
+                let why = "Neither topic name nor id were specified.";
+                answers.push(invalid(None, topic.topic_id, why));
+            }
+            None => *ids.entry(topic.topic_id).or_default() += 1,
+            Some(name) if topic.topic_id.is_nil() => *names.entry(name).or_default() += 1,
+            Some(name) => {
+                let why = "You may not specify both topic name and topic id.";
+                answers.push(invalid(Some(name), topic.topic_id, why));
+            }
+        }
+    }
+    let mut wanted = Wanted::new();
+    for (&id, &count) in &ids {
+        match image.topic_by_id(id) {
+            _ if count > 1 => answers.push(invalid(None, id, "Duplicate topic id.")),
+            Some(topic) => drop(wanted.insert(id, topic.name.to_string())),
+            None => answers.push(answer(None, id, ErrorCode::UnknownTopicId.code(), None)),
+        }
+    }
+    for (name, count) in names {
+        let topic = image.topic(name);
+        match topic {
+            _ if count > 1 => {
+                answers.push(invalid(Some(name), TopicId::nil(), "Duplicate topic name."));
+            }
+            None => {
+                let code = ErrorCode::UnknownTopicOrPartition.code();
+                answers.push(answer(Some(name), TopicId::nil(), code, None));
+            }
+            Some(topic) if ids.contains_key(&topic.id) => {
+                wanted.remove(&topic.id);
+                let why = "The provided topic name maps to an ID that was already supplied.";
+                answers.push(invalid(Some(name), topic.id, why));
+            }
+            Some(topic) => drop(wanted.insert(topic.id, name.to_owned())),
+        }
+    }
+    (wanted, answers)
+}

@@ -1,0 +1,85 @@
+//! DescribeCluster (KIP-700; fenced brokers: KIP-1073).
+
+use std::ops::RangeInclusive;
+
+use kafka_protocol::messages::{
+    ApiKey, BrokerId, DescribeClusterRequest, DescribeClusterResponse,
+    describe_cluster_response::DescribeClusterBroker,
+};
+
+use super::{
+    Context, ErrorCode, Handler, Reply,
+    cluster::{CLUSTER_OPERATIONS, NO_OPERATIONS, endpoint, string},
+};
+use crate::metadata::{BrokerImage, Image};
+
+/// The endpoint types of KIP-919.
+const BROKERS: i8 = 1;
+const CONTROLLERS: i8 = 2;
+
+pub struct DescribeCluster;
+
+impl Handler for DescribeCluster {
+    const API: ApiKey = ApiKey::DescribeCluster;
+    const VERSIONS: RangeInclusive<i16> = 0..=2;
+    type Request = DescribeClusterRequest;
+    type Response = DescribeClusterResponse;
+
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: DescribeClusterRequest,
+    ) -> Reply<DescribeClusterResponse> {
+        let kind = if cx.version == 0 { BROKERS } else { request.endpoint_type };
+        if kind != BROKERS {
+            return Reply::Now(refusal(kind));
+        }
+        let image = cx.broker.metadata();
+        let fenced_too = cx.version >= 2 && request.include_fenced_brokers;
+        let brokers = brokers(&image, &cx.session.listener, fenced_too);
+        let live = image.brokers.values().find(|broker| !broker.fenced);
+        let controller = live.map(|broker| BrokerId(broker.broker_id));
+        let listed = controller.filter(|id| brokers.iter().any(|it| it.broker_id == *id));
+        let operations = match request.include_cluster_authorized_operations {
+            true => CLUSTER_OPERATIONS,
+            false => NO_OPERATIONS,
+        };
+        Reply::Now(
+            DescribeClusterResponse::default()
+                .with_endpoint_type(BROKERS)
+                .with_cluster_id(string(&cx.broker.cluster_id))
+                .with_controller_id(listed.unwrap_or(BrokerId(-1)))
+                .with_brokers(brokers)
+                .with_cluster_authorized_operations(operations),
+        )
+    }
+}
+
+fn refusal(kind: i8) -> DescribeClusterResponse {
+    let (code, why) = match kind {
+        CONTROLLERS => (
+            ErrorCode::MismatchedEndpointType,
+            "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type \
+             CONTROLLER"
+                .to_owned(),
+        ),
+        _ => (ErrorCode::UnsupportedEndpointType, format!("Unsupported endpoint type {kind}")),
+    };
+    DescribeClusterResponse::default()
+        .with_error_code(code.code())
+        .with_error_message(Some(string(&why)))
+}
+
+fn brokers(image: &Image, listener: &str, fenced_too: bool) -> Vec<DescribeClusterBroker> {
+    let row = |broker: &std::sync::Arc<BrokerImage>| {
+        let endpoint = endpoint(broker, listener)?;
+        let row = DescribeClusterBroker::default()
+            .with_broker_id(BrokerId(broker.broker_id))
+            .with_host(string(&endpoint.host))
+            .with_port(i32::from(endpoint.port))
+            .with_rack(broker.rack.as_deref().map(string))
+            .with_is_fenced(broker.fenced);
+        Some(row)
+    };
+    let listed = image.brokers.values().filter(|broker| fenced_too || !broker.fenced);
+    listed.filter_map(row).collect()
+}

@@ -1,0 +1,115 @@
+//! DescribeQuorum (KIP-595, KIP-836; directories and endpoints: KIP-853).
+
+use std::ops::RangeInclusive;
+
+use kafka_protocol::messages::{
+    ApiKey, BrokerId, DescribeQuorumRequest, DescribeQuorumResponse,
+    describe_quorum_response::{Listener, Node, PartitionData, ReplicaState, TopicData},
+};
+
+use super::{
+    Context, ErrorCode, Handler, Reply,
+    cluster::string,
+};
+use crate::{
+    metadata::Image,
+    quorum::{QuorumStatus, ReplicaStatus},
+};
+
+const METADATA_TOPIC: &str = "__cluster_metadata";
+
+pub struct DescribeQuorum;
+
+impl Handler for DescribeQuorum {
+    const API: ApiKey = ApiKey::DescribeQuorum;
+    const VERSIONS: RangeInclusive<i16> = 0..=2;
+    type Request = DescribeQuorumRequest;
+    type Response = DescribeQuorumResponse;
+
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: DescribeQuorumRequest,
+    ) -> Reply<DescribeQuorumResponse> {
+        if !asks_for_metadata(&request) {
+            return Reply::Now(refusal(&request, cx.version));
+        }
+        let status = cx.broker.quorum.status();
+        let partition = partition(&status, cx.version);
+        let topic = TopicData::default()
+            .with_topic_name(request.topics[0].topic_name.clone())
+            .with_partitions(vec![partition]);
+        let response = DescribeQuorumResponse::default().with_topics(vec![topic]);
+        if cx.version < 2 {
+            return Reply::Now(response);
+        }
+        Reply::Now(response.with_nodes(nodes(&status, &cx.broker.metadata())))
+    }
+}
+
+/// There is one partition to ask for.
+fn asks_for_metadata(request: &DescribeQuorumRequest) -> bool {
+    match request.topics.as_slice() {
+        [topic] if topic.topic_name.as_str() == METADATA_TOPIC => {
+            matches!(topic.partitions.as_slice(), [partition] if partition.partition_index == 0)
+        }
+        _ => false,
+    }
+}
+
+fn refusal(request: &DescribeQuorumRequest, version: i16) -> DescribeQuorumResponse {
+    let code = ErrorCode::UnknownTopicOrPartition;
+    let message = (version >= 2).then(|| string(&code.to_string()));
+    let topics = request.topics.iter().map(|topic| {
+        let refused = topic.partitions.iter().map(|partition| {
+            PartitionData::default()
+                .with_partition_index(partition.partition_index)
+                .with_error_code(code.code())
+                .with_error_message(message.clone())
+        });
+        TopicData::default()
+            .with_topic_name(topic.topic_name.clone())
+            .with_partitions(refused.collect())
+    });
+    DescribeQuorumResponse::default().with_topics(topics.collect())
+}
+
+fn partition(status: &QuorumStatus, version: i16) -> PartitionData {
+    let state = |replica: &ReplicaStatus| {
+        let state = ReplicaState::default()
+            .with_replica_id(BrokerId(replica.replica_id))
+            .with_log_end_offset(replica.log_end_offset);
+        let state = if version < 2 {
+            state
+        } else {
+            state.with_replica_directory_id(replica.directory_id)
+        };
+        if version < 1 {
+            return state;
+        }
+        state
+            .with_last_fetch_timestamp(replica.last_fetch_ms)
+            .with_last_caught_up_timestamp(replica.last_caught_up_ms)
+    };
+    PartitionData::default()
+        .with_leader_id(BrokerId(status.leader_id))
+        .with_leader_epoch(status.leader_epoch)
+        .with_high_watermark(status.high_watermark)
+        .with_current_voters(status.voters.iter().map(state).collect())
+        .with_observers(status.observers.iter().map(state).collect())
+}
+
+/// Where voters listen for each other.
+fn nodes(status: &QuorumStatus, image: &Image) -> Vec<Node> {
+    let node = |voter: &ReplicaStatus| {
+        let id = voter.replica_id;
+        let endpoints = image.controllers.get(&id).map(|it| it.end_points.as_slice());
+        let listeners = endpoints.unwrap_or_default().iter().map(|endpoint| {
+            Listener::default()
+                .with_name(string(&endpoint.name))
+                .with_host(string(&endpoint.host))
+                .with_port(endpoint.port)
+        });
+        Node::default().with_node_id(BrokerId(id)).with_listeners(listeners.collect())
+    };
+    status.voters.iter().map(node).collect()
+}

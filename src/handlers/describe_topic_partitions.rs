@@ -1,0 +1,151 @@
+//! DescribeTopicPartitions (KIP-966): topics by name, page by page. Kafka's
+//! `DescribeTopicPartitionsRequestHandler`.
+
+use std::{collections::BTreeSet, ops::RangeInclusive};
+
+use kafka_protocol::messages::{
+    ApiKey, BrokerId, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse,
+    describe_topic_partitions_response::{
+        Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
+    },
+};
+
+use super::{
+    Context, ErrorCode, Handler, Reply,
+    cluster::{TOPIC_OPERATIONS, alive, ids, is_internal, offline, topic_name},
+};
+use crate::{
+    controller::names,
+    metadata::{Image, PartitionImage, TopicImage},
+};
+
+pub struct DescribeTopicPartitions;
+
+impl Handler for DescribeTopicPartitions {
+    const API: ApiKey = ApiKey::DescribeTopicPartitions;
+    const VERSIONS: RangeInclusive<i16> = 0..=0;
+    type Request = DescribeTopicPartitionsRequest;
+    type Response = DescribeTopicPartitionsResponse;
+
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: DescribeTopicPartitionsRequest,
+    ) -> Reply<DescribeTopicPartitionsResponse> {
+        let limit = cx.broker.config().values().i32("max.request.partition.size.limit");
+        let limit = limit.min(request.response_partition_limit).max(1) as usize;
+        let image = cx.broker.metadata();
+        let listener = &*cx.session.listener;
+        Reply::Now(Pages { image: &image, listener }.answer(&request, limit))
+    }
+}
+
+struct Pages<'a> {
+    image: &'a Image,
+    listener: &'a str,
+}
+
+impl Pages<'_> {
+    fn answer(
+        &self,
+        request: &DescribeTopicPartitionsRequest,
+        limit: usize,
+    ) -> DescribeTopicPartitionsResponse {
+        let all = request.topics.is_empty();
+        let start = request.cursor.as_ref().map_or("", |cursor| cursor.topic_name.as_str());
+        let names: BTreeSet<&str> = if all {
+            self.image.topics.iter().map(|topic| &*topic.name).filter(|it| *it >= start).collect()
+        } else {
+            request.topics.iter().map(|it| it.name.as_str()).filter(|it| *it >= start).collect()
+        };
+        let first = request.cursor.as_ref().map_or(0, |cursor| cursor.partition_index);
+        let unknown_start = !all && request.cursor.is_some() && !names.contains(start);
+        if unknown_start || first < 0 {
+            return refusal(request);
+        }
+        let mut response = DescribeTopicPartitionsResponse::default();
+        let mut left = limit;
+        for name in names {
+            let from = if name == start { first as usize } else { 0 };
+            if left == 0 {
+                response.next_cursor = Some(cursor(name, 0));
+                break;
+            }
+            match self.image.topic(name) {
+                Some(topic) => {
+                    let (answer, next) = self.topic(topic, from, left);
+                    left -= answer.partitions.len();
+                    response.topics.push(answer);
+                    if let Some(next) = next {
+                        response.next_cursor = Some(cursor(name, next as i32));
+                        break;
+                    }
+                }
+                None => response.topics.push(missing(name)),
+            }
+        }
+        response
+    }
+
+    /// Partitions from one on, as many as there is room for, and where to go on.
+    fn topic(
+        &self,
+        topic: &TopicImage,
+        from: usize,
+        room: usize,
+    ) -> (DescribeTopicPartitionsResponseTopic, Option<usize>) {
+        let count = topic.partitions.len();
+        let end = count.min(from.saturating_add(room));
+        let page = topic.partitions.get(from..end).unwrap_or_default();
+        let partitions = page.iter().zip(from as i32..).map(|(it, at)| self.partition(it, at));
+        let answer = DescribeTopicPartitionsResponseTopic::default()
+            .with_name(Some(topic_name(&topic.name)))
+            .with_topic_id(topic.id)
+            .with_is_internal(is_internal(&topic.name))
+            .with_partitions(partitions.collect())
+            .with_topic_authorized_operations(TOPIC_OPERATIONS);
+        (answer, (end < count).then_some(end))
+    }
+
+    fn partition(
+        &self,
+        state: &PartitionImage,
+        partition: i32,
+    ) -> DescribeTopicPartitionsResponsePartition {
+        let reachable = alive(self.image, state.leader, self.listener).is_some();
+        DescribeTopicPartitionsResponsePartition::default()
+            .with_partition_index(partition)
+            .with_leader_id(BrokerId(if reachable { state.leader } else { -1 }))
+            .with_leader_epoch(state.leader_epoch)
+            .with_replica_nodes(ids(&state.replicas))
+            .with_isr_nodes(ids(&state.isr))
+            .with_eligible_leader_replicas(Some(ids(&state.elr)))
+            .with_last_known_elr(Some(ids(&state.last_known_elr)))
+            .with_offline_replicas(offline(self.image, state, self.listener))
+    }
+}
+
+fn cursor(topic: &str, partition: i32) -> Cursor {
+    Cursor::default().with_topic_name(topic_name(topic)).with_partition_index(partition)
+}
+
+fn missing(name: &str) -> DescribeTopicPartitionsResponseTopic {
+    let code = match names::validate(name) {
+        Ok(()) => ErrorCode::UnknownTopicOrPartition,
+        Err(_) => ErrorCode::InvalidTopicException,
+    };
+    DescribeTopicPartitionsResponseTopic::default()
+        .with_error_code(code.code())
+        .with_name(Some(topic_name(name)))
+        .with_is_internal(is_internal(name))
+        .with_topic_authorized_operations(TOPIC_OPERATIONS)
+}
+
+/// A cursor that points nowhere is refused topic by topic.
+fn refusal(request: &DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsResponse {
+    let refused = request.topics.iter().map(|topic| {
+        DescribeTopicPartitionsResponseTopic::default()
+            .with_error_code(ErrorCode::InvalidRequest.code())
+            .with_name(Some(topic.name.clone()))
+    });
+    DescribeTopicPartitionsResponse::default().with_topics(refused.collect())
+}

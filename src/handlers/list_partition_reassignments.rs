@@ -1,0 +1,58 @@
+//! ListPartitionReassignments (KIP-455).
+
+use std::ops::RangeInclusive;
+
+use kafka_protocol::messages::{
+    ApiKey, ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse,
+    list_partition_reassignments_response::{
+        OngoingPartitionReassignment, OngoingTopicReassignment,
+    },
+};
+
+use super::{
+    Context, Handler, Reply,
+    cluster::{ids, topic_name},
+};
+use crate::metadata::TopicImage;
+
+pub struct ListPartitionReassignments;
+
+impl Handler for ListPartitionReassignments {
+    const API: ApiKey = ApiKey::ListPartitionReassignments;
+    const VERSIONS: RangeInclusive<i16> = 0..=0;
+    type Request = ListPartitionReassignmentsRequest;
+    type Response = ListPartitionReassignmentsResponse;
+
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: ListPartitionReassignmentsRequest,
+    ) -> Reply<ListPartitionReassignmentsResponse> {
+        let image = cx.broker.metadata();
+        let topics = match &request.topics {
+            None => image.topics.iter().filter_map(|topic| ongoing(topic, None)).collect(),
+            Some(asked) => asked
+                .iter()
+                .filter_map(|it| ongoing(image.topic(&it.name)?, Some(&it.partition_indexes)))
+                .collect(),
+        };
+        Reply::Now(ListPartitionReassignmentsResponse::default().with_topics(topics))
+    }
+}
+
+/// A topic's partitions that are moving, if any.
+fn ongoing(topic: &TopicImage, asked: Option<&Vec<i32>>) -> Option<OngoingTopicReassignment> {
+    let partitions = topic.partitions.iter().zip(0..);
+    let wanted = partitions.filter(|(_, at)| asked.is_none_or(|asked| asked.contains(at)));
+    let moving: Vec<_> = wanted
+        .filter(|(state, _)| state.is_reassigning())
+        .map(|(state, at)| {
+            OngoingPartitionReassignment::default()
+                .with_partition_index(at)
+                .with_replicas(ids(&state.replicas))
+                .with_adding_replicas(ids(&state.adding_replicas))
+                .with_removing_replicas(ids(&state.removing_replicas))
+        })
+        .collect();
+    let answer = OngoingTopicReassignment::default().with_name(topic_name(&topic.name));
+    (!moving.is_empty()).then(|| answer.with_partitions(moving))
+}

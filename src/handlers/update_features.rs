@@ -1,0 +1,64 @@
+//! UpdateFeatures (KIP-584).
+
+use std::ops::RangeInclusive;
+
+use kafka_protocol::messages::{
+    ApiKey, UpdateFeaturesRequest, UpdateFeaturesResponse,
+    update_features_request::FeatureUpdateKey, update_features_response::UpdatableFeatureResult,
+};
+
+use super::{Context, Handler, Reply, cluster::string, errors};
+use crate::controller::{FeatureUpdate, UpgradeType};
+
+pub struct UpdateFeatures;
+
+impl Handler for UpdateFeatures {
+    const API: ApiKey = ApiKey::UpdateFeatures;
+    const VERSIONS: RangeInclusive<i16> = 0..=2;
+    type Request = UpdateFeaturesRequest;
+    type Response = UpdateFeaturesResponse;
+
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: UpdateFeaturesRequest,
+    ) -> Reply<UpdateFeaturesResponse> {
+        let version = cx.version;
+        let updates = request.feature_updates.iter().map(|it| update(it, version)).collect();
+        let validate_only = version >= 1 && request.validate_only;
+        let result = match cx.broker.controller.update_features(updates, validate_only).await {
+            Ok(committed) => {
+                cx.broker.applied(committed.offset).await;
+                committed.value
+            }
+            Err(error) => Err(error),
+        };
+        let (code, message) = errors::outcome(&result);
+        let message = message.map(|why| {
+            string(&format!(
+                "The update failed for all features since the following feature had an error: {why}"
+            ))
+        });
+        let response =
+            UpdateFeaturesResponse::default().with_error_code(code).with_error_message(message);
+        if version > 1 || result.is_err() {
+            return Reply::Now(response);
+        }
+        // Kafka names "no error" here.
+        let row = |update: &FeatureUpdateKey| {
+            UpdatableFeatureResult::default()
+                .with_feature(update.feature.clone())
+                .with_error_message(Some(string("NONE")))
+        };
+        Reply::Now(response.with_results(request.feature_updates.iter().map(row).collect()))
+    }
+}
+
+fn update(update: &FeatureUpdateKey, version: i16) -> FeatureUpdate {
+    let upgrade = match (version, update.allow_downgrade) {
+        (0, true) => UpgradeType::SafeDowngrade,
+        (0, false) => UpgradeType::Upgrade,
+        _ => UpgradeType::from_id(update.upgrade_type),
+    };
+    let level = update.max_version_level;
+    FeatureUpdate { name: update.feature.to_string(), level, upgrade }
+}
