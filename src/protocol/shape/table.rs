@@ -166,10 +166,7 @@ pub static REQUESTS: &[(ApiKey, &str)] = &[
     (ApiKey::DeleteGroups, "groups_names:[str]"),
     (
         ApiKey::ElectLeaders,
-        "
-        election_type:i8@1 topic_partitions:[ topic:str partitions:[i32] ]?
-        timeout_ms:i32
-    ",
+        "election_type:i8@1 topic_partitions:[ topic:str partitions:[i32] ]? timeout_ms:i32",
     ),
     (
         ApiKey::IncrementalAlterConfigs,

@@ -59,8 +59,8 @@ codecs! {
     CreatePartitions: CreatePartitionsRequest,
     DeleteGroups: DeleteGroupsRequest,
     ElectLeaders: ElectLeadersRequest,
-    ListPartitionReassignments: ListPartitionReassignmentsRequest,
     IncrementalAlterConfigs: IncrementalAlterConfigsRequest,
+    ListPartitionReassignments: ListPartitionReassignmentsRequest,
     OffsetDelete: OffsetDeleteRequest,
     DescribeClientQuotas: DescribeClientQuotasRequest,
     AlterClientQuotas: AlterClientQuotasRequest,
@@ -192,9 +192,9 @@ fn elements_are_counted_at_no_less_than_their_size() {
         DescribeLogDirs [0] => ours::DescribableLogDirTopic;
         CreatePartitions [0] => create_partitions_request::CreatePartitionsTopic;
         CreatePartitions [0, 2] => create_partitions_request::CreatePartitionsAssignment;
+        ElectLeaders [1] => elect_leaders_request::TopicPartitions;
         IncrementalAlterConfigs [0] => incremental_alter_configs_request::AlterConfigsResource;
         IncrementalAlterConfigs [0, 2] => incremental_alter_configs_request::AlterableConfig;
-        ElectLeaders [1] => elect_leaders_request::TopicPartitions;
         ListPartitionReassignments [1] =>
             list_partition_reassignments_request::ListPartitionReassignmentsTopics;
         OffsetDelete [1] => offset_delete_request::OffsetDeleteRequestTopic;
