@@ -7,9 +7,9 @@ pub enum ControllerError {
     InvalidTopic(String),
     #[error("{0}")]
     TopicAlreadyExists(String),
-    #[error("unknown topic or partition{}", .0.as_ref().map(|it| format!(": {it}")).unwrap_or_default())]
+    #[error("{}", .0.as_deref().unwrap_or("unknown topic or partition"))]
     UnknownTopicOrPartition(Option<String>),
-    #[error("unknown topic id")]
+    #[error("This server does not host this topic ID.")]
     UnknownTopicId,
     #[error("{0}")]
     InvalidPartitions(String),
@@ -33,11 +33,11 @@ pub enum ControllerError {
     BrokerIdNotRegistered(String),
     #[error("{0}")]
     StaleBrokerEpoch(String),
-    #[error("the desired leader leads already")]
+    #[error("Leader election not needed for topic partition.")]
     ElectionNotNeeded,
-    #[error("the preferred leader is not available")]
+    #[error("The preferred leader was not available.")]
     PreferredLeaderNotAvailable,
-    #[error("no eligible leader is available")]
+    #[error("Eligible topic partition leaders are not available.")]
     EligibleLeadersNotAvailable,
     #[error("{0}")]
     NoReassignmentInProgress(String),
@@ -53,10 +53,6 @@ impl ControllerError {
     pub fn message(&self) -> Option<String> {
         match self {
             Self::UnknownTopicOrPartition(message) => message.clone(),
-            Self::UnknownTopicId
-            | Self::ElectionNotNeeded
-            | Self::PreferredLeaderNotAvailable
-            | Self::EligibleLeadersNotAvailable => None,
             other => Some(other.to_string()),
         }
     }

@@ -160,8 +160,9 @@ fn update_one(
                  information."
             }
         };
-        let message = format!("Invalid metadata.version {level}. {why}");
-        return Err(ControllerError::InvalidUpdateVersion(message));
+        return Err(ControllerError::InvalidUpdateVersion(format!(
+            "Unsupported metadata.version downgrade from {current} to {level}. {why}"
+        )));
     }
     let proposed = all.iter().find(|other| other.name == METADATA_VERSION);
     let metadata = proposed.map_or(cx.image.feature(METADATA_VERSION), |other| other.level);
@@ -179,7 +180,8 @@ fn why_unsupported(cx: &Context<'_>, name: &str, level: i16) -> Option<String> {
     let Some(known) = SUPPORTED.iter().find(|feature| feature.name == name) else {
         return Some(format!("Local controller {node} does not support this feature."));
     };
-    if level != 0 && !(known.min..=known.max).contains(&level) {
+    let removes = level == 0 && name != METADATA_VERSION;
+    if !removes && !(known.min..=known.max).contains(&level) {
         return Some(format!(
             "Local controller {node} only supports versions {}-{}",
             known.min, known.max

@@ -140,7 +140,7 @@ pub fn place(
     if replication_factor as usize > racks.brokers {
         return refuse(format!(
             "The target replication factor of {replication_factor} cannot be reached because only \
-             {} broker(s) are registered.",
+             {} broker(s) are registered or some brokers have all their log directories cordoned.",
             racks.brokers
         ));
     }

@@ -192,7 +192,8 @@ fn what_cannot_be_created_is_refused_in_kafkas_words() {
          -> InvalidReplicationFactor: Replication factor must be larger than 0, or -1 to use the \
          default value.
          -> InvalidReplicationFactor: Unable to replicate the partition 2 time(s): The target \
-         replication factor of 2 cannot be reached because only 1 broker(s) are registered.
+         replication factor of 2 cannot be reached because only 1 broker(s) are registered or some \
+         brokers have all their log directories cordoned.
          -> InvalidConfig: Null value not supported for topic configs: retention.ms,k"
     ));
 }
@@ -216,10 +217,11 @@ fn assignments_are_checked() {
     script.expect(
         "-> InvalidRequest: A manual partition assignment was specified, but numPartitions was not \
          set to -1.
-         -> InvalidRequest: A manual partition assignment was specified, but replication factor was \
-         not set to -1.
+         -> InvalidRequest: A manual partition assignment was specified, but replication factor \
+         was not set to -1.
          -> InvalidReplicaAssignment: Found multiple manual partition assignments for partition 0
-         -> InvalidReplicaAssignment: The manual partition assignment includes an empty replica list.
+         -> InvalidReplicaAssignment: The manual partition assignment includes an empty replica \
+         list.
          -> InvalidReplicaAssignment: The manual partition assignment includes broker 3, but no \
          such broker is registered.
          -> InvalidReplicaAssignment: The manual partition assignment includes the broker 1 more \
@@ -272,7 +274,7 @@ fn topics_are_deleted_once() {
     script.expect(
         "RemoveTopicRecord
          -> ok
-         -> UnknownTopicId: null",
+         -> UnknownTopicId: This server does not host this topic ID.",
     );
 }
 
@@ -318,8 +320,8 @@ fn configs_are_set_deleted_and_edited() {
          -> ok
          -> InvalidConfig: Can't APPEND to key retention.ms because its type is not LIST.
          -> InvalidConfig: Unknown topic config name: no.such.key
-         -> InvalidConfig: Invalid value never for configuration retention.ms: Not a number of type \
-         LONG
+         -> InvalidConfig: Invalid value never for configuration retention.ms: Not a number of \
+         type LONG
          -> UnknownTopicOrPartition: The topic 'b' does not exist.
          -> InvalidRequest: Default topic resources are not allowed.
          config 4:1 log.retention.ms=1
@@ -429,8 +431,8 @@ fn features_move_within_what_all_support() {
          -> ok
          -> InvalidUpdateVersion: Invalid update version 9 for feature group.version. Local \
          controller 1 only supports versions 0-1
-         -> InvalidUpdateVersion: Invalid update version 1 for feature no.version. Local controller \
-         1 does not support this feature.
+         -> InvalidUpdateVersion: Invalid update version 1 for feature no.version. Local \
+         controller 1 does not support this feature.
          feature metadata.version=30
          -> ok
          -> InvalidUpdateVersion: Invalid update version 1 for feature group.version. The \
@@ -453,7 +455,7 @@ fn elections_answer_as_kafka_does() {
     }
     let all = script.run(|cx| elections::elect(cx, ElectionType::Preferred, None));
     assert_eq!(all, [("a".to_owned(), vec![])]);
-    let thrice = "-> ElectionNotNeeded: null
+    let thrice = "-> ElectionNotNeeded: Leader election not needed for topic partition.
          -> UnknownTopicOrPartition: No such partition as a-1
          -> UnknownTopicOrPartition: No such topic as b\n";
     script.expect(&thrice.repeat(2));

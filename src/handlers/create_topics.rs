@@ -7,7 +7,7 @@ use std::{
 
 use kafka_protocol::messages::{
     ApiKey, CreateTopicsRequest, CreateTopicsResponse,
-    create_topics_request::CreatableTopic,
+    create_topics_request::{CreatableReplicaAssignment, CreatableTopic},
     create_topics_response::{CreatableTopicConfigs, CreatableTopicResult},
 };
 
@@ -91,7 +91,7 @@ fn refusal(name: &str, why: &str) -> CreatableTopicResult {
 }
 
 fn new_topic(topic: &CreatableTopic) -> NewTopic {
-    let assignment = |it: &kafka_protocol::messages::create_topics_request::CreatableReplicaAssignment| {
+    let assignment = |it: &CreatableReplicaAssignment| {
         (it.partition_index, it.broker_ids.iter().map(|id| id.0).collect())
     };
     NewTopic {

@@ -8,9 +8,8 @@ use kafka_protocol::messages::{
 
 use super::{
     Context, Handler, Reply,
-    groups::{code, code_of, group_id, text},
+    groups::{code_of, group_id, text},
 };
-use crate::coordinator::group::GroupError;
 
 pub struct DeleteGroups;
 
@@ -27,21 +26,15 @@ impl Handler for DeleteGroups {
         let mut seen = HashSet::new();
         let mut groups: Vec<_> = request.groups_names.iter().map(|name| text(name)).collect();
         groups.retain(|group| seen.insert(group.clone()));
-        let had_empty = groups.iter().any(|group| group.is_empty());
-        groups.retain(|group| !group.is_empty());
         let coordinator = cx.broker.groups.clone();
         Reply::Later(Box::pin(async move {
             let deleted = coordinator.delete_groups(groups).await;
-            let mut results: Vec<_> =
-                deleted.iter().map(|(group, deleted)| result(group, code_of(deleted))).collect();
-            if had_empty {
-                results.push(result("", code(GroupError::InvalidGroupId)));
-            }
-            DeleteGroupsResponse::default().with_results(results)
+            let results = deleted.iter().map(|(group, deleted)| {
+                DeletableGroupResult::default()
+                    .with_group_id(group_id(group))
+                    .with_error_code(code_of(deleted))
+            });
+            DeleteGroupsResponse::default().with_results(results.collect())
         }))
     }
-}
-
-fn result(group: &str, code: i16) -> DeletableGroupResult {
-    DeletableGroupResult::default().with_group_id(group_id(group)).with_error_code(code)
 }

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use kafka_protocol::{
     messages::{
-        ApiKey, DeleteTopicsRequest, DeleteTopicsResponse, delete_topics_response::DeletableTopicResult,
+        ApiKey, DeleteTopicsRequest, DeleteTopicsResponse,
+        delete_topics_response::DeletableTopicResult,
     },
     protocol::StrBytes,
 };
@@ -14,7 +15,7 @@ use super::{
     cluster::{string, topic_name},
     errors,
 };
-use crate::{base::TopicId, metadata::Image};
+use crate::{base::TopicId, controller::ControllerError, metadata::Image};
 
 pub struct DeleteTopics;
 
@@ -48,6 +49,9 @@ impl Handler for DeleteTopics {
         let from_6 = cx.version >= 6;
         for answer in answers.iter_mut().filter(|_| !from_6) {
             answer.topic_id = TopicId::nil();
+            if cx.version < 5 {
+                answer.error_message = None;
+            }
         }
         Reply::Now(DeleteTopicsResponse::default().with_responses(answers))
     }
@@ -111,7 +115,10 @@ fn resolve(request: &DeleteTopicsRequest, image: &Image) -> (Wanted, Vec<Deletab
         match image.topic_by_id(id) {
             _ if count > 1 => answers.push(invalid(None, id, "Duplicate topic id.")),
             Some(topic) => drop(wanted.insert(id, topic.name.to_string())),
-            None => answers.push(answer(None, id, ErrorCode::UnknownTopicId.code(), None)),
+            None => {
+                let (code, why) = errors::outcome(&Err::<(), _>(ControllerError::UnknownTopicId));
+                answers.push(answer(None, id, code, why));
+            }
         }
     }
     for (name, count) in names {
@@ -122,7 +129,8 @@ fn resolve(request: &DeleteTopicsRequest, image: &Image) -> (Wanted, Vec<Deletab
             }
             None => {
                 let code = ErrorCode::UnknownTopicOrPartition.code();
-                answers.push(answer(Some(name), TopicId::nil(), code, None));
+                let why = Some(string("This server does not host this topic-partition."));
+                answers.push(answer(Some(name), TopicId::nil(), code, why));
             }
             Some(topic) if ids.contains_key(&topic.id) => {
                 wanted.remove(&topic.id);

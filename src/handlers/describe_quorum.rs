@@ -58,7 +58,8 @@ fn asks_for_metadata(request: &DescribeQuorumRequest) -> bool {
 
 fn refusal(request: &DescribeQuorumRequest, version: i16) -> DescribeQuorumResponse {
     let code = ErrorCode::UnknownTopicOrPartition;
-    let message = (version >= 2).then(|| string(&code.to_string()));
+    let why = "This server does not host this topic-partition.";
+    let message = (version >= 2).then(|| string(why));
     let topics = request.topics.iter().map(|topic| {
         let refused = topic.partitions.iter().map(|partition| {
             PartitionData::default()

@@ -7,7 +7,7 @@ use kafka_protocol::messages::{
     elect_leaders_response::{PartitionResult, ReplicaElectionResult},
 };
 
-use super::{Context, ErrorCode, Handler, Reply, cluster::topic_name, errors};
+use super::{Context, Handler, Reply, cluster::topic_name, errors};
 use crate::controller::{ControllerError, ElectionType};
 
 pub struct ElectLeaders;
@@ -26,11 +26,15 @@ impl Handler for ElectLeaders {
             _ if cx.version == 0 => ElectionType::Preferred,
             0 => ElectionType::Preferred,
             1 => ElectionType::Unclean,
-            _ => return Reply::Now(refusal(ErrorCode::InvalidRequest, cx.version)),
+            other => {
+                let why = format!("Unknown election type {other}");
+                let error = ControllerError::InvalidRequest(why);
+                return Reply::Now(refusal(&request, &error, cx.version));
+            }
         };
-        let partitions = request.topic_partitions.map(|topics| {
-            let each = topics.into_iter();
-            each.map(|topic| (topic.topic.to_string(), topic.partitions)).collect()
+        let partitions = request.topic_partitions.as_ref().map(|topics| {
+            let each = topics.iter();
+            each.map(|topic| (topic.topic.to_string(), topic.partitions.clone())).collect()
         });
         match cx.broker.controller.elect_leaders(kind, partitions).await {
             Ok(committed) => {
@@ -40,15 +44,25 @@ impl Handler for ElectLeaders {
                 let response = ElectLeadersResponse::default();
                 Reply::Now(response.with_replica_election_results(results))
             }
-            Err(error) => Reply::Now(refusal(errors::controller(&error), cx.version)),
+            Err(error) => Reply::Now(refusal(&request, &error, cx.version)),
         }
     }
 }
 
-/// Version 0 has no place for an error of the whole.
-fn refusal(code: ErrorCode, version: i16) -> ElectLeadersResponse {
-    let code = if version == 0 { errors::NONE } else { code.code() };
-    ElectLeadersResponse::default().with_error_code(code)
+/// The whole and each partition are refused; version 0 has no place for an error of the whole.
+fn refusal(
+    request: &ElectLeadersRequest,
+    error: &ControllerError,
+    version: i16,
+) -> ElectLeadersResponse {
+    let code = if version == 0 { errors::NONE } else { errors::controller(error).code() };
+    let topics = request.topic_partitions.iter().flatten().map(|topic| {
+        let refused = topic.partitions.iter().map(|at| (*at, Err(error.clone())));
+        answer(&topic.topic, refused.collect())
+    });
+    ElectLeadersResponse::default()
+        .with_error_code(code)
+        .with_replica_election_results(topics.collect())
 }
 
 fn answer(

@@ -48,18 +48,33 @@ impl Handler for FindCoordinator {
         let mut coordinators = Vec::with_capacity(request.coordinator_keys.len());
         for key in request.coordinator_keys {
             let found = find(cx, request.key_type, &key).await;
-            let code = found.as_ref().map_or_else(|error| error.code(), |_| errors::NONE);
+            let error = found.as_ref().err().copied();
             let endpoint = found.unwrap_or_else(|_| nowhere());
+            // Only a request that is wrong as a whole says why.
+            let message = error.filter(|error| *error == ErrorCode::InvalidRequest).map(message);
             coordinators.push(
                 Coordinator::default()
                     .with_key(key)
                     .with_node_id(BrokerId(endpoint.node_id))
                     .with_host(wire(&endpoint.host))
                     .with_port(endpoint.port)
-                    .with_error_code(code),
+                    .with_error_code(error.map_or(errors::NONE, |error| error.code()))
+                    .with_error_message(Some(wire(message.unwrap_or_default()))),
             );
         }
         Reply::Now(FindCoordinatorResponse::default().with_coordinators(coordinators))
+    }
+}
+
+/// Kafka's text for an error of this API.
+fn message(error: ErrorCode) -> &'static str {
+    match error {
+        ErrorCode::InvalidRequest => {
+            "This most likely occurs because of a request being malformed by the client library \
+             or the message was sent to an incompatible broker. See the broker logs for more \
+             details."
+        }
+        _ => "The coordinator is not available.",
     }
 }
 
@@ -69,8 +84,8 @@ fn nowhere() -> Endpoint {
 
 fn single(found: Result<Endpoint, ErrorCode>, version: i16) -> FindCoordinatorResponse {
     let (code, message) = match &found {
-        Ok(_) => (errors::NONE, "NONE".to_owned()),
-        Err(error) => (error.code(), error.to_string()),
+        Ok(_) => (errors::NONE, "NONE"),
+        Err(error) => (error.code(), message(*error)),
     };
     let endpoint = found.unwrap_or_else(|_| nowhere());
     let mut response = FindCoordinatorResponse::default()
@@ -79,7 +94,7 @@ fn single(found: Result<Endpoint, ErrorCode>, version: i16) -> FindCoordinatorRe
         .with_host(wire(&endpoint.host))
         .with_port(endpoint.port);
     if version >= 1 {
-        response.error_message = Some(wire(&message));
+        response.error_message = Some(wire(message));
     }
     response
 }

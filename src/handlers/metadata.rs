@@ -65,6 +65,7 @@ fn refusal(request: &MetadataRequest) -> MetadataResponse {
         MetadataResponseTopic::default()
             .with_error_code(ErrorCode::InvalidRequest.code())
             .with_name(Some(topic.name.clone().unwrap_or_default()))
+            .with_topic_id(topic.topic_id)
     });
     MetadataResponse::default()
         .with_controller_id(BrokerId(-1))

@@ -470,13 +470,6 @@ impl Segment {
     pub fn set_size(&self, size: u64) {
         self.state().size = size;
     }
-
-    /// Counts of index entries, in files and memory.
-    #[cfg(test)]
-    pub fn index_lens(&self) -> (usize, usize) {
-        let state = self.state();
-        (state.offsets.len(), state.times.len())
-    }
 }
 
 fn largest_from(file: &dyn DiskFile, position: u64, end: u64) -> io::Result<Option<TimeEntry>> {

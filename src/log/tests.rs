@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use super::{
     Disk, Log, LogConfig, LogError, LogStart, ProducerCheck, ProducerError, ReadError, Recovery,
     faulty::{Crash, FaultyDisk},
-    testing::{batch, bytes_of, of_producer},
+    testing::{batch, bytes_of, of_producer, sealed},
 };
 use crate::records::{Batch, BatchBuilder, BatchOptions, batch::NO_SEQUENCE};
 
@@ -295,7 +295,9 @@ fn recovery_reads_only_past_the_recovery_point() {
     let config = LogConfig { segment_bytes: 1 << 20, ..small() };
     let (mut log, _) = open(&disk, config.clone(), start(true, 0));
     for sequence in 0..3000 {
-        log.append(&mut [of_producer(batch(0, 1, 139), 7, 0, sequence)], 0, NOW).expect("appends");
+        let mut next = of_producer(batch(0, 1, 139), 7, 0, sequence);
+        next.header.max_timestamp = i64::from(sequence);
+        log.append(&mut [sealed(next)], 0, NOW).expect("appends");
         if sequence == 2000 {
             log.flush().expect("flushes");
         }

@@ -7,7 +7,7 @@ use super::{MetadataRecord, RecordError, records::*};
 
 const ID: Uuid = Uuid::from_u128(0x0102030405060708090a0b0c0d0e0f10);
 
-fn brokers() -> Vec<(MetadataRecord, &'static str)> {
+fn first() -> Vec<(MetadataRecord, &'static str)> {
     vec![
         (
             RegisterBrokerRecord {
@@ -61,6 +61,11 @@ fn brokers() -> Vec<(MetadataRecord, &'static str)> {
             .into(),
             "01110100000001000000000000000201010101",
         ),
+    ]
+}
+
+fn second() -> Vec<(MetadataRecord, &'static str)> {
+    vec![
         (
             BrokerRegistrationChangeRecord {
                 broker_id: 1,
@@ -81,11 +86,6 @@ fn brokers() -> Vec<(MetadataRecord, &'static str)> {
             .into(),
             "01110300000001000000000000000201030101",
         ),
-    ]
-}
-
-fn topics() -> Vec<(MetadataRecord, &'static str)> {
-    vec![
         (
             TopicRecord { name: "topic".into(), topic_id: ID }.into(),
             "01020006746f7069630102030405060708090a0b0c0d0e0f1000",
@@ -120,6 +120,11 @@ fn topics() -> Vec<(MetadataRecord, &'static str)> {
             .into(),
             "0104000206746f7069630d726574656e74696f6e2e6d730000",
         ),
+    ]
+}
+
+fn third() -> Vec<(MetadataRecord, &'static str)> {
+    vec![
         (
             ConfigRecord {
                 resource_type: 4,
@@ -154,11 +159,6 @@ fn topics() -> Vec<(MetadataRecord, &'static str)> {
             "010502000000030102030405060708090a0b0c0d0e0f1000",
         ),
         (RemoveTopicRecord { topic_id: ID }.into(), "0109000102030405060708090a0b0c0d0e0f1000"),
-    ]
-}
-
-fn others() -> Vec<(MetadataRecord, &'static str)> {
-    vec![
         (
             DelegationTokenRecord {
                 owner: "o".into(),
@@ -173,6 +173,11 @@ fn others() -> Vec<(MetadataRecord, &'static str)> {
             "010a00026f027203026102620000000000000001000000000000000200000000000000030274 \
          00",
         ),
+    ]
+}
+
+fn fourth() -> Vec<(MetadataRecord, &'static str)> {
+    vec![
         (
             UserScramCredentialRecord {
                 name: "u".into(),
@@ -227,6 +232,11 @@ fn others() -> Vec<(MetadataRecord, &'static str)> {
             RemoveUserScramCredentialRecord { name: "u".into(), mechanism: 1 }.into(),
             "01160002750100",
         ),
+    ]
+}
+
+fn fifth() -> Vec<(MetadataRecord, &'static str)> {
+    vec![
         (
             BeginTransactionRecord { name: Some("Bootstrap records".into()) }.into(),
             "01170001001212426f6f747374726170207265636f726473",
@@ -266,7 +276,7 @@ fn unhex(hex: &str) -> Bytes {
 }
 
 fn all() -> Vec<(MetadataRecord, &'static str)> {
-    [brokers(), topics(), others()].concat()
+    [first(), second(), third(), fourth(), fifth()].concat()
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! An image as records, in the order in which Kafka writes them to a snapshot (features, brokers and
-//! controllers, topics, configurations, quotas, producer ids, ACLs, SCRAM, tokens), and the changes
-//! between two images.
+//! An image as records, in the order in which Kafka writes them to a snapshot (features, brokers
+//! and controllers, topics, configurations, quotas, producer ids, ACLs, SCRAM, tokens), and the
+//! changes between two images.
 
 use std::{collections::BTreeMap, sync::Arc};
 

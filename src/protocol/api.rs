@@ -88,7 +88,9 @@ apis! {
     DescribeLogDirs 1..=5, Some(2);
     CreatePartitions 0..=3, Some(2);
     DeleteGroups 0..=2, Some(2);
+    ElectLeaders 0..=2, Some(2);
     IncrementalAlterConfigs 0..=1, Some(1);
+    ListPartitionReassignments 0..=0, Some(0);
     OffsetDelete 0..=0, None;
     DescribeClientQuotas 0..=1, Some(1);
     AlterClientQuotas 0..=1, Some(1);

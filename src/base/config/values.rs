@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     ConfigError, Properties,
-    key::Default,
+    key::{Default, Type},
     keys,
     parse::{self, Value},
 };
@@ -27,7 +27,8 @@ impl Values {
                 Some(text) => {
                     by_name.insert((*name).to_owned(), parse::value(key, name, text)?);
                 }
-                None if key.default == Default::Required => {
+                // A list that is missing is empty, which is enough to go on.
+                None if key.default == Default::Required && key.kind != Type::List => {
                     return Err(ConfigError::config(format!(
                         "Missing required configuration \"{name}\" which has no default value."
                     )));

@@ -87,7 +87,9 @@ all_agree! {
     AlterConfigs => AlterConfigsRequest;
     CreatePartitions => CreatePartitionsRequest;
     DeleteGroups => DeleteGroupsRequest;
+    ElectLeaders => ElectLeadersRequest;
     IncrementalAlterConfigs => IncrementalAlterConfigsRequest;
+    ListPartitionReassignments => ListPartitionReassignmentsRequest;
     OffsetDelete => OffsetDeleteRequest;
     DescribeClientQuotas => DescribeClientQuotasRequest;
     AlterClientQuotas => AlterClientQuotasRequest;
@@ -135,7 +137,9 @@ fn versions_are_those_of_kafka() {
         (35, 1, 5),
         (37, 0, 3),
         (42, 0, 2),
+        (43, 0, 2),
         (44, 0, 1),
+        (46, 0, 0),
         (47, 0, 0),
         (48, 0, 1),
         (49, 0, 1),

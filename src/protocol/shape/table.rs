@@ -165,6 +165,10 @@ pub static REQUESTS: &[(ApiKey, &str)] = &[
     ),
     (ApiKey::DeleteGroups, "groups_names:[str]"),
     (
+        ApiKey::ElectLeaders,
+        "election_type:i8@1 topic_partitions:[ topic:str partitions:[i32] ]? timeout_ms:i32",
+    ),
+    (
         ApiKey::IncrementalAlterConfigs,
         "
         resources:[
@@ -172,6 +176,10 @@ pub static REQUESTS: &[(ApiKey, &str)] = &[
         ]
         validate_only:bool
     ",
+    ),
+    (
+        ApiKey::ListPartitionReassignments,
+        "timeout_ms:i32 topics:[ name:str partition_indexes:[i32] ]?",
     ),
     (ApiKey::OffsetDelete, "group_id:str topics:[ name:str partitions:[ partition_index:i32 ] ]"),
     (

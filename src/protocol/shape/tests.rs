@@ -58,7 +58,9 @@ codecs! {
     DescribeLogDirs: ours::DescribeLogDirsRequest,
     CreatePartitions: CreatePartitionsRequest,
     DeleteGroups: DeleteGroupsRequest,
+    ElectLeaders: ElectLeadersRequest,
     IncrementalAlterConfigs: IncrementalAlterConfigsRequest,
+    ListPartitionReassignments: ListPartitionReassignmentsRequest,
     OffsetDelete: OffsetDeleteRequest,
     DescribeClientQuotas: DescribeClientQuotasRequest,
     AlterClientQuotas: AlterClientQuotasRequest,
@@ -190,8 +192,11 @@ fn elements_are_counted_at_no_less_than_their_size() {
         DescribeLogDirs [0] => ours::DescribableLogDirTopic;
         CreatePartitions [0] => create_partitions_request::CreatePartitionsTopic;
         CreatePartitions [0, 2] => create_partitions_request::CreatePartitionsAssignment;
+        ElectLeaders [1] => elect_leaders_request::TopicPartitions;
         IncrementalAlterConfigs [0] => incremental_alter_configs_request::AlterConfigsResource;
         IncrementalAlterConfigs [0, 2] => incremental_alter_configs_request::AlterableConfig;
+        ListPartitionReassignments [1] =>
+            list_partition_reassignments_request::ListPartitionReassignmentsTopics;
         OffsetDelete [1] => offset_delete_request::OffsetDeleteRequestTopic;
         OffsetDelete [1, 1] => offset_delete_request::OffsetDeleteRequestPartition;
         DescribeClientQuotas [0] => describe_client_quotas_request::ComponentData;

@@ -161,14 +161,11 @@ fn rules_between_keys_hold_at_start() {
 }
 
 #[test]
-fn kafkas_required_keys_are_required_where_nothing_fills_them_in() {
+fn a_node_has_an_id_where_nothing_fills_it_in() {
     let refused = Config::new(properties(&[("process.roles", "broker")]), "here");
     assert_eq!(
         refused.err().map(|error| error.message).as_deref(),
-        Some(
-            "Missing required configuration \"controller.listener.names\" which has no default \
-             value."
-        )
+        Some("Missing required configuration \"node.id\" which has no default value.")
     );
 }
 
