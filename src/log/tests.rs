@@ -319,7 +319,7 @@ fn damage_before_the_recovery_point_is_no_panic() {
     }
     log.close().expect("closes");
     for path in disk.paths() {
-        for at in 0..disk.len(&path).expect("is there").min(700) {
+        for at in (0..disk.len(&path).expect("is there").min(700)).step_by(11) {
             let damaged = disk.crash(Crash::Process);
             damaged.flip(&path, at, 0x81);
             for clean in [true, false] {
