@@ -89,7 +89,7 @@ def test_broker_all(shell, broker):
     """Every broker config with its value, its source and its synonyms."""
     described = shell(f"{CONFIGS} --describe --all {BROKER}", transcript=False).ok()
     rows = [re.sub(r"^ +", "", line) for line in described.lines]
-    own = ("listeners", "advertised.listeners", "log.dir", "controller.quorum", "metrics.listener")
+    own = ("listeners", "advertised.listeners", "log.dir", "controller.quorum", "http.listener")
     shell.note("every broker config", sorted(row for row in rows if not row.startswith(own)))
 
 

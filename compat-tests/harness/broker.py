@@ -43,7 +43,7 @@ class Broker:
         self.data = self.dir / "data"
         self.port = free_port()
         self.controller_port = free_port()
-        self.metrics_port = free_port()
+        self.http_port = free_port()
         self.settings = {key.replace("_", "."): value for key, value in settings.items()}
         self.process = None
 
@@ -89,8 +89,8 @@ class Broker:
 
     def _command(self, config):
         if self.kind == SORDINI_KIND:
-            metrics = f"metrics.listener=127.0.0.1:{self.metrics_port}"
-            return [SORDINI, "serve", config, "--override", metrics]
+            http = f"http.listener=127.0.0.1:{self.http_port}"
+            return [SORDINI, "serve", config, "--override", http]
         java = ["java", "-Xms512M", "-Xmx512M", "-XX:+UseSerialGC", "-cp", CLASSPATH]
         if not (self.data / "meta.properties").exists():
             storage = [*java, "kafka.tools.StorageTool"]

@@ -93,20 +93,6 @@ final class AdminTests {
         test("admin describes the quorum", AdminTests::quorum);
     }
 
-    static void create(ClientTests t, String topic, String... configs) throws Exception {
-        Map<String, String> map = new HashMap<>();
-        for (int i = 0; i < configs.length; i += 2) {
-            map.put(configs[i], configs[i + 1]);
-        }
-        try {
-            get(t.admin.createTopics(List.of(new NewTopic(topic, 1, (short) 1).configs(map))).all());
-        } catch (java.util.concurrent.ExecutionException e) {
-            throw new AssertionError("creating " + topic, e.getCause());
-        } catch (InterruptedException | java.util.concurrent.TimeoutException e) {
-            throw new AssertionError("creating " + topic, e);
-        }
-    }
-
     private static TopicPartition first(String topic) {
         return new TopicPartition(topic, 0);
     }
@@ -131,6 +117,7 @@ final class AdminTests {
         equal(3, get(created.numPartitions(topic)), "partitions in the answer");
         equal(1, get(created.replicationFactor(topic)), "replicas in the answer");
         equal("60000", get(created.config(topic)).get("retention.ms").value(), "config in the answer");
+        hasPartitions(t, topic, 3);
         TopicDescription described = describe(t, topic);
         equal(get(created.topicId(topic)), described.topicId(), "topic id");
         check(!described.isInternal(), "it is not internal");
@@ -158,7 +145,7 @@ final class AdminTests {
             List.of(new NewTopic(good, 1, (short) 1), new NewTopic("bad name", 1, (short) 1)));
         get(created.values().get(good));
         fails(InvalidTopicException.class, () -> get(created.values().get("bad name")));
-        create(t, t.own("after"));
+        t.create(t.own("after"), 1);
     }
 
     private static void validateOnly(ClientTests t) throws Exception {
@@ -184,7 +171,7 @@ final class AdminTests {
         fails(InvalidReplicaAssignmentException.class, () -> submit(t, new NewTopic(other, Map.of(0, List.of(9)))));
         fails(InvalidConfigurationException.class,
             () -> submit(t, new NewTopic(other, 1, (short) 1).configs(Map.of("retention.ms", "long"))));
-        create(t, t.own("collides") + ".x");
+        t.create(t.own("collides") + ".x", 1);
         fails(InvalidTopicException.class, () -> submit(t, new NewTopic(t.own("collides") + "_x", 1, (short) 1)));
         check(!get(t.admin.listTopics().names()).contains(other), "nothing was created");
     }
@@ -214,6 +201,7 @@ final class AdminTests {
         TopicCollection ids = TopicCollection.ofTopicIds(List.of(id));
         equal(topic, get(t.admin.describeTopics(ids).allTopicIds()).get(id).name(), "name");
         get(t.admin.deleteTopics(ids).all());
+        gone(t, topic);
         fails(UnknownTopicIdException.class, () -> get(t.admin.describeTopics(ids).allTopicIds()));
         fails(UnknownTopicIdException.class, () -> get(t.admin.deleteTopics(ids).all()));
     }
@@ -221,7 +209,7 @@ final class AdminTests {
     private static void delete(ClientTests t) throws Exception {
         String topic = t.topic(1);
         get(t.admin.deleteTopics(List.of(topic)).all());
-        fails(UnknownTopicOrPartitionException.class, () -> describe(t, topic));
+        gone(t, topic);
         fails(UnknownTopicOrPartitionException.class, () -> get(t.admin.deleteTopics(List.of(topic)).all()));
         t.topic(1);
         t.send(topic, 1);
@@ -231,7 +219,7 @@ final class AdminTests {
     private static void partitions(ClientTests t) throws Exception {
         String topic = t.topic(1);
         get(t.admin.createPartitions(Map.of(topic, NewPartitions.increaseTo(3))).all());
-        equal(3, describe(t, topic).partitions().size(), "partitions");
+        hasPartitions(t, topic, 3);
         for (int count : new int[] {3, 2, 0, -1}) {
             fails(InvalidPartitionsException.class,
                 () -> get(t.admin.createPartitions(Map.of(topic, NewPartitions.increaseTo(count))).all()));
@@ -241,6 +229,7 @@ final class AdminTests {
         fails(UnknownTopicOrPartitionException.class, () -> get(t.admin.createPartitions(
             Map.of(t.own("missing"), NewPartitions.increaseTo(4))).all()));
         get(t.admin.createPartitions(Map.of(topic, NewPartitions.increaseTo(4, List.of(List.of(1))))).all());
+        hasPartitions(t, topic, 4);
         DescribeTopicsOptions oneByOne = new DescribeTopicsOptions().partitionSizeLimitPerResponse(1);
         equal(4, get(t.admin.describeTopics(List.of(topic), oneByOne).allTopicNames()).get(topic).partitions().size(),
             "partitions, one per answer");
@@ -535,6 +524,27 @@ final class AdminTests {
         check(quorum.leaderEpoch() > 0, "the quorum's epoch is positive");
         equal(1, quorum.voters().size(), "voters");
         check(quorum.highWatermark() > 0, "the metadata log is not empty");
+    }
+
+    private static void gone(ClientTests t, String topic) throws Exception {
+        until("the end of " + topic, () -> {
+            try {
+                return !get(t.admin.listTopics().names()).contains(topic);
+            } catch (Exception e) {
+                throw new AssertionError(e);
+            }
+        });
+        fails(UnknownTopicOrPartitionException.class, () -> describe(t, topic));
+    }
+
+    private static void hasPartitions(ClientTests t, String topic, int count) {
+        until(count + " partitions", () -> {
+            try {
+                return describe(t, topic).partitions().size() == count;
+            } catch (Exception e) {
+                throw new AssertionError(e);
+            }
+        });
     }
 
     private static TopicDescription describe(ClientTests t, String topic) throws Exception {

@@ -20,6 +20,7 @@ import java.util.function.BooleanSupplier;
 import java.util.regex.Pattern;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.consumer.Consumer;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
@@ -108,13 +109,31 @@ public final class ClientTests {
     }
 
     String topic(int partitions, String... configs) throws Exception {
+        create(own("topic"), partitions, configs);
+        return own("topic");
+    }
+
+    /**
+     * Creates a topic and waits until its leaders answer. Kafka answers the creation before its broker
+     * has the partitions, and a producer that is early then may see its first batches reordered.
+     */
+    void create(String topic, int partitions, String... configs) throws Exception {
         Map<String, String> map = new HashMap<>();
         for (int i = 0; i < configs.length; i += 2) {
             map.put(configs[i], configs[i + 1]);
         }
-        String topic = own("topic");
         get(admin.createTopics(List.of(new NewTopic(topic, partitions, (short) 1).configs(map))).all());
-        return topic;
+        Map<TopicPartition, OffsetSpec> all = new HashMap<>();
+        for (int partition = 0; partition < partitions; partition++) {
+            all.put(new TopicPartition(topic, partition), OffsetSpec.latest());
+        }
+        until("leaders of " + topic, () -> {
+            try {
+                return get(admin.listOffsets(all).all()) != null;
+            } catch (Exception e) {
+                return false;
+            }
+        });
     }
 
     Producer<String, String> producer(String... pairs) {

@@ -267,11 +267,11 @@ final class GroupTests {
 
     private static void pattern(ClientTests t) throws Exception {
         String prefix = t.own("match");
-        AdminTests.create(t, prefix + "-a");
+        t.create(prefix + "-a", 1);
         try (Consumer<String, String> consumer = t.member(t.own("group"), "metadata.max.age.ms", "500")) {
             consumer.subscribe(Pattern.compile(Pattern.quote(prefix) + "-.*"));
             until("the first topic", () -> polled(consumer).size() == 1);
-            AdminTests.create(t, prefix + "-b");
+            t.create(prefix + "-b", 1);
             until("the second topic", () -> polled(consumer).size() == 2);
         }
     }

@@ -152,7 +152,7 @@ final class ProducerTests {
     private static void logAppendTime(ClientTests t) throws Exception {
         for (String codec : List.of("none", "zstd")) {
             String topic = t.own(codec);
-            AdminTests.create(t, topic, "message.timestamp.type", "LogAppendTime");
+            t.create(topic, 1, "message.timestamp.type", "LogAppendTime");
             long before = System.currentTimeMillis();
             RecordMetadata sent = t.send(topic, 3, "compression.type", codec).get(0);
             long after = System.currentTimeMillis();
@@ -224,7 +224,7 @@ final class ProducerTests {
     private static void recompressed(ClientTests t) throws Exception {
         for (String stored : List.of("gzip", "snappy", "lz4", "zstd", "uncompressed")) {
             String topic = t.own(stored);
-            AdminTests.create(t, topic, "compression.type", stored);
+            t.create(topic, 1, "compression.type", stored);
             t.send(topic, 200, "compression.type", "none");
             t.send(topic, 200, "compression.type", stored.equals("zstd") ? "lz4" : "zstd");
             List<String> expected = new ArrayList<>(numbered(0, 200));

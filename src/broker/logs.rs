@@ -171,6 +171,32 @@ impl Broker {
         }
     }
 
+    /// Takes a failed disk's directory out of service, with its own partitions and no others.
+    pub fn on_log_error(&self, partition: &Partition, error: &LogError) {
+        error!(partition = %partition.id, %error, "the log failed");
+        if !error.is_disk_failure() {
+            return;
+        }
+        let dir_of = |partition: &Partition| {
+            partition.with_log(|log| log.dir().parent().map(Path::to_owned))
+        };
+        let failed = dir_of(partition);
+        let mut dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = dirs.dirs().iter().position(|dir| Some(&dir.path) == failed.as_ref());
+        let Some(index) = index else { return };
+        if dirs.dirs()[index].is_offline() {
+            return;
+        }
+        dirs.mark_offline(index);
+        drop(dirs);
+        error!(dir = ?failed, "log directory is offline");
+        for partition in self.partitions.partitions() {
+            if dir_of(&partition) == failed {
+                partition.fail();
+            }
+        }
+    }
+
     /// Removes what deletions before this start left behind.
     pub(super) fn remove_leftovers(self: &Arc<Self>) {
         let mut dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);

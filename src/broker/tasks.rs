@@ -49,8 +49,7 @@ impl Broker {
             match result {
                 Ok(deleted) => self.remove_later(&partition, deleted),
                 Err(error) => {
-                    error!(partition = %partition.id, %error, "retention failed");
-                    partition.fail();
+                    self.on_log_error(&partition, &error);
                 }
             }
         }

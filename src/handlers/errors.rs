@@ -6,6 +6,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::{
     controller::ControllerError,
+    coordinator::group::messages::GroupError,
     log::{LogError, ProducerError},
     partition::{AppendError, DeleteRecordsError, Role},
     records::RefusedKind,
@@ -111,5 +112,27 @@ pub fn outcome<T>(result: &Result<T, ControllerError>) -> (i16, Option<StrBytes>
     match result {
         Ok(_) => (NONE, None),
         Err(error) => (controller(error).code(), error.message().map(StrBytes::from_string)),
+    }
+}
+
+pub fn group(error: GroupError) -> ErrorCode {
+    match error {
+        GroupError::UnknownServerError => ErrorCode::UnknownServerError,
+        GroupError::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
+        GroupError::CoordinatorLoadInProgress => ErrorCode::CoordinatorLoadInProgress,
+        GroupError::CoordinatorNotAvailable => ErrorCode::CoordinatorNotAvailable,
+        GroupError::NotCoordinator => ErrorCode::NotCoordinator,
+        GroupError::IllegalGeneration => ErrorCode::IllegalGeneration,
+        GroupError::InconsistentGroupProtocol => ErrorCode::InconsistentGroupProtocol,
+        GroupError::InvalidGroupId => ErrorCode::InvalidGroupId,
+        GroupError::UnknownMemberId => ErrorCode::UnknownMemberId,
+        GroupError::InvalidSessionTimeout => ErrorCode::InvalidSessionTimeout,
+        GroupError::RebalanceInProgress => ErrorCode::RebalanceInProgress,
+        GroupError::NonEmptyGroup => ErrorCode::NonEmptyGroup,
+        GroupError::GroupIdNotFound => ErrorCode::GroupIdNotFound,
+        GroupError::MemberIdRequired => ErrorCode::MemberIdRequired,
+        GroupError::GroupMaxSizeReached => ErrorCode::GroupMaxSizeReached,
+        GroupError::FencedInstanceId => ErrorCode::FencedInstanceId,
+        GroupError::GroupSubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
     }
 }

@@ -7,10 +7,12 @@
 
 pub mod auto_topics;
 mod cluster;
+mod config_resources;
 pub mod context;
 pub mod errors;
 mod fetch_reply;
 mod fetch_session;
+mod groups;
 pub mod reply;
 
 use std::{future::Future, ops::RangeInclusive, pin::Pin};
@@ -65,6 +67,8 @@ pub enum HandlerError {
 /// A row of the table: what the connection needs to know of an API.
 pub struct Entry {
     pub api: ApiKey,
+    /// The lowest and the highest version that the handler speaks.
+    pub versions: (i16, i16),
     pub dispatch: for<'a> fn(Context<'a>, Bytes) -> BoxFuture<'a, Result<Outcome, HandlerError>>,
 }
 
@@ -76,7 +80,8 @@ impl Entry {
 }
 
 const fn entry<H: Handler>() -> Entry {
-    Entry { api: H::API, dispatch: dispatch::<H> }
+    let versions = (*H::VERSIONS.start(), *H::VERSIONS.end());
+    Entry { api: H::API, versions, dispatch: dispatch::<H> }
 }
 
 macro_rules! table {
@@ -91,6 +96,7 @@ macro_rules! table {
 table! {
     produce::Produce,
     fetch::Fetch,
+    list_offsets::ListOffsets,
     api_versions::ApiVersions,
     init_producer_id::InitProducerId,
     metadata::Metadata,
@@ -103,6 +109,25 @@ table! {
     update_features::UpdateFeatures,
     describe_cluster::DescribeCluster,
     describe_topic_partitions::DescribeTopicPartitions,
+    describe_configs::DescribeConfigs,
+    alter_configs::AlterConfigs,
+    incremental_alter_configs::IncrementalAlterConfigs,
+    list_config_resources::ListConfigResources,
+    delete_records::DeleteRecords,
+    offset_for_leader_epoch::OffsetForLeaderEpoch,
+    describe_log_dirs::DescribeLogDirs,
+    describe_producers::DescribeProducers,
+    find_coordinator::FindCoordinator,
+    join_group::JoinGroup,
+    sync_group::SyncGroup,
+    heartbeat::Heartbeat,
+    leave_group::LeaveGroup,
+    offset_commit::OffsetCommit,
+    offset_fetch::OffsetFetch,
+    offset_delete::OffsetDelete,
+    describe_groups::DescribeGroups,
+    list_groups::ListGroups,
+    delete_groups::DeleteGroups,
 }
 
 /// The row of an API, if it is served.
@@ -127,4 +152,18 @@ fn dispatch<H: Handler>(
             Reply::Close => Err(HandlerError::Close),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_handler_has_its_row_once() {
+        for (at, entry) in TABLE.iter().enumerate() {
+            assert_eq!(entry.row().key, entry.api);
+            assert!(TABLE[..at].iter().all(|other| other.api != entry.api), "{:?}", entry.api);
+            assert_eq!(entry.row().versions(), entry.versions.0..=entry.versions.1);
+        }
+    }
 }

@@ -15,14 +15,14 @@ use kafka_protocol::{
 };
 use tokio::time::Instant;
 
-use super::{Context, ErrorCode, Handler, Reply, errors};
+use super::{Context, ErrorCode, Handler, Reply, cluster::is_internal, errors};
 use crate::{
     base::{
         clock::now_ms,
         config::{self, CompressionType, TopicConfig},
     },
     broker::Broker,
-    partition::{Appended, Partition, Topic},
+    partition::{AppendError, Appended, Partition, Topic},
     records::{
         AppendRefused, AppendRules, Compression, TimestampType, TopicCompression,
         validate_for_append,
@@ -33,6 +33,8 @@ pub struct Produce;
 
 /// Acknowledged when the high watermark has passed the records.
 const ACKS_ALL: i16 = -1;
+/// The one client id that may write to internal topics (Kafka's `AdminUtils.ADMIN_CLIENT_ID`).
+const ADMIN_CLIENT: &str = "__admin_client";
 
 impl Handler for Produce {
     const API: ApiKey = ApiKey::Produce;
@@ -42,7 +44,13 @@ impl Handler for Produce {
 
     async fn handle(cx: &mut Context<'_>, request: ProduceRequest) -> Reply<ProduceResponse> {
         let (acks, timeout_ms) = (request.acks, request.timeout_ms);
-        let append = Append { broker: cx.broker, version: cx.version, acks, now_ms: now_ms() };
+        let append = Append {
+            broker: cx.broker,
+            version: cx.version,
+            may_write_internal: cx.client_id() == ADMIN_CLIENT,
+            acks,
+            now_ms: now_ms(),
+        };
         let mut waits = Vec::new();
         let mut response = ProduceResponse::default();
         for topic in request.topic_data {
@@ -98,6 +106,7 @@ async fn wait_for_acks(
 struct Append<'a> {
     broker: &'a Arc<Broker>,
     version: i16,
+    may_write_internal: bool,
     acks: i16,
     now_ms: i64,
 }
@@ -150,6 +159,9 @@ impl Append<'_> {
         if !(-1..=1).contains(&self.acks) {
             return Err(ErrorCode::InvalidRequiredAcks.into());
         }
+        if is_internal(&topic.name) && !self.may_write_internal {
+            return Err(ErrorCode::InvalidTopicException.into());
+        }
         let partition = topic.partition(data.index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
         let rules = self.rules(config, &partition);
         topic.metrics.produce_requests.increment(1);
@@ -158,6 +170,9 @@ impl Append<'_> {
         let (bytes, records) = (batch.size() as u64, batch.header.record_count as u64);
         let appended = partition.append(&mut [batch], self.now_ms).map_err(|error| {
             topic.metrics.failed_produce_requests.increment(1);
+            if let AppendError::Log(error) = &error {
+                self.broker.on_log_error(&partition, error);
+            }
             errors::append(&error)
         })?;
         if !appended.duplicate {

@@ -96,6 +96,8 @@ pub fn write_all_vectored_at(
     mut slices: &mut [IoSlice<'_>],
     mut position: u64,
 ) -> io::Result<()> {
+    // Takes off slices that are empty.
+    IoSlice::advance_slices(&mut slices, 0);
     while !slices.is_empty() {
         let count = slices.len().min(SLICES_MAX);
         match file.write_vectored_at(&slices[..count], position) {

@@ -36,6 +36,24 @@ pub enum LogError {
     Failed { dir: PathBuf },
 }
 
+impl LogError {
+    /// Whether the directory can no longer be trusted. A full disk can: the write was undone, and
+    /// there may be room again later.
+    pub fn is_disk_failure(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => {
+                !matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            Self::Failed { .. } => true,
+            Self::Format { .. }
+            | Self::TooLarge { .. }
+            | Self::BadBatch { .. }
+            | Self::OffsetBehindEnd { .. }
+            | Self::OutOfRange { .. } => false,
+        }
+    }
+}
+
 /// Why a log could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {

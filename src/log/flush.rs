@@ -77,7 +77,7 @@ impl Log {
             return None;
         }
         let mut paths = Vec::new();
-        for segment in &self.unsynced {
+        for (_, segment) in &self.unsynced {
             paths.push(segment.path(Kind::Index));
             paths.push(segment.path(Kind::TimeIndex));
             let end = segment.base_offset;
@@ -104,7 +104,7 @@ impl Log {
             disk: self.disk.clone(),
             active: self.active.file.clone(),
             active_path: active.path(Kind::Log),
-            sealed: self.unsynced.clone(),
+            sealed: self.unsynced.iter().map(|(_, segment)| segment.clone()).collect(),
             paths,
             dirs,
             done: Flushed {
@@ -124,7 +124,7 @@ impl Log {
         if flushed.generation != self.generation {
             return;
         }
-        self.unsynced.retain(|segment| segment.base_offset >= flushed.offset);
+        self.unsynced.retain(|(closed, _)| *closed > flushed.dir);
         self.recovery_point = self.recovery_point.max(flushed.offset);
         self.check_invariants();
     }

@@ -108,8 +108,8 @@ pub struct Log {
     producers: Producers,
     /// Base offsets of the snapshot files there are, rising.
     snapshots: Vec<i64>,
-    /// Segments that were closed since the last flush.
-    unsynced: Vec<Arc<Segment>>,
+    /// Segments that were closed since the last flush, with the count of directory changes then.
+    unsynced: Vec<(u64, Arc<Segment>)>,
     /// Changes of the directory's names that need a flush.
     dir_changes: Changes,
     /// Whether the directory itself is new.

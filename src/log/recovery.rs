@@ -188,12 +188,14 @@ impl Opening {
             true => log_end,
             false => self.start.recovery_point.clamp(log_start.min(log_end), log_end),
         };
-        let unsynced = segments[..segments.len() - 1].iter();
-        let unsynced = unsynced.filter(|segment| segment.base_offset >= recovery_point);
-        let unsynced = match self.start.clean {
-            true => Vec::new(),
-            false => unsynced.cloned().collect(),
-        };
+        let rebuilt = &self.recovery.rebuilt_indexes;
+        let unsynced = segments[..segments.len() - 1]
+            .iter()
+            .filter(|segment| rebuilt.contains(&segment.base_offset))
+            .map(|segment| (1, segment.clone()))
+            .collect();
+        // Segments that were removed must not come back behind what is written next.
+        let is_changed = self.recovery.cut_reason.is_some() || !rebuilt.is_empty();
         let mut log = Log {
             active: Active::new(active, size, self.start.now_ms)?,
             segments: segments.into(),
@@ -208,7 +210,7 @@ impl Opening {
             producers: Producers::starting_at(log_start),
             snapshots: found.snapshots.into_iter().collect(),
             unsynced,
-            dir_changes: Changes::default(),
+            dir_changes: Changes { made: u64::from(is_changed), synced: 0 },
             parent_dirty: false,
             generation: 0,
             failed: false,
@@ -274,7 +276,8 @@ impl Opening {
             let segment = segments[index].clone();
             let next = segments.get(index + 1).map_or(i64::MAX, |next| next.base_offset);
             let has_indexes = has[index].offsets && has[index].times;
-            let is_past = !self.start.clean && next > self.start.recovery_point;
+            // The indexes of a segment that ends at the recovery point were written after it.
+            let is_past = !self.start.clean && next >= self.start.recovery_point;
             if index < last && !is_past && has_indexes {
                 continue;
             }
@@ -419,7 +422,13 @@ impl Opening {
         if from <= segment.base_offset {
             return Ok(None);
         }
-        let Some(floor) = segment.floor_entry(from - 1)? else { return Ok(None) };
+        // Entries may be lost at the end of either index. Up to the last true time entry both are
+        // whole.
+        let Some(last) = segment.time_before_offset(from)? else { return Ok(None) };
+        if !segment.is_true_time(&last) {
+            return Ok(None);
+        }
+        let Some(floor) = segment.floor_entry(last.offset)? else { return Ok(None) };
         let file = segment.file()?;
         let size = segment.size();
         if !segment.is_true(&*file, &floor, size) {

@@ -78,7 +78,7 @@ impl Log {
         }
         self.segments = self.segments[count..].into();
         let first = self.segments[0].base_offset;
-        self.unsynced.retain(|segment| segment.base_offset >= first);
+        self.unsynced.retain(|(_, segment)| segment.base_offset >= first);
         self.advance_log_start(first)?;
         self.check_invariants();
         Ok(deleted)

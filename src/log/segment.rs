@@ -111,7 +111,11 @@ impl Segment {
         let segment = Self::existing(disk, dir, base_offset, 0);
         let file = segment.disk.open(&segment.path(Kind::Log), OpenMode::Truncate)?;
         segment.state().file = Some(file);
-        segment.reset_indexes()?;
+        if let Err(error) = segment.reset_indexes() {
+            // An empty segment that is left would count as the log's end at the next start.
+            let _ = segment.disk.remove_file(&segment.path(Kind::Log));
+            return Err(error);
+        }
         Ok(segment)
     }
 
@@ -364,6 +368,11 @@ impl Segment {
         }
     }
 
+    /// The last time index entry in the file that is for an offset before `offset`.
+    pub fn time_before_offset(&self, offset: i64) -> io::Result<Option<TimeEntry>> {
+        self.stored_floor(Kind::TimeIndex, None, |entry: &TimeEntry| entry.offset >= offset)
+    }
+
     /// The largest timestamp in the segment and the last offset of the first batch that has it.
     pub fn largest(&self) -> io::Result<Option<TimeEntry>> {
         if let Some(largest) = self.state().largest {
@@ -411,22 +420,32 @@ impl Segment {
         self.state().bytes_since_entry = bytes;
     }
 
-    /// Ends the segment before `position`, which is where `offset` would have been.
+    /// Ends the segment before `position`, which is where `offset` would have been. Works on a full
+    /// disk: files only become shorter.
     pub fn truncate(&self, offset: i64, position: u64) -> io::Result<()> {
         let file = self.file()?;
-        self.write_indexes()?;
+        let pending = {
+            let mut state = self.state();
+            state.offsets.pending.retain(|entry| entry.offset < offset);
+            state.times.pending.retain(|entry| entry.offset < offset);
+            (state.offsets.pending.clone(), state.times.pending.clone())
+        };
         let offsets = self.cut_index(Kind::Index, |entry: &OffsetEntry| entry.offset >= offset)?;
         let times = self.cut_index(Kind::TimeIndex, |entry: &TimeEntry| entry.offset >= offset)?;
         file.truncate(position)?;
         self.state().size = position;
-        let from = match times.1 {
+        let last_time = pending.1.last().copied().or(times.1);
+        let from = match last_time {
             Some(last) => self.floor_entry(last.offset)?,
             None => None,
         };
         let rest = largest_from(&*file, from.map_or(0, |at| u64::from(at.position)), position)?;
         let larger = |a: TimeEntry, b: TimeEntry| if b.timestamp > a.timestamp { b } else { a };
-        let largest = times.1.into_iter().chain(rest).reduce(larger);
+        let largest = last_time.into_iter().chain(rest).reduce(larger);
         self.adopt_indexes(offsets, times, largest);
+        let mut state = self.state();
+        pending.0.into_iter().for_each(|entry| state.offsets.push(entry));
+        pending.1.into_iter().for_each(|entry| state.times.push(entry));
         Ok(())
     }
 
@@ -450,13 +469,6 @@ impl Segment {
 
     pub fn set_size(&self, size: u64) {
         self.state().size = size;
-    }
-
-    /// Counts of index entries, in files and memory.
-    #[cfg(test)]
-    pub fn index_lens(&self) -> (usize, usize) {
-        let state = self.state();
-        (state.offsets.len(), state.times.len())
     }
 }
 

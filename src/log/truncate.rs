@@ -60,7 +60,7 @@ impl Log {
         self.segments = self.segments[..kept].into();
         self.active = Active::new(segment.clone(), position, created_ms)?;
         self.active.first_timestamp = first.filter(|_| removed.is_empty() && position > 0);
-        self.unsynced.retain(|other| other.base_offset < segment.base_offset);
+        self.unsynced.retain(|(_, other)| other.base_offset < segment.base_offset);
         self.log_end = place.map_or(offset, |place| place.base_offset.min(offset));
         self.recovery_point = self.recovery_point.min(self.log_end);
         self.log_start = self.log_start.min(self.log_end);

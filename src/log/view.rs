@@ -210,6 +210,8 @@ impl LogView {
         let segment = &self.segments[index];
         let wrap = |error| io_error(segment, error);
         let before = segment.time_before(timestamp).map_err(wrap)?;
+        // Everything before a true entry is older than it.
+        let before = before.filter(|entry| segment.is_true_time(entry));
         let from = before.map_or(segment.base_offset, |entry| entry.offset).max(self.log_start);
         let mut floor = segment.floor_entry(from).map_err(wrap)?;
         let file = segment.file().map_err(wrap)?;

@@ -7,6 +7,7 @@
 use std::{collections::VecDeque, future::pending, io, sync::Arc, time::Duration};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::ApiKey;
 use tokio::{io::AsyncReadExt, net::TcpStream, sync::watch, time::Instant};
 
 use super::output::Output;
@@ -14,6 +15,7 @@ use crate::{
     broker::Broker,
     handlers::{self, BoxFuture, Context, HandlerError, Outcome, ReplyBuffer, Session},
     protocol::frame::{self, DecodeError, Incoming},
+    telemetry::CloseReason,
 };
 
 /// Requests of one connection that may wait for their replies at a time.
@@ -41,9 +43,29 @@ pub enum Closed {
     Handler(#[from] HandlerError),
 }
 
-enum Pending {
+/// A request on its way to its reply.
+struct Pending {
+    api: ApiKey,
+    request_bytes: usize,
+    since: Instant,
+    reply: PendingReply,
+}
+
+enum PendingReply {
     Ready(ReplyBuffer),
     Waiting(BoxFuture<'static, Result<ReplyBuffer, HandlerError>>),
+}
+
+impl Closed {
+    pub fn reason(&self) -> CloseReason {
+        match self {
+            Self::ByPeer => CloseReason::Client,
+            Self::Idle => CloseReason::Idle,
+            Self::Shutdown => CloseReason::Shutdown,
+            Self::Io(_) => CloseReason::Io,
+            Self::Frame(_) | Self::Handler(_) => CloseReason::Protocol,
+        }
+    }
 }
 
 pub struct Connection {
@@ -94,18 +116,17 @@ impl Connection {
             let Some(request) = self.next_frame()? else { break };
             self.handle(request).await?;
         }
-        while let Some(Pending::Ready(_)) = self.replies.front() {
-            if let Some(Pending::Ready(reply)) = self.replies.pop_front() {
-                self.output.push(reply);
-            }
+        while let Some(Pending { reply: PendingReply::Ready(_), .. }) = self.replies.front() {
+            self.send_front();
         }
         if !self.output.is_empty() {
             self.output.write_to(&mut self.stream).await?;
         }
         match self.wake(stop).await {
             Wake::Reply(reply) => {
-                self.replies.pop_front();
-                self.output.push(reply?);
+                let front = self.replies.front_mut().expect("its reply has come");
+                front.reply = PendingReply::Ready(reply?);
+                self.send_front();
                 Ok(())
             }
             Wake::Read(Ok(0)) => Err(Closed::ByPeer),
@@ -114,6 +135,17 @@ impl Connection {
             Wake::Idle => Err(Closed::Idle),
             Wake::Shutdown => Err(Closed::Shutdown),
         }
+    }
+
+    /// Moves the front reply, which is ready, to the output.
+    fn send_front(&mut self) {
+        let Some(Pending { api, request_bytes, since, reply }) = self.replies.pop_front() else {
+            return;
+        };
+        let PendingReply::Ready(reply) = reply else { unreachable!("only ready replies are sent") };
+        let metrics = self.broker.metrics.api(api as i16);
+        metrics.answered(request_bytes, reply.wire_len(), since.elapsed());
+        self.output.push(reply);
     }
 
     /// Waits for the first thing that moves the connection on.
@@ -136,7 +168,7 @@ impl Connection {
             biased;
             reply = async {
                 match front {
-                    Some(Pending::Waiting(rest)) => rest.await,
+                    Some(Pending { reply: PendingReply::Waiting(rest), .. }) => rest.await,
                     _ => pending().await,
                 }
             } => Wake::Reply(reply),
@@ -176,11 +208,14 @@ impl Connection {
     }
 
     async fn handle(&mut self, mut frame: Bytes) -> Result<(), Closed> {
+        let (since, request_bytes) = (Instant::now(), frame.len());
+        let pending = |api, reply| Pending { api, request_bytes, since, reply };
         let header = match frame::parse_header(&mut frame)? {
             Incoming::Request(header) => header,
             Incoming::UnsupportedApiVersions { correlation_id } => {
                 let reply = frame::unsupported_api_versions(correlation_id);
-                self.replies.push_back(Pending::Ready(ReplyBuffer::from_frame(reply)));
+                let reply = PendingReply::Ready(ReplyBuffer::from_frame(reply));
+                self.replies.push_back(pending(ApiKey::ApiVersions, reply));
                 return Ok(());
             }
         };
@@ -193,11 +228,16 @@ impl Connection {
             correlation_id: header.correlation_id,
             client_id: header.client_id.as_deref(),
         };
-        match (entry.dispatch)(cx, frame).await? {
-            Outcome::Now(reply) => self.replies.push_back(Pending::Ready(reply)),
-            Outcome::Later(rest) => self.replies.push_back(Pending::Waiting(rest)),
-            Outcome::Silent => {}
-        }
+        let reply = match (entry.dispatch)(cx, frame).await? {
+            Outcome::Now(reply) => PendingReply::Ready(reply),
+            Outcome::Later(rest) => PendingReply::Waiting(rest),
+            Outcome::Silent => {
+                let metrics = self.broker.metrics.api(entry.api as i16);
+                metrics.answered(request_bytes, 0, since.elapsed());
+                return Ok(());
+            }
+        };
+        self.replies.push_back(pending(entry.api, reply));
         Ok(())
     }
 }

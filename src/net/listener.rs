@@ -9,7 +9,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{ConnectionLimits, connection::Connection};
-use crate::{broker::Broker, handlers::Session};
+use crate::{broker::Broker, handlers::Session, telemetry::CloseReason};
 
 /// Tells connections to end, and tells the stopper when they have.
 #[derive(Clone)]
@@ -57,15 +57,20 @@ fn admit(
     let peer = session.peer;
     let Some(admitted) = limits.admit(peer.ip()) else {
         debug!(%peer, "connection refused: a limit of connections is reached");
+        broker.metrics.connections.opened();
+        broker.metrics.connections.closed(CloseReason::Limit);
         return;
     };
     // Small replies must not wait for the peer's acknowledgement of earlier ones.
     let _ = stream.set_nodelay(true);
     let connection = Connection::new(stream, session, Arc::clone(broker));
+    let metrics = Arc::clone(&broker.metrics);
+    metrics.connections.opened();
     let shutdown = shutdown.clone();
     tokio::spawn(async move {
         let _held = (admitted, shutdown.alive);
         let reason = connection.run(shutdown.signal).await;
+        metrics.connections.closed(reason.reason());
         debug!(%peer, %reason, "connection closed");
     });
 }

@@ -105,28 +105,13 @@ impl BatchBuilder {
         value: Option<&[u8]>,
         headers: &[(&[u8], Option<&[u8]>)],
     ) {
-        self.skip_to(self.last_offset_delta + 1);
-        self.last_offset_delta += 1;
-        if self.count == 0 {
-            self.base_timestamp = timestamp;
-        }
-        self.max_timestamp = self.max_timestamp.max(timestamp);
-        self.count += 1;
-        let timestamp_delta = timestamp.wrapping_sub(self.base_timestamp);
-        let body_len = 1
-            + size_i64(timestamp_delta)
-            + size_i64(self.last_offset_delta.into())
-            + field_len(key)
+        let contents_len = field_len(key)
             + field_len(value)
             + size_i64(headers.len() as i64)
             + headers.iter().map(|(k, v)| field_len(Some(k)) + field_len(*v)).sum::<usize>();
+        self.begin_record(timestamp, contents_len);
         let out = &mut self.body;
-        out.reserve(body_len + 5);
-        write_i32(out, i32::try_from(body_len).expect("a record is shorter than 2 GiB"));
-        let body_at = out.len();
-        out.push(0);
-        write_i64(out, timestamp_delta);
-        write_i32(out, self.last_offset_delta);
+        let contents_at = out.len();
         write_field(out, key);
         write_field(out, value);
         write_i32(out, headers.len() as i32);
@@ -134,7 +119,32 @@ impl BatchBuilder {
             write_field(out, Some(key));
             write_field(out, *value);
         }
-        debug_assert_eq!(out.len() - body_at, body_len);
+        debug_assert_eq!(out.len() - contents_at, contents_len);
+    }
+
+    /// Appends a record whose key, value and headers are taken from another as they were written.
+    pub(super) fn append_contents(&mut self, timestamp: i64, contents: &[u8]) {
+        self.begin_record(timestamp, contents.len());
+        self.body.extend_from_slice(contents);
+    }
+
+    /// Writes what precedes a record's key.
+    fn begin_record(&mut self, timestamp: i64, contents_len: usize) {
+        self.last_offset_delta += 1;
+        if self.count == 0 {
+            self.base_timestamp = timestamp;
+        }
+        self.max_timestamp = self.max_timestamp.max(timestamp);
+        self.count += 1;
+        let timestamp_delta = timestamp.wrapping_sub(self.base_timestamp);
+        let body_len =
+            1 + size_i64(timestamp_delta) + size_i64(self.last_offset_delta.into()) + contents_len;
+        let out = &mut self.body;
+        out.reserve(body_len + 5);
+        write_i32(out, i32::try_from(body_len).expect("a record is shorter than 2 GiB"));
+        out.push(0);
+        write_i64(out, timestamp_delta);
+        write_i32(out, self.last_offset_delta);
     }
 
     /// Gives the next record this offset delta, leaving a gap, as compaction does.

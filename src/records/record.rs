@@ -59,8 +59,8 @@ pub struct Frame {
     pub offset_delta: i32,
     /// Bytes of the whole record, its size field included.
     size: u32,
-    /// Where the key starts, from the record's first byte; so the others.
-    key_at: u32,
+    /// Where the key's length stands, from the record's first byte; so the other positions.
+    contents_at: u32,
     /// Negative for none.
     key_len: i32,
     value_at: u32,
@@ -87,6 +87,11 @@ impl Frame {
     /// Bytes of the whole record, its size field included.
     pub fn size(&self) -> usize {
         self.size as usize
+    }
+
+    /// Key, value and headers as they are written in the record that this frame was read from.
+    pub(super) fn contents<'r>(&self, record: &'r [u8]) -> &'r [u8] {
+        &record[self.contents_at as usize..]
     }
 }
 
@@ -143,8 +148,8 @@ impl<'a> Frames<'a> {
         let record = &rest[..size];
         // The attributes' byte is unused: Kafka accepts any.
         let (timestamp_delta, at) = read_i64(record, body_at + 1).map_err(structure)?;
-        let (offset_delta, at) = read_i32(record, at).map_err(structure)?;
-        let (key_len, key_at) = read_length(record, at)?;
+        let (offset_delta, contents_at) = read_i32(record, at).map_err(structure)?;
+        let (key_len, key_at) = read_length(record, contents_at)?;
         let (value_len, value_at) = read_length(record, key_at + key_len.max(0) as usize)?;
         let count_at = value_at + value_len.max(0) as usize;
         let (header_count, headers_at) = read_i32(record, count_at).map_err(structure)?;
@@ -161,7 +166,7 @@ impl<'a> Frames<'a> {
             timestamp: self.log_append_time.unwrap_or(by_sender),
             offset_delta,
             size: size as u32,
-            key_at: key_at as u32,
+            contents_at: contents_at as u32,
             key_len,
             value_at: value_at as u32,
             value_len,
@@ -271,6 +276,7 @@ fn record(bytes: &Bytes, frame: &Frame, base_offset: i64) -> Result<Record, Reco
         let len = usize::try_from(len).ok()?;
         Some(bytes.slice(at..at + len))
     };
+    let (key_len, key_at) = read_length(bytes, frame.contents_at as usize)?;
     let mut headers = Vec::with_capacity(frame.header_count as usize);
     let mut at = frame.headers_at as usize;
     for _ in 0..frame.header_count {
@@ -283,7 +289,7 @@ fn record(bytes: &Bytes, frame: &Frame, base_offset: i64) -> Result<Record, Reco
     Ok(Record {
         offset: base_offset.wrapping_add(i64::from(frame.offset_delta)),
         timestamp: frame.timestamp,
-        key: part(frame.key_at as usize, frame.key_len),
+        key: part(key_at, key_len),
         value: part(frame.value_at as usize, frame.value_len),
         headers,
     })

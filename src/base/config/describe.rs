@@ -65,7 +65,8 @@ impl Entry {
             is_sensitive: false,
             synonyms: Vec::new(),
             kind: None,
-            documentation: None,
+            // Empty and not missing, as Kafka leaves it for loggers.
+            documentation: Some(""),
         }
     }
 
@@ -169,7 +170,7 @@ fn broker_entry(config: &Config, name: &str, per_broker: bool) -> Entry {
         is_sensitive,
         synonyms,
         kind: key.map(|key| key.kind),
-        documentation: key.map(|key| key.doc),
+        documentation: key.filter(|key| !keys::DYNAMIC_ONLY.contains(&key.name)).map(|key| key.doc),
     }
 }
 

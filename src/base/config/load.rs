@@ -192,8 +192,7 @@ fn adopt_legacy_keys(
     let broker_id = properties.get("broker.id").map(|id| id.trim());
     match (node_id, broker_id) {
         (Some(node), Some(broker)) if node != broker && broker != "-1" => {
-            let message = "You must set `node.id` to the same value as `broker.id`.";
-            return Err(ConfigError::config(message));
+            Err(ConfigError::config("You must set `node.id` to the same value as `broker.id`."))
         }
         _ => Ok(()),
     }

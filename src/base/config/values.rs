@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::{
-    ConfigError, Properties, keys,
+    ConfigError, Properties,
+    key::{Default, Type},
+    keys,
     parse::{self, Value},
 };
 
 /// Every broker key's value; a key without one has no entry. Prefixed names
 /// (`listener.name.<listener>.`) have entries where they are set.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Values {
     by_name: BTreeMap<String, Value>,
 }
@@ -21,8 +23,17 @@ impl Values {
         let mut by_name = BTreeMap::new();
         for (name, key) in keys::broker() {
             let text = layers.iter().find_map(|layer| layer.get(*name)).map(String::as_str);
-            if let Some(text) = text.or(key.default_text()) {
-                by_name.insert((*name).to_owned(), parse::value(key, name, text)?);
+            match text.or(key.default_text()) {
+                Some(text) => {
+                    by_name.insert((*name).to_owned(), parse::value(key, name, text)?);
+                }
+                // A list that is missing is empty, which is enough to go on.
+                None if key.default == Default::Required && key.kind != Type::List => {
+                    return Err(ConfigError::config(format!(
+                        "Missing required configuration \"{name}\" which has no default value."
+                    )));
+                }
+                None => {}
             }
         }
         for layer in layers {

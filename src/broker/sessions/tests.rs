@@ -1,5 +1,6 @@
 //! One test for each rule, under the names of Kafka's `FetchSessionTest` where it has one.
 
+use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
@@ -516,5 +517,41 @@ fn a_quiet_session_copies_nothing() {
         let wanted = request(id, epoch, vec![named("foo", 1)]);
         cache.fetch(wanted, &[changed, QUIET, QUIET]).expect("in session");
         assert_eq!(place(&cache), before);
+    }
+}
+
+proptest! {
+    /// Against a vector: new partitions go to the end, those with records move there.
+    #[test]
+    fn partitions_keep_the_order_of_a_vector(
+        steps in prop::collection::vec((0..3u8, 0..12i32), 0..200),
+    ) {
+        let mut partitions = Partitions::with_capacity(4);
+        let mut model: Vec<i32> = Vec::new();
+        let topic: Arc<str> = "foo".into();
+        for (step, partition) in steps {
+            let at = model.iter().position(|known| *known == partition);
+            match (step, at) {
+                (0, None) => {
+                    partitions.insert(named("foo", partition));
+                    model.push(partition);
+                }
+                (0, Some(_)) => partitions.insert(named("foo", partition)),
+                (1, at) => {
+                    partitions.remove(Uuid::nil(), Some(&topic), partition);
+                    at.map(|at| model.remove(at));
+                }
+                (_, None) => {}
+                (_, Some(at)) => {
+                    let slot = partitions.slots_in_order().nth(at).map(|(slot, _)| slot);
+                    partitions.move_to_end(slot.expect("as many as in the model"));
+                    let moved = model.remove(at);
+                    model.push(moved);
+                }
+            }
+            let order: Vec<i32> = partitions.iter().map(|p| p.request.partition).collect();
+            prop_assert_eq!(&order, &model);
+            prop_assert_eq!(partitions.len(), model.len());
+        }
     }
 }

@@ -177,3 +177,6 @@ impl<S: Shard> Shards<S> {
         self.shards.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,11 +3,12 @@
 //! walked by its shape, which allocates nothing, and is decoded only if that walk comes to its end.
 //!
 //! The walk refuses what Apache Kafka refuses: a length beyond the frame, a negative length where
-//! null is not allowed, an array of more elements than bytes are left, a string above 32,767
-//! bytes, a varint above five bytes. As in Kafka, bytes after the last field are ignored, and a
-//! known tagged field is as long as its type says, whatever its size field says. It refuses more
-//! than Kafka does in three cases that no client sends: strings that are not UTF-8, lengths below
-//! -1 where null is allowed, and varints with more than 32 bits.
+//! null is not allowed, an array of more elements than bytes are left, a string above 32,767 bytes,
+//! a varint above five bytes. As in Kafka, bytes after the last field are ignored, and a known
+//! tagged field is as long as its type says, whatever its size field says. It refuses more than
+//! Kafka does, because the decoders do, in three cases that no client sends: strings that are not
+//! UTF-8, lengths below -1 where null is allowed, and numbers of tagged fields that Kafka reads as
+//! negative, hence none.
 //!
 //! Must not know what a field means. Invariant: what passes makes the decoder allocate at most
 //! [`memory_limit`].

@@ -29,7 +29,7 @@ pub(super) fn validate(batch: Batch, rules: &AppendRules) -> Result<Batch, Appen
         };
         with_payload(&batch.header, payload, &walk, rules)
     } else {
-        rebuild(&batch, payload, rules)?
+        rebuild(&batch, &payload, rules)?
     };
     if written.size() > rules.max_message_bytes {
         return Err(super::too_large(written.size(), rules));
@@ -75,7 +75,7 @@ fn with_payload(header: &BatchHeader, payload: Bytes, walk: &Walk, rules: &Appen
 
 /// Builds the batch from its records: consecutive offsets, deltas from the first record's
 /// timestamp.
-fn rebuild(batch: &Batch, payload: Bytes, rules: &AppendRules) -> Result<Batch, AppendRefused> {
+fn rebuild(batch: &Batch, payload: &[u8], rules: &AppendRules) -> Result<Batch, AppendRefused> {
     let (compression, compression_level) = match rules.compression {
         TopicCompression::Fixed(codec, level) => (codec, level),
         TopicCompression::Producer => (Compression::None, None),
@@ -92,14 +92,13 @@ fn rebuild(batch: &Batch, payload: Bytes, rules: &AppendRules) -> Result<Batch, 
         is_transactional: batch.header.is_transactional(),
         ..BatchOptions::default()
     });
-    let mut uncompressed = batch.clone();
-    uncompressed.header.attributes &= !crate::records::batch::COMPRESSION_MASK;
-    uncompressed.payload = payload;
-    for record in uncompressed.records(usize::MAX)? {
-        let record = record?;
-        let headers: Vec<(&[u8], Option<&[u8]>)> =
-            record.headers.iter().map(|(key, value)| (&key[..], value.as_deref())).collect();
-        builder.append(record.timestamp, record.key.as_deref(), record.value.as_deref(), &headers);
+    // The contents are copied as they are written: decoding them would take many times their memory.
+    let mut at = 0;
+    for frame in Frames::new(&batch.header, payload)? {
+        let frame = frame?;
+        let record = &payload[at..at + frame.size()];
+        builder.append_contents(frame.timestamp, frame.contents(record));
+        at += frame.size();
     }
     Ok(builder.build())
 }

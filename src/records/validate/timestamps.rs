@@ -24,6 +24,10 @@ pub(super) fn out_of_range(timestamp: i64, rules: &AppendRules) -> bool {
 /// the records' maximum.
 pub(super) fn header_suffices(header: &BatchHeader, rules: &AppendRules) -> bool {
     let by_log = header.timestamp_type() == TimestampType::LogAppendTime;
+    // The base is the first record's: a maximum below it was not computed from the records.
+    if !by_log && header.max_timestamp < header.base_timestamp {
+        return false;
+    }
     if !is_checked(header.max_timestamp, rules) {
         return !by_log;
     }

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use super::{properties, started};
-use crate::base::config::{Sources, load};
+use crate::base::config::{Config, Sources, load};
 
 fn refusal(pairs: &[(&str, &str)]) -> String {
     started(pairs).expect_err("refused")
@@ -158,6 +158,15 @@ fn rules_between_keys_hold_at_start() {
     );
     assert!(bad(("process.roles", "controller")).contains("process.roles"));
     assert!(bad(("http.listener", "nowhere")).contains("http.listener"));
+}
+
+#[test]
+fn a_node_has_an_id_where_nothing_fills_it_in() {
+    let refused = Config::new(properties(&[("process.roles", "broker")]), "here");
+    assert_eq!(
+        refused.err().map(|error| error.message).as_deref(),
+        Some("Missing required configuration \"node.id\" which has no default value.")
+    );
 }
 
 #[test]

@@ -105,6 +105,10 @@ fn compressed_records_are_read_when_the_header_leaves_doubt() {
     assert_eq!(batch.header.max_timestamp, NOW);
     let one = refused(&late(NOW + 2 * HOUR, &[raw(0), raw(1).at(2 * HOUR)]), &rules());
     assert_eq!((one.kind, one.record_errors.len()), (InvalidTimestamp, 1));
+    for too_low in [NO_TIMESTAMP, NOW - 1] {
+        let batch = accepted(&late(too_low, &[raw(0), raw(1).at(1)]), &rules());
+        assert_eq!(batch.header.max_timestamp, NOW + 1);
+    }
     let past = AppendRules { before_max_ms: 10_000, ..rules() };
     let one = refused(&late(NOW, &[raw(0), raw(1).at(-HOUR)]), &past);
     assert_eq!((one.kind, one.record_errors[0].0), (InvalidTimestamp, 1));

@@ -1,0 +1,176 @@
+//! Record batches that are not what they say, through Produce.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::{
+    messages::{
+        ApiKey, MetadataRequest, ProduceRequest, ProduceResponse, TopicName,
+        metadata_request::MetadataRequestTopic,
+        produce_request::{PartitionProduceData, TopicProduceData},
+    },
+    protocol::{Decodable, Encodable, StrBytes},
+};
+
+use super::{
+    broker::{Broker, Reply},
+    wire::request,
+};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const VERSION: i16 = 9;
+
+/// One batch of one record (key null, value `v`), in place for changes before its CRC is made.
+struct Batch(Vec<u8>);
+
+impl Batch {
+    fn new() -> Self {
+        let record: &[u8] = &[14, 0, 0, 0, 1, 2, b'v', 0];
+        let mut batch = vec![0; 61];
+        batch[16] = 2; // magic
+        batch[27..35].copy_from_slice(&1_700_000_000_000i64.to_be_bytes());
+        batch[35..43].copy_from_slice(&1_700_000_000_000i64.to_be_bytes());
+        batch[43..51].fill(0xff); // producer id
+        batch[51..53].fill(0xff); // producer epoch
+        batch[53..57].fill(0xff); // base sequence
+        batch[60] = 1; // records
+        batch.extend(record);
+        Self(batch).with_length()
+    }
+
+    fn set(mut self, at: usize, bytes: &[u8]) -> Self {
+        self.0[at..at + bytes.len()].copy_from_slice(bytes);
+        self
+    }
+
+    fn with_length(self) -> Self {
+        let length = (self.0.len() as i32 - 12).to_be_bytes();
+        self.set(8, &length)
+    }
+
+    fn with_crc(self) -> Vec<u8> {
+        let crc = crc32c::crc32c(&self.0[21..]).to_be_bytes();
+        self.set(17, &crc).0
+    }
+}
+
+fn send<M: Encodable>(broker: &Broker, api: ApiKey, version: i16, message: &M) -> Bytes {
+    let mut body = BytesMut::new();
+    message.encode(&mut body, version).expect("encodes");
+    match broker.send(&request(api, version, &body), PATIENCE) {
+        Reply::Frame(frame) => Bytes::from(frame).slice(5..), // correlation id, no tags
+        other => panic!("{api:?}: {other:?}"),
+    }
+}
+
+/// By auto-creation.
+fn create_topic(broker: &Broker, name: &'static str) {
+    let topic =
+        MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from_static_str(name))));
+    let message = MetadataRequest::default()
+        .with_topics(Some(vec![topic]))
+        .with_allow_auto_topic_creation(true);
+    send(broker, ApiKey::Metadata, 9, &message);
+}
+
+/// The error code and base offset of a produce of these bytes.
+fn produce(broker: &Broker, topic: &'static str, records: Vec<u8>) -> (i16, i64) {
+    let data = PartitionProduceData::default().with_records(Some(Bytes::from(records)));
+    let topic = TopicProduceData::default()
+        .with_name(TopicName(StrBytes::from_static_str(topic)))
+        .with_partition_data(vec![data]);
+    let message =
+        ProduceRequest::default().with_acks(1).with_timeout_ms(5000).with_topic_data(vec![topic]);
+    let mut answer = send(broker, ApiKey::Produce, VERSION, &message);
+    let answer = ProduceResponse::decode(&mut answer, VERSION).expect("decodes");
+    let partition = &answer.responses[0].partition_responses[0];
+    (partition.error_code, partition.base_offset)
+}
+
+/// A description, the error code of Apache Kafka 4.3.1, and the bytes.
+type Case = (&'static str, i16, Vec<u8>);
+
+fn good() -> Vec<u8> {
+    Batch::new().with_crc()
+}
+
+fn headers() -> Vec<Case> {
+    vec![
+        ("wrong CRC", 2, Batch::new().set(17, &[1, 2, 3, 4]).0),
+        ("a changed byte", 2, {
+            let mut bytes = good();
+            bytes[66] ^= 1;
+            bytes
+        }),
+        ("magic 0", 87, Batch::new().set(16, &[0]).with_crc()),
+        ("magic 1", 87, Batch::new().set(16, &[1]).with_crc()),
+        ("magic 3", 2, Batch::new().set(16, &[3]).with_crc()),
+        ("magic -1", 2, Batch::new().set(16, &[0xff]).with_crc()),
+        ("length 0", 2, Batch::new().set(8, &[0; 4]).with_crc()),
+        ("length -1", 2, Batch::new().set(8, &[0xff; 4]).with_crc()),
+        ("length huge", -1, Batch::new().set(8, &[0x7f, 0xff, 0xff, 0xff]).with_crc()),
+        ("length one less", 2, Batch::new().set(8, &[0, 0, 0, 56]).with_crc()),
+        ("length one more", 87, Batch::new().set(8, &[0, 0, 0, 58]).with_crc()),
+        ("record count 2", 87, Batch::new().set(57, &[0, 0, 0, 2]).with_crc()),
+        ("record count 0", 87, Batch::new().set(57, &[0, 0, 0, 0]).with_crc()),
+        ("record count -1", 87, Batch::new().set(57, &[0xff; 4]).with_crc()),
+        ("record count huge", 87, Batch::new().set(57, &[0x7f, 0xff, 0xff, 0xff]).with_crc()),
+        ("last offset delta 1", 87, Batch::new().set(23, &[0, 0, 0, 1]).with_crc()),
+        ("last offset delta -1", 87, Batch::new().set(23, &[0xff; 4]).with_crc()),
+        ("base offset 5", 87, Batch::new().set(7, &[5]).with_crc()),
+    ]
+}
+
+fn contents() -> Vec<Case> {
+    let cut = |len: usize| good()[..len].to_vec();
+    vec![
+        ("codec 5", -1, Batch::new().set(21, &[0, 5]).with_crc()),
+        ("codec 7", -1, Batch::new().set(21, &[0, 7]).with_crc()),
+        ("gzip that is none", -1, Batch::new().set(21, &[0, 1]).with_crc()),
+        ("control batch", 87, Batch::new().set(21, &[0, 0x20]).with_crc()),
+        ("LogAppendTime", 0, Batch::new().set(21, &[0, 8]).with_crc()),
+        ("record length huge", 87, Batch::new().set(61, &[0xfe]).with_crc()),
+        ("record length 0", 87, Batch::new().set(61, &[0]).with_crc()),
+        ("offset delta 1 in record", 0, Batch::new().set(64, &[2]).with_crc()),
+        ("value length huge", 87, Batch::new().set(66, &[0x7e]).with_crc()),
+        (
+            "timestamp far ahead",
+            32,
+            Batch::new()
+                .set(27, &4_000_000_000_000i64.to_be_bytes())
+                .set(35, &4_000_000_000_000i64.to_be_bytes())
+                .with_crc(),
+        ),
+        ("max timestamp wrong", 0, Batch::new().set(35, &5i64.to_be_bytes()).with_crc()),
+        ("sequence without producer", 0, Batch::new().set(53, &[0; 4]).with_crc()),
+        ("producer without sequence", 87, Batch::new().set(43, &[0; 10]).with_crc()),
+        ("two batches", 87, [good(), good()].concat()),
+        ("a batch and a byte", 0, [good(), vec![0]].concat()),
+        ("half a header", 87, cut(30)),
+        ("a byte short", 87, cut(68)),
+        ("no bytes", 87, Vec::new()),
+    ]
+}
+
+#[test]
+fn bad_batches_have_kafkas_error_codes() {
+    const TOPIC: &str = "hostile-batches";
+    let mut broker = Broker::start();
+    create_topic(&broker, TOPIC);
+    let until = std::time::Instant::now() + PATIENCE;
+    let mut first = (3, -1);
+    while first.0 == 3 && std::time::Instant::now() < until {
+        first = produce(&broker, TOPIC, good());
+    }
+    assert_eq!(first.0, 0, "a good batch is taken");
+
+    let mut differences = Vec::new();
+    for (what, expected, bytes) in headers().into_iter().chain(contents()) {
+        let (error_code, _) = produce(&broker, TOPIC, bytes);
+        if error_code != expected {
+            differences.push(format!("{what}: {error_code}, Kafka answers {expected}"));
+        }
+    }
+    assert!(differences.is_empty(), "{differences:#?}");
+    broker.assert_running();
+}

@@ -1,0 +1,39 @@
+"""Clients of other languages; each brings its own tests and its own runner."""
+
+import os
+import shutil
+
+from harness.paths import FETCHED, TESTS
+from harness.programs import need, run_program
+
+
+def test_go(broker):
+    """franz-go, by `go test`."""
+    need("go")
+    command = ["go", "test", "-count=1", "-v", "./..."]
+    env = {"KAFKA_BOOTSTRAP": broker.bootstrap, "GOFLAGS": "-mod=mod -buildvcs=false"}
+    run_program("franz-go", command, "ok  \t", cwd=TESTS / "go", env=env)
+
+
+def test_node(broker):
+    """kafkajs, by `node --test`. npm installs beside the tests' copy under target/."""
+    need("npm")
+    folder = FETCHED / "node"
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in ("package.json", "package-lock.json", "kafkajs.test.mjs"):
+        shutil.copy(TESTS / "node" / file, folder / file)
+    if not (folder / "node_modules" / "kafkajs").exists():
+        run_program("npm", ["npm", "ci", "--no-audit", "--no-fund"], "added", cwd=folder)
+    env = {"KAFKA_BOOTSTRAP": broker.bootstrap, "KAFKAJS_NO_PARTITIONER_WARNING": "1"}
+    run_program("kafkajs", ["node", "--test", "kafkajs.test.mjs"], "# pass", cwd=folder, env=env)
+
+
+def test_rdkafka(broker):
+    """The rdkafka crate, by `cargo test`: a package of its own, since it compiles librdkafka."""
+    need("cargo")
+    env = {
+        "KAFKA_BOOTSTRAP": broker.bootstrap,
+        "CARGO_TARGET_DIR": os.environ.get("COMPAT_RDKAFKA_TARGET", str(FETCHED / "rdkafka")),
+    }
+    command = ["cargo", "test", "--quiet", "--locked"]
+    run_program("rdkafka", command, "test result:", cwd=TESTS / "rdkafka", env=env, timeout=1500)

@@ -1,0 +1,331 @@
+//! The group coordinator on a log in memory whose high watermark the tests move.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::{ShardLog, ShardLogError};
+use crate::{
+    base::{TopicId, TopicPartition},
+    coordinator::{
+        GroupCoordinator,
+        group::{
+            GroupConfig, GroupError,
+            messages::{
+                CommitPartition, CommitRequest, CommitTopic, FetchRequest, HeartbeatRequest,
+                JoinRequest, ListRequest, SyncRequest,
+            },
+        },
+    },
+    records::{Batch, BatchBuilder, BatchOptions, ControlRecordType},
+};
+
+struct MemoryLog {
+    batches: Mutex<Vec<Batch>>,
+    end: Mutex<i64>,
+    high_watermark: watch::Sender<i64>,
+    /// Whether what is appended is committed at once.
+    commits_itself: bool,
+    fails: Mutex<bool>,
+    reads_wait: AtomicBool,
+}
+
+impl MemoryLog {
+    fn new(commits_itself: bool) -> Arc<Self> {
+        Arc::new(Self {
+            batches: Mutex::default(),
+            end: Mutex::default(),
+            high_watermark: watch::Sender::new(0),
+            commits_itself,
+            fails: Mutex::default(),
+            reads_wait: AtomicBool::default(),
+        })
+    }
+
+    fn batches(&self) -> usize {
+        self.batches.lock().unwrap().len()
+    }
+
+    fn commit_all(&self) {
+        let end = self.end_offset();
+        self.high_watermark.send_replace(end);
+    }
+
+    /// Appends what another coordinator would have written.
+    fn push(&self, options: BatchOptions, key: &[u8], value: Option<&[u8]>) {
+        let mut batch = BatchBuilder::new(options);
+        batch.append(0, Some(key), value, &[]);
+        self.append(batch.build()).unwrap();
+    }
+}
+
+impl ShardLog for MemoryLog {
+    fn end_offset(&self) -> i64 {
+        *self.end.lock().unwrap()
+    }
+
+    fn high_watermark(&self) -> i64 {
+        *self.high_watermark.borrow()
+    }
+
+    fn append(&self, mut batch: Batch) -> Result<i64, ShardLogError> {
+        if *self.fails.lock().unwrap() {
+            return Err(ShardLogError::Failed("told to".into()));
+        }
+        let mut end = self.end.lock().unwrap();
+        batch.header.base_offset = *end;
+        *end = batch.header.last_offset() + 1;
+        self.batches.lock().unwrap().push(batch);
+        if self.commits_itself {
+            self.high_watermark.send_replace(*end);
+        }
+        Ok(*end)
+    }
+
+    fn wait_committed(&self, end_offset: i64) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        let mut high_watermark = self.high_watermark.subscribe();
+        Box::pin(async move { high_watermark.wait_for(|at| *at >= end_offset).await.is_ok() })
+    }
+
+    fn read_all(
+        &self,
+        each: &mut dyn FnMut(Batch) -> Result<(), ShardLogError>,
+    ) -> Result<(), ShardLogError> {
+        while self.reads_wait.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let batches = self.batches.lock().unwrap().clone();
+        batches.into_iter().try_for_each(each)
+    }
+}
+
+/// A coordinator of one partition.
+fn coordinator(log: &Arc<MemoryLog>) -> GroupCoordinator {
+    let config = GroupConfig {
+        offsets_topic_num_partitions: 1,
+        initial_rebalance_delay_ms: 0,
+        min_session_timeout_ms: 1,
+        ..GroupConfig::default()
+    };
+    let groups = GroupCoordinator::new(config);
+    groups.on_elected(0, Arc::clone(log) as _);
+    groups
+}
+
+async fn ready(groups: &GroupCoordinator) {
+    while groups.list(ListRequest::default()).await == Err(GroupError::CoordinatorLoadInProgress) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn commit(group: &str, offset: i64) -> CommitRequest {
+    let partition = CommitPartition { partition: 0, offset, leader_epoch: -1, metadata: None };
+    CommitRequest {
+        group: group.into(),
+        generation: -1,
+        member_id: Arc::default(),
+        instance_id: None,
+        retention_ms: None,
+        knows_group_id_not_found: true,
+        topics: vec![CommitTopic {
+            name: "t".into(),
+            id: TopicId::nil(),
+            partitions: vec![partition],
+        }],
+    }
+}
+
+async fn committed(groups: &GroupCoordinator, group: &str) -> Vec<i64> {
+    let fetch = FetchRequest { group: group.into(), topics: None };
+    let topics = groups.fetch_offsets(fetch).await.wait().await.unwrap();
+    topics.iter().flat_map(|topic| &topic.partitions).map(|it| it.offset).collect()
+}
+
+fn join(group: &str, session_timeout_ms: i32) -> JoinRequest {
+    JoinRequest {
+        group: group.into(),
+        member_id: Arc::default(),
+        instance_id: None,
+        client_id: "c".into(),
+        client_host: "/127.0.0.1".into(),
+        session_timeout_ms,
+        rebalance_timeout_ms: 60_000,
+        protocol_type: "consumer".into(),
+        protocols: vec![("range".into(), Bytes::new())],
+        requires_known_member_id: false,
+        supports_skipping_assignment: true,
+        fresh_id: Uuid::from_u128(1),
+    }
+}
+
+#[tokio::test]
+async fn waiting_commits_share_one_append() {
+    let log = MemoryLog::new(true);
+    let groups = coordinator(&log);
+    ready(&groups).await;
+    let mut answers = Vec::new();
+    for n in 0..50 {
+        answers.push(groups.commit_offsets(commit(&format!("g{n}"), n)).await);
+    }
+    for answer in answers {
+        assert!(answer.wait().await.unwrap().is_ok());
+    }
+    assert_eq!(log.end_offset(), 50);
+    assert_eq!(log.batches(), 1);
+}
+
+#[tokio::test]
+async fn answers_wait_for_the_high_watermark() {
+    let log = MemoryLog::new(false);
+    let groups = coordinator(&log);
+    ready(&groups).await;
+    let answer = tokio::spawn(groups.commit_offsets(commit("g", 7)).await.wait());
+    // A read decided after the commit has seen it, and must not be told before it.
+    let fetch = FetchRequest { group: "g".into(), topics: None };
+    let fetched = tokio::spawn(groups.fetch_offsets(fetch).await.wait());
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!answer.is_finished() && !fetched.is_finished());
+    log.commit_all();
+    assert!(answer.await.unwrap().unwrap().is_ok());
+    assert_eq!(fetched.await.unwrap().unwrap()[0].partitions[0].offset, 7);
+}
+
+#[tokio::test]
+async fn a_new_coordinator_has_what_the_log_has() {
+    let log = MemoryLog::new(true);
+    let first = coordinator(&log);
+    ready(&first).await;
+    first.commit_offsets(commit("g", 7)).await.wait().await.unwrap().unwrap();
+    let second = coordinator(&log);
+    ready(&second).await;
+    assert_eq!(committed(&second, "g").await, [7]);
+}
+
+#[tokio::test]
+async fn calls_are_refused_while_loading_and_elsewhere() {
+    let log = MemoryLog::new(true);
+    let groups = coordinator(&log);
+    ready(&groups).await;
+    groups.commit_offsets(commit("g", 7)).await.wait().await.unwrap().unwrap();
+    groups.on_resigned(0);
+    let refused = groups.commit_offsets(commit("g", 8)).await.wait().await;
+    assert_eq!(refused, Err(GroupError::NotCoordinator));
+
+    log.reads_wait.store(true, Ordering::Release);
+    groups.on_elected(0, Arc::clone(&log) as _);
+    let refused = groups.commit_offsets(commit("g", 8)).await.wait().await;
+    assert_eq!(refused, Err(GroupError::CoordinatorLoadInProgress));
+    log.reads_wait.store(false, Ordering::Release);
+    ready(&groups).await;
+    assert_eq!(committed(&groups, "g").await, [7]);
+}
+
+#[tokio::test]
+async fn whoever_waits_is_told_when_the_shard_goes() {
+    let log = MemoryLog::new(false);
+    let groups = coordinator(&log);
+    ready(&groups).await;
+    let answer = groups.commit_offsets(commit("g", 7)).await;
+    groups.on_resigned(0);
+    assert_eq!(answer.wait().await, Err(GroupError::NotCoordinator));
+}
+
+#[tokio::test]
+async fn a_failed_append_leaves_nothing_behind() {
+    let log = MemoryLog::new(true);
+    let groups = coordinator(&log);
+    ready(&groups).await;
+    groups.commit_offsets(commit("g", 7)).await.wait().await.unwrap().unwrap();
+    *log.fails.lock().unwrap() = true;
+    let refused = groups.commit_offsets(commit("g", 8)).await.wait().await;
+    assert_eq!(refused, Err(GroupError::NotCoordinator));
+    *log.fails.lock().unwrap() = false;
+    ready(&groups).await;
+    assert_eq!(committed(&groups, "g").await, [7]);
+}
+
+#[tokio::test]
+async fn sessions_end_on_time() {
+    let log = MemoryLog::new(true);
+    let groups = coordinator(&log);
+    ready(&groups).await;
+    let joined = groups.join(join("g", 500)).await.wait().await.unwrap();
+    assert_eq!(joined.error, None);
+    let sync = SyncRequest {
+        group: "g".into(),
+        generation: 1,
+        member_id: joined.member_id.clone(),
+        instance_id: None,
+        protocol_type: None,
+        protocol_name: None,
+        assignments: vec![(joined.member_id.clone(), Bytes::from_static(b"all"))],
+    };
+    let synced = groups.sync(sync).await.wait().await.unwrap();
+    assert_eq!(synced.assignment, "all");
+    let heartbeat = || {
+        let member_id = joined.member_id.clone();
+        HeartbeatRequest { group: "g".into(), generation: 1, member_id, instance_id: None }
+    };
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        assert_eq!(groups.heartbeat(heartbeat()).await.wait().await, Ok(Ok(())));
+    }
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    let late = groups.heartbeat(heartbeat()).await.wait().await;
+    assert_eq!(late, Ok(Err(GroupError::UnknownMemberId)));
+}
+
+#[tokio::test]
+async fn deleted_topics_lose_their_offsets_even_while_loading() {
+    let log = MemoryLog::new(true);
+    let groups = coordinator(&log);
+    ready(&groups).await;
+    groups.commit_offsets(commit("g", 7)).await.wait().await.unwrap().unwrap();
+    log.reads_wait.store(true, Ordering::Release);
+    groups.on_elected(0, Arc::clone(&log) as _);
+    groups.on_topics_deleted(&[TopicPartition::new("t", 0)]);
+    log.reads_wait.store(false, Ordering::Release);
+    ready(&groups).await;
+    assert_eq!(committed(&groups, "g").await, [0i64; 0]);
+}
+
+#[tokio::test]
+async fn an_adopted_log_loads() {
+    let log = MemoryLog::new(true);
+    // OffsetCommitKey 1 of group g, topic t, partition 0; values of version 3.
+    let key = [0, 1, 0, 1, b'g', 0, 1, b't', 0, 0, 0, 0];
+    let value = |offset: u8| {
+        let mut value = vec![0, 3, 0, 0, 0, 0, 0, 0, 0, offset, 0xff, 0xff, 0xff, 0xff, 0, 0];
+        value.extend([0; 8]);
+        value
+    };
+    let transaction = |producer_id, is_control| BatchOptions {
+        producer_id,
+        producer_epoch: 0,
+        base_sequence: if is_control { -1 } else { 0 },
+        is_transactional: true,
+        is_control,
+        ..BatchOptions::default()
+    };
+    // A record of a KIP-848 group, which is somebody else's.
+    log.push(BatchOptions::default(), &[0, 3, 0, 1, b'g'], Some(&[0, 0, 0, 0, 0, 1]));
+    log.push(BatchOptions::default(), &key, Some(&value(1)));
+    log.push(transaction(5, false), &key, Some(&value(2)));
+    log.push(transaction(6, false), &key, Some(&value(3)));
+    let marker = |ends: ControlRecordType| ends.to_key();
+    log.push(transaction(5, true), &marker(ControlRecordType::Commit), Some(&[0; 6]));
+    log.push(transaction(6, true), &marker(ControlRecordType::Abort), Some(&[0; 6]));
+    let groups = coordinator(&log);
+    ready(&groups).await;
+    assert_eq!(committed(&groups, "g").await, [2]);
+}

@@ -1,0 +1,299 @@
+//! What the APIs on configurations share: resources, refusals, and the check of a change before
+//! the controller sees it (`ConfigAdminManager` of Kafka).
+
+use std::collections::HashSet;
+
+use kafka_protocol::protocol::StrBytes;
+
+use super::{ErrorCode, errors};
+use crate::{
+    base::config::{Config, ConfigError, ConfigErrorKind, Properties, key::Type, keys},
+    controller::{ConfigOp, ControllerError},
+    metadata::{ConfigResource, ConfigResourceType, Image},
+};
+
+/// An error on the wire: its code, and the text if Kafka sends one.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Refusal {
+    pub code: ErrorCode,
+    pub message: Option<String>,
+}
+
+impl Refusal {
+    pub fn request(message: impl Into<String>) -> Self {
+        Self { code: ErrorCode::InvalidRequest, message: Some(message.into()) }
+    }
+
+    pub fn config(message: impl Into<String>) -> Self {
+        Self { code: ErrorCode::InvalidConfig, message: Some(message.into()) }
+    }
+}
+
+impl From<ConfigError> for Refusal {
+    fn from(error: ConfigError) -> Self {
+        match error.kind {
+            ConfigErrorKind::InvalidConfig => Self::config(error.message),
+            ConfigErrorKind::InvalidRequest | ConfigErrorKind::Requirement => {
+                Self::request(error.message)
+            }
+        }
+    }
+}
+
+impl From<ControllerError> for Refusal {
+    fn from(error: ControllerError) -> Self {
+        Self { code: errors::controller(&error), message: error.message() }
+    }
+}
+
+/// The code and the text of a response's fields.
+pub fn code_and_message(result: Result<(), Refusal>) -> (i16, Option<StrBytes>) {
+    match result {
+        Ok(()) => (errors::NONE, None),
+        Err(refusal) => (refusal.code.code(), refusal.message.map(StrBytes::from_string)),
+    }
+}
+
+/// A name on the wire may pin the whole frame, so it is copied.
+pub fn resource(kind: ConfigResourceType, name: &str) -> ConfigResource {
+    ConfigResource::new(kind, name)
+}
+
+/// A change of one resource, as the wire names it.
+pub struct Change {
+    pub kind: i8,
+    pub name: String,
+    pub ops: Vec<Op>,
+}
+
+/// One key of a change.
+pub struct Op {
+    pub name: String,
+    /// `AlterConfigOp.OpType` of Kafka: 0 set, 1 delete, 2 append, 3 subtract.
+    pub kind: i8,
+    pub value: Option<String>,
+}
+
+pub const SET: i8 = 0;
+pub const DELETE: i8 = 1;
+pub const APPEND: i8 = 2;
+pub const SUBTRACT: i8 = 3;
+
+impl Op {
+    fn check(&self) -> Result<ConfigOp, Refusal> {
+        let value = self.value.clone().unwrap_or_default();
+        match self.kind {
+            SET => Ok(ConfigOp::Set(value)),
+            DELETE => Ok(ConfigOp::Delete),
+            APPEND => Ok(ConfigOp::Append(value)),
+            SUBTRACT => Ok(ConfigOp::Subtract(value)),
+            other => Err(Refusal::request(format!("Unknown operations type {other}"))),
+        }
+    }
+}
+
+/// Whether a change keeps what it does not name (IncrementalAlterConfigs) or unsets it
+/// (AlterConfigs).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Keeps {
+    Others,
+    Nothing,
+}
+
+/// What this broker knows when it judges a change.
+pub struct Judge<'a> {
+    pub node_id: i32,
+    pub config: &'a Config,
+    pub image: &'a Image,
+    pub keeps: Keeps,
+}
+
+/// A change that the controller may decide on.
+pub type Checked = (ConfigResource, Vec<(String, ConfigOp)>);
+
+impl Judge<'_> {
+    /// Checks each change; what is refused here does not reach the controller.
+    pub fn check_all(&self, changes: &[Change]) -> Vec<Result<Checked, Refusal>> {
+        let is_repeated = |change: &Change| {
+            let same = |other: &&Change| other.kind == change.kind && other.name == change.name;
+            changes.iter().filter(same).count() > 1
+        };
+        let check = |change: &Change| match is_repeated(change) {
+            true => Err(Refusal::request("Each resource must appear at most once.")),
+            false => self.check(change),
+        };
+        changes.iter().map(check).collect()
+    }
+
+    fn check(&self, change: &Change) -> Result<Checked, Refusal> {
+        let mut names = HashSet::new();
+        if !change.ops.iter().all(|op| names.insert(&op.name)) {
+            return Err(Refusal::request("Error due to duplicate config keys"));
+        }
+        let is_null = |op: &&Op| op.kind != DELETE && op.value.is_none();
+        let nulls: Vec<&str> =
+            change.ops.iter().filter(is_null).map(|op| op.name.as_str()).collect();
+        if !nulls.is_empty() {
+            let message = format!("Null value not supported for : {}", nulls.join(", "));
+            return Err(Refusal::request(message));
+        }
+        let unknown = || Refusal::request(format!("Unknown resource type {}", change.kind));
+        let kind = ConfigResourceType::from_id(change.kind).ok_or_else(unknown)?;
+        let ops = change.ops.iter().map(|op| Ok((op.name.clone(), op.check()?)));
+        let ops: Vec<(String, ConfigOp)> = ops.collect::<Result<_, Refusal>>()?;
+        match kind {
+            ConfigResourceType::Broker => self.check_broker(change, &ops)?,
+            ConfigResourceType::BrokerLogger if self.keeps == Keeps::Nothing => {
+                return Err(unknown());
+            }
+            ConfigResourceType::BrokerLogger => return Err(self.refuse_logger(change)),
+            ConfigResourceType::ClientMetrics if change.name.is_empty() => {
+                return Err(Refusal::request("Subscription name can't be empty"));
+            }
+            ConfigResourceType::Topic
+            | ConfigResourceType::Group
+            | ConfigResourceType::ClientMetrics => {}
+        }
+        Ok((resource(kind, &change.name), ops))
+    }
+
+    /// Dynamic configs of brokers are judged by the broker that they are sent to.
+    fn check_broker(&self, change: &Change, ops: &[(String, ConfigOp)]) -> Result<(), Refusal> {
+        let per_broker = !change.name.is_empty();
+        if per_broker {
+            self.check_node_id(&change.name)?;
+        }
+        let current = self.image.config(&resource(ConfigResourceType::Broker, &change.name));
+        let mut configs = match self.keeps {
+            Keeps::Others => current.clone(),
+            Keeps::Nothing => Properties::new(),
+        };
+        for (name, op) in ops {
+            apply(&mut configs, name, op)?;
+        }
+        self.config.validate_broker_configs(&configs, per_broker)?;
+        self.check_min_insync_replicas(&configs, ops, per_broker)
+    }
+
+    /// With eligible leader replicas (KIP-966) the cluster has one `min.insync.replicas`.
+    fn check_min_insync_replicas(
+        &self,
+        configs: &Properties,
+        ops: &[(String, ConfigOp)],
+        per_broker: bool,
+    ) -> Result<(), Refusal> {
+        const NAME: &str = "min.insync.replicas";
+        if self.image.feature("eligible.leader.replicas.version") == 0 {
+            return Ok(());
+        }
+        let is_named = ops.iter().any(|(name, _)| name == NAME);
+        if per_broker && is_named {
+            return Err(Refusal::config(format!(
+                "Broker-level {NAME} cannot be altered while ELR is enabled."
+            )));
+        }
+        let may_lose_it = is_named || self.keeps == Keeps::Nothing;
+        if !per_broker && may_lose_it && !configs.contains_key(NAME) {
+            return Err(Refusal::config(format!(
+                "Cluster-level {NAME} cannot be removed while ELR is enabled."
+            )));
+        }
+        Ok(())
+    }
+
+    fn check_node_id(&self, name: &str) -> Result<(), Refusal> {
+        match name.parse::<i32>() {
+            Ok(id) if id == self.node_id => Ok(()),
+            Ok(_) => Err(Refusal::request(format!(
+                "Unexpected broker id, expected {}, but received {name}",
+                self.node_id
+            ))),
+            Err(_) => {
+                Err(Refusal::request(format!("Node id must be an integer, but it is: {name}")))
+            }
+        }
+    }
+
+    /// There is one logger, `root`, whose level is set at start.
+    fn refuse_logger(&self, change: &Change) -> Refusal {
+        if change.name.parse() != Ok(self.node_id) {
+            return Refusal::request(format!(
+                "Unexpected node id. Expected {}, but received {}",
+                self.node_id, change.name
+            ));
+        }
+        let other = change.ops.iter().find(|op| op.name != ROOT_LOGGER);
+        if let Some(op) = other {
+            return Refusal::config(format!("Logger {} does not exist!", op.name));
+        }
+        match change.ops.first().map(|op| op.kind) {
+            Some(DELETE) => {
+                Refusal::request("Removing the log level of the root logger is not allowed")
+            }
+            Some(APPEND) => refuse_op("APPEND"),
+            Some(SUBTRACT) => refuse_op("SUBTRACT"),
+            _ => Refusal::config(
+                "The log level cannot be changed while the broker runs; set RUST_LOG or \
+                 logging.level and start it again",
+            ),
+        }
+    }
+}
+
+/// The logger that stands for all.
+pub const ROOT_LOGGER: &str = "root";
+
+fn refuse_op(op: &str) -> Refusal {
+    Refusal::request(format!("{op} operation is not allowed for the BROKER_LOGGER resource"))
+}
+
+fn apply(configs: &mut Properties, name: &str, op: &ConfigOp) -> Result<(), Refusal> {
+    let (items, verb) = match op {
+        ConfigOp::Set(value) => {
+            configs.insert(name.to_owned(), value.clone());
+            return Ok(());
+        }
+        ConfigOp::Delete => {
+            configs.remove(name);
+            return Ok(());
+        }
+        ConfigOp::Append(items) => (items, "append"),
+        ConfigOp::Subtract(items) => (items, "subtract"),
+    };
+    let Some(key) = keys::broker().get(name) else {
+        return Err(Refusal::config(format!("Unknown config name: {name}")));
+    };
+    if key.kind != Type::List {
+        let message = format!("Config value {verb} is not allowed for config key: {name}");
+        return Err(Refusal::config(message));
+    }
+    let current = configs.get(name).map_or(key.default_text().unwrap_or_default(), |text| text);
+    let mut list: Vec<&str> = current.split(',').filter(|item| !item.is_empty()).collect();
+    for item in items.split(',') {
+        match list.iter().position(|present| *present == item) {
+            None if verb == "append" => list.push(item),
+            Some(at) if verb == "subtract" => drop(list.remove(at)),
+            _ => {}
+        }
+    }
+    let joined = list.join(",");
+    configs.insert(name.to_owned(), joined);
+    Ok(())
+}
+
+/// Joins the answers of the controller with what was refused before, in the request's order.
+pub fn outcomes(
+    checked: Vec<Result<Checked, Refusal>>,
+    decided: impl IntoIterator<Item = Result<(), Refusal>>,
+) -> Vec<Result<(), Refusal>> {
+    let mut decided = decided.into_iter();
+    let lost = || Refusal { code: ErrorCode::UnknownServerError, message: None };
+    let outcome = |checked: Result<Checked, Refusal>| {
+        checked.and_then(|_| decided.next().unwrap_or_else(|| Err(lost())))
+    };
+    checked.into_iter().map(outcome).collect()
+}
+
+#[cfg(test)]
+#[path = "config_resources/tests.rs"]
+mod tests;

@@ -1,0 +1,200 @@
+//! DescribeConfigs: what a topic, broker, group or subscription is set to, and by whom
+//! (`ConfigHelper` of Kafka).
+
+use std::ops::RangeInclusive;
+
+use kafka_protocol::{
+    messages::{
+        ApiKey, DescribeConfigsRequest, DescribeConfigsResponse,
+        describe_configs_request::DescribeConfigsResource,
+        describe_configs_response::{
+            DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+        },
+    },
+    protocol::StrBytes,
+};
+
+use super::{
+    Context, ErrorCode, Handler, Reply,
+    config_resources::{ROOT_LOGGER, Refusal, code_and_message, resource},
+};
+use crate::{
+    base::config::{
+        Config,
+        describe::{self, Entry, Synonym},
+    },
+    controller::names,
+    metadata::{ConfigResourceType, Image},
+};
+
+pub struct DescribeConfigs;
+
+impl Handler for DescribeConfigs {
+    const API: ApiKey = ApiKey::DescribeConfigs;
+    const VERSIONS: RangeInclusive<i16> = 1..=4;
+    type Request = DescribeConfigsRequest;
+    type Response = DescribeConfigsResponse;
+
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: DescribeConfigsRequest,
+    ) -> Reply<DescribeConfigsResponse> {
+        let describer = Describer {
+            node_id: cx.broker.node_id,
+            config: &cx.broker.config(),
+            image: &cx.broker.metadata(),
+            version: cx.version,
+        };
+        Reply::Now(describer.answer(&request))
+    }
+}
+
+/// What Kafka says of INVALID_REQUEST when it has nothing better to say.
+const MALFORMED: &str = "This most likely occurs because of a request being malformed by the \
+                         client library or the message was sent to an incompatible broker. See \
+                         the broker logs for more details.";
+
+struct Describer<'a> {
+    node_id: i32,
+    config: &'a Config,
+    image: &'a Image,
+    version: i16,
+}
+
+impl Describer<'_> {
+    fn answer(&self, request: &DescribeConfigsRequest) -> DescribeConfigsResponse {
+        let is_unknown = |resource: &DescribeConfigsResource| {
+            ConfigResourceType::from_id(resource.resource_type).is_none()
+        };
+        // Kafka gives up on the whole request.
+        let refuses_all = request.resources.iter().any(is_unknown);
+        let results = request.resources.iter().map(|resource| {
+            let described = match refuses_all {
+                true => Err(Refusal::request(MALFORMED)),
+                false => self.describe(resource),
+            };
+            self.result(request, resource, described)
+        });
+        DescribeConfigsResponse::default().with_results(results.collect())
+    }
+
+    fn result(
+        &self,
+        request: &DescribeConfigsRequest,
+        resource: &DescribeConfigsResource,
+        described: Result<Vec<Entry>, Refusal>,
+    ) -> DescribeConfigsResult {
+        let (entries, outcome) = match described {
+            Ok(entries) => (entries, Ok(())),
+            Err(refusal) => (Vec::new(), Err(refusal)),
+        };
+        let (code, message) = code_and_message(outcome);
+        // Where Kafka has nothing to say here, it says an empty text.
+        let message = message.unwrap_or_default();
+        let is_asked_for = |entry: &Entry| match resource.configuration_keys.as_deref() {
+            None | Some([]) => true,
+            Some(names) => names.iter().any(|name| **name == *entry.name),
+        };
+        let entries = entries.into_iter().filter(is_asked_for);
+        DescribeConfigsResult::default()
+            .with_error_code(code)
+            .with_error_message(Some(message))
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name.clone())
+            .with_configs(entries.map(|entry| self.entry(request, entry)).collect())
+    }
+
+    fn entry(
+        &self,
+        request: &DescribeConfigsRequest,
+        entry: Entry,
+    ) -> DescribeConfigsResourceResult {
+        let config_type = entry.type_id();
+        let synonyms = if request.include_synonyms { entry.synonyms } else { Vec::new() };
+        let result = DescribeConfigsResourceResult::default()
+            .with_name(StrBytes::from_string(entry.name))
+            .with_value(entry.value.map(StrBytes::from_string))
+            .with_read_only(entry.read_only)
+            .with_config_source(entry.source as i8)
+            .with_is_sensitive(entry.is_sensitive)
+            .with_synonyms(synonyms.into_iter().map(synonym).collect());
+        if self.version < 3 {
+            return result;
+        }
+        let documentation = entry.documentation.filter(|_| request.include_documentation);
+        result
+            .with_config_type(config_type)
+            .with_documentation(documentation.map(StrBytes::from_static_str))
+    }
+
+    fn describe(&self, asked: &DescribeConfigsResource) -> Result<Vec<Entry>, Refusal> {
+        let name = &*asked.resource_name;
+        let Some(kind) = ConfigResourceType::from_id(asked.resource_type) else {
+            return Err(Refusal::request(MALFORMED));
+        };
+        let overrides = self.image.config(&resource(kind, name));
+        match kind {
+            ConfigResourceType::Topic => {
+                names::validate(name)?;
+                if self.image.topic(name).is_none() {
+                    let code = ErrorCode::UnknownTopicOrPartition;
+                    return Err(Refusal { code, message: None });
+                }
+                Ok(describe::topic(self.config, overrides)?)
+            }
+            ConfigResourceType::Broker if name.is_empty() => {
+                Ok(describe::cluster_default(self.config))
+            }
+            ConfigResourceType::Broker => {
+                self.check_broker_id(name, " or empty string,")?;
+                Ok(describe::broker(self.config))
+            }
+            ConfigResourceType::BrokerLogger if name.is_empty() => {
+                Err(Refusal::request("Broker id must not be empty"))
+            }
+            ConfigResourceType::BrokerLogger => {
+                self.check_broker_id(name, "")?;
+                let level = level(&self.config.broker.logging_level);
+                Ok(describe::loggers([(ROOT_LOGGER, level)]))
+            }
+            ConfigResourceType::ClientMetrics if name.is_empty() => {
+                Err(Refusal::request("Client metrics subscription name must not be empty"))
+            }
+            ConfigResourceType::ClientMetrics => Ok(describe::client_metrics(overrides)?),
+            ConfigResourceType::Group if name.is_empty() => {
+                Err(Refusal::request("Group name must not be empty"))
+            }
+            ConfigResourceType::Group => Ok(describe::group(self.config, overrides)?),
+        }
+    }
+
+    fn check_broker_id(&self, name: &str, or: &str) -> Result<(), Refusal> {
+        match name.parse::<i32>() {
+            Ok(id) if id == self.node_id => Ok(()),
+            Ok(_) => Err(Refusal::request(format!(
+                "Unexpected broker id, expected {}{or} but received {name}",
+                self.node_id
+            ))),
+            Err(_) => {
+                Err(Refusal::request(format!("Broker id must be an integer, but it is: {name}")))
+            }
+        }
+    }
+}
+
+/// The level that everything is logged at, unless a part of the broker has its own, in the words
+/// of Kafka's loggers.
+fn level(directives: &str) -> &'static str {
+    const LEVELS: [&str; 5] = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR"];
+    let named = |directive: &str| {
+        LEVELS.into_iter().find(|level| level.eq_ignore_ascii_case(directive.trim()))
+    };
+    directives.split(',').find_map(named).unwrap_or("INFO")
+}
+
+fn synonym(synonym: Synonym) -> DescribeConfigsSynonym {
+    DescribeConfigsSynonym::default()
+        .with_name(StrBytes::from_string(synonym.name))
+        .with_value(synonym.value.map(StrBytes::from_string))
+        .with_source(synonym.source as i8)
+}

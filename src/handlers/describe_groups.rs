@@ -1,0 +1,87 @@
+//! DescribeGroups: state, protocol and members.
+
+use std::ops::RangeInclusive;
+
+use kafka_protocol::messages::{
+    ApiKey, DescribeGroupsRequest, DescribeGroupsResponse,
+    describe_groups_response::{DescribedGroup, DescribedGroupMember},
+};
+
+use super::{
+    Context, Handler, Reply,
+    groups::{code, group_id, optional_wire, text, wire},
+};
+use crate::coordinator::group::{
+    GroupError,
+    messages::{GroupDescription, MemberDescription},
+};
+
+pub struct DescribeGroups;
+
+/// Everything that can be allowed on a group: READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS and
+/// ALTER_CONFIGS, as bits by `AclOperation`'s codes.
+const ALL_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
+
+impl Handler for DescribeGroups {
+    const API: ApiKey = ApiKey::DescribeGroups;
+    const VERSIONS: RangeInclusive<i16> = 0..=6;
+    type Request = DescribeGroupsRequest;
+    type Response = DescribeGroupsResponse;
+
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: DescribeGroupsRequest,
+    ) -> Reply<DescribeGroupsResponse> {
+        let version = cx.version;
+        let tell_operations = version >= 3 && request.include_authorized_operations;
+        let groups = request.groups.iter().map(|group| text(group)).collect();
+        let coordinator = cx.broker.groups.clone();
+        Reply::Later(Box::pin(async move {
+            let described = coordinator.describe(groups).await;
+            let groups = described.into_iter().map(|group| {
+                let mut group = described_group(group, version);
+                if tell_operations && group.error_code == 0 {
+                    group.authorized_operations = ALL_OPERATIONS;
+                }
+                group
+            });
+            DescribeGroupsResponse::default().with_groups(groups.collect())
+        }))
+    }
+}
+
+fn described_group(group: GroupDescription, version: i16) -> DescribedGroup {
+    let members = group.members.into_iter().map(|member| described_member(member, version));
+    let mut described = DescribedGroup::default()
+        .with_group_id(group_id(&group.group))
+        .with_group_state(wire(group.state))
+        .with_protocol_type(wire(&group.protocol_type))
+        .with_protocol_data(wire(&group.protocol))
+        .with_members(members.collect());
+    match group.error {
+        None => {}
+        // KIP-1043: until version 6 a group that is not there is just dead.
+        Some(GroupError::GroupIdNotFound) if version < 6 => {}
+        Some(error) => {
+            described.error_code = code(error);
+            if version >= 6 && error == GroupError::GroupIdNotFound {
+                let message = format!("Group {} not found.", group.group);
+                described.error_message = Some(wire(&message));
+            }
+        }
+    }
+    described
+}
+
+fn described_member(member: MemberDescription, version: i16) -> DescribedGroupMember {
+    let mut described = DescribedGroupMember::default()
+        .with_member_id(wire(&member.member_id))
+        .with_client_id(wire(&member.client_id))
+        .with_client_host(wire(&member.client_host))
+        .with_member_metadata(member.metadata)
+        .with_member_assignment(member.assignment);
+    if version >= 4 {
+        described.group_instance_id = optional_wire(member.instance_id.as_ref());
+    }
+    described
+}

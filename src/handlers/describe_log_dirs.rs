@@ -1,0 +1,105 @@
+//! DescribeLogDirs: what the log directories hold, and their disks' room (KIP-113, KIP-827).
+
+use std::{
+    collections::BTreeMap,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError},
+};
+
+use kafka_protocol::{messages::ApiKey, protocol::StrBytes};
+
+use super::{Context, ErrorCode, Handler, Reply, errors};
+use crate::{
+    partition::Partition,
+    protocol::messages::{
+        DescribeLogDirsPartition, DescribeLogDirsRequest, DescribeLogDirsResponse,
+        DescribeLogDirsResult, DescribeLogDirsTopic,
+    },
+};
+
+pub struct DescribeLogDirs;
+
+impl Handler for DescribeLogDirs {
+    const API: ApiKey = ApiKey::DescribeLogDirs;
+    const VERSIONS: RangeInclusive<i16> = 1..=5;
+    type Request = DescribeLogDirsRequest;
+    type Response = DescribeLogDirsResponse;
+
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: DescribeLogDirsRequest,
+    ) -> Reply<DescribeLogDirsResponse> {
+        let mut by_dir: BTreeMap<PathBuf, Vec<Arc<Partition>>> = BTreeMap::new();
+        let partitions = cx.broker.partitions.partitions();
+        for partition in partitions.into_iter().filter(|it| is_asked(&request, it)) {
+            let dir = partition.with_log(|log| log.dir().parent().map(Path::to_owned));
+            by_dir.entry(dir.unwrap_or_default()).or_default().push(partition);
+        }
+        let dirs: Vec<(PathBuf, bool)> = {
+            let dirs = cx.broker.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+            dirs.dirs().iter().map(|dir| (dir.path.clone(), dir.is_offline())).collect()
+        };
+        let describe = |(path, is_offline): (PathBuf, bool)| match is_offline {
+            true => offline(&path),
+            false => online(&path, by_dir.remove(&path).unwrap_or_default()),
+        };
+        let results = dirs.into_iter().map(describe).collect();
+        Reply::Now(DescribeLogDirsResponse { results, ..Default::default() })
+    }
+}
+
+fn is_asked(request: &DescribeLogDirsRequest, partition: &Partition) -> bool {
+    let Some(topics) = &request.topics else { return true };
+    topics.iter().any(|topic| {
+        *topic.topic == *partition.id.topic && topic.partitions.contains(&partition.id.partition)
+    })
+}
+
+fn name(path: &Path) -> StrBytes {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    StrBytes::from_string(absolute.display().to_string())
+}
+
+fn offline(path: &Path) -> DescribeLogDirsResult {
+    DescribeLogDirsResult {
+        error_code: ErrorCode::KafkaStorageError.code(),
+        log_dir: name(path),
+        ..Default::default()
+    }
+}
+
+fn online(path: &Path, partitions: Vec<Arc<Partition>>) -> DescribeLogDirsResult {
+    let mut topics: BTreeMap<Arc<str>, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
+    for partition in partitions {
+        let view = partition.view();
+        let described = DescribeLogDirsPartition {
+            partition_index: partition.id.partition,
+            partition_size: view.log.size() as i64,
+            // How far the log is behind the high watermark: a leader's never is.
+            offset_lag: (view.high_watermark - view.log.log_end()).max(0),
+            is_future_key: false,
+        };
+        topics.entry(partition.id.topic.clone()).or_default().push(described);
+    }
+    let topics = topics.into_iter().map(|(topic, partitions)| DescribeLogDirsTopic {
+        name: StrBytes::from_string(topic.to_string()),
+        partitions,
+    });
+    let (total_bytes, usable_bytes) = room(path);
+    DescribeLogDirsResult {
+        error_code: errors::NONE,
+        log_dir: name(path),
+        topics: topics.collect(),
+        total_bytes,
+        usable_bytes,
+        is_cordoned: false,
+    }
+}
+
+/// Bytes of the directory's file system, in all and for the taking; -1 if it does not tell.
+fn room(path: &Path) -> (i64, i64) {
+    let Ok(stat) = rustix::fs::statvfs(path) else { return (-1, -1) };
+    let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(stat.f_frsize)).unwrap_or(i64::MAX);
+    (bytes(stat.f_blocks), bytes(stat.f_bavail))
+}

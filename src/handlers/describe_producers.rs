@@ -1,0 +1,55 @@
+//! DescribeProducers: who writes to a partition with a producer id (KIP-664).
+
+use std::ops::RangeInclusive;
+
+use kafka_protocol::messages::{
+    ApiKey, DescribeProducersRequest, DescribeProducersResponse, ProducerId,
+    describe_producers_response::{PartitionResponse, ProducerState, TopicResponse},
+};
+
+use super::{Context, ErrorCode, Handler, Reply, errors};
+use crate::{broker::Broker, log::ProducerEntry};
+
+pub struct DescribeProducers;
+
+impl Handler for DescribeProducers {
+    const API: ApiKey = ApiKey::DescribeProducers;
+    const VERSIONS: RangeInclusive<i16> = 0..=0;
+    type Request = DescribeProducersRequest;
+    type Response = DescribeProducersResponse;
+
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: DescribeProducersRequest,
+    ) -> Reply<DescribeProducersResponse> {
+        let topics = request.topics.into_iter().map(|topic| {
+            let answer = |index: &i32| {
+                let response = PartitionResponse::default().with_partition_index(*index);
+                match producers(cx.broker, &topic.name, *index) {
+                    Ok(producers) => response.with_active_producers(producers),
+                    Err(code) => response.with_error_code(code.code()),
+                }
+            };
+            let partitions = topic.partition_indexes.iter().map(answer).collect();
+            TopicResponse::default().with_name(topic.name).with_partitions(partitions)
+        });
+        Reply::Now(DescribeProducersResponse::default().with_topics(topics.collect()))
+    }
+}
+
+fn producers(broker: &Broker, topic: &str, index: i32) -> Result<Vec<ProducerState>, ErrorCode> {
+    let found = broker.partitions.get(topic, index);
+    let partition = found.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    errors::check_leader_epoch(partition.view().role, -1)?;
+    Ok(partition.with_log(|log| log.producers().map(state).collect()))
+}
+
+fn state((id, entry): (i64, &ProducerEntry)) -> ProducerState {
+    ProducerState::default()
+        .with_producer_id(ProducerId(id))
+        .with_producer_epoch(i32::from(entry.epoch))
+        .with_last_sequence(entry.last_sequence())
+        .with_last_timestamp(entry.last_timestamp)
+        .with_coordinator_epoch(entry.coordinator_epoch)
+        .with_current_txn_start_offset(entry.current_txn_first_offset.unwrap_or(-1))
+}

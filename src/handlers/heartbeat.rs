@@ -1,0 +1,38 @@
+//! Heartbeat: keeps a member's session, and tells it of a rebalance.
+
+use std::ops::RangeInclusive;
+
+use kafka_protocol::messages::{ApiKey, HeartbeatRequest, HeartbeatResponse};
+
+use super::{
+    Context, Handler, Reply,
+    groups::{code_of, optional_text, text},
+};
+use crate::coordinator::group::{GroupError, messages};
+
+pub struct Heartbeat;
+
+impl Handler for Heartbeat {
+    const API: ApiKey = ApiKey::Heartbeat;
+    const VERSIONS: RangeInclusive<i16> = 0..=4;
+    type Request = HeartbeatRequest;
+    type Response = HeartbeatResponse;
+
+    async fn handle(cx: &mut Context<'_>, request: HeartbeatRequest) -> Reply<HeartbeatResponse> {
+        let heartbeat = messages::HeartbeatRequest {
+            group: text(&request.group_id),
+            generation: request.generation_id,
+            member_id: text(&request.member_id),
+            instance_id: optional_text(request.group_instance_id.as_ref()),
+        };
+        let answer = cx.broker.groups.heartbeat(heartbeat).await;
+        Reply::Later(Box::pin(async move {
+            let result = match answer.wait().await {
+                // The members get new sessions when the load is done.
+                Err(GroupError::CoordinatorLoadInProgress) => Ok(()),
+                answered => answered.and_then(|result| result),
+            };
+            HeartbeatResponse::default().with_error_code(code_of(&result))
+        }))
+    }
+}

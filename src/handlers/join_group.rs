@@ -1,0 +1,89 @@
+//! JoinGroup: enters a group, and waits until the rebalance has everyone.
+
+use std::ops::RangeInclusive;
+
+use bytes::Bytes;
+use kafka_protocol::messages::{
+    ApiKey, JoinGroupRequest, JoinGroupResponse, join_group_response::JoinGroupResponseMember,
+};
+use uuid::Uuid;
+
+use super::{
+    Context, Handler, Reply,
+    groups::{code, optional_text, optional_wire, text, wire},
+};
+use crate::coordinator::group::messages::{JoinReply, JoinRequest, JoinedMember};
+
+pub struct JoinGroup;
+
+impl Handler for JoinGroup {
+    const API: ApiKey = ApiKey::JoinGroup;
+    const VERSIONS: RangeInclusive<i16> = 0..=9;
+    type Request = JoinGroupRequest;
+    type Response = JoinGroupResponse;
+
+    async fn handle(cx: &mut Context<'_>, request: JoinGroupRequest) -> Reply<JoinGroupResponse> {
+        let version = cx.version;
+        let asked = text(&request.member_id);
+        let answer = cx.broker.groups.join(join_request(cx, &request)).await;
+        Reply::Later(Box::pin(async move {
+            let reply = answer.wait().await;
+            response(reply.unwrap_or_else(|error| JoinReply::refused(asked, error)), version)
+        }))
+    }
+}
+
+fn join_request(cx: &Context<'_>, request: &JoinGroupRequest) -> JoinRequest {
+    let protocols = request.protocols.iter().map(|protocol| {
+        // Copied: the metadata stays with the group, the frame must not.
+        (text(&protocol.name), Bytes::copy_from_slice(&protocol.metadata))
+    });
+    JoinRequest {
+        group: text(&request.group_id),
+        member_id: text(&request.member_id),
+        instance_id: optional_text(request.group_instance_id.as_ref()),
+        client_id: cx.client_id().into(),
+        client_host: cx.client_host().into(),
+        session_timeout_ms: request.session_timeout_ms,
+        // Version 0 has one timeout for both.
+        rebalance_timeout_ms: match cx.version {
+            0 => request.session_timeout_ms,
+            _ => request.rebalance_timeout_ms,
+        },
+        protocol_type: text(&request.protocol_type),
+        protocols: protocols.collect(),
+        requires_known_member_id: cx.version >= 4,
+        supports_skipping_assignment: cx.version >= 9,
+        fresh_id: Uuid::new_v4(),
+    }
+}
+
+fn response(reply: JoinReply, version: i16) -> JoinGroupResponse {
+    let protocol_name = optional_wire(reply.protocol_name.as_ref());
+    let member = |member: JoinedMember| {
+        let instance_id = optional_wire(member.instance_id.as_ref());
+        JoinGroupResponseMember::default()
+            .with_member_id(wire(&member.member_id))
+            .with_group_instance_id(instance_id.filter(|_| version >= 5))
+            .with_metadata(member.metadata)
+    };
+    let mut response = JoinGroupResponse::default()
+        .with_error_code(reply.error.map_or(0, code))
+        .with_generation_id(reply.generation)
+        .with_leader(wire(&reply.leader))
+        .with_member_id(wire(&reply.member_id))
+        .with_members(reply.members.into_iter().map(member).collect())
+        // Before version 7 the name cannot be null.
+        .with_protocol_name(if version < 7 {
+            Some(protocol_name.unwrap_or_default())
+        } else {
+            protocol_name
+        });
+    if version >= 7 {
+        response.protocol_type = optional_wire(reply.protocol_type.as_ref());
+    }
+    if version >= 9 {
+        response.skip_assignment = reply.skip_assignment;
+    }
+    response
+}

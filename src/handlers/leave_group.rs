@@ -1,0 +1,69 @@
+//! LeaveGroup: of the caller up to version 2, of any number of members from then on.
+
+use std::{ops::RangeInclusive, sync::Arc};
+
+use kafka_protocol::messages::{
+    ApiKey, LeaveGroupRequest, LeaveGroupResponse, leave_group_response::MemberResponse,
+};
+
+use super::{
+    Context, Handler, Reply,
+    groups::{code, code_of, optional_text, optional_wire, text, wire},
+};
+use crate::coordinator::group::{
+    GroupError,
+    messages::{LeaveRequest, LeaveResult, LeavingMember},
+};
+
+pub struct LeaveGroup;
+
+/// Versions below name one member, and are answered with its error as the request's.
+const BATCHED_SINCE: i16 = 3;
+
+impl Handler for LeaveGroup {
+    const API: ApiKey = ApiKey::LeaveGroup;
+    const VERSIONS: RangeInclusive<i16> = 0..=5;
+    type Request = LeaveGroupRequest;
+    type Response = LeaveGroupResponse;
+
+    async fn handle(cx: &mut Context<'_>, request: LeaveGroupRequest) -> Reply<LeaveGroupResponse> {
+        let version = cx.version;
+        let group: Arc<str> = text(&request.group_id);
+        let leave = LeaveRequest { group, members: leaving_members(&request, version) };
+        let answer = cx.broker.groups.leave(leave).await;
+        Reply::Later(Box::pin(async move {
+            response(answer.wait().await.and_then(|left| left), version)
+        }))
+    }
+}
+
+fn leaving_members(request: &LeaveGroupRequest, version: i16) -> Vec<LeavingMember> {
+    if version < BATCHED_SINCE {
+        let member_id = text(&request.member_id);
+        return vec![LeavingMember { member_id, instance_id: None, reason: None }];
+    }
+    let members = request.members.iter().map(|member| LeavingMember {
+        member_id: text(&member.member_id),
+        instance_id: optional_text(member.group_instance_id.as_ref()),
+        reason: optional_text(member.reason.as_ref()),
+    });
+    members.collect()
+}
+
+fn response(left: Result<Vec<LeaveResult>, GroupError>, version: i16) -> LeaveGroupResponse {
+    let left = match left {
+        Ok(left) => left,
+        Err(error) => return LeaveGroupResponse::default().with_error_code(code(error)),
+    };
+    if version < BATCHED_SINCE {
+        let code = left.first().map_or(0, |left| code_of(&left.result));
+        return LeaveGroupResponse::default().with_error_code(code);
+    }
+    let members = left.into_iter().map(|left| {
+        MemberResponse::default()
+            .with_member_id(wire(&left.member_id))
+            .with_group_instance_id(optional_wire(left.instance_id.as_ref()))
+            .with_error_code(code_of(&left.result))
+    });
+    LeaveGroupResponse::default().with_members(members.collect())
+}

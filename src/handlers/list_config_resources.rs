@@ -1,0 +1,82 @@
+//! ListConfigResources (KIP-1142): what has a configuration. Version 0 was
+//! ListClientMetricsResources (KIP-714).
+
+use std::ops::RangeInclusive;
+
+use kafka_protocol::{
+    messages::{
+        ApiKey, ListConfigResourcesRequest, ListConfigResourcesResponse,
+        list_config_resources_response::ConfigResource,
+    },
+    protocol::StrBytes,
+};
+
+use super::{Context, ErrorCode, Handler, Reply};
+use crate::metadata::{ConfigResourceType, Image};
+
+pub struct ListConfigResources;
+
+impl Handler for ListConfigResources {
+    const API: ApiKey = ApiKey::ListConfigResources;
+    const VERSIONS: RangeInclusive<i16> = 0..=1;
+    type Request = ListConfigResourcesRequest;
+    type Response = ListConfigResourcesResponse;
+
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: ListConfigResourcesRequest,
+    ) -> Reply<ListConfigResourcesResponse> {
+        Reply::Now(answer(&cx.broker.metadata(), &request, cx.version))
+    }
+}
+
+fn answer(
+    image: &Image,
+    request: &ListConfigResourcesRequest,
+    version: i16,
+) -> ListConfigResourcesResponse {
+    use ConfigResourceType as Kind;
+    let response = ListConfigResourcesResponse::default();
+    let kinds: Option<Vec<Kind>> = match (version, request.resource_types.as_slice()) {
+        (0, _) => Some(vec![Kind::ClientMetrics]),
+        (_, []) => Some(vec![
+            Kind::ClientMetrics,
+            Kind::BrokerLogger,
+            Kind::Broker,
+            Kind::Topic,
+            Kind::Group,
+        ]),
+        (_, ids) => ids.iter().map(|id| Kind::from_id(*id)).collect(),
+    };
+    let Some(kinds) = kinds else {
+        return response.with_error_code(ErrorCode::UnsupportedVersion.code());
+    };
+    let resources = kinds.into_iter().flat_map(|kind| {
+        let resource = move |name: String| {
+            ConfigResource::default()
+                .with_resource_name(StrBytes::from_string(name))
+                .with_resource_type(kind.id())
+        };
+        names(image, kind).into_iter().map(resource)
+    });
+    response.with_config_resources(resources.collect())
+}
+
+/// Topics and brokers are listed for being there, groups and subscriptions for being configured.
+fn names(image: &Image, kind: ConfigResourceType) -> Vec<String> {
+    let mut names: Vec<String> = match kind {
+        ConfigResourceType::Topic => {
+            image.topics.iter().map(|topic| topic.name.to_string()).collect()
+        }
+        ConfigResourceType::Broker | ConfigResourceType::BrokerLogger => {
+            image.brokers.keys().map(ToString::to_string).collect()
+        }
+        ConfigResourceType::Group | ConfigResourceType::ClientMetrics => {
+            let configured = image.configs.iter().map(|(resource, _)| resource);
+            let of_kind = configured.filter(|resource| resource.kind == kind);
+            of_kind.map(|resource| resource.name.to_string()).collect()
+        }
+    };
+    names.sort_unstable();
+    names
+}

@@ -1,0 +1,53 @@
+//! ListGroups: the groups that this broker coordinates, by state and type.
+
+use std::ops::RangeInclusive;
+
+use kafka_protocol::messages::{
+    ApiKey, ListGroupsRequest, ListGroupsResponse, list_groups_response,
+};
+
+use super::{
+    Context, Handler, Reply,
+    groups::{code, group_id, text, wire},
+};
+use crate::coordinator::group::messages::{ListRequest, ListedGroup};
+
+pub struct ListGroups;
+
+impl Handler for ListGroups {
+    const API: ApiKey = ApiKey::ListGroups;
+    const VERSIONS: RangeInclusive<i16> = 0..=5;
+    type Request = ListGroupsRequest;
+    type Response = ListGroupsResponse;
+
+    async fn handle(cx: &mut Context<'_>, request: ListGroupsRequest) -> Reply<ListGroupsResponse> {
+        let version = cx.version;
+        let list = ListRequest {
+            states: request.states_filter.iter().map(text).collect(),
+            types: request.types_filter.iter().map(text).collect(),
+        };
+        let coordinator = cx.broker.groups.clone();
+        Reply::Later(Box::pin(async move {
+            match coordinator.list(list).await {
+                Ok(groups) => {
+                    let groups = groups.iter().map(|group| listed_group(group, version));
+                    ListGroupsResponse::default().with_groups(groups.collect())
+                }
+                Err(error) => ListGroupsResponse::default().with_error_code(code(error)),
+            }
+        }))
+    }
+}
+
+fn listed_group(group: &ListedGroup, version: i16) -> list_groups_response::ListedGroup {
+    let mut listed = list_groups_response::ListedGroup::default()
+        .with_group_id(group_id(&group.group))
+        .with_protocol_type(wire(&group.protocol_type));
+    if version >= 4 {
+        listed.group_state = wire(group.state);
+    }
+    if version >= 5 {
+        listed.group_type = wire(group.group_type);
+    }
+    listed
+}

@@ -1,0 +1,142 @@
+//! ListOffsets: the offset of a time, or of one of the log's ends.
+
+use std::{collections::HashSet, ops::RangeInclusive};
+
+use kafka_protocol::messages::ApiKey;
+
+use super::{Context, ErrorCode, Handler, Reply, errors};
+use crate::{
+    broker::Broker,
+    log::{ReadError, TimestampOffset},
+    partition::Partition,
+    protocol::messages::{
+        ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest,
+        ListOffsetsResponse, ListOffsetsTopicResponse,
+    },
+};
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
+
+const NO_TIMESTAMP: i64 = -1;
+const READ_COMMITTED: i8 = 1;
+
+pub struct ListOffsets;
+
+impl Handler for ListOffsets {
+    const API: ApiKey = ApiKey::ListOffsets;
+    const VERSIONS: RangeInclusive<i16> = 1..=11;
+    type Request = ListOffsetsRequest;
+    type Response = ListOffsetsResponse;
+
+    async fn handle(cx: &mut Context<'_>, request: ListOffsetsRequest) -> Reply<ListOffsetsResponse> {
+        let duplicates = duplicates(&request);
+        let mut response = ListOffsetsResponse::default();
+        for topic in request.topics {
+            let answer = |partition: &ListOffsetsPartition| {
+                let id = (topic.name.to_string(), partition.partition_index);
+                let found = match duplicates.contains(&id) {
+                    true => Err(ErrorCode::InvalidRequest),
+                    false => {
+                        let asked = Asked {
+                            timestamp: partition.timestamp,
+                            leader_epoch: partition.current_leader_epoch,
+                            is_committed_only: request.isolation_level == READ_COMMITTED,
+                            is_follower: request.replica_id >= 0,
+                            version: cx.version,
+                        };
+                        find(cx.broker, &topic.name, partition.partition_index, &asked)
+                    }
+                };
+                reply(partition.partition_index, found)
+            };
+            response.topics.push(ListOffsetsTopicResponse {
+                partitions: topic.partitions.iter().map(answer).collect(),
+                name: topic.name,
+            });
+        }
+        Reply::Now(response)
+    }
+}
+
+struct Asked {
+    timestamp: i64,
+    leader_epoch: i32,
+    is_committed_only: bool,
+    is_follower: bool,
+    version: i16,
+}
+
+/// Partitions that the request names more than once.
+fn duplicates(request: &ListOffsetsRequest) -> HashSet<(String, i32)> {
+    let mut seen: HashSet<(String, i32)> = HashSet::new();
+    let all = request.topics.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|partition| (topic.name.to_string(), partition.partition_index))
+    });
+    all.filter(|id| !seen.insert(id.clone())).collect()
+}
+
+fn reply(
+    partition_index: i32,
+    found: Result<Option<TimestampOffset>, ErrorCode>,
+) -> ListOffsetsPartitionResponse {
+    let error_code = found.as_ref().err().map_or(errors::NONE, |code| code.code());
+    let (timestamp, offset, leader_epoch) = found.ok().flatten().unwrap_or((NO_TIMESTAMP, -1, -1));
+    ListOffsetsPartitionResponse { partition_index, error_code, timestamp, offset, leader_epoch }
+}
+
+fn find(
+    broker: &Broker,
+    topic: &str,
+    index: i32,
+    asked: &Asked,
+) -> Result<Option<TimestampOffset>, ErrorCode> {
+    let since = match asked.timestamp {
+        LATEST | EARLIEST | 0.. => 1,
+        MAX_TIMESTAMP => 7,
+        EARLIEST_LOCAL => 8,
+        LATEST_TIERED => 9,
+        EARLIEST_PENDING_UPLOAD => 11,
+        _ => i16::MAX,
+    };
+    if asked.version < since {
+        return Err(ErrorCode::UnsupportedVersion);
+    }
+    let partition =
+        broker.partitions.get(topic, index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let view = partition.view();
+    errors::check_leader_epoch(view.role, asked.leader_epoch)?;
+    let end = match (asked.is_follower, asked.is_committed_only) {
+        (true, _) => view.log.log_end(),
+        (false, true) => view.last_stable_offset,
+        (false, false) => view.high_watermark,
+    };
+    let read = match asked.timestamp {
+        LATEST => return Ok(Some((NO_TIMESTAMP, end, view.role.leader_epoch()))),
+        EARLIEST | EARLIEST_LOCAL => return Ok(Some(earliest(&partition))),
+        // Nothing is ever tiered, and so nothing waits to be.
+        LATEST_TIERED | EARLIEST_PENDING_UPLOAD => return Ok(None),
+        MAX_TIMESTAMP => view.log.max_timestamp(),
+        timestamp => view.log.offset_for_timestamp(timestamp, end),
+    };
+    match read {
+        Ok(found) => Ok(found.filter(|(_, offset, _)| *offset < end)),
+        Err(ReadError::OffsetOutOfRange { .. }) => Err(ErrorCode::OffsetOutOfRange),
+        Err(error) => {
+            tracing::error!(partition = %partition.id, %error, "look-up of a time failed");
+            Err(ErrorCode::KafkaStorageError)
+        }
+    }
+}
+
+fn earliest(partition: &Partition) -> TimestampOffset {
+    partition.with_log(|log| {
+        let start = log.log_start();
+        let first = log.epochs().first().filter(|entry| entry.start_offset <= start);
+        (NO_TIMESTAMP, start, first.map_or(-1, |entry| entry.epoch))
+    })
+}

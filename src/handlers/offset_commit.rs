@@ -1,0 +1,144 @@
+//! OffsetCommit: refuses partitions that do not exist, and commits the rest. Version 10 names
+//! topics by id.
+
+use std::ops::RangeInclusive;
+
+use kafka_protocol::messages::ApiKey;
+
+use super::{
+    Context, ErrorCode, Handler, Reply,
+    groups::{code, code_of, optional_text, text},
+};
+use crate::{
+    coordinator::group::{
+        GroupError,
+        messages::{CommitPartition, CommitRequest, CommitTopic, CommittedTopic},
+    },
+    metadata::{Image, TopicImage},
+    protocol::messages::{
+        OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+        OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+    },
+};
+
+pub struct OffsetCommit;
+
+const TOPIC_IDS_SINCE: i16 = 10;
+
+impl Handler for OffsetCommit {
+    const API: ApiKey = ApiKey::OffsetCommit;
+    const VERSIONS: RangeInclusive<i16> = 2..=10;
+    type Request = OffsetCommitRequest;
+    type Response = OffsetCommitResponse;
+
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: OffsetCommitRequest,
+    ) -> Reply<OffsetCommitResponse> {
+        let image = cx.broker.metadata();
+        let mut split = Split::default();
+        for topic in &request.topics {
+            split.take(&image, topic, cx.version);
+        }
+        let Split { valid, places, mut response } = split;
+        if valid.is_empty() {
+            return Reply::Now(response);
+        }
+        let names: Vec<_> = valid.iter().map(partitions_of).collect();
+        let commit = CommitRequest {
+            group: text(&request.group_id),
+            generation: request.generation_id_or_member_epoch,
+            member_id: text(&request.member_id),
+            instance_id: optional_text(request.group_instance_id.as_ref()),
+            retention_ms: Some(request.retention_time_ms).filter(|ms| *ms != -1),
+            knows_group_id_not_found: cx.version >= 9,
+            topics: valid,
+        };
+        let answer = cx.broker.groups.commit_offsets(commit).await;
+        Reply::Later(Box::pin(async move {
+            let committed = answer.wait().await.and_then(|committed| committed);
+            let results = match committed {
+                Ok(topics) => topics.iter().map(results_of).collect(),
+                Err(error) => names.iter().map(|names| all_refused(names, error)).collect(),
+            };
+            fill(&mut response, &places, results);
+            response
+        }))
+    }
+}
+
+/// A request taken apart: what can be committed, and an answer that has the rest.
+#[derive(Default)]
+struct Split {
+    valid: Vec<CommitTopic>,
+    /// Where the answer has the valid topics.
+    places: Vec<usize>,
+    response: OffsetCommitResponse,
+}
+
+impl Split {
+    fn take(&mut self, image: &Image, topic: &OffsetCommitRequestTopic, version: i16) {
+        let (found, unknown) = match version >= TOPIC_IDS_SINCE {
+            true => (image.topic_by_id(topic.topic_id), ErrorCode::UnknownTopicId),
+            false => (image.topic(&topic.name), ErrorCode::UnknownTopicOrPartition),
+        };
+        let exists = |index: i32| found.is_some_and(|found| has_partition(found, index));
+        let (valid, missing): (Vec<_>, Vec<_>) =
+            topic.partitions.iter().partition(|partition| exists(partition.partition_index));
+        let code = match found {
+            Some(_) => ErrorCode::UnknownTopicOrPartition.code(),
+            None => unknown.code(),
+        };
+        let refused = missing.iter().map(|it| result(it.partition_index, code));
+        if let Some(found) = found.filter(|_| !valid.is_empty()) {
+            self.places.push(self.response.topics.len());
+            self.valid.push(CommitTopic {
+                name: found.name.clone(),
+                id: found.id,
+                partitions: valid.into_iter().map(commit_partition).collect(),
+            });
+        }
+        self.response.topics.push(OffsetCommitResponseTopic {
+            name: topic.name.clone(),
+            topic_id: topic.topic_id,
+            partitions: refused.collect(),
+        });
+    }
+}
+
+fn has_partition(topic: &TopicImage, index: i32) -> bool {
+    usize::try_from(index).is_ok_and(|index| index < topic.partitions.len())
+}
+
+fn commit_partition(partition: &OffsetCommitRequestPartition) -> CommitPartition {
+    CommitPartition {
+        partition: partition.partition_index,
+        offset: partition.committed_offset,
+        leader_epoch: partition.committed_leader_epoch,
+        metadata: partition.committed_metadata.as_ref().map(|text| text.to_string()),
+    }
+}
+
+fn partitions_of(topic: &CommitTopic) -> Vec<i32> {
+    topic.partitions.iter().map(|partition| partition.partition).collect()
+}
+
+type Results = Vec<OffsetCommitResponsePartition>;
+
+fn results_of(topic: &CommittedTopic) -> Results {
+    topic.partitions.iter().map(|(index, committed)| result(*index, code_of(committed))).collect()
+}
+
+fn all_refused(partitions: &[i32], error: GroupError) -> Results {
+    partitions.iter().map(|index| result(*index, code(error))).collect()
+}
+
+fn result(partition_index: i32, error_code: i16) -> OffsetCommitResponsePartition {
+    OffsetCommitResponsePartition { partition_index, error_code }
+}
+
+fn fill(response: &mut OffsetCommitResponse, places: &[usize], results: Vec<Results>) {
+    for (place, results) in places.iter().zip(results) {
+        response.topics[*place].partitions.extend(results);
+    }
+}

@@ -1,0 +1,69 @@
+//! OffsetDelete: forgets committed offsets of topics that the group does not subscribe to.
+
+use std::{ops::RangeInclusive, sync::Arc};
+
+use kafka_protocol::messages::{
+    ApiKey, OffsetDeleteRequest, OffsetDeleteResponse,
+    offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic},
+};
+
+use super::{
+    Context, ErrorCode, Handler, Reply,
+    groups::{code, code_of, text, topic_name},
+};
+use crate::coordinator::group::messages::DeleteOffsetsRequest;
+
+pub struct OffsetDelete;
+
+impl Handler for OffsetDelete {
+    const API: ApiKey = ApiKey::OffsetDelete;
+    const VERSIONS: RangeInclusive<i16> = 0..=0;
+    type Request = OffsetDeleteRequest;
+    type Response = OffsetDeleteResponse;
+
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: OffsetDeleteRequest,
+    ) -> Reply<OffsetDeleteResponse> {
+        let image = cx.broker.metadata();
+        let mut topics = Vec::with_capacity(request.topics.len());
+        let mut missing = Vec::new();
+        for topic in &request.topics {
+            let count = image.topic(&topic.name).map_or(0, |found| found.partitions.len());
+            let exists = |index: &i32| usize::try_from(*index).is_ok_and(|index| index < count);
+            let indexes = topic.partitions.iter().map(|partition| partition.partition_index);
+            let (valid, unknown): (Vec<i32>, Vec<i32>) = indexes.partition(exists);
+            let name: Arc<str> = text(&topic.name);
+            missing.push((name.clone(), unknown));
+            if !valid.is_empty() {
+                topics.push((name, valid));
+            }
+        }
+        let group = text(&request.group_id);
+        let answer = cx.broker.groups.delete_offsets(DeleteOffsetsRequest { group, topics }).await;
+        Reply::Later(Box::pin(async move {
+            let deleted = match answer.wait().await.and_then(|deleted| deleted) {
+                Ok(deleted) => deleted,
+                Err(error) => return OffsetDeleteResponse::default().with_error_code(code(error)),
+            };
+            let mut results = deleted.into_iter().peekable();
+            let topics = missing.into_iter().map(|(name, unknown)| {
+                let code = ErrorCode::UnknownTopicOrPartition.code();
+                let mut partitions: Vec<_> =
+                    unknown.into_iter().map(|index| partition(index, code)).collect();
+                if let Some(deleted) = results.next_if(|deleted| deleted.topic == name) {
+                    let deleted = deleted.partitions.iter();
+                    partitions.extend(deleted.map(|(at, result)| partition(*at, code_of(result))));
+                }
+                OffsetDeleteResponseTopic::default()
+                    .with_name(topic_name(&name))
+                    .with_partitions(partitions)
+            });
+            OffsetDeleteResponse::default().with_topics(topics.collect())
+        }))
+    }
+}
+
+fn partition(index: i32, code: i16) -> OffsetDeleteResponsePartition {
+    OffsetDeleteResponsePartition::default().with_partition_index(index).with_error_code(code)
+}

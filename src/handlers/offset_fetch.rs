@@ -1,0 +1,194 @@
+//! OffsetFetch: committed offsets of one group, or from version 8 on of many. Version 10 names
+//! topics by id. Without transactions every committed offset is stable.
+
+use std::{ops::RangeInclusive, sync::Arc};
+
+use kafka_protocol::messages::ApiKey;
+
+use super::{
+    Context, ErrorCode, Handler, Reply,
+    groups::{code, text, wire},
+};
+use crate::{
+    base::TopicId,
+    coordinator::{
+        Answer,
+        group::messages::{FetchRequest, FetchTopic, FetchedOffset, FetchedTopic},
+    },
+    metadata::Image,
+    protocol::messages::{
+        OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics, OffsetFetchResponse,
+        OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
+        OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+    },
+};
+
+pub struct OffsetFetch;
+
+const GROUPS_SINCE: i16 = 8;
+const TOPIC_IDS_SINCE: i16 = 10;
+
+impl Handler for OffsetFetch {
+    const API: ApiKey = ApiKey::OffsetFetch;
+    const VERSIONS: RangeInclusive<i16> = 1..=10;
+    type Request = OffsetFetchRequest;
+    type Response = OffsetFetchResponse;
+
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: OffsetFetchRequest,
+    ) -> Reply<OffsetFetchResponse> {
+        let version = cx.version;
+        let image = cx.broker.metadata();
+        let groups = match version >= GROUPS_SINCE {
+            true => request.groups,
+            false => vec![only_group(request)],
+        };
+        let mut asked = Vec::with_capacity(groups.len());
+        for group in groups {
+            let (topics, unknown) = topics_of(&group, &image, version);
+            let id = text(&group.group_id);
+            let fetch = FetchRequest { group: id.clone(), topics };
+            let answer = cx.broker.groups.fetch_offsets(fetch).await;
+            asked.push(Asked { id, answer, unknown });
+        }
+        Reply::Later(Box::pin(async move {
+            let mut groups = Vec::with_capacity(asked.len());
+            for asked in asked {
+                groups.push(asked.response(&image, version).await);
+            }
+            match version >= GROUPS_SINCE {
+                true => OffsetFetchResponse { groups, ..Default::default() },
+                false => single(groups.pop().unwrap_or_default(), version),
+            }
+        }))
+    }
+}
+
+/// A group whose offsets have been asked for.
+struct Asked {
+    id: Arc<str>,
+    answer: Answer<Vec<FetchedTopic>>,
+    unknown: Vec<OffsetFetchResponseTopics>,
+}
+
+impl Asked {
+    async fn response(self, image: &Image, version: i16) -> OffsetFetchResponseGroup {
+        let mut response =
+            OffsetFetchResponseGroup { group_id: wire(&self.id), ..Default::default() };
+        match self.answer.wait().await {
+            Ok(topics) => {
+                let topics = topics.into_iter().filter_map(|it| response_topic(it, image, version));
+                response.topics = topics.collect();
+                response.topics.extend(self.unknown);
+            }
+            Err(error) => response.error_code = code(error),
+        }
+        response
+    }
+}
+
+/// A request for one group in the form of one for many.
+fn only_group(request: OffsetFetchRequest) -> OffsetFetchRequestGroup {
+    let topics = request.topics.map(|topics| {
+        let topics = topics.into_iter().map(|topic| OffsetFetchRequestTopics {
+            name: topic.name,
+            partition_indexes: topic.partition_indexes,
+            ..Default::default()
+        });
+        topics.collect()
+    });
+    OffsetFetchRequestGroup { group_id: request.group_id, topics, ..Default::default() }
+}
+
+/// The topics to look up, and the answers for ids that nobody knows.
+fn topics_of(
+    group: &OffsetFetchRequestGroup,
+    image: &Image,
+    version: i16,
+) -> (Option<Vec<FetchTopic>>, Vec<OffsetFetchResponseTopics>) {
+    let Some(topics) = &group.topics else { return (None, Vec::new()) };
+    let mut known = Vec::with_capacity(topics.len());
+    let mut unknown = Vec::new();
+    for topic in topics {
+        let partitions = topic.partition_indexes.clone();
+        let (name, id) = if version < TOPIC_IDS_SINCE {
+            let id = image.topic(&topic.name).map_or(TopicId::nil(), |found| found.id);
+            (text(&topic.name), id)
+        } else if let Some(found) = image.topic_by_id(topic.topic_id) {
+            (found.name.clone(), found.id)
+        } else {
+            let code = ErrorCode::UnknownTopicId.code();
+            let partitions = partitions.into_iter().map(|index| no_offset(index, code)).collect();
+            unknown.push(OffsetFetchResponseTopics {
+                topic_id: topic.topic_id,
+                partitions,
+                ..Default::default()
+            });
+            continue;
+        };
+        known.push(FetchTopic { name, id, partitions });
+    }
+    (Some(known), unknown)
+}
+
+/// A topic in the answer; none where it can only be told by an id that it does not have.
+fn response_topic(
+    topic: FetchedTopic,
+    image: &Image,
+    version: i16,
+) -> Option<OffsetFetchResponseTopics> {
+    let topic_id = match version >= TOPIC_IDS_SINCE {
+        false => TopicId::nil(),
+        true if topic.id.is_nil() => image.topic(&topic.name)?.id,
+        true => topic.id,
+    };
+    Some(OffsetFetchResponseTopics {
+        name: wire(&topic.name),
+        topic_id,
+        partitions: topic.partitions.into_iter().map(response_partition).collect(),
+    })
+}
+
+fn response_partition(offset: FetchedOffset) -> OffsetFetchResponsePartitions {
+    OffsetFetchResponsePartitions {
+        partition_index: offset.partition,
+        committed_offset: offset.offset,
+        committed_leader_epoch: offset.leader_epoch,
+        metadata: Some(wire(&offset.metadata)),
+        error_code: 0,
+    }
+}
+
+fn no_offset(partition_index: i32, error_code: i16) -> OffsetFetchResponsePartitions {
+    OffsetFetchResponsePartitions {
+        partition_index,
+        committed_offset: -1,
+        committed_leader_epoch: -1,
+        metadata: Some(wire("")),
+        error_code,
+    }
+}
+
+/// The answer for one group as versions before 8 have it.
+fn single(group: OffsetFetchResponseGroup, version: i16) -> OffsetFetchResponse {
+    let topics = group.topics.into_iter().map(|topic| OffsetFetchResponseTopic {
+        name: topic.name,
+        partitions: topic
+            .partitions
+            .into_iter()
+            .map(|partition| OffsetFetchResponsePartition {
+                partition_index: partition.partition_index,
+                committed_offset: partition.committed_offset,
+                committed_leader_epoch: partition.committed_leader_epoch,
+                metadata: partition.metadata,
+                error_code: partition.error_code,
+            })
+            .collect(),
+    });
+    OffsetFetchResponse {
+        topics: topics.collect(),
+        error_code: if version >= 2 { group.error_code } else { 0 },
+        ..Default::default()
+    }
+}

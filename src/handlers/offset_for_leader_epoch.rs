@@ -1,0 +1,54 @@
+//! OffsetForLeaderEpoch: where an epoch's records end (KIP-101, KIP-320).
+
+use std::ops::RangeInclusive;
+
+use kafka_protocol::messages::{
+    ApiKey, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+    offset_for_leader_epoch_request::OffsetForLeaderPartition,
+    offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult},
+};
+
+use super::{Context, ErrorCode, Handler, Reply, errors};
+use crate::broker::Broker;
+
+pub struct OffsetForLeaderEpoch;
+
+impl Handler for OffsetForLeaderEpoch {
+    const API: ApiKey = ApiKey::OffsetForLeaderEpoch;
+    const VERSIONS: RangeInclusive<i16> = 2..=4;
+    type Request = OffsetForLeaderEpochRequest;
+    type Response = OffsetForLeaderEpochResponse;
+
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: OffsetForLeaderEpochRequest,
+    ) -> Reply<OffsetForLeaderEpochResponse> {
+        let topics = request.topics.into_iter().map(|topic| {
+            let answer = |asked: &OffsetForLeaderPartition| {
+                let result = EpochEndOffset::default().with_partition(asked.partition);
+                match end_offset(cx.broker, &topic.topic, asked) {
+                    Ok((epoch, end)) => result.with_leader_epoch(epoch).with_end_offset(end),
+                    Err(code) => result
+                        .with_error_code(code.code())
+                        .with_leader_epoch(-1)
+                        .with_end_offset(-1),
+                }
+            };
+            let partitions = topic.partitions.iter().map(answer).collect();
+            OffsetForLeaderTopicResult::default().with_topic(topic.topic).with_partitions(partitions)
+        });
+        Reply::Now(OffsetForLeaderEpochResponse::default().with_topics(topics.collect()))
+    }
+}
+
+fn end_offset(
+    broker: &Broker,
+    topic: &str,
+    asked: &OffsetForLeaderPartition,
+) -> Result<(i32, i64), ErrorCode> {
+    let found = broker.partitions.get(topic, asked.partition);
+    let partition = found.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    errors::check_leader_epoch(partition.view().role, asked.current_leader_epoch)?;
+    let end = partition.with_log(|log| log.end_offset_for_epoch(asked.leader_epoch));
+    Ok(end.unwrap_or((-1, -1)))
+}

@@ -1,0 +1,60 @@
+//! SyncGroup: the leader brings the assignments, everyone waits for its own.
+
+use std::ops::RangeInclusive;
+
+use bytes::Bytes;
+use kafka_protocol::messages::{ApiKey, SyncGroupRequest, SyncGroupResponse};
+
+use super::{
+    Context, Handler, Reply,
+    groups::{code, optional_text, optional_wire, text},
+};
+use crate::coordinator::group::{
+    GroupError,
+    messages::{SyncReply, SyncRequest},
+};
+
+pub struct SyncGroup;
+
+impl Handler for SyncGroup {
+    const API: ApiKey = ApiKey::SyncGroup;
+    const VERSIONS: RangeInclusive<i16> = 0..=5;
+    type Request = SyncGroupRequest;
+    type Response = SyncGroupResponse;
+
+    async fn handle(cx: &mut Context<'_>, request: SyncGroupRequest) -> Reply<SyncGroupResponse> {
+        let version = cx.version;
+        // KIP-559: from version 5 on both must be told.
+        if version >= 5 && (request.protocol_type.is_none() || request.protocol_name.is_none()) {
+            let reply = SyncReply::refused(GroupError::InconsistentGroupProtocol);
+            return Reply::Now(response(reply, version));
+        }
+        let assignments = request.assignments.iter().map(|assignment| {
+            (text(&assignment.member_id), Bytes::copy_from_slice(&assignment.assignment))
+        });
+        let sync = SyncRequest {
+            group: text(&request.group_id),
+            generation: request.generation_id,
+            member_id: text(&request.member_id),
+            instance_id: optional_text(request.group_instance_id.as_ref()),
+            protocol_type: optional_text(request.protocol_type.as_ref()),
+            protocol_name: optional_text(request.protocol_name.as_ref()),
+            assignments: assignments.collect(),
+        };
+        let answer = cx.broker.groups.sync(sync).await;
+        Reply::Later(Box::pin(async move {
+            response(answer.wait().await.unwrap_or_else(SyncReply::refused), version)
+        }))
+    }
+}
+
+fn response(reply: SyncReply, version: i16) -> SyncGroupResponse {
+    let mut response = SyncGroupResponse::default()
+        .with_error_code(reply.error.map_or(0, code))
+        .with_assignment(reply.assignment);
+    if version >= 5 {
+        response.protocol_type = optional_wire(reply.protocol_type.as_ref());
+        response.protocol_name = optional_wire(reply.protocol_name.as_ref());
+    }
+    response
+}

@@ -1,0 +1,115 @@
+use std::{path::PathBuf, sync::Arc};
+
+use uuid::Uuid;
+
+use super::*;
+use crate::{
+    base::{BrokerId, TopicPartition},
+    log::{
+        LogDirs,
+        dirs::{Checkpoints, DirsError, Owner},
+    },
+};
+
+fn owner(node: i32, cluster: Option<&str>) -> Owner {
+    let (node_id, cluster_id) = (BrokerId(node), cluster.map(str::to_owned));
+    Owner { node_id, cluster_id, new_cluster_id: "new".to_owned() }
+}
+
+fn open_dirs(disk: &FaultyDisk, paths: &[&str], owner: &Owner) -> Result<LogDirs, DirsError> {
+    let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
+    let mut ids = 0;
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    LogDirs::open(disk, &paths, owner, || {
+        ids += 1;
+        Uuid::from_u128(ids)
+    })
+}
+
+#[test]
+fn partitions_go_where_there_are_fewest() {
+    let disk = FaultyDisk::default();
+    let mut dirs = open_dirs(&disk, &["/a", "/b"], &owner(1, None)).expect("opens");
+    assert_eq!(dirs.cluster_id(), "new");
+    for n in 0..5 {
+        let dir = dirs.pick().expect("one is online");
+        assert_eq!(dir, n % 2);
+        let partition = TopicPartition::new("t", n as i32);
+        dirs.create_partition(dir, &partition, Uuid::from_u128(9)).expect("creates");
+    }
+    dirs.mark_offline(1);
+    assert_eq!(dirs.pick(), Some(0));
+}
+
+#[test]
+fn a_stop_and_start_know_each_other() {
+    let disk = FaultyDisk::default();
+    let mut dirs = open_dirs(&disk, &["/a"], &owner(1, Some("c"))).expect("opens");
+    assert!(dirs.dirs()[0].clean_shutdown.is_none());
+    let partition = TopicPartition::new("some-topic", 3);
+    let gone = TopicPartition::new("gone", 0);
+    let path = dirs.create_partition(0, &partition, Uuid::from_u128(9)).expect("creates");
+    dirs.create_partition(0, &gone, Uuid::from_u128(8)).expect("creates");
+    let deleted = dirs.delete_partition(0, &gone, Uuid::from_u128(7)).expect("renames");
+    drop(deleted);
+    let mut offsets = Checkpoints::default();
+    offsets.recovery_points.insert(partition.clone(), 17);
+    offsets.log_starts.insert(partition.clone(), 4);
+    dirs.write_checkpoints(0, &offsets).expect("writes");
+    dirs.mark_clean(0, 12).expect("writes");
+    drop(dirs);
+    let mut dirs = open_dirs(&disk, &["/a"], &owner(1, None)).expect("opens again");
+    assert_eq!(dirs.cluster_id(), "c");
+    let epoch = dirs.dirs()[0].clean_shutdown.as_ref().map(|clean| clean.broker_epoch);
+    assert_eq!(epoch, Some(12));
+    let found = dirs.list();
+    assert_eq!(found.len(), 1);
+    assert_eq!((&found[0].partition, &found[0].path), (&partition, &path));
+    assert_eq!((found[0].recovery_point, found[0].log_start), (17, Some(4)));
+    assert_eq!(found[0].topic_id, Some(Uuid::from_u128(9)));
+    assert!(found[0].clean);
+    let leftovers = dirs.take_leftovers();
+    assert_eq!(leftovers.len(), 1);
+    for leftover in leftovers {
+        leftover.remove().expect("removes");
+    }
+    drop(dirs);
+    let mut dirs = open_dirs(&disk, &["/a"], &owner(1, None)).expect("opens a third time");
+    assert!(!dirs.list()[0].clean, "the marker counts once");
+    assert!(dirs.take_leftovers().is_empty());
+}
+
+#[test]
+fn directories_of_others_are_refused() {
+    let disk = FaultyDisk::default();
+    let dirs = open_dirs(&disk, &["/a"], &owner(1, Some("c"))).expect("opens");
+    let in_use = open_dirs(&disk, &["/a"], &owner(1, None)).expect_err("is locked");
+    assert!(matches!(in_use, DirsError::InUse(_)), "{in_use}");
+    drop(dirs);
+    let node = open_dirs(&disk, &["/a"], &owner(2, None)).expect_err("is another node's");
+    assert_eq!(node.to_string(), "log directory /a belongs to node 1, but node.id is 2");
+    let cluster =
+        open_dirs(&disk, &["/a"], &owner(1, Some("d"))).expect_err("is another cluster's");
+    assert!(matches!(cluster, DirsError::OtherCluster { .. }), "{cluster}");
+    let twice = open_dirs(&disk, &["/a", "/a"], &owner(1, None)).expect_err("is listed twice");
+    assert!(matches!(twice, DirsError::Twice(_)), "{twice}");
+    drop(open_dirs(&disk, &["/b"], &owner(1, Some("d"))).expect("opens"));
+    let mixed = open_dirs(&disk, &["/a", "/b"], &owner(1, None)).expect_err("are of two clusters");
+    assert!(matches!(mixed, DirsError::OtherCluster { .. }), "{mixed}");
+}
+
+#[test]
+fn a_damaged_directory_leaves_the_others_in_use() {
+    let disk = FaultyDisk::default();
+    drop(open_dirs(&disk, &["/a", "/b"], &owner(1, None)).expect("opens"));
+    let meta = PathBuf::from("/a/meta.properties");
+    for at in 0..disk.len(&meta).expect("is there") {
+        disk.flip(&meta, at, 0x80);
+    }
+    let dirs = open_dirs(&disk, &["/a", "/b"], &owner(1, None)).expect("one is left");
+    let offline: Vec<bool> = dirs.dirs().iter().map(|dir| dir.is_offline()).collect();
+    assert_eq!(offline, [true, false]);
+    drop(dirs);
+    let alone = open_dirs(&disk, &["/a"], &owner(1, None)).expect_err("none is left");
+    assert!(matches!(alone, DirsError::AllFailed(_)), "{alone}");
+}
