@@ -84,7 +84,11 @@ class Broker:
             env={**os.environ, "RUST_LOG": os.environ.get("RUST_LOG", "info")},
         )
         log.close()
-        self._wait_until_ready()
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def _command(self, config):
