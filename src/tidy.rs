@@ -66,7 +66,7 @@ const PURE: &[&str] = &[
     "protocol",
     "records",
     "metadata",
-    "coordinator/group",
+    "coordinator/group/",
     "partition/core.rs",
 ];
 const IMPURE: &[&str] =
@@ -74,7 +74,8 @@ const IMPURE: &[&str] =
 
 const FILE_LINES_MAX: usize = 600;
 const FUNCTION_LINES_MAX: usize = 70;
-const LINE_COLUMNS_MAX: usize = 100;
+/// rustfmt keeps code to 100; strings that it cannot break may be somewhat longer.
+const LINE_COLUMNS_MAX: usize = 110;
 
 /// Longer files, with their length at most.
 const LONG_FILES: &[(&str, usize)] = &[];

@@ -35,7 +35,8 @@ impl Handler for ListPartitionReassignments {
                 .filter_map(|it| ongoing(image.topic(&it.name)?, Some(&it.partition_indexes)))
                 .collect(),
         };
-        Reply::Now(ListPartitionReassignmentsResponse::default().with_topics(topics))
+        let response = ListPartitionReassignmentsResponse::default().with_error_message(None);
+        Reply::Now(response.with_topics(topics))
     }
 }
 

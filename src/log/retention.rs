@@ -54,8 +54,8 @@ impl Log {
     }
 
     /// Deletes segments that lie below the log's start; with `cleanup.policy` `delete` also those
-    /// by which the log is larger than `retention.bytes`, and those whose largest timestamp is older
-    /// than `retention.ms`. None that holds something at or above the high watermark.
+    /// by which the log is larger than `retention.bytes`, and those whose largest timestamp is
+    /// older than `retention.ms`. None that holds something at or above the high watermark.
     pub fn apply_retention(
         &mut self,
         now_ms: i64,

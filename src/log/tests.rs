@@ -319,7 +319,7 @@ fn damage_before_the_recovery_point_is_no_panic() {
     }
     log.close().expect("closes");
     for path in disk.paths() {
-        for at in 0..disk.len(&path).expect("is there").min(700) {
+        for at in (0..disk.len(&path).expect("is there").min(700)).step_by(11) {
             let damaged = disk.crash(Crash::Process);
             damaged.flip(&path, at, 0x81);
             for clean in [true, false] {
@@ -328,7 +328,7 @@ fn damage_before_the_recovery_point_is_no_panic() {
                 let opened = Log::open(seen, Path::new(DIR), config, start(clean, 12));
                 let Ok((mut log, _)) = opened else { continue };
                 let view = log.view();
-                for offset in view.log_start()..view.log_end() {
+                for offset in (view.log_start()..view.log_end()).take(20) {
                     let _ = view.read(offset, 100, view.log_end(), true);
                 }
                 let _ = view.offset_for_timestamp(1006, view.log_end());

@@ -1,8 +1,8 @@
 //! One connection: reads frames, hands them to the handler table, writes replies in request order.
 //!
 //! A request is handled up to its ordering point before the next one is looked at; what a handler
-//! leaves as a future waits in a queue, and only the queue's front may leave. Replies that are ready
-//! together leave together.
+//! leaves as a future waits in a queue, and only the queue's front may leave. Replies that are
+//! ready together leave together.
 
 use std::{collections::VecDeque, future::pending, io, sync::Arc, time::Duration};
 

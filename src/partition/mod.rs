@@ -1,8 +1,9 @@
-//! A partition's replica on this broker: its role, its log, its high watermark, and who waits on it.
+//! A partition's replica on this broker: its role, its log, its high watermark, and who waits on
+//! it.
 //!
-//! The mutable state is a synchronous `Core` behind a plain mutex that is never held across an await;
-//! everybody else reads the published `View` without a lock. All waits are by offset. A partition
-//! knows neither requests nor connections.
+//! The mutable state is a synchronous `Core` behind a plain mutex that is never held across an
+//! await; everybody else reads the published `View` without a lock. All waits are by offset. A
+//! partition knows neither requests nor connections.
 //!
 //! Invariants: log start <= high watermark <= log end; the high watermark never falls; a view is
 //! never newer than the state it was made from.
@@ -83,7 +84,8 @@ impl Partition {
         Ok(appended)
     }
 
-    /// Waits until the high watermark is at least `end_offset`. False if this replica stopped leading.
+    /// Waits until the high watermark is at least `end_offset`. False if this replica stopped
+    /// leading.
     pub async fn wait_committed(&self, end_offset: i64) -> bool {
         if self.view.load().high_watermark >= end_offset {
             return true;
@@ -164,7 +166,8 @@ impl Partition {
     }
 
     fn lock(&self) -> MutexGuard<'_, Core> {
-        // A panic while the core was held is our bug; its state is still the one that was published.
+        // A panic while the core was held is our bug; its state is still the one that was
+        // published.
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

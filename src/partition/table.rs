@@ -1,5 +1,5 @@
-//! Which topics and partitions live on this broker. Changed only by applying metadata; read on every
-//! produce and fetch.
+//! Which topics and partitions live on this broker. Changed only by applying metadata; read on
+//! every produce and fetch.
 
 use std::{
     collections::HashMap,

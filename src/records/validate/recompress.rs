@@ -92,7 +92,8 @@ fn rebuild(batch: &Batch, payload: &[u8], rules: &AppendRules) -> Result<Batch, 
         is_transactional: batch.header.is_transactional(),
         ..BatchOptions::default()
     });
-    // The contents are copied as they are written: decoding them would take many times their memory.
+    // The contents are copied as they are written: decoding them would take many times their
+    // memory.
     let mut at = 0;
     for frame in Frames::new(&batch.header, payload)? {
         let frame = frame?;
