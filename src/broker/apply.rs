@@ -20,6 +20,7 @@ impl Broker {
             self.apply_to_partitions(&batch.image, change);
         }
         self.publish(&batch.image);
+        self.count_offsets_partitions(&batch.image);
         for change in &batch.changes {
             self.apply_to_coordinators(change);
         }
@@ -35,7 +36,7 @@ impl Broker {
         self.publish(image);
         self.warn_of_strays();
         if let Some(topic) = image.topic(OFFSETS_TOPIC) {
-            self.groups.set_partition_count(topic.partitions.len() as i32);
+            self.count_offsets_partitions(image);
             for (index, partition) in topic.partitions.iter().enumerate() {
                 self.elect(topic.id, index as i32, partition);
             }
@@ -99,6 +100,14 @@ impl Broker {
                 self.groups.on_topics_deleted(&indexes.map(partition).collect::<Vec<_>>());
             }
             _ => {}
+        }
+    }
+
+    /// Groups are routed by how many partitions `__consumer_offsets` has, not by what the
+    /// configuration would give it.
+    fn count_offsets_partitions(&self, image: &Image) {
+        if let Some(topic) = image.topic(OFFSETS_TOPIC) {
+            self.groups.set_partition_count(topic.partitions.len() as i32);
         }
     }
 
