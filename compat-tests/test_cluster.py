@@ -8,12 +8,20 @@ def test_broker_api_versions(shell):
     """Every API with its version range. The ranges of later issues stay out of the comparison."""
     printed = shell("kafka-broker-api-versions", transcript=False).ok()
     node = r"^127\.0\.0\.1:\d+ \(id: 1 rack: null isFenced: false\) -> \($"
-    assert re.search(node, printed.stdout, re.MULTILINE), printed.stdout
-    ranges = dict(re.findall(r"^\s+(\w+\(\d+\)): (.*?),?$", printed.stdout, re.MULTILINE))
+    assert re.search(node, printed.stdout, re.M), printed.stdout
+    ranges = dict(re.findall(r"^\s+(\w+\(\d+\)): (.*?),?$", printed.stdout, re.M))
     shell.note("APIs of a single broker", [f"{api}: {ranges.get(api)}" for api in SINGLE_NODE_APIS])
 
 
-SINGLE_NODE_APIS = ["Produce(0)", "Fetch(1)", "ListOffsets(2)", "Metadata(3)", "OffsetCommit(8)", "OffsetFetch(9)", "FindCoordinator(10)", "JoinGroup(11)", "Heartbeat(12)", "LeaveGroup(13)", "SyncGroup(14)", "DescribeGroups(15)", "ListGroups(16)", "ApiVersions(18)", "CreateTopics(19)", "DeleteTopics(20)", "DeleteRecords(21)", "InitProducerId(22)", "OffsetForLeaderEpoch(23)", "DescribeConfigs(32)", "AlterConfigs(33)", "DescribeLogDirs(35)", "CreatePartitions(37)", "DeleteGroups(42)", "IncrementalAlterConfigs(44)", "OffsetDelete(47)", "DescribeQuorum(55)", "UpdateFeatures(57)", "DescribeCluster(60)", "DescribeProducers(61)", "ListConfigResources(74)", "DescribeTopicPartitions(75)"]
+SINGLE_NODE_APIS = """
+Produce(0) Fetch(1) ListOffsets(2) Metadata(3) OffsetCommit(8) OffsetFetch(9) FindCoordinator(10)
+JoinGroup(11) Heartbeat(12) LeaveGroup(13) SyncGroup(14) DescribeGroups(15) ListGroups(16)
+ApiVersions(18) CreateTopics(19) DeleteTopics(20) DeleteRecords(21) InitProducerId(22)
+OffsetForLeaderEpoch(23) DescribeConfigs(32) AlterConfigs(33) DescribeLogDirs(35)
+CreatePartitions(37) DeleteGroups(42) IncrementalAlterConfigs(44) OffsetDelete(47)
+DescribeQuorum(55) UpdateFeatures(57) DescribeCluster(60) DescribeProducers(61)
+ListConfigResources(74) DescribeTopicPartitions(75)
+""".split()
 
 
 def test_cluster(shell):
@@ -37,7 +45,7 @@ def test_features_refused(shell):
 
 def test_metadata_quorum(shell):
     status = shell("kafka-metadata-quorum describe --status", transcript=False).ok()
-    fields = dict(re.findall(r"^(\w+):\s+(.*)$", status.stdout, re.MULTILINE))
+    fields = dict(re.findall(r"^(\w+):\s+(.*)$", status.stdout, re.M))
     assert fields["LeaderId"] == "1"
     assert fields["MaxFollowerLag"] == "0"
     assert int(fields["HighWatermark"]) > 0
