@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::{Broker, OFFSETS_TOPIC, shard_log::PartitionLog};
+use super::{Broker, OFFSETS_TOPIC, logs::Replica, shard_log::PartitionLog};
 use crate::{
     base::{TopicId, TopicPartition},
     metadata::{Change, ConfigResourceType, Image, PartitionImage},
@@ -63,7 +63,8 @@ impl Broker {
     fn apply_to_partitions(self: &Arc<Self>, image: &Image, change: &Change) {
         match change {
             Change::PartitionAdded { id, partition, new, .. } => {
-                self.open_partition(image, *id, *partition, new);
+                let replica = Replica { id: *id, index: *partition, is_new: true };
+                self.open_partition(image, replica, new);
             }
             Change::PartitionChanged(change) => {
                 if let Some(topic) = self.partitions.topic_by_id(change.id)

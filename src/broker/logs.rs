@@ -28,6 +28,15 @@ use crate::{
 /// Partitions that a start found on disk and metadata has not claimed yet.
 pub type FoundPartitions = HashMap<TopicPartition, FoundPartition>;
 
+/// A replica of this broker.
+#[derive(Clone, Copy)]
+pub(super) struct Replica {
+    pub id: TopicId,
+    pub index: i32,
+    /// Whether it was just created, and no directory can hold it yet.
+    pub is_new: bool,
+}
+
 impl Broker {
     pub(super) fn topic_config(&self, image: &Image, name: &str) -> Arc<TopicConfig> {
         let overrides = image.config(&ConfigResource::topic(name));
@@ -66,7 +75,11 @@ impl Broker {
             }
         }
         in_parallel(self.recovery_threads(), &replicas, |(topic, index, partition)| {
-            self.open_partition(image, topic.id, *index, partition);
+            self.open_partition(
+                image,
+                Replica { id: topic.id, index: *index, is_new: false },
+                partition,
+            );
         });
     }
 
@@ -91,10 +104,10 @@ impl Broker {
     pub(super) fn open_partition(
         self: &Arc<Self>,
         image: &Image,
-        id: TopicId,
-        index: i32,
+        replica: Replica,
         partition: &PartitionImage,
     ) {
+        let Replica { id, index, .. } = replica;
         let Some(topic_image) = image.topic_by_id(id) else { return };
         if !partition.replicas.contains(&self.node_id) {
             return;
@@ -104,7 +117,7 @@ impl Broker {
             return;
         }
         let name = TopicPartition::new(Arc::clone(&topic.name), index);
-        match self.open_log(&topic, &name) {
+        match self.open_log(&topic, &name, replica.is_new) {
             Ok((log, high_watermark)) => {
                 let core = Core::new(log, self.role(partition), high_watermark);
                 let partition = Arc::new(Partition::new(name, core, self.on_failure()));
@@ -117,7 +130,7 @@ impl Broker {
                 error!(partition = %name, %error, "the partition's log is offline");
                 topic.insert_offline(index);
                 if !error.is_disk_failure() {
-                    self.unopened().push((id, index));
+                    self.unopened().push(replica);
                 }
             }
         }
@@ -128,19 +141,19 @@ impl Broker {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         let image = self.metadata();
         let unopened = std::mem::take(&mut *self.unopened());
-        for (id, index) in unopened {
-            let topic = image.topic_by_id(id);
-            let partition = topic.and_then(|topic| topic.partitions.get(index as usize));
+        for replica in unopened {
+            let topic = image.topic_by_id(replica.id);
+            let partition = topic.and_then(|topic| topic.partitions.get(replica.index as usize));
             if let Some(partition) = partition {
-                self.open_partition(&image, id, index, partition);
+                self.open_partition(&image, replica, partition);
                 if topic.is_some_and(|topic| &*topic.name == OFFSETS_TOPIC) {
-                    self.elect(id, index, partition);
+                    self.elect(replica.id, replica.index, partition);
                 }
             }
         }
     }
 
-    fn unopened(&self) -> MutexGuard<'_, Vec<(TopicId, i32)>> {
+    fn unopened(&self) -> MutexGuard<'_, Vec<Replica>> {
         self.unopened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -154,8 +167,17 @@ impl Broker {
     }
 
     /// The partition's log, with its high watermark: found on disk, or made.
-    fn open_log(&self, topic: &Topic, name: &TopicPartition) -> Result<(Log, i64), LogError> {
+    fn open_log(
+        &self,
+        topic: &Topic,
+        name: &TopicPartition,
+        is_new: bool,
+    ) -> Result<(Log, i64), LogError> {
         let Some(found) = self.claim(topic, name) else {
+            // An empty log in its place would hide the one that the other directory has.
+            if !is_new && self.any_offline() {
+                return Err(LogError::NoDirectory);
+            }
             return self.create_log(topic, name).map(|log| (log, 0));
         };
         let opened = self.open_found(topic, &found);
@@ -305,6 +327,11 @@ impl Broker {
         if error.is_disk_failure() {
             self.fail_dir(partition.log_dir());
         }
+    }
+
+    fn any_offline(&self) -> bool {
+        let dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        dirs.dirs().iter().any(LogDir::is_offline)
     }
 
     fn is_offline(&self, path: &Path) -> bool {

@@ -22,7 +22,6 @@ pub use self::{
     server::{Server, ServerError},
 };
 use crate::{
-    base::TopicId,
     base::config::{BrokerConfig, Config},
     controller::Controller,
     coordinator::GroupCoordinator,
@@ -49,7 +48,7 @@ pub struct Broker {
     pub log_dirs: Mutex<LogDirs>,
     found: Mutex<logs::FoundPartitions>,
     /// Replicas whose logs are to be tried again.
-    unopened: Mutex<Vec<(TopicId, i32)>>,
+    unopened: Mutex<Vec<logs::Replica>>,
     /// Held while metadata changes what is served, by whoever does it.
     applying: Mutex<()>,
     /// True once no log directory is left.

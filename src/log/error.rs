@@ -32,7 +32,7 @@ pub enum LogError {
     OffsetBehindEnd { base_offset: i64, log_end: i64 },
     #[error("offset {offset} is not between the log's start {log_start} and end {log_end}")]
     OutOfRange { offset: i64, log_start: i64, log_end: i64 },
-    #[error("no log directory is online")]
+    #[error("the log directory is not online")]
     NoDirectory,
     #[error("{} is closed to writes: an earlier write failed and could not be undone", dir.display())]
     Failed { dir: PathBuf },
