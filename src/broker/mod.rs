@@ -47,6 +47,12 @@ pub struct Broker {
     /// Held for directory operations only, never across an await.
     pub log_dirs: Mutex<LogDirs>,
     found: Mutex<logs::FoundPartitions>,
+    /// Replicas whose logs are to be tried again.
+    unopened: Mutex<Vec<logs::Replica>>,
+    /// Held while metadata changes what is served, by whoever does it.
+    applying: Mutex<()>,
+    /// True once no log directory is left.
+    all_dirs_failed: watch::Sender<bool>,
     pub quorum: Quorum,
     pub controller: Controller,
     pub groups: GroupCoordinator,

@@ -1,6 +1,6 @@
 //! DeleteRecords: moves the start of partitions' logs (KIP-107).
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, sync::Arc};
 
 use kafka_protocol::messages::{
     ApiKey, DeleteRecordsRequest, DeleteRecordsResponse,
@@ -35,14 +35,23 @@ impl Handler for DeleteRecords {
             let results = partitions.map(|it| delete(it.partition_index, it.offset)).collect();
             DeleteRecordsTopicResult::default().with_name(topic.name).with_partitions(results)
         });
-        Reply::Now(DeleteRecordsResponse::default().with_topics(topics.collect()))
+        let response = DeleteRecordsResponse::default().with_topics(topics.collect());
+        let broker = Arc::clone(cx.broker);
+        Reply::Later(Box::pin(async move {
+            // A crash after the answer must not bring back what was deleted.
+            let written = tokio::task::spawn_blocking(move || broker.write_log_starts()).await;
+            if let Err(error) = written {
+                tracing::error!(%error, "log starts are not written");
+            }
+            response
+        }))
     }
 }
 
 /// Returns the new start of the log. With followers it would be the lowest of theirs.
 fn delete(broker: &Broker, name: &str, index: i32, offset: i64) -> Result<i64, ErrorCode> {
     let topic = broker.partitions.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let partition = topic.partition(index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let partition = topic.partition(index).map_err(errors::absent)?;
     if is_internal(name) {
         return Err(ErrorCode::InvalidTopicException);
     }

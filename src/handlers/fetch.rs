@@ -251,7 +251,7 @@ fn find_partition(broker: &Broker, spec: &PartitionRequest) -> Result<Found, Err
         }
         _ => broker.partitions.topic_by_id(spec.topic_id).ok_or(ErrorCode::UnknownTopicId)?,
     };
-    let partition = topic.partition(spec.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let partition = topic.partition(spec.partition).map_err(errors::absent)?;
     Ok(Found { topic, partition })
 }
 

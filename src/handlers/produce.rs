@@ -91,7 +91,7 @@ async fn wait_for_acks(
         let committed = wait.partition.wait_committed(wait.end_offset);
         let error = match tokio::time::timeout_at(deadline, committed).await {
             Ok(true) => continue,
-            Ok(false) => ErrorCode::NotLeaderOrFollower,
+            Ok(false) => errors::not_committed(wait.partition.view().role),
             Err(_) => ErrorCode::RequestTimedOut,
         };
         let replies = &mut response.responses[wait.topic_at].partition_responses;
@@ -162,7 +162,7 @@ impl Append<'_> {
         if is_internal(&topic.name) && !self.may_write_internal {
             return Err(ErrorCode::InvalidTopicException.into());
         }
-        let partition = topic.partition(data.index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let partition = topic.partition(data.index).map_err(errors::absent)?;
         let rules = self.rules(config, &partition);
         topic.metrics.produce_requests.increment(1);
         let batch = validate_for_append(data.records, &rules)
