@@ -134,10 +134,9 @@ impl Append<'_> {
                 Err(refusal) => refusal.into_reply(index),
                 Ok((partition, appended)) => {
                     let end_offset = appended.last_offset + 1;
-                    if self.acks == ACKS_ALL || appended.flush_due {
-                        if partition.view().high_watermark < end_offset {
-                            waits.push(AckWait { topic_at, partition_at, partition, end_offset });
-                        }
+                    let must_wait = self.acks == ACKS_ALL || appended.flush_due;
+                    if must_wait && partition.view().high_watermark < end_offset {
+                        waits.push(AckWait { topic_at, partition_at, partition, end_offset });
                     }
                     let config = config.as_ref().expect("appended by the topic's rules");
                     self.reply(index, &appended, timestamp_type(config))
