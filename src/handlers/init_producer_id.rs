@@ -21,7 +21,7 @@ impl Handler for InitProducerId {
     ) -> Reply<InitProducerIdResponse> {
         let refused = match request.transactional_id.as_deref().map(|id| id.as_str()) {
             Some("") => Some(ErrorCode::InvalidRequest),
-            Some(_) => Some(ErrorCode::CoordinatorNotAvailable),
+            Some(_) => Some(ErrorCode::UnsupportedVersion),
             None => None,
         };
         if let Some(code) = refused {
