@@ -74,6 +74,7 @@ fn message(error: ErrorCode) -> &'static str {
              or the message was sent to an incompatible broker. See the broker logs for more \
              details."
         }
+        ErrorCode::UnsupportedVersion => "The version of API is not supported.",
         _ => "The coordinator is not available.",
     }
 }

@@ -122,6 +122,10 @@ impl Connection {
         if !self.output.is_empty() {
             self.output.write_to(&mut self.stream).await?;
         }
+        if self.replies.len() < PIPELINE_MAX && self.missing_bytes() == 0 {
+            // A pipeline longer than the queue: its rest is here already, and nothing else may come.
+            return Ok(());
+        }
         match self.wake(stop).await {
             Wake::Reply(reply) => {
                 let front = self.replies.front_mut().expect("its reply has come");
