@@ -31,6 +31,7 @@ mod names;
 mod producers;
 mod properties;
 mod recovery;
+mod restore;
 mod retention;
 mod segment;
 mod snapshot;
