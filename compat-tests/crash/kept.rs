@@ -1,7 +1,9 @@
 //! What else survives kill -9: groups' offsets and members, deletions, retention.
 
 use std::{
-    fs, thread,
+    fs,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -166,4 +168,53 @@ fn retention_deletes_whole_segments() {
 fn load_from(client: &mut Client, topic: &str) -> Vec<(i64, Vec<u8>)> {
     let start = latest_start(client, topic);
     load::read_from(client, (topic, 0), start)
+}
+
+#[test]
+fn a_topic_is_deleted_and_made_anew_under_load() {
+    let _alone = alone();
+    let site = Site::new(&["log.segment.delete.delay.ms=50"]);
+    let mut process = site.start();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let write = || {
+            let mut client = process.client();
+            let mut n = 0;
+            while !stop.load(Ordering::SeqCst) {
+                n += 1;
+                let batch = load::batch(&[(1, n)], 3000, None);
+                if let Err(code) = client.produce(("again", 0), -1, &batch).expect("answered") {
+                    assert!([3, 6].contains(&code), "error {code}");
+                }
+            }
+        };
+        let writers = [scope.spawn(write), scope.spawn(write)];
+        let mut client = process.client();
+        let configs = [("segment.ms", "5"), ("flush.messages", "1")];
+        for round in 0..20 {
+            assert_eq!(client.create_topic("again", 1, &configs).expect("answered"), 0);
+            thread::sleep(Duration::from_millis(30));
+            let fetched = client.fetch(("again", 0), 0).expect("answered");
+            assert_eq!((fetched.code, fetched.log_start), (0, 0), "round {round}");
+            assert_eq!(client.delete_topic("again").expect("answered"), 0);
+        }
+        stop.store(true, Ordering::SeqCst);
+        for writer in writers {
+            writer.join().expect("it was answered");
+        }
+    });
+    let log = process.log();
+    assert!(!log.contains("offline") && !log.contains("panicked"), "no disk has failed: {log}");
+    let mut client = process.client();
+    assert_eq!(client.create_topic("again", 1, &[]).expect("answered"), 0);
+    fill(&mut client, "again", 3);
+    process.kill();
+    process = site.start();
+    assert_eq!(load::read_all(&mut process.client(), ("again", 0)).len(), 3);
+    until("deleted partitions are removed", || {
+        let mut names = fs::read_dir(site.log_dir()).expect("a directory").filter_map(|it| it.ok());
+        let left = names.any(|it| it.file_name().to_string_lossy().ends_with("-delete"));
+        (!left).then_some(())
+    });
+    process.stop();
 }

@@ -36,7 +36,7 @@ mod retention;
 mod segment;
 mod snapshot;
 #[cfg(test)]
-mod testing;
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod truncate;
