@@ -22,7 +22,7 @@ use crate::{
         dirs::{Checkpoints, FoundPartition, LogDir, write_topic_id},
     },
     metadata::{ConfigResource, Image, PartitionImage, TopicImage},
-    partition::{Absent, Core, OnFailure, Partition, Topic},
+    partition::{Absent, Core, OnFailure, Partition, Role, Topic},
 };
 
 /// Partitions that a start found on disk and metadata has not claimed yet.
@@ -157,6 +157,16 @@ impl Broker {
         self.unopened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Replicas whose logs cannot be used, but for those that are tried again.
+    pub(super) fn offline_replicas(&self) -> Vec<(TopicId, i32)> {
+        let unopened: HashSet<_> = self.unopened().iter().map(|it| (it.id, it.index)).collect();
+        let topics = self.partitions.topics();
+        let offline = topics
+            .iter()
+            .flat_map(|topic| topic.offline().into_iter().map(move |index| (topic.id, index)));
+        offline.filter(|replica| !unopened.contains(replica)).collect()
+    }
+
     fn on_failure(self: &Arc<Self>) -> OnFailure {
         let broker = Arc::downgrade(self);
         Box::new(move |partition, error| {
@@ -168,7 +178,7 @@ impl Broker {
 
     /// The partition's log, with its high watermark: found on disk, or made.
     fn open_log(
-        &self,
+        self: &Arc<Self>,
         topic: &Topic,
         name: &TopicPartition,
         is_new: bool,
@@ -224,7 +234,7 @@ impl Broker {
 
     /// A new log, in the directory with the fewest partitions. One that fails goes offline, and
     /// the next is tried.
-    fn create_log(&self, topic: &Topic, name: &TopicPartition) -> Result<Log, LogError> {
+    fn create_log(self: &Arc<Self>, topic: &Topic, name: &TopicPartition) -> Result<Log, LogError> {
         let start = LogStart { recovery_point: 0, log_start: None, clean: false, now_ms: now_ms() };
         loop {
             let mut dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -322,10 +332,12 @@ impl Broker {
     }
 
     /// Takes a failed disk's directory out of service, with its own partitions and no others.
-    pub fn on_log_error(&self, partition: &Partition, error: &LogError) {
+    pub fn on_log_error(self: &Arc<Self>, partition: &Partition, error: &LogError) {
         error!(partition = %partition.id, %error, "the log failed");
         if error.is_disk_failure() {
             self.fail_dir(partition.log_dir());
+        } else if partition.view().role == Role::Offline {
+            self.report_offline();
         }
     }
 
@@ -339,7 +351,7 @@ impl Broker {
         dirs.dirs().iter().any(|dir| dir.path == path && dir.is_offline())
     }
 
-    fn fail_dir(&self, path: &Path) {
+    fn fail_dir(self: &Arc<Self>, path: &Path) {
         let mut dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
         let index = dirs.dirs().iter().position(|dir| dir.path == path && !dir.is_offline());
         let Some(index) = index else { return };
@@ -355,6 +367,7 @@ impl Broker {
                 }
             }
         }
+        self.report_offline();
         if is_last {
             self.all_dirs_failed.send_replace(true);
         }

@@ -49,7 +49,7 @@ impl Handler for DeleteRecords {
 }
 
 /// Returns the new start of the log. With followers it would be the lowest of theirs.
-fn delete(broker: &Broker, name: &str, index: i32, offset: i64) -> Result<i64, ErrorCode> {
+fn delete(broker: &Arc<Broker>, name: &str, index: i32, offset: i64) -> Result<i64, ErrorCode> {
     let topic = broker.partitions.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let partition = topic.partition(index).map_err(errors::absent)?;
     if is_internal(name) {

@@ -11,6 +11,8 @@
 mod core;
 mod flush;
 mod table;
+#[cfg(test)]
+mod tests;
 mod waiters;
 
 use std::{

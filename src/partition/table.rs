@@ -8,7 +8,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::Partition;
+use super::{Partition, Role};
 use crate::{
     base::{TopicId, config::TopicConfig},
     telemetry::TopicMetrics,
@@ -78,6 +78,18 @@ impl Topic {
             partitions.resize(index + 1, Slot::Empty);
         }
         partitions[index] = slot;
+    }
+
+    /// The partitions whose logs cannot be used.
+    pub fn offline(&self) -> Vec<i32> {
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        let is_offline = |slot: &Slot| match slot {
+            Slot::Empty => false,
+            Slot::Offline => true,
+            Slot::Here(partition) => partition.view().role == Role::Offline,
+        };
+        let numbered = (0..).zip(partitions.iter());
+        numbered.filter(|(_, slot)| is_offline(slot)).map(|(index, _)| index).collect()
     }
 
     pub fn partitions(&self) -> Vec<Arc<Partition>> {

@@ -19,6 +19,9 @@ pub fn init_tracing(filter: Option<&str>, json: bool) {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // It would report a stderr that cannot be written to stderr, and panic: a full disk under
+        // the log must not stop anything.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     let started = if json { subscriber.json().try_init() } else { subscriber.try_init() };
     if started.is_ok() {
