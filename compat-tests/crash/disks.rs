@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     alone,
-    broker::Site,
+    broker::{Process, Site},
     client::Client,
     load::{self, Acknowledged, Spec},
 };
@@ -153,7 +153,7 @@ fn a_failed_log_directory_takes_only_its_own_partitions() {
         let fetched = client.fetch(("spread", *partition), 0).expect("answered");
         assert_eq!(fetched.code, KAFKA_STORAGE_ERROR, "and cannot be read");
     }
-    assert_told_offline(&mut client, &failing);
+    assert_told_offline(&process, &failing);
     assert_eq!(client.create_topic("later", 2, &[]).expect("answered"), 0);
     for partition in 0..2 {
         let batch = load::batch(&[(0, 0)], 100, None);
@@ -172,7 +172,7 @@ fn a_failed_log_directory_takes_only_its_own_partitions() {
     for partition in &staying {
         assert_eq!(produce(&mut client, *partition, 2), Ok(2));
     }
-    assert_told_offline(&mut client, &failing);
+    assert_told_offline(&process, &failing);
     process.stop();
 
     fs::remove_file(site.dir.join("second")).expect("the file is there");
@@ -187,15 +187,34 @@ fn a_failed_log_directory_takes_only_its_own_partitions() {
     process.stop();
 }
 
-fn assert_told_offline(client: &mut Client, failing: &[i32]) {
-    let metadata = client.metadata("spread").expect("answered");
-    for partition in &metadata.topics[0].partitions {
-        let is_offline = failing.contains(&partition.partition_index);
-        let (leader, code) = if is_offline { (-1, LEADER_NOT_AVAILABLE) } else { (1, 0) };
-        let index = partition.partition_index;
-        assert_eq!(partition.error_code, code, "of partition {index}");
-        assert_eq!(partition.leader_id.0, leader, "of partition {index}");
-        assert_eq!(partition.offline_replicas.len(), usize::from(is_offline));
+/// The controller hears of it a little later.
+fn assert_told_offline(process: &Process, failing: &[i32]) {
+    let expected: Vec<_> = (0..4)
+        .map(|index| match failing.contains(&index) {
+            true => (index, -1, LEADER_NOT_AVAILABLE, 1),
+            false => (index, 1, 0, 0),
+        })
+        .collect();
+    let since = Instant::now();
+    loop {
+        let metadata = process.client().metadata("spread").expect("answered");
+        let partitions = metadata.topics[0].partitions.iter();
+        let mut told: Vec<_> = partitions
+            .map(|it| {
+                let offline = it.offline_replicas.len();
+                (it.partition_index, it.leader_id.0, it.error_code, offline)
+            })
+            .collect();
+        told.sort_unstable();
+        if told == expected {
+            return;
+        }
+        assert!(
+            since.elapsed() < Duration::from_secs(10),
+            "{told:?}, not {expected:?}: {}",
+            process.log()
+        );
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -28,6 +28,9 @@ use crate::{
 /// Partitions that a start found on disk and metadata has not claimed yet.
 pub type FoundPartitions = HashMap<TopicPartition, FoundPartition>;
 
+/// Threads that close logs, at least: they wait for the disk, and it takes several syncs at once.
+const CLOSE_THREADS: usize = 8;
+
 /// A replica of this broker.
 #[derive(Clone, Copy)]
 pub(super) struct Replica {
@@ -427,7 +430,8 @@ impl Broker {
     /// Closes all logs for a clean stop and leaves checkpoints and markers.
     pub(super) fn close_logs(&self) {
         let failed: Mutex<Vec<PathBuf>> = Mutex::default();
-        in_parallel(self.recovery_threads(), &self.partitions.partitions(), |partition| {
+        let threads = self.recovery_threads().max(CLOSE_THREADS);
+        in_parallel(threads, &self.partitions.partitions(), |partition| {
             if let Err(error) = partition.close() {
                 error!(partition = %partition.id, %error, "not closed: the next start recovers it");
                 let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);

@@ -117,6 +117,10 @@ fn check(cx: &Context<'_>, registration: &Registration) -> Result<(), Controller
 /// led by it: the end of what Kafka writes when a broker stops and comes back.
 fn leadership_regained(cx: &Context<'_>, registration: &Registration) -> Vec<MetadataRecord> {
     let broker = registration.broker_id;
+    let directory = match registration.log_dirs[..] {
+        [only] => only,
+        _ => topics::UNASSIGNED_DIR,
+    };
     let offline: HashSet<_> = registration.offline.iter().collect();
     let mut records: Vec<_> =
         offline.iter().filter_map(|(id, index)| leadership_lost(cx, broker, *id, *index)).collect();
@@ -143,7 +147,7 @@ fn leadership_regained(cx: &Context<'_>, registration: &Registration) -> Vec<Met
                     eligible_leader_replicas: elr.then(others),
                     directories: partition
                         .is_lost(broker)
-                        .then(|| partition.directories_with(broker, Uuid::nil())),
+                        .then(|| partition.directories_with(broker, directory)),
                     last_known_elr: (!partition.last_known_elr.is_empty()).then(Vec::new),
                     ..PartitionChangeRecord::default()
                 }

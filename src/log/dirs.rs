@@ -362,8 +362,12 @@ impl DeletedPartition {
     }
 }
 
+/// The metadata log has no place among the topics' partitions.
+const METADATA_TOPIC: &str = "__cluster_metadata";
+
 fn partition_of(entry: &DirEntry) -> Option<TopicPartition> {
-    names::parse_partition_dir(&entry.name).filter(|_| entry.is_dir)
+    let partition = names::parse_partition_dir(&entry.name).filter(|_| entry.is_dir);
+    partition.filter(|partition| &*partition.topic != METADATA_TOPIC)
 }
 
 /// Reads a small file; `None` if there is none.

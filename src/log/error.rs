@@ -44,9 +44,8 @@ impl LogError {
     pub fn is_disk_failure(&self) -> bool {
         match self {
             Self::Io { source, .. } => !is_passing(source),
-            Self::Failed { .. } => true,
+            Self::Failed { .. } | Self::NoDirectory => true,
             Self::Format { .. }
-            | Self::NoDirectory
             | Self::TooLarge { .. }
             | Self::BadBatch { .. }
             | Self::OffsetBehindEnd { .. }

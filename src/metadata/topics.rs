@@ -63,7 +63,7 @@ impl From<&PartitionRecord> for PartitionImage {
 }
 
 /// Of a replica whose log directory failed (Kafka's `DirectoryId.LOST`).
-pub const LOST: Uuid = Uuid::from_u128(1);
+pub const LOST: Uuid = Uuid::from_u128(2);
 
 impl PartitionImage {
     /// Whether a broker's replica lies in a log directory that failed.
