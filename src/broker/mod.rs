@@ -12,7 +12,7 @@ pub mod sessions;
 mod shard_log;
 mod tasks;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, atomic::AtomicI64};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -49,6 +49,8 @@ pub struct Broker {
     found: Mutex<logs::FoundPartitions>,
     /// Replicas whose logs are to be tried again.
     unopened: Mutex<Vec<logs::Replica>>,
+    /// When a log's passing failure was last told of, in milliseconds.
+    told_ms: AtomicI64,
     /// Held while metadata changes what is served, by whoever does it.
     applying: Mutex<()>,
     /// True once no log directory is left.

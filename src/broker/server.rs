@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicI64},
     time::Duration,
 };
 
@@ -223,6 +223,7 @@ fn new_broker(parts: Parts, image: &Image) -> Broker {
         partitions: PartitionTable::default(),
         log_dirs: Mutex::new(log_dirs),
         unopened: Mutex::default(),
+        told_ms: AtomicI64::new(0),
         applying: Mutex::default(),
         all_dirs_failed: watch::channel(false).0,
         found: Mutex::new(found.into_iter().map(|it| (it.partition.clone(), it)).collect()),
