@@ -93,7 +93,7 @@ impl Partition {
         let appended = core.append(batches, now_ms)?;
         self.publish(&core);
         drop(core);
-        if appended.flush_due {
+        if appended.flush_due || appended.rolled {
             self.flush();
         }
         self.wake();
