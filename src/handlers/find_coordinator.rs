@@ -1,23 +1,25 @@
 //! FindCoordinator: who leads the partition that a group lives in. The first to ask has
 //! `__consumer_offsets` created.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, sync::Arc};
 
 use kafka_protocol::messages::{
     ApiKey, BrokerId, FindCoordinatorRequest, FindCoordinatorResponse,
     find_coordinator_response::Coordinator,
 };
 
-use super::{Context, ErrorCode, Handler, Reply, errors, groups::wire};
-use crate::{controller::NewTopic, coordinator::group::partition_for, metadata::Image};
+use super::{Context, ErrorCode, Handler, Reply, auto_topics, errors, groups::wire};
+use crate::{
+    broker::{Broker, OFFSETS_TOPIC},
+    coordinator::group::partition_for,
+    metadata::Image,
+};
 
 pub struct FindCoordinator;
 
 /// Versions below name one key.
 const BATCHED_SINCE: i16 = 4;
 const SHARE_SINCE: i16 = 6;
-
-const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 /// Kinds of keys, as the request numbers them (`CoordinatorType`).
 const GROUP: i8 = 0;
@@ -41,13 +43,20 @@ impl Handler for FindCoordinator {
         cx: &mut Context<'_>,
         request: FindCoordinatorRequest,
     ) -> Reply<FindCoordinatorResponse> {
+        let wants_group = request.key_type == GROUP
+            && (cx.version < BATCHED_SINCE || !request.coordinator_keys.is_empty());
+        // Once, however many groups are asked for.
+        let image = match wants_group {
+            true => with_offsets_topic(cx.broker).await,
+            false => cx.broker.metadata(),
+        };
         if cx.version < BATCHED_SINCE {
-            let found = find(cx, request.key_type, &request.key).await;
+            let found = find(cx, &image, request.key_type, &request.key);
             return Reply::Now(single(found, cx.version));
         }
         let mut coordinators = Vec::with_capacity(request.coordinator_keys.len());
         for key in request.coordinator_keys {
-            let found = find(cx, request.key_type, &key).await;
+            let found = find(cx, &image, request.key_type, &key);
             let error = found.as_ref().err().copied();
             let endpoint = found.unwrap_or_else(|_| nowhere());
             // Only a request that is wrong as a whole says why.
@@ -100,7 +109,7 @@ fn single(found: Result<Endpoint, ErrorCode>, version: i16) -> FindCoordinatorRe
     response
 }
 
-async fn find(cx: &Context<'_>, key_type: i8, key: &str) -> Result<Endpoint, ErrorCode> {
+fn find(cx: &Context<'_>, image: &Image, key_type: i8, key: &str) -> Result<Endpoint, ErrorCode> {
     match key_type {
         GROUP => {}
         // Neither is served yet. Clients give up at once on this code, where they would go on
@@ -109,12 +118,19 @@ async fn find(cx: &Context<'_>, key_type: i8, key: &str) -> Result<Endpoint, Err
         SHARE if cx.version >= SHARE_SINCE => return Err(ErrorCode::UnsupportedVersion),
         _ => return Err(ErrorCode::InvalidRequest),
     }
-    let mut image = cx.broker.metadata();
-    if image.topic(OFFSETS_TOPIC).is_none() {
-        create_offsets_topic(cx).await?;
-        image = cx.broker.metadata();
+    endpoint(image, key, &cx.session.listener).ok_or(ErrorCode::CoordinatorNotAvailable)
+}
+
+/// The metadata once the topic of the group coordinators is there, or could not be created.
+async fn with_offsets_topic(broker: &Broker) -> Arc<Image> {
+    let image = broker.metadata();
+    if image.topic(OFFSETS_TOPIC).is_some() {
+        return image;
     }
-    endpoint(&image, key, &cx.session.listener).ok_or(ErrorCode::CoordinatorNotAvailable)
+    if let Err(error) = auto_topics::create(broker, &[OFFSETS_TOPIC]).await {
+        tracing::warn!(topic = OFFSETS_TOPIC, %error, "not created");
+    }
+    broker.metadata()
 }
 
 /// The leader of the group's partition, if it is alive and listens where the client asked.
@@ -129,34 +145,4 @@ fn endpoint(image: &Image, group: &str, listener: &str) -> Option<Endpoint> {
         host: end_point.host.clone(),
         port: i32::from(end_point.port),
     })
-}
-
-async fn create_offsets_topic(cx: &Context<'_>) -> Result<(), ErrorCode> {
-    let settings = cx.broker.settings();
-    let config = |name: &str, value: String| (name.to_owned(), Some(value));
-    let topic = NewTopic {
-        name: OFFSETS_TOPIC.to_owned(),
-        partitions: settings.group.offsets_topic_num_partitions,
-        replication_factor: settings.group.offsets_topic_replication_factor,
-        assignments: Vec::new(),
-        configs: vec![
-            config("cleanup.policy", "compact".to_owned()),
-            config("compression.type", "producer".to_owned()),
-            config("segment.bytes", settings.group.offsets_topic_segment_bytes.to_string()),
-        ],
-    };
-    match cx.broker.controller.create_topics(vec![topic], false).await {
-        Ok(created) => {
-            // That somebody else was faster is as good; why it cannot be is the next asker's too.
-            if let Some((_, Err(error))) = created.value.first() {
-                tracing::warn!(topic = OFFSETS_TOPIC, %error, "not created");
-            }
-            cx.broker.applied(created.offset).await;
-            Ok(())
-        }
-        Err(error) => {
-            tracing::warn!(topic = OFFSETS_TOPIC, %error, "not created");
-            Err(ErrorCode::CoordinatorNotAvailable)
-        }
-    }
 }
