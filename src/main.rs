@@ -1,8 +1,11 @@
 mod cli;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use sordini::{base::config::Loaded, broker::Server, telemetry::init_tracing};
+
+/// How long the end waits for what still blocks.
+const BLOCKED_MAX: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     match cli::parse_args() {
@@ -27,7 +30,12 @@ fn serve(loaded: Loaded) -> ExitCode {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let ran = match runtime {
-        Ok(runtime) => runtime.block_on(Server::run(loaded.config)),
+        Ok(runtime) => {
+            let ran = runtime.block_on(Server::run(loaded.config));
+            // A start that was given up may be in the midst of many logs.
+            runtime.shutdown_timeout(BLOCKED_MAX);
+            ran
+        }
         Err(error) => Err(error.into()),
     };
     match ran {

@@ -73,7 +73,21 @@ impl Server {
     pub async fn run(config: Config) -> Result<(), ServerError> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let server = Self::start(config).await?;
+        // A start reads the tails of all logs, and a task that blocks would see no signal: another
+        // one starts. What an interrupted start leaves is what a crash leaves, and no clean marker.
+        let mut starting = tokio::spawn(Self::start(config));
+        let server = tokio::select! {
+            biased;
+            started = &mut starting => started.map_err(io::Error::from)??,
+            _ = terminate.recv() => {
+                info!("SIGTERM: the start is given up");
+                return Ok(());
+            }
+            _ = interrupt.recv() => {
+                info!("SIGINT: the start is given up");
+                return Ok(());
+            }
+        };
         println!("{}", server.banner());
         let mut all_failed = server.broker.all_dirs_failed.subscribe();
         tokio::select! {
