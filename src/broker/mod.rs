@@ -12,7 +12,10 @@ pub mod sessions;
 mod shard_log;
 mod tasks;
 
-use std::sync::{Arc, Mutex, atomic::AtomicI64};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicI64},
+};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -60,6 +63,8 @@ pub struct Broker {
     pub groups: GroupCoordinator,
     pub metrics: Arc<Metrics>,
     pub producer_ids: ProducerIds,
+    /// Topics that are being created because somebody asked for them.
+    auto_creating: Mutex<HashSet<String>>,
     /// Where blocking threads start tasks that outlive them.
     runtime: tokio::runtime::Handle,
     pub sessions: Mutex<sessions::SessionCache>,
@@ -86,6 +91,11 @@ impl Broker {
         let mut applied = self.applied.subscribe();
         // The sender lives in `self`, so the wait cannot fail.
         let _ = applied.wait_for(|applied| *applied >= offset).await;
+    }
+
+    /// The topics whose automatic creation is on its way. Never held across an await.
+    pub fn auto_creating(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.auto_creating.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the dynamic broker configs of the image (KIP-226) into the configuration.

@@ -246,6 +246,7 @@ fn new_broker(parts: Parts, image: &Image) -> Broker {
         groups: GroupCoordinator::new(group_config(&settings.group)),
         metrics: Metrics::new(),
         producer_ids: ProducerIds::default(),
+        auto_creating: Mutex::default(),
         sessions: Mutex::new(SessionCache::new(slots)),
         runtime: tokio::runtime::Handle::current(),
     }

@@ -1,7 +1,7 @@
 //! Topics that are created because somebody asked for them (`auto.create.topics.enable`, and the
 //! topics of the coordinators). Kafka's `DefaultAutoTopicCreationManager`.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use crate::{
     base::config::BrokerConfig,
@@ -50,13 +50,66 @@ pub async fn create(broker: &Broker, names: &[&str]) -> Result<(), ControllerErr
     Ok(())
 }
 
-/// Creates topics without waiting; whoever asked comes again.
+/// Creates topics without waiting; whoever asked comes again. What is on its way already is not
+/// asked for twice: clients ask for metadata many times over before a topic is there.
 pub fn create_later(broker: &Arc<Broker>, names: Vec<String>) {
-    let broker = broker.clone();
+    let Some(creation) = Creation::of(Arc::clone(broker), names) else { return };
     tokio::spawn(async move {
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        if let Err(error) = create(&broker, &names).await {
-            tracing::warn!(%error, ?names, "topics are not auto-created");
+        let names: Vec<&str> = creation.names.iter().map(String::as_str).collect();
+        if let Err(error) = create(&creation.broker, &names).await {
+            let some = &names[..names.len().min(NAMES_TOLD)];
+            tracing::warn!(%error, topics = names.len(), ?some, "topics are not auto-created");
         }
     });
+}
+
+/// A log line does not grow with what a client asks for.
+const NAMES_TOLD: usize = 5;
+
+/// Topics that are being created. Dropping it, however that comes about, lets them be asked for
+/// again.
+struct Creation {
+    broker: Arc<Broker>,
+    names: Vec<String>,
+}
+
+impl Creation {
+    /// `None` if all are on their way.
+    fn of(broker: Arc<Broker>, mut names: Vec<String>) -> Option<Self> {
+        claim(&mut broker.auto_creating(), &mut names);
+        if names.is_empty() { None } else { Some(Self { broker, names }) }
+    }
+}
+
+impl Drop for Creation {
+    fn drop(&mut self) {
+        let mut in_flight = self.broker.auto_creating();
+        for name in &self.names {
+            in_flight.remove(name);
+        }
+    }
+}
+
+/// Leaves in `names` what was not in flight, and puts it there.
+fn claim(in_flight: &mut HashSet<String>, names: &mut Vec<String>) {
+    names.retain(|name| in_flight.insert(name.clone()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_on_its_way_is_not_asked_for_again() {
+        let names = |all: &[&str]| all.iter().map(|&it| it.to_owned()).collect::<Vec<_>>();
+        let mut in_flight = HashSet::new();
+        let mut first = names(&["a", "b"]);
+        claim(&mut in_flight, &mut first);
+        assert_eq!(first, ["a", "b"]);
+        let mut second = names(&["b", "c", "c"]);
+        claim(&mut in_flight, &mut second);
+        assert_eq!(second, ["c"]);
+        claim(&mut in_flight, &mut first);
+        assert!(first.is_empty());
+    }
 }
