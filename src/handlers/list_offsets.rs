@@ -35,6 +35,12 @@ impl Handler for ListOffsets {
 
     async fn handle(cx: &mut Context<'_>, request: ListOffsetsRequest) -> Reply<ListOffsetsResponse> {
         let duplicates = duplicates(&request);
+        // Looking a time up may decompress a batch: only a few at once, and not on an async worker.
+        let mut partitions = request.topics.iter().flat_map(|topic| &topic.partitions);
+        let _turn = match partitions.any(|it| it.timestamp >= 0 || it.timestamp == MAX_TIMESTAMP) {
+            true => cx.broker.look_ups.acquire().await.ok(),
+            false => None,
+        };
         let mut told = HashSet::new();
         // Kafka's own code trips at an isolation level that is none.
         let is_level_known = (0..=READ_COMMITTED).contains(&request.isolation_level);

@@ -243,6 +243,10 @@ impl Append<'_> {
             topic.metrics.failed_produce_requests.increment(1);
             Refusal::of_records(refused, log_start)
         })?;
+        if batch.header.is_transactional() {
+            // Nobody here could end the transaction, and readers would wait for that for ever.
+            return Err(ErrorCode::InvalidTxnState.into());
+        }
         let (bytes, records) = (batch.size() as u64, batch.header.record_count as u64);
         let appended = partition.append(&mut [batch], self.now_ms).map_err(|error| {
             topic.metrics.failed_produce_requests.increment(1);

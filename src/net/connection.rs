@@ -86,6 +86,14 @@ enum Wake {
     Shutdown,
 }
 
+/// A stop leaves a reply that is on its way this long.
+const LAST_WRITE_MAX: Duration = Duration::from_secs(1);
+
+async fn cut_off(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+    tokio::time::sleep(LAST_WRITE_MAX).await;
+}
+
 impl Connection {
     pub fn new(stream: TcpStream, session: Session, broker: Arc<Broker>) -> Self {
         let config = broker.settings();
@@ -120,7 +128,11 @@ impl Connection {
             self.send_front();
         }
         if !self.output.is_empty() {
-            self.output.write_to(&mut self.stream).await?;
+            let write = self.output.write_to(&mut self.stream, self.idle_max);
+            tokio::select! {
+                written = write => written?,
+                () = cut_off(stop) => return Err(Closed::Shutdown),
+            }
         }
         if self.replies.len() < PIPELINE_MAX && self.missing_bytes() == 0 {
             // A pipeline longer than the queue: its rest is here already, and nothing else may come.

@@ -299,6 +299,10 @@ fn check_compressed(
     if !looks_like(codec, &batch.payload) {
         return Err(not_of_codec(batch, codec));
     }
+    // A record takes seven bytes at least, so this many cannot be inside.
+    if batch.header.record_count as usize > rules.max_decompressed / 7 {
+        return Err(invalid("a batch declares more records than it can hold"));
+    }
     if !rules.compacted && timestamps::header_suffices(&batch.header, rules) {
         return Ok(batch.header.max_timestamp);
     }
