@@ -112,7 +112,7 @@ pub struct Log {
     unsynced: Vec<(u64, Arc<Segment>)>,
     /// Changes of the directory's names that need a flush.
     dir_changes: Changes,
-    /// Whether the directory itself is new.
+    /// Whether the name of the directory itself may not be durable.
     parent_dirty: bool,
     /// Counts truncations, so that a flush from before one does not count.
     generation: u64,
