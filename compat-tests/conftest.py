@@ -6,7 +6,6 @@
 """
 
 import pytest
-
 from harness.broker import KAFKA_KIND, SORDINI_KIND, Broker
 from harness.paths import GOLDEN
 from harness.programs import CLOSING_LINES

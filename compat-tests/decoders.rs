@@ -93,6 +93,8 @@ fn decoder(api: ApiKey) -> Decode {
         ApiKey::DescribeLogDirs => decode::<ours::DescribeLogDirsRequest>,
         ApiKey::CreatePartitions => decode::<CreatePartitionsRequest>,
         ApiKey::DeleteGroups => decode::<DeleteGroupsRequest>,
+        ApiKey::ElectLeaders => decode::<ElectLeadersRequest>,
+        ApiKey::ListPartitionReassignments => decode::<ListPartitionReassignmentsRequest>,
         ApiKey::IncrementalAlterConfigs => decode::<IncrementalAlterConfigsRequest>,
         ApiKey::OffsetDelete => decode::<OffsetDeleteRequest>,
         ApiKey::DescribeClientQuotas => decode::<DescribeClientQuotasRequest>,

@@ -8,23 +8,31 @@ BROKER = "--entity-type brokers --entity-name 1"
 BROKERS = "--entity-type brokers --entity-default"
 
 
+def shows(text):
+    return lambda output: text in output
+
+
+def lacks(text):
+    return lambda output: text not in output
+
+
 def test_topic(shell):
     shell("kafka-topics --create --topic tuned")
     shell(f"{CONFIGS} --describe {TOPIC} tuned")
     shell(f"{CONFIGS} --alter {TOPIC} tuned --add-config retention.ms=1000,max.message.bytes=4096")
-    shell(f"{CONFIGS} --describe {TOPIC} tuned", sort=True)
+    shell(f"{CONFIGS} --describe {TOPIC} tuned", sort=True, until=shows("retention.ms"))
     shell(f"{CONFIGS} --alter {TOPIC} tuned --delete-config retention.ms")
-    shell(f"{CONFIGS} --describe {TOPIC} tuned")
+    shell(f"{CONFIGS} --describe {TOPIC} tuned", until=lacks("retention.ms"))
     shell(f"{CONFIGS} --alter {TOPIC} tuned --delete-config max.message.bytes,retention.ms")
-    shell(f"{CONFIGS} --describe {TOPIC} tuned")
+    shell(f"{CONFIGS} --describe {TOPIC} tuned", until=lacks("max.message.bytes"))
 
 
 def test_topic_lists(shell):
     shell("kafka-topics --create --topic listed")
     shell(f"{CONFIGS} --alter {TOPIC} listed --add-config cleanup.policy=[compact,delete]")
-    shell(f"{CONFIGS} --describe {TOPIC} listed")
+    shell(f"{CONFIGS} --describe {TOPIC} listed", until=shows("compact,delete"))
     shell(f"{CONFIGS} --alter {TOPIC} listed --add-config cleanup.policy=[]")
-    shell(f"{CONFIGS} --describe {TOPIC} listed")
+    shell(f"{CONFIGS} --describe {TOPIC} listed", until=lacks("compact,delete"))
 
 
 def test_topic_all(shell):
@@ -49,25 +57,29 @@ def test_missing_topic(shell):
 
 
 def test_broker(shell):
-    add = f"{CONFIGS} --alter {BROKER} --add-config"
-    shell(f"{add} log.cleaner.threads=2")
-    shell(f"{CONFIGS} --describe {BROKER}", sort=True)
-    shell(f"{CONFIGS} --alter {BROKER} --delete-config log.cleaner.threads")
-    shell(f"{CONFIGS} --describe {BROKER}")
+    key = "log.cleaner.threads"
+    describe = f"{CONFIGS} --describe {BROKER}"
+    shell(f"{CONFIGS} --alter {BROKER} --add-config {key}=2")
+    shell(describe, sort=True, until=shows(key))
+    shell(f"{CONFIGS} --alter {BROKER} --delete-config {key}")
+    shell(describe, until=lacks(key))
 
 
 def test_brokers_default(shell):
     """A default for all brokers, below a broker's own value and above its file."""
-    shell(f"{CONFIGS} --describe {BROKERS}")
-    shell(f"{CONFIGS} --alter {BROKERS} --add-config log.retention.ms=7200000")
-    shell(f"{CONFIGS} --alter {BROKER} --add-config log.retention.ms=3600000")
-    shell(f"{CONFIGS} --describe {BROKERS}")
-    shell(f"{CONFIGS} --describe {BROKER}", sort=True)
+    key = "log.retention.ms"
+    describe = f"{CONFIGS} --describe {BROKERS}"
+    shell(describe)
+    shell(f"{CONFIGS} --alter {BROKERS} --add-config {key}=7200000")
+    shell(f"{CONFIGS} --alter {BROKER} --add-config {key}=3600000")
+    shell(describe, sort=True, until=shows(key))
+    shell(f"{CONFIGS} --describe {BROKER}", sort=True, until=shows(key))
     shell("kafka-topics --create --topic inheriting")
-    shell(f"{CONFIGS} --describe --all {TOPIC} inheriting", sort=True)
-    shell(f"{CONFIGS} --alter {BROKER} --delete-config log.retention.ms")
-    shell(f"{CONFIGS} --alter {BROKERS} --delete-config log.retention.ms")
-    shell(f"{CONFIGS} --describe {BROKERS}")
+    inherits = shows("retention.ms=3600000")
+    shell(f"{CONFIGS} --describe --all {TOPIC} inheriting", sort=True, until=inherits)
+    shell(f"{CONFIGS} --alter {BROKER} --delete-config {key}")
+    shell(f"{CONFIGS} --alter {BROKERS} --delete-config {key}")
+    shell(describe, until=lacks(key))
 
 
 def test_broker_refused(shell):
@@ -79,10 +91,11 @@ def test_broker_refused(shell):
 
 def test_broker_unknown_key(shell):
     """Kafka keeps a broker key that it does not know: it may belong to a plug-in."""
-    shell(f"{CONFIGS} --alter {BROKER} --add-config no.such.key=1")
-    shell(f"{CONFIGS} --describe {BROKER}")
-    shell(f"{CONFIGS} --alter {BROKER} --delete-config no.such.key")
-    shell(f"{CONFIGS} --describe {BROKER}")
+    key = "no.such.key"
+    shell(f"{CONFIGS} --alter {BROKER} --add-config {key}=1")
+    shell(f"{CONFIGS} --describe {BROKER}", until=shows(key))
+    shell(f"{CONFIGS} --alter {BROKER} --delete-config {key}")
+    shell(f"{CONFIGS} --describe {BROKER}", until=lacks(key))
 
 
 def test_broker_all(shell, broker):
@@ -100,13 +113,14 @@ def test_brokers_listed(shell):
 
 
 def test_group(shell):
+    key = "consumer.session.timeout.ms"
     group = "--entity-type groups --entity-name configured-group"
     shell(f"{CONFIGS} --describe {group}")
-    shell(f"{CONFIGS} --alter {group} --add-config consumer.session.timeout.ms=50000")
-    shell(f"{CONFIGS} --describe {group}")
-    shell(f"{CONFIGS} --alter {group} --add-config consumer.session.timeout.ms=1")
-    shell(f"{CONFIGS} --alter {group} --delete-config consumer.session.timeout.ms")
-    shell(f"{CONFIGS} --describe {group}")
+    shell(f"{CONFIGS} --alter {group} --add-config {key}=50000")
+    shell(f"{CONFIGS} --describe {group}", until=shows(key))
+    shell(f"{CONFIGS} --alter {group} --add-config {key}=1")
+    shell(f"{CONFIGS} --alter {group} --delete-config {key}")
+    shell(f"{CONFIGS} --describe {group}", until=lacks(key))
 
 
 def test_takes_effect(shell):

@@ -109,7 +109,7 @@ def test_reset_offsets(shell, consumed, way):
 
 
 def test_reset_offsets_from_file(shell, consumed, broker):
-    topic, group = consumed
+    _, group = consumed
     reset = f"{GROUPS} --reset-offsets --group {group}"
     exported = shell(f"{reset} --all-topics --to-offset 4 --dry-run --export")
     plan = broker.dir / "plan.csv"

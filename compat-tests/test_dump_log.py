@@ -3,7 +3,6 @@
 import re
 
 import pytest
-
 from harness.broker import Broker
 from harness.shell import Shell
 

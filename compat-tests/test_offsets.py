@@ -14,7 +14,9 @@ def test_every_time(shell):
     for time in ("latest", "earliest", "max-timestamp", "earliest-local", "latest-tiered",
                  "earliest-pending-upload", "-1", "-2", "-3", "-4", "-5", "-6", "0", "1577836800000",
                  "7258118400000", "soon"):  # fmt: skip
-        for topic in ("timed", "timed-empty"):
+        # Which of the records is the latest depends on the clock; the Java clients' tests set it.
+        by_clock = time in ("max-timestamp", "-3")
+        for topic in ("timed-empty",) if by_clock else ("timed", "timed-empty"):
             shell(f"kafka-get-offsets --topic {topic} --time {time}")
 
 

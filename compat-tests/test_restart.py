@@ -4,7 +4,6 @@ import shutil
 import threading
 
 import pytest
-
 from harness.broker import KAFKA_KIND, SORDINI_KIND, Broker
 from harness.shell import Shell
 

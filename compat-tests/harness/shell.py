@@ -3,6 +3,7 @@
 import difflib
 import re
 import shlex
+import time
 
 from .tools import BOOTSTRAP_LAST, WITHOUT_BOOTSTRAP, run_process
 
@@ -17,6 +18,7 @@ _VARYING = [
     (re.compile(r"\bcrc: \d+"), "crc: <crc>"),
     (re.compile(r"\bproducerId: \d+"), "producerId: <id>"),
 ]  # fmt: skip
+SOON_S = 10
 # Stack frames, and the tools' advice that has nothing to do with the broker.
 _NOISE = re.compile(r"^\s+(at |\.\.\. \d+ more)|The consumer rebalance protocol \(KIP-848\)")
 
@@ -31,11 +33,20 @@ class Shell:
         self._record = record
         self._transcript = []
 
-    def __call__(self, line, stdin="", sort=False, transcript=True, process=False, timeout=60):
-        """Runs one line to its end. `sort` is for output whose order Kafka does not promise."""
+    def __call__(
+        self, line, stdin="", sort=False, transcript=True, process=False, timeout=60, until=None
+    ):
+        """Runs one line to its end. `sort` is for output whose order Kafka does not promise.
+
+        `until(output)` is for what a change makes true soon after it was answered: the line runs
+        again until it holds.
+        """
         tool, *args = self._split(line)
         run = run_process if process else self._host.run
         result = run(tool, args, stdin, timeout)
+        deadline = time.monotonic() + SOON_S
+        while until is not None and not until(result.stdout) and time.monotonic() < deadline:
+            result = run(tool, args, stdin, timeout)
         if transcript:
             self._transcript.append(self._entry(line, result, sort))
         return result

@@ -1,9 +1,9 @@
 //! Applies committed metadata to this broker, in one written order: partitions and topics first,
 //! then the image is published, then coordinators and whoever waits for the offset hear of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use super::{Broker, OFFSETS_TOPIC, shard_log::PartitionLog};
+use super::{Broker, OFFSETS_TOPIC, logs::Replica, shard_log::PartitionLog};
 use crate::{
     base::{TopicId, TopicPartition},
     metadata::{Change, ConfigResourceType, Image, PartitionImage},
@@ -15,11 +15,13 @@ impl Broker {
     /// Applies one committed batch. A failing disk takes its partitions offline; nothing else here
     /// may fail.
     pub fn apply(self: &Arc<Self>, batch: &CommittedBatch) {
+        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         self.apply_broker_configs(&batch.image, &batch.changes);
         for change in &batch.changes {
             self.apply_to_partitions(&batch.image, change);
         }
         self.publish(&batch.image);
+        self.count_offsets_partitions(&batch.image);
         for change in &batch.changes {
             self.apply_to_coordinators(change);
         }
@@ -29,13 +31,11 @@ impl Broker {
     /// Opens everything that the image at start places on this broker.
     pub fn apply_start(self: &Arc<Self>, image: &Arc<Image>) {
         self.reconfigure(image);
-        for topic in image.topics.iter() {
-            self.open_topic(image, topic);
-        }
+        self.open_all(image);
         self.publish(image);
         self.warn_of_strays();
         if let Some(topic) = image.topic(OFFSETS_TOPIC) {
-            self.groups.set_partition_count(topic.partitions.len() as i32);
+            self.count_offsets_partitions(image);
             for (index, partition) in topic.partitions.iter().enumerate() {
                 self.elect(topic.id, index as i32, partition);
             }
@@ -63,11 +63,12 @@ impl Broker {
     fn apply_to_partitions(self: &Arc<Self>, image: &Image, change: &Change) {
         match change {
             Change::PartitionAdded { id, partition, new, .. } => {
-                self.open_partition(image, *id, *partition, new);
+                let replica = Replica { id: *id, index: *partition, is_new: true };
+                self.open_partition(image, replica, new);
             }
             Change::PartitionChanged(change) => {
                 if let Some(topic) = self.partitions.topic_by_id(change.id)
-                    && let Some(partition) = topic.partition(change.partition)
+                    && let Ok(partition) = topic.partition(change.partition)
                 {
                     let role = self.role(&change.new);
                     partition.update(|core| core.set_role(role));
@@ -102,6 +103,14 @@ impl Broker {
         }
     }
 
+    /// Groups are routed by how many partitions `__consumer_offsets` has, not by what the
+    /// configuration would give it.
+    fn count_offsets_partitions(&self, image: &Image) {
+        if let Some(topic) = image.topic(OFFSETS_TOPIC) {
+            self.groups.set_partition_count(topic.partitions.len() as i32);
+        }
+    }
+
     /// Ends all coordinator shards, as a stop does before the logs are closed.
     pub(super) fn resign_coordinators(&self) {
         let topic = self.partitions.topic(OFFSETS_TOPIC);
@@ -111,9 +120,9 @@ impl Broker {
     }
 
     /// Starts or ends the coordinator shard of a partition of `__consumer_offsets`.
-    fn elect(&self, id: TopicId, index: i32, image: &PartitionImage) {
+    pub(super) fn elect(&self, id: TopicId, index: i32, image: &PartitionImage) {
         let topic = self.partitions.topic_by_id(id);
-        match topic.and_then(|topic| topic.partition(index)) {
+        match topic.and_then(|topic| topic.partition(index).ok()) {
             Some(partition) if image.leader == self.node_id => {
                 self.groups.on_elected(index, Arc::new(PartitionLog(partition)));
             }

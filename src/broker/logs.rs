@@ -2,24 +2,43 @@
 //! topic, removed with it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::Broker;
+use super::{Broker, OFFSETS_TOPIC};
 use crate::{
     base::{TopicId, TopicPartition, clock::now_ms, config::TopicConfig},
-    log::{Log, LogConfig, LogError, LogStart, checkpoint::Offsets, dirs::FoundPartition},
+    log::{
+        Log, LogConfig, LogError, LogStart,
+        checkpoint::Offsets,
+        dirs::{Checkpoints, FoundPartition, LogDir, write_topic_id},
+    },
     metadata::{ConfigResource, Image, PartitionImage, TopicImage},
-    partition::{Partition, Topic},
+    partition::{Absent, Core, OnFailure, Partition, Role, Topic},
 };
 
 /// Partitions that a start found on disk and metadata has not claimed yet.
 pub type FoundPartitions = HashMap<TopicPartition, FoundPartition>;
+
+/// Threads that close logs, at least: they wait for the disk, and it takes several syncs at once.
+const CLOSE_THREADS: usize = 8;
+
+/// A replica of this broker.
+#[derive(Clone, Copy)]
+pub(super) struct Replica {
+    pub id: TopicId,
+    pub index: i32,
+    /// Whether it was just created, and no directory can hold it yet.
+    pub is_new: bool,
+}
 
 impl Broker {
     pub(super) fn topic_config(&self, image: &Image, name: &str) -> Arc<TopicConfig> {
@@ -45,89 +64,223 @@ impl Broker {
         }
     }
 
-    pub(super) fn open_topic(self: &Arc<Self>, image: &Image, topic: &TopicImage) {
-        for (index, partition) in topic.partitions.iter().enumerate() {
-            self.open_partition(image, topic.id, index as i32, partition);
+    /// Opens everything that the image places here, on several threads: after a crash each log is
+    /// read from its recovery point on.
+    pub(super) fn open_all(self: &Arc<Self>, image: &Image) {
+        let mut replicas = Vec::new();
+        for topic in image.topics.iter() {
+            let all = (0..).zip(&topic.partitions);
+            let here = all.filter(|(_, partition)| partition.replicas.contains(&self.node_id));
+            let before = replicas.len();
+            replicas.extend(here.map(|(index, partition)| (topic, index, partition)));
+            if replicas.len() > before {
+                self.topic_of(image, topic);
+            }
         }
+        in_parallel(self.recovery_threads(), &replicas, |(topic, index, partition)| {
+            self.open_partition(
+                image,
+                Replica { id: topic.id, index: *index, is_new: false },
+                partition,
+            );
+        });
+    }
+
+    fn recovery_threads(&self) -> usize {
+        let settings = self.settings();
+        settings.num_recovery_threads_per_data_dir.max(1) as usize * settings.log_dirs.len()
+    }
+
+    /// The topic in the table of partitions, entered if it was not.
+    fn topic_of(&self, image: &Image, topic: &TopicImage) -> Arc<Topic> {
+        self.partitions.topic_by_id(topic.id).unwrap_or_else(|| {
+            let config = self.topic_config(image, &topic.name);
+            let metrics = self.metrics.topic(&topic.name);
+            let topic = Topic::new(Arc::clone(&topic.name), topic.id, config, metrics);
+            let topic = Arc::new(topic);
+            self.partitions.insert(Arc::clone(&topic));
+            topic
+        })
     }
 
     /// Opens the replica's log, new or found on disk, if this broker has a replica.
     pub(super) fn open_partition(
         self: &Arc<Self>,
         image: &Image,
-        id: TopicId,
-        index: i32,
+        replica: Replica,
         partition: &PartitionImage,
     ) {
+        let Replica { id, index, .. } = replica;
         let Some(topic_image) = image.topic_by_id(id) else { return };
         if !partition.replicas.contains(&self.node_id) {
             return;
         }
-        let topic = self.partitions.topic_by_id(id).unwrap_or_else(|| {
-            let config = self.topic_config(image, &topic_image.name);
-            let metrics = self.metrics.topic(&topic_image.name);
-            let topic = Topic::new(Arc::clone(&topic_image.name), id, config, metrics);
-            let topic = Arc::new(topic);
-            self.partitions.insert(Arc::clone(&topic));
-            topic
-        });
-        if topic.partition(index).is_some() {
+        let topic = self.topic_of(image, topic_image);
+        if topic.partition(index).is_ok() {
             return;
         }
         let name = TopicPartition::new(Arc::clone(&topic.name), index);
-        match self.open_log(&topic, &name) {
+        match self.open_log(&topic, &name, replica.is_new) {
             Ok((log, high_watermark)) => {
-                let role = self.role(partition);
-                topic.insert(Arc::new(Partition::new(name, log, role, high_watermark)));
+                let core = Core::new(log, self.role(partition), high_watermark);
+                let partition = Arc::new(Partition::new(name, core, self.on_failure()));
+                topic.insert(Arc::clone(&partition));
+                if self.is_offline(partition.log_dir()) {
+                    partition.fail();
+                }
             }
-            Err(error) => error!(partition = %name, %error, "the partition's log is offline"),
+            Err(error) => {
+                error!(partition = %name, %error, "the partition's log is offline");
+                topic.insert_offline(index);
+                if !error.is_disk_failure() {
+                    self.unopened().push(replica);
+                }
+            }
         }
     }
 
-    /// The partition's log, with its high watermark: found on disk, or made in the directory with
-    /// the fewest partitions.
-    fn open_log(&self, topic: &Topic, name: &TopicPartition) -> Result<(Log, i64), LogError> {
-        let mut dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut start =
-            LogStart { recovery_point: 0, log_start: None, clean: false, now_ms: now_ms() };
-        let mut high_watermark = 0;
-        let path = match self.claim(topic, name) {
-            Some(found) => {
-                start.recovery_point = found.recovery_point;
-                start.log_start = found.log_start;
-                start.clean = found.clean;
-                let checkpoints = &dirs.dirs()[found.dir].checkpoints;
-                high_watermark = checkpoints.high_watermarks.get(name).copied().unwrap_or(0);
-                found.path
+    /// Tries again to open what a full disk, or too few descriptors, kept closed.
+    pub(super) fn open_again(self: &Arc<Self>) {
+        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let image = self.metadata();
+        let unopened = std::mem::take(&mut *self.unopened());
+        for replica in unopened {
+            let topic = image.topic_by_id(replica.id);
+            let partition = topic.and_then(|topic| topic.partitions.get(replica.index as usize));
+            if let Some(partition) = partition {
+                self.open_partition(&image, replica, partition);
+                if topic.is_some_and(|topic| &*topic.name == OFFSETS_TOPIC) {
+                    self.elect(replica.id, replica.index, partition);
+                }
             }
-            None => {
-                let dir = dirs.pick().ok_or_else(|| LogError::Failed { dir: PathBuf::new() })?;
-                dirs.create_partition(dir, name, topic.id)?
+        }
+    }
+
+    fn unopened(&self) -> MutexGuard<'_, Vec<Replica>> {
+        self.unopened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replicas whose logs cannot be used, but for those that are tried again.
+    pub(super) fn offline_replicas(&self) -> Vec<(TopicId, i32)> {
+        let unopened: HashSet<_> = self.unopened().iter().map(|it| (it.id, it.index)).collect();
+        let topics = self.partitions.topics();
+        let offline = topics
+            .iter()
+            .flat_map(|topic| topic.offline().into_iter().map(move |index| (topic.id, index)));
+        offline.filter(|replica| !unopened.contains(replica)).collect()
+    }
+
+    fn on_failure(self: &Arc<Self>) -> OnFailure {
+        let broker = Arc::downgrade(self);
+        Box::new(move |partition, error| {
+            if let Some(broker) = broker.upgrade() {
+                broker.on_log_error(partition, error);
             }
+        })
+    }
+
+    /// The partition's log, with its high watermark: found on disk, or made.
+    fn open_log(
+        self: &Arc<Self>,
+        topic: &Topic,
+        name: &TopicPartition,
+        is_new: bool,
+    ) -> Result<(Log, i64), LogError> {
+        let Some(found) = self.claim(topic, name) else {
+            // An empty log in its place would hide the one that the other directory has.
+            if !is_new && self.any_offline() {
+                return Err(LogError::NoDirectory);
+            }
+            return self.create_log(topic, name).map(|log| (log, 0));
         };
-        let disk = Arc::clone(dirs.disk());
-        drop(dirs);
+        let opened = self.open_found(topic, &found);
+        if let Err(error) = &opened {
+            if error.is_disk_failure() {
+                self.fail_dir(&found.dir_path());
+            }
+            // It is still there, for another try and for the checkpoints.
+            let mut all = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+            all.insert(name.clone(), found);
+        }
+        opened
+    }
+
+    fn open_found(&self, topic: &Topic, found: &FoundPartition) -> Result<(Log, i64), LogError> {
+        let (disk, high_watermark) = {
+            let dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+            let high_watermarks = &dirs.dirs()[found.dir].checkpoints.high_watermarks;
+            let high_watermark = high_watermarks.get(&found.partition).copied().unwrap_or(0);
+            (Arc::clone(dirs.disk()), high_watermark)
+        };
+        if found.topic_id.is_none() {
+            write_topic_id(&*disk, &found.path, topic.id)?;
+        }
+        let start = LogStart {
+            recovery_point: found.recovery_point,
+            log_start: found.log_start,
+            clean: found.clean,
+            now_ms: now_ms(),
+        };
         let config = self.log_config(&topic.config.load());
-        let (log, recovery) = Log::open(disk, &path, config, start)?;
+        let flush_messages = config.flush_messages;
+        let (mut log, recovery) = Log::open(disk, &found.path, config, start)?;
         if recovery.scanned_bytes > 0 || recovery.cut_bytes > 0 {
-            info!(partition = %name, ?recovery, "log recovered");
+            info!(partition = %found.partition, ?recovery, "log recovered");
+        }
+        // What may be read, or repeated by its producer, from here on must be as durable as if it
+        // had been acknowledged.
+        if log.log_end() - log.recovery_point() >= flush_messages {
+            log.flush()?;
         }
         Ok((log, high_watermark))
+    }
+
+    /// A new log, in the directory with the fewest partitions. One that fails goes offline, and
+    /// the next is tried.
+    fn create_log(self: &Arc<Self>, topic: &Topic, name: &TopicPartition) -> Result<Log, LogError> {
+        let start = LogStart { recovery_point: 0, log_start: None, clean: false, now_ms: now_ms() };
+        loop {
+            let mut dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+            let dir = dirs.pick().ok_or(LogError::NoDirectory)?;
+            let dir_path = dirs.dirs()[dir].path.clone();
+            let disk = Arc::clone(dirs.disk());
+            let created = dirs.create_partition(dir, name, topic.id);
+            drop(dirs);
+            let config = self.log_config(&topic.config.load());
+            let opened =
+                created.and_then(|path| Log::open(Arc::clone(&disk), &path, config, start));
+            match opened {
+                Ok((log, _)) => return Ok(log),
+                Err(error) => {
+                    let mut dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+                    dirs.discard_partition(dir, name);
+                    drop(dirs);
+                    if !error.is_disk_failure() {
+                        return Err(error);
+                    }
+                    error!(partition = %name, %error, "not created");
+                    self.fail_dir(&dir_path);
+                }
+            }
+        }
     }
 
     /// The directory that a start found for this partition. One that belongs to a former topic of
     /// the same name is put aside, not opened and not removed.
     fn claim(&self, topic: &Topic, name: &TopicPartition) -> Option<FoundPartition> {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = found.remove(name)?;
+        let found = {
+            let mut all = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+            all.remove(name)?
+        };
         if found.topic_id.is_none_or(|id| id == topic.id) {
             return Some(found);
         }
-        let aside = format!("{name}.{}-stray", Uuid::new_v4().simple());
-        let aside = found.path.with_file_name(aside);
-        warn!(partition = %name, to = %aside.display(), "a former topic's directory is put aside");
-        if let Err(error) = std::fs::rename(&found.path, &aside) {
-            error!(partition = %name, %error, "a former topic's directory stays in the way");
+        let dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        match dirs.put_aside(&found.path) {
+            Ok(to) => {
+                warn!(partition = %name, to = %to.display(), "a former topic's directory is put aside");
+            }
+            Err(error) => error!(%error, "a former topic's directory stays in the way"),
         }
         None
     }
@@ -156,44 +309,83 @@ impl Broker {
         let Some(topic) = self.partitions.remove(image.id) else { return };
         self.metrics.remove_topic(&image.name);
         let delay_ms = topic.config.load().file_delete_delay_ms;
+        let mut changed = BTreeSet::new();
         for partition in topic.partitions() {
-            partition.fail();
-            let path = partition.with_log(|log| log.dir().to_owned());
+            partition.retire();
             let mut dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(dir) = dirs.dir_of(&path) else { continue };
-            match dirs.delete_partition(dir, &partition.id, Uuid::new_v4()) {
+            let dir = dirs.dirs().iter().position(|dir| dir.path == partition.log_dir());
+            let Some(dir) = dir.filter(|dir| !dirs.dirs()[*dir].is_offline()) else { continue };
+            let deleted = dirs.delete_partition(dir, &partition.id, Uuid::new_v4());
+            drop(dirs);
+            match deleted {
                 Ok(deleted) => {
                     partition.update(|core| core.log_mut().set_dir(&deleted.path));
                     self.after(delay_ms, "a deleted partition", move || deleted.remove());
+                    changed.insert(dir);
                 }
-                Err(error) => error!(partition = %partition.id, %error, "cannot be deleted"),
+                Err(error) => self.on_log_error(&partition, &error),
+            }
+        }
+        let dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        for dir in changed {
+            if let Err(error) = dirs.sync(dir) {
+                warn!(%error, "a deletion may come back after a crash of the machine");
             }
         }
     }
 
     /// Takes a failed disk's directory out of service, with its own partitions and no others.
-    pub fn on_log_error(&self, partition: &Partition, error: &LogError) {
-        error!(partition = %partition.id, %error, "the log failed");
-        if !error.is_disk_failure() {
-            return;
+    pub fn on_log_error(self: &Arc<Self>, partition: &Partition, error: &LogError) {
+        if error.is_disk_failure() || self.may_tell() {
+            error!(partition = %partition.id, %error, "the log failed");
         }
-        let dir_of = |partition: &Partition| {
-            partition.with_log(|log| log.dir().parent().map(Path::to_owned))
-        };
-        let failed = dir_of(partition);
+        if error.is_disk_failure() {
+            self.fail_dir(partition.log_dir());
+        } else if partition.view().role == Role::Offline {
+            self.report_offline();
+        }
+    }
+
+    /// Once a second: a full disk refuses every batch.
+    fn may_tell(&self) -> bool {
+        let now = now_ms();
+        let last = self.told_ms.load(Ordering::Relaxed);
+        let may = now.saturating_sub(last) >= 1000;
+        if may {
+            self.told_ms.store(now, Ordering::Relaxed);
+        }
+        may
+    }
+
+    fn any_offline(&self) -> bool {
+        let dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        dirs.dirs().iter().any(LogDir::is_offline)
+    }
+
+    fn is_offline(&self, path: &Path) -> bool {
+        let dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        dirs.dirs().iter().any(|dir| dir.path == path && dir.is_offline())
+    }
+
+    fn fail_dir(self: &Arc<Self>, path: &Path) {
         let mut dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = dirs.dirs().iter().position(|dir| Some(&dir.path) == failed.as_ref());
+        let index = dirs.dirs().iter().position(|dir| dir.path == path && !dir.is_offline());
         let Some(index) = index else { return };
-        if dirs.dirs()[index].is_offline() {
-            return;
-        }
         dirs.mark_offline(index);
+        let is_last = dirs.dirs().iter().all(LogDir::is_offline);
         drop(dirs);
-        error!(dir = ?failed, "log directory is offline");
+        error!(dir = %path.display(), "log directory is offline");
         for partition in self.partitions.partitions() {
-            if dir_of(&partition) == failed {
+            if partition.log_dir() == path {
                 partition.fail();
+                if &*partition.id.topic == OFFSETS_TOPIC {
+                    self.groups.on_resigned(partition.id.partition);
+                }
             }
+        }
+        self.report_offline();
+        if is_last {
+            self.all_dirs_failed.send_replace(true);
         }
     }
 
@@ -209,23 +401,39 @@ impl Broker {
     /// must not take the data with it.
     pub(super) fn warn_of_strays(&self) {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        for partition in found.values() {
+        let is_stray = |it: &&FoundPartition| {
+            let (topic, index) = (&it.partition.topic, it.partition.partition);
+            self.partitions.get(topic, index).err() == Some(Absent::Unknown)
+        };
+        for partition in found.values().filter(is_stray) {
             warn!(path = %partition.path.display(), "no topic has this partition; it is not served");
         }
     }
 
-    /// Replaces the checkpoint files of all directories with what the partitions say.
-    pub(super) fn write_checkpoint(&self, name: &str, value: impl Fn(&Partition) -> Option<i64>) {
-        let mut by_dir: HashMap<PathBuf, Offsets> = HashMap::new();
-        for partition in self.partitions.partitions() {
-            let dir = partition.with_log(|log| log.dir().parent().map(Path::to_owned));
-            if let (Some(dir), Some(value)) = (dir, value(&partition)) {
-                by_dir.entry(dir).or_default().insert(partition.id.clone(), value);
-            }
-        }
+    /// Replaces the checkpoint files of all directories with what the partitions say. What is on
+    /// disk and not served keeps the entry that it had.
+    pub(super) fn write_checkpoint(
+        &self,
+        name: &str,
+        before: impl Fn(&Checkpoints) -> &Offsets,
+        value: impl Fn(&Partition) -> Option<i64>,
+    ) {
+        // Read with the lock held: nobody else's older values come on top of these.
         let dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_dir: HashMap<PathBuf, Offsets> = HashMap::new();
+        let mut served = HashSet::new();
+        for partition in self.partitions.partitions() {
+            let offsets = by_dir.entry(partition.log_dir().to_owned()).or_default();
+            offsets.extend(value(&partition).map(|value| (partition.id.clone(), value)));
+            served.insert(partition.id.clone());
+        }
         for (index, dir) in dirs.dirs().iter().enumerate().filter(|(_, dir)| !dir.is_offline()) {
-            let offsets = by_dir.remove(&dir.path).unwrap_or_default();
+            let mut offsets = by_dir.remove(&dir.path).unwrap_or_default();
+            let is_kept = |partition: &TopicPartition| {
+                !served.contains(partition) && dir.path.join(partition.to_string()).exists()
+            };
+            let kept = before(&dir.checkpoints).iter().filter(|(partition, _)| is_kept(partition));
+            offsets.extend(kept.map(|(partition, offset)| (partition.clone(), *offset)));
             if let Err(error) = dirs.write_checkpoint(index, name, &offsets) {
                 error!(%error, "checkpoint not written");
             }
@@ -234,13 +442,16 @@ impl Broker {
 
     /// Closes all logs for a clean stop and leaves checkpoints and markers.
     pub(super) fn close_logs(&self) {
-        let mut failed: Vec<PathBuf> = Vec::new();
-        for partition in self.partitions.partitions() {
+        let failed: Mutex<Vec<PathBuf>> = Mutex::default();
+        let threads = self.recovery_threads().max(CLOSE_THREADS);
+        in_parallel(threads, &self.partitions.partitions(), |partition| {
             if let Err(error) = partition.close() {
                 error!(partition = %partition.id, %error, "not closed: the next start recovers it");
-                failed.extend(partition.with_log(|log| log.dir().parent().map(Path::to_owned)));
+                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                failed.push(partition.log_dir().to_owned());
             }
-        }
+        });
+        let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
         self.write_checkpoints();
         self.write_high_watermarks();
         let epoch = self.metadata().broker(self.node_id).map_or(-1, |broker| broker.broker_epoch);
@@ -254,4 +465,20 @@ impl Broker {
             }
         }
     }
+}
+
+/// Runs `each` on every item, by so many threads at once.
+fn in_parallel<T: Sync>(threads: usize, items: &[T], each: impl Fn(&T) + Sync) {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+            each(item);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads.min(items.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
 }

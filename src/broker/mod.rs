@@ -12,7 +12,7 @@ pub mod sessions;
 mod shard_log;
 mod tasks;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, atomic::AtomicI64};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -47,6 +47,14 @@ pub struct Broker {
     /// Held for directory operations only, never across an await.
     pub log_dirs: Mutex<LogDirs>,
     found: Mutex<logs::FoundPartitions>,
+    /// Replicas whose logs are to be tried again.
+    unopened: Mutex<Vec<logs::Replica>>,
+    /// When a log's passing failure was last told of, in milliseconds.
+    told_ms: AtomicI64,
+    /// Held while metadata changes what is served, by whoever does it.
+    applying: Mutex<()>,
+    /// True once no log directory is left.
+    all_dirs_failed: watch::Sender<bool>,
     pub quorum: Quorum,
     pub controller: Controller,
     pub groups: GroupCoordinator,

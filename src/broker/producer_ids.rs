@@ -23,7 +23,7 @@ impl ProducerIds {
         let mut block = self.block.lock().await;
         if block.is_empty() {
             let first = controller.allocate_producer_ids(broker_id).await?.value?;
-            *block = first..first + i64::from(PRODUCER_ID_BLOCK);
+            *block = first..first + PRODUCER_ID_BLOCK;
         }
         let id = block.start;
         block.start += 1;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{Broker, ServerError};
 use crate::{
     base::config::{BrokerConfig, Listener},
-    controller::Registration,
+    controller::{DirsFailure, Registration},
     metadata::records::BrokerEndpoint,
     telemetry::{Health, http::HealthCheck},
 };
@@ -33,11 +33,28 @@ impl Broker {
             endpoints: endpoints(&settings, addresses),
             rack: settings.broker_rack.clone(),
             log_dirs,
+            offline: self.offline_replicas(),
         };
         let registered = self.controller.register_broker(registration).await?;
         registered.value?;
         self.applied(registered.offset).await;
         Ok(())
+    }
+
+    /// Tells the controller which directories are left, and which replicas cannot be used.
+    pub(super) fn report_offline(self: &Arc<Self>) {
+        let broker = Arc::clone(self);
+        self.runtime.spawn(async move {
+            let log_dirs = {
+                let dirs = broker.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+                dirs.dirs().iter().filter(|dir| !dir.is_offline()).map(|dir| dir.id).collect()
+            };
+            let offline = broker.offline_replicas();
+            let failure = DirsFailure { broker_id: broker.node_id, log_dirs, offline };
+            if let Err(error) = broker.controller.directories_failed(failure).await {
+                tracing::error!(%error, "the controller does not know of a failed log directory");
+            }
+        });
     }
 
     /// Healthy while a log directory is online and this node's metadata is current.

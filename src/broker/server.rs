@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicI64},
     time::Duration,
 };
 
@@ -44,6 +44,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 pub enum ServerError {
     #[error(transparent)]
     LogDirs(#[from] DirsError),
+    #[error("all log directories have failed")]
+    AllDirsFailed,
     #[error(transparent)]
     Quorum(#[from] QuorumError),
     #[error(transparent)]
@@ -73,7 +75,10 @@ impl Server {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let server = Self::start(config).await?;
         println!("{}", server.banner());
+        let mut all_failed = server.broker.all_dirs_failed.subscribe();
         tokio::select! {
+            // As Kafka: nothing is left to serve, and whoever started it may know a remedy.
+            Ok(_) = all_failed.wait_for(|failed| *failed) => return Err(ServerError::AllDirsFailed),
             _ = terminate.recv() => info!("SIGTERM: stopping"),
             _ = interrupt.recv() => info!("SIGINT: stopping"),
         }
@@ -217,6 +222,10 @@ fn new_broker(parts: Parts, image: &Image) -> Broker {
         applied: watch::channel(image.offset).0,
         partitions: PartitionTable::default(),
         log_dirs: Mutex::new(log_dirs),
+        unopened: Mutex::default(),
+        told_ms: AtomicI64::new(0),
+        applying: Mutex::default(),
+        all_dirs_failed: watch::channel(false).0,
         found: Mutex::new(found.into_iter().map(|it| (it.partition.clone(), it)).collect()),
         quorum,
         controller,

@@ -17,6 +17,9 @@ use crate::{
     partition::Partition,
 };
 
+/// How often logs are tried again that could not be opened.
+const OPEN_AGAIN: Duration = Duration::from_secs(5);
+
 impl Broker {
     /// Starts the periodic tasks; they end at the stop signal.
     pub fn spawn_tasks(self: &Arc<Self>, stop: &watch::Receiver<bool>) -> JoinSet<()> {
@@ -34,6 +37,7 @@ impl Broker {
         every(watermarks, watermarks, |broker| broker.write_high_watermarks());
         let expiry = millis(i64::from(config.producer_id_expiration_check_interval_ms));
         every(expiry, expiry, Self::expire_producers);
+        every(OPEN_AGAIN, OPEN_AGAIN, Self::open_again);
         if config.log_flush_scheduler_interval_ms < i64::MAX {
             let flush = millis(config.log_flush_scheduler_interval_ms);
             every(flush, flush, Self::flush_by_time);
@@ -85,17 +89,32 @@ impl Broker {
 
     /// Recovery points and log start offsets, per log directory.
     pub(super) fn write_checkpoints(&self) {
-        let recovery_point = |partition: &Partition| partition.view().log.recovery_point();
-        self.write_checkpoint(checkpoint::RECOVERY_POINT, |it| Some(recovery_point(it)));
-        self.write_checkpoint(checkpoint::LOG_START, |partition| {
+        let recovery_point = |it: &Partition| Some(it.view().log.recovery_point());
+        self.write_checkpoint(
+            checkpoint::RECOVERY_POINT,
+            |before| &before.recovery_points,
+            recovery_point,
+        );
+        self.write_log_starts();
+    }
+
+    /// Records that were deleted must not come back: to be called before a deletion is answered.
+    pub fn write_log_starts(&self) {
+        let log_start = |partition: &Partition| {
             // Only what the first segment's name does not say.
             let view = partition.view();
             Some(view.log.log_start()).filter(|start| *start > view.log.first_base_offset())
-        });
+        };
+        self.write_checkpoint(checkpoint::LOG_START, |before| &before.log_starts, log_start);
     }
 
     pub(super) fn write_high_watermarks(&self) {
-        self.write_checkpoint(checkpoint::REPLICATION, |it| Some(it.view().high_watermark));
+        let high_watermark = |it: &Partition| Some(it.view().high_watermark);
+        self.write_checkpoint(
+            checkpoint::REPLICATION,
+            |before| &before.high_watermarks,
+            high_watermark,
+        );
     }
 
     fn expire_producers(self: &Arc<Self>) {

@@ -1,10 +1,19 @@
 //! Registration of brokers (Kafka's `ClusterControlManager`) and blocks of producer ids
 //! (`ProducerIdControlManager`).
 
+use std::collections::HashSet;
+
 use uuid::Uuid;
 
 use super::{Context, ControllerError, Decision, features::SUPPORTED, topics};
-use crate::metadata::{MetadataRecord, records::*, topics::NO_LEADER};
+use crate::{
+    base::TopicId,
+    metadata::{
+        MetadataRecord,
+        records::*,
+        topics::{LOST, NO_LEADER, NO_LEADER_CHANGE},
+    },
+};
 
 /// Ids per block (Kafka's `ProducerIdsBlock.PRODUCER_ID_BLOCK_SIZE`).
 pub const PRODUCER_ID_BLOCK: i64 = 1_000;
@@ -17,6 +26,18 @@ pub struct Registration {
     pub endpoints: Vec<BrokerEndpoint>,
     pub rack: Option<String>,
     pub log_dirs: Vec<Uuid>,
+    /// Its replicas whose logs it could not open.
+    pub offline: Vec<(TopicId, i32)>,
+}
+
+/// What a broker tells when a log directory has failed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DirsFailure {
+    pub broker_id: i32,
+    /// Of the directories that are left.
+    pub log_dirs: Vec<Uuid>,
+    /// All its replicas whose logs cannot be used.
+    pub offline: Vec<(TopicId, i32)>,
 }
 
 /// Registers a broker, makes its partitions lead again, and answers its epoch: the offset of its
@@ -53,7 +74,7 @@ pub fn register(
         .into(),
         unfence(id, broker_epoch),
     ];
-    records.extend(leadership_regained(cx, id));
+    records.extend(leadership_regained(cx, registration));
     Decision { records, response: Ok(broker_epoch) }
 }
 
@@ -94,8 +115,15 @@ fn check(cx: &Context<'_>, registration: &Registration) -> Result<(), Controller
 
 /// A new incarnation leads what it led, in a new leader epoch, and what has no leader but can be
 /// led by it: the end of what Kafka writes when a broker stops and comes back.
-fn leadership_regained(cx: &Context<'_>, broker: i32) -> Vec<MetadataRecord> {
-    let mut records = Vec::new();
+fn leadership_regained(cx: &Context<'_>, registration: &Registration) -> Vec<MetadataRecord> {
+    let broker = registration.broker_id;
+    let directory = match registration.log_dirs[..] {
+        [only] => only,
+        _ => topics::UNASSIGNED_DIR,
+    };
+    let offline: HashSet<_> = registration.offline.iter().collect();
+    let mut records: Vec<_> =
+        offline.iter().filter_map(|(id, index)| leadership_lost(cx, broker, *id, *index)).collect();
     for topic in cx.image.topics.iter() {
         for (at, partition) in topic.partitions.iter().enumerate() {
             let leads = partition.leader == broker;
@@ -103,7 +131,8 @@ fn leadership_regained(cx: &Context<'_>, broker: i32) -> Vec<MetadataRecord> {
                 && (partition.isr.contains(&broker)
                     || partition.elr.contains(&broker)
                     || partition.isr.is_empty() && partition.last_known_elr == [broker]);
-            if !leads && !can_lead {
+            let is_offline = offline.contains(&(topic.id, at as i32));
+            if is_offline || !leads && !can_lead {
                 continue;
             }
             let in_isr = partition.isr.contains(&broker);
@@ -116,6 +145,9 @@ fn leadership_regained(cx: &Context<'_>, broker: i32) -> Vec<MetadataRecord> {
                     isr: (!in_isr).then(|| vec![broker]),
                     leader: broker,
                     eligible_leader_replicas: elr.then(others),
+                    directories: partition
+                        .is_lost(broker)
+                        .then(|| partition.directories_with(broker, directory)),
                     last_known_elr: (!partition.last_known_elr.is_empty()).then(Vec::new),
                     ..PartitionChangeRecord::default()
                 }
@@ -124,6 +156,56 @@ fn leadership_regained(cx: &Context<'_>, broker: i32) -> Vec<MetadataRecord> {
         }
     }
     records
+}
+
+/// Takes the leadership of partitions from a broker whose log directory failed. With the last
+/// replica of the ISR gone nobody leads (Kafka's `handleDirectoriesOffline`).
+pub fn directories_failed(cx: &Context<'_>, failure: &DirsFailure) -> Decision<()> {
+    let id = failure.broker_id;
+    let Some(broker) = cx.image.broker(id) else {
+        return Decision { records: Vec::new(), response: () };
+    };
+    let mut records: Vec<MetadataRecord> = Vec::new();
+    if !failure.log_dirs.is_empty() && failure.log_dirs != broker.log_dirs {
+        let change = BrokerRegistrationChangeRecord {
+            broker_id: id,
+            broker_epoch: broker.broker_epoch,
+            log_dirs: failure.log_dirs.clone(),
+            ..BrokerRegistrationChangeRecord::default()
+        };
+        records.push(change.into());
+    }
+    let lost = failure.offline.iter();
+    records.extend(lost.filter_map(|(topic, index)| leadership_lost(cx, id, *topic, *index)));
+    Decision { records, response: () }
+}
+
+/// `None` if nothing is to change.
+fn leadership_lost(
+    cx: &Context<'_>,
+    broker: i32,
+    topic: TopicId,
+    partition_id: i32,
+) -> Option<MetadataRecord> {
+    let partition = cx.image.topic_by_id(topic)?.partitions.get(partition_id as usize)?;
+    let leads = partition.leader == broker;
+    if !leads && partition.is_lost(broker) {
+        return None;
+    }
+    // With eligible leader replicas (KIP-966) the last of the ISR becomes one.
+    let is_last = partition.isr == [broker];
+    let eligible = leads && is_last && cx.image.feature("eligible.leader.replicas.version") > 0;
+    let change = PartitionChangeRecord {
+        partition_id,
+        topic_id: topic,
+        isr: eligible.then(Vec::new),
+        leader: if leads { NO_LEADER } else { NO_LEADER_CHANGE },
+        directories: Some(partition.directories_with(broker, LOST)),
+        eligible_leader_replicas: eligible.then(|| vec![broker]),
+        last_known_elr: eligible.then(|| vec![broker]),
+        ..PartitionChangeRecord::default()
+    };
+    Some(change.into())
 }
 
 /// Removes a broker that is gone for good.

@@ -27,7 +27,7 @@ mod tests;
 use std::sync::Arc;
 
 pub use self::{
-    brokers::{PRODUCER_ID_BLOCK, Registration},
+    brokers::{DirsFailure, PRODUCER_ID_BLOCK, Registration},
     configs::{ConfigOp, ConfigResults, ConfigRules, ConfigValues},
     elections::{ElectionResults, ElectionType, Partitions},
     error::ControllerError,

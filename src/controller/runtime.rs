@@ -4,8 +4,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     ConfigOp, ConfigResults, ConfigValues, Context, ControllerError, CreatedTopic, Decision,
-    ElectionResults, ElectionType, FeatureUpdate, NewPartitions, NewTopic, Partitions, Random,
-    Registration, Results, Settings, brokers, configs, elections, features, topics,
+    DirsFailure, ElectionResults, ElectionType, FeatureUpdate, NewPartitions, NewTopic, Partitions,
+    Random, Registration, Results, Settings, brokers, configs, elections, features, topics,
 };
 use crate::{
     base::TopicId,
@@ -166,6 +166,10 @@ impl Controller {
     }
 
     /// Tells the cluster that this broker is about to stop.
+    pub async fn directories_failed(&self, failure: DirsFailure) -> Outcome<()> {
+        self.run(Durability::Deferred, move |cx| brokers::directories_failed(cx, &failure)).await
+    }
+
     pub async fn begin_shutdown(&self, broker_id: i32) -> Outcome<()> {
         self.run(Durability::Deferred, move |cx| brokers::begin_shutdown(cx, broker_id)).await
     }

@@ -36,6 +36,7 @@ impl Script {
                 endpoints: vec![],
                 rack: rack.map(str::to_owned),
                 log_dirs: vec![Uuid::from_u128(*id as u128 + 2_000)],
+                offline: vec![],
             };
             script.run(|cx| brokers::register(cx, &registration)).unwrap();
         }
@@ -376,6 +377,7 @@ fn a_broker_that_comes_back_leads_again() {
         endpoints: vec![],
         rack: None,
         log_dirs: vec![Uuid::from_u128(2_001)],
+        offline: vec![],
     };
     let epoch = script.run(|cx| brokers::register(cx, &again));
     assert_eq!(epoch, Ok(15));
@@ -512,6 +514,7 @@ async fn concurrent_requests_see_each_other() {
         endpoints: vec![],
         rack: None,
         log_dirs: vec![Uuid::from_u128(2_001)],
+        offline: vec![],
     };
     let registered = controller.register_broker(registration).await.unwrap();
     assert_eq!(registered.value, Ok(10));

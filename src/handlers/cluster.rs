@@ -52,8 +52,9 @@ pub fn alive<'a>(image: &'a Image, id: i32, listener: &str) -> Option<&'a Broker
     image.broker(id).filter(|broker| !broker.fenced).and_then(|it| endpoint(it, listener))
 }
 
-/// Replicas that clients of the listener cannot reach.
+/// Replicas that clients of the listener cannot reach, or whose log directory failed.
 pub fn offline(image: &Image, partition: &PartitionImage, listener: &str) -> Vec<BrokerId> {
     let replicas = partition.replicas.iter();
-    replicas.filter(|id| alive(image, **id, listener).is_none()).copied().map(BrokerId).collect()
+    let is_offline = |id: &&i32| alive(image, **id, listener).is_none() || partition.is_lost(**id);
+    replicas.filter(is_offline).copied().map(BrokerId).collect()
 }

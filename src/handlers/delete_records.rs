@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     ops::RangeInclusive,
+    sync::Arc,
 };
 
 use kafka_protocol::messages::{
@@ -39,7 +40,16 @@ impl Handler for DeleteRecords {
             let results = results.collect();
             DeleteRecordsTopicResult::default().with_name(name).with_partitions(results)
         });
-        Reply::Now(DeleteRecordsResponse::default().with_topics(topics.collect()))
+        let response = DeleteRecordsResponse::default().with_topics(topics.collect());
+        let broker = Arc::clone(cx.broker);
+        Reply::Later(Box::pin(async move {
+            // A crash after the answer must not bring back what was deleted.
+            let written = tokio::task::spawn_blocking(move || broker.write_log_starts()).await;
+            if let Err(error) = written {
+                tracing::error!(%error, "log starts are not written");
+            }
+            response
+        }))
     }
 }
 
@@ -58,9 +68,9 @@ fn last_of_each(topics: Vec<DeleteRecordsTopic>) -> Vec<(TopicName, BTreeMap<i32
 }
 
 /// Returns the new start of the log. With followers it would be the lowest of theirs.
-fn delete(broker: &Broker, name: &str, index: i32, offset: i64) -> Result<i64, ErrorCode> {
+fn delete(broker: &Arc<Broker>, name: &str, index: i32, offset: i64) -> Result<i64, ErrorCode> {
     let topic = broker.partitions.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let partition = topic.partition(index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let partition = topic.partition(index).map_err(errors::absent)?;
     if is_internal(name) {
         return Err(ErrorCode::InvalidTopicException);
     }

@@ -57,7 +57,7 @@ fn refusal(broker: &Broker, topic: &str) -> Option<(ErrorCode, String)> {
 
 fn producers(broker: &Broker, topic: &str, index: i32) -> Result<Vec<ProducerState>, ErrorCode> {
     let found = broker.partitions.get(topic, index);
-    let partition = found.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let partition = found.map_err(errors::absent)?;
     errors::check_leader_epoch(partition.view().role, -1)?;
     Ok(partition.with_log(|log| log.producers().map(state).collect()))
 }

@@ -8,7 +8,7 @@ use crate::{
     controller::ControllerError,
     coordinator::group::messages::GroupError,
     log::{LogError, ProducerError},
-    partition::{AppendError, DeleteRecordsError, Role},
+    partition::{Absent, AppendError, DeleteRecordsError, Role},
     records::RefusedKind,
 };
 
@@ -21,6 +21,23 @@ pub fn append(error: &AppendError) -> ErrorCode {
         AppendError::Offline => ErrorCode::KafkaStorageError,
         AppendError::Producer(error) => producer(error),
         AppendError::Log(error) => log(error),
+    }
+}
+
+pub fn absent(absent: Absent) -> ErrorCode {
+    match absent {
+        Absent::Unknown => ErrorCode::UnknownTopicOrPartition,
+        Absent::Offline => ErrorCode::KafkaStorageError,
+    }
+}
+
+/// Why an append that was written is not acknowledged.
+pub fn not_committed(role: Role) -> ErrorCode {
+    match role {
+        Role::Offline => ErrorCode::KafkaStorageError,
+        Role::Leader { .. } | Role::Follower { .. } | Role::Closed => {
+            ErrorCode::NotLeaderOrFollower
+        }
     }
 }
 
@@ -40,9 +57,10 @@ pub fn log(error: &LogError) -> ErrorCode {
         LogError::OffsetBehindEnd { .. } | LogError::OutOfRange { .. } => {
             ErrorCode::OffsetOutOfRange
         }
-        LogError::Io { .. } | LogError::Format { .. } | LogError::Failed { .. } => {
-            ErrorCode::KafkaStorageError
-        }
+        LogError::Io { .. }
+        | LogError::Format { .. }
+        | LogError::NoDirectory
+        | LogError::Failed { .. } => ErrorCode::KafkaStorageError,
     }
 }
 
@@ -79,6 +97,7 @@ pub fn check_leader_epoch(role: Role, current_leader_epoch: i32) -> Result<(), E
     let epoch = role.leader_epoch();
     match role {
         Role::Offline => Err(ErrorCode::KafkaStorageError),
+        Role::Closed => Err(ErrorCode::NotLeaderOrFollower),
         _ if current_leader_epoch != -1 && current_leader_epoch < epoch => {
             Err(ErrorCode::FencedLeaderEpoch)
         }

@@ -287,7 +287,7 @@ fn find_partition(broker: &Broker, spec: &PartitionRequest) -> Result<Found, Err
             None => ErrorCode::UnknownTopicId,
         })?,
     };
-    let partition = topic.partition(spec.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let partition = topic.partition(spec.partition).map_err(errors::absent)?;
     Ok(Found { topic, partition })
 }
 

@@ -74,6 +74,7 @@ fn message(error: ErrorCode) -> &'static str {
              or the message was sent to an incompatible broker. See the broker logs for more \
              details."
         }
+        ErrorCode::UnsupportedVersion => "The version of API is not supported.",
         _ => "The coordinator is not available.",
     }
 }
@@ -102,9 +103,10 @@ fn single(found: Result<Endpoint, ErrorCode>, version: i16) -> FindCoordinatorRe
 async fn find(cx: &Context<'_>, key_type: i8, key: &str) -> Result<Endpoint, ErrorCode> {
     match key_type {
         GROUP => {}
-        // Transactions are not served: a client that asks goes on asking.
-        TRANSACTION => return Err(ErrorCode::CoordinatorNotAvailable),
-        SHARE if cx.version >= SHARE_SINCE => return Err(ErrorCode::CoordinatorNotAvailable),
+        // Neither is served yet. Clients give up at once on this code, where they would go on
+        // asking on COORDINATOR_NOT_AVAILABLE.
+        TRANSACTION => return Err(ErrorCode::UnsupportedVersion),
+        SHARE if cx.version >= SHARE_SINCE => return Err(ErrorCode::UnsupportedVersion),
         _ => return Err(ErrorCode::InvalidRequest),
     }
     let mut image = cx.broker.metadata();

@@ -116,8 +116,7 @@ fn find(
     if asked.version < since {
         return Err(ErrorCode::UnsupportedVersion);
     }
-    let partition =
-        broker.partitions.get(topic, index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let partition = broker.partitions.get(topic, index).map_err(errors::absent)?;
     let view = partition.view();
     errors::check_leader_epoch(view.role, asked.leader_epoch)?;
     let end = match (asked.is_follower, asked.is_committed_only) {

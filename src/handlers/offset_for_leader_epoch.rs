@@ -47,7 +47,7 @@ fn end_offset(
     asked: &OffsetForLeaderPartition,
 ) -> Result<(i32, i64), ErrorCode> {
     let found = broker.partitions.get(topic, asked.partition);
-    let partition = found.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let partition = found.map_err(errors::absent)?;
     errors::check_leader_epoch(partition.view().role, asked.current_leader_epoch)?;
     Ok(partition.end_offset_for_epoch(asked.leader_epoch).unwrap_or((-1, -1)))
 }

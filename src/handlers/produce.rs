@@ -165,7 +165,7 @@ async fn wait_for_acks(
         let committed = wait.partition.wait_committed(wait.end_offset);
         let error = match tokio::time::timeout_at(deadline, committed).await {
             Ok(true) => continue,
-            Ok(false) => ErrorCode::NotLeaderOrFollower,
+            Ok(false) => errors::not_committed(wait.partition.view().role),
             Err(_) => ErrorCode::RequestTimedOut,
         };
         let replies = &mut response.responses[wait.topic_at].partition_responses;
@@ -208,10 +208,9 @@ impl Append<'_> {
                 Err(refusal) => refusal.into_reply(index),
                 Ok((partition, appended)) => {
                     let end_offset = appended.last_offset + 1;
-                    if self.acks == ACKS_ALL || appended.flush_due {
-                        if partition.view().high_watermark < end_offset {
-                            waits.push(AckWait { topic_at, partition_at, partition, end_offset });
-                        }
+                    let must_wait = self.acks == ACKS_ALL || appended.flush_due;
+                    if must_wait && partition.view().high_watermark < end_offset {
+                        waits.push(AckWait { topic_at, partition_at, partition, end_offset });
                     }
                     let config = config.as_ref().expect("appended by the topic's rules");
                     self.reply(index, &appended, timestamp_type(config))
@@ -230,7 +229,7 @@ impl Append<'_> {
         config: &TopicConfig,
         data: PartitionProduceData,
     ) -> Result<(Arc<Partition>, Appended), Refusal> {
-        let partition = topic.partition(data.index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let partition = topic.partition(data.index).map_err(errors::absent)?;
         if !(-1..=1).contains(&self.acks) {
             return Err(ErrorCode::InvalidRequiredAcks.into());
         }

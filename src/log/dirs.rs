@@ -68,6 +68,13 @@ pub struct FoundPartition {
     pub clean: bool,
 }
 
+impl FoundPartition {
+    /// The log directory that it lies in.
+    pub fn dir_path(&self) -> PathBuf {
+        self.path.parent().map(Path::to_owned).unwrap_or_default()
+    }
+}
+
 /// The offsets that a directory's checkpoints hold for its partitions.
 #[derive(Debug, Clone, Default)]
 pub struct Checkpoints {
@@ -235,7 +242,8 @@ impl LogDirs {
             .collect()
     }
 
-    /// Makes a partition's directory with its `partition.metadata` and returns the path.
+    /// Makes a partition's directory with its `partition.metadata` and returns the path. What lies
+    /// there of another topic is put aside.
     pub fn create_partition(
         &mut self,
         dir: usize,
@@ -243,10 +251,32 @@ impl LogDirs {
         topic_id: TopicId,
     ) -> Result<PathBuf, LogError> {
         let path = self.dirs[dir].path.join(partition.to_string());
-        self.disk.create_dir_all(&path).during("create", &path)?;
+        if read_topic_id(&*self.disk, &path)?.is_some_and(|id| id != topic_id) {
+            self.put_aside(&path)?;
+        }
+        // The directory above is not made again if it is gone: that disk has failed.
+        self.disk.create_dir(&path).during("create", &path)?;
         write_topic_id(&*self.disk, &path, topic_id)?;
         self.dirs[dir].partitions += 1;
         Ok(path)
+    }
+
+    /// Takes back a creation that did not come to its end.
+    pub fn discard_partition(&mut self, dir: usize, partition: &TopicPartition) {
+        let path = self.dirs[dir].path.join(partition.to_string());
+        // What stays is emptied or put aside by the next creation.
+        if self.disk.remove_dir_all(&path).is_ok() {
+            self.dirs[dir].partitions = self.dirs[dir].partitions.saturating_sub(1);
+        }
+    }
+
+    /// Renames a partition's directory as Kafka does that of a topic nobody knows, and returns its
+    /// new path.
+    pub fn put_aside(&self, path: &Path) -> Result<PathBuf, LogError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let aside = path.with_file_name(format!("{name}.{}-stray", Uuid::new_v4().simple()));
+        self.disk.rename(path, &aside).during("rename", path)?;
+        Ok(aside)
     }
 
     /// Renames a partition's directory, so that its name is free at once. The caller removes it
@@ -260,9 +290,14 @@ impl LogDirs {
         let from = self.dirs[dir].path.join(partition.to_string());
         let path = self.dirs[dir].path.join(names::delete_dir(partition, unique));
         self.disk.rename(&from, &path).during("rename", &from)?;
-        self.disk.sync_dir(&self.dirs[dir].path).during("sync", &self.dirs[dir].path)?;
         self.dirs[dir].partitions = self.dirs[dir].partitions.saturating_sub(1);
         Ok(DeletedPartition { disk: self.disk.clone(), path })
+    }
+
+    /// Makes renames in a directory durable.
+    pub fn sync(&self, dir: usize) -> Result<(), LogError> {
+        let path = &self.dirs[dir].path;
+        self.disk.sync_dir(path).during("sync", path)
     }
 
     /// Replaces a directory's checkpoint files.
@@ -327,8 +362,12 @@ impl DeletedPartition {
     }
 }
 
+/// The metadata log has no place among the topics' partitions.
+const METADATA_TOPIC: &str = "__cluster_metadata";
+
 fn partition_of(entry: &DirEntry) -> Option<TopicPartition> {
-    names::parse_partition_dir(&entry.name).filter(|_| entry.is_dir)
+    let partition = names::parse_partition_dir(&entry.name).filter(|_| entry.is_dir);
+    partition.filter(|partition| &*partition.topic != METADATA_TOPIC)
 }
 
 /// Reads a small file; `None` if there is none.

@@ -47,6 +47,8 @@ pub trait Disk: Send + Sync + Debug {
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Makes one directory, if it is missing, in one that is there.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// Names in no particular order; names that are not UTF-8 are left out.
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
     /// Makes the directory's names durable.
@@ -205,6 +207,13 @@ impl Disk for RealDisk {
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         fs::create_dir_all(path)
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        match fs::create_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        }
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {

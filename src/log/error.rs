@@ -32,19 +32,19 @@ pub enum LogError {
     OffsetBehindEnd { base_offset: i64, log_end: i64 },
     #[error("offset {offset} is not between the log's start {log_start} and end {log_end}")]
     OutOfRange { offset: i64, log_start: i64, log_end: i64 },
+    #[error("the log directory is not online")]
+    NoDirectory,
     #[error("{} is closed to writes: an earlier write failed and could not be undone", dir.display())]
     Failed { dir: PathBuf },
 }
 
 impl LogError {
     /// Whether the directory can no longer be trusted. A full disk can: the write was undone, and
-    /// there may be room again later.
+    /// there may be room again later. Files whose content is wrong concern their partition only.
     pub fn is_disk_failure(&self) -> bool {
         match self {
-            Self::Io { source, .. } => {
-                !matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-            }
-            Self::Failed { .. } => true,
+            Self::Io { source, .. } => !is_passing(source),
+            Self::Failed { .. } | Self::NoDirectory => true,
             Self::Format { .. }
             | Self::TooLarge { .. }
             | Self::BadBatch { .. }
@@ -52,6 +52,14 @@ impl LogError {
             | Self::OutOfRange { .. } => false,
         }
     }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, InvalidData, QuotaExceeded, StorageFull, UnexpectedEof};
+    // EMFILE and ENFILE have no kind of their own.
+    let too_many_files = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge | InvalidData | UnexpectedEof)
+        || too_many_files.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Why a log could not be read.

@@ -210,6 +210,15 @@ impl Disk for FaultyDisk {
         Ok(())
     }
 
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.change()?;
+        if !path.parent().is_some_and(|parent| state.dirs.contains_key(parent)) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.dirs.insert(path.to_owned(), true);
+        Ok(())
+    }
+
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         let state = self.state();
         if !state.dirs.contains_key(path) {

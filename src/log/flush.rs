@@ -48,8 +48,12 @@ impl Flush {
     pub fn run(&self) -> Result<Flushed, LogError> {
         for segment in &self.sealed {
             let path = segment.path(Kind::Log);
-            let file = segment.file().during("open", &path)?;
-            file.sync_data().during("sync", &path)?;
+            match segment.file() {
+                Ok(file) => file.sync_data().during("sync", &path)?,
+                // It was deleted since: nothing of it is to be kept.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).during("open", &path),
+            }
         }
         self.active.sync_data().during("sync", &self.active_path)?;
         for path in &self.paths {

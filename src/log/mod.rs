@@ -31,11 +31,12 @@ mod names;
 mod producers;
 mod properties;
 mod recovery;
+mod restore;
 mod retention;
 mod segment;
 mod snapshot;
 #[cfg(test)]
-mod testing;
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod truncate;

@@ -34,6 +34,15 @@ impl BatchMeta {
         }
     }
 
+    pub fn of(header: &BatchHeader) -> Self {
+        Self {
+            last_sequence: header.last_sequence(),
+            last_offset: header.last_offset(),
+            offset_delta: header.last_offset_delta,
+            timestamp: header.max_timestamp,
+        }
+    }
+
     pub fn first_offset(&self) -> i64 {
         self.last_offset - i64::from(self.offset_delta)
     }
@@ -207,6 +216,32 @@ impl Producers {
         });
     }
 
+    /// Whether any producer last wrote at this time or later.
+    pub fn wrote_since(&self, since_ms: i64) -> bool {
+        self.entries.values().any(|entry| entry.last_timestamp >= since_ms)
+    }
+
+    /// Completes what a snapshot has by batches that were read from the log, with their epochs, in
+    /// its order.
+    pub fn recall(&mut self, batches: &HashMap<i64, Vec<(i16, BatchMeta)>>) {
+        for (id, batches) in batches {
+            let Some(entry) = self.entries.get_mut(id) else { continue };
+            let (epoch, Some(last)) = (entry.epoch, entry.last_batch().copied()) else { continue };
+            let is_before = |(of, batch): &&(i16, BatchMeta)| {
+                *of == epoch && batch.last_offset < last.last_offset
+            };
+            let before: Vec<_> =
+                batches.iter().filter(is_before).map(|(_, batch)| *batch).collect();
+            let last_timestamp = entry.last_timestamp;
+            entry.batch_count = 0;
+            let skipped = before.len().saturating_sub(BATCHES_MAX - 1);
+            for batch in before.into_iter().skip(skipped).chain([last]) {
+                entry.push(epoch, batch);
+            }
+            entry.last_timestamp = last_timestamp;
+        }
+    }
+
     /// Judges a batch that a client sent, as if `pending` were written already.
     pub fn check(
         &self,
@@ -272,15 +307,7 @@ impl Producers {
             }
             return;
         }
-        entry.push(
-            header.producer_epoch,
-            BatchMeta {
-                last_sequence: header.last_sequence(),
-                last_offset: header.last_offset(),
-                offset_delta: header.last_offset_delta,
-                timestamp: header.max_timestamp,
-            },
-        );
+        entry.push(header.producer_epoch, BatchMeta::of(header));
         if header.is_transactional() && entry.current_txn_first_offset.is_none() {
             entry.current_txn_first_offset = Some(header.base_offset);
             self.open_txns.insert(header.base_offset, header.producer_id);

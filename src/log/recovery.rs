@@ -19,10 +19,9 @@ use super::{
     names::{self, Kind},
     producers::Producers,
     segment::Segment,
-    snapshot,
-    walk::{Step, Walk, read_batch},
+    walk::{Step, Walk},
 };
-use crate::records::{Batch, BatchHeader};
+use crate::records::BatchHeader;
 
 /// What opening a log found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -496,91 +495,5 @@ impl Log {
             true => Ok(()),
             false => self.write_epochs(),
         }
-    }
-
-    /// Restores the producers' state; returns how many batches were read for it.
-    fn settle_producers(&mut self, start: &LogStart) -> Result<u64, LogError> {
-        let newest = match start.clean {
-            true => self.log_end,
-            // What was not flushed may be from a log that was cut since.
-            false => self.log_end.min(self.recovery_point),
-        };
-        self.drop_snapshots(newest)?;
-        if start.clean && self.snapshots.is_empty() {
-            self.producers = Producers::starting_at(self.log_end);
-            return Ok(0);
-        }
-        let expired = start.now_ms.saturating_sub(self.config.producer_id_expiration_ms);
-        self.load_producers(expired)
-    }
-
-    /// Removes snapshots after `newest`, and those that are neither the last nor at a segment's
-    /// start (Kafka's `removeStraySnapshots`).
-    fn drop_snapshots(&mut self, newest: i64) -> Result<(), LogError> {
-        let last = self.snapshots.iter().copied().rfind(|offset| *offset <= newest);
-        let bases: BTreeSet<i64> =
-            self.segments.iter().map(|segment| segment.base_offset).collect();
-        let is_kept =
-            |offset: &i64| *offset <= newest && (Some(*offset) == last || bases.contains(offset));
-        let (kept, dropped): (Vec<i64>, Vec<i64>) =
-            self.snapshots.iter().partition(|offset| is_kept(offset));
-        self.snapshots = kept;
-        dropped.into_iter().try_for_each(|offset| self.remove_snapshot(offset))
-    }
-
-    /// The same after a cut.
-    pub(super) fn reload_producers(&mut self) -> Result<(), LogError> {
-        self.drop_snapshots(self.log_end)?;
-        self.load_producers(i64::MIN).map(|_| ())
-    }
-
-    fn load_producers(&mut self, expired_before_ms: i64) -> Result<u64, LogError> {
-        self.producers = Producers::starting_at(self.log_start);
-        while let Some(offset) = self.snapshots.last().copied() {
-            let path = names::file(&self.dir, offset, Kind::Snapshot);
-            let bytes = read_file(&*self.disk, &path).during("read", &path)?;
-            match snapshot::decode(&bytes) {
-                Ok(entries) => {
-                    let producers = Producers::from_snapshot(offset, entries, expired_before_ms);
-                    self.producers = producers;
-                    break;
-                }
-                Err(_) => {
-                    self.remove_snapshot(offset)?;
-                    self.snapshots.pop();
-                }
-            }
-        }
-        self.replay_producers()
-    }
-
-    fn replay_producers(&mut self) -> Result<u64, LogError> {
-        let view = self.view();
-        let mut replayed = 0;
-        let from = self.producers.end_offset();
-        if from >= self.log_end {
-            return Ok(0);
-        }
-        for index in view.segment_at(from)..view.segments.len() {
-            let segment = &view.segments[index];
-            let path = segment.path(Kind::Log);
-            let end = view.end_of(index);
-            let place = segment.find(from, end).during("read", &path)?;
-            let Some(place) = place else { continue };
-            let file = segment.file().during("open", &path)?;
-            let mut walk = Walk::headers(&*file, place.position, end);
-            while let Step::Batch { header, position } = walk.step().during("read", &path)? {
-                replayed += 1;
-                let batch = match header.is_control() {
-                    true => read_batch(&*file, &header, position).during("read", &path)?,
-                    false => Batch { header, payload: bytes::Bytes::new() },
-                };
-                self.producers.apply(&batch);
-            }
-            if index + 1 < view.segments.len() {
-                segment.close_file();
-            }
-        }
-        Ok(replayed)
     }
 }

@@ -428,3 +428,36 @@ fn timestamps_find_the_exact_record() {
     let found = log.view().offset_for_timestamp(0, 12).expect("reads");
     assert_eq!(found, Some((35, 3, 1)));
 }
+
+/// A producer that did not hear of its last five batches may repeat any of them, also after a
+/// restart, though a snapshot tells of the last one only.
+#[test]
+fn five_batches_of_a_producer_are_known_after_a_restart() {
+    for clean in [true, false] {
+        let disk = FaultyDisk::default();
+        let (mut log, _) = open(&disk, small(), start(false, 0));
+        let mut batches = Vec::new();
+        for sequence in 0..12 {
+            let batch = of_producer(batch(i64::from(sequence), 1, 150), 7, 0, sequence);
+            log.append(std::slice::from_ref(&batch).to_vec().as_mut_slice(), 0, NOW)
+                .expect("appends");
+            batches.push(batch);
+        }
+        let recovery_point = match clean {
+            true => log.close().expect("closes"),
+            false => {
+                log.flush().expect("flushes");
+                log.recovery_point()
+            }
+        };
+        let disk = disk.crash(Crash::Process);
+        let at = LogStart { now_ms: 2000, ..start(clean, recovery_point) };
+        let (log, _) = open(&disk, small(), at);
+        for (sequence, batch) in batches.iter().enumerate() {
+            let check = log.check_producer(&batch.header);
+            let duplicate = matches!(check, Ok(ProducerCheck::Duplicate { base_offset, .. })
+                if base_offset == sequence as i64);
+            assert_eq!(duplicate, sequence >= 7, "clean: {clean}, sequence {sequence}: {check:?}");
+        }
+    }
+}

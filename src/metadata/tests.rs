@@ -144,7 +144,10 @@ proptest! {
             // The id of a topic that is gone never comes back.
             let reborn = matches!(record, MetadataRecord::Topic(topic)
                 if old.topic_by_id(topic.topic_id).is_some());
-            if !reborn {
+            // Only a topic that exists is configured.
+            let stray = matches!(record, MetadataRecord::Config(config)
+                if config.resource_type == 2 && new.topic(&config.resource_name).is_none());
+            if !reborn && !stray {
                 new.apply(record);
             }
         }

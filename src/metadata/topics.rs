@@ -62,7 +62,22 @@ impl From<&PartitionRecord> for PartitionImage {
     }
 }
 
+/// Of a replica whose log directory failed (Kafka's `DirectoryId.LOST`).
+pub const LOST: Uuid = Uuid::from_u128(2);
+
 impl PartitionImage {
+    /// Whether a broker's replica lies in a log directory that failed.
+    pub fn is_lost(&self, broker: i32) -> bool {
+        let mut replicas = self.replicas.iter().zip(&self.directories);
+        replicas.any(|(id, directory)| *id == broker && *directory == LOST)
+    }
+
+    /// The directories of all replicas, with this one for `broker`'s.
+    pub fn directories_with(&self, broker: i32, directory: Uuid) -> Vec<Uuid> {
+        let replicas = self.replicas.iter().zip(&self.directories);
+        replicas.map(|(id, known)| if *id == broker { directory } else { *known }).collect()
+    }
+
     pub fn to_record(&self, topic_id: TopicId, partition_id: i32) -> PartitionRecord {
         let some = |ids: &Vec<i32>| (!ids.is_empty()).then(|| ids.clone());
         PartitionRecord {

@@ -77,6 +77,8 @@ pub struct Connection {
     session: Session,
     broker: Arc<Broker>,
     input: BytesMut,
+    /// Whether `input` lies in a buffer for a large frame, though none of that may be left in it.
+    is_mapped: bool,
     replies: VecDeque<Pending>,
     output: Output,
     frame_max: i32,
@@ -101,6 +103,7 @@ impl Connection {
             session,
             broker,
             input: BytesMut::new(),
+            is_mapped: false,
             replies: VecDeque::new(),
             output: Output::default(),
         }
@@ -125,6 +128,10 @@ impl Connection {
         }
         if !self.output.is_empty() {
             self.output.write_to(&mut self.stream).await?;
+        }
+        if self.replies.len() < PIPELINE_MAX && self.missing_bytes() == 0 {
+            // A pipeline longer than the queue: its rest is here already, and nothing else may come.
+            return Ok(());
         }
         match self.wake(stop).await {
             Wake::Reply(reply) => {
@@ -156,8 +163,10 @@ impl Connection {
     async fn wake(&mut self, stop: &mut watch::Receiver<bool>) -> Wake {
         let may_read = self.replies.len() < PIPELINE_MAX;
         let need = self.missing_bytes();
-        if self.input.is_empty() && self.input.capacity() > KEEP_MAX && self.replies.is_empty() {
+        let is_large = self.is_mapped || self.input.capacity() > KEEP_MAX;
+        if is_large && self.input.is_empty() && self.replies.is_empty() {
             self.input = BytesMut::new();
+            self.is_mapped = false;
         }
         if may_read {
             self.make_room(need);
@@ -204,6 +213,7 @@ impl Connection {
         let mut mapped = BytesMut::with_capacity((self.input.len() + need).max(MAPPED_MIN));
         mapped.extend_from_slice(&self.input);
         self.input = mapped;
+        self.is_mapped = true;
     }
 
     /// Bytes that the frame at the front of the buffer still lacks.

@@ -15,16 +15,23 @@ pub enum Role {
         epoch: i32,
         leader: i32,
     },
-    /// The log directory failed, or the replica is being removed.
+    /// The log directory failed.
     Offline,
+    /// The replica is being removed, or the broker stops.
+    Closed,
 }
 
 impl Role {
     pub fn leader_epoch(self) -> i32 {
         match self {
             Self::Leader { epoch } | Self::Follower { epoch, .. } => epoch,
-            Self::Offline => -1,
+            Self::Offline | Self::Closed => -1,
         }
+    }
+
+    /// Whether the replica is out of service for good: no metadata brings it back.
+    fn is_final(self) -> bool {
+        matches!(self, Self::Offline | Self::Closed)
     }
 }
 
@@ -36,6 +43,9 @@ pub struct Appended {
     pub log_start: i64,
     /// `flush.messages` asks for an fdatasync before the high watermark may pass these records.
     pub flush_due: bool,
+    /// A segment was closed: it is to be made durable at leisure, so that a start after a crash
+    /// need not read it.
+    pub rolled: bool,
     /// The batch had been appended before; nothing was written.
     pub duplicate: bool,
     /// The time of a duplicate's first append, for topics with LogAppendTime.
@@ -64,6 +74,8 @@ pub struct Core {
 }
 
 impl Core {
+    /// Where `flush.messages` asks for it, `log` is to be durable already: what it holds may be
+    /// read from here on, and a producer that repeats it is told that it is there.
     pub fn new(log: Log, role: Role, high_watermark: i64) -> Self {
         let high_watermark = high_watermark.clamp(log.log_start(), log.log_end());
         let mut core = Self { log, role, high_watermark, flush_before: 0, last_flush_ms: 0 };
@@ -93,9 +105,13 @@ impl Core {
         }
     }
 
+    /// Takes the role that metadata gives. A replica whose disk failed, or that is closed, stays
+    /// what it is.
     pub fn set_role(&mut self, role: Role) {
-        self.role = role;
-        self.advance_high_watermark();
+        if !self.role.is_final() || role == Role::Closed {
+            self.role = role;
+            self.advance_high_watermark();
+        }
     }
 
     pub fn high_watermark(&self) -> i64 {
@@ -107,7 +123,7 @@ impl Core {
     pub fn append(&mut self, batches: &mut [Batch], now_ms: i64) -> Result<Appended, AppendError> {
         let epoch = match self.role {
             Role::Leader { epoch } => epoch,
-            Role::Follower { .. } => return Err(AppendError::NotLeader),
+            Role::Follower { .. } | Role::Closed => return Err(AppendError::NotLeader),
             Role::Offline => return Err(AppendError::Offline),
         };
         for batch in batches.iter().filter(|batch| batch.header.has_producer_id()) {
@@ -127,6 +143,7 @@ impl Core {
             last_offset: appended.last_offset,
             log_start: self.log.log_start(),
             flush_due,
+            rolled: appended.rolled,
             duplicate: false,
             duplicate_timestamp: -1,
         })
@@ -143,7 +160,9 @@ impl Core {
             first_offset: base_offset,
             last_offset,
             log_start: self.log.log_start(),
-            flush_due: false,
+            // Its first append may still wait for the disk, and so must this answer.
+            flush_due: self.high_watermark <= last_offset,
+            rolled: false,
             duplicate: true,
             duplicate_timestamp: timestamp,
         }))
@@ -175,7 +194,8 @@ impl Core {
 
     /// Whether `flush.ms` asks for an fdatasync; if so, the time counts from now on.
     pub fn is_flush_due_by_time(&mut self, now_ms: i64) -> bool {
-        let is_due = self.log.log_end() > self.log.recovery_point()
+        let is_due = !self.role.is_final()
+            && self.log.log_end() > self.log.recovery_point()
             && now_ms.saturating_sub(self.last_flush_ms) >= self.log.config().flush_ms;
         if is_due {
             self.last_flush_ms = now_ms;
@@ -185,7 +205,11 @@ impl Core {
 
     /// Rolls and deletes segments by time and size, never past the high watermark.
     pub fn apply_retention(&mut self, now_ms: i64) -> Result<Vec<DeletedSegment>, LogError> {
-        self.log.apply_retention(now_ms, self.high_watermark)
+        // The files of a replica out of service are somebody else's, or nobody's.
+        match self.role.is_final() {
+            true => Ok(Vec::new()),
+            false => self.log.apply_retention(now_ms, self.high_watermark),
+        }
     }
 
     /// DeleteRecords: moves the log start, at most to the high watermark.

@@ -11,15 +11,20 @@
 mod core;
 mod flush;
 mod table;
+#[cfg(test)]
+mod tests;
 mod waiters;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use arc_swap::ArcSwap;
 
 pub use self::{
     core::{AppendError, Appended, Core, DeleteRecordsError, Role},
-    table::{PartitionTable, Topic},
+    table::{Absent, PartitionTable, Topic},
     waiters::FetchWait,
 };
 use self::{flush::FlushGate, waiters::Waiters};
@@ -38,8 +43,14 @@ pub struct View {
     pub role: Role,
 }
 
+/// Told of a disk that failed where nobody waits for an answer.
+pub type OnFailure = Box<dyn Fn(&Partition, &LogError) + Send + Sync>;
+
 pub struct Partition {
     pub id: TopicPartition,
+    /// The log directory that it lies in.
+    log_dir: PathBuf,
+    on_failure: OnFailure,
     core: Mutex<Core>,
     view: ArcSwap<View>,
     /// Appends with acks=all, and coordinators, until the high watermark has passed their end.
@@ -50,10 +61,11 @@ pub struct Partition {
 }
 
 impl Partition {
-    pub fn new(id: TopicPartition, log: Log, role: Role, high_watermark: i64) -> Self {
-        let core = Core::new(log, role, high_watermark);
+    pub fn new(id: TopicPartition, core: Core, on_failure: OnFailure) -> Self {
         Self {
             id,
+            log_dir: core.log().dir().parent().map(Path::to_owned).unwrap_or_default(),
+            on_failure,
             view: ArcSwap::from_pointee(core.view()),
             core: Mutex::new(core),
             committed: Waiters::default(),
@@ -64,6 +76,10 @@ impl Partition {
 
     pub fn view(&self) -> Arc<View> {
         self.view.load_full()
+    }
+
+    pub fn log_dir(&self) -> &Path {
+        &self.log_dir
     }
 
     /// Appends as leader. The records are readable once the high watermark has passed them: see
@@ -77,7 +93,7 @@ impl Partition {
         let appended = core.append(batches, now_ms)?;
         self.publish(&core);
         drop(core);
-        if appended.flush_due {
+        if appended.flush_due || appended.rolled {
             self.flush();
         }
         self.wake();
@@ -91,7 +107,7 @@ impl Partition {
             return true;
         }
         let passed = self.committed.register(end_offset);
-        // The high watermark may have moved between the look and the registration.
+        // The high watermark or the role may have changed between the look and the registration.
         self.wake();
         passed.await.is_ok()
     }
@@ -130,15 +146,22 @@ impl Partition {
         self.lock().earliest()
     }
 
-    /// Stops serving: waiters are released, the files are closed by a clean stop.
+    /// Stops serving, as when the replica is removed: waiters are released, nothing is written any
+    /// more.
+    pub fn retire(&self) {
+        self.update(|core| core.set_role(Role::Closed));
+    }
+
+    /// The same for a clean stop, which leaves the files whole and durable.
     pub fn close(&self) -> Result<(), LogError> {
-        self.committed.clear();
-        let closed = self.update(|core| {
-            core.set_role(Role::Offline);
-            core.log_mut().close().map(drop)
-        });
-        self.fetches.wake_all();
-        closed
+        let was_offline = self.view().role == Role::Offline;
+        self.update(|core| {
+            core.set_role(Role::Closed);
+            match was_offline {
+                true => Err(LogError::Failed { dir: core.log().dir().to_owned() }),
+                false => core.log_mut().close().map(drop),
+            }
+        })
     }
 
     /// Starts an fdatasync off this task unless one is running, which will then be followed by
@@ -156,9 +179,12 @@ impl Partition {
             if let Some(flush) = flush {
                 match flush.run() {
                     Ok(flushed) => self.update(|core| core.flushed(flushed)),
+                    // The files were renamed or removed meanwhile.
+                    Err(_) if self.view().role == Role::Closed => {}
                     Err(error) => {
-                        tracing::error!(partition = %self.id, %error, "flush failed");
+                        // Nobody knows which pages the disk has now.
                         self.fail();
+                        (self.on_failure)(self, &error);
                     }
                 }
             }
@@ -170,9 +196,7 @@ impl Partition {
 
     /// Takes the partition offline after its disk failed.
     pub fn fail(&self) {
-        self.committed.clear();
         self.update(|core| core.set_role(Role::Offline));
-        self.fetches.wake_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, Core> {
@@ -186,7 +210,11 @@ impl Partition {
     }
 
     fn wake(&self) {
-        self.committed.pass(self.view.load().high_watermark);
+        let view = self.view.load();
+        self.committed.pass(view.high_watermark);
+        if !matches!(view.role, Role::Leader { .. }) {
+            self.committed.clear();
+        }
         self.fetches.wake_all();
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::Partition;
+use super::{Partition, Role};
 use crate::{
     base::{TopicId, config::TopicConfig},
     telemetry::TopicMetrics,
@@ -20,8 +20,26 @@ pub struct Topic {
     pub id: TopicId,
     pub config: ArcSwap<TopicConfig>,
     pub metrics: Arc<TopicMetrics>,
-    /// By partition index; none where this broker has no replica.
-    partitions: RwLock<Vec<Option<Arc<Partition>>>>,
+    /// By partition index.
+    partitions: RwLock<Vec<Slot>>,
+}
+
+#[derive(Clone, Default)]
+enum Slot {
+    /// This broker has no replica.
+    #[default]
+    Empty,
+    /// The replica's log could not be opened.
+    Offline,
+    Here(Arc<Partition>),
+}
+
+/// Why a partition is not served here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    Unknown,
+    /// Its log could not be opened.
+    Offline,
 }
 
 impl Topic {
@@ -34,23 +52,53 @@ impl Topic {
         Self { name, id, config: ArcSwap::new(config), metrics, partitions: RwLock::default() }
     }
 
-    pub fn partition(&self, index: i32) -> Option<Arc<Partition>> {
+    pub fn partition(&self, index: i32) -> Result<Arc<Partition>, Absent> {
         let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
-        usize::try_from(index).ok().and_then(|index| partitions.get(index)?.clone())
+        let slot = usize::try_from(index).ok().and_then(|index| partitions.get(index));
+        match slot {
+            Some(Slot::Here(partition)) => Ok(Arc::clone(partition)),
+            Some(Slot::Offline) => Err(Absent::Offline),
+            Some(Slot::Empty) | None => Err(Absent::Unknown),
+        }
     }
 
     pub fn insert(&self, partition: Arc<Partition>) {
-        let index = partition.id.partition as usize;
+        self.set(partition.id.partition, Slot::Here(partition));
+    }
+
+    /// Notes a replica whose log could not be opened.
+    pub fn insert_offline(&self, index: i32) {
+        self.set(index, Slot::Offline);
+    }
+
+    fn set(&self, index: i32, slot: Slot) {
+        let index = index as usize;
         let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
         if partitions.len() <= index {
-            partitions.resize(index + 1, None);
+            partitions.resize(index + 1, Slot::Empty);
         }
-        partitions[index] = Some(partition);
+        partitions[index] = slot;
+    }
+
+    /// The partitions whose logs cannot be used.
+    pub fn offline(&self) -> Vec<i32> {
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        let is_offline = |slot: &Slot| match slot {
+            Slot::Empty => false,
+            Slot::Offline => true,
+            Slot::Here(partition) => partition.view().role == Role::Offline,
+        };
+        let numbered = (0..).zip(partitions.iter());
+        numbered.filter(|(_, slot)| is_offline(slot)).map(|(index, _)| index).collect()
     }
 
     pub fn partitions(&self) -> Vec<Arc<Partition>> {
         let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
-        partitions.iter().flatten().cloned().collect()
+        let here = partitions.iter().filter_map(|slot| match slot {
+            Slot::Here(partition) => Some(Arc::clone(partition)),
+            Slot::Empty | Slot::Offline => None,
+        });
+        here.collect()
     }
 }
 
@@ -74,8 +122,8 @@ impl PartitionTable {
         self.read().by_id.get(&id).cloned()
     }
 
-    pub fn get(&self, topic: &str, index: i32) -> Option<Arc<Partition>> {
-        self.topic(topic)?.partition(index)
+    pub fn get(&self, topic: &str, index: i32) -> Result<Arc<Partition>, Absent> {
+        self.topic(topic).ok_or(Absent::Unknown)?.partition(index)
     }
 
     pub fn insert(&self, topic: Arc<Topic>) {
@@ -87,7 +135,10 @@ impl PartitionTable {
     pub fn remove(&self, id: TopicId) -> Option<Arc<Topic>> {
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         let topic = topics.by_id.remove(&id)?;
-        topics.by_name.remove(&topic.name);
+        // The name may be another topic's by now.
+        if topics.by_name.get(&topic.name).is_some_and(|named| named.id == id) {
+            topics.by_name.remove(&topic.name);
+        }
         Some(topic)
     }
 

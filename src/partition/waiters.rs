@@ -14,6 +14,7 @@ use tokio::sync::{Notify, oneshot};
 /// an offset costs one load.
 #[derive(Default)]
 pub struct Waiters {
+    /// Of the offsets that are waited for; changed under the lock.
     count: AtomicUsize,
     by_offset: Mutex<BTreeMap<i64, Vec<oneshot::Sender<()>>>>,
 }
@@ -24,7 +25,7 @@ impl Waiters {
         let (sender, receiver) = oneshot::channel();
         let mut waiting = self.by_offset.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.entry(offset).or_default().push(sender);
-        self.count.fetch_add(1, Ordering::SeqCst);
+        self.count.store(waiting.len(), Ordering::SeqCst);
         receiver
     }
 
@@ -35,14 +36,17 @@ impl Waiters {
         let mut waiting = self.by_offset.lock().unwrap_or_else(PoisonError::into_inner);
         let later = waiting.split_off(&(offset + 1));
         let passed: Vec<_> = std::mem::replace(&mut *waiting, later).into_values().collect();
+        self.count.store(waiting.len(), Ordering::SeqCst);
         drop(waiting);
         for sender in passed.into_iter().flatten() {
-            self.count.fetch_sub(1, Ordering::SeqCst);
             let _ = sender.send(()); // the waiter may have given up
         }
     }
 
     pub fn clear(&self) {
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
         let mut waiting = self.by_offset.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.clear();
         self.count.store(0, Ordering::SeqCst);

@@ -4,15 +4,24 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 const DEFAULT_FILTER: &str = "info";
+/// Said of the Raft library unless the filter says otherwise: it tells each step at `info`.
+const QUIET: &str = "openraft=warn";
 
 /// Starts logging to stderr, as lines or as JSON objects. `RUST_LOG` wins over `filter`, which wins
 /// over `info`; one that does not parse is reported and passed over. A second call changes nothing.
 pub fn init_tracing(filter: Option<&str>, json: bool) {
     let from_environment = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
     let (filter, rejected) = choose_filter(from_environment.as_deref(), filter);
+    let filter = match filter.to_string().contains("openraft") {
+        true => filter,
+        false => filter.add_directive(QUIET.parse().expect("a directive")),
+    };
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // It would report a stderr that cannot be written to stderr, and panic: a full disk under
+        // the log must not stop anything.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     let started = if json { subscriber.json().try_init() } else { subscriber.try_init() };
     if started.is_ok() {

@@ -139,7 +139,7 @@ impl<S: Shard> Running<S> {
             next_token: 0,
             callers: HashMap::new(),
             decided: VecDeque::new(),
-            batch: BatchBuilder::new(BatchOptions::default()),
+            batch: BatchBuilder::new(batch_options()),
             end_offset: task.log.end_offset(),
         }
     }
@@ -228,7 +228,7 @@ impl<S: Shard> Running<S> {
         if self.batch.count() == 0 {
             return Ok(());
         }
-        let batch = BatchBuilder::new(BatchOptions::default());
+        let batch = BatchBuilder::new(batch_options());
         let batch = std::mem::replace(&mut self.batch, batch).build();
         let end_offset = self.log.append(batch)?;
         if end_offset != self.end_offset {
@@ -249,6 +249,11 @@ impl<S: Shard> Running<S> {
             let _ = caller.send(reply); // the client may be gone
         }
     }
+}
+
+/// Kafka's coordinators count sequences from 0 though they have no producer id; so the same bytes.
+fn batch_options() -> BatchOptions {
+    BatchOptions { base_sequence: 0, ..BatchOptions::default() }
 }
 
 /// About what a record takes in a batch; never less.

@@ -1,0 +1,262 @@
+//! The life of a connection, over TCP against a broker in this process: pipelining, waiting fetches,
+//! limits, idle time, and the controlled stop.
+
+use std::{
+    collections::BTreeMap,
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use kafka_protocol::{
+    messages::{
+        ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, CreateTopicsResponse,
+        FetchRequest, FetchResponse, ProduceRequest, ProduceResponse, RequestHeader, TopicName,
+        create_topics_request::CreatableTopic,
+        fetch_request::{FetchPartition, FetchTopic},
+        produce_request::{PartitionProduceData, TopicProduceData},
+    },
+    protocol::{Decodable, Encodable, HeaderVersion, StrBytes},
+};
+use sordini::{
+    base::config::Config,
+    broker::Server,
+    records::{BatchBuilder, BatchOptions},
+};
+
+const TOPIC: &str = "t";
+
+/// A broker with these settings, its data gone when the test ends.
+struct Broker {
+    server: Server,
+    address: SocketAddr,
+    _data: tempfile::TempDir,
+}
+
+async fn start(settings: &[(&str, &str)]) -> Broker {
+    let data = tempfile::tempdir().expect("a directory");
+    let mut properties: BTreeMap<String, String> = BTreeMap::from([
+        ("node.id".to_owned(), "1".to_owned()),
+        ("process.roles".to_owned(), "broker,controller".to_owned()),
+        ("controller.listener.names".to_owned(), "CONTROLLER".to_owned()),
+        ("controller.quorum.bootstrap.servers".to_owned(), "127.0.0.1:1".to_owned()),
+        ("listeners".to_owned(), "PLAINTEXT://127.0.0.1:0".to_owned()),
+        ("http.listener".to_owned(), "none".to_owned()),
+        ("log.dirs".to_owned(), data.path().display().to_string()),
+    ]);
+    properties.extend(settings.iter().map(|(key, value)| ((*key).into(), (*value).into())));
+    let config = Config::new(properties, "localhost").expect("a valid configuration");
+    let server = Server::start(config).await.expect("starts");
+    let address = server.addresses()[0].1;
+    Broker { server, address, _data: data }
+}
+
+/// A client that sends without waiting and reads one reply at a time.
+struct Client(TcpStream);
+
+impl Client {
+    fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("connects");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("is set");
+        Self(stream)
+    }
+
+    fn send<R: Encodable + HeaderVersion>(&mut self, key: i16, version: i16, id: i32, request: &R) {
+        let mut frame = BytesMut::from(&[0; 4][..]);
+        let header = RequestHeader::default()
+            .with_request_api_key(key)
+            .with_request_api_version(version)
+            .with_correlation_id(id);
+        header.encode(&mut frame, R::header_version(version)).expect("encodes");
+        request.encode(&mut frame, version).expect("encodes");
+        let size = (frame.len() - 4) as u32;
+        frame[..4].copy_from_slice(&size.to_be_bytes());
+        self.0.write_all(&frame).expect("is sent");
+    }
+
+    fn frame(&mut self) -> std::io::Result<Bytes> {
+        let mut size = [0; 4];
+        self.0.read_exact(&mut size)?;
+        let mut frame = vec![0; u32::from_be_bytes(size) as usize];
+        self.0.read_exact(&mut frame)?;
+        Ok(frame.into())
+    }
+
+    /// The next reply and its correlation id.
+    fn reply<R: Decodable + HeaderVersion>(&mut self, version: i16) -> (i32, R) {
+        let mut frame = self.frame().expect("a reply");
+        let id = frame.get_i32();
+        if R::header_version(version) == 1 {
+            assert_eq!(frame.get_u8(), 0, "no tagged fields in the header");
+        }
+        (id, R::decode(&mut frame, version).expect("decodes"))
+    }
+
+    fn is_closed(&mut self) -> bool {
+        match self.frame() {
+            Ok(_) => false,
+            Err(error) => error.kind() != ErrorKind::WouldBlock,
+        }
+    }
+
+    fn create_topic(&mut self) {
+        let topic = CreatableTopic::default()
+            .with_name(TopicName(StrBytes::from_static_str(TOPIC)))
+            .with_num_partitions(1)
+            .with_replication_factor(1);
+        let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(5000);
+        self.send(19, 5, 1, &request);
+        let (_, response) = self.reply::<CreateTopicsResponse>(5);
+        assert_eq!(response.topics[0].error_code, 0);
+    }
+}
+
+fn api_versions() -> ApiVersionsRequest {
+    ApiVersionsRequest::default()
+}
+
+fn produce(topic: &'static str, acks: i16, value: &[u8]) -> ProduceRequest {
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    builder.append(1_000, None, Some(value), &[]);
+    let mut records = Vec::new();
+    builder.build().write_to(&mut records);
+    let partition =
+        PartitionProduceData::default().with_index(0).with_records(Some(records.into()));
+    let topic = TopicProduceData::default()
+        .with_name(TopicName(StrBytes::from_static_str(topic)))
+        .with_partition_data(vec![partition]);
+    ProduceRequest::default().with_acks(acks).with_timeout_ms(5000).with_topic_data(vec![topic])
+}
+
+fn fetch(offset: i64, max_wait_ms: i32) -> FetchRequest {
+    let partition = FetchPartition::default()
+        .with_partition(0)
+        .with_fetch_offset(offset)
+        .with_partition_max_bytes(1 << 20);
+    let topic = FetchTopic::default()
+        .with_topic(TopicName(StrBytes::from_static_str(TOPIC)))
+        .with_partitions(vec![partition]);
+    FetchRequest::default()
+        .with_max_wait_ms(max_wait_ms)
+        .with_min_bytes(1)
+        .with_max_bytes(1 << 20)
+        .with_session_epoch(-1)
+        .with_topics(vec![topic])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replies_leave_in_the_order_of_requests() {
+    let broker = start(&[]).await;
+    let mut client = Client::connect(broker.address);
+    client.create_topic();
+    // A fetch that waits holds back what was asked after it, and nothing else.
+    client.send(1, 11, 10, &fetch(0, 300));
+    for id in 11..80 {
+        client.send(18, 0, id, &api_versions());
+    }
+    let (id, response) = client.reply::<FetchResponse>(11);
+    assert_eq!((id, response.error_code), (10, 0));
+    for expected in 11..80 {
+        let (id, response) = client.reply::<ApiVersionsResponse>(0);
+        assert_eq!((id, response.error_code), (expected, 0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_fetch_is_woken_by_what_it_waits_for() {
+    let broker = start(&[]).await;
+    let mut producer = Client::connect(broker.address);
+    producer.create_topic();
+    let mut consumer = Client::connect(broker.address);
+    let began = Instant::now();
+    consumer.send(1, 11, 1, &fetch(0, 8_000));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    producer.send(0, 7, 2, &produce(TOPIC, -1, b"news"));
+    let (_, produced) = producer.reply::<ProduceResponse>(7);
+    assert_eq!(produced.responses[0].partition_responses[0].base_offset, 0);
+    let (_, fetched) = consumer.reply::<FetchResponse>(11);
+    let records = fetched.responses[0].partitions[0].records.as_ref().expect("records");
+    assert!(records.windows(4).any(|window| window == b"news"));
+    assert!(began.elapsed() < Duration::from_secs(4), "woken late: {:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_that_finds_nothing_waits_as_long_as_it_said() {
+    let broker = start(&[]).await;
+    let mut client = Client::connect(broker.address);
+    client.create_topic();
+    let began = Instant::now();
+    client.send(1, 11, 1, &fetch(0, 400));
+    let (_, fetched) = client.reply::<FetchResponse>(11);
+    assert!(began.elapsed() >= Duration::from_millis(400));
+    assert_eq!(fetched.responses[0].partitions[0].high_watermark, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acks_0_has_no_reply_and_an_error_closes() {
+    let broker = start(&[("auto.create.topics.enable", "false")]).await;
+    let mut client = Client::connect(broker.address);
+    client.create_topic();
+    client.send(0, 7, 2, &produce(TOPIC, 0, b"x"));
+    client.send(18, 0, 3, &api_versions());
+    assert_eq!(client.reply::<ApiVersionsResponse>(0).0, 3);
+    client.send(1, 11, 4, &fetch(0, 0));
+    let (_, fetched) = client.reply::<FetchResponse>(11);
+    assert_eq!(fetched.responses[0].partitions[0].high_watermark, 1);
+    client.send(0, 7, 5, &produce("missing", 0, b"x"));
+    assert!(client.is_closed(), "there is no other way to tell");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_are_closed_and_waiting_ones_are_not() {
+    let broker = start(&[("connections.max.idle.ms", "300")]).await;
+    let mut idle = Client::connect(broker.address);
+    let mut waiting = Client::connect(broker.address);
+    waiting.create_topic();
+    waiting.send(1, 11, 1, &fetch(0, 1_200));
+    let began = Instant::now();
+    assert!(idle.is_closed());
+    assert!(began.elapsed() < Duration::from_secs(3));
+    assert_eq!(waiting.reply::<FetchResponse>(11).0, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_above_the_limit_are_closed_at_once() {
+    let broker = start(&[("max.connections.per.ip", "2")]).await;
+    let mut first = Client::connect(broker.address);
+    let mut second = Client::connect(broker.address);
+    for client in [&mut first, &mut second] {
+        client.send(18, 0, 1, &api_versions());
+        assert_eq!(client.reply::<ApiVersionsResponse>(0).0, 1);
+    }
+    assert!(Client::connect(broker.address).is_closed());
+    drop(first);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let mut third = Client::connect(broker.address);
+    third.send(18, 0, 9, &api_versions());
+    assert_eq!(third.reply::<ApiVersionsResponse>(0).0, 9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_above_the_limit_close_the_connection() {
+    let broker = start(&[("socket.request.max.bytes", "1000")]).await;
+    let mut client = Client::connect(broker.address);
+    client.0.write_all(&1001_i32.to_be_bytes()).expect("is sent");
+    assert!(client.is_closed());
+    let mut client = Client::connect(broker.address);
+    client.send(18, 0, 1, &api_versions());
+    assert_eq!(client.reply::<ApiVersionsResponse>(0).0, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_ends_connections_and_releases_the_data() {
+    let broker = start(&[]).await;
+    let mut client = Client::connect(broker.address);
+    client.create_topic();
+    client.send(1, 11, 1, &fetch(0, 60_000));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    broker.server.stop().await.expect("stops");
+    assert!(client.is_closed());
+    assert!(broker._data.path().join(".kafka_cleanshutdown").exists());
+}

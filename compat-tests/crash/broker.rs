@@ -1,0 +1,169 @@
+//! A broker as a process that is started, stopped and killed over one set of directories.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::client::Client;
+
+const READY_MAX: Duration = Duration::from_secs(30);
+const STOP_MAX: Duration = Duration::from_secs(20);
+
+/// Where a broker keeps its data and listens, over all its runs.
+pub struct Site {
+    pub dir: PathBuf,
+    pub address: SocketAddr,
+    log_dirs: Vec<PathBuf>,
+    overrides: Vec<String>,
+    _temporary: Option<tempfile::TempDir>,
+}
+
+impl Site {
+    pub fn new(overrides: &[&str]) -> Self {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let mut site = Self::at(temporary.path(), overrides);
+        site._temporary = Some(temporary);
+        site
+    }
+
+    /// In a directory that is somebody else's to remove.
+    pub fn at(dir: &Path, overrides: &[&str]) -> Self {
+        let unused = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self {
+            dir: dir.to_owned(),
+            address: unused.local_addr().expect("it has an address"),
+            log_dirs: vec![dir.join("data")],
+            overrides: overrides.iter().map(|it| it.to_string()).collect(),
+            _temporary: None,
+        }
+    }
+
+    pub fn with_log_dirs(mut self, names: &[&str]) -> Self {
+        self.log_dirs = names.iter().map(|name| self.dir.join(name)).collect();
+        self
+    }
+
+    pub fn log_dir(&self) -> &Path {
+        &self.log_dirs[0]
+    }
+
+    fn stderr_path(&self) -> PathBuf {
+        self.dir.join("stderr")
+    }
+
+    /// Starts a process; its log begins anew.
+    pub fn spawn(&self) -> Process {
+        let dirs: Vec<_> = self.log_dirs.iter().map(|dir| dir.display().to_string()).collect();
+        let stderr = fs::File::create(self.stderr_path()).expect("a file for its log");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sordini"));
+        command.arg("serve");
+        let own = [
+            format!("listeners=PLAINTEXT://{}", self.address),
+            format!("log.dirs={}", dirs.join(",")),
+            "http.listener=none".to_owned(),
+            "offsets.topic.num.partitions=3".to_owned(),
+            "group.initial.rebalance.delay.ms=0".to_owned(),
+        ];
+        for setting in own.iter().chain(&self.overrides) {
+            command.args(["--override", setting]);
+        }
+        let spawned = Instant::now();
+        let child = command.stdout(Stdio::null()).stderr(stderr).spawn().expect("it starts");
+        Process { child, address: self.address, stderr: self.stderr_path(), spawned }
+    }
+
+    /// Starts a process and waits until it answers.
+    pub fn start(&self) -> Process {
+        let mut process = self.spawn();
+        if let Err(status) = process.wait_ready() {
+            panic!("the broker has ended ({status}): {}", process.log());
+        }
+        process
+    }
+}
+
+pub struct Process {
+    child: Child,
+    address: SocketAddr,
+    stderr: PathBuf,
+    spawned: Instant,
+}
+
+impl Process {
+    /// Waits for the first answer and says how long it took from the start, or how it ended.
+    pub fn wait_ready(&mut self) -> Result<Duration, ExitStatus> {
+        loop {
+            if let Some(status) = self.child.try_wait().expect("its state can be asked") {
+                return Err(status);
+            }
+            if let Ok(mut client) = Client::connect(self.address)
+                && client.api_versions().is_ok()
+            {
+                return Ok(self.spawned.elapsed());
+            }
+            assert!(self.spawned.elapsed() < READY_MAX, "not ready: {}", self.log());
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.address).expect("the broker accepts connections")
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.stderr).expect("its log can be read")
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it ends");
+    }
+
+    /// SIGTERM; says how it ended and how long that took.
+    pub fn terminate(mut self) -> (ExitStatus, Duration) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it is signalled");
+        let asked = Instant::now();
+        (self.wait_ended(), asked.elapsed())
+    }
+
+    pub fn stop(self) {
+        let stderr = self.stderr.clone();
+        let (status, _) = self.terminate();
+        let log = fs::read_to_string(stderr).unwrap_or_default();
+        assert!(status.success(), "a clean stop: {status}: {log}");
+    }
+
+    pub fn wait_ended(&mut self) -> ExitStatus {
+        let since = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("its state can be asked") {
+                return status;
+            }
+            assert!(since.elapsed() < STOP_MAX, "it does not end: {}", self.log());
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Resident memory in KiB.
+    pub fn rss_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+        line.split_ascii_whitespace().nth(1).and_then(|kib| kib.parse().ok()).unwrap_or(0)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already, which the test has then complained of.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,261 @@
+//! Disks that are full, and log directories that fail.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use super::{
+    alone,
+    broker::{Process, Site},
+    client::Client,
+    load::{self, Acknowledged, Spec},
+};
+
+const KAFKA_STORAGE_ERROR: i16 = 56;
+const LEADER_NOT_AVAILABLE: i16 = 5;
+
+/// A small file system, unmounted at the end.
+struct Mounted<'a>(&'a Path);
+
+impl<'a> Mounted<'a> {
+    fn small(at: &'a Path) -> Option<Self> {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=12m", "tmpfs"]).arg(at);
+        let is_mounted = mount.output().is_ok_and(|output| output.status.success());
+        is_mounted.then_some(Self(at))
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0).output();
+    }
+}
+
+/// Takes all the room that is left.
+fn fill_up(path: &Path) {
+    let mut file = fs::File::create(path).expect("a name needs no room");
+    for size in [4096, 1] {
+        while file.write_all(&vec![0; size]).is_ok() {}
+    }
+}
+
+struct Writer {
+    acknowledged: Acknowledged,
+    next: u64,
+}
+
+impl Writer {
+    /// Writes one record of 20 kB.
+    fn write(&mut self, client: &mut Client) -> io::Result<Result<i64, i16>> {
+        let n = self.next;
+        self.next += 1;
+        let batch = load::batch(&[(0, n)], 20_000, None);
+        let answer = client.produce(("full", 0), -1, &batch)?;
+        Ok(answer.inspect(|base| self.acknowledged.note(0, n, 1, *base)))
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_and_goes_on() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let Some(_mounted) = Mounted::small(dir.path()) else {
+        println!("SKIPPED: a tmpfs cannot be mounted here");
+        return;
+    };
+    let ballast = dir.path().join("ballast");
+    fs::write(&ballast, vec![0; 6 << 20]).expect("there is room yet");
+    let site = Site::at(dir.path(), &[]);
+    let process = site.start();
+    let mut client = process.client();
+    let rolls = [("segment.ms", "50")];
+    assert_eq!(client.create_topic("full", 1, &rolls).expect("answered"), 0);
+    let mut writer = Writer { acknowledged: Acknowledged::default(), next: 0 };
+    let refused = (0..2000).find_map(|_| match writer.write(&mut client) {
+        Ok(answer) => answer.err(),
+        Err(error) => panic!("{error}: {}", process.log()),
+    });
+    assert_eq!(refused, Some(KAFKA_STORAGE_ERROR), "a full disk is a storage error");
+    for _ in 0..20 {
+        let answer = writer.write(&mut client).unwrap_or_else(|_| panic!("{}", process.log()));
+        assert_eq!(answer, Err(KAFKA_STORAGE_ERROR), "still full: {}", process.log());
+    }
+    let specs = [Spec { number: 0, topic: "full", partition: 0, idempotent: false, acks: -1 }];
+    load::check(&mut client, &specs, &writer.acknowledged);
+
+    // The metadata log is on the same disk: at some point it can take no more.
+    let filler = dir.path().join("filler");
+    fill_up(&filler);
+    let create = |client: &mut Client, n: usize| {
+        client.create_topic(&format!("more-{n}"), 1, &[]).expect("answered")
+    };
+    let codes: Vec<i16> = (0..300).map(|n| create(&mut client, n)).collect();
+    assert!(codes.iter().any(|code| *code != 0), "topics cannot be made for ever");
+    let made = codes.iter().filter(|code| **code == 0).count();
+    println!("{made} topics made on a full disk");
+    load::check(&mut client, &specs, &writer.acknowledged);
+
+    fs::remove_file(&filler).expect("it is there");
+    fs::remove_file(&ballast).expect("it is there");
+    let room_since = Instant::now();
+    while writer.write(&mut client).expect("answered").is_err() {
+        assert!(room_since.elapsed() < Duration::from_secs(20), "it goes on: {}", process.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    println!("writes go on {:?} after there is room", room_since.elapsed());
+    for _ in 0..20 {
+        assert!(writer.write(&mut client).expect("answered").is_ok(), "there is room");
+    }
+    load::check(&mut client, &specs, &writer.acknowledged);
+    assert_eq!(create(&mut client, 999), 0, "topics can be made again: {}", process.log());
+    let made = (0..300).filter(|n| codes[*n] == 0).chain([999]);
+    for topic in made.map(|n| format!("more-{n}")) {
+        let batch = load::batch(&[(0, 0)], 100, None);
+        let since = Instant::now();
+        while client.produce((&topic, 0), -1, &batch).expect("answered").is_err() {
+            assert!(since.elapsed() < Duration::from_secs(20), "{topic}: {}", process.log());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    process.kill();
+    let process = site.start();
+    load::check(&mut process.client(), &specs, &writer.acknowledged);
+    process.stop();
+}
+
+/// The partitions of `spread` by the log directory that they lie in.
+fn partitions_in(site: &Site, dir: &str) -> Vec<i32> {
+    let names = fs::read_dir(site.dir.join(dir)).expect("a log directory");
+    let names = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut found: Vec<i32> = names
+        .filter_map(|name| name.strip_prefix("spread-").and_then(|index| index.parse().ok()))
+        .collect();
+    found.sort_unstable();
+    found
+}
+
+fn produce(client: &mut Client, partition: i32, n: u64) -> Result<i64, i16> {
+    let batch = load::batch(&[(0, n)], 100, None);
+    client.produce(("spread", partition), -1, &batch).expect("answered")
+}
+
+#[test]
+fn a_failed_log_directory_takes_only_its_own_partitions() {
+    let _alone = alone();
+    let site = Site::new(&[]).with_log_dirs(&["first", "second"]);
+    let process = site.start();
+    let mut client = process.client();
+    let rolls = [("segment.ms", "50")];
+    assert_eq!(client.create_topic("spread", 4, &rolls).expect("answered"), 0);
+    for partition in 0..4 {
+        assert_eq!(produce(&mut client, partition, 0), Ok(0));
+    }
+    let (staying, failing) = (partitions_in(&site, "first"), partitions_in(&site, "second"));
+    assert_eq!((staying.len(), failing.len()), (2, 2), "new partitions are spread");
+
+    let kept = site.dir.join("kept");
+    fs::rename(site.dir.join("second"), &kept).expect("the disk goes away");
+    std::thread::sleep(Duration::from_millis(60));
+    // One of its partitions rolls and finds out; the other hears of it.
+    let answers: Vec<_> = failing.iter().map(|it| produce(&mut client, *it, 1)).collect();
+    assert_eq!(answers, [Err(KAFKA_STORAGE_ERROR); 2], "{}", process.log());
+    for partition in &staying {
+        assert_eq!(produce(&mut client, *partition, 1), Ok(1), "the others go on");
+        assert_eq!(load::read_all(&mut client, ("spread", *partition)).len(), 2);
+    }
+    for partition in &failing {
+        let fetched = client.fetch(("spread", *partition), 0).expect("answered");
+        assert_eq!(fetched.code, KAFKA_STORAGE_ERROR, "and cannot be read");
+    }
+    assert_told_offline(&process, &failing);
+    assert_eq!(client.create_topic("later", 2, &[]).expect("answered"), 0);
+    for partition in 0..2 {
+        let batch = load::batch(&[(0, 0)], 100, None);
+        let answer = client.produce(("later", partition), -1, &batch).expect("answered");
+        assert_eq!(answer, Ok(0), "new partitions go where they can");
+    }
+    process.stop();
+
+    // A start without the directory: its partitions are not made anew elsewhere.
+    fs::write(site.dir.join("second"), "in the way").expect("a file");
+    let process = site.start();
+    let mut client = process.client();
+    for partition in &failing {
+        assert_eq!(produce(&mut client, *partition, 1), Err(KAFKA_STORAGE_ERROR));
+    }
+    for partition in &staying {
+        assert_eq!(produce(&mut client, *partition, 2), Ok(2));
+    }
+    assert_told_offline(&process, &failing);
+    process.stop();
+
+    fs::remove_file(site.dir.join("second")).expect("the file is there");
+    fs::rename(&kept, site.dir.join("second")).expect("the disk is back");
+    let process = site.start();
+    let mut client = process.client();
+    for partition in 0..4 {
+        let expected = if staying.contains(&partition) { 3 } else { 1 };
+        assert_eq!(load::read_all(&mut client, ("spread", partition)).len(), expected);
+        assert_eq!(produce(&mut client, partition, 3), Ok(expected as i64), "all are back");
+    }
+    process.stop();
+}
+
+/// The controller hears of it a little later.
+fn assert_told_offline(process: &Process, failing: &[i32]) {
+    let expected: Vec<_> = (0..4)
+        .map(|index| match failing.contains(&index) {
+            true => (index, -1, LEADER_NOT_AVAILABLE, 1),
+            false => (index, 1, 0, 0),
+        })
+        .collect();
+    let since = Instant::now();
+    loop {
+        let metadata = process.client().metadata("spread").expect("answered");
+        let partitions = metadata.topics[0].partitions.iter();
+        let mut told: Vec<_> = partitions
+            .map(|it| {
+                let offline = it.offline_replicas.len();
+                (it.partition_index, it.leader_id.0, it.error_code, offline)
+            })
+            .collect();
+        told.sort_unstable();
+        if told == expected {
+            return;
+        }
+        assert!(
+            since.elapsed() < Duration::from_secs(10),
+            "{told:?}, not {expected:?}: {}",
+            process.log()
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn without_any_log_directory_the_process_ends() {
+    let _alone = alone();
+    let site = Site::new(&[]);
+    let metadata = format!("metadata.log.dir={}", site.dir.join("metadata").display());
+    let site = Site::at(&site.dir, &[&metadata]);
+    let mut process = site.start();
+    let mut client = process.client();
+    let rolls = [("segment.ms", "50")];
+    assert_eq!(client.create_topic("spread", 1, &rolls).expect("answered"), 0);
+    assert_eq!(produce(&mut client, 0, 0), Ok(0));
+    fs::rename(site.log_dir(), site.dir.join("gone")).expect("the disk goes away");
+    std::thread::sleep(Duration::from_millis(60));
+    let batch = load::batch(&[(0, 1)], 100, None);
+    // The connection may end before the answer.
+    let answer = client.produce(("spread", 0), -1, &batch);
+    assert!(!matches!(answer, Ok(Ok(_))), "nothing is acknowledged");
+    let status = process.wait_ended();
+    assert_eq!(status.code(), Some(1), "as Kafka's process ends");
+    let log = process.log();
+    assert!(log.contains("all log directories have failed"), "it says why: {log}");
+}

@@ -1,0 +1,245 @@
+//! What else survives kill -9: groups' offsets and members, deletions, retention.
+
+use std::{
+    fs,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    alone,
+    broker::Site,
+    client::{Client, Member},
+    load,
+};
+
+const GROUP: &str = "readers";
+const INSTANCE: &str = "first";
+
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let since = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(since.elapsed() < Duration::from_secs(20), "{what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn join(client: &mut Client) -> Member {
+    until("the group can be joined", || {
+        assert_eq!(client.find_coordinator(GROUP).expect("answered"), 0);
+        client.join(GROUP, INSTANCE).expect("answered").ok()
+    })
+}
+
+#[test]
+fn groups_survive_kills() {
+    let _alone = alone();
+    let site = Site::new(&["log.roll.ms=100", "offsets.topic.segment.bytes=1048576"]);
+    let mut process = site.start();
+    let mut client = process.client();
+    assert_eq!(client.create_topic("read", 1, &[]).expect("answered"), 0);
+    until("the offsets topic is made", || {
+        (client.find_coordinator(GROUP).expect("answered") == 0).then_some(())
+    });
+    let member = join(&mut client);
+    for round in 1..=5 {
+        for step in 0..20 {
+            let offset = round * 100 + step;
+            let code = client.commit(GROUP, &member, INSTANCE, ("read", 0), offset);
+            assert_eq!(code.expect("answered"), 0, "an offset is committed");
+            if step % 10 == 0 {
+                thread::sleep(Duration::from_millis(60));
+            }
+        }
+        process.kill();
+        process = site.start();
+        client = process.client();
+        let committed = until("the group is loaded", || {
+            client.committed(GROUP, ("read", 0)).expect("answered").ok()
+        });
+        let last = round * 100 + 19;
+        assert_eq!(committed, (last, format!("at {last}")), "the last commit is there");
+        let (state, members) = client.describe_group(GROUP).expect("answered");
+        assert_eq!(state, "Stable", "the group is what it was");
+        assert_eq!(members, [(member.id.clone(), b"assigned".as_slice().into())]);
+    }
+    let offsets_dirs = fs::read_dir(site.log_dir()).expect("a log directory");
+    let segments = offsets_dirs
+        .filter_map(|entry| entry.ok())
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("__consumer_offsets-"))
+        .map(|entry| count_segments(&entry.path()))
+        .max();
+    println!("__consumer_offsets has {segments:?} segments");
+    process.stop();
+}
+
+fn count_segments(dir: &std::path::Path) -> usize {
+    let names = fs::read_dir(dir).expect("a partition's directory");
+    let is_log = |name: &str| name.ends_with(".log");
+    names.filter_map(|it| it.ok()).filter(|it| is_log(&it.file_name().to_string_lossy())).count()
+}
+
+fn fill(client: &mut Client, topic: &str, records: u64) {
+    for n in 0..records {
+        let batch = load::batch(&[(0, n)], 1000, None);
+        assert_eq!(client.produce((topic, 0), -1, &batch).expect("answered"), Ok(n as i64));
+    }
+}
+
+#[test]
+fn deleted_records_stay_deleted() {
+    let _alone = alone();
+    let site = Site::new(&[]);
+    let mut process = site.start();
+    let mut client = process.client();
+    assert_eq!(client.create_topic("cut", 1, &[]).expect("answered"), 0);
+    fill(&mut client, "cut", 20);
+    for before in [5, 13, 20] {
+        let low = client.delete_records(("cut", 0), before).expect("answered");
+        assert_eq!(low, before);
+        process.kill();
+        process = site.start();
+        client = process.client();
+        let fetched = client.fetch(("cut", 0), before).expect("answered");
+        assert_eq!((fetched.log_start, fetched.high_watermark), (before, 20));
+    }
+    process.stop();
+    let process = site.start();
+    assert_eq!(process.client().fetch(("cut", 0), 20).expect("answered").log_start, 20);
+    process.stop();
+}
+
+/// Waits until retention has moved the start of a log, and says where to.
+fn moved_start(client: &mut Client, topic: &str) -> i64 {
+    until("old segments are deleted", || {
+        let start = client.fetch((topic, 0), 0).expect("answered");
+        let start = if start.code == 1 { latest_start(client, topic) } else { start.log_start };
+        (start > 0).then_some(start)
+    })
+}
+
+/// A fetch below the start is refused without saying where that is; one at the end says it.
+fn latest_start(client: &mut Client, topic: &str) -> i64 {
+    client.fetch((topic, 0), 200).expect("answered").log_start
+}
+
+#[test]
+fn retention_deletes_whole_segments() {
+    let _alone = alone();
+    let site = Site::new(&[
+        "log.retention.check.interval.ms=100",
+        "log.initial.task.delay.ms=100",
+        "log.segment.delete.delay.ms=200",
+    ]);
+    let process = site.start();
+    let mut client = process.client();
+    let by_size = [("segment.ms", "20"), ("retention.bytes", "20000")];
+    let by_time = [("segment.ms", "20"), ("retention.ms", "300")];
+    assert_eq!(client.create_topic("by-size", 1, &by_size).expect("answered"), 0);
+    assert_eq!(client.create_topic("by-time", 1, &by_time).expect("answered"), 0);
+    fill(&mut client, "by-size", 200);
+    fill(&mut client, "by-time", 200);
+    let start = moved_start(&mut client, "by-size");
+    assert!(start < 200, "the newest stay");
+    let left = load_from(&mut client, "by-size");
+    assert_eq!(left.first().map(|(offset, _)| *offset), Some(start));
+    until("all that is old goes", || {
+        let fetched = client.fetch(("by-time", 0), 200).expect("answered");
+        (fetched.log_start == 200).then_some(())
+    });
+    let dir = site.log_dir().join("by-time-0");
+    until("files of deleted segments are removed", || {
+        let mut names = fs::read_dir(&dir).expect("a directory").filter_map(|it| it.ok());
+        let left = names.any(|it| it.file_name().to_string_lossy().ends_with(".deleted"));
+        (!left).then_some(())
+    });
+    process.kill();
+    let process = site.start();
+    let mut client = process.client();
+    assert_eq!(client.fetch(("by-time", 0), 200).expect("answered").log_start, 200);
+    assert!(latest_start(&mut client, "by-size") >= start, "what is deleted stays so");
+    process.stop();
+}
+
+fn load_from(client: &mut Client, topic: &str) -> Vec<(i64, Vec<u8>)> {
+    let start = latest_start(client, topic);
+    load::read_from(client, (topic, 0), start)
+}
+
+#[test]
+fn a_topic_is_deleted_and_made_anew_under_load() {
+    let _alone = alone();
+    let site = Site::new(&["log.segment.delete.delay.ms=50"]);
+    let mut process = site.start();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let write = || {
+            let mut client = process.client();
+            let mut n = 0;
+            while !stop.load(Ordering::SeqCst) {
+                n += 1;
+                let batch = load::batch(&[(1, n)], 3000, None);
+                if let Err(code) = client.produce(("again", 0), -1, &batch).expect("answered") {
+                    assert!([3, 6].contains(&code), "error {code}");
+                }
+            }
+        };
+        let writers = [scope.spawn(write), scope.spawn(write)];
+        let mut client = process.client();
+        let configs = [("segment.ms", "5"), ("flush.messages", "1")];
+        for round in 0..20 {
+            assert_eq!(client.create_topic("again", 1, &configs).expect("answered"), 0);
+            thread::sleep(Duration::from_millis(30));
+            let fetched = client.fetch(("again", 0), 0).expect("answered");
+            assert_eq!((fetched.code, fetched.log_start), (0, 0), "round {round}");
+            assert_eq!(client.delete_topic("again").expect("answered"), 0);
+        }
+        stop.store(true, Ordering::SeqCst);
+        for writer in writers {
+            writer.join().expect("it was answered");
+        }
+    });
+    let log = process.log();
+    assert!(!log.contains("offline") && !log.contains("panicked"), "no disk has failed: {log}");
+    let mut client = process.client();
+    assert_eq!(client.create_topic("again", 1, &[]).expect("answered"), 0);
+    fill(&mut client, "again", 3);
+    process.kill();
+    process = site.start();
+    assert_eq!(load::read_all(&mut process.client(), ("again", 0)).len(), 3);
+    until("deleted partitions are removed", || {
+        let mut names = fs::read_dir(site.log_dir()).expect("a directory").filter_map(|it| it.ok());
+        let left = names.any(|it| it.file_name().to_string_lossy().ends_with("-delete"));
+        (!left).then_some(())
+    });
+    process.stop();
+}
+
+#[test]
+fn a_start_after_a_kill_reads_the_last_segment_only() {
+    let _alone = alone();
+    let site = Site::new(&["log.flush.offset.checkpoint.interval.ms=100"]);
+    let process = site.start();
+    let mut client = process.client();
+    let small = [("segment.bytes", "1048576")];
+    assert_eq!(client.create_topic("long", 1, &small).expect("answered"), 0);
+    for n in 0..80 {
+        let batch = load::batch(&[(0, n)], 100_000, None);
+        assert_eq!(client.produce(("long", 0), 1, &batch).expect("answered"), Ok(n as i64));
+    }
+    thread::sleep(Duration::from_millis(500));
+    process.kill();
+    let process = site.start();
+    let log = process.log();
+    let scanned = log.split("scanned_bytes: ").nth(1).expect("a recovery is told of");
+    let scanned: u64 =
+        scanned.split(',').next().and_then(|bytes| bytes.parse().ok()).expect("a number");
+    println!("{scanned} bytes of 8 MB read after kill -9");
+    assert!(scanned <= 2 << 20, "the tail only: {log}");
+    assert_eq!(load::read_all(&mut process.client(), ("long", 0)).len(), 80);
+    process.stop();
+}

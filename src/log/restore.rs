@@ -1,0 +1,170 @@
+//! Restoring the state of a log's producers: from its newest snapshot, what lies just before it,
+//! and what follows it.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::{
+    Log, LogError, LogStart, LogView,
+    disk::read_file,
+    error::During,
+    names::{self, Kind},
+    producers::{BatchMeta, Producers},
+    snapshot,
+    walk::{Step, Walk, read_batch},
+};
+use crate::records::Batch;
+
+/// How much before a snapshot is read again, for the batches that it does not tell of.
+const RECALL_BYTES: u64 = 256 << 10;
+/// Producers that wrote before this repeat nothing any more: more than twice the time in which
+/// Kafka's clients give up (`delivery.timeout.ms`).
+const RECALL_MS: i64 = 5 * 60 * 1000;
+
+impl Log {
+    /// Restores the producers' state; returns how many batches were read for it.
+    pub(super) fn settle_producers(&mut self, start: &LogStart) -> Result<u64, LogError> {
+        let newest = match start.clean {
+            true => self.log_end,
+            // What was not flushed may be from a log that was cut since.
+            false => self.log_end.min(self.recovery_point),
+        };
+        self.drop_snapshots(newest)?;
+        if start.clean && self.snapshots.is_empty() {
+            self.producers = Producers::starting_at(self.log_end);
+            return Ok(0);
+        }
+        let expired = start.now_ms.saturating_sub(self.config.producer_id_expiration_ms);
+        self.load_producers(expired, start.now_ms.saturating_sub(RECALL_MS))
+    }
+
+    /// Removes snapshots after `newest`, and those that are neither the last nor at a segment's
+    /// start (Kafka's `removeStraySnapshots`).
+    fn drop_snapshots(&mut self, newest: i64) -> Result<(), LogError> {
+        let last = self.snapshots.iter().copied().rfind(|offset| *offset <= newest);
+        let bases: BTreeSet<i64> =
+            self.segments.iter().map(|segment| segment.base_offset).collect();
+        let is_kept =
+            |offset: &i64| *offset <= newest && (Some(*offset) == last || bases.contains(offset));
+        let (kept, dropped): (Vec<i64>, Vec<i64>) =
+            self.snapshots.iter().partition(|offset| is_kept(offset));
+        self.snapshots = kept;
+        dropped.into_iter().try_for_each(|offset| self.remove_snapshot(offset))
+    }
+
+    /// The same after a cut.
+    pub(super) fn reload_producers(&mut self) -> Result<(), LogError> {
+        self.drop_snapshots(self.log_end)?;
+        self.load_producers(i64::MIN, i64::MIN).map(|_| ())
+    }
+
+    fn load_producers(
+        &mut self,
+        expired_before_ms: i64,
+        recalled_since_ms: i64,
+    ) -> Result<u64, LogError> {
+        self.producers = Producers::starting_at(self.log_start);
+        while let Some(offset) = self.snapshots.last().copied() {
+            let path = names::file(&self.dir, offset, Kind::Snapshot);
+            let bytes = read_file(&*self.disk, &path).during("read", &path)?;
+            match snapshot::decode(&bytes) {
+                Ok(entries) => {
+                    let producers = Producers::from_snapshot(offset, entries, expired_before_ms);
+                    self.producers = producers;
+                    if self.producers.wrote_since(recalled_since_ms) {
+                        self.recall_batches(offset)?;
+                    }
+                    break;
+                }
+                Err(_) => {
+                    self.remove_snapshot(offset)?;
+                    self.snapshots.pop();
+                }
+            }
+        }
+        self.replay_producers()
+    }
+
+    fn replay_producers(&mut self) -> Result<u64, LogError> {
+        let view = self.view();
+        let mut replayed = 0;
+        let from = self.producers.end_offset();
+        if from >= self.log_end {
+            return Ok(0);
+        }
+        for index in view.segment_at(from)..view.segments.len() {
+            let segment = &view.segments[index];
+            let path = segment.path(Kind::Log);
+            let end = view.end_of(index);
+            let place = segment.find(from, end).during("read", &path)?;
+            let Some(place) = place else { continue };
+            let file = segment.file().during("open", &path)?;
+            let mut walk = Walk::headers(&*file, place.position, end);
+            while let Step::Batch { header, position } = walk.step().during("read", &path)? {
+                replayed += 1;
+                let batch = match header.is_control() {
+                    true => read_batch(&*file, &header, position).during("read", &path)?,
+                    false => Batch { header, payload: bytes::Bytes::new() },
+                };
+                self.producers.apply(&batch);
+            }
+            if index + 1 < view.segments.len() {
+                segment.close_file();
+            }
+        }
+        Ok(replayed)
+    }
+
+    /// A snapshot has the last batch of each producer, as Kafka's format wants it; but a producer
+    /// may repeat the four before it too, if it did not hear that they were written. They are read
+    /// from what lies just before the snapshot's offset.
+    fn recall_batches(&mut self, offset: i64) -> Result<(), LogError> {
+        let view = self.view();
+        let Some((first, position)) = place_before(&view, offset)? else { return Ok(()) };
+        let mut recalled: HashMap<i64, Vec<(i16, BatchMeta)>> = HashMap::new();
+        for index in first..view.segments.len() {
+            let segment = &view.segments[index];
+            if segment.base_offset >= offset {
+                break;
+            }
+            let path = segment.path(Kind::Log);
+            let file = segment.file().during("open", &path)?;
+            let from = if index == first { position } else { 0 };
+            let mut walk = Walk::headers(&*file, from, view.end_of(index));
+            while let Step::Batch { header, .. } = walk.step().during("read", &path)? {
+                if header.base_offset >= offset {
+                    break;
+                }
+                if header.has_producer_id() && !header.is_control() {
+                    let batches = recalled.entry(header.producer_id).or_default();
+                    batches.push((header.producer_epoch, BatchMeta::of(&header)));
+                }
+            }
+            if index + 1 < view.segments.len() {
+                segment.close_file();
+            }
+        }
+        self.producers.recall(&recalled);
+        Ok(())
+    }
+}
+
+/// A segment, and a position in it, from which at most `RECALL_BYTES` lie before `offset`.
+fn place_before(view: &LogView, offset: i64) -> Result<Option<(usize, u64)>, LogError> {
+    let place = |offset: i64| -> Result<Option<(usize, u64)>, LogError> {
+        let index = view.segment_at(offset);
+        let segment = &view.segments[index];
+        let found = segment.find(offset, view.end_of(index));
+        let found = found.during("read", &segment.path(Kind::Log))?;
+        Ok(found.map(|place| (index, place.position)))
+    };
+    let Some((last, end)) = place(offset - 1)? else { return Ok(None) };
+    let first_offset = view.first_base_offset();
+    for back in [1 << 14, 1 << 11, 1 << 8, 1 << 5, 1] {
+        let Some((first, position)) = place((offset - back).max(first_offset))? else { continue };
+        let between: u64 = (first..last).map(|index| view.end_of(index)).sum();
+        if between + end - position <= RECALL_BYTES {
+            return Ok(Some((first, position)));
+        }
+    }
+    Ok(None)
+}
