@@ -239,7 +239,14 @@ impl Append<'_> {
         let rules = self.rules(config, &partition);
         topic.metrics.produce_requests.increment(1);
         let log_start = || partition.view().log.log_start();
-        let batch = validate_for_append(data.records, &rules).map_err(|refused| {
+        let validated = match rules.compression {
+            TopicCompression::Producer => validate_for_append(data.records, &rules),
+            // Compressing anew takes long enough to be kept off the async workers.
+            TopicCompression::Fixed(..) => {
+                tokio::task::block_in_place(|| validate_for_append(data.records, &rules))
+            }
+        };
+        let batch = validated.map_err(|refused| {
             topic.metrics.failed_produce_requests.increment(1);
             Refusal::of_records(refused, log_start)
         })?;
