@@ -15,7 +15,7 @@ mod tasks;
 use std::sync::{Arc, Mutex, atomic::AtomicI64};
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub use self::{
     producer_ids::ProducerIds,
@@ -41,6 +41,10 @@ pub struct Broker {
     pub cluster_id: Arc<str>,
     config: Arc<ArcSwap<Config>>,
     metadata: ArcSwap<Image>,
+    /// Set when committed metadata can no longer be had or applied.
+    metadata_failed: watch::Sender<bool>,
+    /// Held while a request looks times up in logs.
+    pub look_ups: Semaphore,
     /// The offset of the published image.
     applied: watch::Sender<i64>,
     pub partitions: PartitionTable,
