@@ -138,6 +138,7 @@ mod tests {
         assert_eq!(epochs.end_offset_for(2, 99), Some((2, 20)));
         assert_eq!(epochs.end_offset_for(1, 99), Some((1, 10)));
         assert_eq!(epochs.end_offset_for(-1, 99), None);
+        assert_eq!(epochs.end_offset_for(-2, 99), Some((-2, 10)));
         assert_eq!(Epochs::default().end_offset_for(0, 0), None);
         assert_eq!(epochs.epoch_for_offset(9), None);
         assert_eq!(epochs.epoch_for_offset(29), Some(4));

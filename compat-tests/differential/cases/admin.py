@@ -150,7 +150,8 @@ def alter_configs(t):
 
     t.ask_all("replace", "AlterConfigs", body(topic, ("segment.bytes", "2000000")))
     t.settle()
-    t.ask("after", "DescribeConfigs", 4, _describe(_TOPIC, topic, ["retention.ms", "segment.bytes"]))
+    keys = ["retention.ms", "segment.bytes"]
+    t.ask("after", "DescribeConfigs", 4, _describe(_TOPIC, topic, keys))
     t.ask("null", "AlterConfigs", 2, body(topic, ("segment.bytes", None)))
     t.ask("wrong", "AlterConfigs", 2, body(topic, ("segment.bytes", "x")))
     t.ask("unknown", "AlterConfigs", 2, body(topic, ("no.such.key", "x")))

@@ -131,7 +131,8 @@ def isolation_levels(t):
     topic = _filled(t, 1, 3)
     for version in (4, 12):
         for level in (0, 1, 2, -1):
-            t.ask(f"level {level}", "Fetch", version, fetch(t, topic, version, isolationLevel=level))
+            body = fetch(t, topic, version, isolationLevel=level)
+            t.ask(f"level {level}", "Fetch", version, body)
 
 
 def waiting(t):

@@ -34,7 +34,8 @@ def incremental(t):
         _next(t, "moved on", version, session, 4, [{**named, "partitions": [_partition(1, 1)]}])
         _next(t, "one more", version, session, 5, [{**named, "partitions": [_partition(2)]}])
         _next(t, "one less", version, session, 6, (), [{**named, "partitions": [0]}])
-        _next(t, "out of range", version, session, 7, [{**named, "partitions": [_partition(1, 99)]}])
+        far = {**named, "partitions": [_partition(1, 99)]}
+        _next(t, "out of range", version, session, 7, [far])
         _next(t, "still out of range", version, session, 8)
         _next(t, "unknown", version, session, 9, [{**named, "partitions": [_partition(9)]}])
         _next(t, "all forgotten", version, session, 10, (), [{**named, "partitions": [0, 1, 2, 9]}])

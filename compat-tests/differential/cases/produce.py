@@ -65,7 +65,8 @@ def many_topics_and_partitions(t):
     t.ask("one of them unknown", "Produce", 9,
           body(("none-such", data(0)), (second, data(0), data(3)), (first, data(0))))  # fmt: skip
     t.ask("a partition twice", "Produce", 9, body((first, data(0), data(0, [b"second"]))))
-    t.ask("a topic twice", "Produce", 9, body((first, data(0)), (second, data(0)), (first, data(1))))
+    t.ask("a topic twice", "Produce", 9,
+          body((first, data(0)), (second, data(0)), (first, data(1))))  # fmt: skip
     t.ask("a topic and partition twice", "Produce", 9, body((first, data(0)), (first, data(0))))
     t.ask("no partitions", "Produce", 9, body((first,)))
     t.ask("no topics", "Produce", 9, body())
@@ -212,7 +213,8 @@ def timestamps(t):
     t.ask("none", "Produce", 9, produce(t, limited, batch([b"a"], [-1])))
     t.ask("packed and too old", "Produce", 9, produce(t, limited, batch(_VALUES, attributes=GZIP)))
     plain = t.topic(1)
-    t.ask("by default, too new", "Produce", 9, produce(t, plain, batch([b"a"], [9_000_000_000_000])))
+    t.ask("by default, too new", "Produce", 9,
+          produce(t, plain, batch([b"a"], [9_000_000_000_000])))  # fmt: skip
     t.ask("by default, 0", "Produce", 9, produce(t, plain, batch([b"a"], [0])))
     t.ask("by default, -1", "Produce", 9, produce(t, plain, batch([b"a"], [-1])))
     t.ask("by default, -7", "Produce", 9, produce(t, plain, batch([b"a"], [-7])))

@@ -1,15 +1,30 @@
 """What is remembered over a clean stop and a new start."""
 
+import time
+
 from ..records import batch
 from ._bodies import append, fetch, list_offsets, produce
 
 
 def producers(t):
+    _producers(t, [int(time.time() * 1000)] * 2)
+
+
+def producers_of_long_ago(t):
+    """Their records are so old that they are expired when the log is loaded."""
+    _producers(t, [1_600_000_000_000] * 2)
+
+
+def _producers(t, timestamps):
     topic = t.topic(1)
 
     def send(label, sequence, epoch=1, producer_id=7100):
         records = batch(
-            [b"a", b"b"], producer_id=producer_id, producer_epoch=epoch, sequence=sequence
+            [b"a", b"b"],
+            timestamps,
+            producer_id=producer_id,
+            producer_epoch=epoch,
+            sequence=sequence,
         )
         t.ask(label, "Produce", 9, produce(t, topic, records))
 
@@ -35,8 +50,8 @@ def logs(t):
     t.wait_for(topic, 0)
     for offset in (0, 1, 3, 4):
         t.ask(f"offset {offset}", "Fetch", 11, fetch(t, topic, 11, fetchOffset=offset))
-    for time in (-1, -2, -3, 0):
-        t.ask(f"time {time}", "ListOffsets", 3, list_offsets(topic, time))
+    for asked in (-1, -2, -3, 0):
+        t.ask(f"time {asked}", "ListOffsets", 3, list_offsets(topic, asked))
     asked = [{"partition": 0, "leaderEpoch": 0, "currentLeaderEpoch": -1}]
     t.ask("the first epoch", "OffsetForLeaderEpoch", 4,
           {"topics": [{"topic": topic, "partitions": asked}]})  # fmt: skip
