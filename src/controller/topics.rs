@@ -54,7 +54,7 @@ pub fn create(cx: &mut Context<'_>, topics: &[NewTopic]) -> Decision<Results<Cre
     let mut results = Vec::with_capacity(topics.len());
     for topic in topics {
         let created = create_one(cx, topic, &mut records);
-        // Asked after each topic: a small request can name more partitions than memory has room for.
+        // Asked after each topic: a small request can name more than memory has room for.
         if records.len() > MAX_RECORDS {
             return too_large(topics.iter().map(|topic| &topic.name));
         }
