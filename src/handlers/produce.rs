@@ -382,3 +382,40 @@ impl Refusal {
 fn no_leader() -> LeaderIdAndEpoch {
     LeaderIdAndEpoch::default().with_leader_id(BrokerId(-1)).with_leader_epoch(-1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic(name: &'static str, indexes: &[i32], records: &'static [u8]) -> TopicProduceData {
+        let data = |index: &i32| {
+            PartitionProduceData::default()
+                .with_index(*index)
+                .with_records(Some(Bytes::from_static(records)))
+        };
+        TopicProduceData::default()
+            .with_name(TopicName(StrBytes::from_static_str(name)))
+            .with_partition_data(indexes.iter().map(data).collect())
+    }
+
+    #[test]
+    fn what_is_named_twice_counts_once() {
+        let topics = vec![
+            topic("a", &[0, 1, 0], b"first"),
+            topic("none", &[], b""),
+            topic("b", &[0], b"first"),
+            topic("a", &[2, 1], b"second"),
+        ];
+        let merged: Vec<_> = merged(topics)
+            .into_iter()
+            .map(|topic| {
+                let partitions = topic.partition_data.into_iter();
+                let data = partitions.map(|data| (data.index, data.records.unwrap_or_default()));
+                (topic.name.to_string(), data.collect::<Vec<_>>())
+            })
+            .collect();
+        let (first, second) = (Bytes::from_static(b"first"), Bytes::from_static(b"second"));
+        let a = vec![(0, first.clone()), (1, second.clone()), (2, second)];
+        assert_eq!(merged, [("a".to_owned(), a), ("b".to_owned(), vec![(0, first)])]);
+    }
+}

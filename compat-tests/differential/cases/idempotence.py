@@ -1,5 +1,7 @@
 """Producer ids: duplicates, gaps, epochs, and what DescribeProducers tells of them."""
 
+import time
+
 from ..records import batch
 from ._bodies import fetch, produce
 
@@ -12,8 +14,12 @@ def _send(t, topic, label, producer_id, epoch, sequence, values=(b"a", b"b")):
 
 
 def init_producer_id(t):
+    body = {"transactionalId": None, "transactionTimeoutMs": 60000}
+    deadline = time.monotonic() + 20
+    # Apache Kafka refuses until its controller has given it a block of ids.
+    while t.call("InitProducerId", 4, body)["errorCode"] != 0 and time.monotonic() < deadline:
+        time.sleep(0.05)
     for version in range(0, 6):
-        body = {"transactionalId": None, "transactionTimeoutMs": 60000}
         t.ask("an id", "InitProducerId", version, body)
     for version in (3, 4, 5):
         given = {"transactionTimeoutMs": 60000, "transactionalId": None}
