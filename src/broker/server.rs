@@ -186,8 +186,6 @@ fn group_config(settings: &GroupSettings) -> GroupConfig {
         offsets_retention_ms: settings.offsets_retention_ms,
         offsets_retention_check_interval_ms: settings.offsets_retention_check_interval_ms,
         offsets_topic_num_partitions: settings.offsets_topic_num_partitions,
-        offsets_topic_replication_factor: settings.offsets_topic_replication_factor,
-        offsets_topic_segment_bytes: settings.offsets_topic_segment_bytes,
         ..GroupConfig::default()
     }
 }
