@@ -4,6 +4,7 @@
 //! coordinator shards; `server` starts and stops it all in a written order.
 
 mod apply;
+mod gauges;
 mod logs;
 mod producer_ids;
 mod registration;

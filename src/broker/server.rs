@@ -107,6 +107,7 @@ impl Server {
         let image = Arc::new(image);
         tokio::task::block_in_place(|| broker.apply_start(&image));
         broker.remove_leftovers();
+        broker.add_gauges();
         let (stop, stopping) = watch::channel(false);
         let mut tasks = broker.spawn_tasks(&stopping);
         tasks.spawn(apply_committed(Arc::clone(&broker), stream));
