@@ -9,7 +9,9 @@ use crate::{
     telemetry::{Kind, Scrape},
 };
 
-const GAUGES: [(&str, &str, fn(&View) -> f64); 4] = [
+type Gauge = fn(&View) -> f64;
+
+const GAUGES: [(&str, &str, Gauge); 4] = [
     (
         "kafka_topic_partition_current_offset",
         "The offset after the last one that consumers may read",
