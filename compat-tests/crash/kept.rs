@@ -218,3 +218,28 @@ fn a_topic_is_deleted_and_made_anew_under_load() {
     });
     process.stop();
 }
+
+#[test]
+fn a_start_after_a_kill_reads_the_last_segment_only() {
+    let _alone = alone();
+    let site = Site::new(&["log.flush.offset.checkpoint.interval.ms=100"]);
+    let process = site.start();
+    let mut client = process.client();
+    let small = [("segment.bytes", "1048576")];
+    assert_eq!(client.create_topic("long", 1, &small).expect("answered"), 0);
+    for n in 0..80 {
+        let batch = load::batch(&[(0, n)], 100_000, None);
+        assert_eq!(client.produce(("long", 0), 1, &batch).expect("answered"), Ok(n as i64));
+    }
+    thread::sleep(Duration::from_millis(500));
+    process.kill();
+    let process = site.start();
+    let log = process.log();
+    let scanned = log.split("scanned_bytes: ").nth(1).expect("a recovery is told of");
+    let scanned: u64 =
+        scanned.split(',').next().and_then(|bytes| bytes.parse().ok()).expect("a number");
+    println!("{scanned} bytes of 8 MB read after kill -9");
+    assert!(scanned <= 2 << 20, "the tail only: {log}");
+    assert_eq!(load::read_all(&mut process.client(), ("long", 0)).len(), 80);
+    process.stop();
+}

@@ -334,12 +334,25 @@ impl Broker {
 
     /// Takes a failed disk's directory out of service, with its own partitions and no others.
     pub fn on_log_error(self: &Arc<Self>, partition: &Partition, error: &LogError) {
-        error!(partition = %partition.id, %error, "the log failed");
+        if error.is_disk_failure() || self.may_tell() {
+            error!(partition = %partition.id, %error, "the log failed");
+        }
         if error.is_disk_failure() {
             self.fail_dir(partition.log_dir());
         } else if partition.view().role == Role::Offline {
             self.report_offline();
         }
+    }
+
+    /// Once a second: a full disk refuses every batch.
+    fn may_tell(&self) -> bool {
+        let now = now_ms();
+        let last = self.told_ms.load(Ordering::Relaxed);
+        let may = now.saturating_sub(last) >= 1000;
+        if may {
+            self.told_ms.store(now, Ordering::Relaxed);
+        }
+        may
     }
 
     fn any_offline(&self) -> bool {

@@ -13,10 +13,10 @@ pub mod sessions;
 mod shard_log;
 mod tasks;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, atomic::AtomicI64};
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub use self::{
     producer_ids::ProducerIds,
@@ -43,6 +43,10 @@ pub struct Broker {
     pub cluster_id: Arc<str>,
     config: Arc<ArcSwap<Config>>,
     metadata: ArcSwap<Image>,
+    /// Set when committed metadata can no longer be had or applied.
+    metadata_failed: watch::Sender<bool>,
+    /// Held while a request looks times up in logs.
+    pub look_ups: Semaphore,
     /// The offset of the published image.
     applied: watch::Sender<i64>,
     pub partitions: PartitionTable,
@@ -51,6 +55,8 @@ pub struct Broker {
     found: Mutex<logs::FoundPartitions>,
     /// Replicas whose logs are to be tried again.
     unopened: Mutex<Vec<logs::Replica>>,
+    /// When a log's passing failure was last told of, in milliseconds.
+    told_ms: AtomicI64,
     /// Held while metadata changes what is served, by whoever does it.
     applying: Mutex<()>,
     /// True once no log directory is left.

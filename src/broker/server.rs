@@ -3,7 +3,8 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, atomic::AtomicI64},
     time::Duration,
 };
 
@@ -11,7 +12,7 @@ use arc_swap::ArcSwap;
 use tokio::{
     net::{TcpListener, TcpSocket, lookup_host},
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
 };
 use tracing::{error, info, warn};
@@ -37,6 +38,8 @@ use crate::{
     telemetry::{self, Metrics},
 };
 
+/// How many requests may look times up in logs at once.
+const LOOK_UPS_AT_ONCE: usize = 2;
 /// How long a stop waits for connections to end.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
@@ -48,6 +51,8 @@ pub enum ServerError {
     UnknownHost(#[from] UnknownHost),
     #[error("all log directories have failed")]
     AllDirsFailed,
+    #[error("the metadata log has failed")]
+    MetadataFailed,
     #[error(transparent)]
     Quorum(#[from] QuorumError),
     #[error(transparent)]
@@ -78,9 +83,13 @@ impl Server {
         let server = Self::start(config).await?;
         println!("{}", server.banner());
         let mut all_failed = server.broker.all_dirs_failed.subscribe();
+        let mut metadata_failed = server.broker.metadata_failed.subscribe();
         tokio::select! {
             // As Kafka: nothing is left to serve, and whoever started it may know a remedy.
             Ok(_) = all_failed.wait_for(|failed| *failed) => return Err(ServerError::AllDirsFailed),
+            Ok(_) = metadata_failed.wait_for(|failed| *failed) => {
+                return Err(ServerError::MetadataFailed);
+            }
             _ = terminate.recv() => info!("SIGTERM: stopping"),
             _ = interrupt.recv() => info!("SIGINT: stopping"),
         }
@@ -225,8 +234,11 @@ fn new_broker(parts: Parts, image: &Image) -> Broker {
         partitions: PartitionTable::default(),
         log_dirs: Mutex::new(log_dirs),
         unopened: Mutex::default(),
+        told_ms: AtomicI64::new(0),
         applying: Mutex::default(),
         all_dirs_failed: watch::channel(false).0,
+        metadata_failed: watch::channel(false).0,
+        look_ups: Semaphore::new(LOOK_UPS_AT_ONCE),
         found: Mutex::new(found.into_iter().map(|it| (it.partition.clone(), it)).collect()),
         quorum,
         controller,
@@ -239,11 +251,18 @@ fn new_broker(parts: Parts, image: &Image) -> Broker {
     }
 }
 
+/// Ends only when the quorum has, or when a batch cannot be applied: then this broker's state is not
+/// the cluster's any more, and it must not go on.
 async fn apply_committed(broker: Arc<Broker>, mut stream: CommittedStream) {
     while let Some(batch) = stream.next().await {
+        let apply = AssertUnwindSafe(|| broker.apply(&batch));
         // Opening logs touches the disk; other tasks of this worker go elsewhere meanwhile.
-        tokio::task::block_in_place(|| broker.apply(&batch));
+        if tokio::task::block_in_place(|| catch_unwind(apply)).is_err() {
+            error!(offset = batch.last_offset, "committed metadata cannot be applied");
+            break;
+        }
     }
+    broker.metadata_failed.send_replace(true);
 }
 
 async fn bind(listener: &Listener, settings: &BrokerConfig) -> Result<TcpListener, ServerError> {

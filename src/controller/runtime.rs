@@ -165,11 +165,12 @@ impl Controller {
         self.run(Durability::Synced, move |cx| brokers::unregister(cx, id)).await
     }
 
-    /// Tells the cluster that this broker is about to stop.
+    /// Takes the leadership of all that lies in log directories that have failed (KIP-858).
     pub async fn directories_failed(&self, failure: DirsFailure) -> Outcome<()> {
         self.run(Durability::Deferred, move |cx| brokers::directories_failed(cx, &failure)).await
     }
 
+    /// Tells the cluster that this broker is about to stop.
     pub async fn begin_shutdown(&self, broker_id: i32) -> Outcome<()> {
         self.run(Durability::Deferred, move |cx| brokers::begin_shutdown(cx, broker_id)).await
     }

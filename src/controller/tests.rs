@@ -291,6 +291,53 @@ fn one_request_may_be_too_large() {
     );
 }
 
+/// What is left of `random` tells how many topics were decided: none after the one too many.
+#[test]
+fn a_request_too_large_is_not_decided_to_its_end() {
+    let script = Script::new(&[(1, None)]);
+    let refuse = |random: &mut Random, count: usize| {
+        let new: Vec<_> = (0..count).map(|at| topic(&format!("t{at}"), 10_000, 1)).collect();
+        let mut cx = Context { image: &script.image, settings: &script.settings, random };
+        topics::create(&mut cx, &new)
+    };
+    let (mut first, mut all) = (Random::new(7), Random::new(7));
+    refuse(&mut first, 1);
+    let decision = refuse(&mut all, 1_000);
+    assert_eq!(first.uuid(), all.uuid());
+    assert!(decision.records.is_empty());
+    assert_all_refused(decision.response);
+}
+
+#[test]
+fn topics_are_not_grown_beyond_what_one_request_may() {
+    let mut script = Script::new(&[(1, None)]);
+    let small: Vec<_> = (0..1_000).map(|at| topic(&format!("t{at}"), 1, 1)).collect();
+    script.run(|cx| topics::create(cx, &small));
+    let refuse = |random: &mut Random, count: usize| {
+        let name = |at: usize| format!("t{at}");
+        let grown = (0..count)
+            .map(|at| NewPartitions { name: name(at), count: 10_000, assignments: None })
+            .collect::<Vec<_>>();
+        let mut cx = Context { image: &script.image, settings: &script.settings, random };
+        topics::create_partitions(&mut cx, &grown)
+    };
+    let (mut first, mut all) = (Random::new(7), Random::new(7));
+    refuse(&mut first, 2);
+    let decision = refuse(&mut all, 1_000);
+    assert_eq!(first.uuid(), all.uuid());
+    assert!(decision.records.is_empty());
+    assert_all_refused(decision.response);
+}
+
+#[track_caller]
+fn assert_all_refused<T: std::fmt::Debug>(results: Results<T>) {
+    assert_eq!(results.len(), 1_000);
+    for (at, (name, result)) in results.into_iter().enumerate() {
+        assert_eq!(name, format!("t{at}"));
+        assert!(matches!(result, Err(ControllerError::PolicyViolation(_))), "{result:?}");
+    }
+}
+
 #[test]
 fn configs_are_set_deleted_and_edited() {
     let mut script = Script::new(&[(1, None)]);

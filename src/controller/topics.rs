@@ -54,21 +54,21 @@ pub fn create(cx: &mut Context<'_>, topics: &[NewTopic]) -> Decision<Results<Cre
     let mut results = Vec::with_capacity(topics.len());
     for topic in topics {
         let created = create_one(cx, topic, &mut records);
+        // Asked after each topic: a small request can name more than memory has room for.
+        if records.len() > MAX_RECORDS {
+            return too_large(topics.iter().map(|topic| &topic.name));
+        }
         results.push((topic.name.clone(), created));
     }
-    bounded(records, results)
+    Decision { records, response: results }
 }
 
 /// Kafka refuses as a whole what would make too large a batch.
-fn bounded<T>(records: Vec<MetadataRecord>, mut results: Results<T>) -> Decision<Results<T>> {
-    if records.len() <= MAX_RECORDS {
-        return Decision { records, response: results };
-    }
+fn too_large<'a, T>(names: impl Iterator<Item = &'a String>) -> Decision<Results<T>> {
     let message = "Unable to perform excessively large batch operation.";
-    for (_, result) in &mut results {
-        *result = Err(ControllerError::PolicyViolation(message.into()));
-    }
-    Decision { records: Vec::new(), response: results }
+    let refused = || Err(ControllerError::PolicyViolation(message.into()));
+    let response = names.map(|name| (name.clone(), refused())).collect();
+    Decision { records: Vec::new(), response }
 }
 
 fn create_one(
@@ -277,9 +277,12 @@ pub fn create_partitions(cx: &mut Context<'_>, topics: &[NewPartitions]) -> Deci
     let mut results = Vec::with_capacity(topics.len());
     for topic in topics {
         let grown = grow_one(cx, topic).map(|grown| records.extend(grown));
+        if records.len() > MAX_RECORDS {
+            return too_large(topics.iter().map(|topic| &topic.name));
+        }
         results.push((topic.name.clone(), grown));
     }
-    bounded(records, results)
+    Decision { records, response: results }
 }
 
 fn grow_one(

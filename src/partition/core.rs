@@ -43,6 +43,9 @@ pub struct Appended {
     pub log_start: i64,
     /// `flush.messages` asks for an fdatasync before the high watermark may pass these records.
     pub flush_due: bool,
+    /// A segment was closed: it is to be made durable at leisure, so that a start after a crash
+    /// need not read it.
+    pub rolled: bool,
     /// The batch had been appended before; nothing was written.
     pub duplicate: bool,
     /// The time of a duplicate's first append, for topics with LogAppendTime.
@@ -140,6 +143,7 @@ impl Core {
             last_offset: appended.last_offset,
             log_start: self.log.log_start(),
             flush_due,
+            rolled: appended.rolled,
             duplicate: false,
             duplicate_timestamp: -1,
         })
@@ -158,9 +162,24 @@ impl Core {
             log_start: self.log.log_start(),
             // Its first append may still wait for the disk, and so must this answer.
             flush_due: self.high_watermark <= last_offset,
+            rolled: false,
             duplicate: true,
             duplicate_timestamp: timestamp,
         }))
+    }
+
+    /// The largest epoch up to `epoch` and its end offset, `None` if this replica cannot tell.
+    pub fn end_offset_for_epoch(&self, epoch: i32) -> Option<(i32, i64)> {
+        let epochs = self.log.epochs_led_by(self.role.leader_epoch());
+        epochs.end_offset_for(epoch, self.log.log_end())
+    }
+
+    /// The start of the log and the epoch that it belongs to.
+    pub fn earliest(&self) -> (i64, Option<i32>) {
+        let start = self.log.log_start();
+        let epochs = self.log.epochs_led_by(self.role.leader_epoch());
+        let first = epochs.entries().first().filter(|entry| entry.start_offset <= start);
+        (start, first.map(|entry| entry.epoch))
     }
 
     pub fn begin_flush(&mut self) -> Option<Flush> {

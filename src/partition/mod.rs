@@ -93,7 +93,7 @@ impl Partition {
         let appended = core.append(batches, now_ms)?;
         self.publish(&core);
         drop(core);
-        if appended.flush_due {
+        if appended.flush_due || appended.rolled {
             self.flush();
         }
         self.wake();
@@ -134,6 +134,16 @@ impl Partition {
     /// Looks at the log under the lock; for what the view does not show.
     pub fn with_log<R>(&self, look: impl FnOnce(&Log) -> R) -> R {
         look(self.lock().log())
+    }
+
+    /// See [`Core::end_offset_for_epoch`].
+    pub fn end_offset_for_epoch(&self, epoch: i32) -> Option<(i32, i64)> {
+        self.lock().end_offset_for_epoch(epoch)
+    }
+
+    /// See [`Core::earliest`].
+    pub fn earliest(&self) -> (i64, Option<i32>) {
+        self.lock().earliest()
     }
 
     /// Stops serving, as when the replica is removed: waiters are released, nothing is written any

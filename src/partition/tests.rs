@@ -166,3 +166,19 @@ fn a_full_disk_is_refused_and_nothing_is_written() {
     assert_eq!(appended.first_offset, 2, "one of those before had room enough");
     assert_eq!(open(&disk.crash(Crash::Process), 1).log_end(), 3);
 }
+
+#[tokio::test]
+async fn a_closed_segment_is_made_durable() {
+    let disk = FaultyDisk::default();
+    let (partition, _) = leader(&disk, i64::MAX);
+    while partition.with_log(|log| log.view().segment_count()) < 3 {
+        partition.append(&mut [batch(0, 1, 500)], NOW).expect("appends");
+    }
+    let closed = partition.with_log(|log| log.view().active_base_offset());
+    let waited = tokio::time::timeout(Duration::from_secs(10), async {
+        while partition.view().log.recovery_point() < closed {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    waited.await.expect("a start after a crash reads from the last segment on");
+}

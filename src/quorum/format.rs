@@ -69,6 +69,7 @@ pub enum Contents {
 }
 
 /// One batch to write.
+#[derive(Default)]
 pub struct Stamp {
     pub base_offset: i64,
     pub epoch: i32,

@@ -34,6 +34,8 @@ struct Segment {
     base_offset: i64,
     file: Arc<File>,
     size: u64,
+    /// Up to here the disk has promised room.
+    reserved: u64,
     batches: VecDeque<Position>,
 }
 
@@ -74,6 +76,9 @@ pub enum LogError {
     #[error("batch at offset {offset}: {source}")]
     Format { offset: i64, source: FormatError },
 }
+
+/// Room that is set aside at once, beyond what the next batch needs.
+const RESERVE_BYTES: u64 = 32 << 10;
 
 fn segment_path(dir: &Path, base_offset: i64) -> PathBuf {
     dir.join(format!("{base_offset:020}.log"))
@@ -127,8 +132,13 @@ impl MetadataLog {
         }
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(at)?;
         let len = file.metadata().map_err(at)?.len();
-        let mut segment =
-            Segment { base_offset, file: Arc::new(file), size: 0, batches: VecDeque::new() };
+        let mut segment = Segment {
+            base_offset,
+            file: Arc::new(file),
+            size: 0,
+            reserved: 0,
+            batches: VecDeque::new(),
+        };
         self.end_offset = base_offset;
         while let Some(batch) = read_batch(&segment.file, segment.size, len).map_err(at)? {
             let header = batch.header;
@@ -199,7 +209,7 @@ impl MetadataLog {
             OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
         self.new_file = true;
         let (file, batches) = (Arc::new(file), VecDeque::new());
-        self.segments.push_back(Segment { base_offset, file, size: 0, batches });
+        self.segments.push_back(Segment { base_offset, file, size: 0, reserved: 0, batches });
         Ok(())
     }
 
@@ -264,14 +274,43 @@ impl MetadataLog {
         read_batch(file, position.at, end)
     }
 
-    /// Writes a batch at the end, to the page cache only.
-    pub fn append(&mut self, bytes: &Bytes) -> io::Result<()> {
-        let header = BatchHeader::parse(bytes).map_err(io::Error::other)?;
-        assert_eq!(header.base_offset, self.end_offset, "batches follow each other");
+    fn roll_if_full(&mut self) -> io::Result<()> {
         if self.segments.back().is_none_or(|segment| segment.size >= self.roll_bytes) {
             self.sync_last()?;
             self.add_segment()?;
         }
+        Ok(())
+    }
+
+    /// Has the disk set room aside for a batch of `len` bytes, so that a full one is noticed before
+    /// Raft relies on the write. The file does not get longer by it.
+    pub fn reserve(&mut self, len: u64) -> io::Result<()> {
+        use rustix::{
+            fs::{FallocateFlags, fallocate},
+            io::Errno,
+        };
+        self.roll_if_full()?;
+        let segment = self.segments.back_mut().expect("added if there was none");
+        if segment.size + len <= segment.reserved {
+            return Ok(());
+        }
+        let ahead = len + RESERVE_BYTES;
+        match fallocate(&*segment.file, FallocateFlags::KEEP_SIZE, segment.size, ahead) {
+            Ok(()) => {
+                segment.reserved = segment.size + ahead;
+                Ok(())
+            }
+            // Such a file system promises nothing.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes a batch at the end, to the page cache only.
+    pub fn append(&mut self, bytes: &Bytes) -> io::Result<()> {
+        let header = BatchHeader::parse(bytes).map_err(io::Error::other)?;
+        assert_eq!(header.base_offset, self.end_offset, "batches follow each other");
+        self.roll_if_full()?;
         let epochs = self.epochs.len();
         let mut segment = self.segments.pop_back().expect("added above");
         let written = segment.file.write_all_at(bytes, segment.size);
@@ -312,6 +351,7 @@ impl MetadataLog {
                 continue;
             };
             segment.size = dropped.at;
+            segment.reserved = 0;
             segment.file.set_len(dropped.at)?;
             remove_indexes(&self.dir, segment.base_offset);
             self.end_offset = dropped.base_offset;

@@ -30,6 +30,7 @@ use tokio::sync::mpsc;
 
 use self::{
     checkpoint::{Checkpoint, CheckpointError},
+    format::Stamp,
     log::LogError,
     storage::Storage,
     types::{Proposal, TypeConfig},
@@ -46,6 +47,9 @@ pub enum QuorumError {
     NotLeader { leader: Option<i32> },
     #[error("the epoch is {current}, not {expected}")]
     WrongEpoch { expected: i32, current: i32 },
+    /// Nothing was written.
+    #[error("the metadata log cannot grow: {0}")]
+    NoRoom(std::io::Error),
     /// The log cannot be written or read any more: the process must stop.
     #[error("the metadata log has failed: {0}")]
     Failed(String),
@@ -156,6 +160,9 @@ impl Quorum {
             return Err(QuorumError::WrongEpoch { expected: expected_epoch, current });
         }
         let append_ms = now_ms();
+        // A log that cannot be written ends Raft; a disk that is full now may have room later.
+        let size = format::encode_records(&Stamp::default(), &records).len() as u64;
+        self.storage.log().reserve(size).map_err(QuorumError::NoRoom)?;
         let proposal = Proposal { append_ms, durability, records };
         match self.raft.client_write(proposal).await {
             Ok(written) => {
