@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, atomic::AtomicI64},
     time::Duration,
@@ -32,7 +32,7 @@ use crate::{
         id_text,
     },
     metadata::Image,
-    net::{self, ConnectionLimits, Shutdown},
+    net::{self, ConnectionLimits, Limits, Shutdown, UnknownHost},
     partition::PartitionTable,
     quorum::{CommittedStream, Quorum, QuorumConfig, QuorumError},
     telemetry::{self, Metrics},
@@ -47,6 +47,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 pub enum ServerError {
     #[error(transparent)]
     LogDirs(#[from] DirsError),
+    #[error(transparent)]
+    UnknownHost(#[from] UnknownHost),
     #[error("all log directories have failed")]
     AllDirsFailed,
     #[error("the metadata log has failed")]
@@ -98,6 +100,7 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, ServerError> {
         let settings = Arc::clone(&config.broker);
         raise_descriptor_limit();
+        let limits = tokio::task::block_in_place(|| Limits::resolve(&settings))?;
         let mut log_dirs = open_log_dirs(&settings)?;
         let found = log_dirs.list();
         let config = Arc::new(ArcSwap::from_pointee(config));
@@ -108,11 +111,12 @@ impl Server {
         let (quorum, image, stream) = Quorum::start(quorum_config).await?;
         let controller_settings = controller::Settings::new(&config);
         let controller = Controller::start(quorum.clone(), controller_settings, None).await?;
-        let parts = Parts { config, log_dirs, found, quorum, controller };
+        let parts = Parts { config, limits, log_dirs, found, quorum, controller };
         let broker = Arc::new(new_broker(parts, &image));
         let image = Arc::new(image);
         tokio::task::block_in_place(|| broker.apply_start(&image));
         broker.remove_leftovers();
+        broker.add_gauges();
         let (stop, stopping) = watch::channel(false);
         let mut tasks = broker.spawn_tasks(&stopping);
         tasks.spawn(apply_committed(Arc::clone(&broker), stream));
@@ -128,11 +132,10 @@ impl Server {
         broker.register(&addresses).await?;
         let http_address = serve_http(&broker, &mut tasks).await?;
         let (alive, connections) = mpsc::channel(1);
-        let limits = connection_limits(&settings);
         let shutdown = Shutdown { signal: stopping, alive };
         for (listener, socket) in listeners {
             let name = Arc::from(listener.name.as_str());
-            let (broker, limits) = (Arc::clone(&broker), Arc::clone(&limits));
+            let (broker, limits) = (Arc::clone(&broker), Arc::clone(&broker.connection_limits));
             tasks.spawn(net::serve(socket, name, broker, limits, shutdown.clone()));
         }
         Ok(Self { broker, stop, connections, tasks, addresses, http_address })
@@ -195,8 +198,6 @@ fn group_config(settings: &GroupSettings) -> GroupConfig {
         offsets_retention_ms: settings.offsets_retention_ms,
         offsets_retention_check_interval_ms: settings.offsets_retention_check_interval_ms,
         offsets_topic_num_partitions: settings.offsets_topic_num_partitions,
-        offsets_topic_replication_factor: settings.offsets_topic_replication_factor,
-        offsets_topic_segment_bytes: settings.offsets_topic_segment_bytes,
         ..GroupConfig::default()
     }
 }
@@ -204,6 +205,7 @@ fn group_config(settings: &GroupSettings) -> GroupConfig {
 /// What a broker is made of, started in this order.
 struct Parts {
     config: Arc<ArcSwap<Config>>,
+    limits: Limits,
     log_dirs: LogDirs,
     found: Vec<FoundPartition>,
     quorum: Quorum,
@@ -220,7 +222,7 @@ fn open_log_dirs(settings: &BrokerConfig) -> Result<LogDirs, DirsError> {
 }
 
 fn new_broker(parts: Parts, image: &Image) -> Broker {
-    let Parts { config, log_dirs, found, quorum, controller } = parts;
+    let Parts { config, limits, log_dirs, found, quorum, controller } = parts;
     let settings = Arc::clone(&config.load().broker);
     let slots = settings.max_incremental_fetch_session_cache_slots.max(0) as usize;
     Broker {
@@ -242,6 +244,7 @@ fn new_broker(parts: Parts, image: &Image) -> Broker {
         controller,
         groups: GroupCoordinator::new(group_config(&settings.group)),
         metrics: Metrics::new(),
+        connection_limits: ConnectionLimits::new(limits),
         producer_ids: ProducerIds::default(),
         sessions: Mutex::new(SessionCache::new(slots)),
         runtime: tokio::runtime::Handle::current(),
@@ -323,17 +326,6 @@ async fn serve_http(
         }
     });
     Ok(Some(local))
-}
-
-fn connection_limits(settings: &BrokerConfig) -> Arc<ConnectionLimits> {
-    let count = |limit: i32| usize::try_from(limit).unwrap_or(0);
-    let per_ip = &settings.max_connections_per_ip;
-    let overrides = per_ip.overrides.iter().filter_map(|(host, max)| {
-        let ip: IpAddr = host.parse().ok()?;
-        Some((ip, count(*max)))
-    });
-    let (max, max_per_ip) = (count(settings.max_connections), count(per_ip.max));
-    ConnectionLimits::new(max, max_per_ip, overrides.collect())
 }
 
 /// A broker holds a file per log and a socket per connection: it takes what the system allows.

@@ -235,9 +235,12 @@ impl Plan {
 
     fn answer(self, replies: Vec<PartitionReply>) -> FetchReply {
         for (found, reply) in self.partitions.iter().zip(&replies) {
-            if let (Ok(found), Some(slice)) = (found, &reply.records) {
-                found.topic.metrics.fetch_requests.increment(1);
-                found.topic.metrics.bytes_out.increment(slice.len as u64);
+            let Ok(Found { topic, .. }) = found else { continue };
+            match (reply.error_code, &reply.records) {
+                (errors::NONE, slice) => {
+                    topic.metrics.fetched(slice.as_ref().map_or(0, |slice| slice.len as u64));
+                }
+                _ => topic.metrics.failed_fetch(),
             }
         }
         fetch_session::finish(&self.broker, self.fetch, replies)
