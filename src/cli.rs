@@ -162,7 +162,7 @@ mod tests {
         let environment = [("KAFKA_NUM_PARTITIONS", "8"), ("KAFKA_NUM_IO_THREADS", "7")];
         let config = run(&arguments, &environment).expect("starts").config;
         assert_eq!(config.broker.num_partitions, 9);
-        assert_eq!(config.broker.num_io_threads, 7);
+        assert_eq!(config.values().i32("num.io.threads"), 7);
         assert_eq!(config.values().i32("background.threads"), 4);
         assert_eq!(config.broker.group.offsets_topic_replication_factor, 3);
     }

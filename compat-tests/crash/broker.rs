@@ -60,7 +60,8 @@ impl Site {
     pub fn spawn(&self) -> Process {
         let dirs: Vec<_> = self.log_dirs.iter().map(|dir| dir.display().to_string()).collect();
         let stderr = fs::File::create(self.stderr_path()).expect("a file for its log");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sordini"));
+        let own = || env!("CARGO_BIN_EXE_sordini").into();
+        let mut command = Command::new(std::env::var_os("SORDINI_BIN").unwrap_or_else(own));
         command.arg("serve");
         let own = [
             format!("listeners=PLAINTEXT://{}", self.address),

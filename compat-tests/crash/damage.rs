@@ -140,7 +140,11 @@ fn run(site: &Site, file: &Path, what: &str) {
         assert_eq!(found, whole, "{what}: nothing is lost with a hint");
     } else if file.starts_with("damaged-0") {
         let fetched = client.fetch(("damaged", 0), 0).expect("a fetch is answered");
-        assert!(fetched.code == 0 || is_first(site, file), "{what}: what is before it is served");
+        assert!(
+            fetched.code == 0 || is_first(site, file),
+            "{what}: what is before it is served, not {}: {log}",
+            fetched.code
+        );
     }
     let batch = load::batch(&[(2, 0)], 50, None);
     let answer = client.produce(("whole", 0), -1, &batch).expect("answered");

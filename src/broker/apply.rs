@@ -96,6 +96,9 @@ impl Broker {
             }
             Change::TopicDeleted { topic } => {
                 let indexes = 0..topic.partitions.len() as i32;
+                if &*topic.name == OFFSETS_TOPIC {
+                    indexes.clone().for_each(|index| self.groups.on_resigned(index));
+                }
                 let partition = |index| TopicPartition::new(Arc::clone(&topic.name), index);
                 self.groups.on_topics_deleted(&indexes.map(partition).collect::<Vec<_>>());
             }

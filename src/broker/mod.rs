@@ -4,6 +4,7 @@
 //! coordinator shards; `server` starts and stops it all in a written order.
 
 mod apply;
+mod gauges;
 mod logs;
 mod producer_ids;
 mod registration;
@@ -18,7 +19,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub use self::{
     producer_ids::ProducerIds,
@@ -30,6 +31,7 @@ use crate::{
     coordinator::GroupCoordinator,
     log::LogDirs,
     metadata::{ConfigResource, Image},
+    net::{ConnectionLimits, Limits},
     partition::PartitionTable,
     quorum::Quorum,
     telemetry::Metrics,
@@ -44,6 +46,10 @@ pub struct Broker {
     pub cluster_id: Arc<str>,
     config: Arc<ArcSwap<Config>>,
     metadata: ArcSwap<Image>,
+    /// Set when committed metadata can no longer be had or applied.
+    metadata_failed: watch::Sender<bool>,
+    /// Held while a request looks times up in logs.
+    pub look_ups: Semaphore,
     /// The offset of the published image.
     applied: watch::Sender<i64>,
     pub partitions: PartitionTable,
@@ -62,6 +68,7 @@ pub struct Broker {
     pub controller: Controller,
     pub groups: GroupCoordinator,
     pub metrics: Arc<Metrics>,
+    pub connection_limits: Arc<ConnectionLimits>,
     pub producer_ids: ProducerIds,
     /// Topics that are being created because somebody asked for them.
     auto_creating: Mutex<HashSet<String>>,
@@ -107,9 +114,25 @@ impl Broker {
             return;
         }
         match config.with_dynamic(cluster_default, per_broker) {
-            Ok(config) => self.config.store(Arc::new(config)),
+            Ok(changed) => {
+                self.limit_connections(&config.broker, &changed.broker);
+                self.config.store(Arc::new(changed));
+            }
             // The controller checked them; an adopted log may hold what this version refuses.
             Err(error) => tracing::error!(%error, "dynamic broker configs ignored"),
+        }
+    }
+
+    /// Hosts are looked up only when the limits have changed, since the name service may be slow.
+    fn limit_connections(&self, before: &BrokerConfig, now: &BrokerConfig) {
+        if before.max_connections == now.max_connections
+            && before.max_connections_per_ip == now.max_connections_per_ip
+        {
+            return;
+        }
+        match Limits::resolve(now) {
+            Ok(limits) => self.connection_limits.set(limits),
+            Err(error) => tracing::error!(%error, "the limits of connections stay as they were"),
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, atomic::AtomicI64},
     time::Duration,
 };
@@ -11,7 +12,7 @@ use arc_swap::ArcSwap;
 use tokio::{
     net::{TcpListener, TcpSocket, lookup_host},
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
 };
 use tracing::{error, info, warn};
@@ -31,12 +32,14 @@ use crate::{
         id_text,
     },
     metadata::Image,
-    net::{self, ConnectionLimits, Shutdown},
+    net::{self, ConnectionLimits, Limits, Shutdown, UnknownHost},
     partition::PartitionTable,
     quorum::{CommittedStream, Quorum, QuorumConfig, QuorumError},
     telemetry::{self, Metrics},
 };
 
+/// How many requests may look times up in logs at once.
+const LOOK_UPS_AT_ONCE: usize = 2;
 /// How long a stop waits for connections to end.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
@@ -44,8 +47,12 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 pub enum ServerError {
     #[error(transparent)]
     LogDirs(#[from] DirsError),
+    #[error(transparent)]
+    UnknownHost(#[from] UnknownHost),
     #[error("all log directories have failed")]
     AllDirsFailed,
+    #[error("the metadata log has failed")]
+    MetadataFailed,
     #[error(transparent)]
     Quorum(#[from] QuorumError),
     #[error(transparent)]
@@ -90,9 +97,13 @@ impl Server {
         };
         println!("{}", server.banner());
         let mut all_failed = server.broker.all_dirs_failed.subscribe();
+        let mut metadata_failed = server.broker.metadata_failed.subscribe();
         tokio::select! {
             // As Kafka: nothing is left to serve, and whoever started it may know a remedy.
             Ok(_) = all_failed.wait_for(|failed| *failed) => return Err(ServerError::AllDirsFailed),
+            Ok(_) = metadata_failed.wait_for(|failed| *failed) => {
+                return Err(ServerError::MetadataFailed);
+            }
             _ = terminate.recv() => info!("SIGTERM: stopping"),
             _ = interrupt.recv() => info!("SIGINT: stopping"),
         }
@@ -103,6 +114,7 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, ServerError> {
         let settings = Arc::clone(&config.broker);
         raise_descriptor_limit();
+        let limits = tokio::task::block_in_place(|| Limits::resolve(&settings))?;
         let mut log_dirs = open_log_dirs(&settings)?;
         let found = log_dirs.list();
         let config = Arc::new(ArcSwap::from_pointee(config));
@@ -113,11 +125,12 @@ impl Server {
         let (quorum, image, stream) = Quorum::start(quorum_config).await?;
         let controller_settings = controller::Settings::new(&config);
         let controller = Controller::start(quorum.clone(), controller_settings, None).await?;
-        let parts = Parts { config, log_dirs, found, quorum, controller };
+        let parts = Parts { config, limits, log_dirs, found, quorum, controller };
         let broker = Arc::new(new_broker(parts, &image));
         let image = Arc::new(image);
         tokio::task::block_in_place(|| broker.apply_start(&image));
         broker.remove_leftovers();
+        broker.add_gauges();
         let (stop, stopping) = watch::channel(false);
         let mut tasks = broker.spawn_tasks(&stopping);
         tasks.spawn(apply_committed(Arc::clone(&broker), stream));
@@ -133,11 +146,10 @@ impl Server {
         broker.register(&addresses).await?;
         let http_address = serve_http(&broker, &mut tasks).await?;
         let (alive, connections) = mpsc::channel(1);
-        let limits = connection_limits(&settings);
         let shutdown = Shutdown { signal: stopping, alive };
         for (listener, socket) in listeners {
             let name = Arc::from(listener.name.as_str());
-            let (broker, limits) = (Arc::clone(&broker), Arc::clone(&limits));
+            let (broker, limits) = (Arc::clone(&broker), Arc::clone(&broker.connection_limits));
             tasks.spawn(net::serve(socket, name, broker, limits, shutdown.clone()));
         }
         Ok(Self { broker, stop, connections, tasks, addresses, http_address })
@@ -200,8 +212,6 @@ fn group_config(settings: &GroupSettings) -> GroupConfig {
         offsets_retention_ms: settings.offsets_retention_ms,
         offsets_retention_check_interval_ms: settings.offsets_retention_check_interval_ms,
         offsets_topic_num_partitions: settings.offsets_topic_num_partitions,
-        offsets_topic_replication_factor: settings.offsets_topic_replication_factor,
-        offsets_topic_segment_bytes: settings.offsets_topic_segment_bytes,
         ..GroupConfig::default()
     }
 }
@@ -209,6 +219,7 @@ fn group_config(settings: &GroupSettings) -> GroupConfig {
 /// What a broker is made of, started in this order.
 struct Parts {
     config: Arc<ArcSwap<Config>>,
+    limits: Limits,
     log_dirs: LogDirs,
     found: Vec<FoundPartition>,
     quorum: Quorum,
@@ -225,7 +236,7 @@ fn open_log_dirs(settings: &BrokerConfig) -> Result<LogDirs, DirsError> {
 }
 
 fn new_broker(parts: Parts, image: &Image) -> Broker {
-    let Parts { config, log_dirs, found, quorum, controller } = parts;
+    let Parts { config, limits, log_dirs, found, quorum, controller } = parts;
     let settings = Arc::clone(&config.load().broker);
     let slots = settings.max_incremental_fetch_session_cache_slots.max(0) as usize;
     Broker {
@@ -240,11 +251,14 @@ fn new_broker(parts: Parts, image: &Image) -> Broker {
         told_ms: AtomicI64::new(0),
         applying: Mutex::default(),
         all_dirs_failed: watch::channel(false).0,
+        metadata_failed: watch::channel(false).0,
+        look_ups: Semaphore::new(LOOK_UPS_AT_ONCE),
         found: Mutex::new(found.into_iter().map(|it| (it.partition.clone(), it)).collect()),
         quorum,
         controller,
         groups: GroupCoordinator::new(group_config(&settings.group)),
         metrics: Metrics::new(),
+        connection_limits: ConnectionLimits::new(limits),
         producer_ids: ProducerIds::default(),
         auto_creating: Mutex::default(),
         sessions: Mutex::new(SessionCache::new(slots)),
@@ -252,11 +266,18 @@ fn new_broker(parts: Parts, image: &Image) -> Broker {
     }
 }
 
+/// Ends only when the quorum has, or when a batch cannot be applied: then this broker's state is not
+/// the cluster's any more, and it must not go on.
 async fn apply_committed(broker: Arc<Broker>, mut stream: CommittedStream) {
     while let Some(batch) = stream.next().await {
+        let apply = AssertUnwindSafe(|| broker.apply(&batch));
         // Opening logs touches the disk; other tasks of this worker go elsewhere meanwhile.
-        tokio::task::block_in_place(|| broker.apply(&batch));
+        if tokio::task::block_in_place(|| catch_unwind(apply)).is_err() {
+            error!(offset = batch.last_offset, "committed metadata cannot be applied");
+            break;
+        }
     }
+    broker.metadata_failed.send_replace(true);
 }
 
 async fn bind(listener: &Listener, settings: &BrokerConfig) -> Result<TcpListener, ServerError> {
@@ -320,17 +341,6 @@ async fn serve_http(
         }
     });
     Ok(Some(local))
-}
-
-fn connection_limits(settings: &BrokerConfig) -> Arc<ConnectionLimits> {
-    let count = |limit: i32| usize::try_from(limit).unwrap_or(0);
-    let per_ip = &settings.max_connections_per_ip;
-    let overrides = per_ip.overrides.iter().filter_map(|(host, max)| {
-        let ip: IpAddr = host.parse().ok()?;
-        Some((ip, count(*max)))
-    });
-    let (max, max_per_ip) = (count(settings.max_connections), count(per_ip.max));
-    ConnectionLimits::new(max, max_per_ip, overrides.collect())
 }
 
 /// A broker holds a file per log and a socket per connection: it takes what the system allows.

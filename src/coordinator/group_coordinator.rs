@@ -76,11 +76,6 @@ impl GroupCoordinator {
         self.0.config.load_full()
     }
 
-    /// Takes a configuration for checks of requests and for shards that are elected from now on.
-    pub fn set_config(&self, config: GroupConfig) {
-        self.0.config.store(Arc::new(config));
-    }
-
     /// How many partitions `__consumer_offsets` has; the configuration's number until it exists.
     pub fn set_partition_count(&self, partitions: i32) {
         self.0.partitions.store(partitions, Ordering::Release);

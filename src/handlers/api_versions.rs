@@ -2,12 +2,14 @@
 
 use kafka_protocol::{
     messages::{
-        ApiKey, ApiVersionsRequest, ApiVersionsResponse, api_versions_response::ApiVersion,
+        ApiKey, ApiVersionsRequest, ApiVersionsResponse,
+        api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey},
     },
     protocol::StrBytes,
 };
 
 use super::{Context, Entry, ErrorCode, Handler, Reply, TABLE};
+use crate::{controller::SUPPORTED, metadata::Image};
 
 pub struct ApiVersions;
 
@@ -30,8 +32,39 @@ impl Handler for ApiVersions {
             }
             cx.session.software = Some((name.to_string(), version.to_string()));
         }
-        Reply::Now(response())
+        let response = match cx.version {
+            3.. => with_features(response(), &cx.broker.metadata(), cx.version),
+            _ => response(),
+        };
+        Reply::Now(response)
     }
+}
+
+/// Adds what KIP-584 tells of features. Clients before version 4 fail at a feature whose lowest
+/// level is 0, so those are left out for them (KAFKA-17492); a level of 0 is not finalized.
+fn with_features(
+    response: ApiVersionsResponse,
+    image: &Image,
+    version: i16,
+) -> ApiVersionsResponse {
+    let supported = SUPPORTED.iter().filter(|feature| version >= 4 || feature.min > 0);
+    let supported = supported.map(|feature| {
+        SupportedFeatureKey::default()
+            .with_name(StrBytes::from_static_str(feature.name))
+            .with_min_version(feature.min)
+            .with_max_version(feature.max)
+    });
+    let finalized = image.features.iter().filter(|(_, level)| **level != 0);
+    let finalized = finalized.map(|(name, level)| {
+        FinalizedFeatureKey::default()
+            .with_name(StrBytes::from_string(name.clone()))
+            .with_min_version_level(*level)
+            .with_max_version_level(*level)
+    });
+    response
+        .with_supported_features(supported.collect())
+        .with_finalized_features(finalized.collect())
+        .with_finalized_features_epoch(image.offset)
 }
 
 /// The table as an answer; `error_code` and the features are the caller's to add.

@@ -1,9 +1,14 @@
 //! DeleteRecords: moves the start of partitions' logs (KIP-107).
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::RangeInclusive,
+    sync::Arc,
+};
 
 use kafka_protocol::messages::{
-    ApiKey, DeleteRecordsRequest, DeleteRecordsResponse,
+    ApiKey, DeleteRecordsRequest, DeleteRecordsResponse, TopicName,
+    delete_records_request::DeleteRecordsTopic,
     delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult},
 };
 
@@ -22,18 +27,18 @@ impl Handler for DeleteRecords {
         cx: &mut Context<'_>,
         request: DeleteRecordsRequest,
     ) -> Reply<DeleteRecordsResponse> {
-        let topics = request.topics.into_iter().map(|topic| {
+        let topics = last_of_each(request.topics).into_iter().map(|(name, partitions)| {
             let delete = |index: i32, offset: i64| {
-                let deleted = delete(cx.broker, &topic.name, index, offset);
+                let deleted = delete(cx.broker, &name, index, offset);
                 let result = DeleteRecordsPartitionResult::default().with_partition_index(index);
                 match deleted {
                     Ok(low_watermark) => result.with_low_watermark(low_watermark),
                     Err(code) => result.with_low_watermark(-1).with_error_code(code.code()),
                 }
             };
-            let partitions = topic.partitions.iter();
-            let results = partitions.map(|it| delete(it.partition_index, it.offset)).collect();
-            DeleteRecordsTopicResult::default().with_name(topic.name).with_partitions(results)
+            let results = partitions.iter().map(|(index, offset)| delete(*index, *offset));
+            let results = results.collect();
+            DeleteRecordsTopicResult::default().with_name(name).with_partitions(results)
         });
         let response = DeleteRecordsResponse::default().with_topics(topics.collect());
         let broker = Arc::clone(cx.broker);
@@ -46,6 +51,20 @@ impl Handler for DeleteRecords {
             response
         }))
     }
+}
+
+/// Each partition once: the last offset that the request names counts, as in Kafka's maps.
+fn last_of_each(topics: Vec<DeleteRecordsTopic>) -> Vec<(TopicName, BTreeMap<i32, i64>)> {
+    let mut merged: Vec<(TopicName, BTreeMap<i32, i64>)> = Vec::new();
+    let mut places: HashMap<TopicName, usize> = HashMap::new();
+    for topic in topics.into_iter().filter(|topic| !topic.partitions.is_empty()) {
+        let place = *places.entry(topic.name.clone()).or_insert(merged.len());
+        if place == merged.len() {
+            merged.push((topic.name, BTreeMap::new()));
+        }
+        merged[place].1.extend(topic.partitions.iter().map(|it| (it.partition_index, it.offset)));
+    }
+    merged
 }
 
 /// Returns the new start of the log. With followers it would be the lowest of theirs.

@@ -29,7 +29,7 @@ impl Handler for DeleteTopics {
         cx: &mut Context<'_>,
         request: DeleteTopicsRequest,
     ) -> Reply<DeleteTopicsResponse> {
-        if !cx.broker.config().values().bool("delete.topic.enable") {
+        if !cx.broker.settings().delete_topic_enable {
             return Reply::Now(disabled(&request, cx.version));
         }
         // The controller's image: a topic may be committed that this broker has not applied yet.

@@ -2,13 +2,16 @@
 
 use std::ops::RangeInclusive;
 
-use kafka_protocol::messages::{
-    ApiKey, DescribeProducersRequest, DescribeProducersResponse, ProducerId,
-    describe_producers_response::{PartitionResponse, ProducerState, TopicResponse},
+use kafka_protocol::{
+    messages::{
+        ApiKey, DescribeProducersRequest, DescribeProducersResponse, ProducerId,
+        describe_producers_response::{PartitionResponse, ProducerState, TopicResponse},
+    },
+    protocol::StrBytes,
 };
 
 use super::{Context, ErrorCode, Handler, Reply, errors};
-use crate::{broker::Broker, log::ProducerEntry};
+use crate::{broker::Broker, controller::names, log::ProducerEntry, protocol::error_code};
 
 pub struct DescribeProducers;
 
@@ -23,8 +26,13 @@ impl Handler for DescribeProducers {
         request: DescribeProducersRequest,
     ) -> Reply<DescribeProducersResponse> {
         let topics = request.topics.into_iter().map(|topic| {
+            let refused = refusal(cx.broker, &topic.name);
             let answer = |index: &i32| {
                 let response = PartitionResponse::default().with_partition_index(*index);
+                if let Some((code, message)) = &refused {
+                    let message = Some(StrBytes::from_string(message.clone()));
+                    return response.with_error_code(code.code()).with_error_message(message);
+                }
                 match producers(cx.broker, &topic.name, *index) {
                     Ok(producers) => response.with_active_producers(producers),
                     Err(code) => response.with_error_code(code.code()),
@@ -35,6 +43,16 @@ impl Handler for DescribeProducers {
         });
         Reply::Now(DescribeProducersResponse::default().with_topics(topics.collect()))
     }
+}
+
+/// Why a topic is refused as a whole; only then does Kafka say so in words.
+fn refusal(broker: &Broker, topic: &str) -> Option<(ErrorCode, String)> {
+    if let Err(error) = names::validate(topic) {
+        return Some((errors::controller(&error), error.message().unwrap_or_default()));
+    }
+    let code = ErrorCode::UnknownTopicOrPartition;
+    let is_unknown = broker.metadata().topic(topic).is_none();
+    is_unknown.then(|| (code, error_code::default_message(code.code()).to_owned()))
 }
 
 fn producers(broker: &Broker, topic: &str, index: i32) -> Result<Vec<ProducerState>, ErrorCode> {

@@ -31,7 +31,7 @@ impl Handler for DescribeTopicPartitions {
         cx: &mut Context<'_>,
         request: DescribeTopicPartitionsRequest,
     ) -> Reply<DescribeTopicPartitionsResponse> {
-        let limit = cx.broker.config().values().i32("max.request.partition.size.limit");
+        let limit = cx.broker.settings().max_request_partition_size_limit;
         let limit = limit.min(request.response_partition_limit).max(1) as usize;
         let image = cx.broker.metadata();
         let listener = &*cx.session.listener;

@@ -84,14 +84,21 @@ pub fn delete_records(error: &DeleteRecordsError) -> ErrorCode {
     }
 }
 
+/// Whether an append was refused by what is in the log; Kafka then tells the log's start offset,
+/// and for all other errors none (`ReplicaManager.appendRecordsToLeader`).
+pub fn tells_log_start(error: &AppendError) -> bool {
+    matches!(error, AppendError::Producer(_))
+}
+
 /// Refuses a request for what this replica does not lead, or whose `current_leader_epoch` is not
-/// the leader's (KIP-320); -1 means that the client does not know the epoch.
+/// the leader's (KIP-320); -1 means that the client does not know the epoch, and any other
+/// negative epoch is an old one.
 pub fn check_leader_epoch(role: Role, current_leader_epoch: i32) -> Result<(), ErrorCode> {
     let epoch = role.leader_epoch();
     match role {
         Role::Offline => Err(ErrorCode::KafkaStorageError),
         Role::Closed => Err(ErrorCode::NotLeaderOrFollower),
-        _ if current_leader_epoch >= 0 && current_leader_epoch < epoch => {
+        _ if current_leader_epoch != -1 && current_leader_epoch < epoch => {
             Err(ErrorCode::FencedLeaderEpoch)
         }
         _ if current_leader_epoch > epoch => Err(ErrorCode::UnknownLeaderEpoch),

@@ -22,6 +22,10 @@ use crate::{
 
 pub struct Fetch;
 
+const READ_COMMITTED: i8 = 1;
+/// The first version that is told where the leader is (KIP-951).
+const LEADER_HINTS: i16 = 16;
+
 impl Handler for Fetch {
     const API: ApiKey = ApiKey::Fetch;
     const VERSIONS: RangeInclusive<i16> = 4..=18;
@@ -29,7 +33,10 @@ impl Handler for Fetch {
     type Response = FetchReply;
 
     async fn handle(cx: &mut Context<'_>, request: FetchRequest) -> Reply<FetchReply> {
-        let limits = Limits::of(&request, cx.broker.settings().fetch_max_bytes);
+        if !(0..=READ_COMMITTED).contains(&request.isolation_level) {
+            return Reply::Now(fetch_session::refuse_all(&request, ErrorCode::UnknownServerError));
+        }
+        let limits = Limits::of(&request, cx.broker.settings().fetch_max_bytes, cx.version);
         let max_wait = Duration::from_millis(request.max_wait_ms.max(0) as u64);
         let fetch = match fetch_session::begin(cx.broker, request, cx.version) {
             Ok(fetch) => fetch,
@@ -61,20 +68,25 @@ enum ReadUpTo {
 struct Limits {
     min_bytes: usize,
     max_bytes: usize,
+    /// Kafka's reader trips at a negative limit.
+    is_negative: bool,
     up_to: ReadUpTo,
+    hints_leader: bool,
 }
 
 impl Limits {
-    fn of(request: &FetchRequest, fetch_max_bytes: i32) -> Self {
+    fn of(request: &FetchRequest, fetch_max_bytes: i32, version: i16) -> Self {
         let is_follower = request.replica_id.0 >= 0 || request.replica_state.replica_id.0 >= 0;
         let max_bytes = request.max_bytes.min(fetch_max_bytes).max(0) as usize;
         Self {
             // Kafka never waits for more than it may return.
             min_bytes: (request.min_bytes.max(0) as usize).min(max_bytes),
             max_bytes,
+            is_negative: request.max_bytes < 0,
+            hints_leader: version >= LEADER_HINTS,
             up_to: match (is_follower, request.isolation_level) {
                 (true, _) => ReadUpTo::LogEnd,
-                (false, 1) => ReadUpTo::LastStableOffset,
+                (false, READ_COMMITTED) => ReadUpTo::LastStableOffset,
                 (false, _) => ReadUpTo::HighWatermark,
             },
         }
@@ -123,11 +135,14 @@ impl Plan {
         at_least_one: bool,
     ) -> PartitionReply {
         match found {
-            Err(code) => PartitionReply::error(request.partition, *code),
+            Err(code) => PartitionReply {
+                aborted: Some(Vec::new()),
+                ..PartitionReply::error(request.partition, *code)
+            },
             Ok(Found { partition, .. }) => {
                 let read = self.read_partition(partition, request, left, at_least_one);
                 read.unwrap_or_else(|code| PartitionReply {
-                    current_leader: leader_hint(partition, code),
+                    current_leader: self.leader_hint(partition, code),
                     ..PartitionReply::error(request.partition, code)
                 })
             }
@@ -143,12 +158,16 @@ impl Plan {
     ) -> Result<PartitionReply, ErrorCode> {
         let view = partition.view();
         check_leader(&view, spec.current_leader_epoch)?;
+        if matches!(self.limits.up_to, ReadUpTo::LogEnd) {
+            // This broker's replica is the only one, so no follower can be one of the partition's.
+            return Err(ErrorCode::NotLeaderOrFollower);
+        }
         let mut reply = PartitionReply::of(&view, spec.partition);
         if matches!(self.limits.up_to, ReadUpTo::LastStableOffset) {
             // Nothing is aborted below the last stable offset before transactions are served.
             reply.aborted = Some(Vec::new());
         }
-        if let Some(diverging) = diverging_epoch(partition, spec) {
+        if let Some(diverging) = diverging_epoch(partition, spec)? {
             reply.diverging = Some(diverging);
             return Ok(reply);
         }
@@ -165,6 +184,9 @@ impl Plan {
         if offset >= end || (max_bytes == 0 && !at_least_one) {
             return Ok(reply);
         }
+        if self.limits.is_negative || spec.max_bytes < 0 {
+            return Err(ErrorCode::UnknownServerError);
+        }
         match view.log.read(offset, max_bytes, end, at_least_one) {
             Ok(slice) => reply.records = Some(slice),
             Err(ReadError::OffsetOutOfRange { .. }) => return Err(ErrorCode::OffsetOutOfRange),
@@ -174,6 +196,16 @@ impl Plan {
             }
         }
         Ok(reply)
+    }
+
+    fn leader_hint(&self, partition: &Partition, code: ErrorCode) -> Option<(i32, i32)> {
+        let is_hint = self.limits.hints_leader
+            && matches!(code, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch);
+        match partition.view().role {
+            Role::Follower { epoch, leader } if is_hint => Some((leader, epoch)),
+            Role::Leader { epoch } if is_hint => Some((self.broker.node_id, epoch)),
+            _ => None,
+        }
     }
 
     /// Whether there is enough to answer at once: bytes, or anything that the client must hear of.
@@ -203,9 +235,12 @@ impl Plan {
 
     fn answer(self, replies: Vec<PartitionReply>) -> FetchReply {
         for (found, reply) in self.partitions.iter().zip(&replies) {
-            if let (Ok(found), Some(slice)) = (found, &reply.records) {
-                found.topic.metrics.fetch_requests.increment(1);
-                found.topic.metrics.bytes_out.increment(slice.len as u64);
+            let Ok(Found { topic, .. }) = found else { continue };
+            match (reply.error_code, &reply.records) {
+                (errors::NONE, slice) => {
+                    topic.metrics.fetched(slice.as_ref().map_or(0, |slice| slice.len as u64));
+                }
+                _ => topic.metrics.failed_fetch(),
             }
         }
         fetch_session::finish(&self.broker, self.fetch, replies)
@@ -249,7 +284,11 @@ fn find_partition(broker: &Broker, spec: &PartitionRequest) -> Result<Found, Err
         Some(name) if spec.topic_id.is_nil() => {
             broker.partitions.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?
         }
-        _ => broker.partitions.topic_by_id(spec.topic_id).ok_or(ErrorCode::UnknownTopicId)?,
+        // A session remembers the name of a topic that is gone.
+        name => broker.partitions.topic_by_id(spec.topic_id).ok_or(match name {
+            Some(_) => ErrorCode::UnknownTopicOrPartition,
+            None => ErrorCode::UnknownTopicId,
+        })?,
     };
     let partition = topic.partition(spec.partition).map_err(errors::absent)?;
     Ok(Found { topic, partition })
@@ -257,26 +296,22 @@ fn find_partition(broker: &Broker, spec: &PartitionRequest) -> Result<Found, Err
 
 /// Refuses what is not led here, and leader epochs that differ (KIP-320).
 fn check_leader(view: &View, current_leader_epoch: i32) -> Result<(), ErrorCode> {
-    errors::check_leader_epoch(view.role, current_leader_epoch)
+    errors::check_leader_epoch(view.role, current_leader_epoch.max(-1))
 }
 
-fn leader_hint(partition: &Partition, code: ErrorCode) -> Option<(i32, i32)> {
-    let is_hint = matches!(code, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch);
-    match partition.view().role {
-        Role::Follower { epoch, leader } if is_hint => Some((leader, epoch)),
-        _ => None,
-    }
-}
-
-/// Where a fetcher's log leaves this one: it must truncate before it reads on (KIP-595).
-fn diverging_epoch(partition: &Partition, spec: &PartitionRequest) -> Option<(i32, i64)> {
+/// Where a fetcher's log leaves this one: it must truncate before it reads on (KIP-595). An epoch
+/// that this log does not know is out of range.
+fn diverging_epoch(
+    partition: &Partition,
+    spec: &PartitionRequest,
+) -> Result<Option<(i32, i64)>, ErrorCode> {
     if spec.last_fetched_epoch < 0 {
-        return None;
+        return Ok(None);
     }
-    let found = partition.with_log(|log| log.end_offset_for_epoch(spec.last_fetched_epoch));
-    let (epoch, end_offset) = found.unwrap_or((-1, -1));
+    let found = partition.end_offset_for_epoch(spec.last_fetched_epoch);
+    let (epoch, end_offset) = found.ok_or(ErrorCode::OffsetOutOfRange)?;
     let diverges = epoch < spec.last_fetched_epoch || end_offset < spec.fetch_offset;
-    diverges.then_some((epoch, end_offset))
+    Ok(diverges.then_some((epoch, end_offset)))
 }
 
 impl PartitionReply {

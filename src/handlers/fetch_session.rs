@@ -97,10 +97,10 @@ pub fn finish(broker: &Broker, fetch: SessionFetch, replies: Vec<PartitionReply>
     }
     let mut topics: Vec<TopicReply> = Vec::new();
     let mut answered = answer.answered.into_iter().peekable();
-    for (at, (reply, (name, id))) in replies.into_iter().zip(names).enumerate() {
-        if answered.next_if_eq(&at).is_none() {
-            continue;
-        }
+    let all = replies.into_iter().zip(names).enumerate();
+    let mut told: Vec<_> = all.filter(|(at, _)| answered.next_if_eq(at).is_some()).collect();
+    told.sort_by_key(|(_, (reply, _))| place(reply));
+    for (_, (reply, (name, id))) in told {
         let name = name.unwrap_or_default();
         match topics.last_mut().filter(|topic| topic.id == id && topic.name == name) {
             Some(topic) => topic.partitions.push(reply),
@@ -108,6 +108,32 @@ pub fn finish(broker: &Broker, fetch: SessionFetch, replies: Vec<PartitionReply>
         }
     }
     FetchReply { error_code: errors::NONE, session_id: answer.session_id, topics }
+}
+
+/// Kafka answers what is read first, then topics that it does not know by id, then the others.
+fn place(reply: &PartitionReply) -> u8 {
+    match ErrorCode::try_from_code(reply.error_code) {
+        Some(ErrorCode::UnknownTopicId) => 1,
+        Some(ErrorCode::UnknownTopicOrPartition) => 2,
+        _ => 0,
+    }
+}
+
+/// The answer to a request that is refused as a whole: all its partitions, and no session.
+pub fn refuse_all(request: &FetchRequest, code: ErrorCode) -> FetchReply {
+    let topics = request.topics.iter().map(|topic| TopicReply {
+        name: Arc::from(&**topic.topic),
+        id: topic.topic_id,
+        partitions: topic
+            .partitions
+            .iter()
+            .map(|partition| PartitionReply {
+                aborted: Some(Vec::new()),
+                ..PartitionReply::error(partition.partition, code)
+            })
+            .collect(),
+    });
+    FetchReply { error_code: code.code(), session_id: 0, topics: topics.collect() }
 }
 
 fn result(reply: &PartitionReply) -> PartitionResult {

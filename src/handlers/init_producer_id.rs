@@ -22,6 +22,10 @@ impl Handler for InitProducerId {
         let refused = match request.transactional_id.as_deref().map(|id| id.as_str()) {
             Some("") => Some(ErrorCode::InvalidRequest),
             Some(_) => Some(ErrorCode::UnsupportedVersion),
+            // An id comes with its epoch, or neither does (KIP-360).
+            None if (request.producer_id.0 == -1) != (request.producer_epoch == -1) => {
+                Some(ErrorCode::InvalidRequest)
+            }
             None => None,
         };
         if let Some(code) = refused {

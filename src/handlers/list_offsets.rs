@@ -35,13 +35,27 @@ impl Handler for ListOffsets {
 
     async fn handle(cx: &mut Context<'_>, request: ListOffsetsRequest) -> Reply<ListOffsetsResponse> {
         let duplicates = duplicates(&request);
+        // Looking a time up may decompress a batch: only a few at once, and not on an async worker.
+        let mut partitions = request.topics.iter().flat_map(|topic| &topic.partitions);
+        let _turn = match partitions.any(|it| it.timestamp >= 0 || it.timestamp == MAX_TIMESTAMP) {
+            true => cx.broker.look_ups.acquire().await.ok(),
+            false => None,
+        };
+        let mut told = HashSet::new();
+        // Kafka's own code trips at an isolation level that is none.
+        let is_level_known = (0..=READ_COMMITTED).contains(&request.isolation_level);
         let mut response = ListOffsetsResponse::default();
         for topic in request.topics {
             let answer = |partition: &ListOffsetsPartition| {
                 let id = (topic.name.to_string(), partition.partition_index);
-                let found = match duplicates.contains(&id) {
-                    true => Err(ErrorCode::InvalidRequest),
-                    false => {
+                let is_duplicate = duplicates.contains(&id);
+                if is_duplicate && !told.insert(id) {
+                    return None;
+                }
+                let found = match (is_level_known, is_duplicate) {
+                    (false, _) => Err(ErrorCode::UnknownServerError),
+                    (_, true) => Err(ErrorCode::InvalidRequest),
+                    (_, false) => {
                         let asked = Asked {
                             timestamp: partition.timestamp,
                             leader_epoch: partition.current_leader_epoch,
@@ -52,12 +66,14 @@ impl Handler for ListOffsets {
                         find(cx.broker, &topic.name, partition.partition_index, &asked)
                     }
                 };
-                reply(partition.partition_index, found)
+                Some(reply(partition.partition_index, found))
             };
-            response.topics.push(ListOffsetsTopicResponse {
-                partitions: topic.partitions.iter().map(answer).collect(),
-                name: topic.name,
-            });
+            let partitions: Vec<_> = topic.partitions.iter().filter_map(answer).collect();
+            // What is left of a topic that the request names again.
+            if partitions.is_empty() && !topic.partitions.is_empty() {
+                continue;
+            }
+            response.topics.push(ListOffsetsTopicResponse { partitions, name: topic.name });
         }
         Reply::Now(response)
     }
@@ -133,9 +149,6 @@ fn find(
 }
 
 fn earliest(partition: &Partition) -> TimestampOffset {
-    partition.with_log(|log| {
-        let start = log.log_start();
-        let first = log.epochs().first().filter(|entry| entry.start_offset <= start);
-        (NO_TIMESTAMP, start, first.map_or(-1, |entry| entry.epoch))
-    })
+    let (start, epoch) = partition.earliest();
+    (NO_TIMESTAMP, start, epoch.unwrap_or(-1))
 }

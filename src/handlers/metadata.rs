@@ -43,7 +43,7 @@ impl Handler for Metadata {
         let create: Vec<String> = create.map(|(name, _)| name.clone()).collect();
         // Before version 4 every request may create topics; the crate's default says so.
         let allowed = request.allow_auto_topic_creation
-            && cx.broker.config().values().bool("auto.create.topics.enable");
+            && cx.broker.settings().auto_create_topics_enable;
         if allowed && !create.is_empty() {
             auto_topics::create_later(cx.broker, create);
         }

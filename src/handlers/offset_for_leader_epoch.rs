@@ -49,6 +49,5 @@ fn end_offset(
     let found = broker.partitions.get(topic, asked.partition);
     let partition = found.map_err(errors::absent)?;
     errors::check_leader_epoch(partition.view().role, asked.current_leader_epoch)?;
-    let end = partition.with_log(|log| log.end_offset_for_epoch(asked.leader_epoch));
-    Ok(end.unwrap_or((-1, -1)))
+    Ok(partition.end_offset_for_epoch(asked.leader_epoch).unwrap_or((-1, -1)))
 }

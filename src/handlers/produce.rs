@@ -1,10 +1,11 @@
 //! Produce: validates each partition's batch, appends it, and answers when it is acknowledged.
 
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{collections::HashMap, ops::RangeInclusive, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use kafka_protocol::{
     messages::{
-        ApiKey, BrokerId, ProduceRequest, ProduceResponse,
+        ApiKey, BrokerId, ProduceRequest, ProduceResponse, TopicName,
         produce_request::{PartitionProduceData, TopicProduceData},
         produce_response::{
             BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceResponse,
@@ -14,6 +15,7 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::{Context, ErrorCode, Handler, Reply, cluster::is_internal, errors};
 use crate::{
@@ -24,7 +26,7 @@ use crate::{
     broker::Broker,
     partition::{AppendError, Appended, Partition, Topic},
     records::{
-        AppendRefused, AppendRules, Compression, TimestampType, TopicCompression,
+        AppendRefused, AppendRules, Compression, RefusedKind, TimestampType, TopicCompression,
         validate_for_append,
     },
 };
@@ -35,6 +37,10 @@ pub struct Produce;
 const ACKS_ALL: i16 = -1;
 /// The one client id that may write to internal topics (Kafka's `AdminUtils.ADMIN_CLIENT_ID`).
 const ADMIN_CLIENT: &str = "__admin_client";
+/// Where a batch of magic 2 has its magic and its attributes, and their bit of a transaction.
+const MAGIC_AT: usize = 16;
+const ATTRIBUTES_AT: usize = 21;
+const TRANSACTIONAL: u8 = 0x10;
 
 impl Handler for Produce {
     const API: ApiKey = ApiKey::Produce;
@@ -53,8 +59,13 @@ impl Handler for Produce {
         };
         let mut waits = Vec::new();
         let mut response = ProduceResponse::default();
-        for topic in request.topic_data {
-            let reply = append.topic(topic, response.responses.len(), &mut waits);
+        let refused = is_forbidden_transaction(&request)
+            .then_some(ErrorCode::TransactionalIdAuthorizationFailed);
+        for topic in merged(request.topic_data) {
+            let reply = match refused {
+                Some(code) => refuse_topic(topic, code),
+                None => append.topic(topic, response.responses.len(), &mut waits),
+            };
             response.responses.push(reply);
         }
         match acks {
@@ -67,6 +78,69 @@ impl Handler for Produce {
             }
         }
     }
+}
+
+/// Whether records claim to be of a transaction in a request that names none.
+fn is_forbidden_transaction(request: &ProduceRequest) -> bool {
+    let is_transactional = |records: &Bytes| {
+        let attributes = records.get(ATTRIBUTES_AT..ATTRIBUTES_AT + 2);
+        records.get(MAGIC_AT) == Some(&2)
+            && attributes.is_some_and(|bytes| bytes[1] & TRANSACTIONAL != 0)
+    };
+    request.transactional_id.is_none()
+        && request.topic_data.iter().any(|topic| {
+            let mut partitions = topic.partition_data.iter();
+            partitions.any(|data| data.records.as_ref().is_some_and(is_transactional))
+        })
+}
+
+fn refuse_topic(data: TopicProduceData, code: ErrorCode) -> TopicProduceResponse {
+    let refuse = |data: &PartitionProduceData| Refusal::from(code).into_reply(data.index);
+    TopicProduceResponse::default()
+        .with_partition_responses(data.partition_data.iter().map(refuse).collect())
+        .with_name(data.name)
+        .with_topic_id(data.topic_id)
+}
+
+/// What Kafka's maps make of a request: each topic and partition once, the last one counting, and
+/// no topic without partitions.
+fn merged(topics: Vec<TopicProduceData>) -> Vec<TopicProduceData> {
+    let mut merged: Vec<TopicProduceData> = Vec::with_capacity(topics.len());
+    let mut places: HashMap<(TopicName, Uuid), usize> = HashMap::new();
+    let is_many = topics.len() > 1;
+    for mut topic in topics {
+        if topic.partition_data.len() > 1 {
+            topic.partition_data = last_of_each(std::mem::take(&mut topic.partition_data));
+        }
+        if topic.partition_data.is_empty() {
+            continue;
+        }
+        let place = match is_many {
+            true => *places.entry((topic.name.clone(), topic.topic_id)).or_insert(merged.len()),
+            false => merged.len(),
+        };
+        match merged.get_mut(place) {
+            Some(first) => {
+                first.partition_data.append(&mut topic.partition_data);
+                first.partition_data = last_of_each(std::mem::take(&mut first.partition_data));
+            }
+            None => merged.push(topic),
+        }
+    }
+    merged
+}
+
+fn last_of_each(partitions: Vec<PartitionProduceData>) -> Vec<PartitionProduceData> {
+    let mut places: HashMap<i32, usize> = HashMap::with_capacity(partitions.len());
+    let mut kept: Vec<PartitionProduceData> = Vec::with_capacity(partitions.len());
+    for partition in partitions {
+        let place = *places.entry(partition.index).or_insert(kept.len());
+        match kept.get_mut(place) {
+            Some(earlier) => *earlier = partition,
+            None => kept.push(partition),
+        }
+    }
+    kept
 }
 
 fn any_error(response: &ProduceResponse) -> bool {
@@ -155,24 +229,42 @@ impl Append<'_> {
         config: &TopicConfig,
         data: PartitionProduceData,
     ) -> Result<(Arc<Partition>, Appended), Refusal> {
+        let partition = topic.partition(data.index).map_err(errors::absent)?;
         if !(-1..=1).contains(&self.acks) {
             return Err(ErrorCode::InvalidRequiredAcks.into());
         }
         if is_internal(&topic.name) && !self.may_write_internal {
             return Err(ErrorCode::InvalidTopicException.into());
         }
-        let partition = topic.partition(data.index).map_err(errors::absent)?;
         let rules = self.rules(config, &partition);
         topic.metrics.produce_requests.increment(1);
-        let batch = validate_for_append(data.records, &rules)
-            .inspect_err(|_| topic.metrics.failed_produce_requests.increment(1))?;
+        let log_start = || partition.view().log.log_start();
+        let validated = match rules.compression {
+            TopicCompression::Producer => validate_for_append(data.records, &rules),
+            // Compressing anew takes long enough to be kept off the async workers.
+            TopicCompression::Fixed(..) => {
+                tokio::task::block_in_place(|| validate_for_append(data.records, &rules))
+            }
+        };
+        let batch = validated.map_err(|refused| {
+            topic.metrics.failed_produce_requests.increment(1);
+            Refusal::of_records(refused, log_start)
+        })?;
+        if batch.header.is_transactional() {
+            // Nobody here could end the transaction, and readers would wait for that for ever.
+            return Err(ErrorCode::InvalidTxnState.into());
+        }
         let (bytes, records) = (batch.size() as u64, batch.header.record_count as u64);
         let appended = partition.append(&mut [batch], self.now_ms).map_err(|error| {
             topic.metrics.failed_produce_requests.increment(1);
             if let AppendError::Log(error) = &error {
                 self.broker.on_log_error(&partition, error);
             }
-            errors::append(&error)
+            let refusal = Refusal::from(errors::append(&error));
+            match errors::tells_log_start(&error) {
+                true => Refusal { log_start: log_start(), ..refusal },
+                false => refusal,
+            }
         })?;
         if !appended.duplicate {
             topic.metrics.bytes_in.increment(bytes);
@@ -203,8 +295,8 @@ impl Append<'_> {
         timestamp_type: TimestampType,
     ) -> PartitionProduceResponse {
         let log_append_time_ms = match timestamp_type {
+            _ if appended.duplicate => appended.duplicate_timestamp,
             TimestampType::CreateTime => -1,
-            TimestampType::LogAppendTime if appended.duplicate => appended.duplicate_timestamp,
             TimestampType::LogAppendTime => self.now_ms,
         };
         PartitionProduceResponse::default()
@@ -247,25 +339,28 @@ struct Refusal {
     code: ErrorCode,
     message: Option<String>,
     record_errors: Vec<(i32, Option<String>)>,
+    log_start: i64,
 }
 
 impl From<ErrorCode> for Refusal {
     fn from(code: ErrorCode) -> Self {
-        Self { code, message: None, record_errors: Vec::new() }
-    }
-}
-
-impl From<AppendRefused> for Refusal {
-    fn from(refused: AppendRefused) -> Self {
-        Self {
-            code: errors::append_refused(refused.kind),
-            message: refused.wire_message().map(str::to_owned),
-            record_errors: refused.record_errors,
-        }
+        Self { code, message: None, record_errors: Vec::new(), log_start: -1 }
     }
 }
 
 impl Refusal {
+    /// Kafka tells the log's start with errors that it met in the log, but not with these two.
+    fn of_records(refused: AppendRefused, log_start: impl FnOnce() -> i64) -> Self {
+        let is_untold = refused.before_log
+            || matches!(refused.kind, RefusedKind::CorruptMessage | RefusedKind::MessageTooLarge);
+        Self {
+            code: errors::append_refused(refused.kind),
+            message: refused.wire_message().map(str::to_owned),
+            record_errors: refused.record_errors,
+            log_start: if is_untold { -1 } else { log_start() },
+        }
+    }
+
     fn into_reply(self, index: i32) -> PartitionProduceResponse {
         let record_errors = self.record_errors.into_iter().map(|(batch_index, message)| {
             BatchIndexAndErrorMessage::default()
@@ -277,7 +372,7 @@ impl Refusal {
             .with_error_code(self.code.code())
             .with_base_offset(-1)
             .with_log_append_time_ms(-1)
-            .with_log_start_offset(-1)
+            .with_log_start_offset(self.log_start)
             .with_record_errors(record_errors.collect())
             .with_error_message(self.message.map(StrBytes::from_string))
             .with_current_leader(no_leader())
@@ -286,4 +381,41 @@ impl Refusal {
 
 fn no_leader() -> LeaderIdAndEpoch {
     LeaderIdAndEpoch::default().with_leader_id(BrokerId(-1)).with_leader_epoch(-1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic(name: &'static str, indexes: &[i32], records: &'static [u8]) -> TopicProduceData {
+        let data = |index: &i32| {
+            PartitionProduceData::default()
+                .with_index(*index)
+                .with_records(Some(Bytes::from_static(records)))
+        };
+        TopicProduceData::default()
+            .with_name(TopicName(StrBytes::from_static_str(name)))
+            .with_partition_data(indexes.iter().map(data).collect())
+    }
+
+    #[test]
+    fn what_is_named_twice_counts_once() {
+        let topics = vec![
+            topic("a", &[0, 1, 0], b"first"),
+            topic("none", &[], b""),
+            topic("b", &[0], b"first"),
+            topic("a", &[2, 1], b"second"),
+        ];
+        let merged: Vec<_> = merged(topics)
+            .into_iter()
+            .map(|topic| {
+                let partitions = topic.partition_data.into_iter();
+                let data = partitions.map(|data| (data.index, data.records.unwrap_or_default()));
+                (topic.name.to_string(), data.collect::<Vec<_>>())
+            })
+            .collect();
+        let (first, second) = (Bytes::from_static(b"first"), Bytes::from_static(b"second"));
+        let a = vec![(0, first.clone()), (1, second.clone()), (2, second)];
+        assert_eq!(merged, [("a".to_owned(), a), ("b".to_owned(), vec![(0, first)])]);
+    }
 }

@@ -19,12 +19,8 @@ pub struct LogConfig {
     pub retention_bytes: i64,
     /// Whether `cleanup.policy` has `delete`.
     pub delete: bool,
-    /// Whether `cleanup.policy` has `compact`.
-    pub compact: bool,
     /// How long a deleted segment's files stay for those who still read them.
     pub file_delete_delay_ms: i64,
-    /// Kept for DescribeConfigs; files are never allocated ahead.
-    pub preallocate: bool,
     pub producer_id_expiration_ms: i64,
     /// A flush is due after this many records.
     pub flush_messages: i64,
@@ -44,9 +40,7 @@ impl Default for LogConfig {
             retention_ms: 7 * DAY_MS,
             retention_bytes: -1,
             delete: true,
-            compact: false,
             file_delete_delay_ms: 60_000,
-            preallocate: false,
             producer_id_expiration_ms: DAY_MS,
             flush_messages: i64::MAX,
             flush_ms: i64::MAX,

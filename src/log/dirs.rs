@@ -475,6 +475,8 @@ fn settle(
     let clean = read_if_there(disk, &clean_path)?;
     if clean.is_some() {
         disk.remove_file(&clean_path).during("remove", &clean_path)?;
+        // It must not come back with a crash of the machine, and vouch for what that tore.
+        disk.sync_dir(path).during("sync", path)?;
     }
     let checkpoints = Checkpoints {
         recovery_points: read_checkpoint(disk, path, checkpoint::RECOVERY_POINT)?,

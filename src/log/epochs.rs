@@ -13,6 +13,9 @@ pub struct EpochEntry {
     pub start_offset: i64,
 }
 
+/// "No epoch" on the wire.
+const UNDEFINED_EPOCH: i32 = -1;
+
 /// Entries whose epochs and start offsets both rise.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Epochs {
@@ -96,8 +99,11 @@ impl Epochs {
         if epoch == latest.epoch {
             return Some((epoch, log_end));
         }
+        if epoch == UNDEFINED_EPOCH {
+            return None;
+        }
         let higher = self.entries.partition_point(|entry| entry.epoch <= epoch);
-        let end_offset = self.entries.get(higher).filter(|_| epoch >= 0)?.start_offset;
+        let end_offset = self.entries.get(higher)?.start_offset;
         let floor = higher.checked_sub(1).map(|floor| self.entries[floor].epoch);
         Some((floor.unwrap_or(epoch), end_offset))
     }
@@ -132,6 +138,7 @@ mod tests {
         assert_eq!(epochs.end_offset_for(2, 99), Some((2, 20)));
         assert_eq!(epochs.end_offset_for(1, 99), Some((1, 10)));
         assert_eq!(epochs.end_offset_for(-1, 99), None);
+        assert_eq!(epochs.end_offset_for(-2, 99), Some((-2, 10)));
         assert_eq!(Epochs::default().end_offset_for(0, 0), None);
         assert_eq!(epochs.epoch_for_offset(9), None);
         assert_eq!(epochs.epoch_for_offset(29), Some(4));

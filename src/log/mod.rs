@@ -51,7 +51,7 @@ use std::{
 pub use config::LogConfig;
 pub use dirs::LogDirs;
 pub use disk::{Disk, DiskFile, RealDisk};
-pub use epochs::EpochEntry;
+pub use epochs::{EpochEntry, Epochs};
 pub use error::{FormatError, LogError, ReadError};
 pub use flush::{Flush, Flushed};
 pub use producers::{BatchMeta, ProducerCheck, ProducerEntry, ProducerError};
@@ -61,7 +61,6 @@ pub use retention::DeletedSegment;
 pub use view::{Batches, LogSlice, LogView, TimestampOffset};
 
 use disk::{Durability, replace_file};
-use epochs::Epochs;
 use error::During;
 use producers::Producers;
 use segment::Segment;
@@ -113,7 +112,7 @@ pub struct Log {
     unsynced: Vec<(u64, Arc<Segment>)>,
     /// Changes of the directory's names that need a flush.
     dir_changes: Changes,
-    /// Whether the directory itself is new.
+    /// Whether the name of the directory itself may not be durable.
     parent_dirty: bool,
     /// Counts truncations, so that a flush from before one does not count.
     generation: u64,
@@ -213,6 +212,16 @@ impl Log {
     /// The epoch of the record at `offset`.
     pub fn epoch_for_offset(&self, offset: i64) -> Option<i32> {
         self.epochs.epoch_for_offset(offset)
+    }
+
+    /// The cache as it is once `epoch` leads: a leader's epoch begins at its log's end, if it has
+    /// not written yet. The file learns of it with the first record.
+    pub fn epochs_led_by(&self, epoch: i32) -> Epochs {
+        let mut epochs = self.epochs.clone();
+        if epoch >= 0 && epochs.latest().is_none_or(|latest| latest.epoch < epoch) {
+            epochs.assign(epoch, self.log_end);
+        }
+        epochs
     }
 
     /// The largest epoch up to `epoch` and its end offset, `None` if the log cannot tell

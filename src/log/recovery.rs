@@ -141,7 +141,8 @@ fn create(
         snapshots: Vec::new(),
         unsynced: Vec::new(),
         dir_changes: Changes { made: 1, synced: 0 },
-        parent_dirty: without_dir,
+        // Its name, too, may be new.
+        parent_dirty: true,
         generation: 0,
         failed: false,
     };
@@ -210,7 +211,7 @@ impl Opening {
             snapshots: found.snapshots.into_iter().collect(),
             unsynced,
             dir_changes: Changes { made: u64::from(is_changed), synced: 0 },
-            parent_dirty: false,
+            parent_dirty: !self.start.clean,
             generation: 0,
             failed: false,
         };

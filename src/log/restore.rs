@@ -9,6 +9,7 @@ use super::{
     error::During,
     names::{self, Kind},
     producers::{BatchMeta, Producers},
+    segment::{Place, Segment},
     snapshot,
     walk::{Step, Walk, read_batch},
 };
@@ -95,7 +96,7 @@ impl Log {
             let segment = &view.segments[index];
             let path = segment.path(Kind::Log);
             let end = view.end_of(index);
-            let place = segment.find(from, end).during("read", &path)?;
+            let place = find_whole(segment, from, end)?;
             let Some(place) = place else { continue };
             let file = segment.file().during("open", &path)?;
             let mut walk = Walk::headers(&*file, place.position, end);
@@ -148,13 +149,20 @@ impl Log {
     }
 }
 
+/// Finds an offset in a segment; nothing where bytes are damaged, which are for readers to tell.
+fn find_whole(segment: &Segment, offset: i64, end: u64) -> Result<Option<Place>, LogError> {
+    match segment.find(offset, end) {
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Ok(None),
+        other => other.during("read", &segment.path(Kind::Log)),
+    }
+}
+
 /// A segment, and a position in it, from which at most `RECALL_BYTES` lie before `offset`.
 fn place_before(view: &LogView, offset: i64) -> Result<Option<(usize, u64)>, LogError> {
     let place = |offset: i64| -> Result<Option<(usize, u64)>, LogError> {
         let index = view.segment_at(offset);
         let segment = &view.segments[index];
-        let found = segment.find(offset, view.end_of(index));
-        let found = found.during("read", &segment.path(Kind::Log))?;
+        let found = find_whole(segment, offset, view.end_of(index))?;
         Ok(found.map(|place| (index, place.position)))
     };
     let Some((last, end)) = place(offset - 1)? else { return Ok(None) };

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::records::{Batch, BatchHeader, Frames};
 
-/// A batch that was accepted has no more bytes than this when decompressed.
-const UNCOMPRESSED_MAX: usize = 1 << 30;
+/// The most that a look into a batch may decompress; one with more is answered with an error.
+const UNCOMPRESSED_MAX: usize = 128 << 20;
 
 /// A log as it was at some moment.
 #[derive(Debug, Clone)]

@@ -24,6 +24,10 @@ const PIPELINE_MAX: usize = 64;
 const READ_CHUNK: usize = 8 << 10;
 /// Frames up to this size get their buffer at once; larger ones grow it as bytes really arrive.
 const RESERVE_MAX: usize = 1 << 20;
+/// What glibc never takes from its heap, whatever it has freed before (its largest
+/// `M_MMAP_THRESHOLD`): such a buffer is mapped, so its untouched pages cost nothing and all of it
+/// goes back to the system when it is dropped. A heap would keep the pages of large frames.
+const MAPPED_MIN: usize = (32 << 20) + 1;
 /// A buffer that has grown past this is given back when the connection falls idle.
 const KEEP_MAX: usize = 64 << 10;
 
@@ -73,6 +77,8 @@ pub struct Connection {
     session: Session,
     broker: Arc<Broker>,
     input: BytesMut,
+    /// Whether `input` lies in a buffer for a large frame, though none of that may be left in it.
+    is_mapped: bool,
     replies: VecDeque<Pending>,
     output: Output,
     frame_max: i32,
@@ -86,6 +92,14 @@ enum Wake {
     Shutdown,
 }
 
+/// A stop leaves a reply that is on its way this long.
+const LAST_WRITE_MAX: Duration = Duration::from_secs(1);
+
+async fn cut_off(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+    tokio::time::sleep(LAST_WRITE_MAX).await;
+}
+
 impl Connection {
     pub fn new(stream: TcpStream, session: Session, broker: Arc<Broker>) -> Self {
         let config = broker.settings();
@@ -97,6 +111,7 @@ impl Connection {
             session,
             broker,
             input: BytesMut::new(),
+            is_mapped: false,
             replies: VecDeque::new(),
             output: Output::default(),
         }
@@ -120,7 +135,11 @@ impl Connection {
             self.send_front();
         }
         if !self.output.is_empty() {
-            self.output.write_to(&mut self.stream).await?;
+            let write = self.output.write_to(&mut self.stream, self.idle_max);
+            tokio::select! {
+                written = write => written?,
+                () = cut_off(stop) => return Err(Closed::Shutdown),
+            }
         }
         if self.replies.len() < PIPELINE_MAX && self.missing_bytes() == 0 {
             // A pipeline longer than the queue: its rest is here already, and nothing else may come.
@@ -156,11 +175,13 @@ impl Connection {
     async fn wake(&mut self, stop: &mut watch::Receiver<bool>) -> Wake {
         let may_read = self.replies.len() < PIPELINE_MAX;
         let need = self.missing_bytes();
-        if self.input.is_empty() && self.input.capacity() > KEEP_MAX && self.replies.is_empty() {
+        let is_large = self.is_mapped || self.input.capacity() > KEEP_MAX;
+        if is_large && self.input.is_empty() && self.replies.is_empty() {
             self.input = BytesMut::new();
+            self.is_mapped = false;
         }
         if may_read {
-            self.input.reserve(need.clamp(READ_CHUNK, RESERVE_MAX));
+            self.make_room(need);
         }
         let idle = match (self.idle_max, self.replies.is_empty()) {
             (Some(idle_max), true) => Some(Instant::now() + idle_max),
@@ -191,6 +212,20 @@ impl Connection {
             } => Wake::Idle,
             _ = stop.wait_for(|stop| *stop) => Wake::Shutdown,
         }
+    }
+
+    /// Room for at least a part of what the frame at the front still lacks.
+    fn make_room(&mut self, need: usize) {
+        let spare = self.input.capacity() - self.input.len();
+        if self.input.len() < RESERVE_MAX || spare >= need {
+            self.input.reserve(need.clamp(READ_CHUNK, RESERVE_MAX));
+            return;
+        }
+        // The first of a large frame has really come: the rest gets a buffer that is mapped.
+        let mut mapped = BytesMut::with_capacity((self.input.len() + need).max(MAPPED_MIN));
+        mapped.extend_from_slice(&self.input);
+        self.input = mapped;
+        self.is_mapped = true;
     }
 
     /// Bytes that the frame at the front of the buffer still lacks.

@@ -6,5 +6,5 @@ mod limits;
 mod listener;
 mod output;
 
-pub use limits::ConnectionLimits;
+pub use limits::{ConnectionLimits, Limits, UnknownHost};
 pub use listener::{Shutdown, serve};

@@ -1,11 +1,12 @@
 //! The way out of a connection: memory by `write`, pieces of files by `sendfile`.
 
-use std::io;
+use std::{future::Future, io, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::{
     io::{AsyncWriteExt, Interest},
     net::TcpStream,
+    time::timeout,
 };
 
 use crate::{
@@ -44,23 +45,46 @@ impl Output {
         self.parts.is_empty() && self.tail.is_empty()
     }
 
-    pub async fn write_to(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+    /// Writes everything. A peer that takes nothing for as long as `stall_max` is given up.
+    pub async fn write_to(
+        &mut self,
+        stream: &mut TcpStream,
+        stall_max: Option<Duration>,
+    ) -> io::Result<()> {
         for part in self.parts.drain(..) {
             match part {
-                Part::Memory(bytes) => write_memory(stream, bytes).await?,
+                Part::Memory(bytes) => write_memory(stream, bytes, stall_max).await?,
                 Part::File { file, position, len } => {
-                    send_file(stream, &*file, position, len).await?;
+                    send_file(stream, &*file, (position, len), stall_max).await?;
                 }
             }
         }
-        let tail = std::mem::take(&mut self.tail);
-        stream.write_all(&tail).await
+        let tail = std::mem::take(&mut self.tail).freeze();
+        write_memory(stream, tail, stall_max).await
     }
 }
 
-async fn write_memory(stream: &mut TcpStream, mut bytes: Bytes) -> io::Result<()> {
+/// Waits for one step of a write, but not for ever.
+async fn progress<T>(
+    stall_max: Option<Duration>,
+    step: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    match stall_max {
+        None => step.await,
+        Some(stall_max) => match timeout(stall_max, step).await {
+            Ok(done) => done,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        },
+    }
+}
+
+async fn write_memory(
+    stream: &mut TcpStream,
+    mut bytes: Bytes,
+    stall_max: Option<Duration>,
+) -> io::Result<()> {
     while bytes.has_remaining() {
-        stream.write_buf(&mut bytes).await?;
+        progress(stall_max, stream.write_buf(&mut bytes)).await?;
     }
     Ok(())
 }
@@ -68,8 +92,8 @@ async fn write_memory(stream: &mut TcpStream, mut bytes: Bytes) -> io::Result<()
 async fn send_file(
     stream: &mut TcpStream,
     file: &dyn DiskFile,
-    mut position: u64,
-    mut len: usize,
+    (mut position, mut len): (u64, usize),
+    stall_max: Option<Duration>,
 ) -> io::Result<()> {
     let Some(fd) = file.raw_fd() else {
         return copy_file(stream, file, position, len).await;
@@ -80,7 +104,7 @@ async fn send_file(
                 rustix::fs::sendfile(&*stream, fd, Some(&mut position), len.min(SENDFILE_MAX));
             Ok(sent?)
         };
-        let sent = stream.async_io(Interest::WRITABLE, send).await?;
+        let sent = progress(stall_max, stream.async_io(Interest::WRITABLE, send)).await?;
         if sent == 0 {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,

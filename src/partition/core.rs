@@ -168,6 +168,20 @@ impl Core {
         }))
     }
 
+    /// The largest epoch up to `epoch` and its end offset, `None` if this replica cannot tell.
+    pub fn end_offset_for_epoch(&self, epoch: i32) -> Option<(i32, i64)> {
+        let epochs = self.log.epochs_led_by(self.role.leader_epoch());
+        epochs.end_offset_for(epoch, self.log.log_end())
+    }
+
+    /// The start of the log and the epoch that it belongs to.
+    pub fn earliest(&self) -> (i64, Option<i32>) {
+        let start = self.log.log_start();
+        let epochs = self.log.epochs_led_by(self.role.leader_epoch());
+        let first = epochs.entries().first().filter(|entry| entry.start_offset <= start);
+        (start, first.map(|entry| entry.epoch))
+    }
+
     pub fn begin_flush(&mut self) -> Option<Flush> {
         self.log.begin_flush()
     }

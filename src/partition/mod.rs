@@ -136,6 +136,16 @@ impl Partition {
         look(self.lock().log())
     }
 
+    /// See [`Core::end_offset_for_epoch`].
+    pub fn end_offset_for_epoch(&self, epoch: i32) -> Option<(i32, i64)> {
+        self.lock().end_offset_for_epoch(epoch)
+    }
+
+    /// See [`Core::earliest`].
+    pub fn earliest(&self) -> (i64, Option<i32>) {
+        self.lock().earliest()
+    }
+
     /// Stops serving, as when the replica is removed: waiters are released, nothing is written any
     /// more.
     pub fn retire(&self) {

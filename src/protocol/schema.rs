@@ -201,7 +201,12 @@ impl Field for Option<StrBytes> {
     }
 }
 
+/// Where lengths have two bytes, a longer text is cut: a length that wraps could never be read again.
 fn put_text(out: &mut BytesMut, flexible: bool, text: Option<&str>) {
+    let text = match flexible {
+        true => text,
+        false => text.map(|text| &text[..text.floor_char_boundary(i16::MAX as usize)]),
+    };
     match (flexible, text) {
         (true, text) => put_length(out, true, text.map(str::len)),
         (false, None) => out.put_i16(-1),
@@ -473,6 +478,15 @@ mod tests {
         assert_eq!(round_trip(&whole, 1), Whole { isr: None, state: -1, ..whole.clone() });
         let v0 = Whole { note: None, count: -1, isr: None, state: -1, ..whole.clone() };
         assert_eq!(round_trip(&whole, 0), v0);
+    }
+
+    #[test]
+    fn a_text_too_long_for_its_length_is_cut() {
+        let whole = Whole { name: "\u{fffd}".repeat(20_000), ..Whole::default() };
+        let read = round_trip(&whole, 0).name;
+        assert_eq!(read.len(), 32_766);
+        assert!(whole.name.starts_with(&read));
+        assert_eq!(round_trip(&whole, 2).name, whole.name);
     }
 
     #[test]

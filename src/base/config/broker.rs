@@ -28,7 +28,6 @@ pub struct PerIpLimits {
 /// Everything that group coordinators go by (`GroupCoordinatorConfig` of Kafka).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GroupSettings {
-    pub rebalance_protocols: Vec<String>,
     pub min_session_timeout_ms: i32,
     pub max_session_timeout_ms: i32,
     pub initial_rebalance_delay_ms: i32,
@@ -36,25 +35,15 @@ pub struct GroupSettings {
     pub offsets_topic_replication_factor: i16,
     pub offsets_topic_num_partitions: i32,
     pub offsets_topic_segment_bytes: i32,
-    /// Codec id of `CompressionType` of Kafka: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd.
-    pub offsets_topic_compression_codec: i32,
     pub offset_metadata_max_bytes: i32,
     pub offsets_retention_ms: i64,
     pub offsets_retention_check_interval_ms: i64,
-    pub offsets_commit_timeout_ms: i32,
-    pub offsets_load_buffer_bytes: i32,
-    pub consumer_session_timeout_ms: i32,
-    pub consumer_heartbeat_interval_ms: i32,
-    pub consumer_max_size: i32,
-    pub consumer_assignors: Vec<String>,
-    pub consumer_migration_policy: String,
 }
 
 /// The typed view of a broker's configuration. Names are Kafka's with `_` for `.`; units are last.
 #[derive(Clone, PartialEq, Debug)]
 pub struct BrokerConfig {
     pub node_id: i32,
-    pub process_roles: Vec<String>,
     pub broker_rack: Option<String>,
     /// What stands for this machine where an advertised host is missing.
     pub host_name: String,
@@ -63,8 +52,6 @@ pub struct BrokerConfig {
     pub listeners: Vec<Listener>,
     pub controller_listeners: Vec<Listener>,
     pub advertised_listeners: Vec<Listener>,
-    pub inter_broker_listener_name: String,
-    pub controller_listener_names: Vec<String>,
     /// None: metrics and health are off.
     pub http_listener: Option<HttpListener>,
     pub logging_level: String,
@@ -78,8 +65,6 @@ pub struct BrokerConfig {
     pub min_insync_replicas: i32,
     pub auto_create_topics_enable: bool,
     pub delete_topic_enable: bool,
-    pub controlled_shutdown_enable: bool,
-    pub message_max_bytes: i32,
 
     pub socket_send_buffer_bytes: i32,
     pub socket_receive_buffer_bytes: i32,
@@ -88,12 +73,6 @@ pub struct BrokerConfig {
     pub connections_max_idle_ms: i64,
     pub max_connections: i32,
     pub max_connections_per_ip: PerIpLimits,
-    /// New connections in a second.
-    pub max_connection_creation_rate: i32,
-    /// `queued.max.request.bytes`; none: no bound.
-    pub queued_max_bytes: Option<i64>,
-    pub num_io_threads: i32,
-    pub num_network_threads: i32,
     pub num_recovery_threads_per_data_dir: i32,
 
     pub fetch_max_bytes: i32,
@@ -103,9 +82,7 @@ pub struct BrokerConfig {
     pub log_retention_check_interval_ms: i64,
     pub log_flush_scheduler_interval_ms: i64,
     pub log_flush_offset_checkpoint_interval_ms: i32,
-    pub log_flush_start_offset_checkpoint_interval_ms: i32,
     pub replica_high_watermark_checkpoint_interval_ms: i64,
-    pub log_delete_delay_ms: i64,
     pub log_initial_task_delay_ms: i64,
 
     pub producer_id_expiration_ms: i32,
@@ -135,17 +112,13 @@ impl BrokerConfig {
     ) -> Result<Self, ConfigError> {
         let log_dirs = log_dirs(values);
         let metadata_log_dir = values.text("metadata.log.dir").map(PathBuf::from);
-        let queued_max_bytes = values.i64("queued.max.request.bytes");
         Ok(Self {
             node_id: values.i32("node.id"),
-            process_roles: list(values, "process.roles"),
             broker_rack: values.text("broker.rack").map(str::to_owned),
             host_name: host_name.to_owned(),
             listeners: listeners.broker,
             controller_listeners: listeners.controller,
             advertised_listeners: listeners.advertised,
-            inter_broker_listener_name: listeners.inter_broker,
-            controller_listener_names: list(values, "controller.listener.names"),
             http_listener: http_listener(values, statics)?,
             logging_level: values.text("logging.level").unwrap_or_default().to_owned(),
             logging_json: values.text("logging.format") == Some("json"),
@@ -156,8 +129,6 @@ impl BrokerConfig {
             min_insync_replicas: values.i32("min.insync.replicas"),
             auto_create_topics_enable: values.bool("auto.create.topics.enable"),
             delete_topic_enable: values.bool("delete.topic.enable"),
-            controlled_shutdown_enable: values.bool("controlled.shutdown.enable"),
-            message_max_bytes: values.i32("message.max.bytes"),
             socket_send_buffer_bytes: values.i32("socket.send.buffer.bytes"),
             socket_receive_buffer_bytes: values.i32("socket.receive.buffer.bytes"),
             socket_request_max_bytes: values.i32("socket.request.max.bytes"),
@@ -165,10 +136,6 @@ impl BrokerConfig {
             connections_max_idle_ms: values.i64("connections.max.idle.ms"),
             max_connections: values.i32("max.connections"),
             max_connections_per_ip: per_ip_limits(values)?,
-            max_connection_creation_rate: values.i32("max.connection.creation.rate"),
-            queued_max_bytes: Some(queued_max_bytes).filter(|bytes| *bytes > 0),
-            num_io_threads: values.i32("num.io.threads"),
-            num_network_threads: values.i32("num.network.threads"),
             num_recovery_threads_per_data_dir: values.i32("num.recovery.threads.per.data.dir"),
             fetch_max_bytes: values.i32("fetch.max.bytes"),
             max_incremental_fetch_session_cache_slots: values
@@ -178,11 +145,8 @@ impl BrokerConfig {
             log_flush_scheduler_interval_ms: values.i64("log.flush.scheduler.interval.ms"),
             log_flush_offset_checkpoint_interval_ms: values
                 .i32("log.flush.offset.checkpoint.interval.ms"),
-            log_flush_start_offset_checkpoint_interval_ms: values
-                .i32("log.flush.start.offset.checkpoint.interval.ms"),
             replica_high_watermark_checkpoint_interval_ms: values
                 .i64("replica.high.watermark.checkpoint.interval.ms"),
-            log_delete_delay_ms: values.i64("log.segment.delete.delay.ms"),
             log_initial_task_delay_ms: values.i64("log.initial.task.delay.ms"),
             producer_id_expiration_ms: values.i32("producer.id.expiration.ms"),
             producer_id_expiration_check_interval_ms: values
@@ -209,7 +173,6 @@ impl BrokerConfig {
 impl GroupSettings {
     fn read(values: &Values) -> Self {
         Self {
-            rebalance_protocols: list(values, "group.coordinator.rebalance.protocols"),
             min_session_timeout_ms: values.i32("group.min.session.timeout.ms"),
             max_session_timeout_ms: values.i32("group.max.session.timeout.ms"),
             initial_rebalance_delay_ms: values.i32("group.initial.rebalance.delay.ms"),
@@ -220,26 +183,11 @@ impl GroupSettings {
             .unwrap_or(i16::MAX),
             offsets_topic_num_partitions: values.i32("offsets.topic.num.partitions"),
             offsets_topic_segment_bytes: values.i32("offsets.topic.segment.bytes"),
-            offsets_topic_compression_codec: values.i32("offsets.topic.compression.codec"),
             offset_metadata_max_bytes: values.i32("offset.metadata.max.bytes"),
             offsets_retention_ms: values.i64("offsets.retention.minutes") * 60_000,
             offsets_retention_check_interval_ms: values.i64("offsets.retention.check.interval.ms"),
-            offsets_commit_timeout_ms: values.i32("offsets.commit.timeout.ms"),
-            offsets_load_buffer_bytes: values.i32("offsets.load.buffer.size"),
-            consumer_session_timeout_ms: values.i32("group.consumer.session.timeout.ms"),
-            consumer_heartbeat_interval_ms: values.i32("group.consumer.heartbeat.interval.ms"),
-            consumer_max_size: values.i32("group.consumer.max.size"),
-            consumer_assignors: list(values, "group.consumer.assignors"),
-            consumer_migration_policy: values
-                .text("group.consumer.migration.policy")
-                .unwrap_or_default()
-                .to_ascii_lowercase(),
         }
     }
-}
-
-fn list(values: &Values, name: &str) -> Vec<String> {
-    values.list(name).unwrap_or_default().to_vec()
 }
 
 fn log_dirs(values: &Values) -> Vec<PathBuf> {

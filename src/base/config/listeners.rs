@@ -54,10 +54,6 @@ pub struct Listener {
     pub host: String,
     /// 0 in `listeners`: any free port.
     pub port: u16,
-    /// The listener's own `max.connections`.
-    pub max_connections: Option<i32>,
-    /// The listener's own `max.connection.creation.rate`, connections in a second.
-    pub max_connection_creation_rate: Option<i32>,
 }
 
 /// All listeners of a node, sorted by whom they serve.
@@ -88,7 +84,7 @@ impl Listeners {
         let protocols = protocols(values, &controller_names)?;
         let parse = |entries: &[String]| -> Result<Vec<Listener>, ConfigError> {
             let listeners: Result<Vec<_>, _> =
-                entries.iter().map(|entry| listener(entry, entries, &protocols, values)).collect();
+                entries.iter().map(|entry| listener(entry, entries, &protocols)).collect();
             let listeners = listeners?;
             unique_names(entries, &listeners)?;
             Ok(listeners)
@@ -197,7 +193,6 @@ fn listener(
     entry: &str,
     entries: &[String],
     protocols: &Protocols,
-    values: &Values,
 ) -> Result<Listener, ConfigError> {
     let Some((name, address)) = entry.split_once("://") else {
         let message = format!("Unable to parse a listener name from {entry}");
@@ -216,18 +211,7 @@ fn listener(
         let why = format!("Unable to parse {entry} to a broker endpoint");
         return Err(refused(entries, &why));
     };
-    let own = |key: &str| {
-        let name = format!("listener.name.{}.{key}", name.to_ascii_lowercase());
-        values.long(&name).and_then(|value| i32::try_from(value).ok())
-    };
-    Ok(Listener {
-        protocol,
-        host: host.to_owned(),
-        port,
-        max_connections: own("max.connections"),
-        max_connection_creation_rate: own("max.connection.creation.rate"),
-        name,
-    })
+    Ok(Listener { protocol, host: host.to_owned(), port, name })
 }
 
 fn unique_names(entries: &[String], listeners: &[Listener]) -> Result<(), ConfigError> {

@@ -41,20 +41,14 @@ pub struct TopicConfig {
     pub compression_gzip_level: i32,
     pub compression_lz4_level: i32,
     pub compression_zstd_level: i32,
-    pub delete_retention_ms: i64,
     pub file_delete_delay_ms: i64,
     pub flush_messages: i64,
     pub flush_ms: i64,
     pub index_interval_bytes: i32,
     pub max_message_bytes: i32,
-    pub min_compaction_lag_ms: i64,
-    pub max_compaction_lag_ms: i64,
-    pub min_cleanable_dirty_ratio: f64,
     pub message_timestamp_type: TimestampType,
     pub message_timestamp_before_max_ms: i64,
     pub message_timestamp_after_max_ms: i64,
-    pub min_insync_replicas: i32,
-    pub preallocate: bool,
     /// None: no bound.
     pub retention_bytes: Option<i64>,
     /// None: for ever.
@@ -63,7 +57,6 @@ pub struct TopicConfig {
     pub segment_index_bytes: i32,
     pub segment_jitter_ms: i64,
     pub segment_ms: i64,
-    pub unclean_leader_election_enable: bool,
 }
 
 impl TopicConfig {
@@ -82,23 +75,17 @@ impl TopicConfig {
             compression_gzip_level: int("compression.gzip.level"),
             compression_lz4_level: int("compression.lz4.level"),
             compression_zstd_level: int("compression.zstd.level"),
-            delete_retention_ms: integer("delete.retention.ms"),
             file_delete_delay_ms: integer("file.delete.delay.ms"),
             flush_messages: integer("flush.messages"),
             flush_ms: integer("flush.ms"),
             index_interval_bytes: int("index.interval.bytes"),
             max_message_bytes: int("max.message.bytes"),
-            min_compaction_lag_ms: integer("min.compaction.lag.ms"),
-            max_compaction_lag_ms: integer("max.compaction.lag.ms"),
-            min_cleanable_dirty_ratio: values.f64("min.cleanable.dirty.ratio"),
             message_timestamp_type: match values.text("message.timestamp.type") {
                 "LogAppendTime" => TimestampType::LogAppendTime,
                 _ => TimestampType::CreateTime,
             },
             message_timestamp_before_max_ms: integer("message.timestamp.before.max.ms"),
             message_timestamp_after_max_ms: integer("message.timestamp.after.max.ms"),
-            min_insync_replicas: int("min.insync.replicas"),
-            preallocate: values.bool("preallocate"),
             retention_bytes: Some(integer("retention.bytes")).filter(|bytes| *bytes >= 0),
             retention_ms: Some(integer("retention.ms")).filter(|ms| *ms >= 0),
             segment_bytes: match values.get("internal.segment.bytes") {
@@ -108,7 +95,6 @@ impl TopicConfig {
             segment_index_bytes: int("segment.index.bytes"),
             segment_jitter_ms: integer("segment.jitter.ms"),
             segment_ms: integer("segment.ms"),
-            unclean_leader_election_enable: values.bool("unclean.leader.election.enable"),
         })
     }
 }
@@ -158,20 +144,6 @@ impl TopicValues {
         match self.get(name) {
             Some(Value::Integer(value)) => *value,
             other => unreachable!("{name} is an integer in the table, not {other:?}"),
-        }
-    }
-
-    fn f64(&self, name: &str) -> f64 {
-        match self.get(name) {
-            Some(Value::Decimal(value)) => *value,
-            other => unreachable!("{name} is a DOUBLE in the table, not {other:?}"),
-        }
-    }
-
-    fn bool(&self, name: &str) -> bool {
-        match self.get(name) {
-            Some(Value::Boolean(value)) => *value,
-            other => unreachable!("{name} is a BOOLEAN in the table, not {other:?}"),
         }
     }
 

@@ -73,13 +73,6 @@ impl Values {
         value.unwrap_or_else(|_| unreachable!("{name} is an INT in the table"))
     }
 
-    pub fn f64(&self, name: &str) -> f64 {
-        match self.get(name) {
-            Some(Value::Decimal(value)) => *value,
-            other => unreachable!("{name} is a DOUBLE in the table, not {other:?}"),
-        }
-    }
-
     pub fn bool(&self, name: &str) -> bool {
         match self.get(name) {
             Some(Value::Boolean(value)) => *value,

@@ -21,10 +21,6 @@ pub struct GroupConfig {
     pub offsets_retention_check_interval_ms: i64,
     /// `offsets.topic.num.partitions`
     pub offsets_topic_num_partitions: i32,
-    /// `offsets.topic.replication.factor`
-    pub offsets_topic_replication_factor: i16,
-    /// `offsets.topic.segment.bytes`
-    pub offsets_topic_segment_bytes: i32,
     /// `max.message.bytes` of `__consumer_offsets`: the most one append may take.
     pub max_batch_bytes: usize,
 }
@@ -41,8 +37,6 @@ impl Default for GroupConfig {
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1_000,
             offsets_retention_check_interval_ms: 600_000,
             offsets_topic_num_partitions: 50,
-            offsets_topic_replication_factor: 3,
-            offsets_topic_segment_bytes: 100 * 1024 * 1024,
             max_batch_bytes: 1_048_588,
         }
     }

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The most that a batch's records may take when decompressed, in bytes.
-const BATCH_BYTES_MAX: usize = 1 << 30;
+const BATCH_BYTES_MAX: usize = 128 << 20;
 
 /// What loading has come to.
 struct Load<S: Shard> {
@@ -18,11 +18,22 @@ struct Load<S: Shard> {
     undecided: HashMap<i64, Vec<(i64, S::Record)>>,
 }
 
+/// A partition's state, and the offset after the last record that it holds.
+pub struct Loaded<S: Shard> {
+    pub hard: S::Hard,
+    pub end_offset: i64,
+}
+
 /// Replays a partition from its start to its end. Blocks.
-pub fn load<S: Shard>(log: &dyn ShardLog) -> Result<S::Hard, ShardLogError> {
+pub fn load<S: Shard>(log: &dyn ShardLog) -> Result<Loaded<S>, ShardLogError> {
     let mut load = Load::<S> { hard: S::Hard::default(), undecided: HashMap::new() };
-    log.read_all(&mut |batch| load.take(&batch))?;
-    Ok(load.hard)
+    // What an empty log ends at, all of whose records were deleted.
+    let mut end_offset = log.end_offset();
+    log.read_all(&mut |batch| {
+        end_offset = batch.header.last_offset() + 1;
+        load.take(&batch)
+    })?;
+    Ok(Loaded { hard: load.hard, end_offset })
 }
 
 impl<S: Shard> Load<S> {

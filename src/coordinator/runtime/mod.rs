@@ -120,6 +120,8 @@ impl<S: Shard> Shards<S> {
         max_batch_bytes: usize,
         new_soft: impl Fn() -> S::Soft + Send + 'static,
     ) {
+        // An earlier shard of the partition must not append while this one loads.
+        self.resign(partition);
         let (calls, mailbox) = mpsc::channel(MAILBOX_CALLS);
         let ready = Arc::new(AtomicBool::new(false));
         let task = ShardTask::<S>::new(partition, log, max_batch_bytes, mailbox);
@@ -149,6 +151,8 @@ impl<S: Shard> Shards<S> {
     ) -> Result<oneshot::Receiver<S::Reply>, Unavailable> {
         let calls = match self.read().get(&partition) {
             None => return Err(Unavailable::NotHere),
+            // It ended because another broker leads, and has not been told to resign yet.
+            Some(shard) if shard.calls.is_closed() => return Err(Unavailable::NotHere),
             Some(shard) if !shard.ready.load(Ordering::Acquire) => {
                 return Err(Unavailable::Loading);
             }

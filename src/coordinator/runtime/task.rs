@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,7 +15,11 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Call, ShardLog, ShardLogError, load::load, timers::Timers};
+use super::{
+    Call, ShardLog, ShardLogError,
+    load::{Loaded, load},
+    timers::Timers,
+};
 use crate::{
     base::clock,
     coordinator::{Outcome, Shard, Token},
@@ -75,8 +80,8 @@ impl<S: Shard> ShardTask<S> {
     ) {
         loop {
             let ended = match self.load(&loads).await {
-                Ok(hard) => {
-                    let mut running = Running::<S>::new(&self, hard, new_soft());
+                Ok(Loaded { hard, end_offset }) => {
+                    let mut running = Running::<S>::new(&self, hard, new_soft(), end_offset);
                     match running.start() {
                         Ok(()) => {
                             ready.store(true, Ordering::Release);
@@ -98,9 +103,9 @@ impl<S: Shard> ShardTask<S> {
         }
     }
 
-    async fn load(&self, loads: &Semaphore) -> Result<S::Hard, ShardLogError> {
+    async fn load(&self, loads: &Semaphore) -> Result<Loaded<S>, ShardLogError> {
         if self.log.end_offset() == 0 {
-            return Ok(S::Hard::default());
+            return Ok(Loaded { hard: S::Hard::default(), end_offset: 0 });
         }
         let _turn = loads.acquire().await.expect("never closed");
         let log = Arc::clone(&self.log);
@@ -128,7 +133,9 @@ struct Running<S: Shard> {
 }
 
 impl<S: Shard> Running<S> {
-    fn new(task: &ShardTask<S>, hard: S::Hard, soft: S::Soft) -> Self {
+    /// `end_offset` is where the load ended: an append by anybody else since then is noticed at
+    /// the first of this shard's own.
+    fn new(task: &ShardTask<S>, hard: S::Hard, soft: S::Soft, end_offset: i64) -> Self {
         Self {
             log: Arc::clone(&task.log),
             max_batch_bytes: task.max_batch_bytes,
@@ -140,7 +147,7 @@ impl<S: Shard> Running<S> {
             callers: HashMap::new(),
             decided: VecDeque::new(),
             batch: BatchBuilder::new(batch_options()),
-            end_offset: task.log.end_offset(),
+            end_offset,
         }
     }
 
@@ -191,7 +198,9 @@ impl<S: Shard> Running<S> {
     /// Decides on an event and applies what comes of it, to be appended with the batch.
     fn decide(&mut self, event: S::Event) -> Result<(), ShardLogError> {
         let now_ms = self.clock.now_ms();
-        let outcome = S::decide(&self.hard, &mut self.soft, now_ms, event);
+        // A panic is a bug of ours; the shard starts anew from its log rather than being gone.
+        let decide = AssertUnwindSafe(|| S::decide(&self.hard, &mut self.soft, now_ms, event));
+        let outcome = catch_unwind(decide).map_err(|_| panicked("deciding"))?;
         let Outcome { records, replies, timers } = outcome;
         let mut encoded = Vec::with_capacity(records.len());
         let mut len = 0;
@@ -209,7 +218,8 @@ impl<S: Shard> Running<S> {
             if full && self.batch.count() > 0 {
                 self.append()?;
             }
-            S::apply(&mut self.hard, self.end_offset, record);
+            let apply = AssertUnwindSafe(|| S::apply(&mut self.hard, self.end_offset, record));
+            catch_unwind(apply).map_err(|_| panicked("applying"))?;
             self.batch.append(now_ms, Some(key), value.as_deref(), &[]);
             self.end_offset += 1;
         }
@@ -260,6 +270,10 @@ fn batch_options() -> BatchOptions {
 fn record_len(key: &[u8], value: Option<&[u8]>) -> usize {
     const LENGTHS_AND_DELTAS: usize = 36;
     LENGTHS_AND_DELTAS + key.len() + value.map_or(0, <[u8]>::len)
+}
+
+fn panicked(what: &str) -> ShardLogError {
+    ShardLogError::Failed(format!("the state machine panicked in {what}"))
 }
 
 async fn sleep_until(at: Option<Instant>) {

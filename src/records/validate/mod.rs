@@ -81,12 +81,20 @@ pub struct AppendRefused {
     pub message: String,
     /// Index in the batch and message of each refused record.
     pub record_errors: Vec<(i32, Option<String>)>,
+    /// Whether Kafka finds it before it asks the partition, and so tells nothing of the partition.
+    pub before_log: bool,
     told_to_client: bool,
 }
 
 impl AppendRefused {
     fn new(kind: RefusedKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), record_errors: vec![], told_to_client: false }
+        Self {
+            kind,
+            message: message.into(),
+            record_errors: vec![],
+            before_log: false,
+            told_to_client: false,
+        }
     }
 
     /// The response's error message. Kafka sends none for most of these errors.
@@ -126,7 +134,13 @@ pub fn validate_for_append(
     records: Option<Bytes>,
     rules: &AppendRules,
 ) -> Result<Batch, AppendRefused> {
-    let mut batch = split_one(records.unwrap_or_default(), rules)?;
+    let mut records = records.unwrap_or_default();
+    let size = size_of_one(&records, rules)
+        .map_err(|refused| AppendRefused { before_log: true, ..refused })?;
+    records.truncate(size);
+    check_whole(&records, rules)?;
+    let mut batch = Batch::split_first(&mut records)
+        .map_err(|error| AppendRefused::new(RefusedKind::CorruptMessage, error.to_string()))?;
     let source = batch
         .header
         .compression()
@@ -176,9 +190,9 @@ fn next_batch_len(bytes: &[u8]) -> Result<Option<usize>, AppendRefused> {
     Ok((whole <= bytes.len()).then_some(whole))
 }
 
-/// Takes the one batch out of `records`; checks its framing, size and CRC.
-fn split_one(mut records: Bytes, rules: &AppendRules) -> Result<Batch, AppendRefused> {
-    let size = next_batch_len(&records)
+/// The length of the one batch in `records`, and its framing (`ProduceRequest.validateRecords`).
+fn size_of_one(records: &[u8], rules: &AppendRules) -> Result<usize, AppendRefused> {
+    let size = next_batch_len(records)
         .map_err(|refused| AppendRefused {
             told_to_client: refused.kind == RefusedKind::CorruptMessage,
             ..refused
@@ -196,10 +210,7 @@ fn split_one(mut records: Bytes, rules: &AppendRules) -> Result<Batch, AppendRef
     if size < records.len() && next_batch_len(&records[size..])?.is_some() {
         return Err(invalid("a produce request has exactly one batch per partition"));
     }
-    records.truncate(size);
-    check_whole(&records, rules)?;
-    Batch::split_first(&mut records)
-        .map_err(|error| AppendRefused::new(RefusedKind::CorruptMessage, error.to_string()))
+    Ok(size)
 }
 
 /// Base offset, size and CRC of a whole batch.
@@ -288,6 +299,10 @@ fn check_compressed(
     if !looks_like(codec, &batch.payload) {
         return Err(not_of_codec(batch, codec));
     }
+    // A record takes seven bytes at least, so this many cannot be inside.
+    if batch.header.record_count as usize > rules.max_decompressed / 7 {
+        return Err(invalid("a batch declares more records than it can hold"));
+    }
     if !rules.compacted && timestamps::header_suffices(&batch.header, rules) {
         return Ok(batch.header.max_timestamp);
     }
@@ -369,7 +384,13 @@ impl<'a> RecordCheck<'a> {
             }
             _ => first_three(&errors),
         };
-        AppendRefused { kind, message, record_errors: errors, told_to_client: true }
+        AppendRefused {
+            kind,
+            message,
+            record_errors: errors,
+            before_log: false,
+            told_to_client: true,
+        }
     }
 
     fn timestamp_message(&self, frame: &Frame) -> String {

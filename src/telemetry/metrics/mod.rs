@@ -4,7 +4,7 @@
 //!
 //! Names: prefix `kafka_`, units and `_total` last; `process_` as every Prometheus client library
 //! names them. Collectors follow kafka_exporter where it has a name for the thing
-//! (`kafka_topic_partition_current_offset`, `kafka_consumergroup_lag`, ...).
+//! (`kafka_topic_partition_current_offset`, ...).
 
 mod api;
 mod histogram;

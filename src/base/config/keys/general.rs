@@ -9,19 +9,19 @@ keys! {
         "The old name of node.id; -1 means that node.id decides.";
     "node.id" Int required (at_least 0) High ReadOnly Used
         "The id of this node, unique in the cluster.";
-    "process.roles" List required (list_not_empty_of "broker" "controller") High ReadOnly Used
+    "process.roles" List required (list_not_empty_of "broker" "controller") High ReadOnly Accepted
         "What this process is: broker, controller, or both.";
     "broker.rack" String null any Medium ReadOnly Used
         "Where this broker stands; replicas and nearby reads are placed by it.";
     "message.max.bytes" Int "1048588" (at_least 0) High ClusterWide Used
         "The largest record batch that a topic without its own limit takes, in bytes.";
-    "num.io.threads" Int "8" (at_least 1) High ClusterWide Used
+    "num.io.threads" Int "8" (at_least 1) High ClusterWide Accepted
         "Worker threads that serve requests.";
     "background.threads" Int "10" (at_least 1) High ClusterWide Accepted
         "Threads for background work.";
     "request.timeout.ms" Int "30000" any High ReadOnly Accepted
         "How long this broker waits for the answer to its own requests.";
-    "controlled.shutdown.enable" Boolean "true" any Medium ReadOnly Used
+    "controlled.shutdown.enable" Boolean "true" any Medium ReadOnly Accepted
         "Whether leadership is handed over before the process stops.";
     "delete.topic.enable" Boolean "true" any High ReadOnly Used
         "Whether topics can be deleted.";

@@ -6,7 +6,7 @@ keys! {
     GROUPS:
 
     "group.coordinator.rebalance.protocols" List "classic,consumer,streams"
-        (list_not_empty_of "consumer" "classic" "share" "streams") Medium ReadOnly Used
+        (list_not_empty_of "consumer" "classic" "share" "streams") Medium ReadOnly Accepted
         "The rebalance protocols that this broker's groups may use.";
     "group.coordinator.threads" Int "4" (at_least 1) High ReadOnly Accepted
         "Threads that run the group coordinator.";
@@ -17,9 +17,9 @@ keys! {
     "group.coordinator.cached.buffer.max.bytes" Int "1048588"
         (at_least 524288) Medium ClusterWide Accepted
         "The largest write buffer that the group coordinator keeps for the next write.";
-    "offsets.commit.timeout.ms" Int "5000" (at_least 1) High ReadOnly Used
+    "offsets.commit.timeout.ms" Int "5000" (at_least 1) High ReadOnly Accepted
         "How long an offset commit waits for its replicas.";
-    "offsets.load.buffer.size" Int "5242880" (at_least 1) High ReadOnly Used
+    "offsets.load.buffer.size" Int "5242880" (at_least 1) High ReadOnly Accepted
         "Bytes read at a time when a coordinator loads its groups.";
     "offsets.topic.replication.factor" Short "3" (at_least 1) High ReadOnly Used
         "Replicas of __consumer_offsets when it is created.";
@@ -27,7 +27,7 @@ keys! {
         "Partitions of __consumer_offsets when it is created.";
     "offsets.topic.segment.bytes" Int "104857600" (at_least 1) High ReadOnly Used
         "Segment size of __consumer_offsets.";
-    "offsets.topic.compression.codec" Int "0" any High ReadOnly Used
+    "offsets.topic.compression.codec" Int "0" any High ReadOnly Accepted
         "Codec id of the coordinator's batches; 0 stores them plain.";
     "offset.metadata.max.bytes" Int "4096" any High ReadOnly Used
         "The longest note that may be kept with a committed offset.";

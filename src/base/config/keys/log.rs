@@ -45,11 +45,11 @@ keys! {
         "How often logs are searched for some that must be forced to disk.";
     "log.flush.offset.checkpoint.interval.ms" Int "60000" (at_least 0) High ReadOnly Used
         "How often the recovery points are written down.";
-    "log.flush.start.offset.checkpoint.interval.ms" Int "60000" (at_least 0) High ReadOnly Used
+    "log.flush.start.offset.checkpoint.interval.ms" Int "60000" (at_least 0) High ReadOnly Accepted
         "How often the log start offsets are written down.";
     "log.segment.delete.delay.ms" Long "60000" (at_least 0) High ClusterWide Used
         "How long a deleted segment's files stay before they are removed.";
-    "log.preallocate" Boolean "false" any Medium ClusterWide Used
+    "log.preallocate" Boolean "false" any Medium ClusterWide Accepted
         "Whether a new segment's file gets its full size at once.";
     "log.message.timestamp.type" String "CreateTime"
         (one_of "CreateTime" "LogAppendTime") Medium ClusterWide Used
@@ -89,11 +89,11 @@ keys! {
         "The dirty part of a log above which it is compacted.";
     "log.cleaner.enable" Boolean "true" any Medium ReadOnly Accepted
         "Whether logs are compacted at all.";
-    "log.cleaner.delete.retention.ms" Long "86400000" (at_least 0) Medium ClusterWide Used
+    "log.cleaner.delete.retention.ms" Long "86400000" (at_least 0) Medium ClusterWide Accepted
         "How long a tombstone stays in a compacted log.";
-    "log.cleaner.min.compaction.lag.ms" Long "0" (at_least 0) Medium ClusterWide Used
+    "log.cleaner.min.compaction.lag.ms" Long "0" (at_least 0) Medium ClusterWide Accepted
         "A record stays uncompacted at least this long.";
     "log.cleaner.max.compaction.lag.ms" Long "9223372036854775807"
-        (at_least 1) Medium ClusterWide Used
+        (at_least 1) Medium ClusterWide Accepted
         "A record stays uncompacted at most this long.";
 }

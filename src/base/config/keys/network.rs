@@ -15,10 +15,10 @@ keys! {
         "Which security protocol each listener name stands for.";
     "early.start.listeners" List null list High ReadOnly Accepted
         "Listeners that open before the authorizer is ready.";
-    "inter.broker.listener.name" String null any Medium ReadOnly Used
+    "inter.broker.listener.name" String null any Medium ReadOnly Accepted
         "The listener that brokers use among themselves.";
     "security.inter.broker.protocol" String "PLAINTEXT"
-        (one_of "PLAINTEXT" "SSL" "SASL_PLAINTEXT" "SASL_SSL") Medium ReadOnly Used
+        (one_of "PLAINTEXT" "SSL" "SASL_PLAINTEXT" "SASL_SSL") Medium ReadOnly Accepted
         "The protocol among brokers, unless inter.broker.listener.name is set.";
     "socket.send.buffer.bytes" Int "102400" any High ReadOnly Used
         "The kernel's send buffer of a connection; -1 leaves the system's default.";
@@ -38,7 +38,7 @@ keys! {
         "Limits of single hosts: host:count, separated by commas.";
     "max.connections" Int "2147483647" (at_least 0) Medium ClusterWide Used
         "The most connections of this broker, or of a listener by its prefix.";
-    "max.connection.creation.rate" Int "2147483647" (at_least 0) Medium ClusterWide Used
+    "max.connection.creation.rate" Int "2147483647" (at_least 0) Medium ClusterWide Accepted
         "The most new connections in a second.";
     "connections.max.idle.ms" Long "600000" any Medium ReadOnly Used
         "A connection silent for this long is closed.";
@@ -46,9 +46,9 @@ keys! {
         "How long a failed login is kept waiting for its close.";
     "queued.max.requests" Int "500" (at_least 1) High ReadOnly Accepted
         "The most requests waiting for a worker.";
-    "queued.max.request.bytes" Long "-1" any Medium ReadOnly Used
+    "queued.max.request.bytes" Long "-1" any Medium ReadOnly Accepted
         "The most bytes of requests held in memory; -1 sets no bound.";
-    "num.network.threads" Int "3" (at_least 1) High ClusterWide Used
+    "num.network.threads" Int "3" (at_least 1) High ClusterWide Accepted
         "Threads for the network; the workers serve both network and requests.";
     "controller.socket.timeout.ms" Int "30000" any Medium ReadOnly Accepted
         "Socket timeout towards a controller.";

@@ -33,7 +33,7 @@ keys! {
         "How often the balance of leaders is looked at.";
     "unclean.leader.election.interval.ms" Long "300000" (at_least 1) Medium ReadOnly Hidden
         "How often unclean elections are looked for.";
-    "unclean.leader.election.enable" Boolean "false" any High ClusterWide Used
+    "unclean.leader.election.enable" Boolean "false" any High ClusterWide Accepted
         "Whether a replica that is not in sync may lead rather than nobody.";
     "follower.fetch.last.tiered.offset.enable" Boolean "false" any Medium ClusterWide Accepted
         "Whether an empty follower starts at the last tiered offset.";

@@ -25,21 +25,21 @@ keys! {
         "The largest record batch that is taken, in bytes.";
     "index.interval.bytes" Int "4096" (at_least 0) Medium ReadOnly Used
         "Bytes of records between two entries of the offset index.";
-    "delete.retention.ms" Long "86400000" (at_least 0) Medium ReadOnly Used
+    "delete.retention.ms" Long "86400000" (at_least 0) Medium ReadOnly Accepted
         "How long a tombstone stays in a compacted log.";
-    "min.compaction.lag.ms" Long "0" (at_least 0) Medium ReadOnly Used
+    "min.compaction.lag.ms" Long "0" (at_least 0) Medium ReadOnly Accepted
         "A record stays uncompacted at least this long.";
-    "max.compaction.lag.ms" Long "9223372036854775807" (at_least 1) Medium ReadOnly Used
+    "max.compaction.lag.ms" Long "9223372036854775807" (at_least 1) Medium ReadOnly Accepted
         "A record stays uncompacted at most this long.";
     "file.delete.delay.ms" Long "60000" (at_least 0) Medium ReadOnly Used
         "How long a deleted segment's files stay before they are removed.";
-    "min.cleanable.dirty.ratio" Double "0.5" (between_decimals 0.0 1.0) Medium ReadOnly Used
+    "min.cleanable.dirty.ratio" Double "0.5" (between_decimals 0.0 1.0) Medium ReadOnly Accepted
         "The dirty part of the log above which it is compacted.";
     "cleanup.policy" List "delete" (list_of "compact" "delete") Medium ReadOnly Used
         "What becomes of old segments: delete, compact, or both.";
-    "unclean.leader.election.enable" Boolean "false" any Medium ReadOnly Used
+    "unclean.leader.election.enable" Boolean "false" any Medium ReadOnly Accepted
         "Whether a replica that is not in sync may lead rather than nobody.";
-    "min.insync.replicas" Int "1" (at_least 1) Medium ReadOnly Used
+    "min.insync.replicas" Int "1" (at_least 1) Medium ReadOnly Accepted
         "Replicas that must hold a record before acks=all is answered.";
     "compression.type" String "producer"
         (one_of "uncompressed" "zstd" "lz4" "snappy" "gzip" "producer") Medium ReadOnly Used
@@ -50,7 +50,7 @@ keys! {
         "The effort of lz4, where the broker compresses.";
     "compression.zstd.level" Int "3" (between -131072 22) Medium ReadOnly Used
         "The effort of zstd, where the broker compresses.";
-    "preallocate" Boolean "false" any Medium ReadOnly Used
+    "preallocate" Boolean "false" any Medium ReadOnly Accepted
         "Whether a new segment's file gets its full size at once.";
     "message.timestamp.type" String "CreateTime"
         (one_of "CreateTime" "LogAppendTime") Medium ReadOnly Used

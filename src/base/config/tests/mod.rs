@@ -1,6 +1,7 @@
 mod describe;
 mod docs;
 mod dynamic;
+mod effects;
 mod parse;
 mod start;
 mod topic;

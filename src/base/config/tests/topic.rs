@@ -46,7 +46,6 @@ fn dynamic_configs_of_the_broker_reach_its_topics() {
     let changed = config.with_dynamic(&all, &own).expect("valid");
     let topic = TopicConfig::resolve(&changed, &properties(&[])).expect("valid");
     assert_eq!((topic.retention_ms, topic.max_message_bytes), (Some(1000), 6));
-    assert_eq!(changed.broker.message_max_bytes, 6);
     let back = changed.with_dynamic(&properties(&[]), &properties(&[])).expect("valid");
     let topic = TopicConfig::resolve(&back, &properties(&[])).expect("valid");
     assert_eq!(topic.retention_ms, Some(7_200_000));

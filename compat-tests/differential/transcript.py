@@ -1,0 +1,174 @@
+"""What a case saw, with everything masked that differs from run to run."""
+
+import itertools
+import re
+import time
+
+from harness.broker import SORDINI_KIND
+
+from . import records, schema
+from .wire import CLOSED, Connection
+
+_ZERO_ID = "00000000-0000-0000-0000-000000000000"
+# Times that the broker reads off its clock are after this; those that the cases write are before.
+_CLOCK_FROM_MS = 1_700_000_000_000
+_CLOCK_IN_TEXT = re.compile(r"\b1[789]\d{11}\b|-9223370\d{12}\b")
+# Answers whose order Kafka leaves to its hash tables.
+_UNORDERED = {"Produce", "DeleteRecords", "DescribeConfigs", "DescribeProducers", "ListOffsets",
+              "IncrementalAlterConfigs", "AlterConfigs", "OffsetForLeaderEpoch"}  # fmt: skip
+_ORDER_KEYS = ("topicId", "name", "topic", "resourceName", "index", "partitionIndex", "partition",
+               "producerId")  # fmt: skip
+_READY_TIMEOUT_S = 20
+_SETTLE_S = 0.2
+_ids = itertools.count(1)
+
+
+class Transcript:
+    """One case's steps against one broker: each is a label and a decoded, masked answer."""
+
+    def __init__(self, broker, name):
+        self.broker = broker
+        self.name = name
+        self.steps = {}
+        self._connection = None
+        self._masks = {_ZERO_ID: _ZERO_ID}
+        self._topic_ids = {}
+
+    def close(self):
+        if self._connection:
+            self._connection.close()
+
+    def connect(self, client_id="differential"):
+        """A connection of its own; the caller closes it."""
+        return Connection(self.broker.port, client_id)
+
+    def call(self, api, version, body=None):
+        """Sends a request on the case's connection; the answer is not part of the transcript."""
+        self._connection = self._connection or self.connect()
+        answer = self._connection.request(api, version, body or {})
+        if answer == CLOSED:
+            self._connection = None
+        return answer
+
+    def ask(self, label, api, version, body=None):
+        """The same with the answer in the transcript."""
+        answer = self.call(api, version, body)
+        self.note(f"{label}, {api} {version}", answer, sort=api in _UNORDERED)
+        return answer
+
+    def ask_all(self, label, api, body, versions=None):
+        """The same request in every version; `body` may be made for each of them."""
+        for version in versions or schema.versions(api):
+            made = body(version) if callable(body) else body
+            self.ask(label, api, version, made)
+
+    def note(self, label, answer, sort=False):
+        if label in self.steps:
+            raise KeyError(f"{self.name} has two steps {label!r}")
+        masked = self._mask(None, answer)
+        self.steps[label] = _sorted(masked) if sort else masked
+
+    def topic(self, partitions=1, **configs):
+        """Makes a topic of this case's own and returns its name."""
+        name = f"{self.name.replace(' ', '-')}-{next(_ids)}"
+        answer = self.call("CreateTopics", 7, {
+            "topics": [{
+                "name": name,
+                "numPartitions": partitions,
+                "replicationFactor": 1,
+                "configs": [{"name": key.replace("_", "."), "value": str(value)}
+                            for key, value in configs.items()],
+            }],
+            "timeoutMs": 10_000,
+        })  # fmt: skip
+        topic = answer["topics"][0]
+        assert topic["errorCode"] == 0, topic
+        self._topic_ids[name] = topic["topicId"]
+        self._masks[topic["topicId"]] = f"id of {self._mask_name(name)}"
+        for partition in range(partitions):
+            self.wait_for(name, partition)
+        return name
+
+    def wait_for(self, name, partition):
+        """Waits until the broker leads a partition: Kafka answers before it does."""
+        asked = [{"partitionIndex": partition, "timestamp": -1}]
+        body = {"replicaId": -1, "topics": [{"name": name, "partitions": asked}]}
+        deadline = time.monotonic() + _READY_TIMEOUT_S
+        while time.monotonic() < deadline:
+            answer = self.call("ListOffsets", 7, body)
+            if answer["topics"][0]["partitions"][0]["errorCode"] == 0:
+                return
+            time.sleep(0.01)
+        raise TimeoutError(f"{name}-{partition} has no leader")
+
+    def settle(self):
+        """Lets Apache Kafka apply a change that it has answered before it was in force."""
+        if self.broker.kind != SORDINI_KIND:
+            time.sleep(_SETTLE_S)
+
+    def restart(self):
+        """Stops the broker cleanly and starts it again."""
+        self.close()
+        self._connection = None
+        self.broker.stop()
+        self.broker.start()
+
+    def id_of(self, name):
+        return self._topic_ids[name]
+
+    def mask_as(self, value, mask):
+        """From here on `value` is written as `mask`."""
+        self._masks[value] = mask
+
+    def _mask_name(self, name):
+        prefix = self.name.replace(" ", "-")
+        return f"topic-{list(self._topic_ids).index(name) + 1}" if name in self._topic_ids else (
+            name.replace(prefix, "topic")
+        )
+
+    def _mask(self, field, value):
+        if isinstance(value, dict):
+            return {key: self._mask(key, it) for key, it in value.items()}
+        if isinstance(value, list):
+            return [self._mask(field, it) for it in value]
+        if isinstance(value, bytes):
+            is_records = field == "records"
+            return self._mask(None, records.describe(value) if is_records else value.hex())
+        if isinstance(value, str):
+            if field == "documentation":
+                return "a text"
+            return self._mask_text(value)
+        if value in self._masks and field in ("producerId", "sessionId"):
+            return self._masks[value]
+        if isinstance(value, bool) or not isinstance(value, int):
+            return value
+        if field in ("totalBytes", "usableBytes"):
+            return "bytes" if value > 0 else value
+        if value > _CLOCK_FROM_MS and value < 2 * _CLOCK_FROM_MS:
+            return "now"
+        if (field == "producerId" and value >= 0) or (field == "sessionId" and value > 0):
+            return f"some {field}"
+        return value
+
+    def _mask_text(self, value):
+        if value in self._masks:
+            return self._masks[value]
+        for name in self._topic_ids:
+            value = value.replace(name, self._mask_name(name))
+        value = _CLOCK_IN_TEXT.sub("now", value.replace(str(self.broker.dir), "<dir>"))
+        value = value.replace(str(self.broker.port), "<port>")
+        return value.replace(str(self.broker.controller_port), "<controller-port>")
+
+
+
+
+def _sorted(value):
+    """Lists of objects in the order of their names and indexes."""
+    if isinstance(value, dict):
+        return {key: _sorted(it) for key, it in value.items()}
+    if not isinstance(value, list):
+        return value
+    items = [_sorted(it) for it in value]
+    if all(isinstance(it, dict) for it in items):
+        items.sort(key=lambda it: [str(it.get(key, "")) for key in _ORDER_KEYS])
+    return items

@@ -1,0 +1,104 @@
+"""Every case of `differential/` against the broker under test, compared with what Apache Kafka
+answered: `differential/golden`. What may differ is in `differential/differences.json`."""
+
+import json
+import re
+
+import pytest
+
+from differential.cases import all_cases
+from differential.transcript import Transcript
+from harness.broker import SORDINI_KIND, Broker
+from harness.paths import TESTS
+
+_HERE = TESTS / "differential"
+_CASES = {f"{module}-{name}": (module, name, run) for module, name, run in all_cases()}
+_DIFFERENCES = json.loads((_HERE / "differences.json").read_text())
+_used = set()
+_MISSING = "nothing"
+
+
+@pytest.fixture(scope="module")
+def peer(kind, tmp_path_factory):
+    """A broker for these cases alone: other tests' topics would be in its answers."""
+    broker = Broker(kind, tmp_path_factory.mktemp("differential")).start()
+    yield broker
+    broker.stop()
+
+
+@pytest.mark.parametrize("case", _CASES)
+def test_answers_are_those_of_apache_kafka(case, peer, request):
+    module, name, run = _CASES[case]
+    transcript = Transcript(peer, f"{module} {name}".replace("_", "-"))
+    try:
+        run(transcript)
+    finally:
+        transcript.close()
+    golden = _HERE / "golden" / module / f"{name}.json"
+    if request.config.getoption("--record"):
+        golden.parent.mkdir(parents=True, exist_ok=True)
+        golden.write_text(_lines(transcript.steps))
+        return
+    expected, got = json.loads(golden.read_text()), json.loads(json.dumps(transcript.steps))
+    wrong = _wrong(case, expected, got, peer.kind == SORDINI_KIND)
+    assert not wrong, "\n".join(["answers differ from Apache Kafka's:", *wrong])
+
+
+def test_every_listed_difference_is_one(kind):
+    """The list may only shrink: an entry that no answer needs any more is to be removed."""
+    if kind != SORDINI_KIND:
+        pytest.skip("differences are Sordini's")
+    if not {it["case"] for it in _DIFFERENCES} <= _ran:
+        pytest.skip("not all cases ran")
+    stale = [it for at, it in enumerate(_DIFFERENCES) if at not in _used]
+    assert not stale, f"no longer different: {stale}"
+
+
+_ran = set()
+
+
+def _wrong(case, expected, got, may_differ):
+    """The lines that say where two transcripts differ, without the listed differences."""
+    _ran.add(case)
+    lines = []
+    for label in dict.fromkeys([*expected, *got]):
+        left = dict(_flat(expected.get(label, _MISSING)))
+        right = dict(_flat(got.get(label, _MISSING)))
+        for path in dict.fromkeys([*left, *right]):
+            pair = left.get(path, _MISSING), right.get(path, _MISSING)
+            if pair[0] == pair[1] or (may_differ and _is_listed(case, label, path, pair)):
+                continue
+            lines.append(f"  {label}: {path or 'answer'} is {pair[1]!r}, Kafka's {pair[0]!r}")
+    return lines
+
+
+def _is_listed(case, label, path, pair):
+    for at, it in enumerate(_DIFFERENCES):
+        if (
+            it["case"] == case
+            and re.fullmatch(it.get("step", ".*"), label)
+            and re.fullmatch(it.get("path", ".*"), path)
+            and it.get("kafka", pair[0]) == pair[0]
+            and it.get("sordini", pair[1]) == pair[1]
+        ):
+            _used.add(at)
+            return True
+    return False
+
+
+def _flat(value, path=""):
+    """A nested answer as pairs of path and value; an empty list or object is a value."""
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from _flat(item, f"{path}.{key}" if path else key)
+    elif isinstance(value, list) and value:
+        for at, item in enumerate(value):
+            yield from _flat(item, f"{path}[{at}]")
+    else:
+        yield path, value
+
+
+def _lines(steps):
+    """A line per step: small enough to keep, and a diff still says which step changed."""
+    rows = (f"{json.dumps(label)}: {json.dumps(answer)}" for label, answer in steps.items())
+    return "{\n" + ",\n".join(rows) + "\n}\n"
