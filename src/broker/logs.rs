@@ -452,6 +452,11 @@ impl Broker {
         let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
         self.write_checkpoints();
         self.write_high_watermarks();
+        if !self.unopened().is_empty() {
+            // A log that this start could not open was not recovered: the next must not trust it.
+            info!("logs stayed unopened: the next start recovers");
+            return;
+        }
         let epoch = self.metadata().broker(self.node_id).map_or(-1, |broker| broker.broker_epoch);
         let dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
         for (index, dir) in dirs.dirs().iter().enumerate() {

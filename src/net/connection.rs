@@ -191,6 +191,8 @@ impl Connection {
         let (stream, input) = (&mut self.stream, &mut self.input);
         tokio::select! {
             biased;
+            // First, or a client that never pauses would never be told.
+            _ = stop.wait_for(|stop| *stop) => Wake::Shutdown,
             reply = async {
                 match front {
                     Some(Pending { reply: PendingReply::Waiting(rest), .. }) => rest.await,
@@ -210,7 +212,6 @@ impl Connection {
                     None => pending().await,
                 }
             } => Wake::Idle,
-            _ = stop.wait_for(|stop| *stop) => Wake::Shutdown,
         }
     }
 
