@@ -231,7 +231,10 @@ impl Field for Option<Bytes> {
 impl<T: Field> Field for Option<Vec<T>> {
     fn read(reader: &mut Reader, flexible: bool, version: i16) -> Result<Self> {
         let Some(len) = reader.length(flexible)? else { return Ok(None) };
-        let affordable = reader.remaining().saturating_mul(4) / size_of::<T>().max(1);
+        // As much as the guard of requests lets through is reserved at once: growing by doubling
+        // would take up to three times what the elements need.
+        let bytes = reader.remaining().saturating_mul(2).saturating_add(1 << 20);
+        let affordable = bytes / size_of::<T>().max(1);
         let mut items = Vec::with_capacity(len.min(affordable));
         for _ in 0..len {
             items.push(T::read(reader, flexible, version)?);
