@@ -14,9 +14,8 @@ use kafka_protocol::{
 
 use super::{
     Context, Handler, Reply,
-    config_resources::{self, Change, Checked, Judge, Keeps, Op, Refusal, SET, code_and_message},
+    config_resources::{self, Change, Keeps, Op, SET, code_and_message},
 };
-use crate::{broker::Broker, controller::ConfigOp, metadata::ConfigResource};
 
 pub struct AlterConfigs;
 
@@ -31,7 +30,9 @@ impl Handler for AlterConfigs {
         request: AlterConfigsRequest,
     ) -> Reply<AlterConfigsResponse> {
         let changes: Vec<Change> = request.resources.iter().map(change).collect();
-        let outcomes = alter(cx.broker, &changes, request.validate_only).await;
+        let validate_only = request.validate_only;
+        let altered = config_resources::alter(cx.broker, &changes, Keeps::Nothing, validate_only);
+        let outcomes = altered.await;
         let responses = changes.into_iter().zip(outcomes).map(|(change, outcome)| {
             let (code, message) = code_and_message(outcome);
             AlterConfigsResourceResponse::default()
@@ -55,46 +56,4 @@ fn change(resource: &AlterConfigsResource) -> Change {
         name: resource.resource_name.to_string(),
         ops: ops.collect(),
     }
-}
-
-/// Answers when the change is in force on this broker.
-async fn alter(
-    broker: &Broker,
-    changes: &[Change],
-    validate_only: bool,
-) -> Vec<Result<(), Refusal>> {
-    let checked = {
-        let (config, image) = (broker.config(), broker.metadata());
-        let judge = Judge {
-            node_id: broker.node_id,
-            config: &config,
-            image: &image,
-            keeps: Keeps::Nothing,
-        };
-        judge.check_all(changes)
-    };
-    let accepted: Vec<_> = checked.iter().flatten().map(whole).collect();
-    if accepted.is_empty() {
-        return config_resources::outcomes(checked, []);
-    }
-    let count = accepted.len();
-    let decided = match broker.controller.alter_configs(accepted, validate_only).await {
-        Ok(committed) => {
-            broker.applied(committed.offset).await;
-            let results = committed.value.into_iter();
-            results.map(|(_, result)| result.map_err(Refusal::from)).collect()
-        }
-        Err(error) => vec![Err(Refusal::from(error)); count],
-    };
-    config_resources::outcomes(checked, decided)
-}
-
-/// The controller's form of a change that names everything.
-fn whole((resource, ops): &Checked) -> (ConfigResource, Vec<(String, Option<String>)>) {
-    let value = |op: &ConfigOp| match op {
-        ConfigOp::Set(value) => Some(value.clone()),
-        ConfigOp::Delete | ConfigOp::Append(_) | ConfigOp::Subtract(_) => None,
-    };
-    let configs = ops.iter().map(|(name, op)| (name.clone(), value(op)));
-    (resource.clone(), configs.collect())
 }

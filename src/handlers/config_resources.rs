@@ -1,5 +1,5 @@
 //! What the APIs on configurations share: resources, refusals, and the check of a change before
-//! the controller sees it (`ConfigAdminManager` of Kafka).
+//! the controller sees it (`ConfigAdminManager` of Kafka), and its way through the controller.
 
 use std::collections::HashSet;
 
@@ -8,6 +8,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::{ErrorCode, errors};
 use crate::{
     base::config::{Config, ConfigError, ConfigErrorKind, Properties, key::Type, keys},
+    broker::Broker,
     controller::{ConfigOp, ControllerError},
     metadata::{ConfigResource, ConfigResourceType, Image},
 };
@@ -279,6 +280,52 @@ fn apply(configs: &mut Properties, name: &str, op: &ConfigOp) -> Result<(), Refu
     let joined = list.join(",");
     configs.insert(name.to_owned(), joined);
     Ok(())
+}
+
+/// Checks the changes, has the controller make those that pass, and answers when they are in force
+/// on this broker.
+pub async fn alter(
+    broker: &Broker,
+    changes: &[Change],
+    keeps: Keeps,
+    validate_only: bool,
+) -> Vec<Result<(), Refusal>> {
+    let checked = {
+        let (config, image) = (broker.config(), broker.metadata());
+        let judge = Judge { node_id: broker.node_id, config: &config, image: &image, keeps };
+        judge.check_all(changes)
+    };
+    let accepted: Vec<_> = checked.iter().flatten().cloned().collect();
+    if accepted.is_empty() {
+        return outcomes(checked, []);
+    }
+    let count = accepted.len();
+    let decided = match keeps {
+        Keeps::Nothing => {
+            let accepted = accepted.iter().map(whole).collect();
+            broker.controller.alter_configs(accepted, validate_only).await
+        }
+        Keeps::Others => broker.controller.incremental_alter_configs(accepted, validate_only).await,
+    };
+    let decided = match decided {
+        Ok(committed) => {
+            broker.applied(committed.offset).await;
+            let results = committed.value.into_iter();
+            results.map(|(_, result)| result.map_err(Refusal::from)).collect()
+        }
+        Err(error) => vec![Err(Refusal::from(error)); count],
+    };
+    outcomes(checked, decided)
+}
+
+/// The controller's form of a change that names everything.
+fn whole((resource, ops): &Checked) -> (ConfigResource, Vec<(String, Option<String>)>) {
+    let value = |op: &ConfigOp| match op {
+        ConfigOp::Set(value) => Some(value.clone()),
+        ConfigOp::Delete | ConfigOp::Append(_) | ConfigOp::Subtract(_) => None,
+    };
+    let configs = ops.iter().map(|(name, op)| (name.clone(), value(op)));
+    (resource.clone(), configs.collect())
 }
 
 /// Joins the answers of the controller with what was refused before, in the request's order.

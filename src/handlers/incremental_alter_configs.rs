@@ -13,9 +13,8 @@ use kafka_protocol::{
 
 use super::{
     Context, Handler, Reply,
-    config_resources::{self, Change, Judge, Keeps, Op, Refusal, code_and_message},
+    config_resources::{self, Change, Keeps, Op, code_and_message},
 };
-use crate::broker::Broker;
 
 pub struct IncrementalAlterConfigs;
 
@@ -30,7 +29,9 @@ impl Handler for IncrementalAlterConfigs {
         request: IncrementalAlterConfigsRequest,
     ) -> Reply<IncrementalAlterConfigsResponse> {
         let changes: Vec<Change> = request.resources.iter().map(change).collect();
-        let outcomes = alter(cx.broker, &changes, request.validate_only).await;
+        let validate_only = request.validate_only;
+        let altered = config_resources::alter(cx.broker, &changes, Keeps::Others, validate_only);
+        let outcomes = altered.await;
         let responses = changes.into_iter().zip(outcomes).map(|(change, outcome)| {
             let (code, message) = code_and_message(outcome);
             AlterConfigsResourceResponse::default()
@@ -55,32 +56,4 @@ fn change(resource: &AlterConfigsResource) -> Change {
         name: resource.resource_name.to_string(),
         ops: ops.collect(),
     }
-}
-
-/// Answers when the change is in force on this broker.
-async fn alter(
-    broker: &Broker,
-    changes: &[Change],
-    validate_only: bool,
-) -> Vec<Result<(), Refusal>> {
-    let checked = {
-        let (config, image) = (broker.config(), broker.metadata());
-        let judge =
-            Judge { node_id: broker.node_id, config: &config, image: &image, keeps: Keeps::Others };
-        judge.check_all(changes)
-    };
-    let accepted: Vec<_> = checked.iter().flatten().cloned().collect();
-    if accepted.is_empty() {
-        return config_resources::outcomes(checked, []);
-    }
-    let count = accepted.len();
-    let decided = match broker.controller.incremental_alter_configs(accepted, validate_only).await {
-        Ok(committed) => {
-            broker.applied(committed.offset).await;
-            let results = committed.value.into_iter();
-            results.map(|(_, result)| result.map_err(Refusal::from)).collect()
-        }
-        Err(error) => vec![Err(Refusal::from(error)); count],
-    };
-    config_resources::outcomes(checked, decided)
 }
