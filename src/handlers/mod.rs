@@ -10,7 +10,7 @@ mod cluster;
 mod config_resources;
 pub mod context;
 pub mod errors;
-mod fetch_reply;
+pub mod fetch_reply;
 mod fetch_session;
 mod groups;
 pub mod reply;
