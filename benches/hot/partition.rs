@@ -23,7 +23,7 @@ fn partition(dir: &TempDir) -> Arc<Partition> {
     Arc::new(Partition::new(TopicPartition::new("topic", 0), core, Box::new(|_, _| {})))
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn append_discarded(bencher: Bencher) {
     let dir = dir();
     let partition = partition(&dir);
@@ -31,7 +31,7 @@ fn append_discarded(bencher: Bencher) {
     bencher.bench_local(|| partition.append(&mut batches, NOW_MS).expect("appends"));
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn core_append_discarded(bencher: Bencher) {
     let dir = dir();
     let log = open(Arc::new(Discarding), dir.path(), LogConfig::default());
@@ -40,7 +40,7 @@ fn core_append_discarded(bencher: Bencher) {
     bencher.bench_local(|| core.append(&mut batches, NOW_MS).expect("appends"));
 }
 
-#[divan::bench(threads = [1, 2])]
+#[divan::bench(threads = [1, 2], sample_size = 1000)]
 fn view(bencher: Bencher) {
     let dir = dir();
     let partition = partition(&dir);
