@@ -69,7 +69,7 @@ impl Handler for Produce {
             response.responses.push(reply);
         }
         match acks {
-            0 if any_error(&response) => Reply::Close,
+            0 if any_error(&response) => Reply::Close(response),
             0 => Reply::None,
             _ if waits.is_empty() => Reply::Now(response),
             _ => {
