@@ -123,7 +123,9 @@ impl Broker {
         match self.open_log(&topic, &name, replica.is_new) {
             Ok((log, high_watermark)) => {
                 let core = Core::new(log, self.role(partition), high_watermark);
-                let partition = Arc::new(Partition::new(name, core, self.on_failure()));
+                let flush_seconds = Arc::clone(&self.metrics.log_flush_seconds);
+                let partition = Partition::new(name, core, self.on_failure(), flush_seconds);
+                let partition = Arc::new(partition);
                 topic.insert(Arc::clone(&partition));
                 if self.is_offline(partition.log_dir()) {
                     partition.fail();
