@@ -18,7 +18,7 @@ from harness.paths import CLASSPATH, JAVA
 from harness.programs import CLOSING_LINES
 from harness.tools import CLASSES
 
-SECONDS = float(os.environ.get("FAULT_SECONDS", "20"))
+SECONDS = float(os.environ.get("FAULT_SECONDS", "18"))
 SEED = int(os.environ.get("FAULT_SEED", str(time.time_ns() % 1_000_000)))
 UP_S = (0.15, 1.2)
 SETTLE_S = 90
@@ -222,6 +222,9 @@ class Group:
                 "check.crcs": True,
                 "reconnect.backoff.max.ms": 200,
                 "fetch.wait.max.ms": 50,
+                # A member whose farewell met a dead broker holds the others up this long.
+                "session.timeout.ms": 6000,
+                "heartbeat.interval.ms": 500,
                 "log_level": 0,
             }
         )
