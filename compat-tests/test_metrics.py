@@ -172,6 +172,8 @@ def test_errors_of_requests(serving):
     assert scrape.get("kafka_topic_failed_produce_requests_total", topic="small") == 0
     assert scrape.get("kafka_topic_produce_requests_total", topic="absent") is None
     assert scrape.get("kafka_topic_messages_in_total", topic="small") == 1
+    assert scrape.get("kafka_topic_fetch_requests_total", topic="small") >= 2
+    assert scrape.get("kafka_topic_failed_fetch_requests_total", topic="small") == 0
     assert scrape.get("kafka_log_flush_seconds_count") >= 1
     assert scrape.get("kafka_log_offline_dirs") == 0
     assert scrape.get("kafka_server_offline_partitions") == 0
