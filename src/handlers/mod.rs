@@ -11,7 +11,7 @@ mod config_resources;
 pub mod context;
 mod error_counts;
 pub mod errors;
-mod fetch_reply;
+pub mod fetch_reply;
 mod fetch_session;
 mod groups;
 pub mod reply;

@@ -27,6 +27,8 @@ pub struct LogView {
     pub(super) log_start: i64,
     pub(super) log_end: i64,
     pub(super) recovery_point: i64,
+    pub(super) unflushed: u64,
+    pub(super) settled: i64,
 }
 
 /// A range of a segment's file that holds whole batches, the last one perhaps cut.
@@ -59,6 +61,17 @@ impl LogView {
         self.recovery_point
     }
 
+    /// Bytes appended since the last flush began: what a start after a crash reads, at most.
+    pub fn unflushed(&self) -> u64 {
+        self.unflushed
+    }
+
+    /// Moves when a flush has ended that is worth a checkpoint at once, since it spares a start
+    /// much reading.
+    pub fn settled(&self) -> i64 {
+        self.settled
+    }
+
     /// Bytes of all segments' logs.
     pub fn size(&self) -> u64 {
         let (_, sealed) = self.segments.split_last().expect("a log has a segment");
@@ -77,6 +90,23 @@ impl LogView {
     /// The base offset of the segment that takes writes.
     pub fn active_base_offset(&self) -> i64 {
         self.segments.last().expect("a log has a segment").base_offset
+    }
+
+    /// Closes files that nobody read or wrote since the last call. To be called now and then.
+    pub fn close_idle_files(&self) {
+        for segment in self.segments.iter() {
+            segment.close_if_idle();
+        }
+    }
+
+    /// Looks up how old the segments are that have nothing newer than a time, from the front, so
+    /// that [`super::Log::apply_retention`] need not read them. A segment that cannot be read is
+    /// its to tell.
+    pub fn look_up_ages(&self, before_ms: i64) {
+        let is_older = |segment: &&Arc<Segment>| {
+            segment.largest().is_ok_and(|it| it.is_none_or(|it| it.timestamp < before_ms))
+        };
+        self.segments.iter().take_while(is_older).for_each(drop);
     }
 
     fn out_of_range(&self, offset: i64) -> ReadError {

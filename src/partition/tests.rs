@@ -140,7 +140,7 @@ async fn a_removed_replica_lets_waiters_go_and_touches_nothing() {
     partition.update(|core| {
         core.set_role(LEADER);
         assert_eq!(core.role(), Role::Closed);
-        assert_eq!(core.apply_retention(i64::MAX).expect("does nothing").len(), 0);
+        assert_eq!(core.apply_retention(i64::MAX, 1).expect("does nothing").len(), 0);
         assert!(!core.is_flush_due_by_time(i64::MAX));
         let refused = core.append(&mut [batch(0, 1, 50)], NOW);
         assert!(matches!(refused, Err(AppendError::NotLeader)), "{refused:?}");
