@@ -20,7 +20,12 @@ use crate::{
 fn partition(dir: &TempDir) -> Arc<Partition> {
     let log = open(Arc::new(Discarding), dir.path(), LogConfig::default());
     let core = Core::new(log, Role::Leader { epoch: 0 }, 0);
-    Arc::new(Partition::new(TopicPartition::new("topic", 0), core, Box::new(|_, _| {})))
+    Arc::new(Partition::new(
+        TopicPartition::new("topic", 0),
+        core,
+        Box::new(|_, _| {}),
+        Arc::default(),
+    ))
 }
 
 #[divan::bench]

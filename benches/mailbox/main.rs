@@ -54,7 +54,10 @@ impl Place {
         let log = Log::open(Arc::new(RealDisk), &dir.join(id.to_string()), config, start);
         let core = Core::new(log.expect("opens").0, Role::Leader { epoch: 0 }, 0);
         match way {
-            Way::Mutex => Self::Mutex(Arc::new(Partition::new(id, core, Box::new(|_, _| {})))),
+            Way::Mutex => {
+                let on_failure = Box::new(|_: &Partition, _: &_| {});
+                Self::Mutex(Arc::new(Partition::new(id, core, on_failure, Arc::default())))
+            }
             Way::Mailbox { group_max } => Self::Mailbox(Mailbox::new(core, group_max)),
         }
     }
