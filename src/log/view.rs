@@ -10,10 +10,13 @@ use super::{
     segment::{Place, Segment},
     walk::{Step, Walk, read_batch},
 };
-use crate::records::{Batch, BatchHeader, Frames};
+use crate::records::{Batch, BatchHeader, Compression, Frames, TimestampType};
 
 /// The most that a look into a batch may decompress; one with more is answered with an error.
 const UNCOMPRESSED_MAX: usize = 128 << 20;
+
+/// The largest batch that is read for one record's timestamp.
+const LOOKED_INTO_MAX: usize = 128 << 10;
 
 /// A log as it was at some moment.
 #[derive(Debug, Clone)]
@@ -201,6 +204,39 @@ impl LogView {
             }
         }
         Ok(None)
+    }
+
+    /// When the first record from `offset` on was made, and before `end_limit`; `None` if there is
+    /// none, or if it does not say. In a batch that is compressed or large it is the time of the
+    /// batch's first record, which is at most the producer's linger earlier: those who ask look at
+    /// many batches, and at none for long.
+    pub fn timestamp_at(&self, offset: i64, end_limit: i64) -> Result<Option<i64>, ReadError> {
+        let from = offset.max(self.log_start);
+        if from >= end_limit.min(self.log_end) {
+            return Ok(None);
+        }
+        let found = self.read(from, 0, end_limit, true)?;
+        if found.len == 0 {
+            return Ok(None);
+        }
+        let segment = &self.segments[self.segment_at(found.segment_base_offset)];
+        let end = found.position + found.first_batch_size as u64;
+        let header = header_at(segment, &*found.file, found.position, end)?;
+        let is_plain = header.compression() == Ok(Compression::None);
+        let timestamp = match header.timestamp_type() {
+            TimestampType::LogAppendTime => header.max_timestamp,
+            _ if from > header.base_offset && is_plain && header.size() <= LOOKED_INTO_MAX => {
+                let batch = read_batch(&*found.file, &header, found.position);
+                let batch = batch.map_err(|error| io_error(segment, error))?;
+                let record = first_record(&batch, |record| (record.1 >= from).then_some(record));
+                let record = record.map_err(|what| corrupt(segment, found.position, what))?;
+                record.map_or(header.max_timestamp, |(timestamp, _)| timestamp)
+            }
+            // The base is something else then.
+            _ if header.has_delete_horizon() => header.max_timestamp,
+            _ => header.base_timestamp,
+        };
+        Ok(Some(timestamp).filter(|timestamp| *timestamp >= 0))
     }
 
     /// The batches from the one that contains `offset` up to the log's end, read one by one.

@@ -16,8 +16,10 @@ mod tests;
 mod waiters;
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
@@ -30,8 +32,9 @@ pub use self::{
 use self::{flush::FlushGate, waiters::Waiters};
 use crate::{
     base::TopicPartition,
-    log::{Log, LogError, LogView},
+    log::{Log, LogError, LogView, ReadError},
     records::Batch,
+    telemetry::Histogram,
 };
 
 /// What readers see: immutable, published after each change.
@@ -58,10 +61,16 @@ pub struct Partition {
     /// Fetches that found too little, until there is more.
     fetches: waiters::FetchWaits,
     flushes: FlushGate,
+    flush_seconds: Arc<Histogram>,
 }
 
 impl Partition {
-    pub fn new(id: TopicPartition, core: Core, on_failure: OnFailure) -> Self {
+    pub fn new(
+        id: TopicPartition,
+        core: Core,
+        on_failure: OnFailure,
+        flush_seconds: Arc<Histogram>,
+    ) -> Self {
         Self {
             id,
             log_dir: core.log().dir().parent().map(Path::to_owned).unwrap_or_default(),
@@ -71,6 +80,7 @@ impl Partition {
             committed: Waiters::default(),
             fetches: waiters::FetchWaits::default(),
             flushes: FlushGate::default(),
+            flush_seconds,
         }
     }
 
@@ -184,7 +194,10 @@ impl Partition {
         loop {
             let flush = self.lock().begin_flush();
             if let Some(flush) = flush {
-                match flush.run() {
+                let began = Instant::now();
+                let ran = flush.run();
+                self.flush_seconds.observe(began.elapsed());
+                match ran {
                     Ok(flushed) => self.update(|core| core.flushed(flushed)),
                     // The files were renamed or removed meanwhile.
                     Err(_) if self.view().role == Role::Closed => {}
@@ -198,6 +211,19 @@ impl Partition {
             if !self.flushes.finish() {
                 return;
             }
+        }
+    }
+
+    /// Tells of a read that failed. A disk that cannot be read is no better than one that cannot
+    /// be written.
+    pub fn read_failed(&self, error: ReadError) {
+        match error {
+            // A segment that retention removed while a slow reader had it in view.
+            ReadError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {}
+            ReadError::Io { path, source } => {
+                (self.on_failure)(self, &LogError::Io { operation: "read", path, source });
+            }
+            ReadError::OffsetOutOfRange { .. } | ReadError::Corrupt { .. } => {}
         }
     }
 

@@ -38,7 +38,8 @@ fn leader(disk: &FaultyDisk, flush_messages: i64) -> (Arc<Partition>, Arc<Atomic
         told.fetch_add(1, Ordering::SeqCst);
     });
     let core = Core::new(open(disk, flush_messages), LEADER, 0);
-    (Arc::new(Partition::new(TopicPartition::new("t", 0), core, on_failure)), failures)
+    let id = TopicPartition::new("t", 0);
+    (Arc::new(Partition::new(id, core, on_failure, Arc::default())), failures)
 }
 
 /// The log's end after the machine has crashed, its batches checked on the way.
