@@ -45,8 +45,11 @@ def panel(kind, title, says, unit, queries, size, options, query=None, **default
 
 def graph(title, says, unit, queries, width=8):
     """Lines over time."""
-    legend = {"displayMode": "table", "placement": "bottom", "calcs": ["lastNotNull", "max"]}
-    options = {"legend": legend, "tooltip": {"mode": "multi", "sort": "desc"}}
+    legend = {"showLegend": True, "displayMode": "table", "placement": "bottom"}
+    options = {
+        "legend": {**legend, "calcs": ["lastNotNull", "max"]},
+        "tooltip": {"mode": "multi", "sort": "desc"},
+    }
     custom = {"fillOpacity": 10, "showPoints": "never"}
     return panel("timeseries", title, says, unit, queries, (width, 9), options, custom=custom)
 
@@ -104,14 +107,12 @@ def row(title, *panels, collapsed=False):
 
 def variable(name, label, values, metric):
     """A choice at the top of the dashboard, of what a label's values are."""
-    definition = promql(f"label_values({metric}, {values})")
     return {
         "name": name,
         "label": label,
         "type": "query",
         "datasource": DATASOURCE,
-        "query": {"query": definition, "refId": name},
-        "definition": definition,
+        "query": {"query": promql(f"label_values({metric}, {values})"), "refId": name},
         "refresh": 2,
         "sort": 1,
         "multi": True,
@@ -142,7 +143,17 @@ def place(rows):
 def dashboard(name, title, variables, *rows):
     source = {"name": "datasource", "label": "source", "type": "datasource", "query": "prometheus"}
     brokers = variable("instance", "broker", "instance", "kafka_server_build_info")
-    links = {"type": "dashboards", "title": "Sordini", "tags": ["sordini"], "asDropdown": False}
+    links = {
+        "type": "dashboards",
+        "title": "Sordini",
+        "tags": ["sordini"],
+        "icon": "external link",
+        "tooltip": "",
+        "asDropdown": False,
+        "targetBlank": False,
+        "includeVars": True,
+        "keepTime": True,
+    }
     starts = {
         "name": "starts of a broker",
         "datasource": DATASOURCE,
@@ -161,7 +172,7 @@ def dashboard(name, title, variables, *rows):
         "graphTooltip": 1,
         "refresh": "10s",
         "time": {"from": "now-1h", "to": "now"},
-        "links": [{**links, "includeVars": True, "keepTime": True}],
+        "links": [links],
         "annotations": {"list": [starts]},
         "templating": {"list": [source, brokers, *variables]},
         "panels": place(rows),
@@ -205,7 +216,8 @@ OVERVIEW = dashboard(
     row("Requests",
         graph("Requests", "Requests per second, by API.", "reqps", {
             "{{api}}": "sum by (api) (rate(kafka_server_requests_total{BROKER}[RATE]))"}),
-        graph("Errors", "Errors answered per second, by API; none is drawn until one occurs.", "reqps", {
+        graph("Errors", "Error codes answered per second; some are normal, such as MEMBER_ID_REQUIRED.",
+              "cps", {
             "{{api}}: {{error}}":
                 "sum by (api, error) (rate(kafka_server_request_errors_total{BROKER}[RATE]))"}),
         latency("Latency",
@@ -231,7 +243,7 @@ OVERVIEW = dashboard(
     row("Waiting",
         graph("Connections", "Connections that are open.", "short", {
             "{{instance}}": "kafka_server_connections{BROKER}"}),
-        graph("Purgatory", "Requests that wait, by what they are.", "short", {
+        graph("Purgatory", "Requests and sessions that wait, by what they are.", "short", {
             "{{operation}}": "sum by (operation) (kafka_server_purgatory_size{BROKER})"}),
         graph("Furthest behind", "The ten consumer groups that read the latest.", "s", {
             "{{consumergroup}}":
@@ -251,7 +263,8 @@ TOPICS = dashboard(
             "{{topic}}": "sum by (topic) (rate(kafka_topic_produce_requests_total{TOPIC}[RATE]))"}),
         graph("Fetch requests", "Fetch requests per second, once for each partition named.", "reqps", {
             "{{topic}}": "sum by (topic) (rate(kafka_topic_fetch_requests_total{TOPIC}[RATE]))"}),
-        graph("Refused", "Produce and fetch requests per second that ended in an error.", "reqps", {
+        graph("Failed", "Produce and fetch requests per second that failed for an unexpected reason.",
+              "reqps", {
             "{{topic}}: produce":
                 "sum by (topic) (rate(kafka_topic_failed_produce_requests_total{TOPIC}[RATE]))",
             "{{topic}}: fetch":
@@ -328,11 +341,16 @@ HOST = dashboard(
             "{{instance}}": "process_threads{BROKER}"}, width=6)),
     row("Connections",
         graph("Open", "Connections that are open.", "short", {
-            "{{instance}}": "kafka_server_connections{BROKER}"}),
+            "{{instance}}": "kafka_server_connections{BROKER}"}, width=6),
         graph("Opened", "Connections accepted per second.", "cps", {
-            "{{instance}}": "rate(kafka_server_connections_accepted_total{BROKER}[RATE])"}),
+            "{{instance}}": "rate(kafka_server_connections_accepted_total{BROKER}[RATE])"}, width=6),
         graph("Closed", "Connections that ended per second, by reason.", "cps", {
-            "{{reason}}": "sum by (reason) (rate(kafka_server_connections_closed_total{BROKER}[RATE]))"})),
+            "{{reason}}": "sum by (reason) (rate(kafka_server_connections_closed_total{BROKER}[RATE]))",
+            }, width=6),
+        graph("Fetch sessions", "Fetch sessions of consumers, and how many give way per second.", "short", {
+            "{{instance}}": "kafka_server_fetch_sessions{BROKER}",
+            "{{instance}}: evicted": "rate(kafka_server_fetch_session_evictions_total{BROKER}[RATE])",
+            }, width=6)),
     row("Disk",
         latency("Flush latency", "Time to bring what a log was given to the disk.",
                 "kafka_log_flush_seconds"),
