@@ -203,7 +203,7 @@ OVERVIEW = dashboard(
              "min(kafka_server_ready{BROKER})", states=[("starting", "orange"), ("ready", "green")]),
         stat("Running for", "Time since a broker's process started last.", "s",
              "time() - max(process_start_time_seconds{BROKER})"),
-        stat("Logs to recover", "Logs that a start after a crash has yet to check.", "short",
+        stat("Logs to open", "Logs that the start of a broker has yet to open.", "short",
              "sum(kafka_log_recovery_logs_remaining{BROKER})", alarm=1),
         stat("Offline partitions", "Partitions that can be neither read nor written.", "short",
              "sum(kafka_server_offline_partitions{BROKER})", alarm=1),
@@ -362,10 +362,10 @@ HOST = dashboard(
     row("Start and recovery",
         bars("Last start", "How long each stage of the last start took.", "s", {
             "{{instance}}: {{stage}}": "kafka_server_startup_seconds{BROKER}"}),
-        graph("Logs recovered", "Logs to check after a crash, and how many of them remain.", "short", {
+        graph("Logs opened", "Logs to open at the last start, and how many of them remain.", "short", {
             "{{instance}}": "kafka_log_recovery_logs{BROKER}",
             "{{instance}}: remaining": "kafka_log_recovery_logs_remaining{BROKER}"}),
-        graph("Bytes recovered", "Bytes read to check logs after a crash.", "bytes", {
+        graph("Bytes recovered", "Bytes read and checked at the last start, as after a crash.", "bytes", {
             "{{instance}}": "kafka_log_recovery_bytes_total{BROKER}"})),
 )
 # fmt: on

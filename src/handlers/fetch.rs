@@ -48,8 +48,10 @@ impl Handler for Fetch {
             return Reply::Now(plan.answer(results));
         }
         let deadline = Instant::now() + max_wait;
+        let parked = cx.broker.metrics.purgatory.park_fetch();
         Reply::Later(Box::pin(async move {
             let results = plan.wait(deadline).await;
+            drop(parked);
             plan.answer(results)
         }))
     }
@@ -236,15 +238,34 @@ impl Plan {
     fn answer(self, replies: Vec<PartitionReply>) -> FetchReply {
         for (found, reply) in self.partitions.iter().zip(&replies) {
             let Ok(Found { topic, .. }) = found else { continue };
-            match (reply.error_code, &reply.records) {
-                (errors::NONE, slice) => {
-                    topic.metrics.fetched(slice.as_ref().map_or(0, |slice| slice.len as u64));
-                }
-                _ => topic.metrics.failed_fetch(),
+            topic.metrics.fetch_requests.increment(1);
+            if let Some(slice) = &reply.records {
+                topic.metrics.bytes_out.increment(slice.len as u64);
+            }
+            if is_failure(reply.error_code) {
+                topic.metrics.failed_fetch_requests.increment(1);
             }
         }
         fetch_session::finish(&self.broker, self.fetch, replies)
     }
+}
+
+/// Whether the error is one that no client causes by being behind; Kafka counts only those as
+/// failed (`ReplicaManager.readFromLog`).
+fn is_failure(code: i16) -> bool {
+    use ErrorCode::*;
+    let Some(code) = ErrorCode::try_from_code(code) else { return false };
+    !matches!(
+        code,
+        UnknownTopicOrPartition
+            | NotLeaderOrFollower
+            | UnknownLeaderEpoch
+            | FencedLeaderEpoch
+            | ReplicaNotAvailable
+            | KafkaStorageError
+            | InconsistentTopicId
+            | OffsetOutOfRange
+    )
 }
 
 /// A fetch's registration at its partitions, undone when it is answered or its connection ends.

@@ -38,7 +38,8 @@ fn leader(disk: &FaultyDisk, flush_messages: i64) -> (Arc<Partition>, Arc<Atomic
         told.fetch_add(1, Ordering::SeqCst);
     });
     let core = Core::new(open(disk, flush_messages), LEADER, 0);
-    (Arc::new(Partition::new(TopicPartition::new("t", 0), core, on_failure)), failures)
+    let id = TopicPartition::new("t", 0);
+    (Arc::new(Partition::new(id, core, on_failure, Arc::default())), failures)
 }
 
 /// The log's end after the machine has crashed, its batches checked on the way.
@@ -139,7 +140,7 @@ async fn a_removed_replica_lets_waiters_go_and_touches_nothing() {
     partition.update(|core| {
         core.set_role(LEADER);
         assert_eq!(core.role(), Role::Closed);
-        assert_eq!(core.apply_retention(i64::MAX).expect("does nothing").len(), 0);
+        assert_eq!(core.apply_retention(i64::MAX, 1).expect("does nothing").len(), 0);
         assert!(!core.is_flush_due_by_time(i64::MAX));
         let refused = core.append(&mut [batch(0, 1, 50)], NOW);
         assert!(matches!(refused, Err(AppendError::NotLeader)), "{refused:?}");

@@ -94,6 +94,13 @@ impl Scrape {
         add("_count", None, snapshot.count as f64);
     }
 
+    /// What was collected, as Prometheus reads it.
+    pub fn into_text(self) -> String {
+        let mut text = String::new();
+        self.write_to(&mut text);
+        text
+    }
+
     pub(super) fn write_to(&self, out: &mut String) {
         for (name, written) in &self.families {
             if written.samples.is_empty() {
@@ -143,6 +150,9 @@ fn write_sample<'a>(
 }
 
 fn write_escaped(out: &mut String, value: &str) {
+    if !value.bytes().any(|byte| matches!(byte, b'\\' | b'"' | b'\n')) {
+        return out.push_str(value);
+    }
     for character in value.chars() {
         match character {
             '\\' => out.push_str("\\\\"),
