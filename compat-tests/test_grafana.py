@@ -5,6 +5,7 @@ program that evaluates PromQL over what was scraped.
 """
 
 import contextlib
+import http.client
 import json
 import re
 import subprocess
@@ -26,6 +27,8 @@ SCRAPE_EVERY_S = 0.5
 LOAD_S = 5
 TIMEOUT_S = 30
 RATE_INTERVAL = "5s"
+# The label that a scrape adds.
+INSTANCE = "broker:9644"
 # What Prometheus itself adds to a scrape.
 OF_PROMETHEUS = {"up"}
 # Metrics that no dashboard draws, with the reason.
@@ -47,31 +50,37 @@ def variables(dashboard):
 def question(promql, dashboard, instant=False):
     """A query as Grafana sends it while the reader leaves all choices at «All»."""
     for variable in variables(dashboard):
-        promql = promql.replace(f"${variable['name']}", variable["allValue"])
+        promql = promql.replace(f"${variable['name']}", variable.get("allValue", INSTANCE))
     promql = promql.replace("$__rate_interval", RATE_INTERVAL)
     assert "$" not in promql
     return {"expr": promql, "instant": instant}
 
 
 def queries(file):
-    """All of a dashboard: where each stands, its question, and the label that a choice is made of."""
+    """All of a dashboard: where each stands, its question, and the labels that are shown of it."""
     dashboard = json.loads(file.read_text())
     for panel in panels(dashboard["panels"]):
         for target in panel.get("targets", []):
             asks = question(target["expr"], dashboard, target.get("instant", False))
-            yield f"{panel['title']} {target['refId']}", asks, None
+            shown = re.findall(r"{{(\w+)}}", target.get("legendFormat", ""))
+            if target.get("format") == "table":
+                shown += re.search(r"by \((.*?)\)", target["expr"])[1].split(", ")
+            yield f"{panel['title']} {target['refId']}", asks, shown
     for note in dashboard["annotations"]["list"]:
-        yield note["name"], question(note["expr"], dashboard), None
+        shown = re.findall(r"{{(\w+)}}", note["titleFormat"])
+        yield note["name"], question(note["expr"], dashboard), shown
     for variable in variables(dashboard):
         metric, label = re.fullmatch(
             r"label_values\((.*), (\w+)\)", variable["query"]["query"]
         ).groups()
-        yield f"${variable['name']}", question(metric, dashboard), label
+        yield f"${variable['name']}", question(metric, dashboard), [label]
 
 
 @pytest.fixture(scope="module")
-def promql():
+def promql(kind):
     """The program that evaluates queries, compiled."""
+    if kind != SORDINI_KIND:
+        pytest.skip("the metrics are Sordini's own")
     need("go")
     program = FETCHED / "promql"
     subprocess.run(
@@ -86,8 +95,6 @@ def promql():
 @pytest.fixture(scope="module")
 def scrapes(kind, promql, tmp_path_factory):
     """A folder of scrapes of a broker under load that is killed and started again meanwhile."""
-    if kind != SORDINI_KIND:
-        pytest.skip("the metrics are Sordini's own")
     folder = tmp_path_factory.mktemp("scrapes")
     broker = Broker(kind, tmp_path_factory.mktemp("broker"))
     try:
@@ -129,10 +136,11 @@ def scraping(broker, folder):
 
 
 def fetch_metrics(broker):
+    url = f"http://127.0.0.1:{broker.http_port}/metrics"
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{broker.http_port}/metrics", timeout=5) as got:
-            return got.read()
-    except OSError:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.read()
+    except (OSError, http.client.HTTPException):
         return b""
 
 
@@ -176,10 +184,10 @@ def reader(broker, group):
 
 def err(broker, producer):
     """A produce and a fetch that are refused."""
-    refused = []
-    producer.produce("notes", b"v" * 5_000, on_delivery=lambda error, _: refused.append(error.code()))
+    errors = []
+    producer.produce("notes", b"v" * 5_000, on_delivery=lambda error, _: errors.append(error))
     assert producer.flush(TIMEOUT_S) == 0
-    assert refused == [KafkaError.MSG_SIZE_TOO_LARGE]
+    assert errors[0].code() == KafkaError.MSG_SIZE_TOO_LARGE
     lost = Consumer(
         {
             "bootstrap.servers": broker.bootstrap,
@@ -201,17 +209,17 @@ def ask(promql, scrapes, questions):
     return json.loads(done.stdout)
 
 
-def complaint(answer, label=None):
-    """Why an answer is no data, or None."""
+def complaint(answer, labels=()):
+    """Why an answer is no data, or None; each of the labels must be there on some series."""
     if "error" in answer:
         return answer["error"]
     if not answer["series"]:
         return "no series"
     if not any(series["numbers"] for series in answer["series"]):
         return "nothing but NaN"
-    if label and not any(series["labels"].get(label) for series in answer["series"]):
-        return f"no label {label}"
-    return None
+    found = set().union(*(series["labels"] for series in answer["series"]))
+    missing = [label for label in labels if label not in found]
+    return f"no label {missing}" if missing else None
 
 
 def families(scrapes):
@@ -237,8 +245,8 @@ def test_every_query_returns_data(promql, scrapes, file):
     answers = ask(promql, scrapes, [asks for _, asks, _ in asked])
     types = families(scrapes)
     wrong = []
-    for (where, asks, label), answer in zip(asked, answers, strict=True):
-        why = complaint(answer, label)
+    for (where, asks, labels), answer in zip(asked, answers, strict=True):
+        why = complaint(answer, labels)
         if why:
             wrong.append(f"{where}: {why}: {asks['expr']}")
         for name in answer["metrics"] or []:
