@@ -436,13 +436,14 @@ impl Broker {
     }
 
     /// Replaces the checkpoint files of all directories with what the partitions say. What is on
-    /// disk and not served keeps the entry that it had.
+    /// disk and not served keeps the entry that it had. Returns the directories that still have
+    /// their old one.
     pub(super) fn write_checkpoint(
-        &self,
+        self: &Arc<Self>,
         name: &str,
         before: impl Fn(&Checkpoints) -> &Offsets,
         value: impl Fn(&Partition) -> Option<i64>,
-    ) {
+    ) -> HashSet<PathBuf> {
         // Read with the lock held: nobody else's older values come on top of these.
         let dirs = self.lock_dirs();
         let mut by_dir: HashMap<PathBuf, Offsets> = HashMap::new();
@@ -452,7 +453,12 @@ impl Broker {
             offsets.extend(value(&partition).map(|value| (partition.id.clone(), value)));
             served.insert(partition.id.clone());
         }
-        for (index, dir) in dirs.dirs().iter().enumerate().filter(|(_, dir)| !dir.is_offline()) {
+        let (mut unwritten, mut failed) = (HashSet::new(), Vec::new());
+        for (index, dir) in dirs.dirs().iter().enumerate() {
+            if dir.is_offline() {
+                unwritten.insert(dir.path.clone());
+                continue;
+            }
             let mut offsets = by_dir.remove(&dir.path).unwrap_or_default();
             let is_kept = |partition: &TopicPartition| {
                 !served.contains(partition) && dir.path.join(partition.to_string()).exists()
@@ -461,12 +467,17 @@ impl Broker {
             offsets.extend(kept.map(|(partition, offset)| (partition.clone(), *offset)));
             if let Err(error) = dirs.write_checkpoint(index, name, &offsets) {
                 error!(%error, "checkpoint not written");
+                unwritten.insert(dir.path.clone());
+                failed.extend(error.is_disk_failure().then(|| dir.path.clone()));
             }
         }
+        drop(dirs);
+        failed.iter().for_each(|dir| self.fail_dir(dir));
+        unwritten
     }
 
     /// Closes all logs for a clean stop and leaves checkpoints and markers.
-    pub(super) fn close_logs(&self) {
+    pub(super) fn close_logs(self: &Arc<Self>) {
         let failed: Mutex<Vec<PathBuf>> = Mutex::default();
         let threads = self.recovery_threads().max(CLOSE_THREADS);
         in_parallel(threads, &self.partitions.partitions(), |partition| {

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{Ipv6Addr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, OnceLock, atomic::AtomicI64},
     time::Duration,
@@ -364,7 +364,9 @@ async fn apply_committed(broker: Arc<Broker>, mut stream: CommittedStream) {
 }
 
 async fn bind(listener: &Listener, settings: &BrokerConfig) -> Result<TcpListener, ServerError> {
+    // Any address means any of both families, as for Java's sockets, however it is written.
     let host = match listener.host.as_str() {
+        "" | "0.0.0.0" if has_ipv6() => "::",
         "" => "0.0.0.0",
         host => host,
     };
@@ -380,7 +382,11 @@ async fn bind(listener: &Listener, settings: &BrokerConfig) -> Result<TcpListene
     let listen = || -> io::Result<TcpListener> {
         let socket = match address {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+            SocketAddr::V6(_) => {
+                let socket = TcpSocket::new_v6()?;
+                rustix::net::sockopt::set_ipv6_v6only(&socket, false)?;
+                socket
+            }
         };
         socket.set_reuseaddr(true)?;
         // -1 leaves the size to the system. Accepted sockets take it from the listening one.
@@ -394,6 +400,11 @@ async fn bind(listener: &Listener, settings: &BrokerConfig) -> Result<TcpListene
         socket.listen(settings.socket_listen_backlog.max(1) as u32)
     };
     listen().map_err(error)
+}
+
+fn has_ipv6() -> bool {
+    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+    TcpSocket::new_v6().is_ok_and(|socket| socket.bind(any).is_ok())
 }
 
 /// A broker holds a file per busy log and a socket per connection: it takes what the system allows.

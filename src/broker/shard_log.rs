@@ -39,7 +39,11 @@ impl ShardLog for PartitionLog {
     ) -> Result<(), ShardLogError> {
         let view = self.0.view();
         for batch in view.log.batches_from(view.log.log_start()) {
-            each(batch.map_err(|error| ShardLogError::Failed(error.to_string()))?)?;
+            each(batch.map_err(|error| {
+                let failed = ShardLogError::Failed(error.to_string());
+                self.0.read_failed(error);
+                failed
+            })?)?;
         }
         Ok(())
     }

@@ -2,6 +2,8 @@
 //! producers. Each runs on a blocking thread, since it touches the disk.
 
 use std::{
+    collections::HashSet,
+    path::PathBuf,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -139,7 +141,7 @@ impl Broker {
     }
 
     /// Recovery points and log start offsets, per log directory.
-    pub(super) fn write_checkpoints(&self) {
+    pub(super) fn write_checkpoints(self: &Arc<Self>) {
         let recovery_point = |it: &Partition| Some(it.view().log.recovery_point());
         self.write_checkpoint(
             checkpoint::RECOVERY_POINT,
@@ -150,16 +152,17 @@ impl Broker {
     }
 
     /// Records that were deleted must not come back: to be called before a deletion is answered.
-    pub fn write_log_starts(&self) {
+    /// Returns the log directories where they still may.
+    pub fn write_log_starts(self: &Arc<Self>) -> HashSet<PathBuf> {
         let log_start = |partition: &Partition| {
             // Only what the first segment's name does not say.
             let view = partition.view();
             Some(view.log.log_start()).filter(|start| *start > view.log.first_base_offset())
         };
-        self.write_checkpoint(checkpoint::LOG_START, |before| &before.log_starts, log_start);
+        self.write_checkpoint(checkpoint::LOG_START, |before| &before.log_starts, log_start)
     }
 
-    pub(super) fn write_high_watermarks(&self) {
+    pub(super) fn write_high_watermarks(self: &Arc<Self>) {
         let high_watermark = |it: &Partition| Some(it.view().high_watermark);
         self.write_checkpoint(
             checkpoint::REPLICATION,

@@ -13,7 +13,7 @@ use kafka_protocol::messages::{
 };
 
 use super::{Context, ErrorCode, Handler, Reply, cluster::is_internal, errors};
-use crate::{broker::Broker, partition::DeleteRecordsError};
+use crate::{broker::Broker, partition::{DeleteRecordsError, Partition}};
 
 pub struct DeleteRecords;
 
@@ -27,30 +27,48 @@ impl Handler for DeleteRecords {
         cx: &mut Context<'_>,
         request: DeleteRecordsRequest,
     ) -> Reply<DeleteRecordsResponse> {
-        let topics = last_of_each(request.topics).into_iter().map(|(name, partitions)| {
-            let delete = |index: i32, offset: i64| {
-                let deleted = delete(cx.broker, &name, index, offset);
-                let result = DeleteRecordsPartitionResult::default().with_partition_index(index);
-                match deleted {
-                    Ok(low_watermark) => result.with_low_watermark(low_watermark),
-                    Err(code) => result.with_low_watermark(-1).with_error_code(code.code()),
-                }
-            };
-            let results = partitions.iter().map(|(index, offset)| delete(*index, *offset));
-            let results = results.collect();
-            DeleteRecordsTopicResult::default().with_name(name).with_partitions(results)
-        });
-        let response = DeleteRecordsResponse::default().with_topics(topics.collect());
+        let topics: Vec<(TopicName, Vec<(i32, Result<Deleted, ErrorCode>)>)> =
+            last_of_each(request.topics)
+                .into_iter()
+                .map(|(name, partitions)| {
+                    let delete = |(index, offset)| (index, delete(cx.broker, &name, index, offset));
+                    let deleted = partitions.into_iter().map(delete).collect();
+                    (name, deleted)
+                })
+                .collect();
         let broker = Arc::clone(cx.broker);
         Reply::Later(Box::pin(async move {
             // A crash after the answer must not bring back what was deleted.
             let written = tokio::task::spawn_blocking(move || broker.write_log_starts()).await;
-            if let Err(error) = written {
-                tracing::error!(%error, "log starts are not written");
-            }
-            response
+            let result = |(index, deleted): (i32, Result<Deleted, ErrorCode>)| {
+                let kept = |it: &Deleted| match &written {
+                    Ok(unwritten) => !unwritten.contains(it.partition.log_dir()),
+                    Err(_) => false,
+                };
+                let result = DeleteRecordsPartitionResult::default().with_partition_index(index);
+                match deleted {
+                    Ok(deleted) if kept(&deleted) => result.with_low_watermark(deleted.log_start),
+                    Ok(_) => refused(result, ErrorCode::KafkaStorageError),
+                    Err(code) => refused(result, code),
+                }
+            };
+            let topics = topics.into_iter().map(|(name, partitions)| {
+                let results = partitions.into_iter().map(result).collect();
+                DeleteRecordsTopicResult::default().with_name(name).with_partitions(results)
+            });
+            DeleteRecordsResponse::default().with_topics(topics.collect())
         }))
     }
+}
+
+/// A partition whose log starts later now.
+struct Deleted {
+    partition: Arc<Partition>,
+    log_start: i64,
+}
+
+fn refused(result: DeleteRecordsPartitionResult, code: ErrorCode) -> DeleteRecordsPartitionResult {
+    result.with_low_watermark(-1).with_error_code(code.code())
 }
 
 /// Each partition once: the last offset that the request names counts, as in Kafka's maps.
@@ -68,7 +86,12 @@ fn last_of_each(topics: Vec<DeleteRecordsTopic>) -> Vec<(TopicName, BTreeMap<i32
 }
 
 /// Returns the new start of the log. With followers it would be the lowest of theirs.
-fn delete(broker: &Arc<Broker>, name: &str, index: i32, offset: i64) -> Result<i64, ErrorCode> {
+fn delete(
+    broker: &Arc<Broker>,
+    name: &str,
+    index: i32,
+    offset: i64,
+) -> Result<Deleted, ErrorCode> {
     let topic = broker.partitions.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let partition = topic.partition(index).map_err(errors::absent)?;
     if is_internal(name) {
@@ -78,10 +101,11 @@ fn delete(broker: &Arc<Broker>, name: &str, index: i32, offset: i64) -> Result<i
     if policy.compact && !policy.delete {
         return Err(ErrorCode::PolicyViolation);
     }
-    partition.update(|core| core.delete_records(offset)).map_err(|error| {
+    let deleted = partition.update(|core| core.delete_records(offset)).map_err(|error| {
         if let DeleteRecordsError::Log(error) = &error {
             broker.on_log_error(&partition, error);
         }
         errors::delete_records(&error)
-    })
+    });
+    deleted.map(|log_start| Deleted { partition, log_start })
 }

@@ -194,6 +194,7 @@ impl Plan {
             Err(ReadError::OffsetOutOfRange { .. }) => return Err(ErrorCode::OffsetOutOfRange),
             Err(error) => {
                 tracing::error!(partition = %partition.id, %error, "read failed");
+            partition.read_failed(error);
                 return Err(ErrorCode::KafkaStorageError);
             }
         }

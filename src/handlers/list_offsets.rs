@@ -143,6 +143,7 @@ fn find(
         Err(ReadError::OffsetOutOfRange { .. }) => Err(ErrorCode::OffsetOutOfRange),
         Err(error) => {
             tracing::error!(partition = %partition.id, %error, "look-up of a time failed");
+            partition.read_failed(error);
             Err(ErrorCode::KafkaStorageError)
         }
     }

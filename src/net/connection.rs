@@ -10,7 +10,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::ApiKey;
 use tokio::{io::AsyncReadExt, net::TcpStream, sync::watch, time::Instant};
 
-use super::output::Output;
+use super::{limits::Admitted, output::Output};
 use crate::{
     broker::Broker,
     handlers::{self, BoxFuture, Context, ErrorCode, HandlerError, Outcome, ReplyBuffer, Session},
@@ -37,6 +37,8 @@ pub enum Closed {
     ByPeer,
     #[error("idle")]
     Idle,
+    #[error("more than max.connections")]
+    Excess,
     #[error("the broker stops")]
     Shutdown,
     #[error(transparent)]
@@ -65,6 +67,7 @@ impl Closed {
         match self {
             Self::ByPeer => CloseReason::Client,
             Self::Idle => CloseReason::Idle,
+            Self::Excess => CloseReason::Limit,
             Self::Shutdown => CloseReason::Shutdown,
             Self::Io(_) => CloseReason::Io,
             Self::Frame(_) | Self::Handler(_) => CloseReason::Protocol,
@@ -76,6 +79,7 @@ pub struct Connection {
     stream: TcpStream,
     session: Session,
     broker: Arc<Broker>,
+    place: Arc<Admitted>,
     input: BytesMut,
     /// Whether `input` lies in a buffer for a large frame, though none of that may be left in it.
     is_mapped: bool,
@@ -101,7 +105,12 @@ async fn cut_off(stop: &mut watch::Receiver<bool>) {
 }
 
 impl Connection {
-    pub fn new(stream: TcpStream, session: Session, broker: Arc<Broker>) -> Self {
+    pub fn new(
+        stream: TcpStream,
+        session: Session,
+        broker: Arc<Broker>,
+        place: Arc<Admitted>,
+    ) -> Self {
         let config = broker.settings();
         let idle_max = u64::try_from(config.connections_max_idle_ms).ok();
         Self {
@@ -110,6 +119,7 @@ impl Connection {
             stream,
             session,
             broker,
+            place,
             input: BytesMut::new(),
             is_mapped: false,
             replies: VecDeque::new(),
@@ -249,6 +259,7 @@ impl Connection {
 
     async fn handle(&mut self, mut frame: Bytes) -> Result<(), Closed> {
         let (since, request_bytes) = (Instant::now(), frame.len());
+        self.place.used(since.into_std());
         let pending = |api, reply| Pending { api, request_bytes, since, reply };
         let header = match frame::parse_header(&mut frame)? {
             Incoming::Request(header) => header,

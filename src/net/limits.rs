@@ -1,13 +1,18 @@
 //! `max.connections` and `max.connections.per.ip`: who may be connected, counted as it happens.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     io,
     net::{IpAddr, ToSocketAddrs},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 use crate::base::config::BrokerConfig;
 
@@ -56,59 +61,152 @@ fn address(host: &str) -> io::Result<IpAddr> {
 pub struct ConnectionLimits {
     limits: ArcSwap<Limits>,
     open: Mutex<Open>,
+    /// Tells those who wait for a place that there may be one.
+    freed: Notify,
+    began: Instant,
 }
 
 #[derive(Default)]
 struct Open {
-    total: usize,
+    next_id: u64,
+    places: HashMap<u64, Arc<Place>>,
     by_ip: HashMap<IpAddr, usize>,
+}
+
+/// What is known of an open connection here.
+struct Place {
+    ip: IpAddr,
+    is_protected: bool,
+    /// Milliseconds since the limits were made.
+    last_used: AtomicU64,
+    is_leaving: AtomicBool,
+    leave: Notify,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Refused {
+    Full,
+    FromAddress,
 }
 
 impl ConnectionLimits {
     pub fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self { limits: ArcSwap::from_pointee(limits), open: Mutex::default() })
+        Arc::new(Self {
+            limits: ArcSwap::from_pointee(limits),
+            open: Mutex::default(),
+            freed: Notify::new(),
+            began: Instant::now(),
+        })
     }
 
-    /// Takes other limits for connections from now on; those that are open stay.
+    /// Takes other limits. Of the connections that are too many then, those end that were not used
+    /// for the longest time.
     pub fn set(&self, limits: Limits) {
         self.limits.store(Arc::new(limits));
+        self.end_excess(&self.lock());
+        self.freed.notify_waiters();
     }
 
-    /// A place for a connection, held until the guard is dropped; none if a limit is reached.
-    pub fn admit(self: &Arc<Self>, ip: IpAddr) -> Option<Admitted> {
+    /// A place for a connection, held until the guard is dropped; none if its address has all that
+    /// it may have. At `max.connections` it waits until another connection ends, but for one of
+    /// the protected listener, for which another one is ended.
+    pub async fn admit(self: &Arc<Self>, ip: IpAddr, is_protected: bool) -> Option<Admitted> {
+        loop {
+            // Registered before the look, so that a place given back meanwhile is not missed.
+            let freed = self.freed.notified();
+            match self.try_admit(ip, is_protected) {
+                Ok(admitted) => return Some(admitted),
+                Err(Refused::FromAddress) => return None,
+                Err(Refused::Full) => freed.await,
+            }
+        }
+    }
+
+    fn try_admit(self: &Arc<Self>, ip: IpAddr, is_protected: bool) -> Result<Admitted, Refused> {
         let ip = ip.to_canonical();
         let limits = self.limits.load();
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.lock();
+        if open.places.len() >= limits.max && !is_protected {
+            return Err(Refused::Full);
+        }
         let limit = limits.overrides.get(&ip).copied().unwrap_or(limits.max_per_ip);
         let from_ip = open.by_ip.get(&ip).copied().unwrap_or(0);
-        if open.total >= limits.max || from_ip >= limit {
-            return None;
+        if from_ip >= limit {
+            return Err(Refused::FromAddress);
         }
-        open.total += 1;
         open.by_ip.insert(ip, from_ip + 1);
-        Some(Admitted { limits: Arc::clone(self), ip })
+        let place = Arc::new(Place {
+            ip,
+            is_protected,
+            last_used: AtomicU64::new(self.began.elapsed().as_millis() as u64),
+            is_leaving: AtomicBool::new(false),
+            leave: Notify::new(),
+        });
+        let id = open.next_id;
+        open.next_id += 1;
+        open.places.insert(id, Arc::clone(&place));
+        self.end_excess(&open);
+        Ok(Admitted { limits: Arc::clone(self), id, place })
+    }
+
+    /// Ends as many connections as there are too many, but none of the protected listener.
+    fn end_excess(&self, open: &Open) {
+        let excess = open.places.len().saturating_sub(self.limits.load().max);
+        if excess == 0 {
+            return;
+        }
+        let mut all: Vec<_> = open.places.values().filter(|place| !place.is_protected).collect();
+        let last_used = |place: &&Arc<Place>| place.last_used.load(Ordering::Relaxed);
+        // Those that were told before and are not gone yet count among the excess.
+        all.sort_by_key(|place| (!place.is_leaving.load(Ordering::Relaxed), last_used(place)));
+        for place in all.into_iter().take(excess) {
+            if !place.is_leaving.swap(true, Ordering::Relaxed) {
+                place.leave.notify_one();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn open(&self) -> usize {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).total
+        self.lock().places.len()
     }
 }
 
+/// A connection's place.
 pub struct Admitted {
     limits: Arc<ConnectionLimits>,
-    ip: IpAddr,
+    id: u64,
+    place: Arc<Place>,
+}
+
+impl Admitted {
+    /// Notes that the connection was used.
+    pub fn used(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.limits.began);
+        self.place.last_used.store(since.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Waits until the connection is to end for the sake of another.
+    pub async fn told_to_leave(&self) {
+        self.place.leave.notified().await;
+    }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        let mut open = self.limits.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.total -= 1;
-        if let Some(count) = open.by_ip.get_mut(&self.ip) {
-            *count -= 1;
-            if *count == 0 {
-                open.by_ip.remove(&self.ip);
+        let mut open = self.limits.lock();
+        open.places.remove(&self.id);
+        if let Entry::Occupied(mut count) = open.by_ip.entry(self.place.ip) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
             }
         }
+        drop(open);
+        self.limits.freed.notify_waiters();
     }
 }
 
@@ -127,28 +225,69 @@ mod tests {
     #[test]
     fn places_are_limited_and_given_back() {
         let (a, b) = (IpAddr::from(A), IpAddr::from(B));
-        let limits = ConnectionLimits::new(limits(3, 2, 1));
-        let first = limits.admit(a).expect("place");
-        let _second = limits.admit("::ffff:127.0.0.1".parse().expect("address")).expect("place");
-        assert!(limits.admit(a).is_none(), "two per ip, however it is written");
-        let _third = limits.admit(b).expect("place");
-        assert!(limits.admit(b).is_none(), "one by override");
-        assert!(limits.admit(IpAddr::from([127, 0, 0, 3])).is_none(), "three in all");
+        let limits = ConnectionLimits::new(limits(4, 2, 1));
+        let admit = |ip: IpAddr| limits.try_admit(ip, false);
+        let first = admit(a).expect("place");
+        let _second = admit("::ffff:127.0.0.1".parse().expect("address")).expect("place");
+        assert_eq!(admit(a).err(), Some(Refused::FromAddress), "two, however it is written");
+        let _third = admit(b).expect("place");
+        assert_eq!(admit(b).err(), Some(Refused::FromAddress), "one by override");
+        let c = IpAddr::from([127, 0, 0, 3]);
+        let _fourth = admit(c).expect("place");
+        assert_eq!(admit(c).err(), Some(Refused::Full), "four in all");
+        assert_eq!(admit(a).err(), Some(Refused::Full), "whoever asks");
         drop(first);
-        assert!(limits.admit(a).is_some());
+        assert!(admit(a).is_ok());
+    }
+
+    #[tokio::test]
+    async fn who_comes_when_all_places_are_taken_waits() {
+        let (a, b) = (IpAddr::from(A), IpAddr::from(B));
+        let limits = ConnectionLimits::new(limits(1, 9, 9));
+        let first = limits.admit(a, false).await.expect("place");
+        let mut waiting = std::pin::pin!(limits.admit(b, false));
+        let brief = std::time::Duration::from_millis(20);
+        assert!(tokio::time::timeout(brief, &mut waiting).await.is_err(), "it waits");
+        drop(first);
+        assert!(waiting.await.is_some());
+    }
+
+    #[tokio::test]
+    async fn the_protected_listener_takes_the_place_of_the_idlest() {
+        let (a, b) = (IpAddr::from(A), IpAddr::from(B));
+        let limits = ConnectionLimits::new(limits(2, 9, 9));
+        let first = limits.admit(a, false).await.expect("place");
+        let second = limits.admit(a, false).await.expect("place");
+        let later = |ms| limits.began + std::time::Duration::from_millis(ms);
+        first.used(later(2_000));
+        second.used(later(1_000));
+        let _third = limits.admit(b, true).await.expect("place");
+        second.told_to_leave().await;
+        assert!(!first.place.is_leaving.load(Ordering::Relaxed));
+        let _fourth = limits.admit(b, true).await.expect("place");
+        first.told_to_leave().await;
+        let _fifth = limits.admit(b, true).await.expect("nobody is left to leave");
+        drop((first, second));
+        assert_eq!(limits.open(), 3);
     }
 
     #[test]
     fn limits_change_while_connections_are_open() {
         let (a, b) = (IpAddr::from(A), IpAddr::from(B));
         let admitted = ConnectionLimits::new(limits(1, 1, 1));
-        let _first = admitted.admit(a).expect("place");
-        assert!(admitted.admit(b).is_none());
-        admitted.set(limits(3, 1, 2));
-        let (_second, _third) = (admitted.admit(b).expect("place"), admitted.admit(b));
-        assert!(_third.is_some() && admitted.admit(a).is_none());
-        admitted.set(limits(0, 1, 1));
-        assert_eq!(admitted.open(), 3, "who is connected stays");
+        let admit = |ip: IpAddr| admitted.try_admit(ip, false);
+        let first = admit(a).expect("place");
+        assert_eq!(admit(b).err(), Some(Refused::Full));
+        admitted.set(limits(4, 1, 2));
+        let (second, third) = (admit(b).expect("place"), admit(b).expect("place"));
+        assert_eq!(admit(a).err(), Some(Refused::FromAddress));
+        let is_leaving = |it: &Admitted| it.place.is_leaving.load(Ordering::Relaxed);
+        admitted.set(limits(3, 1, 1));
+        assert!(![&first, &second, &third].into_iter().any(is_leaving), "one address has too many");
+        third.used(admitted.began);
+        second.used(admitted.began + std::time::Duration::from_secs(9));
+        admitted.set(limits(2, 1, 1));
+        assert_eq!([&first, &second, &third].map(is_leaving), [false, false, true]);
     }
 
     fn resolved(overrides: &str) -> Result<Limits, UnknownHost> {

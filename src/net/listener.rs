@@ -1,6 +1,6 @@
 //! Accepts connections of one listener within the limits, and ends them all at a controlled stop.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -8,7 +8,11 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::{ConnectionLimits, connection::Connection};
+use super::{
+    ConnectionLimits,
+    connection::{Closed, Connection},
+    limits::Admitted,
+};
 use crate::{broker::Broker, handlers::Session, telemetry::CloseReason};
 
 /// Tells connections to end, and tells the stopper when they have.
@@ -28,6 +32,11 @@ pub async fn serve(
     shutdown: Shutdown,
 ) {
     let mut stop = shutdown.signal.clone();
+    // As Kafka: brokers reach each other however many clients there are.
+    let is_protected = {
+        let settings = broker.settings();
+        settings.listeners.len() > 1 && *name == *settings.inter_broker_listener
+    };
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -35,8 +44,21 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
+                // A socket of both families shows an IPv4 peer as an IPv6 address.
+                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+                // The next ones stay with the system meanwhile, not accepted.
+                let admitted = tokio::select! {
+                    admitted = limits.admit(peer.ip(), is_protected) => admitted,
+                    _ = stop.wait_for(|stop| *stop) => return,
+                };
+                let Some(admitted) = admitted else {
+                    debug!(%peer, "connection refused: its address has too many");
+                    broker.metrics.connections.opened();
+                    broker.metrics.connections.closed(CloseReason::Limit);
+                    continue;
+                };
                 let session = Session { peer, listener: Arc::clone(&name), software: None };
-                admit(stream, session, &broker, &limits, &shutdown);
+                spawn(stream, session, &broker, admitted, &shutdown);
             }
             Err(error) => {
                 // Out of descriptors, most likely: let connections end before trying again.
@@ -47,29 +69,27 @@ pub async fn serve(
     }
 }
 
-fn admit(
+fn spawn(
     stream: TcpStream,
     session: Session,
     broker: &Arc<Broker>,
-    limits: &Arc<ConnectionLimits>,
+    admitted: Admitted,
     shutdown: &Shutdown,
 ) {
     let peer = session.peer;
-    let Some(admitted) = limits.admit(peer.ip()) else {
-        debug!(%peer, "connection refused: a limit of connections is reached");
-        broker.metrics.connections.opened();
-        broker.metrics.connections.closed(CloseReason::Limit);
-        return;
-    };
     // Small replies must not wait for the peer's acknowledgement of earlier ones.
     let _ = stream.set_nodelay(true);
-    let connection = Connection::new(stream, session, Arc::clone(broker));
+    let admitted = Arc::new(admitted);
+    let connection = Connection::new(stream, session, Arc::clone(broker), Arc::clone(&admitted));
     let metrics = Arc::clone(&broker.metrics);
     metrics.connections.opened();
     let shutdown = shutdown.clone();
     tokio::spawn(async move {
-        let _held = (admitted, shutdown.alive);
-        let reason = connection.run(shutdown.signal).await;
+        let _alive = shutdown.alive;
+        let reason = tokio::select! {
+            reason = connection.run(shutdown.signal) => reason,
+            () = admitted.told_to_leave() => Closed::Excess,
+        };
         metrics.connections.closed(reason.reason());
         debug!(%peer, %reason, "connection closed");
     });

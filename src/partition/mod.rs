@@ -16,6 +16,7 @@ mod tests;
 mod waiters;
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
@@ -31,7 +32,7 @@ pub use self::{
 use self::{flush::FlushGate, waiters::Waiters};
 use crate::{
     base::TopicPartition,
-    log::{Log, LogError, LogView},
+    log::{Log, LogError, LogView, ReadError},
     records::Batch,
     telemetry::Histogram,
 };
@@ -210,6 +211,19 @@ impl Partition {
             if !self.flushes.finish() {
                 return;
             }
+        }
+    }
+
+    /// Tells of a read that failed. A disk that cannot be read is no better than one that cannot
+    /// be written.
+    pub fn read_failed(&self, error: ReadError) {
+        match error {
+            // A segment that retention removed while a slow reader had it in view.
+            ReadError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {}
+            ReadError::Io { path, source } => {
+                (self.on_failure)(self, &LogError::Io { operation: "read", path, source });
+            }
+            ReadError::OffsetOutOfRange { .. } | ReadError::Corrupt { .. } => {}
         }
     }
 

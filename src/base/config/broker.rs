@@ -52,6 +52,7 @@ pub struct BrokerConfig {
     pub listeners: Vec<Listener>,
     pub controller_listeners: Vec<Listener>,
     pub advertised_listeners: Vec<Listener>,
+    pub inter_broker_listener: String,
     /// None: metrics and health are off.
     pub http_listener: Option<HttpListener>,
     pub logging_level: String,
@@ -119,6 +120,7 @@ impl BrokerConfig {
             listeners: listeners.broker,
             controller_listeners: listeners.controller,
             advertised_listeners: listeners.advertised,
+            inter_broker_listener: listeners.inter_broker,
             http_listener: http_listener(values, statics)?,
             logging_level: values.text("logging.level").unwrap_or_default().to_owned(),
             logging_json: values.text("logging.format") == Some("json"),
