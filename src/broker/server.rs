@@ -1,7 +1,7 @@
 //! Starting and stopping a broker, each in one written order.
 
 use std::{
-    io,
+    io::{self, Write},
     net::{Ipv6Addr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, OnceLock, atomic::AtomicI64},
@@ -95,7 +95,8 @@ impl Server {
                 return Ok(());
             }
         };
-        println!("{}", server.banner());
+        // It is for whoever looks; a file that is full or a pipe that is closed takes it or not.
+        let _ = writeln!(io::stdout(), "{}", server.banner());
         let mut all_failed = server.broker.all_dirs_failed.subscribe();
         let mut metadata_failed = server.broker.metadata_failed.subscribe();
         tokio::select! {

@@ -16,7 +16,6 @@ use crate::{
         Broker,
         sessions::{PartitionRequest, SessionFetch, SessionPartition},
     },
-    log::ReadError,
     partition::{FetchWait, Partition, Role, Topic, View},
 };
 
@@ -189,15 +188,12 @@ impl Plan {
         if self.limits.is_negative || spec.max_bytes < 0 {
             return Err(ErrorCode::UnknownServerError);
         }
-        match view.log.read(offset, max_bytes, end, at_least_one) {
-            Ok(slice) => reply.records = Some(slice),
-            Err(ReadError::OffsetOutOfRange { .. }) => return Err(ErrorCode::OffsetOutOfRange),
-            Err(error) => {
-                tracing::error!(partition = %partition.id, %error, "read failed");
+        let slice = view.log.read(offset, max_bytes, end, at_least_one).map_err(|error| {
+            let code = errors::read(&error);
             partition.read_failed(error);
-                return Err(ErrorCode::KafkaStorageError);
-            }
-        }
+            code
+        })?;
+        reply.records = Some(slice);
         Ok(reply)
     }
 
