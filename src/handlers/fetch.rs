@@ -368,3 +368,17 @@ impl PartitionReply {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_explains_is_a_failure() {
+        assert!(is_failure(ErrorCode::UnknownServerError.code()));
+        assert!(is_failure(ErrorCode::CorruptMessage.code()));
+        assert!(!is_failure(errors::NONE));
+        assert!(!is_failure(ErrorCode::OffsetOutOfRange.code()));
+        assert!(!is_failure(ErrorCode::FencedLeaderEpoch.code()));
+    }
+}
