@@ -137,7 +137,7 @@ impl Plan {
     ) -> PartitionReply {
         match found {
             Err(code) => PartitionReply {
-                aborted: Some(Vec::new()),
+                aborted: (*code != ErrorCode::InconsistentTopicId).then(Vec::new),
                 ..PartitionReply::error(request.partition, *code)
             },
             Ok(Found { partition, .. }) => {
@@ -302,9 +302,12 @@ fn find_partition(broker: &Broker, spec: &PartitionRequest) -> Result<Found, Err
         Some(name) if spec.topic_id.is_nil() => {
             broker.partitions.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?
         }
-        // A session remembers the name of a topic that is gone.
-        name => broker.partitions.topic_by_id(spec.topic_id).ok_or(match name {
-            Some(_) => ErrorCode::UnknownTopicOrPartition,
+        // A session remembers the name of a topic that is gone, and another may have it by now.
+        name => broker.partitions.topic_by_id(spec.topic_id).ok_or_else(|| match name {
+            Some(name) => match broker.partitions.topic(name).map(|it| it.partition(spec.partition)) {
+                Some(Ok(_)) => ErrorCode::InconsistentTopicId,
+                _ => ErrorCode::UnknownTopicOrPartition,
+            },
             None => ErrorCode::UnknownTopicId,
         })?,
     };
