@@ -218,9 +218,8 @@ impl Plan {
     }
 
     async fn wait(&self, deadline: Instant) -> Vec<PartitionReply> {
-        let registered = Registered { plan: self, wait: Arc::default() };
+        let registered = Registered::new(self);
         loop {
-            registered.renew();
             // Read after registering: what arrives from here on wakes this fetch.
             let replies = self.read_all();
             if self.is_satisfied(&replies) {
@@ -271,18 +270,13 @@ struct Registered<'a> {
     wait: Arc<FetchWait>,
 }
 
-impl Registered<'_> {
-    fn renew(&self) {
-        self.forget();
-        for partition in self.partitions() {
-            partition.wait_for_data(&self.wait);
+impl<'a> Registered<'a> {
+    fn new(plan: &'a Plan) -> Self {
+        let registered = Self { plan, wait: Arc::default() };
+        for partition in registered.partitions() {
+            partition.wait_for_data(&registered.wait);
         }
-    }
-
-    fn forget(&self) {
-        for partition in self.partitions() {
-            partition.forget_wait(&self.wait);
-        }
+        registered
     }
 
     fn partitions(&self) -> impl Iterator<Item = &Arc<Partition>> {
@@ -293,7 +287,9 @@ impl Registered<'_> {
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        self.forget();
+        for partition in self.partitions() {
+            partition.forget_wait(&self.wait);
+        }
     }
 }
 
