@@ -13,6 +13,8 @@ mod disks;
 mod kept;
 #[path = "crash/load.rs"]
 mod load;
+#[path = "crash/scale.rs"]
+mod scale;
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering},
