@@ -61,13 +61,8 @@ impl Place {
         let core = Core::new(log, Role::Leader { epoch: 0 }, 0);
         match way {
             Way::Mutex => {
-<<<<<<< HEAD
-                let on_failure = Box::new(|_: &Partition, _: &_| {});
-                Self::Mutex(Arc::new(Partition::new(id, core, on_failure, Arc::default())))
-=======
                 let partition = Partition::new(id, core, Box::new(|_, _| {}), Arc::default());
                 Self::Mutex(Arc::new(partition))
->>>>>>> bench
             }
             Way::Mailbox { group_max } => Self::Mailbox(Mailbox::new(core, group_max)),
         }

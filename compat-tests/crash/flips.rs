@@ -199,14 +199,20 @@ fn flips_in_a_closed_segment_are_the_consumers_to_find() {
     let _alone = alone();
     let site = Site::new(&[]);
     let process = site.start();
-    damage::fill(&process);
+    let mut client = process.client();
+    let small = [("segment.bytes", "1048576")];
+    assert_eq!(client.create_topic("closed", 1, &small).expect("answered"), 0);
+    for n in 0..15 {
+        let batch = load::batch(&[(0, n)], 150_000, None);
+        assert_eq!(client.produce(("closed", 0), 1, &batch).expect("answered"), Ok(n as i64));
+    }
     process.stop();
-    let log = logs(site.log_dir(), "damaged-0").into_iter().next().expect("a first segment");
+    let log = logs(site.log_dir(), "closed-0").into_iter().next().expect("a first segment");
     let path = site.log_dir().join(log);
     let sound = fs::read(&path).expect("it is there");
     let all = batches(&path);
-    assert!(all.len() > 8, "several batches in the first segment");
-    let hit = &all[4];
+    assert_eq!(all.len(), 6, "several batches in the first segment");
+    let hit = &all[3];
     for (what, at, mask, expected) in [
         ("the records", hit.size - 3, 0x01, NONE),
         ("the CRC", 17, 0x40, NONE),
@@ -221,16 +227,16 @@ fn flips_in_a_closed_segment_are_the_consumers_to_find() {
         fs::write(&path, &flipped).expect("it can be written");
         let process = site.start();
         let mut client = process.client();
-        let fetched = client.fetch(("damaged", 0), hit.offset).expect("answered");
+        let fetched = client.fetch(("closed", 0), hit.offset).expect("answered");
         assert_eq!(fetched.code, expected, "{what}: {}", process.log());
         if expected == NONE {
             let rest = &flipped[hit.position..];
             assert_eq!(fetched.records, rest, "{what}: the bytes are what the file has");
         }
-        let before = client.fetch(("damaged", 0), 0).expect("answered");
+        let before = client.fetch(("closed", 0), 0).expect("answered");
         assert_eq!((before.code, &before.records[..hit.position]), (NONE, &sound[..hit.position]));
         let next = all.last().expect("a last one").offset + 1;
-        let behind = load::read_from(&mut client, ("damaged", 0), next);
+        let behind = load::read_from(&mut client, ("closed", 0), next);
         assert_eq!(behind.first().map(|(offset, _)| *offset), Some(next), "{what}");
         assert!(!process.log().contains("offline"), "{what}: no disk has failed");
         process.stop();
