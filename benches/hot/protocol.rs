@@ -50,7 +50,8 @@ fn fetch() -> Bytes {
 #[divan::bench(sample_size = 1000)]
 fn guard_produce_of_6(bencher: Bencher) {
     let body = produce();
-    bencher.bench(|| check_request(ApiKey::Produce as i16, PRODUCE, divan::black_box(body.clone())));
+    bencher
+        .bench(|| check_request(ApiKey::Produce as i16, PRODUCE, divan::black_box(body.clone())));
 }
 
 #[divan::bench(sample_size = 1000)]
