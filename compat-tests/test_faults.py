@@ -377,7 +377,7 @@ def test_kills_under_stock_clients(own_broker, at_work):
     chance = random.Random(SEED)
     print(f"FAULT_SEED={SEED}")
     kills, until = 0, time.monotonic() + SECONDS
-    while time.monotonic() < until:
+    while time.monotonic() < until or kills < 5:
         time.sleep(chance.uniform(*UP_S))
         own_broker.kill()
         own_broker.start()
@@ -401,4 +401,4 @@ def test_kills_under_stock_clients(own_broker, at_work):
         f"faults: {kills} kills, acknowledged {totals}, "
         f"group handed out {group.records} in {group.commits} commits"
     )
-    assert kills >= 5 and min(totals.values()) > 100, "there were kills and a load"
+    assert min(totals.values()) > 100, "there was a load"

@@ -19,7 +19,9 @@ use crate::{
     log::{
         Log, LogConfig, LogDirs, LogError, LogStart,
         checkpoint::Offsets,
-        dirs::{Checkpoints, FoundPartition, LogDir, read_topic_id, write_topic_id},
+        dirs::{
+            Checkpoints, DeletedPartition, FoundPartition, LogDir, read_topic_id, write_topic_id,
+        },
     },
     metadata::{ConfigResource, Image, PartitionImage, TopicImage},
     partition::{Absent, Core, OnFailure, Partition, Role, Topic},
@@ -31,7 +33,7 @@ pub type FoundPartitions = HashMap<TopicPartition, FoundPartition>;
 /// Threads that close logs, at least: they wait for the disk, and it takes several syncs at once.
 const CLOSE_THREADS: usize = 8;
 /// A log of which so much had to be checked is worth a line of its own.
-const TOLD_BYTES: u64 = 16 << 20;
+const TOLD_BYTES: u64 = 64 << 10;
 
 /// A replica of this broker.
 #[derive(Clone, Copy)]
@@ -334,7 +336,7 @@ impl Broker {
         let Some(topic) = self.partitions.remove(image.id) else { return };
         self.metrics.remove_topic(&image.name);
         let delay_ms = topic.config.load().file_delete_delay_ms;
-        let mut changed = BTreeSet::new();
+        let (mut changed, mut removed) = (BTreeSet::new(), Vec::new());
         for partition in topic.partitions() {
             partition.retire();
             let mut dirs = self.lock_dirs();
@@ -344,13 +346,16 @@ impl Broker {
             drop(dirs);
             match deleted {
                 Ok(deleted) => {
+                    // Before anything else comes to the name that is free now.
                     partition.update(|core| core.log_mut().set_dir(&deleted.path));
-                    self.after(delay_ms, "a deleted partition", move || deleted.remove());
+                    removed.push(deleted);
                     changed.insert(dir);
                 }
                 Err(error) => self.on_log_error(&partition, &error),
             }
         }
+        let what = format!("partitions of {}", image.name);
+        self.remove_after(delay_ms, what, removed, DeletedPartition::remove);
         let dirs = self.lock_dirs();
         for dir in changed {
             if let Err(error) = dirs.sync(dir) {
@@ -417,8 +422,9 @@ impl Broker {
     /// Removes what deletions before this start left behind.
     pub(super) fn remove_leftovers(self: &Arc<Self>) {
         let mut dirs = self.lock_dirs();
-        for leftover in dirs.take_leftovers() {
-            self.after(0, "a deleted partition", move || leftover.remove());
+        let leftovers = dirs.take_leftovers();
+        if !leftovers.is_empty() {
+            self.remove_after(0, "partitions".to_owned(), leftovers, DeletedPartition::remove);
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use super::Broker;
+use super::{Broker, progress::TOLD_EVERY};
 use crate::{
     base::clock::now_ms,
     log::{DeletedSegment, LogError, checkpoint},
@@ -120,23 +120,22 @@ impl Broker {
         }
         info!(partition = %partition.id, segments = deleted.len(), "segments deleted");
         let delay_ms = partition.with_log(|log| log.config().file_delete_delay_ms);
-        self.after(delay_ms, "a deleted segment", move || {
-            deleted.into_iter().try_for_each(DeletedSegment::remove)
-        });
+        let what = format!("segments of {}", partition.id);
+        self.remove_after(delay_ms, what, deleted, DeletedSegment::remove);
     }
 
-    /// Removes files later, on a blocking thread.
-    pub(super) fn after(
-        self: &Arc<Self>,
+    /// Removes files later, one after the other on one blocking thread.
+    pub(super) fn remove_after<T: Send + 'static>(
+        &self,
         delay_ms: i64,
-        what: &'static str,
-        remove: impl FnOnce() -> Result<(), LogError> + Send + 'static,
+        what: String,
+        deleted: Vec<T>,
+        remove: fn(T) -> Result<(), LogError>,
     ) {
         self.runtime.spawn(async move {
             sleep(Duration::from_millis(delay_ms.max(0) as u64)).await;
-            if let Ok(Err(error)) = tokio::task::spawn_blocking(remove).await {
-                warn!(%error, "files of {what} remain");
-            }
+            // It fails only if it panics, and has told so then.
+            let _ = tokio::task::spawn_blocking(move || remove_all(&what, deleted, remove)).await;
         });
     }
 
@@ -185,6 +184,24 @@ impl Broker {
                 partition.flush();
             }
         }
+    }
+}
+
+/// Says how far it is if that takes long.
+fn remove_all<T>(what: &str, deleted: Vec<T>, remove: fn(T) -> Result<(), LogError>) {
+    let (count, began) = (deleted.len(), Instant::now());
+    let mut told = began;
+    for (at, it) in deleted.into_iter().enumerate() {
+        if let Err(error) = remove(it) {
+            warn!(%error, "files of deleted {what} remain");
+        }
+        if told.elapsed() >= TOLD_EVERY {
+            told = Instant::now();
+            info!("removed {} of {count} deleted {what}", at + 1);
+        }
+    }
+    if told > began {
+        info!("removed all {count} deleted {what} in {} s", began.elapsed().as_secs());
     }
 }
 

@@ -27,7 +27,7 @@ impl Handler for DeleteRecords {
         cx: &mut Context<'_>,
         request: DeleteRecordsRequest,
     ) -> Reply<DeleteRecordsResponse> {
-        let topics: Vec<(TopicName, Vec<(i32, Result<Deleted, ErrorCode>)>)> =
+        let topics: Vec<(TopicName, Vec<Outcome>)> =
             last_of_each(request.topics)
                 .into_iter()
                 .map(|(name, partitions)| {
@@ -40,7 +40,7 @@ impl Handler for DeleteRecords {
         Reply::Later(Box::pin(async move {
             // A crash after the answer must not bring back what was deleted.
             let written = tokio::task::spawn_blocking(move || broker.write_log_starts()).await;
-            let result = |(index, deleted): (i32, Result<Deleted, ErrorCode>)| {
+            let result = |(index, deleted): Outcome| {
                 let kept = |it: &Deleted| match &written {
                     Ok(unwritten) => !unwritten.contains(it.partition.log_dir()),
                     Err(_) => false,
@@ -60,6 +60,9 @@ impl Handler for DeleteRecords {
         }))
     }
 }
+
+/// What became of a partition's deletion.
+type Outcome = (i32, Result<Deleted, ErrorCode>);
 
 /// A partition whose log starts later now.
 struct Deleted {

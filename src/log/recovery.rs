@@ -180,13 +180,7 @@ struct Opening<'a> {
 impl Opening<'_> {
     fn existing(mut self, found: Found) -> Result<(Log, Recovery), LogError> {
         let epochs_before = self.load_epochs(found.has_epochs)?;
-        let mut epochs = epochs_before.clone();
-        if let Some(epochs) = &mut epochs
-            && !self.start.clean
-        {
-            // What is past the recovery point comes back with the batches.
-            epochs.truncate_from_end(self.start.recovery_point.max(0));
-        }
+        let mut epochs = self.certain_epochs(epochs_before.clone());
         let home = Home::new(self.dir.clone());
         let mut segments = Vec::with_capacity(found.logs.len());
         for base_offset in found.logs.keys() {
@@ -267,6 +261,16 @@ impl Opening<'_> {
         Ok(Epochs::decode(&bytes).ok())
     }
 
+    /// Without what is past the recovery point: it comes back with the batches.
+    fn certain_epochs(&self, mut epochs: Option<Epochs>) -> Option<Epochs> {
+        if let Some(epochs) = &mut epochs
+            && !self.start.clean
+        {
+            epochs.truncate_from_end(self.start.recovery_point.max(0));
+        }
+        epochs
+    }
+
     /// Reads all headers. Of use only when the epochs' file is damaged.
     fn epochs_from(&mut self, segments: &[Arc<Segment>]) -> Result<Epochs, LogError> {
         let mut epochs = Epochs::default();
@@ -316,7 +320,8 @@ impl Opening<'_> {
             let (end, is_whole) = self.scan(&segment, from, bounds, epochs.as_deref_mut())?;
             log_end = end;
             if index < last {
-                segment.seal().during("write the indexes of", &segment.path(Kind::Log))?;
+                let written = segment.or_without(segment.seal());
+                written.during("write the indexes of", &segment.path(Kind::Log))?;
                 segment.close_file();
             }
             if !is_whole {
@@ -406,8 +411,8 @@ impl Opening<'_> {
         segment.set_size(position);
         self.plain_from.get_or_insert(expected);
         self.recovery.rebuilt_indexes.push(segment.base_offset);
-        self.recovery.scanned_bytes += file_size - position;
-        let mut walk = Walk::checked(&*file, position, file_size);
+        // What is flushed needs no check, only its place in the indexes.
+        let mut walk = Walk::checked_from(from, &*file, position, file_size);
         let (valid, what) = loop {
             match walk.step().during("read", &path)? {
                 Step::Batch { header, position } => {
@@ -415,7 +420,11 @@ impl Opening<'_> {
                         break (position, Some(what.to_owned()));
                     }
                     expected = header.last_offset() + 1;
-                    self.checked_bytes.fetch_add(header.size() as u64, Ordering::Relaxed);
+                    if walk.is_checking() {
+                        let size = header.size() as u64;
+                        self.recovery.scanned_bytes += size;
+                        self.checked_bytes.fetch_add(size, Ordering::Relaxed);
+                    }
                     if header.has_producer_id() {
                         self.plain_from = None;
                     }
@@ -424,7 +433,7 @@ impl Opening<'_> {
                     }
                     let header = std::iter::once(header);
                     if segment.note(header, self.config.index_interval_bytes) {
-                        wrap(segment.write_indexes())?;
+                        wrap(segment.or_without(segment.write_indexes()))?;
                     }
                 }
                 Step::End => break (file_size, None),
@@ -517,9 +526,19 @@ impl Log {
     fn settle_epochs(&mut self, loaded: Option<&Epochs>) -> Result<(), LogError> {
         self.epochs.truncate_from_end(self.log_end);
         self.epochs.truncate_from_start(self.log_start);
-        match loaded == Some(&self.epochs) {
-            true => Ok(()),
-            false => self.write_epochs(),
+        if loaded == Some(&self.epochs) {
+            return Ok(());
+        }
+        match self.write_epochs() {
+            // There is no room for them: without the file, a start takes them from the log.
+            Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
+                let path = self.epochs_path();
+                match self.disk.remove_file(&path) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                    removed => removed.during("remove", &path),
+                }
+            }
+            written => written,
         }
     }
 }
