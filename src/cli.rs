@@ -13,6 +13,9 @@ process to start. Try it with Apache Kafka's own tools:
   kafka-topics.sh --bootstrap-server localhost:9092 --create --topic hello
   kafka-console-producer.sh --bootstrap-server localhost:9092 --topic hello
   kafka-console-consumer.sh --bootstrap-server localhost:9092 --topic hello --from-beginning
+  curl localhost:9644/metrics        (for Prometheus; /health answers 200 once it serves)
+
+To start over, stop it and remove ./data.
 
 Configuration, the later ones over the earlier:
   1. the defaults of Apache Kafka 4.3.1, key by key
@@ -20,6 +23,11 @@ Configuration, the later ones over the earlier:
   3. environment variables, as in Kafka's container images: KAFKA_LOG_DIRS=/data sets log.dirs
      (a `_` in a key is written `__`, a `-` is written `___`)
   4. --override KEY=VALUE, as often as needed
+A file takes the place of the embedded defaults. A small one for a broker that is alone:
+
+  listeners=PLAINTEXT://127.0.0.1:9092
+  log.dirs=/var/lib/sordini
+  offsets.topic.replication.factor=1
 
 Much used:
   sordini serve --override listeners=PLAINTEXT://0.0.0.0:9092 \\
@@ -28,8 +36,9 @@ Much used:
   sordini serve --override http.listener=0.0.0.0:9644     (or none)
   RUST_LOG=sordini=debug sordini serve /etc/kafka/server.properties
 
-Stop it with SIGTERM or Ctrl-C; it then writes down that everything is in order. All keys are
-listed in src/base/config/KEYS.md.";
+It logs to stderr. Stop it with SIGTERM or Ctrl-C; it then writes down that everything is in order,
+and the next start need not check its logs. All keys are listed in src/base/config/KEYS.md, all
+metrics in the README; dashboards for Grafana are in grafana/.";
 
 #[derive(Parser, Debug)]
 #[command(
@@ -150,6 +159,20 @@ mod tests {
         assert_eq!((broker.node_id, broker.log_dirs.as_slice()), (1, &["./data".into()][..]));
         assert_eq!(broker.listeners[0].host, "127.0.0.1");
         assert_eq!(broker.group.offsets_topic_replication_factor, 1);
+    }
+
+    /// The file that the help shows is one that starts without a warning.
+    #[test]
+    fn the_file_in_the_help_is_whole() {
+        let lines = AFTER_HELP.lines().map(str::trim);
+        let shown = lines.skip_while(|line| !line.starts_with("listeners=")).take(3);
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("server.properties");
+        fs::write(&file, shown.collect::<Vec<_>>().join("\n")).expect("written");
+        let loaded = run(&["serve", &file.display().to_string()], &[]).expect("starts");
+        assert_eq!(loaded.warnings, Vec::<String>::new());
+        assert_eq!(loaded.config.broker.log_dirs, ["/var/lib/sordini".into()] as [PathBuf; 1]);
+        assert_eq!(loaded.config.broker.group.offsets_topic_replication_factor, 1);
     }
 
     #[test]

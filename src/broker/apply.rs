@@ -3,7 +3,11 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::{Broker, OFFSETS_TOPIC, logs::Replica, shard_log::PartitionLog};
+use super::{
+    Broker, OFFSETS_TOPIC,
+    logs::{Replica, in_parallel},
+    shard_log::PartitionLog,
+};
 use crate::{
     base::{TopicId, TopicPartition},
     metadata::{Change, ConfigResourceType, Image, PartitionImage},
@@ -17,9 +21,7 @@ impl Broker {
     pub fn apply(self: &Arc<Self>, batch: &CommittedBatch) {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         self.apply_broker_configs(&batch.image, &batch.changes);
-        for change in &batch.changes {
-            self.apply_to_partitions(&batch.image, change);
-        }
+        self.apply_all_to_partitions(&batch.image, &batch.changes);
         self.publish(&batch.image);
         self.count_offsets_partitions(&batch.image);
         for change in &batch.changes {
@@ -28,18 +30,14 @@ impl Broker {
         self.applied.send_replace(batch.last_offset);
     }
 
-    /// Opens everything that the image at start places on this broker.
+    /// Opens everything that the image at start places on this broker. Coordinators wait for the
+    /// registration, which begins a new leader epoch in each of their partitions.
     pub fn apply_start(self: &Arc<Self>, image: &Arc<Image>) {
         self.reconfigure(image);
         self.open_all(image);
         self.publish(image);
         self.warn_of_strays();
-        if let Some(topic) = image.topic(OFFSETS_TOPIC) {
-            self.count_offsets_partitions(image);
-            for (index, partition) in topic.partitions.iter().enumerate() {
-                self.elect(topic.id, index as i32, partition);
-            }
-        }
+        self.count_offsets_partitions(image);
         self.applied.send_replace(image.offset);
     }
 
@@ -57,6 +55,24 @@ impl Broker {
             for topic in self.partitions.topics() {
                 self.configure_topic(image, &topic);
             }
+        }
+    }
+
+    /// Takes the changes in their order; new partitions that follow each other are made at once.
+    fn apply_all_to_partitions(self: &Arc<Self>, image: &Image, changes: &[Change]) {
+        for run in changes.chunk_by(|a, b| is_addition(a) == is_addition(b)) {
+            if !is_addition(&run[0]) {
+                run.iter().for_each(|change| self.apply_to_partitions(image, change));
+                continue;
+            }
+            for change in run {
+                if let Change::PartitionAdded { id, new, .. } = change {
+                    self.enter_topic(image, *id, new);
+                }
+            }
+            in_parallel(self.recovery_threads(), run, |change| {
+                self.apply_to_partitions(image, change);
+            });
         }
     }
 
@@ -140,4 +156,9 @@ impl Broker {
             leader => Role::Follower { epoch, leader },
         }
     }
+}
+
+/// New partitions do not mind each other, nor what their topics are created with.
+fn is_addition(change: &Change) -> bool {
+    matches!(change, Change::TopicCreated { .. } | Change::PartitionAdded { .. })
 }

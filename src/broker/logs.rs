@@ -17,9 +17,11 @@ use super::{Broker, OFFSETS_TOPIC};
 use crate::{
     base::{TopicId, TopicPartition, clock::now_ms, config::TopicConfig},
     log::{
-        Log, LogConfig, LogError, LogStart,
+        Log, LogConfig, LogDirs, LogError, LogStart,
         checkpoint::Offsets,
-        dirs::{Checkpoints, FoundPartition, LogDir, write_topic_id},
+        dirs::{
+            Checkpoints, DeletedPartition, FoundPartition, LogDir, read_topic_id, write_topic_id,
+        },
     },
     metadata::{ConfigResource, Image, PartitionImage, TopicImage},
     partition::{Absent, Core, OnFailure, Partition, Role, Topic},
@@ -30,6 +32,8 @@ pub type FoundPartitions = HashMap<TopicPartition, FoundPartition>;
 
 /// Threads that close logs, at least: they wait for the disk, and it takes several syncs at once.
 const CLOSE_THREADS: usize = 8;
+/// A log of which so much had to be checked is worth a line of its own.
+const TOLD_BYTES: u64 = 16 << 20;
 
 /// A replica of this broker.
 #[derive(Clone, Copy)]
@@ -77,18 +81,22 @@ impl Broker {
                 self.topic_of(image, topic);
             }
         }
+        self.progress.logs_found(replicas.len());
         in_parallel(self.recovery_threads(), &replicas, |(topic, index, partition)| {
             self.open_partition(
                 image,
                 Replica { id: topic.id, index: *index, is_new: false },
                 partition,
             );
+            self.progress.log_opened();
         });
     }
 
-    fn recovery_threads(&self) -> usize {
+    /// As many as are configured, and as the machine has cores: most of the work is theirs.
+    pub(super) fn recovery_threads(&self) -> usize {
         let settings = self.settings();
-        settings.num_recovery_threads_per_data_dir.max(1) as usize * settings.log_dirs.len()
+        let per_dir = settings.num_recovery_threads_per_data_dir.max(1) as usize;
+        (per_dir * settings.log_dirs.len()).max(self.runtime.metrics().num_workers())
     }
 
     /// The topic in the table of partitions, entered if it was not.
@@ -101,6 +109,15 @@ impl Broker {
             self.partitions.insert(Arc::clone(&topic));
             topic
         })
+    }
+
+    /// Enters a topic of which this broker has a replica, before its partitions are made at once.
+    pub(super) fn enter_topic(&self, image: &Image, id: TopicId, partition: &PartitionImage) {
+        if let Some(topic) = image.topic_by_id(id)
+            && partition.replicas.contains(&self.node_id)
+        {
+            self.topic_of(image, topic);
+        }
     }
 
     /// Opens the replica's log, new or found on disk, if this broker has a replica.
@@ -123,7 +140,9 @@ impl Broker {
         match self.open_log(&topic, &name, replica.is_new) {
             Ok((log, high_watermark)) => {
                 let core = Core::new(log, self.role(partition), high_watermark);
-                let partition = Arc::new(Partition::new(name, core, self.on_failure()));
+                let flush_seconds = Arc::clone(&self.metrics.log_flush_seconds);
+                let partition = Partition::new(name, core, self.on_failure(), flush_seconds);
+                let partition = Arc::new(partition);
                 topic.insert(Arc::clone(&partition));
                 if self.is_offline(partition.log_dir()) {
                     partition.fail();
@@ -186,7 +205,7 @@ impl Broker {
         name: &TopicPartition,
         is_new: bool,
     ) -> Result<(Log, i64), LogError> {
-        let Some(found) = self.claim(topic, name) else {
+        let Some(found) = self.claim(topic, name)? else {
             // An empty log in its place would hide the one that the other directory has.
             if !is_new && self.any_offline() {
                 return Err(LogError::NoDirectory);
@@ -195,26 +214,18 @@ impl Broker {
         };
         let opened = self.open_found(topic, &found);
         if let Err(error) = &opened {
-            if error.is_disk_failure() {
-                self.fail_dir(&found.dir_path());
-            }
-            // It is still there, for another try and for the checkpoints.
-            let mut all = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-            all.insert(name.clone(), found);
+            self.keep_found(found, error);
         }
         opened
     }
 
     fn open_found(&self, topic: &Topic, found: &FoundPartition) -> Result<(Log, i64), LogError> {
         let (disk, high_watermark) = {
-            let dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+            let dirs = self.lock_dirs();
             let high_watermarks = &dirs.dirs()[found.dir].checkpoints.high_watermarks;
             let high_watermark = high_watermarks.get(&found.partition).copied().unwrap_or(0);
             (Arc::clone(dirs.disk()), high_watermark)
         };
-        if found.topic_id.is_none() {
-            write_topic_id(&*disk, &found.path, topic.id)?;
-        }
         let start = LogStart {
             recovery_point: found.recovery_point,
             log_start: found.log_start,
@@ -223,8 +234,10 @@ impl Broker {
         };
         let config = self.log_config(&topic.config.load());
         let flush_messages = config.flush_messages;
-        let (mut log, recovery) = Log::open(disk, &found.path, config, start)?;
-        if recovery.scanned_bytes > 0 || recovery.cut_bytes > 0 {
+        let checked = self.progress.checked_bytes();
+        let (mut log, recovery) = Log::open_counted(disk, &found.path, config, start, checked)?;
+        // After a crash nearly each of thousands of logs has some bytes to check.
+        if recovery.scanned_bytes >= TOLD_BYTES || recovery.cut_bytes > 0 {
             info!(partition = %found.partition, ?recovery, "log recovered");
         }
         // What may be read, or repeated by its producer, from here on must be as durable as if it
@@ -240,26 +253,18 @@ impl Broker {
     fn create_log(self: &Arc<Self>, topic: &Topic, name: &TopicPartition) -> Result<Log, LogError> {
         let start = LogStart { recovery_point: 0, log_start: None, clean: false, now_ms: now_ms() };
         loop {
-            let mut dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
-            let dir = dirs.pick().ok_or(LogError::NoDirectory)?;
-            let dir_path = dirs.dirs()[dir].path.clone();
-            let disk = Arc::clone(dirs.disk());
-            let created = dirs.create_partition(dir, name, topic.id);
-            drop(dirs);
+            let place = self.lock_dirs().place(name).ok_or(LogError::NoDirectory)?;
             let config = self.log_config(&topic.config.load());
-            let opened =
-                created.and_then(|path| Log::open(Arc::clone(&disk), &path, config, start));
-            match opened {
+            let open = |()| Log::open(Arc::clone(&place.disk), &place.path, config, start);
+            match place.create(topic.id).and_then(open) {
                 Ok((log, _)) => return Ok(log),
                 Err(error) => {
-                    let mut dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
-                    dirs.discard_partition(dir, name);
-                    drop(dirs);
+                    self.lock_dirs().discard(&place);
                     if !error.is_disk_failure() {
                         return Err(error);
                     }
                     error!(partition = %name, %error, "not created");
-                    self.fail_dir(&dir_path);
+                    self.fail_dir(&place.dir_path);
                 }
             }
         }
@@ -267,22 +272,46 @@ impl Broker {
 
     /// The directory that a start found for this partition. One that belongs to a former topic of
     /// the same name is put aside, not opened and not removed.
-    fn claim(&self, topic: &Topic, name: &TopicPartition) -> Option<FoundPartition> {
-        let found = {
-            let mut all = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-            all.remove(name)?
-        };
-        if found.topic_id.is_none_or(|id| id == topic.id) {
-            return Some(found);
+    fn claim(
+        self: &Arc<Self>,
+        topic: &Topic,
+        name: &TopicPartition,
+    ) -> Result<Option<FoundPartition>, LogError> {
+        let claimed = self.found.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        let Some(found) = claimed else { return Ok(None) };
+        let disk = Arc::clone(self.lock_dirs().disk());
+        let named = read_topic_id(&*disk, &found.path).and_then(|id| match id {
+            Some(id) => Ok(id),
+            None => write_topic_id(&*disk, &found.path, topic.id).map(|()| topic.id),
+        });
+        match named {
+            Ok(id) if id == topic.id => return Ok(Some(found)),
+            Ok(_) => {}
+            Err(error) => {
+                self.keep_found(found, &error);
+                return Err(error);
+            }
         }
-        let dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
-        match dirs.put_aside(&found.path) {
+        match self.lock_dirs().put_aside(&found.path) {
             Ok(to) => {
                 warn!(partition = %name, to = %to.display(), "a former topic's directory is put aside");
             }
             Err(error) => error!(%error, "a former topic's directory stays in the way"),
         }
-        None
+        Ok(None)
+    }
+
+    /// A log that could not be opened is still there, for another try and for the checkpoints.
+    fn keep_found(self: &Arc<Self>, found: FoundPartition, error: &LogError) {
+        if error.is_disk_failure() {
+            self.fail_dir(&found.dir_path());
+        }
+        let mut all = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(found.partition.clone(), found);
+    }
+
+    fn lock_dirs(&self) -> MutexGuard<'_, LogDirs> {
+        self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn log_config(&self, config: &TopicConfig) -> Arc<LogConfig> {
@@ -307,24 +336,27 @@ impl Broker {
         let Some(topic) = self.partitions.remove(image.id) else { return };
         self.metrics.remove_topic(&image.name);
         let delay_ms = topic.config.load().file_delete_delay_ms;
-        let mut changed = BTreeSet::new();
+        let (mut changed, mut removed) = (BTreeSet::new(), Vec::new());
         for partition in topic.partitions() {
             partition.retire();
-            let mut dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut dirs = self.lock_dirs();
             let dir = dirs.dirs().iter().position(|dir| dir.path == partition.log_dir());
             let Some(dir) = dir.filter(|dir| !dirs.dirs()[*dir].is_offline()) else { continue };
             let deleted = dirs.delete_partition(dir, &partition.id, Uuid::new_v4());
             drop(dirs);
             match deleted {
                 Ok(deleted) => {
+                    // Before anything else comes to the name that is free now.
                     partition.update(|core| core.log_mut().set_dir(&deleted.path));
-                    self.after(delay_ms, "a deleted partition", move || deleted.remove());
+                    removed.push(deleted);
                     changed.insert(dir);
                 }
                 Err(error) => self.on_log_error(&partition, &error),
             }
         }
-        let dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        let what = format!("partitions of {}", image.name);
+        self.remove_after(delay_ms, what, removed, DeletedPartition::remove);
+        let dirs = self.lock_dirs();
         for dir in changed {
             if let Err(error) = dirs.sync(dir) {
                 warn!(%error, "a deletion may come back after a crash of the machine");
@@ -356,17 +388,17 @@ impl Broker {
     }
 
     fn any_offline(&self) -> bool {
-        let dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        let dirs = self.lock_dirs();
         dirs.dirs().iter().any(LogDir::is_offline)
     }
 
     fn is_offline(&self, path: &Path) -> bool {
-        let dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        let dirs = self.lock_dirs();
         dirs.dirs().iter().any(|dir| dir.path == path && dir.is_offline())
     }
 
     fn fail_dir(self: &Arc<Self>, path: &Path) {
-        let mut dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut dirs = self.lock_dirs();
         let index = dirs.dirs().iter().position(|dir| dir.path == path && !dir.is_offline());
         let Some(index) = index else { return };
         dirs.mark_offline(index);
@@ -389,9 +421,10 @@ impl Broker {
 
     /// Removes what deletions before this start left behind.
     pub(super) fn remove_leftovers(self: &Arc<Self>) {
-        let mut dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
-        for leftover in dirs.take_leftovers() {
-            self.after(0, "a deleted partition", move || leftover.remove());
+        let mut dirs = self.lock_dirs();
+        let leftovers = dirs.take_leftovers();
+        if !leftovers.is_empty() {
+            self.remove_after(0, "partitions".to_owned(), leftovers, DeletedPartition::remove);
         }
     }
 
@@ -418,7 +451,7 @@ impl Broker {
         value: impl Fn(&Partition) -> Option<i64>,
     ) -> HashSet<PathBuf> {
         // Read with the lock held: nobody else's older values come on top of these.
-        let dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        let dirs = self.lock_dirs();
         let mut by_dir: HashMap<PathBuf, Offsets> = HashMap::new();
         let mut served = HashSet::new();
         for partition in self.partitions.partitions() {
@@ -469,7 +502,7 @@ impl Broker {
             return;
         }
         let epoch = self.metadata().broker(self.node_id).map_or(-1, |broker| broker.broker_epoch);
-        let dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        let dirs = self.lock_dirs();
         for (index, dir) in dirs.dirs().iter().enumerate() {
             if dir.is_offline() || failed.contains(&dir.path) {
                 continue;
@@ -482,7 +515,7 @@ impl Broker {
 }
 
 /// Runs `each` on every item, by so many threads at once.
-fn in_parallel<T: Sync>(threads: usize, items: &[T], each: impl Fn(&T) + Sync) {
+pub(super) fn in_parallel<T: Sync>(threads: usize, items: &[T], each: impl Fn(&T) + Sync) {
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {

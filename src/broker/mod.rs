@@ -7,6 +7,7 @@ mod apply;
 mod gauges;
 mod logs;
 mod producer_ids;
+mod progress;
 mod registration;
 mod server;
 pub mod sessions;
@@ -75,6 +76,9 @@ pub struct Broker {
     /// Where blocking threads start tasks that outlive them.
     runtime: tokio::runtime::Handle,
     pub sessions: Mutex<sessions::SessionCache>,
+    progress: Arc<progress::Progress>,
+    /// The sum of all logs' `settled` when recovery points were last written.
+    settled: AtomicI64,
 }
 
 impl Broker {

@@ -4,7 +4,7 @@ use std::{
     io::{self, Write},
     net::{Ipv6Addr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, atomic::AtomicI64},
+    sync::{Arc, Mutex, OnceLock, atomic::AtomicI64},
     time::Duration,
 };
 
@@ -13,12 +13,12 @@ use tokio::{
     net::{TcpListener, TcpSocket, lookup_host},
     signal::unix::{SignalKind, signal},
     sync::{Semaphore, mpsc, watch},
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
 };
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::{Broker, ProducerIds, sessions::SessionCache};
+use super::{Broker, ProducerIds, progress::Progress, sessions::SessionCache};
 use crate::{
     base::{
         BrokerId,
@@ -35,11 +35,13 @@ use crate::{
     net::{self, ConnectionLimits, Limits, Shutdown, UnknownHost},
     partition::PartitionTable,
     quorum::{CommittedStream, Quorum, QuorumConfig, QuorumError},
-    telemetry::{self, Metrics},
+    telemetry::{self, Metrics, http::HealthCheck},
 };
 
 /// How many requests may look times up in logs at once.
 const LOOK_UPS_AT_ONCE: usize = 2;
+/// Kafka's default of `socket.send.buffer.bytes` and `socket.receive.buffer.bytes`.
+const SOCKET_BUFFER_DEFAULT: u32 = 100 << 10;
 /// How long a stop waits for connections to end.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
@@ -114,10 +116,16 @@ impl Server {
     /// Opens the data, joins the quorum, registers, and listens.
     pub async fn start(config: Config) -> Result<Self, ServerError> {
         let settings = Arc::clone(&config.broker);
+        let observed = Observed::default();
+        let progress = &observed.progress;
+        let mut tasks = JoinSet::new();
         raise_descriptor_limit();
         let limits = tokio::task::block_in_place(|| Limits::resolve(&settings))?;
         let mut log_dirs = open_log_dirs(&settings)?;
+        // Whoever watches the start sees how far it is; the directories are this process's by now.
+        let http_address = observed.serve_http(&settings, &mut tasks).await?;
         let found = log_dirs.list();
+        progress.stage_ended("log_dirs");
         let config = Arc::new(ArcSwap::from_pointee(config));
         let quorum_config = QuorumConfig::alone(
             settings.node_id,
@@ -126,14 +134,21 @@ impl Server {
         let (quorum, image, stream) = Quorum::start(quorum_config).await?;
         let controller_settings = controller::Settings::new(&config);
         let controller = Controller::start(quorum.clone(), controller_settings, None).await?;
+        progress.stage_ended("metadata");
         let parts = Parts { config, limits, log_dirs, found, quorum, controller };
-        let broker = Arc::new(new_broker(parts, &image));
+        let broker = Arc::new(new_broker(parts, &observed, &image));
+        observed.watch(&broker);
         let image = Arc::new(image);
-        tokio::task::block_in_place(|| broker.apply_start(&image));
+        tokio::select! {
+            biased;
+            opened = spawn_apply_start(&broker, &image) => opened.map_err(io::Error::from)?,
+            () = progress.tell() => {}
+        }
+        progress.stage_ended("logs");
         broker.remove_leftovers();
         broker.add_gauges();
         let (stop, stopping) = watch::channel(false);
-        let mut tasks = broker.spawn_tasks(&stopping);
+        broker.spawn_tasks(&mut tasks, &stopping);
         tasks.spawn(apply_committed(Arc::clone(&broker), stream));
 
         let mut listeners = Vec::new();
@@ -145,7 +160,7 @@ impl Server {
             .map(|(listener, socket)| Ok((listener.name.clone(), socket.local_addr()?)))
             .collect::<io::Result<_>>()?;
         broker.register(&addresses).await?;
-        let http_address = serve_http(&broker, &mut tasks).await?;
+        progress.stage_ended("register");
         let (alive, connections) = mpsc::channel(1);
         let shutdown = Shutdown { signal: stopping, alive };
         for (listener, socket) in listeners {
@@ -153,6 +168,7 @@ impl Server {
             let (broker, limits) = (Arc::clone(&broker), Arc::clone(&broker.connection_limits));
             tasks.spawn(net::serve(socket, name, broker, limits, shutdown.clone()));
         }
+        progress.ready();
         Ok(Self { broker, stop, connections, tasks, addresses, http_address })
     }
 
@@ -236,7 +252,74 @@ fn open_log_dirs(settings: &BrokerConfig) -> Result<LogDirs, DirsError> {
     LogDirs::open(Arc::new(RealDisk), &settings.log_dirs, &owner, Uuid::new_v4)
 }
 
-fn new_broker(parts: Parts, image: &Image) -> Broker {
+/// What can be seen of a broker from outside, and before there is one.
+struct Observed {
+    metrics: Arc<Metrics>,
+    progress: Arc<Progress>,
+    /// Empty until the broker is composed.
+    health: Arc<OnceLock<HealthCheck>>,
+}
+
+impl Default for Observed {
+    fn default() -> Self {
+        let (metrics, progress) = (Metrics::new(), Arc::<Progress>::default());
+        let collected = Arc::clone(&progress);
+        metrics.add_collector(Box::new(move |scrape| collected.collect(scrape)));
+        Self { metrics, progress, health: Arc::default() }
+    }
+}
+
+impl Observed {
+    fn watch(&self, broker: &Arc<Broker>) {
+        // A start composes one broker.
+        let _ = self.health.set(broker.health_check());
+    }
+
+    fn health_check(&self) -> HealthCheck {
+        let (progress, health) = (Arc::clone(&self.progress), Arc::clone(&self.health));
+        Arc::new(move || match health.get().filter(|_| progress.is_ready()) {
+            Some(health) => health(),
+            None => progress.health(),
+        })
+    }
+
+    /// Starts the HTTP port. A default port that another broker of this machine has is no reason to
+    /// fail; one that was asked for is.
+    async fn serve_http(
+        &self,
+        settings: &BrokerConfig,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<Option<SocketAddr>, ServerError> {
+        let Some(http) = &settings.http_listener else { return Ok(None) };
+        let address = format!("{}:{}", http.host, http.port);
+        let socket = match TcpListener::bind((http.host.as_str(), http.port)).await {
+            Ok(socket) => socket,
+            Err(error) if !http.is_explicit => {
+                warn!(%error, "metrics are off: cannot listen on the default address {address}");
+                return Ok(None);
+            }
+            Err(source) => {
+                return Err(ServerError::Bind { name: "http.listener".into(), address, source });
+            }
+        };
+        let local = socket.local_addr()?;
+        let (metrics, health) = (Arc::clone(&self.metrics), self.health_check());
+        tasks.spawn(async move {
+            if let Err(error) = telemetry::http::serve(socket, metrics, health).await {
+                error!(%error, "the HTTP port has failed");
+            }
+        });
+        Ok(Some(local))
+    }
+}
+
+/// Logs are opened on threads that may wait for the disk, so that the HTTP port answers meanwhile.
+fn spawn_apply_start(broker: &Arc<Broker>, image: &Arc<Image>) -> JoinHandle<()> {
+    let (broker, image) = (Arc::clone(broker), Arc::clone(image));
+    tokio::task::spawn_blocking(move || broker.apply_start(&image))
+}
+
+fn new_broker(parts: Parts, observed: &Observed, image: &Image) -> Broker {
     let Parts { config, limits, log_dirs, found, quorum, controller } = parts;
     let settings = Arc::clone(&config.load().broker);
     let slots = settings.max_incremental_fetch_session_cache_slots.max(0) as usize;
@@ -258,12 +341,14 @@ fn new_broker(parts: Parts, image: &Image) -> Broker {
         quorum,
         controller,
         groups: GroupCoordinator::new(group_config(&settings.group)),
-        metrics: Metrics::new(),
+        metrics: Arc::clone(&observed.metrics),
         connection_limits: ConnectionLimits::new(limits),
         producer_ids: ProducerIds::default(),
         auto_creating: Mutex::default(),
         sessions: Mutex::new(SessionCache::new(slots)),
         runtime: tokio::runtime::Handle::current(),
+        progress: Arc::clone(&observed.progress),
+        settled: AtomicI64::new(0),
     }
 }
 
@@ -307,11 +392,11 @@ async fn bind(listener: &Listener, settings: &BrokerConfig) -> Result<TcpListene
             }
         };
         socket.set_reuseaddr(true)?;
-        // -1 leaves the size to the system. Accepted sockets take it from the listening one.
-        if let Ok(size @ 1..) = u32::try_from(settings.socket_receive_buffer_bytes) {
+        // Accepted sockets take their sizes from the listening one.
+        if let Some(size) = buffer_size(settings.socket_receive_buffer_bytes) {
             socket.set_recv_buffer_size(size)?;
         }
-        if let Ok(size @ 1..) = u32::try_from(settings.socket_send_buffer_bytes) {
+        if let Some(size) = buffer_size(settings.socket_send_buffer_bytes) {
             socket.set_send_buffer_size(size)?;
         }
         socket.bind(address)?;
@@ -320,42 +405,18 @@ async fn bind(listener: &Listener, settings: &BrokerConfig) -> Result<TcpListene
     listen().map_err(error)
 }
 
+/// Kafka's default size would bound what the system grows by itself to what a connection needs:
+/// only another size is set. -1 leaves it to the system in Kafka too.
+fn buffer_size(configured: i32) -> Option<u32> {
+    u32::try_from(configured).ok().filter(|size| *size > 0 && *size != SOCKET_BUFFER_DEFAULT)
+}
+
 fn has_ipv6() -> bool {
     let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
     TcpSocket::new_v6().is_ok_and(|socket| socket.bind(any).is_ok())
 }
 
-/// Starts the HTTP port. A default port that another broker of this machine has is no reason to
-/// fail; one that was asked for is.
-async fn serve_http(
-    broker: &Arc<Broker>,
-    tasks: &mut JoinSet<()>,
-) -> Result<Option<SocketAddr>, ServerError> {
-    let settings = broker.settings();
-    let Some(http) = &settings.http_listener else { return Ok(None) };
-    let address = format!("{}:{}", http.host, http.port);
-    let socket = match TcpListener::bind((http.host.as_str(), http.port)).await {
-        Ok(socket) => socket,
-        Err(error) if !http.is_explicit => {
-            warn!(%error, "metrics are off: cannot listen on the default address {address}");
-            return Ok(None);
-        }
-        Err(source) => {
-            return Err(ServerError::Bind { name: "http.listener".into(), address, source });
-        }
-    };
-    let local = socket.local_addr()?;
-    let health = broker.health_check();
-    let metrics = Arc::clone(&broker.metrics);
-    tasks.spawn(async move {
-        if let Err(error) = telemetry::http::serve(socket, metrics, health).await {
-            error!(%error, "the HTTP port has failed");
-        }
-    });
-    Ok(Some(local))
-}
-
-/// A broker holds a file per log and a socket per connection: it takes what the system allows.
+/// A broker holds a file per busy log and a socket per connection: it takes what the system allows.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

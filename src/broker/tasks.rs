@@ -1,7 +1,12 @@
 //! What a broker does from time to time: retention, checkpoints, flushes by time, expiry of
 //! producers. Each runs on a blocking thread, since it touches the disk.
 
-use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::{
     sync::watch,
@@ -10,22 +15,27 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use super::Broker;
+use super::{Broker, progress::TOLD_EVERY};
 use crate::{
     base::clock::now_ms,
     log::{DeletedSegment, LogError, checkpoint},
     partition::Partition,
 };
 
+/// How often the tails of logs are looked at that a start after a crash would read.
+const TAILS_EVERY: Duration = Duration::from_secs(5);
+/// So much may be unflushed in all logs together: a fraction of a second to read.
+const TAILS_BYTES: u64 = 256 << 20;
+/// How many segments retention takes from a log at once.
+const DELETED_AT_ONCE: usize = 8;
 /// How often logs are tried again that could not be opened.
 const OPEN_AGAIN: Duration = Duration::from_secs(5);
 
 impl Broker {
     /// Starts the periodic tasks; they end at the stop signal.
-    pub fn spawn_tasks(self: &Arc<Self>, stop: &watch::Receiver<bool>) -> JoinSet<()> {
+    pub fn spawn_tasks(self: &Arc<Self>, tasks: &mut JoinSet<()>, stop: &watch::Receiver<bool>) {
         let config = self.settings();
         let millis = |ms: i64| Duration::from_millis(ms.max(1) as u64);
-        let mut tasks = JoinSet::new();
         let mut every = |first: Duration, period: Duration, job: fn(&Arc<Broker>)| {
             tasks.spawn(run_every(Arc::clone(self), first, period, stop.clone(), job));
         };
@@ -38,24 +48,67 @@ impl Broker {
         let expiry = millis(i64::from(config.producer_id_expiration_check_interval_ms));
         every(expiry, expiry, Self::expire_producers);
         every(OPEN_AGAIN, OPEN_AGAIN, Self::open_again);
+        every(TAILS_EVERY, TAILS_EVERY, Self::bound_tails);
         if config.log_flush_scheduler_interval_ms < i64::MAX {
             let flush = millis(config.log_flush_scheduler_interval_ms);
             every(flush, flush, Self::flush_by_time);
         }
-        tasks
     }
 
     /// Rolls and deletes segments that are past their time or size.
     fn apply_retention(self: &Arc<Self>) {
         let now = now_ms();
         for partition in self.partitions.partitions() {
-            let result = partition.update(|core| core.apply_retention(now));
-            match result {
-                Ok(deleted) => self.remove_later(&partition, deleted),
-                Err(error) => {
-                    self.on_log_error(&partition, &error);
-                }
+            if let Err(error) = self.apply_retention_to(&partition, now) {
+                self.on_log_error(&partition, &error);
             }
+        }
+    }
+
+    /// Looks at the segments without the lock, which may mean to read them, and takes it for a few
+    /// at a time: producers wait meanwhile.
+    fn apply_retention_to(
+        self: &Arc<Self>,
+        partition: &Partition,
+        now: i64,
+    ) -> Result<(), LogError> {
+        let view = partition.view();
+        view.log.close_idle_files();
+        let config = partition.with_log(|log| Arc::clone(log.config()));
+        if config.delete && config.retention_ms >= 0 {
+            view.log.look_up_ages(now.saturating_sub(config.retention_ms));
+        }
+        drop(view);
+        loop {
+            let deleted = partition.update(|core| core.apply_retention(now, DELETED_AT_ONCE))?;
+            let is_last = deleted.len() < DELETED_AT_ONCE;
+            self.remove_later(partition, deleted);
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Flushes logs, those with the most to flush first, until all together have little: what a
+    /// start after a crash has to read is bounded by it. Then it needs the recovery points.
+    fn bound_tails(self: &Arc<Self>) {
+        let partitions = self.partitions.partitions();
+        let tail = |it: &Arc<Partition>| (it.view().log.unflushed(), Arc::clone(it));
+        let mut tails: Vec<_> =
+            partitions.iter().map(tail).filter(|(bytes, _)| *bytes > 0).collect();
+        tails.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        let mut left: u64 = tails.iter().map(|(bytes, _)| bytes).sum();
+        for (bytes, partition) in tails {
+            if left <= TAILS_BYTES {
+                break;
+            }
+            partition.flush_here();
+            left -= bytes;
+        }
+        let settled =
+            partitions.iter().fold(0, |sum: i64, it| sum.wrapping_add(it.view().log.settled()));
+        if self.settled.swap(settled, Ordering::Relaxed) != settled {
+            self.write_checkpoints();
         }
     }
 
@@ -67,23 +120,22 @@ impl Broker {
         }
         info!(partition = %partition.id, segments = deleted.len(), "segments deleted");
         let delay_ms = partition.with_log(|log| log.config().file_delete_delay_ms);
-        self.after(delay_ms, "a deleted segment", move || {
-            deleted.into_iter().try_for_each(DeletedSegment::remove)
-        });
+        let what = format!("segments of {}", partition.id);
+        self.remove_after(delay_ms, what, deleted, DeletedSegment::remove);
     }
 
-    /// Removes files later, on a blocking thread.
-    pub(super) fn after(
-        self: &Arc<Self>,
+    /// Removes files later, one after the other on one blocking thread.
+    pub(super) fn remove_after<T: Send + 'static>(
+        &self,
         delay_ms: i64,
-        what: &'static str,
-        remove: impl FnOnce() -> Result<(), LogError> + Send + 'static,
+        what: String,
+        deleted: Vec<T>,
+        remove: fn(T) -> Result<(), LogError>,
     ) {
         self.runtime.spawn(async move {
             sleep(Duration::from_millis(delay_ms.max(0) as u64)).await;
-            if let Ok(Err(error)) = tokio::task::spawn_blocking(remove).await {
-                warn!(%error, "files of {what} remain");
-            }
+            // It fails only if it panics, and has told so then.
+            let _ = tokio::task::spawn_blocking(move || remove_all(&what, deleted, remove)).await;
         });
     }
 
@@ -132,6 +184,24 @@ impl Broker {
                 partition.flush();
             }
         }
+    }
+}
+
+/// Says how far it is if that takes long.
+fn remove_all<T>(what: &str, deleted: Vec<T>, remove: fn(T) -> Result<(), LogError>) {
+    let (count, began) = (deleted.len(), Instant::now());
+    let mut told = began;
+    for (at, it) in deleted.into_iter().enumerate() {
+        if let Err(error) = remove(it) {
+            warn!(%error, "files of deleted {what} remain");
+        }
+        if told.elapsed() >= TOLD_EVERY {
+            told = Instant::now();
+            info!("removed {} of {count} deleted {what}", at + 1);
+        }
+    }
+    if told > began {
+        info!("removed all {count} deleted {what} in {} s", began.elapsed().as_secs());
     }
 }
 

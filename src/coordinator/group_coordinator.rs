@@ -10,7 +10,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::oneshot;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     group::{
@@ -219,12 +222,21 @@ impl GroupCoordinator {
         Ok(listed)
     }
 
-    /// Every group that this broker coordinates, for metrics; partitions that load are left out.
-    pub async fn survey(&self) -> Vec<GroupSurvey> {
-        let mut surveys = Vec::new();
+    /// Every group that this broker coordinates, for metrics. Shards are asked at once; those that
+    /// load, or have not answered by the deadline, are left out.
+    pub async fn survey(&self, deadline: Instant) -> Vec<GroupSurvey> {
+        let mut asked = Vec::new();
         for partition in self.0.shards.partitions() {
-            let survey = self.call_partition(partition, Request::Survey, reply_of!(Survey)).await;
-            surveys.extend(survey.into_iter().flatten());
+            let call = self.0.shards.call(partition, Request::Survey);
+            if let Ok(Ok(answer)) = timeout_at(deadline, call).await {
+                asked.push(answer);
+            }
+        }
+        let mut surveys = Vec::new();
+        for answer in asked {
+            if let Ok(Ok(Reply::Survey(groups))) = timeout_at(deadline, answer).await {
+                surveys.extend(groups);
+            }
         }
         surveys
     }

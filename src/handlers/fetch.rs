@@ -47,8 +47,10 @@ impl Handler for Fetch {
             return Reply::Now(plan.answer(results));
         }
         let deadline = Instant::now() + max_wait;
+        let parked = cx.broker.metrics.purgatory.park_fetch();
         Reply::Later(Box::pin(async move {
             let results = plan.wait(deadline).await;
+            drop(parked);
             plan.answer(results)
         }))
     }
@@ -135,7 +137,7 @@ impl Plan {
     ) -> PartitionReply {
         match found {
             Err(code) => PartitionReply {
-                aborted: Some(Vec::new()),
+                aborted: (*code != ErrorCode::InconsistentTopicId).then(Vec::new),
                 ..PartitionReply::error(request.partition, *code)
             },
             Ok(Found { partition, .. }) => {
@@ -216,9 +218,8 @@ impl Plan {
     }
 
     async fn wait(&self, deadline: Instant) -> Vec<PartitionReply> {
-        let registered = Registered { plan: self, wait: Arc::default() };
+        let registered = Registered::new(self);
         loop {
-            registered.renew();
             // Read after registering: what arrives from here on wakes this fetch.
             let replies = self.read_all();
             if self.is_satisfied(&replies) {
@@ -233,15 +234,34 @@ impl Plan {
     fn answer(self, replies: Vec<PartitionReply>) -> FetchReply {
         for (found, reply) in self.partitions.iter().zip(&replies) {
             let Ok(Found { topic, .. }) = found else { continue };
-            match (reply.error_code, &reply.records) {
-                (errors::NONE, slice) => {
-                    topic.metrics.fetched(slice.as_ref().map_or(0, |slice| slice.len as u64));
-                }
-                _ => topic.metrics.failed_fetch(),
+            topic.metrics.fetch_requests.increment(1);
+            if let Some(slice) = &reply.records {
+                topic.metrics.bytes_out.increment(slice.len as u64);
+            }
+            if is_failure(reply.error_code) {
+                topic.metrics.failed_fetch_requests.increment(1);
             }
         }
         fetch_session::finish(&self.broker, self.fetch, replies)
     }
+}
+
+/// Whether the error is one that no client causes by being behind; Kafka counts only those as
+/// failed (`ReplicaManager.readFromLog`).
+fn is_failure(code: i16) -> bool {
+    use ErrorCode::*;
+    let Some(code) = ErrorCode::try_from_code(code) else { return false };
+    !matches!(
+        code,
+        UnknownTopicOrPartition
+            | NotLeaderOrFollower
+            | UnknownLeaderEpoch
+            | FencedLeaderEpoch
+            | ReplicaNotAvailable
+            | KafkaStorageError
+            | InconsistentTopicId
+            | OffsetOutOfRange
+    )
 }
 
 /// A fetch's registration at its partitions, undone when it is answered or its connection ends.
@@ -250,18 +270,13 @@ struct Registered<'a> {
     wait: Arc<FetchWait>,
 }
 
-impl Registered<'_> {
-    fn renew(&self) {
-        self.forget();
-        for partition in self.partitions() {
-            partition.wait_for_data(&self.wait);
+impl<'a> Registered<'a> {
+    fn new(plan: &'a Plan) -> Self {
+        let registered = Self { plan, wait: Arc::default() };
+        for partition in registered.partitions() {
+            partition.wait_for_data(&registered.wait);
         }
-    }
-
-    fn forget(&self) {
-        for partition in self.partitions() {
-            partition.forget_wait(&self.wait);
-        }
+        registered
     }
 
     fn partitions(&self) -> impl Iterator<Item = &Arc<Partition>> {
@@ -272,7 +287,9 @@ impl Registered<'_> {
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        self.forget();
+        for partition in self.partitions() {
+            partition.forget_wait(&self.wait);
+        }
     }
 }
 
@@ -281,9 +298,12 @@ fn find_partition(broker: &Broker, spec: &PartitionRequest) -> Result<Found, Err
         Some(name) if spec.topic_id.is_nil() => {
             broker.partitions.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?
         }
-        // A session remembers the name of a topic that is gone.
-        name => broker.partitions.topic_by_id(spec.topic_id).ok_or(match name {
-            Some(_) => ErrorCode::UnknownTopicOrPartition,
+        // A session remembers the name of a topic that is gone, and another may have it by now.
+        name => broker.partitions.topic_by_id(spec.topic_id).ok_or_else(|| match name {
+            Some(name) => match broker.partitions.topic(name).map(|it| it.partition(spec.partition)) {
+                Some(Ok(_)) => ErrorCode::InconsistentTopicId,
+                _ => ErrorCode::UnknownTopicOrPartition,
+            },
             None => ErrorCode::UnknownTopicId,
         })?,
     };
@@ -338,5 +358,19 @@ impl PartitionReply {
             aborted: None,
             records: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_explains_is_a_failure() {
+        assert!(is_failure(ErrorCode::UnknownServerError.code()));
+        assert!(is_failure(ErrorCode::CorruptMessage.code()));
+        assert!(!is_failure(errors::NONE));
+        assert!(!is_failure(ErrorCode::OffsetOutOfRange.code()));
+        assert!(!is_failure(ErrorCode::FencedLeaderEpoch.code()));
     }
 }

@@ -9,20 +9,25 @@ pub mod auto_topics;
 mod cluster;
 mod config_resources;
 pub mod context;
+mod error_counts;
 pub mod errors;
-mod fetch_reply;
+pub mod fetch_reply;
 mod fetch_session;
 mod groups;
 pub mod reply;
 
-use std::{future::Future, ops::RangeInclusive, pin::Pin};
+use std::{future::Future, ops::RangeInclusive, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use kafka_protocol::{messages::ApiKey, protocol::Decodable};
 
-use crate::protocol::{
-    Api, api,
-    frame::{self, DecodeError},
+use self::error_counts::ErrorCodes;
+use crate::{
+    protocol::{
+        Api, api,
+        frame::{self, DecodeError},
+    },
+    telemetry::Metrics,
 };
 
 pub use context::{Context, Session};
@@ -37,7 +42,7 @@ pub trait Handler: 'static {
     /// The versions that the request decodes and the response encodes.
     const VERSIONS: RangeInclusive<i16>;
     type Request: Decodable + Send + 'static;
-    type Response: WireReply;
+    type Response: WireReply + ErrorCodes;
 
     fn handle(
         cx: &mut Context<'_>,
@@ -142,16 +147,29 @@ fn dispatch<H: Handler>(
     Box::pin(async move {
         let (version, correlation_id) = (cx.version, cx.correlation_id);
         let request = frame::decode_body::<H::Request>(H::API, version, body)?;
-        let encode = move |response: H::Response| {
+        let finish = move |response: H::Response, metrics: &Metrics| {
+            count_errors::<H>(&response, metrics);
             ReplyBuffer::encode(response, version, correlation_id).map_err(HandlerError::Encode)
         };
         match H::handle(&mut cx, request).await {
-            Reply::Now(response) => Ok(Outcome::Now(encode(response)?)),
-            Reply::Later(rest) => Ok(Outcome::Later(Box::pin(async move { encode(rest.await) }))),
+            Reply::Now(response) => Ok(Outcome::Now(finish(response, &cx.broker.metrics)?)),
+            Reply::Later(rest) => {
+                let metrics = Arc::clone(&cx.broker.metrics);
+                Ok(Outcome::Later(Box::pin(async move { finish(rest.await, &metrics) })))
+            }
             Reply::None => Ok(Outcome::Silent),
-            Reply::Close => Err(HandlerError::Close),
+            Reply::Close(unsent) => {
+                count_errors::<H>(&unsent, &cx.broker.metrics);
+                Err(HandlerError::Close)
+            }
         }
     })
+}
+
+fn count_errors<H: Handler>(response: &H::Response, metrics: &Metrics) {
+    for code in response.error_codes().filter(|code| *code != errors::NONE) {
+        metrics.api(H::API as i16).error(code);
+    }
 }
 
 #[cfg(test)]

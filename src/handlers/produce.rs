@@ -24,11 +24,12 @@ use crate::{
         config::{self, CompressionType, TopicConfig},
     },
     broker::Broker,
-    partition::{AppendError, Appended, Partition, Topic},
+    partition::{Absent, AppendError, Appended, Partition, Topic},
     records::{
         AppendRefused, AppendRules, Compression, RefusedKind, TimestampType, TopicCompression,
         validate_for_append,
     },
+    telemetry::{Parked, TopicMetrics},
 };
 
 pub struct Produce;
@@ -69,12 +70,13 @@ impl Handler for Produce {
             response.responses.push(reply);
         }
         match acks {
-            0 if any_error(&response) => Reply::Close,
+            0 if any_error(&response) => Reply::Close(response),
             0 => Reply::None,
             _ if waits.is_empty() => Reply::Now(response),
             _ => {
                 let deadline = Instant::now() + Duration::from_millis(timeout_ms.max(0) as u64);
-                Reply::Later(Box::pin(wait_for_acks(response, waits, deadline)))
+                let parked = cx.broker.metrics.purgatory.park_produce();
+                Reply::Later(Box::pin(wait_for_acks(response, waits, deadline, parked)))
             }
         }
     }
@@ -160,6 +162,7 @@ async fn wait_for_acks(
     mut response: ProduceResponse,
     waits: Vec<AckWait>,
     deadline: Instant,
+    _parked: Parked,
 ) -> ProduceResponse {
     for wait in waits {
         let committed = wait.partition.wait_committed(wait.end_offset);
@@ -201,7 +204,11 @@ impl Append<'_> {
         for (partition_at, partition) in data.partition_data.into_iter().enumerate() {
             let index = partition.index;
             let result = match (&topic, &config) {
-                (Some(topic), Some(config)) => self.partition(topic, config, partition),
+                (Some(topic), Some(config)) => {
+                    let result = self.partition(topic, config, partition);
+                    count(&topic.metrics, result.as_ref().err());
+                    result
+                }
                 _ => Err(Refusal::from(missing)),
             };
             replies.push(match result {
@@ -229,15 +236,18 @@ impl Append<'_> {
         config: &TopicConfig,
         data: PartitionProduceData,
     ) -> Result<(Arc<Partition>, Appended), Refusal> {
-        let partition = topic.partition(data.index).map_err(errors::absent)?;
+        let partition = topic.partition(data.index).map_err(|absent| Refusal {
+            before_log: absent == Absent::Unknown,
+            ..errors::absent(absent).into()
+        })?;
         if !(-1..=1).contains(&self.acks) {
-            return Err(ErrorCode::InvalidRequiredAcks.into());
+            let refusal = Refusal::from(ErrorCode::InvalidRequiredAcks);
+            return Err(Refusal { before_log: true, ..refusal });
         }
         if is_internal(&topic.name) && !self.may_write_internal {
             return Err(ErrorCode::InvalidTopicException.into());
         }
         let rules = self.rules(config, &partition);
-        topic.metrics.produce_requests.increment(1);
         let log_start = || partition.view().log.log_start();
         let validated = match rules.compression {
             TopicCompression::Producer => validate_for_append(data.records, &rules),
@@ -246,17 +256,13 @@ impl Append<'_> {
                 tokio::task::block_in_place(|| validate_for_append(data.records, &rules))
             }
         };
-        let batch = validated.map_err(|refused| {
-            topic.metrics.failed_produce_requests.increment(1);
-            Refusal::of_records(refused, log_start)
-        })?;
+        let batch = validated.map_err(|refused| Refusal::of_records(refused, log_start))?;
         if batch.header.is_transactional() {
             // Nobody here could end the transaction, and readers would wait for that for ever.
             return Err(ErrorCode::InvalidTxnState.into());
         }
         let (bytes, records) = (batch.size() as u64, batch.header.record_count as u64);
         let appended = partition.append(&mut [batch], self.now_ms).map_err(|error| {
-            topic.metrics.failed_produce_requests.increment(1);
             if let AppendError::Log(error) = &error {
                 self.broker.on_log_error(&partition, error);
             }
@@ -267,8 +273,7 @@ impl Append<'_> {
             }
         })?;
         if !appended.duplicate {
-            topic.metrics.bytes_in.increment(bytes);
-            topic.metrics.messages_in.increment(records);
+            topic.metrics.produced(bytes, records);
         }
         Ok((partition, appended))
     }
@@ -308,6 +313,32 @@ impl Append<'_> {
     }
 }
 
+/// Counts what came of one partition's batch. As in Kafka, what does not reach the partition is no
+/// request of the topic, and what clients or other brokers can cause by being behind is no failure
+/// (`ReplicaManager.appendToLocalLog`); `kafka_server_request_errors_total` has all of it.
+fn count(topic: &TopicMetrics, refusal: Option<&Refusal>) {
+    if refusal.is_some_and(|refusal| refusal.before_log) {
+        return;
+    }
+    topic.produce_requests.increment(1);
+    let is_expected = |code| {
+        use ErrorCode::*;
+        matches!(
+            code,
+            InvalidTopicException
+                | UnknownTopicOrPartition
+                | NotLeaderOrFollower
+                | MessageTooLarge
+                | RecordListTooLarge
+                | CorruptMessage
+                | KafkaStorageError
+        )
+    };
+    if refusal.is_some_and(|refusal| !is_expected(refusal.code)) {
+        topic.failed_produce_requests.increment(1);
+    }
+}
+
 fn timestamp_type(config: &TopicConfig) -> TimestampType {
     match config.message_timestamp_type {
         config::TimestampType::CreateTime => TimestampType::CreateTime,
@@ -340,11 +371,13 @@ struct Refusal {
     message: Option<String>,
     record_errors: Vec<(i32, Option<String>)>,
     log_start: i64,
+    /// Whether Kafka finds it before it asks the partition.
+    before_log: bool,
 }
 
 impl From<ErrorCode> for Refusal {
     fn from(code: ErrorCode) -> Self {
-        Self { code, message: None, record_errors: Vec::new(), log_start: -1 }
+        Self { code, message: None, record_errors: Vec::new(), log_start: -1, before_log: false }
     }
 }
 
@@ -358,6 +391,7 @@ impl Refusal {
             message: refused.wire_message().map(str::to_owned),
             record_errors: refused.record_errors,
             log_start: if is_untold { -1 } else { log_start() },
+            before_log: refused.before_log,
         }
     }
 
@@ -396,6 +430,23 @@ mod tests {
         TopicProduceData::default()
             .with_name(TopicName(StrBytes::from_static_str(name)))
             .with_partition_data(indexes.iter().map(data).collect())
+    }
+
+    #[test]
+    fn a_topic_counts_what_reaches_it_and_what_fails_unexpectedly() {
+        let counted = |refusal: Option<Refusal>| {
+            let metrics = TopicMetrics::default();
+            count(&metrics, refusal.as_ref());
+            (metrics.produce_requests.get(), metrics.failed_produce_requests.get())
+        };
+        let refusal = |code: ErrorCode| Refusal::from(code);
+        assert_eq!(counted(None), (1, 0));
+        assert_eq!(counted(Some(refusal(ErrorCode::OutOfOrderSequenceNumber))), (1, 1));
+        assert_eq!(counted(Some(refusal(ErrorCode::InvalidTimestamp))), (1, 1));
+        assert_eq!(counted(Some(refusal(ErrorCode::NotLeaderOrFollower))), (1, 0));
+        assert_eq!(counted(Some(refusal(ErrorCode::MessageTooLarge))), (1, 0));
+        let missing = refusal(ErrorCode::UnknownTopicOrPartition);
+        assert_eq!(counted(Some(Refusal { before_log: true, ..missing })), (0, 0));
     }
 
     #[test]

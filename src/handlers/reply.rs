@@ -14,8 +14,8 @@ pub enum Reply<R> {
     Now(R),
     Later(BoxFuture<'static, R>),
     None,
-    /// Close the connection without an answer.
-    Close,
+    /// Close the connection without an answer; the errors of this one count all the same.
+    Close(R),
 }
 
 /// A response that can be written. Everything the message crate encodes is one.

@@ -134,8 +134,12 @@ impl Log {
             size += batch.size() as u64;
         }
         let position = self.active.size;
-        let written = write_all_vectored_at(&*self.active.file, &mut slices, position);
-        written.during("write", &self.active.segment.path(Kind::Log))?;
+        let segment = &self.active.segment;
+        let written =
+            segment.file().and_then(|file| write_all_vectored_at(&*file, &mut slices, position));
+        // To make the path takes longer than all else here, so it is made for an error only.
+        let during = |error| Err(error).during("write", &segment.path(Kind::Log));
+        written.or_else(during)?;
         if position == 0 {
             self.active.first_timestamp = Some(group[0].header.max_timestamp);
         }
@@ -143,6 +147,7 @@ impl Log {
             self.producers.apply(batch);
         }
         self.active.size += size;
+        self.unflushed += size;
         self.log_end = group[group.len() - 1].header.last_offset() + 1;
         let noted = group.iter().map(|batch| batch.header);
         if self.active.segment.note(noted, self.config.index_interval_bytes) {
@@ -182,12 +187,13 @@ impl Log {
         if let Some(first) = self.active.first_timestamp {
             return Ok(first);
         }
-        let first = match Walk::headers(&*self.active.file, 0, self.active.size).step() {
-            Ok(Step::Batch { header, .. }) => Ok(header.max_timestamp),
-            Ok(_) => Ok(-1),
-            Err(error) => Err(error),
+        let segment = &self.active.segment;
+        let step =
+            segment.file().and_then(|file| Walk::headers(&*file, 0, self.active.size).step());
+        let first = match step.during("read", &segment.path(Kind::Log))? {
+            Step::Batch { header, .. } => header.max_timestamp,
+            _ => -1,
         };
-        let first = first.during("read", &self.active.segment.path(Kind::Log))?;
         self.active.first_timestamp = Some(first);
         Ok(first)
     }
@@ -220,13 +226,13 @@ impl Log {
         if replaces && old.base_offset == base_offset {
             return Ok(());
         }
-        let segment = Segment::create(self.disk.clone(), self.dir.clone(), base_offset);
+        let segment = Segment::create(self.disk.clone(), self.home.clone(), base_offset);
         let path = names::file(&self.dir, base_offset, Kind::Log);
         let segment = Arc::new(segment.during("create", &path)?);
         let kept = self.segments.len() - usize::from(replaces);
         let segments = self.segments[..kept].iter().cloned().chain([segment.clone()]);
         self.segments = segments.collect();
-        self.active = Active::new(segment, 0, now_ms)?;
+        self.active = Active::new(segment, 0, now_ms);
         self.dir_changes.made += 1;
         match replaces {
             true => self.remove_files(&old)?,
@@ -253,8 +259,9 @@ impl Log {
         let undone = match self.log_end == offset {
             true => {
                 let position = self.active.size;
-                let path = self.active.segment.path(Kind::Log);
-                self.active.file.truncate(position).during("truncate", &path)
+                let segment = &self.active.segment;
+                let truncated = segment.file().and_then(|file| file.truncate(position));
+                truncated.during("truncate", &segment.path(Kind::Log))
             }
             false => self.cut(offset),
         };
@@ -267,9 +274,8 @@ impl Log {
 }
 
 impl Active {
-    pub(super) fn new(segment: Arc<Segment>, size: u64, now_ms: i64) -> Result<Self, LogError> {
-        let file = segment.file().during("open", &segment.path(Kind::Log))?;
-        Ok(Self { segment, file, size, created_ms: now_ms, first_timestamp: None })
+    pub(super) fn new(segment: Arc<Segment>, size: u64, now_ms: i64) -> Self {
+        Self { segment, size, created_ms: now_ms, first_timestamp: None }
     }
 }
 

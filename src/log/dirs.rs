@@ -59,8 +59,6 @@ pub struct FoundPartition {
     /// Index of its log directory.
     pub dir: usize,
     pub path: PathBuf,
-    /// From `partition.metadata`; `None` if that is missing or damaged.
-    pub topic_id: Option<TopicId>,
     /// From the checkpoints.
     pub recovery_point: i64,
     pub log_start: Option<i64>,
@@ -220,7 +218,6 @@ impl LogDirs {
                 dir.to_remove.push(path);
             } else if let Some(partition) = partition_of(&entry) {
                 found.push(FoundPartition {
-                    topic_id: read_topic_id(&*self.disk, &path)?,
                     recovery_point: *dir.checkpoints.recovery_points.get(&partition).unwrap_or(&0),
                     log_start: dir.checkpoints.log_starts.get(&partition).copied(),
                     clean: dir.clean_shutdown.is_some(),
@@ -242,41 +239,28 @@ impl LogDirs {
             .collect()
     }
 
-    /// Makes a partition's directory with its `partition.metadata` and returns the path. What lies
-    /// there of another topic is put aside.
-    pub fn create_partition(
-        &mut self,
-        dir: usize,
-        partition: &TopicPartition,
-        topic_id: TopicId,
-    ) -> Result<PathBuf, LogError> {
-        let path = self.dirs[dir].path.join(partition.to_string());
-        if read_topic_id(&*self.disk, &path)?.is_some_and(|id| id != topic_id) {
-            self.put_aside(&path)?;
-        }
-        // The directory above is not made again if it is gone: that disk has failed.
-        self.disk.create_dir(&path).during("create", &path)?;
-        write_topic_id(&*self.disk, &path, topic_id)?;
+    /// Picks the place of a new partition, which counts from now on.
+    pub fn place(&mut self, partition: &TopicPartition) -> Option<NewPlace> {
+        let dir = self.pick()?;
         self.dirs[dir].partitions += 1;
-        Ok(path)
+        let dir_path = self.dirs[dir].path.clone();
+        let path = dir_path.join(partition.to_string());
+        Some(NewPlace { disk: self.disk.clone(), dir, dir_path, path })
     }
 
     /// Takes back a creation that did not come to its end.
-    pub fn discard_partition(&mut self, dir: usize, partition: &TopicPartition) {
-        let path = self.dirs[dir].path.join(partition.to_string());
+    pub fn discard(&mut self, place: &NewPlace) {
         // What stays is emptied or put aside by the next creation.
-        if self.disk.remove_dir_all(&path).is_ok() {
-            self.dirs[dir].partitions = self.dirs[dir].partitions.saturating_sub(1);
+        if self.disk.remove_dir_all(&place.path).is_ok() {
+            let dir = &mut self.dirs[place.dir];
+            dir.partitions = dir.partitions.saturating_sub(1);
         }
     }
 
     /// Renames a partition's directory as Kafka does that of a topic nobody knows, and returns its
     /// new path.
     pub fn put_aside(&self, path: &Path) -> Result<PathBuf, LogError> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let aside = path.with_file_name(format!("{name}.{}-stray", Uuid::new_v4().simple()));
-        self.disk.rename(path, &aside).during("rename", path)?;
-        Ok(aside)
+        put_aside(&*self.disk, path)
     }
 
     /// Renames a partition's directory, so that its name is free at once. The caller removes it
@@ -343,6 +327,38 @@ impl LogDir {
             to_remove: Vec::new(),
             _lock: None,
         }
+    }
+}
+
+fn put_aside(disk: &dyn Disk, path: &Path) -> Result<PathBuf, LogError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = path.with_file_name(format!("{name}.{}-stray", Uuid::new_v4().simple()));
+    disk.rename(path, &aside).during("rename", path)?;
+    Ok(aside)
+}
+
+/// Where a new partition is to lie. Its making needs nothing of the directories, so that many are
+/// made at once.
+#[derive(Debug)]
+pub struct NewPlace {
+    pub disk: Arc<dyn Disk>,
+    /// Index of its log directory, and its path.
+    dir: usize,
+    pub dir_path: PathBuf,
+    pub path: PathBuf,
+}
+
+impl NewPlace {
+    /// Makes the partition's directory with its `partition.metadata`. What lies there of another
+    /// topic is put aside.
+    pub fn create(&self, topic_id: TopicId) -> Result<(), LogError> {
+        let Self { disk, path, .. } = self;
+        if read_topic_id(&**disk, path)?.is_some_and(|id| id != topic_id) {
+            put_aside(&**disk, path)?;
+        }
+        // The directory above is not made again if it is gone: that disk has failed.
+        disk.create_dir(path).during("create", path)?;
+        write_topic_id(&**disk, path, topic_id)
     }
 }
 

@@ -1,24 +1,29 @@
 //! Making a log durable, away from its owner: [`Log::begin_flush`] says what to sync,
 //! [`Flush::run`] does it on any thread, [`Log::flushed`] takes note. Writes go on meanwhile, and
 //! all that came before the beginning share one sync.
+//!
+//! A flush of much also writes the indexes and a snapshot of the producers, so that a start after a
+//! crash goes on from there and not from where the segment begins.
 
 use std::{path::PathBuf, sync::Arc};
 
 use super::{
     Log, LogError,
-    disk::{Disk, DiskFile, OpenMode},
+    disk::{Disk, OpenMode},
     error::During,
     names::{self, Kind},
     segment::Segment,
 };
+
+/// How much is much.
+const SETTLE_BYTES: u64 = 1 << 20;
 
 /// What must be synced for everything before an offset to be durable.
 #[derive(Debug)]
 #[must_use = "nothing is durable before it has run"]
 pub struct Flush {
     disk: Arc<dyn Disk>,
-    active: Arc<dyn DiskFile>,
-    active_path: PathBuf,
+    active: Arc<Segment>,
     sealed: Vec<Arc<Segment>>,
     /// Small files that are opened to be synced, if they are there.
     paths: Vec<PathBuf>,
@@ -33,6 +38,7 @@ pub struct Flushed {
     generation: u64,
     epochs: u64,
     dir: u64,
+    settles: bool,
 }
 
 impl Flushed {
@@ -55,7 +61,8 @@ impl Flush {
                 Err(error) => return Err(error).during("open", &path),
             }
         }
-        self.active.sync_data().during("sync", &self.active_path)?;
+        let path = self.active.path(Kind::Log);
+        self.active.file().during("open", &path)?.sync_data().during("sync", &path)?;
         for path in &self.paths {
             match self.disk.open(path, OpenMode::Write) {
                 Ok(file) => file.sync_data().during("sync", path)?,
@@ -80,6 +87,11 @@ impl Log {
         {
             return None;
         }
+        let is_much = self.unflushed >= SETTLE_BYTES;
+        if is_much {
+            self.settle();
+        }
+        self.unflushed = 0;
         let mut paths = Vec::new();
         for (_, segment) in &self.unsynced {
             paths.push(segment.path(Kind::Index));
@@ -90,6 +102,9 @@ impl Log {
             if let Some(snapshot) = snapshot.filter(|offset| self.snapshots.contains(offset)) {
                 paths.push(names::file(&self.dir, snapshot, Kind::Snapshot));
             }
+        }
+        if let Some(snapshot) = self.snapshots.last().filter(|_| is_much) {
+            paths.push(names::file(&self.dir, *snapshot, Kind::Snapshot));
         }
         let active = &self.active.segment;
         if active.take_index_dirty() {
@@ -106,8 +121,7 @@ impl Log {
         dirs.extend(self.dir.parent().filter(|_| self.parent_dirty).map(Into::into));
         Some(Flush {
             disk: self.disk.clone(),
-            active: self.active.file.clone(),
-            active_path: active.path(Kind::Log),
+            active: active.clone(),
             sealed: self.unsynced.iter().map(|(_, segment)| segment.clone()).collect(),
             paths,
             dirs,
@@ -116,8 +130,20 @@ impl Log {
                 generation: self.generation,
                 epochs: self.epochs_changes.made,
                 dir: self.dir_changes.made,
+                settles: is_much || !self.unsynced.is_empty(),
             },
         })
+    }
+
+    /// Writes what spares a start the reading of what is flushed.
+    fn settle(&mut self) {
+        let written = self.active.segment.write_indexes();
+        let written = written.during("write the indexes of", &self.active.segment.path(Kind::Log));
+        // Both are hints that a start can do without, at a cost.
+        self.dir_changes.made += 1;
+        if let Err(error) = written.and_then(|()| self.take_snapshot()) {
+            tracing::warn!(%error, "a start after a crash would read more than it need");
+        }
     }
 
     /// Moves the recovery point to where a flush got.
@@ -130,7 +156,28 @@ impl Log {
         }
         self.unsynced.retain(|(closed, _)| *closed > flushed.dir);
         self.recovery_point = self.recovery_point.max(flushed.offset);
+        if flushed.settles {
+            self.settled = self.recovery_point;
+            self.drop_passed_snapshots();
+        }
         self.check_invariants();
+    }
+
+    /// Removes snapshots that were taken in the midst of a segment, but for the newest that a start
+    /// may use.
+    fn drop_passed_snapshots(&mut self) {
+        let newest = self.snapshots.iter().copied().rfind(|at| *at <= self.recovery_point);
+        let is_base =
+            |at: i64| self.segments.binary_search_by_key(&at, |it| it.base_offset).is_ok();
+        let (passed, kept): (Vec<i64>, Vec<i64>) = self
+            .snapshots
+            .iter()
+            .partition(|at| newest.is_some_and(|newest| **at < newest) && !is_base(**at));
+        self.snapshots = kept;
+        for offset in passed {
+            // The next start removes it.
+            let _ = self.remove_snapshot(offset);
+        }
     }
 
     /// Makes everything durable here and now.

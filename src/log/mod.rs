@@ -45,7 +45,7 @@ mod walk;
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
 };
 
 pub use config::LogConfig;
@@ -63,7 +63,7 @@ pub use view::{Batches, LogSlice, LogView, TimestampOffset};
 use disk::{Durability, replace_file};
 use error::During;
 use producers::Producers;
-use segment::Segment;
+use segment::{Home, Segment};
 
 use crate::records::{Batch, BatchHeader};
 
@@ -96,6 +96,8 @@ pub struct Appended {
 pub struct Log {
     disk: Arc<dyn Disk>,
     dir: Arc<Path>,
+    /// The same directory, as the segments see it.
+    home: Arc<Home>,
     config: Arc<LogConfig>,
     segments: Arc<[Arc<Segment>]>,
     active: Active,
@@ -114,6 +116,10 @@ pub struct Log {
     dir_changes: Changes,
     /// Whether the name of the directory itself may not be durable.
     parent_dirty: bool,
+    /// Bytes appended since the last flush began.
+    unflushed: u64,
+    /// The recovery point as the last flush left it that spares a start much reading.
+    settled: i64,
     /// Counts truncations, so that a flush from before one does not count.
     generation: u64,
     failed: bool,
@@ -136,7 +142,6 @@ impl Changes {
 #[derive(Debug)]
 struct Active {
     segment: Arc<Segment>,
-    file: Arc<dyn DiskFile>,
     size: u64,
     /// When the segment was made, or found.
     created_ms: i64,
@@ -152,7 +157,18 @@ impl Log {
         config: Arc<LogConfig>,
         start: LogStart,
     ) -> Result<(Self, Recovery), LogError> {
-        recovery::open(disk, dir, config, start)
+        Self::open_counted(disk, dir, config, start, &AtomicU64::new(0))
+    }
+
+    /// The same; counts the bytes that are read and checked while it goes on.
+    pub fn open_counted(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        config: Arc<LogConfig>,
+        start: LogStart,
+        checked_bytes: &AtomicU64,
+    ) -> Result<(Self, Recovery), LogError> {
+        recovery::open(disk, dir, config, start, checked_bytes)
     }
 
     pub fn dir(&self) -> &Path {
@@ -170,6 +186,7 @@ impl Log {
     /// The directory was renamed, as it is before it is removed.
     pub fn set_dir(&mut self, dir: &Path) {
         self.dir = dir.into();
+        self.home.set(self.dir.clone());
     }
 
     /// An immutable snapshot for readers.
@@ -180,6 +197,8 @@ impl Log {
             log_start: self.log_start,
             log_end: self.log_end,
             recovery_point: self.recovery_point,
+            unflushed: self.unflushed,
+            settled: self.settled,
         }
     }
 
@@ -193,6 +212,11 @@ impl Log {
 
     pub fn recovery_point(&self) -> i64 {
         self.recovery_point
+    }
+
+    /// Bytes appended since the last flush began.
+    pub fn unflushed(&self) -> u64 {
+        self.unflushed
     }
 
     /// Bytes of all segments' logs.
@@ -283,16 +307,6 @@ impl Log {
 
     fn epochs_path(&self) -> PathBuf {
         self.dir.join(names::LEADER_EPOCH_CHECKPOINT)
-    }
-
-    /// Closes files of old segments that nobody read since the last call. To be called now and
-    /// then; [`Log::apply_retention`] does it too.
-    pub fn close_idle_files(&self) {
-        if let Some((_, sealed)) = self.segments.split_last() {
-            for segment in sealed {
-                segment.close_if_idle();
-            }
-        }
     }
 
     fn check_invariants(&self) {

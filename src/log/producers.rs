@@ -205,8 +205,9 @@ impl Producers {
         self.snapshot_offset = self.end_offset;
     }
 
-    pub fn log_start_advanced(&mut self, log_start: i64) {
-        self.end_offset = self.end_offset.max(log_start);
+    /// There is nothing of any producer before `offset` that is not in the state.
+    pub fn advance_to(&mut self, offset: i64) {
+        self.end_offset = self.end_offset.max(offset);
     }
 
     /// Forgets producers without an open transaction that last wrote before the time given.

@@ -6,7 +6,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use super::{
@@ -18,7 +21,7 @@ use super::{
     index::{OffsetEntry, TimeEntry},
     names::{self, Kind},
     producers::Producers,
-    segment::Segment,
+    segment::{Home, Segment},
     walk::{Step, Walk},
 };
 use crate::records::BatchHeader;
@@ -64,11 +67,15 @@ pub(super) fn open(
     dir: &Path,
     config: Arc<LogConfig>,
     start: LogStart,
+    checked_bytes: &AtomicU64,
 ) -> Result<(Log, Recovery), LogError> {
     let dir: Arc<Path> = dir.into();
     match find(&*disk, &dir)? {
         Some(found) if !found.logs.is_empty() => {
-            Opening { disk, dir, config, start, recovery: Recovery::default() }.existing(found)
+            let recovery = Recovery::default();
+            let plain_from = None;
+            Opening { disk, dir, config, start, recovery, plain_from, checked_bytes }
+                .existing(found)
         }
         found => create(disk, dir, config, start, found.is_none()),
     }
@@ -124,14 +131,16 @@ fn create(
     }
     let offset = start.log_start.unwrap_or(0);
     let path = names::file(&dir, offset, Kind::Log);
-    let segment = Segment::create(disk.clone(), dir.clone(), offset).during("create", &path)?;
+    let home = Home::new(dir.clone());
+    let segment = Segment::create(disk.clone(), home.clone(), offset).during("create", &path)?;
     let segment = Arc::new(segment);
     let log = Log {
         disk,
         dir,
+        home,
         config,
         segments: [segment.clone()].into(),
-        active: Active::new(segment, 0, start.now_ms)?,
+        active: Active::new(segment, 0, start.now_ms),
         log_start: offset,
         log_end: offset,
         recovery_point: offset,
@@ -143,6 +152,8 @@ fn create(
         dir_changes: Changes { made: 1, synced: 0 },
         // Its name, too, may be new.
         parent_dirty: true,
+        unflushed: 0,
+        settled: offset,
         generation: 0,
         failed: false,
     };
@@ -155,24 +166,34 @@ pub(super) fn write_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Resu
     write_all_at(&*file, bytes, 0)
 }
 
-struct Opening {
+struct Opening<'a> {
     disk: Arc<dyn Disk>,
     dir: Arc<Path>,
     config: Arc<LogConfig>,
     start: LogStart,
     recovery: Recovery,
+    /// From here to the log's end all batches were looked at, and none is a producer's.
+    plain_from: Option<i64>,
+    checked_bytes: &'a AtomicU64,
 }
 
-impl Opening {
+impl Opening<'_> {
     fn existing(mut self, found: Found) -> Result<(Log, Recovery), LogError> {
-        let mut epochs = self.load_epochs(found.has_epochs)?;
-        let epochs_before = epochs.clone();
+        let epochs_before = self.load_epochs(found.has_epochs)?;
+        let mut epochs = epochs_before.clone();
+        if let Some(epochs) = &mut epochs
+            && !self.start.clean
+        {
+            // What is past the recovery point comes back with the batches.
+            epochs.truncate_from_end(self.start.recovery_point.max(0));
+        }
+        let home = Home::new(self.dir.clone());
         let mut segments = Vec::with_capacity(found.logs.len());
         for base_offset in found.logs.keys() {
             let path = names::file(&self.dir, *base_offset, Kind::Log);
             let size = self.disk.len(&path).during("look at", &path)?;
-            let (disk, dir) = (self.disk.clone(), self.dir.clone());
-            segments.push(Arc::new(Segment::existing(disk, dir, *base_offset, size)));
+            let (disk, home) = (self.disk.clone(), home.clone());
+            segments.push(Arc::new(Segment::existing(disk, home, *base_offset, size)));
         }
         let has: Vec<HasIndexes> = found.logs.into_values().collect();
         let log_end = self.check_segments(&mut segments, &has, epochs.as_mut())?;
@@ -197,10 +218,11 @@ impl Opening {
         // Segments that were removed must not come back behind what is written next.
         let is_changed = self.recovery.cut_reason.is_some() || !rebuilt.is_empty();
         let mut log = Log {
-            active: Active::new(active, size, self.start.now_ms)?,
+            active: Active::new(active, size, self.start.now_ms),
             segments: segments.into(),
             disk: self.disk,
             dir: self.dir,
+            home,
             config: self.config,
             log_start,
             log_end,
@@ -212,6 +234,8 @@ impl Opening {
             unsynced,
             dir_changes: Changes { made: u64::from(is_changed), synced: 0 },
             parent_dirty: !self.start.clean,
+            unflushed: self.recovery.scanned_bytes,
+            settled: recovery_point,
             generation: 0,
             failed: false,
         };
@@ -222,8 +246,10 @@ impl Opening {
             log.truncate_fully_and_start_at(log_start, self.start.now_ms)?;
             return Ok((log, self.recovery));
         }
-        log.settle_epochs(epochs_before.as_ref())?;
-        self.recovery.replayed_batches = log.settle_producers(&self.start)?;
+        if found.has_epochs || !log.epochs.entries().is_empty() {
+            log.settle_epochs(epochs_before.as_ref())?;
+        }
+        self.recovery.replayed_batches = log.settle_producers(&self.start, self.plain_from)?;
         log.check_invariants();
         Ok((log, self.recovery))
     }
@@ -238,14 +264,7 @@ impl Opening {
         if bytes.is_empty() {
             return Ok(None);
         }
-        let mut epochs = Epochs::decode(&bytes).ok();
-        if let Some(epochs) = &mut epochs
-            && !self.start.clean
-        {
-            // What is past the recovery point comes back with the batches.
-            epochs.truncate_from_end(self.start.recovery_point.max(0));
-        }
-        Ok(epochs)
+        Ok(Epochs::decode(&bytes).ok())
     }
 
     /// Reads all headers. Of use only when the epochs' file is damaged.
@@ -279,6 +298,7 @@ impl Opening {
             // The indexes of a segment that ends at the recovery point were written after it.
             let is_past = !self.start.clean && next >= self.start.recovery_point;
             if index < last && !is_past && has_indexes {
+                self.plain_from = None;
                 continue;
             }
             if index == last
@@ -385,6 +405,7 @@ impl Opening {
             }
         };
         segment.set_size(position);
+        self.plain_from.get_or_insert(expected);
         self.recovery.rebuilt_indexes.push(segment.base_offset);
         self.recovery.scanned_bytes += file_size - position;
         let mut walk = Walk::checked(&*file, position, file_size);
@@ -395,6 +416,10 @@ impl Opening {
                         break (position, Some(what.to_owned()));
                     }
                     expected = header.last_offset() + 1;
+                    self.checked_bytes.fetch_add(header.size() as u64, Ordering::Relaxed);
+                    if header.has_producer_id() {
+                        self.plain_from = None;
+                    }
                     if let Some(epochs) = epochs.as_deref_mut() {
                         note_epoch(epochs, &header);
                     }

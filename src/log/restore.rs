@@ -22,8 +22,13 @@ const RECALL_BYTES: u64 = 256 << 10;
 const RECALL_MS: i64 = 5 * 60 * 1000;
 
 impl Log {
-    /// Restores the producers' state; returns how many batches were read for it.
-    pub(super) fn settle_producers(&mut self, start: &LogStart) -> Result<u64, LogError> {
+    /// Restores the producers' state; returns how many batches were read for it. From `plain_from`
+    /// on no batch is any producer's, as the log's check has seen.
+    pub(super) fn settle_producers(
+        &mut self,
+        start: &LogStart,
+        plain_from: Option<i64>,
+    ) -> Result<u64, LogError> {
         let newest = match start.clean {
             true => self.log_end,
             // What was not flushed may be from a log that was cut since.
@@ -35,7 +40,7 @@ impl Log {
             return Ok(0);
         }
         let expired = start.now_ms.saturating_sub(self.config.producer_id_expiration_ms);
-        self.load_producers(expired, start.now_ms.saturating_sub(RECALL_MS))
+        self.load_producers(expired, start.now_ms.saturating_sub(RECALL_MS), plain_from)
     }
 
     /// Removes snapshots after `newest`, and those that are neither the last nor at a segment's
@@ -55,13 +60,14 @@ impl Log {
     /// The same after a cut.
     pub(super) fn reload_producers(&mut self) -> Result<(), LogError> {
         self.drop_snapshots(self.log_end)?;
-        self.load_producers(i64::MIN, i64::MIN).map(|_| ())
+        self.load_producers(i64::MIN, i64::MIN, None).map(|_| ())
     }
 
     fn load_producers(
         &mut self,
         expired_before_ms: i64,
         recalled_since_ms: i64,
+        plain_from: Option<i64>,
     ) -> Result<u64, LogError> {
         self.producers = Producers::starting_at(self.log_start);
         while let Some(offset) = self.snapshots.last().copied() {
@@ -82,14 +88,16 @@ impl Log {
                 }
             }
         }
-        self.replay_producers()
+        let replayed = self.replay_producers(plain_from.unwrap_or(i64::MAX))?;
+        self.producers.advance_to(self.log_end);
+        Ok(replayed)
     }
 
-    fn replay_producers(&mut self) -> Result<u64, LogError> {
+    fn replay_producers(&mut self, until: i64) -> Result<u64, LogError> {
         let view = self.view();
         let mut replayed = 0;
         let from = self.producers.end_offset();
-        if from >= self.log_end {
+        if from >= self.log_end.min(until) {
             return Ok(0);
         }
         for index in view.segment_at(from)..view.segments.len() {
@@ -101,6 +109,9 @@ impl Log {
             let file = segment.file().during("open", &path)?;
             let mut walk = Walk::headers(&*file, place.position, end);
             while let Step::Batch { header, position } = walk.step().during("read", &path)? {
+                if header.base_offset >= until {
+                    return Ok(replayed);
+                }
                 replayed += 1;
                 let batch = match header.is_control() {
                     true => read_batch(&*file, &header, position).during("read", &path)?,

@@ -46,7 +46,7 @@ impl Log {
         }
         self.log_start = offset;
         self.recovery_point = self.recovery_point.max(offset);
-        self.producers.log_start_advanced(offset);
+        self.producers.advance_to(offset);
         if self.epochs.truncate_from_start(offset) {
             self.write_epochs()?;
         }
@@ -55,17 +55,18 @@ impl Log {
 
     /// Deletes segments that lie below the log's start; with `cleanup.policy` `delete` also those
     /// by which the log is larger than `retention.bytes`, and those whose largest timestamp is
-    /// older than `retention.ms`. None that holds something at or above the high watermark.
+    /// older than `retention.ms`. None that holds something at or above the high watermark, and
+    /// not more than `most`.
     pub fn apply_retention(
         &mut self,
         now_ms: i64,
         high_watermark: i64,
+        most: usize,
     ) -> Result<Vec<DeletedSegment>, LogError> {
-        self.close_idle_files();
         if self.failed {
             return Ok(Vec::new());
         }
-        let count = self.deletable(now_ms, high_watermark)?;
+        let count = self.deletable(now_ms, high_watermark)?.min(most);
         if count == 0 {
             return Ok(Vec::new());
         }

@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
 use super::{
@@ -81,17 +81,37 @@ struct State {
     index_dirty: bool,
 }
 
+/// Where a log's files lie. A deletion renames the directory while readers hold segments of it, and
+/// another topic may have its old name then.
+#[derive(Debug)]
+pub struct Home(RwLock<Arc<Path>>);
+
+impl Home {
+    pub fn new(dir: Arc<Path>) -> Arc<Self> {
+        Arc::new(Self(RwLock::new(dir)))
+    }
+
+    /// To be called between the renaming and anything else coming to the old name.
+    pub fn set(&self, dir: Arc<Path>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = dir;
+    }
+
+    fn dir(&self) -> Arc<Path> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 #[derive(Debug)]
 pub struct Segment {
     pub base_offset: i64,
     disk: Arc<dyn Disk>,
-    dir: Arc<Path>,
+    home: Arc<Home>,
     state: Mutex<State>,
 }
 
 impl Segment {
     /// A segment whose files are there, with `size` valid bytes.
-    pub fn existing(disk: Arc<dyn Disk>, dir: Arc<Path>, base_offset: i64, size: u64) -> Self {
+    pub fn existing(disk: Arc<dyn Disk>, home: Arc<Home>, base_offset: i64, size: u64) -> Self {
         let state = State {
             size,
             file: None,
@@ -103,15 +123,19 @@ impl Segment {
             recent: VecDeque::new(),
             index_dirty: false,
         };
-        Self { base_offset, disk, dir, state: Mutex::new(state) }
+        Self { base_offset, disk, home, state: Mutex::new(state) }
     }
 
     /// Makes the files of an empty segment.
-    pub fn create(disk: Arc<dyn Disk>, dir: Arc<Path>, base_offset: i64) -> io::Result<Self> {
-        let segment = Self::existing(disk, dir, base_offset, 0);
-        let file = segment.disk.open(&segment.path(Kind::Log), OpenMode::Truncate)?;
+    pub fn create(disk: Arc<dyn Disk>, home: Arc<Home>, base_offset: i64) -> io::Result<Self> {
+        let segment = Self::existing(disk, home, base_offset, 0);
+        let file = segment.open(Kind::Log, OpenMode::Truncate)?;
         segment.state().file = Some(file);
-        if let Err(error) = segment.reset_indexes() {
+        let emptied = segment
+            .open(Kind::Index, OpenMode::Truncate)
+            .and_then(|_| segment.open(Kind::TimeIndex, OpenMode::Truncate));
+        segment.forget_indexes();
+        if let Err(error) = emptied {
             // An empty segment that is left would count as the log's end at the next start.
             let _ = segment.disk.remove_file(&segment.path(Kind::Log));
             return Err(error);
@@ -124,7 +148,26 @@ impl Segment {
     }
 
     pub fn path(&self, kind: Kind) -> PathBuf {
-        names::file(&self.dir, self.base_offset, kind)
+        names::file(&self.home.dir(), self.base_offset, kind)
+    }
+
+    /// Opens one of the segment's files, and never one of another log that has the name now: the
+    /// directory was not renamed until after the opening.
+    fn open(&self, kind: Kind, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        loop {
+            let dir = self.home.dir();
+            let path = names::file(&dir, self.base_offset, kind);
+            let opened = match self.disk.open(&path, mode) {
+                // It was deleted while a reader still has it in view.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && kind == Kind::Log => {
+                    self.disk.open(&names::deleted(&path), OpenMode::Read)
+                }
+                other => other,
+            };
+            if Arc::ptr_eq(&dir, &self.home.dir()) {
+                return opened;
+            }
+        }
     }
 
     pub fn size(&self) -> u64 {
@@ -138,14 +181,7 @@ impl Segment {
         if let Some(file) = &state.file {
             return Ok(file.clone());
         }
-        let path = self.path(Kind::Log);
-        let file = match self.disk.open(&path, OpenMode::Write) {
-            // It was deleted while a reader still has it in view.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.disk.open(&names::deleted(&path), OpenMode::Read)?
-            }
-            other => other?,
-        };
+        let file = self.open(Kind::Log, OpenMode::Write)?;
         state.file = Some(file.clone());
         Ok(file)
     }
@@ -162,17 +198,26 @@ impl Segment {
         self.state().file = None;
     }
 
-    /// Empties both indexes, in memory and on disk.
+    /// Empties both indexes, in memory and on disk. Files that are empty are left alone: thousands
+    /// of small logs have such, and a start looks at all of them.
     pub fn reset_indexes(&self) -> io::Result<()> {
-        self.disk.open(&self.path(Kind::Index), OpenMode::Truncate)?;
-        self.disk.open(&self.path(Kind::TimeIndex), OpenMode::Truncate)?;
+        for kind in [Kind::Index, Kind::TimeIndex] {
+            if !matches!(self.disk.len(&self.path(kind)), Ok(0)) {
+                self.open(kind, OpenMode::Truncate)?;
+            }
+        }
+        self.forget_indexes();
+        Ok(())
+    }
+
+    /// Both indexes are empty on disk.
+    fn forget_indexes(&self) {
         let mut state = self.state();
         state.offsets = Index::new(Some(0));
         state.times = Index::new(Some(0));
         state.bytes_since_entry = 0;
         state.largest = Some(None);
         state.recent.clear();
-        Ok(())
     }
 
     /// Notes a batch at the segment's end: its size, its index entries if they are due. Says
@@ -241,7 +286,7 @@ impl Segment {
         if pending.is_empty() {
             return Ok(None);
         }
-        let file = self.disk.open(&self.path(kind), OpenMode::Create)?;
+        let file = self.open(kind, OpenMode::Create)?;
         let stored = match stored {
             Some(stored) => stored,
             None => (file.len()? / E::LEN as u64) as u32,
@@ -300,7 +345,7 @@ impl Segment {
             return Ok(None);
         }
         let found = (|| {
-            let file = self.disk.open(&self.path(kind), OpenMode::Read)?;
+            let file = self.open(kind, OpenMode::Read)?;
             let count = match stored {
                 Some(stored) => stored,
                 None => (file.len()? / E::LEN as u64) as u32,
@@ -469,15 +514,27 @@ impl Segment {
         kind: Kind,
         after: impl Fn(&E) -> bool,
     ) -> io::Result<(u32, Option<E>)> {
-        let file = self.disk.open(&self.path(kind), OpenMode::Create)?;
-        let count = (file.len()? / E::LEN as u64) as u32;
+        let file = self.open(kind, OpenMode::Create)?;
+        let len = file.len()?;
+        let count = (len / E::LEN as u64) as u32;
         let entries = Entries { file: &*file, base_offset: self.base_offset, count };
-        let kept = entries.partition_point(after)?;
+        // Most often nothing is to go, and the last entry tells.
+        let newest = match count {
+            0 => None,
+            count => Some(entries.get(count - 1)?).filter(|newest| !after(newest)),
+        };
+        let kept = match newest {
+            Some(_) => count,
+            None => entries.partition_point(after)?,
+        };
         let last = match kept {
             0 => None,
-            kept => Some(entries.get(kept - 1)?),
+            kept => newest.map_or_else(|| entries.get(kept - 1), Ok).map(Some)?,
         };
-        file.truncate(u64::from(kept) * E::LEN as u64)?;
+        let kept_len = u64::from(kept) * E::LEN as u64;
+        if kept_len < len {
+            file.truncate(kept_len)?;
+        }
         Ok((kept, last))
     }
 

@@ -229,8 +229,12 @@ fn retention_deletes_from_the_front() {
         append(&mut log, 1, 239);
     }
     let before = log.view();
-    assert_eq!(log.apply_retention(NOW, 4).expect("runs").len(), 1, "up to the high watermark");
-    let deleted = log.apply_retention(NOW, 10).expect("runs");
+    assert_eq!(
+        log.apply_retention(NOW, 4, usize::MAX).expect("runs").len(),
+        1,
+        "up to the high watermark"
+    );
+    let deleted = log.apply_retention(NOW, 10, usize::MAX).expect("runs");
     assert_eq!(deleted.len(), 1);
     assert_eq!((log.log_start(), log.size()), (6, 1200));
     assert!(before.read(0, 300, 10, true).is_ok(), "an old view still has the files");
@@ -239,9 +243,13 @@ fn retention_deletes_from_the_front() {
     }
     let age = LogConfig { retention_ms: 100, ..small() };
     log.set_config(Arc::new(age));
-    assert_eq!(log.apply_retention(1109, 10).expect("runs").len(), 1, "of timestamps to 1008");
+    assert_eq!(
+        log.apply_retention(1109, 10, usize::MAX).expect("runs").len(),
+        1,
+        "of timestamps to 1008"
+    );
     assert_eq!(log.log_start(), 9);
-    log.apply_retention(5000, 10).expect("runs");
+    log.apply_retention(5000, 10, usize::MAX).expect("runs");
     assert_eq!((log.log_start(), log.log_end(), log.view().segment_count()), (10, 10, 1));
     let names = disk.paths();
     let stale = names.iter().filter(|path| path.to_string_lossy().contains("00000.log"));
@@ -258,7 +266,7 @@ fn the_log_start_moves_within_a_segment() {
     assert!(log.advance_log_start(4).expect("moves"));
     assert!(!log.advance_log_start(2).expect("does not move back"));
     assert!(log.advance_log_start(11).is_err());
-    assert_eq!(log.apply_retention(NOW, 10).expect("runs").len(), 1);
+    assert_eq!(log.apply_retention(NOW, 10, usize::MAX).expect("runs").len(), 1);
     assert_eq!(log.log_start(), 4);
     assert!(log.view().read(3, 1, 10, true).is_err());
     let recovery_point = log.close().expect("closes");
@@ -334,7 +342,7 @@ fn damage_before_the_recovery_point_is_no_panic() {
                 let _ = view.offset_for_timestamp(1006, view.log_end());
                 let _ = view.max_timestamp();
                 let _ = view.batches_from(0).count();
-                let _ = log.apply_retention(NOW, view.log_end());
+                let _ = log.apply_retention(NOW, view.log_end(), usize::MAX);
             }
         }
     }

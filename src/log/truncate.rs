@@ -58,7 +58,7 @@ impl Log {
         segment.truncate(offset, position).during("truncate", &path)?;
         let (created_ms, first) = (self.active.created_ms, self.active.first_timestamp);
         self.segments = self.segments[..kept].into();
-        self.active = Active::new(segment.clone(), position, created_ms)?;
+        self.active = Active::new(segment.clone(), position, created_ms);
         self.active.first_timestamp = first.filter(|_| removed.is_empty() && position > 0);
         self.unsynced.retain(|(_, other)| other.base_offset < segment.base_offset);
         self.log_end = place.map_or(offset, |place| place.base_offset.min(offset));
@@ -83,11 +83,11 @@ impl Log {
         for snapshot in std::mem::take(&mut self.snapshots) {
             self.remove_snapshot(snapshot)?;
         }
-        let created = Segment::create(self.disk.clone(), self.dir.clone(), offset);
+        let created = Segment::create(self.disk.clone(), self.home.clone(), offset);
         let path = names::file(&self.dir, offset, Kind::Log);
         let segment = Arc::new(created.during("create", &path)?);
         self.segments = [segment.clone()].into();
-        self.active = Active::new(segment, 0, now_ms)?;
+        self.active = Active::new(segment, 0, now_ms);
         self.unsynced.clear();
         (self.log_start, self.log_end, self.recovery_point) = (offset, offset, offset);
         self.producers = Producers::starting_at(offset);

@@ -10,10 +10,13 @@ use super::{
     segment::{Place, Segment},
     walk::{Step, Walk, read_batch},
 };
-use crate::records::{Batch, BatchHeader, Frames};
+use crate::records::{Batch, BatchHeader, Compression, Frames, TimestampType};
 
 /// The most that a look into a batch may decompress; one with more is answered with an error.
 const UNCOMPRESSED_MAX: usize = 128 << 20;
+
+/// The largest batch that is read for one record's timestamp.
+const LOOKED_INTO_MAX: usize = 128 << 10;
 
 /// A log as it was at some moment.
 #[derive(Debug, Clone)]
@@ -24,6 +27,8 @@ pub struct LogView {
     pub(super) log_start: i64,
     pub(super) log_end: i64,
     pub(super) recovery_point: i64,
+    pub(super) unflushed: u64,
+    pub(super) settled: i64,
 }
 
 /// A range of a segment's file that holds whole batches, the last one perhaps cut.
@@ -56,6 +61,17 @@ impl LogView {
         self.recovery_point
     }
 
+    /// Bytes appended since the last flush began: what a start after a crash reads, at most.
+    pub fn unflushed(&self) -> u64 {
+        self.unflushed
+    }
+
+    /// Moves when a flush has ended that is worth a checkpoint at once, since it spares a start
+    /// much reading.
+    pub fn settled(&self) -> i64 {
+        self.settled
+    }
+
     /// Bytes of all segments' logs.
     pub fn size(&self) -> u64 {
         let (_, sealed) = self.segments.split_last().expect("a log has a segment");
@@ -74,6 +90,23 @@ impl LogView {
     /// The base offset of the segment that takes writes.
     pub fn active_base_offset(&self) -> i64 {
         self.segments.last().expect("a log has a segment").base_offset
+    }
+
+    /// Closes files that nobody read or wrote since the last call. To be called now and then.
+    pub fn close_idle_files(&self) {
+        for segment in self.segments.iter() {
+            segment.close_if_idle();
+        }
+    }
+
+    /// Looks up how old the segments are that have nothing newer than a time, from the front, so
+    /// that [`super::Log::apply_retention`] need not read them. A segment that cannot be read is
+    /// its to tell.
+    pub fn look_up_ages(&self, before_ms: i64) {
+        let is_older = |segment: &&Arc<Segment>| {
+            segment.largest().is_ok_and(|it| it.is_none_or(|it| it.timestamp < before_ms))
+        };
+        self.segments.iter().take_while(is_older).for_each(drop);
     }
 
     fn out_of_range(&self, offset: i64) -> ReadError {
@@ -171,6 +204,39 @@ impl LogView {
             }
         }
         Ok(None)
+    }
+
+    /// When the first record from `offset` on was made, and before `end_limit`; `None` if there is
+    /// none, or if it does not say. In a batch that is compressed or large it is the time of the
+    /// batch's first record, which is at most the producer's linger earlier: those who ask look at
+    /// many batches, and at none for long.
+    pub fn timestamp_at(&self, offset: i64, end_limit: i64) -> Result<Option<i64>, ReadError> {
+        let from = offset.max(self.log_start);
+        if from >= end_limit.min(self.log_end) {
+            return Ok(None);
+        }
+        let found = self.read(from, 0, end_limit, true)?;
+        if found.len == 0 {
+            return Ok(None);
+        }
+        let segment = &self.segments[self.segment_at(found.segment_base_offset)];
+        let end = found.position + found.first_batch_size as u64;
+        let header = header_at(segment, &*found.file, found.position, end)?;
+        let is_plain = header.compression() == Ok(Compression::None);
+        let timestamp = match header.timestamp_type() {
+            TimestampType::LogAppendTime => header.max_timestamp,
+            _ if from > header.base_offset && is_plain && header.size() <= LOOKED_INTO_MAX => {
+                let batch = read_batch(&*found.file, &header, found.position);
+                let batch = batch.map_err(|error| io_error(segment, error))?;
+                let record = first_record(&batch, |record| (record.1 >= from).then_some(record));
+                let record = record.map_err(|what| corrupt(segment, found.position, what))?;
+                record.map_or(header.max_timestamp, |(timestamp, _)| timestamp)
+            }
+            // The base is something else then.
+            _ if header.has_delete_horizon() => header.max_timestamp,
+            _ => header.base_timestamp,
+        };
+        Ok(Some(timestamp).filter(|timestamp| *timestamp >= 0))
     }
 
     /// The batches from the one that contains `offset` up to the log's end, read one by one.

@@ -13,7 +13,7 @@ use tokio::{io::AsyncReadExt, net::TcpStream, sync::watch, time::Instant};
 use super::{limits::Admitted, output::Output};
 use crate::{
     broker::Broker,
-    handlers::{self, BoxFuture, Context, HandlerError, Outcome, ReplyBuffer, Session},
+    handlers::{self, BoxFuture, Context, ErrorCode, HandlerError, Outcome, ReplyBuffer, Session},
     protocol::frame::{self, DecodeError, Incoming},
     telemetry::CloseReason,
 };
@@ -264,6 +264,8 @@ impl Connection {
         let header = match frame::parse_header(&mut frame)? {
             Incoming::Request(header) => header,
             Incoming::UnsupportedApiVersions { correlation_id } => {
+                let metrics = self.broker.metrics.api(ApiKey::ApiVersions as i16);
+                metrics.error(ErrorCode::UnsupportedVersion.code());
                 let reply = frame::unsupported_api_versions(correlation_id);
                 let reply = PendingReply::Ready(ReplyBuffer::from_frame(reply));
                 self.replies.push_back(pending(ApiKey::ApiVersions, reply));

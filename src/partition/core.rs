@@ -6,6 +6,9 @@ use crate::{
     records::Batch,
 };
 
+/// After so many bytes a log is flushed at leisure.
+const TAIL_BYTES: u64 = 64 << 20;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Leader {
@@ -43,9 +46,9 @@ pub struct Appended {
     pub log_start: i64,
     /// `flush.messages` asks for an fdatasync before the high watermark may pass these records.
     pub flush_due: bool,
-    /// A segment was closed: it is to be made durable at leisure, so that a start after a crash
-    /// need not read it.
-    pub rolled: bool,
+    /// A segment was closed, or much was written since the last flush: it is to be made durable
+    /// at leisure, so that a start after a crash need not read it.
+    pub is_tail_long: bool,
     /// The batch had been appended before; nothing was written.
     pub duplicate: bool,
     /// The time of a duplicate's first append, for topics with LogAppendTime.
@@ -143,7 +146,7 @@ impl Core {
             last_offset: appended.last_offset,
             log_start: self.log.log_start(),
             flush_due,
-            rolled: appended.rolled,
+            is_tail_long: appended.rolled || self.log.unflushed() >= TAIL_BYTES,
             duplicate: false,
             duplicate_timestamp: -1,
         })
@@ -162,7 +165,7 @@ impl Core {
             log_start: self.log.log_start(),
             // Its first append may still wait for the disk, and so must this answer.
             flush_due: self.high_watermark <= last_offset,
-            rolled: false,
+            is_tail_long: false,
             duplicate: true,
             duplicate_timestamp: timestamp,
         }))
@@ -203,12 +206,17 @@ impl Core {
         is_due
     }
 
-    /// Rolls and deletes segments by time and size, never past the high watermark.
-    pub fn apply_retention(&mut self, now_ms: i64) -> Result<Vec<DeletedSegment>, LogError> {
+    /// Rolls and deletes segments by time and size, so many at most and never past the high
+    /// watermark.
+    pub fn apply_retention(
+        &mut self,
+        now_ms: i64,
+        most: usize,
+    ) -> Result<Vec<DeletedSegment>, LogError> {
         // The files of a replica out of service are somebody else's, or nobody's.
         match self.role.is_final() {
             true => Ok(Vec::new()),
-            false => self.log.apply_retention(now_ms, self.high_watermark),
+            false => self.log.apply_retention(now_ms, self.high_watermark, most),
         }
     }
 

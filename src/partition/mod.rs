@@ -19,6 +19,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
@@ -33,6 +34,7 @@ use crate::{
     base::TopicPartition,
     log::{Log, LogError, LogView, ReadError},
     records::Batch,
+    telemetry::Histogram,
 };
 
 /// What readers see: immutable, published after each change.
@@ -59,10 +61,16 @@ pub struct Partition {
     /// Fetches that found too little, until there is more.
     fetches: waiters::FetchWaits,
     flushes: FlushGate,
+    flush_seconds: Arc<Histogram>,
 }
 
 impl Partition {
-    pub fn new(id: TopicPartition, core: Core, on_failure: OnFailure) -> Self {
+    pub fn new(
+        id: TopicPartition,
+        core: Core,
+        on_failure: OnFailure,
+        flush_seconds: Arc<Histogram>,
+    ) -> Self {
         Self {
             id,
             log_dir: core.log().dir().parent().map(Path::to_owned).unwrap_or_default(),
@@ -72,6 +80,7 @@ impl Partition {
             committed: Waiters::default(),
             fetches: waiters::FetchWaits::default(),
             flushes: FlushGate::default(),
+            flush_seconds,
         }
     }
 
@@ -94,7 +103,7 @@ impl Partition {
         let appended = core.append(batches, now_ms)?;
         self.publish(&core);
         drop(core);
-        if appended.flush_due || appended.rolled {
+        if appended.flush_due || appended.is_tail_long {
             self.flush();
         }
         self.wake();
@@ -174,11 +183,21 @@ impl Partition {
         }
     }
 
+    /// The same on this thread, which may wait for the disk.
+    pub fn flush_here(&self) {
+        if self.flushes.request() {
+            self.run_flushes();
+        }
+    }
+
     fn run_flushes(&self) {
         loop {
             let flush = self.lock().begin_flush();
             if let Some(flush) = flush {
-                match flush.run() {
+                let began = Instant::now();
+                let ran = flush.run();
+                self.flush_seconds.observe(began.elapsed());
+                match ran {
                     Ok(flushed) => self.update(|core| core.flushed(flushed)),
                     // The files were renamed or removed meanwhile.
                     Err(_) if self.view().role == Role::Closed => {}

@@ -58,7 +58,8 @@ fn serving(log: Log) -> (Arc<Partition>, Arc<AtomicUsize>) {
         told.fetch_add(1, Ordering::SeqCst);
     });
     let core = Core::new(log, LEADER, 0);
-    (Arc::new(Partition::new(TopicPartition::new("t", 0), core, on_failure)), failures)
+    let id = TopicPartition::new("t", 0);
+    (Arc::new(Partition::new(id, core, on_failure, Arc::default())), failures)
 }
 
 /// The log after a crash, its batches checked on the way.
@@ -133,8 +134,9 @@ async fn a_new_topic_survives_the_machine_with_its_first_record() {
     };
     let mut dirs = open_dirs(&disk);
     let name = TopicPartition::new("t", 0);
-    let path = dirs.create_partition(0, &name, Uuid::new_v4()).expect("is made");
-    let (partition, _) = leader_at(&disk, &path, 1);
+    let place = dirs.place(&name).expect("there is a directory");
+    place.create(Uuid::new_v4()).expect("is made");
+    let (partition, _) = leader_at(&disk, &place.path, 1);
     partition.append(&mut [batch(0, 1, 50)], NOW).expect("appends");
     assert!(partition.wait_committed(1).await);
     let disk = disk.crash(Crash::LoseUnsynced);
@@ -227,7 +229,7 @@ async fn a_removed_replica_lets_waiters_go_and_touches_nothing() {
     partition.update(|core| {
         core.set_role(LEADER);
         assert_eq!(core.role(), Role::Closed);
-        assert_eq!(core.apply_retention(i64::MAX).expect("does nothing").len(), 0);
+        assert_eq!(core.apply_retention(i64::MAX, 1).expect("does nothing").len(), 0);
         assert!(!core.is_flush_due_by_time(i64::MAX));
         let refused = core.append(&mut [batch(0, 1, 50)], NOW);
         assert!(matches!(refused, Err(AppendError::NotLeader)), "{refused:?}");

@@ -63,9 +63,8 @@ pub async fn serve(
     axum::serve(listener, router).await
 }
 
-/// Rendering many series takes milliseconds, so it does not run on a worker.
 async fn answer_metrics(State(port): State<Port>) -> Response {
-    match tokio::task::spawn_blocking(move || port.metrics.render()).await {
+    match port.metrics.scrape().await {
         Ok(text) => answer(StatusCode::OK, METRICS_TYPE, text),
         Err(error) => {
             tracing::error!(%error, "rendering the metrics failed");

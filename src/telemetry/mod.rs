@@ -2,7 +2,7 @@
 //! that serves them with the broker's health.
 //!
 //! Must not know: partitions, groups, requests. They keep the handles that [`Metrics`] gives them,
-//! or register a collector that is asked at each scrape.
+//! or register a collector or a survey that is asked at each scrape.
 //!
 //! Invariants: a handle is made once and counting through it is an atomic addition; nothing is
 //! sampled or buffered, so memory grows with the number of series and not with traffic; nothing is
@@ -14,4 +14,7 @@ pub mod metrics;
 
 pub use http::{Health, serve};
 pub use logging::init_tracing;
-pub use metrics::{ApiMetrics, CloseReason, Histogram, Kind, Metrics, Scrape, TopicMetrics};
+pub use metrics::{
+    ApiMetrics, CloseReason, Histogram, Kind, Labels, Metrics, Parked, Scrape, SurveyResult,
+    TopicMetrics,
+};

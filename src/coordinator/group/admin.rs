@@ -97,6 +97,8 @@ impl Turn<'_> {
                 state: group.state.name(),
                 generation: group.generation,
                 members: group.members.len(),
+                parked: group.awaiting_joins() + group.awaiting_syncs(),
+                sessions: group.members.len() + group.pending_joins.len(),
                 offsets: offsets.collect(),
             })
         });

@@ -334,5 +334,9 @@ pub struct GroupSurvey {
     pub state: &'static str,
     pub generation: i32,
     pub members: usize,
+    /// Joins and syncs that wait for the group.
+    pub parked: usize,
+    /// Members, and those told to come back with their id, whose sessions are watched.
+    pub sessions: usize,
     pub offsets: Vec<(TopicPartition, i64)>,
 }

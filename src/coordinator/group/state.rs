@@ -27,6 +27,9 @@ pub enum State {
 }
 
 impl State {
+    pub const ALL: [Self; 4] =
+        [Self::Empty, Self::PreparingRebalance, Self::CompletingRebalance, Self::Stable];
+
     /// As tools print it.
     pub fn name(self) -> &'static str {
         match self {
@@ -307,6 +310,10 @@ impl ClassicGroup {
 
     pub fn awaiting_joins(&self) -> usize {
         self.awaiting_joins
+    }
+
+    pub fn awaiting_syncs(&self) -> usize {
+        self.members.values().filter(|member| member.awaiting_sync.is_some()).count()
     }
 
     pub fn have_all_members_joined(&self) -> bool {

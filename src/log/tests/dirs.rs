@@ -7,7 +7,7 @@ use crate::{
     base::{BrokerId, TopicPartition},
     log::{
         LogDirs,
-        dirs::{Checkpoints, DirsError, Owner},
+        dirs::{Checkpoints, DirsError, Owner, read_topic_id},
     },
 };
 
@@ -35,7 +35,9 @@ fn partitions_go_where_there_are_fewest() {
         let dir = dirs.pick().expect("one is online");
         assert_eq!(dir, n % 2);
         let partition = TopicPartition::new("t", n as i32);
-        dirs.create_partition(dir, &partition, Uuid::from_u128(9)).expect("creates");
+        let place = dirs.place(&partition).expect("one is online");
+        assert_eq!(place.dir_path, dirs.dirs()[dir].path);
+        place.create(Uuid::from_u128(9)).expect("creates");
     }
     dirs.mark_offline(1);
     assert_eq!(dirs.pick(), Some(0));
@@ -48,8 +50,10 @@ fn a_stop_and_start_know_each_other() {
     assert!(dirs.dirs()[0].clean_shutdown.is_none());
     let partition = TopicPartition::new("some-topic", 3);
     let gone = TopicPartition::new("gone", 0);
-    let path = dirs.create_partition(0, &partition, Uuid::from_u128(9)).expect("creates");
-    dirs.create_partition(0, &gone, Uuid::from_u128(8)).expect("creates");
+    let place = dirs.place(&partition).expect("it is online");
+    place.create(Uuid::from_u128(9)).expect("creates");
+    let path = place.path;
+    dirs.place(&gone).expect("it is online").create(Uuid::from_u128(8)).expect("creates");
     let deleted = dirs.delete_partition(0, &gone, Uuid::from_u128(7)).expect("renames");
     drop(deleted);
     let mut offsets = Checkpoints::default();
@@ -66,7 +70,8 @@ fn a_stop_and_start_know_each_other() {
     assert_eq!(found.len(), 1);
     assert_eq!((&found[0].partition, &found[0].path), (&partition, &path));
     assert_eq!((found[0].recovery_point, found[0].log_start), (17, Some(4)));
-    assert_eq!(found[0].topic_id, Some(Uuid::from_u128(9)));
+    let id = read_topic_id(&**dirs.disk(), &found[0].path).expect("reads");
+    assert_eq!(id, Some(Uuid::from_u128(9)));
     assert!(found[0].clean);
     let leftovers = dirs.take_leftovers();
     assert_eq!(leftovers.len(), 1);

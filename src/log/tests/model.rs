@@ -173,7 +173,7 @@ impl Model {
         let high_watermark = self.durable;
         let log = self.log();
         log.set_config(Arc::new(config));
-        let deleted = log.apply_retention(NOW, high_watermark).expect("runs");
+        let deleted = log.apply_retention(NOW, high_watermark, usize::MAX).expect("runs");
         log.set_config(Arc::new(small()));
         let log_start = log.log_start();
         for segment in deleted {

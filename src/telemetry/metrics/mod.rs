@@ -9,21 +9,29 @@
 mod api;
 mod histogram;
 mod process;
+mod purgatory;
 mod scrape;
 
 pub use api::ApiMetrics;
 pub use histogram::Histogram;
-pub use scrape::{Family, Kind, Scrape};
+pub use purgatory::{Parked, PurgatoryMetrics};
+pub use scrape::{Family, Kind, Labels, Scrape};
 
 use ::metrics::{Counter, Gauge, Key, KeyName, Label, Level, Metadata, Recorder};
 use api::ApiTable;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Writes families at a scrape. It may block a little, but must not wait for a scrape.
 pub type Collector = Box<dyn Fn(&mut Scrape) + Send + Sync>;
+
+/// Asks other tasks before a scrape is rendered, and gives what is to be written then. It must end
+/// by itself, for the scrape waits for it.
+pub type Survey = Box<dyn Fn() -> Pin<Box<dyn Future<Output = SurveyResult> + Send>> + Send + Sync>;
+pub type SurveyResult = Box<dyn FnOnce(&mut Scrape) + Send>;
 
 /// All metrics of one broker.
 pub struct Metrics {
@@ -31,10 +39,14 @@ pub struct Metrics {
     handle: PrometheusHandle,
     apis: ApiTable,
     pub connections: ConnectionMetrics,
+    pub purgatory: PurgatoryMetrics,
+    /// Time that a log takes to be made durable (Kafka's `LogFlushRateAndTimeMs`).
+    pub log_flush_seconds: Arc<Histogram>,
     /// By name, so that a scrape lists them in order.
     topics: RwLock<BTreeMap<Arc<str>, Arc<TopicMetrics>>>,
     histograms: Mutex<Vec<RegisteredHistogram>>,
     collectors: Mutex<Vec<Arc<Collector>>>,
+    surveys: Mutex<Vec<Arc<Survey>>>,
 }
 
 struct RegisteredHistogram {
@@ -75,27 +87,8 @@ pub struct TopicMetrics {
 impl TopicMetrics {
     /// Counts a batch appended for a produce request.
     pub fn produced(&self, bytes: u64, records: u64) {
-        self.produce_requests.increment(1);
         self.bytes_in.increment(bytes);
         self.messages_in.increment(records);
-    }
-
-    /// Counts a produce request whose batch was refused.
-    pub fn failed_produce(&self) {
-        self.produce_requests.increment(1);
-        self.failed_produce_requests.increment(1);
-    }
-
-    /// Counts bytes given to a fetch request of a consumer.
-    pub fn fetched(&self, bytes: u64) {
-        self.fetch_requests.increment(1);
-        self.bytes_out.increment(bytes);
-    }
-
-    /// Counts a fetch request that was refused.
-    pub fn failed_fetch(&self) {
-        self.fetch_requests.increment(1);
-        self.failed_fetch_requests.increment(1);
     }
 }
 
@@ -192,13 +185,23 @@ impl Metrics {
             &[("version", env!("CARGO_PKG_VERSION"))],
         );
         build.set(1);
+        let log_flush_seconds = Arc::new(Histogram::default());
+        let log_flush = RegisteredHistogram {
+            name: "kafka_log_flush_seconds",
+            help: "Time to make a log durable",
+            labels: vec![],
+            histogram: Arc::clone(&log_flush_seconds),
+        };
         Arc::new(Metrics {
             handle: recorder.handle(),
             apis: ApiTable::new(),
             connections: ConnectionMetrics::new(&Registry(&recorder)),
+            purgatory: PurgatoryMetrics::new(&Registry(&recorder)),
             topics: RwLock::default(),
-            histograms: Mutex::default(),
+            log_flush_seconds,
+            histograms: Mutex::new(vec![log_flush]),
             collectors: Mutex::default(),
+            surveys: Mutex::default(),
             recorder,
         })
     }
@@ -259,9 +262,24 @@ impl Metrics {
         self.collectors.lock().unwrap_or_else(PoisonError::into_inner).push(collector);
     }
 
-    /// All series in Prometheus' text format, version 0.0.4. Takes milliseconds when there are
-    /// thousands.
-    pub fn render(&self) -> String {
+    /// Has `survey` asked at each scrape, before the collectors.
+    pub fn add_survey(&self, survey: Survey) {
+        self.surveys.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(survey));
+    }
+
+    /// All series in Prometheus' text format, version 0.0.4. Rendering many series takes
+    /// milliseconds, and collectors may read files, so neither runs on a worker.
+    pub async fn scrape(self: &Arc<Self>) -> Result<String, tokio::task::JoinError> {
+        let surveys = self.surveys.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut results = Vec::with_capacity(surveys.len());
+        for survey in surveys {
+            results.push(survey().await);
+        }
+        let metrics = Arc::clone(self);
+        tokio::task::spawn_blocking(move || metrics.render(results)).await
+    }
+
+    fn render(&self, surveys: Vec<SurveyResult>) -> String {
         let mut scrape = Scrape::default();
         self.apis.collect(&mut scrape);
         self.collect_topics(&mut scrape);
@@ -271,6 +289,9 @@ impl Metrics {
         let collectors = self.collectors.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for collector in collectors {
             collector(&mut scrape);
+        }
+        for write in surveys {
+            write(&mut scrape);
         }
         let mut text = self.handle.render();
         scrape.write_to(&mut text);

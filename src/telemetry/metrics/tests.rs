@@ -63,7 +63,7 @@ fn counts_show() {
     for code in [0, 3, 3, 6, -1, 999] {
         metrics.api(0).error(code);
     }
-    let (samples, types) = parse(&metrics.render());
+    let (samples, types) = parse(&metrics.render(vec![]));
     let produce = |family: &str| samples[&format!("kafka_server_{family}{{api=\"Produce\"}}")];
     assert_eq!(produce("requests_total"), 2.0);
     assert_eq!(produce("request_bytes_total"), 101.0);
@@ -93,7 +93,7 @@ fn keys_off_the_wire_share_one_series() {
     for key in [-1, i16::MIN, i16::MAX, 127, 200] {
         metrics.api(key).requests.increment(1);
     }
-    let (samples, _) = parse(&metrics.render());
+    let (samples, _) = parse(&metrics.render(vec![]));
     assert_eq!(samples["kafka_server_requests_total{api=\"Unknown\"}"], 5.0);
     let series = samples.keys().filter(|name| name.starts_with("kafka_server_requests_total"));
     assert_eq!(series.count(), 1);
@@ -107,19 +107,18 @@ fn topics_come_and_go() {
     topic.messages_in.increment(7);
     metrics.topic("orders").messages_in.increment(1);
     metrics.topic("other").produced(100, 3);
-    metrics.topic("other").failed_produce();
-    metrics.topic("other").fetched(10);
-    metrics.topic("other").failed_fetch();
-    let (samples, _) = parse(&metrics.render());
+    metrics.topic("other").produce_requests.increment(2);
+    metrics.topic("other").failed_fetch_requests.increment(1);
+    let (samples, _) = parse(&metrics.render(vec![]));
     assert_eq!(samples["kafka_topic_bytes_in_total{topic=\"orders\"}"], (1_u64 << 40) as f64);
     assert_eq!(samples["kafka_topic_messages_in_total{topic=\"orders\"}"], 8.0);
     let other = |family: &str| samples[&format!("kafka_topic_{family}_total{{topic=\"other\"}}")];
-    assert_eq!((other("bytes_in"), other("messages_in"), other("bytes_out")), (100.0, 3.0, 10.0));
-    assert_eq!((other("produce_requests"), other("failed_produce_requests")), (2.0, 1.0));
-    assert_eq!((other("fetch_requests"), other("failed_fetch_requests")), (2.0, 1.0));
+    assert_eq!((other("bytes_in"), other("messages_in"), other("bytes_out")), (100.0, 3.0, 0.0));
+    assert_eq!((other("produce_requests"), other("failed_produce_requests")), (2.0, 0.0));
+    assert_eq!((other("fetch_requests"), other("failed_fetch_requests")), (0.0, 1.0));
     metrics.remove_topic("orders");
     topic.bytes_in.increment(1);
-    let text = metrics.render();
+    let text = metrics.render(vec![]);
     assert!(!text.contains("orders") && text.contains("other"));
 }
 
@@ -130,7 +129,7 @@ fn connections() {
         metrics.connections.opened();
     }
     metrics.connections.closed(CloseReason::Idle);
-    let (samples, _) = parse(&metrics.render());
+    let (samples, _) = parse(&metrics.render(vec![]));
     assert_eq!(samples["kafka_server_connections"], 2.0);
     assert_eq!(samples["kafka_server_connections_accepted_total"], 3.0);
     assert_eq!(samples["kafka_server_connections_closed_total{reason=\"idle\"}"], 1.0);
@@ -154,7 +153,7 @@ fn collectors_write_what_they_compute() {
         scrape.family("kafka_nothing", "Not shown", Kind::Gauge);
         scrape.gauge("kafka_endless", "Infinity", &[], f64::INFINITY);
     }));
-    let text = metrics.render();
+    let text = metrics.render(vec![]);
     let (samples, types) = parse(&text);
     let labels = r#"{topic="a\"b\\c\nd",partition="1"}"#;
     assert_eq!(samples[&format!("kafka_log_size_bytes{labels}")], 12.5);
@@ -164,24 +163,59 @@ fn collectors_write_what_they_compute() {
     assert_eq!(samples["kafka_endless"], f64::INFINITY);
 }
 
+#[tokio::test]
+async fn surveys_are_asked_before_the_rendering() {
+    let metrics = Metrics::new();
+    metrics.add_survey(Box::new(|| {
+        Box::pin(async {
+            tokio::task::yield_now().await;
+            let write: SurveyResult =
+                Box::new(|scrape| scrape.gauge("kafka_asked", "Asked", &[], 7.0));
+            write
+        })
+    }));
+    for _ in 0..2 {
+        let (samples, _) = parse(&metrics.scrape().await.expect("renders"));
+        assert_eq!(samples["kafka_asked"], 7.0);
+    }
+}
+
+#[test]
+fn what_is_parked_counts_until_it_is_dropped() {
+    let metrics = Metrics::new();
+    let size = |operation: &str| {
+        let (samples, _) = parse(&metrics.render(vec![]));
+        samples[&format!("kafka_server_purgatory_size{{operation=\"{operation}\"}}")]
+    };
+    assert_eq!(size("Produce"), 0.0);
+    let parked = [metrics.purgatory.park_produce(), metrics.purgatory.park_produce()];
+    let fetch = metrics.purgatory.park_fetch();
+    metrics.purgatory.set_groups(3, 4);
+    assert_eq!((size("Produce"), size("Fetch")), (2.0, 1.0));
+    assert_eq!((size("Rebalance"), size("Heartbeat")), (3.0, 4.0));
+    drop(parked);
+    drop(fetch);
+    assert_eq!((size("Produce"), size("Fetch")), (0.0, 0.0));
+}
+
 #[test]
 fn other_handles() {
     let metrics = Metrics::new();
     let counter = metrics.counter("kafka_log_flushes_total", "Flushes", &[("dir", "/d 1")]);
     counter.increment(2);
-    metrics.gauge("kafka_server_delayed_operations", "Waiting", &[("kind", "Fetch")]).set(4);
-    let flush = metrics.histogram("kafka_log_flush_seconds", "Time to flush", &[("dir", "x")]);
+    metrics.gauge("kafka_server_tasks", "Running", &[("kind", "any")]).set(4);
+    let flush = metrics.histogram("kafka_log_wait_seconds", "Time to wait", &[("dir", "x")]);
     flush.observe(Duration::from_millis(3));
-    let (samples, types) = parse(&metrics.render());
+    let (samples, types) = parse(&metrics.render(vec![]));
     assert_eq!(samples["kafka_log_flushes_total{dir=\"/d 1\"}"], 2.0);
-    assert_eq!(samples["kafka_server_delayed_operations{kind=\"Fetch\"}"], 4.0);
-    assert_eq!(samples["kafka_log_flush_seconds_bucket{dir=\"x\",le=\"0.005\"}"], 1.0);
-    assert_eq!(types["kafka_log_flush_seconds"], "histogram");
+    assert_eq!(samples["kafka_server_tasks{kind=\"any\"}"], 4.0);
+    assert_eq!(samples["kafka_log_wait_seconds_bucket{dir=\"x\",le=\"0.005\"}"], 1.0);
+    assert_eq!(types["kafka_log_wait_seconds"], "histogram");
 }
 
 #[test]
 fn the_process_shows() {
-    let (samples, _) = parse(&Metrics::new().render());
+    let (samples, _) = parse(&Metrics::new().render(vec![]));
     assert_eq!(
         samples[concat!("kafka_server_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}")],
         1.0

@@ -1,0 +1,53 @@
+//! What a partition adds to its log: the lock, the published view, the look for who waits.
+
+use std::sync::Arc;
+
+use divan::Bencher;
+use sordini::{
+    base::TopicPartition,
+    log::LogConfig,
+    partition::{Core, Partition, Role},
+};
+use tempfile::TempDir;
+
+use crate::{
+    NOW_MS, batch,
+    disk::Discarding,
+    log::{dir, open},
+};
+
+/// Its log keeps nothing: [`crate::log`] says what the writes cost.
+fn partition(dir: &TempDir) -> Arc<Partition> {
+    let log = open(Arc::new(Discarding), dir.path(), LogConfig::default());
+    let core = Core::new(log, Role::Leader { epoch: 0 }, 0);
+    Arc::new(Partition::new(
+        TopicPartition::new("topic", 0),
+        core,
+        Box::new(|_, _| {}),
+        Arc::default(),
+    ))
+}
+
+#[divan::bench(sample_size = 1000)]
+fn append_discarded(bencher: Bencher) {
+    let dir = dir();
+    let partition = partition(&dir);
+    let mut batches = [batch(1, 100)];
+    bencher.bench_local(|| partition.append(&mut batches, NOW_MS).expect("appends"));
+}
+
+#[divan::bench(sample_size = 1000)]
+fn core_append_discarded(bencher: Bencher) {
+    let dir = dir();
+    let log = open(Arc::new(Discarding), dir.path(), LogConfig::default());
+    let mut core = Core::new(log, Role::Leader { epoch: 0 }, 0);
+    let mut batches = [batch(1, 100)];
+    bencher.bench_local(|| core.append(&mut batches, NOW_MS).expect("appends"));
+}
+
+#[divan::bench(threads = [1, 2], sample_size = 1000)]
+fn view(bencher: Bencher) {
+    let dir = dir();
+    let partition = partition(&dir);
+    bencher.bench(|| partition.view());
+}

@@ -1,0 +1,222 @@
+//! Who should own a partition's core: a mutex, as `sordini::partition` has it, or a writer task
+//! behind a mailbox? `cargo bench --bench mailbox [-- ROUNDS]` compares them on the file system of
+//! the build, with as many producers and partitions as the tables below say, and prints medians.
+//!
+//! Each producer is a task that awaits its next turn, as a connection awaits its next request, and
+//! then appends a checked batch to the next partition. Latency counts from the beginning of that
+//! wait, so that it holds all queues of the scheduler, whichever way the append goes.
+
+mod mailbox;
+
+use std::{
+    fs,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sordini::{
+    base::TopicPartition,
+    log::{Log, LogConfig, LogStart, RealDisk},
+    partition::{Core, Partition, Role},
+    records::{Batch, BatchBuilder, BatchOptions},
+};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use self::mailbox::Mailbox;
+
+const NOW_MS: i64 = 1_700_000_000_000;
+const WORKERS: usize = 2;
+const MANY: usize = 10_000;
+const PRODUCERS: [usize; 3] = [1, 8, 64];
+/// Records of 1 KiB in a batch, appends in a run, and over how many partitions.
+const BATCHES: [(usize, usize, &[usize]); 2] =
+    [(1, 64_000, &[1, 100, MANY]), (63, 6_400, &[1, 100])];
+const WAYS: [Way; 3] = [Way::Mutex, Way::Mailbox { group_max: 64 }, Way::Mailbox { group_max: 1 }];
+const ROUNDS: usize = 3;
+
+#[derive(Clone, Copy)]
+enum Way {
+    Mutex,
+    Mailbox { group_max: usize },
+}
+
+enum Place {
+    Mutex(Arc<Partition>),
+    Mailbox(Mailbox),
+}
+
+impl Place {
+    fn new(way: Way, dir: &Path, index: usize) -> Self {
+        let id = TopicPartition::new("topic", index as i32);
+        let start = LogStart { recovery_point: 0, log_start: None, clean: true, now_ms: NOW_MS };
+        let config = Arc::new(LogConfig::default());
+        let log = Log::open(Arc::new(RealDisk), &dir.join(id.to_string()), config, start);
+        let (mut log, _) = log.expect("opens");
+        // Else each first append would write the epoch's file.
+        log.assign_epoch(0).expect("writes");
+        let core = Core::new(log, Role::Leader { epoch: 0 }, 0);
+        match way {
+            Way::Mutex => {
+                let on_failure = Box::new(|_: &Partition, _: &_| {});
+                Self::Mutex(Arc::new(Partition::new(id, core, on_failure, Arc::default())))
+            }
+            Way::Mailbox { group_max } => Self::Mailbox(Mailbox::new(core, group_max)),
+        }
+    }
+
+    async fn append(&self, batch: Batch) -> i64 {
+        match self {
+            Self::Mutex(partition) => {
+                partition.append(&mut [batch], NOW_MS).expect("appends").first_offset
+            }
+            Self::Mailbox(mailbox) => mailbox.append(batch).await,
+        }
+    }
+}
+
+/// One line of the table.
+#[derive(Clone, Copy)]
+struct Load {
+    records: usize,
+    appends: usize,
+    partitions: usize,
+    producers: usize,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Measured {
+    appends_per_s: f64,
+    cpu_us_per_append: f64,
+    p99_us: f64,
+}
+
+fn main() {
+    allow_open_files();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // Without it this is not a run for the figures: `cargo test --benches`.
+    let is_bench = arguments.iter().any(|argument| argument == "--bench");
+    let rounds = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(ROUNDS);
+    println!("| batch | partitions | producers | mutex | mailbox | mailbox, one by one |");
+    println!("|---|---|---|---|---|---|");
+    for (records, appends, partitions) in BATCHES {
+        for &partitions in partitions {
+            let dir = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+            for producers in PRODUCERS {
+                let load = Load { records, appends, partitions, producers };
+                match is_bench {
+                    true => print_line(dir.path(), load, rounds),
+                    false => {
+                        print_line(dir.path(), Load { appends: 640, partitions: 10, ..load }, 1)
+                    }
+                }
+            }
+        }
+    }
+    println!("Thousands of appends per second / CPU in microseconds per append / p99 in µs.");
+}
+
+fn print_line(dir: &Path, load: Load, rounds: usize) {
+    // The ways take turns, so that what else the machine does hits all of them.
+    let mut rounds_by_way = [const { Vec::new() }; WAYS.len()];
+    for _ in 0..rounds {
+        for (way, measured) in WAYS.into_iter().zip(&mut rounds_by_way) {
+            measured.push(run(dir, load, way));
+        }
+    }
+    print!("| {} KiB | {} | {} ", load.records, load.partitions, load.producers);
+    for measured in rounds_by_way {
+        let median = |field: fn(&Measured) -> f64| {
+            let mut values: Vec<f64> = measured.iter().map(field).collect();
+            values.sort_by(f64::total_cmp);
+            values[values.len() / 2]
+        };
+        let thousands = median(|it| it.appends_per_s) / 1000.0;
+        let (cpu, p99) = (median(|it| it.cpu_us_per_append), median(|it| it.p99_us));
+        print!("| {thousands:.1} / {cpu:.1} / {p99:.0} ");
+    }
+    println!("|");
+}
+
+fn run(dir: &Path, load: Load, way: Way) -> Measured {
+    // Few logs are removed before their pages reach the disk; many would take too long to make.
+    let own = (load.partitions < MANY).then(|| TempDir::new_in(dir).expect("a directory"));
+    let dir = own.as_ref().map_or(dir, |own| own.path());
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(WORKERS).build().expect("starts");
+    let places: Arc<[Place]> = {
+        let _entered = runtime.enter();
+        (0..load.partitions).map(|index| Place::new(way, dir, index)).collect()
+    };
+    let (started, cpu_before) = (Instant::now(), cpu_time());
+    let mut latencies = runtime.block_on(produce(&runtime, load, &places));
+    let (elapsed, cpu) = (started.elapsed(), cpu_time() - cpu_before);
+    latencies.sort_unstable();
+    let appends = latencies.len() as f64;
+    Measured {
+        appends_per_s: appends / elapsed.as_secs_f64(),
+        cpu_us_per_append: cpu.as_secs_f64() * 1e6 / appends,
+        p99_us: latencies[latencies.len() * 99 / 100].as_secs_f64() * 1e6,
+    }
+}
+
+/// Runs all producers to their end; gives the latency of each append.
+async fn produce(runtime: &Runtime, load: Load, places: &Arc<[Place]>) -> Vec<Duration> {
+    let share = load.appends / load.producers;
+    let producers: Vec<_> = (0..load.producers)
+        .map(|producer| {
+            let first = producer * load.partitions / load.producers;
+            runtime.spawn(producer_of(batch(load.records), places.clone(), first, share))
+        })
+        .collect();
+    let mut latencies = Vec::with_capacity(load.appends);
+    for producer in producers {
+        latencies.extend(producer.await.expect("runs to its end"));
+    }
+    latencies
+}
+
+async fn producer_of(
+    batch: Batch,
+    places: Arc<[Place]>,
+    first: usize,
+    appends: usize,
+) -> Vec<Duration> {
+    let mut latencies = Vec::with_capacity(appends);
+    for at in first..first + appends {
+        let started = Instant::now();
+        tokio::task::yield_now().await;
+        places[at % places.len()].append(batch.clone()).await;
+        latencies.push(started.elapsed());
+    }
+    latencies
+}
+
+fn batch(records: usize) -> Batch {
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    for _ in 0..records {
+        builder.append(NOW_MS, None, Some(&[b'x'; 1024]), &[]);
+    }
+    builder.build()
+}
+
+/// CPU time of all threads there are now.
+fn cpu_time() -> Duration {
+    let threads = fs::read_dir("/proc/self/task").expect("Linux");
+    let nanos = threads.map(|thread| {
+        let path = thread.expect("a thread").path().join("schedstat");
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let spent = text.split_whitespace().next().and_then(|first| first.parse::<u64>().ok());
+        spent.unwrap_or_default()
+    });
+    Duration::from_nanos(nanos.sum())
+}
+
+/// Each partition keeps a file open.
+fn allow_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    setrlimit(Resource::Nofile, raised).expect("raises its own limit");
+}

@@ -1,0 +1,109 @@
+//! What a scrape tells of this broker's state: its partitions, the groups that it coordinates, its
+//! disks. The names are those of kafka_exporter where it has one.
+
+mod groups;
+mod partitions;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use self::groups::{GroupGauges, RecordTimes};
+use super::Broker;
+use crate::{
+    base::clock::now_ms,
+    metadata::TopicImage,
+    partition::PartitionTable,
+    telemetry::{Kind, Scrape, SurveyResult},
+};
+
+/// How long a scrape waits for the groups' shards, which may wait for a disk; and how long it
+/// looks records up. What did not come in time is left out.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
+impl Broker {
+    /// Has each scrape tell of the broker's state.
+    pub(super) fn add_gauges(self: &Arc<Self>) {
+        // The broker owns its metrics: a collector that owned the broker would keep both for ever.
+        let broker = Arc::downgrade(self);
+        self.metrics.add_collector(Box::new(move |scrape| {
+            if let Some(broker) = broker.upgrade() {
+                partitions::collect(&broker.partitions, scrape);
+                collect_topics(broker.metadata().topics.iter(), &broker.partitions, scrape);
+                broker.collect_own(scrape);
+            }
+        }));
+        let broker = Arc::downgrade(self);
+        let record_times = Arc::new(Mutex::new(RecordTimes::default()));
+        self.metrics.add_survey(Box::new(move || {
+            let (broker, record_times) = (broker.clone(), Arc::clone(&record_times));
+            Box::pin(async move {
+                let Some(broker) = broker.upgrade() else {
+                    let nothing: SurveyResult = Box::new(|_| {});
+                    return nothing;
+                };
+                let surveys = broker.groups.survey(Instant::now() + WAIT_MAX).await;
+                let write: SurveyResult = Box::new(move |scrape| {
+                    let mut record_times =
+                        record_times.lock().unwrap_or_else(PoisonError::into_inner);
+                    record_times.begin(std::time::Instant::now() + WAIT_MAX);
+                    let mut gauges = GroupGauges {
+                        partitions: &broker.partitions,
+                        record_times: &mut record_times,
+                        now_ms: now_ms(),
+                    };
+                    let parked = gauges.collect(surveys, scrape);
+                    broker.metrics.purgatory.set_groups(parked.rebalances, parked.sessions);
+                });
+                write
+            })
+        }));
+    }
+
+    fn collect_own(&self, scrape: &mut Scrape) {
+        let offline_dirs = {
+            let dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+            dirs.dirs().iter().filter(|dir| dir.is_offline()).count()
+        };
+        let (sessions, evictions) = {
+            let cache = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+            (cache.len(), cache.evictions())
+        };
+        let (name, help) = ("kafka_log_offline_dirs", "Log directories that have failed");
+        scrape.gauge(name, help, &[], offline_dirs as f64);
+        let (name, help) = ("kafka_server_fetch_sessions", "Incremental fetch sessions");
+        scrape.gauge(name, help, &[], sessions as f64);
+        let name = "kafka_server_fetch_session_evictions_total";
+        scrape.counter(name, "Fetch sessions that made room for others", &[], evictions as f64);
+    }
+}
+
+/// Tells of the topics as metadata has them, whether or not their logs could be opened.
+fn collect_topics<'a>(
+    topics: impl Iterator<Item = &'a Arc<TopicImage>>,
+    table: &PartitionTable,
+    scrape: &mut Scrape,
+) {
+    let mut topics: Vec<_> = topics.collect();
+    topics.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    let mut family = scrape.family("kafka_topic_partitions", "Partitions", Kind::Gauge);
+    let mut offline = 0;
+    for topic in topics {
+        family.sample(&[("topic", &topic.name)], topic.partitions.len() as f64);
+        let unusable = table.topic_by_id(topic.id).map(|here| here.offline());
+        let unusable: HashSet<i32> = unusable.into_iter().flatten().collect();
+        let numbered = (0..).zip(&topic.partitions);
+        offline += numbered
+            .filter(|(index, partition)| partition.leader < 0 || unusable.contains(index))
+            .count();
+    }
+    let name = "kafka_server_offline_partitions";
+    let help = "Partitions without a leader, or whose log here cannot be used";
+    scrape.gauge(name, help, &[], offline as f64);
+}

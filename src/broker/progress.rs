@@ -1,0 +1,133 @@
+//! How far a start has come, for `/health`, `/metrics` and the log: what the stages took, and how
+//! many logs are still to be opened.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use tracing::info;
+
+use crate::telemetry::{Health, Kind, Scrape};
+
+/// How often long work says how far it has come.
+pub const TOLD_EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub struct Progress {
+    /// Since the last stage ended.
+    since: Mutex<Instant>,
+    stages: Mutex<Vec<(&'static str, Duration)>>,
+    is_ready: AtomicBool,
+    logs: AtomicU64,
+    opened: AtomicU64,
+    /// Bytes read again and checked, since their flush was not known of.
+    checked_bytes: Arc<AtomicU64>,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            since: Mutex::new(Instant::now()),
+            stages: Mutex::default(),
+            is_ready: AtomicBool::default(),
+            logs: AtomicU64::default(),
+            opened: AtomicU64::default(),
+            checked_bytes: Arc::default(),
+        }
+    }
+}
+
+impl Progress {
+    /// Ends a stage of the start; the next begins with it.
+    pub fn stage_ended(&self, name: &'static str) {
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let took = since.elapsed();
+        *since = Instant::now();
+        self.stages.lock().unwrap_or_else(PoisonError::into_inner).push((name, took));
+    }
+
+    pub fn logs_found(&self, logs: usize) {
+        self.logs.store(logs as u64, Relaxed);
+    }
+
+    pub fn log_opened(&self) {
+        self.opened.fetch_add(1, Relaxed);
+    }
+
+    /// Where whoever checks a log counts its bytes.
+    pub fn checked_bytes(&self) -> &Arc<AtomicU64> {
+        &self.checked_bytes
+    }
+
+    /// The start has come to its end.
+    pub fn ready(&self) {
+        self.is_ready.store(true, Relaxed);
+        let stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        let total: Duration = stages.iter().map(|(_, took)| *took).sum();
+        let stages: Vec<_> =
+            stages.iter().map(|(name, took)| format!("{name} {}", took.as_millis())).collect();
+        info!(
+            "ready in {} ms ({}): {} logs, {} MiB checked",
+            total.as_millis(),
+            stages.join(", "),
+            self.logs.load(Relaxed),
+            self.checked_bytes.load(Relaxed) >> 20,
+        );
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.is_ready.load(Relaxed)
+    }
+
+    fn remaining(&self) -> u64 {
+        self.logs.load(Relaxed).saturating_sub(self.opened.load(Relaxed))
+    }
+
+    /// Says from time to time how the recovery goes, for as long as it is waited for.
+    pub async fn tell(&self) {
+        loop {
+            tokio::time::sleep(TOLD_EVERY).await;
+            let (logs, remaining) = (self.logs.load(Relaxed), self.remaining());
+            if remaining > 0 {
+                let mib = self.checked_bytes.load(Relaxed) >> 20;
+                info!("recovered {} of {logs} logs, {mib} MiB", logs - remaining);
+            }
+        }
+    }
+
+    /// What `/health` says until the start has come to its end.
+    pub fn health(&self) -> Health {
+        let details = [
+            ("logs", self.logs.load(Relaxed)),
+            ("logs_remaining", self.remaining()),
+            ("bytes_checked", self.checked_bytes.load(Relaxed)),
+        ];
+        let details = details.map(|(name, value)| (name.to_owned(), value.into())).into();
+        Health { details, ..Health::not_ok("starting") }
+    }
+
+    pub fn collect(&self, scrape: &mut Scrape) {
+        let ready = f64::from(u8::from(self.is_ready()));
+        scrape.gauge("kafka_server_ready", "1 once the broker serves", &[], ready);
+        let (name, help) = ("kafka_server_startup_seconds", "What each stage of the start took");
+        let stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut family = scrape.family(name, help, Kind::Gauge);
+        for (stage, took) in stages {
+            family.sample(&[("stage", stage)], took.as_secs_f64());
+        }
+        let logs = self.logs.load(Relaxed) as f64;
+        scrape.gauge("kafka_log_recovery_logs", "Logs to open at this start", &[], logs);
+        let (name, help) = ("kafka_log_recovery_logs_remaining", "Logs that are not open yet");
+        scrape.gauge(name, help, &[], self.remaining() as f64);
+        scrape.counter(
+            "kafka_log_recovery_bytes_total",
+            "Bytes read again and checked since their flush was not known of",
+            &[],
+            self.checked_bytes.load(Relaxed) as f64,
+        );
+    }
+}

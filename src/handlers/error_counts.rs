@@ -1,0 +1,124 @@
+//! Which error codes of each response count in `kafka_server_request_errors_total`: those that
+//! Kafka's own responses tell in `errorCounts`. Codes that it leaves out are left out here.
+
+use kafka_protocol::messages::*;
+
+use super::fetch_reply::FetchReply;
+use crate::protocol::messages::{
+    DescribeLogDirsResponse, ListOffsetsResponse, OffsetCommitResponse, OffsetFetchResponse,
+};
+
+/// A response that tells its error codes, `NONE` among them.
+pub trait ErrorCodes {
+    fn error_codes(&self) -> impl Iterator<Item = i16>;
+}
+
+macro_rules! error_codes {
+    ($($response:ty: |$it:ident| $codes:expr;)*) => {
+        $(impl ErrorCodes for $response {
+            fn error_codes(&self) -> impl Iterator<Item = i16> {
+                let $it = self;
+                $codes.into_iter()
+            }
+        })*
+    };
+}
+
+/// The error codes of what a list holds.
+macro_rules! each {
+    ($list:expr) => {
+        $list.iter().map(|it| it.error_code)
+    };
+    ($list:expr, $inner:ident) => {
+        $list.iter().flat_map(|it| &it.$inner).map(|it| it.error_code)
+    };
+}
+
+error_codes! {
+    ProduceResponse: |it| each!(it.responses, partition_responses);
+    FetchReply: |it| each!(it.topics, partitions).chain([it.error_code]);
+    ListOffsetsResponse: |it| each!(it.topics, partitions);
+    ApiVersionsResponse: |it| [it.error_code];
+    InitProducerIdResponse: |it| [it.error_code];
+    MetadataResponse: |it| each!(it.topics).chain(each!(it.topics, partitions));
+    CreateTopicsResponse: |it| each!(it.topics);
+    DeleteTopicsResponse: |it| each!(it.responses);
+    CreatePartitionsResponse: |it| each!(it.results);
+    ElectLeadersResponse: |it| {
+        each!(it.replica_election_results, partition_result).chain([it.error_code])
+    };
+    ListPartitionReassignmentsResponse: |it| [it.error_code];
+    DescribeQuorumResponse: |it| each!(it.topics, partitions).chain([it.error_code]);
+    UpdateFeaturesResponse: |it| each!(it.results).chain([it.error_code]);
+    DescribeClusterResponse: |it| [it.error_code];
+    DescribeTopicPartitionsResponse: |it| each!(it.topics).chain(each!(it.topics, partitions));
+    DescribeConfigsResponse: |it| each!(it.results);
+    AlterConfigsResponse: |it| each!(it.responses);
+    IncrementalAlterConfigsResponse: |it| each!(it.responses);
+    ListConfigResourcesResponse: |it| [it.error_code];
+    DeleteRecordsResponse: |it| each!(it.topics, partitions);
+    OffsetForLeaderEpochResponse: |it| each!(it.topics, partitions);
+    DescribeLogDirsResponse: |it| each!(it.results).chain([it.error_code]);
+    DescribeProducersResponse: |it| each!(it.topics, partitions);
+    FindCoordinatorResponse: |it| each!(it.coordinators).chain([it.error_code]);
+    JoinGroupResponse: |it| [it.error_code];
+    SyncGroupResponse: |it| [it.error_code];
+    HeartbeatResponse: |it| [it.error_code];
+    LeaveGroupResponse: |it| each!(it.members).chain([it.error_code]);
+    OffsetCommitResponse: |it| each!(it.topics, partitions);
+    OffsetFetchResponse: |it| {
+        let topics = it.groups.iter().flat_map(|group| &group.topics);
+        let by_group = topics.flat_map(|it| &it.partitions).map(|it| it.error_code);
+        by_group.chain(each!(it.groups)).chain(each!(it.topics, partitions)).chain([it.error_code])
+    };
+    OffsetDeleteResponse: |it| each!(it.topics, partitions).chain([it.error_code]);
+    DescribeGroupsResponse: |it| each!(it.groups);
+    ListGroupsResponse: |it| [it.error_code];
+    DeleteGroupsResponse: |it| each!(it.results);
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::{
+        describe_quorum_response::{PartitionData, TopicData},
+        find_coordinator_response::Coordinator,
+        leave_group_response::MemberResponse,
+    };
+
+    use super::*;
+    use crate::protocol::messages::{
+        OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
+    };
+
+    fn codes(response: &impl ErrorCodes) -> Vec<i16> {
+        response.error_codes().filter(|code| *code != 0).collect()
+    }
+
+    #[test]
+    fn nested_codes_count_with_those_above_them() {
+        let partition = |code| PartitionData::default().with_error_code(code);
+        let topic = TopicData::default().with_partitions(vec![partition(0), partition(3)]);
+        let quorum =
+            DescribeQuorumResponse::default().with_error_code(41).with_topics(vec![topic; 2]);
+        assert_eq!(codes(&quorum), [3, 3, 41]);
+
+        let partition = OffsetFetchResponsePartitions { error_code: 100, ..Default::default() };
+        let topic = OffsetFetchResponseTopics { partitions: vec![partition], ..Default::default() };
+        let group = |error_code, topics| OffsetFetchResponseGroup {
+            topics,
+            error_code,
+            ..Default::default()
+        };
+        let groups = vec![group(16, vec![]), group(0, vec![topic])];
+        assert_eq!(codes(&OffsetFetchResponse { groups, ..Default::default() }), [100, 16]);
+
+        let coordinator = |code| Coordinator::default().with_error_code(code);
+        let found = vec![coordinator(15), coordinator(0), coordinator(15)];
+        let response = FindCoordinatorResponse::default().with_coordinators(found);
+        assert_eq!(codes(&response), [15, 15]);
+
+        let left = vec![MemberResponse::default().with_error_code(25)];
+        let response = LeaveGroupResponse::default().with_error_code(16).with_members(left);
+        assert_eq!(codes(&response), [25, 16]);
+    }
+}
