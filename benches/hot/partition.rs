@@ -20,12 +20,8 @@ use crate::{
 fn partition(dir: &TempDir) -> Arc<Partition> {
     let log = open(Arc::new(Discarding), dir.path(), LogConfig::default());
     let core = Core::new(log, Role::Leader { epoch: 0 }, 0);
-    Arc::new(Partition::new(
-        TopicPartition::new("topic", 0),
-        core,
-        Box::new(|_, _| {}),
-        Arc::default(),
-    ))
+    let id = TopicPartition::new("topic", 0);
+    Arc::new(Partition::new(id, core, Box::new(|_, _| {}), Arc::default()))
 }
 
 #[divan::bench(sample_size = 1000)]

@@ -50,7 +50,8 @@ fn fetch() -> Bytes {
 #[divan::bench(sample_size = 1000)]
 fn guard_produce_of_6(bencher: Bencher) {
     let body = produce();
-    bencher.bench(|| check_request(ApiKey::Produce as i16, PRODUCE, divan::black_box(&body)));
+    bencher
+        .bench(|| check_request(ApiKey::Produce as i16, PRODUCE, divan::black_box(body.clone())));
 }
 
 #[divan::bench(sample_size = 1000)]
@@ -64,7 +65,7 @@ fn decode_produce_of_6(bencher: Bencher) {
 #[divan::bench(sample_size = 20)]
 fn guard_fetch_of_1000(bencher: Bencher) {
     let body = fetch();
-    bencher.bench(|| check_request(ApiKey::Fetch as i16, FETCH, divan::black_box(&body)));
+    bencher.bench(|| check_request(ApiKey::Fetch as i16, FETCH, divan::black_box(body.clone())));
 }
 
 #[divan::bench(sample_size = 20)]

@@ -1,6 +1,7 @@
 //! Who should own a partition's core: a mutex, as `sordini::partition` has it, or a writer task
-//! behind a mailbox? `cargo bench --bench mailbox [-- ROUNDS]` compares them on the file system of
-//! the build, with as many producers and partitions as the tables below say, and prints medians.
+//! behind a mailbox? `cargo bench --bench mailbox [-- ROUNDS] [LINES]` compares them on the file
+//! system of the build, with as many producers and partitions as the tables below say, and prints
+//! medians. LINES is how the lines to be measured begin, such as `'63 KiB | 1 '`.
 //!
 //! Each producer is a task that awaits its next turn, as a connection awaits its next request, and
 //! then appends a checked batch to the next partition. Latency counts from the beginning of that
@@ -9,7 +10,7 @@
 mod mailbox;
 
 use std::{
-    fs,
+    fmt, fs,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -60,8 +61,8 @@ impl Place {
         let core = Core::new(log, Role::Leader { epoch: 0 }, 0);
         match way {
             Way::Mutex => {
-                let on_failure = Box::new(|_: &Partition, _: &_| {});
-                Self::Mutex(Arc::new(Partition::new(id, core, on_failure, Arc::default())))
+                let partition = Partition::new(id, core, Box::new(|_, _| {}), Arc::default());
+                Self::Mutex(Arc::new(partition))
             }
             Way::Mailbox { group_max } => Self::Mailbox(Mailbox::new(core, group_max)),
         }
@@ -86,6 +87,12 @@ struct Load {
     producers: usize,
 }
 
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} KiB | {} | {}", self.records, self.partitions, self.producers)
+    }
+}
+
 #[derive(Clone, Copy, Default)]
 struct Measured {
     appends_per_s: f64,
@@ -99,6 +106,8 @@ fn main() {
     // Without it this is not a run for the figures: `cargo test --benches`.
     let is_bench = arguments.iter().any(|argument| argument == "--bench");
     let rounds = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(ROUNDS);
+    let lines = arguments.iter().find(|argument| argument.contains("KiB"));
+    let lines = lines.map_or("", String::as_str);
     println!("| batch | partitions | producers | mutex | mailbox | mailbox, one by one |");
     println!("|---|---|---|---|---|---|");
     for (records, appends, partitions) in BATCHES {
@@ -106,6 +115,9 @@ fn main() {
             let dir = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
             for producers in PRODUCERS {
                 let load = Load { records, appends, partitions, producers };
+                if !load.to_string().starts_with(lines) {
+                    continue;
+                }
                 match is_bench {
                     true => print_line(dir.path(), load, rounds),
                     false => {
@@ -126,7 +138,7 @@ fn print_line(dir: &Path, load: Load, rounds: usize) {
             measured.push(run(dir, load, way));
         }
     }
-    print!("| {} KiB | {} | {} ", load.records, load.partitions, load.producers);
+    print!("| {load} ");
     for measured in rounds_by_way {
         let median = |field: fn(&Measured) -> f64| {
             let mut values: Vec<f64> = measured.iter().map(field).collect();

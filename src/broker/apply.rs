@@ -22,6 +22,10 @@ impl Broker {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         self.apply_broker_configs(&batch.image, &batch.changes);
         self.apply_all_to_partitions(&batch.image, &batch.changes);
+        if batch.changes.iter().any(|change| matches!(change, Change::TopicDeleted { .. })) {
+            // What was flushed of a deleted topic says nothing of the next one with its name.
+            self.write_checkpoints();
+        }
         self.publish(&batch.image);
         self.count_offsets_partitions(&batch.image);
         for change in &batch.changes {

@@ -33,7 +33,7 @@ pub type FoundPartitions = HashMap<TopicPartition, FoundPartition>;
 /// Threads that close logs, at least: they wait for the disk, and it takes several syncs at once.
 const CLOSE_THREADS: usize = 8;
 /// A log of which so much had to be checked is worth a line of its own.
-const TOLD_BYTES: u64 = 16 << 20;
+const TOLD_BYTES: u64 = 64 << 10;
 
 /// A replica of this broker.
 #[derive(Clone, Copy)]

@@ -131,3 +131,39 @@ impl Progress {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Metrics;
+
+    #[tokio::test]
+    async fn health_and_metrics_tell_how_far_it_is() {
+        let progress = Arc::new(Progress::default());
+        let (metrics, collected) = (Metrics::new(), Arc::clone(&progress));
+        metrics.add_collector(Box::new(move |scrape| collected.collect(scrape)));
+        progress.stage_ended("log_dirs");
+        progress.logs_found(3);
+        progress.log_opened();
+        progress.checked_bytes().fetch_add(17, Relaxed);
+        let health = progress.health();
+        assert!(!health.is_healthy && health.status == "starting");
+        let detail = |name: &str, value: u64| (name.to_owned(), value.into());
+        let expected =
+            [detail("logs", 3), detail("logs_remaining", 2), detail("bytes_checked", 17)];
+        assert_eq!(health.details, expected);
+        let text = metrics.scrape().await.expect("renders");
+        for line in [
+            "kafka_server_ready 0\n",
+            "kafka_server_startup_seconds{stage=\"log_dirs\"} ",
+            "kafka_log_recovery_logs 3\n",
+            "kafka_log_recovery_logs_remaining 2\n",
+            "kafka_log_recovery_bytes_total 17\n",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+        progress.ready();
+        let text = metrics.scrape().await.expect("renders");
+        assert!(progress.is_ready() && text.contains("kafka_server_ready 1\n"), "{text}");
+    }
+}

@@ -47,6 +47,11 @@ impl Log {
             return Err(LogError::Failed { dir: self.dir.to_path_buf() });
         }
         self.check_batches(batches)?;
+        // With too few descriptors nothing is written, and so there is nothing to undo.
+        let segment = &self.active.segment;
+        if let Err(error) = segment.file() {
+            return Err(error).during("open", &segment.path(Kind::Log));
+        }
         let before = self.log_end;
         let rolls_before = self.active.segment.base_offset;
         let mut rest = batches;
@@ -137,9 +142,10 @@ impl Log {
         let segment = &self.active.segment;
         let written =
             segment.file().and_then(|file| write_all_vectored_at(&*file, &mut slices, position));
-        // To make the path takes longer than all else here, so it is made for an error only.
-        let during = |error| Err(error).during("write", &segment.path(Kind::Log));
-        written.or_else(during)?;
+        // The path takes longer to make than all else here: it is for an error only.
+        if let Err(error) = written {
+            return Err(error).during("write", &segment.path(Kind::Log));
+        }
         if position == 0 {
             self.active.first_timestamp = Some(group[0].header.max_timestamp);
         }

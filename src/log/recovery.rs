@@ -180,13 +180,7 @@ struct Opening<'a> {
 impl Opening<'_> {
     fn existing(mut self, found: Found) -> Result<(Log, Recovery), LogError> {
         let epochs_before = self.load_epochs(found.has_epochs)?;
-        let mut epochs = epochs_before.clone();
-        if let Some(epochs) = &mut epochs
-            && !self.start.clean
-        {
-            // What is past the recovery point comes back with the batches.
-            epochs.truncate_from_end(self.start.recovery_point.max(0));
-        }
+        let mut epochs = self.certain_epochs(epochs_before.clone());
         let home = Home::new(self.dir.clone());
         let mut segments = Vec::with_capacity(found.logs.len());
         for base_offset in found.logs.keys() {
@@ -265,6 +259,16 @@ impl Opening<'_> {
             return Ok(None);
         }
         Ok(Epochs::decode(&bytes).ok())
+    }
+
+    /// Without what is past the recovery point: it comes back with the batches.
+    fn certain_epochs(&self, mut epochs: Option<Epochs>) -> Option<Epochs> {
+        if let Some(epochs) = &mut epochs
+            && !self.start.clean
+        {
+            epochs.truncate_from_end(self.start.recovery_point.max(0));
+        }
+        epochs
     }
 
     /// Reads all headers. Of use only when the epochs' file is damaged.
@@ -407,8 +411,8 @@ impl Opening<'_> {
         segment.set_size(position);
         self.plain_from.get_or_insert(expected);
         self.recovery.rebuilt_indexes.push(segment.base_offset);
-        self.recovery.scanned_bytes += file_size - position;
-        let mut walk = Walk::checked(&*file, position, file_size);
+        // What is flushed needs no check, only its place in the indexes.
+        let mut walk = Walk::checked_from(from, &*file, position, file_size);
         let (valid, what) = loop {
             match walk.step().during("read", &path)? {
                 Step::Batch { header, position } => {
@@ -416,7 +420,11 @@ impl Opening<'_> {
                         break (position, Some(what.to_owned()));
                     }
                     expected = header.last_offset() + 1;
-                    self.checked_bytes.fetch_add(header.size() as u64, Ordering::Relaxed);
+                    if walk.is_checking() {
+                        let size = header.size() as u64;
+                        self.recovery.scanned_bytes += size;
+                        self.checked_bytes.fetch_add(size, Ordering::Relaxed);
+                    }
                     if header.has_producer_id() {
                         self.plain_from = None;
                     }

@@ -11,6 +11,7 @@ use crate::records::{Batch, BatchBuilder, BatchOptions, batch::NO_SEQUENCE};
 
 mod dirs;
 mod model;
+mod start;
 
 const DIR: &str = "/data/t-0";
 const NOW: i64 = 1_000_000;

@@ -37,18 +37,40 @@ pub struct Walk<'a> {
     buf: Vec<u8>,
     /// Position of the buffer's first byte.
     buf_position: u64,
-    check: bool,
+    /// Batches that end at or after this offset are checked.
+    check_from: i64,
+    /// Whether one of them was reached, so that all of the file is read from there on.
+    is_checking: bool,
 }
 
 impl<'a> Walk<'a> {
     /// Over headers only; payloads are not read.
     pub fn headers(file: &'a dyn DiskFile, position: u64, end: u64) -> Self {
-        Self { file, position, end, buf: Vec::new(), buf_position: position, check: false }
+        Self {
+            file,
+            position,
+            end,
+            buf: Vec::new(),
+            buf_position: position,
+            check_from: i64::MAX,
+            is_checking: false,
+        }
     }
 
     /// Reads everything and checks lengths, CRCs and the plausibility of headers.
     pub fn checked(file: &'a dyn DiskFile, position: u64, end: u64) -> Self {
-        Self { check: true, ..Self::headers(file, position, end) }
+        Self { check_from: i64::MIN, is_checking: true, ..Self::headers(file, position, end) }
+    }
+
+    /// The same from the batch on that holds `offset` or follows it; of those before only the
+    /// headers are read.
+    pub fn checked_from(offset: i64, file: &'a dyn DiskFile, position: u64, end: u64) -> Self {
+        Self { check_from: offset, ..Self::headers(file, position, end) }
+    }
+
+    /// Whether the batch of the last step was read and checked.
+    pub fn is_checking(&self) -> bool {
+        self.is_checking
     }
 
     pub fn step(&mut self) -> io::Result<Step> {
@@ -76,7 +98,8 @@ impl<'a> Walk<'a> {
         if header.base_offset.checked_add(i64::from(header.last_offset_delta) + 1).is_none() {
             return torn("offsets overflow".to_owned());
         }
-        if self.check {
+        if header.last_offset() >= self.check_from {
+            self.is_checking = true;
             self.fill(header.size())?;
             let at = (position - self.buf_position) as usize;
             let computed = crc32c::crc32c(&self.buf[at + 21..at + header.size()]);
@@ -94,7 +117,13 @@ impl<'a> Walk<'a> {
         if at.checked_add(len).is_some_and(|end| end <= self.buf.len()) {
             return Ok(());
         }
-        let want = len.max(if self.check { CHUNK_LEN } else { HEADERS_LEN });
+        // Where headers follow each other closely, more of them are read at once.
+        let is_close = at > 0 && at <= self.buf.len();
+        let want = len.max(match (self.is_checking, is_close) {
+            (true, _) => CHUNK_LEN,
+            (false, true) => 4 * HEADERS_LEN,
+            (false, false) => HEADERS_LEN,
+        });
         let want = (want as u64).min(self.end - self.position) as usize;
         self.buf.resize(want, 0);
         self.buf_position = self.position;

@@ -4,7 +4,7 @@ import time
 
 from ._members import Group, subscription
 
-_SOON_MS = 500
+_SOON_MS = 1000
 
 
 def two_members(t):
@@ -181,7 +181,7 @@ def leaves_while_waiting(t):
 def too_many(t):
     group = Group(t)
     a, b, c = (group.member(it) for it in "abc")
-    soon = {"rebalanceTimeoutMs": 1000}
+    soon = {"rebalanceTimeoutMs": 2 * _SOON_MS}
     group.gather(a, b, c, **soon)
     for version in (3, 4, 9):
         d = group.member("d")
@@ -248,7 +248,7 @@ def session_ends(t):
     a, b = group.member("a"), group.member("b")
     a.join(None, 3)
     a.sync(None, 0)
-    b.send_join(3, sessionTimeoutMs=400)
+    b.send_join(3, sessionTimeoutMs=_SOON_MS)
     group.wait("PreparingRebalance")
     a.send_join(3)
     for it in (a, b):
@@ -261,7 +261,7 @@ def session_ends(t):
     a.join("alone")
     lone = Group(t, "lone")
     c = lone.member("c")
-    c.join(None, 3, sessionTimeoutMs=400)
+    c.join(None, 3, sessionTimeoutMs=_SOON_MS)
     c.sync(None, 0)
     lone.wait("Empty")
     lone.describe("nobody is left")
@@ -319,11 +319,11 @@ def commits_in_each_state(t):
 def heartbeats_keep_it(t):
     group = Group(t)
     a = group.member("a")
-    a.join(None, 3, sessionTimeoutMs=600)
-    a.sync(None, 0)
     topic = t.topic(1)
+    a.join(None, 3, sessionTimeoutMs=1500)
+    a.sync(None, 0)
     for at in range(5):
-        time.sleep(0.2)
+        time.sleep(0.4)
         if at % 2:
             a.heartbeat(f"heartbeat {at}")
         else:

@@ -4,7 +4,7 @@ import time
 
 from ._members import Group, subscription
 
-_SOON_MS = 500
+_SOON_MS = 1000
 
 
 def joins_twice(t):
@@ -182,7 +182,7 @@ def is_away(t):
     group = Group(t)
     a, b = group.member("a", "i"), group.member("b", "j")
     soon = {"rebalanceTimeoutMs": _SOON_MS}
-    group.gather(a, b, **soon, sessionTimeoutMs=1500)
+    group.gather(a, b, **soon, sessionTimeoutMs=3 * _SOON_MS)
     a.send_join(9, **soon)
     a.answer("without the other")
     group.describe("the other is still in")

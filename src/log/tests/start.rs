@@ -1,0 +1,111 @@
+//! What a start reads and writes, and whose files a log opens late.
+
+use super::*;
+use crate::log::disk::{OpenMode, read_exact_at};
+
+/// One segment with entries in its indexes now and then.
+fn large() -> LogConfig {
+    LogConfig { segment_bytes: 1 << 30, ..LogConfig::default() }
+}
+
+#[test]
+fn a_start_after_a_kill_writes_nothing_where_nothing_is_amiss() {
+    let disk = FaultyDisk::default();
+    let (mut log, _) = open(&disk, large(), start(true, 0));
+    let written = append(&mut log, 3, 200);
+    for (log_end, bytes) in [(3, written), (0, Vec::new())] {
+        let after = match log_end {
+            0 => {
+                let empty = FaultyDisk::default();
+                open(&empty, large(), start(true, 0));
+                empty.crash(Crash::Process)
+            }
+            _ => disk.crash(Crash::Process),
+        };
+        after.fail_after(Some(0));
+        let (log, recovery) = open(&after, large(), start(false, 0));
+        assert_eq!((log.log_end(), read_all(&log, 0)), (log_end, bytes), "{recovery:?}");
+    }
+}
+
+#[test]
+fn a_long_flush_spares_a_start_nearly_all() {
+    let disk = FaultyDisk::default();
+    let (mut log, _) = open(&disk, large(), start(true, 0));
+    for sequence in 0..600 {
+        let next = of_producer(batch(0, 1, 4000), 7, 0, sequence);
+        log.append(&mut [next], 0, NOW).expect("appends");
+    }
+    assert!(log.view().unflushed() > 2 << 20);
+    let settled = log.view().settled();
+    log.flush().expect("flushes");
+    assert_eq!((log.view().unflushed(), log.recovery_point()), (0, 600));
+    assert_ne!(log.view().settled(), settled, "a checkpoint is due");
+    append(&mut log, 1, 300);
+    for crash in [Crash::Process, Crash::LoseUnsynced] {
+        let (log, recovery) = open(&disk.crash(crash), large(), start(false, 600));
+        assert!(recovery.scanned_bytes < 20_000, "{crash:?}: {recovery:?}");
+        assert!(recovery.replayed_batches <= 2, "{crash:?}: {recovery:?}");
+        assert_eq!(log.producers().next().expect("is restored").1.last_sequence(), 599);
+    }
+    // A short flush leaves no snapshot, and the next long one takes the former's away.
+    log.flush().expect("flushes");
+    let snapshots = |disk: &FaultyDisk| {
+        disk.paths().iter().filter(|it| it.extension().is_some_and(|it| it == "snapshot")).count()
+    };
+    assert_eq!(snapshots(&disk), 1);
+    for _ in 0..300 {
+        append(&mut log, 1, 4000);
+    }
+    log.flush().expect("flushes");
+    assert_eq!(snapshots(&disk), 1);
+}
+
+#[test]
+fn files_that_are_opened_late_are_the_logs_own() {
+    let disk = FaultyDisk::default();
+    let (mut log, _) = open(&disk, small(), start(true, 0));
+    let mut written = Vec::new();
+    for _ in 0..6 {
+        written.extend(append(&mut log, 1, 339));
+    }
+    assert!(log.view().segment_count() > 2);
+    let view = log.view();
+    // Of two calls the second closes what was not used in between.
+    view.close_idle_files();
+    view.close_idle_files();
+    let renamed = Path::new("/data/t-0.gone-delete");
+    disk.rename(Path::new(DIR), renamed).expect("renames");
+    log.set_dir(renamed);
+    let (mut other, _) = open(&disk, small(), start(true, 0));
+    for _ in 0..6 {
+        append(&mut other, 1, 339);
+    }
+    assert_ne!(read_all(&other, 0), Vec::<u8>::new());
+    assert_eq!(read_all(&log, 0), written, "not those of the log that has the name now");
+    assert_eq!(log.append(&mut [batch(0, 1, 30)], 0, NOW).expect("appends").last_offset, 6);
+    let path = renamed.join("00000000000000000000.log");
+    let file = disk.open(&path, OpenMode::Read).expect("was renamed");
+    let mut head = [0; 8];
+    read_exact_at(&*file, &mut head, 0).expect("reads");
+    assert_eq!(head, [0; 8], "offset 0");
+}
+
+#[test]
+fn ages_are_looked_up_from_the_front() {
+    let disk = FaultyDisk::default();
+    let config = LogConfig { retention_ms: 1000, ..small() };
+    let (mut log, _) = open(&disk, config.clone(), start(true, 0));
+    for _ in 0..12 {
+        append(&mut log, 1, 339);
+    }
+    log.close().expect("closes");
+    let (mut log, _) = open(&disk.crash(Crash::Process), config, start(true, 12));
+    let segments = log.view().segment_count();
+    assert!(segments > 4);
+    log.view().look_up_ages(i64::MAX);
+    for left in (1..segments).rev() {
+        let deleted = log.apply_retention(NOW, 12, 1).expect("runs");
+        assert_eq!((deleted.len(), log.view().segment_count()), (1, left));
+    }
+}
