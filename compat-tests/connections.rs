@@ -100,6 +100,14 @@ impl Client {
         }
     }
 
+    fn ask(&mut self) {
+        self.send(18, 0, 1, &api_versions());
+    }
+
+    fn is_answered(&mut self) -> bool {
+        self.frame().is_ok()
+    }
+
     fn create_topic(&mut self) {
         let topic = CreatableTopic::default()
             .with_name(TopicName(StrBytes::from_static_str(TOPIC)))
@@ -222,20 +230,95 @@ async fn idle_connections_are_closed_and_waiting_ones_are_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_above_the_limit_are_closed_at_once() {
-    let broker = start(&[("max.connections.per.ip", "2")]).await;
-    let mut first = Client::connect(broker.address);
-    let mut second = Client::connect(broker.address);
-    for client in [&mut first, &mut second] {
-        client.send(18, 0, 1, &api_versions());
-        assert_eq!(client.reply::<ApiVersionsResponse>(0).0, 1);
+async fn a_flood_from_one_address_is_closed_above_its_limit() {
+    let limits = [("max.connections.per.ip", "5"), ("socket.listen.backlog.size", "500")];
+    let broker = start(&limits).await;
+    let mut flood: Vec<_> = (0..300).map(|_| Client::connect(broker.address)).collect();
+    for client in &mut flood[..5] {
+        client.ask();
+        assert!(client.is_answered());
     }
-    assert!(Client::connect(broker.address).is_closed());
-    drop(first);
+    assert!(flood[5..].iter_mut().all(Client::is_closed));
+    assert_eq!(broker.server.broker().connection_limits.open(), 5);
+    flood.remove(0);
     tokio::time::sleep(Duration::from_millis(200)).await;
-    let mut third = Client::connect(broker.address);
-    third.send(18, 0, 9, &api_versions());
-    assert_eq!(third.reply::<ApiVersionsResponse>(0).0, 9);
+    let mut next = Client::connect(broker.address);
+    next.ask();
+    assert!(next.is_answered());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_above_max_connections_waits_for_places() {
+    let limits = [("max.connections", "20"), ("socket.listen.backlog.size", "500")];
+    let broker = start(&limits).await;
+    let mut flood: Vec<_> = (0..300).map(|_| Client::connect(broker.address)).collect();
+    flood.iter_mut().for_each(Client::ask);
+    assert!(flood[..20].iter_mut().all(Client::is_answered));
+    let brief = Some(Duration::from_millis(300));
+    flood[20].0.set_read_timeout(brief).expect("is set");
+    assert!(!flood[20].is_closed(), "it is neither closed nor answered");
+    assert_eq!(broker.server.broker().connection_limits.open(), 20);
+    flood[20].0.set_read_timeout(Some(Duration::from_secs(10))).expect("is set");
+    // Each one that goes makes room for the next in line.
+    let mut waiting = flood.split_off(20);
+    for (gone, next) in flood.into_iter().zip(&mut waiting) {
+        drop(gone);
+        assert!(next.is_answered());
+    }
+    let mut answered = waiting.drain(..20).collect::<std::collections::VecDeque<_>>();
+    for mut next in waiting {
+        drop(answered.pop_front());
+        assert!(next.is_answered());
+        answered.push_back(next);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_reach_each_other_above_max_connections() {
+    let broker = start(&[
+        ("listeners", "PLAINTEXT://127.0.0.1:0,INTERNAL://127.0.0.1:0"),
+        ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,INTERNAL:PLAINTEXT"),
+        ("inter.broker.listener.name", "INTERNAL"),
+        ("max.connections", "3"),
+    ])
+    .await;
+    let internal = broker.server.addresses()[1].1;
+    let mut clients = [(); 3].map(|()| Client::connect(broker.address));
+    for client in &mut clients {
+        client.ask();
+        assert!(client.is_answered());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    clients[0].ask();
+    assert!(clients[0].is_answered());
+    let mut other = Client::connect(internal);
+    other.ask();
+    assert!(other.is_answered(), "it does not wait");
+    assert!(clients[1].is_closed(), "the one idle for the longest time goes");
+    for client in [&mut clients[0], &mut other] {
+        client.ask();
+        assert!(client.is_answered(), "the others stay");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_without_a_host_is_of_both_families() {
+    for host in ["", "0.0.0.0"] {
+        let listener = format!("PLAINTEXT://{host}:0");
+        let advertised = ("advertised.listeners", "PLAINTEXT://localhost:9092");
+        let broker = start(&[("listeners", &listener), advertised]).await;
+        let addresses = match broker.address.is_ipv6() {
+            true => vec!["127.0.0.1", "::1"],
+            false => vec!["127.0.0.1"],
+        };
+        assert!(std::net::TcpListener::bind("[::1]:0").is_err() || addresses.len() == 2);
+        for address in addresses {
+            let ip: std::net::IpAddr = address.parse().expect("an address");
+            let mut client = Client::connect(SocketAddr::new(ip, broker.address.port()));
+            client.ask();
+            assert!(client.is_answered(), "{address} of {listener}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,16 +5,22 @@
 mod broker;
 #[path = "crash/client.rs"]
 mod client;
+#[path = "crash/crowd.rs"]
+mod crowd;
 #[path = "crash/damage.rs"]
 mod damage;
 #[path = "crash/disks.rs"]
 mod disks;
+#[path = "crash/flips.rs"]
+mod flips;
 #[path = "crash/kept.rs"]
 mod kept;
 #[path = "crash/load.rs"]
 mod load;
 #[path = "crash/scale.rs"]
 mod scale;
+#[path = "crash/slow.rs"]
+mod slow;
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering},

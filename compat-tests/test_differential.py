@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from differential.cases import all_cases
+from differential import schema
+from differential.cases import all_cases, settings_of
 from differential.transcript import Transcript
 from harness.broker import SORDINI_KIND, Broker
 from harness.paths import TESTS
@@ -19,16 +20,27 @@ _MISSING = "nothing"
 
 
 @pytest.fixture(scope="module")
-def peer(kind, tmp_path_factory):
-    """A broker for these cases alone: other tests' topics would be in its answers."""
-    broker = Broker(kind, tmp_path_factory.mktemp("differential")).start()
-    yield broker
-    broker.stop()
+def peers(kind, tmp_path_factory):
+    """Brokers for these cases alone: other tests' topics would be in their answers."""
+    started = {}
+
+    def peer(module):
+        settings = settings_of(module)
+        key = json.dumps(settings)
+        if key not in started:
+            broker = Broker(kind, tmp_path_factory.mktemp("differential"), **settings)
+            started[key] = broker.start()
+        return started[key]
+
+    yield peer
+    for broker in started.values():
+        broker.stop()
 
 
 @pytest.mark.parametrize("case", _CASES)
-def test_answers_are_those_of_apache_kafka(case, peer, request):
+def test_answers_are_those_of_apache_kafka(case, peers, request):
     module, name, run = _CASES[case]
+    peer = peers(module)
     transcript = Transcript(peer, f"{module} {name}".replace("_", "-"))
     try:
         run(transcript)
@@ -48,10 +60,34 @@ def test_every_listed_difference_is_one(kind):
     """The list may only shrink: an entry that no answer needs any more is to be removed."""
     if kind != SORDINI_KIND:
         pytest.skip("differences are Sordini's")
-    if not {it["case"] for it in _DIFFERENCES} <= _ran:
+    if _ran != set(_CASES):
         pytest.skip("not all cases ran")
     stale = [it for at, it in enumerate(_DIFFERENCES) if at not in _used]
     assert not stale, f"no longer different: {stale}"
+
+
+def test_every_version_of_every_api_is_in_the_corpus(kind, peers):
+    """Each version that ApiVersions promises is in a step whose answer is known."""
+    if kind != SORDINI_KIND:
+        pytest.skip("Sordini serves fewer APIs")
+    asked = set()
+    for module, name, _ in _CASES.values():
+        for label in json.loads((_HERE / "golden" / module / f"{name}.json").read_text()):
+            if found := re.search(r"(?:^|, )(\w+) (\d+)$", label):
+                asked.add((found[1], int(found[2])))
+    answer = Transcript(peers("connections"), "coverage").call("ApiVersions", 2)
+    promised = {
+        (schema.api_name(it["apiKey"]), version)
+        for it in answer["apiKeys"]
+        for version in range(it["minVersion"], it["maxVersion"] + 1)
+    }
+    assert promised, "ApiVersions promises nothing"
+    assert not promised - asked, f"no step asks for {sorted(promised - asked)}"
+
+
+def test_every_golden_file_has_its_case():
+    kept = {f"{it.parent.name}-{it.stem}" for it in (_HERE / "golden").glob("*/*.json")}
+    assert kept == set(_CASES)
 
 
 _ran = set()
@@ -75,7 +111,7 @@ def _wrong(case, expected, got, may_differ):
 def _is_listed(case, label, path, pair):
     for at, it in enumerate(_DIFFERENCES):
         if (
-            it["case"] == case
+            re.fullmatch(it["case"], case)
             and re.fullmatch(it.get("step", ".*"), label)
             and re.fullmatch(it.get("path", ".*"), path)
             and it.get("kafka", pair[0]) == pair[0]

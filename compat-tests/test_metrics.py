@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from harness.broker import SORDINI_KIND
+from harness.paths import ROOT
 
 DEADLINE_S = 30
 SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
@@ -172,11 +173,49 @@ def test_errors_of_requests(serving):
     assert scrape.get("kafka_topic_failed_produce_requests_total", topic="small") == 0
     assert scrape.get("kafka_topic_produce_requests_total", topic="absent") is None
     assert scrape.get("kafka_topic_messages_in_total", topic="small") == 1
+    assert scrape.get("kafka_topic_fetch_requests_total", topic="small") >= 2
+    assert scrape.get("kafka_topic_failed_fetch_requests_total", topic="small") == 0
     assert scrape.get("kafka_log_flush_seconds_count") >= 1
     assert scrape.get("kafka_log_offline_dirs") == 0
     assert scrape.get("kafka_server_offline_partitions") == 0
     assert scrape.get("kafka_server_fetch_session_evictions_total") == 0
     assert json.loads(get(serving, "/health"))["status"] == "ok"
+
+
+def test_a_directory_that_fails(kind, own_broker):
+    if kind != SORDINI_KIND:
+        pytest.skip("Apache Kafka has no /metrics")
+    first, second = own_broker.dir / "first", own_broker.dir / "second"
+    own_broker.settings["log.dirs"] = f"{first},{second}"
+    own_broker.start()
+    create(own_broker, "spread", 4, segment_ms="50")
+    now_ms = int(time.time() * 1000)
+
+    def everywhere(timestamp):
+        return [(partition, timestamp, b"value") for partition in range(4)]
+
+    assert produce(own_broker, "spread", everywhere(now_ms)) == []
+    before = Scrape(own_broker)
+    assert before.get("kafka_log_offline_dirs") == 0
+    assert before.get("kafka_server_offline_partitions") == 0
+    second.rename(own_broker.dir / "gone")
+    # Its partitions roll their segments, and find out.
+    failed = produce(own_broker, "spread", everywhere(now_ms + 1000), **{"message.timeout.ms": 3000})
+    assert len(failed) == 2
+    scrape = eventually(own_broker, lambda it: it.get("kafka_server_offline_partitions") == 2)
+    assert scrape.get("kafka_log_offline_dirs") == 1
+    assert scrape.error("Produce", "KAFKA_STORAGE_ERROR") >= 2
+    # It is the disk's failure, which Kafka counts as none of the topic's.
+    assert scrape.get("kafka_topic_failed_produce_requests_total", topic="spread") == 0
+
+
+def test_all_metrics_are_in_the_readme(serving):
+    create(serving, "any", 1)
+    produce(serving, "any", [(0, int(time.time() * 1000), b"value")])
+    readme = (ROOT / "README.md").read_text()
+    names = [name for name in Scrape(serving).types if not name.startswith("process_")]
+    assert len(names) > 20
+    assert [name for name in names if f"`{name}`" not in readme] == []
 
 
 def produce_without_acks(broker, topic):

@@ -28,8 +28,8 @@ def promql(text):
 def panel(kind, title, says, unit, queries, size, options, query=None, **defaults):
     """A panel without its place. `queries` are PromQL by legend."""
     targets = [
-        {"refId": letter, "expr": promql(text), "legendFormat": legend, **(query or {})}
-        for letter, (legend, text) in zip("ABCDEFGH", queries.items())
+        {"refId": chr(ord("A") + at), "expr": promql(text), "legendFormat": legend, **(query or {})}
+        for at, (legend, text) in enumerate(queries.items())
     ]
     return {
         "type": kind,
@@ -45,8 +45,11 @@ def panel(kind, title, says, unit, queries, size, options, query=None, **default
 
 def graph(title, says, unit, queries, width=8):
     """Lines over time."""
-    legend = {"displayMode": "table", "placement": "bottom", "calcs": ["lastNotNull", "max"]}
-    options = {"legend": legend, "tooltip": {"mode": "multi", "sort": "desc"}}
+    legend = {"showLegend": True, "displayMode": "table", "placement": "bottom"}
+    options = {
+        "legend": {**legend, "calcs": ["lastNotNull", "max"]},
+        "tooltip": {"mode": "multi", "sort": "desc"},
+    }
     custom = {"fillOpacity": 10, "showPoints": "never"}
     return panel("timeseries", title, says, unit, queries, (width, 9), options, custom=custom)
 
@@ -80,7 +83,10 @@ def table(title, says, keys, columns):
     query = {"instant": True, "format": "table"}
     made = panel("table", title, says, "none", queries, (WIDTH, 11), {"cellHeight": "sm"}, query)
     made["fieldConfig"]["overrides"] = [
-        {"matcher": {"id": "byName", "options": name}, "properties": [{"id": "unit", "value": unit}]}
+        {
+            "matcher": {"id": "byName", "options": name},
+            "properties": [{"id": "unit", "value": unit}],
+        }
         for name, (unit, _) in columns.items()
     ]
     names = {f"Value #{each['refId']}": each.pop("legendFormat") for each in made["targets"]}
@@ -102,22 +108,20 @@ def row(title, *panels, collapsed=False):
     return {**heading, "collapsed": collapsed, "panels": []}, panels
 
 
-def variable(name, label, values, metric):
+def variable(name, label, values, metric, **more):
     """A choice at the top of the dashboard, of what a label's values are."""
-    definition = promql(f"label_values({metric}, {values})")
     return {
         "name": name,
         "label": label,
         "type": "query",
         "datasource": DATASOURCE,
-        "query": {"query": definition, "refId": name},
-        "definition": definition,
+        "query": {"query": promql(f"label_values({metric}, {values})"), "refId": name},
         "refresh": 2,
         "sort": 1,
         "multi": True,
         "includeAll": True,
-        "allValue": ".*",
         "current": {"text": "All", "value": "$__all"},
+        **more,
     }
 
 
@@ -141,8 +145,19 @@ def place(rows):
 
 def dashboard(name, title, variables, *rows):
     source = {"name": "datasource", "label": "source", "type": "datasource", "query": "prometheus"}
+    # «All» stands for the brokers that there are: `up` and `process_*` have other targets too.
     brokers = variable("instance", "broker", "instance", "kafka_server_build_info")
-    links = {"type": "dashboards", "title": "Sordini", "tags": ["sordini"], "asDropdown": False}
+    links = {
+        "type": "dashboards",
+        "title": "Sordini",
+        "tags": ["sordini"],
+        "icon": "external link",
+        "tooltip": "",
+        "asDropdown": False,
+        "targetBlank": False,
+        "includeVars": True,
+        "keepTime": True,
+    }
     starts = {
         "name": "starts of a broker",
         "datasource": DATASOURCE,
@@ -161,15 +176,16 @@ def dashboard(name, title, variables, *rows):
         "graphTooltip": 1,
         "refresh": "10s",
         "time": {"from": "now-1h", "to": "now"},
-        "links": [{**links, "includeVars": True, "keepTime": True}],
+        "links": [links],
         "annotations": {"list": [starts]},
         "templating": {"list": [source, brokers, *variables]},
         "panels": place(rows),
     }
 
 
-TOPIC = variable("topic", "topic", "topic", "kafka_topic_partitions{BROKER}")
-GROUP = variable("group", "group", "consumergroup", "kafka_consumergroup_members{BROKER}")
+ANY = {"allValue": ".*"}
+TOPIC = variable("topic", "topic", "topic", "kafka_topic_partitions{BROKER}", **ANY)
+GROUP = variable("group", "group", "consumergroup", "kafka_consumergroup_members{BROKER}", **ANY)
 
 
 def latency(title, says, histogram):
@@ -189,10 +205,11 @@ OVERVIEW = dashboard(
         stat("Up", "Whether Prometheus reaches every broker.", "none",
              "min(up{BROKER})", states=[("down", "red"), ("up", "green")]),
         stat("Ready", "Whether every broker has finished its start and serves requests.", "none",
-             "min(kafka_server_ready{BROKER})", states=[("starting", "orange"), ("ready", "green")]),
+             "min(kafka_server_ready{BROKER})",
+             states=[("starting", "orange"), ("ready", "green")]),
         stat("Running for", "Time since a broker's process started last.", "s",
              "time() - max(process_start_time_seconds{BROKER})"),
-        stat("Logs to recover", "Logs that a start after a crash has yet to check.", "short",
+        stat("Logs to open", "Logs that the start of a broker has yet to open.", "short",
              "sum(kafka_log_recovery_logs_remaining{BROKER})", alarm=1),
         stat("Offline partitions", "Partitions that can be neither read nor written.", "short",
              "sum(kafka_server_offline_partitions{BROKER})", alarm=1),
@@ -205,7 +222,7 @@ OVERVIEW = dashboard(
     row("Requests",
         graph("Requests", "Requests per second, by API.", "reqps", {
             "{{api}}": "sum by (api) (rate(kafka_server_requests_total{BROKER}[RATE]))"}),
-        graph("Errors", "Errors answered per second, by API; none is drawn until one occurs.", "reqps", {
+        graph("Errors", "Error codes per second; MEMBER_ID_REQUIRED, for one, is normal.", "cps", {
             "{{api}}: {{error}}":
                 "sum by (api, error) (rate(kafka_server_request_errors_total{BROKER}[RATE]))"}),
         latency("Latency",
@@ -221,7 +238,7 @@ OVERVIEW = dashboard(
             "requests": "sum(rate(kafka_server_request_bytes_total{BROKER}[RATE]))",
             "responses": "sum(rate(kafka_server_response_bytes_total{BROKER}[RATE]))"})),
     row("Traffic and storage",
-        graph("Bytes in and out", "Bytes of record batches appended and fetched per second.", "Bps", {
+        graph("Bytes in and out", "Bytes of batches appended and fetched per second.", "Bps", {
             "in": "sum(rate(kafka_topic_bytes_in_total{BROKER}[RATE]))",
             "out": "sum(rate(kafka_topic_bytes_out_total{BROKER}[RATE]))"}),
         graph("Messages in", "Records appended per second.", "cps", {
@@ -231,7 +248,7 @@ OVERVIEW = dashboard(
     row("Waiting",
         graph("Connections", "Connections that are open.", "short", {
             "{{instance}}": "kafka_server_connections{BROKER}"}),
-        graph("Purgatory", "Requests that wait, by what they are.", "short", {
+        graph("Purgatory", "Requests and sessions that wait, by what they are.", "short", {
             "{{operation}}": "sum by (operation) (kafka_server_purgatory_size{BROKER})"}),
         graph("Furthest behind", "The ten consumer groups that read the latest.", "s", {
             "{{consumergroup}}":
@@ -247,11 +264,11 @@ TOPICS = dashboard(
             "{{topic}}": "sum by (topic) (rate(kafka_topic_bytes_in_total{TOPIC}[RATE]))"}),
         graph("Bytes out", "Bytes of record batches fetched per second.", "Bps", {
             "{{topic}}": "sum by (topic) (rate(kafka_topic_bytes_out_total{TOPIC}[RATE]))"}),
-        graph("Produce requests", "Produce requests per second, once for each partition named.", "reqps", {
+        graph("Produce requests", "Produce requests per second, one for each partition.", "reqps", {
             "{{topic}}": "sum by (topic) (rate(kafka_topic_produce_requests_total{TOPIC}[RATE]))"}),
-        graph("Fetch requests", "Fetch requests per second, once for each partition named.", "reqps", {
+        graph("Fetch requests", "Fetch requests per second, one for each partition.", "reqps", {
             "{{topic}}": "sum by (topic) (rate(kafka_topic_fetch_requests_total{TOPIC}[RATE]))"}),
-        graph("Refused", "Produce and fetch requests per second that ended in an error.", "reqps", {
+        graph("Failed", "Requests per second that failed for an unexpected reason.", "reqps", {
             "{{topic}}: produce":
                 "sum by (topic) (rate(kafka_topic_failed_produce_requests_total{TOPIC}[RATE]))",
             "{{topic}}: fetch":
@@ -284,7 +301,8 @@ GROUPS = dashboard(
             "groups": ("none", "max by (consumergroup, state) (kafka_consumergroup_state{GROUP})"),
             "members": ("none", "max by (consumergroup) (kafka_consumergroup_members{GROUP})"),
             "lag": ("short", "sum by (consumergroup) (kafka_consumergroup_lag{READ})"),
-            "lag in time": ("s", "max by (consumergroup) (kafka_consumergroup_lag_seconds{READ})")}),
+            "lag in time": (
+                "s", "max by (consumergroup) (kafka_consumergroup_lag_seconds{READ})")}),
         graph("Lag", "Records that a group has yet to read, by its committed offsets.", "short", {
             "{{consumergroup}}": "sum by (consumergroup) (kafka_consumergroup_lag{READ})"}),
         graph("Lag in time", "Age of the oldest record that a group has yet to read.", "s", {
@@ -294,7 +312,7 @@ GROUPS = dashboard(
                 "sum by (consumergroup) (deriv(kafka_consumergroup_current_offset{READ}[RATE]))"}),
         graph("Members", "Members of the groups.", "short", {
             "{{consumergroup}}": "max by (consumergroup) (kafka_consumergroup_members{GROUP})"}),
-        graph("States", "Groups in each state; one that stays in a rebalance reads nothing.", "short", {
+        graph("States", "Groups in each state; in a rebalance a group may not read.", "short", {
             "{{state}}": "sum by (state) (kafka_server_groups{BROKER})"}),
         graph("Membership", "Requests per second by which members join, stay and leave.", "reqps", {
             "{{api}}": "sum by (api) (rate(kafka_server_requests_total"
@@ -302,13 +320,14 @@ GROUPS = dashboard(
     row("Partitions",
         graph("Lag by partition", "The twenty partitions with the most records to read.", "short", {
             "{{consumergroup}}: {{topic}}-{{partition}}":
-                "topk(20, max by (consumergroup, topic, partition) (kafka_consumergroup_lag{READ}))",
-            }, width=WIDTH),
+                "topk(20, max by (consumergroup, topic, partition)"
+                " (kafka_consumergroup_lag{READ}))"}, width=WIDTH),
         table("Offsets", "How far each group has read each partition.",
               ["consumergroup", "topic", "partition"], {
             "committed offset": ("none", "max by (consumergroup, topic, partition)"
                                          " (kafka_consumergroup_current_offset{READ})"),
-            "lag": ("none", "max by (consumergroup, topic, partition) (kafka_consumergroup_lag{READ})"),
+            "lag": ("none", "max by (consumergroup, topic, partition)"
+                            " (kafka_consumergroup_lag{READ})"),
             "lag in time": ("s", "max by (consumergroup, topic, partition)"
                                  " (kafka_consumergroup_lag_seconds{READ})")}),
         collapsed=True),
@@ -328,26 +347,32 @@ HOST = dashboard(
             "{{instance}}": "process_threads{BROKER}"}, width=6)),
     row("Connections",
         graph("Open", "Connections that are open.", "short", {
-            "{{instance}}": "kafka_server_connections{BROKER}"}),
+            "{{instance}}": "kafka_server_connections{BROKER}"}, width=6),
         graph("Opened", "Connections accepted per second.", "cps", {
-            "{{instance}}": "rate(kafka_server_connections_accepted_total{BROKER}[RATE])"}),
+            "{{instance}}":
+                "rate(kafka_server_connections_accepted_total{BROKER}[RATE])"}, width=6),
         graph("Closed", "Connections that ended per second, by reason.", "cps", {
-            "{{reason}}": "sum by (reason) (rate(kafka_server_connections_closed_total{BROKER}[RATE]))"})),
+            "{{reason}}": "sum by (reason)"
+                          " (rate(kafka_server_connections_closed_total{BROKER}[RATE]))"}, width=6),
+        graph("Fetch sessions", "Fetch sessions, and evictions of them per second.", "short", {
+            "{{instance}}": "kafka_server_fetch_sessions{BROKER}",
+            "{{instance}}: evicted":
+                "rate(kafka_server_fetch_session_evictions_total{BROKER}[RATE])"}, width=6)),
     row("Disk",
         latency("Flush latency", "Time to bring what a log was given to the disk.",
                 "kafka_log_flush_seconds"),
         graph("Flushes", "Flushes of logs per second.", "ops", {
             "{{instance}}": "rate(kafka_log_flush_seconds_count{BROKER}[RATE])"}),
-        graph("Offline", "Log directories given up after a disk error, and unusable partitions.", "short", {
+        graph("Offline", "Log directories that failed, and unusable partitions.", "short", {
             "{{instance}}: directories": "kafka_log_offline_dirs{BROKER}",
             "{{instance}}: partitions": "kafka_server_offline_partitions{BROKER}"})),
     row("Start and recovery",
         bars("Last start", "How long each stage of the last start took.", "s", {
             "{{instance}}: {{stage}}": "kafka_server_startup_seconds{BROKER}"}),
-        graph("Logs recovered", "Logs to check after a crash, and how many of them remain.", "short", {
+        graph("Logs opened", "Logs to open at the last start, and what remains.", "short", {
             "{{instance}}": "kafka_log_recovery_logs{BROKER}",
             "{{instance}}: remaining": "kafka_log_recovery_logs_remaining{BROKER}"}),
-        graph("Bytes recovered", "Bytes read to check logs after a crash.", "bytes", {
+        graph("Bytes recovered", "Bytes read and checked at the last start.", "bytes", {
             "{{instance}}": "kafka_log_recovery_bytes_total{BROKER}"})),
 )
 # fmt: on

@@ -1,6 +1,11 @@
 mod cli;
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    process::ExitCode,
+    time::Duration,
+};
 
 use sordini::{base::config::Loaded, broker::Server, telemetry::init_tracing};
 
@@ -16,10 +21,15 @@ fn main() -> ExitCode {
             ExitCode::from(cli::CliError::Usage(usage).exit_code())
         }
         Err(error) => {
-            eprintln!("sordini: {error}");
+            complain(&error);
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// What stderr leads to may be full or gone, which is no reason to panic.
+fn complain(error: &dyn Display) {
+    let _ = writeln!(io::stderr(), "sordini: {error}");
 }
 
 fn serve(loaded: Loaded) -> ExitCode {
@@ -41,7 +51,7 @@ fn serve(loaded: Loaded) -> ExitCode {
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sordini: {error}");
+            complain(&error);
             ExitCode::FAILURE
         }
     }

@@ -40,7 +40,7 @@ fn reply(partitions: usize, slice: &LogSlice) -> FetchReply {
     FetchReply { error_code: 0, session_id: 1, topics: vec![topic] }
 }
 
-#[divan::bench(args = [6, 1000])]
+#[divan::bench(args = [6, 1000], sample_size = 20)]
 fn encode_reply(bencher: Bencher, partitions: usize) {
     let dir = dir();
     let mut log = open(Arc::new(RealDisk), dir.path(), LogConfig::default());
@@ -75,7 +75,7 @@ fn session_request(epoch: i32, session_id: i32, partitions: i32) -> SessionReque
 const SESSION: i32 = 7;
 
 /// An incremental fetch in which one partition has something new.
-#[divan::bench(args = [100, 10_000])]
+#[divan::bench(args = [100, 10_000], sample_size = 20)]
 fn session_with_one_changed(bencher: Bencher, partitions: i32) {
     let mut cache = SessionCache::new(1);
     let name_of = |_| Some("topic".into());

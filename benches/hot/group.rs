@@ -114,7 +114,7 @@ fn sync(member_id: Arc<str>, assignments: Vec<(Arc<str>, Bytes)>) -> SyncRequest
     }
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 10)]
 fn rebalance_of_100(bencher: Bencher) {
     let ids = member_ids();
     bencher.with_inputs(Machine::new).bench_local_values(|mut machine| {
@@ -123,7 +123,7 @@ fn rebalance_of_100(bencher: Bencher) {
     });
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn heartbeat(bencher: Bencher) {
     let ids = member_ids();
     let mut machine = Machine::new();
@@ -140,7 +140,7 @@ fn heartbeat(bencher: Bencher) {
     });
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 20)]
 fn commit_of_100(bencher: Bencher) {
     let ids = member_ids();
     let mut machine = Machine::new();

@@ -93,7 +93,7 @@ fn read_at_random(bencher: Bencher) {
         .bench_local(|| view.read(offset(), 1 << 20, view.log_end(), true).expect("reads"));
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn read_at_end(bencher: Bencher) {
     let dir = dir();
     let log = indexed(&dir);

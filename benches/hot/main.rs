@@ -8,6 +8,8 @@ mod partition;
 mod protocol;
 mod records;
 
+use sordini::records::{Batch, BatchBuilder, BatchOptions, Compression};
+
 fn main() {
     divan::main();
 }
@@ -15,27 +17,24 @@ fn main() {
 /// Wall-clock time is an argument to everything below; any will do.
 const NOW_MS: i64 = 1_700_000_000_000;
 
-/// Half letters, half repetition: data that compresses to about a half.
+/// Words in no order, so that there is something to compress.
 fn text(len: usize) -> Vec<u8> {
+    const WORDS: [&str; 8] =
+        ["offset ", "leader ", "epoch ", "batch ", "segment ", "index ", "group ", "topic "];
     let mut state = 1u32;
-    let mut letter = || {
+    let words = std::iter::repeat_with(|| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        b'a' + (state >> 28) as u8
-    };
-    (0..len).map(|_| letter()).collect()
+        WORDS[(state >> 29) as usize].bytes()
+    });
+    words.flatten().take(len).collect()
 }
 
 /// A batch of equal records.
-fn batch(records: usize, record_len: usize) -> sordini::records::Batch {
-    batch_of(records, record_len, sordini::records::Compression::None)
+fn batch(records: usize, record_len: usize) -> Batch {
+    batch_of(records, record_len, Compression::None)
 }
 
-fn batch_of(
-    records: usize,
-    record_len: usize,
-    compression: sordini::records::Compression,
-) -> sordini::records::Batch {
-    use sordini::records::{BatchBuilder, BatchOptions};
+fn batch_of(records: usize, record_len: usize, compression: Compression) -> Batch {
     let mut builder = BatchBuilder::new(BatchOptions { compression, ..BatchOptions::default() });
     let values = text(records * record_len);
     for value in values.chunks(record_len) {

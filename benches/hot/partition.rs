@@ -20,10 +20,15 @@ use crate::{
 fn partition(dir: &TempDir) -> Arc<Partition> {
     let log = open(Arc::new(Discarding), dir.path(), LogConfig::default());
     let core = Core::new(log, Role::Leader { epoch: 0 }, 0);
-    Arc::new(Partition::new(TopicPartition::new("topic", 0), core, Box::new(|_, _| {})))
+    Arc::new(Partition::new(
+        TopicPartition::new("topic", 0),
+        core,
+        Box::new(|_, _| {}),
+        Arc::default(),
+    ))
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn append_discarded(bencher: Bencher) {
     let dir = dir();
     let partition = partition(&dir);
@@ -31,7 +36,7 @@ fn append_discarded(bencher: Bencher) {
     bencher.bench_local(|| partition.append(&mut batches, NOW_MS).expect("appends"));
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn core_append_discarded(bencher: Bencher) {
     let dir = dir();
     let log = open(Arc::new(Discarding), dir.path(), LogConfig::default());
@@ -40,7 +45,7 @@ fn core_append_discarded(bencher: Bencher) {
     bencher.bench_local(|| core.append(&mut batches, NOW_MS).expect("appends"));
 }
 
-#[divan::bench(threads = [1, 2])]
+#[divan::bench(threads = [1, 2], sample_size = 1000)]
 fn view(bencher: Bencher) {
     let dir = dir();
     let partition = partition(&dir);

@@ -47,13 +47,13 @@ fn fetch() -> Bytes {
     encoded(FetchRequest::default().with_topics(vec![topic]), FETCH)
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn guard_produce_of_6(bencher: Bencher) {
     let body = produce();
     bencher.bench(|| check_request(ApiKey::Produce as i16, PRODUCE, divan::black_box(&body)));
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn decode_produce_of_6(bencher: Bencher) {
     let body = produce();
     bencher.bench(|| {
@@ -61,13 +61,13 @@ fn decode_produce_of_6(bencher: Bencher) {
     });
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 20)]
 fn guard_fetch_of_1000(bencher: Bencher) {
     let body = fetch();
     bencher.bench(|| check_request(ApiKey::Fetch as i16, FETCH, divan::black_box(&body)));
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 20)]
 fn decode_fetch_of_1000(bencher: Bencher) {
     let body = fetch();
     bencher.bench(|| {

@@ -58,7 +58,7 @@ fn rules() -> AppendRules {
     }
 }
 
-#[divan::bench(args = SHAPES)]
+#[divan::bench(args = SHAPES, sample_size = 100)]
 fn validate(bencher: Bencher, shape: Shape) {
     let (bytes, rules) = (shape.bytes(), rules());
     bencher
@@ -66,7 +66,7 @@ fn validate(bencher: Bencher, shape: Shape) {
         .bench(|| validate_for_append(Some(bytes.clone()), &rules).expect("is a sound batch"));
 }
 
-#[divan::bench(args = SHAPES)]
+#[divan::bench(args = SHAPES, sample_size = 100)]
 fn crc_alone(bencher: Bencher, shape: Shape) {
     let bytes = shape.bytes();
     bencher

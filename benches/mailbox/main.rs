@@ -22,16 +22,18 @@ use sordini::{
     partition::{Core, Partition, Role},
     records::{Batch, BatchBuilder, BatchOptions},
 };
+use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use self::mailbox::Mailbox;
 
 const NOW_MS: i64 = 1_700_000_000_000;
 const WORKERS: usize = 2;
-const PARTITIONS: [usize; 3] = [1, 100, 10_000];
+const MANY: usize = 10_000;
 const PRODUCERS: [usize; 3] = [1, 8, 64];
-/// Records of 1 KiB in a batch, and appends in a run.
-const BATCHES: [(usize, usize); 2] = [(1, 100_000), (63, 8_000)];
+/// Records of 1 KiB in a batch, appends in a run, and over how many partitions.
+const BATCHES: [(usize, usize, &[usize]); 2] =
+    [(1, 64_000, &[1, 100, MANY]), (63, 6_400, &[1, 100])];
 const WAYS: [Way; 3] = [Way::Mutex, Way::Mailbox { group_max: 64 }, Way::Mailbox { group_max: 1 }];
 const ROUNDS: usize = 3;
 
@@ -52,9 +54,15 @@ impl Place {
         let start = LogStart { recovery_point: 0, log_start: None, clean: true, now_ms: NOW_MS };
         let config = Arc::new(LogConfig::default());
         let log = Log::open(Arc::new(RealDisk), &dir.join(id.to_string()), config, start);
-        let core = Core::new(log.expect("opens").0, Role::Leader { epoch: 0 }, 0);
+        let (mut log, _) = log.expect("opens");
+        // Else each first append would write the epoch's file.
+        log.assign_epoch(0).expect("writes");
+        let core = Core::new(log, Role::Leader { epoch: 0 }, 0);
         match way {
-            Way::Mutex => Self::Mutex(Arc::new(Partition::new(id, core, Box::new(|_, _| {})))),
+            Way::Mutex => {
+                let on_failure = Box::new(|_: &Partition, _: &_| {});
+                Self::Mutex(Arc::new(Partition::new(id, core, on_failure, Arc::default())))
+            }
             Way::Mailbox { group_max } => Self::Mailbox(Mailbox::new(core, group_max)),
         }
     }
@@ -93,13 +101,16 @@ fn main() {
     let rounds = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(ROUNDS);
     println!("| batch | partitions | producers | mutex | mailbox | mailbox, one by one |");
     println!("|---|---|---|---|---|---|");
-    for (records, appends) in BATCHES {
-        for partitions in PARTITIONS {
+    for (records, appends, partitions) in BATCHES {
+        for &partitions in partitions {
+            let dir = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
             for producers in PRODUCERS {
                 let load = Load { records, appends, partitions, producers };
                 match is_bench {
-                    true => print_line(load, rounds),
-                    false => print_line(Load { appends: 640, partitions: 10, ..load }, 1),
+                    true => print_line(dir.path(), load, rounds),
+                    false => {
+                        print_line(dir.path(), Load { appends: 640, partitions: 10, ..load }, 1)
+                    }
                 }
             }
         }
@@ -107,12 +118,12 @@ fn main() {
     println!("Thousands of appends per second / CPU in microseconds per append / p99 in µs.");
 }
 
-fn print_line(load: Load, rounds: usize) {
+fn print_line(dir: &Path, load: Load, rounds: usize) {
     // The ways take turns, so that what else the machine does hits all of them.
     let mut rounds_by_way = [const { Vec::new() }; WAYS.len()];
     for _ in 0..rounds {
         for (way, measured) in WAYS.into_iter().zip(&mut rounds_by_way) {
-            measured.push(run(load, way));
+            measured.push(run(dir, load, way));
         }
     }
     print!("| {} KiB | {} | {} ", load.records, load.partitions, load.producers);
@@ -129,13 +140,15 @@ fn print_line(load: Load, rounds: usize) {
     println!("|");
 }
 
-fn run(load: Load, way: Way) -> Measured {
-    let dir = tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+fn run(dir: &Path, load: Load, way: Way) -> Measured {
+    // Few logs are removed before their pages reach the disk; many would take too long to make.
+    let own = (load.partitions < MANY).then(|| TempDir::new_in(dir).expect("a directory"));
+    let dir = own.as_ref().map_or(dir, |own| own.path());
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(WORKERS).build().expect("starts");
     let places: Arc<[Place]> = {
         let _entered = runtime.enter();
-        (0..load.partitions).map(|index| Place::new(way, dir.path(), index)).collect()
+        (0..load.partitions).map(|index| Place::new(way, dir, index)).collect()
     };
     let (started, cpu_before) = (Instant::now(), cpu_time());
     let mut latencies = runtime.block_on(produce(&runtime, load, &places));

@@ -78,6 +78,10 @@ impl Client {
         Ok(Self { stream, correlation_id: 0 })
     }
 
+    pub fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
     pub fn send<R: Request>(&mut self, version: i16, request: &R) -> io::Result<()> {
         self.correlation_id += 1;
         let header = RequestHeader::default()
@@ -190,6 +194,16 @@ impl Client {
     }
 
     pub fn fetch(&mut self, from: (&str, i32), offset: i64) -> io::Result<Fetched> {
+        self.send_fetch(from, offset, 0)?;
+        self.receive_fetch()
+    }
+
+    pub fn send_fetch(
+        &mut self,
+        from: (&str, i32),
+        offset: i64,
+        max_wait_ms: i32,
+    ) -> io::Result<()> {
         let partition = FetchPartition::default()
             .with_partition(from.1)
             .with_current_leader_epoch(-1)
@@ -199,10 +213,16 @@ impl Client {
             FetchTopic::default().with_topic(topic_name(from.0)).with_partitions(vec![partition]);
         let request = FetchRequest::default()
             .with_replica_id(BrokerId(-1))
+            .with_max_wait_ms(max_wait_ms)
+            .with_min_bytes(1)
             .with_max_bytes(FETCH_BYTES)
             .with_session_epoch(-1)
             .with_topics(vec![topic]);
-        let mut answer = self.call(12, &request)?;
+        self.send(12, &request)
+    }
+
+    pub fn receive_fetch(&mut self) -> io::Result<Fetched> {
+        let mut answer = self.receive::<FetchRequest>(12)?;
         let partition = answer.responses.remove(0).partitions.remove(0);
         Ok(Fetched {
             code: partition.error_code,
@@ -212,7 +232,12 @@ impl Client {
         })
     }
 
-    pub fn delete_records(&mut self, from: (&str, i32), before: i64) -> io::Result<i64> {
+    /// The new start of the log, or the error code.
+    pub fn delete_records(
+        &mut self,
+        from: (&str, i32),
+        before: i64,
+    ) -> io::Result<Result<i64, Code>> {
         let partition =
             DeleteRecordsPartition::default().with_partition_index(from.1).with_offset(before);
         let topic = DeleteRecordsTopic::default()
@@ -222,8 +247,10 @@ impl Client {
             DeleteRecordsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
         let answer = self.call(2, &request)?;
         let partition = &answer.topics[0].partitions[0];
-        assert_eq!(partition.error_code, 0, "records are deleted");
-        Ok(partition.low_watermark)
+        match partition.error_code {
+            0 => Ok(Ok(partition.low_watermark)),
+            code => Ok(Err(code)),
+        }
     }
 
     /// Waits until the group's coordinator has loaded.

@@ -13,7 +13,7 @@ use super::{
     load,
 };
 
-const RECORDS: u64 = 60;
+pub const RECORDS: u64 = 60;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Damage {
@@ -46,7 +46,7 @@ impl Damage {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a directory");
     for entry in fs::read_dir(from).expect("a directory") {
         let entry = entry.expect("a name");
@@ -59,7 +59,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// All files below a directory, as paths relative to it.
-fn files(dir: &Path) -> Vec<PathBuf> {
+pub fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut dirs = vec![dir.to_owned()];
     while let Some(next) = dirs.pop() {
@@ -76,7 +76,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Writes two topics, one with several segments and an idempotent producer.
-fn fill(process: &Process) {
+pub fn fill(process: &Process) {
     let mut client = process.client();
     let rolls = [("segment.ms", "30"), ("index.interval.bytes", "200")];
     assert_eq!(client.create_topic("damaged", 1, &rolls).expect("answered"), 0);
@@ -94,7 +94,7 @@ fn fill(process: &Process) {
 }
 
 /// What a damaged file may cost.
-fn may_refuse(file: &Path) -> bool {
+pub fn may_refuse(file: &Path) -> bool {
     file.ends_with("meta.properties") || file.starts_with("__cluster_metadata-0")
 }
 

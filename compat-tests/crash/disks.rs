@@ -128,6 +128,67 @@ fn a_full_disk_refuses_and_goes_on() {
     process.stop();
 }
 
+#[test]
+fn a_start_on_a_full_disk_reads_and_goes_on() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    // The process's own messages go elsewhere.
+    let small = dir.path().join("small");
+    fs::create_dir(&small).expect("a directory");
+    let Some(_mounted) = Mounted::small(&small) else {
+        println!("SKIPPED: a tmpfs cannot be mounted here");
+        return;
+    };
+    let site = Site::at(dir.path(), &[]).with_log_dirs(&["small/data"]);
+    let process = site.start();
+    let mut client = process.client();
+    let rolls = [("segment.ms", "50")];
+    assert_eq!(client.create_topic("full", 1, &rolls).expect("answered"), 0);
+    let mut writer = Writer { acknowledged: Acknowledged::default(), next: 0 };
+    for _ in 0..100 {
+        writer.write(&mut client).expect("answered").expect("there is room");
+    }
+    let filler = small.join("filler");
+    fill_up(&filler);
+    while writer.write(&mut client).expect("answered").is_ok() {}
+    let refused = client.delete_records(("full", 0), 10).expect("answered");
+    assert_eq!(refused, Err(KAFKA_STORAGE_ERROR), "what is not kept is not promised");
+    let specs = [Spec { number: 0, topic: "full", partition: 0, idempotent: false, acks: -1 }];
+    process.kill();
+
+    for end in ["kill -9", "a clean stop"] {
+        let process = site.start();
+        let mut client = process.client();
+        load::check(&mut client, &specs, &writer.acknowledged);
+        let refused = writer.write(&mut client).expect("answered");
+        assert_eq!(refused, Err(KAFKA_STORAGE_ERROR), "before {end}: {}", process.log());
+        let code = client.create_topic("more", 1, &[]).expect("answered");
+        println!("a topic on a full disk, before {end}: {code}");
+        if end == "kill -9" {
+            process.kill();
+        } else {
+            process.terminate();
+        }
+    }
+    let process = site.start();
+    let mut client = process.client();
+    load::check(&mut client, &specs, &writer.acknowledged);
+    fs::remove_file(&filler).expect("it is there");
+    let room_since = Instant::now();
+    while writer.write(&mut client).expect("answered").is_err() {
+        assert!(room_since.elapsed() < Duration::from_secs(20), "it goes on: {}", process.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    load::check(&mut client, &specs, &writer.acknowledged);
+    assert_eq!(client.delete_records(("full", 0), 10).expect("answered"), Ok(10));
+    assert_eq!(client.create_topic("later", 1, &[]).expect("answered"), 0);
+    process.stop();
+    let process = site.start();
+    let start = process.client().fetch(("full", 0), 10).expect("answered").log_start;
+    assert_eq!(start, 10, "what was deleted stays so");
+    process.stop();
+}
+
 /// The partitions of `spread` by the log directory that they lie in.
 fn partitions_in(site: &Site, dir: &str) -> Vec<i32> {
     let names = fs::read_dir(site.dir.join(dir)).expect("a log directory");

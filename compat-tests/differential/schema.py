@@ -57,6 +57,10 @@ def api_key(api):
     return _messages()[f"{api}Request"]["apiKey"]
 
 
+def api_name(key):
+    return _messages()[key, "request"]["name"].removesuffix("Request")
+
+
 def versions(api):
     """The versions that Kafka's schema has, the unstable last one left out."""
     request = _messages()[f"{api}Request"]
@@ -66,6 +70,16 @@ def versions(api):
 
 def is_flexible(api, version):
     return _within(version, _messages()[f"{api}Request"].get("flexibleVersions"))
+
+
+def nullable_by_mistake(api, version):
+    """The texts and lists of a request that must not be null."""
+    for field in _messages()[f"{api}Request"]["fields"]:
+        has_length = field["type"].startswith("[]") or field["type"] in ("string", "bytes")
+        if not has_length or not _within(version, field["versions"]):
+            continue
+        if not _within(version, field.get("nullableVersions")):
+            yield _key(field["name"])
 
 
 def encode_request(api, version, body):

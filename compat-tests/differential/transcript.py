@@ -1,8 +1,10 @@
 """What a case saw, with everything masked that differs from run to run."""
 
+import base64
 import itertools
 import re
 import time
+import uuid
 
 from harness.broker import SORDINI_KIND
 
@@ -15,10 +17,17 @@ _CLOCK_FROM_MS = 1_700_000_000_000
 _CLOCK_IN_TEXT = re.compile(r"\b1[789]\d{11}\b|-9223370\d{12}\b")
 # Answers whose order Kafka leaves to its hash tables.
 _UNORDERED = {"Produce", "DeleteRecords", "DescribeConfigs", "DescribeProducers", "ListOffsets",
-              "IncrementalAlterConfigs", "AlterConfigs", "OffsetForLeaderEpoch"}  # fmt: skip
-_ORDER_KEYS = ("topicId", "name", "topic", "resourceName", "index", "partitionIndex", "partition",
-               "producerId")  # fmt: skip
+              "IncrementalAlterConfigs", "AlterConfigs", "OffsetForLeaderEpoch", "Metadata",
+              "CreateTopics", "DeleteTopics", "CreatePartitions", "ElectLeaders", "JoinGroup",
+              "DescribeGroups", "ListGroups", "DeleteGroups", "OffsetFetch", "OffsetDelete",
+              "FindCoordinator", "ListConfigResources"}  # fmt: skip
+_ORDER_KEYS = ("topicId", "name", "topic", "resourceType", "resourceName", "index",
+               "partitionIndex", "partition", "producerId", "partitionId", "groupId", "memberId",
+               "key", "errorCode")  # fmt: skip
+_UUID = re.compile(r"([\w.-]*?)-?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b")
 _READY_TIMEOUT_S = 20
+# COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE and NOT_COORDINATOR.
+_LOADING = (14, 15, 16)
 _SETTLE_S = 0.2
 _ids = itertools.count(1)
 
@@ -33,14 +42,20 @@ class Transcript:
         self._connection = None
         self._masks = {_ZERO_ID: _ZERO_ID}
         self._topic_ids = {}
+        self._uuids = {}
+        self._more_connections = []
 
     def close(self):
+        for connection in self._more_connections:
+            connection.close()
         if self._connection:
             self._connection.close()
 
     def connect(self, client_id="differential"):
-        """A connection of its own; the caller closes it."""
-        return Connection(self.broker.port, client_id)
+        """A connection of its own, open until the case ends or closes it."""
+        connection = Connection(self.broker.port, client_id)
+        self._more_connections.append(connection)
+        return connection
 
     def call(self, api, version, body=None):
         """Sends a request on the case's connection; the answer is not part of the transcript."""
@@ -53,8 +68,12 @@ class Transcript:
     def ask(self, label, api, version, body=None):
         """The same with the answer in the transcript."""
         answer = self.call(api, version, body)
-        self.note(f"{label}, {api} {version}", answer, sort=api in _UNORDERED)
+        self.note_answer(label, api, version, answer)
         return answer
+
+    def note_answer(self, label, api, version, answer):
+        """Takes down what came of a request; the coverage test counts these labels."""
+        self.note(f"{label}, {api} {version}", answer, sort=api in _UNORDERED)
 
     def ask_all(self, label, api, body, versions=None):
         """The same request in every version; `body` may be made for each of them."""
@@ -83,11 +102,35 @@ class Transcript:
         })  # fmt: skip
         topic = answer["topics"][0]
         assert topic["errorCode"] == 0, topic
-        self._topic_ids[name] = topic["topicId"]
-        self._masks[topic["topicId"]] = f"id of {self._mask_name(name)}"
+        self.know_topic(name, topic["topicId"])
         for partition in range(partitions):
             self.wait_for(name, partition)
         return name
+
+    def new_name(self, label):
+        """A name of this case's own, written as its label."""
+        name = f"{self.name.replace(' ', '-')}-{next(_ids)}-{label}"
+        self._masks[name] = label
+        return name
+
+    def know_topic(self, name, topic_id):
+        self._topic_ids[name] = topic_id
+        mask = f"id of {self._masks.get(name) or self._mask_name(name)}"
+        self._masks[topic_id] = mask
+        text = base64.urlsafe_b64encode(uuid.UUID(topic_id).bytes).decode().rstrip("=")
+        self._masks[text] = mask
+
+    def learn_topic(self, name):
+        """Waits for a topic that another request is creating, and learns its id."""
+        self.wait_for(name, 0)
+        asked = {"topics": [{"name": name}], "allowAutoTopicCreation": False}
+        deadline = time.monotonic() + _READY_TIMEOUT_S
+        while time.monotonic() < deadline:
+            topic = self.call("Metadata", 12, asked)["topics"][0]
+            if topic["errorCode"] == 0:
+                return self.know_topic(name, topic["topicId"])
+            time.sleep(0.01)
+        raise TimeoutError(f"metadata has no {name}")
 
     def wait_for(self, name, partition):
         """Waits until the broker leads a partition: Kafka answers before it does."""
@@ -100,6 +143,19 @@ class Transcript:
                 return
             time.sleep(0.01)
         raise TimeoutError(f"{name}-{partition} has no leader")
+
+    def find_coordinator(self, group):
+        """Waits until a group's coordinator is there and has loaded what it leads."""
+        asked, groups = {"coordinatorKeys": [group]}, {"groups": [group]}
+        deadline = time.monotonic() + _READY_TIMEOUT_S
+        while time.monotonic() < deadline:
+            found = self.call("FindCoordinator", 4, asked)["coordinators"][0]
+            if found["errorCode"] == 0:
+                described = self.call("DescribeGroups", 5, groups)["groups"][0]
+                if described["errorCode"] not in _LOADING:
+                    return
+            time.sleep(0.02)
+        raise TimeoutError(f"{group} has no coordinator")
 
     def settle(self):
         """Lets Apache Kafka apply a change that it has answered before it was in force."""
@@ -137,6 +193,8 @@ class Transcript:
         if isinstance(value, str):
             if field == "documentation":
                 return "a text"
+            if field == "clusterId":
+                return "the cluster"
             return self._mask_text(value)
         if value in self._masks and field in ("producerId", "sessionId"):
             return self._masks[value]
@@ -144,6 +202,10 @@ class Transcript:
             return value
         if field in ("totalBytes", "usableBytes"):
             return "bytes" if value > 0 else value
+        if field == "port" and value == self.broker.port:
+            return "<port>"
+        if field == "port" and value == self.broker.controller_port:
+            return "<controller-port>"
         if value > _CLOCK_FROM_MS and value < 2 * _CLOCK_FROM_MS:
             return "now"
         if (field == "producerId" and value >= 0) or (field == "sessionId" and value > 0):
@@ -153,12 +215,25 @@ class Transcript:
     def _mask_text(self, value):
         if value in self._masks:
             return self._masks[value]
+        for name, mask in self._masks.items():
+            if isinstance(name, str) and isinstance(mask, str) and name != _ZERO_ID:
+                value = value.replace(name, mask)
         for name in self._topic_ids:
             value = value.replace(name, self._mask_name(name))
+        value = _UUID.sub(self._mask_uuid, value)
         value = _CLOCK_IN_TEXT.sub("now", value.replace(str(self.broker.dir), "<dir>"))
         value = value.replace(str(self.broker.port), "<port>")
         return value.replace(str(self.broker.controller_port), "<controller-port>")
 
+    def _mask_uuid(self, found):
+        """The first of its kind is 1, and so on; those that a case made up begin with zeros."""
+        prefix, value = found[1], found[2]
+        if value.startswith("00000000"):
+            return found[0]
+        known = self._uuids.setdefault(prefix, [])
+        if value not in known:
+            known.append(value)
+        return f"{prefix}{prefix and chr(45)}<id {known.index(value) + 1}>"
 
 
 

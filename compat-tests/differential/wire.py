@@ -78,6 +78,14 @@ class Connection:
         except ConnectionError:
             return CLOSED
 
+    def peek(self, timeout):
+        """Whether an answer is there, without taking it."""
+        self._socket.settimeout(timeout)
+        try:
+            return self._socket.recv(1, socket.MSG_PEEK) or CLOSED
+        except TimeoutError:
+            return SILENT
+
     def _read(self, length):
         data = bytearray()
         while len(data) < length:

@@ -1,7 +1,7 @@
 //! Starting and stopping a broker, each in one written order.
 
 use std::{
-    io,
+    io::{self, Write},
     net::{Ipv6Addr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, OnceLock, atomic::AtomicI64},
@@ -40,6 +40,8 @@ use crate::{
 
 /// How many requests may look times up in logs at once.
 const LOOK_UPS_AT_ONCE: usize = 2;
+/// Kafka's default of `socket.send.buffer.bytes` and `socket.receive.buffer.bytes`.
+const SOCKET_BUFFER_DEFAULT: u32 = 100 << 10;
 /// How long a stop waits for connections to end.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
@@ -95,7 +97,8 @@ impl Server {
                 return Ok(());
             }
         };
-        println!("{}", server.banner());
+        // It is for whoever looks; a file that is full or a pipe that is closed takes it or not.
+        let _ = writeln!(io::stdout(), "{}", server.banner());
         let mut all_failed = server.broker.all_dirs_failed.subscribe();
         let mut metadata_failed = server.broker.metadata_failed.subscribe();
         tokio::select! {
@@ -389,17 +392,23 @@ async fn bind(listener: &Listener, settings: &BrokerConfig) -> Result<TcpListene
             }
         };
         socket.set_reuseaddr(true)?;
-        // -1 leaves the size to the system. Accepted sockets take it from the listening one.
-        if let Ok(size @ 1..) = u32::try_from(settings.socket_receive_buffer_bytes) {
+        // Accepted sockets take their sizes from the listening one.
+        if let Some(size) = buffer_size(settings.socket_receive_buffer_bytes) {
             socket.set_recv_buffer_size(size)?;
         }
-        if let Ok(size @ 1..) = u32::try_from(settings.socket_send_buffer_bytes) {
+        if let Some(size) = buffer_size(settings.socket_send_buffer_bytes) {
             socket.set_send_buffer_size(size)?;
         }
         socket.bind(address)?;
         socket.listen(settings.socket_listen_backlog.max(1) as u32)
     };
     listen().map_err(error)
+}
+
+/// Kafka's default size would bound what the system grows by itself to what a connection needs:
+/// only another size is set. -1 leaves it to the system in Kafka too.
+fn buffer_size(configured: i32) -> Option<u32> {
+    u32::try_from(configured).ok().filter(|size| *size > 0 && *size != SOCKET_BUFFER_DEFAULT)
 }
 
 fn has_ipv6() -> bool {

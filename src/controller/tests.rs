@@ -284,6 +284,11 @@ fn one_request_may_be_too_large() {
     let mut script = Script::new(&[(1, None)]);
     script.create(topic("a", 10_001, 1));
     script.create(topic("a", 10_000, 1));
+    let both = [topic("a", 6_000, 1), topic("b", 6_000, 1)];
+    let refused = ControllerError::PolicyViolation(topics::TOO_MANY_PARTITIONS.into());
+    for (_, result) in script.run(|cx| topics::create(cx, &both)) {
+        assert_eq!(result, Err(refused.clone()));
+    }
     assert_eq!(script.image.topics.len(), 0);
     script.expect(
         "-> PolicyViolation: Excessively large number of partitions per request.
@@ -296,12 +301,12 @@ fn one_request_may_be_too_large() {
 fn a_request_too_large_is_not_decided_to_its_end() {
     let script = Script::new(&[(1, None)]);
     let refuse = |random: &mut Random, count: usize| {
-        let new: Vec<_> = (0..count).map(|at| topic(&format!("t{at}"), 10_000, 1)).collect();
+        let new: Vec<_> = (0..count).map(|at| topic(&format!("t{at}"), 10, 1)).collect();
         let mut cx = Context { image: &script.image, settings: &script.settings, random };
         topics::create(&mut cx, &new)
     };
     let (mut first, mut all) = (Random::new(7), Random::new(7));
-    refuse(&mut first, 1);
+    refuse(&mut first, 910);
     let decision = refuse(&mut all, 1_000);
     assert_eq!(first.uuid(), all.uuid());
     assert!(decision.records.is_empty());

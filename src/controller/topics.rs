@@ -50,23 +50,38 @@ pub type Results<T> = Vec<(String, Result<T, ControllerError>)>;
 
 /// Topics of one name are the caller's to refuse.
 pub fn create(cx: &mut Context<'_>, topics: &[NewTopic]) -> Decision<Results<CreatedTopic>> {
+    if asks_for_too_much(cx, topics) {
+        return refuse_all(topics.iter().map(|topic| &topic.name), TOO_MANY_PARTITIONS);
+    }
     let mut records = Vec::new();
     let mut results = Vec::with_capacity(topics.len());
     for topic in topics {
         let created = create_one(cx, topic, &mut records);
         // Asked after each topic: a small request can name more than memory has room for.
         if records.len() > MAX_RECORDS {
-            return too_large(topics.iter().map(|topic| &topic.name));
+            return refuse_all(topics.iter().map(|topic| &topic.name), TOO_LARGE);
         }
         results.push((topic.name.clone(), created));
     }
     Decision { records, response: results }
 }
 
+const TOO_LARGE: &str = "Unable to perform excessively large batch operation.";
+pub(super) const TOO_MANY_PARTITIONS: &str = "Excessively large number of partitions per request.";
+
+/// Whether the topics have too many partitions in all, whatever else is wrong with them.
+fn asks_for_too_much(cx: &Context<'_>, topics: &[NewTopic]) -> bool {
+    let count = |topic: &NewTopic| match (topic.assignments.len(), topic.partitions) {
+        (0, -1) => cx.settings.num_partitions.max(0) as usize,
+        (0, asked) => asked.max(0) as usize,
+        (assigned, _) => assigned,
+    };
+    topics.iter().map(count).sum::<usize>() > MAX_RECORDS
+}
+
 /// Kafka refuses as a whole what would make too large a batch.
-fn too_large<'a, T>(names: impl Iterator<Item = &'a String>) -> Decision<Results<T>> {
-    let message = "Unable to perform excessively large batch operation.";
-    let refused = || Err(ControllerError::PolicyViolation(message.into()));
+fn refuse_all<'a, T>(names: impl Iterator<Item = &'a String>, why: &str) -> Decision<Results<T>> {
+    let refused = || Err(ControllerError::PolicyViolation(why.into()));
     let response = names.map(|name| (name.clone(), refused())).collect();
     Decision { records: Vec::new(), response }
 }
@@ -134,10 +149,6 @@ fn replicas_of(cx: &mut Context<'_>, topic: &NewTopic) -> Result<Vec<Vec<i32>>, 
     let partitions = or(topic.partitions, cx.settings.num_partitions);
     let default = i32::from(cx.settings.default_replication_factor);
     let factor = or(i32::from(topic.replication_factor), default) as i16;
-    if partitions as usize > MAX_RECORDS {
-        let message = "Excessively large number of partitions per request.";
-        return Err(E::PolicyViolation(message.into()));
-    }
     placement::place(cx.image, partitions as usize, factor, cx.random)
 }
 
@@ -278,7 +289,7 @@ pub fn create_partitions(cx: &mut Context<'_>, topics: &[NewPartitions]) -> Deci
     for topic in topics {
         let grown = grow_one(cx, topic).map(|grown| records.extend(grown));
         if records.len() > MAX_RECORDS {
-            return too_large(topics.iter().map(|topic| &topic.name));
+            return refuse_all(topics.iter().map(|topic| &topic.name), TOO_LARGE);
         }
         results.push((topic.name.clone(), grown));
     }
@@ -319,8 +330,7 @@ fn grow_one(
             assignments.clone()
         }
         None if additional > MAX_RECORDS => {
-            let message = "Excessively large number of partitions per request.";
-            return Err(E::PolicyViolation(message.into()));
+            return Err(E::PolicyViolation(TOO_MANY_PARTITIONS.into()));
         }
         None => placement::place(cx.image, additional, factor as i16, cx.random)?,
     };

@@ -91,6 +91,10 @@ impl Op {
             other => Err(Refusal::request(format!("Unknown operations type {other}"))),
         }
     }
+
+    fn is_known(&self) -> bool {
+        (SET..=SUBTRACT).contains(&self.kind)
+    }
 }
 
 /// Whether a change keeps what it does not name (IncrementalAlterConfigs) or unsets it
@@ -140,6 +144,10 @@ impl Judge<'_> {
         }
         let unknown = || Refusal::request(format!("Unknown resource type {}", change.kind));
         let kind = ConfigResourceType::from_id(change.kind).ok_or_else(unknown)?;
+        if kind == ConfigResourceType::Topic && !change.ops.iter().all(Op::is_known) {
+            // Kafka's controller fails at it without a word.
+            return Err(Refusal { code: ErrorCode::UnknownServerError, message: None });
+        }
         let ops = change.ops.iter().map(|op| Ok((op.name.clone(), op.check()?)));
         let ops: Vec<(String, ConfigOp)> = ops.collect::<Result<_, Refusal>>()?;
         match kind {

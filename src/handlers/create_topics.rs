@@ -17,7 +17,7 @@ use super::{
     errors,
 };
 use crate::{
-    base::config::{Config, describe},
+    base::config::{Config, Properties, describe},
     controller::{ControllerError, CreatedTopic, NewTopic},
 };
 
@@ -130,16 +130,19 @@ fn answer(
     }
 }
 
-/// The new topic's configuration with all defaults, by name.
+/// The new topic's configuration with all defaults, by name. What was given is told as it was
+/// given, where DescribeConfigs tells how it was understood.
 fn configs(asked: &NewTopic, config: &Config) -> Vec<CreatableTopicConfigs> {
     let set = asked.configs.iter();
-    let overrides = set.filter_map(|(key, value)| Some((key.clone(), value.clone()?))).collect();
+    let overrides: Properties =
+        set.filter_map(|(key, value)| Some((key.clone(), value.clone()?))).collect();
     let mut entries = describe::topic(config, &overrides).unwrap_or_default();
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     let row = |entry: describe::Entry| {
+        let value = overrides.get(&entry.name).cloned().or(entry.value);
         CreatableTopicConfigs::default()
             .with_name(string(&entry.name))
-            .with_value(entry.value.filter(|_| !entry.is_sensitive).map(|it| string(&it)))
+            .with_value(value.filter(|_| !entry.is_sensitive).map(|it| string(&it)))
             .with_read_only(entry.read_only)
             .with_config_source(entry.source as i8)
             .with_is_sensitive(entry.is_sensitive)

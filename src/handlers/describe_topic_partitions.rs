@@ -50,6 +50,10 @@ impl Pages<'_> {
         request: &DescribeTopicPartitionsRequest,
         limit: usize,
     ) -> DescribeTopicPartitionsResponse {
+        if request.topics.iter().any(|topic| topic.name.is_empty()) {
+            // Kafka makes a resource of each name to ask for authorization, and fails at this one.
+            return refusal(request, ErrorCode::UnknownServerError);
+        }
         let all = request.topics.is_empty();
         let start = request.cursor.as_ref().map_or("", |cursor| cursor.topic_name.as_str());
         let names: BTreeSet<&str> = if all {
@@ -60,7 +64,8 @@ impl Pages<'_> {
         let first = request.cursor.as_ref().map_or(0, |cursor| cursor.partition_index);
         let unknown_start = !all && request.cursor.is_some() && !names.contains(start);
         if unknown_start || first < 0 {
-            return refusal(request);
+            // A cursor that points nowhere.
+            return refusal(request, ErrorCode::InvalidRequest);
         }
         let mut response = DescribeTopicPartitionsResponse::default();
         let mut left = limit;
@@ -140,11 +145,14 @@ fn missing(name: &str) -> DescribeTopicPartitionsResponseTopic {
         .with_topic_authorized_operations(TOPIC_OPERATIONS)
 }
 
-/// A cursor that points nowhere is refused topic by topic.
-fn refusal(request: &DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsResponse {
+/// The request as a whole is refused topic by topic.
+fn refusal(
+    request: &DescribeTopicPartitionsRequest,
+    code: ErrorCode,
+) -> DescribeTopicPartitionsResponse {
     let refused = request.topics.iter().map(|topic| {
         DescribeTopicPartitionsResponseTopic::default()
-            .with_error_code(ErrorCode::InvalidRequest.code())
+            .with_error_code(code.code())
             .with_name(Some(topic.name.clone()))
     });
     DescribeTopicPartitionsResponse::default().with_topics(refused.collect())

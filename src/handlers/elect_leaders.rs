@@ -26,6 +26,10 @@ impl Handler for ElectLeaders {
             _ if cx.version == 0 => ElectionType::Preferred,
             0 => ElectionType::Preferred,
             1 => ElectionType::Unclean,
+            // Nothing to elect, nothing to refuse.
+            _ if request.topic_partitions.as_ref().is_some_and(Vec::is_empty) => {
+                return Reply::Now(ElectLeadersResponse::default());
+            }
             other => {
                 let why = format!("Unknown election type {other}");
                 let error = ControllerError::InvalidRequest(why);

@@ -76,3 +76,49 @@ error_codes! {
     ListGroupsResponse: |it| [it.error_code];
     DeleteGroupsResponse: |it| each!(it.results);
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::{
+        describe_quorum_response::{PartitionData, TopicData},
+        find_coordinator_response::Coordinator,
+        leave_group_response::MemberResponse,
+    };
+
+    use super::*;
+    use crate::protocol::messages::{
+        OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
+    };
+
+    fn codes(response: &impl ErrorCodes) -> Vec<i16> {
+        response.error_codes().filter(|code| *code != 0).collect()
+    }
+
+    #[test]
+    fn nested_codes_count_with_those_above_them() {
+        let partition = |code| PartitionData::default().with_error_code(code);
+        let topic = TopicData::default().with_partitions(vec![partition(0), partition(3)]);
+        let quorum =
+            DescribeQuorumResponse::default().with_error_code(41).with_topics(vec![topic; 2]);
+        assert_eq!(codes(&quorum), [3, 3, 41]);
+
+        let partition = OffsetFetchResponsePartitions { error_code: 100, ..Default::default() };
+        let topic = OffsetFetchResponseTopics { partitions: vec![partition], ..Default::default() };
+        let group = |error_code, topics| OffsetFetchResponseGroup {
+            topics,
+            error_code,
+            ..Default::default()
+        };
+        let groups = vec![group(16, vec![]), group(0, vec![topic])];
+        assert_eq!(codes(&OffsetFetchResponse { groups, ..Default::default() }), [100, 16]);
+
+        let coordinator = |code| Coordinator::default().with_error_code(code);
+        let found = vec![coordinator(15), coordinator(0), coordinator(15)];
+        let response = FindCoordinatorResponse::default().with_coordinators(found);
+        assert_eq!(codes(&response), [15, 15]);
+
+        let left = vec![MemberResponse::default().with_error_code(25)];
+        let response = LeaveGroupResponse::default().with_error_code(16).with_members(left);
+        assert_eq!(codes(&response), [25, 16]);
+    }
+}

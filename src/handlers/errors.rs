@@ -7,7 +7,7 @@ use kafka_protocol::protocol::StrBytes;
 use crate::{
     controller::ControllerError,
     coordinator::group::messages::GroupError,
-    log::{LogError, ProducerError},
+    log::{LogError, ProducerError, ReadError},
     partition::{Absent, AppendError, DeleteRecordsError, Role},
     records::RefusedKind,
 };
@@ -73,6 +73,15 @@ pub fn append_refused(kind: RefusedKind) -> ErrorCode {
         RefusedKind::UnsupportedCompressionType => ErrorCode::UnsupportedCompressionType,
         RefusedKind::UnsupportedForMessageFormat => ErrorCode::UnsupportedForMessageFormat,
         RefusedKind::UnknownServerError => ErrorCode::UnknownServerError,
+    }
+}
+
+/// As Kafka, whose consumer stops at a batch that is none, and whose disk errors it waits out.
+pub fn read(error: &ReadError) -> ErrorCode {
+    match error {
+        ReadError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        ReadError::Corrupt { .. } => ErrorCode::CorruptMessage,
+        ReadError::Io { .. } => ErrorCode::KafkaStorageError,
     }
 }
 

@@ -16,7 +16,6 @@ use crate::{
         Broker,
         sessions::{PartitionRequest, SessionFetch, SessionPartition},
     },
-    log::ReadError,
     partition::{FetchWait, Partition, Role, Topic, View},
 };
 
@@ -138,7 +137,7 @@ impl Plan {
     ) -> PartitionReply {
         match found {
             Err(code) => PartitionReply {
-                aborted: Some(Vec::new()),
+                aborted: (*code != ErrorCode::InconsistentTopicId).then(Vec::new),
                 ..PartitionReply::error(request.partition, *code)
             },
             Ok(Found { partition, .. }) => {
@@ -189,15 +188,12 @@ impl Plan {
         if self.limits.is_negative || spec.max_bytes < 0 {
             return Err(ErrorCode::UnknownServerError);
         }
-        match view.log.read(offset, max_bytes, end, at_least_one) {
-            Ok(slice) => reply.records = Some(slice),
-            Err(ReadError::OffsetOutOfRange { .. }) => return Err(ErrorCode::OffsetOutOfRange),
-            Err(error) => {
-                tracing::error!(partition = %partition.id, %error, "read failed");
+        let slice = view.log.read(offset, max_bytes, end, at_least_one).map_err(|error| {
+            let code = errors::read(&error);
             partition.read_failed(error);
-                return Err(ErrorCode::KafkaStorageError);
-            }
-        }
+            code
+        })?;
+        reply.records = Some(slice);
         Ok(reply)
     }
 
@@ -222,9 +218,8 @@ impl Plan {
     }
 
     async fn wait(&self, deadline: Instant) -> Vec<PartitionReply> {
-        let registered = Registered { plan: self, wait: Arc::default() };
+        let registered = Registered::new(self);
         loop {
-            registered.renew();
             // Read after registering: what arrives from here on wakes this fetch.
             let replies = self.read_all();
             if self.is_satisfied(&replies) {
@@ -275,18 +270,13 @@ struct Registered<'a> {
     wait: Arc<FetchWait>,
 }
 
-impl Registered<'_> {
-    fn renew(&self) {
-        self.forget();
-        for partition in self.partitions() {
-            partition.wait_for_data(&self.wait);
+impl<'a> Registered<'a> {
+    fn new(plan: &'a Plan) -> Self {
+        let registered = Self { plan, wait: Arc::default() };
+        for partition in registered.partitions() {
+            partition.wait_for_data(&registered.wait);
         }
-    }
-
-    fn forget(&self) {
-        for partition in self.partitions() {
-            partition.forget_wait(&self.wait);
-        }
+        registered
     }
 
     fn partitions(&self) -> impl Iterator<Item = &Arc<Partition>> {
@@ -297,7 +287,9 @@ impl Registered<'_> {
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        self.forget();
+        for partition in self.partitions() {
+            partition.forget_wait(&self.wait);
+        }
     }
 }
 
@@ -306,9 +298,12 @@ fn find_partition(broker: &Broker, spec: &PartitionRequest) -> Result<Found, Err
         Some(name) if spec.topic_id.is_nil() => {
             broker.partitions.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?
         }
-        // A session remembers the name of a topic that is gone.
-        name => broker.partitions.topic_by_id(spec.topic_id).ok_or(match name {
-            Some(_) => ErrorCode::UnknownTopicOrPartition,
+        // A session remembers the name of a topic that is gone, and another may have it by now.
+        name => broker.partitions.topic_by_id(spec.topic_id).ok_or_else(|| match name {
+            Some(name) => match broker.partitions.topic(name).map(|it| it.partition(spec.partition)) {
+                Some(Ok(_)) => ErrorCode::InconsistentTopicId,
+                _ => ErrorCode::UnknownTopicOrPartition,
+            },
             None => ErrorCode::UnknownTopicId,
         })?,
     };
@@ -363,5 +358,19 @@ impl PartitionReply {
             aborted: None,
             records: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_explains_is_a_failure() {
+        assert!(is_failure(ErrorCode::UnknownServerError.code()));
+        assert!(is_failure(ErrorCode::CorruptMessage.code()));
+        assert!(!is_failure(errors::NONE));
+        assert!(!is_failure(ErrorCode::OffsetOutOfRange.code()));
+        assert!(!is_failure(ErrorCode::FencedLeaderEpoch.code()));
     }
 }

@@ -12,6 +12,7 @@ use super::{Context, ErrorCode, Handler, Reply, auto_topics, errors, groups::wir
 use crate::{
     broker::{Broker, OFFSETS_TOPIC},
     coordinator::group::partition_for,
+    log::id_text,
     metadata::Image,
 };
 
@@ -59,8 +60,12 @@ impl Handler for FindCoordinator {
             let found = find(cx, &image, request.key_type, &key);
             let error = found.as_ref().err().copied();
             let endpoint = found.unwrap_or_else(|_| nowhere());
-            // Only a request that is wrong as a whole says why.
-            let message = error.filter(|error| *error == ErrorCode::InvalidRequest).map(message);
+            // Only a request that is wrong as a whole says why; keys of share groups are judged
+            // one by one.
+            let says_why = |error: &ErrorCode| {
+                *error == ErrorCode::InvalidRequest && request.key_type != SHARE
+            };
+            let message = error.filter(says_why).map(message);
             coordinators.push(
                 Coordinator::default()
                     .with_key(key)
@@ -115,10 +120,19 @@ fn find(cx: &Context<'_>, image: &Image, key_type: i8, key: &str) -> Result<Endp
         // Neither is served yet. Clients give up at once on this code, where they would go on
         // asking on COORDINATOR_NOT_AVAILABLE.
         TRANSACTION => return Err(ErrorCode::UnsupportedVersion),
-        SHARE if cx.version >= SHARE_SINCE => return Err(ErrorCode::UnsupportedVersion),
+        SHARE if cx.version >= SHARE_SINCE && is_share_key(key) => {
+            return Err(ErrorCode::UnsupportedVersion);
+        }
         _ => return Err(ErrorCode::InvalidRequest),
     }
     endpoint(image, key, &cx.session.listener).ok_or(ErrorCode::CoordinatorNotAvailable)
+}
+
+/// Group, topic id and partition, as a client of a share group joins them.
+fn is_share_key(key: &str) -> bool {
+    let parts: Vec<&str> = key.split(':').collect();
+    let [group, topic, partition] = parts.as_slice() else { return false };
+    !group.is_empty() && id_text::decode(topic).is_some() && partition.parse::<i32>().is_ok()
 }
 
 /// The metadata once the topic of the group coordinators is there, or could not be created.

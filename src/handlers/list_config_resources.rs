@@ -48,9 +48,11 @@ fn answer(
         ]),
         (_, ids) => ids.iter().map(|id| Kind::from_id(*id)).collect(),
     };
-    let Some(kinds) = kinds else {
+    let Some(mut kinds) = kinds else {
         return response.with_error_code(ErrorCode::UnsupportedVersion.code());
     };
+    kinds.sort_unstable_by_key(|kind| kind.id());
+    kinds.dedup();
     let resources = kinds.into_iter().flat_map(|kind| {
         let resource = move |name: String| {
             ConfigResource::default()

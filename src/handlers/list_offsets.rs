@@ -7,7 +7,7 @@ use kafka_protocol::messages::ApiKey;
 use super::{Context, ErrorCode, Handler, Reply, errors};
 use crate::{
     broker::Broker,
-    log::{ReadError, TimestampOffset},
+    log::TimestampOffset,
     partition::Partition,
     protocol::messages::{
         ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest,
@@ -138,15 +138,12 @@ fn find(
         MAX_TIMESTAMP => view.log.max_timestamp(),
         timestamp => view.log.offset_for_timestamp(timestamp, end),
     };
-    match read {
-        Ok(found) => Ok(found.filter(|(_, offset, _)| *offset < end)),
-        Err(ReadError::OffsetOutOfRange { .. }) => Err(ErrorCode::OffsetOutOfRange),
-        Err(error) => {
-            tracing::error!(partition = %partition.id, %error, "look-up of a time failed");
-            partition.read_failed(error);
-            Err(ErrorCode::KafkaStorageError)
-        }
-    }
+    let found = read.map_err(|error| {
+        let code = errors::read(&error);
+        partition.read_failed(error);
+        code
+    })?;
+    Ok(found.filter(|(_, offset, _)| *offset < end))
 }
 
 fn earliest(partition: &Partition) -> TimestampOffset {

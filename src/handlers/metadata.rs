@@ -33,8 +33,8 @@ impl Handler for Metadata {
     type Response = MetadataResponse;
 
     async fn handle(cx: &mut Context<'_>, request: MetadataRequest) -> Reply<MetadataResponse> {
-        if names_no_topic(&request, cx.version) {
-            return Reply::Now(refusal(&request));
+        if let Some(code) = refused(&request, cx.version) {
+            return Reply::Now(refusal(&request, code, cx.version));
         }
         let image = cx.broker.metadata();
         let view = View { image: &image, listener: &cx.session.listener, version: cx.version };
@@ -52,24 +52,30 @@ impl Handler for Metadata {
     }
 }
 
-/// Only from version 12 on may topics be asked for by id.
-fn names_no_topic(request: &MetadataRequest, version: i16) -> bool {
-    let by_id = |topic: &kafka_protocol::messages::metadata_request::MetadataRequestTopic| {
-        topic.name.is_none() || !topic.topic_id.is_nil()
-    };
-    version < 12 && request.topics.iter().flatten().any(by_id)
+/// Only from version 12 on may topics be asked for by id, and then Kafka has no answer to a topic
+/// with neither, unless there are ids to make it forget the names.
+fn refused(request: &MetadataRequest, version: i16) -> Option<ErrorCode> {
+    let mut topics = request.topics.iter().flatten();
+    let by_id = topics.clone().any(|topic| !topic.topic_id.is_nil());
+    let nameless = topics.any(|topic| topic.name.is_none());
+    match version < 12 {
+        true if by_id || nameless => Some(ErrorCode::InvalidRequest),
+        false if nameless && !by_id => Some(ErrorCode::UnknownServerError),
+        _ => None,
+    }
 }
 
-fn refusal(request: &MetadataRequest) -> MetadataResponse {
+fn refusal(request: &MetadataRequest, code: ErrorCode, version: i16) -> MetadataResponse {
     let refused = request.topics.iter().flatten().map(|topic| {
         MetadataResponseTopic::default()
-            .with_error_code(ErrorCode::InvalidRequest.code())
+            .with_error_code(code.code())
             .with_name(Some(topic.name.clone().unwrap_or_default()))
             .with_topic_id(topic.topic_id)
     });
     MetadataResponse::default()
         .with_controller_id(BrokerId(-1))
         .with_topics(refused.collect())
+        .with_error_code(if version >= 13 { code.code() } else { errors::NONE })
 }
 
 struct View<'a> {

@@ -36,11 +36,20 @@ impl Handler for OffsetCommit {
         request: OffsetCommitRequest,
     ) -> Reply<OffsetCommitResponse> {
         let image = cx.broker.metadata();
-        let mut split = Split::default();
-        for topic in &request.topics {
-            split.take(&image, topic, cx.version);
+        let topics = request.topics.iter();
+        let mut rows: Vec<Row> =
+            topics.filter_map(|topic| Row::of(&image, topic, cx.version)).collect();
+        // Kafka answers what it refuses itself before what its coordinator commits.
+        rows.sort_by_key(|row| row.valid.is_some() && row.answer.partitions.is_empty());
+        let mut response = OffsetCommitResponse::default();
+        let (mut valid, mut places) = (Vec::new(), Vec::new());
+        for (at, row) in rows.into_iter().enumerate() {
+            response.topics.push(row.answer);
+            if let Some(topic) = row.valid {
+                valid.push(topic);
+                places.push(at);
+            }
         }
-        let Split { valid, places, mut response } = split;
         if valid.is_empty() {
             return Reply::Now(response);
         }
@@ -67,21 +76,22 @@ impl Handler for OffsetCommit {
     }
 }
 
-/// A request taken apart: what can be committed, and an answer that has the rest.
-#[derive(Default)]
-struct Split {
-    valid: Vec<CommitTopic>,
-    /// Where the answer has the valid topics.
-    places: Vec<usize>,
-    response: OffsetCommitResponse,
+/// A topic of the request: what can be committed, and an answer that has the rest.
+struct Row {
+    valid: Option<CommitTopic>,
+    answer: OffsetCommitResponseTopic,
 }
 
-impl Split {
-    fn take(&mut self, image: &Image, topic: &OffsetCommitRequestTopic, version: i16) {
+impl Row {
+    /// `None` if there is nothing to answer.
+    fn of(image: &Image, topic: &OffsetCommitRequestTopic, version: i16) -> Option<Self> {
         let (found, unknown) = match version >= TOPIC_IDS_SINCE {
             true => (image.topic_by_id(topic.topic_id), ErrorCode::UnknownTopicId),
             false => (image.topic(&topic.name), ErrorCode::UnknownTopicOrPartition),
         };
+        if found.is_some() && topic.partitions.is_empty() {
+            return None;
+        }
         let exists = |index: i32| found.is_some_and(|found| has_partition(found, index));
         let (valid, missing): (Vec<_>, Vec<_>) =
             topic.partitions.iter().partition(|partition| exists(partition.partition_index));
@@ -90,19 +100,17 @@ impl Split {
             None => unknown.code(),
         };
         let refused = missing.iter().map(|it| result(it.partition_index, code));
-        if let Some(found) = found.filter(|_| !valid.is_empty()) {
-            self.places.push(self.response.topics.len());
-            self.valid.push(CommitTopic {
-                name: found.name.clone(),
-                id: found.id,
-                partitions: valid.into_iter().map(commit_partition).collect(),
-            });
-        }
-        self.response.topics.push(OffsetCommitResponseTopic {
+        let valid = found.filter(|_| !valid.is_empty()).map(|found| CommitTopic {
+            name: found.name.clone(),
+            id: found.id,
+            partitions: valid.into_iter().map(commit_partition).collect(),
+        });
+        let answer = OffsetCommitResponseTopic {
             name: topic.name.clone(),
             topic_id: topic.topic_id,
             partitions: refused.collect(),
-        });
+        };
+        Some(Self { valid, answer })
     }
 }
 

@@ -33,6 +33,9 @@ impl Handler for OffsetDelete {
             let exists = |index: &i32| usize::try_from(*index).is_ok_and(|index| index < count);
             let indexes = topic.partitions.iter().map(|partition| partition.partition_index);
             let (valid, unknown): (Vec<i32>, Vec<i32>) = indexes.partition(exists);
+            if count > 0 && topic.partitions.is_empty() {
+                continue; // nothing to answer
+            }
             let name: Arc<str> = text(&topic.name);
             missing.push((name.clone(), unknown));
             if !valid.is_empty() {

@@ -433,6 +433,23 @@ mod tests {
     }
 
     #[test]
+    fn a_topic_counts_what_reaches_it_and_what_fails_unexpectedly() {
+        let counted = |refusal: Option<Refusal>| {
+            let metrics = TopicMetrics::default();
+            count(&metrics, refusal.as_ref());
+            (metrics.produce_requests.get(), metrics.failed_produce_requests.get())
+        };
+        let refusal = |code: ErrorCode| Refusal::from(code);
+        assert_eq!(counted(None), (1, 0));
+        assert_eq!(counted(Some(refusal(ErrorCode::OutOfOrderSequenceNumber))), (1, 1));
+        assert_eq!(counted(Some(refusal(ErrorCode::InvalidTimestamp))), (1, 1));
+        assert_eq!(counted(Some(refusal(ErrorCode::NotLeaderOrFollower))), (1, 0));
+        assert_eq!(counted(Some(refusal(ErrorCode::MessageTooLarge))), (1, 0));
+        let missing = refusal(ErrorCode::UnknownTopicOrPartition);
+        assert_eq!(counted(Some(Refusal { before_log: true, ..missing })), (0, 0));
+    }
+
+    #[test]
     fn what_is_named_twice_counts_once() {
         let topics = vec![
             topic("a", &[0, 1, 0], b"first"),

@@ -142,9 +142,9 @@ impl Log {
         let segment = &self.active.segment;
         let written =
             segment.file().and_then(|file| write_all_vectored_at(&*file, &mut slices, position));
-        if let Err(error) = written {
-            return Err(error).during("write", &segment.path(Kind::Log));
-        }
+        // To make the path takes longer than all else here, so it is made for an error only.
+        let during = |error| Err(error).during("write", &segment.path(Kind::Log));
+        written.or_else(during)?;
         if position == 0 {
             self.active.first_timestamp = Some(group[0].header.max_timestamp);
         }

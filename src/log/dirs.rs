@@ -422,7 +422,11 @@ struct Prepared {
 }
 
 fn prepare(disk: &dyn Disk, path: &Path) -> Result<Prepared, DirsError> {
+    let is_new = disk.list(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
     disk.create_dir_all(path).during("create", path)?;
+    if let (true, Some(above)) = (is_new, path.parent().filter(|it| !it.as_os_str().is_empty())) {
+        disk.sync_dir(above).during("sync", above)?;
+    }
     let lock_path = path.join(names::LOCK);
     let lock = match disk.lock(&lock_path) {
         Ok(lock) => lock,
@@ -484,7 +488,8 @@ fn settle(
         let meta = MetaProperties { cluster_id, node_id: owner.node_id, directory_id: Some(id) };
         let meta_path = path.join(names::META_PROPERTIES);
         let text = meta.encode();
-        let written = replace_file(disk, &meta_path, text.as_bytes(), Durability::PageCache);
+        // Half of it would keep a broker from starting, whatever else was synced.
+        let written = replace_file(disk, &meta_path, text.as_bytes(), Durability::Synced);
         written.during("write", &meta_path)?;
     }
     let clean_path = path.join(names::CLEAN_SHUTDOWN);

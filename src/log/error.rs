@@ -69,8 +69,8 @@ pub enum ReadError {
     OffsetOutOfRange { offset: i64, log_start: i64, log_end: i64 },
     #[error("cannot read {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
-    #[error("{} is corrupt at position {position}: {what}", path.display())]
-    Corrupt { path: PathBuf, position: u64, what: String },
+    #[error("{} is corrupt at {what}", path.display())]
+    Corrupt { path: PathBuf, what: String },
 }
 
 /// Adds to an I/O error what was being done to which file.

@@ -1,7 +1,7 @@
 //! A disk in memory that fails when told to and forgets what was not synced.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, IoSlice},
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
@@ -34,12 +34,14 @@ struct State {
     /// Files by path.
     names: BTreeMap<PathBuf, usize>,
     synced_names: BTreeMap<PathBuf, usize>,
-    dirs: BTreeMap<PathBuf, bool>,
+    dirs: BTreeSet<PathBuf>,
+    synced_dirs: BTreeSet<PathBuf>,
     locks: Vec<PathBuf>,
     /// Bytes that may still be written.
     room: Option<u64>,
     /// Calls until everything fails.
     calls_left: Option<u32>,
+    fails_reads: bool,
 }
 
 /// A file system in memory. Its copies are the same one.
@@ -89,6 +91,11 @@ impl FaultyDisk {
         self.state().calls_left = calls;
     }
 
+    /// Has all reads fail, as a broken medium does.
+    pub fn fail_reads(&self, fails: bool) {
+        self.state().fails_reads = fails;
+    }
+
     /// Lets so many bytes be written before the disk is full.
     pub fn set_room(&self, room: Option<u64>) {
         self.state().room = room;
@@ -97,10 +104,15 @@ impl FaultyDisk {
     /// The disk as it is found afterwards. Handles of before see the old one.
     pub fn crash(&self, crash: Crash) -> Self {
         let state = self.state();
-        let names = match crash {
-            Crash::Process | Crash::Tear(_) => state.names.clone(),
-            Crash::LoseUnsynced => state.synced_names.clone(),
+        let (mut names, mut dirs) = match crash {
+            Crash::Process | Crash::Tear(_) => (state.names.clone(), state.dirs.clone()),
+            Crash::LoseUnsynced => (state.synced_names.clone(), state.synced_dirs.clone()),
         };
+        // What is in a directory whose name is lost is lost with it.
+        let known = dirs.clone();
+        let is_reached = |path: &Path| path.ancestors().skip(1).all(|above| known.contains(above));
+        names.retain(|path, _| is_reached(path));
+        dirs.retain(|path| is_reached(path));
         let after = |node: &Node| {
             let bytes = match crash {
                 Crash::Process => node.bytes.clone(),
@@ -110,8 +122,8 @@ impl FaultyDisk {
             Node { synced: bytes.clone(), bytes }
         };
         let nodes = state.nodes.iter().map(after).collect();
-        let dirs = state.dirs.clone();
-        let state = State { nodes, synced_names: names.clone(), names, dirs, ..State::default() };
+        let (synced_names, synced_dirs) = (names.clone(), dirs.clone());
+        let state = State { nodes, synced_names, names, synced_dirs, dirs, ..State::default() };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -151,7 +163,7 @@ impl Disk for FaultyDisk {
             (Some(node), _) => node,
             (None, _) => {
                 let mut state = self.change()?;
-                if path.parent().is_some_and(|dir| !state.dirs.contains_key(dir)) {
+                if path.parent().is_some_and(|dir| !state.dirs.contains(dir)) {
                     return Err(io::ErrorKind::NotFound.into());
                 }
                 state.nodes.push(Node::default());
@@ -175,13 +187,16 @@ impl Disk for FaultyDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.change()?;
-        let is_dir = state.dirs.remove(from).is_some();
+        let is_dir = state.dirs.remove(from);
         if !is_dir {
             let node = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
             state.names.insert(to.to_owned(), node);
             return Ok(());
         }
-        state.dirs.insert(to.to_owned(), true);
+        state.dirs.insert(to.to_owned());
+        if state.synced_dirs.remove(from) {
+            state.synced_dirs.insert(to.to_owned());
+        }
         let inside = |path: &Path| path.strip_prefix(from).ok().map(|rest| to.join(rest));
         let names = std::mem::take(&mut state.names);
         state.names =
@@ -199,29 +214,33 @@ impl Disk for FaultyDisk {
         let mut state = self.change()?;
         state.names.retain(|name, _| !name.starts_with(path));
         state.synced_names.retain(|name, _| !name.starts_with(path));
-        state.dirs.remove(path).map(drop).ok_or(io::ErrorKind::NotFound.into())
+        state.synced_dirs.remove(path);
+        state.dirs.remove(path).then_some(()).ok_or(io::ErrorKind::NotFound.into())
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut state = self.change()?;
         for dir in path.ancestors() {
-            state.dirs.insert(dir.to_owned(), true);
+            // Those above are somebody else's, who has seen to them.
+            if state.dirs.insert(dir.to_owned()) && dir != path {
+                state.synced_dirs.insert(dir.to_owned());
+            }
         }
         Ok(())
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.change()?;
-        if !path.parent().is_some_and(|parent| state.dirs.contains_key(parent)) {
+        if !path.parent().is_some_and(|parent| state.dirs.contains(parent)) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        state.dirs.insert(path.to_owned(), true);
+        state.dirs.insert(path.to_owned());
         Ok(())
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         let state = self.state();
-        if !state.dirs.contains_key(path) {
+        if !state.dirs.contains(path) {
             return Err(io::ErrorKind::NotFound.into());
         }
         let entry = |name: &PathBuf, is_dir| {
@@ -229,7 +248,7 @@ impl Disk for FaultyDisk {
             (name.parent() == Some(path)).then_some(DirEntry { name: last, is_dir })
         };
         let files = state.names.keys().filter_map(|name| entry(name, false));
-        Ok(files.chain(state.dirs.keys().filter_map(|name| entry(name, true))).collect())
+        Ok(files.chain(state.dirs.iter().filter_map(|name| entry(name, true))).collect())
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
@@ -238,6 +257,10 @@ impl Disk for FaultyDisk {
         let inside = state.names.iter().filter(|(name, _)| name.parent() == Some(path));
         let inside: Vec<_> = inside.map(|(name, node)| (name.clone(), *node)).collect();
         state.synced_names.extend(inside);
+        state.synced_dirs.retain(|dir| dir.parent() != Some(path));
+        let inside = state.dirs.iter().filter(|dir| dir.parent() == Some(path));
+        let inside: Vec<_> = inside.cloned().collect();
+        state.synced_dirs.extend(inside);
         Ok(())
     }
 
@@ -254,6 +277,9 @@ impl Disk for FaultyDisk {
 impl DiskFile for FaultyFile {
     fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
         let state = self.disk.state();
+        if state.fails_reads {
+            return Err(rustix::io::Errno::IO.into());
+        }
         let bytes = &state.nodes[self.node].bytes;
         let rest = bytes.get(position as usize..).unwrap_or_default();
         let len = rest.len().min(buf.len());

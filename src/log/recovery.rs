@@ -320,7 +320,8 @@ impl Opening<'_> {
             let (end, is_whole) = self.scan(&segment, from, bounds, epochs.as_deref_mut())?;
             log_end = end;
             if index < last {
-                segment.seal().during("write the indexes of", &segment.path(Kind::Log))?;
+                let written = segment.or_without(segment.seal());
+                written.during("write the indexes of", &segment.path(Kind::Log))?;
                 segment.close_file();
             }
             if !is_whole {
@@ -432,7 +433,7 @@ impl Opening<'_> {
                     }
                     let header = std::iter::once(header);
                     if segment.note(header, self.config.index_interval_bytes) {
-                        wrap(segment.write_indexes())?;
+                        wrap(segment.or_without(segment.write_indexes()))?;
                     }
                 }
                 Step::End => break (file_size, None),
@@ -525,9 +526,19 @@ impl Log {
     fn settle_epochs(&mut self, loaded: Option<&Epochs>) -> Result<(), LogError> {
         self.epochs.truncate_from_end(self.log_end);
         self.epochs.truncate_from_start(self.log_start);
-        match loaded == Some(&self.epochs) {
-            true => Ok(()),
-            false => self.write_epochs(),
+        if loaded == Some(&self.epochs) {
+            return Ok(());
+        }
+        match self.write_epochs() {
+            // There is no room for them: without the file, a start takes them from the log.
+            Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
+                let path = self.epochs_path();
+                match self.disk.remove_file(&path) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                    removed => removed.during("remove", &path),
+                }
+            }
+            written => written,
         }
     }
 }

@@ -262,6 +262,20 @@ impl Segment {
         Ok(())
     }
 
+    /// Where the disk had no room for index entries, does without: an empty index sends whoever
+    /// looks to the log itself.
+    pub fn or_without(&self, written: io::Result<()>) -> io::Result<()> {
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                let largest = self.state().largest;
+                self.reset_indexes()?;
+                self.state().largest = largest;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
     /// Says how many entries the file has afterwards, if there was anything to write.
     fn write_index<E: Entry>(
         &self,

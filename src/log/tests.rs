@@ -470,3 +470,36 @@ fn five_batches_of_a_producer_are_known_after_a_restart() {
         }
     }
 }
+
+#[test]
+fn a_full_disk_can_be_opened_and_read() {
+    let disk = FaultyDisk::default();
+    let (mut log, _) = open(&disk, small(), start(true, 0));
+    let mut written = Vec::new();
+    for epoch in 0..30 {
+        let mut next = [batch(0, 2, 150)];
+        log.append(&mut next, epoch, NOW).expect("appends");
+        written.extend(bytes_of(&next[0]));
+    }
+    let disk = disk.crash(Crash::Process);
+    disk.set_room(Some(0));
+    for _ in 0..2 {
+        let (log, _) = open(&disk, small(), start(false, 0));
+        assert_eq!((log.log_end(), log.latest_epoch()), (60, Some(29)));
+        assert_eq!(read_all(&log, 0), written);
+        for offset in 0..60 {
+            let found = log.view().read(offset, 1, 60, true).expect("reads").position;
+            assert_eq!(
+                log.view().position_of(offset).expect("reads").expect("it is there").1,
+                found
+            );
+        }
+    }
+    disk.set_room(None);
+    let (mut log, _) = open(&disk, small(), start(false, 0));
+    log.append(&mut [batch(0, 1, 10)], 30, NOW).expect("there is room");
+    log.close().expect("closes");
+    let (log, recovery) = open(&disk.crash(Crash::Process), small(), start(true, 61));
+    assert_eq!(recovery, Recovery::default());
+    assert_eq!((log.log_end(), log.latest_epoch()), (61, Some(30)));
+}

@@ -355,11 +355,16 @@ fn first_record(
 }
 
 fn io_error(segment: &Segment, source: io::Error) -> ReadError {
-    ReadError::Io { path: segment.path(Kind::Log), source }
+    let path = segment.path(Kind::Log);
+    match source.kind() {
+        io::ErrorKind::InvalidData => ReadError::Corrupt { path, what: source.to_string() },
+        _ => ReadError::Io { path, source },
+    }
 }
 
 fn corrupt(segment: &Segment, position: u64, what: String) -> ReadError {
-    ReadError::Corrupt { path: segment.path(Kind::Log), position, what }
+    let what = format!("position {position}: {what}");
+    ReadError::Corrupt { path: segment.path(Kind::Log), what }
 }
 
 /// Replays a log. After an error there is nothing more.

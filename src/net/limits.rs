@@ -284,8 +284,10 @@ mod tests {
         let is_leaving = |it: &Admitted| it.place.is_leaving.load(Ordering::Relaxed);
         admitted.set(limits(3, 1, 1));
         assert!(![&first, &second, &third].into_iter().any(is_leaving), "one address has too many");
-        third.used(admitted.began);
-        second.used(admitted.began + std::time::Duration::from_secs(9));
+        let seconds = std::time::Duration::from_secs;
+        first.used(admitted.began + seconds(8));
+        second.used(admitted.began + seconds(9));
+        third.used(admitted.began + seconds(7));
         admitted.set(limits(2, 1, 1));
         assert_eq!([&first, &second, &third].map(is_leaving), [false, false, true]);
     }

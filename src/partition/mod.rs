@@ -218,12 +218,16 @@ impl Partition {
     /// be written.
     pub fn read_failed(&self, error: ReadError) {
         match error {
-            // A segment that retention removed while a slow reader had it in view.
+            ReadError::OffsetOutOfRange { .. } => {}
+            // A segment that was removed while a slow reader had it in view.
             ReadError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {}
             ReadError::Io { path, source } => {
                 (self.on_failure)(self, &LogError::Io { operation: "read", path, source });
             }
-            ReadError::OffsetOutOfRange { .. } | ReadError::Corrupt { .. } => {}
+            ReadError::Corrupt { path, what } => {
+                let source = io::Error::new(io::ErrorKind::InvalidData, what);
+                (self.on_failure)(self, &LogError::Io { operation: "read", path, source });
+            }
         }
     }
 

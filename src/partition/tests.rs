@@ -1,7 +1,7 @@
 //! Durability and roles of a replica, on a disk that forgets and fails.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -9,14 +9,18 @@ use std::{
     time::Duration,
 };
 
+use uuid::Uuid;
+
 use super::{AppendError, Core, DeleteRecordsError, Partition, Role};
 use crate::{
-    base::TopicPartition,
+    base::{BrokerId, TopicPartition},
     log::{
-        Disk, Log, LogConfig, LogStart,
+        Disk, Log, LogConfig, LogDirs, LogStart, ProducerCheck, ReadError,
+        dirs::Owner,
         faulty::{Crash, FaultyDisk},
         testing::{batch, of_producer},
     },
+    records::Batch,
 };
 
 const DIR: &str = "/data/t-0";
@@ -24,27 +28,43 @@ const NOW: i64 = 1_000_000;
 const LEADER: Role = Role::Leader { epoch: 0 };
 
 fn open(disk: &FaultyDisk, flush_messages: i64) -> Log {
+    open_at(disk, Path::new(DIR), flush_messages)
+}
+
+fn open_at(disk: &FaultyDisk, path: &Path, flush_messages: i64) -> Log {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     let config = LogConfig { segment_bytes: 2000, flush_messages, ..LogConfig::default() };
     let start = LogStart { recovery_point: 0, log_start: None, clean: false, now_ms: NOW };
-    Log::open(disk, Path::new(DIR), Arc::new(config), start).expect("opens").0
+    Log::open(disk, path, Arc::new(config), start).expect("opens").0
 }
 
 /// A leader, and how often its disk was said to have failed.
 fn leader(disk: &FaultyDisk, flush_messages: i64) -> (Arc<Partition>, Arc<AtomicUsize>) {
+    leader_at(disk, Path::new(DIR), flush_messages)
+}
+
+fn leader_at(
+    disk: &FaultyDisk,
+    path: &Path,
+    flush_messages: i64,
+) -> (Arc<Partition>, Arc<AtomicUsize>) {
+    serving(open_at(disk, path, flush_messages))
+}
+
+fn serving(log: Log) -> (Arc<Partition>, Arc<AtomicUsize>) {
     let failures = Arc::new(AtomicUsize::new(0));
     let told = Arc::clone(&failures);
     let on_failure = Box::new(move |_: &Partition, _: &_| {
         told.fetch_add(1, Ordering::SeqCst);
     });
-    let core = Core::new(open(disk, flush_messages), LEADER, 0);
+    let core = Core::new(log, LEADER, 0);
     let id = TopicPartition::new("t", 0);
     (Arc::new(Partition::new(id, core, on_failure, Arc::default())), failures)
 }
 
-/// The log's end after the machine has crashed, its batches checked on the way.
-fn end_after_crash(disk: &FaultyDisk) -> i64 {
-    let log = open(&disk.crash(Crash::LoseUnsynced), 1);
+/// The log after a crash, its batches checked on the way.
+fn after(disk: &FaultyDisk, crash: Crash) -> Log {
+    let log = open(&disk.crash(crash), 1);
     let mut next = 0;
     for batch in log.view().batches_from(0) {
         let batch = batch.expect("is readable");
@@ -53,23 +73,43 @@ fn end_after_crash(disk: &FaultyDisk) -> i64 {
         next = batch.header.last_offset() + 1;
     }
     assert_eq!(next, log.log_end());
-    next
+    log
+}
+
+/// Appends a batch of an idempotent producer, now and then twice, and waits for its answer.
+async fn acknowledge(partition: &Arc<Partition>, producer: i64, n: i32) -> (Batch, i64) {
+    let sent = of_producer(batch(0, 2, 150), producer, 0, n * 2);
+    let mut answer = partition.append(&mut [sent.clone()], NOW).expect("the disk takes it");
+    if n % 3 == 0 {
+        let first = answer.first_offset;
+        answer = partition.append(&mut [sent.clone()], NOW).expect("is known");
+        assert!(answer.duplicate && answer.first_offset == first, "it is there once");
+    }
+    assert!(partition.wait_committed(answer.last_offset + 1).await);
+    (sent, answer.first_offset)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn what_is_acknowledged_survives_the_machine() {
     let disk = FaultyDisk::default();
     let (partition, failures) = leader(&disk, 1);
-    let write = |task: i64| {
+    let write = |task: i32| {
         let (partition, disk) = (Arc::clone(&partition), disk.clone());
         async move {
             for n in 0..25 {
-                let appended =
-                    partition.append(&mut [batch(0, 2, 150)], NOW + n).expect("the disk takes it");
-                assert!(partition.wait_committed(appended.last_offset + 1).await);
-                if (n + task) % 4 == 0 {
-                    let end = end_after_crash(&disk);
-                    assert!(end > appended.last_offset, "{end}: acknowledged {appended:?}");
+                let (sent, first) = acknowledge(&partition, i64::from(task), n).await;
+                if (n + task) % 4 != 0 {
+                    continue;
+                }
+                for crash in [Crash::LoseUnsynced, Crash::Tear(20), Crash::Tear(70)] {
+                    let log = after(&disk, crash);
+                    let end = log.log_end();
+                    assert!(end > first + 1, "{crash:?}: {end}, acknowledged at {first}");
+                    let known = log.check_producer(&sent.header);
+                    let Ok(ProducerCheck::Duplicate { base_offset, .. }) = known else {
+                        panic!("{crash:?}: its producer may repeat it, {known:?}");
+                    };
+                    assert_eq!(base_offset, first, "{crash:?}");
                 }
             }
         }
@@ -79,7 +119,55 @@ async fn what_is_acknowledged_survives_the_machine() {
         task.await.expect("nothing acknowledged is lost");
     }
     assert_eq!(partition.view().high_watermark, 200);
+    assert!(partition.with_log(|log| log.view().segment_count()) > 5, "segments have rolled");
     assert_eq!(failures.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_new_topic_survives_the_machine_with_its_first_record() {
+    let disk = FaultyDisk::default();
+    let dir = [PathBuf::from("/data/logs")];
+    let open_dirs = |disk: &FaultyDisk| {
+        let new_cluster_id = "4L6g3nShT-eMCtK--X86sw".to_owned();
+        let owner = Owner { node_id: BrokerId(1), cluster_id: None, new_cluster_id };
+        LogDirs::open(Arc::new(disk.clone()), &dir, &owner, Uuid::new_v4).expect("opens")
+    };
+    let mut dirs = open_dirs(&disk);
+    let name = TopicPartition::new("t", 0);
+    let path = dirs.create_partition(0, &name, Uuid::new_v4()).expect("is made");
+    let (partition, _) = leader_at(&disk, &path, 1);
+    partition.append(&mut [batch(0, 1, 50)], NOW).expect("appends");
+    assert!(partition.wait_committed(1).await);
+    let disk = disk.crash(Crash::LoseUnsynced);
+    let found = open_dirs(&disk).list();
+    assert_eq!(found.iter().map(|it| &it.partition).collect::<Vec<_>>(), [&name]);
+    assert_eq!(open_at(&disk, &found[0].path, 1).log_end(), 1, "the record is there");
+}
+
+#[tokio::test]
+async fn a_disk_that_cannot_be_read_has_failed() {
+    let disk = FaultyDisk::default();
+    let (partition, _) = leader(&disk, i64::MAX);
+    for _ in 0..50 {
+        partition.append(&mut [batch(0, 1, 200)], NOW).expect("appends");
+    }
+    partition.close().expect("closes");
+    // Opened anew, and not scanned, it does not know where its newest batches are.
+    let start = LogStart { recovery_point: 50, log_start: None, clean: true, now_ms: NOW };
+    let config = Arc::new(LogConfig { segment_bytes: 2000, ..LogConfig::default() });
+    let log = Log::open(Arc::new(disk.clone()), Path::new(DIR), config, start).expect("opens").0;
+    let (partition, failures) = serving(log);
+    let read = || partition.view().log.read(3, 1, 50, true);
+    disk.fail_reads(true);
+    let error = read().expect_err("nothing can be read");
+    assert!(matches!(error, ReadError::Io { .. }), "{error:?}");
+    partition.read_failed(error);
+    assert_eq!(failures.load(Ordering::SeqCst), 1, "its log directory goes offline");
+    disk.fail_reads(false);
+    let first = Path::new(DIR).join("00000000000000000000.log");
+    disk.flip(&first, 8, 0x80);
+    let error = partition.view().log.read(0, 1, 50, true).expect_err("its length is negative");
+    assert!(matches!(error, ReadError::Corrupt { .. }), "{error:?}");
 }
 
 #[test]

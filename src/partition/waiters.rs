@@ -1,7 +1,7 @@
 //! Who waits on a partition: appends for an offset to be committed, fetches for more to read.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -65,22 +65,25 @@ impl FetchWait {
     }
 }
 
+/// The fetches that wait on one partition, until each forgets it: a fetch that was woken for too
+/// little waits on.
 #[derive(Default)]
 pub struct FetchWaits {
     count: AtomicUsize,
-    waiting: Mutex<Vec<Arc<FetchWait>>>,
+    /// By address, which a fetch keeps for as long as it waits.
+    waiting: Mutex<HashMap<usize, Arc<FetchWait>>>,
 }
 
 impl FetchWaits {
     pub fn add(&self, wait: &Arc<FetchWait>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.push(Arc::clone(wait));
+        waiting.insert(Arc::as_ptr(wait).addr(), Arc::clone(wait));
         self.count.store(waiting.len(), Ordering::SeqCst);
     }
 
     pub fn remove(&self, wait: &Arc<FetchWait>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.retain(|other| !Arc::ptr_eq(other, wait));
+        waiting.remove(&Arc::as_ptr(wait).addr());
         self.count.store(waiting.len(), Ordering::SeqCst);
     }
 
@@ -88,10 +91,7 @@ impl FetchWaits {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        self.count.store(0, Ordering::SeqCst);
-        for wait in waiting.drain(..) {
-            wait.notify.notify_one();
-        }
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.values().for_each(|wait| wait.notify.notify_one());
     }
 }

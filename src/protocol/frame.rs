@@ -95,16 +95,9 @@ fn read_client_id(reader: &mut Reader) -> Result<Option<StrBytes>, WireError> {
 }
 
 /// Decodes the body of a request whose bytes have been checked against its shape first.
-pub fn decode_body<R: Decodable>(
-    api: ApiKey,
-    version: i16,
-    mut body: Bytes,
-) -> Result<R, DecodeError> {
-    shape::check_request(api as i16, version, &body).map_err(|error| DecodeError::Body {
-        api,
-        version,
-        error,
-    })?;
+pub fn decode_body<R: Decodable>(api: ApiKey, version: i16, body: Bytes) -> Result<R, DecodeError> {
+    let checked = shape::check_request(api as i16, version, body);
+    let mut body = checked.map_err(|error| DecodeError::Body { api, version, error })?;
     R::decode(&mut body, version).map_err(|error| DecodeError::Message {
         api,
         version,

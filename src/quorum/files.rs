@@ -3,8 +3,9 @@
 //! `LeaderEpochCheckpointFile`.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, Write},
+    os::unix::fs::FileExt,
     path::Path,
 };
 
@@ -56,18 +57,43 @@ impl QuorumState {
 }
 
 /// Writes a file under another name and renames it, so that a reader finds the old or the new one.
+/// On a full disk it goes into the room of the old one.
 pub fn replace(path: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
-    let mut file = File::create(&temporary)?;
-    file.write_all(bytes)?;
-    if sync {
-        file.sync_all()?;
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        if sync { file.sync_all() } else { Ok(()) }
+    };
+    match write() {
+        Ok(()) => fs::rename(&temporary, path)?,
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            let _ = fs::remove_file(&temporary);
+            return overwrite(path, bytes, sync).map_err(|_| error);
+        }
+        Err(error) => return Err(error),
     }
-    fs::rename(&temporary, path)?;
     match path.parent() {
         Some(dir) if sync => sync_dir(dir),
         _ => Ok(()),
     }
+}
+
+/// What fits into one sector is there as a whole or not at all. A start has to write its vote, and
+/// without a start nobody can read what a full disk has.
+fn overwrite(path: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
+    const SECTOR: usize = 512;
+    let file = OpenOptions::new().write(true).open(path)?;
+    let before = file.metadata()?.len() as usize;
+    if before == 0 || bytes.len().max(before) > SECTOR {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    let mut padded = bytes.to_vec();
+    // Should it end here, a longer file's end must not follow the shorter one.
+    padded.resize(bytes.len().max(before), b'\n');
+    file.write_all_at(&padded, 0)?;
+    file.set_len(bytes.len() as u64)?;
+    if sync { file.sync_all() } else { Ok(()) }
 }
 
 pub fn sync_dir(dir: &Path) -> io::Result<()> {

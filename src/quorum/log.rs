@@ -321,7 +321,11 @@ impl MetadataLog {
         written?;
         self.written += bytes.len() as u64;
         if self.epochs.len() != epochs {
-            files::write_leader_epochs(&self.dir, &self.epochs)?;
+            match files::write_leader_epochs(&self.dir, &self.epochs) {
+                // The log has them too; they are written again with the next epoch.
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+                written => written?,
+            }
         }
         Ok(())
     }

@@ -178,8 +178,9 @@ impl BatchHeader {
         }
     }
 
+    /// Ids below "none" are none too.
     pub fn has_producer_id(&self) -> bool {
-        self.producer_id != NO_PRODUCER_ID
+        self.producer_id > NO_PRODUCER_ID
     }
 
     pub fn is_transactional(&self) -> bool {

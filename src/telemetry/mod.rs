@@ -15,5 +15,6 @@ pub mod metrics;
 pub use http::{Health, serve};
 pub use logging::init_tracing;
 pub use metrics::{
-    ApiMetrics, CloseReason, Histogram, Kind, Metrics, Parked, Scrape, SurveyResult, TopicMetrics,
+    ApiMetrics, CloseReason, Histogram, Kind, Labels, Metrics, Parked, Scrape, SurveyResult,
+    TopicMetrics,
 };

@@ -10,8 +10,26 @@ MODULES = [
     "fetch_sessions",
     "offsets",
     "admin",
+    "metadata",
+    "topics",
+    "partitions",
+    "cluster",
+    "groups",
+    "members",
+    "static_members",
+    "commits",
+    "expiry",
+    "shapes",
     "restarts",
 ]
+# Records of the corpus are years old, and stay.
+_SETTINGS = {"log_retention_ms": "-1", "group_max_size": "3", "group_min_session_timeout_ms": "300"}
+
+
+def settings_of(module):
+    """What a module's broker is configured with: `SETTINGS` adds to what all have."""
+    loaded = importlib.import_module(f"{__name__}.{module}")
+    return {**_SETTINGS, **getattr(loaded, "SETTINGS", {})}
 
 
 def all_cases():

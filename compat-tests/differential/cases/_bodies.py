@@ -1,5 +1,7 @@
 """Request bodies that many cases send."""
 
+import time
+
 
 def produce(t, topic, records, version=9, partition=0, acks=1, transactional_id=None):
     named = {"topicId": t.id_of(topic)} if version >= 13 else {"name": topic}
@@ -45,3 +47,13 @@ def list_offsets(topic, *timestamps, partition=0, epoch=-1, **fields):
         for it in timestamps
     ]
     return {"replicaId": -1, "topics": [{"name": topic, "partitions": asked}], **fields}
+
+
+def wait_until_gone(t, topic):
+    """Waits until the broker has let go of a deleted topic: Kafka answers before it has."""
+    asked = {"topics": [{"name": topic}], "allowAutoTopicCreation": False}
+    deadline = time.monotonic() + 10
+    while t.call("Metadata", 9, asked)["topics"][0]["errorCode"] == 0:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{topic} is still there")
+        time.sleep(0.01)

@@ -3,7 +3,7 @@
 from ..records import batch
 from ._bodies import append
 
-_TOPIC, _BROKER, _LOGGER = 2, 4, 8
+_TOPIC, _BROKER, _LOGGER, _METRICS, _GROUP = 2, 4, 8, 16, 32
 _SET, _DELETE, _APPEND, _SUBTRACT = 0, 1, 2, 3
 
 
@@ -27,7 +27,7 @@ def describe_log_dirs(t):
             "empty": [],
         }.items():
             answer = tidy(t.call("DescribeLogDirs", version, {"topics": topics}))
-            t.note(f"{label}, {version}", answer)
+            t.note_answer(label, "DescribeLogDirs", version, answer)
     everything = tidy(t.call("DescribeLogDirs", 4, {"topics": None}))
     names = [it["name"] for it in everything["results"][0]["topics"]]
     t.note("everything has the topic", topic in names)
@@ -160,3 +160,153 @@ def alter_configs(t):
     t.ask("none", "AlterConfigs", 2, body(topic))
     t.settle()
     t.ask("all gone", "DescribeConfigs", 4, _describe(_TOPIC, topic, ["segment.bytes"]))
+
+
+def describe_all_broker_configs(t):
+    for label, name in {"of the broker": "1", "of all brokers": ""}.items():
+        answer = t.call("DescribeConfigs", 4, _describe(_BROKER, name, None, True, True))
+        result = answer["results"][0]
+        result["configs"] = {it.pop("name"): it for it in sorted(result["configs"], key=_name)}
+        t.note_answer(label, "DescribeConfigs", 4, answer)
+
+
+def describe_other_resources(t):
+    group, metrics = t.new_name("group"), t.new_name("metrics")
+    for label, kind, name in (
+        ("group", _GROUP, group),
+        ("no group", _GROUP, ""),
+        ("metrics", _METRICS, metrics),
+        ("no metrics", _METRICS, ""),
+        ("loggers of another", _LOGGER, "2"),
+        ("loggers of nobody", _LOGGER, ""),
+        ("loggers of a word", _LOGGER, "x"),
+    ):
+        answer = t.call("DescribeConfigs", 4, _describe(kind, name))
+        for result in answer["results"]:
+            result["configs"].sort(key=_name)
+        t.note_answer(label, "DescribeConfigs", 4, answer)
+    changes = {
+        "group": (_GROUP, group, "consumer.session.timeout.ms", ("46000", "1", "x", None)),
+        "metrics": (_METRICS, metrics, "interval.ms", ("100", "1", "x", None)),
+        "metrics matched": (_METRICS, metrics, "match", ("client_id=.*", "nonsense", "a=b", "")),
+        "metrics named": (_METRICS, metrics, "metrics", ("org.apache.", "*", "", None)),
+    }
+    for label, (kind, name, key, values) in changes.items():
+        for value in values:
+            body = _alter(kind, name, (key, _SET, value))
+            t.ask(f"{label} to {value!r}", "IncrementalAlterConfigs", 1, body)
+            t.settle()
+            t.ask(f"{label} is {value!r}", "DescribeConfigs", 4, _describe(kind, name, [key]))
+        body = _alter(kind, name, ("no.such.key", _SET, "1"))
+        t.ask(f"{label}, unknown key", "IncrementalAlterConfigs", 1, body)
+        t.ask(f"{label}, deleted", "IncrementalAlterConfigs", 1,
+              _alter(kind, name, (key, _DELETE, None)))  # fmt: skip
+    for kind in (_GROUP, _METRICS):
+        t.ask(f"no name, type {kind}", "IncrementalAlterConfigs", 1,
+              _alter(kind, "", ("interval.ms", _SET, "100")))  # fmt: skip
+
+
+def alter_lists(t):
+    topic = t.topic(1)
+    policy, throttled = "cleanup.policy", "leader.replication.throttled.replicas"
+    for label, change in {
+        "append two": (policy, _APPEND, "compact,delete"),
+        "append one twice": (policy, _APPEND, "compact,compact"),
+        "append spaces": (policy, _APPEND, " compact "),
+        "append nothing": (policy, _APPEND, ""),
+        "append null": (policy, _APPEND, None),
+        "subtract null": (policy, _SUBTRACT, None),
+        "subtract nothing": (policy, _SUBTRACT, ""),
+        "subtract two": (policy, _SUBTRACT, "compact,nonsense"),
+        "subtract what is left": (policy, _SUBTRACT, "delete"),
+        "append to none": (policy, _APPEND, "delete"),
+        "set with spaces": (policy, _SET, " compact , delete "),
+        "subtract after spaces": (policy, _SUBTRACT, "delete"),
+        "set one twice": (policy, _SET, "delete,delete"),
+        "subtract what is there twice": (policy, _SUBTRACT, "delete"),
+        "set to nothing": (policy, _SET, ""),
+        "append to an unset list": (throttled, _APPEND, "0:1"),
+        "append more": (throttled, _APPEND, "1:1,0:1"),
+        "subtract one": (throttled, _SUBTRACT, "0:1"),
+        "append a star": (throttled, _APPEND, "*"),
+        "append nonsense": (throttled, _APPEND, "x"),
+        "delete it": (throttled, _DELETE, "a value"),
+        "subtract from an unset list": (throttled, _SUBTRACT, "0:1"),
+        "append to a text": ("compression.type", _APPEND, "gzip"),
+        "subtract from a boolean": ("preallocate", _SUBTRACT, "true"),
+        "append to an unknown": ("no.such.key", _APPEND, "1"),
+        "delete an unknown": ("no.such.key", _DELETE, None),
+        "delete what is not set": ("retention.ms", _DELETE, None),
+        "no key": ("", _SET, "1"),
+    }.items():
+        t.ask(label, "IncrementalAlterConfigs", 1, _alter(_TOPIC, topic, change))
+        t.settle()
+        t.ask(f"after {label}", "DescribeConfigs", 4, _describe(_TOPIC, topic, [policy, throttled]))
+    both = _alter(_TOPIC, topic, (policy, _APPEND, "compact"), (policy, _SUBTRACT, "delete"))
+    t.ask("append and subtract", "IncrementalAlterConfigs", 1, both)
+    odd = _alter(_TOPIC, topic, ("retention.ms", _SET, "5"), ("segment.ms", _SET, "x"))
+    t.ask("one of two is wrong", "IncrementalAlterConfigs", 1, odd)
+    several = {"resources": [
+        _alter(_TOPIC, topic, ("retention.ms", _SET, "6"))["resources"][0],
+        _alter(_TOPIC, "none-such", ("retention.ms", _SET, "6"))["resources"][0],
+        _alter(_BROKER, "1", ("no.such.key", _SET, "6"), ("num.io.threads", _SET, "x"))["resources"][0],
+    ]}  # fmt: skip
+    t.ask("three of which one is right", "IncrementalAlterConfigs", 1, several)
+    t.settle()
+    t.ask("then", "DescribeConfigs", 4, _describe(_TOPIC, topic, ["retention.ms", "segment.ms"]))
+
+
+def values_as_they_are_kept(t):
+    """What was given at creation, and how it is told."""
+    values = {"cleanup.policy": " compact , delete ", "preallocate": "TRUE", "retention.ms": " 9 ",
+              "compression.type": "gzip", "min.cleanable.dirty.ratio": "1e-1",
+              "flush.ms": "0010"}  # fmt: skip
+    name = t.new_name("kept")
+    configs = [{"name": key, "value": value} for key, value in values.items()]
+    t.call("CreateTopics", 7, {"timeoutMs": 5000, "topics": [
+        {"name": name, "numPartitions": 1, "replicationFactor": 1, "configs": configs}]})  # fmt: skip
+    t.learn_topic(name)
+    t.ask("created", "DescribeConfigs", 4, _describe(_TOPIC, name, [*values]))
+    for key, value in values.items():
+        t.call("IncrementalAlterConfigs", 1, _alter(_TOPIC, name, (key, _SET, f" {value}")))
+    t.settle()
+    t.ask("set", "DescribeConfigs", 4, _describe(_TOPIC, name, [*values]))
+
+
+def dynamic_broker_configs(t):
+    """Each source that a value may come from, told of the broker and of a topic."""
+    topic = t.topic(1)
+    key, of_topic = "log.segment.bytes", "segment.bytes"
+
+    def tell(label):
+        t.settle()
+        for version in (1, 4):
+            for resource in ("1", ""):
+                t.ask(f"{label}, broker {resource!r}", "DescribeConfigs", version,
+                      _describe(_BROKER, resource, [key]))  # fmt: skip
+            t.ask(f"{label}, topic", "DescribeConfigs", version,
+                  _describe(_TOPIC, topic, [of_topic]))  # fmt: skip
+
+    tell("by default")
+    for label, kind, name, what, value in (
+        ("for all brokers", _BROKER, "", key, "1500000"),
+        ("for the broker", _BROKER, "1", key, "1600000"),
+        ("for the topic", _TOPIC, topic, of_topic, "1700000"),
+    ):
+        t.ask(label, "IncrementalAlterConfigs", 1, _alter(kind, name, (what, _SET, value)))
+        tell(label)
+    for label, kind, name, what in (
+        ("not for all brokers", _BROKER, "", key),
+        ("not for the broker", _BROKER, "1", key),
+        ("not for the topic", _TOPIC, topic, of_topic),
+    ):
+        t.ask(label, "IncrementalAlterConfigs", 1, _alter(kind, name, (what, _DELETE, None)))
+        tell(label)
+    for what, value in (("log.retention.ms", "5"), ("log.retention.hours", "5"),
+                        ("num.partitions", "2"), ("advertised.listeners", "PLAINTEXT://:1"),
+                        ("listeners", "PLAINTEXT://:1"), ("max.connections", "5"),
+                        ("message.max.bytes", "-1"), ("log.cleaner.threads", "0"),
+                        ("num.io.threads", "1000"), ("group.max.size", "9")):  # fmt: skip
+        for name in ("", "1"):
+            t.ask(f"{what} of {name!r}", "IncrementalAlterConfigs", 1,
+                  _alter(_BROKER, name, (what, _SET, value), validate_only=True))  # fmt: skip

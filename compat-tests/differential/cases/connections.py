@@ -71,6 +71,9 @@ def _kind(answer):
 
 def frames_that_are_not_requests(t):
     good = struct.pack(">hhih", 18, 0, 1, 0)
+    row = {"partitionIndex": 0, "committedOffset": 1, "committedMetadata": None}
+    commit = schema.encode_request("OffsetCommit", 2, {
+        "groupId": "odd", "topics": [{"name": "none-such", "partitions": [row]}]})  # fmt: skip
     frames = {
         "nothing": b"",
         "one byte": b"\0",
@@ -84,6 +87,8 @@ def frames_that_are_not_requests(t):
         "a body that is cut off": struct.pack(">hhih", 3, 8, 1, 0) + b"\0\0",
         "an array of 2 billion": struct.pack(">hhihi", 3, 1, 1, 0, 2**31 - 1),
         "an array of length -7": struct.pack(">hhihi", 3, 1, 1, 0, -7),
+        "an array of length -7 that must not be null": struct.pack(">hhihi", 3, 0, 1, 0, -7),
+        "a text of length -7": struct.pack(">hhih", 8, 2, 1, 0) + commit[:-2] + b"\xff\xf9",
         "letters": b"GET / HTTP/1.1\r\n\r\n" * 4,
     }
     for label, frame in frames.items():

@@ -27,6 +27,10 @@ def init_producer_id(t):
               {**given, "producerId": 5, "producerEpoch": 3})  # fmt: skip
         t.ask("with an epoch alone", "InitProducerId", version, {**given, "producerEpoch": 3})
         t.ask("with an id alone", "InitProducerId", version, {**given, "producerId": 5})
+    for producer_id, epoch in ((-2, -1), (-1, -2), (-2, -2), (5, -2), (-2, 3), (5, 32767)):
+        for version in (3, 5):
+            t.ask(f"id {producer_id}, epoch {epoch}", "InitProducerId", version,
+                  {**body, "producerId": producer_id, "producerEpoch": epoch})  # fmt: skip
     t.ask("an empty transactional id", "InitProducerId", 2,
           {"transactionalId": "", "transactionTimeoutMs": 60000})  # fmt: skip
     t.ask("no timeout", "InitProducerId", 2,
@@ -66,6 +70,13 @@ def unknown_producers(t):
     _send(t, topic, "and on", 7003, 0, 7)
     _send(t, topic, "negative id and a sequence", -1, 0, 5)
     _send(t, topic, "id -2", -2, 0, 0)
+    _send(t, topic, "id -2 and no sequence", -2, -1, -1)
+    _send(t, topic, "id -9 and epoch -9", -9, -9, -9)
+    _send(t, topic, "epoch -2", 7009, -2, 0)
+    _send(t, topic, "epoch -1", 7009, -1, 0)
+    _send(t, topic, "sequence -2", 7009, 0, -2)
+    _send(t, topic, "id -1 and an epoch", -1, 3, -1)
+    _send(t, topic, "the least of all", -(2**63), -(2**15), -(2**31))
 
 
 def sequence_wraps(t):
@@ -99,7 +110,7 @@ def describe_producers(t):
     for asked in answer["topics"]:
         for partition in asked["partitions"]:
             partition["activeProducers"].sort(key=lambda it: it["producerId"])
-    t.note("describe", answer)
+    t.note_answer("describe", "DescribeProducers", 0, answer)
     t.ask("nothing", "DescribeProducers", 0, {"topics": []})
     t.ask("no partitions", "DescribeProducers", 0,
           {"topics": [{"name": topic, "partitionIndexes": []}]})  # fmt: skip

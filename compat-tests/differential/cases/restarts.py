@@ -4,6 +4,7 @@ import time
 
 from ..records import batch
 from ._bodies import append, fetch, list_offsets, produce
+from ._members import Group
 
 
 def producers(t):
@@ -58,3 +59,42 @@ def logs(t):
     t.ask("a session from before", "Fetch", 12, {"sessionId": 12345, "sessionEpoch": 1})
     t.ask("an old leader epoch", "Fetch", 12, fetch(t, topic, currentLeaderEpoch=0))
     t.ask("an old leader epoch", "ListOffsets", 5, list_offsets(topic, -1, epoch=0))
+
+
+def groups(t):
+    topic = t.topic(2)
+    stable, preparing, empty = (Group(t, it) for it in ("stable", "preparing", "empty"))
+    a, b = stable.member("a"), stable.member("b", "i")
+    stable.gather(a, b)
+    rows = [{"partitionIndex": 0, "committedOffset": 5, "committedLeaderEpoch": 3,
+             "committedMetadata": "a text"}, {"partitionIndex": 1, "committedOffset": 6}]  # fmt: skip
+    a.commit("before", topic, topics=[{"name": topic, "partitions": rows}])
+    c, d = preparing.member("c"), preparing.member("d")
+    preparing.gather(c)
+    d.send_join(3)
+    preparing.wait("PreparingRebalance")
+    e = empty.member("e")
+    empty.gather(e)
+    e.commit("before", topic)
+    e.leave("before")
+    t.restart()
+    t.wait_for(topic, 0)
+    everyone = (a, b, c, e)
+    for group in (stable, preparing, empty):
+        t.find_coordinator(group.id)
+        group.describe(f"{group.name} after")
+        t.ask(f"{group.name} has", "OffsetFetch", 8,
+              {"groups": [{"groupId": group.id, "topics": None}]})  # fmt: skip
+    for member in everyone:
+        member.reconnect().heartbeat("after")
+        member.commit("after", topic)
+    b.sync("its part again")
+    back = stable.member("back", "i")
+    back.join("the static member is back")
+    b.heartbeat("who it was")
+    back.sync("the same part")
+    a.heartbeat("all goes on")
+    back.leave("leaves")
+    a.join("a new generation")
+    e.member_id = ""
+    e.join("the first again", 3)

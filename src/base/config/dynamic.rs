@@ -172,6 +172,9 @@ impl Config {
             true => self.with_dynamic(&self.cluster_default, configs),
             false => self.with_dynamic(configs, &self.per_broker),
         }?;
+        if changed.values.i64("log.cleaner.threads") == 0 {
+            return Err(ConfigError::config("/ by zero")); // Kafka shares a buffer among them
+        }
         for name in THREADS {
             check_threads(name, self.values.i64(name), changed.values.i64(name))?;
         }

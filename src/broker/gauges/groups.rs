@@ -7,7 +7,7 @@ use crate::{
     base::{TopicId, TopicPartition},
     coordinator::group::{messages::GroupSurvey, state::State},
     partition::{Partition, PartitionTable, View},
-    telemetry::{Kind, Scrape},
+    telemetry::{Kind, Labels, Scrape},
 };
 
 /// What groups have waiting.
@@ -24,10 +24,8 @@ pub struct GroupGauges<'a> {
 }
 
 /// A group's place in a partition.
-struct Position<'a> {
-    group: &'a str,
-    topic: &'a str,
-    index: String,
+struct Position {
+    labels: Labels,
     committed: i64,
     /// None if the partition is not here.
     lag: Option<i64>,
@@ -51,20 +49,11 @@ impl GroupGauges<'_> {
         })
     }
 
-    fn position<'a>(
-        &mut self,
-        group: &'a str,
-        place: &'a TopicPartition,
-        committed: i64,
-    ) -> Position<'a> {
-        let mut position = Position {
-            group,
-            topic: &place.topic,
-            index: place.partition.to_string(),
-            committed,
-            lag: None,
-            lag_seconds: None,
-        };
+    fn position(&mut self, group: &str, place: &TopicPartition, committed: i64) -> Position {
+        let index = place.partition.to_string();
+        let labels = [("consumergroup", group), ("topic", &place.topic), ("partition", &index)];
+        let labels = Labels::new(&labels);
+        let mut position = Position { labels, committed, lag: None, lag_seconds: None };
         let Some(topic) = self.partitions.topic(&place.topic) else { return position };
         let Ok(partition) = topic.partition(place.partition) else { return position };
         let view = partition.view();
@@ -110,8 +99,8 @@ fn collect_groups(surveys: &[GroupSurvey], scrape: &mut Scrape) {
     }
 }
 
-fn collect_positions(positions: &[Position<'_>], scrape: &mut Scrape) {
-    type Gauge = fn(&Position<'_>) -> Option<f64>;
+fn collect_positions(positions: &[Position], scrape: &mut Scrape) {
+    type Gauge = fn(&Position) -> Option<f64>;
     const GAUGES: [(&str, &str, Gauge); 3] = [
         ("kafka_consumergroup_current_offset", "The offset that the group has committed", |it| {
             Some(it.committed as f64)
@@ -130,13 +119,8 @@ fn collect_positions(positions: &[Position<'_>], scrape: &mut Scrape) {
     for (name, help, value) in GAUGES {
         let mut family = scrape.family(name, help, Kind::Gauge);
         for position in positions {
-            let labels = [
-                ("consumergroup", position.group),
-                ("topic", position.topic),
-                ("partition", &position.index),
-            ];
             if let Some(value) = value(position) {
-                family.sample(&labels, value);
+                family.sample_of(&position.labels, value);
             }
         }
     }

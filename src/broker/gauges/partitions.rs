@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     partition::{Partition, PartitionTable, View},
-    telemetry::{Kind, Scrape},
+    telemetry::{Kind, Labels, Scrape},
 };
 
 type Gauge = fn(&View) -> f64;
@@ -29,14 +29,14 @@ pub fn collect(table: &PartitionTable, scrape: &mut Scrape) {
     partitions.sort_unstable_by(|a, b| a.id.cmp(&b.id));
     let look = |partition: Arc<Partition>| {
         let index = partition.id.partition.to_string();
-        (partition.view(), partition, index)
+        let labels = Labels::new(&[("topic", &partition.id.topic), ("partition", &index)]);
+        (partition.view(), labels)
     };
     let seen: Vec<_> = partitions.into_iter().map(look).collect();
     for (name, help, value) in GAUGES {
         let mut family = scrape.family(name, help, Kind::Gauge);
-        for (view, partition, index) in &seen {
-            let labels = [("topic", &*partition.id.topic), ("partition", index.as_str())];
-            family.sample(&labels, value(view));
+        for (view, labels) in &seen {
+            family.sample_of(labels, value(view));
         }
     }
 }

@@ -83,11 +83,7 @@ impl Turn<'_> {
         let expires = expire_timestamp != -1;
         OffsetCommitValue {
             offset: committed.offset,
-            leader_epoch: if expires || committed.leader_epoch < 0 {
-                -1
-            } else {
-                committed.leader_epoch
-            },
+            leader_epoch: if expires { -1 } else { committed.leader_epoch },
             metadata: committed.metadata.unwrap_or_default(),
             commit_timestamp: self.now_ms,
             expire_timestamp,

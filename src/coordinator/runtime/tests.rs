@@ -22,8 +22,8 @@ use crate::{
         group::{
             GroupConfig, GroupError,
             messages::{
-                CommitPartition, CommitRequest, CommitTopic, FetchRequest, HeartbeatRequest,
-                JoinRequest, ListRequest, SyncRequest,
+                CommitPartition, CommitRequest, CommitTopic, FetchRequest, GroupSurvey,
+                HeartbeatRequest, JoinRequest, ListRequest, SyncRequest,
             },
         },
     },
@@ -283,6 +283,47 @@ async fn sessions_end_on_time() {
     tokio::time::sleep(Duration::from_millis(800)).await;
     let late = groups.heartbeat(heartbeat()).await.wait().await;
     assert_eq!(late, Ok(Err(GroupError::UnknownMemberId)));
+}
+
+fn soon() -> tokio::time::Instant {
+    tokio::time::Instant::now() + Duration::from_millis(100)
+}
+
+#[tokio::test]
+async fn a_survey_tells_of_members_and_of_who_waits() {
+    let log = MemoryLog::new(true);
+    let groups = coordinator(&log);
+    ready(&groups).await;
+    groups.join(join("g", 10_000)).await.wait().await.unwrap();
+    let late = JoinRequest { fresh_id: Uuid::from_u128(2), ..join("g", 10_000) };
+    // The first member is to rejoin before the second is answered.
+    let _waits = groups.join(late).await;
+    groups.commit_offsets(commit("simple", 7)).await.wait().await.unwrap().unwrap();
+    let surveys = groups.survey(soon()).await;
+    let told = surveys.iter().map(|it| (&*it.group, it.state, it.members, it.parked, it.sessions));
+    let expected = [("g", "PreparingRebalance", 2, 1, 2), ("simple", "Empty", 0, 0, 0)];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+    assert_eq!(surveys[1].offsets, [(TopicPartition::new("t", 0), 7)]);
+}
+
+#[tokio::test]
+async fn a_survey_leaves_out_what_does_not_answer() {
+    let (quick, stuck) = (MemoryLog::new(true), MemoryLog::new(false));
+    let config = GroupConfig { offsets_topic_num_partitions: 3, ..GroupConfig::default() };
+    let groups = GroupCoordinator::new(config);
+    groups.on_elected(0, Arc::clone(&stuck) as _);
+    groups.on_elected(1, Arc::clone(&quick) as _);
+    ready(&groups).await;
+    // Groups of partitions 0 and 1, and a partition that is coordinated elsewhere.
+    assert_eq!((groups.partition_of("c"), groups.partition_of("a")), (0, 1));
+    let _waits = groups.commit_offsets(commit("c", 1)).await;
+    groups.commit_offsets(commit("a", 2)).await.wait().await.unwrap().unwrap();
+    let names = |surveys: Vec<GroupSurvey>| {
+        surveys.into_iter().map(|it| it.group.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(groups.survey(soon()).await), ["a"]);
+    stuck.commit_all();
+    assert_eq!(names(groups.survey(soon()).await), ["c", "a"]);
 }
 
 #[tokio::test]

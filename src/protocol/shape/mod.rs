@@ -5,10 +5,10 @@
 //! The walk refuses what Apache Kafka refuses: a length beyond the frame, a negative length where
 //! null is not allowed, an array of more elements than bytes are left, a string above 32,767 bytes,
 //! a varint above five bytes. As in Kafka, bytes after the last field are ignored, and a known
-//! tagged field is as long as its type says, whatever its size field says. It refuses more than
-//! Kafka does, because the decoders do, in three cases that no client sends: strings that are not
-//! UTF-8, lengths below -1 where null is allowed, and numbers of tagged fields that Kafka reads as
-//! negative, hence none.
+//! tagged field is as long as its type says, whatever its size field says, and any negative length
+//! is null. It refuses more than Kafka does, because the decoders do, in two cases that no client
+//! sends: strings that are not UTF-8, and numbers of tagged fields that Kafka reads as negative,
+//! hence none.
 //!
 //! Must not know what a field means. Invariant: what passes makes the decoder allocate at most
 //! [`memory_limit`].
@@ -17,7 +17,9 @@ mod parse;
 pub mod sample;
 mod table;
 
-use std::sync::LazyLock;
+use std::{ops::Range, sync::LazyLock};
+
+use bytes::Bytes;
 
 use super::{
     api,
@@ -58,20 +60,31 @@ fn shape(api: i16) -> Option<&'static [Field]> {
     Some(&SHAPES[at].1)
 }
 
-/// Walks the body of a request, header taken off, to its last field.
+/// Walks the body of a request, header taken off, to its last field. Gives what to decode: the
+/// same bytes, unless there are nulls that the decoders would not take for such.
 ///
 /// # Errors
 /// The first fault found; `UnsupportedVersion` also for an API without a shape.
-pub fn check_request(api: i16, version: i16, body: &[u8]) -> Result<()> {
-    walk(api, version, body).map(|_| ())
+pub fn check_request(api: i16, version: i16, body: Bytes) -> Result<Bytes> {
+    let walked = walk(api, version, &body)?;
+    if walked.odd_nulls.is_empty() {
+        return Ok(body);
+    }
+    let mut plain = body.to_vec();
+    for place in walked.odd_nulls {
+        plain[place].fill(0xff); // -1
+    }
+    Ok(plain.into())
 }
 
 /// Where a walk ended, for those who want to know more than that it did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Walked {
     trailing: usize,
     /// An upper bound of what decoding allocates, in bytes.
     memory: usize,
+    /// The places of lengths below -1.
+    odd_nulls: Vec<Range<usize>>,
 }
 
 fn walk(api: i16, version: i16, body: &[u8]) -> Result<Walked> {
@@ -83,16 +96,27 @@ fn walk(api: i16, version: i16, body: &[u8]) -> Result<Walked> {
     let fields = shape(api).ok_or(unsupported)?;
     let limit = memory_limit(body.len());
     let flexible = row.is_flexible(version);
-    let mut walk = Walk { rest: body, version, flexible, memory_left: limit };
+    let mut walk = Walk {
+        rest: body,
+        len: body.len(),
+        version,
+        flexible,
+        memory_left: limit,
+        odd_nulls: Vec::new(),
+    };
     walk.fields(fields)?;
-    Ok(Walked { trailing: walk.rest.len(), memory: limit - walk.memory_left })
+    let (trailing, memory) = (walk.rest.len(), limit - walk.memory_left);
+    Ok(Walked { trailing, memory, odd_nulls: walk.odd_nulls })
 }
 
 struct Walk<'a> {
     rest: &'a [u8],
+    /// Of the whole body.
+    len: usize,
     version: i16,
     flexible: bool,
     memory_left: usize,
+    odd_nulls: Vec<Range<usize>>,
 }
 
 impl<'a> Walk<'a> {
@@ -205,7 +229,7 @@ impl<'a> Walk<'a> {
             let bytes = self.take(4)?.try_into().expect("sliced to length");
             i64::from(i32::from_be_bytes(bytes))
         };
-        self.bounded(len, nullable)
+        self.bounded(len, 4, nullable)
     }
 
     fn text_len(&mut self, nullable: bool) -> Result<Option<usize>> {
@@ -215,20 +239,33 @@ impl<'a> Walk<'a> {
             let bytes = self.take(2)?.try_into().expect("sliced to length");
             i64::from(i16::from_be_bytes(bytes))
         };
-        match self.bounded(len, nullable)? {
+        match self.bounded(len, 2, nullable)? {
             Some(len) if len > STRING_LEN_MAX => Err(WireError::LengthTooLarge),
             len => Ok(len),
         }
     }
 
-    /// Every element and every byte of a value takes at least a byte of the frame.
-    fn bounded(&self, len: i64, nullable: bool) -> Result<Option<usize>> {
+    /// Every element and every byte of a value takes at least a byte of the frame. `width` is what
+    /// a length takes that is not compact; a compact one is never below -1.
+    fn bounded(&mut self, len: i64, width: usize, nullable: bool) -> Result<Option<usize>> {
         match usize::try_from(len) {
             Ok(len) if len <= self.rest.len() => Ok(Some(len)),
             Ok(_) => Err(WireError::LengthTooLarge),
             Err(_) if len == -1 && nullable => Ok(None),
+            Err(_) if nullable => self.odd_null(width).map(|()| None),
             Err(_) => Err(WireError::UnexpectedNull),
         }
+    }
+
+    /// The length just read is to become -1, in a copy of the body.
+    fn odd_null(&mut self, width: usize) -> Result<()> {
+        if self.odd_nulls.is_empty() {
+            self.pay(self.len)?;
+        }
+        self.pay(2 * size_of::<Range<usize>>())?; // a growing list has room for twice as many
+        let end = self.len - self.rest.len();
+        self.odd_nulls.push(end - width..end);
+        Ok(())
     }
 }
 

@@ -15,7 +15,7 @@ mod scrape;
 pub use api::ApiMetrics;
 pub use histogram::Histogram;
 pub use purgatory::{Parked, PurgatoryMetrics};
-pub use scrape::{Family, Kind, Scrape};
+pub use scrape::{Family, Kind, Labels, Scrape};
 
 use ::metrics::{Counter, Gauge, Key, KeyName, Label, Level, Metadata, Recorder};
 use api::ApiTable;

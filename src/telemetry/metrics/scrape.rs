@@ -22,6 +22,9 @@ impl Kind {
     }
 }
 
+/// About what a family takes besides its samples.
+const HEAD_LEN: usize = 200;
+
 /// What one scrape collects. Families appear in the order in which they were begun, each once, also
 /// if several collectors write to it.
 #[derive(Debug, Default)]
@@ -34,6 +37,18 @@ struct Written {
     help: String,
     kind: Kind,
     samples: String,
+}
+
+/// Labels as they are written, for those that many families share.
+#[derive(Debug)]
+pub struct Labels(String);
+
+impl Labels {
+    pub fn new(labels: &[(&str, &str)]) -> Self {
+        let mut text = String::new();
+        write_labels(&mut text, labels.iter().copied());
+        Self(text)
+    }
 }
 
 /// A family that samples are added to.
@@ -102,6 +117,7 @@ impl Scrape {
     }
 
     pub(super) fn write_to(&self, out: &mut String) {
+        out.reserve(self.families.values().map(|family| family.samples.len() + HEAD_LEN).sum());
         for (name, written) in &self.families {
             if written.samples.is_empty() {
                 continue;
@@ -120,6 +136,11 @@ impl Family<'_> {
     pub fn sample(&mut self, labels: &[(&str, &str)], value: f64) {
         write_sample(self.samples, &[self.name], labels.iter().copied(), value);
     }
+
+    pub fn sample_of(&mut self, labels: &Labels, value: f64) {
+        self.samples.extend([self.name, &labels.0]);
+        write_value(self.samples, value);
+    }
 }
 
 fn write_sample<'a>(
@@ -129,6 +150,11 @@ fn write_sample<'a>(
     value: f64,
 ) {
     out.extend(name.iter().copied());
+    write_labels(out, labels);
+    write_value(out, value);
+}
+
+fn write_labels<'a>(out: &mut String, labels: impl Iterator<Item = (&'a str, &'a str)>) {
     let mut opening = '{';
     for (label, value) in labels {
         out.push(opening);
@@ -141,10 +167,17 @@ fn write_sample<'a>(
     if opening == ',' {
         out.push('}');
     }
+}
+
+fn write_value(out: &mut String, value: f64) {
+    /// Below this a float holds every whole number.
+    const EXACT: f64 = (1_u64 << 53) as f64;
     let _ = match value {
         f64::INFINITY => writeln!(out, " +Inf"),
         f64::NEG_INFINITY => writeln!(out, " -Inf"),
-        // Whole numbers print without a fraction, and none with an exponent.
+        // Most values are whole, and an integer is much quicker to print.
+        whole if whole.fract() == 0.0 && whole.abs() < EXACT => writeln!(out, " {}", whole as i64),
+        // Without an exponent.
         _ => writeln!(out, " {value}"),
     };
 }
