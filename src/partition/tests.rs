@@ -134,7 +134,9 @@ async fn a_new_topic_survives_the_machine_with_its_first_record() {
     };
     let mut dirs = open_dirs(&disk);
     let name = TopicPartition::new("t", 0);
-    let path = dirs.create_partition(0, &name, Uuid::new_v4()).expect("is made");
+    let place = dirs.place(&name).expect("it is online");
+    place.create(Uuid::new_v4()).expect("is made");
+    let path = place.path;
     let (partition, _) = leader_at(&disk, &path, 1);
     partition.append(&mut [batch(0, 1, 50)], NOW).expect("appends");
     assert!(partition.wait_committed(1).await);
