@@ -25,7 +25,7 @@ use crate::{
 /// How often the tails of logs are looked at that a start after a crash would read.
 const TAILS_EVERY: Duration = Duration::from_secs(2);
 /// So much may be unflushed in all logs together: a fraction of a second to read.
-const TAILS_BYTES: u64 = 256 << 20;
+const TAILS_BYTES: u64 = 512 << 20;
 /// How many segments retention takes from a log at once.
 const DELETED_AT_ONCE: usize = 8;
 /// How often logs are tried again that could not be opened.
