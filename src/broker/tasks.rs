@@ -23,9 +23,9 @@ use crate::{
 };
 
 /// How often the tails of logs are looked at that a start after a crash would read.
-const TAILS_EVERY: Duration = Duration::from_secs(5);
+const TAILS_EVERY: Duration = Duration::from_secs(2);
 /// So much may be unflushed in all logs together: a fraction of a second to read.
-const TAILS_BYTES: u64 = 256 << 20;
+const TAILS_BYTES: u64 = 512 << 20;
 /// How many segments retention takes from a log at once.
 const DELETED_AT_ONCE: usize = 8;
 /// How often logs are tried again that could not be opened.
@@ -108,7 +108,7 @@ impl Broker {
         let settled =
             partitions.iter().fold(0, |sum: i64, it| sum.wrapping_add(it.view().log.settled()));
         if self.settled.swap(settled, Ordering::Relaxed) != settled {
-            self.write_checkpoints();
+            self.write_recovery_points();
         }
     }
 
@@ -141,13 +141,17 @@ impl Broker {
 
     /// Recovery points and log start offsets, per log directory.
     pub(super) fn write_checkpoints(self: &Arc<Self>) {
+        self.write_recovery_points();
+        self.write_log_starts();
+    }
+
+    fn write_recovery_points(self: &Arc<Self>) {
         let recovery_point = |it: &Partition| Some(it.view().log.recovery_point());
         self.write_checkpoint(
             checkpoint::RECOVERY_POINT,
             |before| &before.recovery_points,
             recovery_point,
         );
-        self.write_log_starts();
     }
 
     /// Records that were deleted must not come back: to be called before a deletion is answered.

@@ -74,8 +74,11 @@ pub(super) fn open(
         Some(found) if !found.logs.is_empty() => {
             let recovery = Recovery::default();
             let plain_from = None;
-            Opening { disk, dir, config, start, recovery, plain_from, checked_bytes }
-                .existing(found)
+            let opening = Opening { disk, dir, config, start, recovery, plain_from, checked_bytes };
+            let (log, recovery) = opening.existing(found)?;
+            // Thousands of logs are opened, and few of them used at once.
+            log.active.segment.close_file();
+            Ok((log, recovery))
         }
         found => create(disk, dir, config, start, found.is_none()),
     }

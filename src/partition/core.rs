@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// After so many bytes a log is flushed at leisure.
-const TAIL_BYTES: u64 = 64 << 20;
+const TAIL_BYTES: u64 = 256 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
