@@ -271,6 +271,30 @@ fn a_failed_log_directory_takes_only_its_own_partitions() {
     process.stop();
 }
 
+#[test]
+fn a_deletion_that_is_not_kept_is_not_answered_with_success() {
+    let _alone = alone();
+    let site = Site::new(&[]).with_log_dirs(&["first", "second"]);
+    let process = site.start();
+    let mut client = process.client();
+    assert_eq!(client.create_topic("spread", 4, &[]).expect("answered"), 0);
+    for partition in 0..4 {
+        for n in 0..3 {
+            assert_eq!(produce(&mut client, partition, n), Ok(n as i64));
+        }
+    }
+    let (staying, failing) = (partitions_in(&site, "first"), partitions_in(&site, "second"));
+    let in_the_way = site.dir.join("second/log-start-offset-checkpoint.tmp");
+    fs::create_dir(in_the_way).expect("nothing is there yet");
+    let refused = client.delete_records(("spread", failing[0]), 2).expect("answered");
+    assert_eq!(refused, Err(KAFKA_STORAGE_ERROR), "a crash would bring them back");
+    let kept = client.delete_records(("spread", staying[0]), 2).expect("answered");
+    assert_eq!(kept, Ok(2), "the other directory has its checkpoint");
+    let fetched = client.fetch(("spread", failing[1]), 0).expect("answered");
+    assert_eq!(fetched.code, KAFKA_STORAGE_ERROR, "the directory has failed");
+    process.stop();
+}
+
 /// The controller hears of it a little later.
 fn assert_told_offline(process: &Process, failing: &[i32]) {
     let expected: Vec<_> = (0..4)
