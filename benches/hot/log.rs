@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::{NOW_MS, batch, disk::Discarding};
 
 const START: LogStart =
-    LogStart { recovery_point: 0, log_start: None, clean: false, now_ms: NOW_MS };
+    LogStart { recovery_point: 0, settled: 0, log_start: None, clean: false, now_ms: NOW_MS };
 
 /// On the file system that the build is on, not in memory as `/tmp` may be.
 pub fn dir() -> TempDir {

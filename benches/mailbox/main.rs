@@ -52,7 +52,13 @@ enum Place {
 impl Place {
     fn new(way: Way, dir: &Path, index: usize) -> Self {
         let id = TopicPartition::new("topic", index as i32);
-        let start = LogStart { recovery_point: 0, log_start: None, clean: true, now_ms: NOW_MS };
+        let start = LogStart {
+            recovery_point: 0,
+            settled: 0,
+            log_start: None,
+            clean: true,
+            now_ms: NOW_MS,
+        };
         let config = Arc::new(LogConfig::default());
         let log = Log::open(Arc::new(RealDisk), &dir.join(id.to_string()), config, start);
         let (mut log, _) = log.expect("opens");

@@ -25,6 +25,7 @@ impl Broker {
         if batch.changes.iter().any(|change| matches!(change, Change::TopicDeleted { .. })) {
             // What was flushed of a deleted topic says nothing of the next one with its name.
             self.write_checkpoints();
+            self.write_settled();
         }
         self.publish(&batch.image);
         self.count_offsets_partitions(&batch.image);

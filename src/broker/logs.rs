@@ -18,7 +18,7 @@ use crate::{
     base::{TopicId, TopicPartition, clock::now_ms, config::TopicConfig},
     log::{
         Log, LogConfig, LogDirs, LogError, LogStart,
-        checkpoint::Offsets,
+        checkpoint::{self, Offsets},
         dirs::{
             Checkpoints, DeletedPartition, FoundPartition, LogDir, read_topic_id, write_topic_id,
         },
@@ -228,6 +228,7 @@ impl Broker {
         };
         let start = LogStart {
             recovery_point: found.recovery_point,
+            settled: found.settled,
             log_start: found.log_start,
             clean: found.clean,
             now_ms: now_ms(),
@@ -251,7 +252,13 @@ impl Broker {
     /// A new log, in the directory with the fewest partitions. One that fails goes offline, and
     /// the next is tried.
     fn create_log(self: &Arc<Self>, topic: &Topic, name: &TopicPartition) -> Result<Log, LogError> {
-        let start = LogStart { recovery_point: 0, log_start: None, clean: false, now_ms: now_ms() };
+        let start = LogStart {
+            recovery_point: 0,
+            settled: 0,
+            log_start: None,
+            clean: false,
+            now_ms: now_ms(),
+        };
         loop {
             let place = self.lock_dirs().place(name).ok_or(LogError::NoDirectory)?;
             let config = self.log_config(&topic.config.load());
@@ -471,7 +478,11 @@ impl Broker {
             };
             let kept = before(&dir.checkpoints).iter().filter(|(partition, _)| is_kept(partition));
             offsets.extend(kept.map(|(partition, offset)| (partition.clone(), *offset)));
-            if let Err(error) = dirs.write_checkpoint(index, name, &offsets) {
+            let written = match name {
+                checkpoint::SETTLED => dirs.write_settled(index, &offsets),
+                _ => dirs.write_checkpoint(index, name, &offsets),
+            };
+            if let Err(error) = written {
                 error!(%error, "checkpoint not written");
                 unwritten.insert(dir.path.clone());
                 failed.extend(error.is_disk_failure().then(|| dir.path.clone()));

@@ -42,6 +42,8 @@ use crate::{
 const LOOK_UPS_AT_ONCE: usize = 2;
 /// Kafka's default of `socket.send.buffer.bytes` and `socket.receive.buffer.bytes`.
 const SOCKET_BUFFER_DEFAULT: u32 = 100 << 10;
+/// Where Linux tells one run of the machine from another.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// How long a stop waits for connections to end.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
@@ -248,6 +250,7 @@ fn open_log_dirs(settings: &BrokerConfig) -> Result<LogDirs, DirsError> {
         node_id: BrokerId(settings.node_id),
         cluster_id: None,
         new_cluster_id: id_text::encode(Uuid::new_v4()),
+        boot_id: std::fs::read_to_string(BOOT_ID).ok().map(|id| id.trim().to_owned()),
     };
     LogDirs::open(Arc::new(RealDisk), &settings.log_dirs, &owner, Uuid::new_v4)
 }

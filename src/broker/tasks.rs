@@ -24,7 +24,7 @@ use crate::{
 
 /// How often the tails of logs are looked at that a start after a crash would read.
 const TAILS_EVERY: Duration = Duration::from_secs(2);
-/// So much may be unflushed in all logs together: a fraction of a second to read.
+/// So much may be unsettled in all logs together: a fraction of a second to read.
 const TAILS_BYTES: u64 = 512 << 20;
 /// How many segments retention takes from a log at once.
 const DELETED_AT_ONCE: usize = 8;
@@ -89,11 +89,12 @@ impl Broker {
         }
     }
 
-    /// Flushes logs, those with the most to flush first, until all together have little: what a
-    /// start after a crash has to read is bounded by it. Then it needs the recovery points.
+    /// Settles logs, those with the most to settle first, until all together have little: what a
+    /// start after a crash of the process has to read is bounded by it. To flush them instead would
+    /// bound it after a crash of the machine too, but producers wait while the disk is busy.
     fn bound_tails(self: &Arc<Self>) {
         let partitions = self.partitions.partitions();
-        let tail = |it: &Arc<Partition>| (it.view().log.unflushed(), Arc::clone(it));
+        let tail = |it: &Arc<Partition>| (it.view().log.unsettled(), Arc::clone(it));
         let mut tails: Vec<_> =
             partitions.iter().map(tail).filter(|(bytes, _)| *bytes > 0).collect();
         tails.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
@@ -102,13 +103,13 @@ impl Broker {
             if left <= TAILS_BYTES {
                 break;
             }
-            partition.flush_here();
+            partition.update(|core| core.log_mut().settle());
             left -= bytes;
         }
         let settled =
             partitions.iter().fold(0, |sum: i64, it| sum.wrapping_add(it.view().log.settled()));
         if self.settled.swap(settled, Ordering::Relaxed) != settled {
-            self.write_recovery_points();
+            self.write_settled();
         }
     }
 
@@ -141,17 +142,18 @@ impl Broker {
 
     /// Recovery points and log start offsets, per log directory.
     pub(super) fn write_checkpoints(self: &Arc<Self>) {
-        self.write_recovery_points();
-        self.write_log_starts();
-    }
-
-    fn write_recovery_points(self: &Arc<Self>) {
         let recovery_point = |it: &Partition| Some(it.view().log.recovery_point());
         self.write_checkpoint(
             checkpoint::RECOVERY_POINT,
             |before| &before.recovery_points,
             recovery_point,
         );
+        self.write_log_starts();
+    }
+
+    pub(super) fn write_settled(self: &Arc<Self>) {
+        let settled = |it: &Partition| Some(it.view().log.settled());
+        self.write_checkpoint(checkpoint::SETTLED, |before| &before.settled, settled);
     }
 
     /// Records that were deleted must not come back: to be called before a deletion is answered.

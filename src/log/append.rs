@@ -153,7 +153,7 @@ impl Log {
             self.producers.apply(batch);
         }
         self.active.size += size;
-        self.unflushed += size;
+        self.unsettled += size;
         self.log_end = group[group.len() - 1].header.last_offset() + 1;
         let noted = group.iter().map(|batch| batch.header);
         if self.active.segment.note(noted, self.config.index_interval_bytes) {

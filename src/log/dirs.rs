@@ -30,6 +30,8 @@ pub struct Owner {
     /// `None` takes the id that the directories have; if they have none, `new_cluster_id`.
     pub cluster_id: Option<String>,
     pub new_cluster_id: String,
+    /// Tells one run of the machine from another, where it has such an id.
+    pub boot_id: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +63,7 @@ pub struct FoundPartition {
     pub path: PathBuf,
     /// From the checkpoints.
     pub recovery_point: i64,
+    pub settled: i64,
     pub log_start: Option<i64>,
     /// Whether its directory was stopped cleanly.
     pub clean: bool,
@@ -77,6 +80,8 @@ impl FoundPartition {
 #[derive(Debug, Clone, Default)]
 pub struct Checkpoints {
     pub recovery_points: Offsets,
+    /// Of this run of the machine; see [`super::Log::settle`].
+    pub settled: Offsets,
     /// Only where the start is past the first segment's base offset.
     pub log_starts: Offsets,
     pub high_watermarks: Offsets,
@@ -113,6 +118,7 @@ pub struct LogDirs {
     disk: Arc<dyn Disk>,
     dirs: Vec<LogDir>,
     cluster_id: String,
+    boot_id: Option<String>,
 }
 
 impl LogDirs {
@@ -157,7 +163,7 @@ impl LogDirs {
             };
             dirs.push(dir);
         }
-        Ok(Self { disk, dirs, cluster_id })
+        Ok(Self { disk, dirs, cluster_id, boot_id: owner.boot_id.clone() })
     }
 
     pub fn cluster_id(&self) -> &str {
@@ -219,6 +225,7 @@ impl LogDirs {
             } else if let Some(partition) = partition_of(&entry) {
                 found.push(FoundPartition {
                     recovery_point: *dir.checkpoints.recovery_points.get(&partition).unwrap_or(&0),
+                    settled: *dir.checkpoints.settled.get(&partition).unwrap_or(&0),
                     log_start: dir.checkpoints.log_starts.get(&partition).copied(),
                     clean: dir.clean_shutdown.is_some(),
                     dir: index,
@@ -302,6 +309,17 @@ impl LogDirs {
         let text =
             checkpoint::encode(offsets.iter().map(|(partition, offset)| (partition, *offset)));
         let written = replace_file(&*self.disk, &path, text.as_bytes(), Durability::Synced);
+        written.during("write", &path)
+    }
+
+    /// Replaces the checkpoint of where the logs are settled. It is worth something to a start on
+    /// the same run of the machine, whose page cache has all that was written.
+    pub fn write_settled(&self, dir: usize, offsets: &Offsets) -> Result<(), LogError> {
+        let Some(boot_id) = &self.boot_id else { return Ok(()) };
+        let path = self.dirs[dir].path.join(settled_name(boot_id));
+        let text =
+            checkpoint::encode(offsets.iter().map(|(partition, offset)| (partition, *offset)));
+        let written = replace_file(&*self.disk, &path, text.as_bytes(), Durability::PageCache);
         written.during("write", &path)
     }
 
@@ -501,6 +519,7 @@ fn settle(
     }
     let checkpoints = Checkpoints {
         recovery_points: read_checkpoint(disk, path, checkpoint::RECOVERY_POINT)?,
+        settled: read_settled(disk, path, owner.boot_id.as_deref())?,
         log_starts: read_checkpoint(disk, path, checkpoint::LOG_START)?,
         high_watermarks: read_checkpoint(disk, path, checkpoint::REPLICATION)?,
     };
@@ -518,6 +537,22 @@ fn settle(
 
 /// A damaged checkpoint is as good as none: everything is checked, and starts at its first
 /// segment, as in Kafka.
+fn settled_name(boot_id: &str) -> String {
+    format!("{}.{boot_id}", checkpoint::SETTLED)
+}
+
+/// What this run of the machine has settled; removes what former ones left.
+fn read_settled(disk: &dyn Disk, dir: &Path, boot_id: Option<&str>) -> Result<Offsets, LogError> {
+    let own = boot_id.map(settled_name);
+    for entry in disk.list(dir).during("list", dir)? {
+        if entry.name.starts_with(checkpoint::SETTLED) && Some(&entry.name) != own.as_ref() {
+            let path = dir.join(&entry.name);
+            disk.remove_file(&path).during("remove", &path)?;
+        }
+    }
+    own.map_or_else(|| Ok(Offsets::new()), |name| read_checkpoint(disk, dir, &name))
+}
+
 fn read_checkpoint(disk: &dyn Disk, dir: &Path, name: &str) -> Result<Offsets, LogError> {
     let path = dir.join(name);
     let Some(bytes) = read_if_there(disk, &path)? else { return Ok(Offsets::new()) };

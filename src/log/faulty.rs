@@ -119,10 +119,15 @@ impl FaultyDisk {
                 Crash::LoseUnsynced => node.synced.clone(),
                 Crash::Tear(percent) => tear(node, usize::from(percent)),
             };
-            Node { synced: bytes.clone(), bytes }
+            // The machine goes on, and may still crash.
+            let synced = if crash == Crash::Process { &node.synced } else { &bytes };
+            Node { synced: synced.clone(), bytes }
         };
         let nodes = state.nodes.iter().map(after).collect();
-        let (synced_names, synced_dirs) = (names.clone(), dirs.clone());
+        let (synced_names, synced_dirs) = match crash {
+            Crash::Process => (state.synced_names.clone(), state.synced_dirs.clone()),
+            Crash::LoseUnsynced | Crash::Tear(_) => (names.clone(), dirs.clone()),
+        };
         let state = State { nodes, synced_names, names, synced_dirs, dirs, ..State::default() };
         Self { state: Arc::new(Mutex::new(state)) }
     }

@@ -2,8 +2,8 @@
 //! [`Flush::run`] does it on any thread, [`Log::flushed`] takes note. Writes go on meanwhile, and
 //! all that came before the beginning share one sync.
 //!
-//! A flush of much also writes the indexes and a snapshot of the producers, so that a start after a
-//! crash goes on from there and not from where the segment begins.
+//! Settling a log spares the start after a crash of the process most of its reading, without a
+//! sync, which would make producers wait for the disk. A flush of much settles the log too.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -38,7 +38,6 @@ pub struct Flushed {
     generation: u64,
     epochs: u64,
     dir: u64,
-    settles: bool,
 }
 
 impl Flushed {
@@ -87,11 +86,10 @@ impl Log {
         {
             return None;
         }
-        let is_much = self.unflushed >= SETTLE_BYTES;
+        let is_much = self.unsettled >= SETTLE_BYTES;
         if is_much {
             self.settle();
         }
-        self.unflushed = 0;
         let mut paths = Vec::new();
         for (_, segment) in &self.unsynced {
             paths.push(segment.path(Kind::Index));
@@ -130,19 +128,26 @@ impl Log {
                 generation: self.generation,
                 epochs: self.epochs_changes.made,
                 dir: self.dir_changes.made,
-                settles: is_much || !self.unsynced.is_empty(),
             },
         })
     }
 
-    /// Writes what spares a start the reading of what is flushed.
-    fn settle(&mut self) {
+    /// Writes what a start would otherwise read the log for: index entries and a snapshot of the
+    /// producers. Nothing is synced: it holds for as long as the machine runs.
+    pub fn settle(&mut self) {
         let written = self.active.segment.write_indexes();
         let written = written.during("write the indexes of", &self.active.segment.path(Kind::Log));
         // Both are hints that a start can do without, at a cost.
         self.dir_changes.made += 1;
-        if let Err(error) = written.and_then(|()| self.take_snapshot()) {
-            tracing::warn!(%error, "a start after a crash would read more than it need");
+        match written.and_then(|()| self.take_snapshot()) {
+            Ok(()) => {
+                self.settled = self.log_end;
+                self.unsettled = 0;
+                self.drop_passed_snapshots();
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a start after a crash would read more than it need");
+            }
         }
     }
 
@@ -156,23 +161,22 @@ impl Log {
         }
         self.unsynced.retain(|(closed, _)| *closed > flushed.dir);
         self.recovery_point = self.recovery_point.max(flushed.offset);
-        if flushed.settles {
-            self.settled = self.recovery_point;
-            self.drop_passed_snapshots();
-        }
+        self.drop_passed_snapshots();
         self.check_invariants();
     }
 
     /// Removes snapshots that were taken in the midst of a segment, but for the newest that a start
-    /// may use.
+    /// may use: after a crash of the process, or of the machine.
     fn drop_passed_snapshots(&mut self) {
-        let newest = self.snapshots.iter().copied().rfind(|at| *at <= self.recovery_point);
-        let is_base =
-            |at: i64| self.segments.binary_search_by_key(&at, |it| it.base_offset).is_ok();
-        let (passed, kept): (Vec<i64>, Vec<i64>) = self
-            .snapshots
-            .iter()
-            .partition(|at| newest.is_some_and(|newest| **at < newest) && !is_base(**at));
+        let newest = |until| self.snapshots.iter().copied().rfind(|at| *at <= until);
+        let of_use = [newest(self.recovery_point), newest(self.settled)];
+        let is_kept = |at: &i64| {
+            of_use.contains(&Some(*at))
+                || *at > self.settled
+                || self.segments.binary_search_by_key(at, |it| it.base_offset).is_ok()
+        };
+        let (kept, passed): (Vec<i64>, Vec<i64>) =
+            self.snapshots.iter().partition(|at| is_kept(at));
         self.snapshots = kept;
         for offset in passed {
             // The next start removes it.

@@ -72,11 +72,21 @@ use crate::records::{Batch, BatchHeader};
 pub struct LogStart {
     /// From the recovery point checkpoint; 0 if it has no entry.
     pub recovery_point: i64,
+    /// What lies before it was written whole, with its indexes, since the machine started: it may
+    /// not be durable, but it needs no check. See [`Log::settle`].
+    pub settled: i64,
     /// From the log start checkpoint.
     pub log_start: Option<i64>,
     /// Whether the last stop was clean.
     pub clean: bool,
     pub now_ms: i64,
+}
+
+impl LogStart {
+    /// From where on batches are to be checked, unless the last stop was clean.
+    fn sound_until(&self) -> i64 {
+        self.recovery_point.max(self.settled)
+    }
 }
 
 /// Where a write went.
@@ -116,9 +126,9 @@ pub struct Log {
     dir_changes: Changes,
     /// Whether the name of the directory itself may not be durable.
     parent_dirty: bool,
-    /// Bytes appended since the last flush began.
-    unflushed: u64,
-    /// The recovery point as the last flush left it that spares a start much reading.
+    /// Bytes appended since the log was last settled.
+    unsettled: u64,
+    /// Where the log was last settled.
     settled: i64,
     /// Counts truncations, so that a flush from before one does not count.
     generation: u64,
@@ -197,7 +207,7 @@ impl Log {
             log_start: self.log_start,
             log_end: self.log_end,
             recovery_point: self.recovery_point,
-            unflushed: self.unflushed,
+            unsettled: self.unsettled,
             settled: self.settled,
         }
     }
@@ -212,11 +222,6 @@ impl Log {
 
     pub fn recovery_point(&self) -> i64 {
         self.recovery_point
-    }
-
-    /// Bytes appended since the last flush began.
-    pub fn unflushed(&self) -> u64 {
-        self.unflushed
     }
 
     /// Bytes of all segments' logs.

@@ -1,5 +1,6 @@
 //! Opening a log. After a clean stop only the last segment's end is looked at. After any other,
-//! everything past the recovery point is read and checked; the first batch that is not whole and
+//! what lies past the recovery point is read and checked, or past what was settled since the machine
+//! started; the first batch that is not whole and
 //! sound ends the log. Producers come from the newest snapshot and what follows it.
 
 use std::{
@@ -155,7 +156,7 @@ fn create(
         dir_changes: Changes { made: 1, synced: 0 },
         // Its name, too, may be new.
         parent_dirty: true,
-        unflushed: 0,
+        unsettled: 0,
         settled: offset,
         generation: 0,
         failed: false,
@@ -207,11 +208,12 @@ impl Opening<'_> {
             false => self.start.recovery_point.clamp(log_start.min(log_end), log_end),
         };
         let rebuilt = &self.recovery.rebuilt_indexes;
-        let unsynced = segments[..segments.len() - 1]
-            .iter()
-            .filter(|segment| rebuilt.contains(&segment.base_offset))
-            .map(|segment| (1, segment.clone()))
-            .collect();
+        let is_unsynced = |(segment, next): &(&Arc<Segment>, &Arc<Segment>)| {
+            rebuilt.contains(&segment.base_offset) || next.base_offset > recovery_point
+        };
+        let sealed = segments.iter().zip(&segments[1..]);
+        let unsynced =
+            sealed.filter(is_unsynced).map(|(segment, _)| (1, segment.clone())).collect();
         // Segments that were removed must not come back behind what is written next.
         let is_changed = self.recovery.cut_reason.is_some() || !rebuilt.is_empty();
         let mut log = Log {
@@ -231,8 +233,8 @@ impl Opening<'_> {
             unsynced,
             dir_changes: Changes { made: u64::from(is_changed), synced: 0 },
             parent_dirty: !self.start.clean,
-            unflushed: self.recovery.scanned_bytes,
-            settled: recovery_point,
+            unsettled: self.recovery.scanned_bytes,
+            settled: self.start.sound_until().clamp(recovery_point, log_end),
             generation: 0,
             failed: false,
         };
@@ -264,12 +266,12 @@ impl Opening<'_> {
         Ok(Epochs::decode(&bytes).ok())
     }
 
-    /// Without what is past the recovery point: it comes back with the batches.
+    /// Without what is to be checked: it comes back with the batches.
     fn certain_epochs(&self, mut epochs: Option<Epochs>) -> Option<Epochs> {
         if let Some(epochs) = &mut epochs
             && !self.start.clean
         {
-            epochs.truncate_from_end(self.start.recovery_point.max(0));
+            epochs.truncate_from_end(self.start.sound_until().max(0));
         }
         epochs
     }
@@ -303,7 +305,7 @@ impl Opening<'_> {
             let next = segments.get(index + 1).map_or(i64::MAX, |next| next.base_offset);
             let has_indexes = has[index].offsets && has[index].times;
             // The indexes of a segment that ends at the recovery point were written after it.
-            let is_past = !self.start.clean && next >= self.start.recovery_point;
+            let is_past = !self.start.clean && next >= self.start.sound_until();
             if index < last && !is_past && has_indexes {
                 self.plain_from = None;
                 continue;
@@ -317,7 +319,7 @@ impl Opening<'_> {
             }
             let from = match self.start.clean || !has_indexes {
                 true => i64::MIN,
-                false => self.start.recovery_point,
+                false => self.start.sound_until(),
             };
             let bounds = Bounds { first: log_end.max(segment.base_offset), next };
             let (end, is_whole) = self.scan(&segment, from, bounds, epochs.as_deref_mut())?;

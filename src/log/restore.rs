@@ -31,8 +31,8 @@ impl Log {
     ) -> Result<u64, LogError> {
         let newest = match start.clean {
             true => self.log_end,
-            // What was not flushed may be from a log that was cut since.
-            false => self.log_end.min(self.recovery_point),
+            // What comes later may be from a log that was cut since.
+            false => self.log_end.min(self.settled),
         };
         self.drop_snapshots(newest)?;
         if start.clean && self.snapshots.is_empty() {

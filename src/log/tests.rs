@@ -17,7 +17,7 @@ const DIR: &str = "/data/t-0";
 const NOW: i64 = 1_000_000;
 
 fn start(clean: bool, recovery_point: i64) -> LogStart {
-    LogStart { recovery_point, log_start: None, clean, now_ms: NOW }
+    LogStart { recovery_point, settled: 0, log_start: None, clean, now_ms: NOW }
 }
 
 /// Segments of a few batches, with index entries for nearly each.

@@ -63,6 +63,7 @@ impl Log {
         self.unsynced.retain(|(_, other)| other.base_offset < segment.base_offset);
         self.log_end = place.map_or(offset, |place| place.base_offset.min(offset));
         self.recovery_point = self.recovery_point.min(self.log_end);
+        self.settled = self.settled.min(self.log_end);
         self.log_start = self.log_start.min(self.log_end);
         self.generation += 1;
         self.dir_changes.made += 1;
@@ -90,6 +91,7 @@ impl Log {
         self.active = Active::new(segment, 0, now_ms);
         self.unsynced.clear();
         (self.log_start, self.log_end, self.recovery_point) = (offset, offset, offset);
+        self.settled = offset;
         self.producers = Producers::starting_at(offset);
         self.generation += 1;
         self.dir_changes.made += 1;

@@ -27,7 +27,7 @@ pub struct LogView {
     pub(super) log_start: i64,
     pub(super) log_end: i64,
     pub(super) recovery_point: i64,
-    pub(super) unflushed: u64,
+    pub(super) unsettled: u64,
     pub(super) settled: i64,
 }
 
@@ -61,13 +61,13 @@ impl LogView {
         self.recovery_point
     }
 
-    /// Bytes appended since the last flush began: what a start after a crash reads, at most.
-    pub fn unflushed(&self) -> u64 {
-        self.unflushed
+    /// Bytes appended since the log was last settled: what a start after a crash of the process
+    /// reads, at most.
+    pub fn unsettled(&self) -> u64 {
+        self.unsettled
     }
 
-    /// Moves when a flush has ended that is worth a checkpoint at once, since it spares a start
-    /// much reading.
+    /// Where the log was last settled, for the checkpoint of it.
     pub fn settled(&self) -> i64 {
         self.settled
     }

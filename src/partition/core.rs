@@ -6,9 +6,6 @@ use crate::{
     records::Batch,
 };
 
-/// After so many bytes a log is flushed at leisure.
-const TAIL_BYTES: u64 = 256 << 20;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Leader {
@@ -46,9 +43,9 @@ pub struct Appended {
     pub log_start: i64,
     /// `flush.messages` asks for an fdatasync before the high watermark may pass these records.
     pub flush_due: bool,
-    /// A segment was closed, or much was written since the last flush: it is to be made durable
-    /// at leisure, so that a start after a crash need not read it.
-    pub is_tail_long: bool,
+    /// A segment was closed: it is to be made durable at leisure, so that a start after a crash
+    /// need not read it.
+    pub rolled: bool,
     /// The batch had been appended before; nothing was written.
     pub duplicate: bool,
     /// The time of a duplicate's first append, for topics with LogAppendTime.
@@ -146,7 +143,7 @@ impl Core {
             last_offset: appended.last_offset,
             log_start: self.log.log_start(),
             flush_due,
-            is_tail_long: appended.rolled || self.log.unflushed() >= TAIL_BYTES,
+            rolled: appended.rolled,
             duplicate: false,
             duplicate_timestamp: -1,
         })
@@ -165,7 +162,7 @@ impl Core {
             log_start: self.log.log_start(),
             // Its first append may still wait for the disk, and so must this answer.
             flush_due: self.high_watermark <= last_offset,
-            is_tail_long: false,
+            rolled: false,
             duplicate: true,
             duplicate_timestamp: timestamp,
         }))

@@ -103,7 +103,7 @@ impl Partition {
         let appended = core.append(batches, now_ms)?;
         self.publish(&core);
         drop(core);
-        if appended.flush_due || appended.is_tail_long {
+        if appended.flush_due || appended.rolled {
             self.flush();
         }
         self.wake();
@@ -180,13 +180,6 @@ impl Partition {
         if self.flushes.request() {
             let partition = Arc::clone(self);
             tokio::task::spawn_blocking(move || partition.run_flushes());
-        }
-    }
-
-    /// The same on this thread, which may wait for the disk.
-    pub fn flush_here(&self) {
-        if self.flushes.request() {
-            self.run_flushes();
         }
     }
 

@@ -34,7 +34,8 @@ fn open(disk: &FaultyDisk, flush_messages: i64) -> Log {
 fn open_at(disk: &FaultyDisk, path: &Path, flush_messages: i64) -> Log {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     let config = LogConfig { segment_bytes: 2000, flush_messages, ..LogConfig::default() };
-    let start = LogStart { recovery_point: 0, log_start: None, clean: false, now_ms: NOW };
+    let start =
+        LogStart { recovery_point: 0, settled: 0, log_start: None, clean: false, now_ms: NOW };
     Log::open(disk, path, Arc::new(config), start).expect("opens").0
 }
 
@@ -129,7 +130,7 @@ async fn a_new_topic_survives_the_machine_with_its_first_record() {
     let dir = [PathBuf::from("/data/logs")];
     let open_dirs = |disk: &FaultyDisk| {
         let new_cluster_id = "4L6g3nShT-eMCtK--X86sw".to_owned();
-        let owner = Owner { node_id: BrokerId(1), cluster_id: None, new_cluster_id };
+        let owner = Owner { node_id: BrokerId(1), cluster_id: None, new_cluster_id, boot_id: None };
         LogDirs::open(Arc::new(disk.clone()), &dir, &owner, Uuid::new_v4).expect("opens")
     };
     let mut dirs = open_dirs(&disk);
@@ -154,7 +155,8 @@ async fn a_disk_that_cannot_be_read_has_failed() {
     }
     partition.close().expect("closes");
     // Opened anew, and not scanned, it does not know where its newest batches are.
-    let start = LogStart { recovery_point: 50, log_start: None, clean: true, now_ms: NOW };
+    let start =
+        LogStart { recovery_point: 50, settled: 0, log_start: None, clean: true, now_ms: NOW };
     let config = Arc::new(LogConfig { segment_bytes: 2000, ..LogConfig::default() });
     let log = Log::open(Arc::new(disk.clone()), Path::new(DIR), config, start).expect("opens").0;
     let (partition, failures) = serving(log);

@@ -25,7 +25,8 @@ use crate::{
 const NOW: i64 = 1_700_000_000_000;
 
 fn partition(disk: &FaultyDisk, index: i32, flush_messages: i64) -> Arc<Partition> {
-    let start = LogStart { recovery_point: 0, log_start: None, clean: false, now_ms: 0 };
+    let start =
+        LogStart { recovery_point: 0, settled: 0, log_start: None, clean: false, now_ms: 0 };
     let config = LogConfig { segment_bytes: 500, flush_messages, ..LogConfig::default() };
     let path = format!("/data/t-{index}");
     let disk = Arc::new(disk.clone());

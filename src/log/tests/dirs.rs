@@ -7,13 +7,14 @@ use crate::{
     base::{BrokerId, TopicPartition},
     log::{
         LogDirs,
+        checkpoint::Offsets,
         dirs::{Checkpoints, DirsError, Owner, read_topic_id},
     },
 };
 
 fn owner(node: i32, cluster: Option<&str>) -> Owner {
     let (node_id, cluster_id) = (BrokerId(node), cluster.map(str::to_owned));
-    Owner { node_id, cluster_id, new_cluster_id: "new".to_owned() }
+    Owner { node_id, cluster_id, new_cluster_id: "new".to_owned(), boot_id: None }
 }
 
 fn open_dirs(disk: &FaultyDisk, paths: &[&str], owner: &Owner) -> Result<LogDirs, DirsError> {
@@ -41,6 +42,24 @@ fn partitions_go_where_there_are_fewest() {
     }
     dirs.mark_offline(1);
     assert_eq!(dirs.pick(), Some(0));
+}
+
+#[test]
+fn what_is_settled_counts_on_the_same_run_of_the_machine() {
+    let disk = FaultyDisk::default();
+    let on = |boot: Option<&str>| {
+        let owner = Owner { boot_id: boot.map(str::to_owned), ..owner(1, None) };
+        open_dirs(&disk, &["/a"], &owner).expect("opens")
+    };
+    let offsets = Offsets::from([(TopicPartition::new("t", 0), 7)]);
+    on(Some("one")).write_settled(0, &offsets).expect("writes");
+    assert_eq!(on(Some("one")).dirs()[0].checkpoints.settled, offsets);
+    assert_eq!(on(Some("two")).dirs()[0].checkpoints.settled, Offsets::new());
+    assert_eq!(on(Some("one")).dirs()[0].checkpoints.settled, Offsets::new(), "it was removed");
+    let unnamed = on(None);
+    unnamed.write_settled(0, &offsets).expect("does nothing");
+    drop(unnamed);
+    assert_eq!(on(None).dirs()[0].checkpoints.settled, Offsets::new());
 }
 
 #[test]

@@ -36,10 +36,10 @@ fn a_long_flush_spares_a_start_nearly_all() {
         let next = of_producer(batch(0, 1, 4000), 7, 0, sequence);
         log.append(&mut [next], 0, NOW).expect("appends");
     }
-    assert!(log.view().unflushed() > 2 << 20);
+    assert!(log.view().unsettled() > 2 << 20);
     let settled = log.view().settled();
     log.flush().expect("flushes");
-    assert_eq!((log.view().unflushed(), log.recovery_point()), (0, 600));
+    assert_eq!((log.view().unsettled(), log.recovery_point()), (0, 600));
     assert_ne!(log.view().settled(), settled, "a checkpoint is due");
     append(&mut log, 1, 300);
     for crash in [Crash::Process, Crash::LoseUnsynced] {
@@ -59,6 +59,56 @@ fn a_long_flush_spares_a_start_nearly_all() {
     }
     log.flush().expect("flushes");
     assert_eq!(snapshots(&disk), 1);
+}
+
+#[test]
+fn a_settled_log_is_read_again_only_where_the_machine_has_started_anew() {
+    let disk = FaultyDisk::default();
+    let (mut log, _) = open(&disk, large(), start(true, 0));
+    for sequence in 0..600 {
+        let next = of_producer(batch(0, 1, 4000), 7, 0, sequence);
+        log.append(&mut [next], 0, NOW).expect("appends");
+    }
+    log.settle();
+    assert_eq!((log.view().settled(), log.view().unsettled()), (600, 0));
+    append(&mut log, 1, 300);
+    assert_eq!(log.recovery_point(), 0, "nothing is durable");
+    let settled = LogStart { settled: 600, ..start(false, 0) };
+    for (at, is_read) in [(settled, false), (start(false, 0), true)] {
+        let (log, recovery) = open(&disk.crash(Crash::Process), large(), at);
+        assert_eq!(recovery.scanned_bytes > 2 << 20, is_read, "{recovery:?}");
+        assert_eq!(recovery.replayed_batches > 2, is_read, "{recovery:?}");
+        assert_eq!(log.producers().next().expect("is restored").1.last_sequence(), 599);
+        assert_eq!((log.log_end(), log.recovery_point()), (601, 0));
+    }
+}
+
+#[test]
+fn what_is_settled_becomes_durable_with_the_next_flush() {
+    let disk = FaultyDisk::default();
+    let (mut log, _) = open(&disk, small(), start(true, 0));
+    let mut written = Vec::new();
+    for _ in 0..12 {
+        written.extend(append(&mut log, 1, 339));
+    }
+    log.settle();
+    assert!(log.view().segment_count() > 4);
+    let disk = disk.crash(Crash::Process);
+    let (mut log, recovery) = open(&disk, small(), LogStart { settled: 12, ..start(false, 0) });
+    assert!(recovery.scanned_bytes < 1000, "{recovery:?}");
+    log.flush().expect("flushes");
+    let (log, _) = open(&disk.crash(Crash::LoseUnsynced), small(), start(false, 0));
+    assert_eq!(read_all(&log, 0), written);
+}
+
+#[test]
+fn a_cut_log_is_settled_no_further_than_its_end() {
+    let disk = FaultyDisk::default();
+    let (mut log, _) = open(&disk, small(), start(true, 0));
+    append(&mut log, 3, 100);
+    log.settle();
+    log.truncate_to(1, 0).expect("cuts");
+    assert_eq!(log.view().settled(), log.log_end());
 }
 
 #[test]
