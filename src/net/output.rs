@@ -3,6 +3,7 @@
 use std::{future::Future, io, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
+use rustix::net::SendFlags;
 use tokio::{
     io::{AsyncWriteExt, Interest},
     net::TcpStream,
@@ -51,16 +52,25 @@ impl Output {
         stream: &mut TcpStream,
         stall_max: Option<Duration>,
     ) -> io::Result<()> {
-        for part in self.parts.drain(..) {
+        let mut parts = self.parts.drain(..).peekable();
+        while let Some(part) = parts.next() {
             match part {
-                Part::Memory(bytes) => write_memory(stream, bytes, stall_max).await?,
+                Part::Memory(bytes) => {
+                    // What leads a piece of a file travels with it, not in a packet of its own.
+                    let flags = match parts.peek() {
+                        Some(Part::File { .. }) => SendFlags::MORE,
+                        _ => SendFlags::empty(),
+                    };
+                    write_memory(stream, bytes, flags, stall_max).await?;
+                }
                 Part::File { file, position, len } => {
                     send_file(stream, &*file, (position, len), stall_max).await?;
                 }
             }
         }
+        drop(parts);
         let tail = std::mem::take(&mut self.tail).freeze();
-        write_memory(stream, tail, stall_max).await
+        write_memory(stream, tail, SendFlags::empty(), stall_max).await
     }
 }
 
@@ -81,10 +91,13 @@ async fn progress<T>(
 async fn write_memory(
     stream: &mut TcpStream,
     mut bytes: Bytes,
+    flags: SendFlags,
     stall_max: Option<Duration>,
 ) -> io::Result<()> {
     while bytes.has_remaining() {
-        progress(stall_max, stream.write_buf(&mut bytes)).await?;
+        let send = || Ok(rustix::net::send(&*stream, &bytes, flags | SendFlags::NOSIGNAL)?);
+        let sent = progress(stall_max, stream.async_io(Interest::WRITABLE, send)).await?;
+        bytes.advance(sent);
     }
     Ok(())
 }

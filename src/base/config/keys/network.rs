@@ -21,9 +21,9 @@ keys! {
         (one_of "PLAINTEXT" "SSL" "SASL_PLAINTEXT" "SASL_SSL") Medium ReadOnly Accepted
         "The protocol among brokers, unless inter.broker.listener.name is set.";
     "socket.send.buffer.bytes" Int "102400" any High ReadOnly Used
-        "The kernel's send buffer of a connection; -1 leaves the system's default.";
+        "The kernel's send buffer of a connection; -1 and the default leave it to the system.";
     "socket.receive.buffer.bytes" Int "102400" any High ReadOnly Used
-        "The kernel's receive buffer of a connection; -1 leaves the system's default.";
+        "The kernel's receive buffer of a connection; -1 and the default leave it to the system.";
     "socket.request.max.bytes" Int "104857600" (at_least 1) High ReadOnly Used
         "The largest request that a connection may send, in bytes.";
     "socket.listen.backlog.size" Int "50" (at_least 1) Medium ReadOnly Used
