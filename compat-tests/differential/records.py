@@ -4,6 +4,8 @@ import gzip
 import struct
 import zlib
 
+from .schema import get_varint, put_varint
+
 _POLYNOMIAL = 0x82F63B78
 _TABLE = []
 for _byte in range(256):
@@ -24,23 +26,12 @@ def crc32c(data):
 
 
 def varint(value):
-    value = (value << 1) ^ (value >> 63)
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return put_varint((value << 1) ^ (value >> 63))
 
 
 def _get_varint(data, at):
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return at, (value >> 1) ^ -(value & 1)
+    at, value = get_varint(data, at)
+    return at, (value >> 1) ^ -(value & 1)
 
 
 def _field(data):
