@@ -18,7 +18,7 @@ use crate::{
     base::{TopicId, TopicPartition, clock::now_ms, config::TopicConfig},
     log::{
         Log, LogConfig, LogDirs, LogError, LogStart,
-        checkpoint::{self, Offsets},
+        checkpoint::Offsets,
         dirs::{
             Checkpoints, DeletedPartition, FoundPartition, LogDir, read_topic_id, write_topic_id,
         },
@@ -317,7 +317,7 @@ impl Broker {
         all.insert(found.partition.clone(), found);
     }
 
-    fn lock_dirs(&self) -> MutexGuard<'_, LogDirs> {
+    pub(super) fn lock_dirs(&self) -> MutexGuard<'_, LogDirs> {
         self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -478,11 +478,7 @@ impl Broker {
             };
             let kept = before(&dir.checkpoints).iter().filter(|(partition, _)| is_kept(partition));
             offsets.extend(kept.map(|(partition, offset)| (partition.clone(), *offset)));
-            let written = match name {
-                checkpoint::SETTLED => dirs.write_settled(index, &offsets),
-                _ => dirs.write_checkpoint(index, name, &offsets),
-            };
-            if let Err(error) = written {
+            if let Err(error) = dirs.write_checkpoint(index, name, &offsets) {
                 error!(%error, "checkpoint not written");
                 unwritten.insert(dir.path.clone());
                 failed.extend(error.is_disk_failure().then(|| dir.path.clone()));

@@ -1,9 +1,6 @@
 //! This broker's place in the cluster: its registration, and what it tells of its health.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, PoisonError},
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use uuid::Uuid;
 
@@ -24,7 +21,7 @@ impl Broker {
         let settings = self.settings();
         let incarnation_id = Uuid::new_v4();
         let log_dirs = {
-            let dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+            let dirs = self.lock_dirs();
             dirs.dirs().iter().filter(|dir| !dir.is_offline()).map(|dir| dir.id).collect()
         };
         let registration = Registration {
@@ -46,7 +43,7 @@ impl Broker {
         let broker = Arc::clone(self);
         self.runtime.spawn(async move {
             let log_dirs = {
-                let dirs = broker.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+                let dirs = broker.lock_dirs();
                 dirs.dirs().iter().filter(|dir| !dir.is_offline()).map(|dir| dir.id).collect()
             };
             let offline = broker.offline_replicas();
@@ -62,7 +59,7 @@ impl Broker {
         let broker = Arc::downgrade(self);
         Arc::new(move || {
             let Some(broker) = broker.upgrade() else { return Health::not_ok("stopping") };
-            let dirs = broker.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+            let dirs = broker.lock_dirs();
             match dirs.dirs().iter().any(|dir| !dir.is_offline()) {
                 true => Health::ok(),
                 false => Health::not_ok("no log directory is online"),

@@ -291,36 +291,25 @@ impl LogDirs {
         self.disk.sync_dir(path).during("sync", path)
     }
 
-    /// Replaces a directory's checkpoint files.
-    pub fn write_checkpoints(&self, dir: usize, offsets: &Checkpoints) -> Result<(), LogError> {
-        self.write_checkpoint(dir, checkpoint::RECOVERY_POINT, &offsets.recovery_points)?;
-        self.write_checkpoint(dir, checkpoint::LOG_START, &offsets.log_starts)?;
-        self.write_checkpoint(dir, checkpoint::REPLICATION, &offsets.high_watermarks)
-    }
-
-    /// Replaces one checkpoint file, named as in [`checkpoint`].
+    /// Replaces one checkpoint file, named as in [`checkpoint`]. Where the logs are settled is worth
+    /// something to a start on the same run of the machine only, whose page cache has it.
     pub fn write_checkpoint(
         &self,
         dir: usize,
         name: &str,
         offsets: &Offsets,
     ) -> Result<(), LogError> {
-        let path = self.dirs[dir].path.join(name);
+        let dir = &self.dirs[dir].path;
+        let (path, durability) = match (name, &self.boot_id) {
+            (checkpoint::SETTLED, None) => return Ok(()),
+            (checkpoint::SETTLED, Some(boot_id)) => {
+                (dir.join(settled_name(boot_id)), Durability::PageCache)
+            }
+            _ => (dir.join(name), Durability::Synced),
+        };
         let text =
             checkpoint::encode(offsets.iter().map(|(partition, offset)| (partition, *offset)));
-        let written = replace_file(&*self.disk, &path, text.as_bytes(), Durability::Synced);
-        written.during("write", &path)
-    }
-
-    /// Replaces the checkpoint of where the logs are settled. It is worth something to a start on
-    /// the same run of the machine, whose page cache has all that was written.
-    pub fn write_settled(&self, dir: usize, offsets: &Offsets) -> Result<(), LogError> {
-        let Some(boot_id) = &self.boot_id else { return Ok(()) };
-        let path = self.dirs[dir].path.join(settled_name(boot_id));
-        let text =
-            checkpoint::encode(offsets.iter().map(|(partition, offset)| (partition, *offset)));
-        let written = replace_file(&*self.disk, &path, text.as_bytes(), Durability::PageCache);
-        written.during("write", &path)
+        replace_file(&*self.disk, &path, text.as_bytes(), durability).during("write", &path)
     }
 
     /// Leaves the marker of a clean stop, after all logs of the directory are closed and its
@@ -535,8 +524,6 @@ fn settle(
     })
 }
 
-/// A damaged checkpoint is as good as none: everything is checked, and starts at its first
-/// segment, as in Kafka.
 fn settled_name(boot_id: &str) -> String {
     format!("{}.{boot_id}", checkpoint::SETTLED)
 }
@@ -553,6 +540,8 @@ fn read_settled(disk: &dyn Disk, dir: &Path, boot_id: Option<&str>) -> Result<Of
     own.map_or_else(|| Ok(Offsets::new()), |name| read_checkpoint(disk, dir, &name))
 }
 
+/// A damaged checkpoint is as good as none: everything is checked, and starts at its first
+/// segment, as in Kafka.
 fn read_checkpoint(disk: &dyn Disk, dir: &Path, name: &str) -> Result<Offsets, LogError> {
     let path = dir.join(name);
     let Some(bytes) = read_if_there(disk, &path)? else { return Ok(Offsets::new()) };

@@ -67,10 +67,7 @@ impl Broker {
     }
 
     fn collect_own(&self, scrape: &mut Scrape) {
-        let offline_dirs = {
-            let dirs = self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
-            dirs.dirs().iter().filter(|dir| dir.is_offline()).count()
-        };
+        let offline_dirs = self.lock_dirs().dirs().iter().filter(|dir| dir.is_offline()).count();
         let (sessions, evictions) = {
             let cache = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
             (cache.len(), cache.evictions())

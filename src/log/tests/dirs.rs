@@ -7,7 +7,7 @@ use crate::{
     base::{BrokerId, TopicPartition},
     log::{
         LogDirs,
-        checkpoint::Offsets,
+        checkpoint::{self, Offsets},
         dirs::{Checkpoints, DirsError, Owner, read_topic_id},
     },
 };
@@ -52,12 +52,12 @@ fn what_is_settled_counts_on_the_same_run_of_the_machine() {
         open_dirs(&disk, &["/a"], &owner).expect("opens")
     };
     let offsets = Offsets::from([(TopicPartition::new("t", 0), 7)]);
-    on(Some("one")).write_settled(0, &offsets).expect("writes");
+    on(Some("one")).write_checkpoint(0, checkpoint::SETTLED, &offsets).expect("writes");
     assert_eq!(on(Some("one")).dirs()[0].checkpoints.settled, offsets);
     assert_eq!(on(Some("two")).dirs()[0].checkpoints.settled, Offsets::new());
     assert_eq!(on(Some("one")).dirs()[0].checkpoints.settled, Offsets::new(), "it was removed");
     let unnamed = on(None);
-    unnamed.write_settled(0, &offsets).expect("does nothing");
+    unnamed.write_checkpoint(0, checkpoint::SETTLED, &offsets).expect("does nothing");
     drop(unnamed);
     assert_eq!(on(None).dirs()[0].checkpoints.settled, Offsets::new());
 }
@@ -78,7 +78,13 @@ fn a_stop_and_start_know_each_other() {
     let mut offsets = Checkpoints::default();
     offsets.recovery_points.insert(partition.clone(), 17);
     offsets.log_starts.insert(partition.clone(), 4);
-    dirs.write_checkpoints(0, &offsets).expect("writes");
+    for (name, offsets) in [
+        (checkpoint::RECOVERY_POINT, &offsets.recovery_points),
+        (checkpoint::LOG_START, &offsets.log_starts),
+        (checkpoint::REPLICATION, &offsets.high_watermarks),
+    ] {
+        dirs.write_checkpoint(0, name, offsets).expect("writes");
+    }
     dirs.mark_clean(0, 12).expect("writes");
     drop(dirs);
     let mut dirs = open_dirs(&disk, &["/a"], &owner(1, None)).expect("opens again");
