@@ -9,6 +9,8 @@ pub struct Session {
     pub peer: SocketAddr,
     /// The listener's name (`PLAINTEXT`, `CONTROLLER`, ...).
     pub listener: Arc<str>,
+    /// Whether the listener is one of `controller.listener.names`.
+    pub of_controllers: bool,
     /// `client.software.name` and version, as ApiVersions told them (KIP-511).
     pub software: Option<(String, String)>,
 }

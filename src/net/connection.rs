@@ -272,8 +272,10 @@ impl Connection {
                 return Ok(());
             }
         };
-        let entry =
-            handlers::find(header.api.key).ok_or(DecodeError::UnknownApi(header.api.key as i16))?;
+        let of_controllers = self.session.of_controllers;
+        let entry = handlers::find(header.api.key)
+            .filter(|entry| entry.row().scope.is_served(of_controllers))
+            .ok_or(DecodeError::UnknownApi(header.api.key as i16))?;
         let cx = Context {
             broker: &self.broker,
             session: &mut self.session,
