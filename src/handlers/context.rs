@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use crate::broker::Broker;
 
 /// One connection's own state; safe to change because handlers of a connection run one at a time.
+#[derive(Clone)]
 pub struct Session {
     pub peer: SocketAddr,
     /// The listener's name (`PLAINTEXT`, `CONTROLLER`, ...).
