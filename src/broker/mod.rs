@@ -9,6 +9,8 @@ mod logs;
 mod producer_ids;
 mod progress;
 mod registration;
+mod removals;
+mod replication;
 mod server;
 pub mod sessions;
 mod shard_log;
@@ -73,6 +75,7 @@ pub struct Broker {
     /// To the other nodes.
     pub network: Arc<dyn Network>,
     idle: to_controller::Idle,
+    replication: replication::Replication,
     pub groups: GroupCoordinator,
     pub metrics: Arc<Metrics>,
     pub connection_limits: Arc<ConnectionLimits>,

@@ -163,6 +163,7 @@ impl Server {
             .map(|(listener, socket)| Ok((listener.name.clone(), socket.local_addr()?)))
             .collect::<io::Result<_>>()?;
         broker.register(&addresses).await?;
+        broker.start_replication();
         progress.stage_ended("register");
         let (alive, connections) = mpsc::channel(1);
         let shutdown = Shutdown { signal: stopping, alive };
@@ -211,6 +212,7 @@ impl Server {
             warn!("connections are still open; stopping without them");
         }
         self.tasks.shutdown().await;
+        self.broker.stop_replication();
         self.broker.resign_coordinators();
         let broker = Arc::clone(&self.broker);
         if tokio::task::spawn_blocking(move || broker.close_logs()).await.is_err() {
@@ -346,6 +348,7 @@ fn new_broker(parts: Parts, observed: &Observed, image: &Image) -> Broker {
         controller,
         network: Arc::new(Tcp),
         idle: Default::default(),
+        replication: Default::default(),
         groups: GroupCoordinator::new(group_config(&settings.group)),
         metrics: Arc::clone(&observed.metrics),
         connection_limits: ConnectionLimits::new(limits),
