@@ -11,11 +11,14 @@ use std::{
 };
 
 use tracing::{error, info, warn};
-use uuid::Uuid;
 
 use super::{Broker, OFFSETS_TOPIC};
 use crate::{
-    base::{TopicId, TopicPartition, clock::now_ms, config::TopicConfig},
+    base::{
+        TopicId, TopicPartition,
+        config::TopicConfig,
+        world::{new_uuid, now_ms},
+    },
     log::{
         Log, LogConfig, LogDirs, LogError, LogStart,
         checkpoint::Offsets,
@@ -349,7 +352,7 @@ impl Broker {
             let mut dirs = self.lock_dirs();
             let dir = dirs.dirs().iter().position(|dir| dir.path == partition.log_dir());
             let Some(dir) = dir.filter(|dir| !dirs.dirs()[*dir].is_offline()) else { continue };
-            let deleted = dirs.delete_partition(dir, &partition.id, Uuid::new_v4());
+            let deleted = dirs.delete_partition(dir, &partition.id, new_uuid());
             drop(dirs);
             match deleted {
                 Ok(deleted) => {

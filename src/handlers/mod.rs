@@ -152,7 +152,7 @@ pub async fn answer(
 ) -> Result<Bytes, HandlerError> {
     match frame::parse_header(&mut frame)? {
         Incoming::Request(header) => answer_parsed(broker, session, &header, frame).await,
-        Incoming::UnsupportedApiVersions { .. } => Err(HandlerError::Close),
+        Incoming::UnsupportedApiVersions { .. } | Incoming::Raft { .. } => Err(HandlerError::Close),
     }
 }
 
