@@ -13,6 +13,7 @@ mod server;
 pub mod sessions;
 mod shard_log;
 mod tasks;
+mod to_controller;
 
 use std::{
     collections::HashSet,
@@ -25,6 +26,7 @@ use tokio::sync::{Semaphore, watch};
 pub use self::{
     producer_ids::ProducerIds,
     server::{Server, ServerError},
+    to_controller::ToControllerError,
 };
 use crate::{
     base::config::{BrokerConfig, Config},
@@ -34,6 +36,7 @@ use crate::{
     metadata::{ConfigResource, Image},
     net::{ConnectionLimits, Limits},
     partition::PartitionTable,
+    peers::Network,
     quorum::Quorum,
     telemetry::Metrics,
 };
@@ -67,6 +70,9 @@ pub struct Broker {
     all_dirs_failed: watch::Sender<bool>,
     pub quorum: Quorum,
     pub controller: Controller,
+    /// To the other nodes.
+    pub network: Arc<dyn Network>,
+    idle: to_controller::Idle,
     pub groups: GroupCoordinator,
     pub metrics: Arc<Metrics>,
     pub connection_limits: Arc<ConnectionLimits>,

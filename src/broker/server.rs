@@ -34,6 +34,7 @@ use crate::{
     metadata::Image,
     net::{self, ConnectionLimits, Limits, Shutdown, UnknownHost},
     partition::PartitionTable,
+    peers::Tcp,
     quorum::{CommittedStream, Quorum, QuorumConfig, QuorumError},
     telemetry::{self, Metrics, http::HealthCheck},
 };
@@ -154,7 +155,7 @@ impl Server {
         tasks.spawn(apply_committed(Arc::clone(&broker), stream));
 
         let mut listeners = Vec::new();
-        for listener in &settings.listeners {
+        for listener in settings.listeners.iter().chain(&settings.controller_listeners) {
             listeners.push((listener, bind(listener, &settings).await?));
         }
         let addresses: Vec<_> = listeners
@@ -343,6 +344,8 @@ fn new_broker(parts: Parts, observed: &Observed, image: &Image) -> Broker {
         found: Mutex::new(found.into_iter().map(|it| (it.partition.clone(), it)).collect()),
         quorum,
         controller,
+        network: Arc::new(Tcp),
+        idle: Default::default(),
         groups: GroupCoordinator::new(group_config(&settings.group)),
         metrics: Arc::clone(&observed.metrics),
         connection_limits: ConnectionLimits::new(limits),

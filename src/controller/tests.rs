@@ -11,7 +11,9 @@ use crate::{
 };
 
 fn settings() -> Settings {
-    let config = Config::new([("node.id".to_owned(), "1".to_owned())].into(), "host");
+    let keys = [("node.id", "1"), ("process.roles", "broker,controller")];
+    let keys = keys.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let config = Config::new(keys.into(), "host");
     Settings::new(&Arc::new(arc_swap::ArcSwap::from_pointee(config.unwrap())))
 }
 

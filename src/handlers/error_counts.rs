@@ -50,6 +50,7 @@ error_codes! {
     ListPartitionReassignmentsResponse: |it| [it.error_code];
     DescribeQuorumResponse: |it| each!(it.topics, partitions).chain([it.error_code]);
     UpdateFeaturesResponse: |it| each!(it.results).chain([it.error_code]);
+    EnvelopeResponse: |it| [it.error_code];
     DescribeClusterResponse: |it| [it.error_code];
     DescribeTopicPartitionsResponse: |it| each!(it.topics).chain(each!(it.topics, partitions));
     DescribeConfigsResponse: |it| each!(it.results);

@@ -13,6 +13,7 @@ mod error_counts;
 pub mod errors;
 pub mod fetch_reply;
 mod fetch_session;
+pub mod forward;
 mod groups;
 pub mod reply;
 
@@ -23,9 +24,10 @@ use kafka_protocol::{messages::ApiKey, protocol::Decodable};
 
 use self::error_counts::ErrorCodes;
 use crate::{
+    broker::Broker,
     protocol::{
         Api, api,
-        frame::{self, DecodeError},
+        frame::{self, DecodeError, Incoming, RequestHeader},
     },
     telemetry::Metrics,
 };
@@ -112,6 +114,7 @@ table! {
     list_partition_reassignments::ListPartitionReassignments,
     describe_quorum::DescribeQuorum,
     update_features::UpdateFeatures,
+    envelope::Envelope,
     describe_cluster::DescribeCluster,
     describe_topic_partitions::DescribeTopicPartitions,
     describe_configs::DescribeConfigs,
@@ -138,6 +141,44 @@ table! {
 /// The row of an API, if it is served.
 pub fn find(api: ApiKey) -> Option<&'static Entry> {
     TABLE.iter().find(|entry| entry.api == api)
+}
+
+/// Answers a request that has come by another way than a connection: a whole frame, without its
+/// size, for a whole frame.
+pub async fn answer(
+    broker: &Arc<Broker>,
+    session: &mut Session,
+    mut frame: Bytes,
+) -> Result<Bytes, HandlerError> {
+    match frame::parse_header(&mut frame)? {
+        Incoming::Request(header) => answer_parsed(broker, session, &header, frame).await,
+        Incoming::UnsupportedApiVersions { .. } => Err(HandlerError::Close),
+    }
+}
+
+/// Nobody in this process asks for files, so an answer is memory.
+async fn answer_parsed(
+    broker: &Arc<Broker>,
+    session: &mut Session,
+    header: &RequestHeader,
+    body: Bytes,
+) -> Result<Bytes, HandlerError> {
+    let entry = find(header.api.key)
+        .filter(|entry| entry.row().scope.is_served(session.of_controllers))
+        .ok_or(DecodeError::UnknownApi(header.api.key as i16))?;
+    let cx = Context {
+        broker,
+        session,
+        version: header.version,
+        correlation_id: header.correlation_id,
+        client_id: header.client_id.as_deref(),
+    };
+    let reply = match (entry.dispatch)(cx, body).await? {
+        Outcome::Now(reply) => reply,
+        Outcome::Later(rest) => rest.await?,
+        Outcome::Silent => return Err(HandlerError::Close),
+    };
+    reply.into_frame().ok_or(HandlerError::Close)
 }
 
 fn dispatch<H: Handler>(

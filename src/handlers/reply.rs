@@ -107,6 +107,11 @@ impl ReplyBuffer {
         self.parts.iter().map(Part::len).sum::<usize>() + self.head.len()
     }
 
+    /// The frame without its size, if all of it is memory.
+    pub fn into_frame(self) -> Option<Bytes> {
+        self.parts.is_empty().then(|| self.head.freeze().slice(Self::SIZE_LEN..))
+    }
+
     /// The file and memory parts, then the memory after the last of them.
     pub fn into_parts(self) -> (Vec<Part>, BytesMut) {
         (self.parts, self.head)

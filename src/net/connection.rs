@@ -13,8 +13,14 @@ use tokio::{io::AsyncReadExt, net::TcpStream, sync::watch, time::Instant};
 use super::{limits::Admitted, output::Output};
 use crate::{
     broker::Broker,
-    handlers::{self, BoxFuture, Context, ErrorCode, HandlerError, Outcome, ReplyBuffer, Session},
-    protocol::frame::{self, DecodeError, Incoming},
+    handlers::{
+        self, BoxFuture, Context, ErrorCode, HandlerError, Outcome, ReplyBuffer, Session,
+        forward::forward,
+    },
+    protocol::{
+        api::Scope,
+        frame::{self, DecodeError, Incoming},
+    },
     telemetry::CloseReason,
 };
 
@@ -259,6 +265,7 @@ impl Connection {
 
     async fn handle(&mut self, mut frame: Bytes) -> Result<(), Closed> {
         let (since, request_bytes) = (Instant::now(), frame.len());
+        let whole = frame.clone();
         self.place.used(since.into_std());
         let pending = |api, reply| Pending { api, request_bytes, since, reply };
         let header = match frame::parse_header(&mut frame)? {
@@ -272,8 +279,16 @@ impl Connection {
                 return Ok(());
             }
         };
-        let entry =
-            handlers::find(header.api.key).ok_or(DecodeError::UnknownApi(header.api.key as i16))?;
+        let of_controllers = self.session.of_controllers;
+        let entry = handlers::find(header.api.key)
+            .filter(|entry| entry.row().scope.is_served(of_controllers))
+            .ok_or(DecodeError::UnknownApi(header.api.key as i16))?;
+        let is_forwarded = entry.row().scope == Scope::Forwarded && !of_controllers;
+        if is_forwarded && !self.broker.leads_quorum() {
+            let rest = forward(Arc::clone(&self.broker), self.session.clone(), whole);
+            self.replies.push_back(pending(entry.api, PendingReply::Waiting(Box::pin(rest))));
+            return Ok(());
+        }
         let cx = Context {
             broker: &self.broker,
             session: &mut self.session,

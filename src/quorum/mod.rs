@@ -295,6 +295,11 @@ impl Quorum {
         self.inner.published.load_full()
     }
 
+    /// Who leads the quorum, as far as this node knows.
+    pub fn leader(&self) -> Option<i32> {
+        self.raft.metrics().borrow().current_leader
+    }
+
     /// The epoch that this node is in.
     pub fn epoch(&self) -> i32 {
         match self.raft() {
