@@ -19,10 +19,11 @@ impl ProducerIds {
         &self,
         controller: &Controller,
         broker_id: i32,
+        broker_epoch: i64,
     ) -> Result<i64, ControllerError> {
         let mut block = self.block.lock().await;
         if block.is_empty() {
-            let first = controller.allocate_producer_ids(broker_id).await?.value?;
+            let first = controller.allocate_producer_ids(broker_id, broker_epoch).await?.value;
             *block = first..first + PRODUCER_ID_BLOCK;
         }
         let id = block.start;

@@ -136,7 +136,7 @@ impl Server {
         );
         let (quorum, image, stream) = Quorum::start(quorum_config).await?;
         let controller_settings = controller::Settings::new(&config);
-        let controller = Controller::start(quorum.clone(), controller_settings, None).await?;
+        let controller = Controller::start(quorum.clone(), controller_settings, None);
         progress.stage_ended("metadata");
         let parts = Parts { config, limits, log_dirs, found, quorum, controller };
         let broker = Arc::new(new_broker(parts, &observed, &image));
@@ -163,6 +163,7 @@ impl Server {
             .map(|(listener, socket)| Ok((listener.name.clone(), socket.local_addr()?)))
             .collect::<io::Result<_>>()?;
         broker.register(&addresses).await?;
+        tasks.spawn(Arc::clone(&broker).keep_alive());
         progress.stage_ended("register");
         let (alive, connections) = mpsc::channel(1);
         let shutdown = Shutdown { signal: stopping, alive };

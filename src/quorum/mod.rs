@@ -26,7 +26,7 @@ use std::{path::Path, sync::Arc};
 
 use arc_swap::ArcSwap;
 use openraft::error::{ClientWriteError, RaftError};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use self::{
     checkpoint::{Checkpoint, CheckpointError},
@@ -94,6 +94,15 @@ impl CommittedStream {
     pub fn try_next(&mut self) -> Option<CommittedBatch> {
         self.0.try_recv().ok()
     }
+}
+
+/// Who leads the quorum, as this node sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leadership {
+    pub leader: Option<i32>,
+    pub epoch: i32,
+    /// This node leads, and has applied all that was committed before its epoch.
+    pub active: bool,
 }
 
 /// What DescribeQuorum tells.
@@ -191,6 +200,12 @@ impl Quorum {
     /// Everything that is committed.
     pub fn image(&self) -> Arc<Image> {
         self.published.load_full()
+    }
+
+    /// The sole voter leads in the epoch in which it started.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        let leader = Some(self.config.node_id);
+        watch::channel(Leadership { leader, epoch: self.epoch(), active: true }).1
     }
 
     /// Who leads the quorum, as far as this node knows.
