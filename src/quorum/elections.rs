@@ -96,7 +96,7 @@ impl Random {
         Self(seed)
     }
 
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -112,17 +112,12 @@ impl Random {
 }
 
 /// When this node last heard of the leader.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Contact {
     heard: Option<Instant>,
-    started: Instant,
 }
 
 impl Contact {
-    pub fn at_start(started: Instant) -> Self {
-        Self { heard: None, started }
-    }
-
     pub fn hear(&mut self) {
         self.heard = Some(Instant::now());
     }

@@ -297,7 +297,7 @@ impl Quorum {
 
     /// Who leads the quorum, as far as this node knows.
     pub fn leader(&self) -> Option<i32> {
-        self.raft.metrics().borrow().current_leader
+        self.inner.leadership.borrow().leader
     }
 
     /// The epoch that this node is in.

@@ -9,10 +9,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use openraft::{Raft, ServerState};
-use tokio::{
-    sync::{Notify, mpsc, watch},
-    time::Instant,
-};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::{
     CommittedStream, Inner, Leadership, Quorum, QuorumError,
@@ -229,7 +226,7 @@ pub(super) async fn start(
     let inner = Inner {
         raft: ArcSwapOption::empty(),
         random: Mutex::new(Random::new(config.seed)),
-        contact: Mutex::new(Contact::at_start(Instant::now())),
+        contact: Mutex::new(Contact::default()),
         config,
         network,
         storage,

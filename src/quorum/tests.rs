@@ -1,3 +1,6 @@
+mod cluster;
+mod network;
+
 use std::{fs, os::unix::fs::FileExt, path::Path};
 
 use super::*;
