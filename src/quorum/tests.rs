@@ -1,5 +1,6 @@
 mod cluster;
 mod network;
+mod observers;
 
 use std::{fs, os::unix::fs::FileExt, path::Path};
 

@@ -86,6 +86,8 @@ async fn a_node_that_lags_far_gets_a_snapshot() {
         for _ in 0..100 {
             assert!(cluster.propose().await);
         }
+        // The leader lets go of batches between two attempts to send them.
+        tokio::time::sleep(Duration::from_secs(2)).await;
         let reached = cluster.node(lagging).inner.storage.log().next_index();
         let log_start = cluster.node(leader).inner.storage.log().first_index();
         assert!(log_start > reached, "{log_start} {reached}");
@@ -102,13 +104,13 @@ async fn a_node_that_lags_far_gets_a_snapshot() {
 /// acknowledged is everywhere in the end. `World` looks at every step.
 #[tokio::test(start_paused = true)]
 async fn faults_lose_nothing_that_was_acknowledged() {
-    for seed in 0..12 {
+    for seed in seeds(4) {
         let mut cluster = Cluster::new(1_000 + seed, &[1, 2, 3]);
         cluster.snapshot_bytes = 3_000;
         for id in [1, 2, 3] {
             cluster.start(id).await;
         }
-        for _ in 0..40 {
+        for _ in 0..25 {
             one_fault(&mut cluster).await;
             for _ in 0..cluster.roll(4) {
                 cluster.propose().await;
@@ -121,8 +123,16 @@ async fn faults_lose_nothing_that_was_acknowledged() {
             }
         }
         cluster.settle().await;
-        assert!(cluster.acknowledged.len() > 10, "{}", cluster.acknowledged.len());
+        assert!(cluster.acknowledged.len() > 8, "{seed}: {}", cluster.acknowledged.len());
     }
+}
+
+/// More of them, or one, by `QUORUM_SEEDS=0..1000`.
+fn seeds(usual: u64) -> std::ops::Range<u64> {
+    let asked = std::env::var("QUORUM_SEEDS").ok();
+    let range = asked.as_deref().and_then(|text| text.split_once(".."));
+    let range = range.and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+    range.unwrap_or(0..usual)
 }
 
 async fn one_fault(cluster: &mut Cluster) {

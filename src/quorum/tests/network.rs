@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{super::*, topic};
+use super::{super::*, observers::Client, topic};
 use crate::log::faulty::{Crash, FaultyDisk};
 
 /// What the network does, and what the nodes have said.
@@ -39,6 +39,10 @@ impl World {
     fn delay(&mut self) -> Duration {
         let sides = self.delay_ms_max * 1_000 + 1;
         Duration::from_micros(self.roll(sides))
+    }
+
+    pub fn node(&self, id: i32) -> Option<Quorum> {
+        self.up.get(&id).map(|it| it.1.clone())
     }
 
     fn see_batch(&mut self, node: i32, batch: CommittedBatch) {
@@ -105,6 +109,7 @@ impl RaftTransport for Wire {
 pub struct Cluster {
     pub world: Arc<Mutex<World>>,
     disks: BTreeMap<i32, FaultyDisk>,
+    voters: Vec<i32>,
     pub snapshot_bytes: u64,
     proposed: u128,
     /// Topics whose creation was acknowledged.
@@ -129,7 +134,13 @@ impl Cluster {
         };
         let disks = ids.iter().map(|id| (*id, FaultyDisk::default())).collect();
         let world = Arc::new(Mutex::new(world));
-        Self { world, disks, snapshot_bytes: 1 << 20, proposed: 0, acknowledged: vec![] }
+        let voters = ids.to_vec();
+        Self { world, disks, voters, snapshot_bytes: 1 << 20, proposed: 0, acknowledged: vec![] }
+    }
+
+    /// A node that follows the log and does not vote.
+    pub fn add_observer(&mut self, id: i32) {
+        self.disks.insert(id, FaultyDisk::default());
     }
 
     pub async fn started(seed: u64, ids: &[i32]) -> Self {
@@ -154,11 +165,17 @@ impl Cluster {
             world.incarnation += 1;
             (world.random.next(), world.incarnation)
         };
-        let voter = |&id: &i32| Voter::new(id, uuid::Uuid::nil(), Endpoint::default());
+        let endpoint = |id: i32| Endpoint { port: id as u16, ..Endpoint::default() };
+        let voter = |&id: &i32| Voter::new(id, uuid::Uuid::nil(), endpoint(id));
         QuorumConfig {
             cluster_id: "c".into(),
             disk: Arc::new(self.disks[&id].clone()),
-            voters: self.disks.keys().map(voter).collect(),
+            voters: self.voters.iter().map(voter).collect(),
+            observe: Some(Observe {
+                client: Arc::new(Client(self.world.clone())),
+                bootstrap: self.voters.iter().map(|id| endpoint(*id)).collect(),
+                directory_id: uuid::Uuid::from_u128(id as u128),
+            }),
             transport: Arc::new(Wire { world: self.world.clone(), from: id, incarnation }),
             snapshot_bytes: self.snapshot_bytes,
             seed,
@@ -258,7 +275,7 @@ impl Cluster {
         let name = format!("t{}", self.proposed);
         let record = crate::metadata::records::TopicRecord {
             name: name.clone(),
-            topic_id: uuid::Uuid::from_u128(self.proposed),
+            topic_id: uuid::Uuid::from_u128(1_000 + self.proposed),
         };
         let node = self.node(leader);
         let proposal = node.propose(epoch, vec![record.into()]);
