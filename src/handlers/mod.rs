@@ -15,6 +15,7 @@ pub mod fetch_reply;
 mod fetch_session;
 pub mod forward;
 mod groups;
+mod preferred_replica;
 pub mod reply;
 
 use std::{future::Future, ops::RangeInclusive, pin::Pin, sync::Arc};
@@ -113,6 +114,7 @@ table! {
     elect_leaders::ElectLeaders,
     list_partition_reassignments::ListPartitionReassignments,
     describe_quorum::DescribeQuorum,
+    alter_partition::AlterPartition,
     update_features::UpdateFeatures,
     envelope::Envelope,
     describe_cluster::DescribeCluster,
@@ -125,6 +127,11 @@ table! {
     offset_for_leader_epoch::OffsetForLeaderEpoch,
     describe_log_dirs::DescribeLogDirs,
     describe_producers::DescribeProducers,
+    broker_registration::BrokerRegistration,
+    broker_heartbeat::BrokerHeartbeat,
+    allocate_producer_ids::AllocateProducerIds,
+    controller_registration::ControllerRegistration,
+    assign_replicas_to_dirs::AssignReplicasToDirs,
     find_coordinator::FindCoordinator,
     join_group::JoinGroup,
     sync_group::SyncGroup,
@@ -152,7 +159,7 @@ pub async fn answer(
 ) -> Result<Bytes, HandlerError> {
     match frame::parse_header(&mut frame)? {
         Incoming::Request(header) => answer_parsed(broker, session, &header, frame).await,
-        Incoming::UnsupportedApiVersions { .. } => Err(HandlerError::Close),
+        Incoming::UnsupportedApiVersions { .. } | Incoming::Raft { .. } => Err(HandlerError::Close),
     }
 }
 
