@@ -26,6 +26,7 @@ use crate::{
     base::{TopicId, config::Listener as ListenerConfig, world::new_uuid},
     controller::SUPPORTED,
     metadata::{Image, records::BrokerEndpoint, topics::LOST},
+    partition::{Partition, Role},
     protocol::ErrorCode,
     telemetry::{Health, http::HealthCheck},
 };
@@ -376,7 +377,8 @@ impl Broker {
         let lost = self.offline_replicas().into_iter().map(|replica| (replica, LOST));
         let mut found: Vec<_> = lost.collect();
         for topic in self.partitions.topics() {
-            for partition in topic.partitions() {
+            let works = |it: &Arc<Partition>| it.view().role != Role::Offline;
+            for partition in topic.partitions().into_iter().filter(works) {
                 let dir = dirs.iter().find(|(path, _)| path == partition.log_dir());
                 found.extend(dir.map(|(_, id)| ((topic.id, partition.id.partition), *id)));
             }
