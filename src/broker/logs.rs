@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use super::{Broker, OFFSETS_TOPIC};
 use crate::{
-    base::{TopicId, TopicPartition, clock::now_ms, config::TopicConfig},
+    base::{TopicId, TopicPartition, config::TopicConfig, world::now_ms},
     log::{
         Log, LogConfig, LogDirs, LogError, LogStart,
         checkpoint::Offsets,

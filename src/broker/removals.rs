@@ -3,11 +3,10 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use tracing::{info, warn};
-use uuid::Uuid;
 
 use super::Broker;
 use crate::{
-    base::TopicId,
+    base::{TopicId, world::new_uuid},
     log::dirs::DeletedPartition,
     metadata::TopicImage,
     partition::{Partition, Topic},
@@ -44,7 +43,7 @@ impl Broker {
             let mut dirs = self.lock_dirs();
             let dir = dirs.dirs().iter().position(|dir| dir.path == partition.log_dir());
             let Some(dir) = dir.filter(|dir| !dirs.dirs()[*dir].is_offline()) else { continue };
-            let deleted = dirs.delete_partition(dir, &partition.id, Uuid::new_v4());
+            let deleted = dirs.delete_partition(dir, &partition.id, new_uuid());
             drop(dirs);
             match deleted {
                 Ok(deleted) => {

@@ -13,7 +13,7 @@ use kafka_protocol::messages::{
 };
 
 use super::{Context, ErrorCode, Handler, Reply, cluster::{self, is_internal}, errors};
-use crate::{broker::Broker, partition::{DeleteRecordsError, Partition}};
+use crate::{base::world::blocking, broker::Broker, partition::{DeleteRecordsError, Partition}};
 
 pub struct DeleteRecords;
 
@@ -39,7 +39,7 @@ impl Handler for DeleteRecords {
         let broker = Arc::clone(cx.broker);
         Reply::Later(Box::pin(async move {
             // A crash after the answer must not bring back what was deleted.
-            let written = tokio::task::spawn_blocking(move || broker.write_log_starts()).await;
+            let written = blocking(move || broker.write_log_starts()).await;
             let result = |(index, deleted): Outcome| {
                 let kept = |it: &Deleted| match &written {
                     Ok(unwritten) => !unwritten.contains(it.partition.log_dir()),

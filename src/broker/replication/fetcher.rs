@@ -25,7 +25,7 @@ use super::{
     session::{Ask, FetchSession, Key, Request},
 };
 use crate::{
-    base::config::BrokerConfig,
+    base::{config::BrokerConfig, world::blocking},
     broker::Broker,
     partition::{Partition, Role},
     peers::{self, Address, Channel, PeerError},
@@ -230,7 +230,7 @@ impl Fetcher {
         }
         for partition in to_flush {
             // The next fetch tells the leader that this replica has the records.
-            let _ = tokio::task::spawn_blocking(move || partition.flush_now()).await;
+            let _ = blocking(move || partition.flush_now()).await;
         }
     }
 
