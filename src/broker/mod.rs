@@ -4,11 +4,15 @@
 //! coordinator shards; `server` starts and stops it all in a written order.
 
 mod apply;
+mod formation;
 mod gauges;
+mod lifecycle;
+mod listeners;
 mod logs;
+mod presence;
 mod producer_ids;
 mod progress;
-mod registration;
+mod raft_transport;
 mod server;
 pub mod sessions;
 mod shard_log;
@@ -21,9 +25,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 pub use self::{
+    presence::Presence,
     producer_ids::ProducerIds,
     server::{Server, ServerError},
     to_controller::ToControllerError,
@@ -73,6 +78,10 @@ pub struct Broker {
     /// To the other nodes.
     pub network: Arc<dyn Network>,
     idle: to_controller::Idle,
+    /// Has the next heartbeat sent at once.
+    heartbeat_now: Notify,
+    /// The epoch of the registration before a clean stop; -1 after any other stop.
+    previous_broker_epoch: i64,
     pub groups: GroupCoordinator,
     pub metrics: Arc<Metrics>,
     pub connection_limits: Arc<ConnectionLimits>,
@@ -108,6 +117,13 @@ impl Broker {
         let mut applied = self.applied.subscribe();
         // The sender lives in `self`, so the wait cannot fail.
         let _ = applied.wait_for(|applied| *applied >= offset).await;
+    }
+
+    /// Waits until this broker's metadata is as asked for.
+    pub async fn metadata_shows(&self, is_shown: impl Fn(&Image) -> bool) {
+        let mut applied = self.applied.subscribe();
+        // The sender lives in `self`, so the wait cannot fail.
+        let _ = applied.wait_for(|_| is_shown(&self.metadata())).await;
     }
 
     /// The topics whose automatic creation is on its way. Never held across an await.

@@ -31,9 +31,7 @@ impl Handler for InitProducerId {
         if let Some(code) = refused {
             return Reply::Now(refusal(code));
         }
-        let (broker, id) = (cx.broker, cx.broker.node_id);
-        let epoch = broker.metadata().broker(id).map_or(-1, |it| it.broker_epoch);
-        match broker.producer_ids.next(&broker.controller, id, epoch).await {
+        match cx.broker.producer_ids.next(cx.broker).await {
             Ok(id) => Reply::Now(
                 InitProducerIdResponse::default()
                     .with_producer_id(ProducerId(id))

@@ -15,6 +15,7 @@ pub mod fetch_reply;
 mod fetch_session;
 pub mod forward;
 mod groups;
+mod preferred_replica;
 pub mod reply;
 
 use std::{future::Future, ops::RangeInclusive, pin::Pin, sync::Arc};
@@ -114,6 +115,7 @@ table! {
     alter_partition_reassignments::AlterPartitionReassignments,
     list_partition_reassignments::ListPartitionReassignments,
     describe_quorum::DescribeQuorum,
+    alter_partition::AlterPartition,
     update_features::UpdateFeatures,
     envelope::Envelope,
     describe_cluster::DescribeCluster,
@@ -127,6 +129,11 @@ table! {
     offset_for_leader_epoch::OffsetForLeaderEpoch,
     describe_log_dirs::DescribeLogDirs,
     describe_producers::DescribeProducers,
+    broker_registration::BrokerRegistration,
+    broker_heartbeat::BrokerHeartbeat,
+    allocate_producer_ids::AllocateProducerIds,
+    controller_registration::ControllerRegistration,
+    assign_replicas_to_dirs::AssignReplicasToDirs,
     find_coordinator::FindCoordinator,
     join_group::JoinGroup,
     sync_group::SyncGroup,
@@ -154,7 +161,7 @@ pub async fn answer(
 ) -> Result<Bytes, HandlerError> {
     match frame::parse_header(&mut frame)? {
         Incoming::Request(header) => answer_parsed(broker, session, &header, frame).await,
-        Incoming::UnsupportedApiVersions { .. } => Err(HandlerError::Close),
+        Incoming::UnsupportedApiVersions { .. } | Incoming::Raft { .. } => Err(HandlerError::Close),
     }
 }
 

@@ -22,7 +22,7 @@ mod golden;
 mod tests;
 
 pub use change::Change;
-pub use image::{BrokerImage, ConfigResource, ConfigResourceType, Image};
+pub use image::{BrokerImage, ConfigResource, ConfigResourceType, ControllerImage, Image};
 pub use record::{MetadataRecord, RecordError};
 pub use topics::{PartitionImage, TopicImage};
 pub use transaction::TransactionFilter;

@@ -278,6 +278,22 @@ impl Connection {
                 self.replies.push_back(pending(ApiKey::ApiVersions, reply));
                 return Ok(());
             }
+            Incoming::Raft { correlation_id } if self.session.of_controllers => {
+                let quorum = self.broker.quorum.clone();
+                let rest = async move {
+                    let answer = quorum.answer(frame).await.map_err(|error| {
+                        tracing::debug!(%error, "a message of another controller is refused");
+                        HandlerError::Close
+                    })?;
+                    let answer = frame::raft_response(correlation_id, &answer);
+                    Ok(ReplyBuffer::from_frame(answer))
+                };
+                // Counted with the votes of KRaft, whose place it takes.
+                self.replies
+                    .push_back(pending(ApiKey::Vote, PendingReply::Waiting(Box::pin(rest))));
+                return Ok(());
+            }
+            Incoming::Raft { .. } => return Err(DecodeError::UnknownApi(frame::RAFT_KEY).into()),
         };
         let of_controllers = self.session.of_controllers;
         let entry = handlers::find(header.api.key)
