@@ -6,6 +6,7 @@ use super::{
     Context, ControllerError, Decision,
     features::{METADATA_VERSION, SUPPORTED},
     leadership,
+    partition_change::UNASSIGNED_DIR,
 };
 use crate::metadata::{BrokerImage, MetadataRecord, records::*};
 
@@ -69,7 +70,11 @@ pub fn register(
         None => {
             let was_clean =
                 known.is_some_and(|known| known.broker_epoch == registration.previous_broker_epoch);
-            leadership::restarted(cx, id, was_clean)
+            let directory = match registration.log_dirs[..] {
+                [only] => only,
+                _ => UNASSIGNED_DIR,
+            };
+            leadership::restarted(cx, id, was_clean, directory)
         }
     };
     let offset = cx.image.offset + 1 + records.len() as i64;

@@ -48,6 +48,9 @@ error_codes! {
     ElectLeadersResponse: |it| {
         each!(it.replica_election_results, partition_result).chain([it.error_code])
     };
+    AlterPartitionReassignmentsResponse: |it| {
+        each!(it.responses, partitions).chain([it.error_code])
+    };
     ListPartitionReassignmentsResponse: |it| [it.error_code];
     DescribeQuorumResponse: |it| each!(it.topics, partitions).chain([it.error_code]);
     FetchSnapshotResponse: |it| each!(it.topics, partitions).chain([it.error_code]);
@@ -67,6 +70,7 @@ error_codes! {
         partitions.map(|it| it.error_code).chain([it.error_code])
     };
     DescribeClusterResponse: |it| [it.error_code];
+    UnregisterBrokerResponse: |it| [it.error_code];
     DescribeTopicPartitionsResponse: |it| each!(it.topics).chain(each!(it.topics, partitions));
     DescribeConfigsResponse: |it| each!(it.results);
     AlterConfigsResponse: |it| each!(it.responses);
