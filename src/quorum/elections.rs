@@ -12,7 +12,7 @@ use std::{
 };
 
 use openraft::{
-    ChangeMembers, Raft, RaftMetrics, ServerState, Vote,
+    Raft, RaftMetrics, ServerState, Vote,
     raft::{VoteRequest, VoteResponse},
 };
 use tokio::{
@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    Inner, Leadership, Quorum,
+    Inner, Leadership, Quorum, change,
     messages::{self, Request},
     network::{Lane, Peer, TransportError},
     storage::lock,
@@ -198,6 +198,8 @@ struct Timers {
     patience: Duration,
     led_since: Option<Instant>,
     started: Instant,
+    /// Since when there are members that do not vote.
+    learners: Option<Instant>,
 }
 
 impl Timers {
@@ -207,7 +209,15 @@ impl Timers {
         // Nobody has been heard yet; whoever is first asks.
         let due = Instant::now() + random.about(timeouts.heartbeat() * 2);
         let patience = random.about(timeouts.patience() * 3);
-        Self { timeouts, metrics, due, patience, led_since: None, started: Instant::now() }
+        Self {
+            timeouts,
+            metrics,
+            due,
+            patience,
+            led_since: None,
+            started: Instant::now(),
+            learners: None,
+        }
     }
 
     async fn run(mut self, weak: Weak<Inner>) {
@@ -257,7 +267,10 @@ impl Timers {
                 {
                     resign(inner, raft, &metrics).await?;
                 }
-                record_voters(inner, raft, &metrics);
+                if inner.leadership.borrow().active {
+                    let forgets = self.learners_since(&metrics);
+                    change::tidy_up(inner, raft, forgets);
+                }
             }
             ServerState::Follower | ServerState::Candidate => {
                 self.led_since = None;
@@ -272,6 +285,16 @@ impl Timers {
             ServerState::Shutdown => {}
         }
         Ok(())
+    }
+
+    /// Whether members that do not vote have had the time to learn that.
+    fn learners_since(&mut self, metrics: &Metrics) -> bool {
+        if metrics.membership_config.membership().learner_ids().next().is_none() {
+            self.learners = None;
+            return false;
+        }
+        let since = *self.learners.get_or_insert_with(Instant::now);
+        since.elapsed() > self.timeouts.patience() * 2
     }
 
     /// Who neither votes nor is sent anything goes on as an observer.
@@ -377,20 +400,4 @@ async fn resign(
         Err(openraft::error::RaftError::Fatal(fatal)) => Err(fatal),
         Err(openraft::error::RaftError::APIError(never)) => match never {},
     }
-}
-
-/// Voters that only a snapshot from the format command names are put into the log, for those who
-/// come later and start from the log.
-fn record_voters(inner: &Inner, raft: &Raft<TypeConfig>, metrics: &Metrics) {
-    let stored = &metrics.membership_config;
-    if stored.log_id().is_some() || inner.storage.known().kraft_version == 0 {
-        return;
-    }
-    let nodes = stored.membership().nodes().map(|(id, node)| (*id, node.clone())).collect();
-    let raft = raft.clone();
-    tokio::spawn(async move {
-        if let Err(error) = raft.change_membership(ChangeMembers::SetNodes(nodes), true).await {
-            tracing::warn!(%error, "the voters are not in the log yet");
-        }
-    });
 }

@@ -242,6 +242,7 @@ pub(super) async fn start(
         observers: Mutex::default(),
         observing: watch::channel(false).0,
         turn: tokio::sync::Mutex::default(),
+        changing: Arc::default(),
     };
     let quorum = Quorum { inner: Arc::new(inner) };
     if !votes {
