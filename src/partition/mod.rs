@@ -31,7 +31,7 @@ pub use self::{
 };
 use self::{flush::FlushGate, waiters::Waiters};
 use crate::{
-    base::TopicPartition,
+    base::{TopicPartition, world::spawn_blocking},
     log::{Log, LogError, LogView, ReadError},
     records::Batch,
     telemetry::Histogram,
@@ -179,7 +179,7 @@ impl Partition {
     pub fn flush(self: &Arc<Self>) {
         if self.flushes.request() {
             let partition = Arc::clone(self);
-            tokio::task::spawn_blocking(move || partition.run_flushes());
+            spawn_blocking(move || partition.run_flushes());
         }
     }
 
