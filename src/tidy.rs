@@ -71,6 +71,8 @@ const PURE: &[&str] = &[
     "metadata",
     "coordinator/group/",
     "partition/core.rs",
+    "partition/follower.rs",
+    "partition/isr.rs",
 ];
 const IMPURE: &[&str] =
     &["tokio::", "async fn", "SystemTime::now", "Instant::now", "Uuid::new_v4", "now_ms()"];

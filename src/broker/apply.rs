@@ -11,7 +11,6 @@ use super::{
 use crate::{
     base::{TopicId, TopicPartition},
     metadata::{Change, ConfigResourceType, Image, PartitionImage},
-    partition::Role,
     quorum::CommittedBatch,
 };
 
@@ -91,8 +90,7 @@ impl Broker {
                 if let Some(topic) = self.partitions.topic_by_id(change.id)
                     && let Ok(partition) = topic.partition(change.partition)
                 {
-                    let role = self.role(&change.new);
-                    partition.update(|core| core.set_role(role));
+                    self.assign(image, &partition, &change.new);
                 }
             }
             Change::TopicDeleted { topic } => self.delete_topic(topic),
@@ -148,17 +146,9 @@ impl Broker {
         let topic = self.partitions.topic_by_id(id);
         match topic.and_then(|topic| topic.partition(index).ok()) {
             Some(partition) if image.leader == self.node_id => {
-                self.groups.on_elected(index, Arc::new(PartitionLog(partition)));
+                self.groups.on_elected(index, Arc::new(PartitionLog::new(partition)));
             }
             _ => self.groups.on_resigned(index),
-        }
-    }
-
-    pub(super) fn role(&self, partition: &PartitionImage) -> Role {
-        let epoch = partition.leader_epoch;
-        match partition.leader {
-            leader if leader == self.node_id => Role::Leader { epoch },
-            leader => Role::Follower { epoch, leader },
         }
     }
 }

@@ -150,7 +150,7 @@ impl Lifecycle {
     /// id is that one's.
     fn is_unknown(&self, code: i16) -> bool {
         let is_refused =
-            [ErrorCode::BrokerIdNotRegistered, ErrorCode::StaleBrokerEpoch].map(ErrorCode::code);
+            [ErrorCode::BrokerIdNotRegistered, ErrorCode::StaleBrokerEpoch].map(|it| it.code());
         is_refused.contains(&code) && self.broker.metadata().broker(self.broker.node_id).is_none()
     }
 

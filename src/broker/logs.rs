@@ -27,7 +27,10 @@ use crate::{
         },
     },
     metadata::{ConfigResource, Image, PartitionImage, TopicImage},
-    partition::{Absent, Core, OnFailure, Partition, Role, Topic},
+    partition::{
+        Absent, Assignment, Core, IsrRules, OnFailure, Partition, Role, Standing, Surroundings,
+        Topic,
+    },
 };
 
 /// Partitions that a start found on disk and metadata has not claimed yet.
@@ -65,10 +68,29 @@ impl Broker {
     pub(super) fn configure_topic(&self, image: &Image, topic: &Topic) {
         let config = self.topic_config(image, &topic.name);
         let log_config = self.log_config(&config);
+        let rules = self.isr_rules(&config);
         topic.config.store(config);
+        let now = now_ms();
         for partition in topic.partitions() {
-            partition.update(|core| core.log_mut().set_config(Arc::clone(&log_config)));
+            partition.update(|core| {
+                core.log_mut().set_config(Arc::clone(&log_config));
+                core.set_rules(rules, now);
+            });
         }
+    }
+
+    fn isr_rules(&self, config: &TopicConfig) -> IsrRules {
+        IsrRules {
+            min_in_sync: config.min_insync_replicas.max(1) as usize,
+            lag_max_ms: self.settings().cluster.replica_lag_time_max_ms,
+        }
+    }
+
+    /// Gives a replica the role that metadata has for it.
+    pub(super) fn assign(&self, image: &Image, partition: &Partition, assigned: &PartitionImage) {
+        let standing = |id| standing(image, id);
+        let assignment = Assignment { me: self.node_id, partition: assigned, standing: &standing };
+        partition.update(|core| core.assign(&assignment, now_ms()));
     }
 
     /// Opens everything that the image places here, on several threads: after a crash each log is
@@ -142,13 +164,14 @@ impl Broker {
         let name = TopicPartition::new(Arc::clone(&topic.name), index);
         match self.open_log(&topic, &name, replica.is_new) {
             Ok((log, high_watermark)) => {
-                let core = Core::new(log, self.role(partition), high_watermark);
-                let flush_seconds = Arc::clone(&self.metrics.log_flush_seconds);
-                let partition = Partition::new(name, core, self.on_failure(), flush_seconds);
-                let partition = Arc::new(partition);
-                topic.insert(Arc::clone(&partition));
-                if self.is_offline(partition.log_dir()) {
-                    partition.fail();
+                let nobody = Role::Follower { epoch: -1, leader: -1 };
+                let mut core = Core::new(log, nobody, high_watermark);
+                core.set_rules(self.isr_rules(&topic.config.load()), now_ms());
+                let opened = Arc::new(Partition::new(name, core, self.surroundings()));
+                self.assign(image, &opened, partition);
+                topic.insert(Arc::clone(&opened));
+                if self.is_offline(opened.log_dir()) {
+                    opened.fail();
                 }
             }
             Err(error) => {
@@ -190,6 +213,14 @@ impl Broker {
             .iter()
             .flat_map(|topic| topic.offline().into_iter().map(move |index| (topic.id, index)));
         offline.filter(|replica| !unopened.contains(replica)).collect()
+    }
+
+    fn surroundings(self: &Arc<Self>) -> Surroundings {
+        Surroundings {
+            on_failure: self.on_failure(),
+            flush_seconds: Arc::clone(&self.metrics.log_flush_seconds),
+            ..Surroundings::default()
+        }
     }
 
     fn on_failure(self: &Arc<Self>) -> OnFailure {
@@ -522,6 +553,14 @@ impl Broker {
             }
         }
     }
+}
+
+/// How a broker stands with the controller.
+pub(super) fn standing(image: &Image, id: i32) -> Standing {
+    image.broker(id).map_or_else(Standing::default, |broker| Standing {
+        epoch: (!broker.fenced).then_some(broker.broker_epoch),
+        is_shutting_down: broker.in_controlled_shutdown,
+    })
 }
 
 /// Runs `each` on every item, by so many threads at once.

@@ -16,6 +16,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 use tracing::{error, info, warn};
+use uuid::Uuid;
 
 use super::{
     Broker, ProducerIds, formation,
@@ -28,7 +29,7 @@ use super::{
 use crate::{
     base::{
         BrokerId,
-        config::{BrokerConfig, Config, GroupSettings},
+        config::{BrokerConfig, Config, GroupSettings, QuorumVoter as ConfiguredVoter},
         world::{blocking, boot_id, in_place, new_uuid},
     },
     controller::{self, Controller, ControllerError},
@@ -41,7 +42,7 @@ use crate::{
     net::{ConnectionLimits, Limits, Shutdown, UnknownHost},
     partition::PartitionTable,
     peers::{Network, Tcp},
-    quorum::{CommittedStream, Quorum, QuorumConfig, QuorumError},
+    quorum::{CommittedStream, Endpoint, Quorum, QuorumConfig, QuorumError, Timeouts, Voter},
     telemetry::{self, Metrics, http::HealthCheck},
 };
 
@@ -158,7 +159,7 @@ impl Server {
         raise_descriptor_limit();
         let limits = in_place(|| Limits::resolve(&settings))?;
         let new_cluster_id = formation::new_cluster_id(&settings, &*network).await;
-        let mut log_dirs = open_log_dirs(disk, &settings, new_cluster_id)?;
+        let mut log_dirs = open_log_dirs(Arc::clone(&disk), &settings, new_cluster_id)?;
         // Whoever watches the start sees how far it is; the directories are this process's by now.
         let http_address = observed.serve_http(&settings, &mut tasks).await?;
         let found = log_dirs.list();
@@ -167,7 +168,7 @@ impl Server {
         let controllers = bound(&settings.controller_listeners).await?;
         let mut addresses = controllers.addresses()?;
         let config = Arc::new(ArcSwap::from_pointee(config));
-        let quorum_config = quorum_config(&settings, log_dirs.cluster_id(), &network);
+        let quorum_config = quorum_config(&settings, log_dirs.cluster_id(), &disk, &network);
         let (quorum, image, stream) = Quorum::start(quorum_config).await?;
         let controller_settings = controller::Settings::new(&config);
         let controller = Controller::start(quorum.clone(), controller_settings, None);
@@ -389,19 +390,45 @@ fn previous_broker_epoch(log_dirs: &LogDirs) -> i64 {
 fn quorum_config(
     settings: &BrokerConfig,
     cluster_id: &str,
+    disk: &Arc<dyn Disk>,
     network: &Arc<dyn Network>,
 ) -> QuorumConfig {
     let dir = settings.metadata_log_dir.join("__cluster_metadata-0");
+    let alone = QuorumConfig {
+        cluster_id: cluster_id.to_owned(),
+        disk: Arc::clone(disk),
+        ..QuorumConfig::alone(settings.node_id, dir)
+    };
     let cluster = &settings.cluster;
     if cluster.controller_quorum_voters.len() <= 1 {
-        return QuorumConfig::alone(settings.node_id, dir);
+        return alone;
     }
-    todo!()
+    let name = settings.controller_listeners.first().map(|it| it.name.as_str());
+    let voter = |it: &ConfiguredVoter| {
+        let endpoint = Endpoint {
+            name: name.unwrap_or("CONTROLLER").to_owned(),
+            host: it.host.clone(),
+            port: it.port,
+        };
+        // Voters that are configured are known by their ids alone.
+        Voter::new(it.id, Uuid::nil(), endpoint)
+    };
+    QuorumConfig {
+        voters: cluster.controller_quorum_voters.iter().map(voter).collect(),
+        transport: Arc::new(PeerTransport::new(Arc::clone(network))),
+        timeouts: Timeouts {
+            election_ms: cluster.controller_quorum_election_timeout_ms.max(1) as u64,
+            fetch_ms: cluster.controller_quorum_fetch_timeout_ms.max(1) as u64,
+        },
+        seed: new_uuid().as_u64_pair().0,
+        ..alone
+    }
 }
 
 fn new_broker(parts: Parts, observed: &Observed, image: &Image) -> Broker {
     let Parts { config, limits, log_dirs, found, quorum, controller, network } = parts;
     let settings = Arc::clone(&config.load().broker);
+    let previous_broker_epoch = previous_broker_epoch(&log_dirs);
     let slots = settings.max_incremental_fetch_session_cache_slots.max(0) as usize;
     Broker {
         node_id: settings.node_id,
@@ -422,7 +449,7 @@ fn new_broker(parts: Parts, observed: &Observed, image: &Image) -> Broker {
         controller,
         network,
         heartbeat_now: Notify::new(),
-        previous_broker_epoch: previous_broker_epoch(&log_dirs),
+        previous_broker_epoch,
         idle: Default::default(),
         groups: GroupCoordinator::new(group_config(&settings.group)),
         metrics: Arc::clone(&observed.metrics),

@@ -53,7 +53,8 @@ impl Idle {
 impl Broker {
     /// Whether this node is the active controller.
     pub fn leads_quorum(&self) -> bool {
-        self.quorum.leader() == Some(self.node_id)
+        let leadership = *self.quorum.leadership().borrow();
+        leadership.active && leadership.leader == Some(self.node_id)
     }
 
     /// Sends a typed request to the active controller. It is tried once: who asks knows what to do

@@ -12,7 +12,7 @@ use kafka_protocol::messages::{
     delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult},
 };
 
-use super::{Context, ErrorCode, Handler, Reply, cluster::is_internal, errors};
+use super::{Context, ErrorCode, Handler, Reply, cluster::{self, is_internal}, errors};
 use crate::{base::world::blocking, broker::Broker, partition::{DeleteRecordsError, Partition}};
 
 pub struct DeleteRecords;
@@ -95,11 +95,11 @@ fn delete(
     index: i32,
     offset: i64,
 ) -> Result<Deleted, ErrorCode> {
-    let topic = broker.partitions.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let partition = topic.partition(index).map_err(errors::absent)?;
+    let partition = cluster::partition(broker, name, index)?;
     if is_internal(name) {
         return Err(ErrorCode::InvalidTopicException);
     }
+    let topic = broker.partitions.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let policy = topic.config.load().cleanup_policy;
     if policy.compact && !policy.delete {
         return Err(ErrorCode::PolicyViolation);

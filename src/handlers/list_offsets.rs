@@ -4,7 +4,7 @@ use std::{collections::HashSet, ops::RangeInclusive};
 
 use kafka_protocol::messages::ApiKey;
 
-use super::{Context, ErrorCode, Handler, Reply, errors};
+use super::{Context, ErrorCode, Handler, Reply, cluster, errors};
 use crate::{
     broker::Broker,
     log::TimestampOffset,
@@ -122,7 +122,7 @@ fn find(
     if asked.version < since {
         return Err(ErrorCode::UnsupportedVersion);
     }
-    let partition = broker.partitions.get(topic, index).map_err(errors::absent)?;
+    let partition = cluster::partition(broker, topic, index)?;
     let view = partition.view();
     errors::check_leader_epoch(view.role, asked.leader_epoch)?;
     let end = match (asked.is_follower, asked.is_committed_only) {

@@ -15,6 +15,7 @@ pub mod fetch_reply;
 mod fetch_session;
 pub mod forward;
 mod groups;
+mod preferred_replica;
 pub mod reply;
 
 use std::{future::Future, ops::RangeInclusive, pin::Pin, sync::Arc};

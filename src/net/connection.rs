@@ -281,7 +281,10 @@ impl Connection {
             Incoming::Raft { correlation_id } if self.session.of_controllers => {
                 let quorum = self.broker.quorum.clone();
                 let rest = async move {
-                    let answer = quorum.answer(frame).await;
+                    let answer = quorum.answer(frame).await.map_err(|error| {
+                        tracing::debug!(%error, "a message of another controller is refused");
+                        HandlerError::Close
+                    })?;
                     let answer = frame::raft_response(correlation_id, &answer);
                     Ok(ReplyBuffer::from_frame(answer))
                 };

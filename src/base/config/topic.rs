@@ -49,6 +49,7 @@ pub struct TopicConfig {
     pub message_timestamp_type: TimestampType,
     pub message_timestamp_before_max_ms: i64,
     pub message_timestamp_after_max_ms: i64,
+    pub min_insync_replicas: i32,
     /// None: no bound.
     pub retention_bytes: Option<i64>,
     /// None: for ever.
@@ -78,6 +79,7 @@ impl TopicConfig {
             file_delete_delay_ms: integer("file.delete.delay.ms"),
             flush_messages: integer("flush.messages"),
             flush_ms: integer("flush.ms"),
+            min_insync_replicas: int("min.insync.replicas"),
             index_interval_bytes: int("index.interval.bytes"),
             max_message_bytes: int("max.message.bytes"),
             message_timestamp_type: match values.text("message.timestamp.type") {
