@@ -30,7 +30,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 pub use self::{
     presence::Presence,
     producer_ids::ProducerIds,
-    server::{Server, ServerError},
+    server::{Server, ServerError, Surroundings},
     to_controller::ToControllerError,
 };
 use crate::{
