@@ -26,6 +26,7 @@ use crate::{
     base::{TopicId, config::Listener as ListenerConfig, world::new_uuid},
     controller::SUPPORTED,
     metadata::{Image, records::BrokerEndpoint, topics::LOST},
+    partition::{Partition, Role},
     protocol::ErrorCode,
     telemetry::{Health, http::HealthCheck},
 };
@@ -156,6 +157,7 @@ impl Lifecycle {
 
     /// Tells the controller that this broker serves, until it is unfenced.
     pub async fn unfence(&mut self) -> Result<(), ServerError> {
+        self.broker.tell_directories().await;
         loop {
             match self.heartbeat(Wish::Serve).await {
                 Ok(answer) if answer.error_code == NONE && !answer.is_fenced => {
@@ -308,50 +310,80 @@ impl Broker {
     /// Ids of the log directories that can be used, or of those that cannot.
     fn log_dir_ids(&self, online: bool) -> Vec<Uuid> {
         let dirs = self.lock_dirs();
-        dirs.dirs().iter().filter(|dir| dir.is_offline() != online).map(|dir| dir.id).collect()
+        let wanted = dirs.dirs().iter().filter(|dir| dir.is_offline() != online);
+        // A directory that was offline from the start has no id that anybody knows.
+        wanted.map(|dir| dir.id).filter(|id| !id.is_nil()).collect()
     }
 
-    /// Tells the controller which directories are offline, and which replicas cannot be used though
-    /// their directory is not.
+    /// Tells the controller which directories are offline, and where replicas lie.
     pub(super) fn report_offline(self: &Arc<Self>) {
         self.heartbeat_now.notify_one();
         let broker = Arc::clone(self);
-        self.runtime.spawn(async move {
-            while let Some(request) = broker.lost_replicas() {
-                match broker.send_to_controller(0, &request, REGISTRATION_TIMEOUT).await {
-                    Ok(answer) if answer.error_code == NONE => return,
-                    Ok(answer) => debug!(code = answer.error_code, "lost replicas are not noted"),
-                    Err(error) => debug!(%error, "the controller does not know of lost replicas"),
-                }
-                sleep(BACKOFF_MAX).await;
-            }
-        });
+        self.runtime.spawn(async move { broker.tell_directories().await });
     }
 
-    /// What cannot be used, and is not known to be lost.
-    fn lost_replicas(&self) -> Option<AssignReplicasToDirsRequest> {
+    /// Until the controller knows it, or does not know this broker.
+    async fn tell_directories(self: &Arc<Self>) {
+        while let Some(request) = self.moved_replicas() {
+            match self.send_to_controller(0, &request, REGISTRATION_TIMEOUT).await {
+                Ok(answer) if answer.error_code == NONE => {
+                    // What is committed comes to this node soon.
+                    let known = self.metadata_shows(|_| self.moved_replicas().is_none());
+                    let _ = timeout(REGISTRATION_TIMEOUT, known).await;
+                    continue;
+                }
+                Ok(answer) => debug!(code = answer.error_code, "directories are not noted"),
+                Err(error) => debug!(%error, "the controller does not know of directories"),
+            }
+            sleep(BACKOFF_MAX).await;
+        }
+    }
+
+    /// Replicas that do not lie where metadata says: in another directory, or in none that works.
+    fn moved_replicas(&self) -> Option<AssignReplicasToDirsRequest> {
         let image = self.metadata();
         let registered = image.broker(self.node_id)?;
-        let mut topics: BTreeMap<TopicId, Vec<PartitionData>> = BTreeMap::new();
-        for (id, index) in self.offline_replicas() {
-            let topic = image.topic_by_id(id);
-            let known = topic.and_then(|topic| topic.partitions.get(index as usize));
-            if known.is_some_and(|it| !it.is_lost(self.node_id)) {
+        let mut moved: BTreeMap<Uuid, BTreeMap<TopicId, Vec<PartitionData>>> = BTreeMap::new();
+        for ((topic, index), directory) in self.directories_of_replicas() {
+            let known = image.topic_by_id(topic);
+            let known = known.and_then(|it| it.partitions.get(index as usize));
+            if known.and_then(|it| it.directory_of(self.node_id)).is_some_and(|it| it != directory)
+            {
                 let partition = PartitionData::default().with_partition_index(index);
-                topics.entry(id).or_default().push(partition);
+                moved.entry(directory).or_default().entry(topic).or_default().push(partition);
             }
         }
         let topic =
             |(id, partitions)| TopicData::default().with_topic_id(id).with_partitions(partitions);
-        let lost = DirectoryData::default()
-            .with_id(LOST)
-            .with_topics(topics.into_iter().map(topic).collect::<Vec<_>>());
-        (!lost.topics.is_empty()).then(|| {
+        let directory = |(id, topics): (_, BTreeMap<_, _>)| {
+            let topics = topics.into_iter().map(topic).collect();
+            DirectoryData::default().with_id(id).with_topics(topics)
+        };
+        (!moved.is_empty()).then(|| {
             AssignReplicasToDirsRequest::default()
                 .with_broker_id(BrokerId(self.node_id))
                 .with_broker_epoch(registered.broker_epoch)
-                .with_directories(vec![lost])
+                .with_directories(moved.into_iter().map(directory).collect())
         })
+    }
+
+    /// The directory of each replica here, `LOST` for those that cannot be used.
+    fn directories_of_replicas(&self) -> Vec<((TopicId, i32), Uuid)> {
+        let dirs: Vec<_> = {
+            let dirs = self.lock_dirs();
+            let online = dirs.dirs().iter().filter(|dir| !dir.is_offline());
+            online.map(|dir| (dir.path.clone(), dir.id)).collect()
+        };
+        let lost = self.offline_replicas().into_iter().map(|replica| (replica, LOST));
+        let mut found: Vec<_> = lost.collect();
+        for topic in self.partitions.topics() {
+            let works = |it: &Arc<Partition>| it.view().role != Role::Offline;
+            for partition in topic.partitions().into_iter().filter(works) {
+                let dir = dirs.iter().find(|(path, _)| path == partition.log_dir());
+                found.extend(dir.map(|(_, id)| ((topic.id, partition.id.partition), *id)));
+            }
+        }
+        found
     }
 
     /// Healthy while a log directory is online and this node's metadata is current.

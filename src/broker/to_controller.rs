@@ -103,6 +103,7 @@ impl Broker {
             listener: Arc::from(listener.unwrap_or("CONTROLLER")),
             of_controllers: true,
             software: None,
+            presence: None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Presence};
 
 /// One connection's own state; safe to change because handlers of a connection run one at a time.
 #[derive(Clone)]
@@ -14,6 +14,8 @@ pub struct Session {
     pub of_controllers: bool,
     /// `client.software.name` and version, as ApiVersions told them (KIP-511).
     pub software: Option<(String, String)>,
+    /// The broker whose heartbeats come by this connection.
+    pub presence: Option<Arc<Presence>>,
 }
 
 pub struct Context<'a> {

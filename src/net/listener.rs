@@ -60,7 +60,8 @@ pub async fn serve(
                     continue;
                 };
                 let listener = Arc::clone(&name);
-                let session = Session { peer, listener, of_controllers, software: None };
+                let session =
+                    Session { peer, listener, of_controllers, software: None, presence: None };
                 spawn(stream, session, &broker, admitted, &shutdown);
             }
             Err(error) => {

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    Inner, Leadership,
+    Inner, Leadership, Quorum,
     messages::{self, Request},
     network::{Lane, Peer, TransportError},
     storage::lock,
@@ -96,7 +96,7 @@ impl Random {
         Self(seed)
     }
 
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -112,17 +112,12 @@ impl Random {
 }
 
 /// When this node last heard of the leader.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Contact {
     heard: Option<Instant>,
-    started: Instant,
 }
 
 impl Contact {
-    pub fn at_start(started: Instant) -> Self {
-        Self { heard: None, started }
-    }
-
     pub fn hear(&mut self) {
         self.heard = Some(Instant::now());
     }
@@ -202,6 +197,7 @@ struct Timers {
     /// How long this follower waits for a leader, this time.
     patience: Duration,
     led_since: Option<Instant>,
+    started: Instant,
 }
 
 impl Timers {
@@ -211,7 +207,7 @@ impl Timers {
         // Nobody has been heard yet; whoever is first asks.
         let due = Instant::now() + random.about(timeouts.heartbeat() * 2);
         let patience = random.about(timeouts.patience() * 3);
-        Self { timeouts, metrics, due, patience, led_since: None }
+        Self { timeouts, metrics, due, patience, led_since: None, started: Instant::now() }
     }
 
     async fn run(mut self, weak: Weak<Inner>) {
@@ -244,7 +240,7 @@ impl Timers {
 
     async fn step(
         &mut self,
-        inner: &Inner,
+        inner: &Arc<Inner>,
         raft: &Raft<TypeConfig>,
     ) -> Result<(), openraft::error::Fatal<i32>> {
         let metrics = self.metrics.borrow().clone();
@@ -269,9 +265,28 @@ impl Timers {
                     self.campaign(inner, raft, &metrics).await?;
                 }
             }
-            ServerState::Learner | ServerState::Shutdown => self.led_since = None,
+            ServerState::Learner => {
+                self.led_since = None;
+                self.leave_when_forgotten(inner);
+            }
+            ServerState::Shutdown => {}
         }
         Ok(())
+    }
+
+    /// Who neither votes nor is sent anything goes on as an observer.
+    fn leave_when_forgotten(&self, inner: &Arc<Inner>) {
+        let silence = lock(&inner.contact).silence().unwrap_or(Duration::MAX);
+        let forgotten = silence.min(self.started.elapsed()) > self.timeouts.patience() * 2;
+        if !forgotten || inner.config.observe.is_none() {
+            return;
+        }
+        let quorum = Quorum { inner: inner.clone() };
+        tokio::spawn(async move {
+            if let Err(error) = quorum.observe().await {
+                tracing::error!(%error, "the quorum cannot be left");
+            }
+        });
     }
 
     async fn shall_campaign(&self, inner: &Inner, metrics: &Metrics) -> bool {

@@ -29,6 +29,22 @@ pub struct Position {
     pub size: u32,
 }
 
+/// A part of a segment's file, which stays readable however the log moves on.
+#[derive(Debug, Clone)]
+pub struct FileRange {
+    file: Arc<dyn DiskFile>,
+    at: u64,
+    size: usize,
+}
+
+impl FileRange {
+    pub fn read(&self) -> io::Result<Bytes> {
+        let mut bytes = vec![0; self.size];
+        disk::read_exact_at(&*self.file, &mut bytes, self.at)?;
+        Ok(bytes.into())
+    }
+}
+
 impl Position {
     /// The offset after its last record.
     pub fn end(&self) -> i64 {
@@ -295,6 +311,37 @@ impl MetadataLog {
         let Some((position, file)) = self.position(index) else { return Ok(None) };
         let end = position.at + u64::from(position.size);
         read_batch(&**file, position.at, end)
+    }
+
+    /// The offset of the first record that is here.
+    pub fn start_offset(&self) -> i64 {
+        self.segments.front().map_or(self.end_offset, |first| first.base_offset)
+    }
+
+    /// The newest epoch here that is not after the given one, and the offset after its last record.
+    pub fn end_of_epoch(&self, epoch: i32) -> (i32, i64) {
+        let after = self.epochs.partition_point(|(known, _)| *known <= epoch);
+        let end = self.epochs.get(after).map_or(self.end_offset, |(_, start)| *start);
+        let known = after.checked_sub(1).map(|at| self.epochs[at].0);
+        (known.or(self.purged.map(|(epoch, _)| epoch)).unwrap_or(0), end)
+    }
+
+    /// Where batches lie that begin with the one that has the offset, below another offset; one at
+    /// least, then as many as fit, of one segment.
+    pub fn range(&self, offset: i64, below: i64, max_bytes: usize) -> Option<FileRange> {
+        let at = self.segments.partition_point(|segment| segment.base_offset <= offset);
+        let segment = &self.segments[at.checked_sub(1)?];
+        let first = segment.batches.partition_point(|batch| batch.last_offset < offset);
+        let mut range: Option<FileRange> = None;
+        for batch in segment.batches.range(first..).take_while(|it| it.last_offset < below) {
+            let size = batch.size as usize;
+            match &mut range {
+                None => range = Some(FileRange { file: segment.file.clone(), at: batch.at, size }),
+                Some(range) if range.size + size <= max_bytes => range.size += size,
+                Some(_) => break,
+            }
+        }
+        range
     }
 
     pub fn last_log_id(&self) -> Option<(i32, u64)> {

@@ -11,11 +11,13 @@
 mod checkpoint;
 mod checkpoint_file;
 mod elections;
+mod fetch;
 mod files;
 mod format;
 mod log;
 mod messages;
 mod network;
+mod observer;
 mod start;
 mod state_machine;
 mod storage;
@@ -42,6 +44,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use self::{
     checkpoint::{Checkpoint, CheckpointError},
     elections::{Contact, Random},
+    fetch::Observers,
     format::Stamp,
     log::LogError,
     messages::Request,
@@ -52,8 +55,10 @@ use self::{
 };
 pub use self::{
     elections::Timeouts,
+    fetch::{FetchFrom, FetchOutcome, Fetched, Replica, SnapshotPart, SnapshotReadError},
     messages::MessageError,
     network::{BoxFuture, Lane, NoPeers, Peer, RaftTransport, TransportError},
+    observer::{LeaderClient, METADATA_TOPIC, METADATA_TOPIC_ID, Observe},
     start::QuorumConfig,
     types::Durability,
     voters::{Endpoint, Voter},
@@ -165,6 +170,14 @@ struct Inner {
     published: Arc<ArcSwap<Image>>,
     leadership: watch::Sender<Leadership>,
     contact: Mutex<Contact>,
+    /// Followers that do not vote, while this node leads.
+    observers: Mutex<Observers>,
+    /// Whether this node is to follow the log from outside of the quorum.
+    observing: watch::Sender<bool>,
+    /// One turn into the quorum or out of it at a time; the task that follows from outside.
+    turn: tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
+    /// The last offset that is applied.
+    progress: Arc<watch::Sender<i64>>,
     random: Mutex<Random>,
     /// The log has grown enough for another snapshot.
     enough: Arc<Notify>,
@@ -240,7 +253,15 @@ impl Quorum {
         if header.cluster_id != config.cluster_id {
             return Err(MessageError::OtherCluster(header.cluster_id));
         }
-        let raft = self.raft().ok_or(MessageError::NotInQuorum)?;
+        let raft = match (self.raft(), &request) {
+            (Some(raft), _) => raft,
+            // The leader has this node learn, or vote: it is to take part from now on.
+            (None, Request::Append(_) | Request::Snapshot(_)) => self.join().await?,
+            (None, Request::Probe) => return Ok(messages::encode_probed()),
+            (None, Request::Vote(_) | Request::PreVote(_)) => {
+                return Err(MessageError::NotInQuorum);
+            }
+        };
         let stopped = |error: &dyn std::fmt::Display| MessageError::Stopped(error.to_string());
         match request {
             Request::Probe => Ok(messages::encode_probed()),
@@ -276,6 +297,44 @@ impl Quorum {
                 }
             }
         }
+    }
+
+    /// Turns from an observer into a member of the quorum, on the log that there is.
+    async fn join(&self) -> Result<Arc<Raft<TypeConfig>>, MessageError> {
+        let stopped = |error: &dyn std::fmt::Display| MessageError::Stopped(error.to_string());
+        let mut turn = self.inner.turn.lock().await;
+        if let Some(raft) = self.raft() {
+            return Ok(raft);
+        }
+        self.stop_observing(&mut turn).await;
+        // What is in the log counts from now on as if it were on disk.
+        let sync = self.inner.storage.log().sync();
+        storage::blocking(sync).await.map_err(|error| stopped(&error))?;
+        self.start_raft().await.map(Arc::new).map_err(|error| stopped(&error))
+    }
+
+    async fn stop_observing(&self, turn: &mut Option<tokio::task::JoinHandle<()>>) {
+        self.inner.observing.send_replace(false);
+        if let Some(task) = turn.take() {
+            // Whatever became of it, it has ended.
+            let _ = task.await;
+        }
+    }
+
+    /// Follows the log from outside of the quorum, which this node is no member of.
+    async fn observe(&self) -> Result<(), QuorumError> {
+        let mut turn = self.inner.turn.lock().await;
+        let Some(observe) = self.inner.config.observe.clone() else {
+            return Err(QuorumError::NotAVoter(self.inner.config.node_id));
+        };
+        if let Some(raft) = self.inner.raft.swap(None) {
+            let stopped = raft.shutdown().await;
+            stopped.map_err(|error| QuorumError::Failed(error.to_string()))?;
+        }
+        self.stop_observing(&mut turn).await;
+        self.inner.observing.send_replace(true);
+        *turn = Some(observer::spawn(&self.inner, observe));
+        Ok(())
     }
 
     fn hear(&self) {
@@ -320,7 +379,7 @@ impl Quorum {
             leader_epoch: epoch,
             high_watermark: self.inner.published.load().offset + 1,
             voters: self.voters_status(),
-            observers: Vec::new(),
+            observers: self.observers_status(),
         }
     }
 
@@ -350,6 +409,7 @@ impl Quorum {
 
     /// Leaves the quorum with everything on disk.
     pub async fn stop(self) -> Result<(), QuorumError> {
+        self.stop_observing(&mut *self.inner.turn.lock().await).await;
         if let Some(raft) = self.raft() {
             let stopped = raft.shutdown().await;
             stopped.map_err(|error| QuorumError::Failed(error.to_string()))?;

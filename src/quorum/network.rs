@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, future::Future, io, pin::Pin, sync::Arc, time::
 
 use bytes::Bytes;
 use openraft::{
-    RaftNetwork, RaftNetworkFactory, SnapshotSegmentId, Vote,
+    RaftNetwork, RaftNetworkFactory, SnapshotSegmentId,
     error::{
         InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, SnapshotMismatch,
         Unreachable,
@@ -208,9 +208,4 @@ impl RaftNetwork<TypeConfig> for Client {
     fn backoff(&self) -> Backoff {
         Backoff::new(std::iter::repeat(Duration::from_millis(100)))
     }
-}
-
-/// The vote with which a node asks for, or would ask for, the leadership of an epoch.
-pub fn candidacy(epoch: i32, node_id: i32) -> Vote<i32> {
-    Vote::new(epoch as u64, node_id)
 }

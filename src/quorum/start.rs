@@ -9,10 +9,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use openraft::{Raft, ServerState};
-use tokio::{
-    sync::{Notify, mpsc, watch},
-    time::Instant,
-};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::{
     CommittedStream, Inner, Leadership, Quorum, QuorumError,
@@ -22,6 +19,7 @@ use super::{
     format::{self, Contents},
     log::{Base, MetadataLog},
     network::{Network, NoPeers, RaftTransport},
+    observer::Observe,
     state_machine::{Growth, Machine, SnapshotAt, StateMachine, apply},
     storage::{Known, Storage},
     types::{Membership, StoredMembership, TypeConfig, log_id},
@@ -43,6 +41,8 @@ pub struct QuorumConfig {
     pub voters: Vec<Voter>,
     pub transport: Arc<dyn RaftTransport>,
     pub timeouts: Timeouts,
+    /// How to follow the log while this node does not vote.
+    pub observe: Option<Observe>,
     /// A snapshot is written when the log has grown by this many bytes
     /// (`metadata.log.max.record.bytes.between.snapshots`).
     pub snapshot_bytes: u64,
@@ -62,6 +62,7 @@ impl QuorumConfig {
             voters: vec![Voter::new(node_id, uuid::Uuid::nil(), Endpoint::default())],
             transport: Arc::new(NoPeers),
             timeouts: Timeouts::default(),
+            observe: None,
             snapshot_bytes: 4 << 20,
             seed: 0,
         }
@@ -196,15 +197,14 @@ pub(super) async fn start(
     let Replayed { image, filter, log, snapshot, applied, known } = replay(&config)?;
     let effective = known.effective().membership().clone();
     let alone = voters::is_alone(&effective, config.node_id);
-    if !effective.voter_ids().any(|id| id == config.node_id) {
-        return Err(QuorumError::NotAVoter(config.node_id));
-    }
+    let votes = effective.voter_ids().any(|id| id == config.node_id);
     if let Some(above) = dir.parent().filter(|_| is_new && !alone) {
         disk.sync_dir(above).map_err(io)?;
     }
     let published = Arc::new(ArcSwap::from_pointee(image.clone()));
     let (committed, stream) = mpsc::unbounded_channel();
     let enough = Arc::new(Notify::new());
+    let progress = Arc::new(watch::channel(image.offset).0);
     let machine = Machine {
         disk: disk.clone(),
         dir: dir.clone(),
@@ -216,6 +216,7 @@ pub(super) async fn start(
         snapshot,
         published: published.clone(),
         committed,
+        progress: progress.clone(),
         growth: Growth {
             since_snapshot: log.written_bytes(),
             snapshot_bytes: config.snapshot_bytes,
@@ -229,7 +230,7 @@ pub(super) async fn start(
     let inner = Inner {
         raft: ArcSwapOption::empty(),
         random: Mutex::new(Random::new(config.seed)),
-        contact: Mutex::new(Contact::at_start(Instant::now())),
+        contact: Mutex::new(Contact::default()),
         config,
         network,
         storage,
@@ -237,8 +238,16 @@ pub(super) async fn start(
         published,
         leadership,
         enough,
+        progress,
+        observers: Mutex::default(),
+        observing: watch::channel(false).0,
+        turn: tokio::sync::Mutex::default(),
     };
     let quorum = Quorum { inner: Arc::new(inner) };
+    if !votes {
+        quorum.observe().await?;
+        return Ok((quorum, image, CommittedStream(stream)));
+    }
     let raft = quorum.start_raft().await?;
     if alone {
         let failed = |error: openraft::error::Fatal<i32>| QuorumError::Failed(error.to_string());

@@ -15,7 +15,7 @@ use openraft::{
     LogId, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta, StorageError, StorageIOError,
     storage::RaftStateMachine,
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::{
     CommittedBatch,
@@ -49,6 +49,8 @@ pub struct Machine {
     pub snapshot: Option<SnapshotAt>,
     pub published: Arc<ArcSwap<Image>>,
     pub committed: mpsc::UnboundedSender<CommittedBatch>,
+    /// The last offset that is applied, for those who wait for it.
+    pub progress: Arc<watch::Sender<i64>>,
     pub growth: Growth,
 }
 
@@ -112,6 +114,7 @@ impl Machine {
     fn publish(&self, records: Vec<MetadataRecord>, changes: Vec<Change>) {
         let image = Arc::new(self.image.clone());
         self.published.store(image.clone());
+        self.progress.send_replace(image.offset);
         // Nobody listens while a node stops.
         let _ = self.committed.send(CommittedBatch {
             last_offset: image.offset,

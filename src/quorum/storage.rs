@@ -274,6 +274,24 @@ impl Storage {
         Ok(Entry { log_id, content: Content::Batch { bytes, membership } })
     }
 
+    /// Drops the batches from the index on.
+    pub fn cut(&self, index: u64) -> io::Result<()> {
+        self.known().truncate(index);
+        self.log().truncate(index)
+    }
+
+    /// Lets go of batches up to the index, which a snapshot has.
+    pub fn forget(&self, upto: u64) -> io::Result<()> {
+        self.known().purge(upto);
+        self.log().purge(upto)
+    }
+
+    /// Begins the log anew after a snapshot.
+    pub fn begin_at(&self, installed: Installed) -> io::Result<()> {
+        self.known().memberships = vec![installed.membership];
+        self.log().restart_at(installed.base)
+    }
+
     /// Begins the log anew after a snapshot that reaches beyond it, once that is on disk.
     async fn restart(&self, upto: u64) -> io::Result<()> {
         let mut installed = self.installed.subscribe();
@@ -287,9 +305,7 @@ impl Storage {
             .map_err(io::Error::other)?
             .clone();
         let Some(installed) = installed else { return Ok(()) };
-        let Installed { base, membership } = installed.map_err(io::Error::other)?;
-        self.known().memberships = vec![membership];
-        self.log().restart_at(base)
+        self.begin_at(installed.map_err(io::Error::other)?)
     }
 }
 
@@ -409,15 +425,13 @@ impl RaftLogStorage<TypeConfig> for Storage {
     }
 
     async fn truncate(&mut self, since: LogId<i32>) -> Result<(), Failure> {
-        self.known().truncate(since.index);
-        self.log().truncate(since.index).map_err(write_error)
+        self.cut(since.index).map_err(write_error)
     }
 
     async fn purge(&mut self, upto: LogId<i32>) -> Result<(), Failure> {
         if self.log().next_index() <= upto.index {
             return self.restart(upto.index).await.map_err(write_error);
         }
-        self.known().purge(upto.index);
-        self.log().purge(upto.index).map_err(write_error)
+        self.forget(upto.index).map_err(write_error)
     }
 }

@@ -1,3 +1,7 @@
+mod cluster;
+mod network;
+mod observers;
+
 use std::{fs, os::unix::fs::FileExt, path::Path};
 
 use super::*;
