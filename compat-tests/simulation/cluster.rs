@@ -1,6 +1,9 @@
 //! The whole cluster on one thread: the scheduler that gives each machine its turns.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::{
+    fmt::Write,
+    sync::{Mutex, OnceLock, PoisonError},
+};
 
 use sordini::base::config::Properties;
 
@@ -19,7 +22,6 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// Where the clients are.
     pub clients: Process,
-    client_clock: u64,
     pub chance: Chance,
 }
 
@@ -57,7 +59,7 @@ impl Cluster {
         let nodes: Vec<_> = (0..nodes).map(new_node).collect();
         wire.lock().power[nodes.len()] = Power::Running;
         let clients = Process::new(chance.next(), 0);
-        Self { wire, nodes, clients, client_clock: 0, chance }
+        Self { wire, nodes, clients, chance }
     }
 
     pub fn now_us(&self) -> u64 {
@@ -86,9 +88,48 @@ impl Cluster {
         }
     }
 
+    /// Whether every partition has a leader and all its replicas are in sync, as every node knows.
+    pub fn is_in_sync(&self) -> bool {
+        let is_well = |node: &Node| {
+            let Some(broker) = node.broker() else { return false };
+            let image = broker.metadata();
+            let mut partitions = image.topics.iter().flat_map(|topic| topic.partitions.iter());
+            partitions.all(|it| it.leader >= 0 && it.isr.len() == it.replicas.len())
+        };
+        self.nodes.iter().all(is_well)
+    }
+
+    /// What nodes know of the cluster, to be told.
+    pub fn state(&self) -> String {
+        let mut state = String::new();
+        for node in &self.nodes {
+            let Some(broker) = node.broker() else {
+                let _ = write!(state, "\nn{}: no broker; {:?}", node.id, node.start_failure());
+                continue;
+            };
+            let image = broker.metadata();
+            let leader = broker.quorum.leadership().borrow().leader;
+            let started = node.is_started();
+            let _ = write!(
+                state,
+                "\nn{}: started {started}, offset {}, controller {leader:?}",
+                node.id, image.offset
+            );
+            for topic in image.topics.iter() {
+                for (index, it) in topic.partitions.iter().enumerate() {
+                    let _ = write!(
+                        state,
+                        "\n    {}-{index}: leader {} in {}, isr {:?} of {:?}",
+                        topic.name, it.leader, it.leader_epoch, it.isr, it.replicas
+                    );
+                }
+            }
+        }
+        state
+    }
+
     fn turn_of_clients(&mut self, now_us: u64) {
         drop(self.wire.lock().deliver(self.nodes.len(), false));
-        self.client_clock += TICK_US / 1_000;
         self.clients.run(client_time_ms(now_us), TICK_US / 1_000);
     }
 }
@@ -133,7 +174,7 @@ fn properties(id: i32, nodes: usize) -> Properties {
         ("share.coordinator.state.topic.replication.factor", "3"),
         ("group.initial.rebalance.delay.ms", "0"),
         ("unclean.leader.election.enable", "false"),
-        ("log.segment.bytes", "65536"),
+        ("log.roll.ms", "4000"),
         ("log.retention.ms", "-1"),
         ("leader.imbalance.check.interval.seconds", "5"),
     ];

@@ -3,47 +3,43 @@
 //!
 //! Each seed runs in a process of its own, so that nothing is left over from another one.
 
+mod admin;
 mod chance;
+mod check;
+mod client;
 mod cluster;
+mod committed;
+mod consume;
+mod faults;
+mod history;
 mod network;
 mod node;
+mod produce;
+mod run;
 mod serve;
 mod trace;
 mod wire;
 
-use cluster::Cluster;
+use std::env;
 
+use tracing_subscriber::EnvFilter;
+
+/// What the parent reads: whether the seed passed, and the hash of its trace.
 #[test]
 #[ignore = "started by the others, with a seed"]
 fn one_seed() {
-    let seed = std::env::var("SIMULATION_SEED").expect("a seed").parse().expect("a number");
-    if std::env::var_os("SIMULATION_LOG").is_some() {
-        tracing_subscriber::fmt()
-            .with_env_filter(tracing_subscriber::EnvFilter::from_env("SIMULATION_LOG"))
-            .without_time()
-            .init();
+    let seed = env::var("SIMULATION_SEED").expect("a seed").parse().expect("a number");
+    if env::var_os("SIMULATION_LOG").is_some() {
+        let filter = EnvFilter::from_env("SIMULATION_LOG");
+        tracing_subscriber::fmt().with_env_filter(filter).without_time().init();
     }
-    let mut cluster = Cluster::new(3, seed);
-    for node in &mut cluster.nodes {
-        node.start();
-    }
-    for i in 0..10_000 {
-        cluster.tick();
-        if i % 1000 == 999 {
-            for node in &cluster.nodes {
-                println!(
-                    "{i} n{} started {} failure {:?} quorum {:?}",
-                    node.id,
-                    node.is_started(),
-                    node.start_failure(),
-                    node.broker().map(|b| b.quorum.status().leader_id)
-                );
-            }
+    let outcome = run::run(seed);
+    if let Some(wrong) = &outcome.wrong {
+        for line in &outcome.last {
+            println!("{line}");
         }
-        if cluster.nodes.iter().all(|n| n.is_started()) {
-            println!("all at {i}");
-            break;
-        }
+        println!("WRONG {wrong}");
     }
-    println!("hash {:016x}", cluster.wire.lock().trace.hash());
+    println!("{}", outcome.summary);
+    println!("HASH {:016x}", outcome.hash);
 }

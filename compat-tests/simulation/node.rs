@@ -59,12 +59,16 @@ impl Process {
 
     /// Everything that is due within `ms` happens.
     pub fn run(&mut self, now_ms: i64, ms: u64) {
-        self.enter(now_ms, |it| it.block_on(time::sleep(Duration::from_millis(ms))));
+        self.enter(now_ms, |it| {
+            it.block_on(async { time::sleep(Duration::from_millis(ms)).await })
+        });
     }
 
     /// The process was stopped for so long, and finds that it is later.
     pub fn jump(&mut self, now_ms: i64, ms: u64) {
-        self.enter(now_ms, |it| it.block_on(time::advance(Duration::from_millis(ms))));
+        self.enter(now_ms, |it| {
+            it.block_on(async { time::advance(Duration::from_millis(ms)).await })
+        });
     }
 }
 
@@ -188,6 +192,7 @@ impl Node {
 
     pub fn start(&mut self) {
         self.starts += 1;
+        self.wire.lock().power[self.machine] = Power::NoProcess;
         let mut process = Process::new(self.wire.lock().chance.next(), self.boots);
         let (broker, started) = (Arc::new(OnceLock::new()), Started::default());
         let (composed, done) = (Arc::clone(&broker), Arc::clone(&started));

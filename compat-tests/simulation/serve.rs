@@ -9,7 +9,7 @@ use sordini::{
         self, BoxFuture, Context, HandlerError, Outcome, Part, ReplyBuffer, Session,
         forward::forward,
     },
-    log::read_exact_at,
+    log::disk::read_exact_at,
     protocol::{
         api::Scope,
         frame::{self, DecodeError, Incoming},

@@ -112,6 +112,11 @@ impl Broker {
         self.metadata.load_full()
     }
 
+    /// Whether nothing is left to serve, or metadata cannot be followed: the process is to end.
+    pub fn has_failed(&self) -> bool {
+        *self.all_dirs_failed.borrow() || *self.metadata_failed.borrow()
+    }
+
     /// Waits until this broker has applied the metadata log up to `offset`.
     pub async fn applied(&self, offset: i64) {
         let mut applied = self.applied.subscribe();
