@@ -208,6 +208,7 @@ impl Server {
             let mut begun = Lifecycle::begin(Arc::clone(&broker), endpoints).await?;
             progress.stage_ended("register");
             brokers.serve(&broker, &shutdown, &mut tasks);
+            broker.start_replication();
             begun.unfence().await?;
             lifecycle = Some(tokio::spawn(begun.run(leaving)));
         }
@@ -259,6 +260,7 @@ impl Server {
             warn!("connections are still open; stopping without them");
         }
         self.tasks.shutdown().await;
+        self.broker.stop_replication();
         self.broker.resign_coordinators();
         let broker = Arc::clone(&self.broker);
         if blocking(move || broker.close_logs()).await.is_err() {
@@ -451,6 +453,7 @@ fn new_broker(parts: Parts, observed: &Observed, image: &Image) -> Broker {
         heartbeat_now: Notify::new(),
         previous_broker_epoch,
         idle: Default::default(),
+        replication: Default::default(),
         groups: GroupCoordinator::new(group_config(&settings.group)),
         metrics: Arc::clone(&observed.metrics),
         connection_limits: ConnectionLimits::new(limits),
