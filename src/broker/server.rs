@@ -30,7 +30,7 @@ use crate::{
     base::{
         BrokerId,
         config::{BrokerConfig, Config, GroupSettings, QuorumVoter as ConfiguredVoter},
-        world::{blocking, in_place, new_uuid},
+        world::{blocking, boot_id, in_place, new_uuid},
     },
     controller::{self, Controller, ControllerError},
     coordinator::{GroupCoordinator, group::GroupConfig},
@@ -48,8 +48,6 @@ use crate::{
 
 /// How many requests may look times up in logs at once.
 const LOOK_UPS_AT_ONCE: usize = 2;
-/// Where Linux tells one run of the machine from another.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// How long a stop waits for connections to end.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
@@ -308,7 +306,7 @@ fn open_log_dirs(
         node_id: BrokerId(settings.node_id),
         cluster_id: None,
         new_cluster_id,
-        boot_id: std::fs::read_to_string(BOOT_ID).ok().map(|id| id.trim().to_owned()),
+        boot_id: boot_id(),
     };
     LogDirs::open(disk, &settings.log_dirs, &owner, new_uuid)
 }
