@@ -280,7 +280,9 @@ impl Timers {
             }
             ServerState::Learner => {
                 self.led_since = None;
-                self.leave_when_forgotten(inner);
+                if self.is_forgotten(inner, self.timeouts.patience() * 2) {
+                    self.leave(inner);
+                }
             }
             ServerState::Shutdown => {}
         }
@@ -297,13 +299,14 @@ impl Timers {
         since.elapsed() > self.timeouts.patience() * 2
     }
 
-    /// Who neither votes nor is sent anything goes on as an observer.
-    fn leave_when_forgotten(&self, inner: &Arc<Inner>) {
+    /// Whether nobody has sent anything for so long.
+    fn is_forgotten(&self, inner: &Inner, after: Duration) -> bool {
         let silence = lock(&inner.contact).silence().unwrap_or(Duration::MAX);
-        let forgotten = silence.min(self.started.elapsed()) > self.timeouts.patience() * 2;
-        if !forgotten || inner.config.observe.is_none() {
-            return;
-        }
+        inner.config.observe.is_some() && silence.min(self.started.elapsed()) > after
+    }
+
+    /// Goes on as an observer.
+    fn leave(&self, inner: &Arc<Inner>) {
         let quorum = Quorum { inner: inner.clone() };
         tokio::spawn(async move {
             if let Err(error) = quorum.observe().await {
@@ -331,7 +334,7 @@ impl Timers {
     /// Stands for election if enough voters say that they would elect this node.
     async fn campaign(
         &mut self,
-        inner: &Inner,
+        inner: &Arc<Inner>,
         raft: &Raft<TypeConfig>,
         metrics: &Metrics,
     ) -> Result<(), openraft::error::Fatal<i32>> {
@@ -341,11 +344,24 @@ impl Timers {
             self.patience = random.about(self.timeouts.patience() * 3);
         }
         let membership = metrics.membership_config.membership();
-        if would_be_elected(inner, membership, metrics, self.timeouts.answer()).await {
-            raft.trigger().elect().await?;
+        match would_be_elected(inner, membership, metrics, self.timeouts.answer()).await {
+            Poll::Elected => raft.trigger().elect().await?,
+            // The others have a leader that sends nothing here: this node may vote no more, which
+            // it has not heard of, and following the log will tell.
+            Poll::Refused if self.is_forgotten(inner, self.timeouts.patience() * 10) => {
+                self.leave(inner);
+            }
+            Poll::Refused | Poll::NoAnswer => {}
         }
         Ok(())
     }
+}
+
+/// What the voters say to a candidate.
+enum Poll {
+    Elected,
+    Refused,
+    NoAnswer,
 }
 
 async fn would_be_elected(
@@ -353,7 +369,7 @@ async fn would_be_elected(
     membership: &Membership,
     metrics: &Metrics,
     timeout: Duration,
-) -> bool {
+) -> Poll {
     let id = inner.config.node_id;
     let last = inner.storage.log().last_log_id().map(|(epoch, index)| log_id(epoch, index));
     let request = VoteRequest::new(Vote::new(metrics.current_term + 1, id), last);
@@ -366,7 +382,7 @@ async fn would_be_elected(
             let to = Peer { id: voter, at, lane: Lane::Vote };
             let answer = network.call(to, &request, timeout).await.ok()?;
             let result = messages::decode_ballot_result(answer).ok()?;
-            result.vote_granted.then_some(voter)
+            Some((voter, result.vote_granted))
         });
     }
     let is_majority = |granted: &[i32]| {
@@ -375,13 +391,16 @@ async fn would_be_elected(
             votes * 2 > config.len()
         })
     };
+    let mut otherwise = Poll::NoAnswer;
     while !is_majority(&granted) {
         match asked.join_next().await {
-            Some(answer) => granted.extend(answer.ok().flatten()),
-            None => return false,
+            Some(Ok(Some((voter, true)))) => granted.push(voter),
+            Some(Ok(Some((_, false)))) => otherwise = Poll::Refused,
+            Some(Ok(None) | Err(_)) => {}
+            None => return otherwise,
         }
     }
-    true
+    Poll::Elected
 }
 
 /// Steps down by voting for another in the next epoch.

@@ -264,6 +264,10 @@ impl Quorum {
             // The leader has this node learn, or vote: it is to take part from now on.
             (None, Request::Append(_) | Request::Snapshot(_)) => self.join().await?,
             (None, Request::Probe) => return Ok(messages::encode_probed()),
+            // It votes as far as it knows, and the others may need it.
+            (None, Request::Vote(_) | Request::PreVote(_)) if self.is_voter() => {
+                self.join().await?
+            }
             (None, Request::Vote(_) | Request::PreVote(_)) => {
                 return Err(MessageError::NotInQuorum);
             }
@@ -303,6 +307,10 @@ impl Quorum {
                 }
             }
         }
+    }
+
+    fn is_voter(&self) -> bool {
+        self.inner.config.is_voter(self.inner.storage.known().effective().membership())
     }
 
     /// Turns from an observer into a member of the quorum, on the log that there is.

@@ -81,7 +81,7 @@ async fn from_one_voter_to_three_and_back() {
         assert!(again.to_string().starts_with(text), "{again}");
         // All three count: the first may go.
         cluster.crash(1, Crash::LoseUnsynced).await;
-        assert!(cluster.propose().await);
+        assert!(cluster.propose().await, "{seed} {:?}", cluster.states());
         cluster.start(1).await;
         cluster.settle().await;
         let (leading, _) = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
@@ -134,6 +134,30 @@ async fn voters_survive_snapshots_and_restarts() {
     assert_eq!(leader.status().voters[1].endpoints, moved.endpoints);
     let stranger = leader.update_voter(voter(9), WITHIN).await;
     assert!(matches!(stranger, Err(VoterChangeError::NotFound(..))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_voter_removed_while_it_is_down_goes_on_as_an_observer() {
+    let mut cluster = standalone(6, &[2, 3]).await;
+    for id in [2, 3] {
+        cluster.start(id).await;
+        join(&cluster, id).await;
+    }
+    cluster.settle().await;
+    let (leading, _) = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
+    let other = cluster.up().into_iter().find(|id| *id != leading).unwrap();
+    cluster.crash(other, Crash::LoseUnsynced).await;
+    let leader = leader_of(&cluster).await;
+    assert_eq!(leader.remove_voter(other, directory(other), WITHIN).await, Ok(()));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    cluster.start(other).await;
+    assert!(cluster.propose().await);
+    cluster.settle().await;
+    assert!(!cluster.node(other).is_voter());
+    let back = leader_of(&cluster).await.add_voter(voter(other), WITHIN).await;
+    assert_eq!(back, Ok(()));
+    cluster.settle().await;
+    assert!(cluster.node(other).is_voter());
 }
 
 #[tokio::test(start_paused = true)]

@@ -242,6 +242,16 @@ impl Cluster {
         lock(&self.world).up[&id].1.clone()
     }
 
+    /// What every node thinks of the quorum, for who looks into a failure.
+    pub fn states(&self) -> Vec<String> {
+        let state = |id: &i32| {
+            let node = self.node(*id);
+            let metrics = node.raft().map(|raft| raft.metrics().borrow().to_string());
+            format!("{id}: {:?} {metrics:?}", *node.leadership().borrow())
+        };
+        self.up().iter().map(state).collect()
+    }
+
     pub fn up(&self) -> Vec<i32> {
         lock(&self.world).up.keys().copied().collect()
     }
