@@ -1,7 +1,12 @@
 //! How a cluster begins whose log directories nobody has formatted: which id it gets, and whether
 //! this node founds it or joins one.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use kafka_protocol::messages::DescribeClusterRequest;
 use tokio::time::sleep;
@@ -14,9 +19,10 @@ use crate::{
         config::{BrokerConfig, Listener, QuorumVoter},
         world::new_uuid,
     },
-    log::{LogDirs, id_text},
+    log::{Disk, LogDirs, id_text},
+    metadata::MetadataRecord,
     peers::{self, Address, Network},
-    quorum::{self, Endpoint, Observe, QuorumConfig, Timeouts, Voter},
+    quorum::{self, Endpoint, Observe, QuorumConfig, QuorumError, Timeouts, Voter},
 };
 
 /// The endpoint type of controllers (KIP-919).
@@ -108,6 +114,7 @@ pub(super) fn quorum_config(
         true if !founds_alone(settings) => Vec::new(),
         // Nobody can ask to be added to it.
         true if settings.controller_listeners.is_empty() => alone.voters.clone(),
+        true if bootstrap_checkpoint(settings).exists() => Vec::new(),
         true => {
             let own = own_voter(settings, directory_id);
             quorum::found(&**log_dirs.disk(), &alone.dir, &own)?;
@@ -133,6 +140,24 @@ pub(super) fn quorum_config(
         seed: new_uuid().as_u64_pair().0,
         ..alone
     })
+}
+
+/// What `kafka-storage format` leaves for the first controller of a cluster. It names the voters in
+/// the log, or has this node wait until it is added.
+fn bootstrap_checkpoint(settings: &BrokerConfig) -> PathBuf {
+    settings.metadata_log_dir.join("bootstrap.checkpoint")
+}
+
+/// The records that `kafka-storage format` chose for a new cluster.
+pub(super) fn bootstrap_records(
+    settings: &BrokerConfig,
+    disk: &dyn Disk,
+) -> Result<Option<Vec<MetadataRecord>>, QuorumError> {
+    let path = bootstrap_checkpoint(settings);
+    if !path.exists() {
+        return Ok(None);
+    }
+    quorum::read_checkpoint(disk, &path).map(Some)
 }
 
 fn endpoint(settings: &BrokerConfig, host: &str, port: u16) -> Endpoint {

@@ -21,6 +21,7 @@ use super::{
     Broker, ProducerIds, formation,
     lifecycle::{self, Lifecycle},
     listeners::Bound,
+    presence,
     progress::Progress,
     sessions::SessionCache,
 };
@@ -169,7 +170,8 @@ impl Server {
         let quorum_config = formation::quorum_config(&settings, &log_dirs, &network)?;
         let (quorum, image, stream) = Quorum::start(quorum_config).await?;
         let controller_settings = controller::Settings::new(&config);
-        let controller = Controller::start(quorum.clone(), controller_settings, None);
+        let chosen = formation::bootstrap_records(&settings, &**log_dirs.disk())?;
+        let controller = Controller::start(quorum.clone(), controller_settings, chosen);
         progress.stage_ended("metadata");
         let parts = Parts { config, limits, log_dirs, found, quorum, controller, network };
         let broker = Arc::new(new_broker(parts, &observed, &image));
@@ -196,6 +198,7 @@ impl Server {
         if cluster.is_controller {
             let endpoints =
                 lifecycle::endpoints(&settings.advertised_controller_listeners, &addresses);
+            tasks.spawn(presence::watch_quorum(Arc::clone(&broker)));
             tasks.spawn(lifecycle::register_controller(Arc::clone(&broker), endpoints));
         }
         let mut lifecycle = None;
