@@ -10,6 +10,7 @@ use tokio::{
 
 use super::{Context, ControllerError, Random, Settings, SoftState, features, timers};
 use crate::{
+    base::world::new_uuid,
     metadata::{Image, MetadataRecord},
     quorum::{Durability, Leadership, Quorum, QuorumError},
 };
@@ -71,7 +72,7 @@ impl Task {
             quorum,
             settings,
             bootstrap,
-            random: Random::new(uuid::Uuid::new_v4().as_u128()),
+            random: Random::new(new_uuid().as_u128()),
             mailbox,
             started: Instant::now(),
             phase: Phase::Inactive,
@@ -184,16 +185,7 @@ impl Task {
     ) -> Result<i64, ControllerError> {
         let mut last = offset;
         for records in proposals {
-            let proposed = self.quorum.propose_with(epoch, records, durability);
-            // Who leads no more may never learn what became of a proposal.
-            let committed = tokio::select! {
-                biased;
-                committed = proposed => committed,
-                current = ended(self.leadership.clone(), epoch) => {
-                    Err(QuorumError::WrongEpoch { expected: epoch, current })
-                }
-            };
-            match committed {
+            match self.quorum.propose_with(epoch, records, durability).await {
                 Ok(offset) => last = offset,
                 Err(error) => return Err(self.refused(epoch, error)),
             }
@@ -258,15 +250,6 @@ async fn changed(leadership: &mut watch::Receiver<Leadership>) {
     // A quorum that has stopped tells nothing more; requests fail by themselves.
     if leadership.changed().await.is_err() {
         std::future::pending().await
-    }
-}
-
-/// The epoch that this node is in once it does not lead in `epoch` any more.
-async fn ended(mut leadership: watch::Receiver<Leadership>, epoch: i32) -> i32 {
-    let seen = leadership.wait_for(|seen| !seen.active || seen.epoch != epoch).await;
-    match seen.map(|seen| seen.epoch) {
-        Ok(current) => current,
-        Err(_) => std::future::pending().await,
     }
 }
 
