@@ -86,13 +86,8 @@ impl Broker {
                 let replica = Replica { id: *id, index: *partition, is_new: true };
                 self.open_partition(image, replica, new);
             }
-            Change::PartitionChanged(change) => {
-                if let Some(topic) = self.partitions.topic_by_id(change.id)
-                    && let Ok(partition) = topic.partition(change.partition)
-                {
-                    self.assign(image, &partition, &change.new);
-                }
-            }
+            Change::PartitionChanged(change) => self.change_partition(image, change),
+            Change::BrokerChanged { new, .. } => self.change_standing(new),
             Change::TopicDeleted { topic } => self.delete_topic(topic),
             Change::ConfigChanged { resource, .. }
                 if resource.kind == ConfigResourceType::Topic =>
@@ -111,7 +106,14 @@ impl Broker {
                 self.elect(*id, *partition, new);
             }
             Change::PartitionChanged(change) if &*change.name == OFFSETS_TOPIC => {
-                self.elect(change.id, change.partition, &change.new);
+                let (old, new) = (&change.old, &change.new);
+                let led = |it: &PartitionImage| it.leader == self.node_id;
+                // Nobody else can have led in between: its shard knows all that is in the log.
+                if led(old) && led(new) && new.leader_epoch <= old.leader_epoch + 1 {
+                    return;
+                }
+                self.groups.on_resigned(change.partition);
+                self.elect(change.id, change.partition, new);
             }
             Change::TopicDeleted { topic } => {
                 let indexes = 0..topic.partitions.len() as i32;

@@ -42,12 +42,13 @@ pub(super) async fn new_cluster_id(settings: &BrokerConfig, network: &dyn Networ
 }
 
 /// Whether this node is a quorum of one until others are added: it alone is configured, or it is the
-/// first of the bootstrap servers.
+/// first of the bootstrap servers, or no other controller could reach it.
 pub(super) fn founds_alone(settings: &BrokerConfig) -> bool {
     let cluster = &settings.cluster;
     let first = cluster.controller_quorum_bootstrap_servers.first();
     cluster.is_controller
         && match cluster.controller_quorum_voters.len() {
+            0 if settings.controller_listeners.is_empty() => true,
             0 => first.is_none_or(|(host, port)| is_own(settings, host, *port)),
             voters => voters == 1,
         }

@@ -2,7 +2,7 @@
 //! topic, removed with it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -14,23 +14,14 @@ use tracing::{error, info, warn};
 
 use super::{Broker, OFFSETS_TOPIC};
 use crate::{
-    base::{
-        TopicId, TopicPartition,
-        config::TopicConfig,
-        world::{new_uuid, now_ms},
-    },
+    base::{TopicId, TopicPartition, config::TopicConfig, world::now_ms},
     log::{
         Log, LogConfig, LogDirs, LogError, LogStart,
         checkpoint::Offsets,
-        dirs::{
-            Checkpoints, DeletedPartition, FoundPartition, LogDir, read_topic_id, write_topic_id,
-        },
+        dirs::{Checkpoints, FoundPartition, LogDir, read_topic_id, write_topic_id},
     },
     metadata::{ConfigResource, Image, PartitionImage, TopicImage},
-    partition::{
-        Absent, Assignment, Core, IsrRules, OnFailure, Partition, Role, Standing, Surroundings,
-        Topic,
-    },
+    partition::{Absent, Core, OnFailure, OnProposal, Partition, Role, Surroundings, Topic},
 };
 
 /// Partitions that a start found on disk and metadata has not claimed yet.
@@ -77,20 +68,6 @@ impl Broker {
                 core.set_rules(rules, now);
             });
         }
-    }
-
-    fn isr_rules(&self, config: &TopicConfig) -> IsrRules {
-        IsrRules {
-            min_in_sync: config.min_insync_replicas.max(1) as usize,
-            lag_max_ms: self.settings().cluster.replica_lag_time_max_ms,
-        }
-    }
-
-    /// Gives a replica the role that metadata has for it.
-    pub(super) fn assign(&self, image: &Image, partition: &Partition, assigned: &PartitionImage) {
-        let standing = |id| standing(image, id);
-        let assignment = Assignment { me: self.node_id, partition: assigned, standing: &standing };
-        partition.update(|core| core.assign(&assignment, now_ms()));
     }
 
     /// Opens everything that the image places here, on several threads: after a crash each log is
@@ -167,8 +144,8 @@ impl Broker {
                 let nobody = Role::Follower { epoch: -1, leader: -1 };
                 let mut core = Core::new(log, nobody, high_watermark);
                 core.set_rules(self.isr_rules(&topic.config.load()), now_ms());
-                let opened = Arc::new(Partition::new(name, core, self.surroundings()));
-                self.assign(image, &opened, partition);
+                let opened = Arc::new(Partition::new(name, core, self.surroundings(id)));
+                self.assign(image, (id, &opened), partition);
                 topic.insert(Arc::clone(&opened));
                 if self.is_offline(opened.log_dir()) {
                     opened.fail();
@@ -215,11 +192,17 @@ impl Broker {
         offline.filter(|replica| !unopened.contains(replica)).collect()
     }
 
-    fn surroundings(self: &Arc<Self>) -> Surroundings {
+    fn surroundings(self: &Arc<Self>, topic_id: TopicId) -> Surroundings {
+        let broker = Arc::downgrade(self);
+        let on_proposal: OnProposal = Box::new(move |partition| {
+            if let Some(broker) = broker.upgrade() {
+                broker.propose(topic_id, partition);
+            }
+        });
         Surroundings {
             on_failure: self.on_failure(),
+            on_proposal,
             flush_seconds: Arc::clone(&self.metrics.log_flush_seconds),
-            ..Surroundings::default()
         }
     }
 
@@ -372,39 +355,6 @@ impl Broker {
         })
     }
 
-    /// Takes a deleted topic's partitions out of service at once and their files away later.
-    pub(super) fn delete_topic(self: &Arc<Self>, image: &TopicImage) {
-        let Some(topic) = self.partitions.remove(image.id) else { return };
-        self.metrics.remove_topic(&image.name);
-        let delay_ms = topic.config.load().file_delete_delay_ms;
-        let (mut changed, mut removed) = (BTreeSet::new(), Vec::new());
-        for partition in topic.partitions() {
-            partition.retire();
-            let mut dirs = self.lock_dirs();
-            let dir = dirs.dirs().iter().position(|dir| dir.path == partition.log_dir());
-            let Some(dir) = dir.filter(|dir| !dirs.dirs()[*dir].is_offline()) else { continue };
-            let deleted = dirs.delete_partition(dir, &partition.id, new_uuid());
-            drop(dirs);
-            match deleted {
-                Ok(deleted) => {
-                    // Before anything else comes to the name that is free now.
-                    partition.update(|core| core.log_mut().set_dir(&deleted.path));
-                    removed.push(deleted);
-                    changed.insert(dir);
-                }
-                Err(error) => self.on_log_error(&partition, &error),
-            }
-        }
-        let what = format!("partitions of {}", image.name);
-        self.remove_after(delay_ms, what, removed, DeletedPartition::remove);
-        let dirs = self.lock_dirs();
-        for dir in changed {
-            if let Err(error) = dirs.sync(dir) {
-                warn!(%error, "a deletion may come back after a crash of the machine");
-            }
-        }
-    }
-
     /// Takes a failed disk's directory out of service, with its own partitions and no others.
     pub fn on_log_error(self: &Arc<Self>, partition: &Partition, error: &LogError) {
         if error.is_disk_failure() || self.may_tell() {
@@ -457,15 +407,6 @@ impl Broker {
         self.report_offline();
         if is_last {
             self.all_dirs_failed.send_replace(true);
-        }
-    }
-
-    /// Removes what deletions before this start left behind.
-    pub(super) fn remove_leftovers(self: &Arc<Self>) {
-        let mut dirs = self.lock_dirs();
-        let leftovers = dirs.take_leftovers();
-        if !leftovers.is_empty() {
-            self.remove_after(0, "partitions".to_owned(), leftovers, DeletedPartition::remove);
         }
     }
 
@@ -553,14 +494,6 @@ impl Broker {
             }
         }
     }
-}
-
-/// How a broker stands with the controller.
-pub(super) fn standing(image: &Image, id: i32) -> Standing {
-    image.broker(id).map_or_else(Standing::default, |broker| Standing {
-        epoch: (!broker.fenced).then_some(broker.broker_epoch),
-        is_shutting_down: broker.in_controlled_shutdown,
-    })
 }
 
 /// Runs `each` on every item, by so many threads at once.

@@ -13,6 +13,8 @@ mod presence;
 mod producer_ids;
 mod progress;
 mod raft_transport;
+mod removals;
+mod replication;
 mod server;
 pub mod sessions;
 mod shard_log;
@@ -30,7 +32,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 pub use self::{
     presence::Presence,
     producer_ids::ProducerIds,
-    server::{Server, ServerError},
+    server::{Server, ServerError, Surroundings},
     to_controller::ToControllerError,
 };
 use crate::{
@@ -78,6 +80,7 @@ pub struct Broker {
     /// To the other nodes.
     pub network: Arc<dyn Network>,
     idle: to_controller::Idle,
+    replication: replication::Replication,
     /// Has the next heartbeat sent at once.
     heartbeat_now: Notify,
     /// The epoch of the registration before a clean stop; -1 after any other stop.
@@ -110,6 +113,11 @@ impl Broker {
     /// The cluster's metadata: one consistent image for all of a request.
     pub fn metadata(&self) -> Arc<Image> {
         self.metadata.load_full()
+    }
+
+    /// Whether nothing is left to serve, or metadata cannot be followed: the process is to end.
+    pub fn has_failed(&self) -> bool {
+        *self.all_dirs_failed.borrow() || *self.metadata_failed.borrow()
     }
 
     /// Waits until this broker has applied the metadata log up to `offset`.

@@ -30,7 +30,7 @@ use crate::{
     base::{
         BrokerId,
         config::{BrokerConfig, Config, GroupSettings, QuorumVoter as ConfiguredVoter},
-        world::{blocking, in_place, new_uuid},
+        world::{blocking, boot_id, in_place, new_uuid},
     },
     controller::{self, Controller, ControllerError},
     coordinator::{GroupCoordinator, group::GroupConfig},
@@ -48,8 +48,6 @@ use crate::{
 
 /// How many requests may look times up in logs at once.
 const LOOK_UPS_AT_ONCE: usize = 2;
-/// Where Linux tells one run of the machine from another.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// How long a stop waits for connections to end.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
@@ -210,6 +208,7 @@ impl Server {
             let mut begun = Lifecycle::begin(Arc::clone(&broker), endpoints).await?;
             progress.stage_ended("register");
             brokers.serve(&broker, &shutdown, &mut tasks);
+            broker.start_replication();
             begun.unfence().await?;
             lifecycle = Some(tokio::spawn(begun.run(leaving)));
         }
@@ -261,6 +260,7 @@ impl Server {
             warn!("connections are still open; stopping without them");
         }
         self.tasks.shutdown().await;
+        self.broker.stop_replication();
         self.broker.resign_coordinators();
         let broker = Arc::clone(&self.broker);
         if blocking(move || broker.close_logs()).await.is_err() {
@@ -306,7 +306,7 @@ fn open_log_dirs(
         node_id: BrokerId(settings.node_id),
         cluster_id: None,
         new_cluster_id,
-        boot_id: std::fs::read_to_string(BOOT_ID).ok().map(|id| id.trim().to_owned()),
+        boot_id: boot_id(),
     };
     LogDirs::open(disk, &settings.log_dirs, &owner, new_uuid)
 }
@@ -453,6 +453,7 @@ fn new_broker(parts: Parts, observed: &Observed, image: &Image) -> Broker {
         heartbeat_now: Notify::new(),
         previous_broker_epoch,
         idle: Default::default(),
+        replication: Default::default(),
         groups: GroupCoordinator::new(group_config(&settings.group)),
         metrics: Arc::clone(&observed.metrics),
         connection_limits: ConnectionLimits::new(limits),

@@ -48,6 +48,8 @@ impl Broker {
         let expiry = millis(i64::from(config.producer_id_expiration_check_interval_ms));
         every(expiry, expiry, Self::expire_producers);
         every(OPEN_AGAIN, OPEN_AGAIN, Self::open_again);
+        let lag = millis(config.cluster.replica_lag_time_max_ms / 2);
+        every(lag, lag, Self::check_isrs);
         every(TAILS_EVERY, TAILS_EVERY, Self::bound_tails);
         if config.log_flush_scheduler_interval_ms < i64::MAX {
             let flush = millis(config.log_flush_scheduler_interval_ms);

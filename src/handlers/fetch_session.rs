@@ -7,14 +7,16 @@ use std::{
 };
 
 use kafka_protocol::messages::{FetchRequest, fetch_request::FetchTopic};
-use uuid::Uuid;
 
 use super::{
     ErrorCode, errors,
     fetch_reply::{FetchReply, PartitionReply, TopicReply},
 };
 use crate::{
-    base::{TopicId, clock::now_ms},
+    base::{
+        TopicId,
+        world::{new_uuid, now_ms},
+    },
     broker::{
         Broker,
         sessions::{
@@ -83,7 +85,7 @@ fn partitions(
 }
 
 fn random_session_id() -> i32 {
-    let (random, _) = Uuid::new_v4().as_u64_pair();
+    let (random, _) = new_uuid().as_u64_pair();
     ((random >> 33) as i32).max(1)
 }
 

@@ -219,10 +219,17 @@ impl Core {
         self.set_standings(standing, now_ms);
     }
 
-    /// Takes note of how the followers' brokers stand with the controller.
-    pub fn set_standings(&mut self, standing: &dyn Fn(i32) -> Standing, now_ms: i64) {
+    fn set_standings(&mut self, standing: &dyn Fn(i32) -> Standing, now_ms: i64) {
         if let Some(leading) = &mut self.leading {
             leading.set_standings(standing);
+        }
+        self.advance_high_watermark(now_ms);
+    }
+
+    /// Takes note of how a broker stands with the controller now.
+    pub fn set_standing(&mut self, broker: i32, standing: Standing, now_ms: i64) {
+        if let Some(leading) = &mut self.leading {
+            leading.set_standing(broker, standing);
         }
         self.advance_high_watermark(now_ms);
     }

@@ -20,6 +20,8 @@ pub struct Fetched<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Followed {
     pub log_end: i64,
+    /// Of the last batch that was appended, if any was.
+    pub last_epoch: Option<i32>,
     /// `flush.messages` asks for an fdatasync before the leader may count on these records.
     pub flush_due: bool,
     /// A segment was closed, and is to be made durable at leisure.
@@ -93,7 +95,8 @@ impl Core {
             self.high_watermark.max(fetched.high_watermark.min(self.log.log_end()));
         self.follow_log_start(fetched.log_start)?;
         let flush_due = !batches.is_empty() && self.note_flush_due();
-        Ok(Followed { log_end: self.log.log_end(), flush_due, rolled })
+        let last_epoch = batches.last().map(|batch| batch.header.leader_epoch);
+        Ok(Followed { log_end: self.log.log_end(), last_epoch, flush_due, rolled })
     }
 
     fn follow_log_start(&mut self, leader_log_start: i64) -> Result<(), LogError> {

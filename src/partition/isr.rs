@@ -202,6 +202,12 @@ impl Leading {
         }
     }
 
+    pub fn set_standing(&mut self, id: i32, standing: Standing) {
+        if let Some(follower) = self.followers.iter_mut().find(|it| it.id == id) {
+            follower.standing = standing;
+        }
+    }
+
     pub fn partition_epoch(&self) -> i32 {
         self.partition_epoch
     }

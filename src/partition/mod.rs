@@ -41,7 +41,10 @@ pub use self::{
 };
 use self::{flush::FlushGate, waiters::Waiters};
 use crate::{
-    base::{TopicPartition, clock::now_ms},
+    base::{
+        TopicPartition,
+        world::{now_ms, spawn_blocking},
+    },
     log::{Log, LogError, LogView, ReadError},
     records::Batch,
     telemetry::Histogram,
@@ -207,6 +210,19 @@ impl Partition {
         fetched
     }
 
+    /// Appends what the leader has; see [`Core::append_fetched`].
+    pub fn append_fetched(
+        self: &Arc<Self>,
+        fetched: &Fetched,
+        now_ms: i64,
+    ) -> Result<Followed, FollowError> {
+        let followed = self.update(|core| core.append_fetched(fetched, now_ms))?;
+        if followed.rolled {
+            self.flush();
+        }
+        Ok(followed)
+    }
+
     /// See [`Core::check_isr`].
     pub fn check_isr(self: &Arc<Self>, now_ms: i64) {
         let mut core = self.lock();
@@ -288,30 +304,34 @@ impl Partition {
     pub fn flush(self: &Arc<Self>) {
         if self.flushes.request() {
             let partition = Arc::clone(self);
-            tokio::task::spawn_blocking(move || partition.run_flushes());
+            spawn_blocking(move || partition.run_flushes());
         }
     }
 
     fn run_flushes(&self) {
         loop {
-            let flush = self.lock().begin_flush();
-            if let Some(flush) = flush {
-                let began = Instant::now();
-                let ran = flush.run();
-                self.around.flush_seconds.observe(began.elapsed());
-                match ran {
-                    Ok(flushed) => self.update(|core| core.flushed(flushed, now_ms())),
-                    // The files were renamed or removed meanwhile.
-                    Err(_) if self.view().role == Role::Closed => {}
-                    Err(error) => {
-                        // Nobody knows which pages the disk has now.
-                        self.fail();
-                        (self.around.on_failure)(self, &error);
-                    }
-                }
-            }
+            self.flush_now();
             if !self.flushes.finish() {
                 return;
+            }
+        }
+    }
+
+    /// Makes what is in the log durable, on this thread.
+    pub fn flush_now(&self) {
+        let flush = self.lock().begin_flush();
+        let Some(flush) = flush else { return };
+        let began = Instant::now();
+        let ran = flush.run();
+        self.around.flush_seconds.observe(began.elapsed());
+        match ran {
+            Ok(flushed) => self.update(|core| core.flushed(flushed, now_ms())),
+            // The files were renamed or removed meanwhile.
+            Err(_) if self.view().role == Role::Closed => {}
+            Err(error) => {
+                // Nobody knows which pages the disk has now.
+                self.fail();
+                (self.around.on_failure)(self, &error);
             }
         }
     }

@@ -23,6 +23,8 @@ use crate::{
     records::Batch,
 };
 
+mod replicas;
+
 const DIR: &str = "/data/t-0";
 const NOW: i64 = 1_000_000;
 const LEADER: Role = Role::Leader { epoch: 0 };
