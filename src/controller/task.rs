@@ -185,16 +185,7 @@ impl Task {
     ) -> Result<i64, ControllerError> {
         let mut last = offset;
         for records in proposals {
-            let proposed = self.quorum.propose_with(epoch, records, durability);
-            // Who leads no more may never learn what became of a proposal.
-            let committed = tokio::select! {
-                biased;
-                committed = proposed => committed,
-                current = ended(self.leadership.clone(), epoch) => {
-                    Err(QuorumError::WrongEpoch { expected: epoch, current })
-                }
-            };
-            match committed {
+            match self.quorum.propose_with(epoch, records, durability).await {
                 Ok(offset) => last = offset,
                 Err(error) => return Err(self.refused(epoch, error)),
             }
@@ -259,15 +250,6 @@ async fn changed(leadership: &mut watch::Receiver<Leadership>) {
     // A quorum that has stopped tells nothing more; requests fail by themselves.
     if leadership.changed().await.is_err() {
         std::future::pending().await
-    }
-}
-
-/// The epoch that this node is in once it does not lead in `epoch` any more.
-async fn ended(mut leadership: watch::Receiver<Leadership>, epoch: i32) -> i32 {
-    let seen = leadership.wait_for(|seen| !seen.active || seen.epoch != epoch).await;
-    match seen.map(|seen| seen.epoch) {
-        Ok(current) => current,
-        Err(_) => std::future::pending().await,
     }
 }
 
