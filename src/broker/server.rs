@@ -4,7 +4,10 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, OnceLock, atomic::AtomicI64},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -208,6 +211,7 @@ impl Server {
             let endpoints = lifecycle::endpoints(&settings.advertised_listeners, &addresses);
             let mut begun = Lifecycle::begin(Arc::clone(&broker), endpoints).await?;
             progress.stage_ended("register");
+            broker.serves.store(true, Ordering::Relaxed);
             brokers.serve(&broker, &shutdown, &mut tasks);
             broker.start_replication();
             begun.unfence().await?;
@@ -413,6 +417,7 @@ fn new_broker(parts: Parts, observed: &Observed, image: &Image) -> Broker {
         controller,
         network,
         heartbeat_now: Notify::new(),
+        serves: AtomicBool::new(false),
         previous_broker_epoch,
         idle: Default::default(),
         replication: Default::default(),
