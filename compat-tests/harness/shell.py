@@ -62,7 +62,8 @@ class Shell:
 
     def _split(self, line):
         words = shlex.split(line)
-        if words[0] not in WITHOUT_BOOTSTRAP and "--bootstrap-server" not in words:
+        named = {"--bootstrap-server", "--bootstrap-controller"} & set(words)
+        if words[0] not in WITHOUT_BOOTSTRAP and not named:
             at = len(words) if words[0] in BOOTSTRAP_LAST else 1
             words[at:at] = ["--bootstrap-server", self.broker.bootstrap]
         return words
