@@ -68,11 +68,10 @@ class Node:
 
     def properties(self):
         own = {"process.roles": self.roles, "node.id": str(self.id), "log.dirs": str(self.data)}
-        listeners = [f"PLAINTEXT://{self.bootstrap}"]
+        listeners = [f"PLAINTEXT://{self.bootstrap}"] if "broker" in self.roles else []
         if "controller" in self.roles:
             listeners.append(f"CONTROLLER://{self.controller}")
-        own["listeners"] = ",".join(listeners)
-        own["advertised.listeners"] = own["listeners"]
+        own["listeners"] = own["advertised.listeners"] = ",".join(listeners)
         own["controller.listener.names"] = "CONTROLLER"
         return {**own, **self.cluster.properties(), **self.settings}
 

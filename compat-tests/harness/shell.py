@@ -34,17 +34,18 @@ class Shell:
         self._transcript = []
 
     def __call__(
-        self, line, stdin="", sort=False, transcript=True, process=False, timeout=60, until=None
-    ):
+        self, line, stdin="", sort=False, transcript=True, process=False, timeout=60, until=None,
+        within=SOON_S,
+    ):  # fmt: skip
         """Runs one line to its end. `sort` is for output whose order Kafka does not promise.
 
         `until(output)` is for what a change makes true soon after it was answered: the line runs
-        again until it holds.
+        again until it holds, for `within` seconds at most.
         """
         tool, *args = self._split(line)
         run = run_process if process else self._host.run
         result = run(tool, args, stdin, timeout)
-        deadline = time.monotonic() + SOON_S
+        deadline = time.monotonic() + within
         while until is not None and not until(result.stdout) and time.monotonic() < deadline:
             result = run(tool, args, stdin, timeout)
         if transcript:
