@@ -40,6 +40,7 @@ class Table:
 
     def add(self, fault, pauses):
         self._rows.append((fault, pauses))
+        print(fault, {name: round(pause, 2) for name, pause in pauses.items()}, flush=True)
 
     def __bool__(self):
         return bool(self._rows)
@@ -171,6 +172,10 @@ class AtWork:
             assert found[partition][offset] == (offset, number), (
                 f"{number} was read from {self.group.topic}-{partition} at {offset} and went away"
             )
+
+    def client_errors(self):
+        """What the clients' own error callbacks were told; a broken connection is no error yet."""
+        return self._loads[1].errors + self.group.errors
 
     def kill(self):
         if self._is_ended or self.group is None:

@@ -5,6 +5,7 @@
 """
 
 import os
+import signal
 
 import pytest
 from at_work import TABLE, AtWork
@@ -23,6 +24,11 @@ SETTINGS = {
     "replica.lag.time.max.ms": "5000",
     "replica.selector.class": "org.apache.kafka.common.replica.RackAwareReplicaSelector",
 }
+
+
+def pytest_configure():
+    """SIGTERM ends the tests as Ctrl-C does: namespaces and file systems are taken away again."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

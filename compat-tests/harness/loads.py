@@ -4,13 +4,23 @@ import subprocess
 import threading
 import time
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from .paths import CLASSPATH, JAVA
 from .tools import CLASSES
 
 SETTLE_S = 90
 QUIET = "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"
+
+
+def noted_in(errors):
+    """An error callback: broken connections, which the client mends by itself, are no errors."""
+
+    def note(error):
+        if error.code() not in (KafkaError._TRANSPORT, KafkaError._RESOLVE):
+            errors.append(str(error))
+
+    return note
 
 
 class Program:
@@ -98,6 +108,7 @@ class LibrdkafkaLoad:
     def __init__(self, bootstrap, topic, partitions, **config):
         self.topic, self.partitions = topic, partitions
         self._acknowledged, self._failed, self._sent, self._progress = {}, [], 0, []
+        self.errors = []
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap,
@@ -106,6 +117,7 @@ class LibrdkafkaLoad:
                 "reconnect.backoff.max.ms": 200,
                 "linger.ms": 2,
                 "log_level": 0,
+                "error_cb": noted_in(self.errors),
                 **config,
             }
         )
@@ -212,6 +224,7 @@ class Group:
         # was answered.
         self.next, self.committed = {}, {}
         self.problems, self.commits, self.records = [], 0, 0
+        self.errors = []
         # What was handed out, by place, and when which partition went on.
         self.seen, self._progress = {}, []
         self._enough = threading.Event()
@@ -232,6 +245,7 @@ class Group:
                 "session.timeout.ms": 6000,
                 "heartbeat.interval.ms": 500,
                 "log_level": 0,
+                "error_cb": noted_in(self.errors),
                 **self._config,
             }
         )

@@ -56,12 +56,14 @@ class _Reader:
         return [item() for _ in range(self.varint() - 1)]
 
     def skip_compact_string(self):
-        self._at += max(0, self.varint() - 1)
+        length = self.varint() - 1
+        self._at += max(0, length)
 
     def skip_tags(self):
         for _ in range(self.varint()):
             self.varint()
-            self._at += self.varint()
+            length = self.varint()
+            self._at += length
 
 
 def _call(address, api, version, body, flexible):
