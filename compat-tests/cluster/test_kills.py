@@ -49,7 +49,7 @@ def test_each_node_in_turn(cluster, at_work, run):
 
 def test_verifiable_clients(cluster, run, topic, tool_host):
     """kafka-verifiable-producer and -consumer through the death of leader and coordinator."""
-    run(f"kafka-topics --create --topic {topic} --partitions 3 --replication-factor 3").ok()
+    run(f"kafka-topics --create --if-not-exists --topic {topic} --partitions 3").ok()
     shell = Shell(cluster, tool_host, None, record=False)
     producer = shell.start(
         f"kafka-verifiable-producer --topic {topic} --acks -1 --throughput 300 --max-messages 9000"
@@ -58,9 +58,7 @@ def test_verifiable_clients(cluster, run, topic, tool_host):
         f"kafka-verifiable-consumer --topic {topic} --group-id {topic} --max-messages 9000"
         " --reset-policy earliest --verbose"
     )
-    cluster.wait_until(
-        "records flow", lambda: "record_data" in consumer.peek().stdout, 60
-    )
+    cluster.wait_until("records flow", lambda: "record_data" in consumer.peek().stdout, 60)
     victim = cluster.leader(topic)
     cluster.kill(victim)
     time.sleep(5)

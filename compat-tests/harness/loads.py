@@ -146,10 +146,18 @@ class LibrdkafkaLoad:
         place = (message.partition(), message.offset())
         number = int(message.value())
         assert self._acknowledged.setdefault(place, number) == number
-        self._progress.append((time.monotonic(), message.partition()))
+        self._progress.append((time.monotonic(), message.partition(), number))
 
     def progress(self):
-        return list(self._progress)
+        return [(at, partition) for at, partition, _ in list(self._progress)]
+
+    def sent(self):
+        """The number that comes next."""
+        return self._sent
+
+    def acknowledged_since(self, number):
+        """When which number was acknowledged where, of those from `number` on."""
+        return [event for event in list(self._progress) if event[2] >= number]
 
     def has_begun(self):
         return bool(self._acknowledged)
