@@ -132,18 +132,15 @@ def test_three_replicas_survive_two_failures(new_cluster, tools, at_work):
         assert send(cluster, "kept", f"value {n}") is None
     for remaining in (2, 1):
         cluster.kill(cluster.leader("kept"))
+        running = [node.id for node in cluster.running()]
         cluster.wait_until(
-            "another replica leads", lambda: cluster.partition("kept").leader in cluster_ids(cluster)
+            "another replica leads", lambda: cluster.partition("kept").leader in running
         )
         assert len(cluster.partition("kept").isr) == remaining
     assert send(cluster, "kept", "more") is None
     assert values(run, "kept", 21) == [*(f"value {n}" for n in range(20)), "more"]
     cluster.make_whole()
     assert sorted(cluster.partition("kept").isr) == [1, 2, 3]
-
-
-def cluster_ids(cluster):
-    return [node.id for node in cluster.running()]
 
 
 def test_topics_need_brokers_for_their_replicas(cluster, run, topic):

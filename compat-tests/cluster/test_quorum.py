@@ -76,8 +76,8 @@ def add(run, node):
 
 def test_controllers_are_added_and_removed(new_cluster, tools):
     """From one node to three and four without a restart of the first, and back to three."""
-    cluster = new_cluster(is_dynamic=True, count=1, default_replication_factor="1",
-                          min_insync_replicas="1", offsets_topic_replication_factor="1")  # fmt: skip
+    alone = {"default_replication_factor": "1", "offsets_topic_replication_factor": "1"}
+    cluster = new_cluster(is_dynamic=True, count=1, min_insync_replicas="1", **alone)
     cluster.start()
     run = tools(cluster)
     run("kafka-topics --create --topic before --partitions 3").ok()

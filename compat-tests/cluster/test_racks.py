@@ -26,7 +26,7 @@ def test_replicas_are_spread_over_racks(new_cluster, tools):
 
 @pytest.mark.parametrize("rack", ["rack-1", "rack-3", "nowhere"])
 def test_a_consumer_reads_from_its_rack(cluster, run, topic, rack):
-    """The leader is node 2; librdkafka's statistics name the broker that a partition is read from."""
+    """The leader is node 2; librdkafka's statistics name the broker it reads from."""
     topic = topic.replace("_", "-")
     run(f"kafka-topics --create --topic {topic} --replica-assignment 2:1:3").ok()
     producer = Producer({"bootstrap.servers": cluster.bootstrap, "acks": "all"})

@@ -78,7 +78,8 @@ class Node:
     def start(self):
         """Starts the process; whoever needs it ready waits for that."""
         assert self.process is None, f"node {self.id} runs already"
-        lines = (f"{key}={value}\n" for key, value in self.properties().items() if value is not None)
+        settings = self.properties().items()
+        lines = (f"{key}={value}\n" for key, value in settings if value is not None)
         self.config.write_text("".join(lines))
         if self.kind == KAFKA_KIND or self.cluster.is_dynamic:
             self.format()
@@ -349,7 +350,8 @@ class Cluster:
     def start(self):
         """Starts the process; whoever needs it ready waits for that."""
         assert self.process is None, f"node {self.id} runs already"
-        lines = (f"{key}={value}\n" for key, value in self.properties().items() if value is not None)
+        settings = self.properties().items()
+        lines = (f"{key}={value}\n" for key, value in settings if value is not None)
         self.config.write_text("".join(lines))
         if self.kind == KAFKA_KIND or self.cluster.is_dynamic:
             self.format()
