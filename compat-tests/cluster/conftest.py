@@ -12,6 +12,7 @@ from at_work import TABLE, AtWork
 from harness.broker import KAFKA_KIND, SORDINI_KIND
 from harness.cluster import Cluster
 from harness.network import Network, is_possible
+from harness.programs import CLOSING_LINES
 from harness.shell import Shell
 from harness.tools import ToolHost
 
@@ -138,6 +139,8 @@ def at_work():
 
 
 def pytest_terminal_summary(terminalreporter):
+    for line in CLOSING_LINES:
+        terminalreporter.write_line(line)
     if TABLE:
         terminalreporter.section("pauses, in seconds")
         for line in TABLE.lines():

@@ -1,16 +1,11 @@
 """Processes die under load, and a group goes on within two seconds."""
 
-import os
-import random
 import time
 
 import pytest
 from at_work import AFTER_A_DEATH_S
 from harness.programs import CLOSING_LINES
 from harness.shell import Shell
-
-SECONDS = float(os.environ.get("CLUSTER_SECONDS", "600"))
-SEED = int(os.environ.get("CLUSTER_SEED", str(time.time_ns() % 1_000_000)))
 
 
 def not_the_controller(cluster):
@@ -72,24 +67,3 @@ def test_verifiable_clients(cluster, run, topic, tool_host):
     assert len(sent) == 9000
     consumed = read.count('"name":"record_data"')
     assert consumed >= 9000
-
-
-@pytest.mark.long
-def test_kills_for_long(cluster, at_work, run):
-    """Any node at any time, sometimes the next before the last one is in sync again."""
-    chance = random.Random(SEED)
-    print(f"CLUSTER_SEED={SEED}")
-    work = at_work(cluster, has_guest=True)
-    kills, until = 0, time.monotonic() + SECONDS
-    while time.monotonic() < until:
-        victim = chance.choice([1, 2, 3])
-        cluster.kill(victim)
-        time.sleep(chance.uniform(0, 3))
-        cluster.start(victim)
-        if chance.random() < 0.7:
-            cluster.wait_until_in_sync()
-        time.sleep(chance.uniform(0, 2))
-        if chance.random() < 0.3:
-            elect_preferred(run)
-        kills += 1
-    CLOSING_LINES.append(f"seed {SEED}: {kills} kills, acknowledged {work.end()}")
