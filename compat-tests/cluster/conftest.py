@@ -23,6 +23,8 @@ SETTINGS = {
     "min.insync.replicas": "2",
     # The default is 30 s: how long a follower that lives but cannot fetch holds writers up.
     "replica.lag.time.max.ms": "5000",
+    # The default is 5 min: how often leaderless partitions of topics that allow it get a leader.
+    "unclean.leader.election.interval.ms": "2000",
     "replica.selector.class": "org.apache.kafka.common.replica.RackAwareReplicaSelector",
 }
 
