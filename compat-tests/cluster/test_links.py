@@ -43,7 +43,9 @@ def test_the_controller_cut_off(cluster, at_work):
 
     work = at_work(cluster)
     work.through("the controller cut off", cut)
-    assert cluster.controller_of(other) in (other, third)
+    cluster.wait_until(
+        "there is a new controller", lambda: cluster.controller_of(other) in (other, third)
+    )
     after(cluster, work)
 
 

@@ -97,13 +97,13 @@ def test_controllers_are_added_and_removed(new_cluster, tools):
 
     # Four voters: the first may go, whoever leads.
     directory = replication(run)[1][1]
-    remove = "kafka-metadata-quorum remove-controller --controller-id 1 --controller-directory-id "
-    run(remove + directory, timeout=90).ok()
+    remove = "kafka-metadata-quorum remove-controller --controller-directory-id"
+    stranger = run(f"{remove} AAAAAAAAAAAAAAAAAAAAAQ --controller-id 9")
+    assert stranger.exit == 1 and "VoterNotFoundException" in stranger.stderr, stranger
+    run(f"{remove} {directory} --controller-id 1", timeout=90).ok()
     cluster.wait_until("another voter leads", lambda: cluster.controller() != 1)
     fields = status(run, until=lambda out: '"id": 1,' not in out.split("CurrentObservers")[0])
     assert members(fields["CurrentVoters"]) == [2, 3, 4], fields
-    stranger = run(remove + "AAAAAAAAAAAAAAAAAAAAAQ")
-    assert stranger.exit == 1 and "VoterNotFoundException" in stranger.stderr + stranger.stdout
 
     # The quorum of three outlives one of them, and knows what the first node once decided.
     leader = cluster.controller()
