@@ -91,7 +91,8 @@ impl Cluster {
     /// Whether every partition has a leader and all its replicas are in sync, as every node knows.
     pub fn is_in_sync(&self) -> bool {
         let is_well = |node: &Node| {
-            let Some(broker) = node.broker() else { return false };
+            // One that has just started may not know what it has lost.
+            let Some(broker) = node.broker().filter(|_| node.is_started()) else { return false };
             let image = broker.metadata();
             let mut partitions = image.topics.iter().flat_map(|topic| topic.partitions.iter());
             partitions.all(|it| it.leader >= 0 && it.isr.len() == it.replicas.len())

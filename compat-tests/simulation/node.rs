@@ -137,8 +137,6 @@ struct Running {
     /// Set by a controlled stop that has come to its end.
     stopped: Arc<OnceLock<()>>,
     waiting: Vec<Accepted>,
-    /// The epoch of this broker's registration in the metadata that it started with.
-    epoch_before: Option<i64>,
     process: Process,
 }
 
@@ -213,7 +211,6 @@ impl Node {
             started,
             stopped: Arc::default(),
             waiting: Vec::new(),
-            epoch_before: None,
             process,
         });
     }
@@ -268,7 +265,7 @@ impl Node {
         if ms > 5 {
             running.process.jump(self.clock.now_ms(), ms - 1);
         }
-        running.hand_over(self.id, &self.wire, before_ms);
+        running.hand_over(&self.wire, before_ms);
         running.process.run(self.clock.now_ms(), ms.min(1));
         if running.broker.get().is_some() {
             let mut wire = self.wire.lock();
@@ -281,12 +278,10 @@ impl Node {
 
 impl Running {
     /// Connections to a port wait until it is served, as they do in a system's backlog.
-    fn hand_over(&mut self, id: i32, wire: &SharedWire, now_ms: i64) {
+    fn hand_over(&mut self, wire: &SharedWire, now_ms: i64) {
         let Some(broker) = self.broker.get() else { return };
-        let epoch = broker.metadata().broker(id).map_or(-1, |it| it.broker_epoch);
-        let serves = epoch > *self.epoch_before.get_or_insert(epoch);
         let waiting = std::mem::take(&mut self.waiting);
-        let is_served = |it: &Accepted| serves || it.port == CONTROLLER_PORT;
+        let is_served = |it: &Accepted| broker.serves() || it.port == CONTROLLER_PORT;
         let (served, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_served);
         self.waiting = waiting;
         self.process.enter(now_ms, |runtime| {

@@ -67,6 +67,7 @@ use self::{
 };
 use crate::{
     base::clock::now_ms,
+    log::Disk,
     metadata::{Change, Image, MetadataRecord},
 };
 
@@ -449,8 +450,25 @@ async fn deposed(raft: &Raft<TypeConfig>, epoch: i32) -> Option<i32> {
     }
 }
 
+/// Makes the directory a new quorum's, whose only voter this is, as `kafka-storage format
+/// --standalone` does: other voters can be added. A directory that has a log is left as it is.
+pub fn found(disk: &dyn Disk, dir: &Path, voter: &Voter) -> std::io::Result<()> {
+    disk.create_dir_all(dir)?;
+    let holds = |name: &str| name.ends_with(".log") || name.ends_with(".checkpoint");
+    if disk.list(dir)?.iter().any(|entry| holds(&entry.name)) {
+        return Ok(());
+    }
+    let content = checkpoint::Content {
+        image: Image::default(),
+        raft_index: 0,
+        membership: types::StoredMembership::new(None, voters::of_voters(&[voter.clone()])),
+        kraft_version: 1,
+    };
+    checkpoint::write(disk, dir, &content).map(drop)
+}
+
 /// The records of a snapshot file; `bootstrap.checkpoint`, which `kafka-storage format` leaves in a
 /// log directory, is one too.
-pub fn read_checkpoint(path: &Path) -> Result<Vec<MetadataRecord>, QuorumError> {
-    Ok(Checkpoint::read(&crate::log::RealDisk, path)?.records)
+pub fn read_checkpoint(disk: &dyn Disk, path: &Path) -> Result<Vec<MetadataRecord>, QuorumError> {
+    Ok(Checkpoint::read(disk, path)?.records)
 }
