@@ -14,7 +14,7 @@ mod producer_ids;
 mod progress;
 mod raft_transport;
 mod removals;
-mod replication;
+pub mod replication;
 mod server;
 pub mod sessions;
 mod shard_log;
@@ -80,7 +80,7 @@ pub struct Broker {
     /// To the other nodes.
     pub network: Arc<dyn Network>,
     idle: to_controller::Idle,
-    replication: replication::Replication,
+    pub replication: replication::Replication,
     /// Has the next heartbeat sent at once.
     heartbeat_now: Notify,
     /// The epoch of the registration before a clean stop; -1 after any other stop.

@@ -24,6 +24,7 @@ use super::{
     listeners::Bound,
     progress::Progress,
     raft_transport::PeerTransport,
+    replication::Replication,
     sessions::SessionCache,
 };
 use crate::{
@@ -210,6 +211,7 @@ impl Server {
             let mut begun = Lifecycle::begin(Arc::clone(&broker), endpoints).await?;
             progress.stage_ended("register");
             brokers.serve(&broker, &shutdown, &mut tasks);
+            broker.warn_of_strays();
             broker.start_replication();
             begun.unfence().await?;
             lifecycle = Some(tokio::spawn(begun.run(leaving)));
@@ -455,7 +457,7 @@ fn new_broker(parts: Parts, observed: &Observed, image: &Image) -> Broker {
         heartbeat_now: Notify::new(),
         previous_broker_epoch,
         idle: Default::default(),
-        replication: Default::default(),
+        replication: Replication::new(&observed.metrics),
         groups: GroupCoordinator::new(group_config(&settings.group)),
         metrics: Arc::clone(&observed.metrics),
         connection_limits: ConnectionLimits::new(limits),
