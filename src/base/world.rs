@@ -6,10 +6,14 @@
 
 use std::{
     cell::RefCell,
+    fs,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use uuid::Uuid;
+
+/// Where Linux tells one run of the machine from another.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The machine of the node that a simulation runs at the moment.
 #[derive(Clone, Debug)]
@@ -18,6 +22,8 @@ pub struct Simulated {
     pub now_ms: i64,
     /// The state of a splitmix64 generator.
     pub chance: u64,
+    /// How often the machine has been started.
+    pub boots: u32,
 }
 
 thread_local! {
@@ -50,6 +56,12 @@ pub fn new_uuid() -> Uuid {
     })
 }
 
+/// What tells this run of the machine from others, if that is known.
+pub fn boot_id() -> Option<String> {
+    let here = || fs::read_to_string(BOOT_ID).ok().map(|id| id.trim().to_owned());
+    simulated(|machine| format!("boot-{}", machine.boots)).map_or_else(here, Some)
+}
+
 impl Simulated {
     fn next(&mut self) -> u64 {
         self.chance = self.chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -77,6 +89,15 @@ pub async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(|_| Panicked)
 }
 
+/// Has work that may wait for the disk done, without waiting for it.
+pub fn spawn_blocking(work: impl FnOnce() + Send + 'static) {
+    if is_simulated() {
+        tokio::spawn(async { work() });
+    } else {
+        tokio::task::spawn_blocking(work);
+    }
+}
+
 /// Does work that may take its time where the task is; other tasks go elsewhere meanwhile.
 pub fn in_place<T>(work: impl FnOnce() -> T) -> T {
     if is_simulated() { work() } else { tokio::task::block_in_place(work) }
@@ -93,13 +114,14 @@ mod tests {
 
     #[test]
     fn a_simulated_machine_repeats_itself() {
-        let machine = Simulated { now_ms: 7, chance: 1 };
+        let machine = Simulated { now_ms: 7, chance: 1, boots: 2 };
         simulate(Some(machine.clone()));
         let first = (now_ms(), new_uuid(), new_uuid());
         simulate(Some(machine));
         assert_eq!(first, (now_ms(), new_uuid(), new_uuid()));
         assert_ne!(first.1, first.2);
         assert_eq!(first.1.get_version_num(), 4);
+        assert_eq!(boot_id().as_deref(), Some("boot-2"));
         simulate(None);
         assert!(now_ms() > 1_700_000_000_000);
         assert_ne!(new_uuid(), first.1);

@@ -23,7 +23,10 @@ mod to_controller;
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicI64},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
@@ -32,7 +35,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 pub use self::{
     presence::Presence,
     producer_ids::ProducerIds,
-    server::{Server, ServerError},
+    server::{Server, ServerError, Surroundings},
     to_controller::ToControllerError,
 };
 use crate::{
@@ -83,6 +86,8 @@ pub struct Broker {
     pub replication: replication::Replication,
     /// Has the next heartbeat sent at once.
     heartbeat_now: Notify,
+    /// Whether the listeners of brokers are served: not before this one is registered.
+    serves: AtomicBool,
     /// The epoch of the registration before a clean stop; -1 after any other stop.
     previous_broker_epoch: i64,
     pub groups: GroupCoordinator,
@@ -113,6 +118,16 @@ impl Broker {
     /// The cluster's metadata: one consistent image for all of a request.
     pub fn metadata(&self) -> Arc<Image> {
         self.metadata.load_full()
+    }
+
+    /// Whether clients and other brokers are answered.
+    pub fn serves(&self) -> bool {
+        self.serves.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing is left to serve, or metadata cannot be followed: the process is to end.
+    pub fn has_failed(&self) -> bool {
+        *self.all_dirs_failed.borrow() || *self.metadata_failed.borrow()
     }
 
     /// Waits until this broker has applied the metadata log up to `offset`.

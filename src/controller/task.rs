@@ -10,6 +10,7 @@ use tokio::{
 
 use super::{Context, ControllerError, Random, Settings, SoftState, features, timers};
 use crate::{
+    base::world::new_uuid,
     metadata::{Image, MetadataRecord},
     quorum::{Durability, Leadership, Quorum, QuorumError},
 };
@@ -71,7 +72,7 @@ impl Task {
             quorum,
             settings,
             bootstrap,
-            random: Random::new(uuid::Uuid::new_v4().as_u128()),
+            random: Random::new(new_uuid().as_u128()),
             mailbox,
             started: Instant::now(),
             phase: Phase::Inactive,

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     base::{
-        clock::now_ms,
+        world::{in_place, now_ms},
         config::{self, CompressionType, TopicConfig},
     },
     broker::Broker,
@@ -323,7 +323,7 @@ impl Append<'_> {
             TopicCompression::Producer => validate_for_append(data.records, &rules),
             // Compressing anew takes long enough to be kept off the async workers.
             TopicCompression::Fixed(..) => {
-                tokio::task::block_in_place(|| validate_for_append(data.records, &rules))
+                in_place(|| validate_for_append(data.records, &rules))
             }
         };
         let batch = validated.map_err(|refused| Refusal::of_records(refused, log_start))?;

@@ -41,7 +41,10 @@ pub use self::{
 };
 use self::{flush::FlushGate, waiters::Waiters};
 use crate::{
-    base::{TopicPartition, clock::now_ms},
+    base::{
+        TopicPartition,
+        world::{now_ms, spawn_blocking},
+    },
     log::{Log, LogError, LogView, ReadError},
     records::Batch,
     telemetry::Histogram,
@@ -322,7 +325,7 @@ impl Partition {
     pub fn flush(self: &Arc<Self>) {
         if self.flushes.request() {
             let partition = Arc::clone(self);
-            tokio::task::spawn_blocking(move || partition.run_flushes());
+            spawn_blocking(move || partition.run_flushes());
         }
     }
 
