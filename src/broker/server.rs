@@ -24,7 +24,6 @@ use super::{
     Broker, ProducerIds, formation,
     lifecycle::{self, Lifecycle},
     listeners::Bound,
-    presence,
     progress::Progress,
     replication::Replication,
     sessions::SessionCache,
@@ -200,10 +199,7 @@ impl Server {
         tasks.spawn(apply_committed(Arc::clone(&broker), stream));
         let cluster = &settings.cluster;
         if cluster.is_controller {
-            let endpoints =
-                lifecycle::endpoints(&settings.advertised_controller_listeners, &addresses);
-            tasks.spawn(presence::watch_quorum(Arc::clone(&broker)));
-            tasks.spawn(lifecycle::register_controller(Arc::clone(&broker), endpoints));
+            lifecycle::spawn_controller(&broker, &addresses, &mut tasks);
         }
         let mut lifecycle = None;
         if cluster.is_broker {
