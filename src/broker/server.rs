@@ -25,6 +25,7 @@ use super::{
     lifecycle::{self, Lifecycle},
     listeners::Bound,
     progress::Progress,
+    replication::Replication,
     sessions::SessionCache,
 };
 use crate::{
@@ -208,6 +209,7 @@ impl Server {
             let mut begun = Lifecycle::begin(Arc::clone(&broker), endpoints).await?;
             progress.stage_ended("register");
             broker.serves.store(true, Ordering::Relaxed);
+            broker.warn_of_strays();
             broker.start_replication();
             begun.unfence().await?;
             // Who comes earlier waits to be accepted, and then finds this broker leading.
@@ -417,7 +419,7 @@ fn new_broker(parts: Parts, observed: &Observed, image: &Image) -> Broker {
         serves: AtomicBool::new(false),
         previous_broker_epoch,
         idle: Default::default(),
-        replication: Default::default(),
+        replication: Replication::new(&observed.metrics),
         groups: GroupCoordinator::new(group_config(&settings.group)),
         metrics: Arc::clone(&observed.metrics),
         connection_limits: ConnectionLimits::new(limits),
