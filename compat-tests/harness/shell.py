@@ -34,17 +34,18 @@ class Shell:
         self._transcript = []
 
     def __call__(
-        self, line, stdin="", sort=False, transcript=True, process=False, timeout=60, until=None
-    ):
+        self, line, stdin="", sort=False, transcript=True, process=False, timeout=60, until=None,
+        within=SOON_S,
+    ):  # fmt: skip
         """Runs one line to its end. `sort` is for output whose order Kafka does not promise.
 
         `until(output)` is for what a change makes true soon after it was answered: the line runs
-        again until it holds.
+        again until it holds, for `within` seconds at most.
         """
         tool, *args = self._split(line)
         run = run_process if process else self._host.run
         result = run(tool, args, stdin, timeout)
-        deadline = time.monotonic() + SOON_S
+        deadline = time.monotonic() + within
         while until is not None and not until(result.stdout) and time.monotonic() < deadline:
             result = run(tool, args, stdin, timeout)
         if transcript:
@@ -62,7 +63,8 @@ class Shell:
 
     def _split(self, line):
         words = shlex.split(line)
-        if words[0] not in WITHOUT_BOOTSTRAP and "--bootstrap-server" not in words:
+        named = {"--bootstrap-server", "--bootstrap-controller"} & set(words)
+        if words[0] not in WITHOUT_BOOTSTRAP and not named:
             at = len(words) if words[0] in BOOTSTRAP_LAST else 1
             words[at:at] = ["--bootstrap-server", self.broker.bootstrap]
         return words

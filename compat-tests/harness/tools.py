@@ -29,13 +29,14 @@ CLASSES = {
     "kafka-metadata-quorum": f"{_TOOLS}.MetadataQuorumCommand",
     "kafka-producer-perf-test": f"{_TOOLS}.ProducerPerformance",
     "kafka-reassign-partitions": f"{_TOOLS}.reassign.ReassignPartitionsCommand",
+    "kafka-storage": "kafka.tools.StorageTool",
     "kafka-topics": f"{_TOOLS}.TopicCommand",
     "kafka-transactions": f"{_TOOLS}.TransactionsCommand",
     "kafka-verifiable-consumer": f"{_TOOLS}.VerifiableConsumer",
     "kafka-verifiable-producer": f"{_TOOLS}.VerifiableProducer",
 }
 # Tools that only read files, and those that take the broker's address after a sub-command.
-WITHOUT_BOOTSTRAP = {"kafka-dump-log"}
+WITHOUT_BOOTSTRAP = {"kafka-dump-log", "kafka-storage"}
 BOOTSTRAP_LAST = {"kafka-cluster"}
 COMMAND_TIMEOUT_S = 60
 

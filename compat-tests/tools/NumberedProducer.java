@@ -11,7 +11,8 @@ import org.apache.kafka.common.serialization.StringSerializer;
 /**
  * An idempotent producer with several requests in flight. It sends 0, 1, 2 and so on, round robin
  * to the partitions of a topic, until its input ends, and prints of each number where it was
- * acknowledged to be, or why it failed. Arguments: bootstrap, topic, partitions, records a second.
+ * acknowledged to be, or why it failed. Arguments: bootstrap, topic, partitions, records a second,
+ * then properties of the producer as key=value.
  */
 final class NumberedProducer {
     private NumberedProducer() {}
@@ -29,6 +30,10 @@ final class NumberedProducer {
         config.put("request.timeout.ms", "10000");
         config.put("max.block.ms", "120000");
         config.put("reconnect.backoff.max.ms", "200");
+        for (int n = 4; n < args.length; n++) {
+            String[] pair = args[n].split("=", 2);
+            config.put(pair[0], pair[1]);
+        }
         int partitions = Integer.parseInt(args[2]);
         int perTick = Integer.parseInt(args[3]) / 100;
         PrintStream out = new PrintStream(System.out, false);

@@ -11,7 +11,10 @@ use kafka_protocol::messages::ApiVersionsRequest;
 use tracing::info;
 
 use super::Broker;
-use crate::peers::{self, Address, PeerError};
+use crate::{
+    peers::{self, Address, PeerError},
+    quorum::Leadership,
+};
 
 /// A broker that is alive answers this quickly, or is taken for alive.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -42,6 +45,36 @@ impl Drop for Presence {
     }
 }
 
+/// Tells who leads the quorum. A node that begins to lead has had no connection from anybody, so it
+/// looks which brokers are there; one may have ended together with the last leader.
+pub(super) async fn watch_quorum(broker: Arc<Broker>) {
+    let mut leadership = broker.quorum.leadership();
+    let mut told = None;
+    loop {
+        let Leadership { leader, epoch, active } = *leadership.borrow_and_update();
+        if told != Some((leader, epoch)) {
+            told = Some((leader, epoch));
+            match leader {
+                Some(leader) => info!(leader, epoch, "the quorum has a leader"),
+                None => info!(epoch, "the quorum has no leader"),
+            }
+        }
+        if active {
+            let image = broker.quorum.image();
+            let others = image.brokers.values().filter(|it| !it.fenced);
+            for other in others.filter(|it| it.broker_id != broker.node_id) {
+                let (broker, other) = (Arc::clone(&broker), Arc::clone(other));
+                tokio::spawn(async move {
+                    broker.on_connection_lost(other.broker_id, other.broker_epoch).await;
+                });
+            }
+        }
+        if leadership.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 impl Broker {
     /// Fences a broker of whose process the system says that it is gone. A paused or slow one takes
     /// the connection, and one that cannot be reached is left to its session.
@@ -49,7 +82,7 @@ impl Broker {
         if !self.leads_quorum() {
             return;
         }
-        let image = self.metadata();
+        let image = self.quorum.image();
         let Some(broker) = image.broker(id).filter(|it| it.broker_epoch == epoch) else { return };
         let settings = self.settings();
         let name = &settings.inter_broker_listener;

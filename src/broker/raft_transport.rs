@@ -8,11 +8,15 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
+use kafka_protocol::{
+    messages::{FetchRequest, FetchResponse, FetchSnapshotRequest, FetchSnapshotResponse},
+    protocol::Request,
+};
 
 use crate::{
-    peers::{Address, BoxFuture, Channel, Network, PeerError},
+    peers::{self, Address, BoxFuture, Channel, Network, PeerError},
     protocol::frame,
-    quorum::{Lane, Peer, RaftTransport, TransportError},
+    quorum::{Endpoint, Lane, LeaderClient, Peer, RaftTransport, TransportError},
 };
 
 /// A channel per controller and kind of message.
@@ -65,5 +69,64 @@ fn failure(error: PeerError) -> TransportError {
             TransportError::Refused(source.to_string())
         }
         error => TransportError::NoAnswer(error.to_string()),
+    }
+}
+
+/// Follows the metadata log for a node that does not vote.
+pub(super) struct PeerLeader {
+    network: Arc<dyn Network>,
+    /// To whom it talked last.
+    channel: Mutex<Option<(Address, Arc<dyn Channel>)>>,
+}
+
+const FETCH_VERSION: i16 = 17;
+const FETCH_SNAPSHOT_VERSION: i16 = 1;
+
+impl PeerLeader {
+    pub fn new(network: Arc<dyn Network>) -> Self {
+        Self { network, channel: Mutex::default() }
+    }
+
+    fn send<R: Request + Send + Sync + 'static>(
+        &self,
+        to: &Endpoint,
+        version: i16,
+        request: R,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<R::Response, TransportError>> {
+        let address = Address { host: to.host.clone(), port: to.port };
+        let mut last = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
+        let channel = match &*last {
+            Some((known, channel)) if *known == address => Arc::clone(channel),
+            _ => {
+                let channel = self.network.channel(&address);
+                *last = Some((address, Arc::clone(&channel)));
+                channel
+            }
+        };
+        drop(last);
+        Box::pin(async move {
+            peers::send(&*channel, version, &request, timeout).await.map_err(failure)
+        })
+    }
+}
+
+impl LeaderClient for PeerLeader {
+    fn fetch(
+        &self,
+        to: Endpoint,
+        request: FetchRequest,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<FetchResponse, TransportError>> {
+        self.send(&to, FETCH_VERSION, request, timeout)
+    }
+
+    fn fetch_snapshot(
+        &self,
+        to: Endpoint,
+        request: FetchSnapshotRequest,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<FetchSnapshotResponse, TransportError>> {
+        self.send(&to, FETCH_SNAPSHOT_VERSION, request, timeout)
     }
 }

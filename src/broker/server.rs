@@ -19,20 +19,19 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 use tracing::{error, info, warn};
-use uuid::Uuid;
 
 use super::{
     Broker, ProducerIds, formation,
     lifecycle::{self, Lifecycle},
     listeners::Bound,
+    presence,
     progress::Progress,
-    raft_transport::PeerTransport,
     sessions::SessionCache,
 };
 use crate::{
     base::{
         BrokerId,
-        config::{BrokerConfig, Config, GroupSettings, QuorumVoter as ConfiguredVoter},
+        config::{BrokerConfig, Config, GroupSettings},
         world::{blocking, boot_id, in_place, new_uuid},
     },
     controller::{self, Controller, ControllerError},
@@ -45,7 +44,7 @@ use crate::{
     net::{ConnectionLimits, Limits, Shutdown, UnknownHost},
     partition::PartitionTable,
     peers::{Network, Tcp},
-    quorum::{CommittedStream, Endpoint, Quorum, QuorumConfig, QuorumError, Timeouts, Voter},
+    quorum::{CommittedStream, Quorum, QuorumError},
     telemetry::{self, Metrics, http::HealthCheck},
 };
 
@@ -162,7 +161,7 @@ impl Server {
         raise_descriptor_limit();
         let limits = in_place(|| Limits::resolve(&settings))?;
         let new_cluster_id = formation::new_cluster_id(&settings, &*network).await;
-        let mut log_dirs = open_log_dirs(Arc::clone(&disk), &settings, new_cluster_id)?;
+        let mut log_dirs = open_log_dirs(disk, &settings, new_cluster_id)?;
         // Whoever watches the start sees how far it is; the directories are this process's by now.
         let http_address = observed.serve_http(&settings, &mut tasks).await?;
         let found = log_dirs.list();
@@ -171,10 +170,11 @@ impl Server {
         let controllers = bound(&settings.controller_listeners).await?;
         let mut addresses = controllers.addresses()?;
         let config = Arc::new(ArcSwap::from_pointee(config));
-        let quorum_config = quorum_config(&settings, log_dirs.cluster_id(), &disk, &network);
+        let quorum_config = formation::quorum_config(&settings, &log_dirs, &network)?;
         let (quorum, image, stream) = Quorum::start(quorum_config).await?;
         let controller_settings = controller::Settings::new(&config);
-        let controller = Controller::start(quorum.clone(), controller_settings, None);
+        let chosen = formation::bootstrap_records(&settings, &**log_dirs.disk())?;
+        let controller = Controller::start(quorum.clone(), controller_settings, chosen);
         progress.stage_ended("metadata");
         let parts = Parts { config, limits, log_dirs, found, quorum, controller, network };
         let broker = Arc::new(new_broker(parts, &observed, &image));
@@ -201,6 +201,7 @@ impl Server {
         if cluster.is_controller {
             let endpoints =
                 lifecycle::endpoints(&settings.advertised_controller_listeners, &addresses);
+            tasks.spawn(presence::watch_quorum(Arc::clone(&broker)));
             tasks.spawn(lifecycle::register_controller(Arc::clone(&broker), endpoints));
         }
         let mut lifecycle = None;
@@ -390,45 +391,6 @@ fn previous_broker_epoch(log_dirs: &LogDirs) -> i64 {
         .map(|dir| dir.clean_shutdown.as_ref().map_or(-1, |clean| clean.broker_epoch));
     let first = epochs.next().unwrap_or(-1);
     if epochs.all(|epoch| epoch == first) { first } else { -1 }
-}
-
-/// The voters are those that are configured, or this node alone.
-fn quorum_config(
-    settings: &BrokerConfig,
-    cluster_id: &str,
-    disk: &Arc<dyn Disk>,
-    network: &Arc<dyn Network>,
-) -> QuorumConfig {
-    let dir = settings.metadata_log_dir.join("__cluster_metadata-0");
-    let alone = QuorumConfig {
-        cluster_id: cluster_id.to_owned(),
-        disk: Arc::clone(disk),
-        ..QuorumConfig::alone(settings.node_id, dir)
-    };
-    let cluster = &settings.cluster;
-    if cluster.controller_quorum_voters.len() <= 1 {
-        return alone;
-    }
-    let name = settings.controller_listeners.first().map(|it| it.name.as_str());
-    let voter = |it: &ConfiguredVoter| {
-        let endpoint = Endpoint {
-            name: name.unwrap_or("CONTROLLER").to_owned(),
-            host: it.host.clone(),
-            port: it.port,
-        };
-        // Voters that are configured are known by their ids alone.
-        Voter::new(it.id, Uuid::nil(), endpoint)
-    };
-    QuorumConfig {
-        voters: cluster.controller_quorum_voters.iter().map(voter).collect(),
-        transport: Arc::new(PeerTransport::new(Arc::clone(network))),
-        timeouts: Timeouts {
-            election_ms: cluster.controller_quorum_election_timeout_ms.max(1) as u64,
-            fetch_ms: cluster.controller_quorum_fetch_timeout_ms.max(1) as u64,
-        },
-        seed: new_uuid().as_u64_pair().0,
-        ..alone
-    }
 }
 
 fn new_broker(parts: Parts, observed: &Observed, image: &Image) -> Broker {

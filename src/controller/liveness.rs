@@ -116,6 +116,14 @@ impl SoftState {
         self.brokers.iter().find(|(_, known)| is_stale(known)).map(|(id, _)| *id)
     }
 
+    /// Brokers that serve as far as the image knows, and the incarnations of those that have sent no
+    /// heartbeat to this controller yet.
+    pub fn unheard_of(&self, image: &Image) -> Vec<(i32, i64)> {
+        let serves = |id: i32| image.broker(id).is_some_and(|broker| !broker.fenced);
+        let silent = self.brokers.iter().filter(|(_, known)| known.metadata_offset < 0);
+        silent.filter(|(id, _)| serves(**id)).map(|(id, known)| (*id, known.epoch)).collect()
+    }
+
     /// When there is something to do though nobody asks.
     pub fn next_deadline(&self, timeout_ms: i64) -> Option<i64> {
         let contacts = self.brokers.values().filter_map(|known| known.contact_ms);

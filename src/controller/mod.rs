@@ -93,7 +93,7 @@ pub struct Context<'a> {
 impl Context<'_> {
     /// Whether eligible leader replicas (KIP-966) are in use.
     fn elr_enabled(&self) -> bool {
-        self.image.feature("eligible.leader.replicas.version") > 0
+        self.image.feature(features::ELR) > 0
     }
 
     /// What is set for a topic, or for this node, or for all brokers.

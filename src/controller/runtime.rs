@@ -174,6 +174,16 @@ impl Controller {
         self.run(Durability::Deferred, decide).await
     }
 
+    /// Brokers of which the controller has not heard since it became active, though they are not
+    /// fenced: they may have gone with the controller before. Each with its epoch.
+    pub async fn unheard_of(&self) -> Outcome<Vec<(i32, i64)>> {
+        let decide = |cx: &mut Context<'_>| {
+            let response = cx.soft.unheard_of(cx.image);
+            Decision { records: Vec::new(), response }
+        };
+        self.run(Durability::Deferred, decide).await
+    }
+
     pub async fn unregister_broker(&self, id: i32) -> Outcome<Result<(), ControllerError>> {
         self.run(Durability::Synced, move |cx| registration::unregister(cx, id)).await
     }

@@ -5,7 +5,8 @@ use kafka_protocol::messages::*;
 
 use super::fetch_reply::FetchReply;
 use crate::protocol::messages::{
-    DescribeLogDirsResponse, ListOffsetsResponse, OffsetCommitResponse, OffsetFetchResponse,
+    AddRaftVoterResponse, DescribeLogDirsResponse, ListOffsetsResponse, OffsetCommitResponse,
+    OffsetFetchResponse,
 };
 
 /// A response that tells its error codes, `NONE` among them.
@@ -52,6 +53,10 @@ error_codes! {
     };
     ListPartitionReassignmentsResponse: |it| [it.error_code];
     DescribeQuorumResponse: |it| each!(it.topics, partitions).chain([it.error_code]);
+    FetchSnapshotResponse: |it| each!(it.topics, partitions).chain([it.error_code]);
+    AddRaftVoterResponse: |it| [it.error_code];
+    RemoveRaftVoterResponse: |it| [it.error_code];
+    UpdateRaftVoterResponse: |it| [it.error_code];
     UpdateFeaturesResponse: |it| each!(it.results).chain([it.error_code]);
     EnvelopeResponse: |it| [it.error_code];
     BrokerRegistrationResponse: |it| [it.error_code];

@@ -7,6 +7,7 @@ use kafka_protocol::messages::{ApiKey, FetchRequest};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
+    fetch_metadata::{FetchAnswer, fetch_metadata},
     Context, ErrorCode, Handler, Reply, cluster, errors,
     fetch_reply::{FetchReply, PartitionReply},
     fetch_session, preferred_replica,
@@ -34,9 +35,18 @@ impl Handler for Fetch {
     const API: ApiKey = ApiKey::Fetch;
     const VERSIONS: RangeInclusive<i16> = 4..=18;
     type Request = FetchRequest;
-    type Response = FetchReply;
+    type Response = FetchAnswer;
 
-    async fn handle(cx: &mut Context<'_>, request: FetchRequest) -> Reply<FetchReply> {
+    async fn handle(cx: &mut Context<'_>, request: FetchRequest) -> Reply<FetchAnswer> {
+        match cx.session.of_controllers {
+            true => fetch_metadata(cx, request),
+            false => fetch_partitions(cx, request).map(FetchAnswer::Partitions),
+        }
+    }
+}
+
+/// What brokers serve.
+fn fetch_partitions(cx: &mut Context<'_>, request: FetchRequest) -> Reply<FetchReply> {
         if !(0..=READ_COMMITTED).contains(&request.isolation_level) {
             return Reply::Now(fetch_session::refuse_all(&request, ErrorCode::UnknownServerError));
         }
@@ -60,7 +70,6 @@ impl Handler for Fetch {
             drop(parked);
             plan.answer(results)
         }))
-    }
 }
 
 /// Who fetches, which says what it may read and where.

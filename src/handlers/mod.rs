@@ -11,11 +11,13 @@ mod config_resources;
 pub mod context;
 mod error_counts;
 pub mod errors;
+pub mod fetch_metadata;
 pub mod fetch_reply;
 mod fetch_session;
 pub mod forward;
 mod groups;
 mod preferred_replica;
+mod raft_voters;
 pub mod reply;
 
 use std::{future::Future, ops::RangeInclusive, pin::Pin, sync::Arc};
@@ -115,6 +117,10 @@ table! {
     alter_partition_reassignments::AlterPartitionReassignments,
     list_partition_reassignments::ListPartitionReassignments,
     describe_quorum::DescribeQuorum,
+    fetch_snapshot::FetchSnapshot,
+    add_raft_voter::AddRaftVoter,
+    remove_raft_voter::RemoveRaftVoter,
+    update_raft_voter::UpdateRaftVoter,
     alter_partition::AlterPartition,
     update_features::UpdateFeatures,
     envelope::Envelope,

@@ -18,6 +18,17 @@ pub enum Reply<R> {
     Close(R),
 }
 
+impl<R: Send + 'static> Reply<R> {
+    pub fn map<S>(self, change: impl FnOnce(R) -> S + Send + 'static) -> Reply<S> {
+        match self {
+            Self::Now(answer) => Reply::Now(change(answer)),
+            Self::Later(rest) => Reply::Later(Box::pin(async move { change(rest.await) })),
+            Self::None => Reply::None,
+            Self::Close(unsent) => Reply::Close(change(unsent)),
+        }
+    }
+}
+
 /// A response that can be written. Everything the message crate encodes is one.
 pub trait WireReply: Send + 'static {
     fn header_version(version: i16) -> i16;

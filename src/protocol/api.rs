@@ -135,7 +135,7 @@ apis! {
     AssignReplicasToDirs 0..=0, Some(0), Controller;
     ListConfigResources 0..=1, Some(0), Broker;
     DescribeTopicPartitions 0..=0, Some(0), Broker;
-    AddRaftVoter 0..=0, Some(0), Forwarded;
+    AddRaftVoter 0..=1, Some(0), Forwarded;
     RemoveRaftVoter 0..=0, Some(0), Forwarded;
     UpdateRaftVoter 0..=0, Some(0), Controller;
 }

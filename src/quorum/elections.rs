@@ -12,7 +12,7 @@ use std::{
 };
 
 use openraft::{
-    ChangeMembers, Raft, RaftMetrics, ServerState, Vote,
+    Raft, RaftMetrics, ServerState, Vote,
     raft::{VoteRequest, VoteResponse},
 };
 use tokio::{
@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    Inner, Leadership, Quorum,
+    Inner, Leadership, Quorum, change,
     messages::{self, Request},
     network::{Lane, Peer, TransportError},
     storage::lock,
@@ -198,6 +198,8 @@ struct Timers {
     patience: Duration,
     led_since: Option<Instant>,
     started: Instant,
+    /// Since when there are members that do not vote.
+    learners: Option<Instant>,
 }
 
 impl Timers {
@@ -207,7 +209,15 @@ impl Timers {
         // Nobody has been heard yet; whoever is first asks.
         let due = Instant::now() + random.about(timeouts.heartbeat() * 2);
         let patience = random.about(timeouts.patience() * 3);
-        Self { timeouts, metrics, due, patience, led_since: None, started: Instant::now() }
+        Self {
+            timeouts,
+            metrics,
+            due,
+            patience,
+            led_since: None,
+            started: Instant::now(),
+            learners: None,
+        }
     }
 
     async fn run(mut self, weak: Weak<Inner>) {
@@ -257,7 +267,10 @@ impl Timers {
                 {
                     resign(inner, raft, &metrics).await?;
                 }
-                record_voters(inner, raft, &metrics);
+                if inner.leadership.borrow().active {
+                    let forgets = self.learners_since(&metrics);
+                    change::tidy_up(inner, raft, forgets);
+                }
             }
             ServerState::Follower | ServerState::Candidate => {
                 self.led_since = None;
@@ -267,20 +280,33 @@ impl Timers {
             }
             ServerState::Learner => {
                 self.led_since = None;
-                self.leave_when_forgotten(inner);
+                if self.is_forgotten(inner, self.timeouts.patience() * 2) {
+                    self.leave(inner);
+                }
             }
             ServerState::Shutdown => {}
         }
         Ok(())
     }
 
-    /// Who neither votes nor is sent anything goes on as an observer.
-    fn leave_when_forgotten(&self, inner: &Arc<Inner>) {
-        let silence = lock(&inner.contact).silence().unwrap_or(Duration::MAX);
-        let forgotten = silence.min(self.started.elapsed()) > self.timeouts.patience() * 2;
-        if !forgotten || inner.config.observe.is_none() {
-            return;
+    /// Whether members that do not vote have had the time to learn that.
+    fn learners_since(&mut self, metrics: &Metrics) -> bool {
+        if metrics.membership_config.membership().learner_ids().next().is_none() {
+            self.learners = None;
+            return false;
         }
+        let since = *self.learners.get_or_insert_with(Instant::now);
+        since.elapsed() > self.timeouts.patience() * 2
+    }
+
+    /// Whether nobody has sent anything for so long.
+    fn is_forgotten(&self, inner: &Inner, after: Duration) -> bool {
+        let silence = lock(&inner.contact).silence().unwrap_or(Duration::MAX);
+        inner.config.observe.is_some() && silence.min(self.started.elapsed()) > after
+    }
+
+    /// Goes on as an observer.
+    fn leave(&self, inner: &Arc<Inner>) {
         let quorum = Quorum { inner: inner.clone() };
         tokio::spawn(async move {
             if let Err(error) = quorum.observe().await {
@@ -308,7 +334,7 @@ impl Timers {
     /// Stands for election if enough voters say that they would elect this node.
     async fn campaign(
         &mut self,
-        inner: &Inner,
+        inner: &Arc<Inner>,
         raft: &Raft<TypeConfig>,
         metrics: &Metrics,
     ) -> Result<(), openraft::error::Fatal<i32>> {
@@ -318,11 +344,24 @@ impl Timers {
             self.patience = random.about(self.timeouts.patience() * 3);
         }
         let membership = metrics.membership_config.membership();
-        if would_be_elected(inner, membership, metrics, self.timeouts.answer()).await {
-            raft.trigger().elect().await?;
+        match would_be_elected(inner, membership, metrics, self.timeouts.answer()).await {
+            Poll::Elected => raft.trigger().elect().await?,
+            // The others have a leader that sends nothing here: this node may vote no more, which
+            // it has not heard of, and following the log will tell.
+            Poll::Refused if self.is_forgotten(inner, self.timeouts.patience() * 10) => {
+                self.leave(inner);
+            }
+            Poll::Refused | Poll::NoAnswer => {}
         }
         Ok(())
     }
+}
+
+/// What the voters say to a candidate.
+enum Poll {
+    Elected,
+    Refused,
+    NoAnswer,
 }
 
 async fn would_be_elected(
@@ -330,7 +369,7 @@ async fn would_be_elected(
     membership: &Membership,
     metrics: &Metrics,
     timeout: Duration,
-) -> bool {
+) -> Poll {
     let id = inner.config.node_id;
     let last = inner.storage.log().last_log_id().map(|(epoch, index)| log_id(epoch, index));
     let request = VoteRequest::new(Vote::new(metrics.current_term + 1, id), last);
@@ -343,7 +382,7 @@ async fn would_be_elected(
             let to = Peer { id: voter, at, lane: Lane::Vote };
             let answer = network.call(to, &request, timeout).await.ok()?;
             let result = messages::decode_ballot_result(answer).ok()?;
-            result.vote_granted.then_some(voter)
+            Some((voter, result.vote_granted))
         });
     }
     let is_majority = |granted: &[i32]| {
@@ -352,13 +391,16 @@ async fn would_be_elected(
             votes * 2 > config.len()
         })
     };
+    let mut otherwise = Poll::NoAnswer;
     while !is_majority(&granted) {
         match asked.join_next().await {
-            Some(answer) => granted.extend(answer.ok().flatten()),
-            None => return false,
+            Some(Ok(Some((voter, true)))) => granted.push(voter),
+            Some(Ok(Some((_, false)))) => otherwise = Poll::Refused,
+            Some(Ok(None) | Err(_)) => {}
+            None => return otherwise,
         }
     }
-    true
+    Poll::Elected
 }
 
 /// Steps down by voting for another in the next epoch.
@@ -377,20 +419,4 @@ async fn resign(
         Err(openraft::error::RaftError::Fatal(fatal)) => Err(fatal),
         Err(openraft::error::RaftError::APIError(never)) => match never {},
     }
-}
-
-/// Voters that only a snapshot from the format command names are put into the log, for those who
-/// come later and start from the log.
-fn record_voters(inner: &Inner, raft: &Raft<TypeConfig>, metrics: &Metrics) {
-    let stored = &metrics.membership_config;
-    if stored.log_id().is_some() || inner.storage.known().kraft_version == 0 {
-        return;
-    }
-    let nodes = stored.membership().nodes().map(|(id, node)| (*id, node.clone())).collect();
-    let raft = raft.clone();
-    tokio::spawn(async move {
-        if let Err(error) = raft.change_membership(ChangeMembers::SetNodes(nodes), true).await {
-            tracing::warn!(%error, "the voters are not in the log yet");
-        }
-    });
 }

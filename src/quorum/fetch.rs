@@ -117,6 +117,11 @@ pub struct Observers {
 }
 
 impl Observers {
+    /// Whether it had all of the log since then.
+    pub fn is_caught_up(&self, replica: Replica, since_ms: i64) -> bool {
+        self.seen.get(&replica).is_some_and(|seen| seen.caught_up_ms > since_ms)
+    }
+
     fn see(&mut self, replica: Replica, (epoch, leader_end): (i32, i64), offset: i64) {
         if self.epoch != epoch {
             *self = Self { epoch, seen: BTreeMap::new() };
@@ -244,6 +249,10 @@ impl Quorum {
             None => {}
         }
         let config = &self.inner.config;
+        // What the format command leaves is not for others.
+        if end_offset <= 0 {
+            return Err(SnapshotReadError::NotFound);
+        }
         let path = SnapshotId { end_offset, epoch }.path(&config.dir);
         let file = config.disk.open(&path, OpenMode::Read);
         let file = file.map_err(|_| SnapshotReadError::NotFound)?;
@@ -267,8 +276,14 @@ impl Quorum {
                 log_end_offset: seen.log_end_offset,
                 last_fetch_ms: seen.fetch_ms,
                 last_caught_up_ms: seen.caught_up_ms,
+                endpoints: Vec::new(),
             })
             .collect()
+    }
+
+    /// The cluster that this node is of.
+    pub fn cluster_id(&self) -> &str {
+        &self.inner.config.cluster_id
     }
 
     /// Where a voter listens for other controllers.

@@ -8,6 +8,7 @@
 //! published in log order, each once; one Raft entry is one record batch. A quorum of one is a
 //! quorum: same code, same files.
 
+mod change;
 mod checkpoint;
 mod checkpoint_file;
 mod elections;
@@ -41,6 +42,17 @@ use openraft::{
 };
 use tokio::sync::{Notify, mpsc, watch};
 
+pub use self::{
+    change::VoterChangeError,
+    elections::Timeouts,
+    fetch::{FetchFrom, FetchOutcome, Fetched, Replica, SnapshotPart, SnapshotReadError},
+    messages::MessageError,
+    network::{BoxFuture, Lane, NoPeers, Peer, RaftTransport, TransportError},
+    observer::{LeaderClient, METADATA_TOPIC, METADATA_TOPIC_ID, Observe},
+    start::QuorumConfig,
+    types::Durability,
+    voters::{Endpoint, Voter},
+};
 use self::{
     checkpoint::{Checkpoint, CheckpointError},
     elections::{Contact, Random},
@@ -53,18 +65,9 @@ use self::{
     storage::{Storage, lock},
     types::{Proposal, TypeConfig, epoch_of},
 };
-pub use self::{
-    elections::Timeouts,
-    fetch::{FetchFrom, FetchOutcome, Fetched, Replica, SnapshotPart, SnapshotReadError},
-    messages::MessageError,
-    network::{BoxFuture, Lane, NoPeers, Peer, RaftTransport, TransportError},
-    observer::{LeaderClient, METADATA_TOPIC, METADATA_TOPIC_ID, Observe},
-    start::QuorumConfig,
-    types::Durability,
-    voters::{Endpoint, Voter},
-};
 use crate::{
     base::clock::now_ms,
+    log::Disk,
     metadata::{Change, Image, MetadataRecord},
 };
 
@@ -143,6 +146,8 @@ pub struct ReplicaStatus {
     /// Milliseconds since the epoch; -1 when unknown.
     pub last_fetch_ms: i64,
     pub last_caught_up_ms: i64,
+    /// Where a voter listens for other controllers.
+    pub endpoints: Vec<Endpoint>,
 }
 
 /// Who leads the quorum, as far as this node knows.
@@ -178,6 +183,8 @@ struct Inner {
     turn: tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
     /// The last offset that is applied.
     progress: Arc<watch::Sender<i64>>,
+    /// The voters change one at a time.
+    changing: Arc<tokio::sync::Mutex<()>>,
     random: Mutex<Random>,
     /// The log has grown enough for another snapshot.
     enough: Arc<Notify>,
@@ -258,6 +265,10 @@ impl Quorum {
             // The leader has this node learn, or vote: it is to take part from now on.
             (None, Request::Append(_) | Request::Snapshot(_)) => self.join().await?,
             (None, Request::Probe) => return Ok(messages::encode_probed()),
+            // It votes as far as it knows, and the others may need it.
+            (None, Request::Vote(_) | Request::PreVote(_)) if self.is_voter() => {
+                self.join().await?
+            }
             (None, Request::Vote(_) | Request::PreVote(_)) => {
                 return Err(MessageError::NotInQuorum);
             }
@@ -297,6 +308,10 @@ impl Quorum {
                 }
             }
         }
+    }
+
+    fn is_voter(&self) -> bool {
+        self.inner.config.is_voter(self.inner.storage.known().effective().membership())
     }
 
     /// Turns from an observer into a member of the quorum, on the log that there is.
@@ -402,6 +417,7 @@ impl Quorum {
                 log_end_offset: end,
                 last_fetch_ms: if here { now } else { heard.map_or(-1, |it| it.answered_ms) },
                 last_caught_up_ms: if here { now } else { heard.map_or(-1, |it| it.caught_up_ms) },
+                endpoints: voter.endpoints,
             }
         };
         voters::voters(&membership).into_iter().map(voter).collect()
@@ -434,8 +450,25 @@ async fn deposed(raft: &Raft<TypeConfig>, epoch: i32) -> Option<i32> {
     }
 }
 
+/// Makes the directory a new quorum's, whose only voter this is, as `kafka-storage format
+/// --standalone` does: other voters can be added. A directory that has a log is left as it is.
+pub fn found(disk: &dyn Disk, dir: &Path, voter: &Voter) -> std::io::Result<()> {
+    disk.create_dir_all(dir)?;
+    let holds = |name: &str| name.ends_with(".log") || name.ends_with(".checkpoint");
+    if disk.list(dir)?.iter().any(|entry| holds(&entry.name)) {
+        return Ok(());
+    }
+    let content = checkpoint::Content {
+        image: Image::default(),
+        raft_index: 0,
+        membership: types::StoredMembership::new(None, voters::of_voters(&[voter.clone()])),
+        kraft_version: 1,
+    };
+    checkpoint::write(disk, dir, &content).map(drop)
+}
+
 /// The records of a snapshot file; `bootstrap.checkpoint`, which `kafka-storage format` leaves in a
 /// log directory, is one too.
-pub fn read_checkpoint(path: &Path) -> Result<Vec<MetadataRecord>, QuorumError> {
-    Ok(Checkpoint::read(&crate::log::RealDisk, path)?.records)
+pub fn read_checkpoint(disk: &dyn Disk, path: &Path) -> Result<Vec<MetadataRecord>, QuorumError> {
+    Ok(Checkpoint::read(disk, path)?.records)
 }

@@ -162,7 +162,7 @@ impl Observer {
         let Some(to) = self.target(inner) else {
             return Err(FollowError::Nonsense("no controller is known"));
         };
-        let epoch = self.leader.as_ref().map_or(-1, |leader| leader.1);
+        let epoch = inner.leadership.borrow().epoch;
         let timeout = Duration::from_millis(inner.config.timeouts.fetch_ms);
         let request = self.request(inner, epoch);
         let response = self.observe.client.fetch(to.clone(), request, timeout).await?;
@@ -174,11 +174,13 @@ impl Observer {
         let partition = partition.ok_or(FollowError::Nonsense("it has no partition"))?.clone();
         self.learn_leader(inner, &response, &partition, &to)?;
         if partition.error_code != NONE {
-            return match self.leader {
-                // Another leads, and is asked next.
-                Some((.., ref at)) if *at != to => Ok(()),
-                _ => Err(FollowError::Refused(partition.error_code)),
-            };
+            // Another leads, or in a later epoch, and is asked next, in no haste.
+            let is_news = self.leader.as_ref().is_some_and(|it| it.1 != epoch || it.2 != to);
+            if is_news {
+                sleep(Duration::from_millis(10)).await;
+                return Ok(());
+            }
+            return Err(FollowError::Refused(partition.error_code));
         }
         inner.take(partition, self).await
     }

@@ -69,6 +69,18 @@ impl QuorumConfig {
     }
 }
 
+impl QuorumConfig {
+    /// Whether this node is one of the voters, with this directory.
+    pub(super) fn is_voter(&self, membership: &Membership) -> bool {
+        let own = self.observe.as_ref().map_or(uuid::Uuid::nil(), |observe| observe.directory_id);
+        let is_here = |voter: &Voter| {
+            voter.directory_id.is_nil() || own.is_nil() || voter.directory_id == own
+        };
+        membership.voter_ids().any(|id| id == self.node_id)
+            && membership.get_node(&self.node_id).is_some_and(is_here)
+    }
+}
+
 /// What was found on disk.
 struct Replayed {
     /// As of `applied`.
@@ -197,7 +209,7 @@ pub(super) async fn start(
     let Replayed { image, filter, log, snapshot, applied, known } = replay(&config)?;
     let effective = known.effective().membership().clone();
     let alone = voters::is_alone(&effective, config.node_id);
-    let votes = effective.voter_ids().any(|id| id == config.node_id);
+    let votes = config.is_voter(&effective);
     if let Some(above) = dir.parent().filter(|_| is_new && !alone) {
         disk.sync_dir(above).map_err(io)?;
     }
@@ -242,6 +254,7 @@ pub(super) async fn start(
         observers: Mutex::default(),
         observing: watch::channel(false).0,
         turn: tokio::sync::Mutex::default(),
+        changing: Arc::default(),
     };
     let quorum = Quorum { inner: Arc::new(inner) };
     if !votes {

@@ -226,7 +226,7 @@ fn unusable(config: &Config) -> Option<String> {
     let cluster = &config.broker.cluster;
     let is_alone = cluster.controller_quorum_voters.len() <= 1
         && cluster.controller_quorum_bootstrap_servers.len() <= 1
-        && cluster.is_controller;
+        && config.broker.controller_listeners.is_empty();
     (is_alone && factor > 1).then(|| {
         format!(
             "offsets.topic.replication.factor is {factor}, but this broker is alone: consumer \

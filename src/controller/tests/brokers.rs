@@ -261,12 +261,17 @@ fn a_new_controller_gives_every_unfenced_broker_a_session() {
     script.gone(3);
     script.now_ms = 100_000;
     script.soft = SoftState::activate(&script.image, 1, script.now_ms);
+    let epoch = |script: &Script, id: i32| (id, script.epoch(id));
+    let silent = vec![epoch(&script, 1), epoch(&script, 2)];
+    assert_eq!(script.soft.unheard_of(&script.image), silent);
+    script.beat(1);
+    assert_eq!(script.soft.unheard_of(&script.image), silent[1..]);
     script.text.clear();
     script.pass(9_000);
     script.register(&registration(2, 20));
     script.text.clear();
     script.pass(1);
-    script.expect("broker 2 fenced");
+    script.expect("broker 1 fenced\n broker 2 fenced");
 }
 
 #[test]

@@ -146,13 +146,13 @@ fn who_was_killed_is_no_eligible_leader() {
     script.show();
     script.expect(
         "a-0 elr [1]
-         register 2 epoch 25 fenced
-         -> epoch 25
+         register 2 epoch 26 fenced
+         -> epoch 26
          broker 2 unfenced
          -> caught up, unfenced
          a-0 elr []
-         register 1 epoch 28 fenced
-         -> epoch 28
+         register 1 epoch 29 fenced
+         -> epoch 29
          broker 1 unfenced
          a-0 leader 1 isr [1] last [] recovering
          -> caught up, unfenced
@@ -377,5 +377,34 @@ fn reassignments_are_checked() {
          -> UnknownTopicOrPartition: Unable to find a topic named b.
          -> UnknownTopicOrPartition: Unable to find partition a:1.
          -> InvalidReplicationFactor: The replication factor is changed from 2 to 3",
+    );
+}
+
+/// Another minimum makes other replicas eligible, and nobody knows any more who they would be.
+#[test]
+fn another_minimum_forgets_who_is_eligible() {
+    let mut script = Script::of(3).with_topic(&[1, 2, 3]);
+    script.set("min.insync.replicas", "3");
+    script.gone(3);
+    script.text.clear();
+    let topic = crate::metadata::ConfigResource::topic("a");
+    script.alter(&topic, "min.insync.replicas", ConfigOp::Set("2".into()));
+    script.show();
+    let update = |level, upgrade| FeatureUpdate { name: features::ELR.into(), level, upgrade };
+    let [off, on] = [update(0, UpgradeType::SafeDowngrade), update(1, UpgradeType::Upgrade)];
+    script.run(|cx| features::update(cx, &[off])).unwrap();
+    let broker = crate::metadata::ConfigResource::broker(2);
+    script.alter(&broker, "min.insync.replicas", ConfigOp::Set("2".into()));
+    script.run(|cx| features::update(cx, &[on])).unwrap();
+    script.expect(
+        "config 2:a min.insync.replicas=2
+         ClearElrRecord
+         -> ok
+         a-0 leader 1 in 0, isr [1, 2] elr [] last []
+         feature eligible.leader.replicas.version=0
+         config 4:2 min.insync.replicas=2
+         -> ok
+         feature eligible.leader.replicas.version=1
+         config 4:2 min.insync.replicas=null",
     );
 }

@@ -58,10 +58,13 @@ macro_rules! all_agree {
             agrees_both::<ours::OffsetFetchRequest, ours::OffsetFetchResponse>(
                 ApiKey::OffsetFetch,
             );
+            agrees_both::<ours::AddRaftVoterRequest, ours::AddRaftVoterResponse>(
+                ApiKey::AddRaftVoter,
+            );
             agrees_both::<ours::DescribeLogDirsRequest, ours::DescribeLogDirsResponse>(
                 ApiKey::DescribeLogDirs,
             );
-            assert_eq!(rows + 4, APIS.len());
+            assert_eq!(rows + 5, APIS.len());
         }
     };
 }
@@ -109,7 +112,6 @@ all_agree! {
     AllocateProducerIds => AllocateProducerIdsRequest;
     ControllerRegistration => ControllerRegistrationRequest;
     AssignReplicasToDirs => AssignReplicasToDirsRequest;
-    AddRaftVoter => AddRaftVoterRequest;
     RemoveRaftVoter => RemoveRaftVoterRequest;
     UpdateRaftVoter => UpdateRaftVoterRequest;
 }
@@ -172,7 +174,7 @@ fn versions_are_those_of_kafka() {
         (73, 0, 0),
         (74, 0, 1),
         (75, 0, 0),
-        (80, 0, 0),
+        (80, 0, 1),
         (81, 0, 0),
         (82, 0, 0),
     ];

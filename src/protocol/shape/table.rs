@@ -300,7 +300,7 @@ pub static REQUESTS: &[(ApiKey, &str)] = &[
         ApiKey::AddRaftVoter,
         "
         cluster_id:str? timeout_ms:i32 voter_id:i32 voter_directory_id:uuid
-        listeners:[ name:str host:str port:i16 ]
+        listeners:[ name:str host:str port:i16 ] ack_when_committed:bool@1
     ",
     ),
     (ApiKey::RemoveRaftVoter, "cluster_id:str? voter_id:i32 voter_directory_id:uuid"),

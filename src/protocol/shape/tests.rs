@@ -80,7 +80,7 @@ codecs! {
     AllocateProducerIds: AllocateProducerIdsRequest,
     ControllerRegistration: ControllerRegistrationRequest,
     AssignReplicasToDirs: AssignReplicasToDirsRequest,
-    AddRaftVoter: AddRaftVoterRequest,
+    AddRaftVoter: ours::AddRaftVoterRequest,
     RemoveRaftVoter: RemoveRaftVoterRequest,
     UpdateRaftVoter: UpdateRaftVoterRequest,
 }

@@ -10,7 +10,11 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{super::*, observers::Client, topic};
+use super::{
+    super::*,
+    observers::{Client, endpoint},
+    topic,
+};
 use crate::log::faulty::{Crash, FaultyDisk};
 
 /// What the network does, and what the nodes have said.
@@ -110,6 +114,8 @@ pub struct Cluster {
     pub world: Arc<Mutex<World>>,
     disks: BTreeMap<i32, FaultyDisk>,
     voters: Vec<i32>,
+    /// Whom observers ask first.
+    pub bootstrap: Vec<i32>,
     pub snapshot_bytes: u64,
     proposed: u128,
     /// Topics whose creation was acknowledged.
@@ -135,7 +141,16 @@ impl Cluster {
         let disks = ids.iter().map(|id| (*id, FaultyDisk::default())).collect();
         let world = Arc::new(Mutex::new(world));
         let voters = ids.to_vec();
-        Self { world, disks, voters, snapshot_bytes: 1 << 20, proposed: 0, acknowledged: vec![] }
+        let bootstrap = ids.to_vec();
+        Self {
+            world,
+            disks,
+            voters,
+            bootstrap,
+            snapshot_bytes: 1 << 20,
+            proposed: 0,
+            acknowledged: vec![],
+        }
     }
 
     /// A node that follows the log and does not vote.
@@ -149,6 +164,10 @@ impl Cluster {
             cluster.start(*id).await;
         }
         cluster
+    }
+
+    pub fn disk(&self, id: i32) -> FaultyDisk {
+        self.disks[&id].clone()
     }
 
     pub fn roll(&self, sides: u64) -> u64 {
@@ -165,7 +184,6 @@ impl Cluster {
             world.incarnation += 1;
             (world.random.next(), world.incarnation)
         };
-        let endpoint = |id: i32| Endpoint { port: id as u16, ..Endpoint::default() };
         let voter = |&id: &i32| Voter::new(id, uuid::Uuid::nil(), endpoint(id));
         QuorumConfig {
             cluster_id: "c".into(),
@@ -173,7 +191,7 @@ impl Cluster {
             voters: self.voters.iter().map(voter).collect(),
             observe: Some(Observe {
                 client: Arc::new(Client(self.world.clone())),
-                bootstrap: self.voters.iter().map(|id| endpoint(*id)).collect(),
+                bootstrap: self.bootstrap.iter().map(|id| endpoint(*id)).collect(),
                 directory_id: uuid::Uuid::from_u128(id as u128),
             }),
             transport: Arc::new(Wire { world: self.world.clone(), from: id, incarnation }),
@@ -222,6 +240,16 @@ impl Cluster {
 
     pub fn node(&self, id: i32) -> Quorum {
         lock(&self.world).up[&id].1.clone()
+    }
+
+    /// What every node thinks of the quorum, for who looks into a failure.
+    pub fn states(&self) -> Vec<String> {
+        let state = |id: &i32| {
+            let node = self.node(*id);
+            let metrics = node.raft().map(|raft| raft.metrics().borrow().to_string());
+            format!("{id}: {:?} {metrics:?}", *node.leadership().borrow())
+        };
+        self.up().iter().map(state).collect()
     }
 
     pub fn up(&self) -> Vec<i32> {

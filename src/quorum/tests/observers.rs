@@ -17,7 +17,7 @@ use crate::log::faulty::Crash;
 /// The port of a node in these tests is its id.
 pub struct Client(pub Arc<Mutex<World>>);
 
-fn endpoint(id: i32) -> Endpoint {
+pub fn endpoint(id: i32) -> Endpoint {
     Endpoint { name: String::new(), host: "node".into(), port: id as u16 }
 }
 

@@ -1,0 +1,149 @@
+"""The fixtures for tests of several nodes.
+
+    scripts/test-cluster                    against Sordini
+    CLUSTER=kafka scripts/test-cluster      against Apache Kafka itself: all tests must pass there
+"""
+
+import os
+import signal
+
+import pytest
+from at_work import TABLE, AtWork
+from harness.broker import KAFKA_KIND, SORDINI_KIND
+from harness.cluster import Cluster
+from harness.network import Network, is_possible
+from harness.programs import CLOSING_LINES
+from harness.shell import Shell
+from harness.tools import ToolHost
+
+# The files of all clusters. Racks and their selector are on everywhere: they change nothing for
+# clients that name no rack.
+SETTINGS = {
+    "default.replication.factor": "3",
+    "min.insync.replicas": "2",
+    # The default is 30 s: how long a follower that lives but cannot fetch holds writers up.
+    "replica.lag.time.max.ms": "5000",
+    # The default is 5 min: how often leaderless partitions of topics that allow it get a leader.
+    "unclean.leader.election.interval.ms": "2000",
+    "replica.selector.class": "org.apache.kafka.common.replica.RackAwareReplicaSelector",
+}
+
+
+def pytest_configure():
+    """SIGTERM ends the tests as Ctrl-C does: namespaces and file systems are taken away again."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def kind():
+    return {"sordini": SORDINI_KIND, "kafka": KAFKA_KIND}[os.environ.get("CLUSTER", "sordini")]
+
+
+@pytest.fixture(scope="session")
+def tool_host():
+    host = ToolHost()
+    yield host
+    host.close()
+
+
+@pytest.fixture(scope="session")
+def shared_cluster(kind, tmp_path_factory):
+    """Three nodes in three racks."""
+    cluster = Cluster(kind, tmp_path_factory.mktemp("shared"), **SETTINGS)
+    for node in cluster.nodes.values():
+        node.settings["broker.rack"] = f"rack-{node.id}"
+    try:
+        yield cluster.start()
+    finally:
+        cluster.close()
+
+
+@pytest.fixture
+def cluster(shared_cluster):
+    """The cluster that most tests share, whole again; each test has topics of its own."""
+    shared_cluster.make_whole()
+    yield shared_cluster
+    assert shared_cluster.panics() == []
+
+
+@pytest.fixture
+def new_cluster(kind, tmp_path):
+    """Makes clusters for this test alone, not yet started; they end with it."""
+    made = []
+
+    def make(**options):
+        cluster = Cluster(kind, tmp_path / f"cluster-{len(made)}", **{**SETTINGS, **options})
+        made.append(cluster)
+        return cluster
+
+    yield make
+    for cluster in made:
+        cluster.close()
+        assert cluster.panics() == []
+
+
+@pytest.fixture(scope="module")
+def networked(kind, tmp_path_factory):
+    """Three nodes in network namespaces of their own."""
+    if not is_possible():
+        pytest.skip("needs root and ip")
+    cluster = Cluster(
+        kind, tmp_path_factory.mktemp("networked"), network=Network([1, 2, 3]), **SETTINGS
+    )
+    try:
+        yield cluster.start()
+    finally:
+        cluster.close()
+
+
+@pytest.fixture
+def networked_cluster(networked):
+    networked.make_whole()
+    yield networked
+    assert networked.panics() == []
+
+
+@pytest.fixture
+def tools(tool_host):
+    """Stock command lines: `tools(cluster)("kafka-topics --list")`."""
+
+    def on(cluster):
+        shell = Shell(cluster, tool_host, None, record=False)
+        return lambda line, **how: shell(line, transcript=False, **how)
+
+    return on
+
+
+@pytest.fixture
+def run(cluster, tools):
+    """Stock command lines against the shared cluster."""
+    return tools(cluster)
+
+
+@pytest.fixture
+def topic(request):
+    """A topic's name of this test's own."""
+    return request.node.name.removeprefix("test_").replace("[", "-").replace("]", "")
+
+
+@pytest.fixture
+def at_work():
+    """Puts a cluster under load; what still runs at the end of the test is ended."""
+    begun = []
+
+    def start(cluster, **options):
+        begun.append(AtWork(cluster, **options))
+        return begun[-1].start()
+
+    yield start
+    for work in begun:
+        work.kill()
+
+
+def pytest_terminal_summary(terminalreporter):
+    for line in CLOSING_LINES:
+        terminalreporter.write_line(line)
+    if TABLE:
+        terminalreporter.section("pauses, in seconds")
+        for line in TABLE.lines():
+            terminalreporter.write_line(line)

@@ -1,0 +1,82 @@
+"""Faults of all kinds in a loop; a seed decides which: scripts/test-cluster --long."""
+
+import os
+import random
+import time
+from collections import Counter
+
+import pytest
+from harness.programs import CLOSING_LINES
+
+SECONDS = float(os.environ.get("CLUSTER_SECONDS", "600"))
+SEED = int(os.environ.get("CLUSTER_SEED", str(time.time_ns() % 1_000_000)))
+
+
+class Faults:
+    """What can happen to one node, and how long it lasts."""
+
+    def __init__(self, cluster, chance):
+        self._cluster, self._chance = cluster, chance
+
+    def kill(self, victim):
+        self._cluster.kill(victim)
+        time.sleep(self._chance.uniform(0, 3))
+        self._cluster.start(victim)
+
+    def pause(self, victim):
+        self._cluster[victim].pause()
+        time.sleep(self._chance.choice([0.5, 3, 14]))
+        self._cluster[victim].resume()
+
+    def restart(self, victim):
+        self._cluster[victim].stop()
+        self._cluster.start(victim)
+
+    def cut_off(self, victim):
+        for other in set(self._cluster.nodes) - {victim}:
+            self._cluster.network.cut(victim, other)
+        self._heal_later()
+
+    def cut_one_link(self, victim):
+        other = self._chance.choice(sorted(set(self._cluster.nodes) - {victim}))
+        self._cluster.network.cut(victim, other)
+        self._heal_later()
+
+    def cut_one_way(self, victim):
+        other = self._chance.choice(sorted(set(self._cluster.nodes) - {victim}))
+        self._cluster.network.cut_one_way(victim, other)
+        self._heal_later()
+
+    def _heal_later(self):
+        time.sleep(self._chance.choice([0.5, 3, 14]))
+        self._cluster.network.heal()
+
+
+def loop(cluster, at_work, names):
+    """Faults until the time is over, sometimes the next before the last one has healed."""
+    chance = random.Random(SEED)
+    print(f"CLUSTER_SEED={SEED}")
+    faults, happened = Faults(cluster, chance), Counter()
+    work = at_work(cluster, has_guest=True)
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        name = chance.choice(names)
+        getattr(faults, name)(chance.choice(sorted(cluster.nodes)))
+        happened[name] += 1
+        if chance.random() < 0.7:
+            cluster.wait_until_registered()
+            cluster.wait_until_in_sync()
+        time.sleep(chance.uniform(0, 2))
+    cluster.make_whole()
+    CLOSING_LINES.append(f"seed {SEED}: {dict(happened)}, acknowledged {work.end()}")
+
+
+@pytest.mark.long
+def test_kills(cluster, at_work):
+    loop(cluster, at_work, ["kill"])
+
+
+@pytest.mark.long
+def test_faults(networked_cluster, at_work):
+    names = ["kill", "pause", "restart", "cut_off", "cut_one_link", "cut_one_way"]
+    loop(networked_cluster, at_work, names)

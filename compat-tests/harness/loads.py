@@ -1,0 +1,329 @@
+"""Stock clients under way while faults happen: each knows what it was told, and when."""
+
+import subprocess
+import threading
+import time
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from .paths import CLASSPATH, JAVA
+from .tools import CLASSES
+
+SETTLE_S = 90
+QUIET = "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"
+
+
+def noted_in(errors):
+    """An error callback: broken connections, which the client mends by itself, are no errors."""
+
+    def note(error):
+        if error.code() not in (KafkaError._TRANSPORT, KafkaError._RESOLVE):
+            errors.append(str(error))
+
+    return note
+
+
+class Program:
+    """A Java client as a process, its output collected as it comes."""
+
+    def __init__(self, main, *args):
+        self._process = subprocess.Popen(
+            [*JAVA, QUIET, "-cp", CLASSPATH, main, *(str(arg) for arg in args)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        # The lines of its output, and when each of them came.
+        self.out, self.times, self.err = [], [], []
+        self._readers = [
+            threading.Thread(target=self._read, daemon=True),
+            threading.Thread(target=lambda: self.err.extend(self._process.stderr), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self):
+        for line in self._process.stdout:
+            self.times.append(time.monotonic())
+            self.out.append(line)
+
+    def feed(self, text):
+        self._process.stdin.write(text)
+        self._process.stdin.flush()
+
+    def end(self):
+        """Closes its input and waits for the end of its own accord."""
+        self._process.stdin.close()
+        code = self._process.wait(SETTLE_S)
+        for reader in self._readers:
+            reader.join(10)
+        assert code == 0, f"exit {code}: {''.join(self.err[-20:])}"
+
+    def kill(self):
+        self._process.kill()
+        self._process.wait()
+
+
+class JavaLoad:
+    """tools/NumberedProducer.java: several requests in flight, each record's callback noted."""
+
+    def __init__(self, bootstrap, topic, partitions, rate=2000, **config):
+        self.topic, self.partitions = topic, partitions
+        more = (f"{key.replace('_', '.')}={value}" for key, value in config.items())
+        main = "sordini.compat.NumberedProducer"
+        self._program = Program(main, bootstrap, topic, partitions, rate, *more)
+
+    def has_begun(self):
+        return bool(self._program.out)
+
+    def end(self):
+        self._program.feed("enough")
+        self._program.end()
+
+    def progress(self):
+        """When which partition had a record acknowledged: [(time, partition)]."""
+        lines = zip(list(self._program.times), list(self._program.out))
+        return [(at, int(line.split()[1])) for at, line in lines if line.startswith("at ")]
+
+    def kill(self):
+        self._program.kill()
+
+    def told(self):
+        """What was acknowledged, as {(partition, offset): number}, and what was sent."""
+        acknowledged = {}
+        for line in self._program.out[:-1]:
+            what, *rest = line.split()
+            assert what == "at", f"an idempotent producer with time enough fails nothing: {line}"
+            partition, offset, number = (int(word) for word in rest)
+            assert acknowledged.setdefault((partition, offset), number) == number
+        last = self._program.out[-1].split()
+        assert last[0] == "sent" and last[2:] == ["failed", "0"], last
+        return acknowledged, int(last[1])
+
+
+class LibrdkafkaLoad:
+    """confluent-kafka's producer, idempotent, with delivery reports."""
+
+    def __init__(self, bootstrap, topic, partitions, **config):
+        self.topic, self.partitions = topic, partitions
+        self._acknowledged, self._failed, self._sent, self._progress = {}, [], 0, []
+        self.errors = []
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "enable.idempotence": True,
+                "message.timeout.ms": 300_000,
+                "reconnect.backoff.max.ms": 200,
+                "linger.ms": 2,
+                "log_level": 0,
+                "error_cb": noted_in(self.errors),
+                **config,
+            }
+        )
+        self._enough = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        while not self._enough.is_set():
+            for _ in range(8):
+                number = self._sent
+                self._producer.produce(
+                    self.topic,
+                    str(number),
+                    partition=number % self.partitions,
+                    on_delivery=self._note,
+                )
+                self._sent += 1
+            self._producer.poll(0.01)
+            time.sleep(0.005)
+
+    def _note(self, error, message):
+        if error is not None:
+            self._failed.append(str(error))
+            return
+        place = (message.partition(), message.offset())
+        number = int(message.value())
+        assert self._acknowledged.setdefault(place, number) == number
+        self._progress.append((time.monotonic(), message.partition(), number))
+
+    def progress(self):
+        return [(at, partition) for at, partition, _ in list(self._progress)]
+
+    def sent(self):
+        """The number that comes next."""
+        return self._sent
+
+    def acknowledged_since(self, number):
+        """When which number was acknowledged where, of those from `number` on."""
+        return [event for event in list(self._progress) if event[2] >= number]
+
+    def has_begun(self):
+        return bool(self._acknowledged)
+
+    def end(self):
+        self._enough.set()
+        self._thread.join(10)
+        assert self._producer.flush(SETTLE_S) == 0, "everything is delivered in the end"
+
+    def kill(self):
+        self._enough.set()
+
+    def told(self):
+        assert self._failed == []
+        return dict(self._acknowledged), self._sent
+
+
+class ConsoleLoad:
+    """kafka-console-producer with its own defaults, fed with numbered lines as they come."""
+
+    partitions = 1
+
+    def __init__(self, bootstrap, topic):
+        self.topic = topic
+        self._program = Program(
+            CLASSES["kafka-console-producer"], "--bootstrap-server", bootstrap,
+            "--topic", topic, "--request-required-acks", "all",
+        )  # fmt: skip
+        self._sent = 0
+        self._enough = threading.Event()
+        self._thread = threading.Thread(target=self._feed, daemon=True)
+        self._thread.start()
+
+    def _feed(self):
+        while not self._enough.is_set():
+            self._program.feed("".join(f"{self._sent + n}\n" for n in range(10)))
+            self._sent += 10
+            time.sleep(0.02)
+
+    def has_begun(self):
+        return self._sent > 100
+
+    def end(self):
+        self._enough.set()
+        self._thread.join(10)
+        self._program.end()
+
+    def kill(self):
+        self._enough.set()
+        self._program.kill()
+
+    def told(self):
+        """It prints no offsets; what it gave up after its three retries, it says."""
+        return {}, self._sent
+
+    def given_up(self):
+        return sum("Error when sending message" in line for line in self._program.err)
+
+
+class Group:
+    """Two members of one group, one of which comes and goes; they note what they are handed.
+    Without a guest it is one member that stays.
+
+    One thread drives both in turn, so that what was handed out and what was committed have an
+    order.
+    """
+
+    def __init__(self, bootstrap, topic, has_guest=True, **config):
+        self._bootstrap, self.topic = bootstrap, topic
+        self._has_guest, self._config = has_guest, config
+        # By partition: the offset after the last that was handed out, and the last commit that
+        # was answered.
+        self.next, self.committed = {}, {}
+        self.problems, self.commits, self.records = [], 0, 0
+        self.errors = []
+        # What was handed out, by place, and when which partition went on.
+        self.seen, self._progress = {}, []
+        self._enough = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _member(self):
+        member = Consumer(
+            {
+                "bootstrap.servers": self._bootstrap,
+                "group.id": "through-kills",
+                "auto.offset.reset": "earliest",
+                "enable.auto.commit": False,
+                "check.crcs": True,
+                "reconnect.backoff.max.ms": 200,
+                "fetch.wait.max.ms": 50,
+                # A member whose farewell met a dead broker holds the others up this long.
+                "session.timeout.ms": 6000,
+                "heartbeat.interval.ms": 500,
+                "log_level": 0,
+                "error_cb": noted_in(self.errors),
+                **self._config,
+            }
+        )
+        member.subscribe([self.topic])
+        return member
+
+    def _run(self):
+        stays, guest, since = self._member(), None, time.monotonic()
+        while not self._enough.is_set():
+            self._take(stays)
+            if guest is not None:
+                self._take(guest)
+            if self._has_guest and time.monotonic() - since > 3:
+                if guest is None:
+                    guest = self._member()
+                else:
+                    guest.close()
+                    guest = None
+                since = time.monotonic()
+        for member in (stays, guest):
+            if member is not None:
+                member.close()
+
+    def _take(self, member):
+        try:
+            messages = [m for m in member.consume(200, timeout=0.05) if m.error() is None]
+            for message in messages:
+                self._note(message)
+            if messages:
+                after = {m.partition(): m.offset() + 1 for m in messages}
+                offsets = [TopicPartition(self.topic, p, offset) for p, offset in after.items()]
+                done = member.commit(offsets=offsets, asynchronous=False)
+                self.commits += 1
+                for place in done:
+                    if place.error is None:
+                        self.committed[place.partition] = place.offset
+                        self._progress.append((time.monotonic(), place.partition))
+        except KafkaException:
+            # Not answered, or refused because the group moved on: read again from the last one.
+            pass
+
+    def _note(self, message):
+        partition, offset, number = message.partition(), message.offset(), int(message.value())
+        if self.seen.setdefault((partition, offset), number) != number:
+            self.problems.append(f"{partition}: {number} at {offset}, which was another record")
+        expected = self.next.get(partition, 0)
+        if offset > expected:
+            self.problems.append(f"{partition}: {expected} to {offset - 1} were skipped")
+        if offset < self.committed.get(partition, 0):
+            self.problems.append(f"{partition}: {offset} again after {self.committed[partition]}")
+        self.next[partition] = max(expected, offset + 1)
+        self.records += 1
+
+    def progress(self):
+        """When which partition had a commit answered."""
+        return list(self._progress)
+
+    def catch_up(self, ends):
+        deadline = time.monotonic() + SETTLE_S
+        while any(self.next.get(partition, 0) < end for partition, end in ends.items()):
+            assert time.monotonic() < deadline, f"the group stopped at {self.next} of {ends}"
+            time.sleep(0.1)
+
+    def end(self):
+        self._enough.set()
+        self._thread.join(SETTLE_S)
+
+
+def wait_until_begun(loads):
+    deadline = time.monotonic() + SETTLE_S
+    while not all(load.has_begun() for load in loads):
+        assert time.monotonic() < deadline, "all clients are at work"
+        time.sleep(0.05)

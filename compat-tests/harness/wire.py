@@ -1,0 +1,135 @@
+"""The two requests that tell what a cluster looks like, asked of one node without a client library.
+
+A client library asks whichever node it likes; these ask the one named, and do not retry.
+"""
+
+import socket
+import struct
+from dataclasses import dataclass
+
+_METADATA, _DESCRIBE_QUORUM = 3, 55
+TIMEOUT_S = 5
+
+
+@dataclass
+class Partition:
+    leader: int
+    replicas: list
+    isr: list
+
+
+@dataclass
+class Metadata:
+    brokers: set
+    topics: dict
+
+
+class _Reader:
+    def __init__(self, data):
+        self._data, self._at = data, 0
+
+    def take(self, form):
+        values = struct.unpack_from(">" + form, self._data, self._at)
+        self._at += struct.calcsize(">" + form)
+        return values[0]
+
+    def string(self):
+        length = self.take("h")
+        if length < 0:
+            return None
+        self._at += length
+        return self._data[self._at - length : self._at].decode()
+
+    def array(self, item):
+        return [item() for _ in range(self.take("i"))]
+
+    def varint(self):
+        value, shift = 0, 0
+        while True:
+            byte = self.take("B")
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    def compact_array(self, item):
+        return [item() for _ in range(self.varint() - 1)]
+
+    def skip_compact_string(self):
+        length = self.varint() - 1
+        self._at += max(0, length)
+
+    def skip_tags(self):
+        for _ in range(self.varint()):
+            self.varint()
+            length = self.varint()
+            self._at += length
+
+
+def _call(address, api, version, body, flexible):
+    head = struct.pack(">hhih", api, version, 7, -1) + (b"\0" if flexible else b"")
+    with socket.create_connection(address, timeout=TIMEOUT_S) as connection:
+        connection.settimeout(TIMEOUT_S)
+        connection.sendall(struct.pack(">i", len(head) + len(body)) + head + body)
+        size = _exactly(connection, 4)
+        reply = _Reader(_exactly(connection, struct.unpack(">i", size)[0]))
+    assert reply.take("i") == 7, "the answer has the request's correlation id"
+    if flexible:
+        reply.skip_tags()
+    return reply
+
+
+def _exactly(connection, count):
+    data = b""
+    while len(data) < count:
+        more = connection.recv(count - len(data))
+        if not more:
+            raise ConnectionError("the node closed the connection")
+        data += more
+    return data
+
+
+def metadata(address, topics=None):
+    """What the node at `address` knows: of all topics, or of those named."""
+    if topics is None:
+        body = struct.pack(">i", -1)
+    else:
+        names = [topic.encode() for topic in topics]
+        body = struct.pack(">i", len(names))
+        body += b"".join(struct.pack(">h", len(name)) + name for name in names)
+    reply = _call(address, _METADATA, 1, body, flexible=False)
+
+    def broker():
+        node = reply.take("i")
+        reply.string(), reply.take("i"), reply.string()
+        return node
+
+    def partition():
+        reply.take("h")
+        index, leader = reply.take("i"), reply.take("i")
+        replicas = reply.array(lambda: reply.take("i"))
+        return index, Partition(leader, replicas, reply.array(lambda: reply.take("i")))
+
+    def topic():
+        reply.take("h")
+        name = reply.string()
+        reply.take("?")
+        return name, dict(reply.array(partition))
+
+    brokers = set(reply.array(broker))
+    reply.take("i")
+    return Metadata(brokers, dict(reply.array(topic)))
+
+
+def quorum_leader(address):
+    """The leader of the metadata quorum, as (id, epoch); None where the node cannot tell."""
+    name = b"__cluster_metadata"
+    body = b"\x02" + bytes([len(name) + 1]) + name + b"\x02" + struct.pack(">i", 0) + b"\0\0\0"
+    reply = _call(address, _DESCRIBE_QUORUM, 0, body, flexible=True)
+    if reply.take("h") != 0 or reply.varint() != 2:
+        return None
+    reply.skip_compact_string()
+    assert reply.varint() == 2, "one partition was asked for"
+    reply.take("i")
+    error, leader, epoch = reply.take("h"), reply.take("i"), reply.take("i")
+    return (leader, epoch) if error == 0 and leader >= 0 else None
