@@ -192,7 +192,7 @@ impl Quorum {
     }
 
     fn refusal(&self, leadership: Leadership, known: i32) -> Option<FetchOutcome> {
-        let leads = leadership.leader == Some(self.inner.config.node_id);
+        let leads = leadership.leader == Some(self.inner.config.node_id) && self.raft().is_some();
         match known {
             known if known >= 0 && known < leadership.epoch => Some(FetchOutcome::FencedEpoch),
             known if known > leadership.epoch => Some(FetchOutcome::UnknownEpoch),

@@ -223,9 +223,9 @@ fn the_records_of_kafkas_format_command_are_ours() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bootstrap.checkpoint");
     fs::write(&path, KAFKA_BOOTSTRAP).unwrap();
-    let formatted = read_checkpoint(&path).unwrap();
+    let formatted = read_checkpoint(&RealDisk, &path).unwrap();
     let ours = crate::controller::features::bootstrap(1);
     assert_eq!(crate::controller::features::bootstrap_with(formatted, 1), ours);
     fs::write(&path, &KAFKA_BOOTSTRAP[..300]).unwrap();
-    assert!(read_checkpoint(&path).is_err());
+    assert!(read_checkpoint(&RealDisk, &path).is_err());
 }
