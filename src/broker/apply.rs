@@ -40,7 +40,6 @@ impl Broker {
         self.reconfigure(image);
         self.open_all(image);
         self.publish(image);
-        self.warn_of_strays();
         self.count_offsets_partitions(image);
         self.applied.send_replace(image.offset);
     }
@@ -83,7 +82,8 @@ impl Broker {
     fn apply_to_partitions(self: &Arc<Self>, image: &Image, change: &Change) {
         match change {
             Change::PartitionAdded { id, partition, new, .. } => {
-                let replica = Replica { id: *id, index: *partition, is_new: true };
+                let is_new = self.replication.is_started();
+                let replica = Replica { id: *id, index: *partition, is_new };
                 self.open_partition(image, replica, new);
             }
             Change::PartitionChanged(change) => self.change_partition(image, change),

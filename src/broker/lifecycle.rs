@@ -16,12 +16,13 @@ use kafka_protocol::{
 };
 use tokio::{
     sync::watch,
+    task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use super::{Broker, ServerError, ToControllerError};
+use super::{Broker, ServerError, ToControllerError, presence};
 use crate::{
     base::{TopicId, config::Listener as ListenerConfig, world::new_uuid},
     controller::SUPPORTED,
@@ -242,8 +243,19 @@ impl Lifecycle {
     }
 }
 
+/// What a controller does besides deciding.
+pub(super) fn spawn_controller(
+    broker: &Arc<Broker>,
+    addresses: &[(String, SocketAddr)],
+    tasks: &mut JoinSet<()>,
+) {
+    tasks.spawn(presence::watch_quorum(Arc::clone(broker)));
+    let endpoints = endpoints(&broker.settings().advertised_controller_listeners, addresses);
+    tasks.spawn(register_controller(Arc::clone(broker), endpoints));
+}
+
 /// Has the controllers know where this one listens, for as long as it runs.
-pub(super) async fn register_controller(broker: Arc<Broker>, endpoints: Vec<BrokerEndpoint>) {
+async fn register_controller(broker: Arc<Broker>, endpoints: Vec<BrokerEndpoint>) {
     if endpoints.is_empty() {
         return;
     }

@@ -139,7 +139,8 @@ impl Broker {
             return;
         }
         let name = TopicPartition::new(Arc::clone(&topic.name), index);
-        match self.open_log(&topic, &name, replica.is_new) {
+        let may_create = replica.is_new || self.lies_here(partition);
+        match self.open_log(&topic, &name, may_create) {
             Ok((log, high_watermark)) => {
                 let nobody = Role::Follower { epoch: -1, leader: -1 };
                 let mut core = Core::new(log, nobody, high_watermark);
@@ -220,11 +221,11 @@ impl Broker {
         self: &Arc<Self>,
         topic: &Topic,
         name: &TopicPartition,
-        is_new: bool,
+        may_create: bool,
     ) -> Result<(Log, i64), LogError> {
         let Some(found) = self.claim(topic, name)? else {
             // An empty log in its place would hide the one that the other directory has.
-            if !is_new && self.any_offline() {
+            if !may_create && self.any_offline() {
                 return Err(LogError::NoDirectory);
             }
             return self.create_log(topic, name).map(|log| (log, 0));
@@ -376,6 +377,13 @@ impl Broker {
             self.told_ms.store(now, Ordering::Relaxed);
         }
         may
+    }
+
+    /// Whether metadata has this broker's replica in a log directory that works.
+    fn lies_here(&self, partition: &PartitionImage) -> bool {
+        let directory = partition.directory_of(self.node_id);
+        let dirs = self.lock_dirs();
+        dirs.dirs().iter().any(|dir| !dir.is_offline() && directory == Some(dir.id))
     }
 
     fn any_offline(&self) -> bool {

@@ -14,7 +14,7 @@ mod producer_ids;
 mod progress;
 mod raft_transport;
 mod removals;
-mod replication;
+pub mod replication;
 mod server;
 pub mod sessions;
 mod shard_log;
@@ -83,7 +83,7 @@ pub struct Broker {
     /// To the other nodes.
     pub network: Arc<dyn Network>,
     idle: to_controller::Idle,
-    replication: replication::Replication,
+    pub replication: replication::Replication,
     /// Has the next heartbeat sent at once.
     heartbeat_now: Notify,
     /// Whether the listeners of brokers are served: not before this one is registered.

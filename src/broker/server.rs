@@ -24,8 +24,8 @@ use super::{
     Broker, ProducerIds, formation,
     lifecycle::{self, Lifecycle},
     listeners::Bound,
-    presence,
     progress::Progress,
+    replication::Replication,
     sessions::SessionCache,
 };
 use crate::{
@@ -199,10 +199,7 @@ impl Server {
         tasks.spawn(apply_committed(Arc::clone(&broker), stream));
         let cluster = &settings.cluster;
         if cluster.is_controller {
-            let endpoints =
-                lifecycle::endpoints(&settings.advertised_controller_listeners, &addresses);
-            tasks.spawn(presence::watch_quorum(Arc::clone(&broker)));
-            tasks.spawn(lifecycle::register_controller(Arc::clone(&broker), endpoints));
+            lifecycle::spawn_controller(&broker, &addresses, &mut tasks);
         }
         let mut lifecycle = None;
         if cluster.is_broker {
@@ -212,9 +209,11 @@ impl Server {
             let mut begun = Lifecycle::begin(Arc::clone(&broker), endpoints).await?;
             progress.stage_ended("register");
             broker.serves.store(true, Ordering::Relaxed);
-            brokers.serve(&broker, &shutdown, &mut tasks);
+            broker.warn_of_strays();
             broker.start_replication();
             begun.unfence().await?;
+            // Who comes earlier waits to be accepted, and then finds this broker leading.
+            brokers.serve(&broker, &shutdown, &mut tasks);
             lifecycle = Some(tokio::spawn(begun.run(leaving)));
         }
         progress.ready();
@@ -420,7 +419,7 @@ fn new_broker(parts: Parts, observed: &Observed, image: &Image) -> Broker {
         serves: AtomicBool::new(false),
         previous_broker_epoch,
         idle: Default::default(),
-        replication: Default::default(),
+        replication: Replication::new(&observed.metrics),
         groups: GroupCoordinator::new(group_config(&settings.group)),
         metrics: Arc::clone(&observed.metrics),
         connection_limits: ConnectionLimits::new(limits),

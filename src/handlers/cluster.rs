@@ -78,7 +78,11 @@ pub fn partition(broker: &Broker, name: &str, index: i32) -> Result<Arc<Partitio
 pub fn absent(broker: &Broker, topic: &Topic, index: i32, absent: Absent) -> ErrorCode {
     match absent {
         Absent::Offline => ErrorCode::KafkaStorageError,
-        Absent::Unknown => elsewhere(broker, &topic.name, topic.id, index),
+        Absent::Unknown => match elsewhere(broker, &topic.name, topic.id, index) {
+            // The topic was found, and is being deleted.
+            ErrorCode::UnknownTopicId => ErrorCode::UnknownTopicOrPartition,
+            code => code,
+        },
     }
 }
 

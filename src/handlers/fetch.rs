@@ -207,8 +207,8 @@ impl Plan {
                 aborted: (*code != ErrorCode::InconsistentTopicId).then(Vec::new),
                 ..PartitionReply::error(request.partition, *code)
             },
-            Ok(Found { partition, .. }) => {
-                let read = self.read_partition(partition, request, at);
+            Ok(found) => {
+                let read = self.read_partition(found, request, at);
                 read.unwrap_or_else(|code| PartitionReply::error(request.partition, code))
             }
         }
@@ -216,10 +216,11 @@ impl Plan {
 
     fn read_partition(
         &self,
-        partition: &Arc<Partition>,
+        found: &Found,
         spec: &PartitionRequest,
         at: &At,
     ) -> Result<PartitionReply, ErrorCode> {
+        let partition = &found.partition;
         let view = partition.view();
         self.check_leader(&view, spec.current_leader_epoch.max(-1))?;
         let diverging = match (&self.reader, at.look) {
@@ -246,7 +247,10 @@ impl Plan {
         }
         let (offset, end) = (spec.fetch_offset, self.reader.end(&view));
         let max_bytes = at.left.min(spec.max_bytes.max(0) as usize);
-        if offset >= end || (max_bytes == 0 && !at.at_least_one) {
+        if offset >= end
+            || (max_bytes == 0 && !at.at_least_one)
+            || self.is_held_back(found, at.now_ms)
+        {
             return Ok(reply);
         }
         if self.limits.is_negative || spec.max_bytes < 0 {
@@ -269,6 +273,21 @@ impl Plan {
             }
             _ => errors::check_leader_epoch(view.role, current_leader_epoch),
         }
+    }
+
+    /// Whether the follower is one that is copied slowly, and has had enough for now.
+    fn is_held_back(&self, Found { topic, partition }: &Found, now_ms: i64) -> bool {
+        let Reader::Follower { replica, .. } = self.reader else { return false };
+        let limit = self.broker.settings().cluster.leader_replication_throttled_rate;
+        limit.is_some()
+            && self.is_throttled(topic, partition)
+            && self.broker.replication.leader_throttle.is_exceeded(limit, now_ms)
+            && !partition.in_sync_followers().iter().any(|it| it.id == replica)
+    }
+
+    fn is_throttled(&self, topic: &Topic, partition: &Partition) -> bool {
+        let config = topic.config.load();
+        config.leader_replication_throttled_replicas.contains(partition.id.partition, self.broker.node_id)
     }
 
     /// Whether there is enough to answer at once: bytes, or anything that the client must hear of.
@@ -300,10 +319,10 @@ impl Plan {
 
     fn answer(self, mut replies: Vec<PartitionReply>) -> FetchReply {
         for (found, reply) in self.partitions.iter().zip(&replies) {
-            let Ok(Found { topic, .. }) = found else { continue };
+            let Ok(Found { topic, partition }) = found else { continue };
             topic.metrics.fetch_requests.increment(1);
             if let Some(slice) = &reply.records {
-                topic.metrics.bytes_out.increment(slice.len as u64);
+                self.count_bytes(topic, partition, slice.len as u64);
             }
             if is_failure(reply.error_code) {
                 topic.metrics.failed_fetch_requests.increment(1);
@@ -317,6 +336,16 @@ impl Plan {
         }
         let reply = fetch_session::finish(&self.broker, self.fetch, replies);
         FetchReply { nodes: if reply.topics.is_empty() { BTreeMap::new() } else { nodes }, ..reply }
+    }
+
+    fn count_bytes(&self, topic: &Topic, partition: &Partition, bytes: u64) {
+        if matches!(self.reader, Reader::Consumer { .. }) {
+            return topic.metrics.bytes_out.increment(bytes);
+        }
+        self.broker.replication.metrics.bytes_out.increment(bytes);
+        if self.is_throttled(topic, partition) {
+            self.broker.replication.leader_throttle.note(bytes, now_ms());
+        }
     }
 
     /// Tells a client that came to the wrong broker where the leader is.

@@ -303,6 +303,13 @@ impl Core {
         is_taken
     }
 
+    /// Before this offset no replica has records that it could serve, but those of brokers that do
+    /// not live.
+    pub fn low_watermark(&self) -> i64 {
+        let log_start = self.log.log_start();
+        self.leading.as_ref().map_or(log_start, |it| it.low_watermark(log_start))
+    }
+
     /// The followers of a leader.
     pub fn followers(&self) -> &[Follower] {
         self.leading.as_ref().map_or(&[], Leading::followers)

@@ -264,6 +264,12 @@ impl Leading {
         Some(ends.fold(log_end, i64::min))
     }
 
+    /// The smallest log start of the replicas whose brokers live.
+    pub fn low_watermark(&self, log_start: i64) -> i64 {
+        let alive = self.followers.iter().filter(|it| it.standing.epoch.is_some());
+        alive.map(|it| it.log_start).fold(log_start, i64::min)
+    }
+
     /// Takes note of a fetch; false if it is of a broker that has registered anew since.
     pub fn fetched(&mut self, fetch: &FollowerFetch, log_end: i64, now_ms: i64) -> bool {
         let Some(at) = self.followers.iter().position(|it| it.id == fetch.replica) else {
@@ -350,6 +356,10 @@ pub struct IsrCounts {
 }
 
 impl IsrCounts {
+    pub fn is_under_replicated(self) -> bool {
+        self.in_sync < self.replicas
+    }
+
     pub fn is_under_min(self) -> bool {
         self.in_sync < self.min
     }

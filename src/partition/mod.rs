@@ -95,6 +95,8 @@ pub struct Partition {
     view: ArcSwap<View>,
     /// Appends with acks=all, and coordinators, until the high watermark has passed their end.
     committed: Waiters,
+    /// Deletions of records, until all replicas have taken them.
+    deleted: Waiters,
     /// Fetches that found too little, until there is more.
     fetches: waiters::FetchWaits,
     /// The same of followers, who read what is not committed yet.
@@ -120,6 +122,7 @@ impl Partition {
             view: ArcSwap::from_pointee(core.view()),
             core: Mutex::new(core),
             committed: Waiters::default(),
+            deleted: Waiters::default(),
             fetches: waiters::FetchWaits::default(),
             follower_fetches: waiters::FetchWaits::default(),
             flushes: FlushGate::default(),
@@ -171,6 +174,22 @@ impl Partition {
         passed.await.is_ok()
     }
 
+    /// Waits until no replica has records before `offset`. `None` if this replica stopped leading in
+    /// the meantime, else the offset that all have deleted up to.
+    pub async fn wait_deleted(&self, offset: i64) -> Option<i64> {
+        let passed = self.deleted.register(offset);
+        let (is_leader, low_watermark) = {
+            let core = self.lock();
+            (matches!(core.role(), Role::Leader { .. }), core.low_watermark())
+        };
+        if !is_leader {
+            return None;
+        }
+        self.deleted.pass(low_watermark);
+        passed.await.ok()?;
+        Some(self.lock().low_watermark())
+    }
+
     /// Registers a fetch to be woken by the next change of what it can read.
     pub fn wait_for_data(&self, wait: &Arc<FetchWait>, awaited: Awaited) {
         self.waits(awaited).add(wait);
@@ -200,7 +219,9 @@ impl Partition {
         let changed = core.high_watermark() != high_watermark;
         let changed = changed.then(|| self.publish(&core));
         let proposes = !proposes && core.proposal().is_some();
+        let low_watermark = core.low_watermark();
         drop(core);
+        self.deleted.pass(low_watermark);
         if let Some(changed) = changed {
             self.wake(changed);
         }
@@ -382,6 +403,7 @@ impl Partition {
         self.committed.pass(view.high_watermark);
         if !matches!(view.role, Role::Leader { .. }) {
             self.committed.clear();
+            self.deleted.clear();
         }
         if changed.committed {
             self.fetches.wake_all();

@@ -39,6 +39,9 @@ pub struct ClusterConfig {
     pub replica_fetch_response_max_bytes: i32,
     pub num_replica_fetchers: i32,
     pub replica_selector_class: Option<String>,
+    /// Bytes a second of throttled replicas; none without a limit.
+    pub leader_replication_throttled_rate: Option<i64>,
+    pub follower_replication_throttled_rate: Option<i64>,
 
     pub auto_leader_rebalance_enable: bool,
     pub leader_imbalance_check_interval_seconds: i64,
@@ -76,6 +79,8 @@ impl ClusterConfig {
             replica_fetch_response_max_bytes: values.i32("replica.fetch.response.max.bytes"),
             num_replica_fetchers: values.i32("num.replica.fetchers"),
             replica_selector_class: values.text("replica.selector.class").map(str::to_owned),
+            leader_replication_throttled_rate: values.long("leader.replication.throttled.rate"),
+            follower_replication_throttled_rate: values.long("follower.replication.throttled.rate"),
             auto_leader_rebalance_enable: values.bool("auto.leader.rebalance.enable"),
             leader_imbalance_check_interval_seconds: values
                 .i64("leader.imbalance.check.interval.seconds"),

@@ -101,6 +101,7 @@ impl Answered {
         match partition.append_fetched(&fetched, now_ms()) {
             Ok(appended) => {
                 followed.last_epoch = appended.last_epoch.or(followed.last_epoch);
+                followed.lag = Some((fetched.high_watermark - appended.log_end).max(0));
                 if appended.flush_due {
                     to_flush.push(partition);
                 }

@@ -25,7 +25,10 @@ use super::{
     session::{Ask, FetchSession, Key, Request},
 };
 use crate::{
-    base::{config::BrokerConfig, world::blocking},
+    base::{
+        config::BrokerConfig,
+        world::{blocking, now_ms},
+    },
     broker::Broker,
     partition::{Partition, Role},
     peers::{self, Address, Channel, PeerError},
@@ -37,6 +40,9 @@ const FETCH_VERSION: i16 = 17;
 /// The first rest after a failure. Most failures are of two brokers that hear of the same change
 /// one after the other, and pass soon.
 const FIRST_REST: Duration = Duration::from_millis(20);
+
+/// How long a throttled replica waits until it is looked at again.
+const THROTTLED_REST: Duration = Duration::from_millis(200);
 
 pub(super) struct Fetcher {
     leader: i32,
@@ -51,6 +57,8 @@ pub(super) struct Followed {
     pub leader_epoch: i32,
     /// Of the log's last record, once known; it changes with this fetcher's own appends only.
     pub last_epoch: Option<i32>,
+    /// Records that it is behind its leader, once known.
+    pub lag: Option<i64>,
     /// Nothing is fetched before.
     resumes: Option<Instant>,
     failures: u32,
@@ -76,11 +84,21 @@ impl Fetcher {
             it.leader_epoch == leader_epoch && Arc::ptr_eq(&it.partition, &partition)
         });
         if !is_known {
-            let new =
-                Followed { partition, leader_epoch, last_epoch: None, resumes: None, failures: 0 };
+            let new = Followed {
+                partition,
+                leader_epoch,
+                last_epoch: None,
+                lag: None,
+                resumes: None,
+                failures: 0,
+            };
             followed.insert(key, new);
             self.changed.notify_one();
         }
+    }
+
+    pub fn max_lag(&self) -> i64 {
+        self.followed().values().filter_map(|followed| followed.lag).max().unwrap_or(0)
     }
 
     pub fn remove(&self, key: &Key) {
@@ -134,8 +152,13 @@ impl Fetcher {
     fn due(&self, broker: &Arc<Broker>) -> (BTreeMap<Key, Ask>, Option<Instant>) {
         let now = Instant::now();
         let (mut asks, mut resumes) = (BTreeMap::new(), None::<Instant>);
+        let limit = broker.settings().cluster.follower_replication_throttled_rate;
+        let is_slowed = broker.replication.follower_throttle.is_exceeded(limit, now_ms());
         for (key, followed) in self.followed().iter_mut() {
-            if let Some(at) = followed.resumes.filter(|at| *at > now) {
+            let is_held_back =
+                is_slowed && followed.lag.is_none_or(|lag| lag > 0) && is_throttled(broker, key);
+            let held_back = is_held_back.then(|| now + THROTTLED_REST);
+            if let Some(at) = held_back.or(followed.resumes.filter(|at| *at > now)) {
                 resumes = Some(resumes.map_or(at, |earliest| earliest.min(at)));
                 continue;
             }
@@ -219,11 +242,18 @@ impl Fetcher {
                 if ask.leader_epoch != followed.leader_epoch {
                     continue;
                 }
+                let bytes = data.records.as_ref().map_or(0, |records| records.len() as u64);
                 let answered = answer::Answered { ask, data };
                 let progress = match answered.is_out_of_range() {
                     true => answered.find_range(broker, self.leader, leader, &mut followed).await,
                     false => answered.take(broker, &mut followed, &mut to_flush),
                 };
+                if bytes > 0 && matches!(progress, Progress::Went) {
+                    broker.replication.metrics.bytes_in.increment(bytes);
+                    if is_throttled(broker, &key) {
+                        broker.replication.follower_throttle.note(bytes, now_ms());
+                    }
+                }
                 self.note(&key, followed, progress, longest);
                 tokio::task::yield_now().await;
             }
@@ -242,7 +272,7 @@ impl Fetcher {
         }
         match progress {
             Progress::Went => {
-                followed.last_epoch = taken.last_epoch;
+                (followed.last_epoch, followed.lag) = (taken.last_epoch, taken.lag);
                 followed.failures = 0;
             }
             Progress::Truncated => {
@@ -261,6 +291,14 @@ impl Fetcher {
 fn rest(failures: u32, longest_ms: i32) -> Duration {
     let longest = Duration::from_millis(longest_ms.max(0) as u64);
     (FIRST_REST * 2u32.pow(failures.saturating_sub(1).min(10))).min(longest)
+}
+
+/// Whether the replica here counts among those whose copying is throttled.
+fn is_throttled(broker: &Broker, (topic_id, index): &Key) -> bool {
+    let topic = broker.partitions.topic_by_id(*topic_id);
+    topic.is_some_and(|it| {
+        it.config.load().follower_replication_throttled_replicas.contains(*index, broker.node_id)
+    })
 }
 
 fn broker_epoch(broker: &Broker) -> i64 {

@@ -12,28 +12,72 @@ mod fetcher;
 mod proposals;
 mod roles;
 mod session;
+pub mod throttle;
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use metrics::Counter;
 use tokio::task::JoinHandle;
 
-use self::{fetcher::Fetcher, proposals::Proposals, session::Key};
+use self::{fetcher::Fetcher, proposals::Proposals, session::Key, throttle::Throttle};
 use super::Broker;
 use crate::{
     base::TopicId,
     partition::{Partition, Role},
+    telemetry::Metrics,
 };
 
 /// A leader's node id, and which of the fetchers from it.
 type FetcherId = (i32, i32);
 
-#[derive(Default)]
-pub(super) struct Replication {
+pub struct Replication {
     state: Mutex<State>,
     proposals: Proposals,
+    /// Of what leaders here send to throttled replicas.
+    pub leader_throttle: Throttle,
+    /// Of what throttled replicas here take.
+    follower_throttle: Throttle,
+    pub metrics: ReplicationMetrics,
+}
+
+/// Kafka's `BrokerTopicMetrics` of replication, and the meters of `ReplicaManager`.
+pub struct ReplicationMetrics {
+    pub bytes_in: Counter,
+    pub bytes_out: Counter,
+    isr_expands: Counter,
+    isr_shrinks: Counter,
+    failed_isr_updates: Counter,
+}
+
+impl ReplicationMetrics {
+    fn new(metrics: &Metrics) -> Self {
+        let counter = |name, help| metrics.counter(name, help, &[]);
+        Self {
+            bytes_in: counter(
+                "kafka_server_replication_bytes_in_total",
+                "Bytes of batches that followers here have taken",
+            ),
+            bytes_out: counter(
+                "kafka_server_replication_bytes_out_total",
+                "Bytes of batches that followers have fetched from leaders here",
+            ),
+            isr_expands: counter(
+                "kafka_server_isr_expands_total",
+                "Replicas that leaders here have taken in among those in sync",
+            ),
+            isr_shrinks: counter(
+                "kafka_server_isr_shrinks_total",
+                "Times that leaders here have left out who did not keep up",
+            ),
+            failed_isr_updates: counter(
+                "kafka_server_failed_isr_updates_total",
+                "Changes of the in-sync replicas that the controller did not take",
+            ),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -47,6 +91,27 @@ struct State {
 }
 
 impl Replication {
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            state: Mutex::default(),
+            proposals: Proposals::default(),
+            leader_throttle: Throttle::default(),
+            follower_throttle: Throttle::default(),
+            metrics: ReplicationMetrics::new(metrics),
+        }
+    }
+
+    /// Whether new partitions are new indeed, and not those of a process before.
+    pub(super) fn is_started(&self) -> bool {
+        self.state().is_started
+    }
+
+    /// The most records that a replica here is behind its leader (Kafka's `MaxLag`).
+    pub(super) fn max_lag(&self) -> i64 {
+        let fetchers: Vec<_> = self.state().fetchers.values().cloned().collect();
+        fetchers.iter().map(|fetcher| fetcher.max_lag()).max().unwrap_or(0)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -78,7 +78,7 @@ pub(super) async fn run(broker: Arc<Broker>) {
         sent.sort_by_key(|it| (it.topic_id, it.partition.id.partition));
         sent.dedup_by_key(|it| (it.topic_id, it.partition.id.partition));
         let again = match send(&broker, &sent).await {
-            Some(response) => take(sent, &response),
+            Some(response) => take(&broker, sent, &response),
             None => sent,
         };
         if !again.is_empty() {
@@ -133,7 +133,8 @@ fn request(node_id: i32, broker_epoch: i64, sent: &[Sent]) -> AlterPartitionRequ
 }
 
 /// Gives each partition its answer; returns those that are to be asked again.
-fn take(sent: Vec<Sent>, response: &AlterPartitionResponse) -> Vec<Sent> {
+fn take(broker: &Broker, sent: Vec<Sent>, response: &AlterPartitionResponse) -> Vec<Sent> {
+    let metrics = &broker.replication.metrics;
     let find = |sent: &Sent| {
         let topics = response.topics.iter().filter(|it| it.topic_id == sent.topic_id);
         let mut partitions = topics.flat_map(|it| &it.partitions);
@@ -149,6 +150,11 @@ fn take(sent: Vec<Sent>, response: &AlterPartitionResponse) -> Vec<Sent> {
                 let is_committed = matches!(answer, ProposalAnswer::Committed { .. });
                 let is_taken =
                     sent.partition.update(|core| core.answered(proposal, answer, now_ms()));
+                match &proposal.change {
+                    _ if !is_committed => metrics.failed_isr_updates.increment(1),
+                    IsrChange::Expand(_) => metrics.isr_expands.increment(1),
+                    IsrChange::Shrink(_) => metrics.isr_shrinks.increment(1),
+                }
                 if is_committed && is_taken {
                     tell(&sent);
                 }
