@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    path::PathBuf,
+    path::Path,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -380,7 +380,7 @@ async fn download(
     inner: &Inner,
     id: SnapshotId,
     observer: &Observer,
-    path: &PathBuf,
+    path: &Path,
 ) -> Result<(), FollowError> {
     let Some((_, epoch, to)) = observer.leader.clone() else {
         return Err(FollowError::Nonsense("there is no leader"));
