@@ -467,7 +467,10 @@ pub fn found(disk: &dyn Disk, dir: &Path, voter: &Voter) -> std::io::Result<()> 
     let content = checkpoint::Content {
         image: Image::default(),
         raft_index: 0,
-        membership: types::StoredMembership::new(None, voters::of_voters(&[voter.clone()])),
+        membership: types::StoredMembership::new(
+            None,
+            voters::of_voters(std::slice::from_ref(voter)),
+        ),
         kraft_version: 1,
     };
     checkpoint::write(disk, dir, &content).map(drop)
