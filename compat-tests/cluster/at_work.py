@@ -15,16 +15,16 @@ from harness.loads import Group, JavaLoad, LibrdkafkaLoad, wait_until_begun
 PARTITIONS = 6
 # A client that waits long for a node that does not answer measures itself.
 LIBRDKAFKA = {
-    "socket.timeout.ms": 3000,
-    "socket.connection.setup.timeout.ms": 2000,
+    "socket.timeout.ms": 1500,
+    "socket.connection.setup.timeout.ms": 1000,
     "topic.metadata.refresh.interval.ms": 500,
     "reconnect.backoff.max.ms": 200,
     "retry.backoff.max.ms": 200,
 }
 JAVA = {
-    "request_timeout_ms": 3000,
+    "request_timeout_ms": 1500,
     "metadata_max_age_ms": 500,
-    "socket_connection_setup_timeout_ms": 2000,
+    "socket_connection_setup_timeout_ms": 1000,
 }
 # What is promised of Sordini; of Apache Kafka the same is only measured.
 AFTER_ANY_FAULT_S = 10

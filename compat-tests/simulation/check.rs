@@ -26,6 +26,12 @@ pub struct Checks {
     committed: BTreeMap<Place, Committed>,
     replicas: BTreeMap<(Run, Place), Replica>,
     metadata: Metadata,
+    /// The newest metadata that any node has applied.
+    newest: i64,
+    states: BTreeMap<Place, (i32, i32, Vec<i32>, Vec<i32>)>,
+    brokers: BTreeMap<i32, (i64, bool)>,
+    /// What changed in it, for the trace.
+    pub told: Vec<String>,
 }
 
 /// What was seen last of a replica in one process.
@@ -46,7 +52,11 @@ impl Checks {
             let told = |wrong| format!("n{}: {wrong}", node.id);
             self.raft(node.id, broker).map_err(told)?;
             self.metadata.step(node, broker).map_err(told)?;
-            self.partitions((node.id, node.starts), broker).map_err(told)?;
+            self.tell_changes(broker);
+            // A replica is nobody's business before: its metadata may be old.
+            if broker.serves() {
+                self.partitions((node.id, node.starts), broker).map_err(told)?;
+            }
         }
         self.clients(history)
     }
@@ -61,6 +71,37 @@ impl Checks {
                 "{leader} leads the quorum in epoch {}, says {id}, but {known} does",
                 leadership.epoch
             )),
+        }
+    }
+
+    /// What metadata says of partitions whose leaders or in-sync replicas changed.
+    fn tell_changes(&mut self, broker: &Broker) {
+        let image = broker.metadata();
+        if image.offset <= self.newest {
+            return;
+        }
+        self.newest = image.offset;
+        let mut topics: Vec<_> = image.topics.iter().collect();
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        for topic in topics {
+            for (it, index) in topic.partitions.iter().zip(0..) {
+                let state = (it.leader, it.leader_epoch, it.isr.clone(), it.elr.clone());
+                let place = (topic.name.to_string(), index);
+                if self.states.get(&place) != Some(&state) {
+                    let (leader, epoch, isr, elr) = &state;
+                    self.told.push(format!(
+                        "{}-{index} at {}: leader {leader} in {epoch}, isr {isr:?}, elr {elr:?}",
+                        topic.name, image.offset
+                    ));
+                    self.states.insert(place, state);
+                }
+            }
+        }
+        for (id, it) in image.brokers.iter() {
+            let state = (it.broker_epoch, it.fenced);
+            if self.brokers.insert(*id, state) != Some(state) {
+                self.told.push(format!("broker {id} at {}: {state:?}", image.offset));
+            }
         }
     }
 

@@ -93,9 +93,15 @@ impl Faults {
         let machine = self.chance.between(0, count as u64 - 1) as MachineId;
         let length = self.chance.between(50, 5_000);
         let kind = self.chance.between(0, 15);
+        if self.lossy.is_some() && cluster.is_in_sync() {
+            self.lossy = None;
+        }
+        // To whoever decides on leaders, all processes that end unexpectedly have lost something.
+        let may_end = self.lossy.is_none_or(|lossy| lossy == machine);
         let is_free = !self.is_affected(machine) && cluster.nodes[machine].is_started();
         let (name, machine, undo) = match kind {
             0..=9 if !is_free => return,
+            0..=4 | 9 if !may_end => return,
             0..=2 => {
                 cluster.nodes[machine].crash(Crash::Process);
                 ("kill", Some(machine), Undo::Start)
@@ -138,7 +144,8 @@ impl Faults {
     /// What Kafka promises rests on replicas that keep what they have: only one may lose something,
     /// and only when the others have it.
     fn power_loss(&mut self, cluster: &Cluster, machine: MachineId) -> Option<Crash> {
-        if self.lossy.is_some_and(|lossy| lossy != machine) && !cluster.is_in_sync() {
+        let is_disk_bad = self.active.iter().any(|it| matches!(it.undo, Undo::Disk));
+        if self.lossy.is_none() && (is_disk_bad || !cluster.is_in_sync()) {
             return None;
         }
         self.lossy = Some(machine);

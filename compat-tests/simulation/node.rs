@@ -150,7 +150,8 @@ impl Node {
         drop(names);
         let disk = FaultyDisk::default();
         // As an administrator leaves it.
-        disk.create_dir_all("/sim".as_ref()).expect("a new disk takes it");
+        let made = disk.create_dir_all("/sim".as_ref()).and_then(|()| disk.sync_dir("/".as_ref()));
+        made.expect("a new disk takes it");
         Self {
             id,
             machine,

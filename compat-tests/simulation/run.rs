@@ -119,7 +119,11 @@ impl Run {
     fn step(&mut self) -> Result<(), String> {
         self.faults.step(&mut self.cluster, self.may_fault);
         self.cluster.tick();
-        self.checks.step(&self.cluster.nodes, &self.history)?;
+        let checked = self.checks.step(&self.cluster.nodes, &self.history);
+        for told in self.checks.told.drain(..) {
+            self.cluster.tell(format_args!("{told}"));
+        }
+        checked?;
         panics().pop().map_or(Ok(()), |panic| Err(format!("panicked at {panic}")))
     }
 

@@ -209,10 +209,11 @@ impl Server {
             let mut begun = Lifecycle::begin(Arc::clone(&broker), endpoints).await?;
             progress.stage_ended("register");
             broker.serves.store(true, Ordering::Relaxed);
-            brokers.serve(&broker, &shutdown, &mut tasks);
             broker.warn_of_strays();
             broker.start_replication();
             begun.unfence().await?;
+            // Who comes earlier waits to be accepted, and then finds this broker leading.
+            brokers.serve(&broker, &shutdown, &mut tasks);
             lifecycle = Some(tokio::spawn(begun.run(leaving)));
         }
         progress.ready();

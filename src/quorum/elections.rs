@@ -27,7 +27,7 @@ use super::{
     network::{Lane, Peer, TransportError},
     storage::lock,
     types::{Membership, TypeConfig, log_id},
-    voters::{self, Voter},
+    voters::Voter,
 };
 
 type Metrics = RaftMetrics<i32, Voter>;
@@ -143,7 +143,9 @@ async fn follow(weak: Weak<Inner>, mut metrics: watch::Receiver<Metrics>) {
         tokio::select! {
             biased;
             changed = metrics.changed() => {
-                let Some(inner) = weak.upgrade() else { return };
+                let Some(inner) = weak.upgrade().filter(|it| it.raft.load().is_some()) else {
+                    return;
+                };
                 inner.tell(&metrics.borrow_and_update());
                 if changed.is_err() {
                     return;
@@ -222,17 +224,19 @@ impl Timers {
 
     async fn run(mut self, weak: Weak<Inner>) {
         loop {
-            let (has_others, running) = {
+            // A leader without anybody else sleeps.
+            let (has_work, running) = {
                 let metrics = self.metrics.borrow_and_update();
-                let membership = metrics.membership_config.membership();
-                (!voters::is_alone(membership, metrics.id), metrics.running_state.is_ok())
+                let has_others = metrics.membership_config.nodes().any(|(id, _)| *id != metrics.id);
+                let leads = metrics.state == ServerState::Leader;
+                (has_others || !leads, metrics.running_state.is_ok())
             };
             if !running {
                 return;
             }
             tokio::select! {
                 biased;
-                () = sleep_until(self.due), if has_others => {}
+                () = sleep_until(self.due), if has_work => {}
                 changed = self.metrics.changed() => {
                     if changed.is_err() {
                         return;

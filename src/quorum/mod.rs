@@ -4,9 +4,11 @@
 //! Owns the log, the vote, and the snapshots. Must not know what decides on records (`controller`)
 //! or what acts on them (`broker`); it applies them to an image only to snapshot and publish it.
 //!
-//! Invariants: an acknowledged batch is on disk (but see `Durability::Deferred`); batches are
-//! published in log order, each once; one Raft entry is one record batch. A quorum of one is a
-//! quorum: same code, same files.
+//! Invariants: an acknowledged batch is on disk of a majority (but see `Durability::Deferred`);
+//! batches are published in log order, each once, and only when they are committed; one Raft entry
+//! is one record batch, whose bytes are the same on every node. A quorum of one is a quorum: same
+//! code, same files. Who does not vote follows the same log by Kafka's Fetch (`observer`), and
+//! turns into a member when the leader's first message comes.
 
 mod change;
 mod checkpoint;
@@ -347,6 +349,10 @@ impl Quorum {
             stopped.map_err(|error| QuorumError::Failed(error.to_string()))?;
         }
         self.stop_observing(&mut turn).await;
+        // An epoch that was only stood for is nobody's; the log tells which there have been.
+        let epoch = self.inner.storage.log().last_epoch();
+        let unknown = Leadership { leader: None, epoch, active: false };
+        self.inner.leadership.send_replace(unknown);
         self.inner.observing.send_replace(true);
         *turn = Some(observer::spawn(&self.inner, observe));
         Ok(())

@@ -302,7 +302,7 @@ fn a_failed_directory_takes_its_replicas_along() {
     let assign = |script: &mut Script, dir: Uuid, broker: i32, epoch: i64| {
         let asked = vec![(dir, vec![(id, vec![0])])];
         let result = script.run(|cx| directories::assign(cx, broker, epoch, &asked));
-        script.note(result.map(|mut dirs| dirs.remove(0).1.remove(0).1.remove(0).1).flatten());
+        script.note(result.and_then(|mut dirs| dirs.remove(0).1.remove(0).1.remove(0).1));
     };
     assign(&mut script, two[0], 3, epoch);
     assign(&mut script, two[0], 3, epoch);

@@ -424,3 +424,19 @@ async fn concurrent_requests_see_each_other() {
     }
     assert_eq!(last, image.offset);
 }
+
+/// Of two voters one alone leads nothing, and decides nothing.
+#[tokio::test]
+async fn a_controller_that_does_not_lead_says_who_does() {
+    use crate::quorum::{Endpoint, Quorum, QuorumConfig, Voter};
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = QuorumConfig::alone(1, dir.path().to_owned());
+    config.voters.push(Voter::new(2, uuid::Uuid::nil(), Endpoint::default()));
+    let (quorum, ..) = Quorum::start(config).await.unwrap();
+    let controller = Controller::start(quorum.clone(), settings(), None);
+    for _ in 0..2 {
+        let error = controller.heartbeat(Heartbeat::default()).await.unwrap_err();
+        assert_eq!(error, ControllerError::not_controller(None));
+    }
+    assert_eq!(quorum.image().features.len(), 0);
+}

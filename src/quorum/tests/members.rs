@@ -91,7 +91,7 @@ async fn from_one_voter_to_three_and_back() {
             let node = leader_of(&cluster).await;
             assert_eq!(node.remove_voter(id, directory(id), WITHIN).await, Ok(()), "{id}");
             tokio::time::sleep(Duration::from_secs(10)).await;
-            assert!(cluster.propose().await);
+            assert!(cluster.propose().await, "{seed} {id} {:?}", cluster.states());
         }
         cluster.settle().await;
         let last = leader_of(&cluster).await;

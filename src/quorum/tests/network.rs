@@ -330,7 +330,7 @@ impl Cluster {
             if ends.len() == 1 {
                 break;
             }
-            assert!(tokio::time::Instant::now() < deadline, "nodes differ: {ends:?}");
+            assert!(tokio::time::Instant::now() < deadline, "{ends:?} {:?}", self.states());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let images: Vec<_> = self.up().iter().map(|id| self.node(*id).image()).collect();
