@@ -220,6 +220,10 @@ impl Leading {
         self.followers.iter().find(|follower| follower.id == id)
     }
 
+    pub fn epoch_start(&self) -> i64 {
+        self.epoch_start
+    }
+
     pub fn isr(&self) -> &[i32] {
         &self.isr
     }
