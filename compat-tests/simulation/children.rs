@@ -2,10 +2,17 @@
 
 use std::{
     env,
-    process::{Command, Stdio},
-    sync::Mutex,
+    process::{Command, Output, Stdio},
+    sync::{
+        Mutex,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
+    time::Duration,
 };
+
+/// Far more than a run takes.
+const CHILD_MAX: Duration = Duration::from_secs(180);
 
 #[derive(Clone, Copy)]
 pub struct Child {
@@ -36,7 +43,7 @@ impl Child {
         if let Some(bug) = self.bug {
             command.env("SIMULATION_BUG", bug);
         }
-        let output = command.output().expect("this program starts");
+        let output = output_in_time(&mut command);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (told, errors) = (text(&output.stdout), text(&output.stderr));
         let line = |mark: &str| {
@@ -45,6 +52,24 @@ impl Child {
         };
         Outcome { hash: line("HASH "), wrong: line("WRONG "), output: format!("{errors}\n{told}") }
     }
+}
+
+/// A child that does not come to its end is killed: it has found a loop without one.
+fn output_in_time(command: &mut Command) -> Output {
+    let (stdout, stderr) = (Stdio::piped(), Stdio::piped());
+    let child = command.stdout(stdout).stderr(stderr).spawn().expect("this program starts");
+    let id = child.id().to_string();
+    let (ended, waiting) = mpsc::channel::<()>();
+    let watch = thread::spawn(move || {
+        if waiting.recv_timeout(CHILD_MAX) == Err(RecvTimeoutError::Timeout) {
+            // It may have ended just now.
+            let _ = Command::new("kill").args(["-9", &id]).status();
+        }
+    });
+    let output = child.wait_with_output().expect("it is a child of this process");
+    drop(ended);
+    watch.join().expect("it does not panic");
+    output
 }
 
 /// Runs the children; `done` is told of each in the order in which they end, and says whether to

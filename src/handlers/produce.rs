@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     base::{
-        world::{in_place, now_ms},
+        world::{Bug, has_bug, in_place, now_ms},
         config::{self, CompressionType, TopicConfig},
     },
     broker::Broker,
@@ -183,6 +183,9 @@ struct AckWait {
 impl AckWait {
     /// Why the records are not acknowledged, once that is decided.
     async fn refused(&self) -> Option<ErrorCode> {
+        if has_bug(Bug::EarlyAck) {
+            return None;
+        }
         let committed = self.partition.wait_committed(self.end_offset, self.reign).await;
         let view = self.partition.view();
         match committed {

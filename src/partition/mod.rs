@@ -43,7 +43,7 @@ use self::{flush::FlushGate, waiters::Waiters};
 use crate::{
     base::{
         TopicPartition,
-        world::{Bug, has_bug, now_ms, spawn_blocking},
+        world::{now_ms, spawn_blocking},
     },
     log::{Log, LogError, LogView, ReadError},
     records::Batch,
@@ -164,9 +164,6 @@ impl Partition {
             return view.reign == reign;
         }
         drop(view);
-        if has_bug(Bug::EarlyAck) {
-            return true;
-        }
         let passed = self.committed.register(end_offset);
         // The high watermark or the role may have changed between the look and the registration.
         let view = self.view();
