@@ -24,11 +24,6 @@ impl Chance {
     pub fn one_in(&mut self, n: u64) -> bool {
         self.next().is_multiple_of(n)
     }
-
-    pub fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
-        let at = self.next() as usize % from.len().max(1);
-        from.get(at).copied()
-    }
 }
 
 fn mix(mut bits: u64) -> u64 {

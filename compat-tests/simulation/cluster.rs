@@ -164,6 +164,7 @@ fn properties(id: i32, nodes: usize) -> Properties {
         ("replica.lag.time.max.ms", "1500"),
         ("replica.fetch.wait.max.ms", "200"),
         ("replica.fetch.backoff.ms", "100"),
+        ("replica.socket.timeout.ms", "2000"),
         ("replica.high.watermark.checkpoint.interval.ms", "500"),
         ("log.flush.offset.checkpoint.interval.ms", "1000"),
         ("request.timeout.ms", "3000"),
