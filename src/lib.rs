@@ -9,8 +9,8 @@ pub mod handlers;
 pub mod log;
 pub mod metadata;
 pub mod net;
-
 pub mod partition;
+pub mod peers;
 pub mod protocol;
 pub mod quorum;
 pub mod records;

@@ -14,6 +14,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("protocol", &["base"]),
     ("records", &["base"]),
     ("telemetry", &["base"]),
+    ("peers", &["base", "protocol"]),
     ("log", &["base", "records"]),
     ("metadata", &["base", "protocol", "records"]),
     ("quorum", &["base", "protocol", "records", "log", "metadata"]),
@@ -33,6 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "controller",
             "partition",
             "coordinator",
+            "peers",
             "handlers",
             "net",
         ],
@@ -50,14 +52,15 @@ const LAYERS: &[(&str, &[&str])] = &[
             "controller",
             "partition",
             "coordinator",
+            "peers",
             "broker",
         ],
     ),
     ("net", &["base", "protocol", "telemetry", "log", "broker", "handlers"]),
 ];
 
-/// `broker/server.rs` starts the listeners, and so is the one file that looks up at `net`.
-const LOOKS_UP: &[(&str, &str)] = &[("broker/server.rs", "net")];
+/// What starts the listeners looks up at `net`, and nothing else does.
+const LOOKS_UP: &[(&str, &str)] = &[("broker/server.rs", "net"), ("broker/listeners.rs", "net")];
 
 /// Folders and files that can be replayed: no tokio, no clock, no randomness.
 const PURE: &[&str] = &[
@@ -68,6 +71,8 @@ const PURE: &[&str] = &[
     "metadata",
     "coordinator/group/",
     "partition/core.rs",
+    "partition/follower.rs",
+    "partition/isr.rs",
 ];
 const IMPURE: &[&str] =
     &["tokio::", "async fn", "SystemTime::now", "Instant::now", "Uuid::new_v4", "now_ms()"];

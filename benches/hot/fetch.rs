@@ -1,6 +1,6 @@
 //! A fetch's answer: which partitions of a session are in it, and its bytes.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use divan::Bencher;
 use sordini::{
@@ -29,6 +29,7 @@ fn reply(partitions: usize, slice: &LogSlice) -> FetchReply {
         log_start: 0,
         diverging: None,
         current_leader: None,
+        preferred: None,
         aborted: None,
         records: Some(slice.clone()),
     };
@@ -37,7 +38,7 @@ fn reply(partitions: usize, slice: &LogSlice) -> FetchReply {
         id: TopicId::from_u128(1),
         partitions: (0..partitions as i32).map(partition).collect(),
     };
-    FetchReply { error_code: 0, session_id: 1, topics: vec![topic] }
+    FetchReply { error_code: 0, session_id: 1, topics: vec![topic], nodes: BTreeMap::new() }
 }
 
 #[divan::bench(args = [6, 1000], sample_size = 20)]

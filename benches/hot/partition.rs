@@ -6,7 +6,7 @@ use divan::Bencher;
 use sordini::{
     base::TopicPartition,
     log::LogConfig,
-    partition::{Core, Partition, Role},
+    partition::{Acks, Core, Partition, Role, Surroundings},
 };
 use tempfile::TempDir;
 
@@ -21,7 +21,7 @@ fn partition(dir: &TempDir) -> Arc<Partition> {
     let log = open(Arc::new(Discarding), dir.path(), LogConfig::default());
     let core = Core::new(log, Role::Leader { epoch: 0 }, 0);
     let id = TopicPartition::new("topic", 0);
-    Arc::new(Partition::new(id, core, Box::new(|_, _| {}), Arc::default()))
+    Arc::new(Partition::new(id, core, Surroundings::default()))
 }
 
 #[divan::bench(sample_size = 1000)]
@@ -29,7 +29,7 @@ fn append_discarded(bencher: Bencher) {
     let dir = dir();
     let partition = partition(&dir);
     let mut batches = [batch(1, 100)];
-    bencher.bench_local(|| partition.append(&mut batches, NOW_MS).expect("appends"));
+    bencher.bench_local(|| partition.append(&mut batches, Acks::All, NOW_MS).expect("appends"));
 }
 
 #[divan::bench(sample_size = 1000)]
@@ -38,7 +38,7 @@ fn core_append_discarded(bencher: Bencher) {
     let log = open(Arc::new(Discarding), dir.path(), LogConfig::default());
     let mut core = Core::new(log, Role::Leader { epoch: 0 }, 0);
     let mut batches = [batch(1, 100)];
-    bencher.bench_local(|| core.append(&mut batches, NOW_MS).expect("appends"));
+    bencher.bench_local(|| core.append(&mut batches, Acks::All, NOW_MS).expect("appends"));
 }
 
 #[divan::bench(threads = [1, 2], sample_size = 1000)]

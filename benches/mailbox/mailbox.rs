@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use sordini::{
-    partition::{Core, View},
+    partition::{Acks, Core, View},
     records::Batch,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -60,7 +60,7 @@ async fn write(
             batches.push(batch);
             replies.push((reply, _room));
         }
-        core.append(&mut batches, NOW_MS).expect("appends");
+        core.append(&mut batches, Acks::All, NOW_MS).expect("appends");
         view.store(Arc::new(core.view()));
         for (batch, (reply, _)) in batches.drain(..).zip(replies) {
             let _ = reply.send(batch.header.base_offset); // the producer may be gone

@@ -20,7 +20,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sordini::{
     base::TopicPartition,
     log::{Log, LogConfig, LogStart, RealDisk},
-    partition::{Core, Partition, Role},
+    partition::{Acks, Core, Partition, Role, Surroundings},
     records::{Batch, BatchBuilder, BatchOptions},
 };
 use tempfile::TempDir;
@@ -67,7 +67,7 @@ impl Place {
         let core = Core::new(log, Role::Leader { epoch: 0 }, 0);
         match way {
             Way::Mutex => {
-                let partition = Partition::new(id, core, Box::new(|_, _| {}), Arc::default());
+                let partition = Partition::new(id, core, Surroundings::default());
                 Self::Mutex(Arc::new(partition))
             }
             Way::Mailbox { group_max } => Self::Mailbox(Mailbox::new(core, group_max)),
@@ -77,7 +77,7 @@ impl Place {
     async fn append(&self, batch: Batch) -> i64 {
         match self {
             Self::Mutex(partition) => {
-                partition.append(&mut [batch], NOW_MS).expect("appends").first_offset
+                partition.append(&mut [batch], Acks::All, NOW_MS).expect("appends").first_offset
             }
             Self::Mailbox(mailbox) => mailbox.append(batch).await,
         }

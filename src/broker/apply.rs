@@ -11,7 +11,6 @@ use super::{
 use crate::{
     base::{TopicId, TopicPartition},
     metadata::{Change, ConfigResourceType, Image, PartitionImage},
-    partition::Role,
     quorum::CommittedBatch,
 };
 
@@ -41,7 +40,6 @@ impl Broker {
         self.reconfigure(image);
         self.open_all(image);
         self.publish(image);
-        self.warn_of_strays();
         self.count_offsets_partitions(image);
         self.applied.send_replace(image.offset);
     }
@@ -84,17 +82,12 @@ impl Broker {
     fn apply_to_partitions(self: &Arc<Self>, image: &Image, change: &Change) {
         match change {
             Change::PartitionAdded { id, partition, new, .. } => {
-                let replica = Replica { id: *id, index: *partition, is_new: true };
+                let is_new = self.replication.is_started();
+                let replica = Replica { id: *id, index: *partition, is_new };
                 self.open_partition(image, replica, new);
             }
-            Change::PartitionChanged(change) => {
-                if let Some(topic) = self.partitions.topic_by_id(change.id)
-                    && let Ok(partition) = topic.partition(change.partition)
-                {
-                    let role = self.role(&change.new);
-                    partition.update(|core| core.set_role(role));
-                }
-            }
+            Change::PartitionChanged(change) => self.change_partition(image, change),
+            Change::BrokerChanged { new, .. } => self.change_standing(new),
             Change::TopicDeleted { topic } => self.delete_topic(topic),
             Change::ConfigChanged { resource, .. }
                 if resource.kind == ConfigResourceType::Topic =>
@@ -113,7 +106,14 @@ impl Broker {
                 self.elect(*id, *partition, new);
             }
             Change::PartitionChanged(change) if &*change.name == OFFSETS_TOPIC => {
-                self.elect(change.id, change.partition, &change.new);
+                let (old, new) = (&change.old, &change.new);
+                let led = |it: &PartitionImage| it.leader == self.node_id;
+                // Nobody else can have led in between: its shard knows all that is in the log.
+                if led(old) && led(new) && new.leader_epoch <= old.leader_epoch + 1 {
+                    return;
+                }
+                self.groups.on_resigned(change.partition);
+                self.elect(change.id, change.partition, new);
             }
             Change::TopicDeleted { topic } => {
                 let indexes = 0..topic.partitions.len() as i32;
@@ -148,17 +148,9 @@ impl Broker {
         let topic = self.partitions.topic_by_id(id);
         match topic.and_then(|topic| topic.partition(index).ok()) {
             Some(partition) if image.leader == self.node_id => {
-                self.groups.on_elected(index, Arc::new(PartitionLog(partition)));
+                self.groups.on_elected(index, Arc::new(PartitionLog::new(partition)));
             }
             _ => self.groups.on_resigned(index),
-        }
-    }
-
-    pub(super) fn role(&self, partition: &PartitionImage) -> Role {
-        let epoch = partition.leader_epoch;
-        match partition.leader {
-            leader if leader == self.node_id => Role::Leader { epoch },
-            leader => Role::Follower { epoch, leader },
         }
     }
 }

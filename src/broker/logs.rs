@@ -2,7 +2,7 @@
 //! topic, removed with it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -11,20 +11,17 @@ use std::{
 };
 
 use tracing::{error, info, warn};
-use uuid::Uuid;
 
 use super::{Broker, OFFSETS_TOPIC};
 use crate::{
-    base::{TopicId, TopicPartition, clock::now_ms, config::TopicConfig},
+    base::{TopicId, TopicPartition, config::TopicConfig, world::now_ms},
     log::{
         Log, LogConfig, LogDirs, LogError, LogStart,
         checkpoint::Offsets,
-        dirs::{
-            Checkpoints, DeletedPartition, FoundPartition, LogDir, read_topic_id, write_topic_id,
-        },
+        dirs::{Checkpoints, FoundPartition, LogDir, read_topic_id, write_topic_id},
     },
     metadata::{ConfigResource, Image, PartitionImage, TopicImage},
-    partition::{Absent, Core, OnFailure, Partition, Role, Topic},
+    partition::{Absent, Core, OnFailure, OnProposal, Partition, Role, Surroundings, Topic},
 };
 
 /// Partitions that a start found on disk and metadata has not claimed yet.
@@ -62,9 +59,14 @@ impl Broker {
     pub(super) fn configure_topic(&self, image: &Image, topic: &Topic) {
         let config = self.topic_config(image, &topic.name);
         let log_config = self.log_config(&config);
+        let rules = self.isr_rules(&config);
         topic.config.store(config);
+        let now = now_ms();
         for partition in topic.partitions() {
-            partition.update(|core| core.log_mut().set_config(Arc::clone(&log_config)));
+            partition.update(|core| {
+                core.log_mut().set_config(Arc::clone(&log_config));
+                core.set_rules(rules, now);
+            });
         }
     }
 
@@ -137,15 +139,17 @@ impl Broker {
             return;
         }
         let name = TopicPartition::new(Arc::clone(&topic.name), index);
-        match self.open_log(&topic, &name, replica.is_new) {
+        let may_create = replica.is_new || self.lies_here(partition);
+        match self.open_log(&topic, &name, may_create) {
             Ok((log, high_watermark)) => {
-                let core = Core::new(log, self.role(partition), high_watermark);
-                let flush_seconds = Arc::clone(&self.metrics.log_flush_seconds);
-                let partition = Partition::new(name, core, self.on_failure(), flush_seconds);
-                let partition = Arc::new(partition);
-                topic.insert(Arc::clone(&partition));
-                if self.is_offline(partition.log_dir()) {
-                    partition.fail();
+                let nobody = Role::Follower { epoch: -1, leader: -1 };
+                let mut core = Core::new(log, nobody, high_watermark);
+                core.set_rules(self.isr_rules(&topic.config.load()), now_ms());
+                let opened = Arc::new(Partition::new(name, core, self.surroundings(id)));
+                self.assign(image, (id, &opened), partition);
+                topic.insert(Arc::clone(&opened));
+                if self.is_offline(opened.log_dir()) {
+                    opened.fail();
                 }
             }
             Err(error) => {
@@ -189,6 +193,20 @@ impl Broker {
         offline.filter(|replica| !unopened.contains(replica)).collect()
     }
 
+    fn surroundings(self: &Arc<Self>, topic_id: TopicId) -> Surroundings {
+        let broker = Arc::downgrade(self);
+        let on_proposal: OnProposal = Box::new(move |partition| {
+            if let Some(broker) = broker.upgrade() {
+                broker.propose(topic_id, partition);
+            }
+        });
+        Surroundings {
+            on_failure: self.on_failure(),
+            on_proposal,
+            flush_seconds: Arc::clone(&self.metrics.log_flush_seconds),
+        }
+    }
+
     fn on_failure(self: &Arc<Self>) -> OnFailure {
         let broker = Arc::downgrade(self);
         Box::new(move |partition, error| {
@@ -203,11 +221,11 @@ impl Broker {
         self: &Arc<Self>,
         topic: &Topic,
         name: &TopicPartition,
-        is_new: bool,
+        may_create: bool,
     ) -> Result<(Log, i64), LogError> {
         let Some(found) = self.claim(topic, name)? else {
             // An empty log in its place would hide the one that the other directory has.
-            if !is_new && self.any_offline() {
+            if !may_create && self.any_offline() {
                 return Err(LogError::NoDirectory);
             }
             return self.create_log(topic, name).map(|log| (log, 0));
@@ -338,49 +356,24 @@ impl Broker {
         })
     }
 
-    /// Takes a deleted topic's partitions out of service at once and their files away later.
-    pub(super) fn delete_topic(self: &Arc<Self>, image: &TopicImage) {
-        let Some(topic) = self.partitions.remove(image.id) else { return };
-        self.metrics.remove_topic(&image.name);
-        let delay_ms = topic.config.load().file_delete_delay_ms;
-        let (mut changed, mut removed) = (BTreeSet::new(), Vec::new());
-        for partition in topic.partitions() {
-            partition.retire();
-            let mut dirs = self.lock_dirs();
-            let dir = dirs.dirs().iter().position(|dir| dir.path == partition.log_dir());
-            let Some(dir) = dir.filter(|dir| !dirs.dirs()[*dir].is_offline()) else { continue };
-            let deleted = dirs.delete_partition(dir, &partition.id, Uuid::new_v4());
-            drop(dirs);
-            match deleted {
-                Ok(deleted) => {
-                    // Before anything else comes to the name that is free now.
-                    partition.update(|core| core.log_mut().set_dir(&deleted.path));
-                    removed.push(deleted);
-                    changed.insert(dir);
-                }
-                Err(error) => self.on_log_error(&partition, &error),
-            }
-        }
-        let what = format!("partitions of {}", image.name);
-        self.remove_after(delay_ms, what, removed, DeletedPartition::remove);
-        let dirs = self.lock_dirs();
-        for dir in changed {
-            if let Err(error) = dirs.sync(dir) {
-                warn!(%error, "a deletion may come back after a crash of the machine");
-            }
-        }
-    }
-
     /// Takes a failed disk's directory out of service, with its own partitions and no others.
     pub fn on_log_error(self: &Arc<Self>, partition: &Partition, error: &LogError) {
         if error.is_disk_failure() || self.may_tell() {
             error!(partition = %partition.id, %error, "the log failed");
         }
-        if error.is_disk_failure() {
+        if error.is_disk_failure() || error.is_io() && self.is_replicated(partition) {
             self.fail_dir(partition.log_dir());
         } else if partition.view().role == Role::Offline {
             self.report_offline();
         }
+    }
+
+    /// Others have what a full disk cannot take: they may lead, and this one is given up as Kafka
+    /// does. A partition that only lies here waits for room.
+    fn is_replicated(&self, partition: &Partition) -> bool {
+        let image = self.metadata();
+        let state = image.partition(&partition.id.topic, partition.id.partition);
+        state.is_some_and(|state| state.replicas.len() > 1)
     }
 
     /// Once a second: a full disk refuses every batch.
@@ -392,6 +385,13 @@ impl Broker {
             self.told_ms.store(now, Ordering::Relaxed);
         }
         may
+    }
+
+    /// Whether metadata has this broker's replica in a log directory that works.
+    fn lies_here(&self, partition: &PartitionImage) -> bool {
+        let directory = partition.directory_of(self.node_id);
+        let dirs = self.lock_dirs();
+        dirs.dirs().iter().any(|dir| !dir.is_offline() && directory == Some(dir.id))
     }
 
     fn any_offline(&self) -> bool {
@@ -423,15 +423,6 @@ impl Broker {
         self.report_offline();
         if is_last {
             self.all_dirs_failed.send_replace(true);
-        }
-    }
-
-    /// Removes what deletions before this start left behind.
-    pub(super) fn remove_leftovers(self: &Arc<Self>) {
-        let mut dirs = self.lock_dirs();
-        let leftovers = dirs.take_leftovers();
-        if !leftovers.is_empty() {
-            self.remove_after(0, "partitions".to_owned(), leftovers, DeletedPartition::remove);
         }
     }
 

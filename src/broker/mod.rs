@@ -4,27 +4,39 @@
 //! coordinator shards; `server` starts and stops it all in a written order.
 
 mod apply;
+mod formation;
 mod gauges;
+mod lifecycle;
+mod listeners;
 mod logs;
+mod presence;
 mod producer_ids;
 mod progress;
-mod registration;
+mod raft_transport;
+mod removals;
+pub mod replication;
 mod server;
 pub mod sessions;
 mod shard_log;
 mod tasks;
+mod to_controller;
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicI64},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 pub use self::{
+    presence::Presence,
     producer_ids::ProducerIds,
-    server::{Server, ServerError},
+    server::{Server, ServerError, Surroundings},
+    to_controller::ToControllerError,
 };
 use crate::{
     base::config::{BrokerConfig, Config},
@@ -34,6 +46,7 @@ use crate::{
     metadata::{ConfigResource, Image},
     net::{ConnectionLimits, Limits},
     partition::PartitionTable,
+    peers::Network,
     quorum::Quorum,
     telemetry::Metrics,
 };
@@ -67,6 +80,16 @@ pub struct Broker {
     all_dirs_failed: watch::Sender<bool>,
     pub quorum: Quorum,
     pub controller: Controller,
+    /// To the other nodes.
+    pub network: Arc<dyn Network>,
+    idle: to_controller::Idle,
+    pub replication: replication::Replication,
+    /// Has the next heartbeat sent at once.
+    heartbeat_now: Notify,
+    /// Whether the listeners of brokers are served: not before this one is registered.
+    serves: AtomicBool,
+    /// The epoch of the registration before a clean stop; -1 after any other stop.
+    previous_broker_epoch: i64,
     pub groups: GroupCoordinator,
     pub metrics: Arc<Metrics>,
     pub connection_limits: Arc<ConnectionLimits>,
@@ -97,11 +120,28 @@ impl Broker {
         self.metadata.load_full()
     }
 
+    /// Whether clients and other brokers are answered.
+    pub fn serves(&self) -> bool {
+        self.serves.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing is left to serve, or metadata cannot be followed: the process is to end.
+    pub fn has_failed(&self) -> bool {
+        *self.all_dirs_failed.borrow() || *self.metadata_failed.borrow()
+    }
+
     /// Waits until this broker has applied the metadata log up to `offset`.
     pub async fn applied(&self, offset: i64) {
         let mut applied = self.applied.subscribe();
         // The sender lives in `self`, so the wait cannot fail.
         let _ = applied.wait_for(|applied| *applied >= offset).await;
+    }
+
+    /// Waits until this broker's metadata is as asked for.
+    pub async fn metadata_shows(&self, is_shown: impl Fn(&Image) -> bool) {
+        let mut applied = self.applied.subscribe();
+        // The sender lives in `self`, so the wait cannot fail.
+        let _ = applied.wait_for(|_| is_shown(&self.metadata())).await;
     }
 
     /// The topics whose automatic creation is on its way. Never held across an await.

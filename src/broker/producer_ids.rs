@@ -1,11 +1,23 @@
 //! Producer ids for idempotent producers, drawn from blocks that the controller hands out
 //! (AllocateProducerIds, `ProducerIdsRecord`).
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc, time::Duration};
 
+use kafka_protocol::messages::{AllocateProducerIdsRequest, BrokerId};
 use tokio::sync::Mutex;
 
-use crate::controller::{Controller, ControllerError, PRODUCER_ID_BLOCK};
+use super::{Broker, ToControllerError};
+
+/// Producers wait for a block no longer than this.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, thiserror::Error)]
+pub enum ProducerIdError {
+    #[error(transparent)]
+    ToController(#[from] ToControllerError),
+    #[error("the controller refuses with error code {0}")]
+    Refused(i16),
+}
 
 #[derive(Default)]
 pub struct ProducerIds {
@@ -15,15 +27,20 @@ pub struct ProducerIds {
 
 impl ProducerIds {
     /// An id that no producer of this cluster has had.
-    pub async fn next(
-        &self,
-        controller: &Controller,
-        broker_id: i32,
-    ) -> Result<i64, ControllerError> {
+    pub async fn next(&self, broker: &Arc<Broker>) -> Result<i64, ProducerIdError> {
         let mut block = self.block.lock().await;
         if block.is_empty() {
-            let first = controller.allocate_producer_ids(broker_id).await?.value?;
-            *block = first..first + PRODUCER_ID_BLOCK;
+            let id = broker.node_id;
+            let image = broker.metadata();
+            let request = AllocateProducerIdsRequest::default()
+                .with_broker_id(BrokerId(id))
+                .with_broker_epoch(image.broker(id).map_or(-1, |it| it.broker_epoch));
+            let answer = broker.send_to_controller(0, &request, PATIENCE).await?;
+            if answer.error_code != 0 {
+                return Err(ProducerIdError::Refused(answer.error_code));
+            }
+            let first = answer.producer_id_start.0;
+            *block = first..first + i64::from(answer.producer_id_len);
         }
         let id = block.start;
         block.start += 1;

@@ -2,48 +2,54 @@
 
 use std::{
     io::{self, Write},
-    net::{Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, OnceLock, atomic::AtomicI64},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use tokio::{
-    net::{TcpListener, TcpSocket, lookup_host},
+    net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::{Semaphore, mpsc, watch},
+    sync::{Notify, Semaphore, mpsc, watch},
     task::{JoinHandle, JoinSet},
 };
 use tracing::{error, info, warn};
-use uuid::Uuid;
 
-use super::{Broker, ProducerIds, progress::Progress, sessions::SessionCache};
+use super::{
+    Broker, ProducerIds, formation,
+    lifecycle::{self, Lifecycle},
+    listeners::Bound,
+    progress::Progress,
+    replication::Replication,
+    sessions::SessionCache,
+};
 use crate::{
     base::{
         BrokerId,
-        config::{BrokerConfig, Config, GroupSettings, Listener},
+        config::{BrokerConfig, Config, GroupSettings},
+        world::{blocking, boot_id, in_place, new_uuid},
     },
     controller::{self, Controller, ControllerError},
     coordinator::{GroupCoordinator, group::GroupConfig},
     log::{
-        LogDirs, RealDisk,
+        Disk, LogDirs, RealDisk,
         dirs::{DirsError, FoundPartition, Owner},
-        id_text,
     },
     metadata::Image,
-    net::{self, ConnectionLimits, Limits, Shutdown, UnknownHost},
+    net::{ConnectionLimits, Limits, Shutdown, UnknownHost},
     partition::PartitionTable,
-    quorum::{CommittedStream, Quorum, QuorumConfig, QuorumError},
+    peers::{Network, Tcp},
+    quorum::{CommittedStream, Quorum, QuorumError},
     telemetry::{self, Metrics, http::HealthCheck},
 };
 
 /// How many requests may look times up in logs at once.
 const LOOK_UPS_AT_ONCE: usize = 2;
-/// Kafka's default of `socket.send.buffer.bytes` and `socket.receive.buffer.bytes`.
-const SOCKET_BUFFER_DEFAULT: u32 = 100 << 10;
-/// Where Linux tells one run of the machine from another.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// How long a stop waits for connections to end.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
@@ -61,19 +67,40 @@ pub enum ServerError {
     Quorum(#[from] QuorumError),
     #[error(transparent)]
     Controller(#[from] ControllerError),
+    #[error("the controller does not register this broker: {0}")]
+    NotRegistered(String),
     #[error("listener {name}: cannot listen on {address}: {source}")]
     Bind { name: String, address: String, source: io::Error },
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
+/// What a server takes from outside, besides time and chance.
+pub struct Surroundings {
+    pub disk: Arc<dyn Disk>,
+    pub network: Arc<dyn Network>,
+    /// Whether it listens on sockets; a simulation brings requests by other ways.
+    pub listens: bool,
+}
+
+impl Default for Surroundings {
+    /// This machine.
+    fn default() -> Self {
+        Self { disk: Arc::new(RealDisk), network: Arc::new(Tcp), listens: true }
+    }
+}
+
 /// A running broker.
 pub struct Server {
     broker: Arc<Broker>,
+    /// Ends the heartbeats of a broker that serves.
+    leave: watch::Sender<bool>,
     stop: watch::Sender<bool>,
     /// Closes when the last connection has ended.
     connections: mpsc::Receiver<()>,
     tasks: JoinSet<()>,
+    /// Sends the heartbeats, where this node is a broker.
+    lifecycle: Option<JoinHandle<Lifecycle>>,
     /// Where each listener really listens, by name.
     addresses: Vec<(String, SocketAddr)>,
     http_address: Option<SocketAddr>,
@@ -115,63 +142,82 @@ impl Server {
         server.stop().await
     }
 
-    /// Opens the data, joins the quorum, registers, and listens.
     pub async fn start(config: Config) -> Result<Self, ServerError> {
+        Self::start_in(config, Surroundings::default(), |_| ()).await
+    }
+
+    /// Opens the data, joins the quorum, registers, and listens. `composed` sees the broker before
+    /// it hears of anybody.
+    pub async fn start_in(
+        config: Config,
+        surroundings: Surroundings,
+        composed: impl FnOnce(&Arc<Broker>),
+    ) -> Result<Self, ServerError> {
+        let Surroundings { disk, network, listens } = surroundings;
         let settings = Arc::clone(&config.broker);
         let observed = Observed::default();
         let progress = &observed.progress;
         let mut tasks = JoinSet::new();
         raise_descriptor_limit();
-        let limits = tokio::task::block_in_place(|| Limits::resolve(&settings))?;
-        let mut log_dirs = open_log_dirs(&settings)?;
+        let limits = in_place(|| Limits::resolve(&settings))?;
+        let new_cluster_id = formation::new_cluster_id(&settings, &*network).await;
+        let mut log_dirs = open_log_dirs(disk, &settings, new_cluster_id)?;
         // Whoever watches the start sees how far it is; the directories are this process's by now.
         let http_address = observed.serve_http(&settings, &mut tasks).await?;
         let found = log_dirs.list();
         progress.stage_ended("log_dirs");
+        let bound = |listeners| Bound::all(if listens { listeners } else { &[] }, &settings);
+        let controllers = bound(&settings.controller_listeners).await?;
+        let mut addresses = controllers.addresses()?;
         let config = Arc::new(ArcSwap::from_pointee(config));
-        let quorum_config = QuorumConfig::alone(
-            settings.node_id,
-            settings.metadata_log_dir.join("__cluster_metadata-0"),
-        );
+        let quorum_config = formation::quorum_config(&settings, &log_dirs, &network)?;
         let (quorum, image, stream) = Quorum::start(quorum_config).await?;
         let controller_settings = controller::Settings::new(&config);
-        let controller = Controller::start(quorum.clone(), controller_settings, None).await?;
+        let chosen = formation::bootstrap_records(&settings, &**log_dirs.disk())?;
+        let controller = Controller::start(quorum.clone(), controller_settings, chosen);
         progress.stage_ended("metadata");
-        let parts = Parts { config, limits, log_dirs, found, quorum, controller };
+        let parts = Parts { config, limits, log_dirs, found, quorum, controller, network };
         let broker = Arc::new(new_broker(parts, &observed, &image));
         observed.watch(&broker);
+        composed(&broker);
+        let (leave, leaving) = watch::channel(false);
+        let (stop, stopping) = watch::channel(false);
+        let (alive, connections) = mpsc::channel(1);
+        let shutdown = Shutdown { signal: stopping.clone(), alive };
+        // First of all the controllers must hear each other: nothing is decided before.
+        controllers.serve(&broker, &shutdown, &mut tasks);
         let image = Arc::new(image);
         tokio::select! {
             biased;
-            opened = spawn_apply_start(&broker, &image) => opened.map_err(io::Error::from)?,
+            opened = apply_start(&broker, &image) => opened?,
             () = progress.tell() => {}
         }
         progress.stage_ended("logs");
         broker.remove_leftovers();
         broker.add_gauges();
-        let (stop, stopping) = watch::channel(false);
         broker.spawn_tasks(&mut tasks, &stopping);
         tasks.spawn(apply_committed(Arc::clone(&broker), stream));
-
-        let mut listeners = Vec::new();
-        for listener in &settings.listeners {
-            listeners.push((listener, bind(listener, &settings).await?));
+        let cluster = &settings.cluster;
+        if cluster.is_controller {
+            lifecycle::spawn_controller(&broker, &addresses, &mut tasks);
         }
-        let addresses: Vec<_> = listeners
-            .iter()
-            .map(|(listener, socket)| Ok((listener.name.clone(), socket.local_addr()?)))
-            .collect::<io::Result<_>>()?;
-        broker.register(&addresses).await?;
-        progress.stage_ended("register");
-        let (alive, connections) = mpsc::channel(1);
-        let shutdown = Shutdown { signal: stopping, alive };
-        for (listener, socket) in listeners {
-            let name = Arc::from(listener.name.as_str());
-            let (broker, limits) = (Arc::clone(&broker), Arc::clone(&broker.connection_limits));
-            tasks.spawn(net::serve(socket, name, broker, limits, shutdown.clone()));
+        let mut lifecycle = None;
+        if cluster.is_broker {
+            let brokers = bound(&settings.listeners).await?;
+            addresses.splice(0..0, brokers.addresses()?);
+            let endpoints = lifecycle::endpoints(&settings.advertised_listeners, &addresses);
+            let mut begun = Lifecycle::begin(Arc::clone(&broker), endpoints).await?;
+            progress.stage_ended("register");
+            broker.serves.store(true, Ordering::Relaxed);
+            broker.warn_of_strays();
+            broker.start_replication();
+            begun.unfence().await?;
+            // Who comes earlier waits to be accepted, and then finds this broker leading.
+            brokers.serve(&broker, &shutdown, &mut tasks);
+            lifecycle = Some(tokio::spawn(begun.run(leaving)));
         }
         progress.ready();
-        Ok(Self { broker, stop, connections, tasks, addresses, http_address })
+        Ok(Self { broker, leave, stop, connections, tasks, lifecycle, addresses, http_address })
     }
 
     /// One line: where it listens, where its data and its metrics are.
@@ -205,14 +251,23 @@ impl Server {
     /// A controlled stop: no new connections, the open ones end, coordinators and logs are closed,
     /// checkpoints and the clean-shutdown marker are written.
     pub async fn stop(mut self) -> Result<(), ServerError> {
+        // Others lead before the connections end.
+        self.leave.send_replace(true);
+        if let Some(lifecycle) = self.lifecycle.take()
+            && let Ok(lifecycle) = lifecycle.await
+            && self.broker.settings().cluster.controlled_shutdown_enable
+        {
+            lifecycle.shut_down().await;
+        }
         self.stop.send_replace(true);
         if tokio::time::timeout(DRAIN_MAX, self.connections.recv()).await.is_err() {
             warn!("connections are still open; stopping without them");
         }
         self.tasks.shutdown().await;
+        self.broker.stop_replication();
         self.broker.resign_coordinators();
         let broker = Arc::clone(&self.broker);
-        if tokio::task::spawn_blocking(move || broker.close_logs()).await.is_err() {
+        if blocking(move || broker.close_logs()).await.is_err() {
             error!("the logs were not closed: the next start recovers them");
         }
         self.broker.quorum.clone().stop().await?;
@@ -243,16 +298,21 @@ struct Parts {
     found: Vec<FoundPartition>,
     quorum: Quorum,
     controller: Controller,
+    network: Arc<dyn Network>,
 }
 
-fn open_log_dirs(settings: &BrokerConfig) -> Result<LogDirs, DirsError> {
+fn open_log_dirs(
+    disk: Arc<dyn Disk>,
+    settings: &BrokerConfig,
+    new_cluster_id: String,
+) -> Result<LogDirs, DirsError> {
     let owner = Owner {
         node_id: BrokerId(settings.node_id),
         cluster_id: None,
-        new_cluster_id: id_text::encode(Uuid::new_v4()),
-        boot_id: std::fs::read_to_string(BOOT_ID).ok().map(|id| id.trim().to_owned()),
+        new_cluster_id,
+        boot_id: boot_id(),
     };
-    LogDirs::open(Arc::new(RealDisk), &settings.log_dirs, &owner, Uuid::new_v4)
+    LogDirs::open(disk, &settings.log_dirs, &owner, new_uuid)
 }
 
 /// What can be seen of a broker from outside, and before there is one.
@@ -317,14 +377,25 @@ impl Observed {
 }
 
 /// Logs are opened on threads that may wait for the disk, so that the HTTP port answers meanwhile.
-fn spawn_apply_start(broker: &Arc<Broker>, image: &Arc<Image>) -> JoinHandle<()> {
+async fn apply_start(broker: &Arc<Broker>, image: &Arc<Image>) -> Result<(), io::Error> {
     let (broker, image) = (Arc::clone(broker), Arc::clone(image));
-    tokio::task::spawn_blocking(move || broker.apply_start(&image))
+    blocking(move || broker.apply_start(&image)).await.map_err(io::Error::other)
+}
+
+/// All directories must have been left by the same clean stop.
+fn previous_broker_epoch(log_dirs: &LogDirs) -> i64 {
+    let mut epochs = log_dirs
+        .dirs()
+        .iter()
+        .map(|dir| dir.clean_shutdown.as_ref().map_or(-1, |clean| clean.broker_epoch));
+    let first = epochs.next().unwrap_or(-1);
+    if epochs.all(|epoch| epoch == first) { first } else { -1 }
 }
 
 fn new_broker(parts: Parts, observed: &Observed, image: &Image) -> Broker {
-    let Parts { config, limits, log_dirs, found, quorum, controller } = parts;
+    let Parts { config, limits, log_dirs, found, quorum, controller, network } = parts;
     let settings = Arc::clone(&config.load().broker);
+    let previous_broker_epoch = previous_broker_epoch(&log_dirs);
     let slots = settings.max_incremental_fetch_session_cache_slots.max(0) as usize;
     Broker {
         node_id: settings.node_id,
@@ -343,6 +414,12 @@ fn new_broker(parts: Parts, observed: &Observed, image: &Image) -> Broker {
         found: Mutex::new(found.into_iter().map(|it| (it.partition.clone(), it)).collect()),
         quorum,
         controller,
+        network,
+        heartbeat_now: Notify::new(),
+        serves: AtomicBool::new(false),
+        previous_broker_epoch,
+        idle: Default::default(),
+        replication: Replication::new(&observed.metrics),
         groups: GroupCoordinator::new(group_config(&settings.group)),
         metrics: Arc::clone(&observed.metrics),
         connection_limits: ConnectionLimits::new(limits),
@@ -361,62 +438,12 @@ async fn apply_committed(broker: Arc<Broker>, mut stream: CommittedStream) {
     while let Some(batch) = stream.next().await {
         let apply = AssertUnwindSafe(|| broker.apply(&batch));
         // Opening logs touches the disk; other tasks of this worker go elsewhere meanwhile.
-        if tokio::task::block_in_place(|| catch_unwind(apply)).is_err() {
+        if in_place(|| catch_unwind(apply)).is_err() {
             error!(offset = batch.last_offset, "committed metadata cannot be applied");
             break;
         }
     }
     broker.metadata_failed.send_replace(true);
-}
-
-async fn bind(listener: &Listener, settings: &BrokerConfig) -> Result<TcpListener, ServerError> {
-    // Any address means any of both families, as for Java's sockets, however it is written.
-    let host = match listener.host.as_str() {
-        "" | "0.0.0.0" if has_ipv6() => "::",
-        "" => "0.0.0.0",
-        host => host,
-    };
-    let error = |source| ServerError::Bind {
-        name: listener.name.clone(),
-        address: format!("{host}:{}", listener.port),
-        source,
-    };
-    let address = lookup_host((host, listener.port))
-        .await
-        .and_then(|mut found| found.next().ok_or(io::ErrorKind::AddrNotAvailable.into()))
-        .map_err(error)?;
-    let listen = || -> io::Result<TcpListener> {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => {
-                let socket = TcpSocket::new_v6()?;
-                rustix::net::sockopt::set_ipv6_v6only(&socket, false)?;
-                socket
-            }
-        };
-        socket.set_reuseaddr(true)?;
-        // Accepted sockets take their sizes from the listening one.
-        if let Some(size) = buffer_size(settings.socket_receive_buffer_bytes) {
-            socket.set_recv_buffer_size(size)?;
-        }
-        if let Some(size) = buffer_size(settings.socket_send_buffer_bytes) {
-            socket.set_send_buffer_size(size)?;
-        }
-        socket.bind(address)?;
-        socket.listen(settings.socket_listen_backlog.max(1) as u32)
-    };
-    listen().map_err(error)
-}
-
-/// Kafka's default size would bound what the system grows by itself to what a connection needs:
-/// only another size is set. -1 leaves it to the system in Kafka too.
-fn buffer_size(configured: i32) -> Option<u32> {
-    u32::try_from(configured).ok().filter(|size| *size > 0 && *size != SOCKET_BUFFER_DEFAULT)
-}
-
-fn has_ipv6() -> bool {
-    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
-    TcpSocket::new_v6().is_ok_and(|socket| socket.bind(any).is_ok())
 }
 
 /// A broker holds a file per busy log and a socket per connection: it takes what the system allows.

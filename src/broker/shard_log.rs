@@ -5,23 +5,35 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use crate::{
     base::clock::now_ms,
     coordinator::{ShardLog, ShardLogError},
-    partition::{AppendError, Partition},
+    partition::{Acks, AppendError, Partition},
     records::Batch,
 };
 
-pub struct PartitionLog(pub Arc<Partition>);
+/// The log of a shard, for as long as this broker leads it.
+pub struct PartitionLog {
+    partition: Arc<Partition>,
+    reign: u64,
+}
+
+impl PartitionLog {
+    pub fn new(partition: Arc<Partition>) -> Self {
+        let reign = partition.view().reign;
+        Self { partition, reign }
+    }
+}
 
 impl ShardLog for PartitionLog {
     fn end_offset(&self) -> i64 {
-        self.0.view().log.log_end()
+        self.partition.view().log.log_end()
     }
 
     fn high_watermark(&self) -> i64 {
-        self.0.view().high_watermark
+        self.partition.view().high_watermark
     }
 
     fn append(&self, batch: Batch) -> Result<i64, ShardLogError> {
-        let appended = self.0.append(&mut [batch], now_ms());
+        // The shard itself waits until it is committed.
+        let appended = self.partition.append(&mut [batch], Acks::Leader, now_ms());
         let appended = appended.map_err(|error| match error {
             AppendError::NotLeader => ShardLogError::NotLeader,
             error => ShardLogError::Failed(error.to_string()),
@@ -30,18 +42,18 @@ impl ShardLog for PartitionLog {
     }
 
     fn wait_committed(&self, end_offset: i64) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
-        Box::pin(self.0.wait_committed(end_offset))
+        Box::pin(self.partition.wait_committed(end_offset, self.reign))
     }
 
     fn read_all(
         &self,
         each: &mut dyn FnMut(Batch) -> Result<(), ShardLogError>,
     ) -> Result<(), ShardLogError> {
-        let view = self.0.view();
+        let view = self.partition.view();
         for batch in view.log.batches_from(view.log.log_start()) {
             each(batch.map_err(|error| {
                 let failed = ShardLogError::Failed(error.to_string());
-                self.0.read_failed(error);
+                self.partition.read_failed(error);
                 failed
             })?)?;
         }

@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 
 use super::{Broker, progress::TOLD_EVERY};
 use crate::{
-    base::clock::now_ms,
+    base::world::{blocking, now_ms},
     log::{DeletedSegment, LogError, checkpoint},
     partition::Partition,
 };
@@ -48,6 +48,8 @@ impl Broker {
         let expiry = millis(i64::from(config.producer_id_expiration_check_interval_ms));
         every(expiry, expiry, Self::expire_producers);
         every(OPEN_AGAIN, OPEN_AGAIN, Self::open_again);
+        let lag = millis(config.cluster.replica_lag_time_max_ms / 2);
+        every(lag, lag, Self::check_isrs);
         every(TAILS_EVERY, TAILS_EVERY, Self::bound_tails);
         if config.log_flush_scheduler_interval_ms < i64::MAX {
             let flush = millis(config.log_flush_scheduler_interval_ms);
@@ -136,7 +138,7 @@ impl Broker {
         self.runtime.spawn(async move {
             sleep(Duration::from_millis(delay_ms.max(0) as u64)).await;
             // It fails only if it panics, and has told so then.
-            let _ = tokio::task::spawn_blocking(move || remove_all(&what, deleted, remove)).await;
+            let _ = blocking(move || remove_all(&what, deleted, remove)).await;
         });
     }
 
@@ -226,7 +228,7 @@ async fn run_every(
             _ = stop.wait_for(|stop| *stop) => return,
         }
         let broker = Arc::clone(&broker);
-        if tokio::task::spawn_blocking(move || job(&broker)).await.is_err() {
+        if blocking(move || job(&broker)).await.is_err() {
             error!("a periodic task failed");
         }
     }

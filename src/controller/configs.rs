@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{Context, ControllerError, Decision, names};
 use crate::metadata::{
-    ConfigResource, ConfigResourceType, MetadataRecord, image::Config, records::ConfigRecord,
+    ConfigResource, ConfigResourceType, MetadataRecord,
+    image::Config,
+    records::{ClearElrRecord, ConfigRecord},
 };
 
 /// What the controller has to know about configuration keys; the table of keys tells it.
@@ -177,7 +179,24 @@ pub fn alter_incrementally(
             .and_then(|changed| check_exists(cx, resource).map(|()| changed));
         response.push((resource.clone(), changed.map(|changed| records.extend(changed))));
     }
+    forget_eligible(cx, &mut records);
     Decision { records, response }
+}
+
+/// Who left an ISR below one minimum is not eligible under another (KIP-966).
+fn forget_eligible(cx: &Context<'_>, records: &mut Vec<MetadataRecord>) {
+    if !cx.elr_enabled() {
+        return;
+    }
+    let of_minimum = |record: &MetadataRecord| match record {
+        MetadataRecord::Config(it) if it.name == "min.insync.replicas" => {
+            let of_topic = it.resource_type == ConfigResourceType::Topic.id();
+            Some(if of_topic { it.resource_name.clone() } else { String::new() })
+        }
+        _ => None,
+    };
+    let topics: Vec<_> = records.iter().filter_map(of_minimum).collect();
+    records.extend(topics.into_iter().map(|topic_name| ClearElrRecord { topic_name }.into()));
 }
 
 /// AlterConfigs: what is not named is unset.
@@ -204,5 +223,6 @@ pub fn alter(
         let done = checked.map(|()| records.extend(to_records(resource, values)));
         response.push((resource.clone(), done));
     }
+    forget_eligible(cx, &mut records);
     Decision { records, response }
 }

@@ -1,10 +1,12 @@
-//! Leader elections on request, and reassignments as far as one node needs them
-//! (Kafka's `ReplicationControlManager`).
+//! Leader elections on request (Kafka's `ReplicationControlManager.electLeaders`).
 
-use super::{Context, ControllerError, Decision, topics::is_active};
-use crate::metadata::{
-    MetadataRecord, PartitionImage, TopicImage, records::PartitionChangeRecord, topics::NO_LEADER,
+use super::{
+    Context, ControllerError, Decision,
+    leadership::in_order,
+    partition_change::{Election, PartitionChange},
+    topics::{MAX_RECORDS, TOO_LARGE},
 };
+use crate::metadata::{MetadataRecord, TopicImage, topics::NO_LEADER};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ElectionType {
@@ -26,8 +28,7 @@ pub fn elect(
     let mut response = Vec::new();
     let all = partitions.is_none();
     let every = || {
-        let mut topics: Vec<_> = cx.image.topics.iter().collect();
-        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        let topics = in_order(cx.image);
         let numbers = |topic: &TopicImage| (0..topic.partitions.len() as i32).collect();
         topics.iter().map(|topic| (topic.name.to_string(), numbers(topic))).collect()
     };
@@ -35,7 +36,12 @@ pub fn elect(
         let mut results = Vec::with_capacity(numbers.len());
         for partition in numbers {
             let elected = elect_one(cx, kind, &topic, partition);
-            let elected = elected.map(|record| records.push(record));
+            let elected = match elected {
+                Ok(_) if records.len() == MAX_RECORDS => {
+                    Err(ControllerError::PolicyViolation(TOO_LARGE.into()))
+                }
+                elected => elected.map(|record| records.push(record)),
+            };
             // Asked for all, Kafka is silent on those that need none.
             if !(all && elected == Err(ControllerError::ElectionNotNeeded)) {
                 results.push((partition, elected));
@@ -56,40 +62,24 @@ fn elect_one(
     let Some(found) = cx.image.topic(topic) else {
         return unknown(format!("No such topic as {topic}"));
     };
-    let Some(state) = cx.image.partition(topic, partition_id) else {
+    let state = cx.image.partition(topic, partition_id);
+    let change = PartitionChange::new(cx, found, partition_id);
+    let (Some(state), Some(mut change)) = (state, change) else {
         return unknown(format!("No such partition as {topic}-{partition_id}"));
     };
-    let preferred = state.replicas.first().copied().unwrap_or(NO_LEADER);
-    let leader = match kind {
-        ElectionType::Preferred if state.leader == preferred => None,
-        ElectionType::Unclean if state.leader != NO_LEADER => None,
-        ElectionType::Preferred => {
-            let fit = is_active(cx.image, preferred) && state.isr.contains(&preferred);
-            Some(fit.then_some(preferred).ok_or(ControllerError::PreferredLeaderNotAvailable))
-        }
-        ElectionType::Unclean => {
-            let live = state.replicas.iter().copied().find(|id| is_active(cx.image, *id));
-            Some(live.ok_or(ControllerError::EligibleLeadersNotAvailable))
-        }
+    let is_needed = match kind {
+        ElectionType::Preferred => state.replicas.first() != Some(&state.leader),
+        ElectionType::Unclean => state.leader == NO_LEADER,
     };
-    let leader = leader.ok_or(ControllerError::ElectionNotNeeded)??;
-    Ok(led_by(found, partition_id, state, leader).into())
-}
-
-/// A leader outside the ISR may lack records: the partition recovers from an unclean election.
-fn led_by(
-    topic: &TopicImage,
-    partition_id: i32,
-    state: &PartitionImage,
-    leader: i32,
-) -> PartitionChangeRecord {
-    let clean = state.isr.contains(&leader) || state.elr.contains(&leader);
-    PartitionChangeRecord {
-        partition_id,
-        topic_id: topic.id,
-        isr: (!state.isr.contains(&leader)).then(|| vec![leader]),
-        leader,
-        leader_recovery_state: if clean { -1 } else { 1 },
-        ..PartitionChangeRecord::default()
+    if !is_needed {
+        return Err(ControllerError::ElectionNotNeeded);
     }
+    let (election, unavailable) = match kind {
+        ElectionType::Preferred => {
+            (Election::Preferred, ControllerError::PreferredLeaderNotAvailable)
+        }
+        ElectionType::Unclean => (Election::Unclean, ControllerError::EligibleLeadersNotAvailable),
+    };
+    change.election = election;
+    change.build().map(MetadataRecord::from).ok_or(unavailable)
 }

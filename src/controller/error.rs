@@ -30,6 +30,8 @@ pub enum ControllerError {
     #[error("{0}")]
     UnsupportedVersion(String),
     #[error("{0}")]
+    DuplicateBrokerRegistration(String),
+    #[error("{0}")]
     BrokerIdNotRegistered(String),
     #[error("{0}")]
     StaleBrokerEpoch(String),
@@ -41,14 +43,31 @@ pub enum ControllerError {
     EligibleLeadersNotAvailable,
     #[error("{0}")]
     NoReassignmentInProgress(String),
+    #[error("the leader epoch is older than the partition's")]
+    FencedLeaderEpoch,
+    /// The change that was asked for took the leadership from who asked.
+    #[error("the leader has changed")]
+    NewLeaderElected,
+    #[error("{0}")]
+    IneligibleReplica(String),
+    #[error("the broker is not a replica of the partition")]
+    NotLeaderOrFollower,
     #[error("all producer ids are handed out")]
     ProducerIdsExhausted,
-    /// Another node leads the quorum, or it has stopped.
+    /// Another node leads the quorum, or none, or this one has stopped.
     #[error("{0}")]
     NotController(String),
 }
 
 impl ControllerError {
+    /// Another node decides, if any does.
+    pub fn not_controller(active: Option<i32>) -> Self {
+        Self::NotController(match active {
+            Some(id) => format!("The active controller appears to be node {id}."),
+            None => "No controller appears to be active.".into(),
+        })
+    }
+
     /// What goes over the wire; `None` where Kafka leaves the text to the error code.
     pub fn message(&self) -> Option<String> {
         match self {

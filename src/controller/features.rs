@@ -2,9 +2,11 @@
 //! begins with (`kafka-storage format`).
 
 use super::{Context, ControllerError, Decision};
-use crate::metadata::{ConfigResourceType, MetadataRecord, records::*};
+use crate::metadata::{ConfigResource, ConfigResourceType, MetadataRecord, records::*};
 
 pub const METADATA_VERSION: &str = "metadata.version";
+/// Eligible leader replicas (KIP-966).
+pub const ELR: &str = "eligible.leader.replicas.version";
 
 /// A feature's levels, those of Kafka 4.3.1.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,13 +28,13 @@ pub const SUPPORTED: [SupportedFeature; 7] = [
     feature("share.version", 0, 1),
     feature("streams.version", 0, 1),
     feature("transaction.version", 0, 2),
-    feature("eligible.leader.replicas.version", 0, 1),
+    feature(ELR, 0, 1),
 ];
 
 /// Levels that a new cluster begins with, in the order in which Kafka writes them.
 const INITIAL: [(&str, i16); 6] = [
     (METADATA_VERSION, 30),
-    ("eligible.leader.replicas.version", 1),
+    (ELR, 1),
     ("group.version", 1),
     ("share.version", 1),
     ("streams.version", 1),
@@ -56,9 +58,7 @@ pub fn bootstrap_with(
     let name = Some("Bootstrap records".into());
     let mut records = vec![BeginTransactionRecord { name }.into()];
     let elr = features.iter().any(|record| match record {
-        MetadataRecord::FeatureLevel(level) => {
-            level.name == "eligible.leader.replicas.version" && level.feature_level > 0
-        }
+        MetadataRecord::FeatureLevel(level) => level.name == ELR && level.feature_level > 0,
         _ => false,
     });
     records.extend(features);
@@ -116,7 +116,34 @@ pub fn update(
             Err(why) => return Decision { records: Vec::new(), response: Err(why) },
         }
     }
+    if updates.iter().any(|update| update.name == ELR && update.level > 0) {
+        records.extend(one_min_isr(cx));
+    }
     Decision { records, response: Ok(()) }
+}
+
+/// With eligible leader replicas the cluster has one `min.insync.replicas`, and no broker another.
+fn one_min_isr(cx: &Context<'_>) -> Vec<MetadataRecord> {
+    const NAME: &str = "min.insync.replicas";
+    let record = |resource_name: String, value| ConfigRecord {
+        resource_type: ConfigResourceType::Broker.id(),
+        resource_name,
+        name: NAME.into(),
+        value,
+    };
+    let mut records = Vec::new();
+    if !cx.image.config(&ConfigResource::default_broker()).contains_key(NAME) {
+        let value = Some(cx.settings.min_insync_replicas.to_string());
+        records.push(record(String::new(), value).into());
+    }
+    let set = cx.image.configs.iter().filter(|(resource, config)| {
+        let is_broker = resource.kind == ConfigResourceType::Broker && !resource.name.is_empty();
+        is_broker && config.contains_key(NAME)
+    });
+    let mut brokers: Vec<_> = set.map(|(resource, _)| resource.name.to_string()).collect();
+    brokers.sort_unstable();
+    records.extend(brokers.into_iter().map(|broker| record(broker, None).into()));
+    records
 }
 
 fn update_one(
@@ -167,7 +194,7 @@ fn update_one(
     let proposed = all.iter().find(|other| other.name == METADATA_VERSION);
     let metadata = proposed.map_or(cx.image.feature(METADATA_VERSION), |other| other.level);
     // Eligible leader replicas came with 4.0-IV1, level 23.
-    if name == "eligible.leader.replicas.version" && *level == 1 && metadata < 23 {
+    if name == ELR && *level == 1 && metadata < 23 {
         return refuse(format!(
             "{name} could not be set to 1 because it depends on metadata.version level 23"
         ));

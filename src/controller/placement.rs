@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::{ControllerError, random::Random};
-use crate::metadata::Image;
+use crate::metadata::{BrokerImage, Image};
 
 /// Brokers in the order in which a round takes them.
 #[derive(Default)]
@@ -66,7 +66,8 @@ impl Racks {
     fn new(image: &Image, random: &mut Random) -> Self {
         let mut racks: BTreeMap<Option<String>, Rack> = BTreeMap::new();
         let mut unfenced = 0;
-        for broker in image.brokers.values() {
+        let usable: Vec<_> = image.brokers.values().filter(|it| has_room(it)).collect();
+        for broker in &usable {
             let rack = racks.entry(broker.rack.clone()).or_default();
             if broker.fenced || broker.in_controlled_shutdown {
                 rack.fenced.brokers.push(broker.broker_id);
@@ -81,7 +82,7 @@ impl Racks {
             rack.unfenced.start(random);
         }
         let offset = if racks.is_empty() { 0 } else { random.below(racks.len()) };
-        Self { racks, brokers: image.brokers.len(), unfenced, round: 0, offset }
+        Self { racks, brokers: usable.len(), unfenced, round: 0, offset }
     }
 
     /// The replicas of one partition. There are enough brokers, and an unfenced one among them.
@@ -119,6 +120,12 @@ impl Racks {
         self.offset += 1;
         replicas
     }
+}
+
+/// Whether a directory of the broker is not cordoned (KIP-1066).
+fn has_room(broker: &BrokerImage) -> bool {
+    let cordoned = broker.cordoned_log_dirs.as_deref().unwrap_or_default();
+    broker.log_dirs.is_empty() || broker.log_dirs.iter().any(|dir| !cordoned.contains(dir))
 }
 
 /// The replicas of each new partition, preferred leaders first.

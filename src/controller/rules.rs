@@ -68,12 +68,20 @@ fn find(kind: ConfigResourceType, key: &str) -> Option<&'static Key> {
 impl Settings {
     /// What the controller takes from a broker's configuration.
     pub fn new(config: &Arc<ArcSwap<Config>>) -> Self {
-        let broker = Arc::clone(&config.load().broker);
+        let loaded = config.load();
+        let (broker, values) = (&loaded.broker, loaded.values());
+        let balances = values.bool("auto.leader.rebalance.enable");
+        let balance_s = values.i64("leader.imbalance.check.interval.seconds");
         Self {
             node_id: broker.node_id,
             num_partitions: broker.num_partitions,
             default_replication_factor: broker.default_replication_factor as i16,
             min_insync_replicas: broker.min_insync_replicas,
+            unclean_leader_election: values.bool("unclean.leader.election.enable"),
+            broker_session_timeout_ms: values.i64("broker.session.timeout.ms"),
+            broker_heartbeat_interval_ms: values.i64("broker.heartbeat.interval.ms"),
+            balance_interval_ms: balances.then(|| balance_s.saturating_mul(1_000)),
+            unclean_interval_ms: values.i64("unclean.leader.election.interval.ms"),
             rules: Arc::new(TableRules(config.clone())),
         }
     }

@@ -1,22 +1,25 @@
-//! The controller's task and its handle.
+//! The handle to the controller, and what can be asked of it. Every node that may lead the quorum
+//! has one; `task` decides while this node leads.
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    ConfigOp, ConfigResults, ConfigValues, Context, ControllerError, CreatedTopic, Decision,
-    DirsFailure, ElectionResults, ElectionType, FeatureUpdate, NewPartitions, NewTopic, Partitions,
-    Random, Registration, Results, Settings, brokers, configs, elections, features, topics,
+    AlterPartition, AlteredPartitions, Assigned, Assignments, ConfigOp, ConfigResults,
+    ConfigValues, Context, ControllerError, CreatedTopic, Decision, ElectionResults, ElectionType,
+    FeatureUpdate, Heartbeat, HeartbeatReply, NewPartitions, NewTopic, Partitions, Reassigned,
+    Reassignment, Registration, Results, Settings, alter_partition, configs, directories,
+    elections, features, heartbeat, producer_ids, reassignment, registration,
+    task::{Answer, Decide, Request, Task},
+    topics,
 };
 use crate::{
     base::TopicId,
-    metadata::{ConfigResource, Image, MetadataRecord, records::RegisterControllerRecord},
-    quorum::{Durability, Quorum, QuorumError},
+    metadata::{ConfigResource, MetadataRecord, records::RegisterControllerRecord},
+    quorum::{Durability, Leadership, Quorum},
 };
 
 /// Requests that may wait; a caller beyond that waits for room.
 const MAILBOX: usize = 1_024;
-/// A batch takes no further request once it has this many records.
-const BATCH_RECORDS: usize = 10_000;
 
 /// An answer, and where in the metadata log it holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,44 +29,38 @@ pub struct Committed<T> {
     pub value: T,
 }
 
-/// Told the last offset, or why the batch was not committed.
-type Answer = Box<dyn FnOnce(Result<i64, ControllerError>) + Send>;
-type Decide = Box<dyn FnOnce(&mut Context<'_>) -> (Vec<MetadataRecord>, Answer) + Send>;
-
-struct Request {
-    decide: Decide,
-    durability: Durability,
-}
-
 /// A handle to the controller; clones share it. It stops when the last one is dropped.
 #[derive(Clone)]
 pub struct Controller {
     requests: mpsc::Sender<Request>,
+    leadership: watch::Receiver<Leadership>,
 }
 
 type Outcome<T> = Result<Committed<T>, ControllerError>;
 
+/// A refusal of the whole request is one of the outcome.
+fn flat<T>(outcome: Outcome<Result<T, ControllerError>>) -> Outcome<T> {
+    outcome.and_then(|it| it.value.map(|value| Committed { offset: it.offset, value }))
+}
+
 impl Controller {
-    /// Starts the controller on a quorum that this node leads. A log without a `metadata.version`
-    /// is a new cluster's: it gets `bootstrap` (or what `kafka-storage format` writes).
-    pub async fn start(
+    /// Starts the controller of a node; it decides while this node leads the quorum. A log without
+    /// a `metadata.version` is a new cluster's: it gets `bootstrap` (or what `kafka-storage format`
+    /// writes).
+    pub fn start(
         quorum: Quorum,
         settings: Settings,
         bootstrap: Option<Vec<MetadataRecord>>,
-    ) -> Result<Self, QuorumError> {
-        let epoch = quorum.epoch();
-        if quorum.image().feature(features::METADATA_VERSION) == 0 {
-            let min_isr = settings.min_insync_replicas;
-            let records = match bootstrap {
-                Some(chosen) => features::bootstrap_with(chosen, min_isr),
-                None => features::bootstrap(min_isr),
-            };
-            quorum.propose_with(epoch, records, Durability::Deferred).await?;
-        }
+    ) -> Self {
         let (requests, mailbox) = mpsc::channel(MAILBOX);
-        let random = Random::new(uuid::Uuid::new_v4().as_u128());
-        tokio::spawn(Task { quorum, epoch, settings, random, mailbox }.run());
-        Ok(Self { requests })
+        let leadership = quorum.leadership();
+        let min_isr = settings.min_insync_replicas;
+        let bootstrap = match bootstrap {
+            Some(chosen) => features::bootstrap_with(chosen, min_isr),
+            None => features::bootstrap(min_isr),
+        };
+        tokio::spawn(Task::new(quorum, settings, bootstrap, mailbox).run());
+        Self { requests, leadership }
     }
 
     async fn run<T: Send + 'static>(
@@ -81,10 +78,11 @@ impl Controller {
             });
             (records, answer)
         });
-        let stopped = || ControllerError::NotController("The controller has stopped.".into());
+        // A controller that does not decide drops what it is asked.
+        let refused = || ControllerError::not_controller(self.leadership.borrow().leader);
         let sent = self.requests.send(Request { decide, durability }).await;
-        sent.map_err(|_| stopped())?;
-        committed.await.map_err(|_| stopped())?
+        sent.map_err(|_| refused())?;
+        committed.await.map_err(|_| refused())?
     }
 
     /// Topics must have different names.
@@ -146,33 +144,85 @@ impl Controller {
 
     /// The first id of a block of `PRODUCER_ID_BLOCK`. On disk before it is answered: an id is
     /// never handed out twice.
-    pub async fn allocate_producer_ids(
-        &self,
-        broker_id: i32,
-    ) -> Outcome<Result<i64, ControllerError>> {
-        self.run(Durability::Synced, move |cx| brokers::allocate_producer_ids(cx, broker_id)).await
+    pub async fn allocate_producer_ids(&self, broker_id: i32, broker_epoch: i64) -> Outcome<i64> {
+        let decide =
+            move |cx: &mut Context<'_>| producer_ids::allocate(cx, broker_id, broker_epoch);
+        flat(self.run(Durability::Synced, decide).await)
     }
 
-    /// Answers the broker's epoch. Each start registers anew, so it need not wait for the disk.
+    /// Registers a broker, fenced, and answers its epoch. Each start registers anew, so it need
+    /// not wait for the disk.
     pub async fn register_broker(
         &self,
         registration: Registration,
     ) -> Outcome<Result<i64, ControllerError>> {
-        self.run(Durability::Deferred, move |cx| brokers::register(cx, &registration)).await
+        let decide = move |cx: &mut Context<'_>| registration::register(cx, &registration);
+        self.run(Durability::Deferred, decide).await
+    }
+
+    /// A broker lives, and tells how far it is and what it wants. The first heartbeat that shows it
+    /// caught up with its registration unfences it.
+    pub async fn heartbeat(&self, heartbeat: Heartbeat) -> Outcome<HeartbeatReply> {
+        let decide = move |cx: &mut Context<'_>| heartbeat::process(cx, &heartbeat);
+        flat(self.run(Durability::Deferred, decide).await)
+    }
+
+    /// The process of a broker is known to be gone: fences it at once. `epoch` is the incarnation
+    /// that is meant; `None` the present one.
+    pub async fn broker_gone(&self, broker_id: i32, epoch: Option<i64>) -> Outcome<()> {
+        let decide = move |cx: &mut Context<'_>| registration::gone(cx, broker_id, epoch);
+        self.run(Durability::Deferred, decide).await
+    }
+
+    /// Brokers of which the controller has not heard since it became active, though they are not
+    /// fenced: they may have gone with the controller before. Each with its epoch.
+    pub async fn unheard_of(&self) -> Outcome<Vec<(i32, i64)>> {
+        let decide = |cx: &mut Context<'_>| {
+            let response = cx.soft.unheard_of(cx.image);
+            Decision { records: Vec::new(), response }
+        };
+        self.run(Durability::Deferred, decide).await
     }
 
     pub async fn unregister_broker(&self, id: i32) -> Outcome<Result<(), ControllerError>> {
-        self.run(Durability::Synced, move |cx| brokers::unregister(cx, id)).await
+        self.run(Durability::Synced, move |cx| registration::unregister(cx, id)).await
     }
 
-    /// Takes the leadership of all that lies in log directories that have failed (KIP-858).
-    pub async fn directories_failed(&self, failure: DirsFailure) -> Outcome<()> {
-        self.run(Durability::Deferred, move |cx| brokers::directories_failed(cx, &failure)).await
+    /// A leader changes the ISRs of its partitions.
+    pub async fn alter_partition(
+        &self,
+        broker_id: i32,
+        broker_epoch: i64,
+        topics: Vec<(TopicId, Vec<AlterPartition>)>,
+    ) -> Outcome<AlteredPartitions> {
+        let decide = move |cx: &mut Context<'_>| {
+            alter_partition::alter(cx, broker_id, broker_epoch, &topics)
+        };
+        flat(self.run(Durability::Deferred, decide).await)
     }
 
-    /// Tells the cluster that this broker is about to stop.
-    pub async fn begin_shutdown(&self, broker_id: i32) -> Outcome<()> {
-        self.run(Durability::Deferred, move |cx| brokers::begin_shutdown(cx, broker_id)).await
+    /// A broker tells in which log directories its replicas lie; in `LOST` ones are unusable.
+    pub async fn assign_replicas_to_dirs(
+        &self,
+        broker_id: i32,
+        broker_epoch: i64,
+        assignments: Assignments,
+    ) -> Outcome<Assigned> {
+        let decide = move |cx: &mut Context<'_>| {
+            directories::assign(cx, broker_id, broker_epoch, &assignments)
+        };
+        flat(self.run(Durability::Deferred, decide).await)
+    }
+
+    pub async fn alter_partition_reassignments(
+        &self,
+        topics: Vec<(String, Vec<Reassignment>)>,
+        allow_replication_factor_change: bool,
+    ) -> Outcome<Reassigned> {
+        let decide = move |cx: &mut Context<'_>| {
+            reassignment::alter(cx, &topics, allow_replication_factor_change)
+        };
+        self.run(Durability::Synced, decide).await
     }
 
     pub async fn register_controller(&self, record: RegisterControllerRecord) -> Outcome<()> {
@@ -203,82 +253,5 @@ impl Controller {
     ) -> Outcome<ElectionResults> {
         let decide = move |cx: &mut Context<'_>| elections::elect(cx, kind, partitions.as_ref());
         self.run(Durability::Synced, decide).await
-    }
-}
-
-struct Task {
-    quorum: Quorum,
-    /// The epoch in which this node leads; in any other this controller decides nothing.
-    epoch: i32,
-    settings: Settings,
-    random: Random,
-    mailbox: mpsc::Receiver<Request>,
-}
-
-/// The decisions of one batch.
-struct Batch {
-    image: Image,
-    records: Vec<MetadataRecord>,
-    answers: Vec<Answer>,
-    durability: Durability,
-}
-
-impl Task {
-    async fn run(mut self) {
-        while let Some(first) = self.mailbox.recv().await {
-            let batch = self.decide(first);
-            let outcome = self.commit(batch.image.offset, batch.records, batch.durability).await;
-            for answer in batch.answers {
-                answer(outcome.clone());
-            }
-        }
-    }
-
-    /// Decides on all requests that wait, each in sight of those before it.
-    fn decide(&mut self, first: Request) -> Batch {
-        let mut batch = Batch {
-            image: Image::clone(&self.quorum.image()),
-            records: Vec::new(),
-            answers: Vec::new(),
-            durability: Durability::Deferred,
-        };
-        let mut next = Some(first);
-        while let Some(request) = next {
-            self.decide_one(&mut batch, request);
-            let room = batch.records.len() < BATCH_RECORDS;
-            next = if room { self.mailbox.try_recv().ok() } else { None };
-        }
-        batch
-    }
-
-    fn decide_one(&mut self, batch: &mut Batch, request: Request) {
-        let (settings, random) = (&self.settings, &mut self.random);
-        let mut cx = Context { image: &batch.image, settings, random };
-        let (records, answer) = (request.decide)(&mut cx);
-        for record in &records {
-            batch.image.apply(record);
-        }
-        batch.image.offset += records.len() as i64;
-        if !records.is_empty() && request.durability == Durability::Synced {
-            batch.durability = Durability::Synced;
-        }
-        batch.records.extend(records);
-        batch.answers.push(answer);
-    }
-
-    async fn commit(
-        &self,
-        offset: i64,
-        records: Vec<MetadataRecord>,
-        durability: Durability,
-    ) -> Result<i64, ControllerError> {
-        if records.is_empty() {
-            return Ok(offset);
-        }
-        let committed = self.quorum.propose_with(self.epoch, records, durability).await;
-        committed.map_err(|error| {
-            tracing::error!(%error, "metadata records are not committed");
-            ControllerError::NotController(error.to_string())
-        })
     }
 }

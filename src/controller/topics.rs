@@ -2,18 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use uuid::Uuid;
-
-use super::{ConfigOp, Context, ControllerError, Decision, configs, names, placement};
+use super::{
+    ConfigOp, Context, ControllerError, Decision, configs, names,
+    partition_change::{default_dir, is_active},
+    placement,
+};
 use crate::{
     base::TopicId,
     metadata::{ConfigResource, Image, MetadataRecord, records::*, topics::NO_LEADER},
 };
 
-/// A replica that its broker has not put in a log directory yet (KIP-858).
-pub const UNASSIGNED_DIR: Uuid = Uuid::from_u128(1);
 /// Kafka's `QuorumController.MAX_RECORDS_PER_USER_OP`.
-const MAX_RECORDS: usize = 10_000;
+pub(super) const MAX_RECORDS: usize = 10_000;
 
 /// A topic to be created.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -66,7 +66,7 @@ pub fn create(cx: &mut Context<'_>, topics: &[NewTopic]) -> Decision<Results<Cre
     Decision { records, response: results }
 }
 
-const TOO_LARGE: &str = "Unable to perform excessively large batch operation.";
+pub(super) const TOO_LARGE: &str = "Unable to perform excessively large batch operation.";
 pub(super) const TOO_MANY_PARTITIONS: &str = "Excessively large number of partitions per request.";
 
 /// Whether the topics have too many partitions in all, whatever else is wrong with them.
@@ -187,7 +187,7 @@ fn assigned(image: &Image, topic: &NewTopic) -> Result<Vec<Vec<i32>>, Controller
     Ok(assignments.into_iter().map(|(_, replicas)| replicas).collect())
 }
 
-fn check_assignment(
+pub(super) fn check_assignment(
     image: &Image,
     replicas: &[i32],
     factor: Option<usize>,
@@ -227,19 +227,6 @@ fn check_active(image: &Image, replicas: &[i32], partition: i32) -> Result<(), C
         "All brokers specified in the manual partition assignment for partition {partition} are \
          fenced or in controlled shutdown."
     )))
-}
-
-/// Neither fenced nor shutting down.
-pub fn is_active(image: &Image, broker: i32) -> bool {
-    image.broker(broker).is_some_and(|it| !it.fenced && !it.in_controlled_shutdown)
-}
-
-/// A broker with one log directory puts its replicas there; one with several chooses later.
-fn default_dir(image: &Image, broker: i32) -> Uuid {
-    match image.broker(broker).map(|broker| broker.log_dirs.as_slice()) {
-        Some([only]) => *only,
-        _ => UNASSIGNED_DIR,
-    }
 }
 
 fn new_partition(

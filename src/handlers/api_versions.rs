@@ -32,9 +32,10 @@ impl Handler for ApiVersions {
             }
             cx.session.software = Some((name.to_string(), version.to_string()));
         }
+        let response = response(cx.session.of_controllers);
         let response = match cx.version {
-            3.. => with_features(response(), &cx.broker.metadata(), cx.version),
-            _ => response(),
+            3.. => with_features(response, &cx.broker.metadata(), cx.version),
+            _ => response,
         };
         Reply::Now(response)
     }
@@ -68,8 +69,9 @@ fn with_features(
 }
 
 /// The table as an answer; `error_code` and the features are the caller's to add.
-pub fn response() -> ApiVersionsResponse {
-    let rows = TABLE.iter().map(Entry::row).map(|row| {
+fn response(of_controllers: bool) -> ApiVersionsResponse {
+    let rows = TABLE.iter().map(Entry::row).filter(|row| row.scope.is_served(of_controllers));
+    let rows = rows.map(|row| {
         ApiVersion::default()
             .with_api_key(row.key as i16)
             .with_min_version(row.advertised_min())

@@ -1,53 +1,75 @@
 //! Topics that are created because somebody asked for them (`auto.create.topics.enable`, and the
 //! topics of the coordinators). Kafka's `DefaultAutoTopicCreationManager`.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use kafka_protocol::messages::{
+    CreateTopicsRequest,
+    create_topics_request::{CreatableTopic, CreatableTopicConfig},
+};
+use tokio::time::timeout;
+
+use super::{
+    ErrorCode,
+    cluster::{string, topic_name},
+};
 use crate::{
     base::config::BrokerConfig,
-    broker::{Broker, OFFSETS_TOPIC},
-    controller::{ControllerError, NewTopic},
+    broker::{Broker, OFFSETS_TOPIC, ToControllerError},
 };
 
+/// How long a creation may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// A topic as it is created without anybody giving its settings.
-pub fn new_topic(settings: &BrokerConfig, name: &str) -> NewTopic {
-    let name_owned = name.to_owned();
+fn new_topic(settings: &BrokerConfig, name: &str) -> CreatableTopic {
+    let topic = CreatableTopic::default().with_name(topic_name(name));
     if name != OFFSETS_TOPIC {
-        return NewTopic {
-            name: name_owned,
-            partitions: settings.num_partitions,
-            replication_factor: settings.default_replication_factor as i16,
-            ..NewTopic::default()
-        };
+        return topic
+            .with_num_partitions(settings.num_partitions)
+            .with_replication_factor(settings.default_replication_factor as i16);
     }
     let group = &settings.group;
-    let config = |key: &str, value: String| (key.to_owned(), Some(value));
-    NewTopic {
-        name: name_owned,
-        partitions: group.offsets_topic_num_partitions,
-        replication_factor: group.offsets_topic_replication_factor,
-        assignments: Vec::new(),
-        configs: vec![
+    let config = |key: &str, value: String| {
+        CreatableTopicConfig::default().with_name(string(key)).with_value(Some(string(&value)))
+    };
+    topic
+        .with_num_partitions(group.offsets_topic_num_partitions)
+        .with_replication_factor(group.offsets_topic_replication_factor)
+        .with_configs(vec![
             config("cleanup.policy", "compact".to_owned()),
             config("compression.type", "producer".to_owned()),
             config("segment.bytes", group.offsets_topic_segment_bytes.to_string()),
-        ],
-    }
+        ])
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    #[error(transparent)]
+    ToController(#[from] ToControllerError),
+    #[error("{0:?}: {1}")]
+    Refused(ErrorCode, String),
+    #[error("this broker has not heard of the new topics in time")]
+    TimedOut,
 }
 
 /// Creates topics and waits until this broker knows them. A topic that is there already is fine.
-pub async fn create(broker: &Broker, names: &[&str]) -> Result<(), ControllerError> {
+pub async fn create(broker: &Arc<Broker>, names: &[&str]) -> Result<(), CreateError> {
     let settings = broker.settings();
     let topics = names.iter().map(|name| new_topic(&settings, name)).collect();
-    let created = broker.controller.create_topics(topics, false).await?;
-    broker.applied(created.offset).await;
-    for (_, result) in created.value {
-        match result {
-            Ok(_) | Err(ControllerError::TopicAlreadyExists(_)) => {}
-            Err(error) => return Err(error),
+    let request = CreateTopicsRequest::default().with_topics(topics);
+    let answer = broker.send_to_controller(7, &request, PATIENCE).await?;
+    for topic in answer.topics {
+        match ErrorCode::try_from_code(topic.error_code) {
+            None | Some(ErrorCode::TopicAlreadyExists) => {}
+            Some(code) => {
+                let why = topic.error_message.unwrap_or_default();
+                return Err(CreateError::Refused(code, why.to_string()));
+            }
         }
     }
-    Ok(())
+    let known = broker.metadata_shows(|image| names.iter().all(|name| image.topic(name).is_some()));
+    timeout(PATIENCE, known).await.map_err(|_| CreateError::TimedOut)
 }
 
 /// Creates topics without waiting; whoever asked comes again. What is on its way already is not

@@ -1,11 +1,21 @@
 //! What several answers say of topics, brokers and rights.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use kafka_protocol::{
     messages::{BrokerId, TopicName},
     protocol::StrBytes,
 };
+use uuid::Uuid;
 
-use crate::metadata::{BrokerImage, Image, PartitionImage, records::BrokerEndpoint};
+use super::ErrorCode;
+use crate::{
+    base::TopicId,
+    broker::Broker,
+    controller::has_online_dir,
+    metadata::{BrokerImage, Image, PartitionImage, TopicImage, records::BrokerEndpoint},
+    partition::{Absent, Partition, Role, Topic},
+};
 
 /// What a client may do to a topic: everything, while there is no authorizer. Bits are the codes of
 /// Kafka's `AclOperation`: read, write, create, delete, alter, describe, and both for configs.
@@ -54,7 +64,94 @@ pub fn alive<'a>(image: &'a Image, id: i32, listener: &str) -> Option<&'a Broker
 
 /// Replicas that clients of the listener cannot reach, or whose log directory failed.
 pub fn offline(image: &Image, partition: &PartitionImage, listener: &str) -> Vec<BrokerId> {
-    let replicas = partition.replicas.iter();
-    let is_offline = |id: &&i32| alive(image, **id, listener).is_none() || partition.is_lost(**id);
-    replicas.filter(is_offline).copied().map(BrokerId).collect()
+    let replicas = partition.replicas.iter().zip(&partition.directories);
+    let is_offline = |(id, dir): &(&i32, &Uuid)| {
+        let has_dir = image.broker(**id).is_some_and(|broker| has_online_dir(broker, **dir));
+        !has_dir || alive(image, **id, listener).is_none()
+    };
+    replicas.filter(is_offline).map(|(id, _)| BrokerId(*id)).collect()
+}
+
+/// The partition as this broker has it.
+pub fn partition(broker: &Broker, name: &str, index: i32) -> Result<Arc<Partition>, ErrorCode> {
+    let elsewhere = || elsewhere(broker, name, TopicId::nil(), index);
+    let topic = broker.partitions.topic(name).ok_or_else(elsewhere)?;
+    topic.partition(index).map_err(|missing| absent(broker, &topic, index, missing))
+}
+
+/// Why a partition of a topic that has replicas here is not served here.
+pub fn absent(broker: &Broker, topic: &Topic, index: i32, absent: Absent) -> ErrorCode {
+    match absent {
+        Absent::Offline => ErrorCode::KafkaStorageError,
+        Absent::Unknown => match elsewhere(broker, &topic.name, topic.id, index) {
+            // The topic was found, and is being deleted.
+            ErrorCode::UnknownTopicId => ErrorCode::UnknownTopicOrPartition,
+            code => code,
+        },
+    }
+}
+
+/// Why a partition that has no replica here is not served: its leader is another broker, or there
+/// is no such partition (`ReplicaManager.getPartitionOrError`). The id counts, if there is one.
+pub fn elsewhere(broker: &Broker, name: &str, id: TopicId, index: i32) -> ErrorCode {
+    let image = broker.metadata();
+    let topic = match id.is_nil() {
+        true => image.topic(name),
+        false => image.topic_by_id(id),
+    };
+    match topic {
+        None if !id.is_nil() => ErrorCode::UnknownTopicId,
+        Some(topic) if has_partition(topic, index) => ErrorCode::NotLeaderOrFollower,
+        _ => ErrorCode::UnknownTopicOrPartition,
+    }
+}
+
+fn has_partition(topic: &TopicImage, index: i32) -> bool {
+    usize::try_from(index).is_ok_and(|index| index < topic.partitions.len())
+}
+
+/// Who leads a partition, as well as this broker knows.
+#[derive(Clone, Copy)]
+pub struct LeaderHint {
+    pub leader: i32,
+    pub epoch: i32,
+}
+
+/// The leader as the replica here knows it, or as metadata has it.
+pub fn leader(broker: &Broker, name: &str, id: TopicId, index: i32) -> Option<LeaderHint> {
+    let topic = match id.is_nil() {
+        true => broker.partitions.topic(name),
+        false => broker.partitions.topic_by_id(id),
+    };
+    if let Some(partition) = topic.and_then(|topic| topic.partition(index).ok()) {
+        match partition.view().role {
+            Role::Leader { epoch } => return Some(LeaderHint { leader: broker.node_id, epoch }),
+            Role::Follower { epoch, leader } => return Some(LeaderHint { leader, epoch }),
+            Role::Offline | Role::Closed => {}
+        }
+    }
+    let image = broker.metadata();
+    let topic = match id.is_nil() {
+        true => image.topic(name),
+        false => image.topic_by_id(id),
+    };
+    let partition = topic?.partitions.get(usize::try_from(index).ok()?)?;
+    Some(LeaderHint { leader: partition.leader, epoch: partition.leader_epoch })
+}
+
+/// A broker as clients of one listener reach it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    pub host: String,
+    pub port: i32,
+    pub rack: Option<String>,
+}
+
+/// Adds a broker that lives to those that an answer tells of.
+pub fn add_endpoint(image: &Image, id: i32, listener: &str, nodes: &mut BTreeMap<i32, Node>) {
+    if let Some(endpoint) = alive(image, id, listener) {
+        let rack = image.broker(id).and_then(|broker| broker.rack.clone());
+        let node = Node { host: endpoint.host.clone(), port: endpoint.port.into(), rack };
+        nodes.insert(id, node);
+    }
 }

@@ -2,15 +2,20 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Presence};
 
 /// One connection's own state; safe to change because handlers of a connection run one at a time.
+#[derive(Clone)]
 pub struct Session {
     pub peer: SocketAddr,
     /// The listener's name (`PLAINTEXT`, `CONTROLLER`, ...).
     pub listener: Arc<str>,
+    /// Whether the listener is one of `controller.listener.names`.
+    pub of_controllers: bool,
     /// `client.software.name` and version, as ApiVersions told them (KIP-511).
     pub software: Option<(String, String)>,
+    /// The broker whose heartbeats come by this connection.
+    pub presence: Option<Arc<Presence>>,
 }
 
 pub struct Context<'a> {

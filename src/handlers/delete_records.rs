@@ -1,9 +1,11 @@
 //! DeleteRecords: moves the start of partitions' logs (KIP-107).
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     ops::RangeInclusive,
+    path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use kafka_protocol::messages::{
@@ -11,9 +13,10 @@ use kafka_protocol::messages::{
     delete_records_request::DeleteRecordsTopic,
     delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult},
 };
+use tokio::time::{Instant, timeout_at};
 
-use super::{Context, ErrorCode, Handler, Reply, cluster::is_internal, errors};
-use crate::{broker::Broker, partition::{DeleteRecordsError, Partition}};
+use super::{Context, ErrorCode, Handler, Reply, cluster::{self, is_internal}, errors};
+use crate::{base::world::blocking, broker::Broker, partition::{DeleteRecordsError, Partition}};
 
 pub struct DeleteRecords;
 
@@ -37,26 +40,30 @@ impl Handler for DeleteRecords {
                 })
                 .collect();
         let broker = Arc::clone(cx.broker);
+        let patience = Duration::from_millis(request.timeout_ms.max(0) as u64);
+        let deadline = Instant::now() + patience;
         Reply::Later(Box::pin(async move {
             // A crash after the answer must not bring back what was deleted.
-            let written = tokio::task::spawn_blocking(move || broker.write_log_starts()).await;
-            let result = |(index, deleted): Outcome| {
-                let kept = |it: &Deleted| match &written {
-                    Ok(unwritten) => !unwritten.contains(it.partition.log_dir()),
-                    Err(_) => false,
-                };
-                let result = DeleteRecordsPartitionResult::default().with_partition_index(index);
-                match deleted {
-                    Ok(deleted) if kept(&deleted) => result.with_low_watermark(deleted.log_start),
-                    Ok(_) => refused(result, ErrorCode::KafkaStorageError),
-                    Err(code) => refused(result, code),
+            let unwritten = blocking(move || broker.write_log_starts()).await.ok();
+            let mut response = DeleteRecordsResponse::default();
+            for (name, partitions) in topics {
+                let mut results = Vec::with_capacity(partitions.len());
+                for (index, deleted) in partitions {
+                    let deleted = match deleted {
+                        Ok(deleted) => deleted.finish(unwritten.as_ref(), deadline).await,
+                        Err(code) => Err(code),
+                    };
+                    let result =
+                        DeleteRecordsPartitionResult::default().with_partition_index(index);
+                    results.push(match deleted {
+                        Ok(low_watermark) => result.with_low_watermark(low_watermark),
+                        Err(code) => refused(result, code),
+                    });
                 }
-            };
-            let topics = topics.into_iter().map(|(name, partitions)| {
-                let results = partitions.into_iter().map(result).collect();
-                DeleteRecordsTopicResult::default().with_name(name).with_partitions(results)
-            });
-            DeleteRecordsResponse::default().with_topics(topics.collect())
+                let result = DeleteRecordsTopicResult::default().with_name(name);
+                response.topics.push(result.with_partitions(results));
+            }
+            response
         }))
     }
 }
@@ -68,6 +75,23 @@ type Outcome = (i32, Result<Deleted, ErrorCode>);
 struct Deleted {
     partition: Arc<Partition>,
     log_start: i64,
+}
+
+impl Deleted {
+    /// Waits for the followers to delete too. Returns what all have deleted up to.
+    async fn finish(
+        &self,
+        unwritten: Option<&HashSet<PathBuf>>,
+        deadline: Instant,
+    ) -> Result<i64, ErrorCode> {
+        if unwritten.is_none_or(|dirs| dirs.contains(self.partition.log_dir())) {
+            return Err(ErrorCode::KafkaStorageError);
+        }
+        match timeout_at(deadline, self.partition.wait_deleted(self.log_start)).await {
+            Ok(low_watermark) => low_watermark.ok_or(ErrorCode::NotLeaderOrFollower),
+            Err(_) => Err(ErrorCode::RequestTimedOut),
+        }
+    }
 }
 
 fn refused(result: DeleteRecordsPartitionResult, code: ErrorCode) -> DeleteRecordsPartitionResult {
@@ -88,18 +112,18 @@ fn last_of_each(topics: Vec<DeleteRecordsTopic>) -> Vec<(TopicName, BTreeMap<i32
     merged
 }
 
-/// Returns the new start of the log. With followers it would be the lowest of theirs.
+/// Moves the start of the leader's log; followers learn of it by their fetches.
 fn delete(
     broker: &Arc<Broker>,
     name: &str,
     index: i32,
     offset: i64,
 ) -> Result<Deleted, ErrorCode> {
-    let topic = broker.partitions.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let partition = topic.partition(index).map_err(errors::absent)?;
+    let partition = cluster::partition(broker, name, index)?;
     if is_internal(name) {
         return Err(ErrorCode::InvalidTopicException);
     }
+    let topic = broker.partitions.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let policy = topic.config.load().cleanup_policy;
     if policy.compact && !policy.delete {
         return Err(ErrorCode::PolicyViolation);

@@ -11,7 +11,7 @@ use super::{
     Context, ErrorCode, Handler, Reply,
     cluster::{CLUSTER_OPERATIONS, NO_OPERATIONS, endpoint, string},
 };
-use crate::metadata::{BrokerImage, Image};
+use crate::metadata::{BrokerImage, ControllerImage, Image};
 
 /// The endpoint types of KIP-919.
 const BROKERS: i8 = 1;
@@ -30,28 +30,46 @@ impl Handler for DescribeCluster {
         request: DescribeClusterRequest,
     ) -> Reply<DescribeClusterResponse> {
         let kind = if cx.version == 0 { BROKERS } else { request.endpoint_type };
-        if kind != BROKERS {
+        let here = if cx.session.of_controllers { CONTROLLERS } else { BROKERS };
+        if kind != here {
             return Reply::Now(refusal(kind));
         }
+        let operations = match request.include_cluster_authorized_operations {
+            true => CLUSTER_OPERATIONS,
+            false => NO_OPERATIONS,
+        };
+        let answer = DescribeClusterResponse::default()
+            .with_endpoint_type(kind)
+            .with_cluster_id(string(&cx.broker.cluster_id))
+            .with_cluster_authorized_operations(operations);
         let image = cx.broker.metadata();
+        if kind == CONTROLLERS {
+            let leader = cx.broker.quorum.leader().unwrap_or(-1);
+            let controllers = controllers(&image, &cx.session.listener);
+            let answer = answer.with_controller_id(BrokerId(leader)).with_brokers(controllers);
+            return Reply::Now(answer);
+        }
         let fenced_too = cx.version >= 2 && request.include_fenced_brokers;
         let brokers = brokers(&image, &cx.session.listener, fenced_too);
         let live = image.brokers.values().find(|broker| !broker.fenced);
         let controller = live.map(|broker| BrokerId(broker.broker_id));
         let listed = controller.filter(|id| brokers.iter().any(|it| it.broker_id == *id));
-        let operations = match request.include_cluster_authorized_operations {
-            true => CLUSTER_OPERATIONS,
-            false => NO_OPERATIONS,
-        };
-        Reply::Now(
-            DescribeClusterResponse::default()
-                .with_endpoint_type(BROKERS)
-                .with_cluster_id(string(&cx.broker.cluster_id))
-                .with_controller_id(listed.unwrap_or(BrokerId(-1)))
-                .with_brokers(brokers)
-                .with_cluster_authorized_operations(operations),
-        )
+        let controller = listed.unwrap_or(BrokerId(-1));
+        Reply::Now(answer.with_controller_id(controller).with_brokers(brokers))
     }
+}
+
+/// The registered controllers that have the listener.
+fn controllers(image: &Image, listener: &str) -> Vec<DescribeClusterBroker> {
+    let row = |controller: &std::sync::Arc<ControllerImage>| {
+        let endpoint = controller.end_points.iter().find(|it| it.name == listener)?;
+        let row = DescribeClusterBroker::default()
+            .with_broker_id(BrokerId(controller.controller_id))
+            .with_host(string(&endpoint.host))
+            .with_port(i32::from(endpoint.port));
+        Some(row)
+    };
+    image.controllers.values().filter_map(row).collect()
 }
 
 fn refusal(kind: i8) -> DescribeClusterResponse {
@@ -60,6 +78,12 @@ fn refusal(kind: i8) -> DescribeClusterResponse {
             ErrorCode::MismatchedEndpointType,
             "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type \
              CONTROLLER"
+                .to_owned(),
+        ),
+        BROKERS => (
+            ErrorCode::MismatchedEndpointType,
+            "The request was sent to an endpoint of type CONTROLLER, but we wanted an endpoint of \
+             type BROKER"
                 .to_owned(),
         ),
         _ => (ErrorCode::UnsupportedEndpointType, format!("Unsupported endpoint type {kind}")),

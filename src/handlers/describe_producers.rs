@@ -10,7 +10,7 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-use super::{Context, ErrorCode, Handler, Reply, errors};
+use super::{Context, ErrorCode, Handler, Reply, cluster, errors};
 use crate::{broker::Broker, controller::names, log::ProducerEntry, protocol::error_code};
 
 pub struct DescribeProducers;
@@ -56,8 +56,7 @@ fn refusal(broker: &Broker, topic: &str) -> Option<(ErrorCode, String)> {
 }
 
 fn producers(broker: &Broker, topic: &str, index: i32) -> Result<Vec<ProducerState>, ErrorCode> {
-    let found = broker.partitions.get(topic, index);
-    let partition = found.map_err(errors::absent)?;
+    let partition = cluster::partition(broker, topic, index)?;
     errors::check_leader_epoch(partition.view().role, -1)?;
     Ok(partition.with_log(|log| log.producers().map(state).collect()))
 }

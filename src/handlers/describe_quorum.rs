@@ -12,7 +12,8 @@ use super::{
     cluster::string,
 };
 use crate::{
-    metadata::Image,
+    broker::Broker,
+    protocol::error_code,
     quorum::{QuorumStatus, ReplicaStatus},
 };
 
@@ -31,7 +32,11 @@ impl Handler for DescribeQuorum {
         request: DescribeQuorumRequest,
     ) -> Reply<DescribeQuorumResponse> {
         if !asks_for_metadata(&request) {
-            return Reply::Now(refusal(&request, cx.version));
+            let code = ErrorCode::UnknownTopicOrPartition;
+            return Reply::Now(refusal(&request, code, cx.version));
+        }
+        if cx.broker.quorum.leader() != Some(cx.broker.node_id) {
+            return Reply::Now(refusal(&request, ErrorCode::NotLeaderOrFollower, cx.version));
         }
         let status = cx.broker.quorum.status();
         let partition = partition(&status, cx.version);
@@ -42,7 +47,7 @@ impl Handler for DescribeQuorum {
         if cx.version < 2 {
             return Reply::Now(response);
         }
-        Reply::Now(response.with_nodes(nodes(&status, &cx.broker.metadata())))
+        Reply::Now(response.with_nodes(nodes(&status, cx.broker)))
     }
 }
 
@@ -56,9 +61,12 @@ fn asks_for_metadata(request: &DescribeQuorumRequest) -> bool {
     }
 }
 
-fn refusal(request: &DescribeQuorumRequest, version: i16) -> DescribeQuorumResponse {
-    let code = ErrorCode::UnknownTopicOrPartition;
-    let why = "This server does not host this topic-partition.";
+fn refusal(
+    request: &DescribeQuorumRequest,
+    code: ErrorCode,
+    version: i16,
+) -> DescribeQuorumResponse {
+    let why = error_code::default_message(code.code());
     let message = (version >= 2).then(|| string(why));
     let topics = request.topics.iter().map(|topic| {
         let refused = topic.partitions.iter().map(|partition| {
@@ -99,18 +107,23 @@ fn partition(status: &QuorumStatus, version: i16) -> PartitionData {
         .with_observers(status.observers.iter().map(state).collect())
 }
 
-/// Where voters listen for each other.
-fn nodes(status: &QuorumStatus, image: &Image) -> Vec<Node> {
+/// Where voters listen for each other: as the quorum knows them, or as they have registered.
+fn nodes(status: &QuorumStatus, broker: &Broker) -> Vec<Node> {
+    let image = broker.metadata();
+    let listener = |name: &str, host: &str, port: u16| {
+        Listener::default().with_name(string(name)).with_host(string(host)).with_port(port)
+    };
     let node = |voter: &ReplicaStatus| {
         let id = voter.replica_id;
-        let endpoints = image.controllers.get(&id).map(|it| it.end_points.as_slice());
-        let listeners = endpoints.unwrap_or_default().iter().map(|endpoint| {
-            Listener::default()
-                .with_name(string(&endpoint.name))
-                .with_host(string(&endpoint.host))
-                .with_port(endpoint.port)
-        });
-        Node::default().with_node_id(BrokerId(id)).with_listeners(listeners.collect())
+        let known = voter.endpoints.iter().filter(|it| it.port != 0);
+        let mut listeners: Vec<_> =
+            known.map(|it| listener(&it.name, &it.host, it.port)).collect();
+        if listeners.is_empty() {
+            let registered = image.controllers.get(&id).map(|it| it.end_points.as_slice());
+            let registered = registered.unwrap_or_default().iter();
+            listeners = registered.map(|it| listener(&it.name, &it.host, it.port)).collect();
+        }
+        Node::default().with_node_id(BrokerId(id)).with_listeners(listeners)
     };
     status.voters.iter().map(node).collect()
 }

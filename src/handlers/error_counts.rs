@@ -5,7 +5,8 @@ use kafka_protocol::messages::*;
 
 use super::fetch_reply::FetchReply;
 use crate::protocol::messages::{
-    DescribeLogDirsResponse, ListOffsetsResponse, OffsetCommitResponse, OffsetFetchResponse,
+    AddRaftVoterResponse, DescribeLogDirsResponse, ListOffsetsResponse, OffsetCommitResponse,
+    OffsetFetchResponse,
 };
 
 /// A response that tells its error codes, `NONE` among them.
@@ -47,10 +48,29 @@ error_codes! {
     ElectLeadersResponse: |it| {
         each!(it.replica_election_results, partition_result).chain([it.error_code])
     };
+    AlterPartitionReassignmentsResponse: |it| {
+        each!(it.responses, partitions).chain([it.error_code])
+    };
     ListPartitionReassignmentsResponse: |it| [it.error_code];
     DescribeQuorumResponse: |it| each!(it.topics, partitions).chain([it.error_code]);
+    FetchSnapshotResponse: |it| each!(it.topics, partitions).chain([it.error_code]);
+    AddRaftVoterResponse: |it| [it.error_code];
+    RemoveRaftVoterResponse: |it| [it.error_code];
+    UpdateRaftVoterResponse: |it| [it.error_code];
     UpdateFeaturesResponse: |it| each!(it.results).chain([it.error_code]);
+    EnvelopeResponse: |it| [it.error_code];
+    BrokerRegistrationResponse: |it| [it.error_code];
+    BrokerHeartbeatResponse: |it| [it.error_code];
+    AllocateProducerIdsResponse: |it| [it.error_code];
+    ControllerRegistrationResponse: |it| [it.error_code];
+    AlterPartitionResponse: |it| each!(it.topics, partitions).chain([it.error_code]);
+    AssignReplicasToDirsResponse: |it| {
+        let topics = it.directories.iter().flat_map(|dir| &dir.topics);
+        let partitions = topics.flat_map(|topic| &topic.partitions);
+        partitions.map(|it| it.error_code).chain([it.error_code])
+    };
     DescribeClusterResponse: |it| [it.error_code];
+    UnregisterBrokerResponse: |it| [it.error_code];
     DescribeTopicPartitionsResponse: |it| each!(it.topics).chain(each!(it.topics, partitions));
     DescribeConfigsResponse: |it| each!(it.results);
     AlterConfigsResponse: |it| each!(it.responses);

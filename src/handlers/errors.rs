@@ -8,7 +8,7 @@ use crate::{
     controller::ControllerError,
     coordinator::group::messages::GroupError,
     log::{LogError, ProducerError, ReadError},
-    partition::{Absent, AppendError, DeleteRecordsError, Role},
+    partition::{AppendError, DeleteRecordsError, Role},
     records::RefusedKind,
 };
 
@@ -19,15 +19,9 @@ pub fn append(error: &AppendError) -> ErrorCode {
     match error {
         AppendError::NotLeader => ErrorCode::NotLeaderOrFollower,
         AppendError::Offline => ErrorCode::KafkaStorageError,
+        AppendError::NotEnoughReplicas { .. } => ErrorCode::NotEnoughReplicas,
         AppendError::Producer(error) => producer(error),
         AppendError::Log(error) => log(error),
-    }
-}
-
-pub fn absent(absent: Absent) -> ErrorCode {
-    match absent {
-        Absent::Unknown => ErrorCode::UnknownTopicOrPartition,
-        Absent::Offline => ErrorCode::KafkaStorageError,
     }
 }
 
@@ -96,13 +90,22 @@ pub fn delete_records(error: &DeleteRecordsError) -> ErrorCode {
 /// Whether an append was refused by what is in the log; Kafka then tells the log's start offset,
 /// and for all other errors none (`ReplicaManager.appendRecordsToLeader`).
 pub fn tells_log_start(error: &AppendError) -> bool {
-    matches!(error, AppendError::Producer(_))
+    matches!(error, AppendError::Producer(_) | AppendError::NotEnoughReplicas { .. })
 }
 
 /// Refuses a request for what this replica does not lead, or whose `current_leader_epoch` is not
 /// the leader's (KIP-320); -1 means that the client does not know the epoch, and any other
 /// negative epoch is an old one.
 pub fn check_leader_epoch(role: Role, current_leader_epoch: i32) -> Result<(), ErrorCode> {
+    check_replica_epoch(role, current_leader_epoch)?;
+    match role {
+        Role::Leader { .. } => Ok(()),
+        _ => Err(ErrorCode::NotLeaderOrFollower),
+    }
+}
+
+/// The same of what followers serve too.
+pub fn check_replica_epoch(role: Role, current_leader_epoch: i32) -> Result<(), ErrorCode> {
     let epoch = role.leader_epoch();
     match role {
         Role::Offline => Err(ErrorCode::KafkaStorageError),
@@ -111,8 +114,7 @@ pub fn check_leader_epoch(role: Role, current_leader_epoch: i32) -> Result<(), E
             Err(ErrorCode::FencedLeaderEpoch)
         }
         _ if current_leader_epoch > epoch => Err(ErrorCode::UnknownLeaderEpoch),
-        Role::Follower { .. } => Err(ErrorCode::NotLeaderOrFollower),
-        Role::Leader { .. } => Ok(()),
+        Role::Follower { .. } | Role::Leader { .. } => Ok(()),
     }
 }
 
@@ -131,6 +133,11 @@ pub fn controller(error: &ControllerError) -> ErrorCode {
         ControllerError::InvalidUpdateVersion(_) => ErrorCode::InvalidUpdateVersion,
         ControllerError::InvalidRegistration(_) => ErrorCode::InvalidRegistration,
         ControllerError::UnsupportedVersion(_) => ErrorCode::UnsupportedVersion,
+        ControllerError::DuplicateBrokerRegistration(_) => ErrorCode::DuplicateBrokerRegistration,
+        ControllerError::FencedLeaderEpoch => ErrorCode::FencedLeaderEpoch,
+        ControllerError::NewLeaderElected => ErrorCode::NewLeaderElected,
+        ControllerError::IneligibleReplica(_) => ErrorCode::IneligibleReplica,
+        ControllerError::NotLeaderOrFollower => ErrorCode::NotLeaderOrFollower,
         ControllerError::BrokerIdNotRegistered(_) => ErrorCode::BrokerIdNotRegistered,
         ControllerError::StaleBrokerEpoch(_) => ErrorCode::StaleBrokerEpoch,
         ControllerError::ElectionNotNeeded => ErrorCode::ElectionNotNeeded,

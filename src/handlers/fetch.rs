@@ -1,22 +1,26 @@
 //! Fetch: reads from published views, without a queue or a lock, and waits for more where there is
 //! less than `min_bytes`. A waiting fetch is one wake-up at its partitions or its deadline.
 
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use kafka_protocol::messages::{ApiKey, FetchRequest};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Context, ErrorCode, Handler, Reply, errors,
+    fetch_metadata::{FetchAnswer, fetch_metadata},
+    Context, ErrorCode, Handler, Reply, cluster, errors,
     fetch_reply::{FetchReply, PartitionReply},
-    fetch_session,
+    fetch_session, preferred_replica,
 };
 use crate::{
+    base::clock::now_ms,
     broker::{
         Broker,
         sessions::{PartitionRequest, SessionFetch, SessionPartition},
     },
-    partition::{FetchWait, Partition, Role, Topic, View},
+    partition::{
+        Awaited, EpochEnd, FetchWait, FollowerFetch, FollowerFetchError, Partition, Topic, View,
+    },
 };
 
 pub struct Fetch;
@@ -24,25 +28,38 @@ pub struct Fetch;
 const READ_COMMITTED: i8 = 1;
 /// The first version that is told where the leader is (KIP-951).
 const LEADER_HINTS: i16 = 16;
+/// The first version whose consumers may read from followers (KIP-392).
+const READS_FOLLOWERS: i16 = 11;
 
 impl Handler for Fetch {
     const API: ApiKey = ApiKey::Fetch;
     const VERSIONS: RangeInclusive<i16> = 4..=18;
     type Request = FetchRequest;
-    type Response = FetchReply;
+    type Response = FetchAnswer;
 
-    async fn handle(cx: &mut Context<'_>, request: FetchRequest) -> Reply<FetchReply> {
+    async fn handle(cx: &mut Context<'_>, request: FetchRequest) -> Reply<FetchAnswer> {
+        match cx.session.of_controllers {
+            true => fetch_metadata(cx, request),
+            false => fetch_partitions(cx, request).map(FetchAnswer::Partitions),
+        }
+    }
+}
+
+/// What brokers serve.
+fn fetch_partitions(cx: &mut Context<'_>, request: FetchRequest) -> Reply<FetchReply> {
         if !(0..=READ_COMMITTED).contains(&request.isolation_level) {
             return Reply::Now(fetch_session::refuse_all(&request, ErrorCode::UnknownServerError));
         }
-        let limits = Limits::of(&request, cx.broker.settings().fetch_max_bytes, cx.version);
+        let limits = Limits::of(&request, cx.broker.settings().fetch_max_bytes);
+        let reader = Reader::of(&request, cx);
         let max_wait = Duration::from_millis(request.max_wait_ms.max(0) as u64);
         let fetch = match fetch_session::begin(cx.broker, request, cx.version) {
             Ok(fetch) => fetch,
             Err(refused) => return Reply::Now(refused),
         };
-        let plan = Plan::new(Arc::clone(cx.broker), fetch, limits);
-        let results = plan.read_all();
+        let hints = (cx.version >= LEADER_HINTS).then(|| Arc::clone(&cx.session.listener));
+        let plan = Plan::new(Arc::clone(cx.broker), fetch, limits, (reader, hints));
+        let results = plan.read_all(Look::First);
         if max_wait.is_zero() || plan.is_satisfied(&results) {
             return Reply::Now(plan.answer(results));
         }
@@ -53,16 +70,66 @@ impl Handler for Fetch {
             drop(parked);
             plan.answer(results)
         }))
+}
+
+/// Who fetches, which says what it may read and where.
+enum Reader {
+    Consumer {
+        is_committed_only: bool,
+        only_from_leader: bool,
+        /// Where it is and what listener it uses, if it may be sent to a replica nearby.
+        place: Option<(String, Arc<str>)>,
+    },
+    /// Followers read what is not committed yet.
+    Follower {
+        replica: i32,
+        broker_epoch: i64,
+    },
+}
+
+impl Reader {
+    fn of(request: &FetchRequest, cx: &Context<'_>) -> Self {
+        let state = &request.replica_state;
+        let (replica, broker_epoch) = match request.replica_id.0 {
+            replica if replica >= 0 => (replica, -1),
+            _ => (state.replica_id.0, state.replica_epoch),
+        };
+        if replica >= 0 {
+            return Self::Follower { replica, broker_epoch };
+        }
+        let may_redirect = cx.version >= READS_FOLLOWERS
+            && !request.rack_id.is_empty()
+            && preferred_replica::is_selected(cx.broker);
+        Self::Consumer {
+            is_committed_only: request.isolation_level == READ_COMMITTED,
+            only_from_leader: cx.version < READS_FOLLOWERS,
+            place: may_redirect
+                .then(|| (request.rack_id.to_string(), Arc::clone(&cx.session.listener))),
+        }
+    }
+
+    /// Where the part of the log ends that it may read.
+    fn end(&self, view: &View) -> i64 {
+        match self {
+            Self::Consumer { is_committed_only: true, .. } => view.last_stable_offset,
+            Self::Consumer { .. } => view.high_watermark,
+            Self::Follower { .. } => view.log.log_end(),
+        }
+    }
+
+    fn awaited(&self) -> Awaited {
+        match self {
+            Self::Consumer { .. } => Awaited::Committed,
+            Self::Follower { .. } => Awaited::Appended,
+        }
     }
 }
 
-#[derive(Clone, Copy)]
-enum ReadUpTo {
-    HighWatermark,
-    /// `read_committed`.
-    LastStableOffset,
-    /// Followers read what is not committed yet.
-    LogEnd,
+/// A follower's fetch says where it is; it says so once, however often its partitions are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    First,
+    Again,
 }
 
 #[derive(Clone, Copy)]
@@ -71,25 +138,16 @@ struct Limits {
     max_bytes: usize,
     /// Kafka's reader trips at a negative limit.
     is_negative: bool,
-    up_to: ReadUpTo,
-    hints_leader: bool,
 }
 
 impl Limits {
-    fn of(request: &FetchRequest, fetch_max_bytes: i32, version: i16) -> Self {
-        let is_follower = request.replica_id.0 >= 0 || request.replica_state.replica_id.0 >= 0;
+    fn of(request: &FetchRequest, fetch_max_bytes: i32) -> Self {
         let max_bytes = request.max_bytes.min(fetch_max_bytes).max(0) as usize;
         Self {
             // Kafka never waits for more than it may return.
             min_bytes: (request.min_bytes.max(0) as usize).min(max_bytes),
             max_bytes,
             is_negative: request.max_bytes < 0,
-            hints_leader: version >= LEADER_HINTS,
-            up_to: match (is_follower, request.isolation_level) {
-                (true, _) => ReadUpTo::LogEnd,
-                (false, READ_COMMITTED) => ReadUpTo::LastStableOffset,
-                (false, _) => ReadUpTo::HighWatermark,
-            },
         }
     }
 }
@@ -100,6 +158,9 @@ struct Plan {
     /// The fetch's partitions, in its order.
     partitions: Vec<Result<Found, ErrorCode>>,
     limits: Limits,
+    reader: Reader,
+    /// The listener of a client that is told where leaders are.
+    hints: Option<Arc<str>>,
 }
 
 /// A partition of this broker, with its topic.
@@ -109,17 +170,24 @@ struct Found {
 }
 
 impl Plan {
-    fn new(broker: Arc<Broker>, fetch: SessionFetch, limits: Limits) -> Self {
+    fn new(
+        broker: Arc<Broker>,
+        fetch: SessionFetch,
+        limits: Limits,
+        (reader, hints): (Reader, Option<Arc<str>>),
+    ) -> Self {
         let find = |partition: &SessionPartition| find_partition(&broker, &partition.request);
         let partitions = fetch.partitions().map(find).collect();
-        Self { broker, fetch, partitions, limits }
+        Self { broker, fetch, partitions, limits, reader, hints }
     }
 
-    fn read_all(&self) -> Vec<PartitionReply> {
+    fn read_all(&self, look: Look) -> Vec<PartitionReply> {
         let mut left = self.limits.max_bytes;
         let mut is_empty = true;
+        let now = now_ms();
         let read = |(partition, found): (&SessionPartition, &Result<Found, ErrorCode>)| {
-            let reply = self.read(&partition.request, found, left, is_empty);
+            let at = At { left, at_least_one: is_empty, look, now_ms: now };
+            let reply = self.read(&partition.request, found, &at);
             let len = reply.records.as_ref().map_or(0, |slice| slice.len);
             left = left.saturating_sub(len);
             is_empty &= len == 0;
@@ -132,63 +200,63 @@ impl Plan {
         &self,
         request: &PartitionRequest,
         found: &Result<Found, ErrorCode>,
-        left: usize,
-        at_least_one: bool,
+        at: &At,
     ) -> PartitionReply {
         match found {
             Err(code) => PartitionReply {
                 aborted: (*code != ErrorCode::InconsistentTopicId).then(Vec::new),
                 ..PartitionReply::error(request.partition, *code)
             },
-            Ok(Found { partition, .. }) => {
-                let read = self.read_partition(partition, request, left, at_least_one);
-                read.unwrap_or_else(|code| PartitionReply {
-                    current_leader: self.leader_hint(partition, code),
-                    ..PartitionReply::error(request.partition, code)
-                })
+            Ok(found) => {
+                let read = self.read_partition(found, request, at);
+                read.unwrap_or_else(|code| PartitionReply::error(request.partition, code))
             }
         }
     }
 
     fn read_partition(
         &self,
-        partition: &Partition,
+        found: &Found,
         spec: &PartitionRequest,
-        left: usize,
-        at_least_one: bool,
+        at: &At,
     ) -> Result<PartitionReply, ErrorCode> {
+        let partition = &found.partition;
         let view = partition.view();
-        check_leader(&view, spec.current_leader_epoch)?;
-        if matches!(self.limits.up_to, ReadUpTo::LogEnd) {
-            // This broker's replica is the only one, so no follower can be one of the partition's.
-            return Err(ErrorCode::NotLeaderOrFollower);
-        }
+        self.check_leader(&view, spec.current_leader_epoch.max(-1))?;
+        let diverging = match (&self.reader, at.look) {
+            (Reader::Follower { replica, broker_epoch }, Look::First) => {
+                note_follower(partition, (*replica, *broker_epoch), spec, at.now_ms)?
+            }
+            _ => diverging_epoch(partition, &view, spec)?,
+        };
+        // What the follower has told may have raised the high watermark.
+        let view = partition.view();
         let mut reply = PartitionReply::of(&view, spec.partition);
-        if matches!(self.limits.up_to, ReadUpTo::LastStableOffset) {
+        if let Reader::Consumer { is_committed_only, place, .. } = &self.reader {
             // Nothing is aborted below the last stable offset before transactions are served.
-            reply.aborted = Some(Vec::new());
+            reply.aborted = is_committed_only.then(Vec::new);
+            if let Some((rack, listener)) = place {
+                let image = self.broker.metadata();
+                let near = preferred_replica::Near { rack, listener, image: &image };
+                reply.preferred = near.select(partition, spec.fetch_offset, self.broker.node_id);
+            }
         }
-        if let Some(diverging) = diverging_epoch(partition, spec)? {
-            reply.diverging = Some(diverging);
+        if diverging.is_some() || reply.preferred.is_some() {
+            reply.diverging = diverging;
             return Ok(reply);
         }
-        let end = match self.limits.up_to {
-            ReadUpTo::HighWatermark => view.high_watermark,
-            ReadUpTo::LastStableOffset => view.last_stable_offset,
-            ReadUpTo::LogEnd => view.log.log_end(),
-        };
-        let offset = spec.fetch_offset;
-        if offset < view.log.log_start() || offset > view.log.log_end() {
-            return Err(ErrorCode::OffsetOutOfRange);
-        }
-        let max_bytes = left.min(spec.max_bytes.max(0) as usize);
-        if offset >= end || (max_bytes == 0 && !at_least_one) {
+        let (offset, end) = (spec.fetch_offset, self.reader.end(&view));
+        let max_bytes = at.left.min(spec.max_bytes.max(0) as usize);
+        if offset >= end
+            || (max_bytes == 0 && !at.at_least_one)
+            || self.is_held_back(found, at.now_ms)
+        {
             return Ok(reply);
         }
         if self.limits.is_negative || spec.max_bytes < 0 {
             return Err(ErrorCode::UnknownServerError);
         }
-        let slice = view.log.read(offset, max_bytes, end, at_least_one).map_err(|error| {
+        let slice = view.log.read(offset, max_bytes, end, at.at_least_one).map_err(|error| {
             let code = errors::read(&error);
             partition.read_failed(error);
             code
@@ -197,21 +265,39 @@ impl Plan {
         Ok(reply)
     }
 
-    fn leader_hint(&self, partition: &Partition, code: ErrorCode) -> Option<(i32, i32)> {
-        let is_hint = self.limits.hints_leader
-            && matches!(code, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch);
-        match partition.view().role {
-            Role::Follower { epoch, leader } if is_hint => Some((leader, epoch)),
-            Role::Leader { epoch } if is_hint => Some((self.broker.node_id, epoch)),
-            _ => None,
+    /// Refuses what may not be read here, and leader epochs that differ (KIP-320).
+    fn check_leader(&self, view: &View, current_leader_epoch: i32) -> Result<(), ErrorCode> {
+        match self.reader {
+            Reader::Consumer { only_from_leader: false, .. } => {
+                errors::check_replica_epoch(view.role, current_leader_epoch)
+            }
+            _ => errors::check_leader_epoch(view.role, current_leader_epoch),
         }
+    }
+
+    /// Whether the follower is one that is copied slowly, and has had enough for now.
+    fn is_held_back(&self, Found { topic, partition }: &Found, now_ms: i64) -> bool {
+        let Reader::Follower { replica, .. } = self.reader else { return false };
+        let limit = self.broker.settings().cluster.leader_replication_throttled_rate;
+        limit.is_some()
+            && self.is_throttled(topic, partition)
+            && self.broker.replication.leader_throttle.is_exceeded(limit, now_ms)
+            && !partition.in_sync_followers().iter().any(|it| it.id == replica)
+    }
+
+    fn is_throttled(&self, topic: &Topic, partition: &Partition) -> bool {
+        let config = topic.config.load();
+        config.leader_replication_throttled_replicas.contains(partition.id.partition, self.broker.node_id)
     }
 
     /// Whether there is enough to answer at once: bytes, or anything that the client must hear of.
     fn is_satisfied(&self, replies: &[PartitionReply]) -> bool {
         let len = |reply: &PartitionReply| reply.records.as_ref().map_or(0, |slice| slice.len);
-        let news =
-            |reply: &PartitionReply| reply.error_code != errors::NONE || reply.diverging.is_some();
+        let news = |reply: &PartitionReply| {
+            reply.error_code != errors::NONE
+                || reply.diverging.is_some()
+                || reply.preferred.is_some()
+        };
         replies.is_empty()
             || replies.iter().any(news)
             || replies.iter().map(len).sum::<usize>() >= self.limits.min_bytes
@@ -221,29 +307,103 @@ impl Plan {
         let registered = Registered::new(self);
         loop {
             // Read after registering: what arrives from here on wakes this fetch.
-            let replies = self.read_all();
+            let replies = self.read_all(Look::Again);
             if self.is_satisfied(&replies) {
                 return replies;
             }
             if timeout_at(deadline, registered.wait.woken()).await.is_err() {
-                return self.read_all();
+                return self.read_all(Look::Again);
             }
         }
     }
 
-    fn answer(self, replies: Vec<PartitionReply>) -> FetchReply {
+    fn answer(self, mut replies: Vec<PartitionReply>) -> FetchReply {
         for (found, reply) in self.partitions.iter().zip(&replies) {
-            let Ok(Found { topic, .. }) = found else { continue };
+            let Ok(Found { topic, partition }) = found else { continue };
             topic.metrics.fetch_requests.increment(1);
             if let Some(slice) = &reply.records {
-                topic.metrics.bytes_out.increment(slice.len as u64);
+                self.count_bytes(topic, partition, slice.len as u64);
             }
             if is_failure(reply.error_code) {
                 topic.metrics.failed_fetch_requests.increment(1);
             }
         }
-        fetch_session::finish(&self.broker, self.fetch, replies)
+        let mut nodes = BTreeMap::new();
+        if let Some(listener) = &self.hints {
+            for (asked, reply) in self.fetch.partitions().zip(&mut replies) {
+                self.hint_leader(&asked.request, listener, reply, &mut nodes);
+            }
+        }
+        let reply = fetch_session::finish(&self.broker, self.fetch, replies);
+        FetchReply { nodes: if reply.topics.is_empty() { BTreeMap::new() } else { nodes }, ..reply }
     }
+
+    fn count_bytes(&self, topic: &Topic, partition: &Partition, bytes: u64) {
+        if matches!(self.reader, Reader::Consumer { .. }) {
+            return topic.metrics.bytes_out.increment(bytes);
+        }
+        self.broker.replication.metrics.bytes_out.increment(bytes);
+        if self.is_throttled(topic, partition) {
+            self.broker.replication.leader_throttle.note(bytes, now_ms());
+        }
+    }
+
+    /// Tells a client that came to the wrong broker where the leader is.
+    fn hint_leader(
+        &self,
+        asked: &PartitionRequest,
+        listener: &str,
+        reply: &mut PartitionReply,
+        nodes: &mut BTreeMap<i32, cluster::Node>,
+    ) {
+        let is_elsewhere = [ErrorCode::NotLeaderOrFollower, ErrorCode::FencedLeaderEpoch]
+            .iter()
+            .any(|code| reply.error_code == code.code());
+        if !is_elsewhere {
+            return;
+        }
+        let name = asked.topic.as_deref().unwrap_or_default();
+        let hint = cluster::leader(&self.broker, name, asked.topic_id, asked.partition);
+        if let Some(hint) = hint {
+            reply.current_leader = Some((hint.leader, hint.epoch));
+            cluster::add_endpoint(&self.broker.metadata(), hint.leader, listener, nodes);
+        }
+    }
+}
+
+/// What a read of one partition goes by besides its request.
+struct At {
+    /// Bytes that may still be answered.
+    left: usize,
+    at_least_one: bool,
+    look: Look,
+    now_ms: i64,
+}
+
+/// Has the leader know where its follower is, and tells the follower where it must truncate.
+fn note_follower(
+    partition: &Arc<Partition>,
+    (replica, broker_epoch): (i32, i64),
+    spec: &PartitionRequest,
+    now_ms: i64,
+) -> Result<Option<EpochEnd>, ErrorCode> {
+    let fetch = FollowerFetch {
+        replica,
+        broker_epoch,
+        fetch_offset: spec.fetch_offset,
+        last_fetched_epoch: spec.last_fetched_epoch,
+        log_start: spec.log_start_offset,
+    };
+    partition.follower_fetched(&fetch, now_ms).map_err(|error| match error {
+        // It knows the leader epoch, and so of a replica that this broker has yet to hear of.
+        FollowerFetchError::UnknownReplica if spec.current_leader_epoch >= 0 => {
+            ErrorCode::UnknownLeaderEpoch
+        }
+        FollowerFetchError::UnknownReplica
+        | FollowerFetchError::NotLeader
+        | FollowerFetchError::StaleBrokerEpoch => ErrorCode::NotLeaderOrFollower,
+        FollowerFetchError::OutOfRange => ErrorCode::OffsetOutOfRange,
+    })
 }
 
 /// Whether the error is one that no client causes by being behind; Kafka counts only those as
@@ -274,7 +434,7 @@ impl<'a> Registered<'a> {
     fn new(plan: &'a Plan) -> Self {
         let registered = Self { plan, wait: Arc::default() };
         for partition in registered.partitions() {
-            partition.wait_for_data(&registered.wait);
+            partition.wait_for_data(&registered.wait, plan.reader.awaited());
         }
         registered
     }
@@ -288,47 +448,52 @@ impl<'a> Registered<'a> {
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
         for partition in self.partitions() {
-            partition.forget_wait(&self.wait);
+            partition.forget_wait(&self.wait, self.plan.reader.awaited());
         }
     }
 }
 
 fn find_partition(broker: &Broker, spec: &PartitionRequest) -> Result<Found, ErrorCode> {
-    let topic = match &spec.topic {
-        Some(name) if spec.topic_id.is_nil() => {
-            broker.partitions.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?
-        }
-        // A session remembers the name of a topic that is gone, and another may have it by now.
-        name => broker.partitions.topic_by_id(spec.topic_id).ok_or_else(|| match name {
-            Some(name) => match broker.partitions.topic(name).map(|it| it.partition(spec.partition)) {
-                Some(Ok(_)) => ErrorCode::InconsistentTopicId,
-                _ => ErrorCode::UnknownTopicOrPartition,
-            },
-            None => ErrorCode::UnknownTopicId,
-        })?,
+    let (id, index) = (spec.topic_id, spec.partition);
+    let found = match &spec.topic {
+        Some(name) if id.is_nil() => broker.partitions.topic(name),
+        _ => broker.partitions.topic_by_id(id),
     };
-    let partition = topic.partition(spec.partition).map_err(errors::absent)?;
+    let Some(topic) = found else {
+        let name = spec.topic.as_deref();
+        let code = cluster::elsewhere(broker, name.unwrap_or_default(), id, index);
+        // A session remembers the name of a topic that is gone, and another may have it by now.
+        return Err(match name {
+            Some(name) if code == ErrorCode::UnknownTopicId => {
+                match broker.partitions.topic(name).map(|it| it.partition(index)) {
+                    Some(Ok(_)) => ErrorCode::InconsistentTopicId,
+                    _ => ErrorCode::UnknownTopicOrPartition,
+                }
+            }
+            _ => code,
+        });
+    };
+    let partition = topic.partition(index);
+    let partition =
+        partition.map_err(|absent| cluster::absent(broker, &topic, index, absent))?;
     Ok(Found { topic, partition })
 }
 
-/// Refuses what is not led here, and leader epochs that differ (KIP-320).
-fn check_leader(view: &View, current_leader_epoch: i32) -> Result<(), ErrorCode> {
-    errors::check_leader_epoch(view.role, current_leader_epoch.max(-1))
-}
-
-/// Where a fetcher's log leaves this one: it must truncate before it reads on (KIP-595). An epoch
-/// that this log does not know is out of range.
+/// Where a fetcher's log leaves this one: it must truncate before it reads on (KIP-595).
 fn diverging_epoch(
     partition: &Partition,
+    view: &View,
     spec: &PartitionRequest,
-) -> Result<Option<(i32, i64)>, ErrorCode> {
-    if spec.last_fetched_epoch < 0 {
-        return Ok(None);
+) -> Result<Option<EpochEnd>, ErrorCode> {
+    let offset = spec.fetch_offset;
+    if spec.last_fetched_epoch >= 0 {
+        let diverging = partition.diverging(offset, spec.last_fetched_epoch);
+        return diverging.map_err(|_| ErrorCode::OffsetOutOfRange);
     }
-    let found = partition.end_offset_for_epoch(spec.last_fetched_epoch);
-    let (epoch, end_offset) = found.ok_or(ErrorCode::OffsetOutOfRange)?;
-    let diverges = epoch < spec.last_fetched_epoch || end_offset < spec.fetch_offset;
-    Ok(diverges.then_some((epoch, end_offset)))
+    match offset < view.log.log_start() || offset > view.log.log_end() {
+        true => Err(ErrorCode::OffsetOutOfRange),
+        false => Ok(None),
+    }
 }
 
 impl PartitionReply {
@@ -341,6 +506,7 @@ impl PartitionReply {
             log_start: view.log.log_start(),
             diverging: None,
             current_leader: None,
+            preferred: None,
             aborted: None,
             records: None,
         }
@@ -355,6 +521,7 @@ impl PartitionReply {
             log_start: -1,
             diverging: None,
             current_leader: None,
+            preferred: None,
             aborted: None,
             records: None,
         }

@@ -1,18 +1,20 @@
 //! Fetch's response on the wire. Written by hand, and not by the message crate, so that records go
 //! from their file to the socket without being copied into the response.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Result, bail};
 use bytes::{BufMut, BytesMut};
 
-use super::{ReplyBuffer, WireReply};
+use super::{ReplyBuffer, WireReply, cluster::Node};
 use crate::{base::TopicId, log::LogSlice, protocol::schema::put_unsigned_varint};
 
 pub struct FetchReply {
     pub error_code: i16,
     pub session_id: i32,
     pub topics: Vec<TopicReply>,
+    /// Where the leaders are that partitions name.
+    pub nodes: BTreeMap<i32, Node>,
 }
 
 pub struct TopicReply {
@@ -31,6 +33,8 @@ pub struct PartitionReply {
     pub diverging: Option<(i32, i64)>,
     /// The leader and its epoch, told with an error that a newer leader causes.
     pub current_leader: Option<(i32, i32)>,
+    /// The replica that the consumer is to read from (KIP-392).
+    pub preferred: Option<i32>,
     /// Producer id and first offset; null unless the fetch is `read_committed`.
     pub aborted: Option<Vec<(i64, i64)>>,
     pub records: Option<LogSlice>,
@@ -38,6 +42,8 @@ pub struct PartitionReply {
 
 /// The first flexible version (KIP-482).
 const FLEXIBLE: i16 = 12;
+/// The first version that tells where leaders are (KIP-951).
+const NODE_ENDPOINTS: i16 = 16;
 /// The first version that names topics by id (KIP-516).
 const TOPIC_IDS: i16 = 13;
 
@@ -59,7 +65,10 @@ impl WireReply for FetchReply {
         for topic in self.topics {
             topic.write(version, out);
         }
-        put_no_tags(&mut out.head, version);
+        match self.nodes.is_empty() || version < NODE_ENDPOINTS {
+            true => put_no_tags(&mut out.head, version),
+            false => put_nodes(&mut out.head, &self.nodes),
+        }
         Ok(())
     }
 }
@@ -97,7 +106,7 @@ impl PartitionReply {
         }
         self.write_aborted(version, head);
         if version >= 11 {
-            head.put_i32(-1); // preferred read replica: none but the leader
+            head.put_i32(self.preferred.unwrap_or(-1));
         }
         let len = self.records.as_ref().map_or(0, |slice| slice.len);
         match version {
@@ -157,6 +166,29 @@ impl PartitionReply {
     }
 }
 
+/// As the only tagged field there is.
+fn put_nodes(out: &mut BytesMut, nodes: &BTreeMap<i32, Node>) {
+    let mut field = BytesMut::new();
+    put_array_len(&mut field, FLEXIBLE, nodes.len());
+    for (id, node) in nodes {
+        field.put_i32(*id);
+        put_unsigned_varint(&mut field, node.host.len() as u32 + 1);
+        field.put_slice(node.host.as_bytes());
+        field.put_i32(node.port);
+        match &node.rack {
+            Some(rack) => {
+                put_unsigned_varint(&mut field, rack.len() as u32 + 1);
+                field.put_slice(rack.as_bytes());
+            }
+            None => field.put_u8(0),
+        }
+        field.put_u8(0); // no tags
+    }
+    out.put_slice(&[1, 0]); // one tag, of number 0
+    put_unsigned_varint(out, field.len() as u32);
+    out.put_slice(&field);
+}
+
 fn put_array_len(out: &mut BytesMut, version: i16, len: usize) {
     match version {
         FLEXIBLE.. => put_unsigned_varint(out, len as u32 + 1),
@@ -177,7 +209,7 @@ mod tests {
             BrokerId, FetchResponse, ResponseHeader, TopicName,
             fetch_response::{
                 AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch,
-                PartitionData,
+                NodeEndpoint, PartitionData,
             },
         },
         protocol::{Encodable, StrBytes},
@@ -216,6 +248,7 @@ mod tests {
             log_start: 2,
             diverging: records.is_none().then_some((3, 4)),
             current_leader: records.is_none().then_some((5, 6)),
+            preferred: records.is_none().then_some(4),
             aborted: records.is_some().then(|| vec![(7, 8)]),
             records,
         };
@@ -224,7 +257,13 @@ mod tests {
             id: TopicId::from_u128(1),
             partitions: vec![partition(0, records), partition(1, None)],
         };
-        FetchReply { error_code: 0, session_id: 77, topics: vec![topic] }
+        let node = |host: &str, rack: Option<&str>| Node {
+            host: host.to_owned(),
+            port: 9092,
+            rack: rack.map(str::to_owned),
+        };
+        let nodes = BTreeMap::from([(5, node("there", None)), (6, node("here", Some("r")))]);
+        FetchReply { error_code: 0, session_id: 77, topics: vec![topic], nodes }
     }
 
     /// The same answer as the message crate has it, with only what `version` has.
@@ -238,7 +277,9 @@ mod tests {
                 .with_high_watermark(10)
                 .with_last_stable_offset(9)
                 .with_log_start_offset(since(5, 2, -1))
-                .with_preferred_read_replica(BrokerId(-1))
+                .with_preferred_read_replica(BrokerId(
+                    since(11, if full { -1 } else { 4 }, -1) as i32
+                ))
                 .with_aborted_transactions(full.then(|| {
                     vec![
                         AbortedTransaction::default()
@@ -264,7 +305,18 @@ mod tests {
             TOPIC_IDS.. => topic.topic_id = TopicId::from_u128(1),
             _ => topic.topic = TopicName(StrBytes::from_static_str("topic")),
         }
-        FetchResponse::default().with_session_id(since(7, 77, 0) as i32).with_responses(vec![topic])
+        let node = |id, host, rack: Option<&'static str>| {
+            NodeEndpoint::default()
+                .with_node_id(BrokerId(id))
+                .with_host(StrBytes::from_static_str(host))
+                .with_port(9092)
+                .with_rack(rack.map(StrBytes::from_static_str))
+        };
+        let nodes = vec![node(5, "there", None), node(6, "here", Some("r"))];
+        FetchResponse::default()
+            .with_session_id(since(7, 77, 0) as i32)
+            .with_responses(vec![topic])
+            .with_node_endpoints(if version >= NODE_ENDPOINTS { nodes } else { Vec::new() })
     }
 
     fn flat(buffer: ReplyBuffer) -> Vec<u8> {

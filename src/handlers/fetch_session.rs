@@ -1,17 +1,22 @@
 //! Between Fetch and the session cache: which partitions a request means, and which of the results
 //! its answer names.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+};
 
 use kafka_protocol::messages::{FetchRequest, fetch_request::FetchTopic};
-use uuid::Uuid;
 
 use super::{
     ErrorCode, errors,
     fetch_reply::{FetchReply, PartitionReply, TopicReply},
 };
 use crate::{
-    base::{TopicId, clock::now_ms},
+    base::{
+        TopicId,
+        world::{new_uuid, now_ms},
+    },
     broker::{
         Broker,
         sessions::{
@@ -29,7 +34,10 @@ pub fn begin(
     request: FetchRequest,
     version: i16,
 ) -> Result<SessionFetch, FetchReply> {
-    let name_of = |id: TopicId| broker.partitions.topic_by_id(id).map(|topic| topic.name.clone());
+    let name_of = |id: TopicId| match broker.partitions.topic_by_id(id) {
+        Some(topic) => Some(topic.name.clone()),
+        None => broker.metadata().topic_by_id(id).map(|topic| topic.name.clone()),
+    };
     let named = |name: &str, id: TopicId| match version {
         TOPIC_IDS.. => name_of(id),
         _ => Some(match broker.partitions.topic(name) {
@@ -77,7 +85,7 @@ fn partitions(
 }
 
 fn random_session_id() -> i32 {
-    let (random, _) = Uuid::new_v4().as_u64_pair();
+    let (random, _) = new_uuid().as_u64_pair();
     ((random >> 33) as i32).max(1)
 }
 
@@ -107,7 +115,12 @@ pub fn finish(broker: &Broker, fetch: SessionFetch, replies: Vec<PartitionReply>
             None => topics.push(TopicReply { name, id, partitions: vec![reply] }),
         }
     }
-    FetchReply { error_code: errors::NONE, session_id: answer.session_id, topics }
+    FetchReply {
+        error_code: errors::NONE,
+        session_id: answer.session_id,
+        topics,
+        nodes: BTreeMap::new(),
+    }
 }
 
 /// Kafka answers what is read first, then topics that it does not know by id, then the others.
@@ -133,7 +146,8 @@ pub fn refuse_all(request: &FetchRequest, code: ErrorCode) -> FetchReply {
             })
             .collect(),
     });
-    FetchReply { error_code: code.code(), session_id: 0, topics: topics.collect() }
+    let topics = topics.collect();
+    FetchReply { error_code: code.code(), session_id: 0, topics, nodes: BTreeMap::new() }
 }
 
 fn result(reply: &PartitionReply) -> PartitionResult {
@@ -142,7 +156,7 @@ fn result(reply: &PartitionReply) -> PartitionResult {
         high_watermark: reply.high_watermark,
         log_start_offset: reply.log_start,
         records_len: reply.records.as_ref().map_or(0, |slice| slice.len),
-        is_redirect: reply.diverging.is_some(),
+        is_redirect: reply.diverging.is_some() || reply.preferred.is_some(),
     }
 }
 
@@ -152,5 +166,10 @@ fn refusal(error: SessionError) -> FetchReply {
         SessionError::InvalidEpoch => ErrorCode::InvalidFetchSessionEpoch,
         SessionError::TopicIdMismatch => ErrorCode::FetchSessionTopicIdError,
     };
-    FetchReply { error_code: code.code(), session_id: 0, topics: Vec::new() }
+    FetchReply {
+        error_code: code.code(),
+        session_id: 0,
+        topics: Vec::new(),
+        nodes: BTreeMap::new(),
+    }
 }

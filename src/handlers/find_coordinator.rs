@@ -136,7 +136,7 @@ fn is_share_key(key: &str) -> bool {
 }
 
 /// The metadata once the topic of the group coordinators is there, or could not be created.
-async fn with_offsets_topic(broker: &Broker) -> Arc<Image> {
+async fn with_offsets_topic(broker: &Arc<Broker>) -> Arc<Image> {
     let image = broker.metadata();
     if image.topic(OFFSETS_TOPIC).is_some() {
         return image;

@@ -31,7 +31,7 @@ impl Handler for InitProducerId {
         if let Some(code) = refused {
             return Reply::Now(refusal(code));
         }
-        match cx.broker.producer_ids.next(&cx.broker.controller, cx.broker.node_id).await {
+        match cx.broker.producer_ids.next(cx.broker).await {
             Ok(id) => Reply::Now(
                 InitProducerIdResponse::default()
                     .with_producer_id(ProducerId(id))

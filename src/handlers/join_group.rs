@@ -6,13 +6,12 @@ use bytes::Bytes;
 use kafka_protocol::messages::{
     ApiKey, JoinGroupRequest, JoinGroupResponse, join_group_response::JoinGroupResponseMember,
 };
-use uuid::Uuid;
 
 use super::{
     Context, Handler, Reply,
     groups::{code, optional_text, optional_wire, text, wire},
 };
-use crate::coordinator::group::messages::{JoinReply, JoinRequest, JoinedMember};
+use crate::{base::world::new_uuid, coordinator::group::messages::{JoinReply, JoinRequest, JoinedMember}};
 
 pub struct JoinGroup;
 
@@ -54,7 +53,7 @@ fn join_request(cx: &Context<'_>, request: &JoinGroupRequest) -> JoinRequest {
         protocols: protocols.collect(),
         requires_known_member_id: cx.version >= 4,
         supports_skipping_assignment: cx.version >= 9,
-        fresh_id: Uuid::new_v4(),
+        fresh_id: new_uuid(),
     }
 }
 

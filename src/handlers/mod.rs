@@ -11,9 +11,13 @@ mod config_resources;
 pub mod context;
 mod error_counts;
 pub mod errors;
+pub mod fetch_metadata;
 pub mod fetch_reply;
 mod fetch_session;
+pub mod forward;
 mod groups;
+mod preferred_replica;
+mod raft_voters;
 pub mod reply;
 
 use std::{future::Future, ops::RangeInclusive, pin::Pin, sync::Arc};
@@ -23,9 +27,10 @@ use kafka_protocol::{messages::ApiKey, protocol::Decodable};
 
 use self::error_counts::ErrorCodes;
 use crate::{
+    broker::Broker,
     protocol::{
         Api, api,
-        frame::{self, DecodeError},
+        frame::{self, DecodeError, Incoming, RequestHeader},
     },
     telemetry::Metrics,
 };
@@ -109,10 +114,18 @@ table! {
     delete_topics::DeleteTopics,
     create_partitions::CreatePartitions,
     elect_leaders::ElectLeaders,
+    alter_partition_reassignments::AlterPartitionReassignments,
     list_partition_reassignments::ListPartitionReassignments,
     describe_quorum::DescribeQuorum,
+    fetch_snapshot::FetchSnapshot,
+    add_raft_voter::AddRaftVoter,
+    remove_raft_voter::RemoveRaftVoter,
+    update_raft_voter::UpdateRaftVoter,
+    alter_partition::AlterPartition,
     update_features::UpdateFeatures,
+    envelope::Envelope,
     describe_cluster::DescribeCluster,
+    unregister_broker::UnregisterBroker,
     describe_topic_partitions::DescribeTopicPartitions,
     describe_configs::DescribeConfigs,
     alter_configs::AlterConfigs,
@@ -122,6 +135,11 @@ table! {
     offset_for_leader_epoch::OffsetForLeaderEpoch,
     describe_log_dirs::DescribeLogDirs,
     describe_producers::DescribeProducers,
+    broker_registration::BrokerRegistration,
+    broker_heartbeat::BrokerHeartbeat,
+    allocate_producer_ids::AllocateProducerIds,
+    controller_registration::ControllerRegistration,
+    assign_replicas_to_dirs::AssignReplicasToDirs,
     find_coordinator::FindCoordinator,
     join_group::JoinGroup,
     sync_group::SyncGroup,
@@ -138,6 +156,44 @@ table! {
 /// The row of an API, if it is served.
 pub fn find(api: ApiKey) -> Option<&'static Entry> {
     TABLE.iter().find(|entry| entry.api == api)
+}
+
+/// Answers a request that has come by another way than a connection: a whole frame, without its
+/// size, for a whole frame.
+pub async fn answer(
+    broker: &Arc<Broker>,
+    session: &mut Session,
+    mut frame: Bytes,
+) -> Result<Bytes, HandlerError> {
+    match frame::parse_header(&mut frame)? {
+        Incoming::Request(header) => answer_parsed(broker, session, &header, frame).await,
+        Incoming::UnsupportedApiVersions { .. } | Incoming::Raft { .. } => Err(HandlerError::Close),
+    }
+}
+
+/// Nobody in this process asks for files, so an answer is memory.
+async fn answer_parsed(
+    broker: &Arc<Broker>,
+    session: &mut Session,
+    header: &RequestHeader,
+    body: Bytes,
+) -> Result<Bytes, HandlerError> {
+    let entry = find(header.api.key)
+        .filter(|entry| entry.row().scope.is_served(session.of_controllers))
+        .ok_or(DecodeError::UnknownApi(header.api.key as i16))?;
+    let cx = Context {
+        broker,
+        session,
+        version: header.version,
+        correlation_id: header.correlation_id,
+        client_id: header.client_id.as_deref(),
+    };
+    let reply = match (entry.dispatch)(cx, body).await? {
+        Outcome::Now(reply) => reply,
+        Outcome::Later(rest) => rest.await?,
+        Outcome::Silent => return Err(HandlerError::Close),
+    };
+    reply.into_frame().ok_or(HandlerError::Close)
 }
 
 fn dispatch<H: Handler>(

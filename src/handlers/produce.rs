@@ -1,6 +1,11 @@
 //! Produce: validates each partition's batch, appends it, and answers when it is acknowledged.
 
-use std::{collections::HashMap, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::RangeInclusive,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use kafka_protocol::{
@@ -8,7 +13,7 @@ use kafka_protocol::{
         ApiKey, BrokerId, ProduceRequest, ProduceResponse, TopicName,
         produce_request::{PartitionProduceData, TopicProduceData},
         produce_response::{
-            BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceResponse,
+            BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
             TopicProduceResponse,
         },
     },
@@ -17,14 +22,18 @@ use kafka_protocol::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Context, ErrorCode, Handler, Reply, cluster::is_internal, errors};
+use super::{
+    Context, ErrorCode, Handler, Reply,
+    cluster::{self, is_internal},
+    errors,
+};
 use crate::{
     base::{
-        clock::now_ms,
+        world::{Bug, has_bug, in_place, now_ms},
         config::{self, CompressionType, TopicConfig},
     },
     broker::Broker,
-    partition::{Absent, AppendError, Appended, Partition, Topic},
+    partition::{Acks, AppendError, Appended, Partition, Topic},
     records::{
         AppendRefused, AppendRules, Compression, RefusedKind, TimestampType, TopicCompression,
         validate_for_append,
@@ -38,6 +47,8 @@ pub struct Produce;
 const ACKS_ALL: i16 = -1;
 /// The one client id that may write to internal topics (Kafka's `AdminUtils.ADMIN_CLIENT_ID`).
 const ADMIN_CLIENT: &str = "__admin_client";
+/// The first version that is told where the leader is (KIP-951).
+const LEADER_HINTS: i16 = 10;
 /// Where a batch of magic 2 has its magic and its attributes, and their bit of a transaction.
 const MAGIC_AT: usize = 16;
 const ATTRIBUTES_AT: usize = 21;
@@ -58,6 +69,7 @@ impl Handler for Produce {
             acks,
             now_ms: now_ms(),
         };
+        let hints = (cx.version >= LEADER_HINTS).then(|| Arc::clone(&cx.session.listener));
         let mut waits = Vec::new();
         let mut response = ProduceResponse::default();
         let refused = is_forbidden_transaction(&request)
@@ -72,11 +84,19 @@ impl Handler for Produce {
         match acks {
             0 if any_error(&response) => Reply::Close(response),
             0 => Reply::None,
-            _ if waits.is_empty() => Reply::Now(response),
+            _ if waits.is_empty() => {
+                hint_leaders(cx.broker, hints.as_deref(), &mut response);
+                Reply::Now(response)
+            }
             _ => {
                 let deadline = Instant::now() + Duration::from_millis(timeout_ms.max(0) as u64);
                 let parked = cx.broker.metrics.purgatory.park_produce();
-                Reply::Later(Box::pin(wait_for_acks(response, waits, deadline, parked)))
+                let broker = Arc::clone(cx.broker);
+                Reply::Later(Box::pin(async move {
+                    let mut response = wait_for_acks(response, waits, deadline, parked).await;
+                    hint_leaders(&broker, hints.as_deref(), &mut response);
+                    response
+                }))
             }
         }
     }
@@ -156,6 +176,31 @@ struct AckWait {
     partition_at: usize,
     partition: Arc<Partition>,
     end_offset: i64,
+    reign: u64,
+    acks: Acks,
+}
+
+impl AckWait {
+    /// Why the records are not acknowledged, once that is decided.
+    async fn refused(&self) -> Option<ErrorCode> {
+        if has_bug(Bug::EarlyAck) {
+            return None;
+        }
+        let (partition, end, reign) = (&self.partition, self.end_offset, self.reign);
+        let committed = match self.acks {
+            Acks::All => partition.wait_committed(end, reign).await,
+            Acks::Leader => partition.wait_durable(end, reign).await,
+        };
+        let view = partition.view();
+        match committed {
+            false => Some(errors::not_committed(view.role)),
+            // They are committed, but by fewer replicas than the producer was promised.
+            true if self.acks == Acks::All && view.isr.maximal < view.isr.min => {
+                Some(ErrorCode::NotEnoughReplicasAfterAppend)
+            }
+            true => None,
+        }
+    }
 }
 
 async fn wait_for_acks(
@@ -165,10 +210,9 @@ async fn wait_for_acks(
     _parked: Parked,
 ) -> ProduceResponse {
     for wait in waits {
-        let committed = wait.partition.wait_committed(wait.end_offset);
-        let error = match tokio::time::timeout_at(deadline, committed).await {
-            Ok(true) => continue,
-            Ok(false) => errors::not_committed(wait.partition.view().role),
+        let error = match tokio::time::timeout_at(deadline, wait.refused()).await {
+            Ok(None) => continue,
+            Ok(Some(error)) => error,
             Err(_) => ErrorCode::RequestTimedOut,
         };
         let replies = &mut response.responses[wait.topic_at].partition_responses;
@@ -177,6 +221,31 @@ async fn wait_for_acks(
         reply.base_offset = -1;
     }
     response
+}
+
+/// Tells producers that came to the wrong broker where the leaders are.
+fn hint_leaders(broker: &Broker, listener: Option<&str>, response: &mut ProduceResponse) {
+    let Some(listener) = listener else { return };
+    let code = ErrorCode::NotLeaderOrFollower.code();
+    let mut endpoints = BTreeMap::new();
+    for topic in &mut response.responses {
+        for partition in topic.partition_responses.iter_mut().filter(|it| it.error_code == code) {
+            let (name, id) = (&**topic.name, topic.topic_id);
+            let Some(hint) = cluster::leader(broker, name, id, partition.index) else { continue };
+            partition.current_leader = LeaderIdAndEpoch::default()
+                .with_leader_id(BrokerId(hint.leader))
+                .with_leader_epoch(hint.epoch);
+            cluster::add_endpoint(&broker.metadata(), hint.leader, listener, &mut endpoints);
+        }
+    }
+    let endpoint = |(id, endpoint): (i32, cluster::Node)| {
+        NodeEndpoint::default()
+            .with_node_id(BrokerId(id))
+            .with_host(cluster::string(&endpoint.host))
+            .with_port(endpoint.port)
+            .with_rack(endpoint.rack.as_deref().map(cluster::string))
+    };
+    response.node_endpoints = endpoints.into_iter().map(endpoint).collect();
 }
 
 /// What all partitions of one request share.
@@ -195,9 +264,9 @@ impl Append<'_> {
         topic_at: usize,
         waits: &mut Vec<AckWait>,
     ) -> TopicProduceResponse {
-        let (topic, missing) = match self.version {
-            13.. => (self.broker.partitions.topic_by_id(data.topic_id), ErrorCode::UnknownTopicId),
-            _ => (self.broker.partitions.topic(&data.name), ErrorCode::UnknownTopicOrPartition),
+        let topic = match self.version {
+            13.. => self.broker.partitions.topic_by_id(data.topic_id),
+            _ => self.broker.partitions.topic(&data.name),
         };
         let config = topic.as_deref().map(|topic| topic.config.load_full());
         let mut replies = Vec::with_capacity(data.partition_data.len());
@@ -209,15 +278,26 @@ impl Append<'_> {
                     count(&topic.metrics, result.as_ref().err());
                     result
                 }
-                _ => Err(Refusal::from(missing)),
+                _ => Err(cluster::elsewhere(self.broker, &data.name, data.topic_id, index).into()),
             };
             replies.push(match result {
                 Err(refusal) => refusal.into_reply(index),
                 Ok((partition, appended)) => {
                     let end_offset = appended.last_offset + 1;
-                    let must_wait = self.acks == ACKS_ALL || appended.flush_due;
-                    if must_wait && partition.view().high_watermark < end_offset {
-                        waits.push(AckWait { topic_at, partition_at, partition, end_offset });
+                    let (reign, acks) = (appended.reign, self.required());
+                    let must_wait = match acks {
+                        Acks::All => partition.view().high_watermark < end_offset,
+                        Acks::Leader => appended.flush_due,
+                    };
+                    if must_wait {
+                        waits.push(AckWait {
+                            topic_at,
+                            partition_at,
+                            partition,
+                            end_offset,
+                            reign,
+                            acks,
+                        });
                     }
                     let config = config.as_ref().expect("appended by the topic's rules");
                     self.reply(index, &appended, timestamp_type(config))
@@ -236,9 +316,9 @@ impl Append<'_> {
         config: &TopicConfig,
         data: PartitionProduceData,
     ) -> Result<(Arc<Partition>, Appended), Refusal> {
-        let partition = topic.partition(data.index).map_err(|absent| Refusal {
-            before_log: absent == Absent::Unknown,
-            ..errors::absent(absent).into()
+        let partition = topic.partition(data.index).map_err(|absent| {
+            let code = cluster::absent(self.broker, topic, data.index, absent);
+            Refusal { before_log: code == ErrorCode::UnknownTopicOrPartition, ..code.into() }
         })?;
         if !(-1..=1).contains(&self.acks) {
             let refusal = Refusal::from(ErrorCode::InvalidRequiredAcks);
@@ -253,7 +333,7 @@ impl Append<'_> {
             TopicCompression::Producer => validate_for_append(data.records, &rules),
             // Compressing anew takes long enough to be kept off the async workers.
             TopicCompression::Fixed(..) => {
-                tokio::task::block_in_place(|| validate_for_append(data.records, &rules))
+                in_place(|| validate_for_append(data.records, &rules))
             }
         };
         let batch = validated.map_err(|refused| Refusal::of_records(refused, log_start))?;
@@ -262,7 +342,8 @@ impl Append<'_> {
             return Err(ErrorCode::InvalidTxnState.into());
         }
         let (bytes, records) = (batch.size() as u64, batch.header.record_count as u64);
-        let appended = partition.append(&mut [batch], self.now_ms).map_err(|error| {
+        let appended = partition.append(&mut [batch], self.required(), self.now_ms);
+        let appended = appended.map_err(|error| {
             if let AppendError::Log(error) = &error {
                 self.broker.on_log_error(&partition, error);
             }
@@ -276,6 +357,13 @@ impl Append<'_> {
             topic.metrics.produced(bytes, records);
         }
         Ok((partition, appended))
+    }
+
+    fn required(&self) -> Acks {
+        match self.acks {
+            ACKS_ALL => Acks::All,
+            _ => Acks::Leader,
+        }
     }
 
     fn rules(&self, config: &TopicConfig, partition: &Partition) -> AppendRules {

@@ -18,6 +18,17 @@ pub enum Reply<R> {
     Close(R),
 }
 
+impl<R: Send + 'static> Reply<R> {
+    pub fn map<S>(self, change: impl FnOnce(R) -> S + Send + 'static) -> Reply<S> {
+        match self {
+            Self::Now(answer) => Reply::Now(change(answer)),
+            Self::Later(rest) => Reply::Later(Box::pin(async move { change(rest.await) })),
+            Self::None => Reply::None,
+            Self::Close(unsent) => Reply::Close(change(unsent)),
+        }
+    }
+}
+
 /// A response that can be written. Everything the message crate encodes is one.
 pub trait WireReply: Send + 'static {
     fn header_version(version: i16) -> i16;
@@ -105,6 +116,11 @@ impl ReplyBuffer {
     /// Bytes on the wire, size field and all.
     pub fn wire_len(&self) -> usize {
         self.parts.iter().map(Part::len).sum::<usize>() + self.head.len()
+    }
+
+    /// The frame without its size, if all of it is memory.
+    pub fn into_frame(self) -> Option<Bytes> {
+        self.parts.is_empty().then(|| self.head.freeze().slice(Self::SIZE_LEN..))
     }
 
     /// The file and memory parts, then the memory after the last of them.

@@ -21,7 +21,7 @@ use super::{
         CleanShutdown, MetaProperties, decode_partition_metadata, encode_partition_metadata,
     },
 };
-use crate::base::{BrokerId, TopicId, TopicPartition};
+use crate::base::{BrokerId, TopicId, TopicPartition, world::new_uuid};
 
 /// Who the directories must belong to.
 #[derive(Debug, Clone)]
@@ -339,7 +339,7 @@ impl LogDir {
 
 fn put_aside(disk: &dyn Disk, path: &Path) -> Result<PathBuf, LogError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let aside = path.with_file_name(format!("{name}.{}-stray", Uuid::new_v4().simple()));
+    let aside = path.with_file_name(format!("{name}.{}-stray", new_uuid().simple()));
     disk.rename(path, &aside).during("rename", path)?;
     Ok(aside)
 }

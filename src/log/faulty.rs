@@ -26,6 +26,22 @@ pub enum Crash {
 struct Node {
     bytes: Vec<u8>,
     synced: Vec<u8>,
+    /// Both are the same before this.
+    changed_from: usize,
+}
+
+impl Node {
+    fn changed(&mut self, from: usize) {
+        self.changed_from = self.changed_from.min(from);
+    }
+
+    /// Takes a file that grows in a time that does not grow with it.
+    fn sync(&mut self) {
+        self.synced.truncate(self.changed_from);
+        let from = self.synced.len();
+        self.synced.extend_from_slice(&self.bytes[from..]);
+        self.changed_from = self.bytes.len();
+    }
 }
 
 #[derive(Debug, Default)]
@@ -121,7 +137,7 @@ impl FaultyDisk {
             };
             // The machine goes on, and may still crash.
             let synced = if crash == Crash::Process { &node.synced } else { &bytes };
-            Node { synced: synced.clone(), bytes }
+            Node { synced: synced.clone(), bytes, changed_from: 0 }
         };
         let nodes = state.nodes.iter().map(after).collect();
         let (synced_names, synced_dirs) = match crash {
@@ -137,6 +153,7 @@ impl FaultyDisk {
         let mut state = self.state();
         let node = state.names[path];
         state.nodes[node].bytes[at as usize] ^= mask;
+        state.nodes[node].changed(at as usize);
     }
 
     pub fn paths(&self) -> Vec<PathBuf> {
@@ -162,7 +179,9 @@ impl Disk for FaultyDisk {
                 return Err(io::ErrorKind::NotFound.into());
             }
             (Some(node), OpenMode::Truncate) => {
-                self.change()?.nodes[node].bytes.clear();
+                let mut state = self.change()?;
+                state.nodes[node].bytes.clear();
+                state.nodes[node].changed(0);
                 node
             }
             (Some(node), _) => node,
@@ -304,7 +323,9 @@ impl DiskFile for FaultyFile {
                 return Err(io::ErrorKind::StorageFull.into());
             }
         }
-        let bytes = &mut state.nodes[self.node].bytes;
+        let node = &mut state.nodes[self.node];
+        node.changed((position as usize).min(node.bytes.len()));
+        let bytes = &mut node.bytes;
         let end = position as usize + len;
         if bytes.len() < end {
             bytes.resize(end, 0);
@@ -318,14 +339,16 @@ impl DiskFile for FaultyFile {
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
-        self.disk.change()?.nodes[self.node].bytes.resize(len as usize, 0);
+        let mut state = self.disk.change()?;
+        let node = &mut state.nodes[self.node];
+        node.changed((len as usize).min(node.bytes.len()));
+        node.bytes.resize(len as usize, 0);
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.change()?;
-        let node = &mut state.nodes[self.node];
-        node.synced = node.bytes.clone();
+        state.nodes[self.node].sync();
         Ok(())
     }
 

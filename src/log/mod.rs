@@ -22,7 +22,6 @@ pub mod dirs;
 pub mod disk;
 mod epochs;
 mod error;
-#[cfg(test)]
 pub mod faulty;
 mod flush;
 pub mod id_text;

@@ -21,8 +21,8 @@ mod golden;
 #[cfg(test)]
 mod tests;
 
-pub use change::Change;
-pub use image::{BrokerImage, ConfigResource, ConfigResourceType, Image};
+pub use change::{Change, PartitionChange};
+pub use image::{BrokerImage, ConfigResource, ConfigResourceType, ControllerImage, Image};
 pub use record::{MetadataRecord, RecordError};
 pub use topics::{PartitionImage, TopicImage};
 pub use transaction::TransactionFilter;

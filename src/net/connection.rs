@@ -13,8 +13,14 @@ use tokio::{io::AsyncReadExt, net::TcpStream, sync::watch, time::Instant};
 use super::{limits::Admitted, output::Output};
 use crate::{
     broker::Broker,
-    handlers::{self, BoxFuture, Context, ErrorCode, HandlerError, Outcome, ReplyBuffer, Session},
-    protocol::frame::{self, DecodeError, Incoming},
+    handlers::{
+        self, BoxFuture, Context, ErrorCode, HandlerError, Outcome, ReplyBuffer, Session,
+        forward::forward,
+    },
+    protocol::{
+        api::Scope,
+        frame::{self, DecodeError, Incoming},
+    },
     telemetry::CloseReason,
 };
 
@@ -259,6 +265,7 @@ impl Connection {
 
     async fn handle(&mut self, mut frame: Bytes) -> Result<(), Closed> {
         let (since, request_bytes) = (Instant::now(), frame.len());
+        let whole = frame.clone();
         self.place.used(since.into_std());
         let pending = |api, reply| Pending { api, request_bytes, since, reply };
         let header = match frame::parse_header(&mut frame)? {
@@ -271,9 +278,33 @@ impl Connection {
                 self.replies.push_back(pending(ApiKey::ApiVersions, reply));
                 return Ok(());
             }
+            Incoming::Raft { correlation_id } if self.session.of_controllers => {
+                let quorum = self.broker.quorum.clone();
+                let rest = async move {
+                    let answer = quorum.answer(frame).await.map_err(|error| {
+                        tracing::debug!(%error, "a message of another controller is refused");
+                        HandlerError::Close
+                    })?;
+                    let answer = frame::raft_response(correlation_id, &answer);
+                    Ok(ReplyBuffer::from_frame(answer))
+                };
+                // Counted with the votes of KRaft, whose place it takes.
+                self.replies
+                    .push_back(pending(ApiKey::Vote, PendingReply::Waiting(Box::pin(rest))));
+                return Ok(());
+            }
+            Incoming::Raft { .. } => return Err(DecodeError::UnknownApi(frame::RAFT_KEY).into()),
         };
-        let entry =
-            handlers::find(header.api.key).ok_or(DecodeError::UnknownApi(header.api.key as i16))?;
+        let of_controllers = self.session.of_controllers;
+        let entry = handlers::find(header.api.key)
+            .filter(|entry| entry.row().scope.is_served(of_controllers))
+            .ok_or(DecodeError::UnknownApi(header.api.key as i16))?;
+        let is_forwarded = entry.row().scope == Scope::Forwarded && !of_controllers;
+        if is_forwarded && !self.broker.leads_quorum() {
+            let rest = forward(Arc::clone(&self.broker), self.session.clone(), whole);
+            self.replies.push_back(pending(entry.api, PendingReply::Waiting(Box::pin(rest))));
+            return Ok(());
+        }
         let cx = Context {
             broker: &self.broker,
             session: &mut self.session,

@@ -33,9 +33,11 @@ pub async fn serve(
 ) {
     let mut stop = shutdown.signal.clone();
     // As Kafka: brokers reach each other however many clients there are.
-    let is_protected = {
+    let (is_protected, of_controllers) = {
         let settings = broker.settings();
-        settings.listeners.len() > 1 && *name == *settings.inter_broker_listener
+        let of_controllers = settings.controller_listeners.iter().any(|it| it.name == *name);
+        let is_inter_broker = *name == *settings.inter_broker_listener;
+        (of_controllers || settings.listeners.len() > 1 && is_inter_broker, of_controllers)
     };
     loop {
         let accepted = tokio::select! {
@@ -57,7 +59,9 @@ pub async fn serve(
                     broker.metrics.connections.closed(CloseReason::Limit);
                     continue;
                 };
-                let session = Session { peer, listener: Arc::clone(&name), software: None };
+                let listener = Arc::clone(&name);
+                let session =
+                    Session { peer, listener, of_controllers, software: None, presence: None };
                 spawn(stream, session, &broker, admitted, &shutdown);
             }
             Err(error) => {

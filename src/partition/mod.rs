@@ -5,11 +5,14 @@
 //! await; everybody else reads the published `View` without a lock. All waits are by offset. A
 //! partition knows neither requests nor connections.
 //!
-//! Invariants: log start <= high watermark <= log end; the high watermark never falls; a view is
-//! never newer than the state it was made from.
+//! Invariants: log start <= high watermark <= log end; the high watermark falls only where a
+//! follower's log is cut below it, which is an error that is told; a view is never newer than the
+//! state it was made from.
 
 mod core;
 mod flush;
+mod follower;
+mod isr;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -25,13 +28,23 @@ use std::{
 use arc_swap::ArcSwap;
 
 pub use self::{
-    core::{AppendError, Appended, Core, DeleteRecordsError, Role},
+    core::{
+        Acks, AppendError, Appended, Assignment, Core, DeleteRecordsError, EpochEnd,
+        FollowerFetchError, OutOfRange, Role,
+    },
+    follower::{Fetched, FollowError, Followed, Truncated},
+    isr::{
+        Follower, FollowerFetch, IsrChange, IsrCounts, IsrRules, Proposal, ProposalAnswer, Standing,
+    },
     table::{Absent, PartitionTable, Topic},
     waiters::FetchWait,
 };
 use self::{flush::FlushGate, waiters::Waiters};
 use crate::{
-    base::TopicPartition,
+    base::{
+        TopicPartition,
+        world::{now_ms, spawn_blocking},
+    },
     log::{Log, LogError, LogView, ReadError},
     records::Batch,
     telemetry::Histogram,
@@ -44,43 +57,80 @@ pub struct View {
     pub high_watermark: i64,
     pub last_stable_offset: i64,
     pub role: Role,
+    /// Counts the times that this replica ceased to lead: what was appended in an earlier reign may
+    /// be gone.
+    pub reign: u64,
+    /// Where the epoch of a leader began; its high watermark may be behind that for a while.
+    pub epoch_start: i64,
+    /// Of a leader.
+    pub isr: IsrCounts,
 }
 
 /// Told of a disk that failed where nobody waits for an answer.
 pub type OnFailure = Box<dyn Fn(&Partition, &LogError) + Send + Sync>;
+/// Told of a partition that has a change of its in-sync replicas to propose.
+pub type OnProposal = Box<dyn Fn(&Arc<Partition>) + Send + Sync>;
+
+/// What a partition has of its broker.
+pub struct Surroundings {
+    pub on_failure: OnFailure,
+    pub on_proposal: OnProposal,
+    pub flush_seconds: Arc<Histogram>,
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        Self {
+            on_failure: Box::new(|_, _| {}),
+            on_proposal: Box::new(|_| {}),
+            flush_seconds: Arc::default(),
+        }
+    }
+}
 
 pub struct Partition {
     pub id: TopicPartition,
     /// The log directory that it lies in.
     log_dir: PathBuf,
-    on_failure: OnFailure,
+    around: Surroundings,
     core: Mutex<Core>,
     view: ArcSwap<View>,
     /// Appends with acks=all, and coordinators, until the high watermark has passed their end.
     committed: Waiters,
+    /// Appends that `flush.messages` wants durable, until they are.
+    durable: Waiters,
+    /// Deletions of records, until all replicas have taken them.
+    deleted: Waiters,
     /// Fetches that found too little, until there is more.
     fetches: waiters::FetchWaits,
+    /// The same of followers, who read what is not committed yet.
+    follower_fetches: waiters::FetchWaits,
     flushes: FlushGate,
-    flush_seconds: Arc<Histogram>,
+}
+
+/// What a fetch waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// Records below the high watermark.
+    Committed,
+    /// Whatever is in the log.
+    Appended,
 }
 
 impl Partition {
-    pub fn new(
-        id: TopicPartition,
-        core: Core,
-        on_failure: OnFailure,
-        flush_seconds: Arc<Histogram>,
-    ) -> Self {
+    pub fn new(id: TopicPartition, core: Core, around: Surroundings) -> Self {
         Self {
             id,
             log_dir: core.log().dir().parent().map(Path::to_owned).unwrap_or_default(),
-            on_failure,
+            around,
             view: ArcSwap::from_pointee(core.view()),
             core: Mutex::new(core),
             committed: Waiters::default(),
+            durable: Waiters::default(),
+            deleted: Waiters::default(),
             fetches: waiters::FetchWaits::default(),
+            follower_fetches: waiters::FetchWaits::default(),
             flushes: FlushGate::default(),
-            flush_seconds,
         }
     }
 
@@ -97,47 +147,155 @@ impl Partition {
     pub fn append(
         self: &Arc<Self>,
         batches: &mut [Batch],
+        acks: Acks,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
         let mut core = self.lock();
-        let appended = core.append(batches, now_ms)?;
-        self.publish(&core);
+        let appended = core.append(batches, acks, now_ms)?;
+        let changed = self.publish(&core);
         drop(core);
         if appended.flush_due || appended.rolled {
             self.flush();
         }
-        self.wake();
+        self.wake(changed);
         Ok(appended)
     }
 
     /// Waits until the high watermark is at least `end_offset`. False if this replica stopped
-    /// leading.
-    pub async fn wait_committed(&self, end_offset: i64) -> bool {
-        if self.view.load().high_watermark >= end_offset {
-            return true;
+    /// leading since it wrote, in that `reign`, what ends there.
+    pub async fn wait_committed(&self, end_offset: i64, reign: u64) -> bool {
+        let high_watermark = |view: &View| view.high_watermark;
+        self.wait_until(&self.committed, high_watermark, (end_offset, reign)).await
+    }
+
+    /// The same until what ends there is durable here.
+    pub async fn wait_durable(&self, end_offset: i64, reign: u64) -> bool {
+        let flushed = |view: &View| view.log.recovery_point();
+        self.wait_until(&self.durable, flushed, (end_offset, reign)).await
+    }
+
+    async fn wait_until(
+        &self,
+        waiters: &Waiters,
+        reached: fn(&View) -> i64,
+        (offset, reign): (i64, u64),
+    ) -> bool {
+        let view = self.view.load();
+        if view.reign != reign || reached(&view) >= offset {
+            return view.reign == reign;
         }
-        let passed = self.committed.register(end_offset);
-        // The high watermark or the role may have changed between the look and the registration.
-        self.wake();
+        drop(view);
+        let passed = waiters.register(offset);
+        // Both may have changed between the look and the registration.
+        let view = self.view();
+        if view.reign != reign || !matches!(view.role, Role::Leader { .. }) {
+            return false;
+        }
+        waiters.pass(reached(&view));
         passed.await.is_ok()
     }
 
-    /// Registers a fetch to be woken by the next change of what can be read.
-    pub fn wait_for_data(&self, wait: &Arc<FetchWait>) {
-        self.fetches.add(wait);
+    /// Waits until no replica has records before `offset`. `None` if this replica stopped leading in
+    /// the meantime, else the offset that all have deleted up to.
+    pub async fn wait_deleted(&self, offset: i64) -> Option<i64> {
+        let passed = self.deleted.register(offset);
+        let (is_leader, low_watermark) = {
+            let core = self.lock();
+            (matches!(core.role(), Role::Leader { .. }), core.low_watermark())
+        };
+        if !is_leader {
+            return None;
+        }
+        self.deleted.pass(low_watermark);
+        passed.await.ok()?;
+        Some(self.lock().low_watermark())
     }
 
-    pub fn forget_wait(&self, wait: &Arc<FetchWait>) {
-        self.fetches.remove(wait);
+    /// Registers a fetch to be woken by the next change of what it can read.
+    pub fn wait_for_data(&self, wait: &Arc<FetchWait>, awaited: Awaited) {
+        self.waits(awaited).add(wait);
+    }
+
+    pub fn forget_wait(&self, wait: &Arc<FetchWait>, awaited: Awaited) {
+        self.waits(awaited).remove(wait);
+    }
+
+    fn waits(&self, awaited: Awaited) -> &waiters::FetchWaits {
+        match awaited {
+            Awaited::Committed => &self.fetches,
+            Awaited::Appended => &self.follower_fetches,
+        }
+    }
+
+    /// Takes note of a follower's fetch; see [`Core::follower_fetched`].
+    pub fn follower_fetched(
+        self: &Arc<Self>,
+        fetch: &FollowerFetch,
+        now_ms: i64,
+    ) -> Result<Option<EpochEnd>, FollowerFetchError> {
+        let mut core = self.lock();
+        let (high_watermark, proposes) = (core.high_watermark(), core.proposal().is_some());
+        let fetched = core.follower_fetched(fetch, now_ms);
+        // Most fetches change nothing that others see.
+        let changed = core.high_watermark() != high_watermark;
+        let changed = changed.then(|| self.publish(&core));
+        let proposes = !proposes && core.proposal().is_some();
+        let low_watermark = core.low_watermark();
+        drop(core);
+        self.deleted.pass(low_watermark);
+        if let Some(changed) = changed {
+            self.wake(changed);
+        }
+        if proposes {
+            (self.around.on_proposal)(self);
+        }
+        fetched
+    }
+
+    /// Appends what the leader has; see [`Core::append_fetched`].
+    pub fn append_fetched(
+        self: &Arc<Self>,
+        fetched: &Fetched,
+        now_ms: i64,
+    ) -> Result<Followed, FollowError> {
+        let followed = self.update(|core| core.append_fetched(fetched, now_ms))?;
+        if followed.rolled {
+            self.flush();
+        }
+        Ok(followed)
+    }
+
+    /// See [`Core::check_isr`].
+    pub fn check_isr(self: &Arc<Self>, now_ms: i64) {
+        let mut core = self.lock();
+        let proposed = core.proposal().is_some();
+        core.check_isr(now_ms);
+        let proposes = !proposed && core.proposal().is_some();
+        drop(core);
+        if proposes {
+            (self.around.on_proposal)(self);
+        }
+    }
+
+    /// The change of the in-sync replicas that waits for the controller.
+    pub fn proposal(&self) -> Option<Proposal> {
+        self.lock().proposal().cloned()
+    }
+
+    /// The followers that are in sync, as their leader has them.
+    pub fn in_sync_followers(&self) -> Vec<Follower> {
+        let core = self.lock();
+        let in_sync = core.followers().iter().filter(|it| core.isr().contains(&it.id));
+        in_sync.copied().collect()
     }
 
     /// Runs `change` on the owned state and publishes what came of it.
     pub fn update<R>(&self, change: impl FnOnce(&mut Core) -> R) -> R {
         let mut core = self.lock();
         let result = change(&mut core);
-        self.publish(&core);
+        let changed = self.publish(&core);
         drop(core);
-        self.wake();
+        self.wake(changed);
         result
     }
 
@@ -149,6 +307,15 @@ impl Partition {
     /// See [`Core::end_offset_for_epoch`].
     pub fn end_offset_for_epoch(&self, epoch: i32) -> Option<(i32, i64)> {
         self.lock().end_offset_for_epoch(epoch)
+    }
+
+    /// See [`Core::diverging`].
+    pub fn diverging(
+        &self,
+        fetch_offset: i64,
+        last_fetched_epoch: i32,
+    ) -> Result<Option<EpochEnd>, OutOfRange> {
+        self.lock().diverging(fetch_offset, last_fetched_epoch)
     }
 
     /// See [`Core::earliest`].
@@ -179,30 +346,34 @@ impl Partition {
     pub fn flush(self: &Arc<Self>) {
         if self.flushes.request() {
             let partition = Arc::clone(self);
-            tokio::task::spawn_blocking(move || partition.run_flushes());
+            spawn_blocking(move || partition.run_flushes());
         }
     }
 
     fn run_flushes(&self) {
         loop {
-            let flush = self.lock().begin_flush();
-            if let Some(flush) = flush {
-                let began = Instant::now();
-                let ran = flush.run();
-                self.flush_seconds.observe(began.elapsed());
-                match ran {
-                    Ok(flushed) => self.update(|core| core.flushed(flushed)),
-                    // The files were renamed or removed meanwhile.
-                    Err(_) if self.view().role == Role::Closed => {}
-                    Err(error) => {
-                        // Nobody knows which pages the disk has now.
-                        self.fail();
-                        (self.on_failure)(self, &error);
-                    }
-                }
-            }
+            self.flush_now();
             if !self.flushes.finish() {
                 return;
+            }
+        }
+    }
+
+    /// Makes what is in the log durable, on this thread.
+    pub fn flush_now(&self) {
+        let flush = self.lock().begin_flush();
+        let Some(flush) = flush else { return };
+        let began = Instant::now();
+        let ran = flush.run();
+        self.around.flush_seconds.observe(began.elapsed());
+        match ran {
+            Ok(flushed) => self.update(|core| core.flushed(flushed, now_ms())),
+            // The files were renamed or removed meanwhile.
+            Err(_) if self.view().role == Role::Closed => {}
+            Err(error) => {
+                // Nobody knows which pages the disk has now.
+                self.fail();
+                (self.around.on_failure)(self, &error);
             }
         }
     }
@@ -215,11 +386,11 @@ impl Partition {
             // A segment that was removed while a slow reader had it in view.
             ReadError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {}
             ReadError::Io { path, source } => {
-                (self.on_failure)(self, &LogError::Io { operation: "read", path, source });
+                (self.around.on_failure)(self, &LogError::Io { operation: "read", path, source });
             }
             ReadError::Corrupt { path, what } => {
                 let source = io::Error::new(io::ErrorKind::InvalidData, what);
-                (self.on_failure)(self, &LogError::Io { operation: "read", path, source });
+                (self.around.on_failure)(self, &LogError::Io { operation: "read", path, source });
             }
         }
     }
@@ -235,16 +406,40 @@ impl Partition {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn publish(&self, core: &Core) {
-        self.view.store(Arc::new(core.view()));
+    fn publish(&self, core: &Core) -> Changed {
+        let view = core.view();
+        let before = self.view.swap(Arc::new(view));
+        let now = self.view.load();
+        let is_other_log = before.role != now.role || before.log.log_start() != now.log.log_start();
+        Changed {
+            appended: is_other_log || before.log.log_end() != now.log.log_end(),
+            committed: is_other_log
+                || before.high_watermark != now.high_watermark
+                || before.last_stable_offset != now.last_stable_offset,
+        }
     }
 
-    fn wake(&self) {
+    fn wake(&self, changed: Changed) {
         let view = self.view.load();
         self.committed.pass(view.high_watermark);
+        self.durable.pass(view.log.recovery_point());
         if !matches!(view.role, Role::Leader { .. }) {
             self.committed.clear();
+            self.durable.clear();
+            self.deleted.clear();
         }
-        self.fetches.wake_all();
+        if changed.committed {
+            self.fetches.wake_all();
+        }
+        if changed.appended {
+            self.follower_fetches.wake_all();
+        }
     }
+}
+
+/// Whom a change concerns.
+#[derive(Clone, Copy)]
+struct Changed {
+    appended: bool,
+    committed: bool,
 }

@@ -66,6 +66,16 @@ impl Topic {
         self.set(partition.id.partition, Slot::Here(partition));
     }
 
+    /// Takes the replica out of the table.
+    pub fn remove(&self, index: i32) -> Option<Arc<Partition>> {
+        let removed = self.partition(index).ok();
+        let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = partitions.get_mut(index as usize) {
+            *slot = Slot::Empty;
+        }
+        removed
+    }
+
     /// Notes a replica whose log could not be opened.
     pub fn insert_offline(&self, index: i32) {
         self.set(index, Slot::Offline);

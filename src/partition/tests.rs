@@ -11,7 +11,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{AppendError, Core, DeleteRecordsError, Partition, Role};
+use super::{Acks, AppendError, Core, DeleteRecordsError, Partition, Role, Surroundings};
 use crate::{
     base::{BrokerId, TopicPartition},
     log::{
@@ -22,6 +22,8 @@ use crate::{
     },
     records::Batch,
 };
+
+mod replicas;
 
 const DIR: &str = "/data/t-0";
 const NOW: i64 = 1_000_000;
@@ -60,7 +62,8 @@ fn serving(log: Log) -> (Arc<Partition>, Arc<AtomicUsize>) {
     });
     let core = Core::new(log, LEADER, 0);
     let id = TopicPartition::new("t", 0);
-    (Arc::new(Partition::new(id, core, on_failure, Arc::default())), failures)
+    let around = Surroundings { on_failure, ..Surroundings::default() };
+    (Arc::new(Partition::new(id, core, around)), failures)
 }
 
 /// The log after a crash, its batches checked on the way.
@@ -80,13 +83,14 @@ fn after(disk: &FaultyDisk, crash: Crash) -> Log {
 /// Appends a batch of an idempotent producer, now and then twice, and waits for its answer.
 async fn acknowledge(partition: &Arc<Partition>, producer: i64, n: i32) -> (Batch, i64) {
     let sent = of_producer(batch(0, 2, 150), producer, 0, n * 2);
-    let mut answer = partition.append(&mut [sent.clone()], NOW).expect("the disk takes it");
+    let mut answer =
+        partition.append(&mut [sent.clone()], Acks::All, NOW).expect("the disk takes it");
     if n % 3 == 0 {
         let first = answer.first_offset;
-        answer = partition.append(&mut [sent.clone()], NOW).expect("is known");
+        answer = partition.append(&mut [sent.clone()], Acks::All, NOW).expect("is known");
         assert!(answer.duplicate && answer.first_offset == first, "it is there once");
     }
-    assert!(partition.wait_committed(answer.last_offset + 1).await);
+    assert!(partition.wait_committed(answer.last_offset + 1, 0).await);
     (sent, answer.first_offset)
 }
 
@@ -138,8 +142,8 @@ async fn a_new_topic_survives_the_machine_with_its_first_record() {
     let place = dirs.place(&name).expect("is online");
     place.create(Uuid::new_v4()).expect("is made");
     let (partition, _) = leader_at(&disk, &place.path, 1);
-    partition.append(&mut [batch(0, 1, 50)], NOW).expect("appends");
-    assert!(partition.wait_committed(1).await);
+    partition.append(&mut [batch(0, 1, 50)], Acks::All, NOW).expect("appends");
+    assert!(partition.wait_committed(1, 0).await);
     let disk = disk.crash(Crash::LoseUnsynced);
     let found = open_dirs(&disk).list();
     assert_eq!(found.iter().map(|it| &it.partition).collect::<Vec<_>>(), [&name]);
@@ -151,7 +155,7 @@ async fn a_disk_that_cannot_be_read_has_failed() {
     let disk = FaultyDisk::default();
     let (partition, _) = leader(&disk, i64::MAX);
     for _ in 0..50 {
-        partition.append(&mut [batch(0, 1, 200)], NOW).expect("appends");
+        partition.append(&mut [batch(0, 1, 200)], Acks::All, NOW).expect("appends");
     }
     partition.close().expect("closes");
     // Opened anew, and not scanned, it does not know where its newest batches are.
@@ -178,15 +182,15 @@ fn the_high_watermark_and_repetitions_wait_for_the_disk() {
     let disk = FaultyDisk::default();
     let mut core = Core::new(open(&disk, 1), LEADER, 0);
     let sent = of_producer(batch(0, 3, 50), 7, 0, 0);
-    let appended = core.append(&mut [sent.clone()], NOW).expect("appends");
+    let appended = core.append(&mut [sent.clone()], Acks::All, NOW).expect("appends");
     assert!(appended.flush_due && !appended.duplicate);
     assert_eq!(core.high_watermark(), 0);
-    let repeated = core.append(&mut [sent.clone()], NOW).expect("is known");
+    let repeated = core.append(&mut [sent.clone()], Acks::All, NOW).expect("is known");
     assert!(repeated.flush_due && repeated.duplicate, "it is no more durable than before");
     let flush = core.begin_flush().expect("there is something to sync");
-    core.flushed(flush.run().expect("syncs"));
+    core.flushed(flush.run().expect("syncs"), NOW);
     assert_eq!(core.high_watermark(), 3);
-    let repeated = core.append(&mut [sent], NOW).expect("is known");
+    let repeated = core.append(&mut [sent], Acks::All, NOW).expect("is known");
     assert!(!repeated.flush_due && repeated.duplicate);
 }
 
@@ -194,18 +198,18 @@ fn the_high_watermark_and_repetitions_wait_for_the_disk() {
 async fn a_flush_that_fails_takes_the_replica_offline() {
     let disk = FaultyDisk::default();
     let (partition, failures) = leader(&disk, 1);
-    partition.append(&mut [batch(0, 1, 50)], NOW).expect("appends");
-    assert!(partition.wait_committed(1).await);
+    partition.append(&mut [batch(0, 1, 50)], Acks::All, NOW).expect("appends");
+    assert!(partition.wait_committed(1, 0).await);
     // One call is the write, the next is the sync.
-    let appended = partition.update(|core| core.append(&mut [batch(0, 1, 50)], NOW));
+    let appended = partition.update(|core| core.append(&mut [batch(0, 1, 50)], Acks::All, NOW));
     let end = appended.expect("appends").last_offset + 1;
     disk.fail_after(Some(0));
     partition.flush();
-    let waited = tokio::time::timeout(Duration::from_secs(10), partition.wait_committed(end));
+    let waited = tokio::time::timeout(Duration::from_secs(10), partition.wait_committed(end, 0));
     assert_eq!(waited.await, Ok(false), "it is not acknowledged");
     assert_eq!(partition.view().role, Role::Offline);
     disk.fail_after(None);
-    let refused = partition.append(&mut [batch(0, 1, 50)], NOW);
+    let refused = partition.append(&mut [batch(0, 1, 50)], Acks::All, NOW);
     assert!(matches!(refused, Err(AppendError::Offline)), "{refused:?}");
     while failures.load(Ordering::SeqCst) == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -219,21 +223,21 @@ async fn a_flush_that_fails_takes_the_replica_offline() {
 async fn a_removed_replica_lets_waiters_go_and_touches_nothing() {
     let disk = FaultyDisk::default();
     let (partition, _) = leader(&disk, 1);
-    let appended = partition.update(|core| core.append(&mut [batch(0, 1, 50)], NOW));
+    let appended = partition.update(|core| core.append(&mut [batch(0, 1, 50)], Acks::All, NOW));
     let end = appended.expect("appends").last_offset + 1;
     let waiting = Arc::clone(&partition);
-    let waiting = tokio::spawn(async move { waiting.wait_committed(end).await });
+    let waiting = tokio::spawn(async move { waiting.wait_committed(end, 0).await });
     tokio::task::yield_now().await;
     partition.retire();
     assert!(!waiting.await.expect("ends"), "it is told");
-    assert!(!partition.wait_committed(end).await, "and who comes later too");
+    assert!(!partition.wait_committed(end, 0).await, "and who comes later too");
     let before = disk.paths();
     partition.update(|core| {
         core.set_role(LEADER);
         assert_eq!(core.role(), Role::Closed);
         assert_eq!(core.apply_retention(i64::MAX, 1).expect("does nothing").len(), 0);
         assert!(!core.is_flush_due_by_time(i64::MAX));
-        let refused = core.append(&mut [batch(0, 1, 50)], NOW);
+        let refused = core.append(&mut [batch(0, 1, 50)], Acks::All, NOW);
         assert!(matches!(refused, Err(AppendError::NotLeader)), "{refused:?}");
         let refused = core.delete_records(1);
         assert!(matches!(refused, Err(DeleteRecordsError::NotLeader)), "{refused:?}");
@@ -245,16 +249,16 @@ async fn a_removed_replica_lets_waiters_go_and_touches_nothing() {
 fn a_full_disk_is_refused_and_nothing_is_written() {
     let disk = FaultyDisk::default();
     let mut core = Core::new(open(&disk, i64::MAX), LEADER, 0);
-    core.append(&mut [batch(0, 1, 500)], NOW).expect("appends");
+    core.append(&mut [batch(0, 1, 500)], Acks::All, NOW).expect("appends");
     for room in 0..700 {
         disk.set_room(Some(room));
-        if core.append(&mut [batch(0, 1, 500)], NOW).is_ok() {
+        if core.append(&mut [batch(0, 1, 500)], Acks::All, NOW).is_ok() {
             break;
         }
         assert_eq!(core.high_watermark(), core.log().log_end());
     }
     disk.set_room(None);
-    let appended = core.append(&mut [batch(0, 1, 500)], NOW).expect("there is room");
+    let appended = core.append(&mut [batch(0, 1, 500)], Acks::All, NOW).expect("there is room");
     assert_eq!(appended.first_offset, 2, "one of those before had room enough");
     assert_eq!(open(&disk.crash(Crash::Process), 1).log_end(), 3);
 }
@@ -264,7 +268,7 @@ async fn a_closed_segment_is_made_durable() {
     let disk = FaultyDisk::default();
     let (partition, _) = leader(&disk, i64::MAX);
     while partition.with_log(|log| log.view().segment_count()) < 3 {
-        partition.append(&mut [batch(0, 1, 500)], NOW).expect("appends");
+        partition.append(&mut [batch(0, 1, 500)], Acks::All, NOW).expect("appends");
     }
     let closed = partition.with_log(|log| log.view().active_base_offset());
     let waited = tokio::time::timeout(Duration::from_secs(10), async {

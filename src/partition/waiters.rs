@@ -1,10 +1,10 @@
 //! Who waits on a partition: appends for an offset to be committed, fetches for more to read.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -54,9 +54,16 @@ impl Waiters {
 }
 
 /// A waiting fetch: one wake-up, however many partitions it reads.
-#[derive(Default)]
 pub struct FetchWait {
+    number: u64,
     notify: Notify,
+}
+
+impl Default for FetchWait {
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self { number: NEXT.fetch_add(1, Ordering::Relaxed), notify: Notify::new() }
+    }
 }
 
 impl FetchWait {
@@ -70,20 +77,20 @@ impl FetchWait {
 #[derive(Default)]
 pub struct FetchWaits {
     count: AtomicUsize,
-    /// By address, which a fetch keeps for as long as it waits.
-    waiting: Mutex<HashMap<usize, Arc<FetchWait>>>,
+    /// By number: whoever came first is woken first.
+    waiting: Mutex<BTreeMap<u64, Arc<FetchWait>>>,
 }
 
 impl FetchWaits {
     pub fn add(&self, wait: &Arc<FetchWait>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.insert(Arc::as_ptr(wait).addr(), Arc::clone(wait));
+        waiting.insert(wait.number, Arc::clone(wait));
         self.count.store(waiting.len(), Ordering::SeqCst);
     }
 
     pub fn remove(&self, wait: &Arc<FetchWait>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.remove(&Arc::as_ptr(wait).addr());
+        waiting.remove(&wait.number);
         self.count.store(waiting.len(), Ordering::SeqCst);
     }
 

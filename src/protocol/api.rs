@@ -18,6 +18,30 @@ pub struct Api {
     pub max: i16,
     /// The first version with compact lengths and tagged fields (KIP-482).
     pub flexible_from: Option<i16>,
+    pub scope: Scope,
+}
+
+/// On which listeners an API is served, and who decides on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Brokers' listeners.
+    Broker,
+    /// Controllers' listeners.
+    Controller,
+    /// Both; each node answers for itself.
+    Both,
+    /// Both; a broker hands it on to the active controller (Kafka's `ApiKeys.forwardable`).
+    Forwarded,
+}
+
+impl Scope {
+    pub fn is_served(self, by_controller_listener: bool) -> bool {
+        match self {
+            Self::Broker => !by_controller_listener,
+            Self::Controller => by_controller_listener,
+            Self::Both | Self::Forwarded => true,
+        }
+    }
 }
 
 impl Api {
@@ -51,7 +75,7 @@ impl Api {
 }
 
 macro_rules! apis {
-    ($($name:ident $min:literal..=$max:literal, $flexible:expr;)*) => {
+    ($($name:ident $min:literal..=$max:literal, $flexible:expr, $scope:ident;)*) => {
         /// The table, by key.
         pub static APIS: &[Api] = &[$(Api {
             key: ApiKey::$name,
@@ -59,47 +83,61 @@ macro_rules! apis {
             min: $min,
             max: $max,
             flexible_from: $flexible,
+            scope: Scope::$scope,
         },)*];
     };
 }
 
 apis! {
-    Produce 3..=13, Some(9);
-    Fetch 4..=18, Some(12);
-    ListOffsets 1..=11, Some(6);
-    Metadata 0..=13, Some(9);
-    OffsetCommit 2..=10, Some(8);
-    OffsetFetch 1..=10, Some(6);
-    FindCoordinator 0..=6, Some(3);
-    JoinGroup 0..=9, Some(6);
-    Heartbeat 0..=4, Some(4);
-    LeaveGroup 0..=5, Some(4);
-    SyncGroup 0..=5, Some(4);
-    DescribeGroups 0..=6, Some(5);
-    ListGroups 0..=5, Some(3);
-    ApiVersions 0..=4, Some(3);
-    CreateTopics 2..=7, Some(5);
-    DeleteTopics 1..=6, Some(4);
-    DeleteRecords 0..=2, Some(2);
-    InitProducerId 0..=5, Some(2);
-    OffsetForLeaderEpoch 2..=4, Some(4);
-    DescribeConfigs 1..=4, Some(4);
-    AlterConfigs 0..=2, Some(2);
-    DescribeLogDirs 1..=5, Some(2);
-    CreatePartitions 0..=3, Some(2);
-    DeleteGroups 0..=2, Some(2);
-    ElectLeaders 0..=2, Some(2);
-    IncrementalAlterConfigs 0..=1, Some(1);
-    ListPartitionReassignments 0..=0, Some(0);
-    OffsetDelete 0..=0, None;
-    DescribeClientQuotas 0..=1, Some(1);
-    AlterClientQuotas 0..=1, Some(1);
-    DescribeQuorum 0..=2, Some(0);
-    UpdateFeatures 0..=2, Some(0);
-    DescribeCluster 0..=2, Some(0);
-    DescribeProducers 0..=0, Some(0);
-    ListConfigResources 0..=1, Some(0);
-    DescribeTopicPartitions 0..=0, Some(0);
+    Produce 3..=13, Some(9), Broker;
+    Fetch 4..=18, Some(12), Both;
+    ListOffsets 1..=11, Some(6), Broker;
+    Metadata 0..=13, Some(9), Broker;
+    OffsetCommit 2..=10, Some(8), Broker;
+    OffsetFetch 1..=10, Some(6), Broker;
+    FindCoordinator 0..=6, Some(3), Broker;
+    JoinGroup 0..=9, Some(6), Broker;
+    Heartbeat 0..=4, Some(4), Broker;
+    LeaveGroup 0..=5, Some(4), Broker;
+    SyncGroup 0..=5, Some(4), Broker;
+    DescribeGroups 0..=6, Some(5), Broker;
+    ListGroups 0..=5, Some(3), Broker;
+    ApiVersions 0..=4, Some(3), Both;
+    CreateTopics 2..=7, Some(5), Forwarded;
+    DeleteTopics 1..=6, Some(4), Forwarded;
+    DeleteRecords 0..=2, Some(2), Broker;
+    InitProducerId 0..=5, Some(2), Broker;
+    OffsetForLeaderEpoch 2..=4, Some(4), Broker;
+    DescribeConfigs 1..=4, Some(4), Both;
+    AlterConfigs 0..=2, Some(2), Forwarded;
+    DescribeLogDirs 1..=5, Some(2), Broker;
+    CreatePartitions 0..=3, Some(2), Forwarded;
+    DeleteGroups 0..=2, Some(2), Broker;
+    ElectLeaders 0..=2, Some(2), Forwarded;
+    IncrementalAlterConfigs 0..=1, Some(1), Forwarded;
+    AlterPartitionReassignments 0..=1, Some(0), Forwarded;
+    ListPartitionReassignments 0..=0, Some(0), Forwarded;
+    OffsetDelete 0..=0, None, Broker;
+    DescribeClientQuotas 0..=1, Some(1), Broker;
+    AlterClientQuotas 0..=1, Some(1), Forwarded;
+    DescribeQuorum 0..=2, Some(0), Forwarded;
+    AlterPartition 2..=3, Some(0), Controller;
+    UpdateFeatures 0..=2, Some(0), Forwarded;
+    Envelope 0..=0, Some(0), Controller;
+    FetchSnapshot 0..=1, Some(0), Controller;
+    DescribeCluster 0..=2, Some(0), Both;
+    DescribeProducers 0..=0, Some(0), Broker;
+    BrokerRegistration 0..=4, Some(0), Controller;
+    BrokerHeartbeat 0..=1, Some(0), Controller;
+    UnregisterBroker 0..=0, Some(0), Forwarded;
+    AllocateProducerIds 0..=0, Some(0), Controller;
+    ControllerRegistration 0..=0, Some(0), Controller;
+    AssignReplicasToDirs 0..=0, Some(0), Controller;
+    ListConfigResources 0..=1, Some(0), Broker;
+    DescribeTopicPartitions 0..=0, Some(0), Broker;
+    AddRaftVoter 0..=1, Some(0), Forwarded;
+    RemoveRaftVoter 0..=0, Some(0), Forwarded;
+    UpdateRaftVoter 0..=0, Some(0), Controller;
 }
 
 /// The row of a key on the wire, if Sordini knows it.

@@ -59,12 +59,45 @@ pub enum Incoming {
     UnsupportedApiVersions {
         correlation_id: i32,
     },
+    /// What controllers of the quorum send each other; see [`RAFT_KEY`].
+    Raft {
+        correlation_id: i32,
+    },
+}
+
+/// The key of messages between controllers. Their protocol is Raft's as openraft speaks it and not
+/// KRaft's, so that it has a key which none of Kafka's APIs has. Behind the key, a version and a
+/// correlation id lies the message; the response is the correlation id and the answer.
+pub const RAFT_KEY: i16 = i16::from_be_bytes(*b"Ra");
+const RAFT_VERSION: i16 = 0;
+
+/// A message to a controller as a request.
+pub fn raft_request(message: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(8 + message.len());
+    out.put_i16(RAFT_KEY);
+    out.put_i16(RAFT_VERSION);
+    out.put_i32(0);
+    out.put_slice(message);
+    out.freeze()
+}
+
+/// The frame, size first, that answers a message to a controller.
+pub fn raft_response(correlation_id: i32, answer: &[u8]) -> BytesMut {
+    let mut out = BytesMut::with_capacity(8 + answer.len());
+    out.put_u32(4 + answer.len() as u32);
+    out.put_i32(correlation_id);
+    out.put_slice(answer);
+    out
 }
 
 /// Takes the header off a frame and leaves the body.
 pub fn parse_header(frame: &mut Bytes) -> Result<Incoming, DecodeError> {
     let mut reader = Reader::new(frame.clone());
     let (key, version, correlation_id) = read_numbers(&mut reader).map_err(DecodeError::Header)?;
+    if (key, version) == (RAFT_KEY, RAFT_VERSION) {
+        *frame = reader.into_rest();
+        return Ok(Incoming::Raft { correlation_id });
+    }
     let api = api::find(key).ok_or(DecodeError::UnknownApi(key))?;
     let supported = api.versions().contains(&version);
     if !supported && api.key != ApiKey::ApiVersions {

@@ -18,6 +18,8 @@ pub enum WireError {
     TooManyElements,
     #[error("a varint is longer than five bytes")]
     VarintTooLong,
+    #[error("a tagged field that only other versions have")]
+    TagOfOtherVersions,
     #[error("a string is not UTF-8")]
     NotUtf8,
     #[error("version {0} is not supported")]

@@ -2,19 +2,22 @@
 //! header and ends with a footer. Format: Kafka's `RecordsSnapshotWriter` and `Snapshots`.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
 };
 
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    files,
-    format::{self, Contents, FormatError, SNAPSHOT_FOOTER, SNAPSHOT_HEADER, Stamp},
+    format::{
+        self, Contents, Control, FormatError, KRAFT_VOTERS, SNAPSHOT_FOOTER, SNAPSHOT_HEADER, Stamp,
+    },
     log::Base,
+    types::{StoredMembership, epoch_of, log_id},
+    voters,
 };
 use crate::{
+    log::disk::{self, Disk, OpenMode},
     metadata::{Image, MetadataRecord},
     records::Batch,
 };
@@ -40,34 +43,57 @@ pub struct Checkpoint {
     pub timestamp_ms: i64,
     /// Raft's index of the last batch that the snapshot includes, if its writer said so.
     raft_index: Option<u64>,
+    /// The voters, where they are not configured.
+    pub membership: Option<StoredMembership>,
+    pub kraft_version: i16,
 }
 
 impl Checkpoint {
-    pub fn read(path: &Path) -> Result<Self, CheckpointError> {
+    pub fn read(disk: &dyn Disk, path: &Path) -> Result<Self, CheckpointError> {
         let io = |source| CheckpointError::Io { path: path.to_owned(), source };
         let format = |source| CheckpointError::Format { path: path.to_owned(), source };
-        let mut bytes = Bytes::from(fs::read(path).map_err(io)?);
-        let mut checkpoint = Self { records: Vec::new(), timestamp_ms: 0, raft_index: None };
+        let mut bytes = Bytes::from(disk::read_file(disk, path).map_err(io)?);
+        let mut checkpoint = Self {
+            records: Vec::new(),
+            timestamp_ms: 0,
+            raft_index: None,
+            membership: None,
+            kraft_version: 0,
+        };
         let mut complete = false;
         while !bytes.is_empty() {
             let batch = Batch::split_first(&mut bytes).map_err(|error| format(error.into()))?;
             batch.verify_crc().map_err(|error| format(error.into()))?;
             match format::decode(&batch).map_err(format)? {
                 Contents::Records(records) => checkpoint.records.extend(records),
-                Contents::Control(SNAPSHOT_HEADER, value) => {
-                    let header = format::SnapshotHeader::decode(value, 0);
-                    let header = header.map_err(|error| format(error.into()))?;
-                    checkpoint.timestamp_ms = header.last_contained_log_timestamp;
-                    checkpoint.raft_index = u64::try_from(header.raft_index).ok();
+                Contents::Control(controls) => {
+                    checkpoint.take_controls(&controls).map_err(format)?;
+                    complete |= controls.iter().any(|it| it.kind == SNAPSHOT_FOOTER);
                 }
-                Contents::Control(SNAPSHOT_FOOTER, _) => complete = true,
-                Contents::Control(..) => {}
             }
         }
         if !complete {
             return Err(CheckpointError::Incomplete { path: path.to_owned() });
         }
         Ok(checkpoint)
+    }
+
+    fn take_controls(&mut self, controls: &[Control]) -> Result<(), FormatError> {
+        let mut voters_at = None;
+        if let Some(header) = controls.iter().find(|it| it.kind == SNAPSHOT_HEADER) {
+            let header = format::SnapshotHeader::decode(header.value.clone(), 0)?;
+            self.timestamp_ms = header.last_contained_log_timestamp;
+            self.raft_index = u64::try_from(header.raft_index).ok();
+            let index = u64::try_from(header.voters_index).ok();
+            voters_at = index.map(|index| log_id(header.voters_epoch, index));
+        }
+        if let Some(level) = voters::kraft_version_of(controls)? {
+            self.kraft_version = level;
+        }
+        if let Some(membership) = voters::last_of(controls)? {
+            self.membership = Some(StoredMembership::new(voters_at, membership));
+        }
+        Ok(())
     }
 }
 
@@ -88,64 +114,97 @@ impl SnapshotId {
         Some(Self { end_offset: offset.parse().ok()?, epoch: epoch.parse().ok()? })
     }
 
-    pub fn newest(dir: &Path) -> io::Result<Option<Self>> {
-        let mut ids = Vec::new();
-        for entry in fs::read_dir(dir)? {
-            ids.extend(entry?.file_name().to_str().and_then(Self::parse));
-        }
-        Ok(ids.into_iter().max())
+    pub fn newest(disk: &dyn Disk, dir: &Path) -> io::Result<Option<Self>> {
+        Ok(disk.list(dir)?.iter().filter_map(|entry| Self::parse(&entry.name)).max())
     }
 
     /// Where the log goes on after this snapshot. A snapshot of Apache Kafka's says no Raft index;
     /// its last offset serves, being the same on every node and never below the true count.
     pub fn base(&self, checkpoint: &Checkpoint) -> Base {
-        let last = self.end_offset.saturating_sub(1).max(0) as u64;
+        // What `kafka-storage format` leaves names the voters, and stands for nothing in the log.
+        if self.end_offset <= 0 {
+            return Base::default();
+        }
+        let last = self.end_offset.saturating_sub(1) as u64;
         let index = checkpoint.raft_index.unwrap_or(last) + 1;
         Base { index, offset: self.end_offset, epoch: self.epoch }
     }
 }
 
-/// Writes a snapshot of the image and deletes those before it. Durable on return.
-pub fn write(dir: &Path, image: &Image, raft_index: u64) -> io::Result<SnapshotId> {
-    let id = SnapshotId { end_offset: image.offset + 1, epoch: image.epoch };
+/// What goes into a snapshot.
+pub struct Content {
+    pub image: Image,
+    /// Raft's index of the last batch that the image includes.
+    pub raft_index: u64,
+    pub membership: StoredMembership,
+    pub kraft_version: i16,
+}
+
+impl Content {
+    pub fn id(&self) -> SnapshotId {
+        SnapshotId { end_offset: self.image.offset + 1, epoch: self.image.epoch }
+    }
+
+    fn controls(&self) -> Vec<Control> {
+        let mut value = BytesMut::new();
+        let voters_at = *self.membership.log_id();
+        let header = format::SnapshotHeader {
+            version: 0,
+            last_contained_log_timestamp: self.image.timestamp_ms,
+            raft_index: self.raft_index as i64,
+            voters_index: voters_at.map_or(-1, |at| at.index as i64),
+            voters_epoch: voters_at.map_or(-1, |at| epoch_of(&at)),
+        };
+        header.encode(&mut value, 0);
+        let mut controls = vec![Control { kind: SNAPSHOT_HEADER, value: value.freeze() }];
+        if self.kraft_version > 0 {
+            controls.push(voters::kraft_version(self.kraft_version));
+            let value = voters::encode(self.membership.membership());
+            controls.push(Control { kind: KRAFT_VOTERS, value });
+        }
+        controls
+    }
+
+    fn write_batches(&self, mut out: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let image = &self.image;
+        let (epoch, append_ms) = (image.epoch, image.timestamp_ms);
+        let mut stamp = Stamp { base_offset: 0, epoch, append_ms };
+        let controls = self.controls();
+        out(&format::encode_control(&stamp, &controls))?;
+        stamp.base_offset += controls.len() as i64;
+        for records in image.records().chunks(RECORDS_PER_BATCH) {
+            out(&format::encode_records(&stamp, records))?;
+            stamp.base_offset += records.len() as i64;
+        }
+        let mut value = BytesMut::new();
+        format::SnapshotFooter::default().encode(&mut value, 0);
+        let footer = Control { kind: SNAPSHOT_FOOTER, value: value.freeze() };
+        out(&format::encode_control(&stamp, &[footer]))
+    }
+}
+
+/// Writes a snapshot. Durable on return.
+pub fn write(disk: &dyn Disk, dir: &Path, content: &Content) -> io::Result<SnapshotId> {
+    let id = content.id();
     let path = id.path(dir);
     let part = path.with_extension("checkpoint.part");
-    let mut file = io::BufWriter::new(File::create(&part)?);
-    write_batches(&mut file, image, raft_index)?;
-    file.into_inner()?.sync_all()?;
-    fs::rename(&part, &path)?;
-    files::sync_dir(dir)?;
-    delete_before(dir, id)?;
+    let file = disk.open(&part, OpenMode::Truncate)?;
+    let mut at = 0;
+    content.write_batches(|bytes| {
+        disk::write_all_at(&*file, bytes, at)?;
+        at += bytes.len() as u64;
+        Ok(())
+    })?;
+    file.sync_data()?;
+    disk.rename(&part, &path)?;
+    disk.sync_dir(dir)?;
     Ok(id)
 }
 
-fn write_batches(out: &mut impl Write, image: &Image, raft_index: u64) -> io::Result<()> {
-    let append_ms = image.timestamp_ms;
-    let mut stamp = Stamp { base_offset: 0, epoch: image.epoch, append_ms };
-    let mut value = BytesMut::new();
-    let header = format::SnapshotHeader {
-        version: 0,
-        last_contained_log_timestamp: image.timestamp_ms,
-        raft_index: raft_index as i64,
-    };
-    header.encode(&mut value, 0);
-    out.write_all(&format::encode_control(&stamp, SNAPSHOT_HEADER, &value))?;
-    stamp.base_offset += 1;
-    for records in image.records().chunks(RECORDS_PER_BATCH) {
-        out.write_all(&format::encode_records(&stamp, records))?;
-        stamp.base_offset += records.len() as i64;
-    }
-    value.clear();
-    format::SnapshotFooter::default().encode(&mut value, 0);
-    out.write_all(&format::encode_control(&stamp, SNAPSHOT_FOOTER, &value))
-}
-
-fn delete_before(dir: &Path, newest: SnapshotId) -> io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let id = entry.file_name().to_str().and_then(SnapshotId::parse);
-        if id.is_some_and(|id| id < newest) {
-            fs::remove_file(entry.path())?;
+pub fn delete_before(disk: &dyn Disk, dir: &Path, newest: SnapshotId) -> io::Result<()> {
+    for entry in disk.list(dir)? {
+        if SnapshotId::parse(&entry.name).is_some_and(|id| id < newest) {
+            disk.remove_file(&dir.join(entry.name))?;
         }
     }
     Ok(())

@@ -1,39 +1,34 @@
-//! A snapshot on its way between nodes: a file, opened when it is first touched.
+//! A snapshot on its way between nodes.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, IoSlice, SeekFrom},
     path::{Path, PathBuf},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use tokio::io::{AsyncRead, AsyncSeek, AsyncWrite, ReadBuf};
 
+use crate::log::disk::{Disk, DiskFile, OpenMode};
+
+/// Reads and writes block: snapshots move rarely, in chunks, and never on the data path.
 /// Reads and writes block: snapshots move rarely, in chunks, and never on the data path.
 #[derive(Debug)]
 pub struct CheckpointFile {
     path: PathBuf,
-    open: Option<File>,
+    file: Arc<dyn DiskFile>,
     position: u64,
 }
 
 impl CheckpointFile {
-    pub fn new(path: PathBuf) -> Self {
-        Self { path, open: None, position: 0 }
+    pub fn open(disk: &dyn Disk, path: PathBuf, mode: OpenMode) -> io::Result<Self> {
+        let file = disk.open(&path, mode)?;
+        Ok(Self { path, file, position: 0 })
     }
 
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    fn file(&mut self) -> io::Result<&mut File> {
-        if self.open.is_none() {
-            let mut options = OpenOptions::new();
-            let options = options.read(true).write(true).create(true).truncate(false);
-            self.open = Some(options.open(&self.path)?);
-        }
-        Ok(self.open.as_mut().expect("opened above"))
     }
 }
 
@@ -43,8 +38,11 @@ impl AsyncRead for CheckpointFile {
         _: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = self.file().and_then(|file| file.read(buf.initialize_unfilled()));
-        Poll::Ready(read.map(|len| buf.advance(len)))
+        let read = self.file.read_at(buf.initialize_unfilled(), self.position);
+        Poll::Ready(read.map(|len| {
+            self.position += len as u64;
+            buf.advance(len);
+        }))
     }
 }
 
@@ -54,11 +52,12 @@ impl AsyncWrite for CheckpointFile {
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Poll::Ready(self.file().and_then(|file| file.write(bytes)))
+        let written = self.file.write_vectored_at(&[IoSlice::new(bytes)], self.position);
+        Poll::Ready(written.inspect(|len| self.position += *len as u64))
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.file().and_then(|file| file.sync_all()))
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.file.sync_data())
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -68,7 +67,13 @@ impl AsyncWrite for CheckpointFile {
 
 impl AsyncSeek for CheckpointFile {
     fn start_seek(mut self: Pin<&mut Self>, to: SeekFrom) -> io::Result<()> {
-        self.position = self.file()?.seek(to)?;
+        let (from, by) = match to {
+            SeekFrom::Start(position) => (position, 0),
+            SeekFrom::Current(by) => (self.position, by),
+            SeekFrom::End(by) => (self.file.len()?, by),
+        };
+        let position = from.checked_add_signed(by);
+        self.position = position.ok_or(io::ErrorKind::InvalidInput)?;
         Ok(())
     }
 

@@ -2,30 +2,30 @@
 //! `leader-epoch-checkpoint`. Formats: Kafka's `FileQuorumStateStore`, `PartitionMetadataFile` and
 //! `LeaderEpochCheckpointFile`.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::FileExt,
-    path::Path,
-};
+use std::{io, path::Path};
 
 use serde::{Deserialize, Serialize};
+
+use crate::log::disk::{self, Disk, Durability, OpenMode};
 
 /// The vote, as KRaft keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QuorumState {
-    #[serde(default)]
-    pub cluster_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_id: Option<String>,
     /// -1 when there is none.
     pub leader_id: i32,
     pub leader_epoch: i32,
     /// -1 when there was no vote in this epoch.
     pub voted_id: i32,
-    #[serde(default)]
-    pub applied_offset: i64,
-    #[serde(default)]
-    pub current_voters: Vec<CurrentVoter>,
+    /// In version 1, base64; nil when there was no vote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub voted_directory_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_offset: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_voters: Option<Vec<CurrentVoter>>,
     #[serde(rename = "data_version")]
     pub data_version: i16,
 }
@@ -40,8 +40,8 @@ const QUORUM_STATE: &str = "quorum-state";
 
 impl QuorumState {
     /// `None` when there is no such file; an error when it cannot be understood.
-    pub fn read(dir: &Path) -> io::Result<Option<Self>> {
-        match fs::read(dir.join(QUORUM_STATE)) {
+    pub fn read(disk: &dyn Disk, dir: &Path) -> io::Result<Option<Self>> {
+        match disk::read_file(disk, &dir.join(QUORUM_STATE)) {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .map(Some)
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error)),
@@ -50,70 +50,59 @@ impl QuorumState {
         }
     }
 
-    /// Replaces the file as a whole. Durable on return only if `sync`.
-    pub fn write(&self, dir: &Path, sync: bool) -> io::Result<()> {
-        replace(&dir.join(QUORUM_STATE), &serde_json::to_vec(self)?, sync)
+    /// Replaces the file as a whole.
+    pub fn write(&self, disk: &dyn Disk, dir: &Path, durability: Durability) -> io::Result<()> {
+        replace(disk, &dir.join(QUORUM_STATE), &serde_json::to_vec(self)?, durability)
     }
 }
 
 /// Writes a file under another name and renames it, so that a reader finds the old or the new one.
 /// On a full disk it goes into the room of the old one.
-pub fn replace(path: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
-    let temporary = path.with_extension("tmp");
-    let write = || {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        if sync { file.sync_all() } else { Ok(()) }
-    };
-    match write() {
-        Ok(()) => fs::rename(&temporary, path)?,
+fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
+    match disk::replace_file(disk, path, bytes, durability) {
         Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-            let _ = fs::remove_file(&temporary);
-            return overwrite(path, bytes, sync).map_err(|_| error);
+            let mut temporary = path.as_os_str().to_owned();
+            temporary.push(".tmp");
+            let _ = disk.remove_file(Path::new(&temporary));
+            overwrite(disk, path, bytes, durability).map_err(|_| error)
         }
-        Err(error) => return Err(error),
-    }
-    match path.parent() {
-        Some(dir) if sync => sync_dir(dir),
-        _ => Ok(()),
+        replaced => replaced,
     }
 }
 
 /// What fits into one sector is there as a whole or not at all. A start has to write its vote, and
 /// without a start nobody can read what a full disk has.
-fn overwrite(path: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
+fn overwrite(disk: &dyn Disk, path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
     const SECTOR: usize = 512;
-    let file = OpenOptions::new().write(true).open(path)?;
-    let before = file.metadata()?.len() as usize;
+    let file = disk.open(path, OpenMode::Write)?;
+    let before = file.len()? as usize;
     if before == 0 || bytes.len().max(before) > SECTOR {
         return Err(io::ErrorKind::StorageFull.into());
     }
     let mut padded = bytes.to_vec();
     // Should it end here, a longer file's end must not follow the shorter one.
     padded.resize(bytes.len().max(before), b'\n');
-    file.write_all_at(&padded, 0)?;
-    file.set_len(bytes.len() as u64)?;
-    if sync { file.sync_all() } else { Ok(()) }
-}
-
-pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+    disk::write_all_at(&*file, &padded, 0)?;
+    file.truncate(bytes.len() as u64)?;
+    if durability == Durability::Synced { file.sync_data() } else { Ok(()) }
 }
 
 /// The topic id of `__cluster_metadata` is the same in every cluster.
-pub fn write_partition_metadata(dir: &Path) -> io::Result<()> {
+pub fn write_partition_metadata(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     let path = dir.join("partition.metadata");
-    if path.exists() {
+    if disk.len(&path).is_ok_and(|len| len > 0) {
         return Ok(());
     }
-    fs::write(path, "version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ")
+    let text = b"version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ";
+    disk::replace_file(disk, &path, text, Durability::PageCache)
 }
 
 /// Epochs and their first offsets, in order.
-pub fn write_leader_epochs(dir: &Path, epochs: &[(i32, i64)]) -> io::Result<()> {
+pub fn write_leader_epochs(disk: &dyn Disk, dir: &Path, epochs: &[(i32, i64)]) -> io::Result<()> {
     let mut text = format!("0\n{}\n", epochs.len());
     for (epoch, offset) in epochs {
         text.push_str(&format!("{epoch} {offset}\n"));
     }
-    replace(&dir.join("leader-epoch-checkpoint"), text.as_bytes(), false)
+    let path = dir.join("leader-epoch-checkpoint");
+    replace(disk, &path, text.as_bytes(), Durability::PageCache)
 }

@@ -17,6 +17,8 @@ const HEADER_LEN: usize = crate::records::batch::HEADER_LEN;
 pub const LEADER_CHANGE: i16 = 2;
 pub const SNAPSHOT_HEADER: i16 = 3;
 pub const SNAPSHOT_FOOTER: i16 = 4;
+pub const KRAFT_VERSION: i16 = 5;
+pub const KRAFT_VOTERS: i16 = 6;
 
 #[derive(Debug, thiserror::Error, PartialEq, Clone)]
 pub enum FormatError {
@@ -47,12 +49,14 @@ wire! {
         voter_id: i32, in 0..;
         voter_directory_id: Uuid, in 1..;
     }
-    /// The first record of a snapshot. Raft's index of the last batch that the snapshot includes
-    /// goes into a tagged field that Kafka does not know and skips.
+    /// The first record of a snapshot. Raft's index of the last batch that the snapshot includes,
+    /// and of the last batch of voters, go into tagged fields that Kafka does not know and skips.
     pub struct SnapshotHeader (flexible 0..) {
         version: i16, in 0..;
         last_contained_log_timestamp: i64, in 0..;
         raft_index: i64 = -1, in 0.., tag 10000;
+        voters_index: i64 = -1, in 0.., tag 10001;
+        voters_epoch: i32 = -1, in 0.., tag 10002;
     }
     /// The last record of a snapshot.
     pub struct SnapshotFooter (flexible 0..) {
@@ -64,8 +68,14 @@ wire! {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Contents {
     Records(Vec<MetadataRecord>),
-    /// A control record's type and value.
-    Control(i16, Bytes),
+    Control(Vec<Control>),
+}
+
+/// A control record's type and value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Control {
+    pub kind: i16,
+    pub value: Bytes,
 }
 
 /// One batch to write.
@@ -89,14 +99,16 @@ pub fn encode_records(stamp: &Stamp, records: &[MetadataRecord]) -> Bytes {
     finish(stamp, 0, records.len() as i32, body)
 }
 
-pub fn encode_control(stamp: &Stamp, kind: i16, value: &[u8]) -> Bytes {
+pub fn encode_control(stamp: &Stamp, controls: &[Control]) -> Bytes {
     let mut body = BytesMut::with_capacity(HEADER_LEN + 64);
     body.put_bytes(0, HEADER_LEN);
-    let mut key = BytesMut::new();
-    key.put_i16(0);
-    key.put_i16(kind);
-    put_record(&mut body, 0, Some(&key), value);
-    finish(stamp, CONTROL, 1, body)
+    for (delta, control) in controls.iter().enumerate() {
+        let mut key = BytesMut::new();
+        key.put_i16(0);
+        key.put_i16(control.kind);
+        put_record(&mut body, delta as i32, Some(&key), &control.value);
+    }
+    finish(stamp, CONTROL, controls.len() as i32, body)
 }
 
 fn put_record(out: &mut BytesMut, delta: i32, key: Option<&[u8]>, value: &[u8]) {
@@ -144,26 +156,46 @@ pub fn decode(batch: &Batch) -> Result<Contents, FormatError> {
     if batch.header.compression()? != Compression::None {
         return Err(FormatError::Compressed);
     }
-    let mut payload = batch.payload.clone();
     if batch.header.is_control() {
+        return Ok(Contents::Control(decode_control(batch)?));
+    }
+    let mut payload = batch.payload.clone();
+    let mut records = Vec::new();
+    while !payload.is_empty() {
+        let (_, value) = take_record(&mut payload)?;
+        records.push(MetadataRecord::decode(value)?);
+    }
+    check_count(batch, records.len())?;
+    Ok(Contents::Records(records))
+}
+
+fn check_count(batch: &Batch, found: usize) -> Result<(), FormatError> {
+    let expected = batch.header.record_count;
+    if expected != found as i32 {
+        return Err(FormatError::BadCount { expected, found });
+    }
+    Ok(())
+}
+
+fn decode_control(batch: &Batch) -> Result<Vec<Control>, FormatError> {
+    let mut payload = batch.payload.clone();
+    let mut controls = Vec::new();
+    while !payload.is_empty() {
         let (key, value) = take_record(&mut payload)?;
         let mut key = key.ok_or(FormatError::BadRecord)?;
         if key.len() < 4 {
             return Err(FormatError::BadRecord);
         }
         key.advance(2);
-        return Ok(Contents::Control(key.get_i16(), value));
+        controls.push(Control { kind: key.get_i16(), value });
     }
-    let mut records = Vec::new();
-    while !payload.is_empty() {
-        let (_, value) = take_record(&mut payload)?;
-        records.push(MetadataRecord::decode(value)?);
-    }
-    let expected = batch.header.record_count;
-    if expected != records.len() as i32 {
-        return Err(FormatError::BadCount { expected, found: records.len() });
-    }
-    Ok(Contents::Records(records))
+    check_count(batch, controls.len())?;
+    Ok(controls)
+}
+
+/// The control records of a batch, none if it holds metadata records.
+pub fn controls(batch: &Batch) -> Result<Vec<Control>, FormatError> {
+    if batch.header.is_control() { decode_control(batch) } else { Ok(Vec::new()) }
 }
 
 /// A record's key and value; its headers are skipped.

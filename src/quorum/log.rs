@@ -5,9 +5,7 @@
 
 use std::{
     collections::VecDeque,
-    fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -15,7 +13,10 @@ use std::{
 use bytes::Bytes;
 
 use super::{files, format::FormatError};
-use crate::records::{Batch, BatchHeader, batch::HEADER_LEN};
+use crate::{
+    log::disk::{self, Disk, DiskFile, OpenMode},
+    records::{Batch, BatchHeader, batch::HEADER_LEN},
+};
 
 /// Where a batch of the log stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,14 +26,37 @@ pub struct Position {
     pub last_offset: i64,
     /// Bytes from the start of its segment.
     at: u64,
-    size: u32,
+    pub size: u32,
+}
+
+/// A part of a segment's file, which stays readable however the log moves on.
+#[derive(Debug, Clone)]
+pub struct FileRange {
+    file: Arc<dyn DiskFile>,
+    at: u64,
+    size: usize,
+}
+
+impl FileRange {
+    pub fn read(&self) -> io::Result<Bytes> {
+        let mut bytes = vec![0; self.size];
+        disk::read_exact_at(&*self.file, &mut bytes, self.at)?;
+        Ok(bytes.into())
+    }
+}
+
+impl Position {
+    /// The offset after its last record.
+    pub fn end(&self) -> i64 {
+        self.last_offset + 1
+    }
 }
 
 /// A segment and its batches; its file is named by its base offset.
 #[derive(Debug)]
 struct Segment {
     base_offset: i64,
-    file: Arc<File>,
+    file: Arc<dyn DiskFile>,
     size: u64,
     /// Up to here the disk has promised room.
     reserved: u64,
@@ -50,14 +74,22 @@ pub struct Base {
     pub epoch: i32,
 }
 
+impl Base {
+    /// Epoch and index of the last batch before the base.
+    pub fn last(self) -> Option<(i32, u64)> {
+        self.index.checked_sub(1).map(|index| (self.epoch, index))
+    }
+}
+
 #[derive(Debug)]
 pub struct MetadataLog {
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
     segments: VecDeque<Segment>,
     /// Raft's index of the first batch in `segments`.
     first_index: u64,
-    /// Epoch of the batch before the first one.
-    epoch_before: i32,
+    /// The last batch that is gone, as far as Raft is told: epoch and index.
+    purged: Option<(i32, u64)>,
     end_offset: i64,
     epochs: Vec<(i32, i64)>,
     /// A segment was created since the directory was last synced.
@@ -88,32 +120,33 @@ impl MetadataLog {
     /// Opens the log, cuts a torn tail off, and finds every batch. `visit` sees each batch from
     /// `base` on, its bytes and all.
     pub fn open(
-        dir: &Path,
+        (disk, dir): (&Arc<dyn Disk>, &Path),
         base: Base,
         roll_bytes: u64,
         mut visit: impl FnMut(&Batch) -> Result<(), FormatError>,
     ) -> Result<Self, LogError> {
         let at = |source| LogError::Io { path: dir.to_owned(), source };
         let mut log = Self {
+            disk: disk.clone(),
             dir: dir.to_owned(),
             segments: VecDeque::new(),
             first_index: 0,
-            epoch_before: 0,
+            purged: None,
             end_offset: 0,
             epochs: Vec::new(),
             new_file: false,
             roll_bytes,
             written: 0,
         };
-        for base_offset in segment_offsets(dir).map_err(at)? {
+        for base_offset in segment_offsets(&**disk, dir).map_err(at)? {
             if !log.scan(base_offset, base, &mut visit)? {
                 break;
             }
         }
-        if log.segments.is_empty() || log.end_offset < base.offset {
+        if log.segments.is_empty() || !log.goes_through(base)? {
             log.restart_at(base).map_err(at)?;
         }
-        log.number_from(base)?;
+        log.number_from(base);
         Ok(log)
     }
 
@@ -130,17 +163,13 @@ impl MetadataLog {
             self.delete_from(base_offset).map_err(at)?;
             return Ok(false);
         }
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(at)?;
-        let len = file.metadata().map_err(at)?.len();
-        let mut segment = Segment {
-            base_offset,
-            file: Arc::new(file),
-            size: 0,
-            reserved: 0,
-            batches: VecDeque::new(),
-        };
+        let file = self.disk.open(&path, OpenMode::Write).map_err(at)?;
+        let len = file.len().map_err(at)?;
+        let mut segment =
+            Segment { base_offset, file, size: 0, reserved: 0, batches: VecDeque::new() };
         self.end_offset = base_offset;
-        while let Some(batch) = read_batch(&segment.file, segment.size, len).map_err(at)? {
+        while let Some(bytes) = read_batch(&*segment.file, segment.size, len).map_err(at)? {
+            let Ok(batch) = Batch::split_first(&mut bytes.clone()) else { break };
             let header = batch.header;
             if header.base_offset != self.end_offset || batch.verify_crc().is_err() {
                 break;
@@ -154,8 +183,8 @@ impl MetadataLog {
         }
         let torn = segment.size < len;
         if torn {
-            segment.file.set_len(segment.size).map_err(at)?;
-            remove_indexes(&self.dir, base_offset);
+            segment.file.truncate(segment.size).map_err(at)?;
+            remove_indexes(&*self.disk, &self.dir, base_offset);
             self.segments.push_back(segment);
             self.delete_from(self.end_offset.max(base_offset + 1)).map_err(at)?;
             return Ok(false);
@@ -180,23 +209,32 @@ impl MetadataLog {
         self.end_offset = header.last_offset() + 1;
     }
 
-    /// Gives the first batch its Raft index, from the one batch whose index is known.
-    fn number_from(&mut self, base: Base) -> Result<(), LogError> {
-        let before = self.positions().filter(|batch| batch.base_offset < base.offset).count();
+    /// Whether the log goes on where the snapshot ends. What does not is from before it: a
+    /// follower that got a snapshot for its tail may have had no time to cut the tail off.
+    fn goes_through(&self, base: Base) -> Result<bool, LogError> {
         let starts_at = self.segments.front().map_or(base.offset, |first| first.base_offset);
         if starts_at > base.offset {
             return Err(LogError::Gap(base.offset));
         }
+        let before = self.positions().take_while(|batch| batch.base_offset < base.offset).last();
+        Ok(self.end_offset >= base.offset
+            && before.is_none_or(|batch| {
+                (batch.last_offset + 1, batch.epoch) == (base.offset, base.epoch)
+            }))
+    }
+
+    /// Gives the first batch its Raft index, from the one batch whose index is known.
+    fn number_from(&mut self, base: Base) {
+        let before = self.positions().filter(|batch| batch.base_offset < base.offset).count();
         self.first_index = base.index.saturating_sub(before as u64);
-        self.epoch_before = if before == 0 { base.epoch } else { 0 };
-        Ok(())
+        self.purged = base.last();
     }
 
     /// Forgets all batches and starts again where a snapshot ends.
     pub fn restart_at(&mut self, base: Base) -> io::Result<()> {
         self.segments.clear();
         self.delete_from(0)?;
-        (self.first_index, self.epoch_before) = (base.index, base.epoch);
+        (self.first_index, self.purged) = (base.index, base.last());
         self.end_offset = base.offset;
         self.epochs.clear();
         self.add_segment()
@@ -205,20 +243,19 @@ impl MetadataLog {
     fn add_segment(&mut self) -> io::Result<()> {
         let base_offset = self.end_offset;
         let path = segment_path(&self.dir, base_offset);
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        let file = self.disk.open(&path, OpenMode::Truncate)?;
         self.new_file = true;
-        let (file, batches) = (Arc::new(file), VecDeque::new());
+        let batches = VecDeque::new();
         self.segments.push_back(Segment { base_offset, file, size: 0, reserved: 0, batches });
         Ok(())
     }
 
     /// Deletes the files of segments at and after the offset.
     fn delete_from(&self, offset: i64) -> io::Result<()> {
-        for base_offset in segment_offsets(&self.dir)? {
+        for base_offset in segment_offsets(&*self.disk, &self.dir)? {
             if base_offset >= offset {
-                fs::remove_file(segment_path(&self.dir, base_offset))?;
-                remove_indexes(&self.dir, base_offset);
+                self.disk.remove_file(&segment_path(&self.dir, base_offset))?;
+                remove_indexes(&*self.disk, &self.dir, base_offset);
             }
         }
         Ok(())
@@ -248,16 +285,17 @@ impl MetadataLog {
         self.first_index
     }
 
-    /// Epoch of the batch before the first one, 0 when that was never known.
-    pub fn epoch_before(&self) -> i32 {
-        self.epoch_before
+    /// Epoch and index of the last batch that Raft may not ask for.
+    pub fn purged(&self) -> Option<(i32, u64)> {
+        self.purged
     }
 
     pub fn last_epoch(&self) -> i32 {
-        self.positions().last().map_or(self.epoch_before, |batch| batch.epoch)
+        let last = self.segments.iter().rev().find_map(|segment| segment.batches.back());
+        last.map(|batch| batch.epoch).or(self.purged.map(|(epoch, _)| epoch)).unwrap_or(0)
     }
 
-    pub fn position(&self, index: u64) -> Option<(&Position, &Arc<File>)> {
+    pub fn position(&self, index: u64) -> Option<(&Position, &Arc<dyn DiskFile>)> {
         let mut at = usize::try_from(index.checked_sub(self.first_index)?).ok()?;
         for segment in &self.segments {
             if let Some(position) = segment.batches.get(at) {
@@ -268,10 +306,46 @@ impl MetadataLog {
         None
     }
 
-    pub fn read(&self, index: u64) -> io::Result<Option<Batch>> {
+    /// The bytes of a batch.
+    pub fn read(&self, index: u64) -> io::Result<Option<Bytes>> {
         let Some((position, file)) = self.position(index) else { return Ok(None) };
         let end = position.at + u64::from(position.size);
-        read_batch(file, position.at, end)
+        read_batch(&**file, position.at, end)
+    }
+
+    /// The offset of the first record that is here.
+    pub fn start_offset(&self) -> i64 {
+        self.segments.front().map_or(self.end_offset, |first| first.base_offset)
+    }
+
+    /// The newest epoch here that is not after the given one, and the offset after its last record.
+    pub fn end_of_epoch(&self, epoch: i32) -> (i32, i64) {
+        let after = self.epochs.partition_point(|(known, _)| *known <= epoch);
+        let end = self.epochs.get(after).map_or(self.end_offset, |(_, start)| *start);
+        let known = after.checked_sub(1).map(|at| self.epochs[at].0);
+        (known.or(self.purged.map(|(epoch, _)| epoch)).unwrap_or(0), end)
+    }
+
+    /// Where batches lie that begin with the one that has the offset, below another offset; one at
+    /// least, then as many as fit, of one segment.
+    pub fn range(&self, offset: i64, below: i64, max_bytes: usize) -> Option<FileRange> {
+        let at = self.segments.partition_point(|segment| segment.base_offset <= offset);
+        let segment = &self.segments[at.checked_sub(1)?];
+        let first = segment.batches.partition_point(|batch| batch.last_offset < offset);
+        let mut range: Option<FileRange> = None;
+        for batch in segment.batches.range(first..).take_while(|it| it.last_offset < below) {
+            let size = batch.size as usize;
+            match &mut range {
+                None => range = Some(FileRange { file: segment.file.clone(), at: batch.at, size }),
+                Some(range) if range.size + size <= max_bytes => range.size += size,
+                Some(_) => break,
+            }
+        }
+        range
+    }
+
+    pub fn last_log_id(&self) -> Option<(i32, u64)> {
+        self.next_index().checked_sub(1).map(|index| (self.last_epoch(), index))
     }
 
     fn roll_if_full(&mut self) -> io::Result<()> {
@@ -295,7 +369,8 @@ impl MetadataLog {
             return Ok(());
         }
         let ahead = len + RESERVE_BYTES;
-        match fallocate(&*segment.file, FallocateFlags::KEEP_SIZE, segment.size, ahead) {
+        let Some(fd) = segment.file.raw_fd() else { return Ok(()) };
+        match fallocate(fd, FallocateFlags::KEEP_SIZE, segment.size, ahead) {
             Ok(()) => {
                 segment.reserved = segment.size + ahead;
                 Ok(())
@@ -309,11 +384,13 @@ impl MetadataLog {
     /// Writes a batch at the end, to the page cache only.
     pub fn append(&mut self, bytes: &Bytes) -> io::Result<()> {
         let header = BatchHeader::parse(bytes).map_err(io::Error::other)?;
-        assert_eq!(header.base_offset, self.end_offset, "batches follow each other");
+        if header.base_offset != self.end_offset || header.size() != bytes.len() {
+            return Err(io::Error::other("the batch does not follow the one before it"));
+        }
         self.roll_if_full()?;
         let epochs = self.epochs.len();
         let mut segment = self.segments.pop_back().expect("added above");
-        let written = segment.file.write_all_at(bytes, segment.size);
+        let written = disk::write_all_at(&*segment.file, bytes, segment.size);
         if written.is_ok() {
             self.note(&header, &mut segment);
         }
@@ -321,7 +398,7 @@ impl MetadataLog {
         written?;
         self.written += bytes.len() as u64;
         if self.epochs.len() != epochs {
-            match files::write_leader_epochs(&self.dir, &self.epochs) {
+            match files::write_leader_epochs(&*self.disk, &self.dir, &self.epochs) {
                 // The log has them too; they are written again with the next epoch.
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
                 written => written?,
@@ -337,10 +414,10 @@ impl MetadataLog {
     /// What makes all that was appended so far durable, to be done on a thread that may block.
     pub fn sync(&mut self) -> impl FnOnce() -> io::Result<()> + Send + 'static {
         let file = self.segments.back().map(|segment| segment.file.clone());
-        let dir = std::mem::take(&mut self.new_file).then(|| self.dir.clone());
+        let dir = std::mem::take(&mut self.new_file).then(|| (self.disk.clone(), self.dir.clone()));
         move || {
             file.map_or(Ok(()), |file| file.sync_data())?;
-            dir.map_or(Ok(()), |dir| files::sync_dir(&dir))
+            dir.map_or(Ok(()), |(disk, dir)| disk.sync_dir(&dir))
         }
     }
 
@@ -356,12 +433,12 @@ impl MetadataLog {
             };
             segment.size = dropped.at;
             segment.reserved = 0;
-            segment.file.set_len(dropped.at)?;
-            remove_indexes(&self.dir, segment.base_offset);
+            segment.file.truncate(dropped.at)?;
+            remove_indexes(&*self.disk, &self.dir, segment.base_offset);
             self.end_offset = dropped.base_offset;
         }
         self.epochs.retain(|(_, offset)| *offset < self.end_offset);
-        files::write_leader_epochs(&self.dir, &self.epochs)?;
+        files::write_leader_epochs(&*self.disk, &self.dir, &self.epochs)?;
         self.sync()()
     }
 
@@ -372,10 +449,11 @@ impl MetadataLog {
             if self.first_index + first.batches.len() as u64 > upto + 1 {
                 break;
             }
-            fs::remove_file(segment_path(&self.dir, first.base_offset))?;
-            remove_indexes(&self.dir, first.base_offset);
+            self.disk.remove_file(&segment_path(&self.dir, first.base_offset))?;
+            remove_indexes(&*self.disk, &self.dir, first.base_offset);
             self.first_index += first.batches.len() as u64;
-            self.epoch_before = first.batches.back().map_or(self.epoch_before, |b| b.epoch);
+            let last = first.batches.back().map(|batch| (batch.epoch, self.first_index - 1));
+            self.purged = self.purged.max(last);
             self.segments.pop_front();
         }
         Ok(())
@@ -383,11 +461,10 @@ impl MetadataLog {
 }
 
 /// Base offsets of the segments in the directory, in order.
-fn segment_offsets(dir: &Path) -> io::Result<Vec<i64>> {
+fn segment_offsets(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<i64>> {
     let mut offsets = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let name = entry?.file_name();
-        let stem = name.to_str().and_then(|name| name.strip_suffix(".log"));
+    for entry in disk.list(dir)? {
+        let stem = entry.name.strip_suffix(".log");
         offsets.extend(stem.and_then(|stem| stem.parse::<i64>().ok()));
     }
     offsets.sort_unstable();
@@ -395,25 +472,26 @@ fn segment_offsets(dir: &Path) -> io::Result<Vec<i64>> {
 }
 
 /// Indexes that Apache Kafka left speak of bytes that are gone; Kafka rebuilds what is missing.
-fn remove_indexes(dir: &Path, base_offset: i64) {
+fn remove_indexes(disk: &dyn Disk, dir: &Path, base_offset: i64) {
     for suffix in ["index", "timeindex", "txnindex"] {
         // Most often there is none.
-        let _ = fs::remove_file(dir.join(format!("{base_offset:020}.{suffix}")));
+        let _ = disk.remove_file(&dir.join(format!("{base_offset:020}.{suffix}")));
     }
 }
 
 /// The batch at a position, if all of it lies before `end`.
-fn read_batch(file: &File, at: u64, end: u64) -> io::Result<Option<Batch>> {
+fn read_batch(file: &dyn DiskFile, at: u64, end: u64) -> io::Result<Option<Bytes>> {
     let mut header = [0; HEADER_LEN];
     if at + HEADER_LEN as u64 > end {
         return Ok(None);
     }
-    file.read_exact_at(&mut header, at)?;
-    let Ok(header) = BatchHeader::parse(&header) else { return Ok(None) };
-    if at + header.size() as u64 > end {
+    disk::read_exact_at(file, &mut header, at)?;
+    let Ok(parsed) = BatchHeader::parse(&header) else { return Ok(None) };
+    if at + parsed.size() as u64 > end {
         return Ok(None);
     }
-    let mut payload = vec![0; header.size() - HEADER_LEN];
-    file.read_exact_at(&mut payload, at + HEADER_LEN as u64)?;
-    Ok(Some(Batch { header, payload: payload.into() }))
+    let mut bytes = vec![0; parsed.size()];
+    bytes[..HEADER_LEN].copy_from_slice(&header);
+    disk::read_exact_at(file, &mut bytes[HEADER_LEN..], at + HEADER_LEN as u64)?;
+    Ok(Some(bytes.into()))
 }

@@ -4,45 +4,78 @@
 //! Owns the log, the vote, and the snapshots. Must not know what decides on records (`controller`)
 //! or what acts on them (`broker`); it applies them to an image only to snapshot and publish it.
 //!
-//! Invariants: an acknowledged batch is on disk (but see `Durability::Deferred`); batches are
-//! published in log order, each once; one Raft entry is one record batch. A quorum of one is a
-//! quorum: same code, same files.
+//! Invariants: an acknowledged batch is on disk of a majority (but see `Durability::Deferred`);
+//! batches are published in log order, each once, and only when they are committed; one Raft entry
+//! is one record batch, whose bytes are the same on every node. A quorum of one is a quorum: same
+//! code, same files. Who does not vote follows the same log by Kafka's Fetch (`observer`), and
+//! turns into a member when the leader's first message comes.
 
+mod change;
 mod checkpoint;
 mod checkpoint_file;
+mod elections;
+mod fetch;
 mod files;
 mod format;
 mod log;
+mod messages;
 mod network;
+mod observer;
 mod start;
 mod state_machine;
 mod storage;
 mod types;
+mod voters;
 
 #[cfg(test)]
 mod tests;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
-use arc_swap::ArcSwap;
-use openraft::error::{ClientWriteError, RaftError};
-use tokio::sync::mpsc;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
+use openraft::{
+    Raft, ServerState,
+    error::{ClientWriteError, InstallSnapshotError, RaftError},
+    raft::AppendEntriesResponse,
+};
+use tokio::sync::{Notify, mpsc, watch};
 
+pub use self::{
+    change::VoterChangeError,
+    elections::Timeouts,
+    fetch::{FetchFrom, FetchOutcome, Fetched, Replica, SnapshotPart, SnapshotReadError},
+    messages::MessageError,
+    network::{BoxFuture, Lane, NoPeers, Peer, RaftTransport, TransportError},
+    observer::{LeaderClient, METADATA_TOPIC, METADATA_TOPIC_ID, Observe},
+    start::QuorumConfig,
+    types::Durability,
+    voters::{Endpoint, Voter},
+};
 use self::{
     checkpoint::{Checkpoint, CheckpointError},
+    elections::{Contact, Random},
+    fetch::Observers,
     format::Stamp,
     log::LogError,
-    storage::Storage,
-    types::{Proposal, TypeConfig},
+    messages::Request,
+    network::Network,
+    state_machine::StateMachine,
+    storage::{Storage, lock},
+    types::{Proposal, TypeConfig, epoch_of},
 };
-pub use self::{start::QuorumConfig, types::Durability};
 use crate::{
     base::clock::now_ms,
+    log::Disk,
     metadata::{Change, Image, MetadataRecord},
 };
 
 #[derive(Debug, thiserror::Error)]
 pub enum QuorumError {
+    /// Whether the batch is committed after all is for the next leader to know.
     #[error("node {leader:?} leads the quorum, not this node")]
     NotLeader { leader: Option<i32> },
     #[error("the epoch is {current}, not {expected}")]
@@ -55,8 +88,6 @@ pub enum QuorumError {
     Failed(String),
     #[error("this node, {0}, is not among the quorum's voters")]
     NotAVoter(i32),
-    #[error("a quorum of {0} voters is not supported yet")]
-    TooManyVoters(usize),
     #[error("{path}: {source}")]
     Io { path: std::path::PathBuf, source: std::io::Error },
     #[error(transparent)]
@@ -117,26 +148,62 @@ pub struct ReplicaStatus {
     /// Milliseconds since the epoch; -1 when unknown.
     pub last_fetch_ms: i64,
     pub last_caught_up_ms: i64,
+    /// Where a voter listens for other controllers.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// Who leads the quorum, as far as this node knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Leadership {
+    pub leader: Option<i32>,
+    pub epoch: i32,
+    /// This node leads, and its image has everything from before its epoch: it may decide.
+    pub active: bool,
 }
 
 /// A handle to this node's part in the quorum.
 #[derive(Clone)]
 pub struct Quorum {
-    raft: openraft::Raft<TypeConfig>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// Empty while this node only observes.
+    raft: ArcSwapOption<Raft<TypeConfig>>,
+    config: QuorumConfig,
+    network: Network,
     storage: Storage,
+    machine: StateMachine,
     published: Arc<ArcSwap<Image>>,
-    config: Arc<QuorumConfig>,
-    /// The log's `written_bytes` at the newest snapshot.
-    snapshot_at: Arc<std::sync::atomic::AtomicU64>,
+    leadership: watch::Sender<Leadership>,
+    contact: Mutex<Contact>,
+    /// Followers that do not vote, while this node leads.
+    observers: Mutex<Observers>,
+    /// Whether this node is to follow the log from outside of the quorum.
+    observing: watch::Sender<bool>,
+    /// One turn into the quorum or out of it at a time; the task that follows from outside.
+    turn: tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
+    /// The last offset that is applied.
+    progress: Arc<watch::Sender<i64>>,
+    /// The voters change one at a time.
+    changing: Arc<tokio::sync::Mutex<()>>,
+    random: Mutex<Random>,
+    /// The log has grown enough for another snapshot.
+    enough: Arc<Notify>,
 }
 
 impl Quorum {
-    /// Opens the log, replays it, and joins the quorum; a sole voter leads when this returns. The
-    /// image holds what was replayed; everything after comes through the stream.
+    /// Opens the log, replays it, and joins the quorum; a sole voter leads when this returns, one
+    /// of several does not wait for a leader. The image holds what was replayed and is known to be
+    /// committed; everything after comes through the stream.
     pub async fn start(
         config: QuorumConfig,
     ) -> Result<(Quorum, Image, CommittedStream), QuorumError> {
         start::start(config).await
+    }
+
+    fn raft(&self) -> Option<Arc<Raft<TypeConfig>>> {
+        self.inner.raft.load_full()
     }
 
     /// Puts the records at the end of the log as one batch and returns the last one's offset when
@@ -155,20 +222,29 @@ impl Quorum {
         records: Vec<MetadataRecord>,
         durability: Durability,
     ) -> Result<i64, QuorumError> {
+        let wrong = |current| QuorumError::WrongEpoch { expected: expected_epoch, current };
         let current = self.epoch();
         if current != expected_epoch {
-            return Err(QuorumError::WrongEpoch { expected: expected_epoch, current });
+            return Err(wrong(current));
         }
+        let Some(raft) = self.raft() else {
+            return Err(QuorumError::NotLeader { leader: self.leadership().borrow().leader });
+        };
         let append_ms = now_ms();
         // A log that cannot be written ends Raft; a disk that is full now may have room later.
         let size = format::encode_records(&Stamp::default(), &records).len() as u64;
-        self.storage.log().reserve(size).map_err(QuorumError::NoRoom)?;
-        let proposal = Proposal { append_ms, durability, records };
-        match self.raft.client_write(proposal).await {
-            Ok(written) => {
-                self.snapshot_when_grown().await;
-                Ok(written.data)
+        self.inner.storage.log().reserve(size).map_err(QuorumError::NoRoom)?;
+        let proposal = Proposal { append_ms, epoch: expected_epoch, durability, records };
+        let written = tokio::select! {
+            biased;
+            written = raft.client_write(proposal) => written,
+            leader = deposed(&raft, expected_epoch) => {
+                return Err(QuorumError::NotLeader { leader });
             }
+        };
+        match written {
+            Ok(written) if epoch_of(&written.log_id) == expected_epoch => Ok(written.data),
+            Ok(written) => Err(wrong(epoch_of(&written.log_id))),
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
                 Err(QuorumError::NotLeader { leader: to.leader_id })
             }
@@ -176,64 +252,234 @@ impl Quorum {
         }
     }
 
-    async fn snapshot_when_grown(&self) {
-        use std::sync::atomic::Ordering::Relaxed;
-        let written = self.storage.log().written_bytes();
-        let since = written.saturating_sub(self.snapshot_at.load(Relaxed));
-        if since >= self.config.snapshot_bytes {
-            self.snapshot_at.store(written, Relaxed);
-            if let Err(error) = self.raft.trigger().snapshot().await {
-                tracing::error!(%error, "no metadata snapshot can be written");
+    /// Answers a message of another controller's `RaftTransport`.
+    pub async fn answer(&self, message: Bytes) -> Result<Bytes, MessageError> {
+        let (header, request) = messages::decode_request(message)?;
+        let config = &self.inner.config;
+        if header.to != config.node_id {
+            return Err(MessageError::NotForThisNode(header.to));
+        }
+        if header.cluster_id != config.cluster_id {
+            return Err(MessageError::OtherCluster(header.cluster_id));
+        }
+        let raft = match (self.raft(), &request) {
+            (Some(raft), _) => raft,
+            // The leader has this node learn, or vote: it is to take part from now on.
+            (None, Request::Append(_) | Request::Snapshot(_)) => self.join().await?,
+            (None, Request::Probe) => return Ok(messages::encode_probed()),
+            // It votes as far as it knows, and the others may need it.
+            (None, Request::Vote(_) | Request::PreVote(_)) if self.is_voter() => {
+                self.join().await?
             }
+            (None, Request::Vote(_) | Request::PreVote(_)) => {
+                return Err(MessageError::NotInQuorum);
+            }
+        };
+        let stopped = |error: &dyn std::fmt::Display| MessageError::Stopped(error.to_string());
+        match request {
+            Request::Probe => Ok(messages::encode_probed()),
+            Request::PreVote(request) => {
+                let metrics = raft.metrics().borrow().clone();
+                let response = self.inner.pre_vote(&request, &metrics);
+                Ok(messages::encode_ballot_result(&response))
+            }
+            Request::Vote(request) => {
+                let response = raft.vote(request).await.map_err(|error| stopped(&error))?;
+                if response.vote_granted {
+                    self.hear();
+                }
+                Ok(messages::encode_ballot_result(&response))
+            }
+            Request::Append(request) => {
+                self.hear_of(&request.vote, &raft);
+                let response = raft.append_entries(request).await;
+                let response = response.map_err(|error| stopped(&error))?;
+                if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
+                    self.hear();
+                }
+                Ok(messages::encode_appended(&response))
+            }
+            Request::Snapshot(request) => {
+                self.hear_of(&request.vote, &raft);
+                match raft.install_snapshot(request).await {
+                    Ok(response) => Ok(messages::encode_chunk_result(Some(&response.vote))),
+                    Err(RaftError::APIError(InstallSnapshotError::SnapshotMismatch(_))) => {
+                        Ok(messages::encode_chunk_result(None))
+                    }
+                    Err(error) => Err(stopped(&error)),
+                }
+            }
+        }
+    }
+
+    fn is_voter(&self) -> bool {
+        self.inner.config.is_voter(self.inner.storage.known().effective().membership())
+    }
+
+    /// Turns from an observer into a member of the quorum, on the log that there is.
+    async fn join(&self) -> Result<Arc<Raft<TypeConfig>>, MessageError> {
+        let stopped = |error: &dyn std::fmt::Display| MessageError::Stopped(error.to_string());
+        let mut turn = self.inner.turn.lock().await;
+        if let Some(raft) = self.raft() {
+            return Ok(raft);
+        }
+        self.stop_observing(&mut turn).await;
+        // What is in the log counts from now on as if it were on disk.
+        let sync = self.inner.storage.log().sync();
+        storage::blocking(sync).await.map_err(|error| stopped(&error))?;
+        self.start_raft().await.map(Arc::new).map_err(|error| stopped(&error))
+    }
+
+    async fn stop_observing(&self, turn: &mut Option<tokio::task::JoinHandle<()>>) {
+        self.inner.observing.send_replace(false);
+        if let Some(task) = turn.take() {
+            // Whatever became of it, it has ended.
+            let _ = task.await;
+        }
+    }
+
+    /// Follows the log from outside of the quorum, which this node is no member of.
+    async fn observe(&self) -> Result<(), QuorumError> {
+        let mut turn = self.inner.turn.lock().await;
+        let Some(observe) = self.inner.config.observe.clone() else {
+            return Err(QuorumError::NotAVoter(self.inner.config.node_id));
+        };
+        if let Some(raft) = self.inner.raft.swap(None) {
+            let stopped = raft.shutdown().await;
+            stopped.map_err(|error| QuorumError::Failed(error.to_string()))?;
+        }
+        self.stop_observing(&mut turn).await;
+        // An epoch that was only stood for is nobody's; the log tells which there have been.
+        let epoch = self.inner.storage.log().last_epoch();
+        let unknown = Leadership { leader: None, epoch, active: false };
+        self.inner.leadership.send_replace(unknown);
+        self.inner.observing.send_replace(true);
+        *turn = Some(observer::spawn(&self.inner, observe));
+        Ok(())
+    }
+
+    fn hear(&self) {
+        lock(&self.inner.contact).hear();
+    }
+
+    /// A leader that this node accepts is heard when its message comes, however long the disk
+    /// then takes.
+    fn hear_of(&self, vote: &openraft::Vote<i32>, raft: &Raft<TypeConfig>) {
+        if *vote >= raft.metrics().borrow().vote {
+            self.hear();
         }
     }
 
     /// Everything that is committed.
     pub fn image(&self) -> Arc<Image> {
-        self.published.load_full()
+        self.inner.published.load_full()
+    }
+
+    /// Who leads the quorum, as far as this node knows.
+    pub fn leader(&self) -> Option<i32> {
+        self.inner.leadership.borrow().leader
     }
 
     /// The epoch that this node is in.
     pub fn epoch(&self) -> i32 {
-        self.raft.metrics().borrow().current_term as i32
+        match self.raft() {
+            Some(raft) => raft.metrics().borrow().current_term as i32,
+            None => self.inner.leadership.borrow().epoch,
+        }
+    }
+
+    /// Who leads, as it changes.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.inner.leadership.subscribe()
     }
 
     pub fn status(&self) -> QuorumStatus {
-        let metrics = self.raft.metrics().borrow().clone();
-        let log_end_offset = self.storage.log().end_offset();
+        let Leadership { leader, epoch, .. } = *self.inner.leadership.borrow();
+        QuorumStatus {
+            leader_id: leader.unwrap_or(-1),
+            leader_epoch: epoch,
+            high_watermark: self.inner.published.load().offset + 1,
+            voters: self.voters_status(),
+            observers: self.observers_status(),
+        }
+    }
+
+    fn voters_status(&self) -> Vec<ReplicaStatus> {
+        let inner = &self.inner;
+        let membership = inner.storage.known().effective().membership().clone();
+        let replication = self.raft().and_then(|raft| raft.metrics().borrow().replication.clone());
+        let heard = inner.network.heard();
         let now = now_ms();
-        let voter = |&replica_id: &i32| {
-            let here = replica_id == self.config.node_id;
+        let log = inner.storage.log();
+        let voter = |voter: Voter| {
+            let here = voter.id == inner.config.node_id;
+            let matching = replication.as_ref().and_then(|it| it.get(&voter.id).copied().flatten());
+            let position = matching.and_then(|at| log.position(at.index));
+            let end = if here { log.end_offset() } else { position.map_or(-1, |it| it.0.end()) };
+            let heard = heard.get(&voter.id);
             ReplicaStatus {
-                replica_id,
-                directory_id: uuid::Uuid::nil(),
-                log_end_offset: if here { log_end_offset } else { -1 },
-                last_fetch_ms: if here { now } else { -1 },
-                last_caught_up_ms: if here { now } else { -1 },
+                replica_id: voter.id,
+                directory_id: voter.directory_id,
+                log_end_offset: end,
+                last_fetch_ms: if here { now } else { heard.map_or(-1, |it| it.answered_ms) },
+                last_caught_up_ms: if here { now } else { heard.map_or(-1, |it| it.caught_up_ms) },
+                endpoints: voter.endpoints,
             }
         };
-        QuorumStatus {
-            leader_id: metrics.current_leader.unwrap_or(-1),
-            leader_epoch: metrics.current_term as i32,
-            high_watermark: self.published.load().offset + 1,
-            voters: self.config.voters.iter().map(voter).collect(),
-            observers: Vec::new(),
-        }
+        voters::voters(&membership).into_iter().map(voter).collect()
     }
 
     /// Leaves the quorum with everything on disk.
     pub async fn stop(self) -> Result<(), QuorumError> {
-        let stopped = self.raft.shutdown().await;
-        stopped.map_err(|error| QuorumError::Failed(error.to_string()))?;
-        let sync = self.storage.log().sync();
-        let synced = tokio::task::spawn_blocking(sync).await.map_err(std::io::Error::other);
-        let path = self.config.dir.clone();
-        synced.and_then(|synced| synced).map_err(|source| QuorumError::Io { path, source })
+        self.stop_observing(&mut *self.inner.turn.lock().await).await;
+        if let Some(raft) = self.raft() {
+            let stopped = raft.shutdown().await;
+            stopped.map_err(|error| QuorumError::Failed(error.to_string()))?;
+        }
+        let sync = self.inner.storage.log().sync();
+        let path = self.inner.config.dir.clone();
+        storage::blocking(sync).await.map_err(|source| QuorumError::Io { path, source })
     }
+}
+
+/// Returns when this node does not lead in that epoch any more, and who does.
+async fn deposed(raft: &Raft<TypeConfig>, epoch: i32) -> Option<i32> {
+    let mut metrics = raft.metrics();
+    let is_deposed = |metrics: &openraft::RaftMetrics<i32, Voter>| {
+        // When Raft has failed, the proposal itself says why.
+        metrics.running_state.is_ok()
+            && (metrics.current_term as i32 != epoch || metrics.state != ServerState::Leader)
+    };
+    let leader = metrics.wait_for(is_deposed).await.map(|metrics| metrics.current_leader);
+    match leader {
+        Ok(leader) => leader,
+        // Raft has ended, and says so to whoever waits for it.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Makes the directory a new quorum's, whose only voter this is, as `kafka-storage format
+/// --standalone` does: other voters can be added. A directory that has a log is left as it is.
+pub fn found(disk: &dyn Disk, dir: &Path, voter: &Voter) -> std::io::Result<()> {
+    disk.create_dir_all(dir)?;
+    let holds = |name: &str| name.ends_with(".log") || name.ends_with(".checkpoint");
+    if disk.list(dir)?.iter().any(|entry| holds(&entry.name)) {
+        return Ok(());
+    }
+    let content = checkpoint::Content {
+        image: Image::default(),
+        raft_index: 0,
+        membership: types::StoredMembership::new(
+            None,
+            voters::of_voters(std::slice::from_ref(voter)),
+        ),
+        kraft_version: 1,
+    };
+    checkpoint::write(disk, dir, &content).map(drop)
 }
 
 /// The records of a snapshot file; `bootstrap.checkpoint`, which `kafka-storage format` leaves in a
 /// log directory, is one too.
-pub fn read_checkpoint(path: &Path) -> Result<Vec<MetadataRecord>, QuorumError> {
-    Ok(Checkpoint::read(path)?.records)
+pub fn read_checkpoint(disk: &dyn Disk, path: &Path) -> Result<Vec<MetadataRecord>, QuorumError> {
+    Ok(Checkpoint::read(disk, path)?.records)
 }

@@ -1,58 +1,211 @@
-//! Raft messages to other controllers. A quorum of one has no others; a larger one is refused at
-//! start until messages can travel.
+//! Raft's messages to other controllers, over whatever carries bytes.
 
+use std::{collections::BTreeMap, future::Future, io, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
 use openraft::{
-    RaftNetwork, RaftNetworkFactory,
-    error::{InstallSnapshotError, RPCError, RaftError, Unreachable},
-    network::RPCOption,
+    RaftNetwork, RaftNetworkFactory, SnapshotSegmentId,
+    error::{
+        InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, SnapshotMismatch,
+        Unreachable,
+    },
+    network::{Backoff, RPCOption},
     raft::{
         AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest,
         InstallSnapshotResponse, VoteRequest, VoteResponse,
     },
 };
 
-use super::types::TypeConfig;
+use super::{
+    messages::{self, Header, MessageError, Request},
+    storage::lock,
+    types::TypeConfig,
+    voters::{Endpoint, Voter},
+};
+use crate::base::clock::now_ms;
 
-/// Reaches nobody.
-#[derive(Clone, Copy)]
-pub struct NoPeers;
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-type Failure<E> = RPCError<i32, (), RaftError<i32, E>>;
-
-fn unreachable<E: std::error::Error>() -> Failure<E> {
-    RPCError::Unreachable(Unreachable::new(&std::io::Error::other("no such controller")))
+/// Why a message was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// The node's machine says that nobody listens there: its process has ended.
+    #[error("nobody listens there: {0}")]
+    Refused(String),
+    /// No answer, and nothing known of why.
+    #[error("{0}")]
+    NoAnswer(String),
 }
 
-impl RaftNetworkFactory<TypeConfig> for NoPeers {
-    type Network = Self;
+/// What a message is for; each kind wants a connection of its own, since answers come in order and
+/// a snapshot that is being written must not hold up heartbeats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    Log,
+    Vote,
+    Snapshot,
+}
 
-    async fn new_client(&mut self, _: i32, _: &()) -> Self {
-        *self
+/// Where a message goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    pub id: i32,
+    pub at: Endpoint,
+    pub lane: Lane,
+}
+
+/// Carries messages to other controllers, whose `Quorum::answer` takes them.
+pub trait RaftTransport: Send + Sync + 'static {
+    fn call(
+        &self,
+        to: Peer,
+        message: Bytes,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Bytes, TransportError>>;
+}
+
+/// Reaches nobody; for a quorum of one.
+#[derive(Debug, Clone, Copy)]
+pub struct NoPeers;
+
+impl RaftTransport for NoPeers {
+    fn call(
+        &self,
+        _: Peer,
+        _: Bytes,
+        _: Duration,
+    ) -> BoxFuture<'static, Result<Bytes, TransportError>> {
+        Box::pin(async { Err(TransportError::NoAnswer("no such controller".into())) })
     }
 }
 
-impl RaftNetwork<TypeConfig> for NoPeers {
+/// When a voter last answered the leader, in milliseconds since the epoch.
+#[derive(Debug, Clone, Copy)]
+pub struct Heard {
+    pub answered_ms: i64,
+    pub caught_up_ms: i64,
+}
+
+/// The way to all other controllers.
+#[derive(Clone)]
+pub struct Network {
+    transport: Arc<dyn RaftTransport>,
+    cluster_id: Arc<str>,
+    node_id: i32,
+    heard: Arc<std::sync::Mutex<BTreeMap<i32, Heard>>>,
+}
+
+impl Network {
+    pub fn new(transport: Arc<dyn RaftTransport>, cluster_id: &str, node_id: i32) -> Self {
+        Self { transport, cluster_id: cluster_id.into(), node_id, heard: Arc::default() }
+    }
+
+    pub fn heard(&self) -> BTreeMap<i32, Heard> {
+        lock(&self.heard).clone()
+    }
+
+    pub async fn call(
+        &self,
+        to: Peer,
+        request: &Request,
+        timeout: Duration,
+    ) -> Result<Bytes, TransportError> {
+        let cluster_id = self.cluster_id.to_string();
+        let header = Header { cluster_id, from: self.node_id, to: to.id };
+        let message = messages::encode_request(&header, request);
+        self.transport.call(to, message, timeout).await
+    }
+
+    fn note(&self, id: i32, caught_up: bool) {
+        let answered_ms = now_ms();
+        let mut heard = lock(&self.heard);
+        let caught_up_ms = match heard.get(&id) {
+            _ if caught_up => answered_ms,
+            Some(before) => before.caught_up_ms,
+            None => -1,
+        };
+        heard.insert(id, Heard { answered_ms, caught_up_ms });
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Client;
+
+    async fn new_client(&mut self, id: i32, node: &Voter) -> Client {
+        Client { network: self.clone(), id, at: node.address() }
+    }
+}
+
+/// The way to one of them.
+pub struct Client {
+    network: Network,
+    id: i32,
+    at: Endpoint,
+}
+
+type Failure<E = openraft::error::Infallible> = RPCError<i32, Voter, RaftError<i32, E>>;
+
+fn no_answer<E: std::error::Error>(error: TransportError) -> Failure<E> {
+    RPCError::Unreachable(Unreachable::new(&error))
+}
+
+fn bad_answer<E: std::error::Error>(error: MessageError) -> Failure<E> {
+    RPCError::Network(NetworkError::new(&io::Error::other(error)))
+}
+
+impl Client {
+    async fn call<E: std::error::Error>(
+        &self,
+        lane: Lane,
+        request: &Request,
+        option: &RPCOption,
+    ) -> Result<Bytes, Failure<E>> {
+        let to = Peer { id: self.id, at: self.at.clone(), lane };
+        self.network.call(to, request, option.hard_ttl()).await.map_err(no_answer)
+    }
+}
+
+impl RaftNetwork<TypeConfig> for Client {
     async fn append_entries(
         &mut self,
-        _: AppendEntriesRequest<TypeConfig>,
-        _: RPCOption,
-    ) -> Result<AppendEntriesResponse<i32>, RPCError<i32, (), RaftError<i32>>> {
-        Err(unreachable())
+        request: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<i32>, Failure> {
+        let is_all = request.entries.is_empty();
+        let answer = self.call(Lane::Log, &Request::Append(request), &option).await?;
+        let response = messages::decode_appended(answer).map_err(bad_answer)?;
+        self.network.note(self.id, is_all && response.is_success());
+        Ok(response)
     }
 
     async fn install_snapshot(
         &mut self,
-        _: InstallSnapshotRequest<TypeConfig>,
-        _: RPCOption,
+        request: InstallSnapshotRequest<TypeConfig>,
+        option: RPCOption,
     ) -> Result<InstallSnapshotResponse<i32>, Failure<InstallSnapshotError>> {
-        Err(unreachable())
+        let (id, offset) = (request.meta.snapshot_id.clone(), request.offset);
+        let answer = self.call(Lane::Snapshot, &Request::Snapshot(request), &option).await?;
+        match messages::decode_chunk_result(answer).map_err(bad_answer)? {
+            Some(vote) => Ok(InstallSnapshotResponse { vote }),
+            None => {
+                let segment = |offset| SnapshotSegmentId { id: id.clone(), offset };
+                let mismatch = SnapshotMismatch { expect: segment(0), got: segment(offset) };
+                let error = InstallSnapshotError::SnapshotMismatch(mismatch);
+                Err(RPCError::RemoteError(RemoteError::new(self.id, RaftError::APIError(error))))
+            }
+        }
     }
 
     async fn vote(
         &mut self,
-        _: VoteRequest<i32>,
-        _: RPCOption,
-    ) -> Result<VoteResponse<i32>, RPCError<i32, (), RaftError<i32>>> {
-        Err(unreachable())
+        request: VoteRequest<i32>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<i32>, Failure> {
+        let answer = self.call(Lane::Vote, &Request::Vote(request), &option).await?;
+        messages::decode_ballot_result(answer).map_err(bad_answer)
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(Duration::from_millis(100)))
     }
 }

@@ -1,93 +1,197 @@
-//! Starting: newest snapshot, then the log after it, then an election.
+//! Starting: newest snapshot, then the log after it. A quorum of one has committed all of its log
+//! and leads when the start returns; one of several learns later what is committed and who leads.
 
 use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicU64},
+    path::PathBuf,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
-use openraft::{Membership, Raft, ServerState, StoredMembership};
-use tokio::sync::mpsc;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use openraft::{Raft, ServerState};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::{
-    CommittedStream, Quorum, QuorumError,
+    CommittedStream, Inner, Leadership, Quorum, QuorumError,
     checkpoint::{Checkpoint, SnapshotId},
+    elections::{self, Contact, Random, Timeouts},
     files,
     format::{self, Contents},
     log::{Base, MetadataLog},
-    network::NoPeers,
-    state_machine::{StateMachine, apply},
-    storage::Storage,
-    types::log_id,
+    network::{Network, NoPeers, RaftTransport},
+    observer::Observe,
+    state_machine::{Growth, Machine, SnapshotAt, StateMachine, apply},
+    storage::{Known, Storage},
+    types::{Membership, StoredMembership, TypeConfig, log_id},
+    voters::{self, Endpoint, Voter},
 };
-use crate::metadata::{Image, TransactionFilter};
+use crate::{
+    log::{Disk, RealDisk},
+    metadata::{Image, TransactionFilter},
+};
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct QuorumConfig {
     pub node_id: i32,
+    pub cluster_id: String,
     /// `__cluster_metadata-0` in the metadata log directory; created if it is not there.
     pub dir: PathBuf,
-    /// All voters, this node among them.
-    pub voters: Vec<i32>,
+    pub disk: Arc<dyn Disk>,
+    /// `controller.quorum.voters`. Voters that the log or a snapshot names go before these.
+    pub voters: Vec<Voter>,
+    pub transport: Arc<dyn RaftTransport>,
+    pub timeouts: Timeouts,
+    /// How to follow the log while this node does not vote.
+    pub observe: Option<Observe>,
     /// A snapshot is written when the log has grown by this many bytes
     /// (`metadata.log.max.record.bytes.between.snapshots`).
     pub snapshot_bytes: u64,
+    /// Of the randomness in elections.
+    pub seed: u64,
 }
 
 impl QuorumConfig {
     /// A quorum of one. Its snapshots come more often than Kafka's, since each start with 10,000
     /// partitions adds as many changes of leader epochs for the next to read.
     pub fn alone(node_id: i32, dir: PathBuf) -> Self {
-        Self { node_id, dir, voters: vec![node_id], snapshot_bytes: 4 << 20 }
+        Self {
+            node_id,
+            cluster_id: String::new(),
+            dir,
+            disk: Arc::new(RealDisk),
+            voters: vec![Voter::new(node_id, uuid::Uuid::nil(), Endpoint::default())],
+            transport: Arc::new(NoPeers),
+            timeouts: Timeouts::default(),
+            observe: None,
+            snapshot_bytes: 4 << 20,
+            seed: 0,
+        }
+    }
+}
+
+impl QuorumConfig {
+    /// Whether this node is one of the voters, with this directory.
+    pub(super) fn is_voter(&self, membership: &Membership) -> bool {
+        let own = self.observe.as_ref().map_or(uuid::Uuid::nil(), |observe| observe.directory_id);
+        let is_here = |voter: &Voter| {
+            voter.directory_id.is_nil() || own.is_nil() || voter.directory_id == own
+        };
+        membership.voter_ids().any(|id| id == self.node_id)
+            && membership.get_node(&self.node_id).is_some_and(is_here)
     }
 }
 
 /// What was found on disk.
 struct Replayed {
+    /// As of `applied`.
     image: Image,
     filter: TransactionFilter,
     log: MetadataLog,
-    snapshot: Option<(SnapshotId, u64)>,
+    snapshot: Option<SnapshotAt>,
+    /// Raft's index of the last batch that is known to be committed, and its epoch.
+    applied: Option<(i32, u64)>,
+    known: Known,
 }
 
-fn replay(dir: &Path, roll_bytes: u64) -> Result<Replayed, QuorumError> {
-    let io = |source| QuorumError::Io { path: dir.to_owned(), source };
-    let (mut image, mut filter) = (Image::default(), TransactionFilter::default());
-    let mut base = Base::default();
-    let mut snapshot = None;
-    if let Some(id) = SnapshotId::newest(dir).map_err(io)? {
-        let checkpoint = Checkpoint::read(&id.path(dir))?;
-        apply(&mut image, &mut filter, &checkpoint.records);
-        image.offset = id.end_offset - 1;
-        image.epoch = id.epoch;
-        image.timestamp_ms = checkpoint.timestamp_ms;
-        base = id.base(&checkpoint);
-        snapshot = Some((id, base.index - 1));
+/// What the newest snapshot says.
+struct AtSnapshot {
+    image: Image,
+    base: Base,
+    snapshot: Option<SnapshotAt>,
+    membership: StoredMembership,
+    kraft_version: i16,
+}
+
+fn read_snapshot(config: &QuorumConfig) -> Result<AtSnapshot, QuorumError> {
+    let io = |source| QuorumError::Io { path: config.dir.clone(), source };
+    let configured = StoredMembership::new(None, voters::of_voters(&config.voters));
+    let mut found = AtSnapshot {
+        image: Image::default(),
+        base: Base::default(),
+        snapshot: None,
+        membership: configured,
+        kraft_version: 0,
+    };
+    let Some(id) = SnapshotId::newest(&*config.disk, &config.dir).map_err(io)? else {
+        return Ok(found);
+    };
+    let checkpoint = Checkpoint::read(&*config.disk, &id.path(&config.dir))?;
+    found.base = id.base(&checkpoint);
+    found.kraft_version = checkpoint.kraft_version;
+    if let Some(membership) = checkpoint.membership {
+        found.membership = membership;
     }
-    let log = MetadataLog::open(dir, base, roll_bytes, |batch| {
-        if let Contents::Records(records) = format::decode(batch)? {
-            apply(&mut image, &mut filter, &records);
-            image.timestamp_ms = batch.header.max_timestamp;
+    let mut filter = TransactionFilter::default();
+    apply(&mut found.image, &mut filter, &checkpoint.records);
+    found.image.timestamp_ms = checkpoint.timestamp_ms;
+    if let Some(index) = found.base.index.checked_sub(1) {
+        found.image.offset = id.end_offset - 1;
+        found.image.epoch = id.epoch;
+        let membership = found.membership.clone();
+        found.snapshot = Some(SnapshotAt { id, index, membership });
+    }
+    Ok(found)
+}
+
+fn replay(config: &QuorumConfig) -> Result<Replayed, QuorumError> {
+    let AtSnapshot { image: at_snapshot, base, snapshot, membership, mut kraft_version } =
+        read_snapshot(config)?;
+    let (mut image, mut filter) = (at_snapshot.clone(), TransactionFilter::default());
+    let mut memberships = vec![membership];
+    let mut index = base.index;
+    let place = (&config.disk, config.dir.as_path());
+    let log = MetadataLog::open(place, base, config.snapshot_bytes / 2, |batch| {
+        let header = &batch.header;
+        match format::decode(batch)? {
+            Contents::Records(records) => {
+                apply(&mut image, &mut filter, &records);
+                image.timestamp_ms = header.max_timestamp;
+            }
+            Contents::Control(controls) => {
+                if let Some(level) = voters::kraft_version_of(&controls)? {
+                    kraft_version = level;
+                }
+                if let Some(membership) = voters::last_of(&controls)? {
+                    let at = Some(log_id(header.leader_epoch, index));
+                    memberships.push(StoredMembership::new(at, membership));
+                }
+            }
         }
-        image.offset = batch.header.last_offset();
-        image.epoch = batch.header.leader_epoch;
+        image.offset = header.last_offset();
+        image.epoch = header.leader_epoch;
+        index += 1;
         Ok(())
     })?;
-    Ok(Replayed { image, filter, log, snapshot })
+    if log.next_index() < index {
+        // It did not go on where the snapshot ends, so it was begun anew.
+        memberships.truncate(1);
+    }
+    let effective: &Membership = memberships.last().expect("has one").membership();
+    let mut applied = log.last_log_id();
+    if !voters::is_alone(effective, config.node_id) || log.next_index() < index {
+        (image, filter) = (at_snapshot, TransactionFilter::default());
+        applied = base.last();
+    }
+    let known = Known { memberships, kraft_version, vote: None };
+    Ok(Replayed { image, filter, log, snapshot, applied, known })
 }
 
 fn raft_config(config: &QuorumConfig) -> Result<Arc<openraft::Config>, QuorumError> {
+    let timeouts = &config.timeouts;
     let raft = openraft::Config {
         cluster_name: "__cluster_metadata".into(),
-        heartbeat_interval: 500,
-        election_timeout_min: 1_000,
-        election_timeout_max: 2_000,
+        // openraft waits this long for an answer; heartbeats and elections are ours.
+        heartbeat_interval: timeouts.answer().as_millis() as u64,
+        enable_heartbeat: false,
+        enable_elect: false,
+        election_timeout_min: timeouts.lease().as_millis() as u64 - 1,
+        election_timeout_max: timeouts.lease().as_millis() as u64,
+        install_snapshot_timeout: 10_000,
+        snapshot_max_chunk_size: 1 << 20,
         snapshot_policy: openraft::SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: 0,
         // A sole voter is elected once, at start; it needs no clock, and so it sleeps when idle.
-        enable_tick: config.voters.len() > 1,
+        enable_tick: false,
         ..Default::default()
     };
     let valid = raft.validate().map_err(|error| QuorumError::Failed(error.to_string()))?;
@@ -97,48 +201,100 @@ fn raft_config(config: &QuorumConfig) -> Result<Arc<openraft::Config>, QuorumErr
 pub(super) async fn start(
     config: QuorumConfig,
 ) -> Result<(Quorum, Image, CommittedStream), QuorumError> {
-    if !config.voters.contains(&config.node_id) {
-        return Err(QuorumError::NotAVoter(config.node_id));
-    }
-    if config.voters.len() > 1 {
-        return Err(QuorumError::TooManyVoters(config.voters.len()));
-    }
-    let dir = &config.dir;
+    let (disk, dir) = (&config.disk, &config.dir);
     let io = |source| QuorumError::Io { path: dir.clone(), source };
-    std::fs::create_dir_all(dir).map_err(io)?;
-    files::write_partition_metadata(dir).map_err(io)?;
-    let Replayed { image, filter, log, snapshot } = replay(dir, config.snapshot_bytes / 2)?;
-    let applied = log.next_index().checked_sub(1).map(|at| log_id(log.last_epoch(), at));
-    let voters: BTreeSet<i32> = config.voters.iter().copied().collect();
-    let membership = Membership::new(vec![voters.clone()], voters);
+    let is_new = disk.list(dir).is_err();
+    disk.create_dir_all(dir).map_err(io)?;
+    files::write_partition_metadata(&**disk, dir).map_err(io)?;
+    let Replayed { image, filter, log, snapshot, applied, known } = replay(&config)?;
+    let effective = known.effective().membership().clone();
+    let alone = voters::is_alone(&effective, config.node_id);
+    let votes = config.is_voter(&effective);
+    if let Some(above) = dir.parent().filter(|_| is_new && !alone) {
+        disk.sync_dir(above).map_err(io)?;
+    }
     let published = Arc::new(ArcSwap::from_pointee(image.clone()));
     let (committed, stream) = mpsc::unbounded_channel();
-    let machine = StateMachine {
+    let enough = Arc::new(Notify::new());
+    let progress = Arc::new(watch::channel(image.offset).0);
+    let machine = Machine {
+        disk: disk.clone(),
         dir: dir.clone(),
         image: image.clone(),
         filter,
-        applied,
-        // The voters are configured, as with `controller.quorum.voters`, and not in the log.
-        membership: StoredMembership::new(None, membership),
+        applied: applied.map(|(epoch, index)| log_id(epoch, index)),
+        membership: membership_at(&known, applied),
+        kraft_version: known.kraft_version,
         snapshot,
         published: published.clone(),
         committed,
+        progress: progress.clone(),
+        growth: Growth {
+            since_snapshot: log.written_bytes(),
+            snapshot_bytes: config.snapshot_bytes,
+            enough: enough.clone(),
+        },
     };
-    let snapshot_at = Arc::new(AtomicU64::new(0));
-    let storage = Storage::new(log, dir.clone(), config.node_id, config.voters.as_slice().into());
-    let failed = |error: &dyn std::fmt::Display| QuorumError::Failed(error.to_string());
-    let raft = raft_config(&config)?;
-    let raft = Raft::new(config.node_id, raft, NoPeers, storage.clone(), machine).await;
-    let raft = raft.map_err(|error| failed(&error))?;
-    raft.trigger().elect().await.map_err(|error| failed(&error))?;
-    lead(&raft, &published, image.offset).await?;
-    let quorum = Quorum { raft, storage, published, config: Arc::new(config), snapshot_at };
+    let network = Network::new(config.transport.clone(), &config.cluster_id, config.node_id);
+    let storage = Storage::new(log, (disk.clone(), dir.clone()), config.node_id, known);
+    let machine = StateMachine::new(machine, storage.clone());
+    let (leadership, _) = watch::channel(Leadership::default());
+    let inner = Inner {
+        raft: ArcSwapOption::empty(),
+        random: Mutex::new(Random::new(config.seed)),
+        contact: Mutex::new(Contact::default()),
+        config,
+        network,
+        storage,
+        machine,
+        published,
+        leadership,
+        enough,
+        progress,
+        observers: Mutex::default(),
+        observing: watch::channel(false).0,
+        turn: tokio::sync::Mutex::default(),
+        changing: Arc::default(),
+    };
+    let quorum = Quorum { inner: Arc::new(inner) };
+    if !votes {
+        quorum.observe().await?;
+        return Ok((quorum, image, CommittedStream(stream)));
+    }
+    let raft = quorum.start_raft().await?;
+    if alone {
+        let failed = |error: openraft::error::Fatal<i32>| QuorumError::Failed(error.to_string());
+        raft.trigger().elect().await.map_err(failed)?;
+        lead(&raft, &quorum.inner.published, image.offset).await?;
+    }
     Ok((quorum, image, CommittedStream(stream)))
+}
+
+/// Who voted as of a batch.
+fn membership_at(known: &Known, applied: Option<(i32, u64)>) -> StoredMembership {
+    let applied = applied.map(|(_, index)| index);
+    let is_before = |it: &&StoredMembership| it.log_id().map(|log_id| log_id.index) <= applied;
+    let found = known.memberships.iter().rev().find(is_before);
+    found.unwrap_or(&known.memberships[0]).clone()
+}
+
+impl Quorum {
+    /// Takes part in the quorum from now on.
+    pub(super) async fn start_raft(&self) -> Result<Raft<TypeConfig>, QuorumError> {
+        let inner = &self.inner;
+        let (id, config) = (inner.config.node_id, raft_config(&inner.config)?);
+        let (storage, machine) = (inner.storage.clone(), inner.machine.clone());
+        let raft = Raft::new(id, config, inner.network.clone(), storage, machine).await;
+        let raft = raft.map_err(|error| QuorumError::Failed(error.to_string()))?;
+        inner.raft.store(Some(Arc::new(raft.clone())));
+        elections::spawn(&self.inner, &raft);
+        Ok(raft)
+    }
 }
 
 /// Waits until this node leads and its first batch is committed.
 async fn lead(
-    raft: &Raft<super::types::TypeConfig>,
+    raft: &Raft<TypeConfig>,
     published: &ArcSwap<Image>,
     replayed: i64,
 ) -> Result<(), QuorumError> {

@@ -1,72 +1,176 @@
 //! openraft's state machine: applies committed batches to the image, publishes each, and writes
-//! snapshots of it.
+//! snapshots of it. A node that only observes the quorum drives the same machine without openraft.
 // The error type is openraft's, and large; these paths are cold.
 #![allow(clippy::result_large_err)]
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard},
+};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use openraft::{
-    EntryPayload, LogId, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta, StorageError,
-    StorageIOError, StoredMembership, storage::RaftStateMachine,
+    LogId, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta, StorageError, StorageIOError,
+    storage::RaftStateMachine,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::{
     CommittedBatch,
     checkpoint::{self, Checkpoint, SnapshotId},
     checkpoint_file::CheckpointFile,
-    types::{TypeConfig, log_id},
+    format::{self, Contents, FormatError},
+    log::Base,
+    storage::{self, Installed, Storage},
+    types::{Content, Entry, StoredMembership, TypeConfig, epoch_of, log_id},
+    voters::{self, Voter},
 };
-use crate::metadata::{Change, Image, MetadataRecord, TransactionFilter, snapshot};
+use crate::{
+    log::disk::{Disk, OpenMode},
+    metadata::{Change, Image, MetadataRecord, TransactionFilter, snapshot},
+    records::Batch,
+};
 
 type Failure = StorageError<i32>;
-type Meta = SnapshotMeta<i32, ()>;
+type Meta = SnapshotMeta<i32, Voter>;
 
-pub struct StateMachine {
+/// What committed batches have added up to.
+pub struct Machine {
+    pub disk: Arc<dyn Disk>,
     pub dir: PathBuf,
     pub image: Image,
     pub filter: TransactionFilter,
     pub applied: Option<LogId<i32>>,
-    pub membership: StoredMembership<i32, ()>,
-    /// The newest snapshot on disk and Raft's index of its last batch.
-    pub snapshot: Option<(SnapshotId, u64)>,
+    pub membership: StoredMembership,
+    pub kraft_version: i16,
+    /// The newest snapshot on disk.
+    pub snapshot: Option<SnapshotAt>,
     pub published: Arc<ArcSwap<Image>>,
     pub committed: mpsc::UnboundedSender<CommittedBatch>,
+    /// The last offset that is applied, for those who wait for it.
+    pub progress: Arc<watch::Sender<i64>>,
+    pub growth: Growth,
 }
 
-impl StateMachine {
-    /// Moves the image over one batch, a control batch being one without records.
-    fn apply_batch(&mut self, epoch: i32, append_ms: i64, records: Vec<MetadataRecord>) -> i64 {
-        let before = self.image.offset;
-        let last_offset = before + records.len().max(1) as i64;
+/// Says when the log has grown enough for another snapshot.
+pub struct Growth {
+    pub since_snapshot: u64,
+    pub snapshot_bytes: u64,
+    pub enough: Arc<Notify>,
+}
+
+/// A snapshot on disk: its name, Raft's index of its last batch, and who voted then.
+#[derive(Debug, Clone)]
+pub struct SnapshotAt {
+    pub id: SnapshotId,
+    pub index: u64,
+    pub membership: StoredMembership,
+}
+
+impl SnapshotAt {
+    fn meta(&self) -> Meta {
+        SnapshotMeta {
+            last_log_id: Some(log_id(self.id.epoch, self.index)),
+            last_membership: self.membership.clone(),
+            snapshot_id: format!("{}-{}", self.id.end_offset, self.id.epoch),
+        }
+    }
+}
+
+impl Machine {
+    /// Moves the image over one batch of the log.
+    pub fn apply(&mut self, at: LogId<i32>, bytes: Bytes) -> Result<i64, FormatError> {
+        let batch = Batch::split_first(&mut bytes.clone())?;
+        let last_offset = batch.header.last_offset();
+        let (append_ms, records) = match format::decode(&batch)? {
+            Contents::Records(records) => (batch.header.base_timestamp, records),
+            Contents::Control(controls) => {
+                if let Some(level) = voters::kraft_version_of(&controls)? {
+                    self.kraft_version = level;
+                }
+                if let Some(membership) = voters::last_of(&controls)? {
+                    self.kraft_version = 1;
+                    self.membership = StoredMembership::new(Some(at), membership);
+                }
+                (self.image.timestamp_ms, Vec::new())
+            }
+        };
+        self.applied = Some(at);
         let changes = apply(&mut self.image, &mut self.filter, &records);
         self.image.offset = last_offset;
-        self.image.epoch = epoch;
+        self.image.epoch = epoch_of(&at);
         self.image.timestamp_ms = append_ms;
-        self.publish(CommittedBatch {
-            last_offset,
-            epoch,
-            append_ms,
+        self.publish(records, changes);
+        self.growth.since_snapshot += bytes.len() as u64;
+        // An open transaction is not in the image, so no snapshot can stand for the log after it.
+        if self.growth.since_snapshot >= self.growth.snapshot_bytes && !self.filter.is_open() {
+            self.growth.enough.notify_one();
+        }
+        Ok(last_offset)
+    }
+
+    fn publish(&self, records: Vec<MetadataRecord>, changes: Vec<Change>) {
+        let image = Arc::new(self.image.clone());
+        self.published.store(image.clone());
+        self.progress.send_replace(image.offset);
+        // Nobody listens while a node stops.
+        let _ = self.committed.send(CommittedBatch {
+            last_offset: image.offset,
+            epoch: image.epoch,
+            append_ms: image.timestamp_ms,
             records,
             changes,
-            image: Arc::new(self.image.clone()),
+            image,
         });
-        last_offset
     }
 
-    fn publish(&self, batch: CommittedBatch) {
-        self.published.store(batch.image.clone());
-        // Nobody listens while a node stops.
-        let _ = self.committed.send(batch);
-    }
-
-    fn meta(&self, id: SnapshotId, index: u64) -> Meta {
-        SnapshotMeta {
-            last_log_id: Some(log_id(id.epoch, index)),
-            last_membership: self.membership.clone(),
-            snapshot_id: format!("{}-{}", id.end_offset, id.epoch),
+    /// What a snapshot would hold now.
+    fn content(&self) -> checkpoint::Content {
+        checkpoint::Content {
+            image: self.image.clone(),
+            raft_index: self.applied.map_or(0, |applied| applied.index),
+            membership: self.membership.clone(),
+            kraft_version: self.kraft_version,
         }
+    }
+
+    /// Takes a snapshot of the leader's in the place of all that is known.
+    pub fn install(
+        &mut self,
+        from: &Path,
+        id: SnapshotId,
+        told: Option<(u64, StoredMembership)>,
+    ) -> io::Result<Installed> {
+        let checkpoint = Checkpoint::read(&*self.disk, from).map_err(io::Error::other)?;
+        let told_index = told.as_ref().map(|(index, _)| *index);
+        let base = match told_index {
+            Some(index) => Base { index: index + 1, offset: id.end_offset, epoch: id.epoch },
+            None => id.base(&checkpoint),
+        };
+        let index = base.index.saturating_sub(1);
+        let membership = told.map(|(_, membership)| membership).or(checkpoint.membership);
+        let membership = membership.unwrap_or_else(|| self.membership.clone());
+        self.disk.rename(from, &id.path(&self.dir))?;
+        self.disk.sync_dir(&self.dir)?;
+        checkpoint::delete_before(&*self.disk, &self.dir, id)?;
+        let mut image = Image::default();
+        for record in &checkpoint.records {
+            image.apply(record);
+        }
+        image.offset = id.end_offset - 1;
+        image.epoch = id.epoch;
+        image.timestamp_ms = checkpoint.timestamp_ms;
+        let changes = snapshot::diff(&self.image, &image);
+        (self.image, self.filter) = (image, TransactionFilter::default());
+        self.applied = Some(log_id(id.epoch, index));
+        self.membership = membership.clone();
+        self.kraft_version = self.kraft_version.max(checkpoint.kraft_version);
+        self.snapshot = Some(SnapshotAt { id, index, membership: membership.clone() });
+        self.growth.since_snapshot = 0;
+        self.publish(Vec::new(), changes);
+        Ok(Installed { base, membership })
     }
 }
 
@@ -83,57 +187,95 @@ pub fn apply(
     changes
 }
 
-impl RaftStateMachine<TypeConfig> for StateMachine {
-    type SnapshotBuilder = Builder;
+/// openraft's view of the machine.
+#[derive(Clone)]
+pub struct StateMachine {
+    machine: Arc<Mutex<Machine>>,
+    storage: Storage,
+}
 
-    async fn applied_state(
-        &mut self,
-    ) -> Result<(Option<LogId<i32>>, StoredMembership<i32, ()>), Failure> {
-        Ok((self.applied, self.membership.clone()))
+fn snapshot_error(error: impl std::fmt::Display) -> Failure {
+    let error = io::Error::other(error.to_string());
+    StorageIOError::read_snapshot(None, &error).into()
+}
+
+impl StateMachine {
+    pub fn new(machine: Machine, storage: Storage) -> Self {
+        Self { machine: Arc::new(Mutex::new(machine)), storage }
+    }
+
+    /// Held for one step, never over an await.
+    pub fn machine(&self) -> MutexGuard<'_, Machine> {
+        storage::lock(&self.machine)
+    }
+
+    /// Writes a snapshot of now, unless a transaction is open, and makes it the newest.
+    pub async fn write_snapshot(&self) -> io::Result<()> {
+        let (disk, dir, content) = {
+            let mut machine = self.machine();
+            if machine.filter.is_open() || machine.applied.is_none() {
+                return Ok(());
+            }
+            machine.growth.since_snapshot = 0;
+            (machine.disk.clone(), machine.dir.clone(), machine.content())
+        };
+        let (index, membership) = (content.raft_index, content.membership.clone());
+        let write = move || checkpoint::write(&*disk, &dir, &content);
+        let id = storage::blocking(write).await?;
+        let at = SnapshotAt { id, index, membership };
+        let mut machine = self.machine();
+        if machine.snapshot.as_ref().is_none_or(|known| known.id < id) {
+            machine.snapshot = Some(at);
+            checkpoint::delete_before(&*machine.disk, &machine.dir, id)?;
+        }
+        Ok(())
+    }
+
+    /// The newest snapshot, open, so that it stays readable when another takes its place.
+    fn newest(&self) -> io::Result<Option<Snapshot<TypeConfig>>> {
+        let machine = self.machine();
+        let Some(at) = &machine.snapshot else { return Ok(None) };
+        let path = at.id.path(&machine.dir);
+        let file = CheckpointFile::open(&*machine.disk, path, OpenMode::Read)?;
+        Ok(Some(Snapshot { meta: at.meta(), snapshot: Box::new(file) }))
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotBuilder = Self;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId<i32>>, StoredMembership), Failure> {
+        let machine = self.machine();
+        Ok((machine.applied, machine.membership.clone()))
     }
 
     async fn apply<I>(&mut self, entries: I) -> Result<Vec<i64>, Failure>
     where
-        I: IntoIterator<Item = openraft::Entry<TypeConfig>> + OptionalSend,
+        I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        let mut machine = self.machine();
         let mut offsets = Vec::new();
         for entry in entries {
-            let epoch = entry.log_id.leader_id.term as i32;
-            self.applied = Some(entry.log_id);
-            let (append_ms, records) = match entry.payload {
-                EntryPayload::Normal(proposal) => (proposal.append_ms, proposal.records),
-                EntryPayload::Blank => (self.image.timestamp_ms, Vec::new()),
-                EntryPayload::Membership(membership) => {
-                    self.membership = StoredMembership::new(self.applied, membership);
-                    (self.image.timestamp_ms, Vec::new())
-                }
+            let applied = match entry.content {
+                Content::Batch { bytes, .. } => machine.apply(entry.log_id, bytes),
+                _ => Err(FormatError::BadRecord),
             };
-            offsets.push(self.apply_batch(epoch, append_ms, records));
+            let failed = |error: FormatError| StorageIOError::apply(entry.log_id, &error);
+            offsets.push(applied.map_err(failed)?);
         }
         Ok(offsets)
     }
 
-    async fn get_snapshot_builder(&mut self) -> Builder {
-        let index = self.applied.map_or(0, |applied| applied.index);
-        let id = SnapshotId { end_offset: self.image.offset + 1, epoch: self.image.epoch };
-        let meta = self.meta(id, index);
-        // An open transaction is not in the image, so no snapshot can stand for the log after it.
-        let open = self.filter.is_open();
-        if !open {
-            self.snapshot = Some((id, index));
-        }
-        Builder { dir: self.dir.clone(), image: self.image.clone(), index, meta, open }
+    async fn get_snapshot_builder(&mut self) -> Self {
+        self.clone()
     }
 
     async fn begin_receiving_snapshot(&mut self) -> Result<Box<CheckpointFile>, Failure> {
-        let path = self.dir.join("received.checkpoint.part");
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(StorageIOError::write_snapshot(None, &error).into())
-            }
-            _ => Ok(Box::new(CheckpointFile::new(path))),
-        }
+        let machine = self.machine();
+        let path = machine.dir.join("received.checkpoint.part");
+        let file = CheckpointFile::open(&*machine.disk, path, OpenMode::Truncate);
+        Ok(Box::new(file.map_err(snapshot_error)?))
     }
 
     async fn install_snapshot(
@@ -141,72 +283,27 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         meta: &Meta,
         file: Box<CheckpointFile>,
     ) -> Result<(), Failure> {
-        let failed = |error: &dyn std::error::Error| {
-            let text = std::io::Error::other(error.to_string());
-            Failure::from(StorageIOError::read_snapshot(Some(meta.signature()), &text))
-        };
-        let checkpoint = Checkpoint::read(file.path()).map_err(|error| failed(&error))?;
         let parts = meta.snapshot_id.split_once('-');
         let end = parts.and_then(|(end, _)| end.parse::<i64>().ok());
         let (Some(end_offset), Some(last)) = (end, meta.last_log_id) else {
-            return Err(failed(&std::io::Error::other("the snapshot's id has no offset")));
+            return Err(snapshot_error("the snapshot's id has no offset"));
         };
-        let id = SnapshotId { end_offset, epoch: last.leader_id.term as i32 };
-        std::fs::rename(file.path(), id.path(&self.dir)).map_err(|error| failed(&error))?;
-        super::files::sync_dir(&self.dir).map_err(|error| failed(&error))?;
-        let mut image = Image::default();
-        for record in &checkpoint.records {
-            image.apply(record);
-        }
-        image.offset = id.end_offset - 1;
-        image.epoch = id.epoch;
-        image.timestamp_ms = checkpoint.timestamp_ms;
-        let changes = snapshot::diff(&self.image, &image);
-        (self.image, self.filter) = (image, TransactionFilter::default());
-        (self.applied, self.membership) = (meta.last_log_id, meta.last_membership.clone());
-        self.snapshot = Some((id, last.index));
-        self.publish(CommittedBatch {
-            last_offset: self.image.offset,
-            epoch: self.image.epoch,
-            append_ms: self.image.timestamp_ms,
-            records: Vec::new(),
-            changes,
-            image: Arc::new(self.image.clone()),
-        });
-        Ok(())
+        let id = SnapshotId { end_offset, epoch: epoch_of(&last) };
+        let told = Some((last.index, meta.last_membership.clone()));
+        let installed = self.machine().install(file.path(), id, told);
+        self.storage.snapshot_installed(installed.as_ref().cloned().map_err(io::Error::to_string));
+        installed.map(drop).map_err(snapshot_error)
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, Failure> {
-        Ok(self.snapshot.map(|(id, index)| Snapshot {
-            meta: self.meta(id, index),
-            snapshot: Box::new(CheckpointFile::new(id.path(&self.dir))),
-        }))
+        self.newest().map_err(snapshot_error)
     }
 }
 
-/// An image on its way to disk.
-pub struct Builder {
-    dir: PathBuf,
-    image: Image,
-    index: u64,
-    meta: Meta,
-    open: bool,
-}
-
-impl RaftSnapshotBuilder<TypeConfig> for Builder {
+impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
     async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, Failure> {
-        let failed = |error: &std::io::Error| {
-            Failure::from(StorageIOError::write_snapshot(Some(self.meta.signature()), error))
-        };
-        if self.open {
-            let error = std::io::Error::other("a metadata transaction is open");
-            return Err(failed(&error));
-        }
-        let (dir, image, index) = (self.dir.clone(), self.image.clone(), self.index);
-        let write = move || checkpoint::write(&dir, &image, index);
-        let written = tokio::task::spawn_blocking(write).await.map_err(std::io::Error::other);
-        let id = written.and_then(|written| written).map_err(|error| failed(&error))?;
-        let snapshot = Box::new(CheckpointFile::new(id.path(&self.dir)));
-        Ok(Snapshot { meta: self.meta.clone(), snapshot })
+        self.write_snapshot().await.map_err(snapshot_error)?;
+        let newest = self.newest().map_err(snapshot_error)?;
+        newest.ok_or_else(|| snapshot_error("there is nothing to write"))
     }
 }

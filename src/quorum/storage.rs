@@ -7,35 +7,90 @@ use std::{
     io,
     ops::{Bound, RangeBounds},
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use bytes::{Bytes, BytesMut};
 use openraft::{
-    EntryPayload, LeaderId, LogId, LogState, OptionalSend, RaftLogReader, StorageError,
-    StorageIOError, Vote,
+    LeaderId, LogId, LogState, OptionalSend, RaftLogReader, StorageError, StorageIOError, Vote,
     storage::{LogFlushed, RaftLogStorage},
 };
+use tokio::sync::watch;
 
 use super::{
     files::{CurrentVoter, QuorumState},
-    format::{self, Contents, LEADER_CHANGE, LeaderChangeMessage, Stamp},
-    log::MetadataLog,
-    types::{Durability, Proposal, TypeConfig, log_id},
+    format::{self, Control, KRAFT_VOTERS, LEADER_CHANGE, LeaderChangeMessage, Stamp},
+    log::{Base, MetadataLog},
+    types::{Content, Durability, Entry, Membership, StoredMembership, TypeConfig, log_id},
+    voters,
 };
-use crate::base::clock::now_ms;
+use crate::{
+    base::clock::now_ms,
+    log::{disk, id_text},
+    metadata::records::NoOpRecord,
+    records::Batch,
+};
 
-type Entry = openraft::Entry<TypeConfig>;
 type Failure = StorageError<i32>;
+
+/// At most this many bytes go to another voter at once, but for a batch that is larger.
+const SEND_BYTES_MAX: usize = 1 << 20;
 
 /// The log and the vote of one node.
 #[derive(Clone)]
 pub struct Storage {
     /// Held only for a write to the page cache or a read, never over an await.
     log: Arc<Mutex<MetadataLog>>,
-    dir: PathBuf,
+    disk: Arc<dyn disk::Disk>,
+    dir: Arc<PathBuf>,
     node_id: i32,
-    voters: Arc<[i32]>,
+    known: Arc<Mutex<Known>>,
+    /// The newest snapshot that came from the leader.
+    installed: Arc<watch::Sender<Option<Result<Installed, String>>>>,
+}
+
+/// What the log and the snapshot before it say of the quorum.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// The voters as of the snapshot, then every change in the log after it.
+    pub memberships: Vec<StoredMembership>,
+    /// 1 when voters are in the log, 0 when they are configured.
+    pub kraft_version: i16,
+    /// The last one that openraft had saved.
+    pub vote: Option<Vote<i32>>,
+}
+
+impl Known {
+    pub fn effective(&self) -> &StoredMembership {
+        self.memberships.last().expect("the first one stays")
+    }
+
+    fn note(&mut self, log_id: LogId<i32>, membership: Membership) {
+        self.memberships.push(StoredMembership::new(Some(log_id), membership));
+    }
+
+    /// Forgets the changes from the index on.
+    fn truncate(&mut self, index: u64) {
+        let at = |it: &StoredMembership| it.log_id().map(|log_id| log_id.index);
+        while self.memberships.len() > 1 && at(self.effective()) >= Some(index) {
+            self.memberships.pop();
+        }
+    }
+
+    /// Forgets what was changed again at or before the index.
+    fn purge(&mut self, upto: u64) {
+        let at = |it: &StoredMembership| it.log_id().map(|log_id| log_id.index);
+        while self.memberships.get(1).is_some_and(|next| at(next) <= Some(upto)) {
+            self.memberships.remove(0);
+        }
+    }
+}
+
+/// Where the log goes on after a snapshot from the leader.
+#[derive(Debug, Clone)]
+pub struct Installed {
+    pub base: Base,
+    pub membership: StoredMembership,
 }
 
 fn read_error(error: impl std::error::Error + 'static) -> Failure {
@@ -46,59 +101,211 @@ fn write_error(error: impl std::error::Error + 'static) -> Failure {
     StorageIOError::write_logs(&error).into()
 }
 
+/// A lock whose holders leave nothing half done.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Whether blocking work is done in place, so that a run on one thread can be repeated.
+fn is_single_threaded() -> bool {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread
+}
+
+/// Runs work that blocks where it holds nobody up.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    if is_single_threaded() {
+        return work();
+    }
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
 impl Storage {
-    pub fn new(log: MetadataLog, dir: PathBuf, node_id: i32, voters: Arc<[i32]>) -> Self {
-        Self { log: Arc::new(Mutex::new(log)), dir, node_id, voters }
+    pub fn new(
+        log: MetadataLog,
+        (disk, dir): (Arc<dyn disk::Disk>, PathBuf),
+        node_id: i32,
+        known: Known,
+    ) -> Self {
+        Self {
+            log: Arc::new(Mutex::new(log)),
+            disk,
+            dir: Arc::new(dir),
+            node_id,
+            known: Arc::new(Mutex::new(known)),
+            installed: Arc::new(watch::channel(None).0),
+        }
     }
 
-    pub fn log(&self) -> std::sync::MutexGuard<'_, MetadataLog> {
-        self.log.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    pub fn log(&self) -> MutexGuard<'_, MetadataLog> {
+        lock(&self.log)
+    }
+
+    pub fn known(&self) -> MutexGuard<'_, Known> {
+        lock(&self.known)
     }
 
     /// Alone, this node cannot be asked for a second vote in an epoch, and its log tells the epoch
     /// that it has reached; so its vote need not be on disk before it leads.
     fn is_alone(&self) -> bool {
-        *self.voters == [self.node_id]
+        voters::is_alone(self.known().effective().membership(), self.node_id)
     }
 
+    /// Tells that a snapshot from the leader is on disk, so that the log can begin after it, or why
+    /// it cannot be.
+    pub fn snapshot_installed(&self, installed: Result<Installed, String>) {
+        self.installed.send_replace(Some(installed));
+    }
+
+    /// A batch that this node, the leader, writes.
     fn encode(&self, entry: &Entry, base_offset: i64) -> (Bytes, Durability) {
         let epoch = entry.log_id.leader_id.term as i32;
-        match &entry.payload {
-            EntryPayload::Normal(proposal) => {
-                let stamp = Stamp { base_offset, epoch, append_ms: proposal.append_ms };
-                (format::encode_records(&stamp, &proposal.records), proposal.durability)
+        let stamp = |append_ms| Stamp { base_offset, epoch, append_ms };
+        match &entry.content {
+            Content::Proposal(proposal) if proposal.epoch == epoch => {
+                let bytes = format::encode_records(&stamp(proposal.append_ms), &proposal.records);
+                (bytes, proposal.durability)
             }
-            // The voters are configured; a change of them is written like a new leader's start.
-            EntryPayload::Blank | EntryPayload::Membership(_) => {
-                let stamp = Stamp { base_offset, epoch, append_ms: now_ms() };
-                let value = self.leader_change();
-                (format::encode_control(&stamp, LEADER_CHANGE, &value), Durability::Deferred)
+            // It was decided on in another epoch, and may contradict what came since.
+            Content::Proposal(proposal) => {
+                let nothing = [NoOpRecord {}.into()];
+                let bytes = format::encode_records(&stamp(proposal.append_ms), &nothing);
+                (bytes, Durability::Deferred)
             }
+            Content::Blank => {
+                let control = Control { kind: LEADER_CHANGE, value: self.leader_change() };
+                (format::encode_control(&stamp(now_ms()), &[control]), Durability::Deferred)
+            }
+            Content::Membership(membership) => {
+                let mut controls = vec![];
+                if self.known().memberships.iter().all(|known| known.log_id().is_none()) {
+                    controls.push(voters::kraft_version(1));
+                }
+                controls.push(Control { kind: KRAFT_VOTERS, value: voters::encode(membership) });
+                (format::encode_control(&stamp(now_ms()), &controls), Durability::Synced)
+            }
+            Content::Batch { bytes, .. } => (bytes.clone(), Durability::Synced),
         }
     }
 
-    fn leader_change(&self) -> BytesMut {
-        let voter = |&voter_id: &i32| format::Voter { voter_id, ..Default::default() };
-        let voters: Vec<_> = self.voters.iter().map(voter).collect();
-        let granting_voters =
-            if self.is_alone() { voters.clone() } else { vec![voter(&self.node_id)] };
-        let leader_id = self.node_id;
-        let message = LeaderChangeMessage { version: 0, leader_id, voters, granting_voters };
+    fn leader_change(&self) -> Bytes {
+        let known = self.known();
+        let membership = known.effective().membership();
+        let voters: Vec<_> = voters::voters(membership)
+            .into_iter()
+            .map(|it| format::Voter { voter_id: it.id, voter_directory_id: it.directory_id })
+            .collect();
+        let own = voters.iter().filter(|voter| voter.voter_id == self.node_id);
+        let granting_voters = own.cloned().collect();
+        let (leader_id, version) = (self.node_id, known.kraft_version);
+        let message = LeaderChangeMessage { version, leader_id, voters, granting_voters };
         let mut value = BytesMut::new();
-        message.encode(&mut value, 0);
-        value
+        message.encode(&mut value, version);
+        value.freeze()
     }
 
-    fn decode(&self, index: u64, batch: &crate::records::Batch) -> Result<Entry, Failure> {
-        let payload = match format::decode(batch).map_err(read_error)? {
-            Contents::Control(..) => EntryPayload::Blank,
-            Contents::Records(records) => EntryPayload::Normal(Proposal {
-                append_ms: batch.header.base_timestamp,
-                durability: Durability::Synced,
-                records,
-            }),
+    /// Writes entries to the page cache; whether they have to be synced before they count.
+    fn write(&self, entries: impl IntoIterator<Item = Entry>) -> io::Result<bool> {
+        let mut deferred = self.is_alone();
+        let mut log = self.log();
+        for entry in entries {
+            let (bytes, durability) = self.encode(&entry, log.end_offset());
+            let membership = match entry.content {
+                Content::Membership(membership) => Some(membership),
+                Content::Batch { membership, .. } => membership,
+                Content::Blank | Content::Proposal(_) => None,
+            };
+            if let Some(membership) = membership {
+                self.change_voters(entry.log_id, membership)?;
+            }
+            log.append(&bytes)?;
+            deferred &= durability == Durability::Deferred;
+        }
+        Ok(!deferred)
+    }
+
+    /// From the moment that it is in the log, openraft goes by it.
+    pub fn change_voters(&self, log_id: LogId<i32>, membership: Membership) -> io::Result<()> {
+        let was_alone = self.is_alone();
+        let vote = {
+            let mut known = self.known();
+            known.kraft_version = 1;
+            known.note(log_id, membership);
+            known.vote
         };
-        Ok(Entry { log_id: log_id(batch.header.leader_epoch, index), payload })
+        match vote {
+            Some(vote) if was_alone && !self.is_alone() => {
+                self.write_vote(&vote, disk::Durability::Synced)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn write_vote(&self, vote: &Vote<i32>, durability: disk::Durability) -> io::Result<()> {
+        let voted = vote.leader_id.voted_for.unwrap_or(-1);
+        let (leader_id, voted_id) = if vote.committed { (voted, -1) } else { (-1, voted) };
+        let leader_epoch = vote.leader_id.term as i32;
+        let known = self.known();
+        let membership = known.effective().membership();
+        let is_configured = known.kraft_version == 0;
+        let voter = |id| membership.get_node(&id).map_or(uuid::Uuid::nil(), |it| it.directory_id);
+        let ids = membership.voter_ids().map(|voter_id| CurrentVoter { voter_id }).collect();
+        let state = QuorumState {
+            cluster_id: is_configured.then(String::new),
+            leader_id,
+            leader_epoch,
+            voted_id,
+            voted_directory_id: (!is_configured).then(|| id_text::encode(voter(voted_id))),
+            applied_offset: is_configured.then_some(0),
+            current_voters: is_configured.then_some(ids),
+            data_version: known.kraft_version.clamp(0, 1),
+        };
+        drop(known);
+        state.write(&*self.disk, &self.dir, durability)
+    }
+
+    fn entry(&self, index: u64, bytes: Bytes) -> Result<Entry, Failure> {
+        let batch = Batch::split_first(&mut bytes.clone()).map_err(read_error)?;
+        let controls = format::controls(&batch).map_err(read_error)?;
+        let membership = voters::last_of(&controls).map_err(read_error)?;
+        let log_id = log_id(batch.header.leader_epoch, index);
+        Ok(Entry { log_id, content: Content::Batch { bytes, membership } })
+    }
+
+    /// Drops the batches from the index on.
+    pub fn cut(&self, index: u64) -> io::Result<()> {
+        self.known().truncate(index);
+        self.log().truncate(index)
+    }
+
+    /// Lets go of batches up to the index, which a snapshot has.
+    pub fn forget(&self, upto: u64) -> io::Result<()> {
+        self.known().purge(upto);
+        self.log().purge(upto)
+    }
+
+    /// Begins the log anew after a snapshot.
+    pub fn begin_at(&self, installed: Installed) -> io::Result<()> {
+        self.known().memberships = vec![installed.membership];
+        self.log().restart_at(installed.base)
+    }
+
+    /// Begins the log anew after a snapshot that reaches beyond it, once that is on disk.
+    async fn restart(&self, upto: u64) -> io::Result<()> {
+        let mut installed = self.installed.subscribe();
+        let installed = installed
+            .wait_for(|installed| match installed {
+                None => false,
+                Some(Ok(installed)) => installed.base.index > upto,
+                Some(Err(_)) => true,
+            })
+            .await
+            .map_err(io::Error::other)?
+            .clone();
+        let Some(installed) = installed else { return Ok(()) };
+        self.begin_at(installed.map_err(io::Error::other)?)
     }
 }
 
@@ -120,10 +327,25 @@ impl RaftLogReader<TypeConfig> for Storage {
         };
         let mut entries = Vec::new();
         for index in start.max(log.first_index())..end {
-            let Some(batch) = log.read(index).map_err(read_error)? else { break };
-            entries.push(self.decode(index, &batch)?);
+            let Some(bytes) = log.read(index).map_err(read_error)? else { break };
+            entries.push(self.entry(index, bytes)?);
         }
         Ok(entries)
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, Failure> {
+        let mut bytes = 0;
+        let sizes = (start..end).map(|at| self.log().position(at).map_or(0, |it| it.0.size));
+        let fitting = sizes.take_while(|&size| {
+            bytes += size as usize;
+            bytes <= SEND_BYTES_MAX
+        });
+        let count = fitting.count().max(1) as u64;
+        self.try_get_log_entries(start..end.min(start + count)).await
     }
 }
 
@@ -132,9 +354,11 @@ impl RaftLogStorage<TypeConfig> for Storage {
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, Failure> {
         let log = self.log();
-        let purged = log.first_index().checked_sub(1).map(|at| log_id(log.epoch_before(), at));
-        let last = log.next_index().checked_sub(1).map(|at| log_id(log.last_epoch(), at));
-        Ok(LogState { last_purged_log_id: purged, last_log_id: last })
+        let id = |(epoch, index)| log_id(epoch, index);
+        Ok(LogState {
+            last_purged_log_id: log.purged().map(id),
+            last_log_id: log.last_log_id().map(id),
+        })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -142,29 +366,25 @@ impl RaftLogStorage<TypeConfig> for Storage {
     }
 
     async fn save_vote(&mut self, vote: &Vote<i32>) -> Result<(), Failure> {
-        let voted = vote.leader_id.voted_for.unwrap_or(-1);
-        let (leader_id, voted_id) = if vote.committed { (voted, -1) } else { (-1, voted) };
-        let state = QuorumState {
-            cluster_id: String::new(),
-            leader_id,
-            leader_epoch: vote.leader_id.term as i32,
-            voted_id,
-            applied_offset: 0,
-            current_voters: self.voters.iter().map(|&voter_id| CurrentVoter { voter_id }).collect(),
-            data_version: 0,
-        };
+        self.known().vote = Some(*vote);
+        let alone = self.is_alone();
         // A lone voter's candidacy lasts no time; only its leadership is worth a file.
-        if self.is_alone() && !vote.committed {
+        if alone && !vote.committed {
             return Ok(());
         }
-        let saved = state.write(&self.dir, !self.is_alone());
+        let saved = if alone {
+            self.write_vote(vote, disk::Durability::PageCache)
+        } else {
+            let (storage, vote) = (self.clone(), *vote);
+            blocking(move || storage.write_vote(&vote, disk::Durability::Synced)).await
+        };
         saved.map_err(|error| StorageIOError::write_vote(&error).into())
     }
 
     /// The vote is never read as committed: after a restart a leader has to be elected again, in a
     /// new epoch, as in Kafka.
     async fn read_vote(&mut self) -> Result<Option<Vote<i32>>, Failure> {
-        let state = match QuorumState::read(&self.dir) {
+        let state = match QuorumState::read(&*self.disk, &self.dir) {
             Ok(state) => state,
             // Not synced when alone, so a crash may leave nothing in it; the log tells the epoch.
             Err(error) if self.is_alone() && error.kind() == io::ErrorKind::InvalidData => None,
@@ -177,7 +397,9 @@ impl RaftLogStorage<TypeConfig> for Storage {
         });
         let (epoch, voted_for) = saved.unwrap_or((reached, None));
         let leader_id = LeaderId { term: epoch as u64, voted_for };
-        Ok((epoch > 0).then_some(Vote { leader_id, committed: false }))
+        let vote = (epoch > 0).then_some(Vote { leader_id, committed: false });
+        self.known().vote = vote;
+        Ok(vote)
     }
 
     async fn append<I>(
@@ -189,30 +411,27 @@ impl RaftLogStorage<TypeConfig> for Storage {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let mut deferred = self.is_alone();
-        let sync = {
-            let mut log = self.log();
-            for entry in entries {
-                let (bytes, durability) = self.encode(&entry, log.end_offset());
-                log.append(&bytes).map_err(write_error)?;
-                deferred &= durability == Durability::Deferred;
-            }
-            if deferred { None } else { Some(log.sync()) }
-        };
-        match sync {
-            None => callback.log_io_completed(Ok(())),
-            Some(sync) => {
-                tokio::task::spawn_blocking(move || callback.log_io_completed(sync()));
-            }
+        if !self.write(entries).map_err(write_error)? {
+            callback.log_io_completed(Ok(()));
+            return Ok(());
+        }
+        let sync = self.log().sync();
+        if is_single_threaded() {
+            callback.log_io_completed(sync());
+        } else {
+            tokio::task::spawn_blocking(move || callback.log_io_completed(sync()));
         }
         Ok(())
     }
 
     async fn truncate(&mut self, since: LogId<i32>) -> Result<(), Failure> {
-        self.log().truncate(since.index).map_err(write_error)
+        self.cut(since.index).map_err(write_error)
     }
 
     async fn purge(&mut self, upto: LogId<i32>) -> Result<(), Failure> {
-        self.log().purge(upto.index).map_err(write_error)
+        if self.log().next_index() <= upto.index {
+            return self.restart(upto.index).await.map_err(write_error);
+        }
+        self.forget(upto.index).map_err(write_error)
     }
 }

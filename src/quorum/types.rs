@@ -1,11 +1,16 @@
-//! What openraft is told about us: an entry is a batch of metadata records, an answer is the offset
-//! of the batch's last record, a node is known by its `node.id`.
+//! What openraft is told about us: an entry is a record batch, an answer is the offset of the
+//! batch's last record, a node is known by its `node.id`.
+
+use std::fmt;
 
 use bytes::Bytes;
-use openraft::{CommittedLeaderId, LogId};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use openraft::{
+    CommittedLeaderId, LogId,
+    entry::{FromAppData, RaftEntry, RaftPayload},
+    log_id::RaftLogId,
+};
 
-use super::checkpoint_file::CheckpointFile;
+use super::{checkpoint_file::CheckpointFile, voters::Voter};
 use crate::metadata::MetadataRecord;
 
 openraft::declare_raft_types!(
@@ -14,14 +19,17 @@ openraft::declare_raft_types!(
         D = Proposal,
         R = i64,
         NodeId = i32,
-        Node = (),
-        Entry = openraft::Entry<TypeConfig>,
+        Node = Voter,
+        Entry = Entry,
         SnapshotData = CheckpointFile,
         AsyncRuntime = openraft::TokioRuntime,
 );
 
+pub(super) type Membership = openraft::Membership<i32, Voter>;
+pub(super) type StoredMembership = openraft::StoredMembership<i32, Voter>;
+
 /// When a proposed batch may be acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Durability {
     /// When it is on disk.
     #[default]
@@ -33,26 +41,86 @@ pub enum Durability {
 }
 
 /// A batch of records to be put at the end of the log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Proposal {
     /// Milliseconds since the epoch.
     pub append_ms: i64,
+    /// The leader's epoch in which the records were decided on; in another they are not written.
+    pub epoch: i32,
     pub durability: Durability,
-    #[serde(serialize_with = "to_frames", deserialize_with = "from_frames")]
     pub records: Vec<MetadataRecord>,
 }
 
-fn to_frames<S: Serializer>(records: &[MetadataRecord], to: S) -> Result<S::Ok, S::Error> {
-    to.collect_seq(records.iter().map(|record| record.to_bytes().to_vec()))
+/// One record batch of the log.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub log_id: LogId<i32>,
+    pub content: Content,
 }
 
-fn from_frames<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<MetadataRecord>, D::Error> {
-    let frames = Vec::<Vec<u8>>::deserialize(from)?;
-    let decode = |frame| MetadataRecord::decode(Bytes::from(frame)).map_err(D::Error::custom);
-    frames.into_iter().map(decode).collect()
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// To be written by this node as a new leader's first batch.
+    Blank,
+    /// To be written by this node: who votes.
+    Membership(Membership),
+    /// To be written by this node.
+    Proposal(Proposal),
+    /// From a log, as its bytes: every node has the same.
+    Batch { bytes: Bytes, membership: Option<Membership> },
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.log_id)
+    }
+}
+
+impl RaftLogId<i32> for Entry {
+    fn get_log_id(&self) -> &LogId<i32> {
+        &self.log_id
+    }
+
+    fn set_log_id(&mut self, log_id: &LogId<i32>) {
+        self.log_id = *log_id;
+    }
+}
+
+impl RaftPayload<i32, Voter> for Entry {
+    fn is_blank(&self) -> bool {
+        matches!(self.content, Content::Blank)
+    }
+
+    fn get_membership(&self) -> Option<&Membership> {
+        match &self.content {
+            Content::Membership(membership) => Some(membership),
+            Content::Batch { membership, .. } => membership.as_ref(),
+            Content::Blank | Content::Proposal(_) => None,
+        }
+    }
+}
+
+impl RaftEntry<i32, Voter> for Entry {
+    fn new_blank(log_id: LogId<i32>) -> Self {
+        Self { log_id, content: Content::Blank }
+    }
+
+    fn new_membership(log_id: LogId<i32>, membership: Membership) -> Self {
+        Self { log_id, content: Content::Membership(membership) }
+    }
+}
+
+impl FromAppData<Proposal> for Entry {
+    fn from_app_data(proposal: Proposal) -> Self {
+        Self { log_id: LogId::default(), content: Content::Proposal(proposal) }
+    }
 }
 
 /// With one leader per term, a log id is the leader's epoch and the index.
 pub(super) fn log_id(epoch: i32, index: u64) -> LogId<i32> {
     LogId::new(CommittedLeaderId::new(epoch as u64, 0), index)
+}
+
+pub(super) fn epoch_of(log_id: &LogId<i32>) -> i32 {
+    log_id.leader_id.term as i32
 }

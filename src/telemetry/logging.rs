@@ -4,8 +4,9 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 const DEFAULT_FILTER: &str = "info";
-/// Said of the Raft library unless the filter says otherwise: it tells each step at `info`.
-const QUIET: &str = "openraft=warn";
+/// Said of the Raft library unless the filter says otherwise: it tells each step at `info`, and each
+/// message that a node which is down does not take as an error.
+const QUIET: [&str; 2] = ["openraft=error", "openraft::replication=off"];
 
 /// Starts logging to stderr, as lines or as JSON objects. `RUST_LOG` wins over `filter`, which wins
 /// over `info`; one that does not parse is reported and passed over. A second call changes nothing.
@@ -14,7 +15,9 @@ pub fn init_tracing(filter: Option<&str>, json: bool) {
     let (filter, rejected) = choose_filter(from_environment.as_deref(), filter);
     let filter = match filter.to_string().contains("openraft") {
         true => filter,
-        false => filter.add_directive(QUIET.parse().expect("a directive")),
+        false => QUIET.iter().fold(filter, |filter, quiet| {
+            filter.add_directive(quiet.parse().expect("a directive"))
+        }),
     };
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)

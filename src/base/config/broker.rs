@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
-    ConfigError, Properties,
+    ClusterConfig, ConfigError, Properties,
     listeners::{Listener, Listeners, SecurityProtocol, host_and_port},
     values::Values,
 };
@@ -51,6 +51,8 @@ pub struct BrokerConfig {
     /// The brokers' listeners; those of `controller.listener.names` are apart.
     pub listeners: Vec<Listener>,
     pub controller_listeners: Vec<Listener>,
+    /// Where other nodes reach the controller; empty where it is nobody's to be reached.
+    pub advertised_controller_listeners: Vec<Listener>,
     pub advertised_listeners: Vec<Listener>,
     pub inter_broker_listener: String,
     /// None: metrics and health are off.
@@ -90,6 +92,7 @@ pub struct BrokerConfig {
     pub producer_id_expiration_check_interval_ms: i32,
 
     pub group: GroupSettings,
+    pub cluster: ClusterConfig,
 }
 
 impl BrokerConfig {
@@ -102,6 +105,8 @@ impl BrokerConfig {
         let listeners = Listeners::from_values(values, host_name)?;
         let broker = Self::read(values, statics, listeners, host_name)?;
         broker.check_security()?;
+        let has_controllers = !broker.controller_listeners.is_empty();
+        broker.cluster.check(broker.node_id, has_controllers)?;
         Ok(broker)
     }
 
@@ -119,6 +124,7 @@ impl BrokerConfig {
             host_name: host_name.to_owned(),
             listeners: listeners.broker,
             controller_listeners: listeners.controller,
+            advertised_controller_listeners: listeners.advertised_controller,
             advertised_listeners: listeners.advertised,
             inter_broker_listener: listeners.inter_broker,
             http_listener: http_listener(values, statics)?,
@@ -154,6 +160,7 @@ impl BrokerConfig {
             producer_id_expiration_check_interval_ms: values
                 .i32("producer.id.expiration.check.interval.ms"),
             group: GroupSettings::read(values),
+            cluster: ClusterConfig::from_values(values),
         })
     }
 

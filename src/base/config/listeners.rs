@@ -62,6 +62,7 @@ pub(super) struct Listeners {
     pub broker: Vec<Listener>,
     pub controller: Vec<Listener>,
     pub advertised: Vec<Listener>,
+    pub advertised_controller: Vec<Listener>,
     pub inter_broker: String,
 }
 
@@ -94,24 +95,39 @@ impl Listeners {
         unique_ports(entries, &all)?;
         let is_controllers = |listener: &Listener| controller_names.contains(&listener.name);
         let (controller, broker): (Vec<_>, Vec<_>) = all.into_iter().partition(is_controllers);
-        if broker.is_empty() {
+        let roles = values.list("process.roles").unwrap_or_default();
+        let is_broker = roles.iter().any(|role| role == "broker");
+        if broker.is_empty() && is_broker {
             return Err(ConfigError::config(
                 "listeners must contain at least one listener that is not one of \
-                 controller.listener.names: a node without brokers' listeners is not supported yet",
+                 controller.listener.names, for this node is a broker",
             ));
         }
-        let mut advertised = match values.list("advertised.listeners") {
+        if !broker.is_empty() && !is_broker {
+            return Err(ConfigError::requirement(
+                "The listeners config must only contain KRaft controller listeners from \
+                 controller.listener.names when process.roles=controller",
+            ));
+        }
+        let advertised = match values.list("advertised.listeners") {
             Some(entries) => parse(entries)?,
             None => broker.clone(),
         };
-        advertised.retain(|listener| !is_controllers(listener));
-        for listener in &mut advertised {
+        let (mut advertised_controller, mut advertised): (Vec<_>, Vec<_>) =
+            advertised.into_iter().partition(is_controllers);
+        for listener in &controller {
+            if !advertised_controller.iter().any(|told| told.name == listener.name) {
+                advertised_controller.push(listener.clone());
+            }
+        }
+        for listener in advertised.iter_mut().chain(&mut advertised_controller) {
             if listener.host.is_empty() {
                 host_name.clone_into(&mut listener.host);
             }
         }
         let inter_broker = inter_broker(values, &protocols, &broker)?;
-        let listeners = Self { broker, controller, advertised, inter_broker };
+        let listeners =
+            Self { broker, controller, advertised, advertised_controller, inter_broker };
         listeners.check()?;
         Ok(listeners)
     }
@@ -133,7 +149,8 @@ impl Listeners {
                 open.join(",")
             )));
         }
-        if !self.advertised.iter().any(|listener| listener.name == self.inter_broker) {
+        let is_broker = !self.broker.is_empty();
+        if is_broker && !self.advertised.iter().any(|it| it.name == self.inter_broker) {
             let advertised: Vec<&str> = self.advertised.iter().map(|l| l.name.as_str()).collect();
             return Err(ConfigError::requirement(format!(
                 "inter.broker.listener.name must be a listener name defined in \

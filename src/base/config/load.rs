@@ -57,7 +57,7 @@ pub fn load(sources: Sources) -> Result<Loaded, ConfigError> {
     let (mut properties, origins) = join(layers)?;
     let mut warnings = Vec::new();
     adopt_legacy_keys(&mut properties, &mut warnings)?;
-    fill_in(&mut properties)?;
+    fill_in(&mut properties);
     for name in properties.keys() {
         let origin = origins.get(name).map_or("", String::as_str);
         warnings.extend(unknown_key(name, origin));
@@ -200,7 +200,7 @@ fn adopt_legacy_keys(
 
 /// Keys that Kafka demands and that have one sensible value on a node alone. Kafka shows
 /// `broker.id` as set, too.
-fn fill_in(properties: &mut Properties) -> Result<(), ConfigError> {
+fn fill_in(properties: &mut Properties) {
     let broker_id = properties.get("broker.id").filter(|id| id.trim() != "-1").cloned();
     let node_id = properties.get("node.id").cloned().or(broker_id);
     let node_id = node_id.unwrap_or_else(|| "1".to_owned());
@@ -211,15 +211,6 @@ fn fill_in(properties: &mut Properties) -> Result<(), ConfigError> {
     };
     default(properties, "process.roles", "broker,controller");
     default(properties, "controller.listener.names", "CONTROLLER");
-    let roles = &properties["process.roles"];
-    match roles.trim() {
-        "controller" => Err(parse::invalid(
-            "process.roles",
-            roles,
-            "A node must be a broker; controllers alone are not supported yet",
-        )),
-        _ => Ok(()),
-    }
 }
 
 fn unknown_key(name: &str, origin: &str) -> Option<String> {
@@ -232,7 +223,11 @@ fn unknown_key(name: &str, origin: &str) -> Option<String> {
 /// Settings that Kafka would take, too, and then never get to work with.
 fn unusable(config: &Config) -> Option<String> {
     let factor = config.broker.group.offsets_topic_replication_factor;
-    (factor > 1).then(|| {
+    let cluster = &config.broker.cluster;
+    let is_alone = cluster.controller_quorum_voters.len() <= 1
+        && cluster.controller_quorum_bootstrap_servers.len() <= 1
+        && config.broker.controller_listeners.is_empty();
+    (is_alone && factor > 1).then(|| {
         format!(
             "offsets.topic.replication.factor is {factor}, but this broker is alone: consumer \
              groups will wait for __consumer_offsets until it is set to 1"

@@ -8,6 +8,7 @@
 //! change (KIP-226) makes another one; it is passed, never global.
 
 mod broker;
+mod cluster;
 pub mod describe;
 mod dynamic;
 pub mod key;
@@ -23,6 +24,7 @@ mod values;
 use std::{collections::BTreeMap, sync::Arc};
 
 pub use broker::{BrokerConfig, GroupSettings, HttpListener, PerIpLimits};
+pub use cluster::{ClusterConfig, QuorumVoter};
 pub use dynamic::{
     validate_client_metrics_configs, validate_group_configs, validate_topic_configs,
 };

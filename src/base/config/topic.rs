@@ -32,6 +32,34 @@ pub enum CompressionType {
     Zstd,
 }
 
+/// Replicas that are throttled while they are copied (KIP-73).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ThrottledReplicas {
+    All,
+    /// Partitions and brokers; often none.
+    Some(Vec<(i32, i32)>),
+}
+
+impl ThrottledReplicas {
+    fn of(entries: &[String]) -> Self {
+        if entries.iter().any(|entry| entry == "*") {
+            return Self::All;
+        }
+        let replica = |entry: &String| {
+            let (partition, broker) = entry.split_once(':')?;
+            Some((partition.trim().parse().ok()?, broker.trim().parse().ok()?))
+        };
+        Self::Some(entries.iter().filter_map(replica).collect())
+    }
+
+    pub fn contains(&self, partition: i32, broker: i32) -> bool {
+        match self {
+            Self::All => true,
+            Self::Some(replicas) => replicas.contains(&(partition, broker)),
+        }
+    }
+}
+
 /// The settings of one topic's logs, complete.
 #[derive(Clone, PartialEq, Debug)]
 pub struct TopicConfig {
@@ -49,6 +77,9 @@ pub struct TopicConfig {
     pub message_timestamp_type: TimestampType,
     pub message_timestamp_before_max_ms: i64,
     pub message_timestamp_after_max_ms: i64,
+    pub min_insync_replicas: i32,
+    pub leader_replication_throttled_replicas: ThrottledReplicas,
+    pub follower_replication_throttled_replicas: ThrottledReplicas,
     /// None: no bound.
     pub retention_bytes: Option<i64>,
     /// None: for ever.
@@ -78,6 +109,13 @@ impl TopicConfig {
             file_delete_delay_ms: integer("file.delete.delay.ms"),
             flush_messages: integer("flush.messages"),
             flush_ms: integer("flush.ms"),
+            min_insync_replicas: int("min.insync.replicas"),
+            leader_replication_throttled_replicas: ThrottledReplicas::of(
+                values.list("leader.replication.throttled.replicas"),
+            ),
+            follower_replication_throttled_replicas: ThrottledReplicas::of(
+                values.list("follower.replication.throttled.replicas"),
+            ),
             index_interval_bytes: int("index.interval.bytes"),
             max_message_bytes: int("max.message.bytes"),
             message_timestamp_type: match values.text("message.timestamp.type") {

@@ -74,6 +74,9 @@ impl Broker {
         };
         let (name, help) = ("kafka_log_offline_dirs", "Log directories that have failed");
         scrape.gauge(name, help, &[], offline_dirs as f64);
+        let (name, help) =
+            ("kafka_server_replica_max_lag", "Records that replicas are behind, at most");
+        scrape.gauge(name, help, &[], self.replication.max_lag() as f64);
         let (name, help) = ("kafka_server_fetch_sessions", "Incremental fetch sessions");
         scrape.gauge(name, help, &[], sessions as f64);
         let name = "kafka_server_fetch_session_evictions_total";

@@ -17,7 +17,7 @@ use crate::{
     coordinator::group::messages::GroupSurvey,
     log::{Log, LogConfig, LogStart, faulty::FaultyDisk, testing::batch},
     metadata::{PartitionImage, TopicImage},
-    partition::{Core, Partition, PartitionTable, Role, Topic},
+    partition::{Acks, Core, Partition, PartitionTable, Role, Surroundings, Topic},
     records::{Batch, BatchBuilder, BatchOptions, Compression, TimestampType},
     telemetry::Metrics,
 };
@@ -33,7 +33,7 @@ fn partition(disk: &FaultyDisk, index: i32, flush_messages: i64) -> Arc<Partitio
     let log = Log::open(disk, Path::new(&path), Arc::new(config), start).expect("opens").0;
     let core = Core::new(log, Role::Leader { epoch: 0 }, 0);
     let id = TopicPartition::new("t", index);
-    Arc::new(Partition::new(id, core, Box::new(|_, _| {}), Arc::default()))
+    Arc::new(Partition::new(id, core, Surroundings::default()))
 }
 
 /// A table with the topic `t`, and that topic.
@@ -65,7 +65,7 @@ fn aged(ages: &[i64], options: BatchOptions) -> Batch {
 }
 
 fn append(partition: &Arc<Partition>, batch: Batch) {
-    partition.append(&mut [batch], NOW).expect("the disk takes it");
+    partition.append(&mut [batch], Acks::All, NOW).expect("the disk takes it");
 }
 
 fn survey(group: &str, offsets: &[(i32, i64)]) -> GroupSurvey {
@@ -105,8 +105,9 @@ async fn a_scrape_tells_of_each_partition() {
     topic.insert(Arc::clone(&empty));
     topic.insert(Arc::clone(&full));
     for _ in 0..4 {
-        let appended = full.append(&mut [batch(0, 2, 150)], 0).expect("the disk takes it");
-        assert!(full.wait_committed(appended.last_offset + 1).await);
+        let appended =
+            full.append(&mut [batch(0, 2, 150)], Acks::All, 0).expect("the disk takes it");
+        assert!(full.wait_committed(appended.last_offset + 1, appended.reign).await);
     }
     full.update(|core| core.delete_records(3)).expect("in range");
     let mut scrape = crate::telemetry::Scrape::default();

@@ -21,7 +21,7 @@ use super::{
     timers::Timers,
 };
 use crate::{
-    base::clock,
+    base::{clock, world::blocking},
     coordinator::{Outcome, Shard, Token},
     records::{BatchBuilder, BatchOptions},
 };
@@ -109,7 +109,7 @@ impl<S: Shard> ShardTask<S> {
         }
         let _turn = loads.acquire().await.expect("never closed");
         let log = Arc::clone(&self.log);
-        let loaded = tokio::task::spawn_blocking(move || load::<S>(&*log)).await;
+        let loaded = blocking(move || load::<S>(&*log)).await;
         loaded.unwrap_or_else(|panic| Err(ShardLogError::Failed(panic.to_string())))
     }
 }

@@ -58,10 +58,13 @@ macro_rules! all_agree {
             agrees_both::<ours::OffsetFetchRequest, ours::OffsetFetchResponse>(
                 ApiKey::OffsetFetch,
             );
+            agrees_both::<ours::AddRaftVoterRequest, ours::AddRaftVoterResponse>(
+                ApiKey::AddRaftVoter,
+            );
             agrees_both::<ours::DescribeLogDirsRequest, ours::DescribeLogDirsResponse>(
                 ApiKey::DescribeLogDirs,
             );
-            assert_eq!(rows + 4, APIS.len());
+            assert_eq!(rows + 5, APIS.len());
         }
     };
 }
@@ -99,6 +102,18 @@ all_agree! {
     DescribeProducers => DescribeProducersRequest;
     ListConfigResources => ListConfigResourcesRequest;
     DescribeTopicPartitions => DescribeTopicPartitionsRequest;
+    AlterPartitionReassignments => AlterPartitionReassignmentsRequest;
+    AlterPartition => AlterPartitionRequest;
+    Envelope => EnvelopeRequest;
+    FetchSnapshot => FetchSnapshotRequest;
+    BrokerRegistration => BrokerRegistrationRequest;
+    BrokerHeartbeat => BrokerHeartbeatRequest;
+    UnregisterBroker => UnregisterBrokerRequest;
+    AllocateProducerIds => AllocateProducerIdsRequest;
+    ControllerRegistration => ControllerRegistrationRequest;
+    AssignReplicasToDirs => AssignReplicasToDirsRequest;
+    RemoveRaftVoter => RemoveRaftVoterRequest;
+    UpdateRaftVoter => UpdateRaftVoterRequest;
 }
 
 #[test]
@@ -139,16 +154,29 @@ fn versions_are_those_of_kafka() {
         (42, 0, 2),
         (43, 0, 2),
         (44, 0, 1),
+        (45, 0, 1),
         (46, 0, 0),
         (47, 0, 0),
         (48, 0, 1),
         (49, 0, 1),
         (55, 0, 2),
+        (56, 2, 3),
         (57, 0, 2),
+        (58, 0, 0),
+        (59, 0, 1),
         (60, 0, 2),
         (61, 0, 0),
+        (62, 0, 4),
+        (63, 0, 1),
+        (64, 0, 0),
+        (67, 0, 0),
+        (70, 0, 0),
+        (73, 0, 0),
         (74, 0, 1),
         (75, 0, 0),
+        (80, 0, 1),
+        (81, 0, 0),
+        (82, 0, 0),
     ];
     let ours = APIS.iter().map(|api| (api.key as i16, api.advertised_min(), api.max));
     assert!(ours.eq(kafka));

@@ -5,11 +5,13 @@
 //! Must not know handlers or states. Invariant: the bytes are those of Kafka's Java classes; golden
 //! vectors made with them are in the tests.
 
+mod add_raft_voter;
 mod describe_log_dirs;
 mod list_offsets;
 mod offset_commit;
 mod offset_fetch;
 
+pub use add_raft_voter::*;
 pub use describe_log_dirs::*;
 pub use list_offsets::*;
 pub use offset_commit::*;

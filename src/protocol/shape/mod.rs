@@ -6,9 +6,9 @@
 //! null is not allowed, an array of more elements than bytes are left, a string above 32,767 bytes,
 //! a varint above five bytes. As in Kafka, bytes after the last field are ignored, and a known
 //! tagged field is as long as its type says, whatever its size field says, and any negative length
-//! is null. It refuses more than Kafka does, because the decoders do, in two cases that no client
-//! sends: strings that are not UTF-8, and numbers of tagged fields that Kafka reads as negative,
-//! hence none.
+//! is null. It refuses more than Kafka does, because the decoders do, in three cases that no client
+//! sends: strings that are not UTF-8, numbers of tagged fields that Kafka reads as negative, hence
+//! none, and tagged fields that only other versions have.
 //!
 //! Must not know what a field means. Invariant: what passes makes the decoder allocate at most
 //! [`memory_limit`].
@@ -138,6 +138,9 @@ impl<'a> Walk<'a> {
                 |field: &&Field| field.tag == Some(tag) && field.versions.contains(&self.version);
             match fields.iter().find(known) {
                 Some(field) => self.value(field)?,
+                None if fields.iter().any(|field| field.tag == Some(tag)) => {
+                    return Err(WireError::TagOfOtherVersions);
+                }
                 None => {
                     self.take(size as usize)?;
                     self.pay(unknown_cost)?;

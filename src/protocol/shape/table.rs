@@ -178,6 +178,14 @@ pub static REQUESTS: &[(ApiKey, &str)] = &[
     ",
     ),
     (
+        ApiKey::AlterPartitionReassignments,
+        "
+        timeout_ms:i32 allow_replication_factor_change:bool@1 topics:[
+            name:str partitions:[ partition_index:i32 replicas:[i32]? ]
+        ]
+    ",
+    ),
+    (
         ApiKey::ListPartitionReassignments,
         "timeout_ms:i32 topics:[ name:str partition_indexes:[i32] ]?",
     ),
@@ -201,12 +209,41 @@ pub static REQUESTS: &[(ApiKey, &str)] = &[
     ),
     (ApiKey::DescribeQuorum, "topics:[ topic_name:str partitions:[ partition_index:i32 ] ]"),
     (
+        ApiKey::AlterPartition,
+        "
+        broker_id:i32 broker_epoch:i64 topics:[
+            topic_id:uuid partitions:[
+                partition_index:i32 leader_epoch:i32 new_isr:[i32]@-2
+                new_isr_with_epochs:[ broker_id:i32 broker_epoch:i64 ]@3
+                leader_recovery_state:i8 partition_epoch:i32
+            ]
+        ]
+    ",
+    ),
+    (
         ApiKey::UpdateFeatures,
         "
         timeout_ms:i32 feature_updates:[
             feature:str max_version_level:i16 allow_downgrade:bool@-0 upgrade_type:i8@1
         ]
         validate_only:bool@1
+    ",
+    ),
+    (
+        ApiKey::Envelope,
+        "
+        request_data:bytes request_principal:bytes? client_host_address:bytes
+    ",
+    ),
+    (
+        ApiKey::FetchSnapshot,
+        "
+        cluster_id:str?@0#0 replica_id:i32 max_bytes:i32 topics:[
+            name:str partitions:[
+                partition:i32 current_leader_epoch:i32 snapshot_id:{ end_offset:i64 epoch:i32 }
+                position:i64 replica_directory_id:uuid@1#0
+            ]
+        ]
     ",
     ),
     (
@@ -217,12 +254,62 @@ pub static REQUESTS: &[(ApiKey, &str)] = &[
     ",
     ),
     (ApiKey::DescribeProducers, "topics:[ name:str partition_indexes:[i32] ]"),
+    (
+        ApiKey::BrokerRegistration,
+        "
+        broker_id:i32 cluster_id:str incarnation_id:uuid
+        listeners:[ name:str host:str port:i16 security_protocol:i16 ]
+        features:[ name:str min_supported_version:i16 max_supported_version:i16 ]
+        rack:str? is_migrating_zk_broker:bool@1 log_dirs:[uuid]@2 previous_broker_epoch:i64@3
+    ",
+    ),
+    (
+        ApiKey::BrokerHeartbeat,
+        "
+        broker_id:i32 broker_epoch:i64 current_metadata_offset:i64 want_fence:bool
+        want_shut_down:bool offline_log_dirs:[uuid]@1#0
+    ",
+    ),
+    (ApiKey::UnregisterBroker, "broker_id:i32"),
+    (ApiKey::AllocateProducerIds, "broker_id:i32 broker_epoch:i64"),
+    (
+        ApiKey::ControllerRegistration,
+        "
+        controller_id:i32 incarnation_id:uuid zk_migration_ready:bool
+        listeners:[ name:str host:str port:i16 security_protocol:i16 ]
+        features:[ name:str min_supported_version:i16 max_supported_version:i16 ]
+    ",
+    ),
+    (
+        ApiKey::AssignReplicasToDirs,
+        "
+        broker_id:i32 broker_epoch:i64 directories:[
+            id:uuid topics:[ topic_id:uuid partitions:[ partition_index:i32 ] ]
+        ]
+    ",
+    ),
     (ApiKey::ListConfigResources, "resource_types:[i8]@1"),
     (
         ApiKey::DescribeTopicPartitions,
         "
         topics:[ name:str ]
         response_partition_limit:i32 cursor:{ topic_name:str partition_index:i32 }?
+    ",
+    ),
+    (
+        ApiKey::AddRaftVoter,
+        "
+        cluster_id:str? timeout_ms:i32 voter_id:i32 voter_directory_id:uuid
+        listeners:[ name:str host:str port:i16 ] ack_when_committed:bool@1
+    ",
+    ),
+    (ApiKey::RemoveRaftVoter, "cluster_id:str? voter_id:i32 voter_directory_id:uuid"),
+    (
+        ApiKey::UpdateRaftVoter,
+        "
+        cluster_id:str? current_leader_epoch:i32 voter_id:i32 voter_directory_id:uuid
+        listeners:[ name:str host:str port:i16 ]
+        k_raft_version_feature:{ min_supported_version:i16 max_supported_version:i16 }
     ",
     ),
 ];

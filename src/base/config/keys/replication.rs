@@ -5,27 +5,27 @@ use super::{Key, keys};
 keys! {
     REPLICATION:
 
-    "replica.lag.time.max.ms" Long "30000" any High ReadOnly Accepted
+    "replica.lag.time.max.ms" Long "30000" any High ReadOnly Used
         "A follower this far behind leaves the in-sync replicas.";
-    "replica.socket.timeout.ms" Int "30000" any High ReadOnly Accepted
+    "replica.socket.timeout.ms" Int "30000" any High ReadOnly Used
         "Socket timeout of a follower's fetches.";
     "replica.socket.receive.buffer.bytes" Int "65536" any High ReadOnly Accepted
         "The kernel's receive buffer of a follower's connection.";
-    "replica.fetch.max.bytes" Int "1048576" (at_least 0) Medium ReadOnly Accepted
+    "replica.fetch.max.bytes" Int "1048576" (at_least 0) Medium ReadOnly Used
         "The most bytes that a follower asks for per partition.";
-    "replica.fetch.wait.max.ms" Int "500" any High ReadOnly Accepted
+    "replica.fetch.wait.max.ms" Int "500" any High ReadOnly Used
         "The longest that a follower's fetch waits at its leader.";
-    "replica.fetch.backoff.ms" Int "1000" (at_least 0) Medium ReadOnly Accepted
+    "replica.fetch.backoff.ms" Int "1000" (at_least 0) Medium ReadOnly Used
         "How long a follower rests after a failed fetch.";
-    "replica.fetch.min.bytes" Int "1" any High ReadOnly Accepted
+    "replica.fetch.min.bytes" Int "1" any High ReadOnly Used
         "The fewest bytes that a follower's fetch waits for.";
-    "replica.fetch.response.max.bytes" Int "10485760" (at_least 0) Medium ReadOnly Accepted
+    "replica.fetch.response.max.bytes" Int "10485760" (at_least 0) Medium ReadOnly Used
         "The most bytes that a follower asks for in all.";
-    "num.replica.fetchers" Int "1" (at_least 1) High ClusterWide Accepted
+    "num.replica.fetchers" Int "1" (at_least 1) High ClusterWide Used
         "Connections over which a broker follows each other broker.";
     "replica.high.watermark.checkpoint.interval.ms" Long "5000" any High ReadOnly Used
         "How often the high watermarks are written down.";
-    "replica.selector.class" String null any Medium ReadOnly Accepted
+    "replica.selector.class" String null any Medium ReadOnly Used
         "A Java class that chooses the replica to read from.";
     "auto.leader.rebalance.enable" Boolean "true" any High ReadOnly Accepted
         "Whether leadership returns to the preferred replicas by itself.";
@@ -56,9 +56,9 @@ keys! {
         "The length of a window of topic changes.";
     "client.quota.callback.class" Class null any Low ReadOnly Accepted
         "A Java class that decides quotas; there is no JVM to load it into.";
-    "leader.replication.throttled.rate" Long null (at_least 0) Medium ClusterWide Hidden
+    "leader.replication.throttled.rate" Long null (at_least 0) Medium ClusterWide HiddenUsed
         "The most bytes a second that leaders send for throttled replicas.";
-    "follower.replication.throttled.rate" Long null (at_least 0) Medium ClusterWide Hidden
+    "follower.replication.throttled.rate" Long null (at_least 0) Medium ClusterWide HiddenUsed
         "The most bytes a second that followers take for throttled replicas.";
     "replica.alter.log.dirs.io.max.bytes.per.second" Long null
         (at_least 0) Medium ClusterWide Hidden

@@ -39,7 +39,7 @@ keys! {
         "What becomes of old segments: delete, compact, or both.";
     "unclean.leader.election.enable" Boolean "false" any Medium ReadOnly Accepted
         "Whether a replica that is not in sync may lead rather than nobody.";
-    "min.insync.replicas" Int "1" (at_least 1) Medium ReadOnly Accepted
+    "min.insync.replicas" Int "1" (at_least 1) Medium ReadOnly Used
         "Replicas that must hold a record before acks=all is answered.";
     "compression.type" String "producer"
         (one_of "uncompressed" "zstd" "lz4" "snappy" "gzip" "producer") Medium ReadOnly Used
@@ -59,9 +59,9 @@ keys! {
         "How far in the past a record's timestamp may lie.";
     "message.timestamp.after.max.ms" Long "3600000" (at_least 0) Medium ReadOnly Used
         "How far in the future a record's timestamp may lie.";
-    "leader.replication.throttled.replicas" List "" throttled_replicas Medium ReadOnly Accepted
+    "leader.replication.throttled.replicas" List "" throttled_replicas Medium ReadOnly Used
         "Replicas (partition:broker, or *) whose leaders are throttled.";
-    "follower.replication.throttled.replicas" List "" throttled_replicas Medium ReadOnly Accepted
+    "follower.replication.throttled.replicas" List "" throttled_replicas Medium ReadOnly Used
         "Replicas (partition:broker, or *) whose followers are throttled.";
     "remote.storage.enable" Boolean "false" any Medium ReadOnly Accepted
         "Whether segments of the topic are tiered (KIP-405).";

@@ -1,146 +1,13 @@
 //! Golden scripts: a request, then the records it makes and what is answered.
 
-use std::{fmt::Write, sync::Arc};
+mod brokers;
+mod partitions;
+mod property;
+mod script;
 
-use uuid::Uuid;
-
+use self::script::{Script, registration, settings, topic};
 use super::*;
-use crate::{
-    base::config::Config,
-    metadata::{ConfigResource, records::*},
-};
-
-fn settings() -> Settings {
-    let config = Config::new([("node.id".to_owned(), "1".to_owned())].into(), "host");
-    Settings::new(&Arc::new(arc_swap::ArcSwap::from_pointee(config.unwrap())))
-}
-
-/// A cluster whose state is what its decisions have made of it.
-struct Script {
-    image: Image,
-    settings: Settings,
-    random: Random,
-    text: String,
-}
-
-impl Script {
-    fn new(brokers: &[(i32, Option<&str>)]) -> Self {
-        let image = Image::default();
-        let (random, text) = (Random::new(7), String::new());
-        let mut script = Self { image, settings: settings(), random, text };
-        script.commit(&features::bootstrap(1));
-        for (id, rack) in brokers {
-            let registration = Registration {
-                broker_id: *id,
-                incarnation_id: Uuid::from_u128(*id as u128 + 1_000),
-                endpoints: vec![],
-                rack: rack.map(str::to_owned),
-                log_dirs: vec![Uuid::from_u128(*id as u128 + 2_000)],
-                offline: vec![],
-            };
-            script.run(|cx| brokers::register(cx, &registration)).unwrap();
-        }
-        script.text.clear();
-        script
-    }
-
-    fn commit(&mut self, records: &[MetadataRecord]) {
-        for record in records {
-            self.image.apply(record);
-            self.image.offset += 1;
-            writeln!(self.text, "  {}", print(record)).unwrap();
-        }
-    }
-
-    fn run<T>(&mut self, decide: impl FnOnce(&mut Context<'_>) -> Decision<T>) -> T {
-        let (image, settings) = (&self.image.clone(), &self.settings.clone());
-        let random = &mut self.random;
-        let Decision { records, response } = decide(&mut Context { image, settings, random });
-        self.commit(&records);
-        response
-    }
-
-    fn note<T>(&mut self, result: Result<T, ControllerError>) {
-        match result {
-            Ok(_) => self.text.push_str("-> ok\n"),
-            Err(error) => {
-                let debug = format!("{error:?}");
-                let name = debug.split(['(', ' ']).next().unwrap().to_owned();
-                let message = error.message().unwrap_or("null".into());
-                writeln!(self.text, "-> {name}: {message}").unwrap();
-            }
-        }
-    }
-
-    fn create(&mut self, topic: NewTopic) {
-        let mut results = self.run(|cx| topics::create(cx, &[topic]));
-        self.note(results.remove(0).1);
-    }
-
-    fn grow(&mut self, name: &str, count: i32, assignments: Option<Vec<Vec<i32>>>) {
-        let wanted = NewPartitions { name: name.into(), count, assignments };
-        let mut results = self.run(|cx| topics::create_partitions(cx, &[wanted]));
-        self.note(results.remove(0).1);
-    }
-
-    fn alter(&mut self, resource: &ConfigResource, key: &str, op: ConfigOp) {
-        let change = (resource.clone(), vec![(key.to_owned(), op)]);
-        let mut results = self.run(|cx| configs::alter_incrementally(cx, &[change]));
-        self.note(results.remove(0).1);
-    }
-
-    #[track_caller]
-    fn expect(&mut self, expected: &str) {
-        let expected: Vec<_> = expected.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
-        let text = std::mem::take(&mut self.text);
-        let found: Vec<_> = text.lines().map(str::trim).collect();
-        assert_eq!(found, expected, "\n{text}");
-    }
-}
-
-fn print(record: &MetadataRecord) -> String {
-    use MetadataRecord as R;
-    match record {
-        R::Topic(it) => format!("topic {}", it.name),
-        R::Partition(it) => format!(
-            "partition {} replicas {:?} isr {:?} leader {} dirs {}",
-            it.partition_id,
-            it.replicas,
-            it.isr,
-            it.leader,
-            it.directories
-                .iter()
-                .map(|dir| dir.as_u128().to_string())
-                .collect::<Vec<_>>()
-                .join(",")
-        ),
-        R::PartitionChange(it) => format!(
-            "change {} isr {:?} leader {} elr {:?} last {:?} recovery {}",
-            it.partition_id,
-            it.isr,
-            it.leader,
-            it.eligible_leader_replicas,
-            it.last_known_elr,
-            it.leader_recovery_state
-        ),
-        R::Config(it) => {
-            let value = it.value.as_deref().unwrap_or("null");
-            format!("config {}:{} {}={value}", it.resource_type, it.resource_name, it.name)
-        }
-        R::FeatureLevel(it) => format!("feature {}={}", it.name, it.feature_level),
-        R::RegisterBroker(it) => format!("register {} epoch {}", it.broker_id, it.broker_epoch),
-        R::BrokerRegistrationChange(it) => format!(
-            "broker {} epoch {} fenced {} shutdown {}",
-            it.broker_id, it.broker_epoch, it.fenced, it.in_controlled_shutdown
-        ),
-        R::ProducerIds(it) => format!("producer ids from {}", it.next_producer_id),
-        other => other.name().to_owned(),
-    }
-}
-
-fn topic(name: &str, partitions: i32, replication_factor: i16) -> NewTopic {
-    NewTopic { name: name.into(), partitions, replication_factor, ..NewTopic::default() }
-}
+use crate::metadata::{ConfigResource, records::*};
 
 #[test]
 fn topics_are_created_with_defaults_and_configs() {
@@ -302,7 +169,9 @@ fn a_request_too_large_is_not_decided_to_its_end() {
     let script = Script::new(&[(1, None)]);
     let refuse = |random: &mut Random, count: usize| {
         let new: Vec<_> = (0..count).map(|at| topic(&format!("t{at}"), 10, 1)).collect();
-        let mut cx = Context { image: &script.image, settings: &script.settings, random };
+        let (image, settings) = (&script.image, &script.settings);
+        let mut soft = SoftState::default();
+        let mut cx = Context { image, settings, soft: &mut soft, random, now_ms: 0 };
         topics::create(&mut cx, &new)
     };
     let (mut first, mut all) = (Random::new(7), Random::new(7));
@@ -323,7 +192,9 @@ fn topics_are_not_grown_beyond_what_one_request_may() {
         let grown = (0..count)
             .map(|at| NewPartitions { name: name(at), count: 10_000, assignments: None })
             .collect::<Vec<_>>();
-        let mut cx = Context { image: &script.image, settings: &script.settings, random };
+        let (image, settings) = (&script.image, &script.settings);
+        let mut soft = SoftState::default();
+        let mut cx = Context { image, settings, soft: &mut soft, random, now_ms: 0 };
         topics::create_partitions(&mut cx, &grown)
     };
     let (mut first, mut all) = (Random::new(7), Random::new(7));
@@ -406,54 +277,20 @@ fn the_old_way_of_altering_unsets_what_it_does_not_name() {
     );
 }
 
-/// What Apache Kafka leaves behind when it stops in order, and what it does when it comes back.
-#[test]
-fn a_broker_that_comes_back_leads_again() {
-    let mut script = Script::new(&[(1, None)]);
-    script.create(topic("a", 2, 1));
-    let topic_id = script.image.topic("a").unwrap().id;
-    let stopped = PartitionChangeRecord {
-        topic_id,
-        partition_id: 1,
-        isr: Some(vec![]),
-        leader: -1,
-        eligible_leader_replicas: Some(vec![1]),
-        last_known_elr: Some(vec![1]),
-        ..PartitionChangeRecord::default()
-    };
-    script.commit(&[stopped.into()]);
-    script.text.clear();
-    let again = Registration {
-        broker_id: 1,
-        incarnation_id: Uuid::from_u128(9),
-        endpoints: vec![],
-        rack: None,
-        log_dirs: vec![Uuid::from_u128(2_001)],
-        offline: vec![],
-    };
-    let epoch = script.run(|cx| brokers::register(cx, &again));
-    assert_eq!(epoch, Ok(15));
-    script.run(|cx| brokers::begin_shutdown(cx, 1));
-    script.run(|cx| brokers::begin_shutdown(cx, 1));
-    script.expect(
-        "register 1 epoch 15
-         broker 1 epoch 15 fenced -1 shutdown 0
-         change 0 isr None leader 1 elr None last None recovery -1
-         change 1 isr Some([1]) leader 1 elr Some([]) last Some([]) recovery -1
-         broker 1 epoch 15 fenced 0 shutdown 1",
-    );
-    let states = &script.image.topic("a").unwrap().partitions;
-    let epochs: Vec<_> = states.iter().map(|it| (it.leader, it.leader_epoch)).collect();
-    assert_eq!(epochs, [(1, 1), (1, 2)]);
-}
-
 #[test]
 fn producer_ids_are_given_in_blocks() {
     let mut script = Script::new(&[(1, None)]);
-    let first = script.run(|cx| brokers::allocate_producer_ids(cx, 1));
-    let second = script.run(|cx| brokers::allocate_producer_ids(cx, 1));
+    let epoch = script.epoch(1);
+    let first = script.run(|cx| producer_ids::allocate(cx, 1, epoch));
+    let second = script.run(|cx| producer_ids::allocate(cx, 1, epoch));
     assert_eq!((first, second), (Ok(0), Ok(1_000)));
-    script.expect("producer ids from 1000\n producer ids from 2000");
+    let stale = script.run(|cx| producer_ids::allocate(cx, 1, epoch - 1));
+    script.note(stale);
+    script.expect(
+        "producer ids from 1000
+         producer ids from 2000
+         -> StaleBrokerEpoch: Expected broker epoch 9, but got broker epoch 8",
+    );
 }
 
 #[test]
@@ -559,17 +396,17 @@ async fn concurrent_requests_see_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let config = QuorumConfig::alone(1, dir.path().to_owned());
     let (quorum, _, mut stream) = Quorum::start(config).await.unwrap();
-    let controller = Controller::start(quorum.clone(), settings(), None).await.unwrap();
-    let registration = Registration {
-        broker_id: 1,
-        incarnation_id: Uuid::from_u128(9),
-        endpoints: vec![],
-        rack: None,
-        log_dirs: vec![Uuid::from_u128(2_001)],
-        offline: vec![],
-    };
-    let registered = controller.register_broker(registration).await.unwrap();
+    let controller = Controller::start(quorum.clone(), settings(), None);
+    let registered = controller.register_broker(registration(1, 9)).await.unwrap();
     assert_eq!(registered.value, Ok(10));
+    let heartbeat = Heartbeat {
+        broker_id: 1,
+        broker_epoch: 10,
+        current_metadata_offset: registered.offset,
+        ..Heartbeat::default()
+    };
+    let reply = controller.heartbeat(heartbeat).await.unwrap().value;
+    assert!(reply.is_caught_up && !reply.is_fenced);
     let create = || controller.create_topics(vec![topic("a", 1, 1)], false);
     let (first, second, third) = tokio::join!(create(), create(), create());
     let created = [first, second, third].map(|outcome| outcome.unwrap());
@@ -586,4 +423,20 @@ async fn concurrent_requests_see_each_other() {
         last = batch.last_offset;
     }
     assert_eq!(last, image.offset);
+}
+
+/// Of two voters one alone leads nothing, and decides nothing.
+#[tokio::test]
+async fn a_controller_that_does_not_lead_says_who_does() {
+    use crate::quorum::{Endpoint, Quorum, QuorumConfig, Voter};
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = QuorumConfig::alone(1, dir.path().to_owned());
+    config.voters.push(Voter::new(2, uuid::Uuid::nil(), Endpoint::default()));
+    let (quorum, ..) = Quorum::start(config).await.unwrap();
+    let controller = Controller::start(quorum.clone(), settings(), None);
+    for _ in 0..2 {
+        let error = controller.heartbeat(Heartbeat::default()).await.unwrap_err();
+        assert_eq!(error, ControllerError::not_controller(None));
+    }
+    assert_eq!(quorum.image().features.len(), 0);
 }

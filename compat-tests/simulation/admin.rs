@@ -1,0 +1,123 @@
+//! An administrator: creates topics, changes configs, elects leaders, adds partitions, moves them.
+
+use std::time::Duration;
+
+use kafka_protocol::{
+    messages::{
+        AlterPartitionReassignmentsRequest, BrokerId, CreatePartitionsRequest, CreateTopicsRequest,
+        ElectLeadersRequest, IncrementalAlterConfigsRequest, TopicName,
+        alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic},
+        create_partitions_request::CreatePartitionsTopic,
+        create_topics_request::{CreatableTopic, CreatableTopicConfig},
+        incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig},
+    },
+    protocol::StrBytes,
+};
+use sordini::protocol::ErrorCode;
+use tokio::time::sleep;
+
+use crate::client::Client;
+
+/// Topics with their partitions.
+pub const TOPICS: [(&str, i32); 2] = [("first", 2), ("second", 1)];
+const TIMEOUT_MS: i32 = 2_500;
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+pub async fn create_topics(client: &mut Client) {
+    for (name, partitions) in TOPICS {
+        let config = CreatableTopicConfig::default()
+            .with_name(text("min.insync.replicas"))
+            .with_value(Some(text("2")));
+        let topic = CreatableTopic::default()
+            .with_name(TopicName(text(name)))
+            .with_num_partitions(partitions)
+            .with_replication_factor(3)
+            .with_configs(vec![config]);
+        let request =
+            CreateTopicsRequest::default().with_timeout_ms(TIMEOUT_MS).with_topics(vec![topic]);
+        loop {
+            let broker = client.any_broker();
+            let answer = client.ask(&broker, 7, &request).await;
+            let code = answer.and_then(|mut it| it.topics.pop()).map(|it| it.error_code);
+            if code == Some(0) || code == Some(ErrorCode::TopicAlreadyExists.code()) {
+                break;
+            }
+            client.history.lock().refused(code.unwrap_or_default());
+            client.rest().await;
+        }
+    }
+}
+
+/// What comes of its requests is for the checks to see.
+pub async fn run(mut client: Client, nodes: i32) {
+    create_topics(&mut client).await;
+    let mut partitions = 1;
+    loop {
+        let pause = client.chance.between(300, 3_000);
+        sleep(Duration::from_millis(pause)).await;
+        let broker = client.any_broker();
+        let done = match client.chance.between(0, 4) {
+            0 => {
+                let request = ElectLeadersRequest::default()
+                    .with_timeout_ms(TIMEOUT_MS)
+                    .with_topic_partitions(None);
+                client.ask(&broker, 2, &request).await.is_some()
+            }
+            1 => {
+                let request = alter_config(client.chance.between(2, 9) * 1_000);
+                client.ask(&broker, 1, &request).await.is_some()
+            }
+            2 if partitions < 6 => {
+                let topic = CreatePartitionsTopic::default()
+                    .with_name(TopicName(text("second")))
+                    .with_count(partitions + 1)
+                    .with_assignments(None);
+                let request = CreatePartitionsRequest::default()
+                    .with_timeout_ms(TIMEOUT_MS)
+                    .with_topics(vec![topic]);
+                let answer = client.ask(&broker, 3, &request).await;
+                let code = answer.and_then(|mut it| it.results.pop()).map(|it| it.error_code);
+                let done = code == Some(0);
+                // It may have been done although nobody said so.
+                partitions += i32::from(done || code == Some(ErrorCode::InvalidPartitions.code()));
+                done
+            }
+            _ => {
+                let request = reorder(&mut client, nodes);
+                client.ask(&broker, 0, &request).await.is_some()
+            }
+        };
+        if done {
+            let mut history = client.history.lock();
+            history.got_on("admin");
+        }
+    }
+}
+
+fn alter_config(segment_ms: u64) -> IncrementalAlterConfigsRequest {
+    let config = AlterableConfig::default()
+        .with_name(text("segment.ms"))
+        .with_value(Some(text(&segment_ms.to_string())));
+    let resource = AlterConfigsResource::default()
+        .with_resource_type(2)
+        .with_resource_name(text("first"))
+        .with_configs(vec![config]);
+    IncrementalAlterConfigsRequest::default().with_resources(vec![resource])
+}
+
+/// Other replicas come first, and others are preferred leaders by it.
+fn reorder(client: &mut Client, nodes: i32) -> AlterPartitionReassignmentsRequest {
+    let first = client.chance.between(0, nodes as u64 - 1) as i32;
+    let replicas = (0..3).map(|at| BrokerId((first + at) % nodes + 1)).collect();
+    let partition =
+        ReassignablePartition::default().with_partition_index(0).with_replicas(Some(replicas));
+    let topic = ReassignableTopic::default()
+        .with_name(TopicName(text("first")))
+        .with_partitions(vec![partition]);
+    AlterPartitionReassignmentsRequest::default()
+        .with_timeout_ms(TIMEOUT_MS)
+        .with_topics(vec![topic])
+}

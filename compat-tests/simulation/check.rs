@@ -1,0 +1,250 @@
+//! The invariants, checked on the real state of all nodes after each step.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use sordini::{
+    broker::Broker,
+    log::{Disk, disk::OpenMode, faulty::FaultyDisk},
+    partition::{Role, View},
+    records::BatchHeader,
+};
+
+use crate::{
+    committed::Committed,
+    history::{Place, SharedHistory},
+    node::Node,
+};
+
+/// A process of a node.
+type Run = (i32, u32);
+
+#[derive(Default)]
+pub struct Checks {
+    raft_leaders: BTreeMap<i32, i32>,
+    leaders: BTreeMap<(Place, i32), i32>,
+    committed: BTreeMap<Place, Committed>,
+    replicas: BTreeMap<(Run, Place), Replica>,
+    metadata: Metadata,
+    /// The newest metadata that any node has applied.
+    newest: i64,
+    states: BTreeMap<Place, (i32, i32, Vec<i32>, Vec<i32>)>,
+    brokers: BTreeMap<i32, (i64, bool)>,
+    /// What changed in it, for the trace.
+    pub told: Vec<String>,
+}
+
+/// What was seen last of a replica in one process.
+#[derive(Default)]
+struct Replica {
+    view: Option<Arc<View>>,
+    high_watermark: i64,
+    epoch: i32,
+    /// As leader in `epoch`: so many entries of what is committed have been found.
+    found: usize,
+}
+
+impl Checks {
+    /// The first thing that is wrong.
+    pub fn step(&mut self, nodes: &[Node], history: &SharedHistory) -> Result<(), String> {
+        for node in nodes {
+            let Some(broker) = node.broker() else { continue };
+            let told = |wrong| format!("n{}: {wrong}", node.id);
+            self.raft(node.id, broker).map_err(told)?;
+            self.metadata.step(node, broker).map_err(told)?;
+            self.tell_changes(broker);
+            // A replica is nobody's business before: its metadata may be old.
+            if broker.serves() {
+                self.partitions((node.id, node.starts), broker).map_err(told)?;
+            }
+        }
+        self.clients(history)
+    }
+
+    fn raft(&mut self, id: i32, broker: &Broker) -> Result<(), String> {
+        let leadership = *broker.quorum.leadership().borrow();
+        let Some(leader) = leadership.leader else { return Ok(()) };
+        let known = *self.raft_leaders.entry(leadership.epoch).or_insert(leader);
+        match known == leader {
+            true => Ok(()),
+            false => Err(format!(
+                "{leader} leads the quorum in epoch {}, says {id}, but {known} does",
+                leadership.epoch
+            )),
+        }
+    }
+
+    /// What metadata says of partitions whose leaders or in-sync replicas changed.
+    fn tell_changes(&mut self, broker: &Broker) {
+        let image = broker.metadata();
+        if image.offset <= self.newest {
+            return;
+        }
+        self.newest = image.offset;
+        let mut topics: Vec<_> = image.topics.iter().collect();
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        for topic in topics {
+            for (it, index) in topic.partitions.iter().zip(0..) {
+                let state = (it.leader, it.leader_epoch, it.isr.clone(), it.elr.clone());
+                let place = (topic.name.to_string(), index);
+                if self.states.get(&place) != Some(&state) {
+                    let (leader, epoch, isr, elr) = &state;
+                    self.told.push(format!(
+                        "{}-{index} at {}: leader {leader} in {epoch}, isr {isr:?}, elr {elr:?}",
+                        topic.name, image.offset
+                    ));
+                    self.states.insert(place, state);
+                }
+            }
+        }
+        for (id, it) in image.brokers.iter() {
+            let state = (it.broker_epoch, it.fenced);
+            if self.brokers.insert(*id, state) != Some(state) {
+                self.told.push(format!("broker {id} at {}: {state:?}", image.offset));
+            }
+        }
+    }
+
+    fn partitions(&mut self, run: Run, broker: &Broker) -> Result<(), String> {
+        for partition in broker.partitions.partitions() {
+            let place = (partition.id.topic.to_string(), partition.id.partition);
+            let replica = self.replicas.entry((run, place.clone())).or_default();
+            let view = partition.view();
+            let is_same = replica.view.as_ref().is_some_and(|it| Arc::ptr_eq(it, &view));
+            let committed = self.committed.entry(place.clone()).or_default();
+            if !is_same {
+                replica.look(&place, &view, committed)?;
+            }
+            if let Role::Leader { epoch } = view.role {
+                let leader = *self.leaders.entry((place.clone(), epoch)).or_insert(run.0);
+                if leader != run.0 {
+                    return Err(format!("{place:?}: {leader} leads in epoch {epoch} too"));
+                }
+                if replica.found < committed.len() {
+                    committed.check_leader(&place, &view.log, replica.found, epoch)?;
+                    replica.found = committed.len();
+                }
+            }
+            replica.view = Some(view);
+        }
+        Ok(())
+    }
+
+    fn clients(&mut self, history: &SharedHistory) -> Result<(), String> {
+        let mut history = history.lock();
+        if let Some(wrong) = history.wrong.pop() {
+            return Err(wrong);
+        }
+        for acked in history.acked.drain(..) {
+            self.committed.entry(acked.place.clone()).or_default().check_acked(&acked)?;
+        }
+        for read in history.read.drain(..) {
+            self.committed.entry(read.place.clone()).or_default().check_read(&read)?;
+        }
+        Ok(())
+    }
+
+    /// Records that are committed.
+    pub fn committed_records(&self) -> i64 {
+        let of_topics = self.committed.iter().filter(|((topic, _), _)| !topic.starts_with("__"));
+        of_topics.map(|(_, committed)| committed.end).sum()
+    }
+}
+
+impl Replica {
+    fn look(
+        &mut self,
+        place: &Place,
+        view: &View,
+        committed: &mut Committed,
+    ) -> Result<(), String> {
+        let high_watermark = view.high_watermark;
+        if high_watermark < self.high_watermark {
+            let before = self.high_watermark;
+            return Err(format!("{place:?}: the high watermark fell: {before}, {high_watermark}"));
+        }
+        // A replica that has just ceased to lead may have got on before.
+        let epoch = view.role.leader_epoch();
+        let committed_in = if self.view.is_some() { self.epoch } else { epoch };
+        if epoch != self.epoch {
+            self.found = 0;
+        }
+        if epoch >= 0 {
+            committed.extend(place, &view.log, high_watermark, committed_in.max(0))?;
+            committed.check_prefix(place, &view.log, (self.high_watermark, high_watermark))?;
+            self.epoch = epoch;
+        }
+        self.high_watermark = high_watermark;
+        Ok(())
+    }
+}
+
+/// The committed batches of the metadata log, by base offset.
+#[derive(Default)]
+struct Metadata {
+    batches: BTreeMap<i64, (i64, u64)>,
+    /// How far each process has been looked at: the offset after the last batch that was, and where
+    /// it ended in which file.
+    seen: BTreeMap<Run, Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    committed: i64,
+    file: String,
+    position: u64,
+}
+
+impl Metadata {
+    fn step(&mut self, node: &Node, broker: &Broker) -> Result<(), String> {
+        let committed = broker.quorum.image().offset;
+        let seen = self.seen.entry((node.id, node.starts)).or_default();
+        if committed <= seen.committed {
+            return Ok(());
+        }
+        let dir = format!("/sim/node{}/__cluster_metadata-0", node.id);
+        let mut names: Vec<_> = node
+            .disk
+            .paths()
+            .into_iter()
+            .filter(|path| path.starts_with(&dir) && path.extension().is_some_and(|it| it == "log"))
+            .filter_map(|path| path.to_str().map(str::to_owned))
+            .collect();
+        names.sort();
+        for name in names {
+            if *name < *seen.file {
+                continue;
+            }
+            if name != seen.file {
+                (seen.file, seen.position) = (name, 0);
+            }
+            let bytes = read(&node.disk, &seen.file, seen.position)?;
+            let mut at = 0;
+            while let Ok(header) = BatchHeader::parse(&bytes[at.min(bytes.len())..]) {
+                let end = at + header.size();
+                if header.last_offset() > committed || end > bytes.len() {
+                    break;
+                }
+                let found = (header.last_offset(), crate::trace::hash_of(&bytes[at..end]));
+                let known = *self.batches.entry(header.base_offset).or_insert(found);
+                if known != found {
+                    let at = header.base_offset;
+                    return Err(format!("the committed metadata at {at} has changed"));
+                }
+                at = end;
+            }
+            seen.position += at as u64;
+        }
+        seen.committed = committed;
+        Ok(())
+    }
+}
+
+fn read(disk: &FaultyDisk, path: &str, position: u64) -> Result<Bytes, String> {
+    let failed = |error: std::io::Error| format!("{path}: {error}");
+    let file = disk.open(path.as_ref(), OpenMode::Read).map_err(failed)?;
+    let len = file.len().map_err(failed)?.saturating_sub(position);
+    let mut bytes = vec![0; len as usize];
+    sordini::log::disk::read_exact_at(&*file, &mut bytes, position).map_err(failed)?;
+    Ok(bytes.into())
+}

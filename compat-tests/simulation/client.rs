@@ -1,0 +1,142 @@
+//! What all clients of the simulation have: channels, and who leads what.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use kafka_protocol::{
+    messages::{FindCoordinatorRequest, MetadataRequest, TopicName, metadata_request},
+    protocol::{Request, StrBytes},
+};
+use sordini::peers::{self, Address, Channel, Network};
+use tokio::time::sleep;
+
+use crate::{
+    chance::Chance,
+    history::{Place, SharedHistory},
+    network::SimNetwork,
+    node::BROKER_PORT,
+};
+
+const TIMEOUT: Duration = Duration::from_millis(3_000);
+const REST: Duration = Duration::from_millis(100);
+
+pub struct Client {
+    pub name: String,
+    pub chance: Chance,
+    pub history: SharedHistory,
+    network: SimNetwork,
+    nodes: usize,
+    channels: BTreeMap<Address, Arc<dyn Channel>>,
+    /// With the epochs that they lead in.
+    leaders: BTreeMap<Place, (Address, i32)>,
+    coordinator: Option<Address>,
+}
+
+impl Client {
+    pub fn new(
+        name: String,
+        network: SimNetwork,
+        nodes: usize,
+        seed: u64,
+        history: SharedHistory,
+    ) -> Self {
+        Self {
+            name,
+            chance: Chance::new(seed),
+            history,
+            network,
+            nodes,
+            channels: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            coordinator: None,
+        }
+    }
+
+    pub fn any_broker(&mut self) -> Address {
+        let id = self.chance.between(1, self.nodes as u64);
+        Address { host: format!("n{id}"), port: BROKER_PORT }
+    }
+
+    pub async fn ask<R: Request>(
+        &mut self,
+        to: &Address,
+        version: i16,
+        request: &R,
+    ) -> Option<R::Response> {
+        let channel = match self.channels.get(to) {
+            Some(channel) => Arc::clone(channel),
+            None => {
+                let channel = self.network.channel(to);
+                self.channels.insert(to.clone(), Arc::clone(&channel));
+                channel
+            }
+        };
+        peers::send(&*channel, version, request, TIMEOUT).await.ok()
+    }
+
+    /// Waits a little less or more each time.
+    pub async fn rest(&mut self) {
+        sleep(REST.mul_f64(self.chance.between(50, 150) as f64 / 100.0)).await;
+    }
+
+    /// Where a partition is led, asked for until somebody knows.
+    pub async fn leader(&mut self, place: &Place) -> (Address, i32) {
+        loop {
+            if let Some(leader) = self.leaders.get(place) {
+                return leader.clone();
+            }
+            if self.look_up(&place.0).await.is_none() || !self.leaders.contains_key(place) {
+                self.rest().await;
+            }
+        }
+    }
+
+    pub fn forget_leader(&mut self, place: &Place) {
+        self.leaders.remove(place);
+    }
+
+    async fn look_up(&mut self, topic: &str) -> Option<()> {
+        let name = TopicName(StrBytes::from_string(topic.to_owned()));
+        let asked = metadata_request::MetadataRequestTopic::default().with_name(Some(name));
+        let request = MetadataRequest::default()
+            .with_topics(Some(vec![asked]))
+            .with_allow_auto_topic_creation(false);
+        let broker = self.any_broker();
+        let answer = self.ask(&broker, 9, &request).await?;
+        let address = |id: i32| {
+            let found = answer.brokers.iter().find(|it| it.node_id.0 == id)?;
+            Some(Address { host: found.host.to_string(), port: found.port as u16 })
+        };
+        for partition in answer.topics.iter().flat_map(|it| &it.partitions) {
+            if let Some(leader) = address(partition.leader_id.0) {
+                let place = (topic.to_owned(), partition.partition_index);
+                self.leaders.insert(place, (leader, partition.leader_epoch));
+            }
+        }
+        Some(())
+    }
+
+    /// Where a group's coordinator is, asked for until somebody knows.
+    pub async fn coordinator(&mut self, group: &str) -> Address {
+        loop {
+            if let Some(known) = &self.coordinator {
+                return known.clone();
+            }
+            let request = FindCoordinatorRequest::default()
+                .with_coordinator_keys(vec![StrBytes::from_string(group.to_owned())]);
+            let broker = self.any_broker();
+            let answer = self.ask(&broker, 4, &request).await;
+            let found = answer.and_then(|it| it.coordinators.into_iter().next());
+            match found {
+                Some(it) if it.error_code == 0 => {
+                    let port = it.port as u16;
+                    self.coordinator = Some(Address { host: it.host.to_string(), port });
+                }
+                _ => self.rest().await,
+            }
+        }
+    }
+
+    pub fn forget_coordinator(&mut self) {
+        self.coordinator = None;
+    }
+}

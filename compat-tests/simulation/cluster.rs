@@ -1,0 +1,184 @@
+//! The whole cluster on one thread: the scheduler that gives each machine its turns.
+
+use std::{
+    fmt::Write,
+    sync::{Mutex, OnceLock, PoisonError},
+};
+
+use sordini::base::config::Properties;
+
+use crate::{
+    chance::Chance,
+    network::SimNetwork,
+    node::{BROKER_PORT, CONTROLLER_PORT, Clock, Node, Process},
+    wire::{MachineId, Power, SharedWire},
+};
+
+/// Between two turns of a machine.
+pub const TICK_US: u64 = 1_000;
+
+pub struct Cluster {
+    pub wire: SharedWire,
+    pub nodes: Vec<Node>,
+    /// Where the clients are.
+    pub clients: Process,
+    pub chance: Chance,
+}
+
+/// What has panicked in this process.
+static PANICKED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+pub fn panics() -> Vec<String> {
+    std::mem::take(&mut *PANICKED.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn note_panics() {
+    static ONCE: OnceLock<()> = OnceLock::new();
+    ONCE.get_or_init(|| {
+        let told = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let place = info.location().map(ToString::to_string).unwrap_or_default();
+            let what = format!("{place}: {}", info.payload_as_str().unwrap_or("?"));
+            PANICKED.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+            told(info);
+        }));
+    });
+}
+
+impl Cluster {
+    pub fn new(nodes: usize, seed: u64) -> Self {
+        note_panics();
+        let mut chance = Chance::new(seed);
+        let wire = SharedWire::new(nodes + 1, Chance::new(chance.next()));
+        let new_node = |machine: MachineId| {
+            // No clock is right, and none goes as the others do.
+            let offset_ms = chance.between(0, 2_000) as i64;
+            let clock = Clock::new(offset_ms, chance.between(970, 1_030));
+            Node::new(machine, wire.clone(), clock, properties(machine as i32 + 1, nodes))
+        };
+        let nodes: Vec<_> = (0..nodes).map(new_node).collect();
+        wire.lock().power[nodes.len()] = Power::Running;
+        let clients = Process::new(chance.next(), 0);
+        Self { wire, nodes, clients, chance }
+    }
+
+    pub fn now_us(&self) -> u64 {
+        self.wire.lock().now_us
+    }
+
+    pub fn client_network(&self) -> SimNetwork {
+        SimNetwork { wire: self.wire.clone(), machine: self.nodes.len() }
+    }
+
+    pub fn tell(&self, what: std::fmt::Arguments<'_>) {
+        self.wire.lock().tell(what);
+    }
+
+    /// Each machine has its turn, in an order that is another each time.
+    pub fn tick(&mut self) {
+        self.wire.lock().now_us += TICK_US;
+        let now_us = self.now_us();
+        let count = self.nodes.len();
+        let first = self.chance.next() as usize % (count + 1);
+        for at in 0..=count {
+            match (first + at) % (count + 1) {
+                machine if machine == count => self.turn_of_clients(now_us),
+                machine => self.nodes[machine].turn(now_us),
+            }
+        }
+    }
+
+    /// Whether every partition has a leader and all its replicas are in sync, as every node knows.
+    pub fn is_in_sync(&self) -> bool {
+        let is_well = |node: &Node| {
+            // One that has just started may not know what it has lost.
+            let Some(broker) = node.broker().filter(|_| node.is_started()) else { return false };
+            let image = broker.metadata();
+            let mut partitions = image.topics.iter().flat_map(|topic| topic.partitions.iter());
+            partitions.all(|it| it.leader >= 0 && it.isr.len() == it.replicas.len())
+        };
+        self.nodes.iter().all(is_well)
+    }
+
+    /// What nodes know of the cluster, to be told.
+    pub fn state(&self) -> String {
+        let mut state = String::new();
+        for node in &self.nodes {
+            let Some(broker) = node.broker() else {
+                let _ = write!(state, "\nn{}: no broker; {:?}", node.id, node.start_failure());
+                continue;
+            };
+            let image = broker.metadata();
+            let leader = broker.quorum.leadership().borrow().leader;
+            let started = node.is_started();
+            let _ = write!(
+                state,
+                "\nn{}: started {started}, offset {}, controller {leader:?}",
+                node.id, image.offset
+            );
+            for topic in image.topics.iter() {
+                for (index, it) in topic.partitions.iter().enumerate() {
+                    let _ = write!(
+                        state,
+                        "\n    {}-{index}: leader {} in {}, isr {:?} of {:?}",
+                        topic.name, it.leader, it.leader_epoch, it.isr, it.replicas
+                    );
+                }
+            }
+        }
+        state
+    }
+
+    fn turn_of_clients(&mut self, now_us: u64) {
+        drop(self.wire.lock().deliver(self.nodes.len(), false));
+        self.clients.run(client_time_ms(now_us), TICK_US / 1_000);
+    }
+}
+
+fn client_time_ms(now_us: u64) -> i64 {
+    1_900_000_000_000 + (now_us / 1_000) as i64
+}
+
+/// What a node is started with: waits are short, so that much happens in little time.
+fn properties(id: i32, nodes: usize) -> Properties {
+    let voters: Vec<_> = (1..=nodes).map(|id| format!("{id}@n{id}:{CONTROLLER_PORT}")).collect();
+    let own: [(&str, String); 5] = [
+        ("node.id", id.to_string()),
+        (
+            "listeners",
+            format!("PLAINTEXT://n{id}:{BROKER_PORT},CONTROLLER://n{id}:{CONTROLLER_PORT}"),
+        ),
+        ("advertised.listeners", format!("PLAINTEXT://n{id}:{BROKER_PORT}")),
+        ("controller.quorum.voters", voters.join(",")),
+        ("log.dirs", format!("/sim/node{id}")),
+    ];
+    let shared = [
+        ("process.roles", "broker,controller"),
+        ("controller.listener.names", "CONTROLLER"),
+        ("http.listener", "none"),
+        ("num.recovery.threads.per.data.dir", "1"),
+        ("controller.quorum.election.timeout.ms", "500"),
+        ("controller.quorum.fetch.timeout.ms", "1000"),
+        ("broker.heartbeat.interval.ms", "300"),
+        ("broker.session.timeout.ms", "2000"),
+        ("replica.lag.time.max.ms", "1500"),
+        ("replica.fetch.wait.max.ms", "200"),
+        ("replica.fetch.backoff.ms", "100"),
+        ("replica.high.watermark.checkpoint.interval.ms", "500"),
+        ("log.flush.offset.checkpoint.interval.ms", "1000"),
+        ("request.timeout.ms", "3000"),
+        ("default.replication.factor", "3"),
+        ("min.insync.replicas", "2"),
+        ("offsets.topic.replication.factor", "3"),
+        ("offsets.topic.num.partitions", "2"),
+        ("transaction.state.log.replication.factor", "3"),
+        ("share.coordinator.state.topic.replication.factor", "3"),
+        ("group.initial.rebalance.delay.ms", "0"),
+        ("unclean.leader.election.enable", "false"),
+        ("log.roll.ms", "4000"),
+        ("log.retention.ms", "-1"),
+        ("leader.imbalance.check.interval.seconds", "5"),
+    ];
+    let shared = shared.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    own.map(|(name, value)| (name.to_owned(), value)).into_iter().chain(shared).collect()
+}

@@ -1,0 +1,140 @@
+//! Consumers that read partitions from their beginning, and groups that commit offsets.
+
+use kafka_protocol::{
+    messages::{
+        BrokerId, FetchRequest, GroupId, OffsetCommitRequest, OffsetFetchRequest, TopicName,
+        fetch_request::{FetchPartition, FetchTopic},
+        offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic},
+        offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics},
+    },
+    protocol::StrBytes,
+};
+use sordini::{protocol::ErrorCode, records::Batch};
+
+use crate::{
+    client::Client,
+    history::{Place, Read},
+};
+
+/// Reads what there is, and then what comes.
+pub async fn read(mut client: Client, place: Place) {
+    let mut next = 0;
+    loop {
+        let (leader, epoch) = client.leader(&place).await;
+        let answer = client.ask(&leader, 12, &fetch(&place, next, epoch)).await;
+        let answer = answer.and_then(|mut it| it.responses.pop()?.partitions.pop());
+        let Some(answer) = answer else {
+            client.forget_leader(&place);
+            client.rest().await;
+            continue;
+        };
+        if answer.error_code != 0 {
+            client.history.lock().refused(answer.error_code);
+            if answer.error_code == ErrorCode::OffsetOutOfRange.code() {
+                let wrong = format!("{place:?}: {next} is out of range at {}", leader.host);
+                client.history.lock().wrong.push(wrong);
+            }
+            client.forget_leader(&place);
+            client.rest().await;
+            continue;
+        }
+        let mut records = answer.records.unwrap_or_default();
+        while let Ok(batch) = Batch::split_first(&mut records) {
+            let header = &batch.header;
+            next = header.last_offset() + 1;
+            let mut history = client.history.lock();
+            history.got_on(&client.name);
+            history.read.push(Read {
+                place: place.clone(),
+                base_offset: header.base_offset,
+                last_offset: header.last_offset(),
+                crc: header.crc,
+            });
+        }
+    }
+}
+
+fn fetch(place: &Place, offset: i64, leader_epoch: i32) -> FetchRequest {
+    let partition = FetchPartition::default()
+        .with_partition(place.1)
+        .with_fetch_offset(offset)
+        .with_current_leader_epoch(leader_epoch)
+        .with_partition_max_bytes(1 << 14);
+    FetchRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_max_wait_ms(300)
+        .with_min_bytes(1)
+        .with_max_bytes(1 << 16)
+        .with_session_epoch(-1)
+        .with_topics(vec![
+            FetchTopic::default()
+                .with_topic(TopicName(StrBytes::from_string(place.0.clone())))
+                .with_partitions(vec![partition]),
+        ])
+}
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+/// Commits one offset after the other, and asks now and then which was the last.
+pub async fn commit(mut client: Client, place: Place) {
+    let group = client.name.clone();
+    let (mut next, mut acknowledged) = (1, None);
+    loop {
+        if client.chance.one_in(8) {
+            match fetch_committed(&mut client, &group, &place).await {
+                Some(found) if Some(found) < acknowledged || found >= next => {
+                    let wrong = format!("{group}: {found} is committed, not {acknowledged:?}");
+                    client.history.lock().wrong.push(wrong);
+                }
+                Some(_) => {}
+                None => client.forget_coordinator(),
+            }
+        }
+        let partition = OffsetCommitRequestPartition::default()
+            .with_partition_index(place.1)
+            .with_committed_offset(next);
+        let topic = OffsetCommitRequestTopic::default()
+            .with_name(TopicName(text(&place.0)))
+            .with_partitions(vec![partition]);
+        let request = OffsetCommitRequest::default()
+            .with_group_id(GroupId(text(&group)))
+            .with_generation_id_or_member_epoch(-1)
+            .with_topics(vec![topic]);
+        let coordinator = client.coordinator(&group).await;
+        let answer = client.ask(&coordinator, 8, &request).await;
+        let code = answer.and_then(|mut it| it.topics.pop()?.partitions.pop());
+        match code.map(|it| it.error_code) {
+            Some(0) => {
+                acknowledged = Some(next);
+                client.history.lock().got_on(&group);
+            }
+            code => {
+                client.history.lock().refused(code.unwrap_or_default());
+                client.forget_coordinator();
+            }
+        }
+        // One that was not acknowledged may have been committed.
+        next += 1;
+        client.rest().await;
+    }
+}
+
+async fn fetch_committed(client: &mut Client, group: &str, place: &Place) -> Option<i64> {
+    let topic = OffsetFetchRequestTopics::default()
+        .with_name(TopicName(text(&place.0)))
+        .with_partition_indexes(vec![place.1]);
+    let asked = OffsetFetchRequestGroup::default()
+        .with_group_id(GroupId(text(group)))
+        .with_topics(Some(vec![topic]));
+    let request = OffsetFetchRequest::default().with_groups(vec![asked]);
+    let coordinator = client.coordinator(group).await;
+    let mut answer = client.ask(&coordinator, 8, &request).await?.groups.pop()?;
+    if answer.error_code != 0 {
+        client.history.lock().refused(answer.error_code);
+        return None;
+    }
+    let partition = answer.topics.pop()?.partitions.pop()?;
+    (partition.error_code == 0).then_some(partition.committed_offset)
+}

@@ -1,0 +1,231 @@
+//! What goes wrong, drawn from the seed, and put right again.
+
+use std::collections::BTreeMap;
+
+use sordini::log::faulty::Crash;
+
+use crate::{
+    chance::Chance,
+    cluster::Cluster,
+    wire::{Link, MachineId},
+};
+
+/// Milliseconds between two faults.
+const PAUSE_MS: (u64, u64) = (100, 4_000);
+
+pub struct Faults {
+    chance: Chance,
+    active: Vec<Active>,
+    next_ms: u64,
+    /// A machine that has lost what was not synced, from when on: no other may, until all replicas
+    /// are in sync again.
+    lossy: Option<MachineId>,
+    pub counts: BTreeMap<&'static str, u64>,
+}
+
+struct Active {
+    until_ms: u64,
+    machine: Option<MachineId>,
+    undo: Undo,
+}
+
+#[derive(Clone)]
+enum Undo {
+    Start,
+    Resume,
+    /// A controlled stop, then a start.
+    Stopped,
+    Links(Vec<(MachineId, MachineId)>),
+    Disk,
+}
+
+impl Faults {
+    pub fn new(seed: u64, first_ms: u64) -> Self {
+        Self {
+            chance: Chance::new(seed),
+            active: Vec::new(),
+            next_ms: first_ms,
+            lossy: None,
+            counts: BTreeMap::new(),
+        }
+    }
+
+    /// To be called before each tick.
+    pub fn step(&mut self, cluster: &mut Cluster, may_begin: bool) {
+        let now_ms = cluster.now_us() / 1_000;
+        self.bury(cluster, now_ms);
+        let is_over = |it: &Active| it.until_ms <= now_ms || !may_begin;
+        let (over, active): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.active).into_iter().partition(is_over);
+        self.active = active;
+        for fault in over {
+            self.undo(cluster, fault, now_ms);
+        }
+        if may_begin && now_ms >= self.next_ms {
+            self.next_ms = now_ms + self.chance.between(PAUSE_MS.0, PAUSE_MS.1);
+            self.begin(cluster, now_ms);
+        }
+    }
+
+    /// Processes that have ended by themselves are started again, as by a supervisor.
+    fn bury(&mut self, cluster: &mut Cluster, now_ms: u64) {
+        for machine in 0..cluster.nodes.len() {
+            let node = &mut cluster.nodes[machine];
+            let failure = node.start_failure();
+            if failure.is_none() && !node.broker().is_some_and(|it| it.has_failed()) {
+                continue;
+            }
+            node.crash(Crash::Process);
+            let id = node.id;
+            cluster.tell(format_args!("n{id} has ended: {failure:?}"));
+            let until_ms = now_ms + self.chance.between(200, 1_000);
+            let (machine, undo) = (Some(machine), Undo::Start);
+            self.active.push(Active { until_ms, machine, undo });
+        }
+    }
+
+    fn is_affected(&self, machine: MachineId) -> bool {
+        self.active.iter().any(|it| it.machine == Some(machine))
+    }
+
+    fn begin(&mut self, cluster: &mut Cluster, now_ms: u64) {
+        let count = cluster.nodes.len();
+        let machine = self.chance.between(0, count as u64 - 1) as MachineId;
+        let length = self.chance.between(50, 5_000);
+        let kind = self.chance.between(0, 15);
+        if self.lossy.is_some() && cluster.is_in_sync() {
+            self.lossy = None;
+        }
+        // To whoever decides on leaders, all processes that end unexpectedly have lost something.
+        let may_end = self.lossy.is_none_or(|lossy| lossy == machine);
+        let is_free = !self.is_affected(machine) && cluster.nodes[machine].is_started();
+        let (name, machine, undo) = match kind {
+            0..=9 if !is_free => return,
+            0..=4 | 9 if !may_end => return,
+            0..=2 => {
+                cluster.nodes[machine].crash(Crash::Process);
+                ("kill", Some(machine), Undo::Start)
+            }
+            3..=4 => {
+                let Some(crash) = self.power_loss(cluster, machine) else { return };
+                cluster.nodes[machine].crash(crash);
+                ("power loss", Some(machine), Undo::Start)
+            }
+            5..=6 => {
+                cluster.nodes[machine].is_paused = true;
+                ("pause", Some(machine), Undo::Resume)
+            }
+            7..=8 => {
+                cluster.nodes[machine].begin_stop();
+                ("stop", Some(machine), Undo::Stopped)
+            }
+            9 => {
+                let disk = &cluster.nodes[machine].disk;
+                match self.chance.one_in(2) {
+                    true => disk.set_room(Some(self.chance.between(0, 20_000))),
+                    false => disk.fail_after(Some(self.chance.between(0, 200) as u32)),
+                }
+                ("disk", Some(machine), Undo::Disk)
+            }
+            10..=12 => ("cut", None, self.cut(cluster, machine)),
+            13..=14 => ("bad links", None, self.worsen(cluster)),
+            _ => {
+                let step = self.chance.between(0, 6_000) as i64 - 3_000;
+                cluster.nodes[machine].clock.offset_ms += step;
+                cluster.wire.lock().break_connections(4);
+                ("clock", None, Undo::Links(Vec::new()))
+            }
+        };
+        *self.counts.entry(name).or_default() += 1;
+        cluster.tell(format_args!("fault: {name} at {machine:?} for {length} ms"));
+        self.active.push(Active { until_ms: now_ms + length, machine, undo });
+    }
+
+    /// What Kafka promises rests on replicas that keep what they have: only one may lose something,
+    /// and only when the others have it.
+    fn power_loss(&mut self, cluster: &Cluster, machine: MachineId) -> Option<Crash> {
+        let is_disk_bad = self.active.iter().any(|it| matches!(it.undo, Undo::Disk));
+        if self.lossy.is_none() && (is_disk_bad || !cluster.is_in_sync()) {
+            return None;
+        }
+        self.lossy = Some(machine);
+        Some(match self.chance.one_in(2) {
+            true => Crash::LoseUnsynced,
+            false => Crash::Tear(self.chance.between(0, 99) as u8),
+        })
+    }
+
+    /// Cuts a machine off from some others, clients included, both ways or one way.
+    fn cut(&mut self, cluster: &Cluster, machine: MachineId) -> Undo {
+        let mut wire = cluster.wire.lock();
+        let mut cut = Vec::new();
+        let ways = self.chance.between(0, 2);
+        for other in (0..wire.links.len()).filter(|other| *other != machine) {
+            if self.chance.one_in(3) {
+                continue;
+            }
+            if ways != 0 {
+                cut.push((machine, other));
+            }
+            if ways != 1 {
+                cut.push((other, machine));
+            }
+        }
+        for (from, to) in &cut {
+            wire.links[*from][*to].is_cut = true;
+        }
+        Undo::Links(cut)
+    }
+
+    /// Packets take long, and connections break.
+    fn worsen(&mut self, cluster: &Cluster) -> Undo {
+        let mut wire = cluster.wire.lock();
+        let machines = wire.links.len();
+        let mut worse = Vec::new();
+        for (from, to) in (0..machines).flat_map(|from| (0..machines).map(move |to| (from, to))) {
+            if self.chance.one_in(2) {
+                let link = &mut wire.links[from][to];
+                link.delay_us = (100, self.chance.between(1_000, 400_000));
+                link.breaks_one_in = self.chance.between(5, 100);
+                worse.push((from, to));
+            }
+        }
+        Undo::Links(worse)
+    }
+
+    fn undo(&mut self, cluster: &mut Cluster, fault: Active, now_ms: u64) {
+        let node = fault.machine.map(|machine| &mut cluster.nodes[machine]);
+        match (fault.undo.clone(), node) {
+            (Undo::Start, Some(node)) if !node.is_running() => node.start(),
+            (Undo::Resume, Some(node)) => node.is_paused = false,
+            (Undo::Stopped, Some(node)) if node.has_stopped() => {
+                node.crash(Crash::Process);
+                node.start();
+            }
+            // It waits for others to take over.
+            (Undo::Stopped, Some(_)) => {
+                self.active.push(Active { until_ms: now_ms + 100, ..fault });
+                return;
+            }
+            (Undo::Disk, Some(node)) => {
+                node.disk.set_room(None);
+                node.disk.fail_after(None);
+                // What was offline stays so until the next start.
+                node.crash(Crash::Process);
+                node.start();
+            }
+            (Undo::Links(links), _) => {
+                let mut wire = cluster.wire.lock();
+                for (from, to) in links {
+                    wire.links[from][to] = Link::default();
+                }
+            }
+            _ => {}
+        }
+        cluster.tell(format_args!("over at {:?}", fault.machine));
+    }
+
+    pub fn are_over(&self) -> bool {
+        self.active.is_empty()
+    }
+}

@@ -1,0 +1,58 @@
+//! What clients did and heard, for the checks.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// A topic and a partition of it.
+pub type Place = (String, i32);
+
+/// Records whose append was acknowledged, with the offset of the first.
+pub struct Acked {
+    pub place: Place,
+    pub base_offset: i64,
+    pub values: Vec<String>,
+}
+
+/// A batch as a consumer was given it.
+pub struct Read {
+    pub place: Place,
+    pub base_offset: i64,
+    pub last_offset: i64,
+    pub crc: u32,
+}
+
+#[derive(Default)]
+pub struct History {
+    /// Everything that producers have sent.
+    pub sent: BTreeSet<String>,
+    /// Since the last check.
+    pub acked: Vec<Acked>,
+    pub read: Vec<Read>,
+    /// What clients have found by themselves.
+    pub wrong: Vec<String>,
+    /// How often each client has got on.
+    pub progress: BTreeMap<String, u64>,
+    /// How often each error was answered.
+    pub errors: BTreeMap<i16, u64>,
+}
+
+#[derive(Clone, Default)]
+pub struct SharedHistory(Arc<Mutex<History>>);
+
+impl SharedHistory {
+    pub fn lock(&self) -> MutexGuard<'_, History> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl History {
+    pub fn got_on(&mut self, client: &str) {
+        *self.progress.entry(client.to_owned()).or_default() += 1;
+    }
+
+    pub fn refused(&mut self, code: i16) {
+        *self.errors.entry(code).or_default() += 1;
+    }
+}

@@ -1,0 +1,111 @@
+//! The seam `peers::Network`, over the simulated wire.
+
+use std::{io, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use sordini::peers::{Address, BoxFuture, Channel, Network, PeerError};
+use tokio::{
+    sync::{
+        Mutex,
+        mpsc::{UnboundedReceiver, error::TryRecvError},
+    },
+    time::timeout,
+};
+
+use crate::wire::{ConnectionId, Heard, MachineId, SharedWire};
+
+/// As for connections over TCP.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
+
+/// The network as one machine has it.
+pub struct SimNetwork {
+    pub wire: SharedWire,
+    pub machine: MachineId,
+}
+
+impl Network for SimNetwork {
+    fn channel(&self, to: &Address) -> Arc<dyn Channel> {
+        Arc::new(SimChannel {
+            wire: self.wire.clone(),
+            machine: self.machine,
+            to: to.clone(),
+            connection: Mutex::new(None),
+        })
+    }
+}
+
+struct SimChannel {
+    wire: SharedWire,
+    machine: MachineId,
+    to: Address,
+    /// Empty before the first request, while one is on its way, and after a failure.
+    connection: Mutex<Option<ClientEnd>>,
+}
+
+/// Closes its connection when it is dropped.
+struct ClientEnd {
+    wire: SharedWire,
+    id: ConnectionId,
+    heard: UnboundedReceiver<Heard>,
+}
+
+impl Drop for ClientEnd {
+    fn drop(&mut self) {
+        self.wire.lock().close_client(self.id);
+    }
+}
+
+impl ClientEnd {
+    fn is_quiet(&mut self) -> bool {
+        matches!(self.heard.try_recv(), Err(TryRecvError::Empty))
+    }
+
+    async fn exchange(&mut self, request: Bytes) -> io::Result<Bytes> {
+        self.wire.lock().request(self.id, request);
+        match self.heard.recv().await {
+            Some(Heard::Frame(response)) => Ok(response),
+            _ => Err(io::ErrorKind::ConnectionReset.into()),
+        }
+    }
+}
+
+impl Channel for SimChannel {
+    fn call(&self, request: Bytes, after: Duration) -> BoxFuture<'_, Result<Bytes, PeerError>> {
+        Box::pin(async move {
+            let timed_out = || PeerError::TimedOut { to: self.to.clone(), after };
+            timeout(after, self.call_in_time(request, after)).await.map_err(|_| timed_out())?
+        })
+    }
+}
+
+impl SimChannel {
+    async fn call_in_time(&self, request: Bytes, after: Duration) -> Result<Bytes, PeerError> {
+        let mut place = self.connection.lock().await;
+        let known = place.take().and_then(|mut it| it.is_quiet().then_some(it));
+        let mut connection = match known {
+            Some(connection) => connection,
+            None => self.connect(after).await?,
+        };
+        let broken = |source| PeerError::Broken { to: self.to.clone(), source };
+        let response = connection.exchange(request).await.map_err(broken)?;
+        *place = Some(connection);
+        Ok(response)
+    }
+
+    async fn connect(&self, after: Duration) -> Result<ClientEnd, PeerError> {
+        let unreachable = |kind: io::ErrorKind| PeerError::Unreachable {
+            to: self.to.clone(),
+            source: kind.into(),
+        };
+        let (id, heard) = self.wire.lock().open(self.machine, &self.to);
+        let mut end = ClientEnd { wire: self.wire.clone(), id, heard };
+        match timeout(after.min(CONNECT_MAX), end.heard.recv()).await {
+            Ok(Some(Heard::Accepted)) => Ok(end),
+            Ok(Some(Heard::Refused)) => Err(unreachable(io::ErrorKind::ConnectionRefused)),
+            // An address that nobody has.
+            Ok(None) => Err(unreachable(io::ErrorKind::HostUnreachable)),
+            Ok(Some(_)) => Err(unreachable(io::ErrorKind::ConnectionReset)),
+            Err(_) => Err(unreachable(io::ErrorKind::TimedOut)),
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! A machine: its clock, its disk, and the process on it, which runs in a runtime of its own. To
+//! drop the runtime is what kill -9 is to a process.
+
+use std::{
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use sordini::{
+    base::{
+        config::{Config, Properties},
+        world::{Bug, Simulated, simulate},
+    },
+    broker::{Broker, Server, Surroundings},
+    log::{
+        Disk,
+        faulty::{Crash, FaultyDisk},
+    },
+};
+use tokio::{runtime::Runtime, time};
+
+use crate::{
+    network::SimNetwork,
+    serve::serve,
+    wire::{Accepted, MachineId, Power, SharedWire},
+};
+
+pub const BROKER_PORT: u16 = 9092;
+pub const CONTROLLER_PORT: u16 = 9093;
+
+/// Where the simulation's time begins.
+const EPOCH_MS: i64 = 1_900_000_000_000;
+
+/// A process on a machine: a runtime, and the part of the world that it sees.
+pub struct Process {
+    runtime: Option<Runtime>,
+    machine: Option<Simulated>,
+}
+
+/// The bugs that can be planted, by name.
+pub const BUGS: [(&str, Bug); 4] = [
+    ("skip-truncation", Bug::SkipTruncation),
+    ("early-ack", Bug::EarlyAck),
+    ("stale-isr", Bug::StaleIsr),
+    ("missing-fence", Bug::MissingFence),
+];
+
+fn planted() -> Option<Bug> {
+    let asked = std::env::var("SIMULATION_BUG").ok()?;
+    Some(BUGS.iter().find(|(name, _)| *name == asked).expect("a known bug").1)
+}
+
+impl Process {
+    pub fn new(chance: u64, boots: u32) -> Self {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_time().start_paused(true).build();
+        let machine = Simulated { now_ms: 0, chance, boots, bug: planted() };
+        Self { runtime: Some(runtime.expect("no resources are needed")), machine: Some(machine) }
+    }
+
+    /// Lets the process do something at this time.
+    pub fn enter<T>(&mut self, now_ms: i64, work: impl FnOnce(&Runtime) -> T) -> T {
+        let runtime = self.runtime.as_ref().expect("it lives until it is dropped");
+        if let Some(machine) = &mut self.machine {
+            machine.now_ms = now_ms;
+        }
+        simulate(self.machine.take());
+        let done = work(runtime);
+        self.machine = simulate(None);
+        done
+    }
+
+    /// Everything that is due within `ms` happens.
+    pub fn run(&mut self, now_ms: i64, ms: u64) {
+        self.enter(now_ms, |it| {
+            it.block_on(async { time::sleep(Duration::from_millis(ms)).await })
+        });
+    }
+
+    /// The process was stopped for so long, and finds that it is later.
+    pub fn jump(&mut self, now_ms: i64, ms: u64) {
+        self.enter(now_ms, |it| {
+            it.block_on(async { time::advance(Duration::from_millis(ms)).await })
+        });
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let runtime = self.runtime.take();
+        simulate(self.machine.take());
+        drop(runtime);
+        simulate(None);
+    }
+}
+
+/// How fast a machine's clock goes, and what it shows.
+#[derive(Clone, Copy)]
+pub struct Clock {
+    pub offset_ms: i64,
+    /// Parts in a thousand.
+    pub rate: u64,
+    /// So much of the real time is accounted for, and so much has passed here.
+    accounted_us: u64,
+    passed_ms: u64,
+    rest: u64,
+}
+
+impl Clock {
+    pub fn new(offset_ms: i64, rate: u64) -> Self {
+        Self { offset_ms, rate, accounted_us: 0, passed_ms: 0, rest: 0 }
+    }
+
+    pub fn now_ms(&self) -> i64 {
+        EPOCH_MS + self.offset_ms + self.passed_ms as i64
+    }
+
+    /// The milliseconds of this clock that have passed since it was asked last.
+    fn pass(&mut self, now_us: u64) -> u64 {
+        self.rest += (now_us - self.accounted_us) * self.rate;
+        self.accounted_us = now_us;
+        let ms = self.rest / 1_000_000;
+        self.rest %= 1_000_000;
+        self.passed_ms += ms;
+        ms
+    }
+}
+
+type Started = Arc<Mutex<Option<Result<Server, String>>>>;
+
+/// A node of the cluster.
+pub struct Node {
+    pub id: i32,
+    pub machine: MachineId,
+    pub disk: FaultyDisk,
+    pub clock: Clock,
+    pub is_paused: bool,
+    /// Counts the processes.
+    pub starts: u32,
+    pub boots: u32,
+    wire: SharedWire,
+    properties: Properties,
+    running: Option<Running>,
+}
+
+struct Running {
+    // Before the runtime, whose tasks have it too.
+    broker: Arc<OnceLock<Arc<Broker>>>,
+    started: Started,
+    /// Set by a controlled stop that has come to its end.
+    stopped: Arc<OnceLock<()>>,
+    waiting: Vec<Accepted>,
+    process: Process,
+}
+
+impl Node {
+    pub fn new(machine: MachineId, wire: SharedWire, clock: Clock, properties: Properties) -> Self {
+        let id = machine as i32 + 1;
+        let mut names = wire.lock();
+        for port in [BROKER_PORT, CONTROLLER_PORT] {
+            names.name(&format!("n{id}"), port, machine);
+        }
+        drop(names);
+        let disk = FaultyDisk::default();
+        // As an administrator leaves it.
+        let made = disk.create_dir_all("/sim".as_ref()).and_then(|()| disk.sync_dir("/".as_ref()));
+        made.expect("a new disk takes it");
+        Self {
+            id,
+            machine,
+            disk,
+            clock,
+            is_paused: false,
+            starts: 0,
+            boots: 0,
+            wire,
+            properties,
+            running: None,
+        }
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// The broker of the running process, from when it is composed.
+    pub fn broker(&self) -> Option<&Arc<Broker>> {
+        self.running.as_ref()?.broker.get()
+    }
+
+    /// Whether the start has come to its end.
+    pub fn is_started(&self) -> bool {
+        let started = self.running.as_ref().map(|it| &it.started);
+        started.is_some_and(|it| matches!(&*lock(it), Some(Ok(_))))
+    }
+
+    /// Why the start has failed.
+    pub fn start_failure(&self) -> Option<String> {
+        match &*lock(&self.running.as_ref()?.started) {
+            Some(Err(error)) => Some(error.clone()),
+            _ => None,
+        }
+    }
+
+    pub fn start(&mut self) {
+        self.starts += 1;
+        self.wire.lock().power[self.machine] = Power::NoProcess;
+        let mut process = Process::new(self.wire.lock().chance.next(), self.boots);
+        let (broker, started) = (Arc::new(OnceLock::new()), Started::default());
+        let (composed, done) = (Arc::clone(&broker), Arc::clone(&started));
+        let network = SimNetwork { wire: self.wire.clone(), machine: self.machine };
+        let disk = Arc::new(self.disk.clone());
+        let surroundings = Surroundings { disk, network: Arc::new(network), listens: false };
+        let config = Config::new(self.properties.clone(), "sim").expect("valid properties");
+        let start = async move {
+            let composed = |broker: &Arc<Broker>| {
+                let _ = composed.set(Arc::clone(broker));
+            };
+            let server = Server::start_in(config, surroundings, composed).await;
+            *lock(&done) = Some(server.map_err(|error| error.to_string()));
+        };
+        process.enter(self.clock.now_ms(), |runtime| drop(runtime.spawn(start)));
+        self.running = Some(Running {
+            broker,
+            started,
+            stopped: Arc::default(),
+            waiting: Vec::new(),
+            process,
+        });
+    }
+
+    /// Ends the process at once. `None` leaves the machine running, otherwise it is off until the
+    /// next start, and finds its disk as it is then.
+    pub fn crash(&mut self, crash: Crash) {
+        self.running = None;
+        self.is_paused = false;
+        self.disk = self.disk.crash(crash);
+        let power = match crash {
+            Crash::Process => Power::NoProcess,
+            Crash::LoseUnsynced | Crash::Tear(_) => {
+                self.boots += 1;
+                Power::Off
+            }
+        };
+        self.wire.lock().process_ended(self.machine, power);
+    }
+
+    /// Begins a controlled stop, as SIGTERM does.
+    pub fn begin_stop(&mut self) {
+        let now_ms = self.clock.now_ms();
+        let Some(running) = &mut self.running else { return };
+        let Some(Ok(server)) = lock(&running.started).take() else { return };
+        let stopped = Arc::clone(&running.stopped);
+        let stop = async move {
+            // What it could not do is seen at the next start.
+            let _ = server.stop().await;
+            let _ = stopped.set(());
+        };
+        running.process.enter(now_ms, |runtime| drop(runtime.spawn(stop)));
+    }
+
+    pub fn has_stopped(&self) -> bool {
+        self.running.as_ref().is_some_and(|it| it.stopped.get().is_some())
+    }
+
+    /// The node's turn: what has come is handed over, and what is due happens.
+    pub fn turn(&mut self, now_us: u64) {
+        let accepted = self.wire.lock().deliver(self.machine, self.is_paused);
+        let Some(running) = &mut self.running else {
+            self.clock.pass(now_us);
+            return;
+        };
+        running.waiting.extend(accepted);
+        if self.is_paused {
+            return;
+        }
+        let before_ms = self.clock.now_ms();
+        let ms = self.clock.pass(now_us);
+        if ms > 5 {
+            running.process.jump(self.clock.now_ms(), ms - 1);
+        }
+        running.hand_over(&self.wire, before_ms);
+        running.process.run(self.clock.now_ms(), ms.min(1));
+        if running.broker.get().is_some() {
+            let mut wire = self.wire.lock();
+            if wire.power[self.machine] != Power::Running {
+                wire.power[self.machine] = Power::Running;
+            }
+        }
+    }
+}
+
+impl Running {
+    /// Connections to a port wait until it is served, as they do in a system's backlog.
+    fn hand_over(&mut self, wire: &SharedWire, now_ms: i64) {
+        let Some(broker) = self.broker.get() else { return };
+        let waiting = std::mem::take(&mut self.waiting);
+        let is_served = |it: &Accepted| broker.serves() || it.port == CONTROLLER_PORT;
+        let (served, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_served);
+        self.waiting = waiting;
+        self.process.enter(now_ms, |runtime| {
+            for accepted in served {
+                let controllers = accepted.port == CONTROLLER_PORT;
+                runtime.spawn(serve(Arc::clone(broker), wire.clone(), accepted, controllers));
+            }
+        });
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,128 @@
+//! The server's end of a connection: what `net` does with a socket, done with frames.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use sordini::{
+    broker::Broker,
+    handlers::{
+        self, BoxFuture, Context, HandlerError, Outcome, Part, ReplyBuffer, Session,
+        forward::forward,
+    },
+    log::disk::read_exact_at,
+    protocol::{
+        api::Scope,
+        frame::{self, DecodeError, Incoming},
+    },
+};
+
+use crate::wire::{Accepted, ConnectionId, SharedWire};
+
+type Waiting = BoxFuture<'static, Result<Bytes, HandlerError>>;
+
+/// Closes the connection when its task ends, however it does.
+struct ServerEnd {
+    wire: SharedWire,
+    id: ConnectionId,
+}
+
+impl Drop for ServerEnd {
+    fn drop(&mut self) {
+        self.wire.lock().close_server(self.id);
+    }
+}
+
+/// Answers in order; a request is looked at when the one before has passed its ordering point.
+pub async fn serve(broker: Arc<Broker>, wire: SharedWire, accepted: Accepted, controllers: bool) {
+    let Accepted { id, peer, mut frames, .. } = accepted;
+    let end = ServerEnd { wire, id };
+    let mut session = broker.controller_session(peer);
+    if !controllers {
+        session.listener = Arc::from("PLAINTEXT");
+        session.of_controllers = false;
+    }
+    let mut waiting = VecDeque::<Waiting>::new();
+    loop {
+        let is_waiting = !waiting.is_empty();
+        let reply = async {
+            match waiting.front_mut() {
+                Some(front) => front.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            reply = reply, if is_waiting => {
+                waiting.pop_front();
+                let Ok(reply) = reply else { return };
+                end.wire.lock().respond(id, reply);
+            }
+            frame = frames.recv() => {
+                let Some(frame) = frame else { return };
+                match handle(&broker, &mut session, frame).await {
+                    Ok(reply) => waiting.extend(reply),
+                    Err(_) => return,
+                }
+            }
+        }
+    }
+}
+
+async fn handle(
+    broker: &Arc<Broker>,
+    session: &mut Session,
+    mut frame: Bytes,
+) -> Result<Option<Waiting>, HandlerError> {
+    let whole = frame.clone();
+    let header = match frame::parse_header(&mut frame)? {
+        Incoming::Request(header) => header,
+        Incoming::Raft { correlation_id } if session.of_controllers => {
+            let quorum = broker.quorum.clone();
+            return Ok(Some(Box::pin(async move {
+                let answer = quorum.answer(frame).await.map_err(|_| HandlerError::Close)?;
+                in_memory(ReplyBuffer::from_frame(frame::raft_response(correlation_id, &answer)))
+            })));
+        }
+        _ => return Err(HandlerError::Close),
+    };
+    let of_controllers = session.of_controllers;
+    let entry = handlers::find(header.api.key)
+        .filter(|entry| entry.row().scope.is_served(of_controllers))
+        .ok_or(DecodeError::UnknownApi(header.api.key as i16))?;
+    let is_forwarded = entry.row().scope == Scope::Forwarded && !of_controllers;
+    if is_forwarded && !broker.leads_quorum() {
+        let rest = forward(Arc::clone(broker), session.clone(), whole);
+        return Ok(Some(Box::pin(async move { in_memory(rest.await?) })));
+    }
+    let cx = Context {
+        broker,
+        session,
+        version: header.version,
+        correlation_id: header.correlation_id,
+        client_id: header.client_id.as_deref(),
+    };
+    Ok(match (entry.dispatch)(cx, frame).await? {
+        Outcome::Now(reply) => Some(Box::pin(async { in_memory(reply) })),
+        Outcome::Later(rest) => Some(Box::pin(async { in_memory(rest.await?) })),
+        Outcome::Silent => None,
+    })
+}
+
+/// The frame without its size. What would be sent from files is read.
+fn in_memory(reply: ReplyBuffer) -> Result<Bytes, HandlerError> {
+    let mut frame = BytesMut::with_capacity(reply.wire_len());
+    let (parts, rest) = reply.into_parts();
+    for part in parts {
+        match part {
+            Part::Memory(bytes) => frame.extend_from_slice(&bytes),
+            Part::File { file, position, len } => {
+                let from = frame.len();
+                frame.resize(from + len, 0);
+                let read = read_exact_at(&*file, &mut frame[from..], position);
+                read.map_err(|_| HandlerError::Close)?;
+            }
+        }
+    }
+    frame.extend_from_slice(&rest);
+    Ok(frame.freeze().slice(4..))
+}

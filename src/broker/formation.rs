@@ -1,0 +1,180 @@
+//! How a cluster begins whose log directories nobody has formatted: which id it gets, and whether
+//! this node founds it or joins one.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use kafka_protocol::messages::DescribeClusterRequest;
+use tokio::time::sleep;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::raft_transport::{PeerLeader, PeerTransport};
+use crate::{
+    base::{
+        config::{BrokerConfig, Listener, QuorumVoter},
+        world::new_uuid,
+    },
+    log::{Disk, LogDirs, id_text},
+    metadata::MetadataRecord,
+    peers::{self, Address, Network},
+    quorum::{self, Endpoint, Observe, QuorumConfig, QuorumError, Timeouts, Voter},
+};
+
+/// The endpoint type of controllers (KIP-919).
+const CONTROLLERS: i8 = 2;
+const ASK_TIMEOUT: Duration = Duration::from_secs(2);
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+/// How often it is said that nobody answers.
+const TOLD_EVERY: u32 = 50;
+
+/// The id of the cluster that directories without one become part of.
+pub(super) async fn new_cluster_id(settings: &BrokerConfig, network: &dyn Network) -> String {
+    let is_formatted = |dir: &Path| dir.join("meta.properties").exists();
+    if settings.log_dirs.iter().any(|dir| is_formatted(dir)) || founds_alone(settings) {
+        return id_text::encode(new_uuid());
+    }
+    let voters = &settings.cluster.controller_quorum_voters;
+    if voters.is_empty() {
+        return ask_for_id(settings, network).await;
+    }
+    // Voters that are configured found the cluster together, and have nobody to ask: all of them
+    // come to the same id by themselves.
+    let names: Vec<String> =
+        voters.iter().map(|it| format!("{}@{}:{}", it.id, it.host, it.port)).collect();
+    id_text::encode(Uuid::new_v5(&Uuid::NAMESPACE_URL, names.join(",").as_bytes()))
+}
+
+/// Whether this node is a quorum of one until others are added: it alone is configured, or it is the
+/// first of the bootstrap servers, or no other controller could reach it.
+fn founds_alone(settings: &BrokerConfig) -> bool {
+    let cluster = &settings.cluster;
+    let first = cluster.controller_quorum_bootstrap_servers.first();
+    cluster.is_controller
+        && match cluster.controller_quorum_voters.len() {
+            0 if settings.controller_listeners.is_empty() => true,
+            0 => first.is_none_or(|(host, port)| is_own(settings, host, *port)),
+            voters => voters == 1,
+        }
+}
+
+fn is_own(settings: &BrokerConfig, host: &str, port: u16) -> bool {
+    let listens = |it: &Listener| {
+        let is_here = it.host.is_empty() || it.host == "0.0.0.0" || it.host == "::";
+        it.port == port && (it.host == host || is_here && is_this_machine(settings, host))
+    };
+    let all = [&settings.controller_listeners, &settings.advertised_controller_listeners];
+    all.into_iter().flatten().any(listens)
+}
+
+fn is_this_machine(settings: &BrokerConfig, host: &str) -> bool {
+    host == "localhost" || host == settings.host_name || host == "127.0.0.1" || host == "::1"
+}
+
+async fn ask_for_id(settings: &BrokerConfig, network: &dyn Network) -> String {
+    let servers = &settings.cluster.controller_quorum_bootstrap_servers;
+    let request = DescribeClusterRequest::default().with_endpoint_type(CONTROLLERS);
+    for round in 0u32.. {
+        for (host, port) in servers.iter().filter(|(host, port)| !is_own(settings, host, *port)) {
+            let channel = network.channel(&Address { host: host.clone(), port: *port });
+            match peers::send(&*channel, 1, &request, ASK_TIMEOUT).await {
+                Ok(answer) if answer.error_code == 0 => return answer.cluster_id.to_string(),
+                Ok(answer) => warn!(host, port, code = answer.error_code, "no cluster id"),
+                Err(error) if round.is_multiple_of(TOLD_EVERY) => {
+                    info!(%error, "waiting for a controller that tells the cluster's id");
+                }
+                Err(_) => {}
+            }
+        }
+        sleep(ASK_AGAIN).await;
+    }
+    unreachable!("the rounds do not end")
+}
+
+/// This node's part in the quorum: a voter that is configured, the founder of a quorum whose log
+/// names the voters, or somebody who follows until it is added.
+pub(super) fn quorum_config(
+    settings: &BrokerConfig,
+    log_dirs: &LogDirs,
+    network: &Arc<dyn Network>,
+) -> io::Result<QuorumConfig> {
+    let cluster = &settings.cluster;
+    let dir = settings.metadata_log_dir.join("__cluster_metadata-0");
+    let directory = log_dirs.dir_of(&dir).map(|at| log_dirs.dirs()[at].id);
+    let directory_id = directory.unwrap_or_default();
+    let configured: Vec<_> =
+        cluster.controller_quorum_voters.iter().map(|it| configured(settings, it)).collect();
+    let alone = QuorumConfig::alone(settings.node_id, dir);
+    let voters = match configured.is_empty() {
+        false => configured.clone(),
+        true if !founds_alone(settings) => Vec::new(),
+        // Nobody can ask to be added to it.
+        true if settings.controller_listeners.is_empty() => alone.voters.clone(),
+        true if bootstrap_checkpoint(settings).exists() => Vec::new(),
+        true => {
+            let own = own_voter(settings, directory_id);
+            quorum::found(&**log_dirs.disk(), &alone.dir, &own)?;
+            vec![own]
+        }
+    };
+    let servers = cluster.controller_quorum_bootstrap_servers.iter();
+    let servers = servers.map(|(host, port)| endpoint(settings, host, *port));
+    let bootstrap: Vec<_> =
+        servers.chain(configured.iter().flat_map(|it| it.endpoints.clone())).collect();
+    let client = Arc::new(PeerLeader::new(Arc::clone(network)));
+    let observe = Observe { client, bootstrap, directory_id };
+    Ok(QuorumConfig {
+        cluster_id: log_dirs.cluster_id().to_owned(),
+        disk: Arc::clone(log_dirs.disk()),
+        voters,
+        transport: Arc::new(PeerTransport::new(Arc::clone(network))),
+        timeouts: Timeouts {
+            election_ms: cluster.controller_quorum_election_timeout_ms.max(1) as u64,
+            fetch_ms: cluster.controller_quorum_fetch_timeout_ms.max(1) as u64,
+        },
+        observe: (!observe.bootstrap.is_empty()).then_some(observe),
+        seed: new_uuid().as_u64_pair().0,
+        ..alone
+    })
+}
+
+/// What `kafka-storage format` leaves for the first controller of a cluster. It names the voters in
+/// the log, or has this node wait until it is added.
+fn bootstrap_checkpoint(settings: &BrokerConfig) -> PathBuf {
+    settings.metadata_log_dir.join("bootstrap.checkpoint")
+}
+
+/// The records that `kafka-storage format` chose for a new cluster.
+pub(super) fn bootstrap_records(
+    settings: &BrokerConfig,
+    disk: &dyn Disk,
+) -> Result<Option<Vec<MetadataRecord>>, QuorumError> {
+    let path = bootstrap_checkpoint(settings);
+    if !path.exists() {
+        return Ok(None);
+    }
+    quorum::read_checkpoint(disk, &path).map(Some)
+}
+
+fn endpoint(settings: &BrokerConfig, host: &str, port: u16) -> Endpoint {
+    let name = settings.controller_listeners.first().map(|it| it.name.as_str());
+    let name = name.unwrap_or("CONTROLLER").to_owned();
+    Endpoint { name, host: host.to_owned(), port }
+}
+
+/// Voters that are configured are known by their ids alone.
+fn configured(settings: &BrokerConfig, voter: &QuorumVoter) -> Voter {
+    Voter::new(voter.id, Uuid::nil(), endpoint(settings, &voter.host, voter.port))
+}
+
+fn own_voter(settings: &BrokerConfig, directory_id: Uuid) -> Voter {
+    let told = settings.advertised_controller_listeners.iter();
+    let endpoint =
+        |it: &Listener| Endpoint { name: it.name.clone(), host: it.host.clone(), port: it.port };
+    let endpoints = told.map(endpoint).collect();
+    Voter { id: settings.node_id, directory_id, endpoints, ..Voter::default() }
+}

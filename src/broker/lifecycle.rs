@@ -1,0 +1,413 @@
+//! This broker's life in the cluster (Kafka's `BrokerLifecycleManager`): it registers, tells the
+//! active controller at intervals that it lives, stays fenced until its metadata is current, and
+//! asks to be let go before it stops.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use kafka_protocol::{
+    messages::{
+        AssignReplicasToDirsRequest, BrokerHeartbeatRequest, BrokerHeartbeatResponse, BrokerId,
+        BrokerRegistrationRequest, ControllerRegistrationRequest,
+        assign_replicas_to_dirs_request::{DirectoryData, PartitionData, TopicData},
+        broker_registration_request::{Feature, Listener},
+        controller_registration_request as of_controller,
+    },
+    protocol::StrBytes,
+};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tracing::{debug, info, warn};
+use uuid::Uuid;
+
+use super::{Broker, ServerError, ToControllerError, presence};
+use crate::{
+    base::{TopicId, config::Listener as ListenerConfig, world::new_uuid},
+    controller::SUPPORTED,
+    metadata::{Image, records::BrokerEndpoint, topics::LOST},
+    partition::{Partition, Role},
+    protocol::ErrorCode,
+    telemetry::{Health, http::HealthCheck},
+};
+
+const NONE: i16 = 0;
+/// The rest before a request that failed is tried again, and its growth.
+const BACKOFF: Duration = Duration::from_millis(20);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// How often a broker asks that is about to be unfenced, or about to stop.
+const SOON: Duration = Duration::from_millis(50);
+const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a stop waits for others to take over what this broker leads.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
+
+pub(super) struct Lifecycle {
+    broker: Arc<Broker>,
+    incarnation_id: Uuid,
+    endpoints: Vec<BrokerEndpoint>,
+    /// The offset of this broker's registration; -1 before.
+    epoch: i64,
+}
+
+/// What a heartbeat tells besides that this broker lives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Serve,
+    Stop,
+}
+
+impl Lifecycle {
+    /// Registers this process, and returns when its own metadata shows it.
+    pub async fn begin(
+        broker: Arc<Broker>,
+        endpoints: Vec<BrokerEndpoint>,
+    ) -> Result<Self, ServerError> {
+        let mut lifecycle = Self { broker, incarnation_id: new_uuid(), endpoints, epoch: -1 };
+        lifecycle.register().await?;
+        Ok(lifecycle)
+    }
+
+    fn request_timeout(&self) -> Duration {
+        let session_ms = self.broker.settings().cluster.broker_session_timeout_ms;
+        Duration::from_millis(session_ms.max(2) as u64 / 2)
+    }
+
+    async fn register(&mut self) -> Result<(), ServerError> {
+        let patience = self.broker.settings().cluster.initial_broker_registration_timeout_ms;
+        let deadline = Instant::now() + Duration::from_millis(patience.max(0) as u64);
+        let mut backoff = BACKOFF;
+        loop {
+            let request = self.registration();
+            let asked = self.broker.send_to_controller(4, &request, self.request_timeout());
+            let why = match asked.await {
+                Ok(answer) if answer.error_code == NONE => {
+                    self.epoch = answer.broker_epoch;
+                    self.broker.applied(self.epoch).await;
+                    return Ok(());
+                }
+                Ok(answer) => {
+                    let code = ErrorCode::try_from_code(answer.error_code);
+                    match code {
+                        // Another controller may take it, or the last process's session may end.
+                        Some(
+                            ErrorCode::NotController
+                            | ErrorCode::DuplicateBrokerRegistration
+                            | ErrorCode::RequestTimedOut
+                            | ErrorCode::UnknownServerError,
+                        ) => format!("{code:?}"),
+                        _ => return Err(ServerError::NotRegistered(format!("{code:?}"))),
+                    }
+                }
+                Err(error) => error.to_string(),
+            };
+            debug!(why, "not registered yet");
+            if Instant::now() >= deadline {
+                return Err(ServerError::NotRegistered(why));
+            }
+            sleep(backoff).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    fn registration(&self) -> BrokerRegistrationRequest {
+        let text = |text: &str| StrBytes::from_string(text.to_owned());
+        let listener = |it: &BrokerEndpoint| {
+            Listener::default()
+                .with_name(text(&it.name))
+                .with_host(text(&it.host))
+                .with_port(it.port)
+                .with_security_protocol(it.security_protocol)
+        };
+        let features = SUPPORTED.map(|feature| {
+            Feature::default()
+                .with_name(StrBytes::from_static_str(feature.name))
+                .with_min_supported_version(feature.min)
+                .with_max_supported_version(feature.max)
+        });
+        let rack = self.broker.settings().broker_rack.as_deref().map(text);
+        BrokerRegistrationRequest::default()
+            .with_broker_id(BrokerId(self.broker.node_id))
+            .with_cluster_id(text(&self.broker.cluster_id))
+            .with_incarnation_id(self.incarnation_id)
+            .with_listeners(self.endpoints.iter().map(listener).collect())
+            .with_features(features.into())
+            .with_rack(rack)
+            .with_log_dirs(self.broker.log_dir_ids(true))
+            .with_previous_broker_epoch(self.broker.previous_broker_epoch)
+    }
+
+    async fn heartbeat(&self, wish: Wish) -> Result<BrokerHeartbeatResponse, ToControllerError> {
+        let request = BrokerHeartbeatRequest::default()
+            .with_broker_id(BrokerId(self.broker.node_id))
+            .with_broker_epoch(self.epoch)
+            .with_current_metadata_offset(*self.broker.applied.borrow())
+            .with_want_fence(false)
+            .with_want_shut_down(wish == Wish::Stop)
+            .with_offline_log_dirs(self.broker.log_dir_ids(false));
+        self.broker.send_to_controller(1, &request, self.request_timeout()).await
+    }
+
+    /// Whether the controller has no registration of this broker; that of another process with its
+    /// id is that one's.
+    fn is_unknown(&self, code: i16) -> bool {
+        let is_refused =
+            [ErrorCode::BrokerIdNotRegistered, ErrorCode::StaleBrokerEpoch].map(|it| it.code());
+        is_refused.contains(&code) && self.broker.metadata().broker(self.broker.node_id).is_none()
+    }
+
+    /// Tells the controller that this broker serves, until it is unfenced.
+    pub async fn unfence(&mut self) -> Result<(), ServerError> {
+        self.broker.tell_directories().await;
+        loop {
+            match self.heartbeat(Wish::Serve).await {
+                Ok(answer) if answer.error_code == NONE && !answer.is_fenced => {
+                    return Ok(());
+                }
+                Ok(answer) if self.is_unknown(answer.error_code) => self.register().await?,
+                Ok(answer) => debug!(code = answer.error_code, "still fenced"),
+                Err(error) => debug!(%error, "no heartbeat has come through yet"),
+            }
+            sleep(BACKOFF).await;
+        }
+    }
+
+    /// Sends heartbeats until the stop signal.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Self {
+        let mut next = Instant::now();
+        let mut backoff = BACKOFF;
+        loop {
+            let broker = Arc::clone(&self.broker);
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return self,
+                () = broker.heartbeat_now.notified() => {}
+                () = sleep_until(next) => {}
+            }
+            let beat = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return self,
+                beat = self.heartbeat(Wish::Serve) => beat,
+            };
+            let rest = match beat {
+                Ok(answer) if answer.error_code == NONE => {
+                    backoff = BACKOFF;
+                    let interval = self.broker.settings().cluster.broker_heartbeat_interval_ms;
+                    match answer.is_fenced {
+                        true => SOON,
+                        false => Duration::from_millis(interval.max(1) as u64),
+                    }
+                }
+                Ok(answer) if self.is_unknown(answer.error_code) => {
+                    warn!("the controller does not know this broker any more: registering again");
+                    if let Err(error) = self.register().await {
+                        warn!(%error, "not registered again");
+                    }
+                    SOON
+                }
+                failed => {
+                    match failed {
+                        Ok(answer) => debug!(code = answer.error_code, "a heartbeat was refused"),
+                        Err(error) => debug!(%error, "a heartbeat failed"),
+                    }
+                    backoff = (backoff * 2).min(BACKOFF_MAX);
+                    backoff
+                }
+            };
+            next = Instant::now() + rest;
+        }
+    }
+
+    /// Asks to be let go, which means that others lead what this broker led.
+    pub async fn shut_down(self) {
+        let asked = timeout(SHUTDOWN_MAX, async {
+            loop {
+                match self.heartbeat(Wish::Stop).await {
+                    Ok(answer) if answer.error_code != NONE => {
+                        debug!(code = answer.error_code, "a heartbeat was refused");
+                        if self.is_unknown(answer.error_code) {
+                            return;
+                        }
+                    }
+                    Ok(answer) if answer.should_shut_down => return,
+                    Ok(_) => {}
+                    Err(error) => debug!(%error, "a heartbeat failed"),
+                }
+                sleep(SOON).await;
+            }
+        });
+        match asked.await {
+            Ok(()) => info!(epoch = self.epoch, "the controller lets this broker stop"),
+            Err(_) => warn!("stopping without the controller's leave"),
+        }
+    }
+}
+
+/// What a controller does besides deciding.
+pub(super) fn spawn_controller(
+    broker: &Arc<Broker>,
+    addresses: &[(String, SocketAddr)],
+    tasks: &mut JoinSet<()>,
+) {
+    tasks.spawn(presence::watch_quorum(Arc::clone(broker)));
+    let endpoints = endpoints(&broker.settings().advertised_controller_listeners, addresses);
+    tasks.spawn(register_controller(Arc::clone(broker), endpoints));
+}
+
+/// Has the controllers know where this one listens, for as long as it runs.
+async fn register_controller(broker: Arc<Broker>, endpoints: Vec<BrokerEndpoint>) {
+    if endpoints.is_empty() {
+        return;
+    }
+    let incarnation_id = new_uuid();
+    let text = |text: &str| StrBytes::from_string(text.to_owned());
+    let listener = |it: &BrokerEndpoint| {
+        of_controller::Listener::default()
+            .with_name(text(&it.name))
+            .with_host(text(&it.host))
+            .with_port(it.port)
+            .with_security_protocol(it.security_protocol)
+    };
+    let features = SUPPORTED.map(|feature| {
+        of_controller::Feature::default()
+            .with_name(StrBytes::from_static_str(feature.name))
+            .with_min_supported_version(feature.min)
+            .with_max_supported_version(feature.max)
+    });
+    let id = broker.node_id;
+    let request = ControllerRegistrationRequest::default()
+        .with_controller_id(id)
+        .with_incarnation_id(incarnation_id)
+        .with_listeners(endpoints.iter().map(listener).collect())
+        .with_features(features.into());
+    let is_shown = |image: &Image| {
+        image.controllers.get(&id).is_some_and(|it| it.incarnation_id == incarnation_id)
+    };
+    loop {
+        broker.metadata_shows(|image| !is_shown(image)).await;
+        match broker.send_to_controller(0, &request, REGISTRATION_TIMEOUT).await {
+            Ok(answer) if answer.error_code == NONE => {
+                // What is committed comes to this node soon.
+                let _ = timeout(REGISTRATION_TIMEOUT, broker.metadata_shows(is_shown)).await;
+            }
+            Ok(answer) => debug!(code = answer.error_code, "this controller is not registered"),
+            Err(error) => debug!(%error, "this controller is not registered yet"),
+        }
+        sleep(SOON).await;
+    }
+}
+
+/// What clients are told to connect to. A port of 0 is told as the one that the system chose.
+pub(super) fn endpoints(
+    advertised: &[ListenerConfig],
+    addresses: &[(String, SocketAddr)],
+) -> Vec<BrokerEndpoint> {
+    let endpoint = |listener: &ListenerConfig| {
+        let bound = addresses.iter().find(|(name, _)| *name == listener.name);
+        let port = match (listener.port, bound) {
+            (0, Some((_, address))) => address.port(),
+            (port, _) => port,
+        };
+        BrokerEndpoint {
+            name: listener.name.clone(),
+            host: listener.host.clone(),
+            port,
+            security_protocol: listener.protocol.id(),
+        }
+    };
+    advertised.iter().map(endpoint).collect()
+}
+
+impl Broker {
+    /// Ids of the log directories that can be used, or of those that cannot.
+    fn log_dir_ids(&self, online: bool) -> Vec<Uuid> {
+        let dirs = self.lock_dirs();
+        let wanted = dirs.dirs().iter().filter(|dir| dir.is_offline() != online);
+        // A directory that was offline from the start has no id that anybody knows.
+        wanted.map(|dir| dir.id).filter(|id| !id.is_nil()).collect()
+    }
+
+    /// Tells the controller which directories are offline, and where replicas lie.
+    pub(super) fn report_offline(self: &Arc<Self>) {
+        self.heartbeat_now.notify_one();
+        let broker = Arc::clone(self);
+        self.runtime.spawn(async move { broker.tell_directories().await });
+    }
+
+    /// Until the controller knows it, or does not know this broker.
+    async fn tell_directories(self: &Arc<Self>) {
+        while let Some(request) = self.moved_replicas() {
+            match self.send_to_controller(0, &request, REGISTRATION_TIMEOUT).await {
+                Ok(answer) if answer.error_code == NONE => {
+                    // What is committed comes to this node soon.
+                    let known = self.metadata_shows(|_| self.moved_replicas().is_none());
+                    let _ = timeout(REGISTRATION_TIMEOUT, known).await;
+                    continue;
+                }
+                Ok(answer) => debug!(code = answer.error_code, "directories are not noted"),
+                Err(error) => debug!(%error, "the controller does not know of directories"),
+            }
+            sleep(BACKOFF_MAX).await;
+        }
+    }
+
+    /// Replicas that do not lie where metadata says: in another directory, or in none that works.
+    fn moved_replicas(&self) -> Option<AssignReplicasToDirsRequest> {
+        let image = self.metadata();
+        let registered = image.broker(self.node_id)?;
+        let mut moved: BTreeMap<Uuid, BTreeMap<TopicId, Vec<PartitionData>>> = BTreeMap::new();
+        for ((topic, index), directory) in self.directories_of_replicas() {
+            let known = image.topic_by_id(topic);
+            let known = known.and_then(|it| it.partitions.get(index as usize));
+            if known.and_then(|it| it.directory_of(self.node_id)).is_some_and(|it| it != directory)
+            {
+                let partition = PartitionData::default().with_partition_index(index);
+                moved.entry(directory).or_default().entry(topic).or_default().push(partition);
+            }
+        }
+        let topic =
+            |(id, partitions)| TopicData::default().with_topic_id(id).with_partitions(partitions);
+        let directory = |(id, topics): (_, BTreeMap<_, _>)| {
+            let topics = topics.into_iter().map(topic).collect();
+            DirectoryData::default().with_id(id).with_topics(topics)
+        };
+        (!moved.is_empty()).then(|| {
+            AssignReplicasToDirsRequest::default()
+                .with_broker_id(BrokerId(self.node_id))
+                .with_broker_epoch(registered.broker_epoch)
+                .with_directories(moved.into_iter().map(directory).collect())
+        })
+    }
+
+    /// The directory of each replica here, `LOST` for those that cannot be used.
+    fn directories_of_replicas(&self) -> Vec<((TopicId, i32), Uuid)> {
+        let dirs: Vec<_> = {
+            let dirs = self.lock_dirs();
+            let online = dirs.dirs().iter().filter(|dir| !dir.is_offline());
+            online.map(|dir| (dir.path.clone(), dir.id)).collect()
+        };
+        let lost = self.offline_replicas().into_iter().map(|replica| (replica, LOST));
+        let mut found: Vec<_> = lost.collect();
+        for topic in self.partitions.topics() {
+            let works = |it: &Arc<Partition>| it.view().role != Role::Offline;
+            for partition in topic.partitions().into_iter().filter(works) {
+                let dir = dirs.iter().find(|(path, _)| path == partition.log_dir());
+                found.extend(dir.map(|(_, id)| ((topic.id, partition.id.partition), *id)));
+            }
+        }
+        found
+    }
+
+    /// Healthy while a log directory is online and this node's metadata is current.
+    pub(super) fn health_check(self: &Arc<Self>) -> HealthCheck {
+        let broker = Arc::downgrade(self);
+        Arc::new(move || {
+            let Some(broker) = broker.upgrade() else { return Health::not_ok("stopping") };
+            let dirs = broker.lock_dirs();
+            match dirs.dirs().iter().any(|dir| !dir.is_offline()) {
+                true => Health::ok(),
+                false => Health::not_ok("no log directory is online"),
+            }
+        })
+    }
+}

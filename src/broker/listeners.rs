@@ -1,0 +1,98 @@
+//! The listeners of a node: bound before there is a broker, served when it may answer.
+
+use std::{
+    io,
+    net::{Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
+
+use tokio::{
+    net::{TcpListener, TcpSocket, lookup_host},
+    task::JoinSet,
+};
+
+use super::{Broker, ServerError};
+use crate::{
+    base::config::{BrokerConfig, Listener},
+    net::{self, Shutdown},
+};
+
+/// Kafka's default of `socket.send.buffer.bytes` and `socket.receive.buffer.bytes`.
+const SOCKET_BUFFER_DEFAULT: u32 = 100 << 10;
+
+/// Sockets that listen, and are served together.
+pub(super) struct Bound(Vec<(String, TcpListener)>);
+
+impl Bound {
+    pub async fn all(listeners: &[Listener], settings: &BrokerConfig) -> Result<Self, ServerError> {
+        let mut bound = Vec::new();
+        for listener in listeners {
+            bound.push((listener.name.clone(), bind(listener, settings).await?));
+        }
+        Ok(Self(bound))
+    }
+
+    /// Where each listener really listens, by name.
+    pub fn addresses(&self) -> io::Result<Vec<(String, SocketAddr)>> {
+        self.0.iter().map(|(name, socket)| Ok((name.clone(), socket.local_addr()?))).collect()
+    }
+
+    /// Serves them until the shutdown.
+    pub fn serve(self, broker: &Arc<Broker>, shutdown: &Shutdown, tasks: &mut JoinSet<()>) {
+        for (name, socket) in self.0 {
+            let (broker, limits) = (Arc::clone(broker), Arc::clone(&broker.connection_limits));
+            let name = Arc::from(name);
+            tasks.spawn(net::serve(socket, name, broker, limits, shutdown.clone()));
+        }
+    }
+}
+
+async fn bind(listener: &Listener, settings: &BrokerConfig) -> Result<TcpListener, ServerError> {
+    // Any address means any of both families, as for Java's sockets, however it is written.
+    let host = match listener.host.as_str() {
+        "" | "0.0.0.0" if has_ipv6() => "::",
+        "" => "0.0.0.0",
+        host => host,
+    };
+    let error = |source| ServerError::Bind {
+        name: listener.name.clone(),
+        address: format!("{host}:{}", listener.port),
+        source,
+    };
+    let address = lookup_host((host, listener.port))
+        .await
+        .and_then(|mut found| found.next().ok_or(io::ErrorKind::AddrNotAvailable.into()))
+        .map_err(error)?;
+    let listen = || -> io::Result<TcpListener> {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => {
+                let socket = TcpSocket::new_v6()?;
+                rustix::net::sockopt::set_ipv6_v6only(&socket, false)?;
+                socket
+            }
+        };
+        socket.set_reuseaddr(true)?;
+        // Accepted sockets take their sizes from the listening one.
+        if let Some(size) = buffer_size(settings.socket_receive_buffer_bytes) {
+            socket.set_recv_buffer_size(size)?;
+        }
+        if let Some(size) = buffer_size(settings.socket_send_buffer_bytes) {
+            socket.set_send_buffer_size(size)?;
+        }
+        socket.bind(address)?;
+        socket.listen(settings.socket_listen_backlog.max(1) as u32)
+    };
+    listen().map_err(error)
+}
+
+/// Kafka's default size would bound what the system grows by itself to what a connection needs:
+/// only another size is set. -1 leaves it to the system in Kafka too.
+fn buffer_size(configured: i32) -> Option<u32> {
+    u32::try_from(configured).ok().filter(|size| *size > 0 && *size != SOCKET_BUFFER_DEFAULT)
+}
+
+fn has_ipv6() -> bool {
+    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+    TcpSocket::new_v6().is_ok_and(|socket| socket.bind(any).is_ok())
+}

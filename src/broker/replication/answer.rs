@@ -1,0 +1,272 @@
+//! What a leader's answer of one partition does to the replica here.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use kafka_protocol::{
+    messages::{
+        BrokerId, ListOffsetsRequest, TopicName,
+        fetch_response::PartitionData,
+        list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
+    },
+    protocol::StrBytes,
+};
+use tracing::{debug, error, info, warn};
+
+use super::{
+    fetcher::{Followed, Progress},
+    session::Ask,
+};
+use crate::{
+    base::world::{Bug, has_bug, now_ms},
+    broker::Broker,
+    partition::{Fetched, FollowError, Partition, Truncated},
+    peers::{self, Channel, PeerError},
+    protocol::ErrorCode,
+    records::{Batch, BatchError, batch::LOG_OVERHEAD},
+};
+
+const LIST_OFFSETS_VERSION: i16 = 7;
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+
+/// Makes the replica ready to follow in its epoch. Returns the epoch of its log's last record, -1
+/// if it has none; `None` if it does not follow any more.
+pub(super) fn begin(broker: &Arc<Broker>, followed: &Followed) -> Option<i32> {
+    let partition = &followed.partition;
+    let begun = partition.update(|core| {
+        let truncated = core.begin_to_follow(followed.leader_epoch)?;
+        Ok::<_, FollowError>((truncated, core.log().latest_epoch()))
+    });
+    match begun {
+        Ok((truncated, last_epoch)) => {
+            if let Some(truncated) = truncated {
+                tell_truncation(partition, truncated);
+            }
+            let last_epoch = last_epoch.filter(|_| !has_bug(Bug::SkipTruncation));
+            Some(last_epoch.unwrap_or(-1))
+        }
+        Err(error) => {
+            tell(broker, partition, &error);
+            None
+        }
+    }
+}
+
+/// An answer, with what was asked.
+pub(super) struct Answered {
+    pub ask: Ask,
+    pub data: PartitionData,
+}
+
+impl Answered {
+    pub fn is_out_of_range(&self) -> bool {
+        self.data.error_code == ErrorCode::OffsetOutOfRange.code()
+    }
+
+    /// Takes what came. `to_flush` gets replicas whose records are to be made durable before the
+    /// leader may count on them.
+    pub fn take(
+        self,
+        broker: &Arc<Broker>,
+        followed: &mut Followed,
+        to_flush: &mut Vec<Arc<Partition>>,
+    ) -> Progress {
+        let partition = Arc::clone(&followed.partition);
+        if self.data.error_code != 0 {
+            tell_refusal(&partition, self.data.error_code);
+            return Progress::Failed;
+        }
+        let diverging = &self.data.diverging_epoch;
+        if diverging.end_offset >= 0 {
+            let at = (diverging.epoch, diverging.end_offset);
+            let (epoch, now) = (followed.leader_epoch, now_ms());
+            let cut = partition.update(|core| core.truncate_to_diverging(epoch, at, now));
+            return truncated(broker, &partition, cut);
+        }
+        let batches = match batches(self.data.records.unwrap_or_default()) {
+            Ok(batches) => batches,
+            Err(error) => {
+                error!(partition = %partition.id, offset = self.ask.offset, %error,
+                    "the leader answered with records that are damaged");
+                return Progress::Failed;
+            }
+        };
+        let fetched = Fetched {
+            leader_epoch: followed.leader_epoch,
+            fetch_offset: self.ask.offset,
+            batches: &batches,
+            high_watermark: self.data.high_watermark,
+            log_start: self.data.log_start_offset,
+        };
+        match partition.append_fetched(&fetched, now_ms()) {
+            Ok(appended) => {
+                followed.last_epoch = appended.last_epoch.or(followed.last_epoch);
+                followed.lag = Some((fetched.high_watermark - appended.log_end).max(0));
+                if appended.flush_due {
+                    to_flush.push(partition);
+                }
+                Progress::Went
+            }
+            Err(error) => {
+                tell(broker, &partition, &error);
+                Progress::Failed
+            }
+        }
+    }
+
+    /// Asks the leader where its log is, and goes on there.
+    pub async fn find_range(
+        self,
+        broker: &Arc<Broker>,
+        leader_id: i32,
+        leader: &dyn Channel,
+        followed: &mut Followed,
+    ) -> Progress {
+        let partition = Arc::clone(&followed.partition);
+        let patience = broker.settings().cluster.replica_socket_timeout_ms.max(0) as u64;
+        let patience = Duration::from_millis(patience);
+        let mut range = [0, 0];
+        for (at, which) in [EARLIEST, LATEST].into_iter().enumerate() {
+            let request = list_offsets(broker.node_id, &partition, followed.leader_epoch, which);
+            let sent = peers::send(leader, LIST_OFFSETS_VERSION, &request, patience).await;
+            match sent.map_err(|error: PeerError| error.to_string()).and_then(|response| {
+                let answered = response.topics.first().and_then(|it| it.partitions.first());
+                let answered = answered.ok_or("it did not answer the partition")?;
+                match answered.error_code {
+                    0 => Ok(answered.offset),
+                    code => Err(format!("error {code}")),
+                }
+            }) {
+                Ok(offset) => range[at] = offset,
+                Err(error) => {
+                    warn!(partition = %partition.id, leader = leader_id, %error,
+                        "cannot learn where the leader's log is");
+                    return Progress::Failed;
+                }
+            }
+        }
+        let [start, end] = range;
+        warn!(partition = %partition.id, offset = self.ask.offset, start, end,
+            "the leader has nothing at this replica's log end");
+        let (epoch, now) = (followed.leader_epoch, now_ms());
+        let cut = partition.update(|core| core.truncate_to_range(epoch, (start, end), now));
+        truncated(broker, &partition, cut)
+    }
+}
+
+/// The whole batches of an answer, whose last one may be cut.
+fn batches(mut records: Bytes) -> Result<Vec<Batch>, BatchError> {
+    let mut batches = Vec::new();
+    while !records.is_empty() {
+        match Batch::split_first(&mut records) {
+            Ok(batch) => {
+                batch.verify_crc()?;
+                batches.push(batch);
+            }
+            Err(BatchError::TooShort(_)) => break,
+            Err(BatchError::BadLength(length)) if is_cut(length, records.len()) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(batches)
+}
+
+/// Whether a batch of this length has more than so many bytes.
+fn is_cut(batch_length: i32, left: usize) -> bool {
+    usize::try_from(batch_length).is_ok_and(|length| length + LOG_OVERHEAD > left)
+}
+
+fn list_offsets(
+    node_id: i32,
+    partition: &Partition,
+    leader_epoch: i32,
+    timestamp: i64,
+) -> ListOffsetsRequest {
+    let asked = ListOffsetsPartition::default()
+        .with_partition_index(partition.id.partition)
+        .with_current_leader_epoch(leader_epoch)
+        .with_timestamp(timestamp);
+    let topic = ListOffsetsTopic::default()
+        .with_name(TopicName(StrBytes::from_string(partition.id.topic.to_string())))
+        .with_partitions(vec![asked]);
+    ListOffsetsRequest::default().with_replica_id(BrokerId(node_id)).with_topics(vec![topic])
+}
+
+fn truncated(
+    broker: &Arc<Broker>,
+    partition: &Partition,
+    cut: Result<Truncated, FollowError>,
+) -> Progress {
+    match cut {
+        Ok(cut) => {
+            tell_truncation(partition, cut);
+            Progress::Truncated
+        }
+        Err(error) => {
+            tell(broker, partition, &error);
+            Progress::Failed
+        }
+    }
+}
+
+fn tell_truncation(partition: &Partition, cut: Truncated) {
+    let Truncated { log_end, log_end_before, below_high_watermark } = cut;
+    match below_high_watermark {
+        Some(high_watermark) => {
+            error!(partition = %partition.id, log_end, log_end_before, high_watermark,
+                "truncated below the high watermark: the leader lacks what was committed");
+        }
+        None => info!(partition = %partition.id, log_end, log_end_before, "truncated"),
+    }
+}
+
+fn tell(broker: &Arc<Broker>, partition: &Partition, error: &FollowError) {
+    match error {
+        FollowError::NotFollowing(_) => {}
+        FollowError::OffsetMismatch { .. } => {
+            debug!(partition = %partition.id, %error, "an answer came too late");
+        }
+        FollowError::Log(error) => broker.on_log_error(partition, error),
+    }
+}
+
+fn tell_refusal(partition: &Partition, code: i16) {
+    use ErrorCode::*;
+    let code = ErrorCode::try_from_code(code);
+    match code {
+        // One of the two brokers knows more than the other, for a moment.
+        Some(
+            NotLeaderOrFollower
+            | UnknownLeaderEpoch
+            | FencedLeaderEpoch
+            | UnknownTopicId
+            | UnknownTopicOrPartition
+            | InconsistentTopicId,
+        ) => debug!(partition = %partition.id, ?code, "the leader refuses a fetch"),
+        _ => warn!(partition = %partition.id, ?code, "the leader refuses a fetch"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::testing::{batch, bytes_of};
+
+    #[test]
+    fn an_answer_may_end_within_a_batch() {
+        let (first, second) = (batch(0, 2, 100), batch(2, 1, 50));
+        let whole = [bytes_of(&first), bytes_of(&second)].concat();
+        for len in 0..=whole.len() {
+            let found = batches(Bytes::copy_from_slice(&whole[..len])).expect("is sound");
+            let count = [first.size(), whole.len()].iter().filter(|end| **end <= len).count();
+            assert_eq!(found, [first.clone(), second.clone()][..count], "{len} bytes");
+        }
+        let mut damaged = whole.clone();
+        damaged[first.size() + 70] ^= 1;
+        assert!(matches!(batches(damaged.into()), Err(BatchError::CrcMismatch { .. })));
+        let mut damaged = whole;
+        damaged[8..12].copy_from_slice(&(-5i32).to_be_bytes());
+        assert_eq!(batches(damaged.into()), Err(BatchError::BadLength(-5)));
+    }
+}

@@ -1,0 +1,362 @@
+//! One fetcher: fetches what this broker follows from one other, over a channel of its own, one
+//! request after the other.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use kafka_protocol::{
+    messages::{
+        BrokerId, FetchRequest, FetchResponse,
+        fetch_request::{FetchPartition, FetchTopic, ForgottenTopic, ReplicaState},
+    },
+    protocol::StrBytes,
+};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until, timeout_at},
+};
+use tracing::{debug, warn};
+
+use super::{
+    answer,
+    session::{Ask, FetchSession, Key, Request},
+};
+use crate::{
+    base::{
+        config::BrokerConfig,
+        world::{blocking, now_ms},
+    },
+    broker::Broker,
+    partition::{Partition, Role},
+    peers::{self, Address, Channel, PeerError},
+    protocol::ErrorCode,
+};
+
+/// With topic ids, the epochs of replicas, and truncation by the answer.
+const FETCH_VERSION: i16 = 17;
+/// The first rest after a failure. Most failures are of two brokers that hear of the same change
+/// one after the other, and pass soon.
+const FIRST_REST: Duration = Duration::from_millis(20);
+
+/// How long a throttled replica waits until it is looked at again.
+const THROTTLED_REST: Duration = Duration::from_millis(200);
+
+pub(super) struct Fetcher {
+    leader: i32,
+    followed: Mutex<BTreeMap<Key, Followed>>,
+    changed: Notify,
+}
+
+/// A replica that is fetched.
+#[derive(Clone)]
+pub(super) struct Followed {
+    pub partition: Arc<Partition>,
+    pub leader_epoch: i32,
+    /// Of the log's last record, once known; it changes with this fetcher's own appends only.
+    pub last_epoch: Option<i32>,
+    /// Records that it is behind its leader, once known.
+    pub lag: Option<i64>,
+    /// Nothing is fetched before.
+    resumes: Option<Instant>,
+    failures: u32,
+}
+
+/// What came of the answer to one partition.
+pub(super) enum Progress {
+    Went,
+    /// As `Went`, and the log's last epoch is to be looked up.
+    Truncated,
+    Failed,
+}
+
+impl Fetcher {
+    pub fn new(leader: i32) -> Self {
+        Self { leader, followed: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// Begins to fetch a replica, or goes on in a newer epoch.
+    pub fn add(&self, key: Key, partition: Arc<Partition>, leader_epoch: i32) {
+        let mut followed = self.followed();
+        let is_known = followed.get(&key).is_some_and(|it| {
+            it.leader_epoch == leader_epoch && Arc::ptr_eq(&it.partition, &partition)
+        });
+        if !is_known {
+            let new = Followed {
+                partition,
+                leader_epoch,
+                last_epoch: None,
+                lag: None,
+                resumes: None,
+                failures: 0,
+            };
+            followed.insert(key, new);
+            self.changed.notify_one();
+        }
+    }
+
+    pub fn max_lag(&self) -> i64 {
+        self.followed().values().filter_map(|followed| followed.lag).max().unwrap_or(0)
+    }
+
+    pub fn remove(&self, key: &Key) {
+        self.followed().remove(key);
+    }
+
+    fn followed(&self) -> MutexGuard<'_, BTreeMap<Key, Followed>> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fetches until it is aborted.
+    pub async fn run(self: Arc<Self>, broker: Arc<Broker>) {
+        let mut session = FetchSession::default();
+        let mut channel: Option<(Address, Arc<dyn Channel>)> = None;
+        let mut failures = 0;
+        loop {
+            let (asks, resumes) = self.due(&broker);
+            let address = self.leader_address(&broker);
+            let (Some(to), false) = (address, asks.is_empty()) else {
+                // Without an address the next metadata may have one.
+                let resumes = resumes.unwrap_or_else(|| Instant::now() + FIRST_REST * 10);
+                let _ = timeout_at(resumes, self.changed.notified()).await;
+                continue;
+            };
+            if channel.as_ref().is_none_or(|(known, _)| *known != to) {
+                session = FetchSession::default();
+                channel = Some((to.clone(), broker.network.channel(&to)));
+            }
+            let (_, leader) = channel.as_ref().expect("set above");
+            let (settings, epoch) = (broker.settings(), broker_epoch(&broker));
+            let mut request = request(&settings, epoch, session.request(asks));
+            if let Some(resumes) = resumes {
+                let left = resumes.duration_since(Instant::now()).as_millis() as i32;
+                request.max_wait_ms = request.max_wait_ms.min(left + 1);
+            }
+            match self.fetch(&settings, &**leader, &mut session, &request).await {
+                Some(response) => {
+                    failures = 0;
+                    self.take(&broker, &**leader, &session, response).await;
+                }
+                None => {
+                    failures += 1;
+                    let longest = settings.cluster.replica_fetch_backoff_ms;
+                    sleep_until(Instant::now() + rest(failures, longest)).await;
+                }
+            }
+        }
+    }
+
+    /// What is to be asked for now, and when there is more.
+    fn due(&self, broker: &Arc<Broker>) -> (BTreeMap<Key, Ask>, Option<Instant>) {
+        let now = Instant::now();
+        let (mut asks, mut resumes) = (BTreeMap::new(), None::<Instant>);
+        let limit = broker.settings().cluster.follower_replication_throttled_rate;
+        let is_slowed = broker.replication.follower_throttle.is_exceeded(limit, now_ms());
+        for (key, followed) in self.followed().iter_mut() {
+            let is_held_back =
+                is_slowed && followed.lag.is_none_or(|lag| lag > 0) && is_throttled(broker, key);
+            let held_back = is_held_back.then(|| now + THROTTLED_REST);
+            if let Some(at) = held_back.or(followed.resumes.filter(|at| *at > now)) {
+                resumes = Some(resumes.map_or(at, |earliest| earliest.min(at)));
+                continue;
+            }
+            if followed.last_epoch.is_none() {
+                followed.last_epoch = answer::begin(broker, followed);
+            }
+            let Some(last_epoch) = followed.last_epoch else { continue };
+            let view = followed.partition.view();
+            // Metadata has given it another role, or its disk failed.
+            let epoch = followed.leader_epoch;
+            if !matches!(view.role, Role::Follower { epoch: now, .. } if now == epoch) {
+                continue;
+            }
+            let ask = Ask {
+                offset: view.log.log_end(),
+                log_start: view.log.log_start(),
+                leader_epoch: followed.leader_epoch,
+                last_epoch,
+            };
+            asks.insert(*key, ask);
+        }
+        (asks, resumes)
+    }
+
+    fn leader_address(&self, broker: &Broker) -> Option<Address> {
+        let (image, settings) = (broker.metadata(), broker.settings());
+        let mut endpoints = image.broker(self.leader)?.end_points.iter();
+        let endpoint = endpoints.find(|it| it.name == settings.inter_broker_listener)?;
+        Some(Address { host: endpoint.host.clone(), port: endpoint.port })
+    }
+
+    async fn fetch(
+        &self,
+        settings: &BrokerConfig,
+        leader: &dyn Channel,
+        session: &mut FetchSession,
+        request: &FetchRequest,
+    ) -> Option<FetchResponse> {
+        let ms = |ms: i32| Duration::from_millis(ms.max(0) as u64);
+        let patience = ms(settings.cluster.replica_socket_timeout_ms)
+            + ms(settings.cluster.replica_fetch_wait_max_ms);
+        let answered: Result<FetchResponse, PeerError> =
+            peers::send(leader, FETCH_VERSION, request, patience).await;
+        match answered {
+            Ok(response) if response.error_code == 0 => {
+                session.answered(response.session_id);
+                Some(response)
+            }
+            Ok(response) => {
+                let code = ErrorCode::try_from_code(response.error_code);
+                debug!(leader = self.leader, ?code, "a fetch session is begun anew");
+                session.failed(code != Some(ErrorCode::FetchSessionIdNotFound));
+                None
+            }
+            Err(error) => {
+                warn!(leader = self.leader, %error, "cannot fetch");
+                session.failed(true);
+                None
+            }
+        }
+    }
+
+    /// Takes an answer, partition by partition. Others may go on between two of them.
+    async fn take(
+        &self,
+        broker: &Arc<Broker>,
+        leader: &dyn Channel,
+        session: &FetchSession,
+        response: FetchResponse,
+    ) {
+        let longest = broker.settings().cluster.replica_fetch_backoff_ms;
+        let mut to_flush = Vec::new();
+        for topic in response.responses {
+            for data in topic.partitions {
+                let key = (topic.topic_id, data.partition_index);
+                let followed = self.followed().get(&key).cloned();
+                // It may have been removed, or be in a newer epoch, since the request.
+                let (Some(ask), Some(mut followed)) = (session.asked(&key), followed) else {
+                    continue;
+                };
+                if ask.leader_epoch != followed.leader_epoch {
+                    continue;
+                }
+                let bytes = data.records.as_ref().map_or(0, |records| records.len() as u64);
+                let answered = answer::Answered { ask, data };
+                let progress = match answered.is_out_of_range() {
+                    true => answered.find_range(broker, self.leader, leader, &mut followed).await,
+                    false => answered.take(broker, &mut followed, &mut to_flush),
+                };
+                if bytes > 0 && matches!(progress, Progress::Went) {
+                    broker.replication.metrics.bytes_in.increment(bytes);
+                    if is_throttled(broker, &key) {
+                        broker.replication.follower_throttle.note(bytes, now_ms());
+                    }
+                }
+                self.note(&key, followed, progress, longest);
+                tokio::task::yield_now().await;
+            }
+        }
+        for partition in to_flush {
+            // The next fetch tells the leader that this replica has the records.
+            let _ = blocking(move || partition.flush_now()).await;
+        }
+    }
+
+    fn note(&self, key: &Key, taken: Followed, progress: Progress, longest_ms: i32) {
+        let mut all = self.followed();
+        let Some(followed) = all.get_mut(key) else { return };
+        if followed.leader_epoch != taken.leader_epoch {
+            return;
+        }
+        match progress {
+            Progress::Went => {
+                (followed.last_epoch, followed.lag) = (taken.last_epoch, taken.lag);
+                followed.failures = 0;
+            }
+            Progress::Truncated => {
+                followed.last_epoch = None;
+                followed.failures = 0;
+            }
+            Progress::Failed => {
+                followed.failures += 1;
+                followed.resumes = Some(Instant::now() + rest(followed.failures, longest_ms));
+            }
+        }
+    }
+}
+
+/// How long to rest after so many failures in a row.
+fn rest(failures: u32, longest_ms: i32) -> Duration {
+    let longest = Duration::from_millis(longest_ms.max(0) as u64);
+    (FIRST_REST * 2u32.pow(failures.saturating_sub(1).min(10))).min(longest)
+}
+
+/// Whether the replica here counts among those whose copying is throttled.
+fn is_throttled(broker: &Broker, (topic_id, index): &Key) -> bool {
+    let topic = broker.partitions.topic_by_id(*topic_id);
+    topic.is_some_and(|it| {
+        it.config.load().follower_replication_throttled_replicas.contains(*index, broker.node_id)
+    })
+}
+
+fn broker_epoch(broker: &Broker) -> i64 {
+    broker.metadata().broker(broker.node_id).map_or(-1, |registered| registered.broker_epoch)
+}
+
+fn request(settings: &BrokerConfig, broker_epoch: i64, session: Request) -> FetchRequest {
+    let max_bytes = settings.cluster.replica_fetch_max_bytes;
+    let mut topics: Vec<FetchTopic> = Vec::new();
+    for ((topic_id, index), ask) in session.asks {
+        let partition = FetchPartition::default()
+            .with_partition(index)
+            .with_current_leader_epoch(ask.leader_epoch)
+            .with_fetch_offset(ask.offset)
+            .with_last_fetched_epoch(ask.last_epoch)
+            .with_log_start_offset(ask.log_start)
+            .with_partition_max_bytes(max_bytes);
+        match topics.last_mut().filter(|topic| topic.topic_id == topic_id) {
+            Some(topic) => topic.partitions.push(partition),
+            None => {
+                let topic = FetchTopic::default().with_topic_id(topic_id);
+                topics.push(topic.with_partitions(vec![partition]));
+            }
+        }
+    }
+    let mut forgotten: Vec<ForgottenTopic> = Vec::new();
+    for (topic_id, index) in session.forgotten {
+        match forgotten.last_mut().filter(|topic| topic.topic_id == topic_id) {
+            Some(topic) => topic.partitions.push(index),
+            None => {
+                let topic = ForgottenTopic::default().with_topic_id(topic_id);
+                forgotten.push(topic.with_partitions(vec![index]));
+            }
+        }
+    }
+    let state = ReplicaState::default()
+        .with_replica_id(BrokerId(settings.node_id))
+        .with_replica_epoch(broker_epoch);
+    FetchRequest::default()
+        .with_replica_state(state)
+        .with_max_wait_ms(settings.cluster.replica_fetch_wait_max_ms)
+        .with_min_bytes(settings.cluster.replica_fetch_min_bytes)
+        .with_max_bytes(settings.cluster.replica_fetch_response_max_bytes)
+        .with_session_id(session.id)
+        .with_session_epoch(session.epoch)
+        .with_topics(topics)
+        .with_forgotten_topics_data(forgotten)
+        .with_rack_id(StrBytes::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rests_grow_up_to_the_configured_one() {
+        let rests = [1, 2, 3, 6, 7, 90].map(|failures| rest(failures, 1000).as_millis());
+        assert_eq!(rests, [20, 40, 80, 640, 1000, 1000]);
+        assert_eq!(rest(5, 0), Duration::ZERO);
+    }
+}

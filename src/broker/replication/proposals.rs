@@ -1,0 +1,195 @@
+//! Proposals to change who is in sync, on their way to the controller: one request at a time, with
+//! all that have gathered meanwhile. A proposal goes on asking until it is answered, or until
+//! metadata has made it void.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use kafka_protocol::messages::{
+    AlterPartitionRequest, AlterPartitionResponse, BrokerId,
+    alter_partition_request::{BrokerState, PartitionData, TopicData},
+    alter_partition_response,
+};
+use tokio::{sync::Notify, time::sleep};
+use tracing::{debug, info, warn};
+
+use crate::{
+    base::{TopicId, clock::now_ms},
+    broker::Broker,
+    partition::{IsrChange, Partition, Proposal, ProposalAnswer},
+    protocol::ErrorCode,
+};
+
+const VERSION: i16 = 3;
+/// A controller that does not answer may not be the active one any more; whichever is can tell a
+/// proposal that comes again from a new one.
+const PATIENCE: Duration = Duration::from_secs(3);
+const REST: Duration = Duration::from_millis(50);
+
+type Waiting = (TopicId, Arc<Partition>);
+
+#[derive(Default)]
+pub(super) struct Proposals {
+    waiting: Mutex<Vec<Waiting>>,
+    added: Notify,
+}
+
+impl Proposals {
+    fn add(&self, waiting: impl IntoIterator<Item = Waiting>) {
+        let mut all = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(waiting);
+        self.added.notify_one();
+    }
+
+    fn take(&self) -> Vec<Waiting> {
+        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Broker {
+    /// Notes a partition that has something to propose.
+    pub(in crate::broker) fn propose(&self, topic_id: TopicId, partition: &Arc<Partition>) {
+        self.replication.proposals.add([(topic_id, Arc::clone(partition))]);
+    }
+}
+
+struct Sent {
+    topic_id: TopicId,
+    partition: Arc<Partition>,
+    proposal: Proposal,
+}
+
+/// Sends proposals until it is aborted.
+pub(super) async fn run(broker: Arc<Broker>) {
+    loop {
+        let mut sent: Vec<Sent> = Vec::new();
+        for (topic_id, partition) in broker.replication.proposals.take() {
+            // Metadata may have decided something else since.
+            if let Some(proposal) = partition.proposal() {
+                sent.push(Sent { topic_id, partition, proposal });
+            }
+        }
+        if sent.is_empty() {
+            broker.replication.proposals.added.notified().await;
+            continue;
+        }
+        sent.sort_by_key(|it| (it.topic_id, it.partition.id.partition));
+        sent.dedup_by_key(|it| (it.topic_id, it.partition.id.partition));
+        let again = match send(&broker, &sent).await {
+            Some(response) => take(&broker, sent, &response),
+            None => sent,
+        };
+        if !again.is_empty() {
+            sleep(REST).await;
+            let again = again.into_iter().map(|it| (it.topic_id, it.partition));
+            broker.replication.proposals.add(again);
+        }
+    }
+}
+
+async fn send(broker: &Arc<Broker>, sent: &[Sent]) -> Option<AlterPartitionResponse> {
+    let registered = broker.metadata().broker(broker.node_id).map(|it| it.broker_epoch);
+    let request = request(broker.node_id, registered?, sent);
+    match broker.send_to_controller(VERSION, &request, PATIENCE).await {
+        Ok(response) if response.error_code == 0 => Some(response),
+        Ok(response) => {
+            let code = ErrorCode::try_from_code(response.error_code);
+            debug!(?code, "the in-sync replicas are proposed again");
+            None
+        }
+        Err(error) => {
+            warn!(%error, "the in-sync replicas are proposed again");
+            None
+        }
+    }
+}
+
+fn request(node_id: i32, broker_epoch: i64, sent: &[Sent]) -> AlterPartitionRequest {
+    let mut topics: Vec<TopicData> = Vec::new();
+    for Sent { topic_id, partition, proposal } in sent {
+        let replica = |&(id, epoch): &(i32, i64)| {
+            let epoch = if id == node_id { broker_epoch } else { epoch };
+            BrokerState::default().with_broker_id(BrokerId(id)).with_broker_epoch(epoch)
+        };
+        let data = PartitionData::default()
+            .with_partition_index(partition.id.partition)
+            .with_leader_epoch(proposal.leader_epoch)
+            .with_partition_epoch(proposal.partition_epoch)
+            .with_new_isr_with_epochs(proposal.isr.iter().map(replica).collect());
+        match topics.last_mut().filter(|topic| topic.topic_id == *topic_id) {
+            Some(topic) => topic.partitions.push(data),
+            None => {
+                let topic = TopicData::default().with_topic_id(*topic_id);
+                topics.push(topic.with_partitions(vec![data]));
+            }
+        }
+    }
+    AlterPartitionRequest::default()
+        .with_broker_id(BrokerId(node_id))
+        .with_broker_epoch(broker_epoch)
+        .with_topics(topics)
+}
+
+/// Gives each partition its answer; returns those that are to be asked again.
+fn take(broker: &Broker, sent: Vec<Sent>, response: &AlterPartitionResponse) -> Vec<Sent> {
+    let metrics = &broker.replication.metrics;
+    let find = |sent: &Sent| {
+        let topics = response.topics.iter().filter(|it| it.topic_id == sent.topic_id);
+        let mut partitions = topics.flat_map(|it| &it.partitions);
+        partitions.find(|it| it.partition_index == sent.partition.id.partition)
+    };
+    let mut again = Vec::new();
+    for sent in sent {
+        match find(&sent).and_then(answer) {
+            None => again.push(sent),
+            Some(answer) => {
+                let (id, proposal) = (&sent.partition.id, &sent.proposal);
+                debug!(partition = %id, ?proposal, ?answer, "the controller has answered");
+                let is_committed = matches!(answer, ProposalAnswer::Committed { .. });
+                // Metadata may have been quicker; then there is nothing left to take.
+                sent.partition.update(|core| core.answered(proposal, answer, now_ms()));
+                match &proposal.change {
+                    _ if !is_committed => metrics.failed_isr_updates.increment(1),
+                    IsrChange::Expand(_) => metrics.isr_expands.increment(1),
+                    IsrChange::Shrink(_) => metrics.isr_shrinks.increment(1),
+                }
+                if is_committed {
+                    tell(&sent);
+                }
+            }
+        }
+    }
+    again
+}
+
+fn tell(Sent { partition, proposal, .. }: &Sent) {
+    let isr: Vec<i32> = proposal.isr.iter().map(|(id, _)| *id).collect();
+    match &proposal.change {
+        IsrChange::Expand(id) => info!(partition = %partition.id, ?isr, joined = id, "in sync"),
+        IsrChange::Shrink(out) => info!(partition = %partition.id, ?isr, ?out, "out of sync"),
+    }
+}
+
+/// `None` if nothing is decided.
+fn answer(data: &alter_partition_response::PartitionData) -> Option<ProposalAnswer> {
+    use ErrorCode::*;
+    if data.error_code == 0 {
+        return Some(ProposalAnswer::Committed {
+            leader_epoch: data.leader_epoch,
+            partition_epoch: data.partition_epoch,
+            isr: data.isr.iter().map(|id| id.0).collect(),
+        });
+    }
+    match ErrorCode::try_from_code(data.error_code)? {
+        OperationNotAttempted | IneligibleReplica => Some(ProposalAnswer::Refused),
+        UnknownTopicOrPartition
+        | UnknownTopicId
+        | InvalidUpdateVersion
+        | FencedLeaderEpoch
+        | InvalidRequest
+        | NewLeaderElected => Some(ProposalAnswer::Outdated),
+        _ => None,
+    }
+}

@@ -1,0 +1,79 @@
+//! Roles of replicas, as metadata gives them.
+
+use std::sync::Arc;
+
+use super::super::{Broker, logs::Replica};
+use crate::{
+    base::{TopicId, clock::now_ms, config::TopicConfig},
+    metadata::{BrokerImage, Image, PartitionChange, PartitionImage},
+    partition::{Assignment, IsrRules, Partition, Standing},
+};
+
+impl Broker {
+    /// Gives a replica the role that metadata has for it, and has it fetched accordingly.
+    pub(in crate::broker) fn assign(
+        self: &Arc<Self>,
+        image: &Image,
+        (topic_id, partition): (TopicId, &Arc<Partition>),
+        assigned: &PartitionImage,
+    ) {
+        let standing = |id| image.broker(id).map(|it| standing(it)).unwrap_or_default();
+        let assignment = Assignment { me: self.node_id, partition: assigned, standing: &standing };
+        partition.update(|core| core.assign(&assignment, now_ms()));
+        self.follow(topic_id, partition);
+    }
+
+    /// A partition has other replicas, another leader, or others in sync.
+    pub(in crate::broker) fn change_partition(
+        self: &Arc<Self>,
+        image: &Image,
+        change: &PartitionChange,
+    ) {
+        let (id, index) = (change.id, change.partition);
+        if !change.new.replicas.contains(&self.node_id) {
+            return self.remove_replica(id, index);
+        }
+        let known = self.partitions.topic_by_id(id).and_then(|topic| topic.partition(index).ok());
+        match known {
+            Some(partition) => self.assign(image, (id, &partition), &change.new),
+            // A replica whose log could not be opened stays offline.
+            None if change.old.replicas.contains(&self.node_id) => {}
+            None => self.open_partition(image, Replica { id, index, is_new: true }, &change.new),
+        }
+    }
+
+    /// Leaders hear how a follower's broker stands now: one that is fenced cannot join them.
+    pub(in crate::broker) fn change_standing(&self, broker: &BrokerImage) {
+        let id = broker.broker_id;
+        let now = now_ms();
+        for partition in self.partitions.partitions() {
+            if partition.view().isr.replicas > 1 {
+                partition.update(|core| core.set_standing(id, standing(broker), now));
+            }
+        }
+    }
+
+    pub(in crate::broker) fn isr_rules(&self, config: &TopicConfig) -> IsrRules {
+        IsrRules {
+            min_in_sync: config.min_insync_replicas.max(1) as usize,
+            lag_max_ms: self.settings().cluster.replica_lag_time_max_ms,
+        }
+    }
+
+    /// Leaders look for followers that did not keep up.
+    pub(in crate::broker) fn check_isrs(self: &Arc<Self>) {
+        let now = now_ms();
+        for partition in self.partitions.partitions() {
+            if partition.view().isr.replicas > 1 {
+                partition.check_isr(now);
+            }
+        }
+    }
+}
+
+fn standing(broker: &BrokerImage) -> Standing {
+    Standing {
+        epoch: (!broker.fenced).then_some(broker.broker_epoch),
+        is_shutting_down: broker.in_controlled_shutdown,
+    }
+}

@@ -1,0 +1,122 @@
+//! The way to the active controller: this node itself, without a socket, or another one.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use kafka_protocol::protocol::Request;
+
+use super::Broker;
+use crate::{
+    handlers::{self, Session},
+    peers::{self, Address, Channel, Network, PeerError},
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ToControllerError {
+    #[error("no controller leads the quorum that this node knows of")]
+    NoController,
+    #[error("controller {0} has no address that this node knows of")]
+    NoAddress(i32),
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    #[error("the request could not be handled here: {0}")]
+    Local(String),
+}
+
+/// Connections to the active controller that nobody uses at the moment.
+#[derive(Default)]
+pub(super) struct Idle {
+    channels: Mutex<Vec<(Address, Arc<dyn Channel>)>>,
+}
+
+impl Idle {
+    fn take(&self, network: &dyn Network, to: &Address) -> Arc<dyn Channel> {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those to controllers that lead no more are closed.
+        channels.retain(|(address, _)| address == to);
+        match channels.pop() {
+            Some((_, channel)) => channel,
+            None => network.channel(to),
+        }
+    }
+
+    fn put_back(&self, to: Address, channel: Arc<dyn Channel>) {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        channels.push((to, channel));
+    }
+}
+
+impl Broker {
+    /// Whether this node is the active controller.
+    pub fn leads_quorum(&self) -> bool {
+        let leadership = *self.quorum.leadership().borrow();
+        leadership.active && leadership.leader == Some(self.node_id)
+    }
+
+    /// Sends a typed request to the active controller. It is tried once: who asks knows what to do
+    /// when no controller is active, or when it is another by now.
+    pub async fn send_to_controller<R: Request>(
+        self: &Arc<Self>,
+        version: i16,
+        request: &R,
+        timeout: Duration,
+    ) -> Result<R::Response, ToControllerError> {
+        let frame = peers::encode(version, request)?;
+        let response = self.call_controller(frame, timeout).await?;
+        Ok(peers::decode::<R>(version, response)?)
+    }
+
+    async fn call_controller(
+        self: &Arc<Self>,
+        frame: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, ToControllerError> {
+        let leader = self.quorum.leader().ok_or(ToControllerError::NoController)?;
+        if leader == self.node_id {
+            return self.answer_itself(frame).await;
+        }
+        let to = self.controller_address(leader).ok_or(ToControllerError::NoAddress(leader))?;
+        let channel = self.idle.take(&*self.network, &to);
+        let response = channel.call(frame, timeout).await?;
+        self.idle.put_back(to, channel);
+        Ok(response)
+    }
+
+    /// What the controller of this node answers.
+    async fn answer_itself(self: &Arc<Self>, frame: Bytes) -> Result<Bytes, ToControllerError> {
+        let peer = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        let mut session = self.controller_session(peer);
+        let answered = handlers::answer(self, &mut session, frame).await;
+        answered.map_err(|error| ToControllerError::Local(error.to_string()))
+    }
+
+    /// A session as if `peer` had come by a listener of the controller.
+    pub fn controller_session(&self, peer: SocketAddr) -> Session {
+        let settings = self.settings();
+        let listener = settings.controller_listeners.first().map(|it| it.name.as_str());
+        Session {
+            peer,
+            listener: Arc::from(listener.unwrap_or("CONTROLLER")),
+            of_controllers: true,
+            software: None,
+            presence: None,
+        }
+    }
+
+    /// Where a controller listens for other nodes: as the voters are configured, or as it has
+    /// registered.
+    fn controller_address(&self, id: i32) -> Option<Address> {
+        let settings = self.settings();
+        let voters = &settings.cluster.controller_quorum_voters;
+        if let Some(voter) = voters.iter().find(|voter| voter.id == id) {
+            return Some(Address { host: voter.host.clone(), port: voter.port });
+        }
+        let image = self.metadata();
+        let endpoint = image.controllers.get(&id)?.end_points.first()?;
+        Some(Address { host: endpoint.host.clone(), port: endpoint.port })
+    }
+}

@@ -1,0 +1,122 @@
+//! Heartbeats of brokers: fencing, unfencing, and the way to a shutdown in order
+//! (`BrokerHeartbeatManager.calculateNextBrokerState`).
+
+use uuid::Uuid;
+
+use super::{Context, ControllerError, Decision, leadership};
+use crate::metadata::BrokerImage;
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Heartbeat {
+    pub broker_id: i32,
+    pub broker_epoch: i64,
+    /// How far the broker has applied the metadata log.
+    pub current_metadata_offset: i64,
+    pub want_fence: bool,
+    pub want_shut_down: bool,
+    pub offline_log_dirs: Vec<Uuid>,
+    /// `None` from brokers that know no cordoned directories.
+    pub cordoned_log_dirs: Option<Vec<Uuid>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeartbeatReply {
+    /// The broker has applied its own registration.
+    pub is_caught_up: bool,
+    pub is_fenced: bool,
+    pub should_shut_down: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Fenced,
+    Unfenced,
+    ShuttingDown,
+    ShutDownNow,
+}
+
+/// The broker as the image shows it, if the epoch is its own.
+pub fn check_epoch<'a>(
+    cx: &Context<'a>,
+    id: i32,
+    epoch: i64,
+) -> Result<&'a BrokerImage, ControllerError> {
+    let broker = cx.image.broker(id).ok_or_else(|| {
+        let why = format!("No broker registration found for broker id {id}");
+        ControllerError::StaleBrokerEpoch(why)
+    })?;
+    if broker.broker_epoch != epoch {
+        let known = broker.broker_epoch;
+        let why = format!("Expected broker epoch {known}, but got broker epoch {epoch}");
+        return Err(ControllerError::StaleBrokerEpoch(why));
+    }
+    Ok(broker)
+}
+
+pub fn process(
+    cx: &mut Context<'_>,
+    beat: &Heartbeat,
+) -> Decision<Result<HeartbeatReply, ControllerError>> {
+    let id = beat.broker_id;
+    let broker = match check_epoch(cx, id, beat.broker_epoch) {
+        Ok(broker) => broker,
+        Err(error) => return Decision { records: Vec::new(), response: Err(error) },
+    };
+    cx.soft.heard_of(id, beat.broker_epoch, cx.now_ms);
+    let current = match (cx.soft.is_shutting_down(id), broker.fenced) {
+        (true, _) => State::ShuttingDown,
+        (false, true) => State::Fenced,
+        (false, false) => State::Unfenced,
+    };
+    // A broker's epoch is the offset of its registration.
+    let is_caught_up = beat.current_metadata_offset >= broker.broker_epoch;
+    let next = next_state(cx, current, beat, is_caught_up);
+    let mut records = match next {
+        next if next == current => Vec::new(),
+        State::Fenced | State::ShutDownNow if broker.fenced => Vec::new(),
+        State::Fenced | State::ShutDownNow => leadership::fenced(cx, broker),
+        State::Unfenced => leadership::unfenced(cx, broker),
+        State::ShuttingDown => leadership::shutting_down(cx, broker),
+    };
+    let is_fenced = matches!(next, State::Fenced | State::ShutDownNow);
+    cx.soft.applied(id, beat.current_metadata_offset, is_fenced);
+    records.extend(leadership::directories_offline(cx, broker, &beat.offline_log_dirs));
+    let cordoned = beat.cordoned_log_dirs.as_ref();
+    records.extend(leadership::directories_cordoned(broker, cordoned));
+    match next {
+        State::ShuttingDown => {
+            cx.soft.begin_shutdown(id, cx.image.offset + records.len() as i64);
+        }
+        // It leaves of its own will: who comes next with its id need not wait.
+        State::ShutDownNow => cx.soft.end_session(id),
+        State::Fenced | State::Unfenced => {}
+    }
+    let should_shut_down = next == State::ShutDownNow;
+    let response = Ok(HeartbeatReply { is_caught_up, is_fenced, should_shut_down });
+    Decision { records, response }
+}
+
+fn next_state(cx: &Context<'_>, current: State, beat: &Heartbeat, is_caught_up: bool) -> State {
+    let id = beat.broker_id;
+    match current {
+        State::Fenced if beat.want_shut_down => State::ShutDownNow,
+        State::Fenced if !beat.want_fence && is_caught_up => State::Unfenced,
+        State::Fenced => State::Fenced,
+        State::Unfenced => match (beat.want_fence, beat.want_shut_down) {
+            (true, true) => State::ShutDownNow,
+            (true, false) => State::Fenced,
+            (false, false) => State::Unfenced,
+            (false, true) if leadership::leads_any(cx.image, id) => State::ShuttingDown,
+            (false, true) => State::ShutDownNow,
+        },
+        State::ShuttingDown | State::ShutDownNow => {
+            let must_see = cx.soft.shutdown_offset(id).unwrap_or(i64::MAX);
+            let all_saw = cx.soft.lowest_active_offset(cx.image) >= must_see;
+            if all_saw && !leadership::leads_any(cx.image, id) {
+                State::ShutDownNow
+            } else {
+                State::ShuttingDown
+            }
+        }
+    }
+}

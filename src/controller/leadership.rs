@@ -1,0 +1,172 @@
+//! What a broker's coming and going means for the partitions that it has: Kafka's
+//! `ReplicationControlManager.generateLeaderAndIsrUpdates` and who calls it.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::{
+    Context,
+    partition_change::{Candidates, PartitionChange},
+};
+use crate::metadata::{
+    BrokerImage, Image, MetadataRecord, PartitionImage, TopicImage,
+    records::*,
+    topics::{LOST, NO_LEADER},
+};
+
+/// Topics by name: the image has no order of its own, and a decision must be the same each time.
+pub fn in_order(image: &Image) -> Vec<&Arc<TopicImage>> {
+    let mut topics: Vec<_> = image.topics.iter().collect();
+    topics.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    topics
+}
+
+/// Takes who leaves out of the ISR of the partitions that are `concerned`, and elects leaders among
+/// the candidates where there is none, or none that can lead.
+pub fn update(
+    cx: &Context<'_>,
+    candidates: Candidates,
+    concerned: impl Fn(&TopicImage, i32, &PartitionImage) -> bool,
+    records: &mut Vec<MetadataRecord>,
+) {
+    let changes = changes(cx, candidates, concerned);
+    records.extend(changes.filter_map(PartitionChange::build).map(MetadataRecord::from));
+}
+
+fn changes<'a>(
+    cx: &'a Context<'_>,
+    candidates: Candidates,
+    concerned: impl Fn(&TopicImage, i32, &PartitionImage) -> bool,
+) -> impl Iterator<Item = PartitionChange<'a>> {
+    let topics = in_order(cx.image).into_iter();
+    let partitions =
+        topics.flat_map(|topic| topic.partitions.iter().zip(0..).map(move |it| (topic, it)));
+    let concerned = partitions.filter(move |(topic, (state, at))| concerned(topic, *at, state));
+    concerned.filter_map(move |(topic, (_, at))| {
+        let mut change = PartitionChange::new(cx, topic, at)?;
+        let goes = [candidates.leaving, candidates.unclean];
+        change.isr.retain(|id| !goes.contains(&Some(*id)));
+        change.candidates = candidates;
+        Some(change)
+    })
+}
+
+/// Whether the broker leads any partition.
+pub fn leads_any(image: &Image, broker: i32) -> bool {
+    let mut partitions = image.topics.iter().flat_map(|topic| &topic.partitions);
+    partitions.any(|partition| partition.leader == broker)
+}
+
+fn change(broker: &BrokerImage) -> BrokerRegistrationChangeRecord {
+    BrokerRegistrationChangeRecord {
+        broker_id: broker.broker_id,
+        broker_epoch: broker.broker_epoch,
+        ..BrokerRegistrationChangeRecord::default()
+    }
+}
+
+pub fn fenced(cx: &Context<'_>, broker: &BrokerImage) -> Vec<MetadataRecord> {
+    let mut records = Vec::new();
+    leave_isr(cx, broker.broker_id, &mut records);
+    records.push(BrokerRegistrationChangeRecord { fenced: 1, ..change(broker) }.into());
+    records
+}
+
+pub fn unfenced(cx: &Context<'_>, broker: &BrokerImage) -> Vec<MetadataRecord> {
+    let unfence = BrokerRegistrationChangeRecord { fenced: -1, ..change(broker) };
+    let mut records = vec![unfence.into()];
+    let back = Candidates { returning: Some(broker.broker_id), ..Candidates::default() };
+    update(cx, back, |_, _, state| state.leader == NO_LEADER, &mut records);
+    records
+}
+
+/// A broker that shuts down in order leads nothing and is in no ISR before it goes.
+pub fn shutting_down(cx: &Context<'_>, broker: &BrokerImage) -> Vec<MetadataRecord> {
+    let mut records = Vec::new();
+    if !broker.in_controlled_shutdown {
+        let began = BrokerRegistrationChangeRecord { in_controlled_shutdown: 1, ..change(broker) };
+        records.push(began.into());
+    }
+    leave_isr(cx, broker.broker_id, &mut records);
+    records
+}
+
+/// A new incarnation's predecessor is gone; when it has not stopped in order, what it had may not
+/// have been on its disk, and it is no eligible leader either (KIP-966). Replicas that were lost are
+/// taken to be in `directory` again, until the broker says otherwise.
+pub fn restarted(
+    cx: &Context<'_>,
+    broker: i32,
+    was_clean: bool,
+    directory: Uuid,
+) -> Vec<MetadataRecord> {
+    let is_unclean = cx.elr_enabled() && !was_clean;
+    let candidates = match is_unclean {
+        true => Candidates { unclean: Some(broker), ..Candidates::default() },
+        false => Candidates::leaving(broker),
+    };
+    let has = |state: &PartitionImage| {
+        let is_known = state.isr.contains(&broker) || is_unclean && state.elr.contains(&broker);
+        is_known || state.is_lost(broker)
+    };
+    let changes = changes(cx, candidates, |_, _, state| has(state)).filter_map(|mut change| {
+        if change.directories.get(&broker) == Some(&LOST) {
+            change.directories.insert(broker, directory);
+        }
+        change.build()
+    });
+    changes.map(MetadataRecord::from).collect()
+}
+
+pub fn unregistered(cx: &Context<'_>, broker: &BrokerImage) -> Vec<MetadataRecord> {
+    let (broker_id, broker_epoch) = (broker.broker_id, broker.broker_epoch);
+    let mut records = Vec::new();
+    let has =
+        |state: &PartitionImage| state.isr.contains(&broker_id) || state.elr.contains(&broker_id);
+    let gone = Candidates::leaving(broker_id);
+    update(cx, gone, |_, _, state| has(state), &mut records);
+    records.push(UnregisterBrokerRecord { broker_id, broker_epoch }.into());
+    records
+}
+
+/// Replicas in directories that have failed are in no ISR and lead nothing.
+pub fn directories_offline(
+    cx: &Context<'_>,
+    broker: &BrokerImage,
+    offline: &[Uuid],
+) -> Vec<MetadataRecord> {
+    let (failed, left): (Vec<Uuid>, Vec<Uuid>) =
+        broker.log_dirs.iter().partition(|dir| offline.contains(dir));
+    if failed.is_empty() {
+        return Vec::new();
+    }
+    let mut records = Vec::new();
+    let is_there = |state: &PartitionImage| {
+        let mut replicas = state.replicas.iter().zip(&state.directories);
+        replicas.any(|(id, dir)| *id == broker.broker_id && failed.contains(dir))
+    };
+    let leaving = Candidates::leaving(broker.broker_id);
+    update(cx, leaving, |_, _, state| is_there(state), &mut records);
+    records.push(BrokerRegistrationChangeRecord { log_dirs: left, ..change(broker) }.into());
+    records
+}
+
+/// Directories that are to get no new replicas (KIP-1066). `None` says nothing of them.
+pub fn directories_cordoned(
+    broker: &BrokerImage,
+    cordoned: Option<&Vec<Uuid>>,
+) -> Option<MetadataRecord> {
+    let new = cordoned?;
+    let same = broker.cordoned_log_dirs.as_ref().is_some_and(|old| {
+        old.iter().all(|dir| new.contains(dir)) && new.iter().all(|dir| old.contains(dir))
+    });
+    let cordoned_log_dirs = Some(new.clone());
+    let record = BrokerRegistrationChangeRecord { cordoned_log_dirs, ..change(broker) };
+    (!same).then(|| record.into())
+}
+
+fn leave_isr(cx: &Context<'_>, broker: i32, records: &mut Vec<MetadataRecord>) {
+    let leaving = Candidates::leaving(broker);
+    update(cx, leaving, |_, _, state| state.isr.contains(&broker), records);
+}

@@ -1,0 +1,272 @@
+//! What becomes of one partition (Kafka's `PartitionChangeBuilder`): who leads it, who is in its
+//! ISR, which replicas are eligible to lead when the ISR is empty (KIP-966), whether a reassignment
+//! is complete. The caller says what it wants; the record says what follows from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use uuid::Uuid;
+
+use super::{Context, reassignment};
+use crate::metadata::{
+    BrokerImage, Image, PartitionImage, TopicImage,
+    records::PartitionChangeRecord,
+    topics::{LOST, NO_LEADER, NO_LEADER_CHANGE},
+};
+
+/// A replica that its broker has not put in a log directory yet (KIP-858).
+pub const UNASSIGNED_DIR: Uuid = Uuid::from_u128(1);
+/// `LeaderRecoveryState.RECOVERING`
+pub const RECOVERING: i8 = 1;
+
+/// Which leader is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Election {
+    /// The first replica, if it can lead.
+    Preferred,
+    /// The leader that there is, or else any replica that is in sync.
+    Online,
+    /// As `Online`, and if there is none any replica that lives.
+    Unclean,
+}
+
+/// Who may lead. While the records of a fencing or an unfencing are made, the image still shows
+/// the broker as it was.
+#[derive(Clone, Copy, Default)]
+pub struct Candidates {
+    /// Is about to be fenced, or shuts down.
+    pub leaving: Option<i32>,
+    /// Is about to be unfenced.
+    pub returning: Option<i32>,
+    /// Has come back without having stopped in order: what it has may lack acknowledged records.
+    pub unclean: Option<i32>,
+}
+
+impl Candidates {
+    pub fn leaving(broker: i32) -> Self {
+        Self { leaving: Some(broker), ..Self::default() }
+    }
+
+    fn accept(&self, image: &Image, state: &PartitionImage, broker: i32) -> bool {
+        let here = [self.leaving, self.unclean].contains(&Some(broker));
+        if here || !(self.returning == Some(broker) || is_active(image, broker)) {
+            return false;
+        }
+        let at = state.replicas.iter().position(|replica| *replica == broker);
+        let directory = at.and_then(|at| state.directories.get(at));
+        let registered = image.broker(broker);
+        directory.zip(registered).is_some_and(|(dir, broker)| has_online_dir(broker, *dir))
+    }
+}
+
+/// Neither fenced nor shutting down.
+pub fn is_active(image: &Image, broker: i32) -> bool {
+    image.broker(broker).is_some_and(|it| !it.fenced && !it.in_controlled_shutdown)
+}
+
+/// Whether a replica in this directory can be used. One that is nowhere yet can.
+pub fn has_online_dir(broker: &BrokerImage, directory: Uuid) -> bool {
+    directory != LOST
+        && (directory.as_u128() < 2
+            || broker.log_dirs.is_empty()
+            || broker.log_dirs.contains(&directory))
+}
+
+/// A broker with one log directory puts its replicas there; one with several chooses later.
+pub fn default_dir(image: &Image, broker: i32) -> Uuid {
+    match image.broker(broker).map(|broker| broker.log_dirs.as_slice()) {
+        Some([only]) => *only,
+        Some([]) => Uuid::nil(),
+        _ => UNASSIGNED_DIR,
+    }
+}
+
+pub struct PartitionChange<'a> {
+    image: &'a Image,
+    topic: &'a TopicImage,
+    partition_id: i32,
+    state: &'a PartitionImage,
+    /// `min.insync.replicas`, but no more than there are replicas.
+    min_isr: usize,
+    elr_enabled: bool,
+    elr: Vec<i32>,
+    pub candidates: Candidates,
+    pub election: Election,
+    pub isr: Vec<i32>,
+    pub replicas: Vec<i32>,
+    pub removing: Vec<i32>,
+    pub adding: Vec<i32>,
+    pub leader_recovery_state: i8,
+    pub directories: BTreeMap<i32, Uuid>,
+}
+
+impl<'a> PartitionChange<'a> {
+    /// A change that, built as it is, only elects a leader where the present one cannot lead. An
+    /// election is unclean where the topic allows it.
+    pub fn new(cx: &Context<'a>, topic: &'a TopicImage, partition_id: i32) -> Option<Self> {
+        let state = topic.partitions.get(usize::try_from(partition_id).ok()?)?;
+        let unclean = cx.allows_unclean_election(&topic.name);
+        Some(Self {
+            image: cx.image,
+            topic,
+            partition_id,
+            state,
+            min_isr: cx.min_isr(topic),
+            elr_enabled: cx.elr_enabled(),
+            elr: state.elr.clone(),
+            candidates: Candidates::default(),
+            election: if unclean { Election::Unclean } else { Election::Online },
+            isr: state.isr.clone(),
+            replicas: state.replicas.clone(),
+            removing: state.removing_replicas.clone(),
+            adding: state.adding_replicas.clone(),
+            leader_recovery_state: state.leader_recovery_state,
+            directories: state.replicas.iter().copied().zip(state.directories.clone()).collect(),
+        })
+    }
+
+    /// `None` if nothing changes.
+    pub fn build(mut self) -> Option<PartitionChangeRecord> {
+        let unchanged = PartitionChangeRecord {
+            topic_id: self.topic.id,
+            partition_id: self.partition_id,
+            ..PartitionChangeRecord::default()
+        };
+        let mut record = unchanged.clone();
+        self.complete_reassignment();
+        self.find_eligible();
+        self.elect(&mut record);
+        // A replica that is taken away must not go on fetching in this epoch.
+        let loses_replicas = !self.state.replicas.iter().all(|id| self.replicas.contains(id));
+        if record.leader == NO_LEADER_CHANGE && loses_replicas {
+            record.leader = self.state.leader;
+        }
+        self.record_eligible(&mut record);
+        let may_be_set = self.elr_enabled || !self.isr.is_empty();
+        if record.isr.is_none() && may_be_set && self.isr != self.state.isr {
+            record.isr = Some(self.isr.clone());
+        }
+        self.record_last_leader(&mut record);
+        self.record_assignment(&mut record);
+        if self.leader_recovery_state != self.state.leader_recovery_state {
+            record.leader_recovery_state = self.leader_recovery_state;
+        }
+        (record != unchanged).then_some(record)
+    }
+
+    fn complete_reassignment(&mut self) {
+        let (removing, adding) = (&self.removing, &self.adding);
+        let moved = reassignment::completed(&self.replicas, removing, adding, &self.isr);
+        if let Some((replicas, isr)) = moved {
+            (self.replicas, self.isr) = (replicas, isr);
+            self.removing.clear();
+            self.adding.clear();
+        }
+    }
+
+    /// Below the minimum of in-sync replicas nothing more is acknowledged, so who leaves the ISR
+    /// then has all that ever was.
+    fn find_eligible(&mut self) {
+        if !self.elr_enabled {
+            return;
+        }
+        if self.isr.len() >= self.min_isr {
+            self.elr.clear();
+            return;
+        }
+        let known: BTreeSet<i32> = self.elr.iter().chain(&self.state.isr).copied().collect();
+        let is_eligible = |id: &i32| !self.isr.contains(id) && self.candidates.unclean != Some(*id);
+        self.elr = known.into_iter().filter(is_eligible).collect();
+    }
+
+    fn elect(&mut self, record: &mut PartitionChangeRecord) {
+        let (leader, is_unclean) = self.find_leader();
+        if leader == self.state.leader {
+            return;
+        }
+        if self.elr.contains(&leader) {
+            self.isr = vec![leader];
+            self.elr.retain(|id| *id != leader);
+        }
+        record.leader = leader;
+        if is_unclean {
+            record.isr = Some(vec![leader]);
+            if self.state.leader_recovery_state != RECOVERING {
+                record.leader_recovery_state = RECOVERING;
+            }
+        }
+    }
+
+    /// The leader, and whether it may lack acknowledged records.
+    fn find_leader(&self) -> (i32, bool) {
+        let present = self.state.leader;
+        let preferred = self.replicas.first().filter(|_| self.election == Election::Preferred);
+        let in_order = preferred.into_iter().chain([&present]).chain(&self.replicas);
+        if let Some(leader) = in_order.copied().find(|id| self.is_in_sync(*id)) {
+            return (leader, false);
+        }
+        if let Some(last) = self.last_leader() {
+            return (last, true);
+        }
+        let any = self.replicas.iter().copied().find(|id| self.accepts(*id));
+        match any.filter(|_| self.election == Election::Unclean) {
+            Some(leader) => (leader, true),
+            None => (NO_LEADER, false),
+        }
+    }
+
+    fn accepts(&self, broker: i32) -> bool {
+        self.candidates.accept(self.image, self.state, broker)
+    }
+
+    fn is_in_sync(&self, broker: i32) -> bool {
+        let in_elr = self.isr.is_empty() && self.elr.contains(&broker);
+        (self.isr.contains(&broker) || in_elr) && self.accepts(broker)
+    }
+
+    /// When nobody is known to have everything, who led last has the most.
+    fn last_leader(&self) -> Option<i32> {
+        let nobody = self.isr.is_empty() && self.elr.is_empty();
+        match self.state.last_known_elr[..] {
+            [last] if self.elr_enabled && nobody => Some(last).filter(|last| self.accepts(*last)),
+            _ => None,
+        }
+    }
+
+    fn record_eligible(&mut self, record: &mut PartitionChangeRecord) {
+        let was_unclean = record.isr.is_some();
+        if was_unclean || !self.elr_enabled {
+            self.elr.clear();
+        }
+        if self.elr != self.state.elr {
+            record.eligible_leader_replicas = Some(self.elr.clone());
+        }
+    }
+
+    fn record_last_leader(&self, record: &mut PartitionChangeRecord) {
+        if !self.elr_enabled {
+            return;
+        }
+        let known = !self.state.last_known_elr.is_empty();
+        if record.leader == NO_LEADER && !known && self.state.leader != NO_LEADER {
+            record.last_known_elr = Some(vec![self.state.leader]);
+        } else if record.leader >= 0 && known {
+            record.last_known_elr = Some(Vec::new());
+        }
+    }
+
+    fn record_assignment(&self, record: &mut PartitionChangeRecord) {
+        let changed = |new: &Vec<i32>, old: &Vec<i32>| (new != old).then(|| new.clone());
+        if !self.replicas.is_empty() {
+            let replicas = self.replicas.iter();
+            let directory = |id: &i32| {
+                let known = self.directories.get(id).copied();
+                known.unwrap_or_else(|| default_dir(self.image, *id))
+            };
+            let directories: Vec<_> = replicas.map(directory).collect();
+            record.directories = (directories != self.state.directories).then_some(directories);
+            record.replicas = changed(&self.replicas, &self.state.replicas);
+        }
+        record.removing_replicas = changed(&self.removing, &self.state.removing_replicas);
+        record.adding_replicas = changed(&self.adding, &self.state.adding_replicas);
+    }
+}

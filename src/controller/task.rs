@@ -1,0 +1,268 @@
+//! The controller's task: it follows who leads the quorum, and while this node does, it decides on
+//! requests and on what time brings, batch by batch.
+
+use std::time::Duration;
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
+
+use super::{Context, ControllerError, Random, Settings, SoftState, features, timers};
+use crate::{
+    base::world::new_uuid,
+    metadata::{Image, MetadataRecord},
+    quorum::{Durability, Leadership, Quorum, QuorumError},
+};
+
+/// A batch takes no further request once it has this many records, and no proposal has more.
+const BATCH_RECORDS: usize = 10_000;
+/// How long a broker may need to find a new controller.
+const FIND_MS: i64 = 1_000;
+/// How long a controller that could not begin waits before it tries again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Told the last offset, or why the batch was not committed.
+pub(super) type Answer = Box<dyn FnOnce(Result<i64, ControllerError>) + Send>;
+pub(super) type Decide = Box<dyn FnOnce(&mut Context<'_>) -> (Vec<MetadataRecord>, Answer) + Send>;
+
+pub(super) struct Request {
+    pub decide: Decide,
+    pub durability: Durability,
+}
+
+pub(super) struct Task {
+    quorum: Quorum,
+    leadership: watch::Receiver<Leadership>,
+    settings: Settings,
+    bootstrap: Vec<MetadataRecord>,
+    random: Random,
+    mailbox: mpsc::Receiver<Request>,
+    started: Instant,
+    phase: Phase,
+}
+
+enum Phase {
+    /// Another node leads, or nobody.
+    Inactive,
+    /// This node leads, but could not begin; it tries again then.
+    Failed(Instant),
+    /// The epoch in which this node leads; in any other it decides nothing.
+    Active { epoch: i32, soft: SoftState },
+    /// What was decided in this epoch was refused: it has ended, whatever is known of it here.
+    Ended { epoch: i32 },
+}
+
+/// The decisions of one batch.
+struct Batch {
+    image: Image,
+    /// Each a proposal; the records of one request are only parted when they are too many.
+    proposals: Vec<Vec<MetadataRecord>>,
+    answers: Vec<Answer>,
+    durability: Durability,
+}
+
+impl Task {
+    pub fn new(
+        quorum: Quorum,
+        settings: Settings,
+        bootstrap: Vec<MetadataRecord>,
+        mailbox: mpsc::Receiver<Request>,
+    ) -> Self {
+        Self {
+            leadership: quorum.leadership(),
+            quorum,
+            settings,
+            bootstrap,
+            random: Random::new(new_uuid().as_u128()),
+            mailbox,
+            started: Instant::now(),
+            phase: Phase::Inactive,
+        }
+    }
+
+    pub async fn run(mut self) {
+        loop {
+            self.follow().await;
+            let deadline = self.deadline();
+            tokio::select! {
+                biased;
+                () = changed(&mut self.leadership) => {}
+                request = self.mailbox.recv() => match request {
+                    Some(request) => self.serve(Some(request)).await,
+                    None => return,
+                },
+                () = wait(deadline) => self.serve(None).await,
+            }
+        }
+    }
+
+    /// Becomes active, or stops to be, as the quorum's leadership says.
+    async fn follow(&mut self) {
+        let seen = *self.leadership.borrow_and_update();
+        match self.phase {
+            Phase::Active { epoch, .. } | Phase::Ended { epoch }
+                if seen.active && seen.epoch == epoch => {}
+            Phase::Failed(again) if seen.active && Instant::now() < again => {}
+            _ if seen.active => self.activate(seen.epoch).await,
+            _ => self.phase = Phase::Inactive,
+        }
+    }
+
+    async fn activate(&mut self, epoch: i32) {
+        if self.quorum.image().feature(features::METADATA_VERSION) == 0 {
+            let records = self.bootstrap.clone();
+            let begun = self.quorum.propose_with(epoch, records, Durability::Deferred).await;
+            if let Err(error) = begun {
+                tracing::error!(%error, epoch, "the controller cannot begin");
+                self.phase = Phase::Failed(Instant::now() + RETRY);
+                return;
+            }
+        }
+        tracing::debug!(epoch, "the controller is active");
+        self.phase = Phase::Active { epoch, soft: self.new_soft_state() };
+    }
+
+    fn new_soft_state(&self) -> SoftState {
+        let (now_ms, settings) = (self.now_ms(), &self.settings);
+        // The last controller heard of them; sessions do not begin anew. Who lives has told this one
+        // so within two intervals.
+        let rest = 2 * settings.broker_heartbeat_interval_ms + FIND_MS;
+        let heard_ms = now_ms - (settings.broker_session_timeout_ms - rest).max(0);
+        SoftState::activate(&self.quorum.image(), settings.node_id, now_ms, heard_ms)
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.started.elapsed().as_millis() as i64
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Inactive | Phase::Ended { .. } => None,
+            Phase::Failed(again) => Some(*again),
+            Phase::Active { soft, .. } => {
+                let at_ms = soft.next_deadline(self.settings.broker_session_timeout_ms)?;
+                Some(self.started + Duration::from_millis(at_ms.max(0) as u64))
+            }
+        }
+    }
+
+    /// Decides on what waits and what is due. What is asked of an inactive controller is dropped,
+    /// which tells the caller.
+    async fn serve(&mut self, first: Option<Request>) {
+        let Some((epoch, batch)) = self.decide(first) else { return };
+        let outcome = self.commit(epoch, batch.image.offset, batch.proposals, batch.durability);
+        let outcome = outcome.await;
+        for answer in batch.answers {
+            answer(outcome.clone());
+        }
+    }
+
+    /// Decides on all requests that wait, each in sight of those before it, and then on what time
+    /// brings: who has been heard of meanwhile is not stale.
+    fn decide(&mut self, first: Option<Request>) -> Option<(i32, Batch)> {
+        let now_ms = self.now_ms();
+        let Phase::Active { epoch, soft } = &mut self.phase else { return None };
+        let mut batch = Batch::new(Image::clone(&self.quorum.image()));
+        let (settings, random) = (&self.settings, &mut self.random);
+        let mut next = first;
+        while let Some(request) = next {
+            let mut cx = Context { image: &batch.image, settings, soft, random, now_ms };
+            let (records, answer) = (request.decide)(&mut cx);
+            timers::arm(&mut cx, &records);
+            batch.answers.push(answer);
+            batch.add(records, request.durability);
+            next = if batch.has_room() { self.mailbox.try_recv().ok() } else { None };
+        }
+        loop {
+            let mut cx = Context { image: &batch.image, settings, soft, random, now_ms };
+            let Some(decision) = timers::due(&mut cx) else { break };
+            timers::arm(&mut cx, &decision.records);
+            batch.add(decision.records, Durability::Deferred);
+        }
+        Some((*epoch, batch))
+    }
+
+    async fn commit(
+        &mut self,
+        epoch: i32,
+        offset: i64,
+        proposals: Vec<Vec<MetadataRecord>>,
+        durability: Durability,
+    ) -> Result<i64, ControllerError> {
+        let mut last = offset;
+        for records in proposals {
+            match self.quorum.propose_with(epoch, records, durability).await {
+                Ok(offset) => last = offset,
+                Err(error) => return Err(self.refused(epoch, error)),
+            }
+        }
+        Ok(last)
+    }
+
+    /// What the soft state has of decisions that were not committed must not stay.
+    fn refused(&mut self, epoch: i32, error: QuorumError) -> ControllerError {
+        match error {
+            QuorumError::NotLeader { .. } | QuorumError::WrongEpoch { .. } => {
+                tracing::info!(%error, "the controller is not active any more");
+                self.phase = Phase::Ended { epoch };
+                let leader = self.leadership.borrow().leader;
+                ControllerError::not_controller(leader.filter(|id| *id != self.settings.node_id))
+            }
+            error => {
+                tracing::error!(%error, "metadata records are not committed");
+                self.phase = Phase::Active { epoch, soft: self.new_soft_state() };
+                ControllerError::NotController(error.to_string())
+            }
+        }
+    }
+}
+
+impl Batch {
+    fn new(image: Image) -> Self {
+        let (proposals, answers) = (Vec::new(), Vec::new());
+        Self { image, proposals, answers, durability: Durability::Deferred }
+    }
+
+    fn has_room(&self) -> bool {
+        self.proposals.len() <= 1
+            && self.proposals.first().is_none_or(|first| first.len() < BATCH_RECORDS)
+    }
+
+    fn add(&mut self, records: Vec<MetadataRecord>, durability: Durability) {
+        if records.is_empty() {
+            return;
+        }
+        for record in &records {
+            self.image.apply(record);
+        }
+        self.image.offset += records.len() as i64;
+        // What a sole broker decides on itself it would decide again; others rely on it.
+        if durability == Durability::Synced || self.image.brokers.len() > 1 {
+            self.durability = Durability::Synced;
+        }
+        match self.proposals.last_mut() {
+            Some(last) if last.len() + records.len() <= BATCH_RECORDS => last.extend(records),
+            _ => {
+                let mut records = records.into_iter().peekable();
+                while records.peek().is_some() {
+                    self.proposals.push(records.by_ref().take(BATCH_RECORDS).collect());
+                }
+            }
+        }
+    }
+}
+
+async fn changed(leadership: &mut watch::Receiver<Leadership>) {
+    // A quorum that has stopped tells nothing more; requests fail by themselves.
+    if leadership.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+async fn wait(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

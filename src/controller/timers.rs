@@ -1,0 +1,108 @@
+//! What the controller does though nobody asks: sessions end, leadership returns to preferred
+//! replicas, partitions without a leader are looked at (Kafka's periodic tasks). Nothing is looked
+//! for while nothing has changed, so a controller at rest does not wake up.
+
+use super::{
+    Context, Decision,
+    leadership::{self, in_order},
+    partition_change::{Election, PartitionChange},
+};
+use crate::metadata::{MetadataRecord, topics::NO_LEADER};
+
+/// Kafka's `ReplicationControlManager.MAX_ELECTIONS_PER_IMBALANCE`.
+const MAX_ELECTIONS: usize = 1_000;
+
+/// One thing that is due; `None` when nothing is. Each must be seen by the next.
+pub fn due(cx: &mut Context<'_>) -> Option<Decision<()>> {
+    let (now_ms, settings) = (cx.now_ms, cx.settings);
+    if let Some(id) = cx.soft.stale(now_ms, settings.broker_session_timeout_ms) {
+        cx.soft.end_session(id);
+        let broker = cx.image.broker(id).filter(|broker| !broker.fenced);
+        let records = broker.map(|broker| leadership::fenced(cx, broker)).unwrap_or_default();
+        return Some(Decision { records, response: () });
+    }
+    let is_due = |at: Option<i64>| at.is_some_and(|at| at <= now_ms);
+    if is_due(cx.soft.balance_at) {
+        let (records, left) = balance(cx);
+        cx.soft.balance_at = again(&records, left, now_ms, settings.balance_interval_ms);
+        return Some(Decision { records, response: () });
+    }
+    if is_due(cx.soft.unclean_at) {
+        let (records, left) = elect_unclean(cx);
+        let interval = Some(settings.unclean_interval_ms);
+        cx.soft.unclean_at = again(&records, left, now_ms, interval);
+        return Some(Decision { records, response: () });
+    }
+    None
+}
+
+/// To be called with what has been decided: it may be something to look for.
+pub fn arm(cx: &mut Context<'_>, records: &[MetadataRecord]) {
+    use MetadataRecord as R;
+    let concerns_leaders = |record: &R| {
+        matches!(
+            record,
+            R::Partition(_) | R::PartitionChange(_) | R::BrokerRegistrationChange(_) | R::Config(_)
+        )
+    };
+    if !records.iter().any(concerns_leaders) {
+        return;
+    }
+    let (now_ms, settings) = (cx.now_ms, cx.settings);
+    if let Some(interval) = settings.balance_interval_ms {
+        cx.soft.balance_at.get_or_insert(now_ms + interval);
+    }
+    cx.soft.unclean_at.get_or_insert(now_ms + settings.unclean_interval_ms);
+}
+
+/// At once if there was more than one round may do, later if something is left.
+fn again(
+    records: &[MetadataRecord],
+    left: bool,
+    now_ms: i64,
+    interval: Option<i64>,
+) -> Option<i64> {
+    match records.len() >= MAX_ELECTIONS {
+        true => Some(now_ms),
+        false => interval.filter(|_| left).map(|interval| now_ms + interval),
+    }
+}
+
+/// Elects preferred leaders, and tells whether partitions are left that have another.
+fn balance(cx: &Context<'_>) -> (Vec<MetadataRecord>, bool) {
+    if cx.settings.balance_interval_ms.is_none() {
+        return (Vec::new(), false);
+    }
+    elections(cx, Election::Preferred, |state| {
+        state.replicas.first().is_some_and(|preferred| *preferred != state.leader)
+    })
+}
+
+/// Elects leaders where there is none and the topic allows one that may lack records.
+fn elect_unclean(cx: &Context<'_>) -> (Vec<MetadataRecord>, bool) {
+    elections(cx, Election::Unclean, |state| state.leader == NO_LEADER)
+}
+
+fn elections(
+    cx: &Context<'_>,
+    election: Election,
+    concerned: impl Fn(&crate::metadata::PartitionImage) -> bool,
+) -> (Vec<MetadataRecord>, bool) {
+    let (mut records, mut left) = (Vec::new(), false);
+    for topic in in_order(cx.image) {
+        if election == Election::Unclean && !cx.allows_unclean_election(&topic.name) {
+            continue;
+        }
+        let partitions = topic.partitions.iter().zip(0..);
+        for (_, at) in partitions.filter(|(state, _)| concerned(state)) {
+            left = true;
+            let Some(mut change) = PartitionChange::new(cx, topic, at) else { continue };
+            change.election = election;
+            records.extend(change.build().map(MetadataRecord::from));
+            if records.len() >= MAX_ELECTIONS {
+                return (records, true);
+            }
+        }
+    }
+    (records, left)
+}

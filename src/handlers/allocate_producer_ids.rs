@@ -1,0 +1,33 @@
+//! AllocateProducerIds (KIP-730): a block of producer ids for a broker.
+
+use std::ops::RangeInclusive;
+
+use kafka_protocol::messages::{
+    AllocateProducerIdsRequest, AllocateProducerIdsResponse, ApiKey, ProducerId,
+};
+
+use super::{Context, Handler, Reply, errors};
+use crate::controller::PRODUCER_ID_BLOCK;
+
+pub struct AllocateProducerIds;
+
+impl Handler for AllocateProducerIds {
+    const API: ApiKey = ApiKey::AllocateProducerIds;
+    const VERSIONS: RangeInclusive<i16> = 0..=0;
+    type Request = AllocateProducerIdsRequest;
+    type Response = AllocateProducerIdsResponse;
+
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: AllocateProducerIdsRequest,
+    ) -> Reply<AllocateProducerIdsResponse> {
+        let (id, epoch) = (request.broker_id.0, request.broker_epoch);
+        let answer = AllocateProducerIdsResponse::default();
+        Reply::Now(match cx.broker.controller.allocate_producer_ids(id, epoch).await {
+            Ok(first) => answer
+                .with_producer_id_start(ProducerId(first.value))
+                .with_producer_id_len(PRODUCER_ID_BLOCK as i32),
+            Err(error) => answer.with_error_code(errors::controller(&error).code()),
+        })
+    }
+}

@@ -1,0 +1,73 @@
+//! AlterPartitionReassignments (KIP-455, KIP-860).
+
+use std::ops::RangeInclusive;
+
+use kafka_protocol::messages::{
+    AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, ApiKey,
+    alter_partition_reassignments_request::ReassignablePartition,
+    alter_partition_reassignments_response::{
+        ReassignablePartitionResponse, ReassignableTopicResponse,
+    },
+};
+
+use super::{Context, Handler, Reply, cluster::topic_name, errors};
+use crate::controller::{ControllerError, Reassignment};
+
+pub struct AlterPartitionReassignments;
+
+impl Handler for AlterPartitionReassignments {
+    const API: ApiKey = ApiKey::AlterPartitionReassignments;
+    const VERSIONS: RangeInclusive<i16> = 0..=1;
+    type Request = AlterPartitionReassignmentsRequest;
+    type Response = AlterPartitionReassignmentsResponse;
+
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: AlterPartitionReassignmentsRequest,
+    ) -> Reply<AlterPartitionReassignmentsResponse> {
+        let allow = cx.version == 0 || request.allow_replication_factor_change;
+        let response =
+            AlterPartitionReassignmentsResponse::default().with_allow_replication_factor_change(allow);
+        let topics = request.topics.iter();
+        let topics = topics.map(|topic| {
+            (topic.name.to_string(), topic.partitions.iter().map(reassignment).collect())
+        });
+        let asked = cx.broker.controller.alter_partition_reassignments(topics.collect(), allow);
+        match asked.await {
+            Ok(committed) => {
+                cx.broker.applied(committed.offset).await;
+                let answers = committed.value.into_iter();
+                let answers = answers.map(|(topic, results)| answer(&topic, results));
+                Reply::Now(response.with_error_message(None).with_responses(answers.collect()))
+            }
+            Err(error) => {
+                let (code, message) = errors::outcome::<()>(&Err(error));
+                Reply::Now(response.with_error_code(code).with_error_message(message))
+            }
+        }
+    }
+}
+
+fn reassignment(asked: &ReassignablePartition) -> Reassignment {
+    let replicas = asked.replicas.as_ref();
+    Reassignment {
+        partition: asked.partition_index,
+        replicas: replicas.map(|ids| ids.iter().map(|id| id.0).collect()),
+    }
+}
+
+fn answer(
+    topic: &str,
+    results: Vec<(i32, Result<(), ControllerError>)>,
+) -> ReassignableTopicResponse {
+    let row = |(partition, result): (i32, Result<(), ControllerError>)| {
+        let (code, message) = errors::outcome(&result);
+        ReassignablePartitionResponse::default()
+            .with_partition_index(partition)
+            .with_error_code(code)
+            .with_error_message(message)
+    };
+    ReassignableTopicResponse::default()
+        .with_name(topic_name(topic))
+        .with_partitions(results.into_iter().map(row).collect())
+}

@@ -1,0 +1,67 @@
+//! BrokerRegistration (KIP-631): a broker's process comes to the active controller.
+
+use std::ops::RangeInclusive;
+
+use kafka_protocol::messages::{
+    ApiKey, BrokerRegistrationRequest, BrokerRegistrationResponse,
+    broker_registration_request::{Feature, Listener},
+};
+
+use super::{Context, ErrorCode, Handler, Reply, errors};
+use crate::{
+    controller::Registration,
+    metadata::records::{BrokerEndpoint, BrokerFeature},
+};
+
+pub struct BrokerRegistration;
+
+impl Handler for BrokerRegistration {
+    const API: ApiKey = ApiKey::BrokerRegistration;
+    const VERSIONS: RangeInclusive<i16> = 0..=4;
+    type Request = BrokerRegistrationRequest;
+    type Response = BrokerRegistrationResponse;
+
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: BrokerRegistrationRequest,
+    ) -> Reply<BrokerRegistrationResponse> {
+        let refuse = |code: ErrorCode| {
+            let answer = BrokerRegistrationResponse::default().with_error_code(code.code());
+            Reply::Now(answer.with_broker_epoch(-1))
+        };
+        if *request.cluster_id != *cx.broker.cluster_id {
+            return refuse(ErrorCode::InconsistentClusterId);
+        }
+        let registered = cx.broker.controller.register_broker(registration(&request)).await;
+        match registered.and_then(|it| it.value) {
+            Ok(epoch) => Reply::Now(BrokerRegistrationResponse::default().with_broker_epoch(epoch)),
+            Err(error) => {
+                tracing::info!(%error, broker = request.broker_id.0, "a broker is not registered");
+                refuse(errors::controller(&error))
+            }
+        }
+    }
+}
+
+fn registration(request: &BrokerRegistrationRequest) -> Registration {
+    let endpoint = |it: &Listener| BrokerEndpoint {
+        name: it.name.to_string(),
+        host: it.host.to_string(),
+        port: it.port,
+        security_protocol: it.security_protocol,
+    };
+    let feature = |it: &Feature| BrokerFeature {
+        name: it.name.to_string(),
+        min_supported_version: it.min_supported_version,
+        max_supported_version: it.max_supported_version,
+    };
+    Registration {
+        broker_id: request.broker_id.0,
+        incarnation_id: request.incarnation_id,
+        endpoints: request.listeners.iter().map(endpoint).collect(),
+        features: request.features.iter().map(feature).collect(),
+        rack: request.rack.as_ref().map(|rack| rack.to_string()),
+        log_dirs: request.log_dirs.clone(),
+        previous_broker_epoch: request.previous_broker_epoch,
+    }
+}

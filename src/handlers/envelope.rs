@@ -1,0 +1,62 @@
+//! Envelope (KIP-590): a client's request that a broker hands on to the active controller.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::RangeInclusive,
+};
+
+use kafka_protocol::messages::{ApiKey, EnvelopeRequest, EnvelopeResponse};
+
+use super::{Context, ErrorCode, Handler, Reply, answer_parsed};
+use crate::protocol::{
+    api::Scope,
+    frame::{self, Incoming},
+};
+
+pub struct Envelope;
+
+impl Handler for Envelope {
+    const API: ApiKey = ApiKey::Envelope;
+    const VERSIONS: RangeInclusive<i16> = 0..=0;
+    type Request = EnvelopeRequest;
+    type Response = EnvelopeResponse;
+
+    async fn handle(cx: &mut Context<'_>, request: EnvelopeRequest) -> Reply<EnvelopeResponse> {
+        let refuse = |code: ErrorCode| {
+            Reply::Now(EnvelopeResponse::default().with_error_code(code.code()))
+        };
+        if !cx.broker.leads_quorum() {
+            return refuse(ErrorCode::NotController);
+        }
+        let mut body = request.request_data;
+        let Ok(Incoming::Request(header)) = frame::parse_header(&mut body) else {
+            return refuse(ErrorCode::InvalidRequest);
+        };
+        if header.api.scope != Scope::Forwarded {
+            return refuse(ErrorCode::InvalidRequest);
+        }
+        let Some(client) = address(&request.client_host_address) else {
+            return refuse(ErrorCode::InvalidRequest);
+        };
+        let mut session = cx.broker.controller_session(SocketAddr::new(client, 0));
+        let broker = cx.broker.clone();
+        Reply::Later(Box::pin(async move {
+            match answer_parsed(&broker, &mut session, &header, body).await {
+                Ok(response) => EnvelopeResponse::default().with_response_data(Some(response)),
+                Err(error) => {
+                    tracing::debug!(%error, api = header.api.name, "an envelope holds nonsense");
+                    let code = ErrorCode::InvalidRequest.code();
+                    EnvelopeResponse::default().with_error_code(code)
+                }
+            }
+        }))
+    }
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into()),
+        16 => Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into()),
+        _ => None,
+    }
+}

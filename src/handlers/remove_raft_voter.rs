@@ -1,0 +1,40 @@
+//! RemoveRaftVoter (KIP-853).
+
+use std::ops::RangeInclusive;
+
+use kafka_protocol::messages::{ApiKey, RemoveRaftVoterRequest, RemoveRaftVoterResponse};
+
+use super::{Context, ErrorCode, Handler, Reply, cluster::string, raft_voters};
+
+pub struct RemoveRaftVoter;
+
+impl Handler for RemoveRaftVoter {
+    const API: ApiKey = ApiKey::RemoveRaftVoter;
+    const VERSIONS: RangeInclusive<i16> = 0..=0;
+    type Request = RemoveRaftVoterRequest;
+    type Response = RemoveRaftVoterResponse;
+
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: RemoveRaftVoterRequest,
+    ) -> Reply<RemoveRaftVoterResponse> {
+        let answer = |(code, why): (i16, Option<String>)| {
+            RemoveRaftVoterResponse::default()
+                .with_error_code(code)
+                .with_error_message(why.as_deref().map(string))
+        };
+        if let Some(refusal) = raft_voters::refusal(cx, request.cluster_id.as_deref()) {
+            return Reply::Now(answer(refusal));
+        }
+        let (id, directory_id) = (request.voter_id, request.voter_directory_id);
+        if id < 0 || directory_id.is_nil() {
+            let why = "Remove voter request didn't include a valid voter".to_owned();
+            return Reply::Now(answer((ErrorCode::InvalidRequest.code(), Some(why))));
+        }
+        let quorum = cx.broker.quorum.clone();
+        Reply::Later(Box::pin(async move {
+            let outcome = quorum.remove_voter(id, directory_id, raft_voters::COMMIT_WITHIN).await;
+            answer(raft_voters::outcome(&outcome))
+        }))
+    }
+}

@@ -1,0 +1,32 @@
+//! UnregisterBroker (KIP-631): a broker that does not come back.
+
+use std::ops::RangeInclusive;
+
+use kafka_protocol::messages::{ApiKey, UnregisterBrokerRequest, UnregisterBrokerResponse};
+
+use super::{Context, Handler, Reply, errors};
+
+pub struct UnregisterBroker;
+
+impl Handler for UnregisterBroker {
+    const API: ApiKey = ApiKey::UnregisterBroker;
+    const VERSIONS: RangeInclusive<i16> = 0..=0;
+    type Request = UnregisterBrokerRequest;
+    type Response = UnregisterBrokerResponse;
+
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: UnregisterBrokerRequest,
+    ) -> Reply<UnregisterBrokerResponse> {
+        let result = match cx.broker.controller.unregister_broker(request.broker_id.0).await {
+            Ok(committed) => {
+                cx.broker.applied(committed.offset).await;
+                committed.value
+            }
+            Err(error) => Err(error),
+        };
+        let (code, message) = errors::outcome(&result);
+        let response = UnregisterBrokerResponse::default().with_error_code(code);
+        Reply::Now(response.with_error_message(message))
+    }
+}

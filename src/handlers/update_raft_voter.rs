@@ -1,0 +1,75 @@
+//! UpdateRaftVoter (KIP-853): a voter tells where it listens now.
+
+use std::ops::RangeInclusive;
+
+use kafka_protocol::messages::{
+    ApiKey, UpdateRaftVoterRequest, UpdateRaftVoterResponse,
+    update_raft_voter_request::Listener,
+    update_raft_voter_response::CurrentLeader,
+};
+
+use super::{Context, ErrorCode, Handler, Reply, cluster::string, raft_voters};
+use crate::quorum::{Endpoint, Quorum, Voter};
+
+pub struct UpdateRaftVoter;
+
+impl Handler for UpdateRaftVoter {
+    const API: ApiKey = ApiKey::UpdateRaftVoter;
+    const VERSIONS: RangeInclusive<i16> = 0..=0;
+    type Request = UpdateRaftVoterRequest;
+    type Response = UpdateRaftVoterResponse;
+
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: UpdateRaftVoterRequest,
+    ) -> Reply<UpdateRaftVoterResponse> {
+        let quorum = cx.broker.quorum.clone();
+        let epoch = quorum.leadership().borrow().epoch;
+        let known = request.current_leader_epoch;
+        let refusal = match raft_voters::refusal(cx, request.cluster_id.as_deref()) {
+            Some((code, Some(_))) => Some(code),
+            _ if known < epoch => Some(ErrorCode::FencedLeaderEpoch.code()),
+            _ if known > epoch => Some(ErrorCode::UnknownLeaderEpoch.code()),
+            Some((code, None)) => Some(code),
+            None if request.voter_id < 0 || request.voter_directory_id.is_nil() => {
+                Some(ErrorCode::InvalidRequest.code())
+            }
+            None => None,
+        };
+        if let Some(code) = refusal {
+            return Reply::Now(answer(&quorum, code));
+        }
+        let endpoint = |it: &Listener| Endpoint {
+            name: it.name.to_string(),
+            host: it.host.to_string(),
+            port: it.port,
+        };
+        let endpoints = request.listeners.iter().map(endpoint).collect();
+        let Ok(endpoints) = raft_voters::with_default_first(cx, endpoints) else {
+            return Reply::Now(answer(&quorum, ErrorCode::InvalidRequest.code()));
+        };
+        let range = &request.k_raft_version_feature;
+        let voter = Voter {
+            id: request.voter_id,
+            directory_id: request.voter_directory_id,
+            endpoints,
+            kraft_versions: (range.min_supported_version, range.max_supported_version),
+        };
+        Reply::Later(Box::pin(async move {
+            let outcome = quorum.update_voter(voter, raft_voters::COMMIT_WITHIN).await;
+            answer(&quorum, raft_voters::outcome(&outcome).0)
+        }))
+    }
+}
+
+fn answer(quorum: &Quorum, code: i16) -> UpdateRaftVoterResponse {
+    let leadership = *quorum.leadership().borrow();
+    let leader = leadership.leader.unwrap_or(-1);
+    let at = quorum.endpoint(leader);
+    let current = CurrentLeader::default()
+        .with_leader_id(leader.into())
+        .with_leader_epoch(leadership.epoch)
+        .with_host(string(at.as_ref().map_or("", |at| &at.host)))
+        .with_port(at.as_ref().map_or(-1, |at| i32::from(at.port)));
+    UpdateRaftVoterResponse::default().with_error_code(code).with_current_leader(current)
+}

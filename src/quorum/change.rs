@@ -1,0 +1,208 @@
+//! Who votes, changed while the quorum works (KIP-853): one voter at a time. A new voter learns the
+//! log first; then openraft passes through a joint configuration of the voters before and after.
+//! Messages: Kafka's `AddVoterHandler`, `RemoveVoterHandler` and `UpdateVoterHandler`.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use openraft::{ChangeMembers, Raft};
+use tokio::{sync::OwnedMutexGuard, time::timeout};
+use uuid::Uuid;
+
+use super::{
+    Inner, Quorum, Replica,
+    messages::Request,
+    network::{Lane, Peer},
+    storage::lock,
+    types::TypeConfig,
+    voters::{self, Voter},
+};
+use crate::{base::clock::now_ms, log::id_text};
+
+/// An observer that was not caught up for this long may not vote (`LeaderState`).
+const CAUGHT_UP_MS_MAX: i64 = 3_600_000;
+
+/// Why the voters are as they were.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum VoterChangeError {
+    #[error("this node does not lead the quorum")]
+    NotLeader,
+    #[error("Request timed out waiting for leader to handle previous voter change request")]
+    Pending,
+    #[error(
+        "Request timed out waiting for leader to establish HWM and fence previous voter changes"
+    )]
+    NotEstablished,
+    #[error("Cluster doesn't support {0} voter because the kraft.version feature is {1}")]
+    Unsupported(&'static str, i16),
+    #[error(
+        "Request timed out waiting for voters to commit the latest voter change at {0} with HWM {1}"
+    )]
+    Uncommitted(i64, i64),
+    #[error("The voter id for {0} is already part of the set of voters {1}.")]
+    Duplicate(String, String),
+    #[error("New voter {0} is not ready to receive requests")]
+    NotReady(String),
+    #[error("Aborted add voter operation for {0} since it is lagging behind")]
+    Lagging(String),
+    #[error("Cannot remove voter {0} from the set of voters {1}")]
+    NotFound(String, String),
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Kafka's text for a voter.
+fn key(id: i32, directory_id: Uuid) -> String {
+    let directory_id = match directory_id.is_nil() {
+        true => "<undefined>".to_owned(),
+        false => id_text::encode(directory_id),
+    };
+    format!("ReplicaKey(id={id}, directoryId={directory_id})")
+}
+
+fn keys(voters: &[Voter]) -> String {
+    let keys: Vec<_> = voters.iter().map(|voter| key(voter.id, voter.directory_id)).collect();
+    format!("[{}]", keys.join(", "))
+}
+
+/// The right to change the voters, and what is to be changed.
+struct Turn {
+    _one_at_a_time: OwnedMutexGuard<()>,
+    raft: Arc<Raft<TypeConfig>>,
+    voters: Vec<Voter>,
+}
+
+impl Quorum {
+    /// Adds a voter, which follows the log as an observer already.
+    pub async fn add_voter(&self, new: Voter, within: Duration) -> Result<(), VoterChangeError> {
+        let turn = self.turn("adding")?;
+        let name = key(new.id, new.directory_id);
+        if turn.voters.iter().any(|voter| voter.id == new.id) {
+            return Err(VoterChangeError::Duplicate(name, keys(&turn.voters)));
+        }
+        let to = Peer { id: new.id, at: new.address(), lane: Lane::Vote };
+        let answer_within = self.inner.config.timeouts.answer() * 4;
+        if self.inner.network.call(to, &Request::Probe, answer_within).await.is_err() {
+            return Err(VoterChangeError::NotReady(name));
+        }
+        let replica = Replica { id: new.id, directory_id: new.directory_id };
+        if !lock(&self.inner.observers).is_caught_up(replica, now_ms() - CAUGHT_UP_MS_MAX) {
+            return Err(VoterChangeError::Lagging(name));
+        }
+        let learned = timeout(within, turn.raft.add_learner(new.id, new.clone(), true)).await;
+        match learned {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(VoterChangeError::Failed(error.to_string())),
+            // It is taken out of the members again by and by.
+            Err(_) => return Err(VoterChangeError::Lagging(name)),
+        }
+        turn.change(ChangeMembers::AddVoterIds([new.id].into()), within).await
+    }
+
+    /// Removes a voter; it goes on as an observer. A leader that removes itself steps down.
+    pub async fn remove_voter(
+        &self,
+        id: i32,
+        directory_id: Uuid,
+        within: Duration,
+    ) -> Result<(), VoterChangeError> {
+        let turn = self.turn("removing")?;
+        let is_voter =
+            turn.voters.iter().any(|voter| (voter.id, voter.directory_id) == (id, directory_id));
+        if !is_voter || turn.voters.len() < 2 {
+            let name = key(id, directory_id);
+            return Err(VoterChangeError::NotFound(name, keys(&turn.voters)));
+        }
+        turn.change(ChangeMembers::RemoveVoters([id].into()), within).await
+    }
+
+    /// Changes where a voter listens and what it supports.
+    pub async fn update_voter(
+        &self,
+        voter: Voter,
+        within: Duration,
+    ) -> Result<(), VoterChangeError> {
+        let turn = self.turn("updating")?;
+        let known = turn.voters.iter().find(|it| it.id == voter.id);
+        match known {
+            Some(known) if *known == voter => return Ok(()),
+            Some(known) if known.directory_id == voter.directory_id => {}
+            _ => {
+                let name = key(voter.id, voter.directory_id);
+                return Err(VoterChangeError::NotFound(name, keys(&turn.voters)));
+            }
+        }
+        turn.change(ChangeMembers::SetNodes([(voter.id, voter)].into()), within).await
+    }
+
+    fn turn(&self, doing: &'static str) -> Result<Turn, VoterChangeError> {
+        let leadership = *self.inner.leadership.borrow();
+        let raft = self.raft().ok_or(VoterChangeError::NotLeader)?;
+        if leadership.leader != Some(self.inner.config.node_id) {
+            return Err(VoterChangeError::NotLeader);
+        }
+        let one_at_a_time = self.inner.changing.clone().try_lock_owned();
+        let one_at_a_time = one_at_a_time.map_err(|_| VoterChangeError::Pending)?;
+        if !leadership.active {
+            return Err(VoterChangeError::NotEstablished);
+        }
+        let known = self.inner.storage.known().clone();
+        if known.kraft_version == 0 {
+            return Err(VoterChangeError::Unsupported(doing, 0));
+        }
+        let at = known.effective().log_id().map(|at| at.index);
+        let applied = self.inner.machine.machine().applied.map(|applied| applied.index);
+        if at > applied {
+            let log = self.inner.storage.log();
+            let position = at.and_then(|at| log.position(at)).map(|it| it.0.base_offset);
+            let high_watermark = self.image().offset + 1;
+            return Err(VoterChangeError::Uncommitted(position.unwrap_or(-1), high_watermark));
+        }
+        let voters = voters::voters(known.effective().membership());
+        Ok(Turn { _one_at_a_time: one_at_a_time, raft, voters })
+    }
+}
+
+impl Turn {
+    async fn change(
+        &self,
+        change: ChangeMembers<i32, Voter>,
+        within: Duration,
+    ) -> Result<(), VoterChangeError> {
+        // Who votes no more is still told so, as one that learns.
+        match timeout(within, self.raft.change_membership(change, true)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(VoterChangeError::Failed(error.to_string())),
+            Err(_) => Err(VoterChangeError::Pending),
+        }
+    }
+}
+
+/// Ends what another leader began: leaves a joint configuration, and puts voters that only the
+/// format command's snapshot names into the log.
+pub fn tidy_up(inner: &Inner, raft: &Raft<TypeConfig>, forgets_learners: bool) {
+    let Ok(turn) = inner.changing.clone().try_lock_owned() else { return };
+    let known = inner.storage.known().clone();
+    let stored = known.effective();
+    let membership = stored.membership();
+    let nodes: BTreeMap<i32, Voter> =
+        membership.nodes().map(|(id, node)| (*id, node.clone())).collect();
+    let learners = membership.learner_ids().collect();
+    let change = if known.kraft_version == 0 {
+        return;
+    } else if stored.log_id().is_none() {
+        ChangeMembers::SetNodes(nodes)
+    } else if membership.get_joint_config().len() > 1 {
+        ChangeMembers::AddVoterIds([].into())
+    } else if forgets_learners && membership.learner_ids().next().is_some() {
+        ChangeMembers::RemoveNodes(learners)
+    } else {
+        return;
+    };
+    let raft = raft.clone();
+    tokio::spawn(async move {
+        if let Err(error) = raft.change_membership(change, true).await {
+            tracing::warn!(%error, "the voters are not in order yet");
+        }
+        drop(turn);
+    });
+}

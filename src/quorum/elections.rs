@@ -1,0 +1,426 @@
+//! Heartbeats, elections and who leads: the timers around openraft.
+//!
+//! openraft's own timers are off. Its election timeout is drawn once per start, so that two nodes
+//! can tie for ever, and a node that was cut off deposes a healthy leader with its higher epoch.
+//! Here each attempt draws anew, and a candidate first asks whether it would be elected (KIP-996).
+//! A leader that a majority has not answered for long resigns, as in Kafka, and a follower whose
+//! leader's process has ended does not wait for its timeout.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use openraft::{
+    Raft, RaftMetrics, ServerState, Vote,
+    raft::{VoteRequest, VoteResponse},
+};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Inner, Leadership, Quorum, change,
+    messages::{self, Request},
+    network::{Lane, Peer, TransportError},
+    storage::lock,
+    types::{Membership, TypeConfig, log_id},
+    voters::Voter,
+};
+
+type Metrics = RaftMetrics<i32, Voter>;
+
+/// How patient the quorum is; all else follows from Kafka's two settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// `controller.quorum.election.timeout.ms`
+    pub election_ms: u64,
+    /// `controller.quorum.fetch.timeout.ms`
+    pub fetch_ms: u64,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { election_ms: 1_000, fetch_ms: 2_000 }
+    }
+}
+
+impl Timeouts {
+    fn part(ms: u64, of: u64, least: u64) -> Duration {
+        Duration::from_millis((ms / of).max(least))
+    }
+
+    pub fn heartbeat(self) -> Duration {
+        Self::part(self.fetch_ms, 20, 10)
+    }
+
+    /// How long a message may take.
+    pub fn answer(self) -> Duration {
+        Self::part(self.fetch_ms, 8, 25)
+    }
+
+    /// For so long after a leader's message nobody else is elected.
+    pub fn lease(self) -> Duration {
+        Self::part(self.fetch_ms, 5, 40)
+    }
+
+    /// A follower that has heard nothing for this long asks whether the leader's process is there.
+    fn doubt(self) -> Duration {
+        self.heartbeat() * 3
+    }
+
+    /// A follower waits for this long at least, and half as long again at most.
+    fn patience(self) -> Duration {
+        Self::part(self.fetch_ms, 2, 100)
+    }
+
+    /// A leader resigns when no majority has answered for this long.
+    fn resign(self) -> Duration {
+        self.patience() * 3 / 2
+    }
+
+    /// The longest rest before another attempt to be elected.
+    fn retry(self) -> Duration {
+        Self::part(self.election_ms, 3, 30)
+    }
+}
+
+/// A small generator (SplitMix64); elections need no more.
+#[derive(Debug)]
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Between half of the longest and the longest.
+    fn about(&mut self, longest: Duration) -> Duration {
+        let half = longest.as_micros() as u64 / 2;
+        Duration::from_micros(half + self.next() % half.max(1))
+    }
+}
+
+/// When this node last heard of the leader.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Contact {
+    heard: Option<Instant>,
+}
+
+impl Contact {
+    pub fn hear(&mut self) {
+        self.heard = Some(Instant::now());
+    }
+
+    /// `None`: never since the start.
+    fn silence(&self) -> Option<Duration> {
+        self.heard.map(|heard| heard.elapsed())
+    }
+}
+
+/// Starts what watches and drives Raft. It ends with Raft, and does not keep it alive.
+pub fn spawn(inner: &Arc<Inner>, raft: &Raft<TypeConfig>) {
+    let (weak, metrics) = (Arc::downgrade(inner), raft.metrics());
+    inner.tell(&metrics.borrow());
+    tokio::spawn(follow(weak.clone(), metrics.clone()));
+    tokio::spawn(Timers::new(inner, metrics).run(weak));
+}
+
+/// Tells who leads, and has snapshots written.
+async fn follow(weak: Weak<Inner>, mut metrics: watch::Receiver<Metrics>) {
+    let Some(enough) = weak.upgrade().map(|inner| inner.enough.clone()) else { return };
+    loop {
+        tokio::select! {
+            biased;
+            changed = metrics.changed() => {
+                let Some(inner) = weak.upgrade().filter(|it| it.raft.load().is_some()) else {
+                    return;
+                };
+                inner.tell(&metrics.borrow_and_update());
+                if changed.is_err() {
+                    return;
+                }
+            }
+            () = enough.notified() => {
+                let raft = weak.upgrade().and_then(|inner| inner.raft.load_full());
+                let Some(raft) = raft else { return };
+                if let Err(error) = raft.trigger().snapshot().await {
+                    tracing::error!(%error, "no metadata snapshot can be written");
+                }
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Publishes who leads, as of now.
+    fn tell(&self, metrics: &Metrics) {
+        let epoch = metrics.current_term as i32;
+        let leads = metrics.state == ServerState::Leader && metrics.running_state.is_ok();
+        // Its first batch is committed and applied, and so is everything before.
+        let active = leads && self.published.load().epoch == epoch;
+        let leader = metrics.current_leader.filter(|&id| leads || id != self.config.node_id);
+        let now = Leadership { leader, epoch, active };
+        self.leadership.send_if_modified(|known| std::mem::replace(known, now) != now);
+    }
+
+    /// Would this node elect that one? It would not while it hears a leader or is one, nor a node
+    /// that lacks batches which this one has.
+    pub(super) fn pre_vote(
+        &self,
+        request: &VoteRequest<i32>,
+        metrics: &Metrics,
+    ) -> VoteResponse<i32> {
+        let last = self.storage.log().last_log_id().map(|(epoch, index)| log_id(epoch, index));
+        let hears = lock(&self.contact).silence();
+        let hears = hears.is_some_and(|silence| silence < self.config.timeouts.lease());
+        let leads = metrics.state == ServerState::Leader;
+        let granted = !hears && !leads && request.last_log_id >= last;
+        VoteResponse::new(metrics.vote, last, granted)
+    }
+}
+
+/// What one node does when.
+struct Timers {
+    timeouts: Timeouts,
+    metrics: watch::Receiver<Metrics>,
+    /// When there is something to be done next.
+    due: Instant,
+    /// How long this follower waits for a leader, this time.
+    patience: Duration,
+    led_since: Option<Instant>,
+    started: Instant,
+    /// Since when there are members that do not vote.
+    learners: Option<Instant>,
+}
+
+impl Timers {
+    fn new(inner: &Inner, metrics: watch::Receiver<Metrics>) -> Self {
+        let timeouts = inner.config.timeouts;
+        let mut random = lock(&inner.random);
+        // Nobody has been heard yet; whoever is first asks.
+        let due = Instant::now() + random.about(timeouts.heartbeat() * 2);
+        let patience = random.about(timeouts.patience() * 3);
+        Self {
+            timeouts,
+            metrics,
+            due,
+            patience,
+            led_since: None,
+            started: Instant::now(),
+            learners: None,
+        }
+    }
+
+    async fn run(mut self, weak: Weak<Inner>) {
+        loop {
+            // A leader without anybody else sleeps.
+            let (has_work, running) = {
+                let metrics = self.metrics.borrow_and_update();
+                let has_others = metrics.membership_config.nodes().any(|(id, _)| *id != metrics.id);
+                let leads = metrics.state == ServerState::Leader;
+                (has_others || !leads, metrics.running_state.is_ok())
+            };
+            if !running {
+                return;
+            }
+            tokio::select! {
+                biased;
+                () = sleep_until(self.due), if has_work => {}
+                changed = self.metrics.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            }
+            let Some(inner) = weak.upgrade() else { return };
+            let Some(raft) = inner.raft.load_full() else { return };
+            if self.step(&inner, &raft).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn step(
+        &mut self,
+        inner: &Arc<Inner>,
+        raft: &Raft<TypeConfig>,
+    ) -> Result<(), openraft::error::Fatal<i32>> {
+        let metrics = self.metrics.borrow().clone();
+        // openraft steps down by its tick when it is no voter any more.
+        raft.runtime_config().tick(true);
+        self.due = Instant::now() + lock(&inner.random).about(self.timeouts.heartbeat());
+        match metrics.state {
+            ServerState::Leader => {
+                self.due = Instant::now() + self.timeouts.heartbeat();
+                let since = *self.led_since.get_or_insert_with(Instant::now);
+                raft.trigger().heartbeat().await?;
+                let silence = metrics.millis_since_quorum_ack.map(Duration::from_millis);
+                if silence.unwrap_or(since.elapsed()).min(since.elapsed()) > self.timeouts.resign()
+                {
+                    resign(inner, raft, &metrics).await?;
+                }
+                if inner.leadership.borrow().active {
+                    let forgets = self.learners_since(&metrics);
+                    change::tidy_up(inner, raft, forgets);
+                }
+            }
+            ServerState::Follower | ServerState::Candidate => {
+                self.led_since = None;
+                if self.shall_campaign(inner, &metrics).await {
+                    self.campaign(inner, raft, &metrics).await?;
+                }
+            }
+            ServerState::Learner => {
+                self.led_since = None;
+                if self.is_forgotten(inner, self.timeouts.patience() * 2) {
+                    self.leave(inner);
+                }
+            }
+            ServerState::Shutdown => {}
+        }
+        Ok(())
+    }
+
+    /// Whether members that do not vote have had the time to learn that.
+    fn learners_since(&mut self, metrics: &Metrics) -> bool {
+        if metrics.membership_config.membership().learner_ids().next().is_none() {
+            self.learners = None;
+            return false;
+        }
+        let since = *self.learners.get_or_insert_with(Instant::now);
+        since.elapsed() > self.timeouts.patience() * 2
+    }
+
+    /// Whether nobody has sent anything for so long.
+    fn is_forgotten(&self, inner: &Inner, after: Duration) -> bool {
+        let silence = lock(&inner.contact).silence().unwrap_or(Duration::MAX);
+        inner.config.observe.is_some() && silence.min(self.started.elapsed()) > after
+    }
+
+    /// Goes on as an observer.
+    fn leave(&self, inner: &Arc<Inner>) {
+        let quorum = Quorum { inner: inner.clone() };
+        tokio::spawn(async move {
+            if let Err(error) = quorum.observe().await {
+                tracing::error!(%error, "the quorum cannot be left");
+            }
+        });
+    }
+
+    async fn shall_campaign(&self, inner: &Inner, metrics: &Metrics) -> bool {
+        let Some(silence) = lock(&inner.contact).silence() else { return true };
+        if silence >= self.patience {
+            return true;
+        }
+        let leader = metrics.current_leader.filter(|id| *id != metrics.id);
+        let Some(leader) = leader.filter(|_| silence >= self.timeouts.doubt()) else {
+            return false;
+        };
+        let membership = metrics.membership_config.membership();
+        let Some(node) = membership.get_node(&leader) else { return false };
+        let to = Peer { id: leader, at: node.address(), lane: Lane::Vote };
+        let answer = inner.network.call(to, &Request::Probe, self.timeouts.answer()).await;
+        matches!(answer, Err(TransportError::Refused(_)))
+    }
+
+    /// Stands for election if enough voters say that they would elect this node.
+    async fn campaign(
+        &mut self,
+        inner: &Arc<Inner>,
+        raft: &Raft<TypeConfig>,
+        metrics: &Metrics,
+    ) -> Result<(), openraft::error::Fatal<i32>> {
+        {
+            let mut random = lock(&inner.random);
+            self.due = Instant::now() + random.about(self.timeouts.retry());
+            self.patience = random.about(self.timeouts.patience() * 3);
+        }
+        let membership = metrics.membership_config.membership();
+        match would_be_elected(inner, membership, metrics, self.timeouts.answer()).await {
+            Poll::Elected => raft.trigger().elect().await?,
+            // The others have a leader that sends nothing here: this node may vote no more, which
+            // it has not heard of, and following the log will tell.
+            Poll::Refused if self.is_forgotten(inner, self.timeouts.patience() * 10) => {
+                self.leave(inner);
+            }
+            Poll::Refused | Poll::NoAnswer => {}
+        }
+        Ok(())
+    }
+}
+
+/// What the voters say to a candidate.
+enum Poll {
+    Elected,
+    Refused,
+    NoAnswer,
+}
+
+async fn would_be_elected(
+    inner: &Inner,
+    membership: &Membership,
+    metrics: &Metrics,
+    timeout: Duration,
+) -> Poll {
+    let id = inner.config.node_id;
+    let last = inner.storage.log().last_log_id().map(|(epoch, index)| log_id(epoch, index));
+    let request = VoteRequest::new(Vote::new(metrics.current_term + 1, id), last);
+    let mut asked = JoinSet::new();
+    let mut granted = vec![id];
+    for voter in membership.voter_ids().filter(|voter| *voter != id) {
+        let at = membership.get_node(&voter).map(Voter::address).unwrap_or_default();
+        let (network, request) = (inner.network.clone(), Request::PreVote(request.clone()));
+        asked.spawn(async move {
+            let to = Peer { id: voter, at, lane: Lane::Vote };
+            let answer = network.call(to, &request, timeout).await.ok()?;
+            let result = messages::decode_ballot_result(answer).ok()?;
+            Some((voter, result.vote_granted))
+        });
+    }
+    let is_majority = |granted: &[i32]| {
+        membership.get_joint_config().iter().all(|config| {
+            let votes = config.iter().filter(|voter| granted.contains(voter)).count();
+            votes * 2 > config.len()
+        })
+    };
+    let mut otherwise = Poll::NoAnswer;
+    while !is_majority(&granted) {
+        match asked.join_next().await {
+            Some(Ok(Some((voter, true)))) => granted.push(voter),
+            Some(Ok(Some((_, false)))) => otherwise = Poll::Refused,
+            Some(Ok(None) | Err(_)) => {}
+            None => return otherwise,
+        }
+    }
+    Poll::Elected
+}
+
+/// Steps down by voting for another in the next epoch.
+async fn resign(
+    inner: &Inner,
+    raft: &Raft<TypeConfig>,
+    metrics: &Metrics,
+) -> Result<(), openraft::error::Fatal<i32>> {
+    let mut others = metrics.membership_config.membership().voter_ids();
+    let Some(other) = others.find(|voter| *voter != metrics.id) else { return Ok(()) };
+    tracing::warn!(epoch = metrics.current_term, "no majority answers: this node resigns");
+    let last = inner.storage.log().last_log_id().map(|(epoch, index)| log_id(epoch, index));
+    let request = VoteRequest::new(Vote::new(metrics.current_term + 1, other), last);
+    match raft.vote(request).await {
+        Ok(_) => Ok(()),
+        Err(openraft::error::RaftError::Fatal(fatal)) => Err(fatal),
+        Err(openraft::error::RaftError::APIError(never)) => match never {},
+    }
+}

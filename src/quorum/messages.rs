@@ -1,0 +1,340 @@
+//! What controllers say to each other for Raft: openraft's messages in Kafka's encoding, log
+//! entries as the record batches that they are.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use openraft::{
+    LeaderId, LogId, SnapshotMeta, Vote,
+    raft::{
+        AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, VoteRequest,
+        VoteResponse,
+    },
+};
+
+use super::{
+    format::{self, FormatError},
+    types::{Content, Entry, Membership, StoredMembership, TypeConfig, epoch_of, log_id},
+    voters,
+};
+use crate::{
+    protocol::schema::{Reader, WireError},
+    records::{Batch, BatchError},
+    wire,
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum MessageError {
+    #[error("the message's kind {0} is unknown")]
+    UnknownKind(i8),
+    #[error("the message is for node {0}")]
+    NotForThisNode(i32),
+    #[error("the message is from cluster {0:?}")]
+    OtherCluster(String),
+    #[error("the entries do not follow each other")]
+    NotConsecutive,
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    #[error("this node takes no part in the quorum")]
+    NotInQuorum,
+    #[error("Raft has stopped: {0}")]
+    Stopped(String),
+}
+
+wire! {
+    /// Before each request: the cluster, who sends it and who shall read it.
+    pub struct Header (flexible 0..) {
+        cluster_id: String, in 0..;
+        from: i32, in 0..;
+        to: i32, in 0..;
+    }
+    /// A vote of openraft's.
+    pub struct VoteData (flexible 0..) {
+        epoch: i32, in 0..;
+        voted_for: i32 = -1, in 0..;
+        committed: bool, in 0..;
+    }
+    /// Where a batch stands; index -1 is before all.
+    pub struct Position (flexible 0..) {
+        epoch: i32, in 0..;
+        index: i64 = -1, in 0..;
+    }
+    /// The batches after a position.
+    pub struct AppendData (flexible 0..) {
+        vote: VoteData, in 0..;
+        previous: Position, in 0..;
+        committed: Position, in 0..;
+        batches: Bytes, in 0..;
+    }
+    /// What became of them.
+    pub struct AppendedData (flexible 0..) {
+        result: i8, in 0..;
+        matching: Position, in 0..;
+        vote: VoteData, in 0..;
+    }
+    /// A candidate and its log's end; with `is_pre_vote` it only asks whether it would be elected.
+    pub struct BallotData (flexible 0..) {
+        vote: VoteData, in 0..;
+        last: Position, in 0..;
+        is_pre_vote: bool, in 0..;
+    }
+    /// The answer to a candidate.
+    pub struct BallotResultData (flexible 0..) {
+        vote: VoteData, in 0..;
+        granted: bool, in 0..;
+        last: Position, in 0..;
+    }
+    /// A part of a snapshot.
+    pub struct ChunkData (flexible 0..) {
+        vote: VoteData, in 0..;
+        last: Position, in 0..;
+        snapshot_id: String, in 0..;
+        voters_at: Position, in 0..;
+        voters: Bytes, in 0..;
+        offset: i64, in 0..;
+        data: Bytes, in 0..;
+        done: bool, in 0..;
+    }
+    /// What became of it: 0 when it was taken, 1 when the parts before it are missing.
+    pub struct ChunkResultData (flexible 0..) {
+        result: i8, in 0..;
+        vote: VoteData, in 0..;
+    }
+    /// Nothing.
+    pub struct Empty (flexible 0..) {}
+}
+
+const APPEND: i8 = 0;
+const BALLOT: i8 = 1;
+const CHUNK: i8 = 2;
+const PROBE: i8 = 3;
+
+/// A request of another controller.
+pub enum Request {
+    Append(AppendEntriesRequest<TypeConfig>),
+    Vote(VoteRequest<i32>),
+    PreVote(VoteRequest<i32>),
+    Snapshot(InstallSnapshotRequest<TypeConfig>),
+    /// Is somebody there?
+    Probe,
+}
+
+impl From<&Vote<i32>> for VoteData {
+    fn from(vote: &Vote<i32>) -> Self {
+        Self {
+            epoch: vote.leader_id.term as i32,
+            voted_for: vote.leader_id.voted_for.unwrap_or(-1),
+            committed: vote.committed,
+        }
+    }
+}
+
+impl From<VoteData> for Vote<i32> {
+    fn from(data: VoteData) -> Self {
+        let voted_for = (data.voted_for >= 0).then_some(data.voted_for);
+        // A leader without a name is nobody's.
+        let committed = data.committed && voted_for.is_some();
+        let leader_id = LeaderId { term: data.epoch.max(0) as u64, voted_for };
+        Self { leader_id, committed }
+    }
+}
+
+impl From<Option<LogId<i32>>> for Position {
+    fn from(at: Option<LogId<i32>>) -> Self {
+        let position = |at: LogId<i32>| Self { epoch: epoch_of(&at), index: at.index as i64 };
+        at.map_or_else(Self::default, position)
+    }
+}
+
+impl From<Position> for Option<LogId<i32>> {
+    fn from(position: Position) -> Self {
+        let index = u64::try_from(position.index).ok()?;
+        Some(log_id(position.epoch.max(0), index))
+    }
+}
+
+macro_rules! encode {
+    ($out:ident, $data:expr) => {
+        $data.encode(&mut $out, 0)
+    };
+}
+
+pub fn encode_request(header: &Header, request: &Request) -> Bytes {
+    let mut out = BytesMut::new();
+    let kind = match request {
+        Request::Append(_) => APPEND,
+        Request::Vote(_) | Request::PreVote(_) => BALLOT,
+        Request::Snapshot(_) => CHUNK,
+        Request::Probe => PROBE,
+    };
+    out.put_i8(kind);
+    encode!(out, header);
+    match request {
+        Request::Append(append) => encode!(out, append_data(append)),
+        Request::Vote(vote) => encode!(out, ballot_data(vote, false)),
+        Request::PreVote(vote) => encode!(out, ballot_data(vote, true)),
+        Request::Snapshot(chunk) => encode!(out, chunk_data(chunk)),
+        Request::Probe => encode!(out, Empty {}),
+    }
+    out.freeze()
+}
+
+fn append_data(append: &AppendEntriesRequest<TypeConfig>) -> AppendData {
+    let mut batches = BytesMut::new();
+    for entry in &append.entries {
+        // Entries to be sent come from the log, and there they are bytes.
+        if let Content::Batch { bytes, .. } = &entry.content {
+            batches.extend_from_slice(bytes);
+        }
+    }
+    AppendData {
+        vote: (&append.vote).into(),
+        previous: append.prev_log_id.into(),
+        committed: append.leader_commit.into(),
+        batches: batches.freeze(),
+    }
+}
+
+fn ballot_data(request: &VoteRequest<i32>, is_pre_vote: bool) -> BallotData {
+    BallotData { vote: (&request.vote).into(), last: request.last_log_id.into(), is_pre_vote }
+}
+
+fn chunk_data(chunk: &InstallSnapshotRequest<TypeConfig>) -> ChunkData {
+    let meta = &chunk.meta;
+    ChunkData {
+        vote: (&chunk.vote).into(),
+        last: meta.last_log_id.into(),
+        snapshot_id: meta.snapshot_id.clone(),
+        voters_at: (*meta.last_membership.log_id()).into(),
+        voters: voters::encode(meta.last_membership.membership()),
+        offset: chunk.offset as i64,
+        data: Bytes::copy_from_slice(&chunk.data),
+        done: chunk.done,
+    }
+}
+
+/// Takes a message apart. Every byte is somebody else's.
+pub fn decode_request(message: Bytes) -> Result<(Header, Request), MessageError> {
+    use crate::protocol::schema::Field as _;
+    let mut reader = Reader::new(message);
+    let kind = reader.i8()?;
+    let header = Header::read(&mut reader, true, 0)?;
+    let body = reader.into_rest();
+    let request = match kind {
+        APPEND => Request::Append(append_request(AppendData::decode(body, 0)?)?),
+        BALLOT => {
+            let data = BallotData::decode(body, 0)?;
+            let is_pre_vote = data.is_pre_vote;
+            let request = VoteRequest::new(data.vote.into(), data.last.into());
+            if is_pre_vote { Request::PreVote(request) } else { Request::Vote(request) }
+        }
+        CHUNK => Request::Snapshot(snapshot_request(ChunkData::decode(body, 0)?)?),
+        PROBE => Empty::decode(body, 0).map(|_| Request::Probe)?,
+        other => return Err(MessageError::UnknownKind(other)),
+    };
+    Ok((header, request))
+}
+
+fn append_request(data: AppendData) -> Result<AppendEntriesRequest<TypeConfig>, MessageError> {
+    let vote: Vote<i32> = data.vote.into();
+    let previous: Option<LogId<i32>> = data.previous.into();
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut rest = data.batches;
+    let mut next = previous.map_or(0, |at| at.index + 1);
+    let mut epoch = previous.map_or(0, |at| epoch_of(&at));
+    while !rest.is_empty() {
+        let whole = rest.clone();
+        let batch = Batch::split_first(&mut rest)?;
+        batch.verify_crc()?;
+        let bytes = whole.slice(..batch.size());
+        let header = &batch.header;
+        if header.leader_epoch < epoch || header.leader_epoch as u64 > vote.leader_id.term {
+            return Err(MessageError::NotConsecutive);
+        }
+        let membership = voters::last_of(&format::controls(&batch)?)?;
+        let log_id = log_id(header.leader_epoch, next);
+        entries.push(Entry { log_id, content: Content::Batch { bytes, membership } });
+        (epoch, next) = (header.leader_epoch, next + 1);
+    }
+    let leader_commit = data.committed.into();
+    Ok(AppendEntriesRequest { vote, prev_log_id: previous, entries, leader_commit })
+}
+
+fn snapshot_request(data: ChunkData) -> Result<InstallSnapshotRequest<TypeConfig>, MessageError> {
+    let membership: Membership = voters::decode(data.voters)?;
+    let meta = SnapshotMeta {
+        last_log_id: data.last.into(),
+        last_membership: StoredMembership::new(data.voters_at.into(), membership),
+        snapshot_id: data.snapshot_id,
+    };
+    Ok(InstallSnapshotRequest {
+        vote: data.vote.into(),
+        meta,
+        offset: data.offset.max(0) as u64,
+        data: data.data.to_vec(),
+        done: data.done,
+    })
+}
+
+fn finish(data: impl FnOnce(&mut BytesMut)) -> Bytes {
+    let mut out = BytesMut::new();
+    data(&mut out);
+    out.freeze()
+}
+
+pub fn encode_appended(response: &AppendEntriesResponse<i32>) -> Bytes {
+    let mut data = AppendedData::default();
+    match response {
+        AppendEntriesResponse::Success => {}
+        AppendEntriesResponse::PartialSuccess(matching) => {
+            (data.result, data.matching) = (1, (*matching).into());
+        }
+        AppendEntriesResponse::Conflict => data.result = 2,
+        AppendEntriesResponse::HigherVote(vote) => (data.result, data.vote) = (3, vote.into()),
+    }
+    finish(|out| data.encode(out, 0))
+}
+
+pub fn decode_appended(bytes: Bytes) -> Result<AppendEntriesResponse<i32>, MessageError> {
+    let data = AppendedData::decode(bytes, 0)?;
+    match data.result {
+        0 => Ok(AppendEntriesResponse::Success),
+        1 => Ok(AppendEntriesResponse::PartialSuccess(data.matching.into())),
+        2 => Ok(AppendEntriesResponse::Conflict),
+        3 => Ok(AppendEntriesResponse::HigherVote(data.vote.into())),
+        other => Err(MessageError::UnknownKind(other)),
+    }
+}
+
+pub fn encode_ballot_result(response: &VoteResponse<i32>) -> Bytes {
+    let (vote, last) = ((&response.vote).into(), response.last_log_id.into());
+    let data = BallotResultData { vote, granted: response.vote_granted, last };
+    finish(|out| data.encode(out, 0))
+}
+
+pub fn decode_ballot_result(bytes: Bytes) -> Result<VoteResponse<i32>, MessageError> {
+    let data = BallotResultData::decode(bytes, 0)?;
+    Ok(VoteResponse {
+        vote: data.vote.into(),
+        vote_granted: data.granted,
+        last_log_id: data.last.into(),
+    })
+}
+
+/// `None`: the parts before it are missing.
+pub fn encode_chunk_result(vote: Option<&Vote<i32>>) -> Bytes {
+    let result = i8::from(vote.is_none());
+    let data = ChunkResultData { result, vote: vote.map(Into::into).unwrap_or_default() };
+    finish(|out| data.encode(out, 0))
+}
+
+pub fn decode_chunk_result(bytes: Bytes) -> Result<Option<Vote<i32>>, MessageError> {
+    let data = ChunkResultData::decode(bytes, 0)?;
+    Ok((data.result == 0).then(|| data.vote.into()))
+}
+
+pub fn encode_probed() -> Bytes {
+    finish(|out| Empty {}.encode(out, 0))
+}

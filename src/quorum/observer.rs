@@ -1,0 +1,433 @@
+//! Following the log from outside of the quorum, as a broker does and a controller that does not
+//! vote yet: by Kafka's Fetch and FetchSnapshot. What comes is appended as it is, and applied when
+//! the leader says that it is committed.
+
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use kafka_protocol::{
+    messages::{
+        BrokerId, FetchRequest, FetchResponse, FetchSnapshotRequest, FetchSnapshotResponse,
+        TopicName,
+        fetch_request::{FetchPartition, FetchTopic, ReplicaState},
+        fetch_response::PartitionData,
+        fetch_snapshot_request::{PartitionSnapshot, SnapshotId as WantedSnapshot, TopicSnapshot},
+    },
+    protocol::StrBytes,
+};
+use tokio::{sync::watch, time::sleep};
+use uuid::Uuid;
+
+use super::{
+    Inner, Leadership,
+    checkpoint::SnapshotId,
+    format,
+    network::{BoxFuture, TransportError},
+    storage::blocking,
+    types::log_id,
+    voters::{self, Endpoint},
+};
+use crate::{
+    log::disk::{self, OpenMode},
+    records::Batch,
+};
+
+/// The topic id of `__cluster_metadata`.
+pub const METADATA_TOPIC_ID: Uuid = Uuid::from_u128(1);
+pub const METADATA_TOPIC: &str = "__cluster_metadata";
+
+const NONE: i16 = 0;
+/// Kafka's `controller.quorum.fetch.max.bytes`.
+const FETCH_BYTES_MAX: i32 = 1 << 20;
+/// How long the leader may hold a fetch back; Kafka's `MAX_FETCH_WAIT_MS`.
+const FETCH_WAIT: Duration = Duration::from_millis(500);
+
+/// Sends Kafka's requests to a controller's listener: Fetch in version 17, FetchSnapshot in 1.
+pub trait LeaderClient: Send + Sync + 'static {
+    fn fetch(
+        &self,
+        to: Endpoint,
+        request: FetchRequest,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<FetchResponse, TransportError>>;
+
+    fn fetch_snapshot(
+        &self,
+        to: Endpoint,
+        request: FetchSnapshotRequest,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<FetchSnapshotResponse, TransportError>>;
+}
+
+/// How a node that does not vote finds and follows the leader.
+#[derive(Clone)]
+pub struct Observe {
+    pub client: Arc<dyn LeaderClient>,
+    /// `controller.quorum.bootstrap.servers`, asked while no leader is known.
+    pub bootstrap: Vec<Endpoint>,
+    /// Of the directory that holds the metadata log.
+    pub directory_id: Uuid,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum FollowError {
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    #[error("the controller answers error {0}")]
+    Refused(i16),
+    #[error("the controller's answer makes no sense: {0}")]
+    Nonsense(&'static str),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Follows the leader until it is stopped or the quorum's handle is gone.
+pub fn spawn(inner: &Arc<Inner>, observe: Observe) -> tokio::task::JoinHandle<()> {
+    let weak = Arc::downgrade(inner);
+    let stop = inner.observing.subscribe();
+    tokio::spawn(Observer { weak, observe, leader: None, next: 0, stop }.run())
+}
+
+struct Observer {
+    weak: Weak<Inner>,
+    observe: Observe,
+    /// Its id, its epoch, and where it listens.
+    leader: Option<(i32, i32, Endpoint)>,
+    /// Which bootstrap server is asked next.
+    next: usize,
+    stop: watch::Receiver<bool>,
+}
+
+impl Observer {
+    fn client(&self) -> &dyn LeaderClient {
+        &*self.observe.client
+    }
+
+    async fn run(mut self) {
+        let mut failures = 0;
+        loop {
+            if !*self.stop.borrow_and_update() {
+                return;
+            }
+            let Some(inner) = self.weak.upgrade() else { return };
+            let mut stop = self.stop.clone();
+            let outcome = tokio::select! {
+                biased;
+                _ = stop.changed() => return,
+                outcome = self.step(&inner) => outcome,
+            };
+            let rest = match outcome {
+                Ok(()) => {
+                    failures = 0;
+                    continue;
+                }
+                Err(FollowError::Io(error)) => {
+                    tracing::error!(%error, "the metadata log cannot be followed");
+                    Duration::from_secs(1)
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "no metadata from this controller");
+                    failures = (failures + 1).min(5);
+                    Duration::from_millis(20 << failures)
+                }
+            };
+            self.leader = None;
+            drop(inner);
+            tokio::select! {
+                biased;
+                _ = self.stop.changed() => return,
+                () = sleep(rest) => {}
+            }
+        }
+    }
+
+    fn target(&mut self, inner: &Inner) -> Option<Endpoint> {
+        if let Some((.., at)) = &self.leader {
+            return Some(at.clone());
+        }
+        let voters = voters::voters(inner.storage.known().effective().membership());
+        let known = voters.iter().filter(|voter| voter.id != inner.config.node_id);
+        let known = known.filter_map(|voter| voter.endpoints.first().cloned());
+        let all: Vec<_> = self.observe.bootstrap.iter().cloned().chain(known).collect();
+        self.next += 1;
+        (!all.is_empty()).then(|| all[self.next % all.len()].clone())
+    }
+
+    async fn step(&mut self, inner: &Arc<Inner>) -> Result<(), FollowError> {
+        let Some(to) = self.target(inner) else {
+            return Err(FollowError::Nonsense("no controller is known"));
+        };
+        let epoch = inner.leadership.borrow().epoch;
+        let timeout = Duration::from_millis(inner.config.timeouts.fetch_ms);
+        let request = self.request(inner, epoch);
+        let response = self.observe.client.fetch(to.clone(), request, timeout).await?;
+        if response.error_code != NONE {
+            return Err(FollowError::Refused(response.error_code));
+        }
+        let topic = response.responses.first();
+        let partition = topic.and_then(|topic| topic.partitions.first());
+        let partition = partition.ok_or(FollowError::Nonsense("it has no partition"))?.clone();
+        self.learn_leader(inner, &response, &partition, &to)?;
+        if partition.error_code != NONE {
+            // Another leads, or in a later epoch, and is asked next, in no haste.
+            let is_news = self.leader.as_ref().is_some_and(|it| it.1 != epoch || it.2 != to);
+            if is_news {
+                sleep(Duration::from_millis(10)).await;
+                return Ok(());
+            }
+            return Err(FollowError::Refused(partition.error_code));
+        }
+        inner.take(partition, self).await
+    }
+
+    fn request(&self, inner: &Inner, epoch: i32) -> FetchRequest {
+        let log = inner.storage.log();
+        let partition = FetchPartition::default()
+            .with_partition(0)
+            .with_current_leader_epoch(epoch)
+            .with_fetch_offset(log.end_offset())
+            .with_last_fetched_epoch(log.last_epoch())
+            .with_log_start_offset(log.start_offset())
+            .with_partition_max_bytes(FETCH_BYTES_MAX)
+            .with_replica_directory_id(self.observe.directory_id);
+        let topic =
+            FetchTopic::default().with_topic_id(METADATA_TOPIC_ID).with_partitions(vec![partition]);
+        FetchRequest::default()
+            .with_cluster_id(cluster_id(inner))
+            .with_replica_state(
+                ReplicaState::default().with_replica_id(inner.config.node_id.into()),
+            )
+            .with_max_wait_ms(FETCH_WAIT.as_millis() as i32)
+            .with_max_bytes(FETCH_BYTES_MAX)
+            .with_session_epoch(-1)
+            .with_topics(vec![topic])
+    }
+
+    /// Who leads, from an answer's hints.
+    fn learn_leader(
+        &mut self,
+        inner: &Inner,
+        response: &FetchResponse,
+        partition: &PartitionData,
+        asked: &Endpoint,
+    ) -> Result<(), FollowError> {
+        let (id, epoch) =
+            (partition.current_leader.leader_id.0, partition.current_leader.leader_epoch);
+        let known = inner.leadership.borrow().epoch;
+        let has_no_error = partition.error_code == NONE;
+        // Who remembers this node as the leader is behind; so may this node be, and its word must
+        // not send others astray.
+        if id < 0 || id == inner.config.node_id || epoch < known {
+            self.leader = None;
+            let unknown = Leadership { leader: None, epoch: known, active: false };
+            inner.leadership.send_if_modified(|it| std::mem::replace(it, unknown) != unknown);
+            return match has_no_error {
+                true => Err(FollowError::Nonsense("it is not the leader's")),
+                false => Ok(()),
+            };
+        }
+        let hint = response.node_endpoints.iter().find(|node| node.node_id.0 == id);
+        let at = match hint {
+            _ if has_no_error => Some(asked.clone()),
+            Some(node) => Some(Endpoint {
+                name: String::new(),
+                host: node.host.to_string(),
+                port: node.port as u16,
+            }),
+            None => voter_endpoint(inner, id),
+        };
+        self.leader = at.map(|at| (id, epoch, at));
+        let now = Leadership { leader: Some(id), epoch, active: false };
+        inner.leadership.send_if_modified(|known| std::mem::replace(known, now) != now);
+        Ok(())
+    }
+}
+
+fn cluster_id(inner: &Inner) -> Option<StrBytes> {
+    let id = &inner.config.cluster_id;
+    (!id.is_empty()).then(|| StrBytes::from_string(id.clone()))
+}
+
+fn voter_endpoint(inner: &Inner, id: i32) -> Option<Endpoint> {
+    let known = inner.storage.known();
+    known.effective().membership().get_node(&id)?.endpoints.first().cloned()
+}
+
+impl Inner {
+    /// Takes what the leader answered into the log, and applies what is committed.
+    async fn take(
+        self: &Arc<Self>,
+        partition: PartitionData,
+        observer: &Observer,
+    ) -> Result<(), FollowError> {
+        let diverging = &partition.diverging_epoch;
+        if diverging.end_offset >= 0 {
+            return self.cut_off(diverging.epoch, diverging.end_offset);
+        }
+        let snapshot = &partition.snapshot_id;
+        if snapshot.end_offset >= 0 && snapshot.epoch >= 0 {
+            let id = SnapshotId { end_offset: snapshot.end_offset, epoch: snapshot.epoch };
+            return self.load_snapshot(id, observer).await;
+        }
+        let had = self.published.load().offset;
+        self.append_fetched(partition.records.unwrap_or_default())?;
+        self.apply_below(partition.high_watermark)?;
+        if self.published.load().offset != had {
+            self.snapshot_when_grown().await?;
+        }
+        Ok(())
+    }
+
+    /// Drops a tail that the leader does not have.
+    fn cut_off(&self, epoch: i32, end_offset: i64) -> Result<(), FollowError> {
+        let applied = self.published.load().offset;
+        let index = {
+            let log = self.storage.log();
+            let (_, own_end) = log.end_of_epoch(epoch);
+            let end = end_offset.min(own_end);
+            if end <= applied {
+                return Err(FollowError::Nonsense("it lacks what was committed"));
+            }
+            let from = log.first_index()..log.next_index();
+            from.into_iter().find(|at| log.position(*at).is_some_and(|it| it.0.last_offset >= end))
+        };
+        let Some(index) = index else {
+            return Err(FollowError::Nonsense("nothing diverges"));
+        };
+        self.storage.cut(index)?;
+        Ok(())
+    }
+
+    fn append_fetched(&self, mut records: Bytes) -> Result<(), FollowError> {
+        while !records.is_empty() {
+            let whole = records.clone();
+            // The last batch may be cut short, and one may come again.
+            let Ok(batch) = Batch::split_first(&mut records) else { break };
+            if batch.verify_crc().is_err() {
+                return Err(FollowError::Nonsense("a batch's CRC is wrong"));
+            }
+            let controls = format::controls(&batch).map_err(io::Error::other)?;
+            let membership = voters::last_of(&controls).map_err(io::Error::other)?;
+            let mut log = self.storage.log();
+            if batch.header.last_offset() < log.end_offset() {
+                continue;
+            }
+            let at = log_id(batch.header.leader_epoch, log.next_index());
+            log.append(&whole.slice(..batch.size()))?;
+            drop(log);
+            if let Some(membership) = membership {
+                self.storage.change_voters(at, membership)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_below(&self, high_watermark: i64) -> Result<(), FollowError> {
+        loop {
+            let mut machine = self.machine.machine();
+            let log = self.storage.log();
+            let index = machine.applied.map_or(0, |applied| applied.index + 1);
+            let index = index.max(log.purged().map_or(0, |(_, index)| index + 1));
+            let committed = log.position(index).filter(|it| it.0.last_offset < high_watermark);
+            let Some(epoch) = committed.map(|it| it.0.epoch) else { return Ok(()) };
+            let bytes =
+                log.read(index)?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+            drop(log);
+            machine.apply(log_id(epoch, index), bytes).map_err(io::Error::other)?;
+        }
+    }
+
+    async fn snapshot_when_grown(&self) -> io::Result<()> {
+        let grown = {
+            let machine = self.machine.machine();
+            machine.growth.since_snapshot >= machine.growth.snapshot_bytes
+        };
+        if !grown {
+            return Ok(());
+        }
+        self.machine.write_snapshot().await?;
+        let index = self.machine.machine().snapshot.as_ref().map(|at| at.index);
+        match index {
+            Some(index) => self.storage.forget(index),
+            None => Ok(()),
+        }
+    }
+
+    async fn load_snapshot(
+        self: &Arc<Self>,
+        id: SnapshotId,
+        observer: &Observer,
+    ) -> Result<(), FollowError> {
+        let path = self.config.dir.join("received.checkpoint.part");
+        download(self, id, observer, &path).await?;
+        let inner = self.clone();
+        blocking(move || {
+            let installed = inner.machine.machine().install(&path, id, None)?;
+            inner.storage.begin_at(installed)
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+/// Copies the leader's snapshot.
+async fn download(
+    inner: &Inner,
+    id: SnapshotId,
+    observer: &Observer,
+    path: &Path,
+) -> Result<(), FollowError> {
+    let Some((_, epoch, to)) = observer.leader.clone() else {
+        return Err(FollowError::Nonsense("there is no leader"));
+    };
+    let file = inner.config.disk.open(path, OpenMode::Truncate)?;
+    let mut position = 0;
+    loop {
+        let request = snapshot_request(inner, (id, position), epoch, observer);
+        let timeout = Duration::from_millis(inner.config.timeouts.fetch_ms);
+        let answer = observer.client().fetch_snapshot(to.clone(), request, timeout).await?;
+        let code = answer.error_code;
+        let part = answer.topics.into_iter().next().and_then(|it| it.partitions.into_iter().next());
+        let part = part.ok_or(FollowError::Refused(code))?;
+        if part.error_code != NONE || part.position != position {
+            return Err(FollowError::Refused(part.error_code));
+        }
+        disk::write_all_at(&*file, &part.unaligned_records, position as u64)?;
+        position += part.unaligned_records.len() as i64;
+        if position >= part.size {
+            file.sync_data()?;
+            return Ok(());
+        }
+        if part.unaligned_records.is_empty() {
+            return Err(FollowError::Nonsense("a part is empty"));
+        }
+    }
+}
+
+fn snapshot_request(
+    inner: &Inner,
+    (id, position): (SnapshotId, i64),
+    epoch: i32,
+    observer: &Observer,
+) -> FetchSnapshotRequest {
+    let wanted = WantedSnapshot::default().with_end_offset(id.end_offset).with_epoch(id.epoch);
+    let partition = PartitionSnapshot::default()
+        .with_partition(0)
+        .with_current_leader_epoch(epoch)
+        .with_snapshot_id(wanted)
+        .with_position(position)
+        .with_replica_directory_id(observer.observe.directory_id);
+    let topic = TopicSnapshot::default()
+        .with_name(TopicName(StrBytes::from_static_str(METADATA_TOPIC)))
+        .with_partitions(vec![partition]);
+    FetchSnapshotRequest::default()
+        .with_cluster_id(cluster_id(inner))
+        .with_replica_id(BrokerId(inner.config.node_id))
+        .with_max_bytes(FETCH_BYTES_MAX)
+        .with_topics(vec![topic])
+}

@@ -1,0 +1,198 @@
+use std::time::Duration;
+
+use super::{super::*, network::*};
+use crate::log::faulty::Crash;
+
+#[tokio::test(start_paused = true)]
+async fn three_voters_elect_one_and_have_the_same_log() {
+    for seed in 0..10 {
+        let mut cluster = Cluster::started(seed, &[1, 2, 3]).await;
+        let started = tokio::time::Instant::now();
+        let (leader, epoch) = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
+        assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+        let node = cluster.node(leader);
+        let last = node.propose(epoch, records(3)).await.unwrap();
+        assert_eq!(node.image().offset, last);
+        cluster.settle().await;
+        let status = node.status();
+        assert_eq!(status.voters.len(), 3);
+        assert!(status.voters.iter().all(|it| it.log_end_offset == status.high_watermark));
+        for id in cluster.up().into_iter().filter(|id| *id != leader) {
+            let told = *cluster.node(id).leadership().borrow();
+            assert_eq!(told, Leadership { leader: Some(leader), epoch, active: false });
+            let refused = cluster.node(id).propose(epoch, records(1)).await;
+            assert!(matches!(refused, Err(QuorumError::NotLeader { .. })), "{refused:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deposed_leaders_decision_is_refused() {
+    for seed in 0..5 {
+        let mut cluster = Cluster::started(seed, &[1, 2, 3]).await;
+        assert!(cluster.propose().await);
+        let (old, epoch) = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
+        cluster.cut(old, true);
+        let node = cluster.node(old);
+        let lost = tokio::spawn({
+            let node = node.clone();
+            async move { node.propose(epoch, records(2)).await }
+        });
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        let lost = lost.await.unwrap();
+        assert!(matches!(lost, Err(QuorumError::NotLeader { .. })), "{lost:?}");
+        assert!(!node.leadership().borrow().active);
+        let (new, later) = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
+        assert!(new != old && later > epoch);
+        cluster.heal();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let refused = node.propose(epoch, records(1)).await;
+        assert!(matches!(refused, Err(QuorumError::WrongEpoch { .. })), "{refused:?}");
+        // Coming back, it does not depose anybody.
+        assert_eq!(cluster.leader(Duration::ZERO).await, Some((new, later)));
+        cluster.settle().await;
+        assert!(node.image().topic("xx").is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_process_ends_is_replaced_within_a_second() {
+    for seed in 0..10 {
+        let mut cluster = Cluster::started(seed, &[1, 2, 3]).await;
+        assert!(cluster.propose().await);
+        let (leader, epoch) = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
+        cluster.crash(leader, Crash::LoseUnsynced).await;
+        let ended = tokio::time::Instant::now();
+        let (_, later) = cluster.leader(Duration::from_secs(5)).await.expect("another");
+        assert!(ended.elapsed() < Duration::from_millis(1_500), "{:?}", ended.elapsed());
+        assert!(later > epoch);
+        cluster.start(leader).await;
+        cluster.settle().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_lags_far_gets_a_snapshot() {
+    for seed in 0..3 {
+        let mut cluster = Cluster::new(seed, &[1, 2, 3]);
+        cluster.snapshot_bytes = 2_000;
+        for id in [1, 2, 3] {
+            cluster.start(id).await;
+        }
+        assert!(cluster.propose().await);
+        let (leader, _) = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
+        let lagging = cluster.ids().into_iter().find(|id| *id != leader).unwrap();
+        cluster.cut(lagging, true);
+        for _ in 0..100 {
+            assert!(cluster.propose().await);
+        }
+        // The leader lets go of batches between two attempts to send them.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let reached = cluster.node(lagging).inner.storage.log().next_index();
+        let log_start = cluster.node(leader).inner.storage.log().first_index();
+        assert!(log_start > reached, "{log_start} {reached}");
+        cluster.settle().await;
+        assert!(cluster.node(lagging).inner.storage.log().first_index() > reached);
+        // And it is on disk.
+        cluster.crash(lagging, Crash::LoseUnsynced).await;
+        cluster.start(lagging).await;
+        cluster.settle().await;
+    }
+}
+
+/// Whatever is cut, lost or crashed: one leader per epoch, what is committed stays, and what was
+/// acknowledged is everywhere in the end. `World` looks at every step.
+#[tokio::test(start_paused = true)]
+async fn faults_lose_nothing_that_was_acknowledged() {
+    for seed in seeds(4) {
+        let mut cluster = Cluster::new(1_000 + seed, &[1, 2, 3]);
+        cluster.snapshot_bytes = 3_000;
+        cluster.add_observer(4);
+        for id in [1, 2, 3, 4] {
+            cluster.start(id).await;
+        }
+        for _ in 0..25 {
+            one_fault(&mut cluster).await;
+            for _ in 0..cluster.roll(4) {
+                cluster.propose().await;
+            }
+            tokio::time::sleep(Duration::from_millis(cluster.roll(1_500))).await;
+        }
+        for id in cluster.ids() {
+            if !cluster.up().contains(&id) {
+                cluster.start(id).await;
+            }
+        }
+        cluster.settle().await;
+        assert!(!cluster.acknowledged.is_empty(), "{seed}");
+    }
+}
+
+/// More of them, or one, by `QUORUM_SEEDS=0..1000`.
+pub fn seeds(usual: u64) -> std::ops::Range<u64> {
+    let asked = std::env::var("QUORUM_SEEDS").ok();
+    let range = asked.as_deref().and_then(|text| text.split_once(".."));
+    let range = range.and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+    range.unwrap_or(0..usual)
+}
+
+pub async fn one_fault(cluster: &mut Cluster) {
+    let ids = cluster.ids();
+    let id = ids[cluster.roll(ids.len() as u64) as usize];
+    let is_up = cluster.up().contains(&id);
+    match cluster.roll(8) {
+        0 => cluster.cut(id, true),
+        1 => cluster.cut(id, false),
+        2 => lock(&cluster.world).loss_percent = 20,
+        3 => lock(&cluster.world).delay_ms_max = 150,
+        4 | 5 if is_up => {
+            let crash = match cluster.roll(3) {
+                0 => Crash::Process,
+                1 => Crash::LoseUnsynced,
+                _ => Crash::Tear(cluster.roll(101) as u8),
+            };
+            cluster.crash(id, crash).await;
+        }
+        4 | 5 => cluster.start(id).await,
+        _ => {
+            cluster.heal();
+            lock(&cluster.world).delay_ms_max = 2;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_are_no_message_are_refused() {
+    let cluster = Cluster::started(7, &[1, 2, 3]).await;
+    let (leader, _) = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
+    let node = cluster.node(leader);
+    let header = messages::Header { cluster_id: "c".into(), from: 2, to: leader };
+    let log = node.inner.storage.log().read(0).unwrap().unwrap();
+    let entry = types::Entry {
+        log_id: types::log_id(1, 0),
+        content: types::Content::Batch { bytes: log, membership: None },
+    };
+    let append = Request::Append(openraft::raft::AppendEntriesRequest {
+        vote: openraft::Vote::new(1, 2),
+        prev_log_id: None,
+        entries: vec![entry],
+        leader_commit: None,
+    });
+    let whole = messages::encode_request(&header, &append);
+    assert!(messages::decode_request(whole.clone()).is_ok());
+    for len in 0..whole.len() {
+        assert!(node.answer(whole.slice(..len)).await.is_err(), "{len}");
+    }
+    for at in 0..whole.len() {
+        let mut bytes = whole.to_vec();
+        bytes[at] ^= 0x55;
+        // It may still be a message; it must not be a panic.
+        let _ = messages::decode_request(bytes.into());
+    }
+    let strange = messages::Header { cluster_id: "other".into(), ..header.clone() };
+    let refused = node.answer(messages::encode_request(&strange, &Request::Probe)).await;
+    assert!(matches!(refused, Err(MessageError::OtherCluster(_))));
+    let astray = messages::Header { to: 9, ..header };
+    let refused = node.answer(messages::encode_request(&astray, &Request::Probe)).await;
+    assert!(matches!(refused, Err(MessageError::NotForThisNode(9))));
+}
