@@ -31,10 +31,11 @@ struct Liveness {
 impl SoftState {
     /// What the controller of node `here` begins with. The broker of the same process needs no
     /// session: if it lives, it will be heard of; else it is a former process that is registered.
-    pub fn activate(image: &Image, here: i32, now_ms: i64) -> Self {
+    /// All others are taken to have been heard of at `heard_ms`.
+    pub fn activate(image: &Image, here: i32, now_ms: i64, heard_ms: i64) -> Self {
         let live = |broker: &BrokerImage| Liveness {
             epoch: broker.broker_epoch,
-            contact_ms: (!broker.fenced && broker.broker_id != here).then_some(now_ms),
+            contact_ms: (!broker.fenced && broker.broker_id != here).then_some(heard_ms),
             metadata_offset: -1,
             shutdown_offset: None,
         };
@@ -114,6 +115,11 @@ impl SoftState {
         let is_stale =
             |known: &Liveness| known.contact_ms.is_some_and(|at| at + timeout_ms < now_ms);
         self.brokers.iter().find(|(_, known)| is_stale(known)).map(|(id, _)| *id)
+    }
+
+    /// Whether the registered incarnation has sent a heartbeat to this controller.
+    pub fn has_heard_of(&self, broker: i32) -> bool {
+        self.brokers.get(&broker).is_some_and(|known| known.metadata_offset >= 0)
     }
 
     /// Brokers that serve as far as the image knows, and the incarnations of those that have sent no

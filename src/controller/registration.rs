@@ -8,7 +8,10 @@ use super::{
     leadership,
     partition_change::UNASSIGNED_DIR,
 };
-use crate::metadata::{BrokerImage, MetadataRecord, records::*};
+use crate::{
+    base::world::{Bug, has_bug},
+    metadata::{BrokerImage, MetadataRecord, records::*},
+};
 
 /// What a broker says of itself when it starts.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,6 +70,7 @@ pub fn register(
     let same = known.filter(|it| it.incarnation_id == registration.incarnation_id);
     let mut records = match same {
         Some(_) => Vec::new(),
+        None if has_bug(Bug::MissingFence) => Vec::new(),
         None => {
             let was_clean =
                 known.is_some_and(|known| known.broker_epoch == registration.previous_broker_epoch);
@@ -112,13 +116,17 @@ fn check(cx: &Context<'_>, registration: &Registration) -> Result<(), Controller
     check_features(cx, registration)
 }
 
+/// The former incarnation must be gone. A session that this controller has only given it, without
+/// having heard of it, does not count when the new one has its directories: they are locked.
 fn check_former(cx: &Context<'_>, registration: &Registration) -> Result<(), ControllerError> {
-    let id = registration.broker_id;
-    let former = cx.image.broker(id).filter(|it| it.incarnation_id != registration.incarnation_id);
+    let (id, incarnation_id) = (registration.broker_id, registration.incarnation_id);
+    let former = cx.image.broker(id).filter(|it| it.incarnation_id != incarnation_id);
+    let Some(former) = former else { return Ok(()) };
     let timeout_ms = cx.settings.broker_session_timeout_ms;
-    let lives =
-        former.is_some_and(|it| cx.soft.has_session(id, it.broker_epoch, cx.now_ms, timeout_ms));
-    match lives {
+    let lives = cx.soft.has_session(id, former.broker_epoch, cx.now_ms, timeout_ms);
+    let has_dirs = registration.log_dirs.iter().any(|dir| former.log_dirs.contains(dir));
+    let may_be_there = lives && (cx.soft.has_heard_of(id) || !has_dirs);
+    match may_be_there && !has_bug(Bug::MissingFence) {
         true => Err(ControllerError::DuplicateBrokerRegistration(DUPLICATE.into())),
         false => Ok(()),
     }

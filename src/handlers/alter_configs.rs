@@ -31,7 +31,10 @@ impl Handler for AlterConfigs {
     ) -> Reply<AlterConfigsResponse> {
         let changes: Vec<Change> = request.resources.iter().map(change).collect();
         let validate_only = request.validate_only;
-        let altered = config_resources::alter(cx.broker, &changes, Keeps::Nothing, validate_only);
+        let handed_on = cx.session.of_controllers;
+        let keeps = Keeps::Nothing;
+        let altered =
+            config_resources::alter(cx.broker, &changes, keeps, validate_only, handed_on);
         let outcomes = altered.await;
         let responses = changes.into_iter().zip(outcomes).map(|(change, outcome)| {
             let (code, message) = code_and_message(outcome);

@@ -6,11 +6,13 @@ use kafka_protocol::{
     messages::{BrokerId, TopicName},
     protocol::StrBytes,
 };
+use uuid::Uuid;
 
 use super::ErrorCode;
 use crate::{
     base::TopicId,
     broker::Broker,
+    controller::has_online_dir,
     metadata::{BrokerImage, Image, PartitionImage, TopicImage, records::BrokerEndpoint},
     partition::{Absent, Partition, Role, Topic},
 };
@@ -62,9 +64,12 @@ pub fn alive<'a>(image: &'a Image, id: i32, listener: &str) -> Option<&'a Broker
 
 /// Replicas that clients of the listener cannot reach, or whose log directory failed.
 pub fn offline(image: &Image, partition: &PartitionImage, listener: &str) -> Vec<BrokerId> {
-    let replicas = partition.replicas.iter();
-    let is_offline = |id: &&i32| alive(image, **id, listener).is_none() || partition.is_lost(**id);
-    replicas.filter(is_offline).copied().map(BrokerId).collect()
+    let replicas = partition.replicas.iter().zip(&partition.directories);
+    let is_offline = |(id, dir): &(&i32, &Uuid)| {
+        let has_dir = image.broker(**id).is_some_and(|broker| has_online_dir(broker, **dir));
+        !has_dir || alive(image, **id, listener).is_none()
+    };
+    replicas.filter(is_offline).map(|(id, _)| BrokerId(*id)).collect()
 }
 
 /// The partition as this broker has it.

@@ -108,6 +108,8 @@ pub enum Keeps {
 /// What this broker knows when it judges a change.
 pub struct Judge<'a> {
     pub node_id: i32,
+    /// Another node has taken the change from a client, and has handed it on to this controller.
+    pub is_handed_on: bool,
     pub config: &'a Config,
     pub image: &'a Image,
     pub keeps: Keeps,
@@ -169,7 +171,7 @@ impl Judge<'_> {
     /// Dynamic configs of brokers are judged by the broker that they are sent to.
     fn check_broker(&self, change: &Change, ops: &[(String, ConfigOp)]) -> Result<(), Refusal> {
         let per_broker = !change.name.is_empty();
-        if per_broker {
+        if per_broker && !self.is_handed_on {
             self.check_node_id(&change.name)?;
         }
         let current = self.image.config(&resource(ConfigResourceType::Broker, &change.name));
@@ -297,10 +299,12 @@ pub async fn alter(
     changes: &[Change],
     keeps: Keeps,
     validate_only: bool,
+    is_handed_on: bool,
 ) -> Vec<Result<(), Refusal>> {
     let checked = {
         let (config, image) = (broker.config(), broker.metadata());
-        let judge = Judge { node_id: broker.node_id, config: &config, image: &image, keeps };
+        let (node_id, config, image) = (broker.node_id, &config, &image);
+        let judge = Judge { node_id, is_handed_on, config, image, keeps };
         judge.check_all(changes)
     };
     let accepted: Vec<_> = checked.iter().flatten().cloned().collect();

@@ -24,6 +24,8 @@ const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
 const NO_TIMESTAMP: i64 = -1;
 const READ_COMMITTED: i8 = 1;
+/// The first version that has the error code of it.
+const OFFSET_NOT_AVAILABLE_SINCE: i16 = 5;
 
 pub struct ListOffsets;
 
@@ -130,7 +132,14 @@ fn find(
         (false, true) => view.last_stable_offset,
         (false, false) => view.high_watermark,
     };
+    // A new leader may not know yet all that was committed: the offset must not seem to go back.
+    let is_behind = !asked.is_follower && view.high_watermark < view.epoch_start;
+    let unknown = match asked.version {
+        OFFSET_NOT_AVAILABLE_SINCE.. => ErrorCode::OffsetNotAvailable,
+        _ => ErrorCode::LeaderNotAvailable,
+    };
     let read = match asked.timestamp {
+        LATEST if is_behind => return Err(unknown),
         LATEST => return Ok(Some((NO_TIMESTAMP, end, view.role.leader_epoch()))),
         EARLIEST | EARLIEST_LOCAL => return Ok(Some(earliest(&partition))),
         // Nothing is ever tiered, and so nothing waits to be.
@@ -143,7 +152,10 @@ fn find(
         partition.read_failed(error);
         code
     })?;
-    Ok(found.filter(|(_, offset, _)| *offset < end))
+    match found.filter(|(_, offset, _)| *offset < end) {
+        None if is_behind => Err(unknown),
+        found => Ok(found),
+    }
 }
 
 fn earliest(partition: &Partition) -> TimestampOffset {

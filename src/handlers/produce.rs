@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     base::{
-        world::{in_place, now_ms},
+        world::{Bug, has_bug, in_place, now_ms},
         config::{self, CompressionType, TopicConfig},
     },
     broker::Broker,
@@ -183,8 +183,15 @@ struct AckWait {
 impl AckWait {
     /// Why the records are not acknowledged, once that is decided.
     async fn refused(&self) -> Option<ErrorCode> {
-        let committed = self.partition.wait_committed(self.end_offset, self.reign).await;
-        let view = self.partition.view();
+        if has_bug(Bug::EarlyAck) {
+            return None;
+        }
+        let (partition, end, reign) = (&self.partition, self.end_offset, self.reign);
+        let committed = match self.acks {
+            Acks::All => partition.wait_committed(end, reign).await,
+            Acks::Leader => partition.wait_durable(end, reign).await,
+        };
+        let view = partition.view();
         match committed {
             false => Some(errors::not_committed(view.role)),
             // They are committed, but by fewer replicas than the producer was promised.
@@ -271,15 +278,22 @@ impl Append<'_> {
                     count(&topic.metrics, result.as_ref().err());
                     result
                 }
+                // From version 13 on by id, even by that of no topic.
+                _ if self.version >= 13 && data.topic_id.is_nil() => {
+                    Err(ErrorCode::UnknownTopicId.into())
+                }
                 _ => Err(cluster::elsewhere(self.broker, &data.name, data.topic_id, index).into()),
             };
             replies.push(match result {
                 Err(refusal) => refusal.into_reply(index),
                 Ok((partition, appended)) => {
                     let end_offset = appended.last_offset + 1;
-                    let must_wait = self.acks == ACKS_ALL || appended.flush_due;
-                    if must_wait && partition.view().high_watermark < end_offset {
-                        let (reign, acks) = (appended.reign, self.required());
+                    let (reign, acks) = (appended.reign, self.required());
+                    let must_wait = match acks {
+                        Acks::All => partition.view().high_watermark < end_offset,
+                        Acks::Leader => appended.flush_due,
+                    };
+                    if must_wait {
                         waits.push(AckWait {
                             topic_at,
                             partition_at,

@@ -163,6 +163,7 @@ impl Core {
             last_stable_offset: self.high_watermark.min(first_unstable),
             role: self.role,
             reign: self.reign,
+            epoch_start: self.leading.as_ref().map_or(0, Leading::epoch_start),
             isr: self.isr_counts(),
         }
     }
@@ -384,7 +385,7 @@ impl Core {
             log_start: self.log.log_start(),
             reign: self.reign,
             // Its first append may still wait for the disk, and so must this answer.
-            flush_due: self.high_watermark <= last_offset,
+            flush_due: (self.log.recovery_point()..self.flush_before).contains(&last_offset),
             rolled: false,
             duplicate: true,
             duplicate_timestamp: timestamp,

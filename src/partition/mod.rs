@@ -60,6 +60,8 @@ pub struct View {
     /// Counts the times that this replica ceased to lead: what was appended in an earlier reign may
     /// be gone.
     pub reign: u64,
+    /// Where the epoch of a leader began; its high watermark may be behind that for a while.
+    pub epoch_start: i64,
     /// Of a leader.
     pub isr: IsrCounts,
 }
@@ -95,6 +97,8 @@ pub struct Partition {
     view: ArcSwap<View>,
     /// Appends with acks=all, and coordinators, until the high watermark has passed their end.
     committed: Waiters,
+    /// Appends that `flush.messages` wants durable, until they are.
+    durable: Waiters,
     /// Deletions of records, until all replicas have taken them.
     deleted: Waiters,
     /// Fetches that found too little, until there is more.
@@ -122,6 +126,7 @@ impl Partition {
             view: ArcSwap::from_pointee(core.view()),
             core: Mutex::new(core),
             committed: Waiters::default(),
+            durable: Waiters::default(),
             deleted: Waiters::default(),
             fetches: waiters::FetchWaits::default(),
             follower_fetches: waiters::FetchWaits::default(),
@@ -159,18 +164,34 @@ impl Partition {
     /// Waits until the high watermark is at least `end_offset`. False if this replica stopped
     /// leading since it wrote, in that `reign`, what ends there.
     pub async fn wait_committed(&self, end_offset: i64, reign: u64) -> bool {
+        let high_watermark = |view: &View| view.high_watermark;
+        self.wait_until(&self.committed, high_watermark, (end_offset, reign)).await
+    }
+
+    /// The same until what ends there is durable here.
+    pub async fn wait_durable(&self, end_offset: i64, reign: u64) -> bool {
+        let flushed = |view: &View| view.log.recovery_point();
+        self.wait_until(&self.durable, flushed, (end_offset, reign)).await
+    }
+
+    async fn wait_until(
+        &self,
+        waiters: &Waiters,
+        reached: fn(&View) -> i64,
+        (offset, reign): (i64, u64),
+    ) -> bool {
         let view = self.view.load();
-        if view.reign != reign || view.high_watermark >= end_offset {
+        if view.reign != reign || reached(&view) >= offset {
             return view.reign == reign;
         }
         drop(view);
-        let passed = self.committed.register(end_offset);
-        // The high watermark or the role may have changed between the look and the registration.
+        let passed = waiters.register(offset);
+        // Both may have changed between the look and the registration.
         let view = self.view();
         if view.reign != reign || !matches!(view.role, Role::Leader { .. }) {
             return false;
         }
-        self.committed.pass(view.high_watermark);
+        waiters.pass(reached(&view));
         passed.await.is_ok()
     }
 
@@ -401,8 +422,10 @@ impl Partition {
     fn wake(&self, changed: Changed) {
         let view = self.view.load();
         self.committed.pass(view.high_watermark);
+        self.durable.pass(view.log.recovery_point());
         if !matches!(view.role, Role::Leader { .. }) {
             self.committed.clear();
+            self.durable.clear();
             self.deleted.clear();
         }
         if changed.committed {

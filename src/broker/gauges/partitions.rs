@@ -39,8 +39,10 @@ const GAUGES_OF_LEADERS: [(&str, &str, Gauge); 3] = [
     ),
 ];
 
+type IsCounted = fn(IsrCounts) -> bool;
+
 /// How many partitions that are led here are in a state.
-const COUNTS: [(&str, &str, fn(IsrCounts) -> bool); 4] = [
+const COUNTS: [(&str, &str, IsCounted); 4] = [
     ("kafka_server_leaders", "Partitions that this broker leads", |_| true),
     (
         "kafka_server_under_replicated_partitions",

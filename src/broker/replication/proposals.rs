@@ -148,14 +148,14 @@ fn take(broker: &Broker, sent: Vec<Sent>, response: &AlterPartitionResponse) -> 
                 let (id, proposal) = (&sent.partition.id, &sent.proposal);
                 debug!(partition = %id, ?proposal, ?answer, "the controller has answered");
                 let is_committed = matches!(answer, ProposalAnswer::Committed { .. });
-                let is_taken =
-                    sent.partition.update(|core| core.answered(proposal, answer, now_ms()));
+                // Metadata may have been quicker; then there is nothing left to take.
+                sent.partition.update(|core| core.answered(proposal, answer, now_ms()));
                 match &proposal.change {
                     _ if !is_committed => metrics.failed_isr_updates.increment(1),
                     IsrChange::Expand(_) => metrics.isr_expands.increment(1),
                     IsrChange::Shrink(_) => metrics.isr_shrinks.increment(1),
                 }
-                if is_committed && is_taken {
+                if is_committed {
                     tell(&sent);
                 }
             }

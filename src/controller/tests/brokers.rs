@@ -240,7 +240,7 @@ fn a_sole_broker_comes_back() {
          a-0 leader 1 in 2, isr [1] elr [] last []",
     );
     // The controller of the same process does not wait for the former incarnation.
-    script.soft = SoftState::activate(&script.image, 1, script.now_ms);
+    script.soft = SoftState::activate(&script.image, 1, script.now_ms, script.now_ms);
     script.register(&registration(1, 11));
     script.beat(1);
     script.show();
@@ -260,7 +260,7 @@ fn a_new_controller_gives_every_unfenced_broker_a_session() {
     let mut script = Script::of(3);
     script.gone(3);
     script.now_ms = 100_000;
-    script.soft = SoftState::activate(&script.image, 1, script.now_ms);
+    script.soft = SoftState::activate(&script.image, 1, script.now_ms, script.now_ms);
     let epoch = |script: &Script, id: i32| (id, script.epoch(id));
     let silent = vec![epoch(&script, 1), epoch(&script, 2)];
     assert_eq!(script.soft.unheard_of(&script.image), silent);
@@ -268,10 +268,18 @@ fn a_new_controller_gives_every_unfenced_broker_a_session() {
     assert_eq!(script.soft.unheard_of(&script.image), silent[1..]);
     script.text.clear();
     script.pass(9_000);
-    script.register(&registration(2, 20));
+    script.expect("");
+    let elsewhere = vec![Uuid::from_u128(300)];
+    script.register(&Registration { log_dirs: elsewhere, ..registration(2, 20) });
     script.text.clear();
+    // The directories of a process that this controller has not heard of are taken by another.
+    script.register(&registration(2, 20));
     script.pass(1);
-    script.expect("broker 1 fenced\n broker 2 fenced");
+    script.expect(
+        "register 2 epoch 16 fenced
+         -> epoch 16
+         broker 1 fenced",
+    );
 }
 
 #[test]

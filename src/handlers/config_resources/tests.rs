@@ -18,7 +18,8 @@ fn start() -> Config {
 fn judge(keeps: Keeps, changes: &[Change]) -> Vec<Option<String>> {
     let config = start();
     let image = Image::default();
-    let judge = Judge { node_id: 1, config: &config, image: &image, keeps };
+    let (node_id, config, image) = (1, &config, &image);
+    let judge = Judge { node_id, is_handed_on: false, config, image, keeps };
     let message = |refusal: Refusal| format!("{:?}: {}", refusal.code, refusal.message.unwrap());
     judge.check_all(changes).into_iter().map(|checked| checked.err().map(message)).collect()
 }
@@ -110,7 +111,8 @@ fn eligible_leader_replicas_need_one_minimum_in_the_cluster() {
     let mut image = Image::default();
     let features = [("eligible.leader.replicas.version".to_owned(), 1)];
     image.features = std::sync::Arc::new(features.into());
-    let judge = Judge { node_id: 1, config: &config, image: &image, keeps: Keeps::Others };
+    let (node_id, config, image, keeps) = (1, &config, &image, Keeps::Others);
+    let judge = Judge { node_id, is_handed_on: true, config, image, keeps };
     let refusal = |name: &str, op| {
         let refused = judge.check_all(&[change(Kind::Broker, name, &[op])]).remove(0).err();
         refused.and_then(|refusal| refusal.message)

@@ -438,6 +438,11 @@ fn a_follower_without_the_start_of_the_leaders_log_starts_there() {
     cluster.core(0).delete_records(9).expect("are committed");
     cluster.fetch(1);
     assert_eq!(cluster.core(1).log().log_start(), 9, "the leader's start is the follower's");
+    cluster.fetch(1);
+    assert_eq!(cluster.core(0).low_watermark(), -1, "the other one has not been heard of");
+    cluster.fence(2);
+    cluster.apply(0);
+    assert_eq!(cluster.core(0).low_watermark(), 9);
 }
 
 #[test]
