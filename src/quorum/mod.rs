@@ -271,9 +271,12 @@ impl Quorum {
             (None, Request::Vote(_) | Request::PreVote(_)) if self.is_voter() => {
                 self.join().await?
             }
-            (None, Request::Vote(_) | Request::PreVote(_)) => {
-                return Err(MessageError::NotInQuorum);
+            // Who asks is behind: it has not heard that this node votes no more.
+            (None, Request::PreVote(_)) => {
+                let no = openraft::raft::VoteResponse::new(openraft::Vote::default(), None, false);
+                return Ok(messages::encode_ballot_result(&no));
             }
+            (None, Request::Vote(_)) => return Err(MessageError::NotInQuorum),
         };
         let stopped = |error: &dyn std::fmt::Display| MessageError::Stopped(error.to_string());
         match request {
