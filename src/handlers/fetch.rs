@@ -334,6 +334,10 @@ impl Plan {
                 self.hint_leader(&asked.request, listener, reply, &mut nodes);
             }
         }
+        // Other brokers know already where everybody is.
+        if matches!(self.reader, Reader::Follower { .. }) {
+            nodes.clear();
+        }
         let reply = fetch_session::finish(&self.broker, self.fetch, replies);
         FetchReply { nodes: if reply.topics.is_empty() { BTreeMap::new() } else { nodes }, ..reply }
     }
@@ -461,7 +465,7 @@ fn find_partition(broker: &Broker, spec: &PartitionRequest) -> Result<Found, Err
     };
     let Some(topic) = found else {
         let name = spec.topic.as_deref();
-        let code = cluster::elsewhere(broker, name.unwrap_or_default(), id, index);
+        let code = cluster::elsewhere(broker, name.filter(|_| id.is_nil()), id, index);
         // A session remembers the name of a topic that is gone, and another may have it by now.
         return Err(match name {
             Some(name) if code == ErrorCode::UnknownTopicId => {
