@@ -16,12 +16,14 @@ def test_replicas_are_spread_over_racks(new_cluster, tools):
     cluster.start()
     run = tools(cluster)
     run("kafka-topics --create --topic spread --partitions 12 --replication-factor 2").ok()
+    cluster.leader("spread", 11)
     placed = cluster.metadata(["spread"]).topics["spread"]
     assert {sum(p.replicas) % 2 for p in placed.values()} == {1}, placed
 
 
 def test_leaders_are_spread(cluster, run, topic):
     run(f"kafka-topics --create --topic {topic} --partitions 9").ok()
+    cluster.leader(topic, 8)
     leaders = [p.leader for p in cluster.metadata([topic]).topics[topic].values()]
     assert {leaders.count(node) for node in (1, 2, 3)} == {3}, leaders
 

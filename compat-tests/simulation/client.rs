@@ -26,7 +26,8 @@ pub struct Client {
     network: SimNetwork,
     nodes: usize,
     channels: BTreeMap<Address, Arc<dyn Channel>>,
-    leaders: BTreeMap<Place, Address>,
+    /// With the epochs that they lead in.
+    leaders: BTreeMap<Place, (Address, i32)>,
     coordinator: Option<Address>,
 }
 
@@ -78,7 +79,7 @@ impl Client {
     }
 
     /// Where a partition is led, asked for until somebody knows.
-    pub async fn leader(&mut self, place: &Place) -> Address {
+    pub async fn leader(&mut self, place: &Place) -> (Address, i32) {
         loop {
             if let Some(leader) = self.leaders.get(place) {
                 return leader.clone();
@@ -107,7 +108,8 @@ impl Client {
         };
         for partition in answer.topics.iter().flat_map(|it| &it.partitions) {
             if let Some(leader) = address(partition.leader_id.0) {
-                self.leaders.insert((topic.to_owned(), partition.partition_index), leader);
+                let place = (topic.to_owned(), partition.partition_index);
+                self.leaders.insert(place, (leader, partition.leader_epoch));
             }
         }
         Some(())

@@ -20,8 +20,8 @@ use crate::{
 pub async fn read(mut client: Client, place: Place) {
     let mut next = 0;
     loop {
-        let leader = client.leader(&place).await;
-        let answer = client.ask(&leader, 12, &fetch(&place, next)).await;
+        let (leader, epoch) = client.leader(&place).await;
+        let answer = client.ask(&leader, 12, &fetch(&place, next, epoch)).await;
         let answer = answer.and_then(|mut it| it.responses.pop()?.partitions.pop());
         let Some(answer) = answer else {
             client.forget_leader(&place);
@@ -54,10 +54,11 @@ pub async fn read(mut client: Client, place: Place) {
     }
 }
 
-fn fetch(place: &Place, offset: i64) -> FetchRequest {
+fn fetch(place: &Place, offset: i64, leader_epoch: i32) -> FetchRequest {
     let partition = FetchPartition::default()
         .with_partition(place.1)
         .with_fetch_offset(offset)
+        .with_current_leader_epoch(leader_epoch)
         .with_partition_max_bytes(1 << 14);
     FetchRequest::default()
         .with_replica_id(BrokerId(-1))

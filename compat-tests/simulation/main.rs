@@ -2,10 +2,14 @@
 //! simulated disks, links and clocks, with faults; invariants are checked at every step.
 //!
 //! Each seed runs in a process of its own, so that nothing is left over from another one.
+//! `SIMULATION_SEEDS=FROM,COUNT` has `seeds` run others, as `scripts/simulate` does. To look into
+//! one: `SIMULATION_SEED=N SIMULATION_TRACE=FILE SIMULATION_LOG=sordini=debug cargo test --test
+//! simulation -- --ignored --nocapture one_seed`.
 
 mod admin;
 mod chance;
 mod check;
+mod children;
 mod client;
 mod cluster;
 mod committed;
@@ -24,7 +28,14 @@ use std::env;
 
 use tracing_subscriber::EnvFilter;
 
-/// What the parent reads: whether the seed passed, and the hash of its trace.
+use children::{Child, run_all};
+
+/// Seeds that a run of all tests has time for.
+const SEEDS: u64 = 6;
+/// How many seeds may pass before a bug is found.
+const PATIENCE: u64 = 30;
+
+/// What the parent reads: what is wrong, and the hash of the trace.
 #[test]
 #[ignore = "started by the others, with a seed"]
 fn one_seed() {
@@ -42,4 +53,47 @@ fn one_seed() {
     }
     println!("{}", outcome.summary);
     println!("HASH {:016x}", outcome.hash);
+}
+
+#[test]
+fn seeds() {
+    let (from, count) = env::var("SIMULATION_SEEDS").map_or((1, SEEDS), |asked| {
+        let (from, count) = asked.split_once(',').expect("FROM,COUNT");
+        (from.parse().expect("a number"), count.parse().expect("a number"))
+    });
+    let mut failed = Vec::new();
+    run_all((from..from + count).map(Child::new), |child, outcome| {
+        if outcome.hash.is_none() || outcome.wrong.is_some() {
+            eprintln!("seed {}:\n{}", child.seed, outcome.output);
+            failed.push(child.seed);
+        }
+        true
+    });
+    assert!(failed.is_empty(), "seeds {failed:?} of {from}..{}", from + count);
+    eprintln!("{count} seeds from {from}: nothing found");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    let mut hashes = Vec::new();
+    run_all([Child::new(7), Child::new(7)], |_, outcome| {
+        hashes.push(outcome.hash.expect("the run has come to its end"));
+        true
+    });
+    assert_eq!(hashes[0], hashes[1]);
+}
+
+#[test]
+fn planted_bugs_are_found() {
+    for (bug, _) in node::BUGS {
+        let mut found = None;
+        run_all((1..=PATIENCE).map(|seed| Child { seed, bug: Some(bug) }), |child, outcome| {
+            if let Some(wrong) = outcome.wrong {
+                found.get_or_insert((child.seed, wrong));
+            }
+            found.is_none()
+        });
+        let (seed, wrong) = found.unwrap_or_else(|| panic!("nobody noticed {bug}"));
+        eprintln!("{bug}: found with seed {seed}: {wrong}");
+    }
 }

@@ -9,7 +9,7 @@ use std::{
 use sordini::{
     base::{
         config::{Config, Properties},
-        world::{Simulated, simulate},
+        world::{Bug, Simulated, simulate},
     },
     broker::{Broker, Server, Surroundings},
     log::{
@@ -37,11 +37,24 @@ pub struct Process {
     machine: Option<Simulated>,
 }
 
+/// The bugs that can be planted, by name.
+pub const BUGS: [(&str, Bug); 4] = [
+    ("skip-truncation", Bug::SkipTruncation),
+    ("early-ack", Bug::EarlyAck),
+    ("stale-isr", Bug::StaleIsr),
+    ("missing-fence", Bug::MissingFence),
+];
+
+fn planted() -> Option<Bug> {
+    let asked = std::env::var("SIMULATION_BUG").ok()?;
+    Some(BUGS.iter().find(|(name, _)| *name == asked).expect("a known bug").1)
+}
+
 impl Process {
     pub fn new(chance: u64, boots: u32) -> Self {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         let runtime = builder.enable_time().start_paused(true).build();
-        let machine = Simulated { now_ms: 0, chance, boots };
+        let machine = Simulated { now_ms: 0, chance, boots, bug: planted() };
         Self { runtime: Some(runtime.expect("no resources are needed")), machine: Some(machine) }
     }
 

@@ -85,7 +85,7 @@ async fn until_acknowledged(client: &mut Client, place: &Place, batch: Bytes) ->
         ]);
     let began = Instant::now();
     loop {
-        let leader = client.leader(place).await;
+        let (leader, _) = client.leader(place).await;
         let answer = client.ask(&leader, 9, &request).await;
         let answer = answer.and_then(|mut it| it.responses.pop()?.partition_responses.pop());
         if let Some(answer) = answer {

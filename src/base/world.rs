@@ -24,6 +24,25 @@ pub struct Simulated {
     pub chance: u64,
     /// How often the machine has been started.
     pub boots: u32,
+    pub bug: Option<Bug>,
+}
+
+/// A bug that a simulation plants to see that it is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// A follower does not tell its leader what it has, and so keeps what the leader lacks.
+    SkipTruncation,
+    /// An append is acknowledged before those in sync have it.
+    EarlyAck,
+    /// A leader counts without a replica before the controller knows.
+    StaleIsr,
+    /// A process takes the place of its predecessor, whose session lives, with what that had.
+    MissingFence,
+}
+
+/// Whether the simulation that this thread belongs to has planted the bug.
+pub fn has_bug(bug: Bug) -> bool {
+    simulated(|machine| machine.bug == Some(bug)).unwrap_or(false)
 }
 
 thread_local! {
@@ -114,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_simulated_machine_repeats_itself() {
-        let machine = Simulated { now_ms: 7, chance: 1, boots: 2 };
+        let machine = Simulated { now_ms: 7, chance: 1, boots: 2, bug: None };
         simulate(Some(machine.clone()));
         let first = (now_ms(), new_uuid(), new_uuid());
         simulate(Some(machine));

@@ -361,11 +361,19 @@ impl Broker {
         if error.is_disk_failure() || self.may_tell() {
             error!(partition = %partition.id, %error, "the log failed");
         }
-        if error.is_disk_failure() {
+        if error.is_disk_failure() || error.is_io() && self.is_replicated(partition) {
             self.fail_dir(partition.log_dir());
         } else if partition.view().role == Role::Offline {
             self.report_offline();
         }
+    }
+
+    /// Others have what a full disk cannot take: they may lead, and this one is given up as Kafka
+    /// does. A partition that only lies here waits for room.
+    fn is_replicated(&self, partition: &Partition) -> bool {
+        let image = self.metadata();
+        let state = image.partition(&partition.id.topic, partition.id.partition);
+        state.is_some_and(|state| state.replicas.len() > 1)
     }
 
     /// Once a second: a full disk refuses every batch.

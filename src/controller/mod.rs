@@ -70,6 +70,8 @@ pub struct Settings {
     pub unclean_leader_election: bool,
     /// `broker.session.timeout.ms`
     pub broker_session_timeout_ms: i64,
+    /// `broker.heartbeat.interval.ms`
+    pub broker_heartbeat_interval_ms: i64,
     /// `leader.imbalance.check.interval.seconds`; `None` without `auto.leader.rebalance.enable`.
     pub balance_interval_ms: Option<i64>,
     /// `unclean.leader.election.interval.ms`

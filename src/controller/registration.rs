@@ -8,7 +8,10 @@ use super::{
     leadership,
     partition_change::UNASSIGNED_DIR,
 };
-use crate::metadata::{BrokerImage, MetadataRecord, records::*};
+use crate::{
+    base::world::{Bug, has_bug},
+    metadata::{BrokerImage, MetadataRecord, records::*},
+};
 
 /// What a broker says of itself when it starts.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,6 +70,7 @@ pub fn register(
     let same = known.filter(|it| it.incarnation_id == registration.incarnation_id);
     let mut records = match same {
         Some(_) => Vec::new(),
+        None if has_bug(Bug::MissingFence) => Vec::new(),
         None => {
             let was_clean =
                 known.is_some_and(|known| known.broker_epoch == registration.previous_broker_epoch);
@@ -118,7 +122,7 @@ fn check_former(cx: &Context<'_>, registration: &Registration) -> Result<(), Con
     let timeout_ms = cx.settings.broker_session_timeout_ms;
     let lives =
         former.is_some_and(|it| cx.soft.has_session(id, it.broker_epoch, cx.now_ms, timeout_ms));
-    match lives {
+    match lives && !has_bug(Bug::MissingFence) {
         true => Err(ControllerError::DuplicateBrokerRegistration(DUPLICATE.into())),
         false => Ok(()),
     }

@@ -79,6 +79,7 @@ impl Settings {
             min_insync_replicas: broker.min_insync_replicas,
             unclean_leader_election: values.bool("unclean.leader.election.enable"),
             broker_session_timeout_ms: values.i64("broker.session.timeout.ms"),
+            broker_heartbeat_interval_ms: values.i64("broker.heartbeat.interval.ms"),
             balance_interval_ms: balances.then(|| balance_s.saturating_mul(1_000)),
             unclean_interval_ms: values.i64("unclean.leader.election.interval.ms"),
             rules: Arc::new(TableRules(config.clone())),

@@ -17,6 +17,8 @@ use crate::{
 
 /// A batch takes no further request once it has this many records, and no proposal has more.
 const BATCH_RECORDS: usize = 10_000;
+/// How long a broker may need to find a new controller.
+const FIND_MS: i64 = 1_000;
 /// How long a controller that could not begin waits before it tries again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -122,7 +124,12 @@ impl Task {
     }
 
     fn new_soft_state(&self) -> SoftState {
-        SoftState::activate(&self.quorum.image(), self.settings.node_id, self.now_ms())
+        let (now_ms, settings) = (self.now_ms(), &self.settings);
+        // The last controller heard of them; sessions do not begin anew. Who lives has told this one
+        // so within two intervals.
+        let rest = 2 * settings.broker_heartbeat_interval_ms + FIND_MS;
+        let heard_ms = now_ms - (settings.broker_session_timeout_ms - rest).max(0);
+        SoftState::activate(&self.quorum.image(), settings.node_id, now_ms, heard_ms)
     }
 
     fn now_ms(&self) -> i64 {

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     base::{
-        world::{in_place, now_ms},
+        world::{Bug, has_bug, in_place, now_ms},
         config::{self, CompressionType, TopicConfig},
     },
     broker::Broker,
@@ -185,6 +185,9 @@ struct AckWait {
 impl AckWait {
     /// Why the records are not acknowledged, once that is decided.
     async fn refused(&self) -> Option<ErrorCode> {
+        if has_bug(Bug::EarlyAck) {
+            return None;
+        }
         let (partition, end, reign) = (&self.partition, self.end_offset, self.reign);
         let committed = match self.acks {
             Acks::All => partition.wait_committed(end, reign).await,

@@ -39,6 +39,11 @@ pub enum LogError {
 }
 
 impl LogError {
+    /// Whether the disk has refused something, though it may take it later.
+    pub fn is_io(&self) -> bool {
+        matches!(self, Self::Io { .. })
+    }
+
     /// Whether the directory can no longer be trusted. A full disk can: the write was undone, and
     /// there may be room again later. Files whose content is wrong concern their partition only.
     pub fn is_disk_failure(&self) -> bool {

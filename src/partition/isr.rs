@@ -2,7 +2,10 @@
 //! the in-sync replicas that is on its way to the controller. The rules are those of Kafka's
 //! `Partition`, `PartitionState` and `Replica`.
 
-use crate::metadata::PartitionImage;
+use crate::{
+    base::world::{Bug, has_bug},
+    metadata::PartitionImage,
+};
 
 /// What a partition goes by besides its log's configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -314,6 +317,9 @@ impl Leading {
         };
         let (out, isr): (Vec<_>, Vec<_>) = self.isr.iter().partition(|id| is_out(id));
         if !out.is_empty() {
+            if has_bug(Bug::StaleIsr) {
+                self.isr = isr.clone();
+            }
             self.propose(IsrChange::Shrink(out), &isr, leader_epoch);
         }
     }

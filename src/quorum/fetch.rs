@@ -192,7 +192,7 @@ impl Quorum {
     }
 
     fn refusal(&self, leadership: Leadership, known: i32) -> Option<FetchOutcome> {
-        let leads = leadership.leader == Some(self.inner.config.node_id);
+        let leads = leadership.leader == Some(self.inner.config.node_id) && self.raft().is_some();
         match known {
             known if known >= 0 && known < leadership.epoch => Some(FetchOutcome::FencedEpoch),
             known if known > leadership.epoch => Some(FetchOutcome::UnknownEpoch),
@@ -218,11 +218,11 @@ impl Quorum {
             }
             let start_epoch = log.purged().map_or(0, |(epoch, _)| epoch);
             let is_at_start = from.offset == log_start;
-            if from.offset < log_start || is_at_start && start_epoch != from.last_fetched_epoch {
-                if let Some(SnapshotAt { id, .. }) = snapshot {
-                    let SnapshotId { end_offset, epoch } = id;
-                    return (log_start, FetchOutcome::Snapshot { end_offset, epoch });
-                }
+            let is_gone =
+                from.offset < log_start || is_at_start && start_epoch != from.last_fetched_epoch;
+            if let Some(SnapshotAt { id, .. }) = snapshot.filter(|_| is_gone) {
+                let SnapshotId { end_offset, epoch } = id;
+                return (log_start, FetchOutcome::Snapshot { end_offset, epoch });
             }
             let (known, end_offset) = log.end_of_epoch(from.last_fetched_epoch);
             if !is_at_start && (known != from.last_fetched_epoch || end_offset < from.offset) {

@@ -446,7 +446,9 @@ impl Quorum {
 async fn deposed(raft: &Raft<TypeConfig>, epoch: i32) -> Option<i32> {
     let mut metrics = raft.metrics();
     let is_deposed = |metrics: &openraft::RaftMetrics<i32, Voter>| {
-        metrics.current_term as i32 != epoch || metrics.state != ServerState::Leader
+        // When Raft has failed, the proposal itself says why.
+        metrics.running_state.is_ok()
+            && (metrics.current_term as i32 != epoch || metrics.state != ServerState::Leader)
     };
     let leader = metrics.wait_for(is_deposed).await.map(|metrics| metrics.current_leader);
     match leader {
@@ -467,7 +469,10 @@ pub fn found(disk: &dyn Disk, dir: &Path, voter: &Voter) -> std::io::Result<()> 
     let content = checkpoint::Content {
         image: Image::default(),
         raft_index: 0,
-        membership: types::StoredMembership::new(None, voters::of_voters(&[voter.clone()])),
+        membership: types::StoredMembership::new(
+            None,
+            voters::of_voters(std::slice::from_ref(voter)),
+        ),
         kraft_version: 1,
     };
     checkpoint::write(disk, dir, &content).map(drop)

@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    path::PathBuf,
+    path::Path,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -220,8 +220,12 @@ impl Observer {
             (partition.current_leader.leader_id.0, partition.current_leader.leader_epoch);
         let known = inner.leadership.borrow().epoch;
         let has_no_error = partition.error_code == NONE;
-        if id < 0 || epoch < known {
+        // Who remembers this node as the leader is behind; so may this node be, and its word must
+        // not send others astray.
+        if id < 0 || id == inner.config.node_id || epoch < known {
             self.leader = None;
+            let unknown = Leadership { leader: None, epoch: known, active: false };
+            inner.leadership.send_if_modified(|it| std::mem::replace(it, unknown) != unknown);
             return match has_no_error {
                 true => Err(FollowError::Nonsense("it is not the leader's")),
                 false => Ok(()),
@@ -376,7 +380,7 @@ async fn download(
     inner: &Inner,
     id: SnapshotId,
     observer: &Observer,
-    path: &PathBuf,
+    path: &Path,
 ) -> Result<(), FollowError> {
     let Some((_, epoch, to)) = observer.leader.clone() else {
         return Err(FollowError::Nonsense("there is no leader"));

@@ -240,7 +240,7 @@ fn a_sole_broker_comes_back() {
          a-0 leader 1 in 2, isr [1] elr [] last []",
     );
     // The controller of the same process does not wait for the former incarnation.
-    script.soft = SoftState::activate(&script.image, 1, script.now_ms);
+    script.soft = SoftState::activate(&script.image, 1, script.now_ms, script.now_ms);
     script.register(&registration(1, 11));
     script.beat(1);
     script.show();
@@ -260,7 +260,7 @@ fn a_new_controller_gives_every_unfenced_broker_a_session() {
     let mut script = Script::of(3);
     script.gone(3);
     script.now_ms = 100_000;
-    script.soft = SoftState::activate(&script.image, 1, script.now_ms);
+    script.soft = SoftState::activate(&script.image, 1, script.now_ms, script.now_ms);
     let epoch = |script: &Script, id: i32| (id, script.epoch(id));
     let silent = vec![epoch(&script, 1), epoch(&script, 2)];
     assert_eq!(script.soft.unheard_of(&script.image), silent);

@@ -107,7 +107,8 @@ async fn faults_lose_nothing_that_was_acknowledged() {
     for seed in seeds(4) {
         let mut cluster = Cluster::new(1_000 + seed, &[1, 2, 3]);
         cluster.snapshot_bytes = 3_000;
-        for id in [1, 2, 3] {
+        cluster.add_observer(4);
+        for id in [1, 2, 3, 4] {
             cluster.start(id).await;
         }
         for _ in 0..25 {
@@ -128,14 +129,14 @@ async fn faults_lose_nothing_that_was_acknowledged() {
 }
 
 /// More of them, or one, by `QUORUM_SEEDS=0..1000`.
-fn seeds(usual: u64) -> std::ops::Range<u64> {
+pub fn seeds(usual: u64) -> std::ops::Range<u64> {
     let asked = std::env::var("QUORUM_SEEDS").ok();
     let range = asked.as_deref().and_then(|text| text.split_once(".."));
     let range = range.and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
     range.unwrap_or(0..usual)
 }
 
-async fn one_fault(cluster: &mut Cluster) {
+pub async fn one_fault(cluster: &mut Cluster) {
     let ids = cluster.ids();
     let id = ids[cluster.roll(ids.len() as u64) as usize];
     let is_up = cluster.up().contains(&id);
@@ -145,7 +146,11 @@ async fn one_fault(cluster: &mut Cluster) {
         2 => lock(&cluster.world).loss_percent = 20,
         3 => lock(&cluster.world).delay_ms_max = 150,
         4 | 5 if is_up => {
-            let crash = if cluster.roll(2) == 0 { Crash::Process } else { Crash::LoseUnsynced };
+            let crash = match cluster.roll(3) {
+                0 => Crash::Process,
+                1 => Crash::LoseUnsynced,
+                _ => Crash::Tear(cluster.roll(101) as u8),
+            };
             cluster.crash(id, crash).await;
         }
         4 | 5 => cluster.start(id).await,

@@ -4,7 +4,12 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{super::*, network::*, observers::endpoint};
+use super::{
+    super::*,
+    cluster::{one_fault, seeds},
+    network::*,
+    observers::endpoint,
+};
 use crate::log::{disk::Disk, faulty::Crash};
 
 fn directory(id: i32) -> Uuid {
@@ -26,6 +31,7 @@ fn format(cluster: &Cluster, id: i32, voters: &[Voter]) {
         kraft_version: 1,
     };
     checkpoint::write(&disk, &dir(), &content).unwrap();
+    disk.sync_dir(dir().parent().unwrap()).unwrap();
 }
 
 /// One voter, and the others to be added.
@@ -158,6 +164,39 @@ async fn a_voter_removed_while_it_is_down_goes_on_as_an_observer() {
     assert_eq!(back, Ok(()));
     cluster.settle().await;
     assert!(cluster.node(other).is_voter());
+}
+
+/// The same faults while the voters change at random.
+#[tokio::test(start_paused = true)]
+async fn voters_change_through_faults() {
+    for seed in seeds(3) {
+        let mut cluster = standalone(2_000 + seed, &[2, 3]).await;
+        cluster.snapshot_bytes = 3_000;
+        for id in [2, 3] {
+            cluster.start(id).await;
+        }
+        for _ in 0..25 {
+            one_fault(&mut cluster).await;
+            let id = cluster.roll(3) as i32 + 1;
+            let (adds, within) = (cluster.roll(3) > 0, Duration::from_secs(3));
+            if let Some((leader, _)) = cluster.leader(Duration::from_secs(2)).await {
+                let leader = cluster.node(leader);
+                // It may fail, and the faults see to that.
+                let _ = match adds {
+                    true => leader.add_voter(voter(id), within).await,
+                    false => leader.remove_voter(id, directory(id), within).await,
+                };
+            }
+            cluster.propose().await;
+        }
+        for id in cluster.ids() {
+            if !cluster.up().contains(&id) {
+                cluster.start(id).await;
+            }
+        }
+        cluster.settle().await;
+        assert!(!cluster.acknowledged.is_empty(), "{seed}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

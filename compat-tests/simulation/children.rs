@@ -1,0 +1,100 @@
+//! Runs seeds in processes of their own, as many at a time as there are processors.
+
+use std::{
+    env,
+    process::{Command, Output, Stdio},
+    sync::{
+        Mutex,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::Duration,
+};
+
+/// Far more than a run takes.
+const CHILD_MAX: Duration = Duration::from_secs(180);
+
+#[derive(Clone, Copy)]
+pub struct Child {
+    pub seed: u64,
+    /// A bug that is planted, one of `node::BUGS`.
+    pub bug: Option<&'static str>,
+}
+
+/// What a child printed.
+pub struct Outcome {
+    pub hash: Option<String>,
+    pub wrong: Option<String>,
+    pub output: String,
+}
+
+impl Child {
+    pub fn new(seed: u64) -> Self {
+        Self { seed, bug: None }
+    }
+
+    fn run(self) -> Outcome {
+        let mut command = Command::new(env::current_exe().expect("this program has a path"));
+        command
+            .args(["--exact", "one_seed", "--ignored", "--nocapture"])
+            .env("SIMULATION_SEED", self.seed.to_string())
+            .env_remove("SIMULATION_TRACE")
+            .stdin(Stdio::null());
+        if let Some(bug) = self.bug {
+            command.env("SIMULATION_BUG", bug);
+        }
+        let output = output_in_time(&mut command);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (told, errors) = (text(&output.stdout), text(&output.stderr));
+        let line = |mark: &str| {
+            let found = told.lines().find_map(|line| line.strip_prefix(mark));
+            found.map(str::to_owned)
+        };
+        Outcome { hash: line("HASH "), wrong: line("WRONG "), output: format!("{errors}\n{told}") }
+    }
+}
+
+/// A child that does not come to its end is killed: it has found a loop without one.
+fn output_in_time(command: &mut Command) -> Output {
+    let (stdout, stderr) = (Stdio::piped(), Stdio::piped());
+    let child = command.stdout(stdout).stderr(stderr).spawn().expect("this program starts");
+    let id = child.id().to_string();
+    let (ended, waiting) = mpsc::channel::<()>();
+    let watch = thread::spawn(move || {
+        if waiting.recv_timeout(CHILD_MAX) == Err(RecvTimeoutError::Timeout) {
+            // It may have ended just now.
+            let _ = Command::new("kill").args(["-9", &id]).status();
+        }
+    });
+    let output = child.wait_with_output().expect("it is a child of this process");
+    drop(ended);
+    watch.join().expect("it does not panic");
+    output
+}
+
+/// Runs the children; `done` is told of each in the order in which they end, and says whether to
+/// begin others.
+pub fn run_all(
+    children: impl IntoIterator<Item = Child>,
+    done: impl FnMut(Child, Outcome) -> bool + Send,
+) {
+    let waiting: Vec<_> = children.into_iter().collect();
+    let waiting = Mutex::new(waiting.into_iter());
+    let done = Mutex::new((done, true));
+    let work = || {
+        loop {
+            let goes_on = done.lock().expect("not poisoned").1;
+            let next = waiting.lock().expect("not poisoned").next();
+            let Some(child) = next.filter(|_| goes_on) else { return };
+            let outcome = child.run();
+            let (done, goes_on) = &mut *done.lock().expect("not poisoned");
+            *goes_on &= done(child, outcome);
+        }
+    };
+    let at_once = thread::available_parallelism().map_or(1, |count| count.get().min(8));
+    thread::scope(|scope| {
+        for _ in 0..at_once {
+            scope.spawn(work);
+        }
+    });
+}
