@@ -335,7 +335,11 @@ impl Plan {
             }
         }
         let reply = fetch_session::finish(&self.broker, self.fetch, replies);
-        FetchReply { nodes: if reply.topics.is_empty() { BTreeMap::new() } else { nodes }, ..reply }
+        // Followers know the other brokers.
+        if reply.topics.is_empty() || matches!(self.reader, Reader::Follower { .. }) {
+            nodes.clear();
+        }
+        FetchReply { nodes, ..reply }
     }
 
     fn count_bytes(&self, topic: &Topic, partition: &Partition, bytes: u64) {
@@ -461,7 +465,11 @@ fn find_partition(broker: &Broker, spec: &PartitionRequest) -> Result<Found, Err
     };
     let Some(topic) = found else {
         let name = spec.topic.as_deref();
-        let code = cluster::elsewhere(broker, name.unwrap_or_default(), id, index);
+        let code = match name {
+            // By the id of no topic.
+            None if id.is_nil() => ErrorCode::UnknownTopicId,
+            name => cluster::elsewhere(broker, name.unwrap_or_default(), id, index),
+        };
         // A session remembers the name of a topic that is gone, and another may have it by now.
         return Err(match name {
             Some(name) if code == ErrorCode::UnknownTopicId => {

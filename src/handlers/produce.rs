@@ -278,6 +278,10 @@ impl Append<'_> {
                     count(&topic.metrics, result.as_ref().err());
                     result
                 }
+                // From version 13 on by id, even by that of no topic.
+                _ if self.version >= 13 && data.topic_id.is_nil() => {
+                    Err(ErrorCode::UnknownTopicId.into())
+                }
                 _ => Err(cluster::elsewhere(self.broker, &data.name, data.topic_id, index).into()),
             };
             replies.push(match result {
