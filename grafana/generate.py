@@ -245,6 +245,26 @@ OVERVIEW = dashboard(
             "in": "sum(rate(kafka_topic_messages_in_total{BROKER}[RATE]))"}),
         graph("Stored", "Bytes of record batches in all logs.", "bytes", {
             "{{instance}}": "sum by (instance) (kafka_log_size_bytes{BROKER})"})),
+    row("Replication",
+        graph("Replicas", "Partitions with a replica on a broker, and those led there.", "short", {
+            "{{instance}}": "kafka_server_replicas{BROKER}",
+            "{{instance}}: led": "kafka_server_leaders{BROKER}"}),
+        graph("Under-replicated", "Partitions with replicas that are not in sync.", "short", {
+            "{{instance}}": "kafka_server_under_replicated_partitions{BROKER}"}),
+        graph("Near min.insync.replicas",
+              "Partitions with too few replicas in sync for acks=all, and with none to spare.",
+              "short", {
+            "under": "sum(kafka_server_under_min_isr_partitions{BROKER})",
+            "at": "sum(kafka_server_at_min_isr_partitions{BROKER})"}),
+        graph("In-sync replicas", "Changes of in-sync replicas that leaders asked for.", "cps", {
+            "joined": "sum(rate(kafka_server_isr_expands_total{BROKER}[RATE]))",
+            "left": "sum(rate(kafka_server_isr_shrinks_total{BROKER}[RATE]))",
+            "failed": "sum(rate(kafka_server_failed_isr_updates_total{BROKER}[RATE]))"}),
+        graph("Replication traffic", "Bytes of batches per second between brokers.", "Bps", {
+            "{{instance}}: in": "rate(kafka_server_replication_bytes_in_total{BROKER}[RATE])",
+            "{{instance}}: out": "rate(kafka_server_replication_bytes_out_total{BROKER}[RATE])"}),
+        graph("Replica lag", "Records that a broker's slowest replica is behind.", "short", {
+            "{{instance}}": "kafka_server_replica_max_lag{BROKER}"})),
     row("Waiting",
         graph("Connections", "Connections that are open.", "short", {
             "{{instance}}": "kafka_server_connections{BROKER}"}),
@@ -283,6 +303,14 @@ TOPICS = dashboard(
             "{{topic}}": "sum by (topic) (kafka_log_segments{TOPIC})"}, width=6),
         graph("Partitions", "Partitions of the topics.", "short", {
             "{{topic}}": "max by (topic) (kafka_topic_partitions{TOPIC})"}, width=6)),
+    row("Replication",
+        graph("Replicas", "Replicas of all partitions, and those of them in sync.", "short", {
+            "{{topic}}": "sum by (topic) (kafka_topic_partition_replicas{TOPIC})",
+            "{{topic}}: in sync":
+                "sum by (topic) (kafka_topic_partition_in_sync_replica{TOPIC})"}, width=12),
+        graph("Under-replicated", "Partitions with replicas that are not in sync.", "short", {
+            "{{topic}}": "sum by (topic)"
+                         " (kafka_topic_partition_under_replicated_partition{TOPIC})"}, width=12)),
     row("Partitions",
         table("Partitions", "What the log of each partition holds.", ["topic", "partition"], {
             "first offset": (
@@ -290,7 +318,12 @@ TOPICS = dashboard(
             "end offset": (
                 "none", "max by (topic, partition) (kafka_topic_partition_current_offset{TOPIC})"),
             "size": ("bytes", "max by (topic, partition) (kafka_log_size_bytes{TOPIC})"),
-            "segments": ("none", "max by (topic, partition) (kafka_log_segments{TOPIC})")}),
+            "segments": ("none", "max by (topic, partition) (kafka_log_segments{TOPIC})"),
+            "replicas": (
+                "none", "max by (topic, partition) (kafka_topic_partition_replicas{TOPIC})"),
+            "in sync": (
+                "none",
+                "max by (topic, partition) (kafka_topic_partition_in_sync_replica{TOPIC})")}),
         collapsed=True),
 )
 

@@ -325,5 +325,6 @@ class Group:
 def wait_until_begun(loads):
     deadline = time.monotonic() + SETTLE_S
     while not all(load.has_begun() for load in loads):
-        assert time.monotonic() < deadline, "all clients are at work"
+        idle = [type(load).__name__ for load in loads if not load.has_begun()]
+        assert time.monotonic() < deadline, f"not at work: {idle}"
         time.sleep(0.05)

@@ -41,6 +41,8 @@ const SOON: Duration = Duration::from_millis(50);
 const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a stop waits for others to take over what this broker leads.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
+/// How long it looks for a controller; all nodes may be stopping.
+const LEADERLESS_MAX: Duration = Duration::from_secs(5);
 
 pub(super) struct Lifecycle {
     broker: Arc<Broker>,
@@ -221,24 +223,26 @@ impl Lifecycle {
     /// Asks to be let go, which means that others lead what this broker led.
     pub async fn shut_down(self) {
         let asked = timeout(SHUTDOWN_MAX, async {
-            loop {
+            let mut heard = Instant::now();
+            while heard.elapsed() < LEADERLESS_MAX {
                 match self.heartbeat(Wish::Stop).await {
                     Ok(answer) if answer.error_code != NONE => {
                         debug!(code = answer.error_code, "a heartbeat was refused");
                         if self.is_unknown(answer.error_code) {
-                            return;
+                            return false;
                         }
                     }
-                    Ok(answer) if answer.should_shut_down => return,
-                    Ok(_) => {}
+                    Ok(answer) if answer.should_shut_down => return true,
+                    Ok(_) => heard = Instant::now(),
                     Err(error) => debug!(%error, "a heartbeat failed"),
                 }
                 sleep(SOON).await;
             }
+            false
         });
         match asked.await {
-            Ok(()) => info!(epoch = self.epoch, "the controller lets this broker stop"),
-            Err(_) => warn!("stopping without the controller's leave"),
+            Ok(true) => info!(epoch = self.epoch, "the controller lets this broker stop"),
+            Ok(false) | Err(_) => warn!("stopping without the controller's leave"),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use kafka_protocol::messages::ApiVersionsRequest;
+use tokio::time::sleep;
 use tracing::info;
 
 use super::Broker;
@@ -18,6 +19,8 @@ use crate::{
 
 /// A broker that is alive answers this quickly, or is taken for alive.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+const PROBE_AGAIN: Duration = Duration::from_millis(50);
+const PROBES_MAX: u32 = 20;
 
 /// A connection by which a broker's heartbeats come to the active controller. Dropped with it.
 pub struct Presence {
@@ -90,10 +93,21 @@ impl Broker {
         let address = Address { host: endpoint.host.clone(), port: endpoint.port };
         let channel = self.network.channel(&address);
         let probe = ApiVersionsRequest::default();
-        match peers::send(&*channel, 0, &probe, PROBE_TIMEOUT).await {
-            Err(PeerError::Unreachable { source, .. })
-                if source.kind() == ErrorKind::ConnectionRefused => {}
-            _ => return,
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match peers::send(&*channel, 0, &probe, PROBE_TIMEOUT).await {
+                Err(PeerError::Unreachable { source, .. })
+                    if source.kind() == ErrorKind::ConnectionRefused =>
+                {
+                    break;
+                }
+                // A process that ends closes its connections before it is gone.
+                Err(PeerError::Broken { .. }) if tries < PROBES_MAX => {
+                    sleep(PROBE_AGAIN).await;
+                }
+                _ => return,
+            }
         }
         info!(broker = id, "the broker's process has ended");
         if let Err(error) = self.controller.broker_gone(id, Some(epoch)).await {

@@ -19,10 +19,13 @@ use crate::{
     quorum::{Endpoint, Lane, LeaderClient, Peer, RaftTransport, TransportError},
 };
 
+/// Where a channel goes, and the channel.
+type Open = (Address, Arc<dyn Channel>);
+
 /// A channel per controller and kind of message.
 pub(super) struct PeerTransport {
     network: Arc<dyn Network>,
-    channels: Mutex<BTreeMap<(i32, Lane), (Address, Arc<dyn Channel>)>>,
+    channels: Mutex<BTreeMap<(i32, Lane), Open>>,
 }
 
 impl PeerTransport {
@@ -76,7 +79,7 @@ fn failure(error: PeerError) -> TransportError {
 pub(super) struct PeerLeader {
     network: Arc<dyn Network>,
     /// To whom it talked last.
-    channel: Mutex<Option<(Address, Arc<dyn Channel>)>>,
+    channel: Mutex<Option<Open>>,
 }
 
 const FETCH_VERSION: i16 = 17;

@@ -209,7 +209,6 @@ impl Server {
             let mut begun = Lifecycle::begin(Arc::clone(&broker), endpoints).await?;
             progress.stage_ended("register");
             broker.serves.store(true, Ordering::Relaxed);
-            broker.warn_of_strays();
             broker.start_replication();
             begun.unfence().await?;
             // Who comes earlier waits to be accepted, and then finds this broker leading.

@@ -41,8 +41,8 @@ pub enum ControllerError {
     PreferredLeaderNotAvailable,
     #[error("Eligible topic partition leaders are not available.")]
     EligibleLeadersNotAvailable,
-    #[error("{0}")]
-    NoReassignmentInProgress(String),
+    #[error("no reassignment is in progress")]
+    NoReassignmentInProgress,
     #[error("the leader epoch is older than the partition's")]
     FencedLeaderEpoch,
     /// The change that was asked for took the leadership from who asked.
@@ -72,6 +72,7 @@ impl ControllerError {
     pub fn message(&self) -> Option<String> {
         match self {
             Self::UnknownTopicOrPartition(message) => message.clone(),
+            Self::NoReassignmentInProgress => None,
             other => Some(other.to_string()),
         }
     }

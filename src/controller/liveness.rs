@@ -117,6 +117,11 @@ impl SoftState {
         self.brokers.iter().find(|(_, known)| is_stale(known)).map(|(id, _)| *id)
     }
 
+    /// Whether the registered incarnation has sent a heartbeat to this controller.
+    pub fn has_heard_of(&self, broker: i32) -> bool {
+        self.brokers.get(&broker).is_some_and(|known| known.metadata_offset >= 0)
+    }
+
     /// Brokers that serve as far as the image knows, and the incarnations of those that have sent no
     /// heartbeat to this controller yet.
     pub fn unheard_of(&self, image: &Image) -> Vec<(i32, i64)> {

@@ -164,7 +164,7 @@ impl<'a> PartitionChange<'a> {
     }
 
     /// Below the minimum of in-sync replicas nothing more is acknowledged, so who leaves the ISR
-    /// then has all that ever was.
+    /// then has all that ever was. Kafka keeps those too that are no replicas any more, for ever.
     fn find_eligible(&mut self) {
         if !self.elr_enabled {
             return;
@@ -174,7 +174,10 @@ impl<'a> PartitionChange<'a> {
             return;
         }
         let known: BTreeSet<i32> = self.elr.iter().chain(&self.state.isr).copied().collect();
-        let is_eligible = |id: &i32| !self.isr.contains(id) && self.candidates.unclean != Some(*id);
+        let is_eligible = |id: &i32| {
+            let leaves = self.isr.contains(id) || self.candidates.unclean == Some(*id);
+            !leaves && self.replicas.contains(id)
+        };
         self.elr = known.into_iter().filter(is_eligible).collect();
     }
 

@@ -134,8 +134,7 @@ fn cancel(
     mut change: PartitionChange<'_>,
 ) -> Result<Option<PartitionChangeRecord>, ControllerError> {
     if !state.is_reassigning() {
-        let why = "No partition reassignment is in progress.";
-        return Err(ControllerError::NoReassignmentInProgress(why.into()));
+        return Err(ControllerError::NoReassignmentInProgress);
     }
     let without = |ids: &[i32]| -> Vec<i32> {
         ids.iter().copied().filter(|id| !state.adding_replicas.contains(id)).collect()

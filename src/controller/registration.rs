@@ -116,13 +116,17 @@ fn check(cx: &Context<'_>, registration: &Registration) -> Result<(), Controller
     check_features(cx, registration)
 }
 
+/// The former incarnation must be gone. A session that this controller has only given it, without
+/// having heard of it, does not count when the new one has its directories: they are locked.
 fn check_former(cx: &Context<'_>, registration: &Registration) -> Result<(), ControllerError> {
-    let id = registration.broker_id;
-    let former = cx.image.broker(id).filter(|it| it.incarnation_id != registration.incarnation_id);
+    let (id, incarnation_id) = (registration.broker_id, registration.incarnation_id);
+    let former = cx.image.broker(id).filter(|it| it.incarnation_id != incarnation_id);
+    let Some(former) = former else { return Ok(()) };
     let timeout_ms = cx.settings.broker_session_timeout_ms;
-    let lives =
-        former.is_some_and(|it| cx.soft.has_session(id, it.broker_epoch, cx.now_ms, timeout_ms));
-    match lives && !has_bug(Bug::MissingFence) {
+    let lives = cx.soft.has_session(id, former.broker_epoch, cx.now_ms, timeout_ms);
+    let has_dirs = registration.log_dirs.iter().any(|dir| former.log_dirs.contains(dir));
+    let may_be_there = lives && (cx.soft.has_heard_of(id) || !has_dirs);
+    match may_be_there && !has_bug(Bug::MissingFence) {
         true => Err(ControllerError::DuplicateBrokerRegistration(DUPLICATE.into())),
         false => Ok(()),
     }

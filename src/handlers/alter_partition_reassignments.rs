@@ -10,7 +10,7 @@ use kafka_protocol::messages::{
     },
 };
 
-use super::{Context, Handler, Reply, cluster::topic_name, errors};
+use super::{Context, ErrorCode, Handler, Reply, cluster::topic_name, errors};
 use crate::controller::{ControllerError, Reassignment};
 
 pub struct AlterPartitionReassignments;
@@ -28,6 +28,9 @@ impl Handler for AlterPartitionReassignments {
         let allow = cx.version == 0 || request.allow_replication_factor_change;
         let response =
             AlterPartitionReassignmentsResponse::default().with_allow_replication_factor_change(allow);
+        if request.timeout_ms < 0 {
+            return Reply::Now(timed_out(&request, response));
+        }
         let topics = request.topics.iter();
         let topics = topics.map(|topic| {
             (topic.name.to_string(), topic.partitions.iter().map(reassignment).collect())
@@ -38,7 +41,9 @@ impl Handler for AlterPartitionReassignments {
                 cx.broker.applied(committed.offset).await;
                 let answers = committed.value.into_iter();
                 let answers = answers.map(|(topic, results)| answer(&topic, results));
-                Reply::Now(response.with_error_message(None).with_responses(answers.collect()))
+                // Kafka says nothing where it has something to say nothing of.
+                let message = request.topics.is_empty().then(Default::default);
+                Reply::Now(response.with_error_message(message).with_responses(answers.collect()))
             }
             Err(error) => {
                 let (code, message) = errors::outcome::<()>(&Err(error));
@@ -46,6 +51,26 @@ impl Handler for AlterPartitionReassignments {
             }
         }
     }
+}
+
+/// There is no time left to begin.
+fn timed_out(
+    request: &AlterPartitionReassignmentsRequest,
+    response: AlterPartitionReassignmentsResponse,
+) -> AlterPartitionReassignmentsResponse {
+    let code = ErrorCode::RequestTimedOut.code();
+    let row = |it: &ReassignablePartition| {
+        ReassignablePartitionResponse::default()
+            .with_partition_index(it.partition_index)
+            .with_error_code(code)
+            .with_error_message(None)
+    };
+    let topics = request.topics.iter().map(|topic| {
+        ReassignableTopicResponse::default()
+            .with_name(topic.name.clone())
+            .with_partitions(topic.partitions.iter().map(row).collect())
+    });
+    response.with_error_code(code).with_error_message(None).with_responses(topics.collect())
 }
 
 fn reassignment(asked: &ReassignablePartition) -> Reassignment {

@@ -74,7 +74,7 @@ pub fn offline(image: &Image, partition: &PartitionImage, listener: &str) -> Vec
 
 /// The partition as this broker has it.
 pub fn partition(broker: &Broker, name: &str, index: i32) -> Result<Arc<Partition>, ErrorCode> {
-    let elsewhere = || elsewhere(broker, name, TopicId::nil(), index);
+    let elsewhere = || elsewhere(broker, Some(name), TopicId::nil(), index);
     let topic = broker.partitions.topic(name).ok_or_else(elsewhere)?;
     topic.partition(index).map_err(|missing| absent(broker, &topic, index, missing))
 }
@@ -83,7 +83,7 @@ pub fn partition(broker: &Broker, name: &str, index: i32) -> Result<Arc<Partitio
 pub fn absent(broker: &Broker, topic: &Topic, index: i32, absent: Absent) -> ErrorCode {
     match absent {
         Absent::Offline => ErrorCode::KafkaStorageError,
-        Absent::Unknown => match elsewhere(broker, &topic.name, topic.id, index) {
+        Absent::Unknown => match elsewhere(broker, None, topic.id, index) {
             // The topic was found, and is being deleted.
             ErrorCode::UnknownTopicId => ErrorCode::UnknownTopicOrPartition,
             code => code,
@@ -92,15 +92,15 @@ pub fn absent(broker: &Broker, topic: &Topic, index: i32, absent: Absent) -> Err
 }
 
 /// Why a partition that has no replica here is not served: its leader is another broker, or there
-/// is no such partition (`ReplicaManager.getPartitionOrError`). The id counts, if there is one.
-pub fn elsewhere(broker: &Broker, name: &str, id: TopicId, index: i32) -> ErrorCode {
+/// is no such partition (`ReplicaManager.getPartitionOrError`). Without a name the id counts.
+pub fn elsewhere(broker: &Broker, name: Option<&str>, id: TopicId, index: i32) -> ErrorCode {
     let image = broker.metadata();
-    let topic = match id.is_nil() {
-        true => image.topic(name),
-        false => image.topic_by_id(id),
+    let topic = match name {
+        Some(name) => image.topic(name),
+        None => image.topic_by_id(id),
     };
     match topic {
-        None if !id.is_nil() => ErrorCode::UnknownTopicId,
+        None if name.is_none() => ErrorCode::UnknownTopicId,
         Some(topic) if has_partition(topic, index) => ErrorCode::NotLeaderOrFollower,
         _ => ErrorCode::UnknownTopicOrPartition,
     }

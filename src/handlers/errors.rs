@@ -143,7 +143,7 @@ pub fn controller(error: &ControllerError) -> ErrorCode {
         ControllerError::ElectionNotNeeded => ErrorCode::ElectionNotNeeded,
         ControllerError::PreferredLeaderNotAvailable => ErrorCode::PreferredLeaderNotAvailable,
         ControllerError::EligibleLeadersNotAvailable => ErrorCode::EligibleLeadersNotAvailable,
-        ControllerError::NoReassignmentInProgress(_) => ErrorCode::NoReassignmentInProgress,
+        ControllerError::NoReassignmentInProgress => ErrorCode::NoReassignmentInProgress,
         ControllerError::ProducerIdsExhausted => ErrorCode::UnknownServerError,
         ControllerError::NotController(_) => ErrorCode::NotController,
     }

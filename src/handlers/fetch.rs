@@ -334,8 +334,15 @@ impl Plan {
                 self.hint_leader(&asked.request, listener, reply, &mut nodes);
             }
         }
+        // Other brokers know already where everybody is.
+        if matches!(self.reader, Reader::Follower { .. }) {
+            nodes.clear();
+        }
         let reply = fetch_session::finish(&self.broker, self.fetch, replies);
-        FetchReply { nodes: if reply.topics.is_empty() { BTreeMap::new() } else { nodes }, ..reply }
+        if reply.topics.is_empty() {
+            nodes.clear();
+        }
+        FetchReply { nodes, ..reply }
     }
 
     fn count_bytes(&self, topic: &Topic, partition: &Partition, bytes: u64) {
@@ -461,7 +468,7 @@ fn find_partition(broker: &Broker, spec: &PartitionRequest) -> Result<Found, Err
     };
     let Some(topic) = found else {
         let name = spec.topic.as_deref();
-        let code = cluster::elsewhere(broker, name.unwrap_or_default(), id, index);
+        let code = cluster::elsewhere(broker, name.filter(|_| id.is_nil()), id, index);
         // A session remembers the name of a topic that is gone, and another may have it by now.
         return Err(match name {
             Some(name) if code == ErrorCode::UnknownTopicId => {

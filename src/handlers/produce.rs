@@ -49,6 +49,8 @@ const ACKS_ALL: i16 = -1;
 const ADMIN_CLIENT: &str = "__admin_client";
 /// The first version that is told where the leader is (KIP-951).
 const LEADER_HINTS: i16 = 10;
+/// The first version that names topics by id (KIP-516).
+const TOPIC_IDS: i16 = 13;
 /// Where a batch of magic 2 has its magic and its attributes, and their bit of a transaction.
 const MAGIC_AT: usize = 16;
 const ATTRIBUTES_AT: usize = 21;
@@ -265,7 +267,7 @@ impl Append<'_> {
         waits: &mut Vec<AckWait>,
     ) -> TopicProduceResponse {
         let topic = match self.version {
-            13.. => self.broker.partitions.topic_by_id(data.topic_id),
+            TOPIC_IDS.. => self.broker.partitions.topic_by_id(data.topic_id),
             _ => self.broker.partitions.topic(&data.name),
         };
         let config = topic.as_deref().map(|topic| topic.config.load_full());
@@ -278,7 +280,10 @@ impl Append<'_> {
                     count(&topic.metrics, result.as_ref().err());
                     result
                 }
-                _ => Err(cluster::elsewhere(self.broker, &data.name, data.topic_id, index).into()),
+                _ => {
+                    let name = (self.version < TOPIC_IDS).then_some(&**data.name);
+                    Err(cluster::elsewhere(self.broker, name, data.topic_id, index).into())
+                }
             };
             replies.push(match result {
                 Err(refusal) => refusal.into_reply(index),

@@ -198,6 +198,16 @@ pub fn controls(batch: &Batch) -> Result<Vec<Control>, FormatError> {
     if batch.header.is_control() { decode_control(batch) } else { Ok(Vec::new()) }
 }
 
+/// Whom a batch names as its epoch's leader, if it is the epoch's first.
+pub fn leader_of(bytes: &Bytes) -> Option<i32> {
+    let batch = Batch::split_first(&mut bytes.clone()).ok()?;
+    let controls = controls(&batch).ok()?;
+    let change = controls.iter().find(|control| control.kind == LEADER_CHANGE)?;
+    // Its version, then the leader's id.
+    let id = change.value.get(2..6)?;
+    Some(i32::from_be_bytes(id.try_into().ok()?))
+}
+
 /// A record's key and value; its headers are skipped.
 fn take_record(payload: &mut Bytes) -> Result<(Option<Bytes>, Bytes), FormatError> {
     let len = usize::try_from(take_varint(payload)?).map_err(|_| FormatError::BadRecord)?;

@@ -270,6 +270,13 @@ impl MetadataLog {
         self.end_offset
     }
 
+    /// Raft's index of the first batch of the last epoch, if it is here.
+    pub fn start_of_last_epoch(&self) -> Option<u64> {
+        let epoch = self.last_epoch();
+        let at = self.positions().position(|batch| batch.epoch == epoch)?;
+        Some(self.first_index + at as u64)
+    }
+
     /// Bytes after the snapshot that the log was opened with.
     pub fn written_bytes(&self) -> u64 {
         self.written

@@ -271,9 +271,12 @@ impl Quorum {
             (None, Request::Vote(_) | Request::PreVote(_)) if self.is_voter() => {
                 self.join().await?
             }
-            (None, Request::Vote(_) | Request::PreVote(_)) => {
-                return Err(MessageError::NotInQuorum);
+            // Who asks is behind: it has not heard that this node votes no more.
+            (None, Request::PreVote(_)) => {
+                let no = openraft::raft::VoteResponse::new(openraft::Vote::default(), None, false);
+                return Ok(messages::encode_ballot_result(&no));
             }
+            (None, Request::Vote(_)) => return Err(MessageError::NotInQuorum),
         };
         let stopped = |error: &dyn std::fmt::Display| MessageError::Stopped(error.to_string());
         match request {
@@ -344,11 +347,20 @@ impl Quorum {
         let Some(observe) = self.inner.config.observe.clone() else {
             return Err(QuorumError::NotAVoter(self.inner.config.node_id));
         };
-        if let Some(raft) = self.inner.raft.swap(None) {
+        let raft = self.inner.raft.swap(None);
+        if let Some(raft) = &raft {
             let stopped = raft.shutdown().await;
             stopped.map_err(|error| QuorumError::Failed(error.to_string()))?;
         }
         self.stop_observing(&mut turn).await;
+        // What a member had applied is what it knew to be committed; an observer learns that anew.
+        if let Some(index) = raft.and_then(|_| self.uncommitted_removal()) {
+            // It is not certain, and this node's vote is needed until it is.
+            let path = self.inner.config.dir.clone();
+            let cut = self.inner.storage.cut(index);
+            cut.map_err(|source| QuorumError::Io { path, source })?;
+            return self.start_raft().await.map(drop);
+        }
         // An epoch that was only stood for is nobody's; the log tells which there have been.
         let epoch = self.inner.storage.log().last_epoch();
         let unknown = Leadership { leader: None, epoch, active: false };
@@ -356,6 +368,19 @@ impl Quorum {
         self.inner.observing.send_replace(true);
         *turn = Some(observer::spawn(&self.inner, observe));
         Ok(())
+    }
+
+    /// Where the log removes this node from the voters, if that is not known to be committed. This
+    /// node's copy does not count for that.
+    fn uncommitted_removal(&self) -> Option<u64> {
+        let applied = self.inner.machine.machine().applied.map(|applied| applied.index);
+        let known = self.inner.storage.known();
+        let [.., before, last] = known.memberships.as_slice() else { return None };
+        let config = &self.inner.config;
+        let at = last.log_id().map(|at| at.index).filter(|at| Some(*at) > applied)?;
+        let is_removal =
+            config.is_voter(before.membership()) && !config.is_voter(last.membership());
+        is_removal.then_some(at)
     }
 
     fn hear(&self) {

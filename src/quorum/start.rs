@@ -22,7 +22,7 @@ use super::{
     observer::Observe,
     state_machine::{Growth, Machine, SnapshotAt, StateMachine, apply},
     storage::{Known, Storage},
-    types::{Membership, StoredMembership, TypeConfig, log_id},
+    types::{Membership, StoredMembership, TypeConfig, epoch_of, log_id},
     voters::{self, Endpoint, Voter},
 };
 use crate::{
@@ -166,6 +166,8 @@ fn replay(config: &QuorumConfig) -> Result<Replayed, QuorumError> {
         // It did not go on where the snapshot ends, so it was begun anew.
         memberships.truncate(1);
     }
+    let mut log = log;
+    drop_own_removal(config, &mut log, &mut memberships)?;
     let effective: &Membership = memberships.last().expect("has one").membership();
     let mut applied = log.last_log_id();
     if !voters::is_alone(effective, config.node_id) || log.next_index() < index {
@@ -174,6 +176,30 @@ fn replay(config: &QuorumConfig) -> Result<Replayed, QuorumError> {
     }
     let known = Known { memberships, kraft_version, vote: None };
     Ok(Replayed { image, filter, log, snapshot, applied, known })
+}
+
+/// Takes back what this node wrote as the leader of the last epoch to remove itself. Its copy does
+/// not count for that, since it is no voter then; so if it is committed, others have it. If it is
+/// not, this node's vote is needed still, and openraft would not have it stand for election.
+fn drop_own_removal(
+    config: &QuorumConfig,
+    log: &mut MetadataLog,
+    memberships: &mut Vec<StoredMembership>,
+) -> Result<(), QuorumError> {
+    let io = |source| QuorumError::Io { path: config.dir.clone(), source };
+    let [.., before, last] = memberships.as_slice() else { return Ok(()) };
+    let Some(at) = *last.log_id() else { return Ok(()) };
+    let is_removal = config.is_voter(before.membership()) && !config.is_voter(last.membership());
+    if !is_removal || epoch_of(&at) != log.last_epoch() {
+        return Ok(());
+    }
+    let first = log.start_of_last_epoch().map(|index| log.read(index)).transpose().map_err(io)?;
+    let leader = first.flatten().and_then(|bytes| format::leader_of(&bytes));
+    if leader == Some(config.node_id) {
+        log.truncate(at.index).map_err(io)?;
+        memberships.pop();
+    }
+    Ok(())
 }
 
 fn raft_config(config: &QuorumConfig) -> Result<Arc<openraft::Config>, QuorumError> {

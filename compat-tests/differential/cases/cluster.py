@@ -78,6 +78,70 @@ def update_features(t):
         ask("validate", version, ("metadata.version", 30, {}), validateOnly=True)
 
 
+def unregister_broker(t):
+    for broker in (2, 99, 2**31 - 1, -1, -(2**31)):
+        t.ask(f"broker {broker}", "UnregisterBroker", 0, {"brokerId": broker})
+    t.ask("as before", "DescribeCluster", 2, {"includeFencedBrokers": True})
+
+
+_DIRECTORY = "00000000-0000-0000-0000-000000000002"
+
+
+def _cluster_id(t):
+    cluster = t.call("DescribeCluster", 0)["clusterId"]
+    t.mask_as(cluster, "the cluster")
+    return cluster
+
+
+def add_raft_voter(t):
+    """The quorum is a static one: whatever is asked, nobody joins it."""
+    cluster = _cluster_id(t)
+    port = t.broker.controller_port
+    listener = {"name": "CONTROLLER", "host": "127.0.0.1", "port": port}
+    voter = {"clusterId": cluster, "timeoutMs": 1000, "voterId": 2,
+             "voterDirectoryId": _DIRECTORY, "listeners": [listener]}  # fmt: skip
+    for version in range(2):
+        for label, fields in {
+            "a voter": {},
+            "no cluster id": {"clusterId": None},
+            "another cluster": {"clusterId": "another"},
+            "an empty cluster id": {"clusterId": ""},
+            "no directory": {"voterDirectoryId": "00000000-0000-0000-0000-000000000000"},
+            "a reserved directory": {"voterDirectoryId": "00000000-0000-0000-0000-000000000001"},
+            "the voter that there is": {"voterId": 1},
+            "a negative id": {"voterId": -1},
+            "no listeners": {"listeners": []},
+            "another listener": {"listeners": [{**listener, "name": "OTHER"}]},
+            "two listeners": {"listeners": [listener, {**listener, "name": "OTHER"}]},
+            "a listener of no host": {"listeners": [{**listener, "host": ""}]},
+            "no time": {"timeoutMs": 0},
+            "another cluster and a negative id": {"clusterId": "another", "voterId": -1},
+            "nothing right": {"clusterId": None, "voterId": -1, "listeners": []},
+        }.items():
+            t.ask(label, "AddRaftVoter", version, {**voter, **fields})
+    t.ask("at once", "AddRaftVoter", 1, {**voter, "ackWhenCommitted": False})
+
+
+def remove_raft_voter(t):
+    cluster = _cluster_id(t)
+    voter = {"clusterId": cluster, "voterId": 2, "voterDirectoryId": _DIRECTORY}
+    for label, fields in {
+        "an unknown voter": {},
+        "the only voter": {"voterId": 1},
+        "no cluster id": {"clusterId": None},
+        "another cluster": {"clusterId": "another"},
+        "an empty cluster id": {"clusterId": ""},
+        "no directory": {"voterDirectoryId": "00000000-0000-0000-0000-000000000000"},
+        "a negative id": {"voterId": -1},
+        "another cluster and a negative id": {"clusterId": "another", "voterId": -1},
+    }.items():
+        t.ask(label, "RemoveRaftVoter", 0, {**voter, **fields})
+    answer = t.call("DescribeQuorum", 2, {"topics": [
+        {"topicName": "__cluster_metadata", "partitions": [{"partitionIndex": 0}]}]})  # fmt: skip
+    partition = answer["topics"][0]["partitions"][0]
+    t.note("the voters", [it["replicaId"] for it in partition["currentVoters"]])
+
+
 def list_config_resources(t):
     t.topic(1)
     t.ask("client metrics", "ListConfigResources", 0)

@@ -1,4 +1,4 @@
-"""CreatePartitions, ElectLeaders and ListPartitionReassignments."""
+"""CreatePartitions, ElectLeaders, AlterPartitionReassignments and ListPartitionReassignments."""
 
 
 def _more(*topics, **fields):
@@ -95,3 +95,49 @@ def list_reassignments(t):
                     {"name": t.new_name("unknown"), "partitionIndexes": [0]}])  # fmt: skip
     ask("no partitions", [{"name": topic, "partitionIndexes": []}])
     ask("no time", None, timeoutMs=-1)
+
+
+def _to(replicas, partition=0):
+    return {"partitionIndex": partition, "replicas": replicas}
+
+
+def reassign(t):
+    topic = t.topic(2)
+
+    def ask(label, *partitions, name=topic, **fields):
+        body = {"topics": [{"name": name, "partitions": list(partitions)}], **fields}
+        t.ask(label, "AlterPartitionReassignments", version, body)
+
+    unknown = t.new_name("unknown")
+    for version in range(2):
+        ask("where it is", _to([1]))
+        ask("where they are", _to([1]), _to([1], 1))
+        ask("to an unknown broker", _to([2]))
+        ask("to an unknown broker too", _to([1, 2]))
+        ask("to a negative broker", _to([-1]))
+        ask("to a broker twice", _to([1, 1]))
+        ask("to an unknown broker twice", _to([2, 2]))
+        ask("to no replicas", _to([]))
+        ask("cancel what does not move", _to(None))
+        ask("an unknown partition", _to([1], 7), _to(None, 7), _to([1], -1), _to([], 7))
+        ask("an unknown topic", _to([1]), _to(None), _to([2], 1), name=unknown)
+        ask("no name", _to([1]), name="")
+        ask("a name that is none", _to([1]), name="a b")
+        ask("internal", _to([1]), name="__cluster_metadata")
+        ask("no partitions")
+        ask("no partitions of an unknown topic", name=unknown)
+        ask("a partition twice", _to([1]), _to([1]))
+        ask("a partition in two ways", _to(None), _to([1, 1]))
+        ask("some", _to([1]), _to([2], 1), _to([1], 7))
+        ask("no time", _to([1]), timeoutMs=-1)
+        t.ask("nothing", "AlterPartitionReassignments", version, {"topics": []})
+        topics = [{"name": topic, "partitions": [_to([1], it)]} for it in range(2)]
+        topics.append({"name": unknown, "partitions": [_to([1])]})
+        t.ask("a topic twice", "AlterPartitionReassignments", version, {"topics": topics})
+    # Only the last version can forbid another number of replicas.
+    for label, replicas in {"where it is": [1], "one more": [1, 2], "another": [2],
+                            "none": [], "twice": [1, 1], "cancel": None}.items():  # fmt: skip
+        ask(f"as many replicas, {label}", _to(replicas), allowReplicationFactorChange=False)
+    ask("as many replicas, some", _to([1]), _to([1, 2], 1), allowReplicationFactorChange=False)
+    t.ask("nothing moves", "ListPartitionReassignments", 0, {"topics": None})
+    t.ask("nothing came of it", "Metadata", 9, {"topics": [{"name": topic}]})

@@ -121,6 +121,8 @@ impl Broker {
     /// Begins to fetch and to propose. To be called once the registration of this process is
     /// applied.
     pub fn start_replication(self: &Arc<Self>) {
+        // By now metadata has claimed what it has a use for.
+        self.warn_of_strays();
         let mut state = self.replication.state();
         state.is_started = true;
         let fetchers: Vec<_> = state.fetchers.values().cloned().collect();

@@ -268,10 +268,18 @@ fn a_new_controller_gives_every_unfenced_broker_a_session() {
     assert_eq!(script.soft.unheard_of(&script.image), silent[1..]);
     script.text.clear();
     script.pass(9_000);
-    script.register(&registration(2, 20));
+    script.expect("");
+    let elsewhere = vec![Uuid::from_u128(300)];
+    script.register(&Registration { log_dirs: elsewhere, ..registration(2, 20) });
     script.text.clear();
+    // The directories of a process that this controller has not heard of are taken by another.
+    script.register(&registration(2, 20));
     script.pass(1);
-    script.expect("broker 1 fenced\n broker 2 fenced");
+    script.expect(
+        "register 2 epoch 16 fenced
+         -> epoch 16
+         broker 1 fenced",
+    );
 }
 
 #[test]

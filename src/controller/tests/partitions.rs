@@ -325,7 +325,7 @@ fn replicas_are_reordered_and_removed_at_once() {
          a-0 leader 1 replicas [1, 2] removing [] adding [] dirs 2001,2002
          -> ok
          a-0 leader 1 in 2, isr [1, 2] elr [] last []
-         -> NoReassignmentInProgress: No partition reassignment is in progress.",
+         -> NoReassignmentInProgress: null",
     );
 }
 

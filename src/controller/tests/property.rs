@@ -90,6 +90,7 @@ fn check(script: &Script, old: &PartitionImage) {
     }
     assert!(new.isr.iter().all(|id| new.replicas.contains(id)), "ISR of replicas\n{text}");
     assert!(new.elr.iter().all(|id| !new.isr.contains(id)), "ISR or ELR, not both\n{text}");
+    assert!(new.elr.iter().all(|id| new.replicas.contains(id)), "ELR of replicas\n{text}");
     let fenced = |id: &i32| script.image.broker(*id).is_none_or(|broker| broker.fenced);
     // Calling a reassignment off can leave nobody but a broker that is fenced.
     let led = new.leader >= 0;
