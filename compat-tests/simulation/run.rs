@@ -49,7 +49,7 @@ pub fn run(seed: u64) -> Outcome {
     spawn_clients(&mut cluster, &history);
     let checks = Checks::default();
     let mut run = Run { cluster, checks, faults, history, may_fault: true };
-    let wrong = run.to_the_end().err();
+    let wrong = run.all_of_it().err();
     run.outcome(wrong)
 }
 
@@ -89,7 +89,7 @@ fn spawn_clients(cluster: &mut Cluster, history: &SharedHistory) {
 }
 
 impl Run {
-    fn to_the_end(&mut self) -> Result<(), String> {
+    fn all_of_it(&mut self) -> Result<(), String> {
         self.until_ms(CALM_MS + FAULTS_MS)?;
         self.may_fault = false;
         let limit_ms = CALM_MS + FAULTS_MS + RECOVERY_MS;
