@@ -5,15 +5,9 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use sordini::{
     broker::Broker,
-    handlers::{
-        self, BoxFuture, Context, HandlerError, Outcome, Part, ReplyBuffer, Session,
-        forward::forward,
-    },
+    handlers::{self, BoxFuture, HandlerError, Outcome, Part, ReplyBuffer, Session},
     log::disk::read_exact_at,
-    protocol::{
-        api::Scope,
-        frame::{self, DecodeError, Incoming},
-    },
+    protocol::frame::{self, Incoming},
 };
 
 use crate::wire::{Accepted, ConnectionId, SharedWire};
@@ -85,23 +79,7 @@ async fn handle(
         }
         _ => return Err(HandlerError::Close),
     };
-    let of_controllers = session.of_controllers;
-    let entry = handlers::find(header.api.key)
-        .filter(|entry| entry.row().scope.is_served(of_controllers))
-        .ok_or(DecodeError::UnknownApi(header.api.key as i16))?;
-    let is_forwarded = entry.row().scope == Scope::Forwarded && !of_controllers;
-    if is_forwarded && !broker.leads_quorum() {
-        let rest = forward(Arc::clone(broker), session.clone(), whole);
-        return Ok(Some(Box::pin(async move { in_memory(rest.await?) })));
-    }
-    let cx = Context {
-        broker,
-        session,
-        version: header.version,
-        correlation_id: header.correlation_id,
-        client_id: header.client_id.as_deref(),
-    };
-    Ok(match (entry.dispatch)(cx, frame).await? {
+    Ok(match handlers::handle(broker, session, &header, (whole, frame)).await? {
         Outcome::Now(reply) => Some(Box::pin(async { in_memory(reply) })),
         Outcome::Later(rest) => Some(Box::pin(async { in_memory(rest.await?) })),
         Outcome::Silent => None,

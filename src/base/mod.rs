@@ -1,6 +1,5 @@
 //! Ids, time and the configuration table. Knows nothing of files, sockets or the protocol.
 
-pub mod clock;
 pub mod config;
 pub mod ids;
 pub mod world;

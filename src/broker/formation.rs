@@ -33,8 +33,12 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 const TOLD_EVERY: u32 = 50;
 
 /// The id of the cluster that directories without one become part of.
-pub(super) async fn new_cluster_id(settings: &BrokerConfig, network: &dyn Network) -> String {
-    let is_formatted = |dir: &Path| dir.join("meta.properties").exists();
+pub(super) async fn new_cluster_id(
+    settings: &BrokerConfig,
+    disk: &dyn Disk,
+    network: &dyn Network,
+) -> String {
+    let is_formatted = |dir: &Path| disk.len(&dir.join("meta.properties")).is_ok();
     if settings.log_dirs.iter().any(|dir| is_formatted(dir)) || founds_alone(settings) {
         return id_text::encode(new_uuid());
     }
@@ -114,7 +118,7 @@ pub(super) fn quorum_config(
         true if !founds_alone(settings) => Vec::new(),
         // Nobody can ask to be added to it.
         true if settings.controller_listeners.is_empty() => alone.voters.clone(),
-        true if bootstrap_checkpoint(settings).exists() => Vec::new(),
+        true if log_dirs.disk().len(&bootstrap_checkpoint(settings)).is_ok() => Vec::new(),
         true => {
             let own = own_voter(settings, directory_id);
             quorum::found(&**log_dirs.disk(), &alone.dir, &own)?;
@@ -154,7 +158,7 @@ pub(super) fn bootstrap_records(
     disk: &dyn Disk,
 ) -> Result<Option<Vec<MetadataRecord>>, QuorumError> {
     let path = bootstrap_checkpoint(settings);
-    if !path.exists() {
+    if disk.len(&path).is_err() {
         return Ok(None);
     }
     quorum::read_checkpoint(disk, &path).map(Some)

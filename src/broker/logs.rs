@@ -499,7 +499,7 @@ impl Broker {
             info!("logs stayed unopened: the next start recovers");
             return;
         }
-        let epoch = self.metadata().broker(self.node_id).map_or(-1, |broker| broker.broker_epoch);
+        let epoch = self.epoch();
         let dirs = self.lock_dirs();
         for (index, dir) in dirs.dirs().iter().enumerate() {
             if dir.is_offline() || failed.contains(&dir.path) {

@@ -130,6 +130,11 @@ impl Broker {
         *self.all_dirs_failed.borrow() || *self.metadata_failed.borrow()
     }
 
+    /// The epoch of this broker's registration; -1 before it has one.
+    pub fn epoch(&self) -> i64 {
+        self.metadata().broker(self.node_id).map_or(-1, |registered| registered.broker_epoch)
+    }
+
     /// Waits until this broker has applied the metadata log up to `offset`.
     pub async fn applied(&self, offset: i64) {
         let mut applied = self.applied.subscribe();

@@ -13,7 +13,7 @@ use tracing::info;
 
 use super::Broker;
 use crate::{
-    peers::{self, Address, PeerError},
+    peers::{self, PeerError},
     quorum::Leadership,
 };
 
@@ -87,10 +87,7 @@ impl Broker {
         }
         let image = self.quorum.image();
         let Some(broker) = image.broker(id).filter(|it| it.broker_epoch == epoch) else { return };
-        let settings = self.settings();
-        let name = &settings.inter_broker_listener;
-        let Some(endpoint) = broker.end_points.iter().find(|it| it.name == *name) else { return };
-        let address = Address { host: endpoint.host.clone(), port: endpoint.port };
+        let Some(address) = self.broker_address(broker) else { return };
         let channel = self.network.channel(&address);
         let probe = ApiVersionsRequest::default();
         let mut tries = 0;

@@ -30,11 +30,9 @@ impl ProducerIds {
     pub async fn next(&self, broker: &Arc<Broker>) -> Result<i64, ProducerIdError> {
         let mut block = self.block.lock().await;
         if block.is_empty() {
-            let id = broker.node_id;
-            let image = broker.metadata();
             let request = AllocateProducerIdsRequest::default()
-                .with_broker_id(BrokerId(id))
-                .with_broker_epoch(image.broker(id).map_or(-1, |it| it.broker_epoch));
+                .with_broker_id(BrokerId(broker.node_id))
+                .with_broker_epoch(broker.epoch());
             let answer = broker.send_to_controller(0, &request, PATIENCE).await?;
             if answer.error_code != 0 {
                 return Err(ProducerIdError::Refused(answer.error_code));

@@ -19,13 +19,29 @@ use crate::{
     quorum::{Endpoint, Lane, LeaderClient, Peer, RaftTransport, TransportError},
 };
 
-/// Where a channel goes, and the channel.
-type Open = (Address, Arc<dyn Channel>);
+/// A channel that is kept for as long as it goes where it is wanted to.
+#[derive(Default)]
+struct Kept(Option<(Address, Arc<dyn Channel>)>);
+
+impl Kept {
+    fn to(&mut self, network: &dyn Network, at: &Endpoint) -> Arc<dyn Channel> {
+        let address = Address { host: at.host.clone(), port: at.port };
+        match &self.0 {
+            Some((known, channel)) if *known == address => Arc::clone(channel),
+            // Whom it went to has moved, or somebody else leads.
+            _ => {
+                let channel = network.channel(&address);
+                self.0 = Some((address, Arc::clone(&channel)));
+                channel
+            }
+        }
+    }
+}
 
 /// A channel per controller and kind of message.
 pub(super) struct PeerTransport {
     network: Arc<dyn Network>,
-    channels: Mutex<BTreeMap<(i32, Lane), Open>>,
+    channels: Mutex<BTreeMap<(i32, Lane), Kept>>,
 }
 
 impl PeerTransport {
@@ -34,17 +50,8 @@ impl PeerTransport {
     }
 
     fn channel(&self, to: &Peer) -> Arc<dyn Channel> {
-        let address = Address { host: to.at.host.clone(), port: to.at.port };
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        match channels.get(&(to.id, to.lane)) {
-            Some((known, channel)) if *known == address => Arc::clone(channel),
-            // A controller that has moved.
-            _ => {
-                let channel = self.network.channel(&address);
-                channels.insert((to.id, to.lane), (address, Arc::clone(&channel)));
-                channel
-            }
-        }
+        channels.entry((to.id, to.lane)).or_default().to(&*self.network, &to.at)
     }
 }
 
@@ -79,7 +86,7 @@ fn failure(error: PeerError) -> TransportError {
 pub(super) struct PeerLeader {
     network: Arc<dyn Network>,
     /// To whom it talked last.
-    channel: Mutex<Option<Open>>,
+    channel: Mutex<Kept>,
 }
 
 const FETCH_VERSION: i16 = 17;
@@ -97,17 +104,10 @@ impl PeerLeader {
         request: R,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<R::Response, TransportError>> {
-        let address = Address { host: to.host.clone(), port: to.port };
-        let mut last = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
-        let channel = match &*last {
-            Some((known, channel)) if *known == address => Arc::clone(channel),
-            _ => {
-                let channel = self.network.channel(&address);
-                *last = Some((address, Arc::clone(&channel)));
-                channel
-            }
+        let channel = {
+            let mut kept = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.to(&*self.network, to)
         };
-        drop(last);
         Box::pin(async move {
             peers::send(&*channel, version, &request, timeout).await.map_err(failure)
         })

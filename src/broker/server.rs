@@ -160,7 +160,7 @@ impl Server {
         let mut tasks = JoinSet::new();
         raise_descriptor_limit();
         let limits = in_place(|| Limits::resolve(&settings))?;
-        let new_cluster_id = formation::new_cluster_id(&settings, &*network).await;
+        let new_cluster_id = formation::new_cluster_id(&settings, &*disk, &*network).await;
         let mut log_dirs = open_log_dirs(disk, &settings, new_cluster_id)?;
         // Whoever watches the start sees how far it is; the directories are this process's by now.
         let http_address = observed.serve_http(&settings, &mut tasks).await?;

@@ -3,7 +3,7 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use crate::{
-    base::clock::now_ms,
+    base::world::now_ms,
     coordinator::{ShardLog, ShardLogError},
     partition::{Acks, AppendError, Partition},
     records::Batch,

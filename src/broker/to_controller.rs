@@ -12,6 +12,7 @@ use kafka_protocol::protocol::Request;
 use super::Broker;
 use crate::{
     handlers::{self, Session},
+    metadata::BrokerImage,
     peers::{self, Address, Channel, Network, PeerError},
 };
 
@@ -105,6 +106,13 @@ impl Broker {
             software: None,
             presence: None,
         }
+    }
+
+    /// Where a broker listens for other brokers.
+    pub(super) fn broker_address(&self, broker: &BrokerImage) -> Option<Address> {
+        let name = &self.settings().inter_broker_listener;
+        let endpoint = broker.end_points.iter().find(|it| it.name == *name)?;
+        Some(Address { host: endpoint.host.clone(), port: endpoint.port })
     }
 
     /// Where a controller listens for other nodes: as the voters are configured, or as it has

@@ -13,7 +13,7 @@ use super::{
     fetch_session, preferred_replica,
 };
 use crate::{
-    base::clock::now_ms,
+    base::world::now_ms,
     broker::{
         Broker,
         sessions::{PartitionRequest, SessionFetch, SessionPartition},

@@ -14,7 +14,7 @@ pub mod errors;
 pub mod fetch_metadata;
 pub mod fetch_reply;
 mod fetch_session;
-pub mod forward;
+mod forward;
 mod groups;
 mod preferred_replica;
 mod raft_voters;
@@ -29,7 +29,8 @@ use self::error_counts::ErrorCodes;
 use crate::{
     broker::Broker,
     protocol::{
-        Api, api,
+        Api,
+        api::{self, Scope},
         frame::{self, DecodeError, Incoming, RequestHeader},
     },
     telemetry::Metrics,
@@ -171,16 +172,37 @@ pub async fn answer(
     }
 }
 
-/// Nobody in this process asks for files, so an answer is memory.
-async fn answer_parsed(
+/// Handles a request up to its ordering point, or hands it on to the active controller where that
+/// decides. `whole` is the frame that it came in, header and body.
+pub async fn handle(
+    broker: &Arc<Broker>,
+    session: &mut Session,
+    header: &RequestHeader,
+    (whole, body): (Bytes, Bytes),
+) -> Result<Outcome, HandlerError> {
+    let entry = served(session, header)?;
+    let is_forwarded = header.api.scope == Scope::Forwarded && !session.of_controllers;
+    if is_forwarded && !broker.leads_quorum() {
+        let rest = forward::forward(Arc::clone(broker), session.clone(), whole);
+        return Ok(Outcome::Later(Box::pin(rest)));
+    }
+    run(entry, broker, session, header, body).await
+}
+
+/// The row of a request's API, if the session's listener serves it.
+fn served(session: &Session, header: &RequestHeader) -> Result<&'static Entry, DecodeError> {
+    find(header.api.key)
+        .filter(|_| header.api.scope.is_served(session.of_controllers))
+        .ok_or(DecodeError::UnknownApi(header.api.key as i16))
+}
+
+async fn run(
+    entry: &Entry,
     broker: &Arc<Broker>,
     session: &mut Session,
     header: &RequestHeader,
     body: Bytes,
-) -> Result<Bytes, HandlerError> {
-    let entry = find(header.api.key)
-        .filter(|entry| entry.row().scope.is_served(session.of_controllers))
-        .ok_or(DecodeError::UnknownApi(header.api.key as i16))?;
+) -> Result<Outcome, HandlerError> {
     let cx = Context {
         broker,
         session,
@@ -188,7 +210,18 @@ async fn answer_parsed(
         correlation_id: header.correlation_id,
         client_id: header.client_id.as_deref(),
     };
-    let reply = match (entry.dispatch)(cx, body).await? {
+    (entry.dispatch)(cx, body).await
+}
+
+/// Nobody in this process asks for files, so an answer is memory.
+async fn answer_parsed(
+    broker: &Arc<Broker>,
+    session: &mut Session,
+    header: &RequestHeader,
+    body: Bytes,
+) -> Result<Bytes, HandlerError> {
+    let entry = served(session, header)?;
+    let reply = match run(entry, broker, session, header, body).await? {
         Outcome::Now(reply) => reply,
         Outcome::Later(rest) => rest.await?,
         Outcome::Silent => return Err(HandlerError::Close),

@@ -13,14 +13,8 @@ use tokio::{io::AsyncReadExt, net::TcpStream, sync::watch, time::Instant};
 use super::{limits::Admitted, output::Output};
 use crate::{
     broker::Broker,
-    handlers::{
-        self, BoxFuture, Context, ErrorCode, HandlerError, Outcome, ReplyBuffer, Session,
-        forward::forward,
-    },
-    protocol::{
-        api::Scope,
-        frame::{self, DecodeError, Incoming},
-    },
+    handlers::{self, BoxFuture, ErrorCode, HandlerError, Outcome, ReplyBuffer, Session},
+    protocol::frame::{self, DecodeError, Incoming},
     telemetry::CloseReason,
 };
 
@@ -295,33 +289,18 @@ impl Connection {
             }
             Incoming::Raft { .. } => return Err(DecodeError::UnknownApi(frame::RAFT_KEY).into()),
         };
-        let of_controllers = self.session.of_controllers;
-        let entry = handlers::find(header.api.key)
-            .filter(|entry| entry.row().scope.is_served(of_controllers))
-            .ok_or(DecodeError::UnknownApi(header.api.key as i16))?;
-        let is_forwarded = entry.row().scope == Scope::Forwarded && !of_controllers;
-        if is_forwarded && !self.broker.leads_quorum() {
-            let rest = forward(Arc::clone(&self.broker), self.session.clone(), whole);
-            self.replies.push_back(pending(entry.api, PendingReply::Waiting(Box::pin(rest))));
-            return Ok(());
-        }
-        let cx = Context {
-            broker: &self.broker,
-            session: &mut self.session,
-            version: header.version,
-            correlation_id: header.correlation_id,
-            client_id: header.client_id.as_deref(),
-        };
-        let reply = match (entry.dispatch)(cx, frame).await? {
+        let api = header.api.key;
+        let (broker, session) = (&self.broker, &mut self.session);
+        let reply = match handlers::handle(broker, session, &header, (whole, frame)).await? {
             Outcome::Now(reply) => PendingReply::Ready(reply),
             Outcome::Later(rest) => PendingReply::Waiting(rest),
             Outcome::Silent => {
-                let metrics = self.broker.metrics.api(entry.api as i16);
+                let metrics = self.broker.metrics.api(api as i16);
                 metrics.answered(request_bytes, 0, since.elapsed());
                 return Ok(());
             }
         };
-        self.replies.push_back(pending(entry.api, reply));
+        self.replies.push_back(pending(api, reply));
         Ok(())
     }
 }

@@ -16,7 +16,7 @@ use super::{
     types::TypeConfig,
     voters::{self, Voter},
 };
-use crate::{base::clock::now_ms, log::id_text};
+use crate::{base::world::now_ms, log::id_text};
 
 /// An observer that was not caught up for this long may not vote (`LeaderState`).
 const CAUGHT_UP_MS_MAX: i64 = 3_600_000;

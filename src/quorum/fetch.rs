@@ -16,7 +16,7 @@ use super::{
     voters::{self, Endpoint},
 };
 use crate::{
-    base::clock::now_ms,
+    base::world::now_ms,
     log::disk::{self, OpenMode},
 };
 

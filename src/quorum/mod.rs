@@ -68,7 +68,7 @@ use self::{
     types::{Proposal, TypeConfig, epoch_of},
 };
 use crate::{
-    base::clock::now_ms,
+    base::world::now_ms,
     log::Disk,
     metadata::{Change, Image, MetadataRecord},
 };

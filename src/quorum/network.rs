@@ -22,7 +22,7 @@ use super::{
     types::TypeConfig,
     voters::{Endpoint, Voter},
 };
-use crate::base::clock::now_ms;
+use crate::base::world::now_ms;
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 

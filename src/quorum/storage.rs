@@ -25,7 +25,7 @@ use super::{
     voters,
 };
 use crate::{
-    base::clock::now_ms,
+    base::world::now_ms,
     log::{disk, id_text},
     metadata::records::NoOpRecord,
     records::Batch,

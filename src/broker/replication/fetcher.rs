@@ -116,7 +116,8 @@ impl Fetcher {
         let mut failures = 0;
         loop {
             let (asks, resumes) = self.due(&broker);
-            let address = self.leader_address(&broker);
+            let address =
+                broker.metadata().broker(self.leader).and_then(|it| broker.broker_address(it));
             let (Some(to), false) = (address, asks.is_empty()) else {
                 // Without an address the next metadata may have one.
                 let resumes = resumes.unwrap_or_else(|| Instant::now() + FIRST_REST * 10);
@@ -128,7 +129,7 @@ impl Fetcher {
                 channel = Some((to.clone(), broker.network.channel(&to)));
             }
             let (_, leader) = channel.as_ref().expect("set above");
-            let (settings, epoch) = (broker.settings(), broker_epoch(&broker));
+            let (settings, epoch) = (broker.settings(), broker.epoch());
             let mut request = request(&settings, epoch, session.request(asks));
             if let Some(resumes) = resumes {
                 let left = resumes.duration_since(Instant::now()).as_millis() as i32;
@@ -181,13 +182,6 @@ impl Fetcher {
             asks.insert(*key, ask);
         }
         (asks, resumes)
-    }
-
-    fn leader_address(&self, broker: &Broker) -> Option<Address> {
-        let (image, settings) = (broker.metadata(), broker.settings());
-        let mut endpoints = image.broker(self.leader)?.end_points.iter();
-        let endpoint = endpoints.find(|it| it.name == settings.inter_broker_listener)?;
-        Some(Address { host: endpoint.host.clone(), port: endpoint.port })
     }
 
     async fn fetch(
@@ -299,10 +293,6 @@ fn is_throttled(broker: &Broker, (topic_id, index): &Key) -> bool {
     topic.is_some_and(|it| {
         it.config.load().follower_replication_throttled_replicas.contains(*index, broker.node_id)
     })
-}
-
-fn broker_epoch(broker: &Broker) -> i64 {
-    broker.metadata().broker(broker.node_id).map_or(-1, |registered| registered.broker_epoch)
 }
 
 fn request(settings: &BrokerConfig, broker_epoch: i64, session: Request) -> FetchRequest {

@@ -16,7 +16,7 @@ use tokio::{sync::Notify, time::sleep};
 use tracing::{debug, info, warn};
 
 use crate::{
-    base::{TopicId, clock::now_ms},
+    base::{TopicId, world::now_ms},
     broker::Broker,
     partition::{IsrChange, Partition, Proposal, ProposalAnswer},
     protocol::ErrorCode,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::{Broker, logs::Replica};
 use crate::{
-    base::{TopicId, clock::now_ms, config::TopicConfig},
+    base::{TopicId, config::TopicConfig, world::now_ms},
     metadata::{BrokerImage, Image, PartitionChange, PartitionImage},
     partition::{Assignment, IsrRules, Partition, Standing},
 };

@@ -21,7 +21,7 @@ use super::{
     timers::Timers,
 };
 use crate::{
-    base::{clock, world::blocking},
+    base::world::{blocking, now_ms},
     coordinator::{Outcome, Shard, Token},
     records::{BatchBuilder, BatchOptions},
 };
@@ -66,7 +66,7 @@ impl<S: Shard> ShardTask<S> {
         max_batch_bytes: usize,
         mailbox: mpsc::Receiver<Call<S>>,
     ) -> Self {
-        let clock = ShardClock { started: Instant::now(), started_ms: clock::now_ms() };
+        let clock = ShardClock { started: Instant::now(), started_ms: now_ms() };
         Self { partition, log, max_batch_bytes, mailbox, clock }
     }
 

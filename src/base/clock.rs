@@ -1,3 +1,0 @@
-//! The wall clock.
-
-pub use super::world::now_ms;
