@@ -27,13 +27,18 @@ use crate::{
         config::BrokerConfig,
         world::{blocking, new_uuid, now_ms},
     },
-    log::{Log, LogDirs, LogError, LogStart, dirs::DeletedPartition},
+    log::{
+        Log, LogDirs, LogError, LogStart,
+        dirs::{DeletedPartition, LogDir},
+    },
     metadata::Image,
     partition::{Absent, Copied, CopyError, Partition, Replaced, Role, Topic},
 };
 
 /// How long a move rests that is throttled, or that has failed.
 const REST: Duration = Duration::from_millis(200);
+/// So many wishes for what is not here are kept: any name may be asked for.
+const WANTED_MAX: usize = 100_000;
 /// How long the controller is waited for until the copy is looked after again.
 const AGREED_WITHIN: Duration = Duration::from_secs(1);
 
@@ -81,6 +86,13 @@ impl Moves {
         }
     }
 
+    fn want(&self, partition: &TopicPartition, dir: PathBuf) {
+        let mut wanted = self.wanted();
+        if wanted.len() < WANTED_MAX || wanted.contains_key(partition) {
+            wanted.insert(partition.clone(), dir);
+        }
+    }
+
     /// Where the replica is to lie that is made now.
     pub(super) fn take_wanted(&self, partition: &TopicPartition) -> Option<PathBuf> {
         self.wanted().remove(partition)
@@ -116,7 +128,7 @@ impl Broker {
         let topic = self.partitions.topic(&name.topic);
         let found = topic.as_ref().map(|topic| topic.partition(name.partition));
         let (Some(topic), Some(partition)) = (&topic, self.served(found)?) else {
-            self.moves.wanted().insert(name.clone(), target);
+            self.moves.want(name, target);
             return Err(match self.metadata().partition(&name.topic, name.partition) {
                 Some(_) => MoveError::NotHere,
                 None => MoveError::UnknownPartition,
@@ -141,9 +153,9 @@ impl Broker {
     /// The configured directory of that absolute path, if it is online.
     fn online_dir(&self, path: &str) -> Result<PathBuf, MoveError> {
         let dirs = self.lock_dirs();
-        let is_it = |dir: &&crate::log::dirs::LogDir| {
-            std::path::absolute(&dir.path).is_ok_and(|absolute| absolute == Path::new(path))
-        };
+        // As DescribeLogDirs tells it, to the letter.
+        let is_it =
+            |dir: &&LogDir| std::path::absolute(&dir.path).is_ok_and(|it| it.as_os_str() == path);
         let dir = dirs.dirs().iter().find(is_it).ok_or(MoveError::UnknownDir)?;
         if dir.is_offline() { Err(MoveError::Offline) } else { Ok(dir.path.clone()) }
     }

@@ -192,11 +192,11 @@ impl Source {
         let mut batches = Vec::new();
         for batch in self.view.batches_from(future.log_end()) {
             let batch = batch?;
-            bytes += batch.size();
-            batches.push(batch);
-            if bytes >= most {
+            if !batches.is_empty() && bytes + batch.size() > most {
                 break;
             }
+            bytes += batch.size();
+            batches.push(batch);
         }
         if let Some(base) = batches.first().map(|batch| batch.header.base_offset) {
             if base < future.log_end() {
