@@ -244,8 +244,9 @@ impl Broker {
         let Ok(_turn) = self.moves.turns.acquire().await else { return };
         loop {
             let limit = self.settings().cluster.replica_alter_log_dirs_io_max_bytes_per_second;
-            while self.moves.throttle.is_exceeded(limit, now_ms()) {
+            if self.moves.throttle.is_exceeded(limit, now_ms()) {
                 sleep(REST).await;
+                continue;
             }
             match self.advance_move(topic_id, &partition).await {
                 Next::Copy => {}

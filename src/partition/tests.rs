@@ -23,6 +23,7 @@ use crate::{
     records::Batch,
 };
 
+mod moves;
 mod replicas;
 
 const DIR: &str = "/data/t-0";
