@@ -332,14 +332,14 @@ impl Broker {
     }
 
     /// Tells the controller which directories are offline, and where replicas lie.
-    pub(super) fn report_offline(self: &Arc<Self>) {
+    pub(super) fn report_directories(self: &Arc<Self>) {
         self.heartbeat_now.notify_one();
         let broker = Arc::clone(self);
         self.runtime.spawn(async move { broker.tell_directories().await });
     }
 
     /// Until the controller knows it, or does not know this broker.
-    async fn tell_directories(self: &Arc<Self>) {
+    pub(super) async fn tell_directories(self: &Arc<Self>) {
         while let Some(request) = self.moved_replicas() {
             match self.send_to_controller(0, &request, REGISTRATION_TIMEOUT).await {
                 Ok(answer) if answer.error_code == NONE => {
@@ -395,7 +395,11 @@ impl Broker {
         for topic in self.partitions.topics() {
             let works = |it: &Arc<Partition>| it.view().role != Role::Offline;
             for partition in topic.partitions().into_iter().filter(works) {
-                let dir = dirs.iter().find(|(path, _)| path == partition.log_dir());
+                // Before a copy takes the replica's place, the controller knows of it.
+                let ready = partition.future_view().filter(|future| future.is_ready);
+                let lies_in = partition.log_dir();
+                let told = ready.as_ref().map_or(&**lies_in, |future| &future.log_dir);
+                let dir = dirs.iter().find(|(path, _)| path == told);
                 found.extend(dir.map(|(_, id)| ((topic.id, partition.id.partition), *id)));
             }
         }
