@@ -74,6 +74,22 @@ impl Cluster {
         self.wire.lock().tell(what);
     }
 
+    /// Packets take up to so long between all machines.
+    pub fn slow_down(&self, delay_us: u64) {
+        for link in self.wire.lock().links.iter_mut().flatten() {
+            link.delay_us.1 = delay_us;
+        }
+    }
+
+    /// Cuts a machine off from all others, or connects it again.
+    pub fn set_cut(&self, machine: MachineId, is_cut: bool) {
+        let links = &mut self.wire.lock().links;
+        for other in 0..links.len() {
+            links[machine][other].is_cut = is_cut;
+            links[other][machine].is_cut = is_cut;
+        }
+    }
+
     /// Each machine has its turn, in an order that is another each time.
     pub fn tick(&mut self) {
         self.wire.lock().now_us += TICK_US;

@@ -1,7 +1,7 @@
 //! What clients did and heard, for the checks.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -25,8 +25,6 @@ pub struct Read {
 
 #[derive(Default)]
 pub struct History {
-    /// Everything that producers have sent.
-    pub sent: BTreeSet<String>,
     /// Since the last check.
     pub acked: Vec<Acked>,
     pub read: Vec<Read>,
