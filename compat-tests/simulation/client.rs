@@ -30,6 +30,8 @@ pub struct Client {
     /// With the epochs that they lead in.
     leaders: BTreeMap<Place, (Address, i32)>,
     coordinator: Option<Address>,
+    /// It did not answer: others are asked next.
+    silent: Option<Address>,
 }
 
 impl Client {
@@ -49,12 +51,18 @@ impl Client {
             channels: BTreeMap::new(),
             leaders: BTreeMap::new(),
             coordinator: None,
+            silent: None,
         }
     }
 
     pub fn any_broker(&mut self) -> Address {
-        let id = self.chance.between(1, self.nodes as u64);
-        Address { host: format!("n{id}"), port: BROKER_PORT }
+        loop {
+            let id = self.chance.between(1, self.nodes as u64);
+            let broker = Address { host: format!("n{id}"), port: BROKER_PORT };
+            if self.silent.as_ref() != Some(&broker) {
+                return broker;
+            }
+        }
     }
 
     pub async fn ask<R: Request>(
@@ -71,7 +79,11 @@ impl Client {
                 channel
             }
         };
-        peers::send(&*channel, version, request, TIMEOUT).await.ok()
+        let answer = peers::send(&*channel, version, request, TIMEOUT).await.ok();
+        if answer.is_none() {
+            self.silent = Some(to.clone());
+        }
+        answer
     }
 
     /// Waits a little less or more each time.

@@ -46,7 +46,7 @@ fn note_panics() {
 }
 
 impl Cluster {
-    pub fn new(nodes: usize, seed: u64) -> Self {
+    pub fn new(nodes: usize, seed: u64, lag_max_ms: u64) -> Self {
         note_panics();
         let mut chance = Chance::new(seed);
         let wire = SharedWire::new(nodes + 1, Chance::new(chance.next()));
@@ -54,7 +54,12 @@ impl Cluster {
             // No clock is right, and none goes as the others do.
             let offset_ms = chance.between(0, 2_000) as i64;
             let clock = Clock::new(offset_ms, chance.between(970, 1_030));
-            Node::new(machine, wire.clone(), clock, properties(machine as i32 + 1, nodes))
+            Node::new(
+                machine,
+                wire.clone(),
+                clock,
+                properties(machine as i32 + 1, nodes, lag_max_ms),
+            )
         };
         let nodes: Vec<_> = (0..nodes).map(new_node).collect();
         wire.lock().power[nodes.len()] = Power::Running;
@@ -156,9 +161,9 @@ fn client_time_ms(now_us: u64) -> i64 {
 }
 
 /// What a node is started with: waits are short, so that much happens in little time.
-fn properties(id: i32, nodes: usize) -> Properties {
+fn properties(id: i32, nodes: usize, lag_max_ms: u64) -> Properties {
     let voters: Vec<_> = (1..=nodes).map(|id| format!("{id}@n{id}:{CONTROLLER_PORT}")).collect();
-    let own: [(&str, String); 5] = [
+    let own: [(&str, String); 6] = [
         ("node.id", id.to_string()),
         (
             "listeners",
@@ -167,6 +172,7 @@ fn properties(id: i32, nodes: usize) -> Properties {
         ("advertised.listeners", format!("PLAINTEXT://n{id}:{BROKER_PORT}")),
         ("controller.quorum.voters", voters.join(",")),
         ("log.dirs", format!("/sim/node{id}")),
+        ("replica.lag.time.max.ms", lag_max_ms.to_string()),
     ];
     let shared = [
         ("process.roles", "broker,controller"),
@@ -177,7 +183,6 @@ fn properties(id: i32, nodes: usize) -> Properties {
         ("controller.quorum.fetch.timeout.ms", "1000"),
         ("broker.heartbeat.interval.ms", "300"),
         ("broker.session.timeout.ms", "2000"),
-        ("replica.lag.time.max.ms", "1500"),
         ("replica.fetch.wait.max.ms", "200"),
         ("replica.fetch.backoff.ms", "100"),
         ("replica.socket.timeout.ms", "2000"),
@@ -190,6 +195,7 @@ fn properties(id: i32, nodes: usize) -> Properties {
         ("offsets.topic.num.partitions", "2"),
         ("transaction.state.log.replication.factor", "3"),
         ("share.coordinator.state.topic.replication.factor", "3"),
+        ("group.min.session.timeout.ms", "500"),
         ("group.initial.rebalance.delay.ms", "0"),
         ("unclean.leader.election.enable", "false"),
         ("log.roll.ms", "4000"),

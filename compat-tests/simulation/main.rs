@@ -17,6 +17,7 @@ mod consume;
 mod faults;
 mod history;
 mod leaders;
+mod members;
 mod network;
 mod node;
 mod pipelined;
