@@ -10,8 +10,8 @@ use sordini::base::config::Properties;
 use crate::{
     chance::Chance,
     network::SimNetwork,
-    node::{BROKER_PORT, CONTROLLER_PORT, Clock, Node, Process},
-    wire::{MachineId, Power, SharedWire},
+    node::{BROKER_PORT, CONTROLLER_PORT, Clock, EPOCH_MS, Node, Process},
+    wire::{Link, MachineId, Power, SharedWire},
 };
 
 /// Between two turns of a machine.
@@ -86,6 +86,17 @@ impl Cluster {
         }
     }
 
+    /// Whether a node does not run as it should, or cannot be reached from everywhere.
+    pub fn is_disturbed(&self, machine: MachineId) -> bool {
+        let node = &self.nodes[machine];
+        let links = &self.wire.lock().links;
+        let is_bad = |link: &Link| link.is_cut || link.breaks_one_in > 0;
+        !node.is_started()
+            || node.is_paused
+            || links[machine].iter().any(is_bad)
+            || links.iter().any(|from| is_bad(&from[machine]))
+    }
+
     /// Cuts a machine off from all others, or connects it again.
     pub fn set_cut(&self, machine: MachineId, is_cut: bool) {
         let links = &mut self.wire.lock().links;
@@ -157,7 +168,7 @@ impl Cluster {
 }
 
 fn client_time_ms(now_us: u64) -> i64 {
-    1_900_000_000_000 + (now_us / 1_000) as i64
+    EPOCH_MS + (now_us / 1_000) as i64
 }
 
 /// What a node is started with: waits are short, so that much happens in little time.

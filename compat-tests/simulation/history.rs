@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 /// A topic and a partition of it.
@@ -21,6 +22,15 @@ pub struct Read {
     pub base_offset: i64,
     pub last_offset: i64,
     pub crc: u32,
+}
+
+/// A request that was not answered for longer than it allows.
+pub struct Silence {
+    pub client: String,
+    pub host: String,
+    /// When the connection was asked for, by the clients' clock.
+    pub opened_ms: i64,
+    pub waited: Duration,
 }
 
 /// What a group's members have committed of a partition. No offset is committed twice.
@@ -58,6 +68,7 @@ pub struct History {
     commits: BTreeMap<(String, Place), Commits>,
     /// Members by group, partition and generation.
     pub owners: BTreeMap<(String, i32, i32), String>,
+    pub silences: Vec<Silence>,
     /// What clients have found by themselves.
     pub wrong: Vec<String>,
     /// How often each client has got on.

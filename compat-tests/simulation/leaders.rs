@@ -38,6 +38,10 @@ impl Leaders {
         self.lock().get(&partition).cloned()
     }
 
+    pub fn partitions(&self) -> Vec<i32> {
+        self.lock().keys().copied().collect()
+    }
+
     /// Takes a leader, unless one of a later epoch is known.
     pub fn set(&self, partition: i32, leader: Leader) {
         let mut known = self.lock();

@@ -20,6 +20,7 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 use sordini::{
+    base::world::now_ms,
     peers::{self, Address},
     protocol::ErrorCode,
 };
@@ -28,7 +29,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     chance::Chance,
     client::Client,
-    history::{Acked, SharedHistory},
+    history::{Acked, SharedHistory, Silence},
     leaders::{self, Leader, Leaders},
     network::{ClientEnd, SimNetwork},
     produce,
@@ -43,6 +44,8 @@ const IN_FLIGHT_MAX: usize = 5;
 const BATCHES_MAX: usize = 8;
 /// What the broker may take for an answer.
 const TIMEOUT_MS: i32 = 1_500;
+/// What requests and answers take on their ways, at most, in a network that is well.
+const ON_ITS_WAY_MAX: Duration = Duration::from_millis(500);
 const CONNECT_MAX: Duration = Duration::from_millis(1_000);
 /// A batch that is refused for its sequence for so long has met a bug.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -71,10 +74,13 @@ struct Node {
     end: ClientEnd,
     is_connected: bool,
     requests: VecDeque<Sent>,
+    /// As the clock shows it.
+    opened_ms: i64,
     deadline: Instant,
 }
 
 struct Sent {
+    at: Instant,
     /// The first number of each partition's batch.
     batches: Vec<(i32, String)>,
     deadline: Instant,
@@ -96,15 +102,13 @@ pub struct Producer {
     leaders: Leaders,
 }
 
-pub async fn run(mut client: Client, topic: String, partitions: i32) {
+/// Writes to all partitions of the topic, and to those that are added.
+pub async fn run(mut client: Client, topic: String) {
     let producer_id = produce::producer_id(&mut client).await;
     let mut chance = Chance::new(client.chance.next());
     let patience = if chance.one_in(2) { 1_500 } else { 3_000 };
     let (history, network) = (client.history.clone(), client.network.clone());
     let (name, leaders) = (client.name.clone(), Leaders::default());
-    for partition in 0..partitions {
-        history.lock().progress.insert(stream_name(&name, partition), 0);
-    }
     // It ends with the runtime.
     tokio::spawn(leaders::keep(client, topic.clone(), leaders.clone()));
     let mut producer = Producer {
@@ -115,7 +119,7 @@ pub async fn run(mut client: Client, topic: String, partitions: i32) {
         history,
         network,
         patience: Duration::from_millis(patience),
-        streams: (0..partitions).map(|partition| (partition, Stream::default())).collect(),
+        streams: BTreeMap::new(),
         nodes: BTreeMap::new(),
         avoided: BTreeMap::new(),
         leaders,
@@ -150,6 +154,12 @@ impl Producer {
         let now = Instant::now();
         let pause = Duration::from_millis(self.chance.between(5, 60));
         let id = self.producer_id;
+        for partition in self.leaders.partitions() {
+            if !self.streams.contains_key(&partition) {
+                self.history.lock().progress.insert(stream_name(&self.name, partition), 0);
+                self.streams.insert(partition, Stream::default());
+            }
+        }
         for stream in self.streams.values_mut() {
             let is_due = stream.made.is_none_or(|made| made + pause <= now);
             if !is_due || stream.batches.len() >= BATCHES_MAX {
@@ -203,7 +213,8 @@ impl Producer {
             let end = self.network.open(address);
             let deadline = now + CONNECT_MAX;
             let requests = VecDeque::new();
-            let node = Node { end, is_connected: false, requests, deadline };
+            let opened_ms = now_ms();
+            let node = Node { end, is_connected: false, requests, opened_ms, deadline };
             self.nodes.insert(address.clone(), node);
         }
         false
@@ -234,7 +245,7 @@ impl Producer {
         let frame = peers::encode(VERSION, &request).expect("it is well formed");
         if let Some(node) = self.nodes.get_mut(address) {
             node.end.send(frame);
-            node.requests.push_back(Sent { batches, deadline: now + self.patience });
+            node.requests.push_back(Sent { at: now, batches, deadline: now + self.patience });
         }
     }
 
@@ -349,7 +360,22 @@ impl Producer {
         let late = self.nodes.iter().filter(|(_, node)| is_late(node));
         let late: Vec<_> = late.map(|(address, _)| address.clone()).collect();
         for address in late {
+            self.note_silence(&address);
             self.give_up(&address);
+        }
+    }
+}
+
+impl Producer {
+    /// Has the checks judge whether a broker may have left a request without an answer for longer
+    /// than the request allows.
+    fn note_silence(&self, address: &Address) {
+        let Some(node) = self.nodes.get(address) else { return };
+        let Some(waited) = node.requests.front().map(|sent| sent.at.elapsed()) else { return };
+        if waited > Duration::from_millis(TIMEOUT_MS as u64) + ON_ITS_WAY_MAX {
+            let (host, opened_ms) = (address.host.clone(), node.opened_ms);
+            let silence = Silence { client: self.name.clone(), host, opened_ms, waited };
+            self.history.lock().silences.push(silence);
         }
     }
 }

@@ -13,8 +13,10 @@ use crate::{
     cluster::{Cluster, panics},
     consume,
     faults::Faults,
-    history::SharedHistory,
-    members, pipelined, produce,
+    history::{SharedHistory, Silence},
+    members,
+    node::EPOCH_MS,
+    pipelined, produce,
     wire::DELAY_US,
 };
 
@@ -49,6 +51,8 @@ struct Run {
     faults: Faults,
     history: SharedHistory,
     may_fault: bool,
+    /// When each machine last was not as it should be, or what leads to it was not.
+    disturbed_ms: Vec<u64>,
 }
 
 pub fn run(seed: u64) -> Outcome {
@@ -63,7 +67,8 @@ pub fn run(seed: u64) -> Outcome {
     }
     spawn_clients(&mut cluster, &history);
     let checks = Checks::default();
-    let mut run = Run { cluster, checks, faults, history, may_fault: true };
+    let mut run =
+        Run { cluster, checks, faults, history, may_fault: true, disturbed_ms: vec![0; NODES] };
     let wrong = match is_in_turn {
         true => run.in_turn(),
         false => run.all_of_it(),
@@ -92,8 +97,7 @@ fn spawn_clients(cluster: &mut Cluster, history: &SharedHistory) {
         .iter()
         .map(|(place, _)| (place.clone(), client(format!("reader-{}-{}", place.0, place.1))))
         .collect();
-    let idempotent =
-        TOPICS.map(|(topic, count)| (client(format!("idempotent-{topic}")), topic, count));
+    let idempotent = TOPICS.map(|(topic, _)| (client(format!("idempotent-{topic}")), topic));
     let group = client("group".to_owned());
     let members = ["member-a", "member-b"].map(|name| client(name.to_owned()));
     history.lock().progress.insert("members".to_owned(), 0);
@@ -102,8 +106,8 @@ fn spawn_clients(cluster: &mut Cluster, history: &SharedHistory) {
         for (place, plain) in clients {
             runtime.spawn(produce::run(plain, place));
         }
-        for (producer, topic, partitions) in idempotent {
-            runtime.spawn(pipelined::run(producer, topic.to_owned(), partitions));
+        for (producer, topic) in idempotent {
+            runtime.spawn(pipelined::run(producer, topic.to_owned()));
         }
         for (place, reader) in readers {
             runtime.spawn(consume::read(reader, place));
@@ -134,8 +138,11 @@ impl Run {
         for turn in 0..TURNS {
             self.until_well()?;
             // What has just come together is no more settled than that.
-            let rest = if chance.one_in(2) { 0 } else { chance.between(0, 2_000) };
-            self.until_ms(self.now_ms() + rest)?;
+            if chance.one_in(2) {
+                self.elect_preferred();
+            }
+            let rest_max_ms = [0, 50, 2_000][chance.between(0, 2) as usize];
+            self.until_ms(self.now_ms() + chance.between(0, rest_max_ms))?;
             let machine = turn as usize % NODES;
             self.goes(machine, &mut chance)?;
         }
@@ -163,6 +170,15 @@ impl Run {
             _ => self.cluster.set_cut(machine, false),
         }
         Ok(())
+    }
+
+    fn elect_preferred(&mut self) {
+        let (seed, network) = (self.cluster.chance.next(), self.cluster.client_network());
+        let name = "elections".to_owned();
+        let client = Client::new(name, network, NODES, seed, self.history.clone());
+        self.cluster
+            .clients
+            .enter(0, |runtime| drop(runtime.spawn(admin::elect_preferred(client))));
     }
 
     fn until_well(&mut self) -> Result<(), String> {
@@ -218,7 +234,26 @@ impl Run {
             self.cluster.tell(format_args!("{told}"));
         }
         checked?;
+        self.check_silences()?;
         panics().pop().map_or(Ok(()), |panic| Err(format!("panicked at {panic}")))
+    }
+
+    /// A broker that was well all the time has answered whatever was asked.
+    fn check_silences(&mut self) -> Result<(), String> {
+        let now_ms = self.now_ms();
+        for (machine, disturbed_ms) in self.disturbed_ms.iter_mut().enumerate() {
+            if self.cluster.is_disturbed(machine) {
+                *disturbed_ms = now_ms;
+            }
+        }
+        for Silence { client, host, opened_ms, waited } in self.history.lock().silences.drain(..) {
+            let node = self.cluster.nodes.iter().find(|it| format!("n{}", it.id) == host);
+            let disturbed_ms = node.map_or(now_ms, |it| self.disturbed_ms[it.machine]);
+            if opened_ms - EPOCH_MS > disturbed_ms as i64 {
+                return Err(format!("{client} was not answered by {host} in {waited:?}"));
+            }
+        }
+        Ok(())
     }
 
     fn is_well(&self) -> bool {
