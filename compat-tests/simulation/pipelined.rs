@@ -65,6 +65,8 @@ struct Stream {
     sequence: i32,
     /// What is not acknowledged, in the order of the sequences.
     batches: VecDeque<Batch>,
+    /// Whether any has been acknowledged.
+    is_known: bool,
     made: Option<Instant>,
     resumes: Option<Instant>,
 }
@@ -306,6 +308,7 @@ impl Producer {
         let is_stored = code == Some(ErrorCode::DuplicateSequenceNumber);
         if reply.error_code == 0 || is_stored {
             let values = stream.batches.remove(at).map(|it| it.values).unwrap_or_default();
+            stream.is_known = true;
             history.got_on(&self.name);
             history.got_on(&stream_name(&self.name, partition));
             if !is_stored {
@@ -382,10 +385,11 @@ impl Producer {
 
 impl Stream {
     /// The batch that may be sent now: the first that is not on its way. One that was sent before
-    /// waits for those before it.
+    /// waits for those before it. A broker takes any sequence for the first of a producer that it
+    /// does not know, as Kafka does, so nothing may overtake the first.
     fn next(&self) -> Option<usize> {
         let at = self.batches.iter().position(|it| !it.is_on_its_way)?;
-        (at == 0 || !self.batches[at].is_repeated).then_some(at)
+        (at == 0 || self.is_known && !self.batches[at].is_repeated).then_some(at)
     }
 
     /// Where the batch is that begins with this value.
