@@ -60,12 +60,7 @@ pub async fn run(mut client: Client, nodes: i32) {
         sleep(Duration::from_millis(pause)).await;
         let broker = client.any_broker();
         let done = match client.chance.between(0, 4) {
-            0 => {
-                let request = ElectLeadersRequest::default()
-                    .with_timeout_ms(TIMEOUT_MS)
-                    .with_topic_partitions(None);
-                client.ask(&broker, 2, &request).await.is_some()
-            }
+            0 => client.ask(&broker, 2, &preferred()).await.is_some(),
             1 => {
                 let request = alter_config(client.chance.between(2, 9) * 1_000);
                 client.ask(&broker, 1, &request).await.is_some()
@@ -95,6 +90,16 @@ pub async fn run(mut client: Client, nodes: i32) {
             history.got_on("admin");
         }
     }
+}
+
+/// Asks for it once.
+pub async fn elect_preferred(mut client: Client) {
+    let broker = client.any_broker();
+    client.ask(&broker, 2, &preferred()).await;
+}
+
+fn preferred() -> ElectLeadersRequest {
+    ElectLeadersRequest::default().with_timeout_ms(TIMEOUT_MS).with_topic_partitions(None)
 }
 
 fn alter_config(segment_ms: u64) -> IncrementalAlterConfigsRequest {

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use crate::{
     chance::Chance,
     history::{Place, SharedHistory},
+    leaders::Leader,
     network::SimNetwork,
     node::BROKER_PORT,
 };
@@ -23,12 +24,14 @@ pub struct Client {
     pub name: String,
     pub chance: Chance,
     pub history: SharedHistory,
-    network: SimNetwork,
+    pub network: SimNetwork,
     nodes: usize,
     channels: BTreeMap<Address, Arc<dyn Channel>>,
     /// With the epochs that they lead in.
     leaders: BTreeMap<Place, (Address, i32)>,
     coordinator: Option<Address>,
+    /// It did not answer: others are asked next.
+    silent: Option<Address>,
 }
 
 impl Client {
@@ -48,12 +51,18 @@ impl Client {
             channels: BTreeMap::new(),
             leaders: BTreeMap::new(),
             coordinator: None,
+            silent: None,
         }
     }
 
     pub fn any_broker(&mut self) -> Address {
-        let id = self.chance.between(1, self.nodes as u64);
-        Address { host: format!("n{id}"), port: BROKER_PORT }
+        loop {
+            let id = self.chance.between(1, self.nodes as u64);
+            let broker = Address { host: format!("n{id}"), port: BROKER_PORT };
+            if self.silent.as_ref() != Some(&broker) {
+                return broker;
+            }
+        }
     }
 
     pub async fn ask<R: Request>(
@@ -70,7 +79,11 @@ impl Client {
                 channel
             }
         };
-        peers::send(&*channel, version, request, TIMEOUT).await.ok()
+        let answer = peers::send(&*channel, version, request, TIMEOUT).await.ok();
+        if answer.is_none() {
+            self.silent = Some(to.clone());
+        }
+        answer
     }
 
     /// Waits a little less or more each time.
@@ -84,7 +97,11 @@ impl Client {
             if let Some(leader) = self.leaders.get(place) {
                 return leader.clone();
             }
-            if self.look_up(&place.0).await.is_none() || !self.leaders.contains_key(place) {
+            for (partition, leader) in self.look_up(&place.0).await.unwrap_or_default() {
+                let place = (place.0.clone(), partition);
+                self.leaders.insert(place, (leader.address, leader.epoch));
+            }
+            if !self.leaders.contains_key(place) {
                 self.rest().await;
             }
         }
@@ -94,7 +111,8 @@ impl Client {
         self.leaders.remove(place);
     }
 
-    async fn look_up(&mut self, topic: &str) -> Option<()> {
+    /// Where the partitions of a topic are led, as some broker has it.
+    pub async fn look_up(&mut self, topic: &str) -> Option<Vec<(i32, Leader)>> {
         let name = TopicName(StrBytes::from_string(topic.to_owned()));
         let asked = metadata_request::MetadataRequestTopic::default().with_name(Some(name));
         let request = MetadataRequest::default()
@@ -106,13 +124,12 @@ impl Client {
             let found = answer.brokers.iter().find(|it| it.node_id.0 == id)?;
             Some(Address { host: found.host.to_string(), port: found.port as u16 })
         };
-        for partition in answer.topics.iter().flat_map(|it| &it.partitions) {
-            if let Some(leader) = address(partition.leader_id.0) {
-                let place = (topic.to_owned(), partition.partition_index);
-                self.leaders.insert(place, (leader, partition.leader_epoch));
-            }
-        }
-        Some(())
+        let partitions = answer.topics.iter().flat_map(|it| &it.partitions);
+        let led = partitions.filter_map(|it| {
+            let leader = Leader { address: address(it.leader_id.0)?, epoch: it.leader_epoch };
+            Some((it.partition_index, leader))
+        });
+        Some(led.collect())
     }
 
     /// Where a group's coordinator is, asked for until somebody knows.

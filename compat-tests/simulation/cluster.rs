@@ -10,8 +10,8 @@ use sordini::base::config::Properties;
 use crate::{
     chance::Chance,
     network::SimNetwork,
-    node::{BROKER_PORT, CONTROLLER_PORT, Clock, Node, Process},
-    wire::{MachineId, Power, SharedWire},
+    node::{BROKER_PORT, CONTROLLER_PORT, Clock, EPOCH_MS, Node, Process},
+    wire::{Link, MachineId, Power, SharedWire},
 };
 
 /// Between two turns of a machine.
@@ -46,7 +46,7 @@ fn note_panics() {
 }
 
 impl Cluster {
-    pub fn new(nodes: usize, seed: u64) -> Self {
+    pub fn new(nodes: usize, seed: u64, lag_max_ms: u64) -> Self {
         note_panics();
         let mut chance = Chance::new(seed);
         let wire = SharedWire::new(nodes + 1, Chance::new(chance.next()));
@@ -54,7 +54,12 @@ impl Cluster {
             // No clock is right, and none goes as the others do.
             let offset_ms = chance.between(0, 2_000) as i64;
             let clock = Clock::new(offset_ms, chance.between(970, 1_030));
-            Node::new(machine, wire.clone(), clock, properties(machine as i32 + 1, nodes))
+            Node::new(
+                machine,
+                wire.clone(),
+                clock,
+                properties(machine as i32 + 1, nodes, lag_max_ms),
+            )
         };
         let nodes: Vec<_> = (0..nodes).map(new_node).collect();
         wire.lock().power[nodes.len()] = Power::Running;
@@ -72,6 +77,33 @@ impl Cluster {
 
     pub fn tell(&self, what: std::fmt::Arguments<'_>) {
         self.wire.lock().tell(what);
+    }
+
+    /// Packets take up to so long between all machines.
+    pub fn slow_down(&self, delay_us: u64) {
+        for link in self.wire.lock().links.iter_mut().flatten() {
+            link.delay_us.1 = delay_us;
+        }
+    }
+
+    /// Whether a node does not run as it should, or cannot be reached from everywhere.
+    pub fn is_disturbed(&self, machine: MachineId) -> bool {
+        let node = &self.nodes[machine];
+        let links = &self.wire.lock().links;
+        let is_bad = |link: &Link| link.is_cut || link.breaks_one_in > 0;
+        !node.is_started()
+            || node.is_paused
+            || links[machine].iter().any(is_bad)
+            || links.iter().any(|from| is_bad(&from[machine]))
+    }
+
+    /// Cuts a machine off from all others, or connects it again.
+    pub fn set_cut(&self, machine: MachineId, is_cut: bool) {
+        let links = &mut self.wire.lock().links;
+        for other in 0..links.len() {
+            links[machine][other].is_cut = is_cut;
+            links[other][machine].is_cut = is_cut;
+        }
     }
 
     /// Each machine has its turn, in an order that is another each time.
@@ -136,13 +168,13 @@ impl Cluster {
 }
 
 fn client_time_ms(now_us: u64) -> i64 {
-    1_900_000_000_000 + (now_us / 1_000) as i64
+    EPOCH_MS + (now_us / 1_000) as i64
 }
 
 /// What a node is started with: waits are short, so that much happens in little time.
-fn properties(id: i32, nodes: usize) -> Properties {
+fn properties(id: i32, nodes: usize, lag_max_ms: u64) -> Properties {
     let voters: Vec<_> = (1..=nodes).map(|id| format!("{id}@n{id}:{CONTROLLER_PORT}")).collect();
-    let own: [(&str, String); 5] = [
+    let own: [(&str, String); 6] = [
         ("node.id", id.to_string()),
         (
             "listeners",
@@ -151,6 +183,7 @@ fn properties(id: i32, nodes: usize) -> Properties {
         ("advertised.listeners", format!("PLAINTEXT://n{id}:{BROKER_PORT}")),
         ("controller.quorum.voters", voters.join(",")),
         ("log.dirs", format!("/sim/node{id}")),
+        ("replica.lag.time.max.ms", lag_max_ms.to_string()),
     ];
     let shared = [
         ("process.roles", "broker,controller"),
@@ -161,7 +194,6 @@ fn properties(id: i32, nodes: usize) -> Properties {
         ("controller.quorum.fetch.timeout.ms", "1000"),
         ("broker.heartbeat.interval.ms", "300"),
         ("broker.session.timeout.ms", "2000"),
-        ("replica.lag.time.max.ms", "1500"),
         ("replica.fetch.wait.max.ms", "200"),
         ("replica.fetch.backoff.ms", "100"),
         ("replica.socket.timeout.ms", "2000"),
@@ -174,6 +206,7 @@ fn properties(id: i32, nodes: usize) -> Properties {
         ("offsets.topic.num.partitions", "2"),
         ("transaction.state.log.replication.factor", "3"),
         ("share.coordinator.state.topic.replication.factor", "3"),
+        ("group.min.session.timeout.ms", "500"),
         ("group.initial.rebalance.delay.ms", "0"),
         ("unclean.leader.election.enable", "false"),
         ("log.roll.ms", "4000"),

@@ -121,7 +121,8 @@ pub async fn commit(mut client: Client, place: Place) {
     }
 }
 
-async fn fetch_committed(client: &mut Client, group: &str, place: &Place) -> Option<i64> {
+/// What is committed; -1 if nothing is.
+pub async fn fetch_committed(client: &mut Client, group: &str, place: &Place) -> Option<i64> {
     let topic = OffsetFetchRequestTopics::default()
         .with_name(TopicName(text(&place.0)))
         .with_partition_indexes(vec![place.1]);

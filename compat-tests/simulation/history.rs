@@ -1,8 +1,9 @@
 //! What clients did and heard, for the checks.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 /// A topic and a partition of it.
@@ -23,13 +24,51 @@ pub struct Read {
     pub crc: u32,
 }
 
+/// A request that was not answered for longer than it allows.
+pub struct Silence {
+    pub client: String,
+    pub host: String,
+    /// When the connection was asked for, by the clients' clock.
+    pub opened_ms: i64,
+    pub waited: Duration,
+}
+
+/// What a group's members have committed of a partition. No offset is committed twice.
+#[derive(Clone, Copy)]
+pub struct Commits {
+    /// The largest that was sent.
+    pub drawn: i64,
+    pub acknowledged: i64,
+}
+
+impl Default for Commits {
+    fn default() -> Self {
+        // As the coordinator answers where nothing is committed.
+        Self { drawn: -1, acknowledged: -1 }
+    }
+}
+
+impl Commits {
+    pub fn draw(&mut self) -> i64 {
+        self.drawn += 1;
+        self.drawn
+    }
+
+    pub fn acknowledge(&mut self, offset: i64) {
+        self.acknowledged = self.acknowledged.max(offset);
+    }
+}
+
 #[derive(Default)]
 pub struct History {
-    /// Everything that producers have sent.
-    pub sent: BTreeSet<String>,
     /// Since the last check.
     pub acked: Vec<Acked>,
     pub read: Vec<Read>,
+    /// By group and place.
+    commits: BTreeMap<(String, Place), Commits>,
+    /// Members by group, partition and generation.
+    pub owners: BTreeMap<(String, i32, i32), String>,
+    pub silences: Vec<Silence>,
     /// What clients have found by themselves.
     pub wrong: Vec<String>,
     /// How often each client has got on.
@@ -50,6 +89,10 @@ impl SharedHistory {
 impl History {
     pub fn got_on(&mut self, client: &str) {
         *self.progress.entry(client.to_owned()).or_default() += 1;
+    }
+
+    pub fn commits(&mut self, group: &str, place: &Place) -> &mut Commits {
+        self.commits.entry((group.to_owned(), place.clone())).or_default()
     }
 
     pub fn refused(&mut self, code: i16) {

@@ -1,6 +1,11 @@
 //! The seam `peers::Network`, over the simulated wire.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use sordini::peers::{Address, BoxFuture, Channel, Network, PeerError};
@@ -18,6 +23,7 @@ use crate::wire::{ConnectionId, Heard, MachineId, SharedWire};
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 
 /// The network as one machine has it.
+#[derive(Clone)]
 pub struct SimNetwork {
     pub wire: SharedWire,
     pub machine: MachineId,
@@ -34,6 +40,14 @@ impl Network for SimNetwork {
     }
 }
 
+impl SimNetwork {
+    /// Asks for a connection, which is told of by what is heard.
+    pub fn open(&self, to: &Address) -> ClientEnd {
+        let (id, heard) = self.wire.lock().open(self.machine, to);
+        ClientEnd { wire: self.wire.clone(), id, heard }
+    }
+}
+
 struct SimChannel {
     wire: SharedWire,
     machine: MachineId,
@@ -43,7 +57,7 @@ struct SimChannel {
 }
 
 /// Closes its connection when it is dropped.
-struct ClientEnd {
+pub struct ClientEnd {
     wire: SharedWire,
     id: ConnectionId,
     heard: UnboundedReceiver<Heard>,
@@ -60,8 +74,17 @@ impl ClientEnd {
         matches!(self.heard.try_recv(), Err(TryRecvError::Empty))
     }
 
-    async fn exchange(&mut self, request: Bytes) -> io::Result<Bytes> {
+    /// Sends a request, whatever else is on its way.
+    pub fn send(&self, request: Bytes) {
         self.wire.lock().request(self.id, request);
+    }
+
+    pub fn poll_heard(&mut self, cx: &mut Context<'_>) -> Poll<Heard> {
+        self.heard.poll_recv(cx).map(|heard| heard.unwrap_or(Heard::Closed))
+    }
+
+    async fn exchange(&mut self, request: Bytes) -> io::Result<Bytes> {
+        self.send(request);
         match self.heard.recv().await {
             Some(Heard::Frame(response)) => Ok(response),
             _ => Err(io::ErrorKind::ConnectionReset.into()),
@@ -97,8 +120,8 @@ impl SimChannel {
             to: self.to.clone(),
             source: kind.into(),
         };
-        let (id, heard) = self.wire.lock().open(self.machine, &self.to);
-        let mut end = ClientEnd { wire: self.wire.clone(), id, heard };
+        let network = SimNetwork { wire: self.wire.clone(), machine: self.machine };
+        let mut end = network.open(&self.to);
         match timeout(after.min(CONNECT_MAX), end.heard.recv()).await {
             Ok(Some(Heard::Accepted)) => Ok(end),
             Ok(Some(Heard::Refused)) => Err(unreachable(io::ErrorKind::ConnectionRefused)),

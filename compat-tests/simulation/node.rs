@@ -29,7 +29,7 @@ pub const BROKER_PORT: u16 = 9092;
 pub const CONTROLLER_PORT: u16 = 9093;
 
 /// Where the simulation's time begins.
-const EPOCH_MS: i64 = 1_900_000_000_000;
+pub const EPOCH_MS: i64 = 1_900_000_000_000;
 
 /// A process on a machine: a runtime, and the part of the world that it sees.
 pub struct Process {

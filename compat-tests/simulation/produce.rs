@@ -1,4 +1,4 @@
-//! Producers, plain and idempotent, that repeat a batch until it is acknowledged by all.
+//! Producers that repeat a batch until it is acknowledged by all.
 
 use std::time::Duration;
 
@@ -12,30 +12,23 @@ use kafka_protocol::{
 };
 use sordini::{
     base::world::now_ms,
-    protocol::ErrorCode,
     records::{BatchBuilder, BatchOptions},
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::{
     client::Client,
     history::{Acked, Place},
 };
 
-/// A producer that is refused for its sequence for so long has met a bug.
-const PATIENCE: Duration = Duration::from_secs(40);
-
-pub async fn run(mut client: Client, place: Place, is_idempotent: bool) {
-    let producer_id = if is_idempotent { producer_id(&mut client).await } else { -1 };
-    let (mut number, mut sequence) = (0, 0);
+pub async fn run(mut client: Client, place: Place) {
+    let mut number = 0;
     loop {
         let count = client.chance.between(1, 4);
         let values: Vec<_> =
             (number..number + count).map(|number| format!("{}:{number}", client.name)).collect();
         number += count;
-        client.history.lock().sent.extend(values.iter().cloned());
-        let batch = batch(&values, producer_id, sequence);
-        sequence += count as i32;
+        let batch = batch(&values, -1, -1);
         let base_offset = until_acknowledged(&mut client, &place, batch).await;
         {
             let mut history = client.history.lock();
@@ -47,7 +40,7 @@ pub async fn run(mut client: Client, place: Place, is_idempotent: bool) {
     }
 }
 
-async fn producer_id(client: &mut Client) -> i64 {
+pub async fn producer_id(client: &mut Client) -> i64 {
     let request = InitProducerIdRequest::default().with_transactional_id(None);
     loop {
         let broker = client.any_broker();
@@ -58,12 +51,12 @@ async fn producer_id(client: &mut Client) -> i64 {
     }
 }
 
-fn batch(values: &[String], producer_id: i64, base_sequence: i32) -> Bytes {
-    let idempotent = producer_id >= 0;
+/// With a producer id of -1 it is nobody's in particular.
+pub fn batch(values: &[String], producer_id: i64, base_sequence: i32) -> Bytes {
     let mut builder = BatchBuilder::new(BatchOptions {
         producer_id,
-        producer_epoch: if idempotent { 0 } else { -1 },
-        base_sequence: if idempotent { base_sequence } else { -1 },
+        producer_epoch: if producer_id >= 0 { 0 } else { -1 },
+        base_sequence,
         ..BatchOptions::default()
     });
     for value in values {
@@ -83,7 +76,6 @@ async fn until_acknowledged(client: &mut Client, place: &Place, batch: Bytes) ->
                     PartitionProduceData::default().with_index(place.1).with_records(Some(batch)),
                 ]),
         ]);
-    let began = Instant::now();
     loop {
         let (leader, _) = client.leader(place).await;
         let answer = client.ask(&leader, 9, &request).await;
@@ -93,13 +85,6 @@ async fn until_acknowledged(client: &mut Client, place: &Place, batch: Bytes) ->
                 return answer.base_offset;
             }
             client.history.lock().refused(answer.error_code);
-            let code = ErrorCode::try_from_code(answer.error_code);
-            // One that leads no more may not know of what has been acknowledged since.
-            let may_pass = code == Some(ErrorCode::OutOfOrderSequenceNumber);
-            if may_pass && began.elapsed() > PATIENCE {
-                let wrong = format!("{} is refused for ever: {code:?}", client.name);
-                client.history.lock().wrong.push(wrong);
-            }
         }
         client.forget_leader(place);
         client.rest().await;

@@ -3,15 +3,21 @@
 
 use std::collections::BTreeMap;
 
+use sordini::log::faulty::Crash;
+
 use crate::{
     admin::{self, TOPICS},
+    chance::Chance,
     check::Checks,
     client::Client,
     cluster::{Cluster, panics},
     consume,
     faults::Faults,
-    history::SharedHistory,
-    produce,
+    history::{SharedHistory, Silence},
+    members,
+    node::EPOCH_MS,
+    pipelined, produce,
+    wire::DELAY_US,
 };
 
 const NODES: usize = 3;
@@ -22,6 +28,14 @@ const FAULTS_MS: u64 = 30_000;
 const RECOVERY_MS: u64 = 30_000;
 /// And then clients get on within this.
 const PROGRESS_MS: u64 = 6_000;
+/// One seed in so many has one fault at a time.
+const IN_TURN_ONE_IN: u64 = 3;
+/// How many then.
+const TURNS: u64 = 6;
+/// Where only one node is gone clients get on within this.
+const FAILOVER_MS: u64 = 10_000;
+/// What was under way when a node went may still be answered for so long.
+const UNDER_WAY_MS: u64 = 500;
 
 pub struct Outcome {
     pub hash: u64,
@@ -37,10 +51,15 @@ struct Run {
     faults: Faults,
     history: SharedHistory,
     may_fault: bool,
+    /// When each machine last was not as it should be, or what leads to it was not.
+    disturbed_ms: Vec<u64>,
 }
 
 pub fn run(seed: u64) -> Outcome {
-    let mut cluster = Cluster::new(NODES, seed);
+    let is_in_turn = seed.is_multiple_of(IN_TURN_ONE_IN);
+    // With few faults nobody lags, and no leader may need that to get on.
+    let lag_max_ms = if is_in_turn { 30_000 } else { 1_500 };
+    let mut cluster = Cluster::new(NODES, seed, lag_max_ms);
     let history = SharedHistory::default();
     let faults = Faults::new(cluster.chance.next(), CALM_MS);
     for node in &mut cluster.nodes {
@@ -48,8 +67,13 @@ pub fn run(seed: u64) -> Outcome {
     }
     spawn_clients(&mut cluster, &history);
     let checks = Checks::default();
-    let mut run = Run { cluster, checks, faults, history, may_fault: true };
-    let wrong = run.all_of_it().err();
+    let mut run =
+        Run { cluster, checks, faults, history, may_fault: true, disturbed_ms: vec![0; NODES] };
+    let wrong = match is_in_turn {
+        true => run.in_turn(),
+        false => run.all_of_it(),
+    };
+    let wrong = wrong.err();
     run.outcome(wrong)
 }
 
@@ -57,6 +81,7 @@ fn spawn_clients(cluster: &mut Cluster, history: &SharedHistory) {
     let mut clients = Vec::new();
     let mut client = |name: String| {
         let seed = cluster.chance.next();
+        history.lock().progress.insert(name.clone(), 0);
         let network = cluster.client_network();
         Client::new(name, network, NODES, seed, history.clone())
     };
@@ -65,25 +90,32 @@ fn spawn_clients(cluster: &mut Cluster, history: &SharedHistory) {
         for partition in 0..partitions {
             let place = (topic.to_owned(), partition);
             let name = |what| format!("{what}-{topic}-{partition}");
-            clients.push((place.clone(), client(name("plain")), client(name("idempotent"))));
+            clients.push((place.clone(), client(name("plain"))));
         }
     }
     let readers: Vec<_> = clients
         .iter()
-        .map(|(place, ..)| (place.clone(), client(format!("reader-{}-{}", place.0, place.1))))
+        .map(|(place, _)| (place.clone(), client(format!("reader-{}-{}", place.0, place.1))))
         .collect();
-    let groups = [client("group-a".to_owned()), client("group-b".to_owned())];
+    let idempotent = TOPICS.map(|(topic, _)| (client(format!("idempotent-{topic}")), topic));
+    let group = client("group".to_owned());
+    let members = ["member-a", "member-b"].map(|name| client(name.to_owned()));
+    history.lock().progress.insert("members".to_owned(), 0);
     cluster.clients.enter(0, |runtime| {
         runtime.spawn(admin::run(admin, NODES as i32));
-        for (place, plain, idempotent) in clients {
-            runtime.spawn(produce::run(plain, place.clone(), false));
-            runtime.spawn(produce::run(idempotent, place, true));
+        for (place, plain) in clients {
+            runtime.spawn(produce::run(plain, place));
+        }
+        for (producer, topic) in idempotent {
+            runtime.spawn(pipelined::run(producer, topic.to_owned()));
         }
         for (place, reader) in readers {
             runtime.spawn(consume::read(reader, place));
         }
-        for group in groups {
-            runtime.spawn(consume::commit(group, ("first".to_owned(), 0)));
+        runtime.spawn(consume::commit(group, ("first".to_owned(), 0)));
+        for member in members {
+            let topic = ("first".to_owned(), 2);
+            runtime.spawn(members::run(member, "members".to_owned(), topic));
         }
     });
 }
@@ -92,17 +124,95 @@ impl Run {
     fn all_of_it(&mut self) -> Result<(), String> {
         self.until_ms(CALM_MS + FAULTS_MS)?;
         self.may_fault = false;
-        let limit_ms = CALM_MS + FAULTS_MS + RECOVERY_MS;
+        self.until_well()?;
+        self.all_get_on()
+    }
+
+    /// Nodes go one at a time, and the others have all that is needed to go on.
+    fn in_turn(&mut self) -> Result<(), String> {
+        self.until_ms(CALM_MS)?;
+        self.may_fault = false;
+        let mut chance = Chance::new(self.cluster.chance.next());
+        let delay_us = if chance.one_in(2) { DELAY_US.1 } else { chance.between(5_000, 40_000) };
+        self.cluster.slow_down(delay_us);
+        for turn in 0..TURNS {
+            self.until_well()?;
+            // What has just come together is no more settled than that.
+            if chance.one_in(2) {
+                self.elect_preferred();
+            }
+            let rest_max_ms = [0, 50, 2_000][chance.between(0, 2) as usize];
+            self.until_ms(self.now_ms() + chance.between(0, rest_max_ms))?;
+            let machine = turn as usize % NODES;
+            self.goes(machine, &mut chance)?;
+        }
+        self.until_well()?;
+        self.all_get_on()
+    }
+
+    /// A node goes, the others go on, and it comes back.
+    fn goes(&mut self, machine: usize, chance: &mut Chance) -> Result<(), String> {
+        let how = chance.between(0, 9);
+        self.cluster.tell(format_args!("n{} goes: {how}", machine + 1));
+        match how {
+            0..=5 => self.cluster.nodes[machine].crash(Crash::Process),
+            6 => self.cluster.nodes[machine].crash(Crash::LoseUnsynced),
+            7 => self.cluster.nodes[machine].is_paused = true,
+            _ => self.cluster.set_cut(machine, true),
+        }
+        self.until_ms(self.now_ms() + UNDER_WAY_MS)?;
+        self.get_on_within(FAILOVER_MS - UNDER_WAY_MS)?;
+        self.until_ms(self.now_ms() + chance.between(0, 1_000))?;
+        self.cluster.tell(format_args!("n{} comes back", machine + 1));
+        match how {
+            0..=6 => self.cluster.nodes[machine].start(),
+            7 => self.cluster.nodes[machine].is_paused = false,
+            _ => self.cluster.set_cut(machine, false),
+        }
+        Ok(())
+    }
+
+    fn elect_preferred(&mut self) {
+        let (seed, network) = (self.cluster.chance.next(), self.cluster.client_network());
+        let name = "elections".to_owned();
+        let client = Client::new(name, network, NODES, seed, self.history.clone());
+        self.cluster
+            .clients
+            .enter(0, |runtime| drop(runtime.spawn(admin::elect_preferred(client))));
+    }
+
+    fn until_well(&mut self) -> Result<(), String> {
+        let limit_ms = self.now_ms() + RECOVERY_MS;
         while !(self.faults.are_over() && self.is_well()) {
             if self.now_ms() >= limit_ms {
                 return Err(format!("not well in time: {}", self.cluster.state()));
             }
             self.step()?;
         }
-        let recovered_ms = self.now_ms();
+        Ok(())
+    }
+
+    fn all_get_on(&mut self) -> Result<(), String> {
+        self.get_on_within(PROGRESS_MS)
+    }
+
+    fn get_on_within(&mut self, ms: u64) -> Result<(), String> {
+        let limit_ms = self.now_ms() + ms;
         let before = self.history.lock().progress.clone();
-        self.until_ms(recovered_ms + PROGRESS_MS)?;
-        self.progress_since(&before)
+        while let Some(client) = self.who_stands_still(&before) {
+            if self.now_ms() >= limit_ms {
+                let state = self.cluster.state();
+                return Err(format!("{client} does not get on in {ms} ms: {state}"));
+            }
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    fn who_stands_still(&self, before: &BTreeMap<String, u64>) -> Option<String> {
+        let history = self.history.lock();
+        let mut still = history.progress.iter().filter(|it| before.get(it.0) == Some(it.1));
+        still.find(|(client, _)| *client != "admin").map(|(client, _)| client.clone())
     }
 
     fn now_ms(&self) -> u64 {
@@ -124,21 +234,30 @@ impl Run {
             self.cluster.tell(format_args!("{told}"));
         }
         checked?;
+        self.check_silences()?;
         panics().pop().map_or(Ok(()), |panic| Err(format!("panicked at {panic}")))
+    }
+
+    /// A broker that was well all the time has answered whatever was asked.
+    fn check_silences(&mut self) -> Result<(), String> {
+        let now_ms = self.now_ms();
+        for (machine, disturbed_ms) in self.disturbed_ms.iter_mut().enumerate() {
+            if self.cluster.is_disturbed(machine) {
+                *disturbed_ms = now_ms;
+            }
+        }
+        for Silence { client, host, opened_ms, waited } in self.history.lock().silences.drain(..) {
+            let node = self.cluster.nodes.iter().find(|it| format!("n{}", it.id) == host);
+            let disturbed_ms = node.map_or(now_ms, |it| self.disturbed_ms[it.machine]);
+            if opened_ms - EPOCH_MS > disturbed_ms as i64 {
+                return Err(format!("{client} was not answered by {host} in {waited:?}"));
+            }
+        }
+        Ok(())
     }
 
     fn is_well(&self) -> bool {
         self.cluster.nodes.iter().all(|it| it.is_started()) && self.cluster.is_in_sync()
-    }
-
-    fn progress_since(&self, before: &BTreeMap<String, u64>) -> Result<(), String> {
-        let history = self.history.lock();
-        for (client, count) in &history.progress {
-            if client != "admin" && before.get(client) == Some(count) {
-                return Err(format!("{client} does not get on: {}", self.cluster.state()));
-            }
-        }
-        Ok(())
     }
 
     fn outcome(self, wrong: Option<String>) -> Outcome {

@@ -25,7 +25,7 @@ use uuid::Uuid;
 use super::{Broker, ServerError, ToControllerError, presence};
 use crate::{
     base::{TopicId, config::Listener as ListenerConfig, world::new_uuid},
-    controller::SUPPORTED,
+    controller::{SUPPORTED, SupportedFeature},
     metadata::{Image, records::BrokerEndpoint, topics::LOST},
     partition::{Partition, Role},
     protocol::ErrorCode,
@@ -98,6 +98,9 @@ impl Lifecycle {
                             | ErrorCode::RequestTimedOut
                             | ErrorCode::UnknownServerError,
                         ) => format!("{code:?}"),
+                        Some(ErrorCode::UnsupportedVersion) => {
+                            return Err(ServerError::NotRegistered(self.unsupported_features()));
+                        }
                         _ => return Err(ServerError::NotRegistered(format!("{code:?}"))),
                     }
                 }
@@ -110,6 +113,23 @@ impl Lifecycle {
             sleep(backoff).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
+    }
+
+    /// Which of the cluster's features this broker does not have, as far as it sees them.
+    fn unsupported_features(&self) -> String {
+        let image = self.broker.metadata();
+        let unsupported = image.features.iter().filter_map(|(name, level)| {
+            match SUPPORTED.iter().find(|feature| feature.name == name) {
+                Some(feature) if (feature.min..=feature.max).contains(level) => None,
+                Some(SupportedFeature { min, max, .. }) => {
+                    Some(format!("{name} is {level}, this broker supports {min} to {max}"))
+                }
+                None => Some(format!("{name} is {level}, this broker does not support it")),
+            }
+        });
+        let told: Vec<_> =
+            ["UnsupportedVersion".to_owned()].into_iter().chain(unsupported).collect();
+        told.join("; ")
     }
 
     fn registration(&self) -> BrokerRegistrationRequest {

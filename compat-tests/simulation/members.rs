@@ -1,0 +1,229 @@
+//! Members of a group, as a classic consumer is one: they join, share the partitions out, tell that
+//! they live, commit, and now and then leave. Whoever gets a partition asks where it stands; what
+//! was acknowledged to a member before must be there.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::{
+    messages::{
+        GroupId, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, OffsetCommitRequest,
+        SyncGroupRequest, TopicName,
+        join_group_request::JoinGroupRequestProtocol,
+        join_group_response::JoinGroupResponseMember,
+        leave_group_request::MemberIdentity,
+        offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic},
+        sync_group_request::SyncGroupRequestAssignment,
+    },
+    protocol::StrBytes,
+};
+use sordini::protocol::ErrorCode;
+use tokio::time::sleep;
+
+use crate::{client::Client, consume, history::Place};
+
+const SESSION_MS: i32 = 1_500;
+const REBALANCE_MS: i32 = 1_500;
+const PROTOCOL: &str = "in-turn";
+
+struct Member {
+    client: Client,
+    group: String,
+    topic: (String, i32),
+    id: StrBytes,
+    generation: i32,
+    /// The partitions that are this member's.
+    owned: Vec<i32>,
+}
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+/// `topic` is named with how many of its partitions are shared out.
+pub async fn run(client: Client, group: String, topic: (String, i32)) {
+    let (id, owned) = (StrBytes::default(), Vec::new());
+    let mut member = Member { client, group, topic, id, generation: -1, owned };
+    loop {
+        match member.join().await {
+            Some(()) => member.work().await,
+            None => member.client.rest().await,
+        }
+    }
+}
+
+impl Member {
+    /// Notes what an answer says of this member. True if nothing is wrong.
+    fn is_good(&mut self, code: Option<i16>) -> bool {
+        let code = code.unwrap_or(ErrorCode::RequestTimedOut.code());
+        if code == 0 {
+            return true;
+        }
+        self.client.history.lock().refused(code);
+        match ErrorCode::try_from_code(code) {
+            Some(ErrorCode::UnknownMemberId | ErrorCode::FencedInstanceId) => {
+                self.id = StrBytes::default();
+            }
+            Some(
+                ErrorCode::RebalanceInProgress
+                | ErrorCode::IllegalGeneration
+                | ErrorCode::MemberIdRequired,
+            ) => {}
+            _ => self.client.forget_coordinator(),
+        }
+        false
+    }
+
+    /// `None` if it is to be tried again.
+    async fn join(&mut self) -> Option<()> {
+        let protocol = JoinGroupRequestProtocol::default().with_name(text(PROTOCOL));
+        let request = JoinGroupRequest::default()
+            .with_group_id(GroupId(text(&self.group)))
+            .with_session_timeout_ms(SESSION_MS)
+            .with_rebalance_timeout_ms(REBALANCE_MS)
+            .with_member_id(self.id.clone())
+            .with_protocol_type(text("consumer"))
+            .with_protocols(vec![protocol]);
+        let coordinator = self.client.coordinator(&self.group).await;
+        let joined = self.client.ask(&coordinator, 9, &request).await;
+        let is_good = self.is_good(joined.as_ref().map(|it| it.error_code));
+        let joined = joined?;
+        if joined.error_code == ErrorCode::MemberIdRequired.code() {
+            self.id = joined.member_id;
+            return None;
+        }
+        if !is_good {
+            return None;
+        }
+        self.id = joined.member_id;
+        self.generation = joined.generation_id;
+        let assignments = match joined.leader == self.id {
+            true => share_out(&joined.members, self.topic.1),
+            false => Vec::new(),
+        };
+        let request = SyncGroupRequest::default()
+            .with_group_id(GroupId(text(&self.group)))
+            .with_generation_id(self.generation)
+            .with_member_id(self.id.clone())
+            .with_protocol_type(Some(text("consumer")))
+            .with_protocol_name(Some(text(PROTOCOL)))
+            .with_assignments(assignments);
+        let synced = self.client.ask(&coordinator, 5, &request).await;
+        if !self.is_good(synced.as_ref().map(|it| it.error_code)) {
+            return None;
+        }
+        self.owned = synced?.assignment.iter().map(|partition| i32::from(*partition)).collect();
+        self.claim();
+        Some(())
+    }
+
+    /// A partition has one owner in a generation.
+    fn claim(&mut self) {
+        let mut history = self.client.history.lock();
+        for partition in &self.owned {
+            let key = (self.group.clone(), *partition, self.generation);
+            let owner = history.owners.entry(key).or_insert_with(|| self.id.to_string());
+            if *owner != *self.id {
+                let (generation, other) = (self.generation, owner.clone());
+                let wrong =
+                    format!("{partition} is {other}'s in {generation}, not {}'s", &*self.id);
+                history.wrong.push(wrong);
+            }
+        }
+    }
+
+    /// Until the group changes.
+    async fn work(&mut self) {
+        for partition in self.owned.clone() {
+            let place = (self.topic.0.clone(), partition);
+            let least = self.client.history.lock().commits(&self.group, &place).acknowledged;
+            let found = consume::fetch_committed(&mut self.client, &self.group, &place).await;
+            let Some(found) = found else { return self.client.forget_coordinator() };
+            let most = self.client.history.lock().commits(&self.group, &place).drawn;
+            if !(least..=most).contains(&found) {
+                let wrong =
+                    format!("{}: {found} is committed of {place:?}, not {least}", self.group);
+                self.client.history.lock().wrong.push(wrong);
+            }
+        }
+        loop {
+            if self.client.chance.one_in(50) {
+                return self.leave().await;
+            }
+            if !self.beat().await || !self.commit().await {
+                return;
+            }
+            self.client.rest().await;
+        }
+    }
+
+    async fn beat(&mut self) -> bool {
+        let request = HeartbeatRequest::default()
+            .with_group_id(GroupId(text(&self.group)))
+            .with_generation_id(self.generation)
+            .with_member_id(self.id.clone());
+        let coordinator = self.client.coordinator(&self.group).await;
+        let answer = self.client.ask(&coordinator, 4, &request).await;
+        let is_good = self.is_good(answer.map(|it| it.error_code));
+        if is_good {
+            self.client.history.lock().got_on(&self.client.name);
+        }
+        is_good
+    }
+
+    async fn commit(&mut self) -> bool {
+        for partition in self.owned.clone() {
+            let place: Place = (self.topic.0.clone(), partition);
+            let offset = self.client.history.lock().commits(&self.group, &place).draw();
+            let data = OffsetCommitRequestPartition::default()
+                .with_partition_index(partition)
+                .with_committed_offset(offset);
+            let topic = OffsetCommitRequestTopic::default()
+                .with_name(TopicName(text(&place.0)))
+                .with_partitions(vec![data]);
+            let request = OffsetCommitRequest::default()
+                .with_group_id(GroupId(text(&self.group)))
+                .with_generation_id_or_member_epoch(self.generation)
+                .with_member_id(self.id.clone())
+                .with_topics(vec![topic]);
+            let coordinator = self.client.coordinator(&self.group).await;
+            let answer = self.client.ask(&coordinator, 8, &request).await;
+            let answer = answer.and_then(|mut it| it.topics.pop()?.partitions.pop());
+            if !self.is_good(answer.map(|it| it.error_code)) {
+                return false;
+            }
+            let mut history = self.client.history.lock();
+            history.commits(&self.group, &place).acknowledge(offset);
+            history.got_on(&self.group);
+        }
+        true
+    }
+
+    async fn leave(&mut self) {
+        let member = MemberIdentity::default().with_member_id(self.id.clone());
+        let request = LeaveGroupRequest::default()
+            .with_group_id(GroupId(text(&self.group)))
+            .with_members(vec![member]);
+        let coordinator = self.client.coordinator(&self.group).await;
+        let answer = self.client.ask(&coordinator, 4, &request).await;
+        // If nobody has heard it, the session ends by itself.
+        self.is_good(answer.map(|it| it.error_code));
+        self.id = StrBytes::default();
+        let pause = self.client.chance.between(10, 500);
+        sleep(Duration::from_millis(pause)).await;
+    }
+}
+
+/// Partitions in turn to the members.
+fn share_out(
+    members: &[JoinGroupResponseMember],
+    partitions: i32,
+) -> Vec<SyncGroupRequestAssignment> {
+    let shares = members.iter().enumerate().map(|(at, member)| {
+        let own = (0..partitions as u8).filter(|it| usize::from(*it) % members.len() == at);
+        SyncGroupRequestAssignment::default()
+            .with_member_id(member.member_id.clone())
+            .with_assignment(Bytes::from_iter(own))
+    });
+    shares.collect()
+}

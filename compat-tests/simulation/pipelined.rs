@@ -1,0 +1,412 @@
+//! An idempotent producer as the Java client is one: several requests on their way on each
+//! connection, with a batch for each partition that the node leads, and batches of a partition on
+//! their way one after the other, each with the sequence that follows. What is not acknowledged is
+//! sent again in order, with the sequences that it had.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    future::poll_fn,
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use kafka_protocol::{
+    messages::{
+        ProduceRequest, ProduceResponse, TopicName,
+        produce_request::{PartitionProduceData, TopicProduceData},
+        produce_response::PartitionProduceResponse,
+    },
+    protocol::StrBytes,
+};
+use sordini::{
+    base::world::now_ms,
+    peers::{self, Address},
+    protocol::ErrorCode,
+};
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    chance::Chance,
+    client::Client,
+    history::{Acked, SharedHistory, Silence},
+    leaders::{self, Leader, Leaders},
+    network::{ClientEnd, SimNetwork},
+    produce,
+    wire::Heard,
+};
+
+/// The first version that tells where the leader is (KIP-951).
+const VERSION: i16 = 12;
+/// `max.in.flight.requests.per.connection`
+const IN_FLIGHT_MAX: usize = 5;
+/// Batches of a partition that are made before the first of them is acknowledged.
+const BATCHES_MAX: usize = 8;
+/// What the broker may take for an answer.
+const TIMEOUT_MS: i32 = 1_500;
+/// What requests and answers take on their ways, at most, in a network that is well.
+const ON_ITS_WAY_MAX: Duration = Duration::from_millis(500);
+const CONNECT_MAX: Duration = Duration::from_millis(1_000);
+/// A batch that is refused for its sequence for so long has met a bug.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+struct Batch {
+    values: Vec<String>,
+    bytes: Bytes,
+    is_on_its_way: bool,
+    is_repeated: bool,
+    made: Instant,
+}
+
+/// A partition.
+#[derive(Default)]
+struct Stream {
+    number: u64,
+    sequence: i32,
+    /// What is not acknowledged, in the order of the sequences.
+    batches: VecDeque<Batch>,
+    /// Whether any has been acknowledged.
+    is_known: bool,
+    made: Option<Instant>,
+    resumes: Option<Instant>,
+}
+
+/// A connection, and what is on its way on it.
+struct Node {
+    end: ClientEnd,
+    is_connected: bool,
+    requests: VecDeque<Sent>,
+    /// As the clock shows it.
+    opened_ms: i64,
+    deadline: Instant,
+}
+
+struct Sent {
+    at: Instant,
+    /// The first number of each partition's batch.
+    batches: Vec<(i32, String)>,
+    deadline: Instant,
+}
+
+pub struct Producer {
+    name: String,
+    topic: String,
+    producer_id: i64,
+    chance: Chance,
+    history: SharedHistory,
+    network: SimNetwork,
+    /// How long it waits for an answer before it gives its connection up.
+    patience: Duration,
+    streams: BTreeMap<i32, Stream>,
+    nodes: BTreeMap<Address, Node>,
+    /// When a node may be tried again to which there was no way.
+    avoided: BTreeMap<Address, Instant>,
+    leaders: Leaders,
+}
+
+/// Writes to all partitions of the topic, and to those that are added.
+pub async fn run(mut client: Client, topic: String) {
+    let producer_id = produce::producer_id(&mut client).await;
+    let mut chance = Chance::new(client.chance.next());
+    let patience = if chance.one_in(2) { 1_500 } else { 3_000 };
+    let (history, network) = (client.history.clone(), client.network.clone());
+    let (name, leaders) = (client.name.clone(), Leaders::default());
+    // It ends with the runtime.
+    tokio::spawn(leaders::keep(client, topic.clone(), leaders.clone()));
+    let mut producer = Producer {
+        name,
+        topic,
+        producer_id,
+        chance,
+        history,
+        network,
+        patience: Duration::from_millis(patience),
+        streams: BTreeMap::new(),
+        nodes: BTreeMap::new(),
+        avoided: BTreeMap::new(),
+        leaders,
+    };
+    producer.work().await;
+}
+
+fn stream_name(producer: &str, partition: i32) -> String {
+    format!("{producer}-{partition}")
+}
+
+impl Producer {
+    async fn work(&mut self) {
+        loop {
+            self.make();
+            self.send();
+            let wake = Instant::now() + Duration::from_millis(self.chance.between(2, 15));
+            let heard = tokio::select! {
+                biased;
+                heard = heard(&mut self.nodes) => Some(heard),
+                () = sleep_until(wake) => None,
+            };
+            if let Some((address, heard)) = heard {
+                self.take(&address, heard);
+            }
+            self.expire();
+        }
+    }
+
+    /// Makes a batch here and there.
+    fn make(&mut self) {
+        let now = Instant::now();
+        let pause = Duration::from_millis(self.chance.between(5, 60));
+        let id = self.producer_id;
+        for partition in self.leaders.partitions() {
+            if !self.streams.contains_key(&partition) {
+                self.history.lock().progress.insert(stream_name(&self.name, partition), 0);
+                self.streams.insert(partition, Stream::default());
+            }
+        }
+        for stream in self.streams.values_mut() {
+            let is_due = stream.made.is_none_or(|made| made + pause <= now);
+            if !is_due || stream.batches.len() >= BATCHES_MAX {
+                continue;
+            }
+            let count = self.chance.between(1, 4);
+            let numbers = stream.number..stream.number + count;
+            let values: Vec<_> = numbers.map(|number| format!("{}:{number}", self.name)).collect();
+            let bytes = produce::batch(&values, id, stream.sequence);
+            stream.number += count;
+            stream.sequence += count as i32;
+            stream.made = Some(now);
+            let (is_on_its_way, is_repeated) = (false, false);
+            stream.batches.push_back(Batch {
+                values,
+                bytes,
+                is_on_its_way,
+                is_repeated,
+                made: now,
+            });
+        }
+    }
+
+    /// Gives every node that has room for a request what there is for the partitions that it leads.
+    fn send(&mut self) {
+        let now = Instant::now();
+        let mut by_leader: BTreeMap<Address, Vec<i32>> = BTreeMap::new();
+        for (partition, stream) in &self.streams {
+            let is_resting = stream.resumes.is_some_and(|at| at > now);
+            if is_resting || stream.next().is_none() {
+                continue;
+            }
+            match self.leaders.get(*partition) {
+                Some(leader) => by_leader.entry(leader.address).or_default().push(*partition),
+                None => self.leaders.ask(),
+            }
+        }
+        for (address, partitions) in by_leader {
+            if self.is_ready(&address, now) {
+                self.send_to(&address, &partitions, now);
+            }
+        }
+    }
+
+    /// Whether a request can be sent there; if there is no connection, one is opened.
+    fn is_ready(&mut self, address: &Address, now: Instant) -> bool {
+        if let Some(node) = self.nodes.get(address) {
+            return node.is_connected && node.requests.len() < IN_FLIGHT_MAX;
+        }
+        if self.avoided.get(address).is_none_or(|until| *until <= now) {
+            let end = self.network.open(address);
+            let deadline = now + CONNECT_MAX;
+            let requests = VecDeque::new();
+            let opened_ms = now_ms();
+            let node = Node { end, is_connected: false, requests, opened_ms, deadline };
+            self.nodes.insert(address.clone(), node);
+        }
+        false
+    }
+
+    fn send_to(&mut self, address: &Address, partitions: &[i32], now: Instant) {
+        let mut data = Vec::new();
+        let mut batches = Vec::new();
+        for partition in partitions {
+            let Some(stream) = self.streams.get_mut(partition) else { continue };
+            let Some(at) = stream.next() else { continue };
+            let batch = &mut stream.batches[at];
+            batch.is_on_its_way = true;
+            data.push(
+                PartitionProduceData::default()
+                    .with_index(*partition)
+                    .with_records(Some(batch.bytes.clone())),
+            );
+            batches.push((*partition, batch.values[0].clone()));
+        }
+        let topic = TopicProduceData::default()
+            .with_name(TopicName(StrBytes::from_string(self.topic.clone())))
+            .with_partition_data(data);
+        let request = ProduceRequest::default()
+            .with_acks(-1)
+            .with_timeout_ms(TIMEOUT_MS)
+            .with_topic_data(vec![topic]);
+        let frame = peers::encode(VERSION, &request).expect("it is well formed");
+        if let Some(node) = self.nodes.get_mut(address) {
+            node.end.send(frame);
+            node.requests.push_back(Sent { at: now, batches, deadline: now + self.patience });
+        }
+    }
+
+    fn take(&mut self, address: &Address, heard: Heard) {
+        match heard {
+            Heard::Accepted => {
+                if let Some(node) = self.nodes.get_mut(address) {
+                    node.is_connected = true;
+                }
+            }
+            Heard::Refused | Heard::Closed => self.give_up(address),
+            Heard::Frame(frame) => {
+                let answer = peers::decode::<ProduceRequest>(VERSION, frame);
+                let Ok(answer) = answer else {
+                    let wrong = format!("{}: {answer:?} is no answer", self.name);
+                    self.history.lock().wrong.push(wrong);
+                    return;
+                };
+                let node = self.nodes.get_mut(address);
+                if let Some(sent) = node.and_then(|it| it.requests.pop_front()) {
+                    self.answered(sent, answer);
+                }
+            }
+        }
+    }
+
+    fn answered(&mut self, sent: Sent, answer: ProduceResponse) {
+        let nodes: BTreeMap<i32, Address> = answer
+            .node_endpoints
+            .iter()
+            .map(|it| (it.node_id.0, Address { host: it.host.to_string(), port: it.port as u16 }))
+            .collect();
+        let replies = answer.responses.into_iter().flat_map(|it| it.partition_responses);
+        let mut replies: BTreeMap<i32, _> = replies.map(|reply| (reply.index, reply)).collect();
+        for (partition, first) in sent.batches {
+            match replies.remove(&partition) {
+                Some(reply) => self.replied(partition, &first, reply, &nodes),
+                None => {
+                    let wrong = format!("{}: {partition} is not answered", self.name);
+                    self.history.lock().wrong.push(wrong);
+                }
+            }
+        }
+    }
+
+    fn replied(
+        &mut self,
+        partition: i32,
+        first: &str,
+        reply: PartitionProduceResponse,
+        nodes: &BTreeMap<i32, Address>,
+    ) {
+        let place = (self.topic.clone(), partition);
+        let code = ErrorCode::try_from_code(reply.error_code);
+        let Some(stream) = self.streams.get_mut(&partition) else { return };
+        let Some(at) = stream.position(first) else { return };
+        let mut history = self.history.lock();
+        let is_stored = code == Some(ErrorCode::DuplicateSequenceNumber);
+        if reply.error_code == 0 || is_stored {
+            let values = stream.batches.remove(at).map(|it| it.values).unwrap_or_default();
+            stream.is_known = true;
+            history.got_on(&self.name);
+            history.got_on(&stream_name(&self.name, partition));
+            if !is_stored {
+                history.acked.push(Acked { place, base_offset: reply.base_offset, values });
+            }
+            return;
+        }
+        history.refused(reply.error_code);
+        // One that leads no more may not know of what has been acknowledged since.
+        let may_pass = code == Some(ErrorCode::OutOfOrderSequenceNumber);
+        if may_pass && at == 0 && stream.batches[at].made.elapsed() > PATIENCE {
+            history.wrong.push(format!("{} is refused for ever: {code:?}", self.name));
+        }
+        drop(history);
+        let hint = &reply.current_leader;
+        if let Some(address) = nodes.get(&hint.leader_id.0) {
+            let leader = Leader { address: address.clone(), epoch: hint.leader_epoch };
+            self.leaders.set(partition, leader);
+        }
+        self.again(partition, at);
+    }
+
+    fn again(&mut self, partition: i32, at: usize) {
+        let pause = Duration::from_millis(self.chance.between(10, 100));
+        if let Some(stream) = self.streams.get_mut(&partition) {
+            (stream.batches[at].is_on_its_way, stream.batches[at].is_repeated) = (false, true);
+            stream.resumes = Some(Instant::now() + pause);
+        }
+        self.leaders.ask();
+    }
+
+    /// The connection is of no use any more: whether what was on its way has come is not known.
+    fn give_up(&mut self, address: &Address) {
+        let Some(node) = self.nodes.remove(address) else { return };
+        let pause = Duration::from_millis(self.chance.between(20, 200));
+        self.avoided.insert(address.clone(), Instant::now() + pause);
+        for (partition, first) in node.requests.into_iter().flat_map(|it| it.batches) {
+            let stream = self.streams.get(&partition);
+            if let Some(at) = stream.and_then(|it| it.position(&first)) {
+                self.again(partition, at);
+            }
+        }
+        self.leaders.ask();
+    }
+
+    fn expire(&mut self) {
+        let now = Instant::now();
+        let is_late = |node: &Node| match node.requests.front() {
+            Some(sent) => sent.deadline <= now,
+            None => !node.is_connected && node.deadline <= now,
+        };
+        let late = self.nodes.iter().filter(|(_, node)| is_late(node));
+        let late: Vec<_> = late.map(|(address, _)| address.clone()).collect();
+        for address in late {
+            self.note_silence(&address);
+            self.give_up(&address);
+        }
+    }
+}
+
+impl Producer {
+    /// Has the checks judge whether a broker may have left a request without an answer for longer
+    /// than the request allows.
+    fn note_silence(&self, address: &Address) {
+        let Some(node) = self.nodes.get(address) else { return };
+        let Some(waited) = node.requests.front().map(|sent| sent.at.elapsed()) else { return };
+        if waited > Duration::from_millis(TIMEOUT_MS as u64) + ON_ITS_WAY_MAX {
+            let (host, opened_ms) = (address.host.clone(), node.opened_ms);
+            let silence = Silence { client: self.name.clone(), host, opened_ms, waited };
+            self.history.lock().silences.push(silence);
+        }
+    }
+}
+
+impl Stream {
+    /// The batch that may be sent now: the first that is not on its way. One that was sent before
+    /// waits for those before it. A broker takes any sequence for the first of a producer that it
+    /// does not know, as Kafka does, so nothing may overtake the first.
+    fn next(&self) -> Option<usize> {
+        let at = self.batches.iter().position(|it| !it.is_on_its_way)?;
+        (at == 0 || self.is_known && !self.batches[at].is_repeated).then_some(at)
+    }
+
+    /// Where the batch is that begins with this value.
+    fn position(&self, first: &str) -> Option<usize> {
+        self.batches.iter().position(|it| it.values[0] == first)
+    }
+}
+
+/// The next that comes on any connection.
+async fn heard(nodes: &mut BTreeMap<Address, Node>) -> (Address, Heard) {
+    poll_fn(|cx| {
+        for (address, node) in &mut *nodes {
+            if let Poll::Ready(heard) = node.end.poll_heard(cx) {
+                return Poll::Ready((address.clone(), heard));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
