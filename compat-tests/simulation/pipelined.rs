@@ -40,8 +40,9 @@ use crate::{
 const VERSION: i16 = 12;
 /// `max.in.flight.requests.per.connection`
 const IN_FLIGHT_MAX: usize = 5;
-/// Batches of a partition that are made before the first of them is acknowledged.
-const BATCHES_MAX: usize = 8;
+/// Batches of a partition that are made before the first of them is acknowledged. Brokers remember
+/// the last five, and one that is sent again must be among them, whoever leads by then.
+const BATCHES_MAX: usize = 5;
 /// What the broker may take for an answer.
 const TIMEOUT_MS: i32 = 1_500;
 /// What requests and answers take on their ways, at most, in a network that is well.
@@ -317,6 +318,7 @@ impl Producer {
             return;
         }
         history.refused(reply.error_code);
+        tracing::debug!(name = self.name, partition, first, at, ?code, "refused");
         // One that leads no more may not know of what has been acknowledged since.
         let may_pass = code == Some(ErrorCode::OutOfOrderSequenceNumber);
         if may_pass && at == 0 && stream.batches[at].made.elapsed() > PATIENCE {
