@@ -29,7 +29,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     chance::Chance,
     client::Client,
-    history::{Acked, SharedHistory, Silence},
+    history::{Acked, SharedHistory, Silence, TimedOut},
     leaders::{self, Leader, Leaders},
     network::{ClientEnd, SimNetwork},
     produce,
@@ -269,13 +269,13 @@ impl Producer {
                 };
                 let node = self.nodes.get_mut(address);
                 if let Some(sent) = node.and_then(|it| it.requests.pop_front()) {
-                    self.answered(sent, answer);
+                    self.answered(address, sent, answer);
                 }
             }
         }
     }
 
-    fn answered(&mut self, sent: Sent, answer: ProduceResponse) {
+    fn answered(&mut self, by: &Address, sent: Sent, answer: ProduceResponse) {
         let nodes: BTreeMap<i32, Address> = answer
             .node_endpoints
             .iter()
@@ -285,7 +285,14 @@ impl Producer {
         let mut replies: BTreeMap<i32, _> = replies.map(|reply| (reply.index, reply)).collect();
         for (partition, first) in sent.batches {
             match replies.remove(&partition) {
-                Some(reply) => self.replied(partition, &first, reply, &nodes),
+                Some(reply) => {
+                    if reply.error_code == ErrorCode::RequestTimedOut.code() {
+                        let (host, place) = (by.host.clone(), (self.topic.clone(), partition));
+                        let timed_out = TimedOut { host, place, first: first.clone() };
+                        self.history.lock().timed_out.push(timed_out);
+                    }
+                    self.replied(partition, &first, reply, &nodes);
+                }
                 None => {
                     let wrong = format!("{}: {partition} is not answered", self.name);
                     self.history.lock().wrong.push(wrong);
