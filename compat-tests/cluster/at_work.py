@@ -5,6 +5,7 @@ partition, how long nobody got on: no record acknowledged, no commit answered.
 """
 
 import itertools
+import os
 import time
 
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -31,6 +32,8 @@ JAVA = {
 # itself the leader, and only its own timeouts end that.
 AFTER_ANY_FAULT_S = 10
 AFTER_A_DEATH_S = 2
+# Times what is promised; more than 1 on machines that are busy with something else.
+PATIENCE = float(os.environ.get("CLUSTER_PATIENCE", "1"))
 GROUP = "group commits"
 _numbers = itertools.count(1)
 
@@ -134,8 +137,9 @@ class AtWork:
         TABLE.add(f"{kind}: {fault}", pauses)
         if kind != KAFKA_KIND:
             judged = pauses if limit == AFTER_A_DEATH_S else {GROUP: pauses[GROUP]}
+            limit *= PATIENCE
             too_long = {name: f"{s:.2f} s" for name, s in judged.items() if s > limit}
-            assert not too_long, f"{fault}: more than {limit} s without progress: {too_long}"
+            assert not too_long, f"{fault}: more than {limit:g} s without progress: {too_long}"
         return pauses
 
     def _pauses(self, since, until):
@@ -186,4 +190,5 @@ class AtWork:
             return
         for load in self._loads:
             load.kill()
+            print(f"{load.topic} told of errors:", *load.errors[-40:], sep="\n", flush=True)
         self.group.end()

@@ -52,12 +52,12 @@ class Faults:
         self._cluster.network.heal()
 
 
-def loop(cluster, at_work, names):
+def loop(cluster, at_work, names, **of_load):
     """Faults until the time is over, sometimes the next before the last one has healed."""
     chance = random.Random(SEED)
     print(f"CLUSTER_SEED={SEED}")
     faults, happened = Faults(cluster, chance), Counter()
-    work = at_work(cluster, has_guest=True)
+    work = at_work(cluster, has_guest=True, **of_load)
     until = time.monotonic() + SECONDS
     while time.monotonic() < until:
         name = chance.choice(names)

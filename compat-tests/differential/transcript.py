@@ -20,8 +20,8 @@ _UNORDERED = {"Produce", "DeleteRecords", "DescribeConfigs", "DescribeProducers"
               "IncrementalAlterConfigs", "AlterConfigs", "OffsetForLeaderEpoch", "Metadata",
               "CreateTopics", "DeleteTopics", "CreatePartitions", "ElectLeaders", "JoinGroup",
               "DescribeGroups", "ListGroups", "DeleteGroups", "OffsetFetch", "OffsetDelete",
-              "FindCoordinator", "ListConfigResources"}  # fmt: skip
-_ORDER_KEYS = ("topicId", "name", "topic", "resourceType", "resourceName", "index",
+              "FindCoordinator", "ListConfigResources", "AlterReplicaLogDirs"}  # fmt: skip
+_ORDER_KEYS = ("topicId", "name", "topic", "topicName", "resourceType", "resourceName", "index",
                "partitionIndex", "partition", "producerId", "partitionId", "groupId", "memberId",
                "key", "errorCode")  # fmt: skip
 _UUID = re.compile(r"([\w.-]*?)-?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b")

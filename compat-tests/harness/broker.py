@@ -44,7 +44,11 @@ class Broker:
         self.port = free_port()
         self.controller_port = free_port()
         self.http_port = free_port()
-        self.settings = {key.replace("_", "."): value for key, value in settings.items()}
+        # `{dir}` is this broker's own directory.
+        self.settings = {
+            key.replace("_", "."): value.replace("{dir}", str(self.dir))
+            for key, value in settings.items()
+        }
         self.process = None
 
     @property

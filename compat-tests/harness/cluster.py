@@ -31,9 +31,9 @@ def _die_with_the_tests():
 class Node:
     """One process of a cluster; it may be started many times."""
 
-    def __init__(self, cluster, node_id, roles, settings):
+    def __init__(self, cluster, node_id, roles, kind, settings):
         self.cluster, self.id, self.roles, self.settings = cluster, node_id, roles, settings
-        self.kind = cluster.kind
+        self.kind = kind
         self.dir = cluster.dir / f"node-{node_id}"
         self.data = self.dir / "data"
         self.data.mkdir(parents=True)
@@ -191,16 +191,18 @@ class Cluster:
         self.nodes = {}
         for node_id in range(1, count + 1):
             self.add_node(node_id)
-        self.first_voters = [self.nodes[1]] if is_dynamic else list(self.nodes.values())
+        self.first_voters = list(self.nodes.values())
 
-    def add_node(self, node_id, roles=BOTH_ROLES, **settings):
+    def add_node(self, node_id, roles=BOTH_ROLES, kind=None, **settings):
+        """A node of the cluster's kind, or of another."""
         own = {key.replace("_", "."): value for key, value in settings.items()}
-        self.nodes[node_id] = Node(self, node_id, roles, own)
+        self.nodes[node_id] = Node(self, node_id, roles, kind or self.kind, own)
         return self.nodes[node_id]
 
     def properties(self):
         if self.is_dynamic:
-            known = ",".join(node.controller for node in self.nodes.values())
+            controllers = (node for node in self.nodes.values() if "controller" in node.roles)
+            known = ",".join(node.controller for node in controllers)
             quorum = {"controller.quorum.bootstrap.servers": known}
         else:
             voters = ",".join(f"{node.id}@{node.controller}" for node in self.first_voters)
@@ -215,7 +217,7 @@ class Cluster:
     def format_options(self, node):
         if not self.is_dynamic:
             return []
-        return ["--standalone"] if node in self.first_voters else ["--no-initial-controllers"]
+        return ["--standalone"] if node.id == 1 else ["--no-initial-controllers"]
 
     @property
     def bootstrap(self):

@@ -86,6 +86,11 @@ class JavaLoad:
         lines = zip(list(self._program.times), list(self._program.out))
         return [(at, int(line.split()[1])) for at, line in lines if line.startswith("at ")]
 
+    @property
+    def errors(self):
+        """The lines of its log."""
+        return self._program.err
+
     def kill(self):
         self._program.kill()
 

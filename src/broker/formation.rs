@@ -43,7 +43,8 @@ pub(super) async fn new_cluster_id(
         return id_text::encode(new_uuid());
     }
     let voters = &settings.cluster.controller_quorum_voters;
-    if voters.is_empty() {
+    // The controllers that a broker is to join may be of any make, and their cluster of any age.
+    if voters.is_empty() || !settings.cluster.is_controller {
         return ask_for_id(settings, network).await;
     }
     // Voters that are configured found the cluster together, and have nobody to ask: all of them
@@ -80,11 +81,16 @@ fn is_this_machine(settings: &BrokerConfig, host: &str) -> bool {
 }
 
 async fn ask_for_id(settings: &BrokerConfig, network: &dyn Network) -> String {
-    let servers = &settings.cluster.controller_quorum_bootstrap_servers;
+    let cluster = &settings.cluster;
+    let servers = cluster.controller_quorum_bootstrap_servers.iter();
+    let servers = servers.map(|(host, port)| (host, *port));
+    let voters = cluster.controller_quorum_voters.iter().map(|voter| (&voter.host, voter.port));
+    let others: Vec<_> =
+        servers.chain(voters).filter(|(host, port)| !is_own(settings, host, *port)).collect();
     let request = DescribeClusterRequest::default().with_endpoint_type(CONTROLLERS);
     for round in 0u32.. {
-        for (host, port) in servers.iter().filter(|(host, port)| !is_own(settings, host, *port)) {
-            let channel = network.channel(&Address { host: host.clone(), port: *port });
+        for (host, port) in others.iter().copied() {
+            let channel = network.channel(&Address { host: host.clone(), port });
             match peers::send(&*channel, 1, &request, ASK_TIMEOUT).await {
                 Ok(answer) if answer.error_code == 0 => return answer.cluster_id.to_string(),
                 Ok(answer) => warn!(host, port, code = answer.error_code, "no cluster id"),

@@ -25,7 +25,7 @@ use uuid::Uuid;
 use super::{Broker, ServerError, ToControllerError, presence};
 use crate::{
     base::{TopicId, config::Listener as ListenerConfig, world::new_uuid},
-    controller::SUPPORTED,
+    controller::{SUPPORTED, SupportedFeature},
     metadata::{Image, records::BrokerEndpoint, topics::LOST},
     partition::{Partition, Role},
     protocol::ErrorCode,
@@ -98,6 +98,9 @@ impl Lifecycle {
                             | ErrorCode::RequestTimedOut
                             | ErrorCode::UnknownServerError,
                         ) => format!("{code:?}"),
+                        Some(ErrorCode::UnsupportedVersion) => {
+                            return Err(ServerError::NotRegistered(self.unsupported_features()));
+                        }
                         _ => return Err(ServerError::NotRegistered(format!("{code:?}"))),
                     }
                 }
@@ -110,6 +113,23 @@ impl Lifecycle {
             sleep(backoff).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
+    }
+
+    /// Which of the cluster's features this broker does not have, as far as it sees them.
+    fn unsupported_features(&self) -> String {
+        let image = self.broker.metadata();
+        let unsupported = image.features.iter().filter_map(|(name, level)| {
+            match SUPPORTED.iter().find(|feature| feature.name == name) {
+                Some(feature) if (feature.min..=feature.max).contains(level) => None,
+                Some(SupportedFeature { min, max, .. }) => {
+                    Some(format!("{name} is {level}, this broker supports {min} to {max}"))
+                }
+                None => Some(format!("{name} is {level}, this broker does not support it")),
+            }
+        });
+        let told: Vec<_> =
+            ["UnsupportedVersion".to_owned()].into_iter().chain(unsupported).collect();
+        told.join("; ")
     }
 
     fn registration(&self) -> BrokerRegistrationRequest {
@@ -332,14 +352,14 @@ impl Broker {
     }
 
     /// Tells the controller which directories are offline, and where replicas lie.
-    pub(super) fn report_offline(self: &Arc<Self>) {
+    pub(super) fn report_directories(self: &Arc<Self>) {
         self.heartbeat_now.notify_one();
         let broker = Arc::clone(self);
         self.runtime.spawn(async move { broker.tell_directories().await });
     }
 
     /// Until the controller knows it, or does not know this broker.
-    async fn tell_directories(self: &Arc<Self>) {
+    pub(super) async fn tell_directories(self: &Arc<Self>) {
         while let Some(request) = self.moved_replicas() {
             match self.send_to_controller(0, &request, REGISTRATION_TIMEOUT).await {
                 Ok(answer) if answer.error_code == NONE => {
@@ -395,7 +415,11 @@ impl Broker {
         for topic in self.partitions.topics() {
             let works = |it: &Arc<Partition>| it.view().role != Role::Offline;
             for partition in topic.partitions().into_iter().filter(works) {
-                let dir = dirs.iter().find(|(path, _)| path == partition.log_dir());
+                // Before a copy takes the replica's place, the controller knows of it.
+                let ready = partition.future_view().filter(|future| future.is_ready);
+                let lies_in = partition.log_dir();
+                let told = ready.as_ref().map_or(&**lies_in, |future| &future.log_dir);
+                let dir = dirs.iter().find(|(path, _)| path == told);
                 found.extend(dir.map(|(_, id)| ((topic.id, partition.id.partition), *id)));
             }
         }

@@ -10,22 +10,20 @@ use std::{
     },
 };
 
-use tracing::{error, info, warn};
+use tracing::{error, info};
+use uuid::Uuid;
 
 use super::{Broker, OFFSETS_TOPIC};
 use crate::{
     base::{TopicId, TopicPartition, config::TopicConfig, world::now_ms},
     log::{
-        Log, LogConfig, LogDirs, LogError, LogStart,
+        Log, LogConfig, LogDirs, LogError, LogStart, LogView,
         checkpoint::Offsets,
-        dirs::{Checkpoints, FoundPartition, LogDir, read_topic_id, write_topic_id},
+        dirs::{Checkpoints, FoundPartition, LogDir},
     },
     metadata::{ConfigResource, Image, PartitionImage, TopicImage},
-    partition::{Absent, Core, OnFailure, OnProposal, Partition, Role, Surroundings, Topic},
+    partition::{Core, OnFailure, OnProposal, Partition, Role, Surroundings, Topic, View},
 };
-
-/// Partitions that a start found on disk and metadata has not claimed yet.
-pub type FoundPartitions = HashMap<TopicPartition, FoundPartition>;
 
 /// Threads that close logs, at least: they wait for the disk, and it takes several syncs at once.
 const CLOSE_THREADS: usize = 8;
@@ -140,7 +138,8 @@ impl Broker {
         }
         let name = TopicPartition::new(Arc::clone(&topic.name), index);
         let may_create = replica.is_new || self.lies_here(partition);
-        match self.open_log(&topic, &name, may_create) {
+        let directory = partition.directory_of(self.node_id);
+        match self.open_log(&topic, &name, (directory, may_create)) {
             Ok((log, high_watermark)) => {
                 let nobody = Role::Follower { epoch: -1, leader: -1 };
                 let mut core = Core::new(log, nobody, high_watermark);
@@ -148,9 +147,10 @@ impl Broker {
                 let opened = Arc::new(Partition::new(name, core, self.surroundings(id)));
                 self.assign(image, (id, &opened), partition);
                 topic.insert(Arc::clone(&opened));
-                if self.is_offline(opened.log_dir()) {
+                if self.is_offline(&opened.log_dir()) {
                     opened.fail();
                 }
+                self.resume_move(&topic, &opened);
             }
             Err(error) => {
                 error!(partition = %name, %error, "the partition's log is offline");
@@ -221,14 +221,14 @@ impl Broker {
         self: &Arc<Self>,
         topic: &Topic,
         name: &TopicPartition,
-        may_create: bool,
+        (directory, may_create): (Option<Uuid>, bool),
     ) -> Result<(Log, i64), LogError> {
-        let Some(found) = self.claim(topic, name)? else {
+        let Some(found) = self.claim(topic, name, directory)? else {
             // An empty log in its place would hide the one that the other directory has.
             if !may_create && self.any_offline() {
                 return Err(LogError::NoDirectory);
             }
-            return self.create_log(topic, name).map(|log| (log, 0));
+            return self.create_log(topic, name, directory).map(|log| (log, 0));
         };
         let opened = self.open_found(topic, &found);
         if let Err(error) = &opened {
@@ -237,7 +237,11 @@ impl Broker {
         opened
     }
 
-    fn open_found(&self, topic: &Topic, found: &FoundPartition) -> Result<(Log, i64), LogError> {
+    pub(super) fn open_found(
+        &self,
+        topic: &Topic,
+        found: &FoundPartition,
+    ) -> Result<(Log, i64), LogError> {
         let (disk, high_watermark) = {
             let dirs = self.lock_dirs();
             let high_watermarks = &dirs.dirs()[found.dir].checkpoints.high_watermarks;
@@ -267,18 +271,22 @@ impl Broker {
         Ok((log, high_watermark))
     }
 
-    /// A new log, in the directory with the fewest partitions. One that fails goes offline, and
-    /// the next is tried.
-    fn create_log(self: &Arc<Self>, topic: &Topic, name: &TopicPartition) -> Result<Log, LogError> {
-        let start = LogStart {
-            recovery_point: 0,
-            settled: 0,
-            log_start: None,
-            clean: false,
-            now_ms: now_ms(),
+    /// A new log, in the directory that somebody has asked for, that metadata names, or that has
+    /// the fewest partitions. One that fails goes offline, and the next is tried.
+    fn create_log(
+        self: &Arc<Self>,
+        topic: &Topic,
+        name: &TopicPartition,
+        directory: Option<Uuid>,
+    ) -> Result<Log, LogError> {
+        let start = LogStart::of_new(now_ms());
+        let wanted = self.moves.take_wanted(name);
+        let is_wanted = |dir: &LogDir| match &wanted {
+            Some(wanted) => dir.path == *wanted,
+            None => directory == Some(dir.id),
         };
         loop {
-            let place = self.lock_dirs().place(name).ok_or(LogError::NoDirectory)?;
+            let place = self.lock_dirs().place(name, is_wanted).ok_or(LogError::NoDirectory)?;
             let config = self.log_config(&topic.config.load());
             let open = |()| Log::open(Arc::clone(&place.disk), &place.path, config, start);
             match place.create(topic.id).and_then(open) {
@@ -293,46 +301,6 @@ impl Broker {
                 }
             }
         }
-    }
-
-    /// The directory that a start found for this partition. One that belongs to a former topic of
-    /// the same name is put aside, not opened and not removed.
-    fn claim(
-        self: &Arc<Self>,
-        topic: &Topic,
-        name: &TopicPartition,
-    ) -> Result<Option<FoundPartition>, LogError> {
-        let claimed = self.found.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
-        let Some(found) = claimed else { return Ok(None) };
-        let disk = Arc::clone(self.lock_dirs().disk());
-        let named = read_topic_id(&*disk, &found.path).and_then(|id| match id {
-            Some(id) => Ok(id),
-            None => write_topic_id(&*disk, &found.path, topic.id).map(|()| topic.id),
-        });
-        match named {
-            Ok(id) if id == topic.id => return Ok(Some(found)),
-            Ok(_) => {}
-            Err(error) => {
-                self.keep_found(found, &error);
-                return Err(error);
-            }
-        }
-        match self.lock_dirs().put_aside(&found.path) {
-            Ok(to) => {
-                warn!(partition = %name, to = %to.display(), "a former topic's directory is put aside");
-            }
-            Err(error) => error!(%error, "a former topic's directory stays in the way"),
-        }
-        Ok(None)
-    }
-
-    /// A log that could not be opened is still there, for another try and for the checkpoints.
-    fn keep_found(self: &Arc<Self>, found: FoundPartition, error: &LogError) {
-        if error.is_disk_failure() {
-            self.fail_dir(&found.dir_path());
-        }
-        let mut all = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(found.partition.clone(), found);
     }
 
     pub(super) fn lock_dirs(&self) -> MutexGuard<'_, LogDirs> {
@@ -362,10 +330,20 @@ impl Broker {
             error!(partition = %partition.id, %error, "the log failed");
         }
         if error.is_disk_failure() || error.is_io() && self.is_replicated(partition) {
-            self.fail_dir(partition.log_dir());
+            self.fail_dir(
+                &self.dir_of_error(error).unwrap_or_else(|| partition.log_dir().to_path_buf()),
+            );
         } else if partition.view().role == Role::Offline {
-            self.report_offline();
+            self.report_directories();
         }
+    }
+
+    /// The log directory that an error speaks of: the replica may lie elsewhere since.
+    fn dir_of_error(&self, error: &LogError) -> Option<PathBuf> {
+        let LogError::Io { path, .. } = error else { return None };
+        let dirs = self.lock_dirs();
+        let dir = dirs.dirs().iter().find(|dir| path.starts_with(&dir.path));
+        dir.map(|dir| dir.path.clone())
     }
 
     /// Others have what a full disk cannot take: they may lead, and this one is given up as Kafka
@@ -377,7 +355,7 @@ impl Broker {
     }
 
     /// Once a second: a full disk refuses every batch.
-    fn may_tell(&self) -> bool {
+    pub(super) fn may_tell(&self) -> bool {
         let now = now_ms();
         let last = self.told_ms.load(Ordering::Relaxed);
         let may = now.saturating_sub(last) >= 1000;
@@ -394,7 +372,7 @@ impl Broker {
         dirs.dirs().iter().any(|dir| !dir.is_offline() && directory == Some(dir.id))
     }
 
-    fn any_offline(&self) -> bool {
+    pub(super) fn any_offline(&self) -> bool {
         let dirs = self.lock_dirs();
         dirs.dirs().iter().any(LogDir::is_offline)
     }
@@ -404,7 +382,7 @@ impl Broker {
         dirs.dirs().iter().any(|dir| dir.path == path && dir.is_offline())
     }
 
-    fn fail_dir(self: &Arc<Self>, path: &Path) {
+    pub(super) fn fail_dir(self: &Arc<Self>, path: &Path) {
         let mut dirs = self.lock_dirs();
         let index = dirs.dirs().iter().position(|dir| dir.path == path && !dir.is_offline());
         let Some(index) = index else { return };
@@ -413,29 +391,19 @@ impl Broker {
         drop(dirs);
         error!(dir = %path.display(), "log directory is offline");
         for partition in self.partitions.partitions() {
-            if partition.log_dir() == path {
+            if *partition.log_dir() == path {
                 partition.fail();
                 if &*partition.id.topic == OFFSETS_TOPIC {
                     self.groups.on_resigned(partition.id.partition);
                 }
+            } else if partition.future_view().is_some_and(|future| future.log_dir == path) {
+                // Its files stay where nobody can remove them.
+                drop(partition.take_future());
             }
         }
-        self.report_offline();
+        self.report_directories();
         if is_last {
             self.all_dirs_failed.send_replace(true);
-        }
-    }
-
-    /// Warns of directories that no topic has claimed. They are kept: a metadata log that was lost
-    /// must not take the data with it.
-    pub(super) fn warn_of_strays(&self) {
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_stray = |it: &&FoundPartition| {
-            let (topic, index) = (&it.partition.topic, it.partition.partition);
-            self.partitions.get(topic, index).err() == Some(Absent::Unknown)
-        };
-        for partition in found.values().filter(is_stray) {
-            warn!(path = %partition.path.display(), "no topic has this partition; it is not served");
         }
     }
 
@@ -446,15 +414,22 @@ impl Broker {
         self: &Arc<Self>,
         name: &str,
         before: impl Fn(&Checkpoints) -> &Offsets,
-        value: impl Fn(&Partition) -> Option<i64>,
+        value: impl Fn(&View, &LogView) -> Option<i64>,
     ) -> HashSet<PathBuf> {
         // Read with the lock held: nobody else's older values come on top of these.
         let dirs = self.lock_dirs();
         let mut by_dir: HashMap<PathBuf, Offsets> = HashMap::new();
         let mut served = HashSet::new();
         for partition in self.partitions.partitions() {
-            let offsets = by_dir.entry(partition.log_dir().to_owned()).or_default();
-            offsets.extend(value(&partition).map(|value| (partition.id.clone(), value)));
+            let view = partition.view();
+            let mut enter = |dir: &Path, log: &LogView| {
+                let offsets = by_dir.entry(dir.to_owned()).or_default();
+                offsets.extend(value(&view, log).map(|value| (partition.id.clone(), value)));
+            };
+            enter(&partition.log_dir(), &view.log);
+            if let Some(future) = partition.future_view() {
+                enter(&future.log_dir, &future.log);
+            }
             served.insert(partition.id.clone());
         }
         let (mut unwritten, mut failed) = (HashSet::new(), Vec::new());
@@ -485,10 +460,16 @@ impl Broker {
         let failed: Mutex<Vec<PathBuf>> = Mutex::default();
         let threads = self.recovery_threads().max(CLOSE_THREADS);
         in_parallel(threads, &self.partitions.partitions(), |partition| {
-            if let Err(error) = partition.close() {
-                error!(partition = %partition.id, %error, "not closed: the next start recovers it");
-                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-                failed.push(partition.log_dir().to_owned());
+            let check = |closed: Result<(), LogError>, dir: &Path| {
+                if let Err(error) = closed {
+                    error!(partition = %partition.id, %error, "not closed: the next start recovers");
+                    let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                    failed.push(dir.to_owned());
+                }
+            };
+            check(partition.close(), &partition.log_dir());
+            if let Some(future) = partition.future_view() {
+                check(partition.close_future(), &future.log_dir);
             }
         });
         let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);

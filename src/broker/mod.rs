@@ -5,10 +5,12 @@
 
 mod apply;
 mod formation;
+mod found;
 mod gauges;
 mod lifecycle;
 mod listeners;
 mod logs;
+mod moves;
 mod presence;
 mod producer_ids;
 mod progress;
@@ -33,6 +35,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore, watch};
 
 pub use self::{
+    moves::MoveError,
     presence::Presence,
     producer_ids::ProducerIds,
     server::{Server, ServerError, Surroundings},
@@ -69,7 +72,8 @@ pub struct Broker {
     pub partitions: PartitionTable,
     /// Held for directory operations only, never across an await.
     pub log_dirs: Mutex<LogDirs>,
-    found: Mutex<logs::FoundPartitions>,
+    found: Mutex<found::FoundPartitions>,
+    moves: moves::Moves,
     /// Replicas whose logs are to be tried again.
     unopened: Mutex<Vec<logs::Replica>>,
     /// When a log's passing failure was last told of, in milliseconds.

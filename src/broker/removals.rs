@@ -40,10 +40,12 @@ impl Broker {
         let (mut changed, mut removed) = (BTreeSet::new(), Vec::new());
         for partition in partitions {
             partition.retire();
+            removed.extend(self.delete_future(partition));
+            let path = partition.with_log(|log| log.dir().to_owned());
             let mut dirs = self.lock_dirs();
-            let dir = dirs.dirs().iter().position(|dir| dir.path == partition.log_dir());
+            let dir = dirs.dir_of(&path);
             let Some(dir) = dir.filter(|dir| !dirs.dirs()[*dir].is_offline()) else { continue };
-            let deleted = dirs.delete_partition(dir, &partition.id, new_uuid());
+            let deleted = dirs.delete_partition(&path, &partition.id, new_uuid());
             drop(dirs);
             match deleted {
                 Ok(deleted) => {

@@ -22,8 +22,10 @@ use tracing::{error, info, warn};
 
 use super::{
     Broker, ProducerIds, formation,
+    found::FoundPartitions,
     lifecycle::{self, Lifecycle},
     listeners::Bound,
+    moves::Moves,
     progress::Progress,
     replication::Replication,
     sessions::SessionCache,
@@ -410,7 +412,8 @@ fn new_broker(parts: Parts, observed: &Observed, image: &Image) -> Broker {
         all_dirs_failed: watch::channel(false).0,
         metadata_failed: watch::channel(false).0,
         look_ups: Semaphore::new(LOOK_UPS_AT_ONCE),
-        found: Mutex::new(found.into_iter().map(|it| (it.partition.clone(), it)).collect()),
+        found: Mutex::new(FoundPartitions::new(found)),
+        moves: Moves::new(&settings),
         quorum,
         controller,
         network,

@@ -18,8 +18,8 @@ use tracing::{error, info, warn};
 use super::{Broker, progress::TOLD_EVERY};
 use crate::{
     base::world::{blocking, now_ms},
-    log::{DeletedSegment, LogError, checkpoint},
-    partition::Partition,
+    log::{DeletedSegment, LogError, LogView, checkpoint},
+    partition::{Partition, View},
 };
 
 /// How often the tails of logs are looked at that a start after a crash would read.
@@ -144,7 +144,7 @@ impl Broker {
 
     /// Recovery points and log start offsets, per log directory.
     pub(super) fn write_checkpoints(self: &Arc<Self>) {
-        let recovery_point = |it: &Partition| Some(it.view().log.recovery_point());
+        let recovery_point = |_: &View, log: &LogView| Some(log.recovery_point());
         self.write_checkpoint(
             checkpoint::RECOVERY_POINT,
             |before| &before.recovery_points,
@@ -154,23 +154,25 @@ impl Broker {
     }
 
     pub(super) fn write_settled(self: &Arc<Self>) {
-        let settled = |it: &Partition| Some(it.view().log.settled());
+        let settled = |_: &View, log: &LogView| Some(log.settled());
         self.write_checkpoint(checkpoint::SETTLED, |before| &before.settled, settled);
     }
 
     /// Records that were deleted must not come back: to be called before a deletion is answered.
     /// Returns the log directories where they still may.
     pub fn write_log_starts(self: &Arc<Self>) -> HashSet<PathBuf> {
-        let log_start = |partition: &Partition| {
+        let log_start = |view: &View, log: &LogView| {
+            // A copy learns of it later, but may be the replica when that is to be read.
+            let start = view.log.log_start().min(log.log_end()).max(log.log_start());
             // Only what the first segment's name does not say.
-            let view = partition.view();
-            Some(view.log.log_start()).filter(|start| *start > view.log.first_base_offset())
+            Some(start).filter(|start| *start > log.first_base_offset())
         };
         self.write_checkpoint(checkpoint::LOG_START, |before| &before.log_starts, log_start)
     }
 
     pub(super) fn write_high_watermarks(self: &Arc<Self>) {
-        let high_watermark = |it: &Partition| Some(it.view().high_watermark);
+        let high_watermark =
+            |view: &View, log: &LogView| Some(view.high_watermark.min(log.log_end()));
         self.write_checkpoint(
             checkpoint::REPLICATION,
             |before| &before.high_watermarks,

@@ -116,7 +116,7 @@ impl Broker {
     }
 
     /// Where a controller listens for other nodes: as the voters are configured, or as it has
-    /// registered.
+    /// registered, or as the quorum knows it: controllers of Apache Kafka before 3.7 do not register.
     fn controller_address(&self, id: i32) -> Option<Address> {
         let settings = self.settings();
         let voters = &settings.cluster.controller_quorum_voters;
@@ -124,7 +124,10 @@ impl Broker {
             return Some(Address { host: voter.host.clone(), port: voter.port });
         }
         let image = self.metadata();
-        let endpoint = image.controllers.get(&id)?.end_points.first()?;
-        Some(Address { host: endpoint.host.clone(), port: endpoint.port })
+        let registered = image.controllers.get(&id).and_then(|it| it.end_points.first());
+        if let Some(at) = registered {
+            return Some(Address { host: at.host.clone(), port: at.port });
+        }
+        self.quorum.endpoint(id).map(|at| Address { host: at.host, port: at.port })
     }
 }

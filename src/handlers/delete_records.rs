@@ -84,7 +84,7 @@ impl Deleted {
         unwritten: Option<&HashSet<PathBuf>>,
         deadline: Instant,
     ) -> Result<i64, ErrorCode> {
-        if unwritten.is_none_or(|dirs| dirs.contains(self.partition.log_dir())) {
+        if unwritten.is_none_or(|dirs| dirs.contains(&*self.partition.log_dir())) {
             return Err(ErrorCode::KafkaStorageError);
         }
         match timeout_at(deadline, self.partition.wait_deleted(self.log_start)).await {

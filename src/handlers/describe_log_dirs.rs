@@ -11,12 +11,16 @@ use kafka_protocol::{messages::ApiKey, protocol::StrBytes};
 
 use super::{Context, ErrorCode, Handler, Reply, errors};
 use crate::{
-    partition::Partition,
+    log::LogView,
+    partition::{Partition, Role},
     protocol::messages::{
         DescribeLogDirsPartition, DescribeLogDirsRequest, DescribeLogDirsResponse,
         DescribeLogDirsResult, DescribeLogDirsTopic,
     },
 };
+
+/// Of a copy of what cannot be read.
+const UNKNOWN_LAG: i64 = -1;
 
 pub struct DescribeLogDirs;
 
@@ -30,11 +34,15 @@ impl Handler for DescribeLogDirs {
         cx: &mut Context<'_>,
         request: DescribeLogDirsRequest,
     ) -> Reply<DescribeLogDirsResponse> {
-        let mut by_dir: BTreeMap<PathBuf, Vec<Arc<Partition>>> = BTreeMap::new();
+        let mut by_dir: BTreeMap<PathBuf, Vec<Described>> = BTreeMap::new();
         let partitions = cx.broker.partitions.partitions();
         for partition in partitions.into_iter().filter(|it| is_asked(&request, it)) {
-            let dir = partition.with_log(|log| log.dir().parent().map(Path::to_owned));
-            by_dir.entry(dir.unwrap_or_default()).or_default().push(partition);
+            if let Some(future) = partition.future_view() {
+                let described = Described::future(&partition, &future.log);
+                by_dir.entry(future.log_dir.clone()).or_default().push(described);
+            }
+            let dir = partition.log_dir().to_path_buf();
+            by_dir.entry(dir).or_default().push(Described::of(&partition));
         }
         let dirs: Vec<(PathBuf, bool)> = {
             let dirs = cx.broker.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,9 +77,14 @@ fn offline(path: &Path) -> DescribeLogDirsResult {
     }
 }
 
-fn online(path: &Path, partitions: Vec<Arc<Partition>>) -> DescribeLogDirsResult {
-    let mut topics: BTreeMap<Arc<str>, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
-    for partition in partitions {
+/// A replica, or a copy that is to take its place.
+struct Described {
+    topic: Arc<str>,
+    described: DescribeLogDirsPartition,
+}
+
+impl Described {
+    fn of(partition: &Partition) -> Self {
         let view = partition.view();
         let described = DescribeLogDirsPartition {
             partition_index: partition.id.partition,
@@ -80,7 +93,29 @@ fn online(path: &Path, partitions: Vec<Arc<Partition>>) -> DescribeLogDirsResult
             offset_lag: (view.high_watermark - view.log.log_end()).max(0),
             is_future_key: false,
         };
-        topics.entry(partition.id.topic.clone()).or_default().push(described);
+        Self { topic: partition.id.topic.clone(), described }
+    }
+
+    fn future(partition: &Partition, log: &LogView) -> Self {
+        let view = partition.view();
+        let offset_lag = match view.role {
+            Role::Offline | Role::Closed => UNKNOWN_LAG,
+            Role::Leader { .. } | Role::Follower { .. } => view.log.log_end() - log.log_end(),
+        };
+        let described = DescribeLogDirsPartition {
+            partition_index: partition.id.partition,
+            partition_size: log.size() as i64,
+            offset_lag,
+            is_future_key: true,
+        };
+        Self { topic: partition.id.topic.clone(), described }
+    }
+}
+
+fn online(path: &Path, replicas: Vec<Described>) -> DescribeLogDirsResult {
+    let mut topics: BTreeMap<Arc<str>, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
+    for Described { topic, described } in replicas {
+        topics.entry(topic).or_default().push(described);
     }
     let topics = topics.into_iter().map(|(topic, partitions)| DescribeLogDirsTopic {
         name: StrBytes::from_string(topic.to_string()),

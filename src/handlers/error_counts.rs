@@ -78,6 +78,7 @@ error_codes! {
     ListConfigResourcesResponse: |it| [it.error_code];
     DeleteRecordsResponse: |it| each!(it.topics, partitions);
     OffsetForLeaderEpochResponse: |it| each!(it.topics, partitions);
+    AlterReplicaLogDirsResponse: |it| each!(it.results, partitions);
     DescribeLogDirsResponse: |it| each!(it.results).chain([it.error_code]);
     DescribeProducersResponse: |it| each!(it.topics, partitions);
     FindCoordinatorResponse: |it| each!(it.coordinators).chain([it.error_code]);

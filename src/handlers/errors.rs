@@ -5,6 +5,7 @@ pub use crate::protocol::ErrorCode;
 use kafka_protocol::protocol::StrBytes;
 
 use crate::{
+    broker::MoveError,
     controller::ControllerError,
     coordinator::group::messages::GroupError,
     log::{LogError, ProducerError, ReadError},
@@ -84,6 +85,18 @@ pub fn delete_records(error: &DeleteRecordsError) -> ErrorCode {
         DeleteRecordsError::NotLeader => ErrorCode::NotLeaderOrFollower,
         DeleteRecordsError::OutOfRange => ErrorCode::OffsetOutOfRange,
         DeleteRecordsError::Log(error) => log(error),
+    }
+}
+
+/// Kafka keeps an old code for a replica that is not here (KIP-392).
+pub fn move_replica(error: &MoveError) -> ErrorCode {
+    match error {
+        MoveError::NameTooLong => ErrorCode::InvalidTopicException,
+        MoveError::UnknownDir => ErrorCode::LogDirNotFound,
+        MoveError::Offline => ErrorCode::KafkaStorageError,
+        MoveError::NotHere => ErrorCode::ReplicaNotAvailable,
+        MoveError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
+        MoveError::Log(error) => log(error),
     }
 }
 

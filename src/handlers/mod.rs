@@ -134,6 +134,7 @@ table! {
     list_config_resources::ListConfigResources,
     delete_records::DeleteRecords,
     offset_for_leader_epoch::OffsetForLeaderEpoch,
+    alter_replica_log_dirs::AlterReplicaLogDirs,
     describe_log_dirs::DescribeLogDirs,
     describe_producers::DescribeProducers,
     broker_registration::BrokerRegistration,

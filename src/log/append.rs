@@ -222,8 +222,8 @@ impl Log {
         Ok(due)
     }
 
-    /// Closes the active segment and starts one at `base_offset`.
-    pub(super) fn roll(&mut self, base_offset: i64, now_ms: i64) -> Result<(), LogError> {
+    /// Closes the active segment and starts one at `base_offset`, at or after the log's end.
+    pub fn roll(&mut self, base_offset: i64, now_ms: i64) -> Result<(), LogError> {
         assert!(base_offset >= self.log_end, "a roll to {base_offset} before {}", self.log_end);
         let old = self.active.segment.clone();
         old.seal().during("write the indexes of", &old.path(Kind::Log))?;

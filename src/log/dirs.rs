@@ -2,6 +2,8 @@
 //!
 //! A directory that fails goes offline with its own partitions; the others go on.
 
+mod moves;
+
 use std::{
     collections::HashMap,
     io,
@@ -61,6 +63,8 @@ pub struct FoundPartition {
     /// Index of its log directory.
     pub dir: usize,
     pub path: PathBuf,
+    /// Whether it is a copy that was to take the replica's place.
+    pub is_future: bool,
     /// From the checkpoints.
     pub recovery_point: i64,
     pub settled: i64,
@@ -222,8 +226,9 @@ impl LogDirs {
             let path = dir.path.join(&entry.name);
             if entry.is_dir && names::is_delete_dir(&entry.name) {
                 dir.to_remove.push(path);
-            } else if let Some(partition) = partition_of(&entry) {
+            } else if let Some((partition, is_future)) = partition_of(&entry) {
                 found.push(FoundPartition {
+                    is_future,
                     recovery_point: *dir.checkpoints.recovery_points.get(&partition).unwrap_or(&0),
                     settled: *dir.checkpoints.settled.get(&partition).unwrap_or(&0),
                     log_start: dir.checkpoints.log_starts.get(&partition).copied(),
@@ -246,13 +251,23 @@ impl LogDirs {
             .collect()
     }
 
-    /// Picks the place of a new partition, which counts from now on.
-    pub fn place(&mut self, partition: &TopicPartition) -> Option<NewPlace> {
-        let dir = self.pick()?;
+    /// Picks the place of a new partition, which counts from now on: the directory that is wanted,
+    /// if it is online.
+    pub fn place(
+        &mut self,
+        partition: &TopicPartition,
+        wanted: impl Fn(&LogDir) -> bool,
+    ) -> Option<NewPlace> {
+        let wanted = self.dirs.iter().position(|dir| !dir.offline && wanted(dir));
+        let dir = wanted.or_else(|| self.pick())?;
+        Some(self.place_at(dir, partition.to_string()))
+    }
+
+    fn place_at(&mut self, dir: usize, name: String) -> NewPlace {
         self.dirs[dir].partitions += 1;
         let dir_path = self.dirs[dir].path.clone();
-        let path = dir_path.join(partition.to_string());
-        Some(NewPlace { disk: self.disk.clone(), dir, dir_path, path })
+        let path = dir_path.join(name);
+        NewPlace { disk: self.disk.clone(), dir, dir_path, path }
     }
 
     /// Takes back a creation that did not come to its end.
@@ -274,14 +289,15 @@ impl LogDirs {
     /// after the delay for readers.
     pub fn delete_partition(
         &mut self,
-        dir: usize,
+        from: &Path,
         partition: &TopicPartition,
         unique: Uuid,
     ) -> Result<DeletedPartition, LogError> {
-        let from = self.dirs[dir].path.join(partition.to_string());
-        let path = self.dirs[dir].path.join(names::delete_dir(partition, unique));
-        self.disk.rename(&from, &path).during("rename", &from)?;
-        self.dirs[dir].partitions = self.dirs[dir].partitions.saturating_sub(1);
+        let path = from.with_file_name(names::delete_dir(partition, unique));
+        self.disk.rename(from, &path).during("rename", from)?;
+        if let Some(dir) = self.dir_of(from) {
+            self.dirs[dir].partitions = self.dirs[dir].partitions.saturating_sub(1);
+        }
         Ok(DeletedPartition { disk: self.disk.clone(), path })
     }
 
@@ -388,9 +404,11 @@ impl DeletedPartition {
 /// The metadata log has no place among the topics' partitions.
 const METADATA_TOPIC: &str = "__cluster_metadata";
 
-fn partition_of(entry: &DirEntry) -> Option<TopicPartition> {
-    let partition = names::parse_partition_dir(&entry.name).filter(|_| entry.is_dir);
-    partition.filter(|partition| &*partition.topic != METADATA_TOPIC)
+/// Whose directory it is, and whether it is a copy's.
+fn partition_of(entry: &DirEntry) -> Option<(TopicPartition, bool)> {
+    let whole = names::parse_partition_dir(&entry.name).map(|partition| (partition, false));
+    let found = whole.or_else(|| Some((names::parse_future_dir(&entry.name)?, true)));
+    found.filter(|(partition, _)| entry.is_dir && &*partition.topic != METADATA_TOPIC)
 }
 
 /// Reads a small file; `None` if there is none.

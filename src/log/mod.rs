@@ -82,6 +82,11 @@ pub struct LogStart {
 }
 
 impl LogStart {
+    /// Of a log that there was not before.
+    pub fn of_new(now_ms: i64) -> Self {
+        Self { recovery_point: 0, settled: 0, log_start: None, clean: false, now_ms }
+    }
+
     /// From where on batches are to be checked, unless the last stop was clean.
     fn sound_until(&self) -> i64 {
         self.recovery_point.max(self.settled)
@@ -256,6 +261,17 @@ impl Log {
     /// (KIP-101, KIP-320).
     pub fn end_offset_for_epoch(&self, epoch: i32) -> Option<(i32, i64)> {
         self.epochs.end_offset_for(epoch, self.log_end)
+    }
+
+    /// Where this log is to be cut to be a part of another, given the last epoch that it may have
+    /// in common with that and where it ends there (KIP-595). An epoch that is unknown here is not
+    /// in common: the one before is to be compared next.
+    pub fn truncation_offset(&self, (epoch, end_offset): (i32, i64)) -> i64 {
+        match self.end_offset_for_epoch(epoch) {
+            Some((known, own_end)) if known == epoch => own_end.min(end_offset),
+            Some((_, own_end)) => own_end,
+            None => end_offset,
+        }
     }
 
     /// The first offset of the oldest open transaction.

@@ -14,6 +14,7 @@ pub const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 /// What a file that is about to be removed is called until then.
 pub const DELETED: &str = ".deleted";
 const DELETE_DIR: &str = "-delete";
+const FUTURE_DIR: &str = "-future";
 const TOPIC_NAME_MAX: usize = 249;
 const DIR_NAME_MAX: usize = 255;
 
@@ -90,10 +91,25 @@ pub fn delete_dir(partition: &TopicPartition, unique: Uuid) -> String {
 }
 
 pub fn is_delete_dir(name: &str) -> bool {
-    let unique = name.strip_suffix(DELETE_DIR).and_then(|name| name.rsplit_once('.'));
-    unique.is_some_and(|(_, unique)| {
-        unique.len() == 32 && unique.bytes().all(|digit| digit.is_ascii_hexdigit())
-    })
+    before_unique(name, DELETE_DIR).is_some()
+}
+
+/// The name of a directory that a replica is copied to, to lie there. `None` where no file system
+/// takes a name of that length.
+pub fn future_dir(partition: &TopicPartition, unique: Uuid) -> Option<String> {
+    let name = format!("{partition}.{}{FUTURE_DIR}", unique.simple());
+    (name.len() <= DIR_NAME_MAX).then_some(name)
+}
+
+/// What [`future_dir`] made, and nothing else.
+pub fn parse_future_dir(name: &str) -> Option<TopicPartition> {
+    parse_partition_dir(before_unique(name, FUTURE_DIR)?)
+}
+
+fn before_unique<'a>(name: &'a str, suffix: &str) -> Option<&'a str> {
+    let (before, unique) = name.strip_suffix(suffix)?.rsplit_once('.')?;
+    let is_unique = unique.len() == 32 && unique.bytes().all(|digit| digit.is_ascii_hexdigit());
+    is_unique.then_some(before)
 }
 
 #[cfg(test)]
@@ -129,6 +145,14 @@ mod tests {
             let deleted = delete_dir(&partition, Uuid::max());
             prop_assert!(deleted.len() <= 255 && is_delete_dir(&deleted));
             prop_assert_eq!(parse_partition_dir(&deleted), None);
+            let future = future_dir(&partition, Uuid::max());
+            let is_long = partition.to_string().len() > 255 - 40;
+            prop_assert_eq!(future.is_none(), is_long);
+            if let Some(future) = future {
+                prop_assert_eq!(parse_future_dir(&future), Some(partition));
+                prop_assert_eq!(parse_partition_dir(&future), None);
+                prop_assert!(!is_delete_dir(&future));
+            }
         }
     }
 }

@@ -1,6 +1,10 @@
 //! What a log remembers of its idempotent producers (Kafka's `ProducerStateManager`,
 //! `ProducerStateEntry`, `ProducerAppendInfo`): their last five batches, to tell a repetition from
 //! a new batch and both from a gap.
+//!
+//! After a change of leaders it remembers more than Kafka does. A client has five batches in flight
+//! to each broker. What it has under way to the leader before may be unanswered while the next
+//! one takes new batches of it already, and is repeated only after them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,6 +15,7 @@ use crate::records::{
 /// More than any control record has, should one be compressed.
 const MARKER_LEN_MAX: usize = 1 << 16;
 const NO_EPOCH: i16 = -1;
+const NO_LEADER_EPOCH: i32 = -1;
 /// So many batches can be in flight, and so many are remembered.
 const BATCHES_MAX: usize = 5;
 
@@ -58,6 +63,12 @@ pub struct ProducerEntry {
     pub current_txn_first_offset: Option<i64>,
     pub(super) batches: [BatchMeta; BATCHES_MAX],
     pub(super) batch_count: usize,
+    /// The leader epoch that the newest batch was written in; -1 if unknown.
+    pub(super) leader_epoch: i32,
+    /// How many were written in it, as far as it matters.
+    pub(super) written_in_epoch: usize,
+    /// What was forgotten of leader epochs before, for as long as nothing is forgotten of this one.
+    pub(super) earlier: Vec<BatchMeta>,
 }
 
 impl Default for ProducerEntry {
@@ -69,6 +80,9 @@ impl Default for ProducerEntry {
             current_txn_first_offset: None,
             batches: [BatchMeta::default(); BATCHES_MAX],
             batch_count: 0,
+            leader_epoch: NO_LEADER_EPOCH,
+            written_in_epoch: 0,
+            earlier: Vec::new(),
         }
     }
 }
@@ -99,10 +113,27 @@ impl ProducerEntry {
         self.last_timestamp = batch.timestamp;
     }
 
+    /// Takes note of a batch that was written.
+    fn note(&mut self, header: &BatchHeader) {
+        if self.leader_epoch != header.leader_epoch {
+            (self.leader_epoch, self.written_in_epoch) = (header.leader_epoch, 0);
+        }
+        self.written_in_epoch = (self.written_in_epoch + 1).min(BATCHES_MAX + 1);
+        if self.written_in_epoch > BATCHES_MAX {
+            self.earlier = Vec::new();
+        } else if self.batch_count == BATCHES_MAX {
+            self.earlier.push(self.batches[0]);
+            let too_many = self.earlier.len().saturating_sub(BATCHES_MAX);
+            self.earlier.drain(..too_many);
+        }
+        self.push(header.producer_epoch, BatchMeta::of(header));
+    }
+
     fn set_epoch(&mut self, epoch: i16) {
         if self.epoch != epoch {
             self.batch_count = 0;
             self.batches = Default::default();
+            self.earlier = Vec::new();
             self.epoch = epoch;
         }
     }
@@ -112,7 +143,8 @@ impl ProducerEntry {
             batch.first_sequence() == header.base_sequence
                 && batch.last_sequence == header.last_sequence()
         };
-        self.batches().iter().find(same).filter(|_| header.producer_epoch == self.epoch)
+        let mut known = self.batches().iter().chain(&self.earlier);
+        known.find(same).filter(|_| header.producer_epoch == self.epoch)
     }
 }
 
@@ -222,22 +254,19 @@ impl Producers {
         self.entries.values().any(|entry| entry.last_timestamp >= since_ms)
     }
 
-    /// Completes what a snapshot has by batches that were read from the log, with their epochs, in
-    /// its order.
-    pub fn recall(&mut self, batches: &HashMap<i64, Vec<(i16, BatchMeta)>>) {
+    /// Completes what a snapshot has by batches that were read from the log, in its order.
+    pub fn recall(&mut self, batches: &HashMap<i64, Vec<BatchHeader>>) {
         for (id, batches) in batches {
             let Some(entry) = self.entries.get_mut(id) else { continue };
             let (epoch, Some(last)) = (entry.epoch, entry.last_batch().copied()) else { continue };
-            let is_before = |(of, batch): &&(i16, BatchMeta)| {
-                *of == epoch && batch.last_offset < last.last_offset
+            let is_known = |header: &&BatchHeader| {
+                header.producer_epoch == epoch && header.last_offset() <= last.last_offset
             };
-            let before: Vec<_> =
-                batches.iter().filter(is_before).map(|(_, batch)| *batch).collect();
             let last_timestamp = entry.last_timestamp;
             entry.batch_count = 0;
-            let skipped = before.len().saturating_sub(BATCHES_MAX - 1);
-            for batch in before.into_iter().skip(skipped).chain([last]) {
-                entry.push(epoch, batch);
+            batches.iter().filter(is_known).for_each(|header| entry.note(header));
+            if entry.last_batch().is_none_or(|found| found.last_offset < last.last_offset) {
+                entry.push(epoch, last);
             }
             entry.last_timestamp = last_timestamp;
         }
@@ -308,7 +337,7 @@ impl Producers {
             }
             return;
         }
-        entry.push(header.producer_epoch, BatchMeta::of(header));
+        entry.note(header);
         if header.is_transactional() && entry.current_txn_first_offset.is_none() {
             entry.current_txn_first_offset = Some(header.base_offset);
             self.open_txns.insert(header.base_offset, header.producer_id);

@@ -8,12 +8,12 @@ use super::{
     disk::read_file,
     error::During,
     names::{self, Kind},
-    producers::{BatchMeta, Producers},
+    producers::Producers,
     segment::{Place, Segment},
     snapshot,
     walk::{Step, Walk, read_batch},
 };
-use crate::records::Batch;
+use crate::records::{Batch, BatchHeader};
 
 /// How much before a snapshot is read again, for the batches that it does not tell of.
 const RECALL_BYTES: u64 = 256 << 10;
@@ -132,7 +132,7 @@ impl Log {
     fn recall_batches(&mut self, offset: i64) -> Result<(), LogError> {
         let view = self.view();
         let Some((first, position)) = place_before(&view, offset)? else { return Ok(()) };
-        let mut recalled: HashMap<i64, Vec<(i16, BatchMeta)>> = HashMap::new();
+        let mut recalled: HashMap<i64, Vec<BatchHeader>> = HashMap::new();
         for index in first..view.segments.len() {
             let segment = &view.segments[index];
             if segment.base_offset >= offset {
@@ -148,7 +148,7 @@ impl Log {
                 }
                 if header.has_producer_id() && !header.is_control() {
                     let batches = recalled.entry(header.producer_id).or_default();
-                    batches.push((header.producer_epoch, BatchMeta::of(&header)));
+                    batches.push(header);
                 }
             }
             if index + 1 < view.segments.len() {

@@ -7,7 +7,7 @@ use super::{
     faulty::{Crash, FaultyDisk},
     testing::{batch, bytes_of, of_producer, sealed},
 };
-use crate::records::{Batch, BatchBuilder, BatchOptions, batch::NO_SEQUENCE};
+use crate::records::{Batch, BatchBuilder, BatchHeader, BatchOptions, batch::NO_SEQUENCE};
 
 mod dirs;
 mod model;
@@ -219,6 +219,30 @@ fn sequences_wrap_and_five_batches_are_remembered() {
     }
     log.expire_producers(NOW * 1000);
     assert_eq!(log.producers().len(), 0);
+}
+
+/// What a client has in flight to one leader when another takes over may be repeated after five
+/// newer ones.
+#[test]
+fn batches_under_way_at_a_change_of_leaders_are_remembered() {
+    let disk = FaultyDisk::default();
+    let (mut log, _) = open(&disk, small(), start(true, 0));
+    let mut sent = Vec::new();
+    let mut remembered = |leader_epoch: i32, count: i32| {
+        for _ in 0..count {
+            let next = of_producer(batch(0, 1, 10), 1, 0, sent.len() as i32);
+            log.append(&mut [next.clone()], leader_epoch, NOW).expect("appends");
+            sent.push(next.header);
+        }
+        let is_known = |header: &BatchHeader| log.check_producer(header).is_ok();
+        sent.iter().map(is_known).filter(|known| *known).count()
+    };
+    assert_eq!(remembered(3, 7), 5);
+    assert_eq!(remembered(4, 1), 6);
+    assert_eq!(remembered(4, 4), 10, "five of each epoch");
+    assert_eq!(remembered(4, 1), 5, "none in flight before can be unanswered now");
+    assert_eq!(remembered(5, 2), 7);
+    assert_eq!(remembered(6, 5), 10, "and no more");
 }
 
 #[test]

@@ -36,7 +36,7 @@ impl Role {
     }
 
     /// Whether the replica is out of service for good: no metadata brings it back.
-    fn is_final(self) -> bool {
+    pub(super) fn is_final(self) -> bool {
         matches!(self, Self::Offline | Self::Closed)
     }
 }
@@ -118,6 +118,8 @@ pub struct Core {
     partition_epoch: i32,
     /// Counts the times that this replica ceased to lead.
     reign: u64,
+    /// Counts the times that the log was replaced.
+    moves: u64,
     leading: Option<Leading>,
 }
 
@@ -137,6 +139,7 @@ impl Core {
             rules: IsrRules::default(),
             partition_epoch: -1,
             reign: 0,
+            moves: 0,
             leading: leads.then(Leading::alone),
         };
         core.advance_high_watermark(0);
@@ -149,6 +152,24 @@ impl Core {
 
     pub fn log_mut(&mut self) -> &mut Log {
         &mut self.log
+    }
+
+    /// Goes on in a log that has all that this one has, durably. Returns the old one.
+    pub(super) fn replace_log(&mut self, log: Log, now_ms: i64) -> Log {
+        assert_eq!(
+            (log.log_start(), log.log_end(), log.recovery_point()),
+            (self.log.log_start(), self.log.log_end(), self.log.log_end()),
+            "{}: a copy that is not one",
+            log.dir().display()
+        );
+        let old = std::mem::replace(&mut self.log, log);
+        self.moves += 1;
+        self.advance_high_watermark(now_ms);
+        old
+    }
+
+    pub(super) fn moves(&self) -> u64 {
+        self.moves
     }
 
     pub fn role(&self) -> Role {

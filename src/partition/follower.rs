@@ -111,17 +111,12 @@ impl Core {
     pub fn truncate_to_diverging(
         &mut self,
         leader_epoch: i32,
-        (epoch, end_offset): EpochEnd,
+        leaders_end: EpochEnd,
         now_ms: i64,
     ) -> Result<Truncated, FollowError> {
         self.check_follows(leader_epoch)?;
         let log_end = self.log.log_end();
-        let offset = match self.log.end_offset_for_epoch(epoch) {
-            Some((known, own_end)) if known == epoch => own_end.min(end_offset),
-            // The leader's epoch is unknown here: the next fetch compares the one before.
-            Some((_, own_end)) => own_end,
-            None => end_offset,
-        };
+        let offset = self.log.truncation_offset(leaders_end);
         Ok(self.cut(offset.clamp(0, log_end), now_ms)?)
     }
 

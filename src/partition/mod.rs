@@ -12,6 +12,7 @@
 mod core;
 mod flush;
 mod follower;
+mod future;
 mod isr;
 mod table;
 #[cfg(test)]
@@ -33,13 +34,14 @@ pub use self::{
         FollowerFetchError, OutOfRange, Role,
     },
     follower::{Fetched, FollowError, Followed, Truncated},
+    future::{Copied, CopyError, FutureView, Replaced},
     isr::{
         Follower, FollowerFetch, IsrChange, IsrCounts, IsrRules, Proposal, ProposalAnswer, Standing,
     },
     table::{Absent, PartitionTable, Topic},
     waiters::FetchWait,
 };
-use self::{flush::FlushGate, waiters::Waiters};
+use self::{flush::FlushGate, future::FutureReplica, waiters::Waiters};
 use crate::{
     base::{
         TopicPartition,
@@ -91,7 +93,8 @@ impl Default for Surroundings {
 pub struct Partition {
     pub id: TopicPartition,
     /// The log directory that it lies in.
-    log_dir: PathBuf,
+    log_dir: ArcSwap<PathBuf>,
+    future: FutureReplica,
     around: Surroundings,
     core: Mutex<Core>,
     view: ArcSwap<View>,
@@ -119,9 +122,11 @@ pub enum Awaited {
 
 impl Partition {
     pub fn new(id: TopicPartition, core: Core, around: Surroundings) -> Self {
-        Self {
+        let dir = core.log().dir().to_owned();
+        let partition = Self {
             id,
-            log_dir: core.log().dir().parent().map(Path::to_owned).unwrap_or_default(),
+            log_dir: ArcSwap::default(),
+            future: FutureReplica::default(),
             around,
             view: ArcSwap::from_pointee(core.view()),
             core: Mutex::new(core),
@@ -131,15 +136,23 @@ impl Partition {
             fetches: waiters::FetchWaits::default(),
             follower_fetches: waiters::FetchWaits::default(),
             flushes: FlushGate::default(),
-        }
+        };
+        partition.set_log_dir(&dir);
+        partition
     }
 
     pub fn view(&self) -> Arc<View> {
         self.view.load_full()
     }
 
-    pub fn log_dir(&self) -> &Path {
-        &self.log_dir
+    /// The log directory that it lies in, for as long as it is not moved.
+    pub fn log_dir(&self) -> Arc<PathBuf> {
+        self.log_dir.load_full()
+    }
+
+    fn set_log_dir(&self, partition_dir: &Path) {
+        let log_dir = partition_dir.parent().map(Path::to_owned);
+        self.log_dir.store(Arc::new(log_dir.unwrap_or_default()));
     }
 
     /// Appends as leader. The records are readable once the high watermark has passed them: see
@@ -361,15 +374,23 @@ impl Partition {
 
     /// Makes what is in the log durable, on this thread.
     pub fn flush_now(&self) {
-        let flush = self.lock().begin_flush();
+        let (flush, moves) = {
+            let mut core = self.lock();
+            (core.begin_flush(), core.moves())
+        };
         let Some(flush) = flush else { return };
         let began = Instant::now();
         let ran = flush.run();
         self.around.flush_seconds.observe(began.elapsed());
         match ran {
-            Ok(flushed) => self.update(|core| core.flushed(flushed, now_ms())),
+            Ok(flushed) => self.update(|core| {
+                // Of the log that there was before a move it says nothing.
+                if core.moves() == moves {
+                    core.flushed(flushed, now_ms());
+                }
+            }),
             // The files were renamed or removed meanwhile.
-            Err(_) if self.view().role == Role::Closed => {}
+            Err(_) if self.view().role == Role::Closed || self.lock().moves() != moves => {}
             Err(error) => {
                 // Nobody knows which pages the disk has now.
                 self.fail();

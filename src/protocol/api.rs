@@ -110,6 +110,7 @@ apis! {
     OffsetForLeaderEpoch 2..=4, Some(4), Broker;
     DescribeConfigs 1..=4, Some(4), Both;
     AlterConfigs 0..=2, Some(2), Forwarded;
+    AlterReplicaLogDirs 1..=2, Some(2), Broker;
     DescribeLogDirs 1..=5, Some(2), Broker;
     CreatePartitions 0..=3, Some(2), Forwarded;
     DeleteGroups 0..=2, Some(2), Broker;

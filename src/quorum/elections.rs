@@ -321,7 +321,8 @@ impl Timers {
 
     async fn shall_campaign(&self, inner: &Inner, metrics: &Metrics) -> bool {
         let Some(silence) = lock(&inner.contact).silence() else { return true };
-        if silence >= self.patience {
+        // Nobody was elected where this node stood: two may have stood at once.
+        if silence >= self.patience || metrics.state == ServerState::Candidate {
             return true;
         }
         let leader = metrics.current_leader.filter(|id| *id != metrics.id);

@@ -286,8 +286,13 @@ impl Quorum {
         &self.inner.config.cluster_id
     }
 
-    /// Where a voter listens for other controllers.
+    /// Where a voter listens for other controllers, or the leader that this node follows.
     pub fn endpoint(&self, voter: i32) -> Option<Endpoint> {
+        if let Some((id, at)) = &*lock(&self.inner.followed)
+            && *id == voter
+        {
+            return Some(at.clone());
+        }
         let known = self.inner.storage.known();
         let node = known.effective().membership().get_node(&voter)?;
         node.endpoints.first().cloned()

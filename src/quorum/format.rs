@@ -160,12 +160,20 @@ pub fn decode(batch: &Batch) -> Result<Contents, FormatError> {
         return Ok(Contents::Control(decode_control(batch)?));
     }
     let mut payload = batch.payload.clone();
-    let mut records = Vec::new();
+    let (mut records, mut found) = (Vec::new(), 0);
     while !payload.is_empty() {
         let (_, value) = take_record(&mut payload)?;
-        records.push(MetadataRecord::decode(value)?);
+        found += 1;
+        match MetadataRecord::decode(value) {
+            Ok(record) => records.push(record),
+            // From a newer controller, which refuses this node as a broker if it matters.
+            Err(error @ (RecordError::UnknownType(_) | RecordError::UnsupportedVersion { .. })) => {
+                tracing::warn!(offset = batch.header.base_offset, %error, "metadata is skipped")
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
-    check_count(batch, records.len())?;
+    check_count(batch, found)?;
     Ok(Contents::Records(records))
 }
 

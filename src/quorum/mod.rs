@@ -179,6 +179,8 @@ struct Inner {
     contact: Mutex<Contact>,
     /// Followers that do not vote, while this node leads.
     observers: Mutex<Observers>,
+    /// Whom this node follows from outside of the quorum, and where that listens.
+    followed: Mutex<Option<(i32, Endpoint)>>,
     /// Whether this node is to follow the log from outside of the quorum.
     observing: watch::Sender<bool>,
     /// One turn into the quorum or out of it at a time; the task that follows from outside.
@@ -335,6 +337,7 @@ impl Quorum {
 
     async fn stop_observing(&self, turn: &mut Option<tokio::task::JoinHandle<()>>) {
         self.inner.observing.send_replace(false);
+        *lock(&self.inner.followed) = None;
         if let Some(task) = turn.take() {
             // Whatever became of it, it has ended.
             let _ = task.await;

@@ -28,7 +28,7 @@ use super::{
     checkpoint::SnapshotId,
     format,
     network::{BoxFuture, TransportError},
-    storage::blocking,
+    storage::{blocking, lock},
     types::log_id,
     voters::{self, Endpoint},
 };
@@ -241,6 +241,7 @@ impl Observer {
             }),
             None => voter_endpoint(inner, id),
         };
+        *lock(&inner.followed) = at.clone().map(|at| (id, at));
         self.leader = at.map(|at| (id, epoch, at));
         let now = Leadership { leader: Some(id), epoch, active: false };
         inner.leadership.send_if_modified(|known| std::mem::replace(known, now) != now);

@@ -278,6 +278,7 @@ pub(super) async fn start(
         enough,
         progress,
         observers: Mutex::default(),
+        followed: Mutex::default(),
         observing: watch::channel(false).0,
         turn: tokio::sync::Mutex::default(),
         changing: Arc::default(),

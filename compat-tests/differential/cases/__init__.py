@@ -19,6 +19,7 @@ MODULES = [
     "static_members",
     "commits",
     "expiry",
+    "log_dirs",
     "shapes",
     "restarts",
 ]

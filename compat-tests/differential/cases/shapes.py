@@ -8,7 +8,7 @@ _APIS = """ListOffsets OffsetCommit OffsetFetch FindCoordinator JoinGroup Heartb
     OffsetForLeaderEpoch DescribeConfigs AlterConfigs DescribeLogDirs CreatePartitions DeleteGroups
     ElectLeaders IncrementalAlterConfigs ListPartitionReassignments OffsetDelete DescribeQuorum
     UpdateFeatures DescribeCluster DescribeProducers Produce Fetch Metadata ListGroups
-    ListConfigResources DescribeTopicPartitions""".split()
+    ListConfigResources DescribeTopicPartitions AlterReplicaLogDirs""".split()
 # Empty means everything, which is what other cases left.
 _OF_ALL = {"ListGroups", "ListConfigResources", "DescribeTopicPartitions"}
 _UNKNOWN_TAGS = b"\x02\x63\x02ab\xff\x7f\x00"

@@ -77,6 +77,8 @@ pub struct BrokerConfig {
     pub max_connections: i32,
     pub max_connections_per_ip: PerIpLimits,
     pub num_recovery_threads_per_data_dir: i32,
+    /// As many as log directories, where it is not set.
+    pub num_replica_alter_log_dirs_threads: Option<i64>,
 
     pub fetch_max_bytes: i32,
     pub max_incremental_fetch_session_cache_slots: i32,
@@ -145,6 +147,7 @@ impl BrokerConfig {
             max_connections: values.i32("max.connections"),
             max_connections_per_ip: per_ip_limits(values)?,
             num_recovery_threads_per_data_dir: values.i32("num.recovery.threads.per.data.dir"),
+            num_replica_alter_log_dirs_threads: values.long("num.replica.alter.log.dirs.threads"),
             fetch_max_bytes: values.i32("fetch.max.bytes"),
             max_incremental_fetch_session_cache_slots: values
                 .i32("max.incremental.fetch.session.cache.slots"),

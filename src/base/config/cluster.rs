@@ -42,6 +42,7 @@ pub struct ClusterConfig {
     /// Bytes a second of throttled replicas; none without a limit.
     pub leader_replication_throttled_rate: Option<i64>,
     pub follower_replication_throttled_rate: Option<i64>,
+    pub replica_alter_log_dirs_io_max_bytes_per_second: Option<i64>,
 
     pub auto_leader_rebalance_enable: bool,
     pub leader_imbalance_check_interval_seconds: i64,
@@ -81,6 +82,8 @@ impl ClusterConfig {
             replica_selector_class: values.text("replica.selector.class").map(str::to_owned),
             leader_replication_throttled_rate: values.long("leader.replication.throttled.rate"),
             follower_replication_throttled_rate: values.long("follower.replication.throttled.rate"),
+            replica_alter_log_dirs_io_max_bytes_per_second: values
+                .long("replica.alter.log.dirs.io.max.bytes.per.second"),
             auto_leader_rebalance_enable: values.bool("auto.leader.rebalance.enable"),
             leader_imbalance_check_interval_seconds: values
                 .i64("leader.imbalance.check.interval.seconds"),

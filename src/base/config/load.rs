@@ -224,7 +224,8 @@ fn unknown_key(name: &str, origin: &str) -> Option<String> {
 fn unusable(config: &Config) -> Option<String> {
     let factor = config.broker.group.offsets_topic_replication_factor;
     let cluster = &config.broker.cluster;
-    let is_alone = cluster.controller_quorum_voters.len() <= 1
+    let is_alone = cluster.is_controller
+        && cluster.controller_quorum_voters.len() <= 1
         && cluster.controller_quorum_bootstrap_servers.len() <= 1
         && config.broker.controller_listeners.is_empty();
     (is_alone && factor > 1).then(|| {

@@ -130,10 +130,13 @@ impl Broker {
             state.tasks.push(self.runtime.spawn(fetcher.run(Arc::clone(self))));
         }
         state.tasks.push(self.runtime.spawn(proposals::run(Arc::clone(self))));
+        drop(state);
+        self.start_moves();
     }
 
     /// Ends all fetchers, before the logs are closed.
     pub fn stop_replication(&self) {
+        self.moves.stop();
         let mut state = self.replication.state();
         state.is_started = false;
         state.tasks.drain(..).for_each(|task| task.abort());

@@ -36,7 +36,7 @@ fn partitions_go_where_there_are_fewest() {
         let dir = dirs.pick().expect("one is online");
         assert_eq!(dir, n % 2);
         let partition = TopicPartition::new("t", n as i32);
-        let place = dirs.place(&partition).expect("one is online");
+        let place = dirs.place(&partition, |_| false).expect("one is online");
         assert_eq!(place.dir_path, dirs.dirs()[dir].path);
         place.create(Uuid::from_u128(9)).expect("creates");
     }
@@ -69,11 +69,12 @@ fn a_stop_and_start_know_each_other() {
     assert!(dirs.dirs()[0].clean_shutdown.is_none());
     let partition = TopicPartition::new("some-topic", 3);
     let gone = TopicPartition::new("gone", 0);
-    let place = dirs.place(&partition).expect("it is online");
+    let place = dirs.place(&partition, |_| false).expect("it is online");
     place.create(Uuid::from_u128(9)).expect("creates");
     let path = place.path;
-    dirs.place(&gone).expect("it is online").create(Uuid::from_u128(8)).expect("creates");
-    let deleted = dirs.delete_partition(0, &gone, Uuid::from_u128(7)).expect("renames");
+    let place = dirs.place(&gone, |_| false).expect("it is online");
+    place.create(Uuid::from_u128(8)).expect("creates");
+    let deleted = dirs.delete_partition(&place.path, &gone, Uuid::from_u128(7)).expect("renames");
     drop(deleted);
     let mut offsets = Checkpoints::default();
     offsets.recovery_points.insert(partition.clone(), 17);

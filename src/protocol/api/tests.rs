@@ -88,6 +88,7 @@ all_agree! {
     OffsetForLeaderEpoch => OffsetForLeaderEpochRequest;
     DescribeConfigs => DescribeConfigsRequest;
     AlterConfigs => AlterConfigsRequest;
+    AlterReplicaLogDirs => AlterReplicaLogDirsRequest;
     CreatePartitions => CreatePartitionsRequest;
     DeleteGroups => DeleteGroupsRequest;
     ElectLeaders => ElectLeadersRequest;

@@ -155,6 +155,7 @@ pub static REQUESTS: &[(ApiKey, &str)] = &[
         validate_only:bool
     ",
     ),
+    (ApiKey::AlterReplicaLogDirs, "dirs:[ path:str topics:[ name:str partitions:[i32] ] ]"),
     (ApiKey::DescribeLogDirs, "topics:[ topic:str partitions:[i32] ]?"),
     (
         ApiKey::CreatePartitions,

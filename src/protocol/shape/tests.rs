@@ -55,6 +55,7 @@ codecs! {
     OffsetForLeaderEpoch: OffsetForLeaderEpochRequest,
     DescribeConfigs: DescribeConfigsRequest,
     AlterConfigs: AlterConfigsRequest,
+    AlterReplicaLogDirs: AlterReplicaLogDirsRequest,
     DescribeLogDirs: ours::DescribeLogDirsRequest,
     CreatePartitions: CreatePartitionsRequest,
     DeleteGroups: DeleteGroupsRequest,
@@ -205,6 +206,8 @@ fn elements_are_counted_at_no_less_than_their_size() {
         DescribeConfigs [0] => describe_configs_request::DescribeConfigsResource;
         AlterConfigs [0] => alter_configs_request::AlterConfigsResource;
         AlterConfigs [0, 2] => alter_configs_request::AlterableConfig;
+        AlterReplicaLogDirs [0] => alter_replica_log_dirs_request::AlterReplicaLogDir;
+        AlterReplicaLogDirs [0, 1] => alter_replica_log_dirs_request::AlterReplicaLogDirTopic;
         DescribeLogDirs [0] => ours::DescribableLogDirTopic;
         CreatePartitions [0] => create_partitions_request::CreatePartitionsTopic;
         CreatePartitions [0, 2] => create_partitions_request::CreatePartitionsAssignment;

@@ -69,7 +69,7 @@ keys! {
         "What stays on local disk when tiered, in bytes; -2: log.retention.bytes.";
     "num.recovery.threads.per.data.dir" Int "2" (at_least 1) High ClusterWide Used
         "Threads per data directory that recover logs at start and flush them at stop.";
-    "num.replica.alter.log.dirs.threads" Int null any High ReadOnly Accepted
+    "num.replica.alter.log.dirs.threads" Int null any High ReadOnly Used
         "Threads that move replicas between directories.";
     "log.cleaner.threads" Int "1" (at_least 0) Medium ClusterWide Accepted
         "Threads that compact logs.";

@@ -61,6 +61,6 @@ keys! {
     "follower.replication.throttled.rate" Long null (at_least 0) Medium ClusterWide HiddenUsed
         "The most bytes a second that followers take for throttled replicas.";
     "replica.alter.log.dirs.io.max.bytes.per.second" Long null
-        (at_least 0) Medium ClusterWide Hidden
+        (at_least 0) Medium ClusterWide HiddenUsed
         "The most bytes a second that moving replicas between directories uses.";
 }

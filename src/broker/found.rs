@@ -1,0 +1,165 @@
+//! What a start finds on disk: claimed by the partitions that metadata has, or left alone.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, MutexGuard, PoisonError},
+};
+
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use super::Broker;
+use crate::{
+    base::TopicPartition,
+    log::{
+        LogError,
+        dirs::{FoundPartition, read_topic_id, write_topic_id},
+    },
+    partition::{Absent, Partition, Topic},
+};
+
+/// Directories of partitions that a start found and metadata has not claimed yet. A replica that
+/// was being moved has two.
+#[derive(Default)]
+pub struct FoundPartitions(HashMap<TopicPartition, Vec<FoundPartition>>);
+
+impl FoundPartitions {
+    pub fn new(all: Vec<FoundPartition>) -> Self {
+        let mut found = Self::default();
+        all.into_iter().for_each(|it| found.put(it));
+        found
+    }
+
+    fn put(&mut self, found: FoundPartition) {
+        self.0.entry(found.partition.clone()).or_default().push(found);
+    }
+
+    fn take(&mut self, partition: &TopicPartition) -> Vec<FoundPartition> {
+        self.0.remove(partition).unwrap_or_default()
+    }
+}
+
+impl Broker {
+    /// The directory that a start found for this partition; copies of it stay for
+    /// [`Self::resume_move`]. `named` is the log directory that metadata has it in.
+    pub(super) fn claim(
+        self: &Arc<Self>,
+        topic: &Topic,
+        name: &TopicPartition,
+        named: Option<Uuid>,
+    ) -> Result<Option<FoundPartition>, LogError> {
+        let (mut all, mut failed) = (Vec::new(), None);
+        for found in self.claimed(name) {
+            match self.is_of_topic(topic, &found) {
+                Ok(true) => all.push(found),
+                Ok(false) => self.put_aside(&found, "a former topic's directory"),
+                Err(error) => {
+                    let is_future = found.is_future;
+                    self.keep_found(found, &error);
+                    failed = failed.or(Some(error).filter(|_| !is_future));
+                }
+            }
+        }
+        let ids: Vec<_> = self.lock_dirs().dirs().iter().map(|dir| dir.id).collect();
+        let is_named = |it: &FoundPartition| named == Some(ids[it.dir]);
+        // A copy that metadata has in the replica's place is one, where there is none itself.
+        all.sort_by_key(|it| (it.is_future, !is_named(it)));
+        let is_replica = |it: &FoundPartition| !it.is_future || is_named(it);
+        let has_replica = failed.is_none() && all.first().is_some_and(is_replica);
+        let replica = has_replica.then(|| all.remove(0));
+        for found in all {
+            match found.is_future || failed.is_some() {
+                true => self.found().put(found),
+                // Between the two renames that end a move nothing is written.
+                false => self.put_aside(&found, "the directory that a replica has left"),
+            }
+        }
+        match (failed, replica) {
+            (Some(error), _) => Err(error),
+            (None, Some(copy)) if copy.is_future => self.promote_found(copy).map(Some),
+            (None, replica) => Ok(replica),
+        }
+    }
+
+    /// Goes on with a move that an earlier process has begun.
+    pub(super) fn resume_move(self: &Arc<Self>, topic: &Topic, partition: &Arc<Partition>) {
+        for found in self.claimed(&partition.id) {
+            if *partition.log_dir() == found.dir_path() || partition.future_view().is_some() {
+                self.put_aside(&found, "a copy that nobody has a use for");
+                continue;
+            }
+            match self.open_found(topic, &found) {
+                Ok((log, _)) => {
+                    info!(partition = %partition.id, path = %found.path.display(),
+                        "the replica goes on to move");
+                    partition.begin_move(log);
+                    self.move_on(topic.id, partition);
+                }
+                Err(error) => {
+                    error!(partition = %partition.id, %error, "the replica does not move");
+                    self.keep_found(found, &error);
+                }
+            }
+        }
+    }
+
+    fn promote_found(self: &Arc<Self>, copy: FoundPartition) -> Result<FoundPartition, LogError> {
+        warn!(partition = %copy.partition, path = %copy.path.display(),
+            "metadata has the replica where a copy of it lies, which takes its place");
+        let promoted = self.lock_dirs().promote(&copy.path, &copy.partition);
+        match promoted {
+            Ok(path) => Ok(FoundPartition { path, is_future: false, ..copy }),
+            Err(error) => {
+                self.keep_found(copy, &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether a directory is this topic's. A former topic of the same name may have left it.
+    fn is_of_topic(&self, topic: &Topic, found: &FoundPartition) -> Result<bool, LogError> {
+        let disk = Arc::clone(self.lock_dirs().disk());
+        match read_topic_id(&*disk, &found.path)? {
+            Some(id) => Ok(id == topic.id),
+            None => write_topic_id(&*disk, &found.path, topic.id).map(|()| true),
+        }
+    }
+
+    /// Not opened, and not removed.
+    fn put_aside(&self, found: &FoundPartition, what: &str) {
+        let (partition, put_aside) = (&found.partition, self.lock_dirs().put_aside(&found.path));
+        match put_aside {
+            Ok(to) => warn!(%partition, to = %to.display(), "{what} is put aside"),
+            Err(error) => error!(%partition, %error, "{what} stays in the way"),
+        }
+    }
+
+    /// A log that could not be opened is still there, for another try and for the checkpoints.
+    pub(super) fn keep_found(self: &Arc<Self>, found: FoundPartition, error: &LogError) {
+        if error.is_disk_failure() {
+            self.fail_dir(&found.dir_path());
+        }
+        self.found().put(found);
+    }
+
+    /// Warns of directories that no topic has claimed. They are kept: a metadata log that was lost
+    /// must not take the data with it.
+    pub(super) fn warn_of_strays(&self) {
+        let found = self.found();
+        let is_stray = |it: &&FoundPartition| {
+            let (topic, index) = (&it.partition.topic, it.partition.partition);
+            self.partitions.get(topic, index).err() == Some(Absent::Unknown)
+        };
+        for partition in found.0.values().flatten().filter(is_stray) {
+            warn!(path = %partition.path.display(), "no topic has this partition; it is not served");
+        }
+    }
+
+    fn claimed(&self, partition: &TopicPartition) -> Vec<FoundPartition> {
+        self.found().take(partition)
+    }
+
+    fn found(&self) -> MutexGuard<'_, FoundPartitions> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,371 @@
+//! Moves of replicas between the log directories of this broker (KIP-113, KIP-858): what Kafka's
+//! `ReplicaManager.alterReplicaLogDirs` and `ReplicaAlterLogDirsThread` do.
+//!
+//! A replica is copied until its copy has all and is durable; then the controller is told that it
+//! lies in the new directory; then the copy takes its place. So metadata names a directory that
+//! has the replica at any time, and a start knows what to make of whatever a crash leaves.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::Semaphore,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use super::{Broker, replication::throttle::Throttle};
+use crate::{
+    base::{
+        TopicId, TopicPartition,
+        config::BrokerConfig,
+        world::{blocking, new_uuid, now_ms},
+    },
+    log::{
+        Log, LogDirs, LogError, LogStart,
+        dirs::{DeletedPartition, LogDir},
+    },
+    metadata::Image,
+    partition::{Absent, Copied, CopyError, Partition, Replaced, Role, Topic},
+};
+
+/// How long a move rests that is throttled, or that has failed.
+const REST: Duration = Duration::from_millis(200);
+/// So many wishes for what is not here are kept: any name may be asked for.
+const WANTED_MAX: usize = 100_000;
+/// How long the controller is waited for until the copy is looked after again.
+const AGREED_WITHIN: Duration = Duration::from_secs(1);
+
+pub struct Moves {
+    /// Of the replicas that are copied at the same time.
+    turns: Semaphore,
+    throttle: Throttle,
+    /// Where replicas are to lie that are not here yet.
+    wanted: Mutex<HashMap<TopicPartition, PathBuf>>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum MoveError {
+    #[error("the topic's name leaves no room for that of a copy's directory")]
+    NameTooLong,
+    #[error("no such log directory is configured")]
+    UnknownDir,
+    #[error("a log directory is offline")]
+    Offline,
+    #[error("this broker has no replica of the partition")]
+    NotHere,
+    #[error("there is no such partition")]
+    UnknownPartition,
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// What is to be done next with a move.
+enum Next {
+    Copy,
+    Rest,
+    Nothing,
+}
+
+impl Moves {
+    pub fn new(settings: &BrokerConfig) -> Self {
+        let threads = settings.num_replica_alter_log_dirs_threads;
+        let turns = threads.map_or(settings.log_dirs.len(), |threads| threads.max(1) as usize);
+        Self {
+            turns: Semaphore::new(turns),
+            throttle: Throttle::default(),
+            wanted: Mutex::default(),
+            tasks: Mutex::default(),
+        }
+    }
+
+    fn want(&self, partition: &TopicPartition, dir: PathBuf) {
+        let mut wanted = self.wanted();
+        if wanted.len() < WANTED_MAX || wanted.contains_key(partition) {
+            wanted.insert(partition.clone(), dir);
+        }
+    }
+
+    /// Where the replica is to lie that is made now.
+    pub(super) fn take_wanted(&self, partition: &TopicPartition) -> Option<PathBuf> {
+        self.wanted().remove(partition)
+    }
+
+    fn wanted(&self) -> MutexGuard<'_, HashMap<TopicPartition, PathBuf>> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends all moves, which the next start goes on with.
+    pub(super) fn stop(&self) {
+        self.tasks().abort_all();
+    }
+}
+
+impl Broker {
+    /// Has a replica move to another log directory, or made there once it is this broker's. The
+    /// directory where it lies ends a move that is under way.
+    pub fn alter_log_dir(
+        self: &Arc<Self>,
+        name: &TopicPartition,
+        dir: &str,
+    ) -> Result<(), MoveError> {
+        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        if !LogDirs::can_move(name) {
+            return Err(MoveError::NameTooLong);
+        }
+        let target = self.online_dir(dir)?;
+        let topic = self.partitions.topic(&name.topic);
+        let found = topic.as_ref().map(|topic| topic.partition(name.partition));
+        let (Some(topic), Some(partition)) = (&topic, self.served(found)?) else {
+            self.moves.want(name, target);
+            return Err(match self.metadata().partition(&name.topic, name.partition) {
+                Some(_) => MoveError::NotHere,
+                None => MoveError::UnknownPartition,
+            });
+        };
+        if partition.future_view().is_some_and(|future| future.log_dir != target) {
+            self.cancel_move(topic, &partition);
+        }
+        if *partition.log_dir() == target || partition.future_view().is_some() {
+            return Ok(());
+        }
+        // There may be a copy already in a directory that nobody sees.
+        if self.any_offline() {
+            return Err(MoveError::Offline);
+        }
+        partition.begin_move(self.create_future(topic, &partition, &target)?);
+        info!(partition = %name, to = %target.display(), "the replica moves");
+        self.move_on(topic.id, &partition);
+        Ok(())
+    }
+
+    /// The configured directory of that absolute path, if it is online.
+    fn online_dir(&self, path: &str) -> Result<PathBuf, MoveError> {
+        let dirs = self.lock_dirs();
+        // As DescribeLogDirs tells it, to the letter.
+        let is_it =
+            |dir: &&LogDir| std::path::absolute(&dir.path).is_ok_and(|it| it.as_os_str() == path);
+        let dir = dirs.dirs().iter().find(is_it).ok_or(MoveError::UnknownDir)?;
+        if dir.is_offline() { Err(MoveError::Offline) } else { Ok(dir.path.clone()) }
+    }
+
+    fn served(
+        &self,
+        found: Option<Result<Arc<Partition>, Absent>>,
+    ) -> Result<Option<Arc<Partition>>, MoveError> {
+        match found {
+            Some(Ok(partition)) => match partition.view().role {
+                Role::Offline => Err(MoveError::Offline),
+                Role::Closed => Ok(None),
+                Role::Leader { .. } | Role::Follower { .. } => Ok(Some(partition)),
+            },
+            Some(Err(Absent::Offline)) => Err(MoveError::Offline),
+            Some(Err(Absent::Unknown)) | None => Ok(None),
+        }
+    }
+
+    fn create_future(
+        self: &Arc<Self>,
+        topic: &Topic,
+        partition: &Partition,
+        target: &Path,
+    ) -> Result<Log, MoveError> {
+        let place = {
+            let mut dirs = self.lock_dirs();
+            let dir = dirs.dirs().iter().position(|dir| dir.path == target);
+            let place = dir.and_then(|dir| dirs.place_future(dir, &partition.id, new_uuid()));
+            place.ok_or(MoveError::UnknownDir)?
+        };
+        let config = partition.with_log(|log| Arc::clone(log.config()));
+        let start = LogStart::of_new(now_ms());
+        let open = |()| Log::open(Arc::clone(&place.disk), &place.path, config, start);
+        let opened = place.create(topic.id).and_then(open);
+        opened.map(|(log, _)| log).map_err(|error| {
+            self.lock_dirs().discard(&place);
+            error!(partition = %partition.id, %error, "the replica does not move");
+            if error.is_disk_failure() {
+                self.fail_dir(target);
+            }
+            error.into()
+        })
+    }
+
+    fn cancel_move(self: &Arc<Self>, topic: &Topic, partition: &Partition) {
+        let deleted = self.delete_future(partition);
+        info!(partition = %partition.id, "the replica does not move any more");
+        let (delay_ms, what) = (topic.config.load().file_delete_delay_ms, &partition.id);
+        let removed = deleted.into_iter().collect();
+        self.remove_after(delay_ms, format!("copy of {what}"), removed, DeletedPartition::remove);
+        // It may have been told where the replica was to be.
+        self.report_directories();
+    }
+
+    /// Ends a move and renames the copy's directory, for its removal.
+    pub(super) fn delete_future(
+        self: &Arc<Self>,
+        partition: &Partition,
+    ) -> Option<DeletedPartition> {
+        let future = partition.take_future()?;
+        let deleted = self.lock_dirs().delete_partition(future.dir(), &partition.id, new_uuid());
+        deleted.inspect_err(|error| warn!(%error, "a copy's directory remains")).ok()
+    }
+
+    /// Begins with the moves that the start has found.
+    pub(super) fn start_moves(self: &Arc<Self>) {
+        for topic in self.partitions.topics() {
+            let moving = topic.partitions().into_iter().filter(|it| it.future_view().is_some());
+            moving.for_each(|partition| self.move_on(topic.id, &partition));
+        }
+    }
+
+    /// Has the replica copied and exchanged, once this process is registered.
+    pub(super) fn move_on(self: &Arc<Self>, topic_id: TopicId, partition: &Arc<Partition>) {
+        if !self.replication.is_started() {
+            return;
+        }
+        let mut tasks = self.moves.tasks();
+        while tasks.try_join_next().is_some() {}
+        let (broker, partition) = (Arc::clone(self), Arc::clone(partition));
+        tasks.spawn_on(broker.run_move(topic_id, partition), &self.runtime);
+    }
+
+    async fn run_move(self: Arc<Self>, topic_id: TopicId, partition: Arc<Partition>) {
+        let Ok(_turn) = self.moves.turns.acquire().await else { return };
+        loop {
+            let limit = self.settings().cluster.replica_alter_log_dirs_io_max_bytes_per_second;
+            if self.moves.throttle.is_exceeded(limit, now_ms()) {
+                sleep(REST).await;
+                continue;
+            }
+            match self.advance_move(topic_id, &partition).await {
+                Next::Copy => {}
+                Next::Rest => sleep(REST).await,
+                Next::Nothing => return,
+            }
+        }
+    }
+
+    async fn advance_move(self: &Arc<Self>, topic_id: TopicId, partition: &Arc<Partition>) -> Next {
+        let most = self.settings().cluster.replica_fetch_max_bytes.max(1) as usize;
+        match self.on_disk(partition, move |_, it| it.copy_to_future(most)).await {
+            Ok(Copied::Over) => return Next::Nothing,
+            Ok(Copied::Some { bytes, lag }) => {
+                self.moves.throttle.note(bytes, now_ms());
+                if lag > 0 {
+                    return Next::Copy;
+                }
+            }
+            Err(next) => return next,
+        }
+        let Some(future) = partition.future_view() else { return Next::Nothing };
+        if !future.is_ready
+            && let Err(next) = self.on_disk(partition, Self::make_ready).await
+        {
+            return next;
+        }
+        if !self.is_agreed((topic_id, partition.id.partition), &future.log_dir).await {
+            return Next::Rest;
+        }
+        let replace = move |broker: &Arc<Self>, it: &Arc<Partition>| {
+            it.replace_with_future(most, &broker.log_dirs, new_uuid())
+        };
+        match self.on_disk(partition, replace).await {
+            Ok(Replaced::Over) => Next::Nothing,
+            Ok(Replaced::Behind) => Next::Copy,
+            Ok(Replaced::Done(left)) => {
+                info!(partition = %partition.id, to = %future.log_dir.display(), "moved");
+                let broker = Arc::clone(self);
+                let partition = Arc::clone(partition);
+                let _ = blocking(move || broker.moved(&partition, left)).await;
+                Next::Nothing
+            }
+            Err(next) => next,
+        }
+    }
+
+    /// What the checkpoints say of the copy must be true when it is the replica.
+    fn make_ready(self: &Arc<Self>, partition: &Arc<Partition>) -> Result<(), CopyError> {
+        partition.ready_future()?;
+        self.write_checkpoints();
+        self.write_settled();
+        self.write_high_watermarks();
+        Ok(())
+    }
+
+    /// What they say of the directory that the replica has left must not be said of its next copy.
+    fn moved(self: &Arc<Self>, partition: &Partition, left: Result<DeletedPartition, LogError>) {
+        self.write_checkpoints();
+        self.write_settled();
+        self.write_high_watermarks();
+        match left {
+            Ok(left) => {
+                let delay_ms = partition.with_log(|log| log.config().file_delete_delay_ms);
+                let what = format!("former directory of {}", partition.id);
+                self.remove_after(delay_ms, what, vec![left], DeletedPartition::remove);
+            }
+            Err(error) => self.on_log_error(partition, &error),
+        }
+    }
+
+    /// Waits a while for the controller to have the replica in the directory.
+    async fn is_agreed(self: &Arc<Self>, (topic_id, index): (TopicId, i32), dir: &Path) -> bool {
+        let id = self.lock_dirs().dirs().iter().find(|it| it.path == dir).map(|it| it.id);
+        let Some(id) = id else { return false };
+        let shows = |image: &Image| self.directory_of(image, topic_id, index) == Some(id);
+        let told = async {
+            tokio::select! {
+                biased;
+                () = self.metadata_shows(shows) => {}
+                () = self.tell_directories() => {}
+            }
+        };
+        let _ = timeout(AGREED_WITHIN, told).await;
+        shows(&self.metadata())
+    }
+
+    fn directory_of(&self, image: &Image, topic_id: TopicId, index: i32) -> Option<Uuid> {
+        let topic = image.topic_by_id(topic_id)?;
+        topic.partitions.get(index as usize)?.directory_of(self.node_id)
+    }
+
+    /// Does a step of a move where it may wait for the disk, and judges why it failed.
+    async fn on_disk<T: Send + 'static>(
+        self: &Arc<Self>,
+        partition: &Arc<Partition>,
+        step: impl FnOnce(&Arc<Self>, &Arc<Partition>) -> Result<T, CopyError> + Send + 'static,
+    ) -> Result<T, Next> {
+        let (broker, moving) = (Arc::clone(self), Arc::clone(partition));
+        let worked = blocking(move || step(&broker, &moving)).await;
+        let error = match worked {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(error)) => error,
+            Err(_) => return Err(Next::Nothing),
+        };
+        if self.may_tell() {
+            error!(partition = %partition.id, %error, "the replica cannot be moved on");
+        }
+        match error {
+            // A log that was cut meanwhile reads otherwise the next time.
+            CopyError::Read(error) => partition.read_failed(error),
+            CopyError::Write(error) if error.is_disk_failure() => {
+                if let Some(future) = partition.future_view() {
+                    self.fail_dir(&future.log_dir);
+                }
+            }
+            // There may be room later.
+            CopyError::Write(_) => {}
+        }
+        Err(Next::Rest)
+    }
+}

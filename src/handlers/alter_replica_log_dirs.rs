@@ -1,0 +1,78 @@
+//! AlterReplicaLogDirs: has replicas of this broker lie in other log directories (KIP-113).
+
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
+
+use kafka_protocol::{
+    messages::{
+        AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse, ApiKey, TopicName,
+        alter_replica_log_dirs_response::{
+            AlterReplicaLogDirPartitionResult, AlterReplicaLogDirTopicResult,
+        },
+    },
+    protocol::StrBytes,
+};
+
+use super::{Context, ErrorCode, Handler, Reply, errors};
+use crate::{base::TopicPartition, base::world::blocking, broker::Broker};
+
+pub struct AlterReplicaLogDirs;
+
+impl Handler for AlterReplicaLogDirs {
+    const API: ApiKey = ApiKey::AlterReplicaLogDirs;
+    const VERSIONS: RangeInclusive<i16> = 1..=2;
+    type Request = AlterReplicaLogDirsRequest;
+    type Response = AlterReplicaLogDirsResponse;
+
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: AlterReplicaLogDirsRequest,
+    ) -> Reply<AlterReplicaLogDirsResponse> {
+        let wanted = last_of_each(request);
+        let names: Vec<TopicPartition> = wanted.keys().cloned().collect();
+        let broker = Arc::clone(cx.broker);
+        // Copies are begun: that is the disk's work.
+        let altered = blocking(move || alter(&broker, wanted)).await;
+        let failed = |_| names.into_iter().map(|it| (it, ErrorCode::UnknownServerError.code()));
+        Reply::Now(response(altered.unwrap_or_else(|error| failed(error).collect())))
+    }
+}
+
+/// Each partition once: the last directory that the request names for it counts.
+fn last_of_each(request: AlterReplicaLogDirsRequest) -> BTreeMap<TopicPartition, StrBytes> {
+    let mut wanted = BTreeMap::new();
+    for dir in request.dirs {
+        for topic in dir.topics {
+            for index in topic.partitions {
+                wanted.insert(TopicPartition::new(&**topic.name, index), dir.path.clone());
+            }
+        }
+    }
+    wanted
+}
+
+fn alter(
+    broker: &Arc<Broker>,
+    wanted: BTreeMap<TopicPartition, StrBytes>,
+) -> Vec<(TopicPartition, i16)> {
+    let one = |(partition, dir): (TopicPartition, StrBytes)| {
+        let altered = broker.alter_log_dir(&partition, &dir);
+        let code = altered.map_or_else(|error| errors::move_replica(&error).code(), |()| errors::NONE);
+        (partition, code)
+    };
+    wanted.into_iter().map(one).collect()
+}
+
+fn response(altered: Vec<(TopicPartition, i16)>) -> AlterReplicaLogDirsResponse {
+    let of_topic = |run: &[(TopicPartition, i16)]| {
+        let partition = |(partition, code): &(TopicPartition, i16)| {
+            AlterReplicaLogDirPartitionResult::default()
+                .with_partition_index(partition.partition)
+                .with_error_code(*code)
+        };
+        AlterReplicaLogDirTopicResult::default()
+            .with_topic_name(TopicName(StrBytes::from_string(run[0].0.topic.to_string())))
+            .with_partitions(run.iter().map(partition).collect())
+    };
+    let results = altered.chunk_by(|a, b| a.0.topic == b.0.topic).map(of_topic).collect();
+    AlterReplicaLogDirsResponse::default().with_results(results)
+}

@@ -1,0 +1,255 @@
+//! The future replica: a copy of this one in another log directory of the broker, which takes its
+//! place once it has all (KIP-113; Kafka's `Partition.futureLog` and `ReplicaAlterLogDirsThread`).
+//!
+//! It copies what is in the log, committed or not, and is cut where the log was cut since. Locks
+//! are taken in the order: future replica, core, log directories.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use arc_swap::ArcSwapOption;
+use uuid::Uuid;
+
+use super::Partition;
+use crate::{
+    base::world::now_ms,
+    log::{Epochs, Log, LogConfig, LogDirs, LogError, LogView, ReadError, dirs::DeletedPartition},
+};
+
+#[derive(Default)]
+pub(super) struct FutureReplica {
+    log: Mutex<Option<Log>>,
+    view: ArcSwapOption<FutureView>,
+}
+
+/// A future replica as others see it.
+#[derive(Clone)]
+pub struct FutureView {
+    /// The log directory that it lies in.
+    pub log_dir: PathBuf,
+    pub log: LogView,
+    /// It had all, durably, so that the controller is to know its directory as the replica's.
+    pub is_ready: bool,
+}
+
+/// What a round of copying did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copied {
+    /// There is no future replica, or the replica is out of service.
+    Over,
+    /// So many bytes, and so many records more to go.
+    Some { bytes: u64, lag: i64 },
+}
+
+/// How an exchange ended.
+#[derive(Debug)]
+pub enum Replaced {
+    Over,
+    /// There is more to copy than producers could wait for.
+    Behind,
+    /// The future replica is the replica. The directory that it has left is to be removed, unless
+    /// its disk has failed.
+    Done(Result<DeletedPartition, LogError>),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Write(#[from] LogError),
+}
+
+impl Partition {
+    pub fn future_view(&self) -> Option<Arc<FutureView>> {
+        self.future.view.load_full()
+    }
+
+    /// Begins, or goes on, to move to where `log` lies.
+    pub fn begin_move(&self, log: Log) {
+        let mut future = self.lock_future();
+        self.publish_future(&log, false);
+        *future = Some(log);
+    }
+
+    /// Ends a move. The log is the caller's to remove, or to leave.
+    pub fn take_future(&self) -> Option<Log> {
+        let taken = self.lock_future().take();
+        self.future.view.store(None);
+        taken
+    }
+
+    /// Copies some batches, up to `most` bytes and one batch at least.
+    pub fn copy_to_future(&self, most: usize) -> Result<Copied, CopyError> {
+        let mut slot = self.lock_future();
+        let Some(future) = slot.as_mut() else { return Ok(Copied::Over) };
+        let source = {
+            let core = self.lock();
+            if core.role().is_final() {
+                return Ok(Copied::Over);
+            }
+            Source::of(core.log())
+        };
+        let copied = source.copy_to(future, most);
+        let is_ready = self.future_view().is_some_and(|view| view.is_ready);
+        self.publish_future(future, is_ready);
+        copied
+    }
+
+    /// Makes all that is copied durable, and then known as ready.
+    pub fn ready_future(&self) -> Result<(), LogError> {
+        let mut slot = self.lock_future();
+        let Some(future) = slot.as_mut() else { return Ok(()) };
+        future.flush()?;
+        self.publish_future(future, true);
+        Ok(())
+    }
+
+    /// Puts the future replica in the place of this one, if that is ready and has nearly all:
+    /// nobody appends or is answered meanwhile, and the new log is as durable as can be. The copy
+    /// has the replica's name before the old directory gives it up, so that a start finds one of
+    /// them at least, and either has all that was answered.
+    pub fn replace_with_future(
+        &self,
+        most: usize,
+        dirs: &Mutex<LogDirs>,
+        unique: Uuid,
+    ) -> Result<Replaced, CopyError> {
+        let mut slot = self.lock_future();
+        let is_ready = self.future_view().is_some_and(|view| view.is_ready);
+        let Some(future) = slot.as_mut().filter(|_| is_ready) else { return Ok(Replaced::Over) };
+        let mut core = self.lock();
+        if core.role().is_final() {
+            return Ok(Replaced::Over);
+        }
+        let copied = Source::of(core.log()).copy_to(future, most)?;
+        if !matches!(copied, Copied::Some { lag: 0, .. }) {
+            drop(core);
+            self.publish_future(future, true);
+            return Ok(Replaced::Behind);
+        }
+        future.flush()?;
+        let mut dirs = dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = dirs.promote(future.dir(), &self.id)?;
+        future.set_dir(&path);
+        let Some(future) = slot.take() else { return Ok(Replaced::Over) };
+        self.future.view.store(None);
+        let mut old = core.replace_log(future, now_ms());
+        self.set_log_dir(&path);
+        let left = dirs.leave(old.dir(), &self.id, unique);
+        if let Ok(left) = &left {
+            // Slow readers find its files there.
+            old.set_dir(&left.path);
+        }
+        let changed = self.publish(&core);
+        drop(dirs);
+        drop(core);
+        self.wake(changed);
+        Ok(Replaced::Done(left))
+    }
+
+    /// Leaves the future replica whole and durable, as a clean stop does.
+    pub fn close_future(&self) -> Result<(), LogError> {
+        match self.lock_future().as_mut() {
+            Some(future) => future.close().map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn publish_future(&self, log: &Log, is_ready: bool) {
+        let log_dir = log.dir().parent().map(Path::to_owned).unwrap_or_default();
+        self.future.view.store(Some(Arc::new(FutureView { log_dir, log: log.view(), is_ready })));
+    }
+
+    fn lock_future(&self) -> MutexGuard<'_, Option<Log>> {
+        self.future.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A log as it was at some moment, to be copied.
+struct Source {
+    view: LogView,
+    epochs: Epochs,
+    config: Arc<LogConfig>,
+}
+
+impl Source {
+    fn of(log: &Log) -> Self {
+        let epochs = log.epochs_led_by(-1);
+        Self { view: log.view(), epochs, config: Arc::clone(log.config()) }
+    }
+
+    fn copy_to(&self, future: &mut Log, most: usize) -> Result<Copied, CopyError> {
+        let (start, now) = (self.view.log_start(), now_ms());
+        future.set_config(Arc::clone(&self.config));
+        self.cut(future, now)?;
+        if future.log_end() < start {
+            future.truncate_fully_and_start_at(start, now)?;
+        }
+        let mut bytes = 0;
+        let mut batches = Vec::new();
+        for batch in self.view.batches_from(future.log_end()) {
+            let batch = batch?;
+            if !batches.is_empty() && bytes + batch.size() > most {
+                break;
+            }
+            bytes += batch.size();
+            batches.push(batch);
+        }
+        if let Some(base) = batches.first().map(|batch| batch.header.base_offset) {
+            if base < future.log_end() {
+                // The log starts within the batch; anything else is no copy, and begun anew.
+                let is_empty = future.log_start() == future.log_end();
+                future.truncate_fully_and_start_at(if is_empty { base } else { start }, now)?;
+                if !is_empty {
+                    return Ok(Copied::Some { bytes: 0, lag: self.view.log_end() - start });
+                }
+            }
+            if future.append_verbatim(&batches, now)?.rolled {
+                future.flush()?;
+            }
+        } else if future.log_end() < self.view.log_end() {
+            // Compaction has taken the last batches.
+            future.roll(self.view.log_end(), now)?;
+        }
+        future.advance_log_start(start.min(future.log_end()))?;
+        let lag = self.view.log_end() - future.log_end();
+        Ok(Copied::Some { bytes: bytes as u64, lag })
+    }
+
+    /// Cuts off what the log does not have, or has no more.
+    fn cut(&self, future: &mut Log, now_ms: i64) -> Result<(), LogError> {
+        let start = self.view.log_start();
+        if future.log_start() > start {
+            return future.truncate_fully_and_start_at(start, now_ms);
+        }
+        // Where the one before a cut is unknown too, the next is to be compared.
+        while let Some(offset) = self.divergence(future) {
+            if offset < future.log_start() {
+                return future.truncate_fully_and_start_at(start, now_ms);
+            }
+            future.truncate_to(offset, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Where the future replica is to be cut, if it is.
+    fn divergence(&self, future: &Log) -> Option<i64> {
+        let end = future.log_end();
+        let (log_end, latest) = (self.view.log_end(), self.epochs.latest());
+        let offset = match (future.latest_epoch(), latest) {
+            (None, _) => log_end,
+            // It was begun anew since.
+            (Some(_), None) => -1,
+            (Some(epoch), Some(latest)) => {
+                let asked = epoch.min(latest.epoch);
+                let ours = self.epochs.end_offset_for(asked, log_end);
+                let ours = ours.unwrap_or((latest.epoch, log_end));
+                if ours.0 == epoch { ours.1 } else { future.truncation_offset(ours) }
+            }
+        };
+        (offset < end).then_some(offset)
+    }
+}

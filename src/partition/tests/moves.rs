@@ -1,0 +1,220 @@
+//! A replica on its way to another log directory, and what crashes leave of it.
+
+use std::sync::Mutex;
+
+use super::*;
+use crate::partition::{Copied, CopyError, Replaced};
+
+const MOST: usize = 1 << 20;
+const FUTURE: &str = "/b/t-0.0123456789abcdef0123456789abcdef-future";
+
+/// A leader in the first of two directories, which has begun to move to the second.
+struct Site {
+    disk: FaultyDisk,
+    dirs: Mutex<LogDirs>,
+    partition: Arc<Partition>,
+    failures: Arc<AtomicUsize>,
+}
+
+fn open_dirs(disk: &FaultyDisk) -> LogDirs {
+    let paths = ["/a", "/b"].map(PathBuf::from);
+    let new_cluster_id = "4L6g3nShT-eMCtK--X86sw".to_owned();
+    let owner = Owner { node_id: BrokerId(1), cluster_id: None, new_cluster_id, boot_id: None };
+    LogDirs::open(Arc::new(disk.clone()), &paths, &owner, Uuid::new_v4).expect("opens")
+}
+
+impl Site {
+    fn new() -> Self {
+        let disk = FaultyDisk::default();
+        let dirs = Mutex::new(open_dirs(&disk));
+        let (partition, failures) = leader_at(&disk, Path::new("/a/t-0"), i64::MAX);
+        partition.begin_move(open_at(&disk, Path::new(FUTURE), i64::MAX));
+        Self { disk, dirs, partition, failures }
+    }
+
+    fn append(&self, count: usize) {
+        for _ in 0..count {
+            self.partition.append(&mut [batch(0, 1, 300)], Acks::All, NOW).expect("appends");
+        }
+    }
+
+    /// Copies all there is.
+    fn copy(&self) {
+        let lag = || match self.partition.copy_to_future(1000).expect("copies") {
+            Copied::Some { lag, .. } => lag,
+            Copied::Over => panic!("it has ended"),
+        };
+        while lag() > 0 {}
+    }
+
+    fn replace(&self, most: usize) -> Result<Replaced, CopyError> {
+        self.partition.replace_with_future(most, &self.dirs, Uuid::from_u128(7))
+    }
+
+    fn ends_of_future(&self) -> (i64, i64) {
+        let view = self.partition.future_view().expect("it moves");
+        (view.log.log_start(), view.log.log_end())
+    }
+}
+
+/// The batches of a log, with their epochs.
+fn content(log: &Log) -> Vec<(i64, i32)> {
+    let batches = log.view().batches_from(0).map(|batch| batch.expect("is readable").header);
+    batches.map(|header| (header.base_offset, header.leader_epoch)).collect()
+}
+
+#[tokio::test]
+async fn a_copy_takes_the_place_while_producers_go_on() {
+    let site = Site::new();
+    site.append(20);
+    let before = site.partition.view();
+    assert!(matches!(site.replace(MOST), Ok(Replaced::Over)), "it is not ready");
+    site.copy();
+    assert_eq!(site.ends_of_future(), (0, 20));
+    site.partition.ready_future().expect("is durable");
+    site.append(20);
+    assert!(matches!(site.replace(1000), Ok(Replaced::Behind)), "producers would wait for long");
+    let left = match site.replace(MOST).expect("is exchanged") {
+        Replaced::Done(left) => left.expect("the old directory is renamed"),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(site.partition.log_dir().as_path(), Path::new("/b"));
+    assert!(site.partition.future_view().is_none());
+    let view = site.partition.view();
+    assert_eq!((view.log.log_end(), view.high_watermark), (40, 40));
+    assert_eq!(view.log.recovery_point(), 40, "all of it is durable");
+    before.log.batches_from(0).for_each(|batch| drop(batch.expect("slow readers go on")));
+    site.append(1);
+    left.remove().expect("is removed");
+    let log = open_at(&site.disk, Path::new("/b/t-0"), 1);
+    assert_eq!(content(&log), (0..41).map(|offset| (offset, 0)).collect::<Vec<_>>());
+    assert!(site.disk.paths().iter().all(|path| !path.starts_with("/a/t-0")));
+    assert_eq!(site.failures.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_flush_of_before_says_nothing_of_the_log_after() {
+    let site = Site::new();
+    site.append(4);
+    let flush = site.partition.update(Core::begin_flush).expect("there is something to sync");
+    let moves = site.partition.update(|core| core.moves());
+    site.copy();
+    site.partition.ready_future().expect("is durable");
+    assert!(matches!(site.replace(MOST), Ok(Replaced::Done(Ok(_)))));
+    drop(flush.run());
+    assert_ne!(site.partition.update(|core| core.moves()), moves);
+    site.append(1);
+    site.partition.flush_now();
+    assert_eq!(site.partition.view().log.recovery_point(), 5);
+    assert!(matches!(site.partition.view().role, Role::Leader { .. }));
+}
+
+#[tokio::test]
+async fn a_copy_is_cut_where_its_log_was() {
+    let site = Site::new();
+    let write = |epoch: i32, count: usize| {
+        site.partition.update(|core| {
+            for _ in 0..count {
+                core.log_mut().append(&mut [batch(0, 1, 300)], epoch, NOW).expect("appends");
+            }
+        });
+    };
+    let same = || {
+        site.copy();
+        let found = site.disk.crash(Crash::Process);
+        let [here, there] =
+            ["/a/t-0", FUTURE].map(|path| open_at(&found, Path::new(path), i64::MAX));
+        assert_eq!(content(&here), content(&there));
+        assert_eq!(here.epochs(), there.epochs());
+    };
+    write(1, 5);
+    write(3, 5);
+    same();
+    // A later epoch has the same offsets.
+    site.partition.update(|core| core.log_mut().truncate_to(7, 0).expect("is cut"));
+    write(4, 6);
+    same();
+    // The epochs in between were cut away too.
+    site.partition.update(|core| core.log_mut().truncate_to(3, 0).expect("is cut"));
+    write(6, 2);
+    write(7, 9);
+    same();
+    // Nothing is left that it could have in common.
+    site.partition.update(|core| {
+        core.log_mut().truncate_fully_and_start_at(2, NOW).expect("begins anew");
+    });
+    same();
+    write(8, 3);
+    same();
+}
+
+#[tokio::test]
+async fn a_copy_begins_where_its_log_begins() {
+    let site = Site::new();
+    site.partition.append(&mut [batch(0, 10, 300)], Acks::All, NOW).expect("appends");
+    site.append(20);
+    site.copy();
+    let delete = |offset| site.partition.update(|core| core.delete_records(offset));
+    delete(4).expect("within the first batch");
+    site.copy();
+    assert_eq!(site.ends_of_future(), (4, 30));
+    site.partition.take_future();
+    site.partition.begin_move(open_at(&site.disk, Path::new("/b/again"), i64::MAX));
+    site.copy();
+    assert_eq!(site.ends_of_future(), (4, 30), "though it begins within a batch");
+    delete(30).expect("everything");
+    site.copy();
+    site.partition.ready_future().expect("is durable");
+    assert!(matches!(site.replace(MOST), Ok(Replaced::Done(Ok(_)))));
+    let view = site.partition.view();
+    assert_eq!((view.log.log_start(), view.log.log_end()), (30, 30));
+}
+
+#[tokio::test]
+async fn a_replica_out_of_service_is_not_exchanged() {
+    let site = Site::new();
+    site.append(3);
+    site.copy();
+    site.partition.ready_future().expect("is durable");
+    site.partition.fail();
+    assert!(matches!(site.partition.copy_to_future(MOST), Ok(Copied::Over)));
+    assert!(matches!(site.replace(MOST), Ok(Replaced::Over)));
+    assert!(site.disk.paths().iter().any(|path| path.starts_with(FUTURE)), "it is left alone");
+}
+
+/// Wherever the exchange is interrupted, each directory with the replica's name has what was there.
+#[tokio::test]
+async fn a_crash_in_the_exchange_loses_nothing() {
+    let mut ends = 0;
+    for calls in 0.. {
+        let site = Site::new();
+        site.append(10);
+        site.copy();
+        site.partition.ready_future().expect("is durable");
+        site.append(5);
+        site.partition.flush_now();
+        site.disk.fail_after(Some(calls));
+        let replaced = site.replace(MOST);
+        let crashed = site.disk.crash(Crash::LoseUnsynced);
+        let found = open_dirs(&crashed).list();
+        let whole: Vec<_> = found.iter().filter(|it| !it.is_future).collect();
+        assert!(!whole.is_empty(), "{calls}: {found:?}");
+        for replica in whole {
+            let log = open_at(&crashed, &replica.path, 1);
+            assert_eq!(log.log_end(), 15, "{calls}: {}", replica.path.display());
+        }
+        if let Ok(Replaced::Done(left)) = replaced {
+            assert_eq!(site.partition.log_dir().as_path(), Path::new("/b"));
+            ends += 1;
+            if left.is_ok() {
+                assert_eq!(found.len(), 1, "{found:?}");
+                break;
+            }
+        } else {
+            assert_eq!(site.partition.log_dir().as_path(), Path::new("/a"), "{calls}");
+            let future = site.partition.future_view().expect("it may be tried again");
+            assert!(future.log_dir == Path::new("/b") && site.partition.take_future().is_some());
+        }
+    }
+    assert!(ends > 1, "also where the old directory could not be renamed");
+}
