@@ -29,7 +29,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     chance::Chance,
     client::Client,
-    history::{Acked, SharedHistory, Silence},
+    history::{Acked, SharedHistory, Silence, TimedOut},
     leaders::{self, Leader, Leaders},
     network::{ClientEnd, SimNetwork},
     produce,
@@ -40,8 +40,9 @@ use crate::{
 const VERSION: i16 = 12;
 /// `max.in.flight.requests.per.connection`
 const IN_FLIGHT_MAX: usize = 5;
-/// Batches of a partition that are made before the first of them is acknowledged.
-const BATCHES_MAX: usize = 8;
+/// Batches of a partition that are made before the first of them is acknowledged. Brokers remember
+/// the last five, and one that is sent again must be among them, whoever leads by then.
+const BATCHES_MAX: usize = 5;
 /// What the broker may take for an answer.
 const TIMEOUT_MS: i32 = 1_500;
 /// What requests and answers take on their ways, at most, in a network that is well.
@@ -268,13 +269,13 @@ impl Producer {
                 };
                 let node = self.nodes.get_mut(address);
                 if let Some(sent) = node.and_then(|it| it.requests.pop_front()) {
-                    self.answered(sent, answer);
+                    self.answered(address, sent, answer);
                 }
             }
         }
     }
 
-    fn answered(&mut self, sent: Sent, answer: ProduceResponse) {
+    fn answered(&mut self, by: &Address, sent: Sent, answer: ProduceResponse) {
         let nodes: BTreeMap<i32, Address> = answer
             .node_endpoints
             .iter()
@@ -284,7 +285,14 @@ impl Producer {
         let mut replies: BTreeMap<i32, _> = replies.map(|reply| (reply.index, reply)).collect();
         for (partition, first) in sent.batches {
             match replies.remove(&partition) {
-                Some(reply) => self.replied(partition, &first, reply, &nodes),
+                Some(reply) => {
+                    if reply.error_code == ErrorCode::RequestTimedOut.code() {
+                        let (host, place) = (by.host.clone(), (self.topic.clone(), partition));
+                        let timed_out = TimedOut { host, place, first: first.clone() };
+                        self.history.lock().timed_out.push(timed_out);
+                    }
+                    self.replied(partition, &first, reply, &nodes);
+                }
                 None => {
                     let wrong = format!("{}: {partition} is not answered", self.name);
                     self.history.lock().wrong.push(wrong);
@@ -317,6 +325,7 @@ impl Producer {
             return;
         }
         history.refused(reply.error_code);
+        tracing::debug!(name = self.name, partition, first, at, ?code, "refused");
         // One that leads no more may not know of what has been acknowledged since.
         let may_pass = code == Some(ErrorCode::OutOfOrderSequenceNumber);
         if may_pass && at == 0 && stream.batches[at].made.elapsed() > PATIENCE {
