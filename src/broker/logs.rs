@@ -278,7 +278,8 @@ impl Broker {
             now_ms: now_ms(),
         };
         loop {
-            let place = self.lock_dirs().place(name).ok_or(LogError::NoDirectory)?;
+            let cordoned = &self.settings().cordoned_log_dirs;
+            let place = self.lock_dirs().place(name, cordoned).ok_or(LogError::NoDirectory)?;
             let config = self.log_config(&topic.config.load());
             let open = |()| Log::open(Arc::clone(&place.disk), &place.path, config, start);
             match place.create(topic.id).and_then(open) {

@@ -188,10 +188,12 @@ impl LogDirs {
         self.dirs[dir].offline = true;
     }
 
-    /// The online directory with the fewest partitions; the first of several.
-    pub fn pick(&self) -> Option<usize> {
+    /// The online directory with the fewest partitions; the first of several. One that is cordoned
+    /// only if all are.
+    pub fn pick(&self, cordoned: &[PathBuf]) -> Option<usize> {
         let online = self.dirs.iter().enumerate().filter(|(_, dir)| !dir.offline);
-        online.min_by_key(|(_, dir)| dir.partitions).map(|(index, _)| index)
+        let load = |dir: &LogDir| (cordoned.contains(&dir.path), dir.partitions);
+        online.min_by_key(|(_, dir)| load(dir)).map(|(index, _)| index)
     }
 
     /// The partitions that the directories hold. Removes what earlier deletions left.
@@ -247,8 +249,8 @@ impl LogDirs {
     }
 
     /// Picks the place of a new partition, which counts from now on.
-    pub fn place(&mut self, partition: &TopicPartition) -> Option<NewPlace> {
-        let dir = self.pick()?;
+    pub fn place(&mut self, partition: &TopicPartition, cordoned: &[PathBuf]) -> Option<NewPlace> {
+        let dir = self.pick(cordoned)?;
         self.dirs[dir].partitions += 1;
         let dir_path = self.dirs[dir].path.clone();
         let path = dir_path.join(partition.to_string());
