@@ -36,6 +36,7 @@ pub struct GroupSettings {
     pub offsets_topic_num_partitions: i32,
     pub offsets_topic_segment_bytes: i32,
     pub offset_metadata_max_bytes: i32,
+    pub offsets_commit_timeout_ms: i32,
     pub offsets_retention_ms: i64,
     pub offsets_retention_check_interval_ms: i64,
 }
@@ -198,6 +199,7 @@ impl GroupSettings {
             .unwrap_or(i16::MAX),
             offsets_topic_num_partitions: values.i32("offsets.topic.num.partitions"),
             offsets_topic_segment_bytes: values.i32("offsets.topic.segment.bytes"),
+            offsets_commit_timeout_ms: values.i32("offsets.commit.timeout.ms"),
             offset_metadata_max_bytes: values.i32("offset.metadata.max.bytes"),
             offsets_retention_ms: values.i64("offsets.retention.minutes") * 60_000,
             offsets_retention_check_interval_ms: values.i64("offsets.retention.check.interval.ms"),
