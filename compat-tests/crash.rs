@@ -17,6 +17,8 @@ mod flips;
 mod kept;
 #[path = "crash/load.rs"]
 mod load;
+#[path = "crash/moves.rs"]
+mod moves;
 #[path = "crash/scale.rs"]
 mod scale;
 #[path = "crash/slow.rs"]

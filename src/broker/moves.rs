@@ -346,6 +346,7 @@ impl Broker {
         step: impl FnOnce(&Arc<Self>, &Arc<Partition>) -> Result<T, CopyError> + Send + 'static,
     ) -> Result<T, Next> {
         let (broker, moving) = (Arc::clone(self), Arc::clone(partition));
+        let seen = partition.view();
         let worked = blocking(move || step(&broker, &moving)).await;
         let error = match worked {
             Ok(Ok(done)) => return Ok(done),
@@ -357,7 +358,7 @@ impl Broker {
         }
         match error {
             // A log that was cut meanwhile reads otherwise the next time.
-            CopyError::Read(error) => partition.read_failed(error),
+            CopyError::Read(error) => partition.read_failed(&seen.log, error),
             CopyError::Write(error) if error.is_disk_failure() => {
                 if let Some(future) = partition.future_view() {
                     self.fail_dir(&future.log_dir);

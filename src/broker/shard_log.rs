@@ -56,7 +56,7 @@ impl ShardLog for PartitionLog {
         for batch in view.log.batches_from(view.log.log_start()) {
             each(batch.map_err(|error| {
                 let failed = ShardLogError::Failed(error.to_string());
-                self.partition.read_failed(error);
+                self.partition.read_failed(&view.log, error);
                 failed
             })?)?;
         }

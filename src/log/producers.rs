@@ -183,6 +183,18 @@ pub enum ProducerError {
     TransactionOpen { producer_id: i64 },
 }
 
+impl ProducerError {
+    /// Whether batches are missing before this one.
+    pub fn is_gap(&self) -> bool {
+        match self {
+            Self::OutOfOrderSequence {
+                epoch, sequence, current_epoch, current_sequence, ..
+            } => epoch > current_epoch || sequence.wrapping_sub(*current_sequence) > 0,
+            Self::InvalidEpoch { .. } | Self::TransactionOpen { .. } => false,
+        }
+    }
+}
+
 /// The producers of one log.
 #[derive(Debug, Default)]
 pub struct Producers {

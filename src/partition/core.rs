@@ -234,7 +234,11 @@ impl Core {
             }
             before => {
                 let start = self.log.log_end();
-                let leading = Leading::new((me, partition), before.as_ref(), start, now_ms);
+                let mut leading = Leading::new((me, partition), before.as_ref(), start, now_ms);
+                if matches!(self.role, Role::Follower { leader, .. } if leader >= 0 && leader != me)
+                {
+                    leading.take_over(now_ms);
+                }
                 self.take_role(Role::Leader { epoch }, Some(leading));
             }
         }
@@ -364,8 +368,10 @@ impl Core {
             return Err(AppendError::NotEnoughReplicas { in_sync: isr.in_sync, min: isr.min });
         }
         for batch in batches.iter().filter(|batch| batch.header.has_producer_id()) {
-            if let Some(duplicate) = self.duplicate(batch)? {
-                return Ok(duplicate);
+            match self.duplicate(batch) {
+                Ok(None) => {}
+                Ok(Some(duplicate)) => return Ok(duplicate),
+                Err(error) => return Err(self.out_of_order(error, now_ms)),
             }
         }
         let appended = self.log.append(batches, epoch, now_ms)?;
@@ -381,6 +387,18 @@ impl Core {
             duplicate: false,
             duplicate_timestamp: -1,
         })
+    }
+
+    /// What a producer is told of a batch that does not follow its last. Where this replica has just
+    /// taken over, batches before it may be under way to the leader that was, which will refuse
+    /// them; the client is to send all of them again. Told of a gap, as Kafka tells it, librdkafka
+    /// begins another epoch, and writes those twice that were replicated but not acknowledged.
+    fn out_of_order(&self, error: ProducerError, now_ms: i64) -> AppendError {
+        let is_taking_over = self.leading.as_ref().is_some_and(|it| it.is_taking_over(now_ms));
+        match is_taking_over && error.is_gap() {
+            true => AppendError::NotLeader,
+            false => error.into(),
+        }
     }
 
     /// Whether `flush.messages` asks for an fdatasync of what is appended.

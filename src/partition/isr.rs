@@ -7,6 +7,9 @@ use crate::{
     metadata::PartitionImage,
 };
 
+/// How long a leader that is deposed may take to tell its clients.
+const TAKE_OVER_MS: i64 = 2_000;
+
 /// What a partition goes by besides its log's configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IsrRules {
@@ -140,6 +143,8 @@ pub struct Leading {
     partition_epoch: i32,
     /// The log's end when its epoch began.
     epoch_start: i64,
+    /// When it took over from another broker; `None` of one that did not.
+    took_over_ms: Option<i64>,
     /// As committed by the controller.
     isr: Vec<i32>,
     pending: Option<Proposal>,
@@ -153,6 +158,7 @@ impl Leading {
             me: -1,
             partition_epoch: -1,
             epoch_start: 0,
+            took_over_ms: None,
             isr: vec![-1],
             pending: None,
             followers: Vec::new(),
@@ -182,10 +188,21 @@ impl Leading {
             me,
             partition_epoch: image.partition_epoch,
             epoch_start,
+            took_over_ms: None,
             isr: image.isr.clone(),
             pending: None,
             followers: others(me, image).map(follower).collect(),
         }
+    }
+
+    /// Another broker led until now.
+    pub fn take_over(&mut self, now_ms: i64) {
+        self.took_over_ms = Some(now_ms);
+    }
+
+    /// Whether clients may still have to hear of it from the leader before.
+    pub fn is_taking_over(&self, now_ms: i64) -> bool {
+        self.took_over_ms.is_some_and(|since| (0..TAKE_OVER_MS).contains(&(now_ms - since)))
     }
 
     /// Takes a newer state of the same leader epoch. What was proposed to an older one is void: the

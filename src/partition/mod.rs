@@ -399,9 +399,13 @@ impl Partition {
         }
     }
 
-    /// Tells of a read that failed. A disk that cannot be read is no better than one that cannot
-    /// be written.
-    pub fn read_failed(&self, error: ReadError) {
+    /// Tells of a read that failed, of what a reader has seen. A disk that cannot be read is no
+    /// better than one that cannot be written.
+    pub fn read_failed(&self, seen: &LogView, error: ReadError) {
+        // A follower's log is cut while others read it; the lock waits for a cut that is under way.
+        if self.lock().log().view().generation() != seen.generation() {
+            return;
+        }
         match error {
             ReadError::OffsetOutOfRange { .. } => {}
             // A segment that was removed while a slow reader had it in view.

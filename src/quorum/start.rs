@@ -12,7 +12,7 @@ use openraft::{Raft, ServerState};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::{
-    CommittedStream, Inner, Leadership, Quorum, QuorumError,
+    CommittedStream, Inner, Leadership, Quorum, QuorumError, change,
     checkpoint::{Checkpoint, SnapshotId},
     elections::{self, Contact, Random, Timeouts},
     files,
@@ -293,6 +293,8 @@ pub(super) async fn start(
         let failed = |error: openraft::error::Fatal<i32>| QuorumError::Failed(error.to_string());
         raft.trigger().elect().await.map_err(failed)?;
         lead(&raft, &quorum.inner.published, image.offset).await?;
+        // Alone, it has no heartbeats by which it would come to that.
+        change::tidy_up(&quorum.inner, &raft, false);
     }
     Ok((quorum, image, CommittedStream(stream)))
 }

@@ -61,6 +61,8 @@ pub struct BrokerConfig {
     pub logging_json: bool,
 
     pub log_dirs: Vec<PathBuf>,
+    /// Those of them that get no new partitions.
+    pub cordoned_log_dirs: Vec<PathBuf>,
     pub metadata_log_dir: PathBuf,
 
     pub num_partitions: i32,
@@ -133,6 +135,7 @@ impl BrokerConfig {
             logging_level: values.text("logging.level").unwrap_or_default().to_owned(),
             logging_json: values.text("logging.format") == Some("json"),
             metadata_log_dir: metadata_log_dir.or(log_dirs.first().cloned()).unwrap_or_default(),
+            cordoned_log_dirs: cordoned(values, &log_dirs),
             log_dirs,
             num_partitions: values.i32("num.partitions"),
             default_replication_factor: values.i32("default.replication.factor"),
@@ -205,6 +208,13 @@ impl GroupSettings {
 fn log_dirs(values: &Values) -> Vec<PathBuf> {
     let dirs = values.list("log.dirs").or(values.list("log.dir")).unwrap_or_default();
     dirs.iter().map(PathBuf::from).collect()
+}
+
+fn cordoned(values: &Values, log_dirs: &[PathBuf]) -> Vec<PathBuf> {
+    let named = values.list("cordoned.log.dirs").unwrap_or_default();
+    let is_cordoned =
+        |dir: &&PathBuf| named.iter().any(|name| name == "*" || PathBuf::from(name) == **dir);
+    log_dirs.iter().filter(is_cordoned).cloned().collect()
 }
 
 fn http_listener(

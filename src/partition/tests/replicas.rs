@@ -9,7 +9,7 @@ use crate::{
     log::{
         Log, LogConfig, LogStart,
         faulty::{Crash, FaultyDisk},
-        testing::{batch, sealed},
+        testing::{batch, of_producer, sealed},
     },
     metadata::PartitionImage,
     partition::{
@@ -309,6 +309,33 @@ fn what_all_in_sync_have_is_committed() {
     cluster.fetch(1);
     assert_eq!(cluster.high_watermarks(), [2, 2, 2]);
     assert!(matches!(cluster.produce(1, Acks::All), Err(AppendError::NotLeader)));
+}
+
+/// What a client had under way to the leader before may come after what it sends to the new one.
+#[test]
+fn a_gap_right_after_a_change_of_leaders_is_no_gap_yet() {
+    let mut cluster = Cluster::new(2);
+    let send = |cluster: &mut Cluster, id: usize, (epoch, sequence): (i16, i32)| {
+        let now = cluster.now_ms;
+        let sent = of_producer(batch(0, 1, 20), 7, epoch, sequence);
+        cluster.core(id).append(&mut [sent], Acks::All, now).map(|appended| appended.first_offset)
+    };
+    assert_eq!(send(&mut cluster, 0, (0, 0)).expect("leads"), 0);
+    let gap = send(&mut cluster, 0, (0, 2)).expect_err("lacks 1");
+    assert!(matches!(gap, AppendError::Producer(_)), "nobody led before: {gap}");
+    cluster.fetch_often(2, 1);
+    (cluster.image.leader, cluster.image.leader_epoch) = (1, 1);
+    cluster.image.partition_epoch += 1;
+    cluster.apply_all();
+    for early in [(0, 2), (1, 1)] {
+        let refused = send(&mut cluster, 1, early).expect_err("lacks a batch");
+        assert!(matches!(refused, AppendError::NotLeader), "{early:?}: {refused}");
+    }
+    assert_eq!(send(&mut cluster, 1, (0, 1)).expect("leads"), 1);
+    assert_eq!(send(&mut cluster, 1, (0, 2)).expect("has no gap now"), 2);
+    cluster.now_ms += 10_000;
+    let gap = send(&mut cluster, 1, (0, 9)).expect_err("lacks a batch");
+    assert!(matches!(gap, AppendError::Producer(_)), "nothing is on its way any more: {gap}");
 }
 
 #[test]

@@ -61,10 +61,13 @@ macro_rules! all_agree {
             agrees_both::<ours::AddRaftVoterRequest, ours::AddRaftVoterResponse>(
                 ApiKey::AddRaftVoter,
             );
+            agrees_both::<ours::BrokerHeartbeatRequest, ours::BrokerHeartbeatResponse>(
+                ApiKey::BrokerHeartbeat,
+            );
             agrees_both::<ours::DescribeLogDirsRequest, ours::DescribeLogDirsResponse>(
                 ApiKey::DescribeLogDirs,
             );
-            assert_eq!(rows + 5, APIS.len());
+            assert_eq!(rows + 6, APIS.len());
         }
     };
 }
@@ -108,7 +111,6 @@ all_agree! {
     Envelope => EnvelopeRequest;
     FetchSnapshot => FetchSnapshotRequest;
     BrokerRegistration => BrokerRegistrationRequest;
-    BrokerHeartbeat => BrokerHeartbeatRequest;
     UnregisterBroker => UnregisterBrokerRequest;
     AllocateProducerIds => AllocateProducerIdsRequest;
     ControllerRegistration => ControllerRegistrationRequest;
@@ -150,6 +152,7 @@ fn versions_are_those_of_kafka() {
         (23, 2, 4),
         (32, 1, 4),
         (33, 0, 2),
+        (34, 1, 2),
         (35, 1, 5),
         (37, 0, 3),
         (42, 0, 2),

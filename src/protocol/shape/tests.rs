@@ -76,7 +76,7 @@ codecs! {
     Envelope: EnvelopeRequest,
     FetchSnapshot: FetchSnapshotRequest,
     BrokerRegistration: BrokerRegistrationRequest,
-    BrokerHeartbeat: BrokerHeartbeatRequest,
+    BrokerHeartbeat: ours::BrokerHeartbeatRequest,
     UnregisterBroker: UnregisterBrokerRequest,
     AllocateProducerIds: AllocateProducerIdsRequest,
     ControllerRegistration: ControllerRegistrationRequest,
@@ -207,7 +207,6 @@ fn elements_are_counted_at_no_less_than_their_size() {
         AlterConfigs [0] => alter_configs_request::AlterConfigsResource;
         AlterConfigs [0, 2] => alter_configs_request::AlterableConfig;
         AlterReplicaLogDirs [0] => alter_replica_log_dirs_request::AlterReplicaLogDir;
-        AlterReplicaLogDirs [0, 1] => alter_replica_log_dirs_request::AlterReplicaLogDirTopic;
         DescribeLogDirs [0] => ours::DescribableLogDirTopic;
         CreatePartitions [0] => create_partitions_request::CreatePartitionsTopic;
         CreatePartitions [0, 2] => create_partitions_request::CreatePartitionsAssignment;

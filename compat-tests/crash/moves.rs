@@ -1,0 +1,263 @@
+//! Replicas that move between log directories while the broker is killed, or its disks go away.
+
+use std::{
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use kafka_protocol::{
+    messages::{
+        AlterReplicaLogDirsRequest, IncrementalAlterConfigsRequest, TopicName,
+        alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic},
+        incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig},
+    },
+    protocol::StrBytes,
+};
+
+use super::{
+    PARTITIONS, TOPICS, alone,
+    broker::Site,
+    client::Client,
+    create_topics,
+    load::{self, Load, Random, check},
+    specs,
+};
+
+const OFFSET_OUT_OF_RANGE: i16 = 1;
+const KAFKA_STORAGE_ERROR: i16 = 56;
+const DIRS: [&str; 2] = ["first", "second"];
+const RATE: &str = "replica.alter.log.dirs.io.max.bytes.per.second";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+/// Asks for a replica to lie in a directory.
+fn alter(client: &mut Client, (topic, index): (&str, i32), dir: &Path) -> std::io::Result<i16> {
+    let topic = AlterReplicaLogDirTopic::default()
+        .with_name(TopicName(text(topic)))
+        .with_partitions(vec![index]);
+    let dir = AlterReplicaLogDir::default()
+        .with_path(text(&dir.display().to_string()))
+        .with_topics(vec![topic]);
+    client.send(2, &AlterReplicaLogDirsRequest::default().with_dirs(vec![dir]))?;
+    let answer = client.receive::<AlterReplicaLogDirsRequest>(2)?;
+    Ok(answer.results[0].partitions[0].error_code)
+}
+
+/// Limits, or no longer limits, how fast replicas move.
+fn limit(client: &mut Client, rate: Option<&str>) {
+    let config = AlterableConfig::default()
+        .with_name(text(RATE))
+        .with_config_operation(i8::from(rate.is_none()))
+        .with_value(rate.map(text));
+    let resource = AlterConfigsResource::default()
+        .with_resource_type(4)
+        .with_resource_name(text("1"))
+        .with_configs(vec![config]);
+    let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+    client.send(1, &request).expect("is sent");
+    let answer = client.receive::<IncrementalAlterConfigsRequest>(1).expect("answered");
+    assert_eq!(answer.responses[0].error_code, 0);
+}
+
+/// Directories of a partition, by the log directories that they lie in.
+fn found(site: &Site, prefix: &str) -> Vec<(usize, String)> {
+    let in_dir = |(at, dir): (usize, &&str)| {
+        let names = fs::read_dir(site.dir.join(dir)).into_iter().flatten();
+        let names = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.filter(|name| name.starts_with(prefix)).map(|name| (at, name)).collect::<Vec<_>>()
+    };
+    DIRS.iter().enumerate().flat_map(in_dir).collect()
+}
+
+fn wait(what: &str, is_so: impl Fn() -> bool) {
+    let since = Instant::now();
+    while !is_so() {
+        assert!(since.elapsed() < PATIENCE, "{what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Partitions of one topic are deleted from at the front; what is gone stays so.
+struct Cut {
+    start: i64,
+    end: i64,
+}
+
+impl Cut {
+    const PARTITION: (&'static str, i32) = ("cut", 0);
+
+    fn check(&mut self, client: &mut Client) {
+        let fetched = client.fetch(Self::PARTITION, self.start - 1).expect("answered");
+        assert_eq!(fetched.code, OFFSET_OUT_OF_RANGE, "what was deleted is back");
+        for _ in 0..3 {
+            let batch = load::batch(&[(0, self.end as u64)], 100, None);
+            let offset = client.produce(Self::PARTITION, -1, &batch).expect("answered");
+            assert_eq!(offset, Ok(self.end), "nothing is lost");
+            self.end += 1;
+        }
+        // May be answered or not; what is sure is sure.
+        if let Ok(Ok(start)) = client.delete_records(Self::PARTITION, self.start + 2) {
+            self.start = start;
+        }
+    }
+}
+
+#[test]
+fn replicas_that_move_under_kills_lose_nothing() {
+    let _alone = alone();
+    let seconds = std::env::var("CRASH_SECONDS").ok().and_then(|it| it.parse().ok());
+    let until = Instant::now() + Duration::from_secs(seconds.unwrap_or(15));
+    let seed = load::now_ms() as u64;
+    println!("seed {seed}");
+    let mut random = Random::new(seed);
+    let site = Site::new(&["file.delete.delay.ms=100"]).with_log_dirs(&DIRS);
+    create_topics(&site);
+    let mut cut = Cut { start: 1, end: 0 };
+    {
+        let process = site.start();
+        let mut client = process.client();
+        assert_eq!(client.create_topic(Cut::PARTITION.0, 1, &[]).expect("answered"), 0);
+        let batch = load::batch(&[(0, 0), (0, 1)], 100, None);
+        assert_eq!(client.produce(Cut::PARTITION, -1, &batch).expect("answered"), Ok(0));
+        assert_eq!(client.delete_records(Cut::PARTITION, 1).expect("answered"), Ok(1));
+        cut.end = 2;
+        process.kill();
+    }
+    let load = Load::start(site.address, specs());
+    let (mut kills, mut moves) = (0, 0);
+    while Instant::now() < until {
+        let process = site.start();
+        let mut client = process.client();
+        let ends = Instant::now() + Duration::from_millis(100 + random.below(600));
+        cut.check(&mut client);
+        while Instant::now() < ends {
+            let topic = TOPICS[random.below(2) as usize].0;
+            let of_load = (topic, random.below(PARTITIONS as u64) as i32);
+            let partition = if random.below(4) == 0 { Cut::PARTITION } else { of_load };
+            let dir = site.dir.join(DIRS[random.below(2) as usize]);
+            assert_eq!(alter(&mut client, partition, &dir).expect("answered"), 0);
+            moves += 1;
+            thread::sleep(Duration::from_millis(random.below(30)));
+        }
+        check(&mut client, &load.specs, &load.acknowledged);
+        process.kill();
+        kills += 1;
+    }
+    let process = site.start();
+    let (specs, acknowledged) = load.finish();
+    check(&mut process.client(), &specs, &acknowledged);
+    cut.check(&mut process.client());
+    println!("{kills} kills, {moves} moves, {} records acknowledged", acknowledged.len());
+    assert!(acknowledged.len() > 100 && moves > kills, "there was a load");
+    wait("moves end, and leave nothing", || {
+        let all = found(&site, "").into_iter().filter(|(_, name)| name.contains("-future"));
+        all.count() == 0
+    });
+    let strays = found(&site, "").into_iter().filter(|(_, name)| name.contains("-stray")).count();
+    println!("{strays} directories put aside");
+    process.stop();
+}
+
+/// A broker with one partition that is held up on its way: the directory where it lies, and the
+/// other.
+fn held_up(site: &Site) -> (super::broker::Process, &'static str, &'static str) {
+    let process = site.start();
+    let mut client = process.client();
+    assert_eq!(client.create_topic("moving", 1, &[]).expect("answered"), 0);
+    for n in 0..4 {
+        let batch = load::batch(&[(0, n)], 900_000, None);
+        assert_eq!(client.produce(("moving", 0), -1, &batch).expect("answered"), Ok(n as i64));
+    }
+    let lies_in = found(site, "moving-0")[0].0;
+    let (here, there) = (DIRS[lies_in], DIRS[1 - lies_in]);
+    limit(&mut client, Some("1"));
+    assert_eq!(alter(&mut client, ("moving", 0), &site.dir.join(there)).expect("answered"), 0);
+    wait("the copy has begun", || process.log().contains("the replica moves"));
+    thread::sleep(Duration::from_millis(300));
+    (process, here, there)
+}
+
+fn read_and_write(client: &mut Client, end: i64) {
+    assert_eq!(load::read_all(client, ("moving", 0)).len() as i64, end);
+    let batch = load::batch(&[(0, end as u64)], 100, None);
+    assert_eq!(client.produce(("moving", 0), -1, &batch).expect("answered"), Ok(end));
+}
+
+#[test]
+fn a_directory_that_fails_ends_the_moves_to_it() {
+    let _alone = alone();
+    let site = Site::new(&[]).with_log_dirs(&DIRS);
+    let (process, _, there) = held_up(&site);
+    let mut client = process.client();
+    let gone = site.dir.join("gone");
+    fs::rename(site.dir.join(there), &gone).expect("the disk goes away");
+    limit(&mut client, None);
+    wait("it is noticed", || process.log().contains("log directory is offline"));
+    read_and_write(&mut client, 4);
+    let refused = alter(&mut client, ("moving", 0), &site.dir.join(there)).expect("answered");
+    assert_eq!(refused, KAFKA_STORAGE_ERROR);
+    process.kill();
+
+    fs::rename(&gone, site.dir.join(there)).expect("the disk is back");
+    let process = site.start();
+    wait("the move goes on", || lies_in(&site, there));
+    read_and_write(&mut process.client(), 5);
+    process.stop();
+}
+
+/// Whether the replica lies in a directory, and no copy of it anywhere.
+fn lies_in(site: &Site, dir: &str) -> bool {
+    let at = DIRS.iter().position(|it| *it == dir).expect("is one of them");
+    let all = found(site, "moving-0");
+    let is_over = all.iter().all(|(_, name)| !name.ends_with("-future"));
+    is_over && all.contains(&(at, "moving-0".to_owned()))
+}
+
+#[test]
+fn a_directory_that_fails_takes_those_that_are_to_leave_it() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let metadata = format!("metadata.log.dir={}", dir.path().join("metadata").display());
+    let site = Site::at(dir.path(), &[&metadata]).with_log_dirs(&DIRS);
+    let (process, here, there) = held_up(&site);
+    let mut client = process.client();
+    let gone = site.dir.join("gone");
+    fs::rename(site.dir.join(here), &gone).expect("the disk goes away");
+    limit(&mut client, None);
+    wait("it is noticed", || process.log().contains("log directory is offline"));
+    let batch = load::batch(&[(0, 4)], 100, None);
+    let refused = client.produce(("moving", 0), -1, &batch).expect("answered");
+    assert_eq!(refused, Err(KAFKA_STORAGE_ERROR), "a copy does not stand in");
+    process.kill();
+
+    // The copy may lack what was acknowledged: without its original it is not served.
+    fs::write(site.dir.join(here), "in the way").expect("a file");
+    let process = site.start();
+    let refused = process.client().produce(("moving", 0), -1, &batch).expect("answered");
+    assert_eq!(refused, Err(KAFKA_STORAGE_ERROR), "{}", process.log());
+    process.kill();
+    fs::remove_file(site.dir.join(here)).expect("the file is there");
+    fs::rename(&gone, site.dir.join(here)).expect("the disk is back");
+    let process = site.start();
+    wait("the move goes on", || lies_in(&site, there));
+    read_and_write(&mut process.client(), 4);
+    process.stop();
+
+    // What a crash between the two renames leaves: the replica twice.
+    let [from, to] = [there, here].map(|dir| site.dir.join(dir).join("moving-0"));
+    fs::create_dir(&to).expect("the name is free");
+    for entry in fs::read_dir(&from).expect("it is there").flatten() {
+        fs::copy(entry.path(), to.join(entry.file_name())).expect("is copied");
+    }
+    let process = site.start();
+    read_and_write(&mut process.client(), 5);
+    let names = found(&site, "moving-0");
+    assert!(lies_in(&site, there) && !to.exists(), "where metadata has it: {names:?}");
+    assert!(names.iter().any(|(_, name)| name.ends_with("-stray")), "{names:?}");
+    process.stop();
+}

@@ -1,0 +1,129 @@
+"""Replicas that move between the log directories of one broker: kafka-reassign-partitions with
+`log_dirs`, kafka-log-dirs."""
+
+import json
+
+import pytest
+from harness.broker import Broker
+
+DIRS = ("data", "other")
+
+
+@pytest.fixture(scope="module")
+def broker(kind, tmp_path_factory):
+    """A broker with two log directories, for these tests alone."""
+    dirs = ",".join(f"{{dir}}/{name}" for name in DIRS)
+    broker = Broker(kind, tmp_path_factory.mktemp("log-dirs"), log_dirs=dirs).start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def plan(broker):
+    """Writes a reassignment file: the directories of a topic's partitions, by name."""
+
+    def write(topic, *names):
+        partitions = [
+            {"topic": topic, "partition": at, "replicas": [1], "log_dirs": [str(broker.dir / name)]}
+            for at, name in enumerate(names)
+        ]
+        file = broker.dir / f"{topic}-{'-'.join(names)}.json"
+        file.write_text(json.dumps({"version": 1, "partitions": partitions}))
+        return file
+
+    return write
+
+
+def described(shell, topic):
+    """(directory, partition, whether it is a copy) of a topic's replicas, and their sizes."""
+    printed = shell(f"kafka-log-dirs --describe --topic-list {topic}", transcript=False).ok()
+    (on_broker,) = json.loads(printed.lines[-1])["brokers"]
+    last = lambda text, by: text.rsplit(by, 1)[1]  # noqa: E731
+    return {
+        (last(found["logDir"], "/"), int(last(it["partition"], "-")), it["isFuture"]): it["size"]
+        for found in on_broker["logDirs"]
+        for it in found["partitions"]
+    }
+
+
+def put(shell, file):
+    """Has the replicas where the file says, whatever it takes."""
+    run = f"kafka-reassign-partitions --reassignment-json-file {file}"
+    shell(f"{run} --execute", transcript=False).ok()
+    is_done = lambda out: "progress" not in out and "completed" in out  # noqa: E731
+    done = shell(f"{run} --verify", transcript=False, until=is_done, within=60)
+    assert is_done(done.stdout), done
+
+
+def test_reassign(shell, plan):
+    shell("kafka-topics --create --topic moved --partitions 3").ok()
+    lines = "".join(f"line {n}\n" for n in range(30))
+    shell("kafka-console-producer --topic moved", stdin=lines).ok()
+    put(shell, plan("moved", "data", "data", "data"))
+    before = described(shell, "moved")
+    file = plan("moved", "other", "data", "other")
+    shell(f"kafka-reassign-partitions --execute --reassignment-json-file {file}").ok()
+    shell(f"kafka-reassign-partitions --verify --reassignment-json-file {file}",
+          until=lambda out: out.count("completed successfully") == 3).ok()  # fmt: skip
+    after = described(shell, "moved")
+    assert sorted(after) == [("data", 1, False), ("other", 0, False), ("other", 2, False)]
+    assert sorted(after.values()) == sorted(before.values())
+    shell("kafka-console-consumer --topic moved --from-beginning --max-messages 30"
+          " --timeout-ms 20000", sort=True).ok()  # fmt: skip
+
+
+def test_refused(shell, broker, plan):
+    shell("kafka-topics --create --topic staying").ok()
+    put(shell, plan("staying", "data"))
+    file = plan("staying", "none-such")
+    shell(f"kafka-reassign-partitions --execute --timeout 2000 --reassignment-json-file {file}")
+    shell(f"kafka-reassign-partitions --verify --reassignment-json-file {file}")
+    assert set(described(shell, "staying")) == {("data", 0, False)}
+
+
+def fill(shell, topic):
+    shell(f"kafka-producer-perf-test --topic {topic} --num-records 8 --record-size 900000"
+          " --throughput -1 --command-property acks=all batch.size=1", transcript=False).ok()  # fmt: skip
+
+
+def test_throttle_and_cancel(shell, broker, plan):
+    shell("kafka-topics --create --topic slow").ok()
+    put(shell, plan("slow", "data"))
+    fill(shell, "slow")
+    file = plan("slow", "other")
+    run = f"kafka-reassign-partitions --reassignment-json-file {file}"
+    shell(f"{run} --execute --replica-alter-log-dirs-throttle 1000").ok()
+    shell("kafka-configs --describe --entity-type brokers --entity-name 1").ok()
+    shell(f"{run} --verify --preserve-throttles",
+          until=lambda out: "is still in progress" in out).ok()  # fmt: skip
+    assert set(described(shell, "slow")) == {("data", 0, False), ("other", 0, True)}
+    shell(f"{run} --cancel").ok()
+    assert set(described(shell, "slow")) == {("data", 0, False)}
+    shell(f"{run} --verify").ok()
+    shell("kafka-configs --describe --entity-type brokers --entity-name 1").ok()
+    put(shell, file)
+    assert set(described(shell, "slow")) == {("other", 0, False)}
+    shell("kafka-get-offsets --topic slow").ok()
+
+
+def test_a_copy_survives_kill_and_stop(shell, broker, plan):
+    shell("kafka-topics --create --topic halfway").ok()
+    put(shell, plan("halfway", "data"))
+    fill(shell, "halfway")
+    file = plan("halfway", "other")
+    run = f"kafka-reassign-partitions --reassignment-json-file {file}"
+    shell(f"{run} --execute --replica-alter-log-dirs-throttle 1000", transcript=False).ok()
+    both = {("data", 0, False), ("other", 0, True)}
+    assert set(described(shell, "halfway")) == both
+    broker.kill()
+    broker.start()
+    assert set(described(shell, "halfway")) == both
+    broker.stop()
+    broker.start()
+    assert set(described(shell, "halfway")) == both
+    limit = "replica.alter.log.dirs.io.max.bytes.per.second"
+    shell(f"kafka-configs --alter --entity-type brokers --entity-name 1 --delete-config {limit}",
+          transcript=False).ok()  # fmt: skip
+    shell(f"{run} --verify", until=lambda out: "completed successfully" in out, within=60).ok()
+    assert set(described(shell, "halfway")) == {("other", 0, False)}
+    shell("kafka-get-offsets --topic halfway").ok()
