@@ -40,23 +40,19 @@ use crate::{
 const VERSION: i16 = 12;
 /// `max.in.flight.requests.per.connection`
 const IN_FLIGHT_MAX: usize = 5;
-/// Batches of a partition that are made before the first of them is acknowledged. Brokers remember
-/// the last five, and one that is sent again must be among them, whoever leads by then.
-const BATCHES_MAX: usize = 5;
+/// Batches of a partition that are made before the first of them is acknowledged: some may be on
+/// their way to the leader that was, and some to the one that is.
+const BATCHES_MAX: usize = 10;
 /// What the broker may take for an answer.
 const TIMEOUT_MS: i32 = 1_500;
 /// What requests and answers take on their ways, at most, in a network that is well.
 const ON_ITS_WAY_MAX: Duration = Duration::from_millis(500);
 const CONNECT_MAX: Duration = Duration::from_millis(1_000);
-/// A batch that is refused for its sequence for so long has met a bug.
-const PATIENCE: Duration = Duration::from_secs(40);
-
 struct Batch {
     values: Vec<String>,
     bytes: Bytes,
     is_on_its_way: bool,
     is_repeated: bool,
-    made: Instant,
 }
 
 /// A partition.
@@ -176,13 +172,7 @@ impl Producer {
             stream.sequence += count as i32;
             stream.made = Some(now);
             let (is_on_its_way, is_repeated) = (false, false);
-            stream.batches.push_back(Batch {
-                values,
-                bytes,
-                is_on_its_way,
-                is_repeated,
-                made: now,
-            });
+            stream.batches.push_back(Batch { values, bytes, is_on_its_way, is_repeated });
         }
     }
 
@@ -291,7 +281,7 @@ impl Producer {
                         let timed_out = TimedOut { host, place, first: first.clone() };
                         self.history.lock().timed_out.push(timed_out);
                     }
-                    self.replied(partition, &first, reply, &nodes);
+                    self.replied(by, (partition, &first), reply, &nodes);
                 }
                 None => {
                     let wrong = format!("{}: {partition} is not answered", self.name);
@@ -303,8 +293,8 @@ impl Producer {
 
     fn replied(
         &mut self,
-        partition: i32,
-        first: &str,
+        by: &Address,
+        (partition, first): (i32, &str),
         reply: PartitionProduceResponse,
         nodes: &BTreeMap<i32, Address>,
     ) {
@@ -326,10 +316,10 @@ impl Producer {
         }
         history.refused(reply.error_code);
         tracing::debug!(name = self.name, partition, first, at, ?code, "refused");
-        // One that leads no more may not know of what has been acknowledged since.
-        let may_pass = code == Some(ErrorCode::OutOfOrderSequenceNumber);
-        if may_pass && at == 0 && stream.batches[at].made.elapsed() > PATIENCE {
-            history.wrong.push(format!("{} is refused for ever: {code:?}", self.name));
+        // Clients go on in another epoch then, and may write twice.
+        if code == Some(ErrorCode::OutOfOrderSequenceNumber) && at == 0 {
+            let wrong = format!("{first} for {place:?} is next, but refused by {}", by.host);
+            history.wrong.push(wrong);
         }
         drop(history);
         let hint = &reply.current_leader;

@@ -26,7 +26,7 @@ const LARGE_ONE_IN: u64 = 5;
 const NODES_LARGE: usize = 5;
 /// When the first fault may come.
 const CALM_MS: u64 = 3_000;
-const FAULTS_MS: u64 = 30_000;
+const FAULTS_MS: u64 = 20_000;
 /// After the last fault everything must be well within this.
 const RECOVERY_MS: u64 = 30_000;
 /// And then clients get on within this.

@@ -45,7 +45,7 @@ use self::{flush::FlushGate, future::FutureReplica, waiters::Waiters};
 use crate::{
     base::{
         TopicPartition,
-        world::{now_ms, spawn_blocking},
+        world::{Bug, has_bug, now_ms, spawn_blocking},
     },
     log::{Log, LogError, LogView, ReadError},
     records::Batch,
@@ -448,7 +448,7 @@ impl Partition {
         let view = self.view.load();
         self.committed.pass(view.high_watermark);
         self.durable.pass(view.log.recovery_point());
-        if !matches!(view.role, Role::Leader { .. }) {
+        if !matches!(view.role, Role::Leader { .. }) && !has_bug(Bug::LostWaiter) {
             self.committed.clear();
             self.durable.clear();
             self.deleted.clear();
