@@ -92,7 +92,13 @@ impl Partition {
             }
             Source::of(core.log())
         };
-        let copied = source.copy_to(future, most);
+        let copied = match source.copy_to(future, most) {
+            // What was read is not the log any more.
+            Err(CopyError::Read(_)) if self.lock().log().generation() != source.generation => {
+                Ok(Copied::Some { bytes: 0, lag: 1 })
+            }
+            copied => copied,
+        };
         let is_ready = self.future_view().is_some_and(|view| view.is_ready);
         self.publish_future(future, is_ready);
         copied
@@ -173,12 +179,17 @@ struct Source {
     view: LogView,
     epochs: Epochs,
     config: Arc<LogConfig>,
+    generation: u64,
 }
 
 impl Source {
     fn of(log: &Log) -> Self {
-        let epochs = log.epochs_led_by(-1);
-        Self { view: log.view(), epochs, config: Arc::clone(log.config()) }
+        Self {
+            view: log.view(),
+            epochs: log.epochs_led_by(-1),
+            config: Arc::clone(log.config()),
+            generation: log.generation(),
+        }
     }
 
     fn copy_to(&self, future: &mut Log, most: usize) -> Result<Copied, CopyError> {
