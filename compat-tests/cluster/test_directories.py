@@ -5,7 +5,9 @@ import random
 import time
 
 import pytest
+from differential.wire import Connection
 
+REPLICA_NOT_AVAILABLE, LOG_DIR_NOT_FOUND = 9, 57
 DIRS = ("data", "other")
 
 
@@ -86,6 +88,19 @@ def test_reassigned_into_directories(directories, tools, plan):
     directories.wait_until_in_sync()
     ends = run("kafka-get-offsets --topic placed").ok().lines
     assert sum(int(line.rsplit(":", 1)[1]) for line in ends) == 60
+
+    elsewhere = directories[2]
+    assert altered(elsewhere, "other", "placed", 0) == REPLICA_NOT_AVAILABLE
+    assert altered(elsewhere, "none-such", "placed", 0) == LOG_DIR_NOT_FOUND
+
+
+def altered(node, name, topic, partition):
+    """What a node answers that is asked to have a replica in a directory."""
+    connection = Connection(node.port, "directories")
+    dirs = [{"path": str(node.dir / name), "topics": [{"name": topic, "partitions": [partition]}]}]
+    answer = connection.request("AlterReplicaLogDirs", 2, {"dirs": dirs})
+    connection.close()
+    return answer["results"][0]["partitions"][0]["errorCode"]
 
 
 def test_moves_under_load(directories, tools, at_work, plan):
