@@ -5,7 +5,9 @@ import random
 import time
 
 import pytest
+from differential.wire import Connection
 
+REPLICA_NOT_AVAILABLE, LOG_DIR_NOT_FOUND = 9, 57
 DIRS = ("data", "other")
 
 
@@ -87,16 +89,33 @@ def test_reassigned_into_directories(directories, tools, plan):
     ends = run("kafka-get-offsets --topic placed").ok().lines
     assert sum(int(line.rsplit(":", 1)[1]) for line in ends) == 60
 
+    elsewhere = directories[2]
+    assert altered(elsewhere, "other", "placed", 0) == REPLICA_NOT_AVAILABLE
+    assert altered(elsewhere, "none-such", "placed", 0) == LOG_DIR_NOT_FOUND
+
+
+def altered(node, name, topic, partition):
+    """What a node answers that is asked to have a replica in a directory."""
+    connection = Connection(node.port, "directories")
+    dirs = [{"path": str(node.dir / name), "topics": [{"name": topic, "partitions": [partition]}]}]
+    answer = connection.request("AlterReplicaLogDirs", 2, {"dirs": dirs})
+    connection.close()
+    return answer["results"][0]["partitions"][0]["errorCode"]
+
 
 def test_moves_under_load(directories, tools, at_work, plan):
-    """All replicas change their directories again and again; one node is killed on the way."""
+    """All replicas change their directories again and again; nodes are killed on the way."""
     run = tools(directories)
     work = at_work(directories)
     topic = work.topics[1]
     chance = random.Random(7)
     nodes = list(directories.nodes)
     for round_ in range(4):
-        to = {(topic, at): {node: chance.choice(DIRS) for node in nodes} for at in range(6)}
+        to = {
+            (name, at): {node: chance.choice(DIRS) for node in nodes}
+            for name in (topic, "__consumer_offsets")
+            for at in range(6)
+        }
         file = plan(to)
         run(f"kafka-reassign-partitions --execute --reassignment-json-file {file}", timeout=90).ok()
         if round_ % 2:
@@ -104,9 +123,10 @@ def test_moves_under_load(directories, tools, at_work, plan):
             victim.kill()
             time.sleep(1)
             directories.start(victim.id)
-        reassign(run, file, 18)
+        reassign(run, file, 36)
         directories.wait_until_in_sync()
-        assert lying(run, topic) == ({at: to[topic, at] for at in range(6)}, False)
+        for name in (topic, "__consumer_offsets"):
+            assert lying(run, name) == ({at: to[name, at] for at in range(6)}, False)
     work.end()
 
 

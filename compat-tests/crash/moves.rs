@@ -260,4 +260,12 @@ fn a_directory_that_fails_takes_those_that_are_to_leave_it() {
     assert!(lies_in(&site, there) && !to.exists(), "where metadata has it: {names:?}");
     assert!(names.iter().any(|(_, name)| name.ends_with("-stray")), "{names:?}");
     process.stop();
+
+    // And a copy that metadata has in the replica's place, whose original is gone.
+    let copy = from.with_file_name("moving-0.0123456789abcdef0123456789abcdef-future");
+    fs::rename(&from, &copy).expect("the name is free");
+    let process = site.start();
+    read_and_write(&mut process.client(), 6);
+    assert!(lies_in(&site, there), "{:?}", found(&site, "moving-0"));
+    process.stop();
 }

@@ -332,9 +332,8 @@ impl Broker {
             error!(partition = %partition.id, %error, "the log failed");
         }
         if error.is_disk_failure() || error.is_io() && self.is_replicated(partition) {
-            self.fail_dir(
-                &self.dir_of_error(error).unwrap_or_else(|| partition.log_dir().to_path_buf()),
-            );
+            let dir = self.dir_of_error(error);
+            self.fail_dir(&dir.unwrap_or_else(|| partition.log_dir().to_path_buf()));
         } else if partition.view().role == Role::Offline {
             self.report_directories();
         }
@@ -342,10 +341,12 @@ impl Broker {
 
     /// The log directory that an error speaks of: the replica may lie elsewhere since.
     fn dir_of_error(&self, error: &LogError) -> Option<PathBuf> {
-        let LogError::Io { path, .. } = error else { return None };
+        let (LogError::Io { path, .. } | LogError::Failed { dir: path }) = error else {
+            return None;
+        };
         let dirs = self.lock_dirs();
-        let dir = dirs.dirs().iter().find(|dir| path.starts_with(&dir.path));
-        dir.map(|dir| dir.path.clone())
+        let above = dirs.dirs().iter().filter(|dir| path.starts_with(&dir.path));
+        above.map(|dir| dir.path.clone()).max_by_key(|dir| dir.as_os_str().len())
     }
 
     /// Others have what a full disk cannot take: they may lead, and this one is given up as Kafka

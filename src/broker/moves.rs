@@ -70,6 +70,7 @@ pub enum MoveError {
 /// What is to be done next with a move.
 enum Next {
     Copy,
+    /// It has failed, or waits for the controller: others have their turn.
     Rest,
     Nothing,
 }
@@ -241,18 +242,21 @@ impl Broker {
     }
 
     async fn run_move(self: Arc<Self>, topic_id: TopicId, partition: Arc<Partition>) {
-        let Ok(_turn) = self.moves.turns.acquire().await else { return };
-        loop {
-            let limit = self.settings().cluster.replica_alter_log_dirs_io_max_bytes_per_second;
-            if self.moves.throttle.is_exceeded(limit, now_ms()) {
-                sleep(REST).await;
-                continue;
+        while let Ok(turn) = self.moves.turns.acquire().await {
+            loop {
+                let limit = self.settings().cluster.replica_alter_log_dirs_io_max_bytes_per_second;
+                if self.moves.throttle.is_exceeded(limit, now_ms()) {
+                    sleep(REST).await;
+                    continue;
+                }
+                match self.advance_move(topic_id, &partition).await {
+                    Next::Copy => {}
+                    Next::Rest => break,
+                    Next::Nothing => return,
+                }
             }
-            match self.advance_move(topic_id, &partition).await {
-                Next::Copy => {}
-                Next::Rest => sleep(REST).await,
-                Next::Nothing => return,
-            }
+            drop(turn);
+            sleep(REST).await;
         }
     }
 
@@ -357,7 +361,6 @@ impl Broker {
             error!(partition = %partition.id, %error, "the replica cannot be moved on");
         }
         match error {
-            // A log that was cut meanwhile reads otherwise the next time.
             CopyError::Read(error) => partition.read_failed(&seen.log, error),
             CopyError::Write(error) if error.is_disk_failure() => {
                 if let Some(future) = partition.future_view() {

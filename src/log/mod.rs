@@ -229,6 +229,11 @@ impl Log {
         self.recovery_point
     }
 
+    /// Counts truncations: a view of before one may read what was written since.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// Bytes of all segments' logs.
     pub fn size(&self) -> u64 {
         self.view().size()

@@ -92,7 +92,15 @@ impl Partition {
             }
             Source::of(core.log())
         };
-        let copied = source.copy_to(future, most);
+        let copied = match source.copy_to(future, most) {
+            // What was read is not the log any more.
+            Err(CopyError::Read(_))
+                if self.lock().log().generation() != source.view.generation() =>
+            {
+                Ok(Copied::Some { bytes: 0, lag: 1 })
+            }
+            copied => copied,
+        };
         let is_ready = self.future_view().is_some_and(|view| view.is_ready);
         self.publish_future(future, is_ready);
         copied

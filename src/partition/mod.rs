@@ -403,7 +403,7 @@ impl Partition {
     /// better than one that cannot be written.
     pub fn read_failed(&self, seen: &LogView, error: ReadError) {
         // A follower's log is cut while others read it; the lock waits for a cut that is under way.
-        if self.lock().log().view().generation() != seen.generation() {
+        if self.lock().log().generation() != seen.generation() {
             return;
         }
         match error {
