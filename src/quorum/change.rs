@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{
     Inner, Quorum, Replica,
     messages::{self, Request},
-    network::{Lane, Peer},
+    network::{Lane, Peer, TransportError},
     storage::lock,
     types::TypeConfig,
     voters::{self, Voter},
@@ -81,12 +81,17 @@ impl Quorum {
         }
         let to = Peer { id: new.id, at: new.address(), lane: Lane::Vote };
         let answer_within = self.inner.config.timeouts.answer() * 4;
-        if self.inner.network.call(to, &Request::Probe, answer_within).await.is_err() {
-            return Err(VoterChangeError::NotReady(name));
-        }
+        let probed = self.inner.network.call(to, &Request::Probe, answer_within).await;
         let replica = Replica { id: new.id, directory_id: new.directory_id };
-        if !lock(&self.inner.observers).is_caught_up(replica, now_ms() - CAUGHT_UP_MS_MAX) {
-            return Err(VoterChangeError::Lagging(name));
+        let caught_up =
+            lock(&self.inner.observers).is_caught_up(replica, now_ms() - CAUGHT_UP_MS_MAX);
+        match (probed, caught_up) {
+            (Err(TransportError::Refused(_)), _) | (Err(_), true) => {
+                return Err(VoterChangeError::NotReady(name));
+            }
+            // Whoever answers there does not follow the log under this name.
+            (_, false) => return Err(VoterChangeError::Lagging(name)),
+            (Ok(_), true) => {}
         }
         let learned = timeout(within, turn.raft.add_learner(new.id, new.clone(), true)).await;
         match learned {
