@@ -41,6 +41,8 @@ const BACKOFF: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// How often a broker asks that is about to be unfenced, or about to stop.
 const SOON: Duration = Duration::from_millis(50);
+/// The `metadata.version` from which on replicas have directories (KIP-858).
+const DIRECTORIES_OF_REPLICAS: i16 = 17;
 /// The `metadata.version` from which on brokers may cordon directories (KIP-1066).
 const CORDONED_LOG_DIRS: i16 = 30;
 const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(2);
@@ -394,6 +396,9 @@ impl Broker {
     /// Replicas that do not lie where metadata says: in another directory, or in none that works.
     fn moved_replicas(&self) -> Option<AssignReplicasToDirsRequest> {
         let image = self.metadata();
+        if image.feature(METADATA_VERSION) < DIRECTORIES_OF_REPLICAS {
+            return None;
+        }
         let registered = image.broker(self.node_id)?;
         let mut moved: BTreeMap<Uuid, BTreeMap<TopicId, Vec<PartitionData>>> = BTreeMap::new();
         for ((topic, index), directory) in self.directories_of_replicas() {

@@ -70,9 +70,14 @@ impl QuorumConfig {
 }
 
 impl QuorumConfig {
+    /// Of the directory that holds the metadata log; nil where nobody has to know it.
+    pub(super) fn directory_id(&self) -> uuid::Uuid {
+        self.observe.as_ref().map_or(uuid::Uuid::nil(), |observe| observe.directory_id)
+    }
+
     /// Whether this node is one of the voters, with this directory.
     pub(super) fn is_voter(&self, membership: &Membership) -> bool {
-        let own = self.observe.as_ref().map_or(uuid::Uuid::nil(), |observe| observe.directory_id);
+        let own = self.directory_id();
         let is_here = |voter: &Voter| {
             voter.directory_id.is_nil() || own.is_nil() || voter.directory_id == own
         };
