@@ -224,6 +224,7 @@ impl Lifecycle {
             };
             let rest = match beat {
                 Ok(answer) if answer.error_code == NONE => {
+                    self.broker.heard_controller();
                     backoff = BACKOFF;
                     let interval = self.broker.settings().cluster.broker_heartbeat_interval_ms;
                     match answer.is_fenced {

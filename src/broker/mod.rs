@@ -4,6 +4,7 @@
 //! coordinator shards; `server` starts and stops it all in a written order.
 
 mod apply;
+mod contact;
 mod formation;
 mod found;
 mod gauges;
@@ -88,6 +89,8 @@ pub struct Broker {
     pub network: Arc<dyn Network>,
     idle: to_controller::Idle,
     pub replication: replication::Replication,
+    /// With the controller.
+    contact: contact::Contact,
     /// Has the next heartbeat sent at once.
     heartbeat_now: Notify,
     /// Whether the listeners of brokers are served: not before this one is registered.

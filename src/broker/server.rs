@@ -21,7 +21,9 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    Broker, ProducerIds, formation,
+    Broker, ProducerIds,
+    contact::Contact,
+    formation,
     found::FoundPartitions,
     lifecycle::{self, Lifecycle},
     listeners::Bound,
@@ -418,6 +420,7 @@ fn new_broker(parts: Parts, observed: &Observed, image: &Image) -> Broker {
         quorum,
         controller,
         network,
+        contact: Contact::new(),
         heartbeat_now: Notify::new(),
         serves: AtomicBool::new(false),
         previous_broker_epoch,

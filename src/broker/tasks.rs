@@ -15,7 +15,7 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use super::{Broker, progress::TOLD_EVERY};
+use super::{Broker, contact, progress::TOLD_EVERY};
 use crate::{
     base::world::{blocking, now_ms},
     log::{DeletedSegment, LogError, LogView, checkpoint},
@@ -50,6 +50,7 @@ impl Broker {
         every(OPEN_AGAIN, OPEN_AGAIN, Self::open_again);
         let lag = millis(config.cluster.replica_lag_time_max_ms / 2);
         every(lag, lag, Self::check_isrs);
+        every(contact::LOOK_EVERY, contact::LOOK_EVERY, Self::give_up_groups);
         every(TAILS_EVERY, TAILS_EVERY, Self::bound_tails);
         if config.log_flush_scheduler_interval_ms < i64::MAX {
             let flush = millis(config.log_flush_scheduler_interval_ms);

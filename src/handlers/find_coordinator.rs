@@ -125,6 +125,9 @@ fn find(cx: &Context<'_>, image: &Image, key_type: i8, key: &str) -> Result<Endp
         }
         _ => return Err(ErrorCode::InvalidRequest),
     }
+    if cx.broker.has_given_up(cx.broker.groups.partition_of(key)) {
+        return Err(ErrorCode::CoordinatorNotAvailable);
+    }
     endpoint(image, key, &cx.session.listener).ok_or(ErrorCode::CoordinatorNotAvailable)
 }
 

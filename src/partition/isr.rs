@@ -94,6 +94,11 @@ impl Follower {
         }
     }
 
+    /// When it last fetched; 0 before.
+    pub fn fetched_ms(&self) -> i64 {
+        self.last_fetch_ms
+    }
+
     fn fetched(&mut self, fetch: &FollowerFetch, leader_end: i64, now_ms: i64) {
         // Whoever fetches what was the end at the fetch before had everything at that time.
         if fetch.fetch_offset >= leader_end {

@@ -302,6 +302,14 @@ impl Partition {
         in_sync.copied().collect()
     }
 
+    /// Whether something waits to be committed for followers that have not fetched since then.
+    pub fn is_stuck(&self, silent_since_ms: i64) -> bool {
+        let core = self.lock();
+        let is_silent =
+            |it: &Follower| core.isr().contains(&it.id) && it.fetched_ms() < silent_since_ms;
+        core.high_watermark() < core.log().log_end() && core.followers().iter().any(is_silent)
+    }
+
     /// Runs `change` on the owned state and publishes what came of it.
     pub fn update<R>(&self, change: impl FnOnce(&mut Core) -> R) -> R {
         let mut core = self.lock();
