@@ -9,7 +9,12 @@ from test_soak import loop
 from conftest import SETTINGS
 
 # Twice the faults that three nodes survive: five replicas, of which three must have a record.
-FIVE = {**SETTINGS, "default.replication.factor": "5", "min.insync.replicas": "3"}
+FIVE = {
+    **SETTINGS,
+    "default.replication.factor": "5",
+    "offsets.topic.replication.factor": "5",
+    "min.insync.replicas": "3",
+}
 IDS = [1, 2, 3, 4, 5]
 
 

@@ -1,8 +1,10 @@
-"""A broker of Sordini's beside one of Apache Kafka's, in a cluster that Kafka's controller leads.
+"""Brokers of Sordini's and of Apache Kafka's in one cluster, with controllers of either.
 
-With CLUSTER=kafka both brokers are Apache Kafka's: what these tests expect is what it does.
+Most tests have a broker of each under Apache Kafka's controller. With CLUSTER=kafka all nodes are
+Apache Kafka's: what these tests expect is what it does.
 """
 
+import json
 import time
 
 import pytest
@@ -49,6 +51,22 @@ def mixed(shared_mixed):
 @pytest.fixture
 def run(mixed, tools):
     return tools(mixed)
+
+
+@pytest.fixture
+def another(tmp_path):
+    """Makes clusters for this test alone; they end with it."""
+    made = []
+
+    def make(kind, **options):
+        options = {"count": 0, **SETTINGS, **options}
+        made.append(Cluster(kind, tmp_path / f"cluster-{len(made)}", **options))
+        return made[-1]
+
+    yield make
+    for cluster in made:
+        cluster.close()
+        assert cluster.panics() == []
 
 
 def leaders(cluster, topic):
@@ -112,3 +130,81 @@ def test_the_controller_is_killed(mixed, run, topic):
     reads = f"--topic {topic} --from-beginning --max-messages 4"
     read = run(f"kafka-console-consumer {reads}").ok()
     assert sorted(read.lines) == ["a", "a", "b", "b"]
+
+
+def test_partitions_move_between_them(mixed, run, topic):
+    """From one broker to the other and back, each time to that one alone."""
+    placed = ",".join([f"{KAFKA}:{OURS}"] * 4)
+    run(f"kafka-topics --create --topic {topic} --replica-assignment {placed}").ok()
+    lines = [f"{number}" for number in range(500)]
+    run(f"kafka-console-producer --topic {topic}", stdin="\n".join(lines)).ok()
+    plan = mixed.dir / "plan.json"
+    for to in (OURS, KAFKA, OURS):
+        moves = [{"topic": topic, "partition": p, "replicas": [to]} for p in range(4)]
+        plan.write_text(json.dumps({"version": 1, "partitions": moves}))
+        move = f"kafka-reassign-partitions --reassignment-json-file {plan}"
+        run(f"{move} --execute").ok()
+        run(f"{move} --verify", until=lambda out: out.count("is completed") == 4, within=60).ok()
+        mixed.wait_until("it leads", lambda to=to: leaders(mixed, topic) == {to})
+        reads = f"--topic {topic} --from-beginning --max-messages 500"
+        assert sorted(run(f"kafka-console-consumer {reads}").ok().lines, key=int) == lines
+    run(f"kafka-topics --alter --topic {topic} --partitions 6").ok()
+    run(f"kafka-topics --delete --topic {topic}").ok()
+
+    def is_gone():
+        return all(topic not in mixed[at].metadata().topics for at in (KAFKA, OURS))
+
+    mixed.wait_until("the topic is gone", is_gone)
+
+
+def fails_over(cluster, run, first, second):
+    """Records outlive the death of either broker, and what they lead is led on."""
+    mine = f"--bootstrap-server {cluster[second].bootstrap}"
+    run(f"kafka-topics {mine} --create --topic t --partitions 6").ok()
+    cluster.wait_until("both lead", lambda: leaders(cluster, "t") == {first, second})
+    for round, victim in enumerate((first, second)):
+        cluster.wait_until_in_sync()
+        run("kafka-console-producer --topic t", stdin=f"{round}\n" * 100).ok()
+        other = first + second - victim
+        cluster.kill(victim)
+        cluster.wait_until("the other leads", lambda other=other: leaders(cluster, "t") == {other})
+        reads = "--topic t --from-beginning --max-messages"
+        read = run(f"kafka-console-consumer {reads} {100 * round + 100}").ok().lines
+        assert sorted(read) == ["0"] * 100 + ["1"] * 100 * round
+        cluster.start(victim)
+    cluster.wait_until_in_sync()
+
+
+@pytest.mark.parametrize("release", ["3.3-IV3", "4.3-IV0"])
+def test_three_controllers_of_apache_kafka(another, tools, kind, release):
+    """They are named in `controller.quorum.voters`; at the oldest level they do not register, and
+    do not tell the cluster's id."""
+    cluster = another(KAFKA_KIND)
+    cluster.first_voters = [cluster.add_node(n, "controller") for n in (1, 2, 3)]
+    cluster.add_node(4, "broker")
+    cluster.add_node(5, "broker", kind)
+    cluster.format_options = lambda node: ["--release-version", release]
+    cluster[5].needs_format |= release == "3.3-IV3"
+    cluster.start()
+    run = tools(cluster)
+    for _ in range(2):
+        active = cluster.controller()
+        cluster.kill(active)
+        cluster.wait_until("another leads", lambda was=active: cluster.controller() != was)
+        cluster.start(active)
+    fails_over(cluster, run, 4, 5)
+
+
+def test_a_broker_of_apache_kafka_joins_ours(another, tools, kind):
+    cluster = another(kind, is_dynamic=True)
+    cluster.add_node(1, "controller")
+    cluster.add_node(2, "broker", KAFKA_KIND)
+    cluster.add_node(3, "broker")
+    cluster.start()
+    run = tools(cluster)
+    fails_over(cluster, run, 2, 3)
+    cluster.restart(2)
+    cluster.kill(1)
+    cluster.start(1)
+    run("kafka-topics --create --topic after --partitions 4", timeout=90).ok()
+    cluster.wait_until("both lead", lambda: leaders(cluster, "after") == {2, 3})

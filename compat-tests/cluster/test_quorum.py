@@ -2,6 +2,8 @@
 
 import re
 
+from harness import wire
+
 FIELDS = [
     "ClusterId", "LeaderId", "LeaderEpoch", "HighWatermark", "MaxFollowerLag",
     "MaxFollowerLagTimeMs", "CurrentVoters", "CurrentObservers",
@@ -70,6 +72,83 @@ def test_the_quorum_goes_on_without_its_leader(cluster, run):
     cluster.wait_until("the node that came back has caught up", caught_up)
 
 
+FEATURES = {
+    "eligible.leader.replicas.version": ("0", "1", "1"),
+    "group.version": ("0", "1", "1"),
+    "kraft.version": ("0", "1", "0"),
+    "metadata.version": ("3.3-IV3", "4.3-IV0", "4.3-IV0"),
+    "share.version": ("0", "1", "1"),
+    "streams.version": ("0", "1", "1"),
+    "transaction.version": ("0", "2", "2"),
+}
+
+
+def features(run, where=""):
+    """{feature: (lowest and highest level supported, level)}"""
+    printed = run(f"kafka-features {where} describe").ok()
+    rows = (line.split()[1::2] for line in printed.lines)
+    return {name: (low, high, level) for name, low, high, level, _ in rows}
+
+
+def test_brokers_refuse_configs_of_others(cluster, run, topic):
+    """Whoever decides: each is asked for its own, for another's, and for a topic's with it."""
+    run(f"kafka-topics --create --topic {topic}").ok()
+    for node in cluster.nodes.values():
+        own, another = (4, str(node.id)), (4, str(node.id % 3 + 1))
+        setting = ("log.cleaner.backoff.ms", "15001")
+        changes = {another: setting, (2, topic): ("retention.ms", str(86400000 + node.id))}
+        told = wire.set_configs(node.address, {own: setting, **changes})
+        why = f"Unexpected broker id, expected {node.id}, but received {another[1]}"
+        assert told == {own: (0, told[own][1]), another: (42, why), (2, topic): told[(2, topic)]}
+        assert told[(2, topic)][0] == 0
+        told = wire.set_configs(node.address, {another: setting})
+        assert told == {another: (42, why)}
+    described = run(f"kafka-configs --describe --entity-type topics --entity-name {topic}").ok()
+    assert "retention.ms=86400003" in described.stdout
+
+
+def test_kraft_version_is_upgraded(new_cluster, tools):
+    """Voters that the files name are put into the log; from then on they can be changed."""
+    cluster = new_cluster()
+    cluster.start()
+    run = tools(cluster)
+    controllers = f"--bootstrap-controller {cluster[1].controller}"
+    assert features(run) == features(run, controllers) == FEATURES
+    stranger = "--controller-id 3 --controller-directory-id AAAAAAAAAAAAAAAAAAAAAQ"
+    refused = run(f"kafka-metadata-quorum remove-controller {stranger}")
+    why = "Cluster doesn't support removing voter because the kraft.version feature is 0"
+    assert refused.exit == 1 and why in refused.stderr, refused
+    refused = run("kafka-features upgrade --feature kraft.version=2")
+    assert refused.exit == 1 and "only supports versions 0-1" in refused.stdout, refused
+    assert "can be" in run("kafka-features upgrade --feature kraft.version=1 --dry-run").ok().stdout
+    assert features(run) == FEATURES
+    for _ in range(2):
+        run("kafka-features upgrade --feature kraft.version=1").ok()
+    refused = run("kafka-features downgrade --feature kraft.version=0 --unsafe")
+    assert refused.exit == 1 and "Can't downgrade the version of this" in refused.stdout, refused
+    upgraded = {**FEATURES, "kraft.version": ("0", "1", "1")}
+    cluster.wait_until("all tell of it", lambda: features(run) == upgraded)
+    assert features(run, controllers) == upgraded
+
+    known = ",".join(node.controller for node in cluster.nodes.values())
+    quorum = {"controller.quorum.voters": None, "controller.quorum.bootstrap.servers": known}
+    cluster.add_node(4, **quorum)
+    cluster.start(4)
+    status(run, until=lambda out: '"id": 4' in out)
+    added = add(run, cluster[4]).ok()
+    assert "Added controller 4 with directory id" in added.stdout, added.stdout
+    directory = replication(run)[3][1]
+    remove = f"remove-controller --controller-id 3 --controller-directory-id {directory}"
+    run(f"kafka-metadata-quorum {remove}", timeout=90).ok()
+    fields = status(run, until=lambda out: '"id": 3' not in out.split("CurrentObservers")[0])
+    assert members(fields["CurrentVoters"]) == [1, 2, 4], fields
+    # The files still name the first voters; what the log names goes before.
+    for node_id in (1, 2):
+        cluster.restart(node_id)
+    assert members(status(run)["CurrentVoters"]) == [1, 2, 4]
+    run("kafka-topics --create --topic after").ok()
+
+
 def add(run, node):
     """add-controller takes the files of the node that is to become a voter."""
     return run(f"kafka-metadata-quorum --command-config {node.config} add-controller", timeout=90)
@@ -92,6 +171,15 @@ def test_controllers_are_added_and_removed(new_cluster, tools):
         assert f"Added controller {node_id} with directory id" in added.stdout, added.stdout
         voters = members(status(run)["CurrentVoters"])
         assert voters == list(range(1, node_id + 1))
+    # Somebody answers where this one is said to listen, but nobody follows the log as node 9.
+    stranger = cluster.add_node(9)
+    stranger.controller_port = cluster[1].controller_port
+    stranger.write_config()
+    stranger.format()
+    late = add(run, stranger)
+    cluster.nodes.pop(9)
+    why = r"Aborted add voter operation for ReplicaKey\(id=9, directoryId=.*\) since it is lagging"
+    assert late.exit == 1 and re.search(why, late.stderr), late
     again = add(run, cluster[4])
     assert again.exit == 1 and "DuplicateVoterException" in again.stderr + again.stdout, again
     assert cluster[1].process.pid == first and cluster[1].is_running

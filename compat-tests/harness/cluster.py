@@ -43,6 +43,8 @@ class Node:
         self.controller_port = 9093 if network else free_port()
         self.process = None
         self.is_paused = False
+        # Sordini needs it only where the voters are not in the file.
+        self.needs_format = kind == KAFKA_KIND or cluster.is_dynamic
 
     @property
     def address(self):
@@ -78,10 +80,8 @@ class Node:
     def start(self):
         """Starts the process; whoever needs it ready waits for that."""
         assert self.process is None, f"node {self.id} runs already"
-        settings = self.properties().items()
-        lines = (f"{key}={value}\n" for key, value in settings if value is not None)
-        self.config.write_text("".join(lines))
-        if self.kind == KAFKA_KIND or self.cluster.is_dynamic:
+        self.write_config()
+        if self.needs_format:
             self.format()
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
@@ -95,6 +95,11 @@ class Node:
             )
         return self
 
+    def write_config(self):
+        settings = self.properties().items()
+        lines = (f"{key}={value}\n" for key, value in settings if value is not None)
+        self.config.write_text("".join(lines))
+
     def _command(self):
         if self.kind == SORDINI_KIND:
             command = [SORDINI, "serve", self.config, "--override", "http.listener=none"]
@@ -104,7 +109,7 @@ class Node:
         return network.inside(self.id, command) if network else command
 
     def format(self):
-        """Kafka's own format step, once; Sordini needs it only where voters are not in the file."""
+        """Kafka's own format step, once."""
         if (self.data / "meta.properties").exists():
             return
         how = self.cluster.format_options(self)
@@ -215,7 +220,7 @@ class Cluster:
         }
 
     def format_options(self, node):
-        if not self.is_dynamic:
+        if node in self.first_voters and not self.is_dynamic or node.roles == "broker":
             return []
         return ["--standalone"] if node.id == 1 else ["--no-initial-controllers"]
 

@@ -1,4 +1,4 @@
-"""The two requests that tell what a cluster looks like, asked of one node without a client library.
+"""Requests that tell or change what a cluster looks like, sent to one node without a client library.
 
 A client library asks whichever node it likes; these ask the one named, and do not retry.
 """
@@ -7,7 +7,7 @@ import socket
 import struct
 from dataclasses import dataclass
 
-_METADATA, _DESCRIBE_QUORUM = 3, 55
+_METADATA, _INCREMENTAL_ALTER_CONFIGS, _DESCRIBE_QUORUM = 3, 44, 55
 TIMEOUT_S = 5
 
 
@@ -133,3 +133,23 @@ def quorum_leader(address):
     reply.take("i")
     error, leader, epoch = reply.take("h"), reply.take("i"), reply.take("i")
     return (leader, epoch) if error == 0 and leader >= 0 else None
+
+
+def set_configs(address, resources):
+    """IncrementalAlterConfigs of {(kind, name): (key, value)}; the code and the text for each."""
+
+    def string(text):
+        return struct.pack(">h", len(text)) + text.encode()
+
+    body = struct.pack(">i", len(resources))
+    for (kind, name), (key, value) in resources.items():
+        body += struct.pack(">b", kind) + string(name) + struct.pack(">i", 1)
+        body += string(key) + b"\0" + string(value)
+    reply = _call(address, _INCREMENTAL_ALTER_CONFIGS, 0, body + b"\0", flexible=False)
+    reply.take("i")
+
+    def outcome():
+        code, message = reply.take("h"), reply.string()
+        return (reply.take("b"), reply.string()), (code, message)
+
+    return dict(reply.array(outcome))

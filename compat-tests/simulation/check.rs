@@ -1,12 +1,15 @@
 //! The invariants, checked on the real state of all nodes after each step.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Weak},
+};
 
 use bytes::Bytes;
 use sordini::{
     broker::Broker,
     log::{Disk, disk::OpenMode, faulty::FaultyDisk},
-    partition::{Role, View},
+    partition::{Partition, Role, View},
     records::BatchHeader,
 };
 
@@ -15,6 +18,11 @@ use crate::{
     history::{Place, SharedHistory},
     node::Node,
 };
+
+/// What a broker knows it tells within this, and it arrives.
+const AT_ONCE_MS: u64 = 500;
+/// So long it is known when a high watermark rose.
+const RISES_MS: u64 = 5_000;
 
 /// A process of a node.
 type Run = (i32, u32);
@@ -28,6 +36,7 @@ pub struct Checks {
     metadata: Metadata,
     /// The newest metadata that any node has applied.
     newest: i64,
+    now_ms: u64,
     states: BTreeMap<Place, (i32, i32, Vec<i32>, Vec<i32>)>,
     brokers: BTreeMap<i32, (i64, bool)>,
     /// What changed in it, for the trace.
@@ -37,6 +46,12 @@ pub struct Checks {
 /// What was seen last of a replica in one process.
 #[derive(Default)]
 struct Replica {
+    /// It may be removed and made anew.
+    of: Weak<Partition>,
+    /// When it took the role that it has.
+    since_ms: u64,
+    /// When its high watermark rose to what, lately.
+    rises: VecDeque<(u64, i64)>,
     view: Option<Arc<View>>,
     high_watermark: i64,
     epoch: i32,
@@ -46,7 +61,13 @@ struct Replica {
 
 impl Checks {
     /// The first thing that is wrong.
-    pub fn step(&mut self, nodes: &[Node], history: &SharedHistory) -> Result<(), String> {
+    pub fn step(
+        &mut self,
+        nodes: &[Node],
+        history: &SharedHistory,
+        now_ms: u64,
+    ) -> Result<(), String> {
+        self.now_ms = now_ms;
         for node in nodes {
             let Some(broker) = node.broker() else { continue };
             let told = |wrong| format!("n{}: {wrong}", node.id);
@@ -119,10 +140,14 @@ impl Checks {
             }
             let place = (partition.id.topic.to_string(), partition.id.partition);
             let replica = self.replicas.entry((run, place.clone())).or_default();
+            if !std::ptr::eq(replica.of.as_ptr(), Arc::as_ptr(&partition)) {
+                *replica = Replica { of: Arc::downgrade(&partition), ..Replica::default() };
+            }
             let view = partition.view();
             let is_same = replica.view.as_ref().is_some_and(|it| Arc::ptr_eq(it, &view));
             let committed = self.committed.entry(place.clone()).or_default();
             if !is_same {
+                replica.note(&view, self.now_ms);
                 replica.look(&place, &view, committed)?;
             }
             if let Role::Leader { epoch } = view.role {
@@ -154,6 +179,27 @@ impl Checks {
         Ok(())
     }
 
+    /// Whether a broker was wrong to say that an append is not acknowledged in time.
+    pub fn timed_out(&self, node: &Node, place: &Place, first: &str) -> Result<(), String> {
+        let run = (node.id, node.starts);
+        let Some(replica) = self.replicas.get(&(run, place.clone())) else { return Ok(()) };
+        let Some(view) = &replica.view else { return Ok(()) };
+        let since_ms = replica.since_ms;
+        let is_old = |ms: u64| ms + AT_ONCE_MS < self.now_ms;
+        if !matches!(view.role, Role::Leader { .. }) && is_old(since_ms) {
+            let id = node.id;
+            return Err(format!("n{id}: {first} timed out at a {:?} since {since_ms}", view.role));
+        }
+        let end = self.committed.get(place).and_then(|it| it.end_of(first));
+        let rise = end.and_then(|end| replica.rises.iter().find(|(_, rise)| *rise >= end));
+        match rise {
+            Some((ms, rise)) if is_old(*ms) && is_old(since_ms) => {
+                Err(format!("n{}: {first} timed out though {rise} was reached at {ms}", node.id))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Records that are committed.
     pub fn committed_records(&self) -> i64 {
         let of_topics = self.committed.iter().filter(|((topic, _), _)| !topic.starts_with("__"));
@@ -162,6 +208,18 @@ impl Checks {
 }
 
 impl Replica {
+    fn note(&mut self, view: &View, now_ms: u64) {
+        if self.view.as_ref().is_none_or(|before| before.role != view.role) {
+            self.since_ms = now_ms;
+        }
+        if view.high_watermark > self.high_watermark {
+            self.rises.push_back((now_ms, view.high_watermark));
+            while self.rises.front().is_some_and(|(ms, _)| ms + RISES_MS < now_ms) {
+                self.rises.pop_front();
+            }
+        }
+    }
+
     fn look(
         &mut self,
         place: &Place,

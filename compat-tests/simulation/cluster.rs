@@ -14,6 +14,8 @@ use crate::{
     wire::{Link, MachineId, Power, SharedWire},
 };
 
+/// The first nodes are voters, as many as there are at least.
+const VOTERS: i32 = 3;
 /// Between two turns of a machine.
 pub const TICK_US: u64 = 1_000;
 
@@ -54,12 +56,7 @@ impl Cluster {
             // No clock is right, and none goes as the others do.
             let offset_ms = chance.between(0, 2_000) as i64;
             let clock = Clock::new(offset_ms, chance.between(970, 1_030));
-            Node::new(
-                machine,
-                wire.clone(),
-                clock,
-                properties(machine as i32 + 1, nodes, lag_max_ms),
-            )
+            Node::new(machine, wire.clone(), clock, properties(machine as i32 + 1, lag_max_ms))
         };
         let nodes: Vec<_> = (0..nodes).map(new_node).collect();
         wire.lock().power[nodes.len()] = Power::Running;
@@ -172,21 +169,23 @@ fn client_time_ms(now_us: u64) -> i64 {
 }
 
 /// What a node is started with: waits are short, so that much happens in little time.
-fn properties(id: i32, nodes: usize, lag_max_ms: u64) -> Properties {
-    let voters: Vec<_> = (1..=nodes).map(|id| format!("{id}@n{id}:{CONTROLLER_PORT}")).collect();
-    let own: [(&str, String); 6] = [
+fn properties(id: i32, lag_max_ms: u64) -> Properties {
+    let voters: Vec<_> = (1..=VOTERS).map(|id| format!("{id}@n{id}:{CONTROLLER_PORT}")).collect();
+    let broker = format!("PLAINTEXT://n{id}:{BROKER_PORT}");
+    let (roles, listeners) = match id <= VOTERS {
+        true => ("broker,controller", format!("{broker},CONTROLLER://n{id}:{CONTROLLER_PORT}")),
+        false => ("broker", broker),
+    };
+    let own: [(&str, String); 7] = [
         ("node.id", id.to_string()),
-        (
-            "listeners",
-            format!("PLAINTEXT://n{id}:{BROKER_PORT},CONTROLLER://n{id}:{CONTROLLER_PORT}"),
-        ),
+        ("process.roles", roles.to_owned()),
+        ("listeners", listeners),
         ("advertised.listeners", format!("PLAINTEXT://n{id}:{BROKER_PORT}")),
         ("controller.quorum.voters", voters.join(",")),
         ("log.dirs", format!("/sim/node{id}")),
         ("replica.lag.time.max.ms", lag_max_ms.to_string()),
     ];
     let shared = [
-        ("process.roles", "broker,controller"),
         ("controller.listener.names", "CONTROLLER"),
         ("http.listener", "none"),
         ("num.recovery.threads.per.data.dir", "1"),

@@ -81,6 +81,13 @@ impl Committed {
         Ok(())
     }
 
+    /// Where the batch ends that begins with this value, if it is committed.
+    pub fn end_of(&self, first: &str) -> Option<i64> {
+        let mut newest = self.entries.iter().rev();
+        let entry = newest.find(|it| it.values.first().is_some_and(|value| value == first))?;
+        Some(entry.last_offset + 1)
+    }
+
     pub fn len(&self) -> usize {
         self.entries.len()
     }

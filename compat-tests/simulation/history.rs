@@ -33,6 +33,14 @@ pub struct Silence {
     pub waited: Duration,
 }
 
+/// An append of which a broker said that it is not acknowledged in time.
+pub struct TimedOut {
+    pub host: String,
+    pub place: Place,
+    /// The first value.
+    pub first: String,
+}
+
 /// What a group's members have committed of a partition. No offset is committed twice.
 #[derive(Clone, Copy)]
 pub struct Commits {
@@ -69,6 +77,7 @@ pub struct History {
     /// Members by group, partition and generation.
     pub owners: BTreeMap<(String, i32, i32), String>,
     pub silences: Vec<Silence>,
+    pub timed_out: Vec<TimedOut>,
     /// What clients have found by themselves.
     pub wrong: Vec<String>,
     /// How often each client has got on.

@@ -29,7 +29,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     chance::Chance,
     client::Client,
-    history::{Acked, SharedHistory, Silence},
+    history::{Acked, SharedHistory, Silence, TimedOut},
     leaders::{self, Leader, Leaders},
     network::{ClientEnd, SimNetwork},
     produce,
@@ -40,22 +40,19 @@ use crate::{
 const VERSION: i16 = 12;
 /// `max.in.flight.requests.per.connection`
 const IN_FLIGHT_MAX: usize = 5;
-/// Batches of a partition that are made before the first of them is acknowledged.
-const BATCHES_MAX: usize = 8;
+/// Batches of a partition that are made before the first of them is acknowledged: some may be on
+/// their way to the leader that was, and some to the one that is.
+const BATCHES_MAX: usize = 10;
 /// What the broker may take for an answer.
 const TIMEOUT_MS: i32 = 1_500;
 /// What requests and answers take on their ways, at most, in a network that is well.
 const ON_ITS_WAY_MAX: Duration = Duration::from_millis(500);
 const CONNECT_MAX: Duration = Duration::from_millis(1_000);
-/// A batch that is refused for its sequence for so long has met a bug.
-const PATIENCE: Duration = Duration::from_secs(40);
-
 struct Batch {
     values: Vec<String>,
     bytes: Bytes,
     is_on_its_way: bool,
     is_repeated: bool,
-    made: Instant,
 }
 
 /// A partition.
@@ -175,13 +172,7 @@ impl Producer {
             stream.sequence += count as i32;
             stream.made = Some(now);
             let (is_on_its_way, is_repeated) = (false, false);
-            stream.batches.push_back(Batch {
-                values,
-                bytes,
-                is_on_its_way,
-                is_repeated,
-                made: now,
-            });
+            stream.batches.push_back(Batch { values, bytes, is_on_its_way, is_repeated });
         }
     }
 
@@ -268,13 +259,13 @@ impl Producer {
                 };
                 let node = self.nodes.get_mut(address);
                 if let Some(sent) = node.and_then(|it| it.requests.pop_front()) {
-                    self.answered(sent, answer);
+                    self.answered(address, sent, answer);
                 }
             }
         }
     }
 
-    fn answered(&mut self, sent: Sent, answer: ProduceResponse) {
+    fn answered(&mut self, by: &Address, sent: Sent, answer: ProduceResponse) {
         let nodes: BTreeMap<i32, Address> = answer
             .node_endpoints
             .iter()
@@ -284,7 +275,14 @@ impl Producer {
         let mut replies: BTreeMap<i32, _> = replies.map(|reply| (reply.index, reply)).collect();
         for (partition, first) in sent.batches {
             match replies.remove(&partition) {
-                Some(reply) => self.replied(partition, &first, reply, &nodes),
+                Some(reply) => {
+                    if reply.error_code == ErrorCode::RequestTimedOut.code() {
+                        let (host, place) = (by.host.clone(), (self.topic.clone(), partition));
+                        let timed_out = TimedOut { host, place, first: first.clone() };
+                        self.history.lock().timed_out.push(timed_out);
+                    }
+                    self.replied(by, (partition, &first), reply, &nodes);
+                }
                 None => {
                     let wrong = format!("{}: {partition} is not answered", self.name);
                     self.history.lock().wrong.push(wrong);
@@ -295,8 +293,8 @@ impl Producer {
 
     fn replied(
         &mut self,
-        partition: i32,
-        first: &str,
+        by: &Address,
+        (partition, first): (i32, &str),
         reply: PartitionProduceResponse,
         nodes: &BTreeMap<i32, Address>,
     ) {
@@ -317,10 +315,11 @@ impl Producer {
             return;
         }
         history.refused(reply.error_code);
-        // One that leads no more may not know of what has been acknowledged since.
-        let may_pass = code == Some(ErrorCode::OutOfOrderSequenceNumber);
-        if may_pass && at == 0 && stream.batches[at].made.elapsed() > PATIENCE {
-            history.wrong.push(format!("{} is refused for ever: {code:?}", self.name));
+        tracing::debug!(name = self.name, partition, first, at, ?code, "refused");
+        // Clients go on in another epoch then, and may write twice.
+        if code == Some(ErrorCode::OutOfOrderSequenceNumber) && at == 0 {
+            let wrong = format!("{first} for {place:?} is next, but refused by {}", by.host);
+            history.wrong.push(wrong);
         }
         drop(history);
         let hint = &reply.current_leader;

@@ -13,17 +13,20 @@ use crate::{
     cluster::{Cluster, panics},
     consume,
     faults::Faults,
-    history::{SharedHistory, Silence},
+    history::{SharedHistory, Silence, TimedOut},
     members,
-    node::EPOCH_MS,
+    node::{EPOCH_MS, Node},
     pipelined, produce,
     wire::DELAY_US,
 };
 
 const NODES: usize = 3;
+/// One seed in so many has two more nodes, which are brokers only.
+const LARGE_ONE_IN: u64 = 5;
+const NODES_LARGE: usize = 5;
 /// When the first fault may come.
 const CALM_MS: u64 = 3_000;
-const FAULTS_MS: u64 = 30_000;
+const FAULTS_MS: u64 = 20_000;
 /// After the last fault everything must be well within this.
 const RECOVERY_MS: u64 = 30_000;
 /// And then clients get on within this.
@@ -34,6 +37,8 @@ const IN_TURN_ONE_IN: u64 = 3;
 const TURNS: u64 = 6;
 /// Where only one node is gone clients get on within this.
 const FAILOVER_MS: u64 = 10_000;
+/// Whoever was well for so long has no excuse.
+const WELL_MS: u64 = 5_000;
 /// What was under way when a node went may still be answered for so long.
 const UNDER_WAY_MS: u64 = 500;
 
@@ -59,7 +64,8 @@ pub fn run(seed: u64) -> Outcome {
     let is_in_turn = seed.is_multiple_of(IN_TURN_ONE_IN);
     // With few faults nobody lags, and no leader may need that to get on.
     let lag_max_ms = if is_in_turn { 30_000 } else { 1_500 };
-    let mut cluster = Cluster::new(NODES, seed, lag_max_ms);
+    let nodes = if seed.is_multiple_of(LARGE_ONE_IN) { NODES_LARGE } else { NODES };
+    let mut cluster = Cluster::new(nodes, seed, lag_max_ms);
     let history = SharedHistory::default();
     let faults = Faults::new(cluster.chance.next(), CALM_MS);
     for node in &mut cluster.nodes {
@@ -68,7 +74,7 @@ pub fn run(seed: u64) -> Outcome {
     spawn_clients(&mut cluster, &history);
     let checks = Checks::default();
     let mut run =
-        Run { cluster, checks, faults, history, may_fault: true, disturbed_ms: vec![0; NODES] };
+        Run { cluster, checks, faults, history, may_fault: true, disturbed_ms: vec![0; nodes] };
     let wrong = match is_in_turn {
         true => run.in_turn(),
         false => run.all_of_it(),
@@ -78,12 +84,13 @@ pub fn run(seed: u64) -> Outcome {
 }
 
 fn spawn_clients(cluster: &mut Cluster, history: &SharedHistory) {
+    let nodes = cluster.nodes.len();
     let mut clients = Vec::new();
     let mut client = |name: String| {
         let seed = cluster.chance.next();
         history.lock().progress.insert(name.clone(), 0);
         let network = cluster.client_network();
-        Client::new(name, network, NODES, seed, history.clone())
+        Client::new(name, network, nodes, seed, history.clone())
     };
     let admin = client("admin".to_owned());
     for (topic, partitions) in TOPICS {
@@ -102,7 +109,7 @@ fn spawn_clients(cluster: &mut Cluster, history: &SharedHistory) {
     let members = ["member-a", "member-b"].map(|name| client(name.to_owned()));
     history.lock().progress.insert("members".to_owned(), 0);
     cluster.clients.enter(0, |runtime| {
-        runtime.spawn(admin::run(admin, NODES as i32));
+        runtime.spawn(admin::run(admin, nodes as i32));
         for (place, plain) in clients {
             runtime.spawn(produce::run(plain, place));
         }
@@ -135,6 +142,7 @@ impl Run {
         let mut chance = Chance::new(self.cluster.chance.next());
         let delay_us = if chance.one_in(2) { DELAY_US.1 } else { chance.between(5_000, 40_000) };
         self.cluster.slow_down(delay_us);
+        let first = chance.next() % self.cluster.nodes.len() as u64;
         for turn in 0..TURNS {
             self.until_well()?;
             // What has just come together is no more settled than that.
@@ -143,7 +151,7 @@ impl Run {
             }
             let rest_max_ms = [0, 50, 2_000][chance.between(0, 2) as usize];
             self.until_ms(self.now_ms() + chance.between(0, rest_max_ms))?;
-            let machine = turn as usize % NODES;
+            let machine = (first + turn) as usize % self.cluster.nodes.len();
             self.goes(machine, &mut chance)?;
         }
         self.until_well()?;
@@ -175,7 +183,8 @@ impl Run {
     fn elect_preferred(&mut self) {
         let (seed, network) = (self.cluster.chance.next(), self.cluster.client_network());
         let name = "elections".to_owned();
-        let client = Client::new(name, network, NODES, seed, self.history.clone());
+        let client =
+            Client::new(name, network, self.cluster.nodes.len(), seed, self.history.clone());
         self.cluster
             .clients
             .enter(0, |runtime| drop(runtime.spawn(admin::elect_preferred(client))));
@@ -229,17 +238,17 @@ impl Run {
     fn step(&mut self) -> Result<(), String> {
         self.faults.step(&mut self.cluster, self.may_fault);
         self.cluster.tick();
-        let checked = self.checks.step(&self.cluster.nodes, &self.history);
+        let checked = self.checks.step(&self.cluster.nodes, &self.history, self.now_ms());
         for told in self.checks.told.drain(..) {
             self.cluster.tell(format_args!("{told}"));
         }
         checked?;
-        self.check_silences()?;
+        self.check_answers()?;
         panics().pop().map_or(Ok(()), |panic| Err(format!("panicked at {panic}")))
     }
 
     /// A broker that was well all the time has answered whatever was asked.
-    fn check_silences(&mut self) -> Result<(), String> {
+    fn check_answers(&mut self) -> Result<(), String> {
         let now_ms = self.now_ms();
         for (machine, disturbed_ms) in self.disturbed_ms.iter_mut().enumerate() {
             if self.cluster.is_disturbed(machine) {
@@ -251,6 +260,13 @@ impl Run {
             let disturbed_ms = node.map_or(now_ms, |it| self.disturbed_ms[it.machine]);
             if opened_ms - EPOCH_MS > disturbed_ms as i64 {
                 return Err(format!("{client} was not answered by {host} in {waited:?}"));
+            }
+        }
+        for TimedOut { host, place, first } in self.history.lock().timed_out.drain(..) {
+            let node = self.cluster.nodes.iter().find(|it| format!("n{}", it.id) == host);
+            let was_well = |it: &&Node| self.disturbed_ms[it.machine] + WELL_MS < now_ms;
+            if let Some(node) = node.filter(was_well) {
+                self.checks.timed_out(node, &place, &first)?;
             }
         }
         Ok(())

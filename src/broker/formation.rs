@@ -93,11 +93,18 @@ async fn ask_for_id(settings: &BrokerConfig, network: &dyn Network) -> String {
             let channel = network.channel(&Address { host: host.clone(), port });
             match peers::send(&*channel, 1, &request, ASK_TIMEOUT).await {
                 Ok(answer) if answer.error_code == 0 => return answer.cluster_id.to_string(),
-                Ok(answer) => warn!(host, port, code = answer.error_code, "no cluster id"),
+                // Those of Apache Kafka do not below metadata.version 3.7-IV0.
+                Ok(answer) if round.is_multiple_of(TOLD_EVERY) => warn!(
+                    host,
+                    port,
+                    code = answer.error_code,
+                    "the controller does not tell the cluster's id: format the log directories \
+                     with kafka-storage"
+                ),
                 Err(error) if round.is_multiple_of(TOLD_EVERY) => {
                     info!(%error, "waiting for a controller that tells the cluster's id");
                 }
-                Err(_) => {}
+                Ok(_) | Err(_) => {}
             }
         }
         sleep(ASK_AGAIN).await;

@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use kafka_protocol::{
     messages::{
-        AssignReplicasToDirsRequest, BrokerHeartbeatRequest, BrokerHeartbeatResponse, BrokerId,
-        BrokerRegistrationRequest, ControllerRegistrationRequest,
+        AssignReplicasToDirsRequest, BrokerId, BrokerRegistrationRequest,
+        ControllerRegistrationRequest,
         assign_replicas_to_dirs_request::{DirectoryData, PartitionData, TopicData},
         broker_registration_request::{Feature, Listener},
         controller_registration_request as of_controller,
@@ -25,10 +25,13 @@ use uuid::Uuid;
 use super::{Broker, ServerError, ToControllerError, presence};
 use crate::{
     base::{TopicId, config::Listener as ListenerConfig, world::new_uuid},
-    controller::{SUPPORTED, SupportedFeature},
+    controller::{METADATA_VERSION, SUPPORTED, SupportedFeature},
     metadata::{Image, records::BrokerEndpoint, topics::LOST},
     partition::{Partition, Role},
-    protocol::ErrorCode,
+    protocol::{
+        ErrorCode,
+        messages::{BrokerHeartbeatRequest, BrokerHeartbeatResponse},
+    },
     telemetry::{Health, http::HealthCheck},
 };
 
@@ -38,6 +41,10 @@ const BACKOFF: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// How often a broker asks that is about to be unfenced, or about to stop.
 const SOON: Duration = Duration::from_millis(50);
+/// The `metadata.version` from which on replicas have directories (KIP-858).
+const DIRECTORIES_OF_REPLICAS: i16 = 17;
+/// The `metadata.version` from which on brokers may cordon directories (KIP-1066).
+const CORDONED_LOG_DIRS: i16 = 30;
 const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a stop waits for others to take over what this broker leads.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
@@ -160,14 +167,18 @@ impl Lifecycle {
     }
 
     async fn heartbeat(&self, wish: Wish) -> Result<BrokerHeartbeatResponse, ToControllerError> {
-        let request = BrokerHeartbeatRequest::default()
-            .with_broker_id(BrokerId(self.broker.node_id))
-            .with_broker_epoch(self.epoch)
-            .with_current_metadata_offset(*self.broker.applied.borrow())
-            .with_want_fence(false)
-            .with_want_shut_down(wish == Wish::Stop)
-            .with_offline_log_dirs(self.broker.log_dir_ids(false));
-        self.broker.send_to_controller(1, &request, self.request_timeout()).await
+        let cordons = self.broker.metadata().feature(METADATA_VERSION) >= CORDONED_LOG_DIRS;
+        let request = BrokerHeartbeatRequest {
+            broker_id: self.broker.node_id,
+            broker_epoch: self.epoch,
+            current_metadata_offset: *self.broker.applied.borrow(),
+            want_fence: false,
+            want_shut_down: wish == Wish::Stop,
+            offline_log_dirs: self.broker.log_dir_ids(false),
+            cordoned_log_dirs: cordons.then(|| self.broker.cordoned_log_dir_ids()),
+        };
+        let version = if cordons { 2 } else { 1 };
+        self.broker.send_to_controller(version, &request, self.request_timeout()).await
     }
 
     /// Whether the controller has no registration of this broker; that of another process with its
@@ -351,6 +362,13 @@ impl Broker {
         wanted.map(|dir| dir.id).filter(|id| !id.is_nil()).collect()
     }
 
+    fn cordoned_log_dir_ids(&self) -> Vec<Uuid> {
+        let cordoned = &self.settings().cordoned_log_dirs;
+        let dirs = self.lock_dirs();
+        let wanted = dirs.dirs().iter().filter(|dir| cordoned.contains(&dir.path));
+        wanted.map(|dir| dir.id).filter(|id| !id.is_nil()).collect()
+    }
+
     /// Tells the controller which directories are offline, and where replicas lie.
     pub(super) fn report_directories(self: &Arc<Self>) {
         self.heartbeat_now.notify_one();
@@ -378,6 +396,9 @@ impl Broker {
     /// Replicas that do not lie where metadata says: in another directory, or in none that works.
     fn moved_replicas(&self) -> Option<AssignReplicasToDirsRequest> {
         let image = self.metadata();
+        if image.feature(METADATA_VERSION) < DIRECTORIES_OF_REPLICAS {
+            return None;
+        }
         let registered = image.broker(self.node_id)?;
         let mut moved: BTreeMap<Uuid, BTreeMap<TopicId, Vec<PartitionData>>> = BTreeMap::new();
         for ((topic, index), directory) in self.directories_of_replicas() {

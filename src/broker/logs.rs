@@ -286,7 +286,9 @@ impl Broker {
             None => directory == Some(dir.id),
         };
         loop {
-            let place = self.lock_dirs().place(name, is_wanted).ok_or(LogError::NoDirectory)?;
+            let cordoned = &self.settings().cordoned_log_dirs;
+            let place = self.lock_dirs().place(name, is_wanted, cordoned);
+            let place = place.ok_or(LogError::NoDirectory)?;
             let config = self.log_config(&topic.config.load());
             let open = |()| Log::open(Arc::clone(&place.disk), &place.path, config, start);
             match place.create(topic.id).and_then(open) {

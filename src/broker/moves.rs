@@ -352,6 +352,7 @@ impl Broker {
         step: impl FnOnce(&Arc<Self>, &Arc<Partition>) -> Result<T, CopyError> + Send + 'static,
     ) -> Result<T, Next> {
         let (broker, moving) = (Arc::clone(self), Arc::clone(partition));
+        let seen = partition.view();
         let worked = blocking(move || step(&broker, &moving)).await;
         let error = match worked {
             Ok(Ok(done)) => return Ok(done),
@@ -362,7 +363,7 @@ impl Broker {
             error!(partition = %partition.id, %error, "the replica cannot be moved on");
         }
         match error {
-            CopyError::Read(error) => partition.read_failed(error),
+            CopyError::Read(error) => partition.read_failed(&seen.log, error),
             CopyError::Write(error) if error.is_disk_failure() => {
                 if let Some(future) = partition.future_view() {
                     self.fail_dir(&future.log_dir);

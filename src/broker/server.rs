@@ -283,6 +283,7 @@ fn group_config(settings: &GroupSettings) -> GroupConfig {
         max_session_timeout_ms: settings.max_session_timeout_ms,
         initial_rebalance_delay_ms: settings.initial_rebalance_delay_ms,
         max_size: settings.max_size.max(0) as usize,
+        commit_timeout_ms: settings.offsets_commit_timeout_ms.max(1) as u64,
         offset_metadata_max_bytes: settings.offset_metadata_max_bytes.max(0) as usize,
         offsets_retention_ms: settings.offsets_retention_ms,
         offsets_retention_check_interval_ms: settings.offsets_retention_check_interval_ms,

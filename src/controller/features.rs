@@ -5,6 +5,7 @@ use super::{Context, ControllerError, Decision};
 use crate::metadata::{ConfigResource, ConfigResourceType, MetadataRecord, records::*};
 
 pub const METADATA_VERSION: &str = "metadata.version";
+pub const KRAFT_VERSION: &str = "kraft.version";
 /// Eligible leader replicas (KIP-966).
 pub const ELR: &str = "eligible.leader.replicas.version";
 
@@ -23,7 +24,7 @@ const fn feature(name: &'static str, min: i16, max: i16) -> SupportedFeature {
 /// `kraft.version` is kept by the quorum itself and never in the log's feature records.
 pub const SUPPORTED: [SupportedFeature; 7] = [
     feature("group.version", 0, 1),
-    feature("kraft.version", 0, 1),
+    feature(KRAFT_VERSION, 0, 1),
     feature(METADATA_VERSION, 7, 30),
     feature("share.version", 0, 1),
     feature("streams.version", 0, 1),
@@ -104,15 +105,21 @@ pub struct FeatureUpdate {
     pub upgrade: UpgradeType,
 }
 
-/// All updates or, at the first that is refused, none.
+/// All updates or, at the first that is refused, none. That of `kraft.version`, now at this level,
+/// is only judged: the quorum makes it.
 pub fn update(
     cx: &Context<'_>,
     updates: &[FeatureUpdate],
+    kraft_version: i16,
 ) -> Decision<Result<(), ControllerError>> {
     let mut records = Vec::new();
     for update in updates {
-        match update_one(cx, update, updates) {
-            Ok(record) => records.push(record),
+        let checked = match update.name == KRAFT_VERSION {
+            true => judge_kraft_version(cx, update, kraft_version).map(|()| None),
+            false => update_one(cx, update, updates).map(Some),
+        };
+        match checked {
+            Ok(record) => records.extend(record),
             Err(why) => return Decision { records: Vec::new(), response: Err(why) },
         }
     }
@@ -146,17 +153,33 @@ fn one_min_isr(cx: &Context<'_>) -> Vec<MetadataRecord> {
     records
 }
 
+fn refusal(FeatureUpdate { name, level, .. }: &FeatureUpdate, why: &str) -> ControllerError {
+    ControllerError::InvalidUpdateVersion(format!(
+        "Invalid update version {level} for feature {name}. {why}"
+    ))
+}
+
+fn judge_kraft_version(
+    cx: &Context<'_>,
+    update: &FeatureUpdate,
+    current: i16,
+) -> Result<(), ControllerError> {
+    if let Some(why) = why_unsupported(cx, &update.name, update.level) {
+        return Err(refusal(update, &why));
+    }
+    match update.level < current {
+        true => Err(refusal(update, "Can't downgrade the version of this feature.")),
+        false => Ok(()),
+    }
+}
+
 fn update_one(
     cx: &Context<'_>,
     update: &FeatureUpdate,
     all: &[FeatureUpdate],
 ) -> Result<MetadataRecord, ControllerError> {
     let FeatureUpdate { name, level, upgrade } = update;
-    let refuse = |why: String| {
-        Err(ControllerError::InvalidUpdateVersion(format!(
-            "Invalid update version {level} for feature {name}. {why}"
-        )))
-    };
+    let refuse = |why: String| Err(refusal(update, &why));
     if *upgrade == UpgradeType::Unknown {
         return refuse("The controller does not support the given upgrade type.".into());
     }

@@ -42,7 +42,9 @@ pub use self::{
     directories::{Assigned, Assignments},
     elections::{ElectionResults, ElectionType, Partitions},
     error::ControllerError,
-    features::{FeatureUpdate, SUPPORTED, SupportedFeature, UpgradeType},
+    features::{
+        FeatureUpdate, KRAFT_VERSION, METADATA_VERSION, SUPPORTED, SupportedFeature, UpgradeType,
+    },
     heartbeat::{Heartbeat, HeartbeatReply},
     liveness::SoftState,
     partition_change::{UNASSIGNED_DIR, has_online_dir},

@@ -236,10 +236,11 @@ impl Controller {
     pub async fn update_features(
         &self,
         updates: Vec<FeatureUpdate>,
+        kraft_version: i16,
         validate_only: bool,
     ) -> Outcome<Result<(), ControllerError>> {
         self.run(Durability::Synced, move |cx| {
-            let decision = features::update(cx, &updates);
+            let decision = features::update(cx, &updates, kraft_version);
             if validate_only { decision.validated() } else { decision }
         })
         .await

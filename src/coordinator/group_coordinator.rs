@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicI32, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -26,20 +27,21 @@ use super::{
         },
         partition_for,
     },
-    runtime::{ShardLog, Shards, Unavailable},
+    runtime::{Answered, Limits, NotCommitted, ShardLog, Shards, Unavailable},
 };
 use crate::base::TopicPartition;
 
 /// An answer that is still to come. The request has its place in the shard's order already.
 pub struct Answer<T> {
-    reply: Result<oneshot::Receiver<Reply>, GroupError>,
+    reply: Result<oneshot::Receiver<Answered<GroupShard>>, GroupError>,
     read: fn(Reply) -> Option<T>,
 }
 
 impl<T> Answer<T> {
     /// Waits for the answer; `Err` if the shard could not give one.
     pub async fn wait(self) -> Result<T, GroupError> {
-        let reply = self.reply?.await.map_err(|_| GroupError::NotCoordinator)?;
+        let answered = self.reply?.await.map_err(|_| GroupError::NotCoordinator)?;
+        let reply = answered.map_err(|NotCommitted| GroupError::CoordinatorNotAvailable)?;
         (self.read)(reply).ok_or(GroupError::UnknownServerError)
     }
 
@@ -92,14 +94,16 @@ impl GroupCoordinator {
     /// This broker leads a partition of `__consumer_offsets` from now on. Must be called on the
     /// runtime.
     pub fn on_elected(&self, partition: i32, log: Arc<dyn ShardLog>) {
-        let max_batch_bytes = self.config().max_batch_bytes;
+        let GroupConfig { max_batch_bytes, commit_timeout_ms, .. } = *self.config();
+        let commit_timeout = Duration::from_millis(commit_timeout_ms);
+        let limits = Limits { max_batch_bytes, commit_timeout };
         let inner = Arc::downgrade(&self.0);
         let config = self.config();
         let new_soft = move || {
             let latest = inner.upgrade().map(|inner| inner.config.load_full());
             Soft::new(latest.unwrap_or_else(|| Arc::clone(&config)))
         };
-        self.0.shards.elect(partition, log, max_batch_bytes, new_soft);
+        self.0.shards.elect(partition, log, limits, new_soft);
     }
 
     /// Another broker leads the partition now, or it is gone. Whoever waits is told so.
@@ -234,7 +238,7 @@ impl GroupCoordinator {
         }
         let mut surveys = Vec::new();
         for answer in asked {
-            if let Ok(Ok(Reply::Survey(groups))) = timeout_at(deadline, answer).await {
+            if let Ok(Ok(Ok(Reply::Survey(groups)))) = timeout_at(deadline, answer).await {
                 surveys.extend(groups);
             }
         }

@@ -9,7 +9,7 @@ use kafka_protocol::{
 };
 
 use super::{Context, Entry, ErrorCode, Handler, Reply, TABLE};
-use crate::{controller::SUPPORTED, metadata::Image};
+use crate::controller::{KRAFT_VERSION, SUPPORTED};
 
 pub struct ApiVersions;
 
@@ -34,7 +34,13 @@ impl Handler for ApiVersions {
         }
         let response = response(cx.session.of_controllers);
         let response = match cx.version {
-            3.. => with_features(response, &cx.broker.metadata(), cx.version),
+            3.. => {
+                let image = cx.broker.metadata();
+                let kraft = (KRAFT_VERSION, cx.broker.quorum.kraft_version());
+                let levels = image.features.iter().map(|(name, level)| (name.as_str(), *level));
+                with_features(response, levels.chain([kraft]), cx.version)
+                    .with_finalized_features_epoch(image.offset)
+            }
             _ => response,
         };
         Reply::Now(response)
@@ -43,9 +49,9 @@ impl Handler for ApiVersions {
 
 /// Adds what KIP-584 tells of features. Clients before version 4 fail at a feature whose lowest
 /// level is 0, so those are left out for them (KAFKA-17492); a level of 0 is not finalized.
-fn with_features(
+fn with_features<'a>(
     response: ApiVersionsResponse,
-    image: &Image,
+    levels: impl Iterator<Item = (&'a str, i16)>,
     version: i16,
 ) -> ApiVersionsResponse {
     let supported = SUPPORTED.iter().filter(|feature| version >= 4 || feature.min > 0);
@@ -55,17 +61,15 @@ fn with_features(
             .with_min_version(feature.min)
             .with_max_version(feature.max)
     });
-    let finalized = image.features.iter().filter(|(_, level)| **level != 0);
-    let finalized = finalized.map(|(name, level)| {
+    let finalized = levels.filter(|(_, level)| *level != 0).map(|(name, level)| {
         FinalizedFeatureKey::default()
-            .with_name(StrBytes::from_string(name.clone()))
-            .with_min_version_level(*level)
-            .with_max_version_level(*level)
+            .with_name(StrBytes::from_string(name.to_owned()))
+            .with_min_version_level(level)
+            .with_max_version_level(level)
     });
     response
         .with_supported_features(supported.collect())
         .with_finalized_features(finalized.collect())
-        .with_finalized_features_epoch(image.offset)
 }
 
 /// The table as an answer; `error_code` and the features are the caller's to add.

@@ -2,16 +2,20 @@
 
 use std::ops::RangeInclusive;
 
-use kafka_protocol::messages::{ApiKey, BrokerHeartbeatRequest, BrokerHeartbeatResponse};
+use kafka_protocol::messages::ApiKey;
 
 use super::{Context, Handler, Reply, errors};
-use crate::{broker::Presence, controller::Heartbeat};
+use crate::{
+    broker::Presence,
+    controller::Heartbeat,
+    protocol::messages::{BrokerHeartbeatRequest, BrokerHeartbeatResponse},
+};
 
 pub struct BrokerHeartbeat;
 
 impl Handler for BrokerHeartbeat {
     const API: ApiKey = ApiKey::BrokerHeartbeat;
-    const VERSIONS: RangeInclusive<i16> = 0..=1;
+    const VERSIONS: RangeInclusive<i16> = 0..=2;
     type Request = BrokerHeartbeatRequest;
     type Response = BrokerHeartbeatResponse;
 
@@ -19,7 +23,7 @@ impl Handler for BrokerHeartbeat {
         cx: &mut Context<'_>,
         request: BrokerHeartbeatRequest,
     ) -> Reply<BrokerHeartbeatResponse> {
-        let (id, epoch) = (request.broker_id.0, request.broker_epoch);
+        let (id, epoch) = (request.broker_id, request.broker_epoch);
         let heartbeat = Heartbeat {
             broker_id: id,
             broker_epoch: epoch,
@@ -27,7 +31,7 @@ impl Handler for BrokerHeartbeat {
             want_fence: request.want_fence,
             want_shut_down: request.want_shut_down,
             offline_log_dirs: request.offline_log_dirs,
-            cordoned_log_dirs: None,
+            cordoned_log_dirs: request.cordoned_log_dirs,
         };
         let answer = match cx.broker.controller.heartbeat(heartbeat).await {
             Ok(heard) => {
@@ -39,14 +43,17 @@ impl Handler for BrokerHeartbeat {
                 // What the answer rests on is applied here before the broker hears it, so that a
                 // node that is both never answers clients by older metadata.
                 cx.broker.applied(heard.offset).await;
-                BrokerHeartbeatResponse::default()
-                    .with_is_caught_up(heard.value.is_caught_up)
-                    .with_is_fenced(heard.value.is_fenced)
-                    .with_should_shut_down(heard.value.should_shut_down)
+                BrokerHeartbeatResponse {
+                    is_caught_up: heard.value.is_caught_up,
+                    is_fenced: heard.value.is_fenced,
+                    should_shut_down: heard.value.should_shut_down,
+                    ..Default::default()
+                }
             }
-            Err(error) => BrokerHeartbeatResponse::default()
-                .with_error_code(errors::controller(&error).code())
-                .with_is_fenced(true),
+            Err(error) => BrokerHeartbeatResponse {
+                error_code: errors::controller(&error).code(),
+                ..Default::default()
+            },
         };
         Reply::Now(answer)
     }

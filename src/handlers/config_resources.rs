@@ -292,6 +292,27 @@ fn apply(configs: &mut Properties, name: &str, op: &ConfigOp) -> Result<(), Refu
     Ok(())
 }
 
+/// What this node says to the changes before anybody decides on them.
+pub fn check(
+    broker: &Broker,
+    changes: &[Change],
+    keeps: Keeps,
+    is_handed_on: bool,
+) -> Vec<Result<Checked, Refusal>> {
+    let (config, image) = (broker.config(), broker.metadata());
+    let (node_id, config, image) = (broker.node_id, &config, &image);
+    Judge { node_id, is_handed_on, config, image, keeps }.check_all(changes)
+}
+
+/// An outcome, as another node has put it into a response.
+pub fn told(code: i16, message: Option<StrBytes>) -> Result<(), Refusal> {
+    if code == errors::NONE {
+        return Ok(());
+    }
+    let code = ErrorCode::try_from_code(code).unwrap_or(ErrorCode::UnknownServerError);
+    Err(Refusal { code, message: message.map(|text| text.to_string()) })
+}
+
 /// Checks the changes, has the controller make those that pass, and answers when they are in force
 /// on this broker.
 pub async fn alter(
@@ -301,12 +322,7 @@ pub async fn alter(
     validate_only: bool,
     is_handed_on: bool,
 ) -> Vec<Result<(), Refusal>> {
-    let checked = {
-        let (config, image) = (broker.config(), broker.metadata());
-        let (node_id, config, image) = (broker.node_id, &config, &image);
-        let judge = Judge { node_id, is_handed_on, config, image, keeps };
-        judge.check_all(changes)
-    };
+    let checked = check(broker, changes, keeps, is_handed_on);
     let accepted: Vec<_> = checked.iter().flatten().cloned().collect();
     if accepted.is_empty() {
         return outcomes(checked, []);

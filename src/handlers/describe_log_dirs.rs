@@ -49,9 +49,13 @@ impl Handler for DescribeLogDirs {
             let dirs = cx.broker.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
             dirs.dirs().iter().map(|dir| (dir.path.clone(), dir.is_offline())).collect()
         };
+        let cordoned = &cx.broker.settings().cordoned_log_dirs;
         let describe = |(path, is_offline): (PathBuf, bool)| match is_offline {
             true => offline(&path),
-            false => online(&path, by_dir.remove(&path).unwrap_or_default()),
+            false => DescribeLogDirsResult {
+                is_cordoned: cordoned.contains(&path),
+                ..online(&path, by_dir.remove(&path).unwrap_or_default())
+            },
         };
         let results = dirs.into_iter().map(describe).collect();
         Reply::Now(DescribeLogDirsResponse { results, ..Default::default() })

@@ -5,8 +5,8 @@ use kafka_protocol::messages::*;
 
 use super::fetch_reply::FetchReply;
 use crate::protocol::messages::{
-    AddRaftVoterResponse, DescribeLogDirsResponse, ListOffsetsResponse, OffsetCommitResponse,
-    OffsetFetchResponse,
+    AddRaftVoterResponse, BrokerHeartbeatResponse, DescribeLogDirsResponse, ListOffsetsResponse,
+    OffsetCommitResponse, OffsetFetchResponse,
 };
 
 /// A response that tells its error codes, `NONE` among them.

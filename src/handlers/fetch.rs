@@ -258,7 +258,7 @@ impl Plan {
         }
         let slice = view.log.read(offset, max_bytes, end, at.at_least_one).map_err(|error| {
             let code = errors::read(&error);
-            partition.read_failed(error);
+            partition.read_failed(&view.log, error);
             code
         })?;
         reply.records = Some(slice);

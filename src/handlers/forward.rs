@@ -6,12 +6,12 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::{
     messages::{DefaultPrincipalData, EnvelopeRequest},
-    protocol::{Encodable, StrBytes},
+    protocol::{Encodable, Request, StrBytes},
 };
 use tokio::time::{Instant, sleep};
 
 use super::{ErrorCode, HandlerError, ReplyBuffer, Session, answer};
-use crate::broker::Broker;
+use crate::{broker::Broker, peers};
 
 /// How long a request rests while no controller takes it.
 const BACKOFF: Duration = Duration::from_millis(50);
@@ -44,6 +44,18 @@ pub async fn forward(
         }
         sleep(BACKOFF.min(left)).await;
     }
+}
+
+/// Has the active controller answer a request of this node's own making, in a client's name.
+pub async fn ask<R: Request>(
+    broker: Arc<Broker>,
+    session: Session,
+    version: i16,
+    request: R,
+) -> Option<R::Response> {
+    let frame = peers::encode(version, &request).ok()?;
+    let answered = forward(broker, session, frame).await.ok()?;
+    peers::decode::<R>(version, answered.into_frame()?).ok()
 }
 
 fn envelope(frame: Bytes, client: IpAddr) -> EnvelopeRequest {

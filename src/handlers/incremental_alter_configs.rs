@@ -1,6 +1,6 @@
 //! IncrementalAlterConfigs (KIP-339): sets, unsets and edits single keys.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, sync::Arc};
 
 use kafka_protocol::{
     messages::{
@@ -13,7 +13,8 @@ use kafka_protocol::{
 
 use super::{
     Context, Handler, Reply,
-    config_resources::{self, Change, Keeps, Op, code_and_message},
+    config_resources::{self, Change, Keeps, Op, Refusal, code_and_message, outcomes, told},
+    forward,
 };
 
 pub struct IncrementalAlterConfigs;
@@ -26,26 +27,47 @@ impl Handler for IncrementalAlterConfigs {
 
     async fn handle(
         cx: &mut Context<'_>,
-        request: IncrementalAlterConfigsRequest,
+        mut request: IncrementalAlterConfigsRequest,
     ) -> Reply<IncrementalAlterConfigsResponse> {
         let changes: Vec<Change> = request.resources.iter().map(change).collect();
         let validate_only = request.validate_only;
         let handed_on = cx.session.of_controllers;
+        if !handed_on && !cx.broker.leads_quorum() {
+            let checked = config_resources::check(cx.broker, &changes, Keeps::Others, false);
+            let mut verdicts = checked.iter();
+            request.resources.retain(|_| verdicts.next().is_some_and(Result::is_ok));
+            let is_refused = request.resources.is_empty();
+            let asked = forward::ask(
+                Arc::clone(cx.broker),
+                cx.session.clone(),
+                cx.version,
+                request,
+            );
+            return Reply::Later(Box::pin(async move {
+                let answer = if is_refused { None } else { asked.await };
+                let rows = answer.into_iter().flat_map(|it| it.responses);
+                let decided = rows.map(|it| told(it.error_code, it.error_message));
+                response(changes, outcomes(checked, decided))
+            }));
+        }
         let keeps = Keeps::Others;
         let altered =
             config_resources::alter(cx.broker, &changes, keeps, validate_only, handed_on);
         let outcomes = altered.await;
-        let responses = changes.into_iter().zip(outcomes).map(|(change, outcome)| {
-            let (code, message) = code_and_message(outcome);
-            AlterConfigsResourceResponse::default()
-                .with_error_code(code)
-                .with_error_message(message)
-                .with_resource_type(change.kind)
-                .with_resource_name(StrBytes::from_string(change.name))
-        });
-        let response = IncrementalAlterConfigsResponse::default();
-        Reply::Now(response.with_responses(responses.collect()))
+        Reply::Now(response(changes, outcomes))
     }
+}
+
+fn response(changes: Vec<Change>, outcomes: Vec<Result<(), Refusal>>) -> IncrementalAlterConfigsResponse {
+    let responses = changes.into_iter().zip(outcomes).map(|(change, outcome)| {
+        let (code, message) = code_and_message(outcome);
+        AlterConfigsResourceResponse::default()
+            .with_error_code(code)
+            .with_error_message(message)
+            .with_resource_type(change.kind)
+            .with_resource_name(StrBytes::from_string(change.name))
+    });
+    IncrementalAlterConfigsResponse::default().with_responses(responses.collect())
 }
 
 fn change(resource: &AlterConfigsResource) -> Change {

@@ -149,7 +149,7 @@ fn find(
     };
     let found = read.map_err(|error| {
         let code = errors::read(&error);
-        partition.read_failed(error);
+        partition.read_failed(&view.log, error);
         code
     })?;
     match found.filter(|(_, offset, _)| *offset < end) {

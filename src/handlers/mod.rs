@@ -182,7 +182,10 @@ pub async fn handle(
     (whole, body): (Bytes, Bytes),
 ) -> Result<Outcome, HandlerError> {
     let entry = served(session, header)?;
-    let is_forwarded = header.api.scope == Scope::Forwarded && !session.of_controllers;
+    let is_forwarded = header.api.scope == Scope::Forwarded
+        && !session.of_controllers
+        // A broker has a word in changes of its own configs, and hands on what it does not refuse.
+        && !matches!(header.api.key, ApiKey::AlterConfigs | ApiKey::IncrementalAlterConfigs);
     if is_forwarded && !broker.leads_quorum() {
         let rest = forward::forward(Arc::clone(broker), session.clone(), whole);
         return Ok(Outcome::Later(Box::pin(rest)));

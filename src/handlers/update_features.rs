@@ -7,8 +7,8 @@ use kafka_protocol::messages::{
     update_features_request::FeatureUpdateKey, update_features_response::UpdatableFeatureResult,
 };
 
-use super::{Context, Handler, Reply, cluster::string, errors};
-use crate::controller::{FeatureUpdate, UpgradeType};
+use super::{Context, Handler, Reply, cluster::string, errors, raft_voters::COMMIT_WITHIN};
+use crate::controller::{ControllerError, FeatureUpdate, KRAFT_VERSION, UpgradeType};
 
 pub struct UpdateFeatures;
 
@@ -23,15 +23,27 @@ impl Handler for UpdateFeatures {
         request: UpdateFeaturesRequest,
     ) -> Reply<UpdateFeaturesResponse> {
         let version = cx.version;
-        let updates = request.feature_updates.iter().map(|it| update(it, version)).collect();
+        let updates: Vec<_> =
+            request.feature_updates.iter().map(|it| update(it, version)).collect();
+        let raises_kraft = updates.iter().any(|it| it.name == KRAFT_VERSION && it.level > 0);
         let validate_only = version >= 1 && request.validate_only;
-        let result = match cx.broker.controller.update_features(updates, validate_only).await {
+        let (controller, quorum) = (&cx.broker.controller, &cx.broker.quorum);
+        let kraft = quorum.kraft_version();
+        let mut result = match controller.update_features(updates, kraft, validate_only).await {
             Ok(committed) => {
                 cx.broker.applied(committed.offset).await;
                 committed.value
             }
             Err(error) => Err(error),
         };
+        if result.is_ok() && raises_kraft && !validate_only {
+            let upgraded = quorum.upgrade_kraft_version(COMMIT_WITHIN).await;
+            result = upgraded.map_err(|why| {
+                ControllerError::InvalidUpdateVersion(format!(
+                    "Invalid update version 1 for feature {KRAFT_VERSION}. {why}"
+                ))
+            });
+        }
         let (code, message) = errors::outcome(&result);
         let message = message.map(|why| {
             string(&format!(

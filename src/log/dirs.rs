@@ -192,10 +192,12 @@ impl LogDirs {
         self.dirs[dir].offline = true;
     }
 
-    /// The online directory with the fewest partitions; the first of several.
-    pub fn pick(&self) -> Option<usize> {
+    /// The online directory with the fewest partitions; the first of several. One that is cordoned
+    /// only if all are.
+    pub fn pick(&self, cordoned: &[PathBuf]) -> Option<usize> {
         let online = self.dirs.iter().enumerate().filter(|(_, dir)| !dir.offline);
-        online.min_by_key(|(_, dir)| dir.partitions).map(|(index, _)| index)
+        let load = |dir: &LogDir| (cordoned.contains(&dir.path), dir.partitions);
+        online.min_by_key(|(_, dir)| load(dir)).map(|(index, _)| index)
     }
 
     /// The partitions that the directories hold. Removes what earlier deletions left.
@@ -257,9 +259,10 @@ impl LogDirs {
         &mut self,
         partition: &TopicPartition,
         wanted: impl Fn(&LogDir) -> bool,
+        cordoned: &[PathBuf],
     ) -> Option<NewPlace> {
         let wanted = self.dirs.iter().position(|dir| !dir.offline && wanted(dir));
-        let dir = wanted.or_else(|| self.pick())?;
+        let dir = wanted.or_else(|| self.pick(cordoned))?;
         Some(self.place_at(dir, partition.to_string()))
     }
 

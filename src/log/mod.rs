@@ -213,6 +213,7 @@ impl Log {
             recovery_point: self.recovery_point,
             unsettled: self.unsettled,
             settled: self.settled,
+            generation: self.generation,
         }
     }
 

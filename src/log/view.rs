@@ -29,6 +29,7 @@ pub struct LogView {
     pub(super) recovery_point: i64,
     pub(super) unsettled: u64,
     pub(super) settled: i64,
+    pub(super) generation: u64,
 }
 
 /// A range of a segment's file that holds whole batches, the last one perhaps cut.
@@ -70,6 +71,11 @@ impl LogView {
     /// Where the log was last settled, for the checkpoint of it.
     pub fn settled(&self) -> i64 {
         self.settled
+    }
+
+    /// Counts truncations: what an older view shows may be cut off, and overwritten.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Bytes of all segments' logs.

@@ -94,7 +94,9 @@ impl Partition {
         };
         let copied = match source.copy_to(future, most) {
             // What was read is not the log any more.
-            Err(CopyError::Read(_)) if self.lock().log().generation() != source.generation => {
+            Err(CopyError::Read(_))
+                if self.lock().log().generation() != source.view.generation() =>
+            {
                 Ok(Copied::Some { bytes: 0, lag: 1 })
             }
             copied => copied,
@@ -179,17 +181,12 @@ struct Source {
     view: LogView,
     epochs: Epochs,
     config: Arc<LogConfig>,
-    generation: u64,
 }
 
 impl Source {
     fn of(log: &Log) -> Self {
-        Self {
-            view: log.view(),
-            epochs: log.epochs_led_by(-1),
-            config: Arc::clone(log.config()),
-            generation: log.generation(),
-        }
+        let epochs = log.epochs_led_by(-1);
+        Self { view: log.view(), epochs, config: Arc::clone(log.config()) }
     }
 
     fn copy_to(&self, future: &mut Log, most: usize) -> Result<Copied, CopyError> {

@@ -45,7 +45,7 @@ use self::{flush::FlushGate, future::FutureReplica, waiters::Waiters};
 use crate::{
     base::{
         TopicPartition,
-        world::{now_ms, spawn_blocking},
+        world::{Bug, has_bug, now_ms, spawn_blocking},
     },
     log::{Log, LogError, LogView, ReadError},
     records::Batch,
@@ -399,9 +399,13 @@ impl Partition {
         }
     }
 
-    /// Tells of a read that failed. A disk that cannot be read is no better than one that cannot
-    /// be written.
-    pub fn read_failed(&self, error: ReadError) {
+    /// Tells of a read that failed, of what a reader has seen. A disk that cannot be read is no
+    /// better than one that cannot be written.
+    pub fn read_failed(&self, seen: &LogView, error: ReadError) {
+        // A follower's log is cut while others read it; the lock waits for a cut that is under way.
+        if self.lock().log().generation() != seen.generation() {
+            return;
+        }
         match error {
             ReadError::OffsetOutOfRange { .. } => {}
             // A segment that was removed while a slow reader had it in view.
@@ -444,7 +448,7 @@ impl Partition {
         let view = self.view.load();
         self.committed.pass(view.high_watermark);
         self.durable.pass(view.log.recovery_point());
-        if !matches!(view.role, Role::Leader { .. }) {
+        if !matches!(view.role, Role::Leader { .. }) && !has_bug(Bug::LostWaiter) {
             self.committed.clear();
             self.durable.clear();
             self.deleted.clear();

@@ -140,7 +140,7 @@ async fn a_new_topic_survives_the_machine_with_its_first_record() {
     };
     let mut dirs = open_dirs(&disk);
     let name = TopicPartition::new("t", 0);
-    let place = dirs.place(&name, |_| false).expect("is online");
+    let place = dirs.place(&name, |_| false, &[]).expect("is online");
     place.create(Uuid::new_v4()).expect("is made");
     let (partition, _) = leader_at(&disk, &place.path, 1);
     partition.append(&mut [batch(0, 1, 50)], Acks::All, NOW).expect("appends");
@@ -169,13 +169,28 @@ async fn a_disk_that_cannot_be_read_has_failed() {
     disk.fail_reads(true);
     let error = read().expect_err("nothing can be read");
     assert!(matches!(error, ReadError::Io { .. }), "{error:?}");
-    partition.read_failed(error);
+    partition.read_failed(&partition.view().log, error);
     assert_eq!(failures.load(Ordering::SeqCst), 1, "its log directory goes offline");
     disk.fail_reads(false);
     let first = Path::new(DIR).join("00000000000000000000.log");
     disk.flip(&first, 8, 0x80);
     let error = partition.view().log.read(0, 1, 50, true).expect_err("its length is negative");
     assert!(matches!(error, ReadError::Corrupt { .. }), "{error:?}");
+}
+
+/// A reader's view shows what a follower has cut off since: the disk is well.
+#[tokio::test]
+async fn what_was_cut_while_it_was_read_has_not_failed() {
+    let (partition, failures) = leader(&FaultyDisk::default(), i64::MAX);
+    for _ in 0..3 {
+        partition.append(&mut [batch(0, 1, 200)], Acks::Leader, NOW).expect("appends");
+    }
+    let before = partition.view().log.clone();
+    partition.update(|core| core.log_mut().truncate_to(1, 1)).expect("cuts");
+    let error = before.read(2, 1000, 3, true).expect_err("is gone");
+    partition.read_failed(&before, error);
+    assert_eq!(failures.load(Ordering::SeqCst), 0);
+    assert_ne!(partition.view().role, Role::Offline);
 }
 
 #[test]

@@ -129,7 +129,7 @@ apis! {
     DescribeCluster 0..=2, Some(0), Both;
     DescribeProducers 0..=0, Some(0), Broker;
     BrokerRegistration 0..=4, Some(0), Controller;
-    BrokerHeartbeat 0..=1, Some(0), Controller;
+    BrokerHeartbeat 0..=2, Some(0), Controller;
     UnregisterBroker 0..=0, Some(0), Forwarded;
     AllocateProducerIds 0..=0, Some(0), Controller;
     ControllerRegistration 0..=0, Some(0), Controller;

@@ -106,7 +106,7 @@ pub fn parse_header(frame: &mut Bytes) -> Result<Incoming, DecodeError> {
     // The rest of the header must be well formed even for an unsupported ApiVersions.
     let client_id = read_client_id(&mut reader).map_err(DecodeError::Header)?;
     if api.request_header_version(version) == 2 {
-        reader.tagged_fields(|_, _| Ok(())).map_err(DecodeError::Header)?;
+        reader.tagged_fields(|_, _| Ok(false)).map_err(DecodeError::Header)?;
     }
     if !supported {
         return Ok(Incoming::UnsupportedApiVersions { correlation_id });

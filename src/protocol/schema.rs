@@ -106,16 +106,18 @@ impl Reader {
         }
     }
 
-    /// Calls `read` for each tagged field with the tag and a reader of just its bytes.
+    /// Calls `read` for each tagged field, and skips those of which it says that it has not read
+    /// them. One that it knows is as long as its type says, whatever its size says, as in Kafka.
     pub fn tagged_fields(
         &mut self,
-        mut read: impl FnMut(u32, &mut Reader) -> Result<()>,
+        mut read: impl FnMut(u32, &mut Reader) -> Result<bool>,
     ) -> Result<()> {
         for _ in 0..self.unsigned_varint()? {
             let tag = self.unsigned_varint()?;
             let len = self.unsigned_varint()? as usize;
-            let mut field = Reader::new(self.take(len)?);
-            read(tag, &mut field)?;
+            if !read(tag, self)? {
+                self.take(len)?;
+            }
         }
         Ok(())
     }
@@ -377,9 +379,9 @@ macro_rules! wire {
                         $($(if tag == $tag && ($range).contains(&version) {
                             value.$field = $crate::protocol::schema::Field::read(
                                 reader, true, version)?;
-                            return Ok(());
+                            return Ok(true);
                         })?)*
-                        Ok(())
+                        Ok(false)
                     })?;
                 }
                 Ok(value)

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::{
     Inner, Quorum, Replica,
-    messages::Request,
-    network::{Lane, Peer},
+    messages::{self, Request},
+    network::{Lane, Peer, TransportError},
     storage::lock,
     types::TypeConfig,
     voters::{self, Voter},
@@ -74,19 +74,24 @@ struct Turn {
 impl Quorum {
     /// Adds a voter, which follows the log as an observer already.
     pub async fn add_voter(&self, new: Voter, within: Duration) -> Result<(), VoterChangeError> {
-        let turn = self.turn("adding")?;
+        let turn = self.turn(Some("adding"))?;
         let name = key(new.id, new.directory_id);
         if turn.voters.iter().any(|voter| voter.id == new.id) {
             return Err(VoterChangeError::Duplicate(name, keys(&turn.voters)));
         }
         let to = Peer { id: new.id, at: new.address(), lane: Lane::Vote };
         let answer_within = self.inner.config.timeouts.answer() * 4;
-        if self.inner.network.call(to, &Request::Probe, answer_within).await.is_err() {
-            return Err(VoterChangeError::NotReady(name));
-        }
+        let probed = self.inner.network.call(to, &Request::Probe, answer_within).await;
         let replica = Replica { id: new.id, directory_id: new.directory_id };
-        if !lock(&self.inner.observers).is_caught_up(replica, now_ms() - CAUGHT_UP_MS_MAX) {
-            return Err(VoterChangeError::Lagging(name));
+        let caught_up =
+            lock(&self.inner.observers).is_caught_up(replica, now_ms() - CAUGHT_UP_MS_MAX);
+        match (probed, caught_up) {
+            (Err(TransportError::Refused(_)), _) | (Err(_), true) => {
+                return Err(VoterChangeError::NotReady(name));
+            }
+            // Whoever answers there does not follow the log under this name.
+            (_, false) => return Err(VoterChangeError::Lagging(name)),
+            (Ok(_), true) => {}
         }
         let learned = timeout(within, turn.raft.add_learner(new.id, new.clone(), true)).await;
         match learned {
@@ -105,7 +110,7 @@ impl Quorum {
         directory_id: Uuid,
         within: Duration,
     ) -> Result<(), VoterChangeError> {
-        let turn = self.turn("removing")?;
+        let turn = self.turn(Some("removing"))?;
         let is_voter =
             turn.voters.iter().any(|voter| (voter.id, voter.directory_id) == (id, directory_id));
         if !is_voter || turn.voters.len() < 2 {
@@ -121,7 +126,7 @@ impl Quorum {
         voter: Voter,
         within: Duration,
     ) -> Result<(), VoterChangeError> {
-        let turn = self.turn("updating")?;
+        let turn = self.turn(Some("updating"))?;
         let known = turn.voters.iter().find(|it| it.id == voter.id);
         match known {
             Some(known) if *known == voter => return Ok(()),
@@ -134,7 +139,43 @@ impl Quorum {
         turn.change(ChangeMembers::SetNodes([(voter.id, voter)].into()), within).await
     }
 
-    fn turn(&self, doing: &'static str) -> Result<Turn, VoterChangeError> {
+    /// The level of `kraft.version`: 0 where the voters are configured, 1 where the log names them.
+    pub fn kraft_version(&self) -> i16 {
+        self.inner.machine.machine().kraft_version
+    }
+
+    /// Raises `kraft.version` to 1: the voters, known by their ids from configurations until now,
+    /// are in the log from then on, with the directories that they themselves name.
+    pub async fn upgrade_kraft_version(&self, within: Duration) -> Result<(), VoterChangeError> {
+        let turn = self.turn(None)?;
+        if self.inner.storage.known().kraft_version > 0 {
+            return Ok(());
+        }
+        let config = &self.inner.config;
+        let mut nodes = BTreeMap::new();
+        for voter in &turn.voters {
+            let directory_id = match voter.id == config.node_id {
+                true => config.directory_id(),
+                false => self.ask_directory(voter).await.unwrap_or_default(),
+            };
+            if directory_id.is_nil() {
+                return Err(VoterChangeError::NotReady(key(voter.id, directory_id)));
+            }
+            nodes.insert(voter.id, Voter { directory_id, ..voter.clone() });
+        }
+        turn.change(ChangeMembers::SetNodes(nodes), within).await
+    }
+
+    /// The directory of another voter, if it answers.
+    async fn ask_directory(&self, voter: &Voter) -> Option<Uuid> {
+        let to = Peer { id: voter.id, at: voter.address(), lane: Lane::Vote };
+        let within = self.inner.config.timeouts.answer() * 4;
+        let answer = self.inner.network.call(to, &Request::Probe, within).await.ok()?;
+        messages::decode_probed(answer).ok()
+    }
+
+    /// What is done needs `kraft.version` 1 if it has a name.
+    fn turn(&self, doing: Option<&'static str>) -> Result<Turn, VoterChangeError> {
         let leadership = *self.inner.leadership.borrow();
         let raft = self.raft().ok_or(VoterChangeError::NotLeader)?;
         if leadership.leader != Some(self.inner.config.node_id) {
@@ -146,7 +187,7 @@ impl Quorum {
             return Err(VoterChangeError::NotEstablished);
         }
         let known = self.inner.storage.known().clone();
-        if known.kraft_version == 0 {
+        if let (Some(doing), 0) = (doing, known.kraft_version) {
             return Err(VoterChangeError::Unsupported(doing, 0));
         }
         let at = known.effective().log_id().map(|at| at.index);

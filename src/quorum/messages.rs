@@ -9,6 +9,7 @@ use openraft::{
         VoteResponse,
     },
 };
+use uuid::Uuid;
 
 use super::{
     format::{self, FormatError},
@@ -104,6 +105,10 @@ wire! {
     }
     /// Nothing.
     pub struct Empty (flexible 0..) {}
+    /// Who is there: the directory of its metadata log.
+    pub struct ProbedData (flexible 0..) {
+        directory_id: Uuid, in 0..;
+    }
 }
 
 const APPEND: i8 = 0;
@@ -335,6 +340,10 @@ pub fn decode_chunk_result(bytes: Bytes) -> Result<Option<Vote<i32>>, MessageErr
     Ok((data.result == 0).then(|| data.vote.into()))
 }
 
-pub fn encode_probed() -> Bytes {
-    finish(|out| Empty {}.encode(out, 0))
+pub fn encode_probed(directory_id: Uuid) -> Bytes {
+    finish(|out| ProbedData { directory_id }.encode(out, 0))
+}
+
+pub fn decode_probed(bytes: Bytes) -> Result<Uuid, MessageError> {
+    Ok(ProbedData::decode(bytes, 0)?.directory_id)
 }

@@ -268,7 +268,7 @@ impl Quorum {
             (Some(raft), _) => raft,
             // The leader has this node learn, or vote: it is to take part from now on.
             (None, Request::Append(_) | Request::Snapshot(_)) => self.join().await?,
-            (None, Request::Probe) => return Ok(messages::encode_probed()),
+            (None, Request::Probe) => return Ok(messages::encode_probed(config.directory_id())),
             // It votes as far as it knows, and the others may need it.
             (None, Request::Vote(_) | Request::PreVote(_)) if self.is_voter() => {
                 self.join().await?
@@ -282,7 +282,7 @@ impl Quorum {
         };
         let stopped = |error: &dyn std::fmt::Display| MessageError::Stopped(error.to_string());
         match request {
-            Request::Probe => Ok(messages::encode_probed()),
+            Request::Probe => Ok(messages::encode_probed(config.directory_id())),
             Request::PreVote(request) => {
                 let metrics = raft.metrics().borrow().clone();
                 let response = self.inner.pre_vote(&request, &metrics);

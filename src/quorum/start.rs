@@ -12,7 +12,7 @@ use openraft::{Raft, ServerState};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::{
-    CommittedStream, Inner, Leadership, Quorum, QuorumError,
+    CommittedStream, Inner, Leadership, Quorum, QuorumError, change,
     checkpoint::{Checkpoint, SnapshotId},
     elections::{self, Contact, Random, Timeouts},
     files,
@@ -70,9 +70,14 @@ impl QuorumConfig {
 }
 
 impl QuorumConfig {
+    /// Of the directory that holds the metadata log; nil where nobody has to know it.
+    pub(super) fn directory_id(&self) -> uuid::Uuid {
+        self.observe.as_ref().map_or(uuid::Uuid::nil(), |observe| observe.directory_id)
+    }
+
     /// Whether this node is one of the voters, with this directory.
     pub(super) fn is_voter(&self, membership: &Membership) -> bool {
-        let own = self.observe.as_ref().map_or(uuid::Uuid::nil(), |observe| observe.directory_id);
+        let own = self.directory_id();
         let is_here = |voter: &Voter| {
             voter.directory_id.is_nil() || own.is_nil() || voter.directory_id == own
         };
@@ -293,6 +298,8 @@ pub(super) async fn start(
         let failed = |error: openraft::error::Fatal<i32>| QuorumError::Failed(error.to_string());
         raft.trigger().elect().await.map_err(failed)?;
         lead(&raft, &quorum.inner.published, image.offset).await?;
+        // Alone, it has no heartbeats by which it would come to that.
+        change::tidy_up(&quorum.inner, &raft, false);
     }
     Ok((quorum, image, CommittedStream(stream)))
 }

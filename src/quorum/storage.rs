@@ -199,7 +199,8 @@ impl Storage {
             .collect();
         let own = voters.iter().filter(|voter| voter.voter_id == self.node_id);
         let granting_voters = own.cloned().collect();
-        let (leader_id, version) = (self.node_id, known.kraft_version);
+        // Kafka writes no other version whatever `kraft.version` is, and reads no other.
+        let (leader_id, version) = (self.node_id, 0);
         let message = LeaderChangeMessage { version, leader_id, voters, granting_voters };
         let mut value = BytesMut::new();
         message.encode(&mut value, version);

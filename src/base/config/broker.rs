@@ -36,6 +36,7 @@ pub struct GroupSettings {
     pub offsets_topic_num_partitions: i32,
     pub offsets_topic_segment_bytes: i32,
     pub offset_metadata_max_bytes: i32,
+    pub offsets_commit_timeout_ms: i32,
     pub offsets_retention_ms: i64,
     pub offsets_retention_check_interval_ms: i64,
 }
@@ -61,6 +62,8 @@ pub struct BrokerConfig {
     pub logging_json: bool,
 
     pub log_dirs: Vec<PathBuf>,
+    /// Those of them that get no new partitions.
+    pub cordoned_log_dirs: Vec<PathBuf>,
     pub metadata_log_dir: PathBuf,
 
     pub num_partitions: i32,
@@ -133,6 +136,7 @@ impl BrokerConfig {
             logging_level: values.text("logging.level").unwrap_or_default().to_owned(),
             logging_json: values.text("logging.format") == Some("json"),
             metadata_log_dir: metadata_log_dir.or(log_dirs.first().cloned()).unwrap_or_default(),
+            cordoned_log_dirs: cordoned(values, &log_dirs),
             log_dirs,
             num_partitions: values.i32("num.partitions"),
             default_replication_factor: values.i32("default.replication.factor"),
@@ -195,6 +199,7 @@ impl GroupSettings {
             .unwrap_or(i16::MAX),
             offsets_topic_num_partitions: values.i32("offsets.topic.num.partitions"),
             offsets_topic_segment_bytes: values.i32("offsets.topic.segment.bytes"),
+            offsets_commit_timeout_ms: values.i32("offsets.commit.timeout.ms"),
             offset_metadata_max_bytes: values.i32("offset.metadata.max.bytes"),
             offsets_retention_ms: values.i64("offsets.retention.minutes") * 60_000,
             offsets_retention_check_interval_ms: values.i64("offsets.retention.check.interval.ms"),
@@ -205,6 +210,13 @@ impl GroupSettings {
 fn log_dirs(values: &Values) -> Vec<PathBuf> {
     let dirs = values.list("log.dirs").or(values.list("log.dir")).unwrap_or_default();
     dirs.iter().map(PathBuf::from).collect()
+}
+
+fn cordoned(values: &Values, log_dirs: &[PathBuf]) -> Vec<PathBuf> {
+    let named = values.list("cordoned.log.dirs").unwrap_or_default();
+    let is_cordoned =
+        |dir: &&PathBuf| named.iter().any(|name| name == "*" || PathBuf::from(name) == **dir);
+    log_dirs.iter().filter(is_cordoned).cloned().collect()
 }
 
 fn http_listener(

@@ -16,7 +16,10 @@ use tokio::{sync::Notify, time::sleep};
 use tracing::{debug, info, warn};
 
 use crate::{
-    base::{TopicId, world::now_ms},
+    base::{
+        TopicId,
+        world::{Bug, has_bug, now_ms},
+    },
     broker::Broker,
     partition::{IsrChange, Partition, Proposal, ProposalAnswer},
     protocol::ErrorCode,
@@ -81,7 +84,7 @@ pub(super) async fn run(broker: Arc<Broker>) {
             Some(response) => take(&broker, sent, &response),
             None => sent,
         };
-        if !again.is_empty() {
+        if !again.is_empty() && !has_bug(Bug::ForgottenProposal) {
             sleep(REST).await;
             let again = again.into_iter().map(|it| (it.topic_id, it.partition));
             broker.replication.proposals.add(again);

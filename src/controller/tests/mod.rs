@@ -305,9 +305,13 @@ fn features_move_within_what_all_support() {
         ("no.version", 1, UpgradeType::Upgrade),
         ("metadata.version", 30, UpgradeType::Upgrade),
         ("group.version", 1, UpgradeType::Unknown),
+        ("kraft.version", 2, UpgradeType::Upgrade),
+        ("kraft.version", 1, UpgradeType::Upgrade),
+        ("kraft.version", 0, UpgradeType::SafeDowngrade),
+        ("kraft.version", 0, UpgradeType::UnsafeDowngrade),
     ] {
         let update = FeatureUpdate { name: name.into(), level, upgrade };
-        let result = script.run(|cx| features::update(cx, &[update]));
+        let result = script.run(|cx| features::update(cx, &[update], 1));
         script.note(result);
     }
     script.expect(
@@ -327,7 +331,14 @@ fn features_move_within_what_all_support() {
          feature metadata.version=30
          -> ok
          -> InvalidUpdateVersion: Invalid update version 1 for feature group.version. The \
-         controller does not support the given upgrade type.",
+         controller does not support the given upgrade type.
+         -> InvalidUpdateVersion: Invalid update version 2 for feature kraft.version. Local \
+         controller 1 only supports versions 0-1
+         -> ok
+         -> InvalidUpdateVersion: Invalid update version 0 for feature kraft.version. Can't \
+         downgrade the version of this feature.
+         -> InvalidUpdateVersion: Invalid update version 0 for feature kraft.version. Can't \
+         downgrade the version of this feature.",
     );
 }
 

@@ -168,7 +168,7 @@ fn without_eligible_leaders_the_last_of_the_isr_stays() {
         level: 0,
         upgrade: UpgradeType::SafeDowngrade,
     };
-    script.run(|cx| features::update(cx, &[update])).unwrap();
+    script.run(|cx| features::update(cx, &[update], 0)).unwrap();
     let mut script = script.with_topic(&[1, 2]);
     script.gone(2);
     script.gone(1);
@@ -392,10 +392,10 @@ fn another_minimum_forgets_who_is_eligible() {
     script.show();
     let update = |level, upgrade| FeatureUpdate { name: features::ELR.into(), level, upgrade };
     let [off, on] = [update(0, UpgradeType::SafeDowngrade), update(1, UpgradeType::Upgrade)];
-    script.run(|cx| features::update(cx, &[off])).unwrap();
+    script.run(|cx| features::update(cx, &[off], 0)).unwrap();
     let broker = crate::metadata::ConfigResource::broker(2);
     script.alter(&broker, "min.insync.replicas", ConfigOp::Set("2".into()));
-    script.run(|cx| features::update(cx, &[on])).unwrap();
+    script.run(|cx| features::update(cx, &[on], 0)).unwrap();
     script.expect(
         "config 2:a min.insync.replicas=2
          ClearElrRecord

@@ -21,6 +21,8 @@ pub struct GroupConfig {
     pub offsets_retention_check_interval_ms: i64,
     /// `offsets.topic.num.partitions`
     pub offsets_topic_num_partitions: i32,
+    /// `offsets.commit.timeout.ms`; Kafka goes by it in all that a coordinator writes.
+    pub commit_timeout_ms: u64,
     /// `max.message.bytes` of `__consumer_offsets`: the most one append may take.
     pub max_batch_bytes: usize,
 }
@@ -37,6 +39,7 @@ impl Default for GroupConfig {
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1_000,
             offsets_retention_check_interval_ms: 600_000,
             offsets_topic_num_partitions: 50,
+            commit_timeout_ms: 5_000,
             max_batch_bytes: 1_048_588,
         }
     }

@@ -20,6 +20,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, atomic::AtomicBool, atomic::Ordering},
+    time::Duration,
 };
 
 use tokio::{
@@ -71,11 +72,27 @@ pub trait ShardLog: Send + Sync + 'static {
     ) -> Result<(), ShardLogError>;
 }
 
+/// What a shard goes by besides its events.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The most that one append may take.
+    pub max_batch_bytes: usize,
+    /// How long an answer waits for its records to be committed.
+    pub commit_timeout: Duration,
+}
+
+/// What a reply tells of is written, but was not committed in time; it may be yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotCommitted;
+
+/// What a caller gets; nothing if the shard ends before it answers.
+pub type Answered<S> = Result<<S as Shard>::Reply, NotCommitted>;
+
 /// A request on its way to a shard.
 struct Call<S: Shard> {
     request: S::Request,
     /// None if nobody waits for the reply.
-    reply: Option<oneshot::Sender<S::Reply>>,
+    reply: Option<oneshot::Sender<Answered<S>>>,
 }
 
 /// Why a shard does not take a call.
@@ -117,14 +134,14 @@ impl<S: Shard> Shards<S> {
         &self,
         partition: i32,
         log: Arc<dyn ShardLog>,
-        max_batch_bytes: usize,
+        limits: Limits,
         new_soft: impl Fn() -> S::Soft + Send + 'static,
     ) {
         // An earlier shard of the partition must not append while this one loads.
         self.resign(partition);
         let (calls, mailbox) = mpsc::channel(MAILBOX_CALLS);
         let ready = Arc::new(AtomicBool::new(false));
-        let task = ShardTask::<S>::new(partition, log, max_batch_bytes, mailbox);
+        let task = ShardTask::<S>::new(partition, log, limits, mailbox);
         let run = task.run(Arc::clone(&ready), Arc::clone(&self.loads), new_soft);
         let task = tokio::spawn(run).abort_handle();
         let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
@@ -148,7 +165,7 @@ impl<S: Shard> Shards<S> {
         &self,
         partition: i32,
         request: S::Request,
-    ) -> Result<oneshot::Receiver<S::Reply>, Unavailable> {
+    ) -> Result<oneshot::Receiver<Answered<S>>, Unavailable> {
         let calls = match self.read().get(&partition) {
             None => return Err(Unavailable::NotHere),
             // It ended because another broker leads, and has not been told to resign yet.

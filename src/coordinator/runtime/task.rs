@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    Call, ShardLog, ShardLogError,
+    Answered, Call, Limits, NotCommitted, ShardLog, ShardLogError,
     load::{Loaded, load},
     timers::Timers,
 };
@@ -34,7 +34,7 @@ const RELOAD_DELAY: Duration = Duration::from_secs(1);
 pub struct ShardTask<S: Shard> {
     partition: i32,
     log: Arc<dyn ShardLog>,
-    max_batch_bytes: usize,
+    limits: Limits,
     mailbox: mpsc::Receiver<Call<S>>,
     clock: ShardClock,
 }
@@ -63,11 +63,11 @@ impl<S: Shard> ShardTask<S> {
     pub fn new(
         partition: i32,
         log: Arc<dyn ShardLog>,
-        max_batch_bytes: usize,
+        limits: Limits,
         mailbox: mpsc::Receiver<Call<S>>,
     ) -> Self {
         let clock = ShardClock { started: Instant::now(), started_ms: now_ms() };
-        Self { partition, log, max_batch_bytes, mailbox, clock }
+        Self { partition, log, limits, mailbox, clock }
     }
 
     /// Runs until the handle is dropped or the partition is led elsewhere. A shard whose log
@@ -114,18 +114,26 @@ impl<S: Shard> ShardTask<S> {
     }
 }
 
+/// A reply that waits for the high watermark to reach an offset.
+struct Decided<S: Shard> {
+    offset: i64,
+    /// It waits no longer.
+    until: Instant,
+    caller: oneshot::Sender<Answered<S>>,
+    reply: S::Reply,
+}
+
 /// A loaded shard.
 struct Running<S: Shard> {
     log: Arc<dyn ShardLog>,
-    max_batch_bytes: usize,
+    limits: Limits,
     clock: ShardClock,
     hard: S::Hard,
     soft: S::Soft,
     timers: Timers<S::Timer>,
     next_token: Token,
-    callers: HashMap<Token, oneshot::Sender<S::Reply>>,
-    /// Decided, waiting for the high watermark to reach the offset.
-    decided: VecDeque<(i64, oneshot::Sender<S::Reply>, S::Reply)>,
+    callers: HashMap<Token, oneshot::Sender<Answered<S>>>,
+    decided: VecDeque<Decided<S>>,
     /// Applied, not yet appended.
     batch: BatchBuilder,
     /// Where the log ends once the batch is appended.
@@ -138,7 +146,7 @@ impl<S: Shard> Running<S> {
     fn new(task: &ShardTask<S>, hard: S::Hard, soft: S::Soft, end_offset: i64) -> Self {
         Self {
             log: Arc::clone(&task.log),
-            max_batch_bytes: task.max_batch_bytes,
+            limits: task.limits,
             clock: task.clock,
             hard,
             soft,
@@ -160,7 +168,8 @@ impl<S: Shard> Running<S> {
         let log = Arc::clone(&self.log);
         loop {
             let wake_at = self.timers.next_look_ms().map(|at_ms| self.clock.instant(at_ms));
-            let awaited = self.decided.front().map(|(offset, ..)| *offset);
+            let awaited = self.decided.front().map(|front| front.offset);
+            let given_up_at = self.decided.front().map(|front| front.until);
             tokio::select! {
                 call = mailbox.recv() => {
                     let Some(call) = call else { return Ok(()) };
@@ -176,6 +185,7 @@ impl<S: Shard> Running<S> {
                         self.decide(S::expired(timer))?;
                     }
                 }
+                () = sleep_until(given_up_at) => self.give_up(),
                 still_leads = committed(&*log, awaited) => {
                     if !still_leads {
                         return Err(ShardLogError::NotLeader);
@@ -209,12 +219,13 @@ impl<S: Shard> Running<S> {
             len += record_len(&key, value.as_deref());
             encoded.push((key, value));
         }
-        if self.batch.count() > 0 && self.batch.size() + len > self.max_batch_bytes {
+        if self.batch.count() > 0 && self.batch.size() + len > self.limits.max_batch_bytes {
             self.append()?;
         }
         for (record, (key, value)) in records.iter().zip(&encoded) {
             // What one event decides stays together unless it is more than a batch can hold.
-            let full = self.batch.size() + record_len(key, value.as_deref()) > self.max_batch_bytes;
+            let full =
+                self.batch.size() + record_len(key, value.as_deref()) > self.limits.max_batch_bytes;
             if full && self.batch.count() > 0 {
                 self.append()?;
             }
@@ -228,7 +239,8 @@ impl<S: Shard> Running<S> {
         }
         for (token, reply) in replies {
             if let Some(caller) = self.callers.remove(&token) {
-                self.decided.push_back((self.end_offset, caller, reply));
+                let until = Instant::now() + self.limits.commit_timeout;
+                self.decided.push_back(Decided { offset: self.end_offset, until, caller, reply });
             }
         }
         Ok(())
@@ -254,9 +266,16 @@ impl<S: Shard> Running<S> {
             return;
         }
         let high_watermark = self.log.high_watermark();
-        while self.decided.front().is_some_and(|(offset, ..)| *offset <= high_watermark) {
-            let (_, caller, reply) = self.decided.pop_front().expect("looked at");
-            let _ = caller.send(reply); // the client may be gone
+        while let Some(next) = self.decided.pop_front_if(|next| next.offset <= high_watermark) {
+            let _ = next.caller.send(Ok(next.reply)); // the client may be gone
+        }
+    }
+
+    /// Tells who has waited too long. What was decided stands, and may be committed later.
+    fn give_up(&mut self) {
+        let now = Instant::now();
+        while let Some(next) = self.decided.pop_front_if(|next| next.until <= now) {
+            let _ = next.caller.send(Err(NotCommitted));
         }
     }
 }

@@ -200,6 +200,19 @@ async fn answers_wait_for_the_high_watermark() {
     assert_eq!(fetched.await.unwrap().unwrap()[0].partitions[0].offset, 7);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_not_committed_in_time_is_told_so_and_stands() {
+    let log = MemoryLog::new(false);
+    let groups = coordinator(&log);
+    ready(&groups).await;
+    let began = tokio::time::Instant::now();
+    let refused = groups.commit_offsets(commit("g", 7)).await.wait().await;
+    assert_eq!(refused, Err(GroupError::CoordinatorNotAvailable));
+    assert_eq!(began.elapsed().as_secs(), 5);
+    log.commit_all();
+    assert_eq!(committed(&groups, "g").await, [7]);
+}
+
 #[tokio::test]
 async fn a_new_coordinator_has_what_the_log_has() {
     let log = MemoryLog::new(true);

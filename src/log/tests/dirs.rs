@@ -33,15 +33,17 @@ fn partitions_go_where_there_are_fewest() {
     let mut dirs = open_dirs(&disk, &["/a", "/b"], &owner(1, None)).expect("opens");
     assert_eq!(dirs.cluster_id(), "new");
     for n in 0..5 {
-        let dir = dirs.pick().expect("one is online");
+        let dir = dirs.pick(&[]).expect("one is online");
         assert_eq!(dir, n % 2);
         let partition = TopicPartition::new("t", n as i32);
-        let place = dirs.place(&partition, |_| false).expect("one is online");
+        let place = dirs.place(&partition, |_| false, &[]).expect("one is online");
         assert_eq!(place.dir_path, dirs.dirs()[dir].path);
         place.create(Uuid::from_u128(9)).expect("creates");
     }
+    assert_eq!(dirs.pick(&["/b".into()]), Some(0), "it has more, but the other is cordoned");
+    assert_eq!(dirs.pick(&["/a".into(), "/b".into()]), Some(1));
     dirs.mark_offline(1);
-    assert_eq!(dirs.pick(), Some(0));
+    assert_eq!(dirs.pick(&[]), Some(0));
 }
 
 #[test]
@@ -69,10 +71,10 @@ fn a_stop_and_start_know_each_other() {
     assert!(dirs.dirs()[0].clean_shutdown.is_none());
     let partition = TopicPartition::new("some-topic", 3);
     let gone = TopicPartition::new("gone", 0);
-    let place = dirs.place(&partition, |_| false).expect("it is online");
+    let place = dirs.place(&partition, |_| false, &[]).expect("it is online");
     place.create(Uuid::from_u128(9)).expect("creates");
     let path = place.path;
-    let place = dirs.place(&gone, |_| false).expect("it is online");
+    let place = dirs.place(&gone, |_| false, &[]).expect("it is online");
     place.create(Uuid::from_u128(8)).expect("creates");
     let deleted = dirs.delete_partition(&place.path, &gone, Uuid::from_u128(7)).expect("renames");
     drop(deleted);

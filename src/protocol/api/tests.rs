@@ -61,10 +61,13 @@ macro_rules! all_agree {
             agrees_both::<ours::AddRaftVoterRequest, ours::AddRaftVoterResponse>(
                 ApiKey::AddRaftVoter,
             );
+            agrees_both::<ours::BrokerHeartbeatRequest, ours::BrokerHeartbeatResponse>(
+                ApiKey::BrokerHeartbeat,
+            );
             agrees_both::<ours::DescribeLogDirsRequest, ours::DescribeLogDirsResponse>(
                 ApiKey::DescribeLogDirs,
             );
-            assert_eq!(rows + 5, APIS.len());
+            assert_eq!(rows + 6, APIS.len());
         }
     };
 }
@@ -108,7 +111,6 @@ all_agree! {
     Envelope => EnvelopeRequest;
     FetchSnapshot => FetchSnapshotRequest;
     BrokerRegistration => BrokerRegistrationRequest;
-    BrokerHeartbeat => BrokerHeartbeatRequest;
     UnregisterBroker => UnregisterBrokerRequest;
     AllocateProducerIds => AllocateProducerIdsRequest;
     ControllerRegistration => ControllerRegistrationRequest;
@@ -169,7 +171,7 @@ fn versions_are_those_of_kafka() {
         (60, 0, 2),
         (61, 0, 0),
         (62, 0, 4),
-        (63, 0, 1),
+        (63, 0, 2),
         (64, 0, 0),
         (67, 0, 0),
         (70, 0, 0),

@@ -6,12 +6,14 @@
 //! vectors made with them are in the tests.
 
 mod add_raft_voter;
+mod broker_heartbeat;
 mod describe_log_dirs;
 mod list_offsets;
 mod offset_commit;
 mod offset_fetch;
 
 pub use add_raft_voter::*;
+pub use broker_heartbeat::*;
 pub use describe_log_dirs::*;
 pub use list_offsets::*;
 pub use offset_commit::*;

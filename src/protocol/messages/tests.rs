@@ -124,6 +124,25 @@ const DESCRIBE_LOG_DIRS_REQUEST: Golden = &[
 
 const DESCRIBE_LOG_DIRS_REQUEST_NULL: Golden = &[(1, "ffffffff"), (2, "0000")];
 
+const BROKER_HEARTBEAT_REQUEST: Golden = &[
+    (0, "00000003000000000000002a000000000000002b010000"),
+    (1, "00000003000000000000002a000000000000002b0100010011020102030405060708090a0b0c0d0e0f10"),
+    (
+        2,
+        "00000003000000000000002a000000000000002b0100020011020102030405060708090a0b0c0d0e0f10\
+        0111020102030405060708090a0b0c0d0e0f10",
+    ),
+];
+
+const BROKER_HEARTBEAT_REQUEST_NONE_CORDONED: Golden = &[(
+    2,
+    "00000003000000000000002a000000000000002b0100020011020102030405060708090a0b0c0d0e0f10\
+    010101",
+)];
+
+const BROKER_HEARTBEAT_RESPONSE: Golden =
+    &[(0, "00000009001f01000100"), (2, "00000009001f01000100")];
+
 const LIST_OFFSETS_REQUEST: Golden = &[
     (1, "ffffffff000000010005746f7069630000000100000001fffffffffffffffa"),
     (2, "ffffffff01000000010005746f7069630000000100000001fffffffffffffffa"),
@@ -313,6 +332,31 @@ fn describe_log_dirs() {
     check::<_, crates::DescribeLogDirsRequest>(&some, DESCRIBE_LOG_DIRS_REQUEST);
     let all = DescribeLogDirsRequest { topics: None };
     check::<_, crates::DescribeLogDirsRequest>(&all, DESCRIBE_LOG_DIRS_REQUEST_NULL);
+}
+
+#[test]
+fn broker_heartbeat() {
+    let mut request = BrokerHeartbeatRequest {
+        broker_id: 3,
+        broker_epoch: 42,
+        current_metadata_offset: 43,
+        want_fence: true,
+        want_shut_down: false,
+        offline_log_dirs: vec![TOPIC_ID],
+        cordoned_log_dirs: Some(vec![TOPIC_ID]),
+    };
+    check::<_, crates::BrokerHeartbeatRequest>(&request, BROKER_HEARTBEAT_REQUEST);
+    request.cordoned_log_dirs = Some(vec![]);
+    let none = BROKER_HEARTBEAT_REQUEST_NONE_CORDONED;
+    check::<_, crates::BrokerHeartbeatRequest>(&request, none);
+    let response = BrokerHeartbeatResponse {
+        throttle_time_ms: 9,
+        error_code: 31,
+        is_caught_up: true,
+        is_fenced: false,
+        should_shut_down: true,
+    };
+    check::<_, crates::BrokerHeartbeatResponse>(&response, BROKER_HEARTBEAT_RESPONSE);
 }
 
 #[test]

@@ -268,7 +268,7 @@ pub static REQUESTS: &[(ApiKey, &str)] = &[
         ApiKey::BrokerHeartbeat,
         "
         broker_id:i32 broker_epoch:i64 current_metadata_offset:i64 want_fence:bool
-        want_shut_down:bool offline_log_dirs:[uuid]@1#0
+        want_shut_down:bool offline_log_dirs:[uuid]@1#0 cordoned_log_dirs:[uuid]?@2#1
     ",
     ),
     (ApiKey::UnregisterBroker, "broker_id:i32"),

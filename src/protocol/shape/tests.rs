@@ -76,7 +76,7 @@ codecs! {
     Envelope: EnvelopeRequest,
     FetchSnapshot: FetchSnapshotRequest,
     BrokerRegistration: BrokerRegistrationRequest,
-    BrokerHeartbeat: BrokerHeartbeatRequest,
+    BrokerHeartbeat: ours::BrokerHeartbeatRequest,
     UnregisterBroker: UnregisterBrokerRequest,
     AllocateProducerIds: AllocateProducerIdsRequest,
     ControllerRegistration: ControllerRegistrationRequest,

@@ -17,7 +17,7 @@ keys! {
     "group.coordinator.cached.buffer.max.bytes" Int "1048588"
         (at_least 524288) Medium ClusterWide Accepted
         "The largest write buffer that the group coordinator keeps for the next write.";
-    "offsets.commit.timeout.ms" Int "5000" (at_least 1) High ReadOnly Accepted
+    "offsets.commit.timeout.ms" Int "5000" (at_least 1) High ReadOnly Used
         "How long an offset commit waits for its replicas.";
     "offsets.load.buffer.size" Int "5242880" (at_least 1) High ReadOnly Accepted
         "Bytes read at a time when a coordinator loads its groups.";

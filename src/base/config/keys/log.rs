@@ -9,7 +9,7 @@ keys! {
         "A data directory, where log.dirs is not set.";
     "log.dirs" List null list_not_empty High ReadOnly Used
         "The data directories, separated by commas.";
-    "cordoned.log.dirs" List "" list Medium PerBroker Accepted
+    "cordoned.log.dirs" List "" list Medium PerBroker Used
         "Data directories that get no new partitions (KIP-1066).";
     "log.segment.bytes" Int "1073741824" (at_least 1048576) High ClusterWide Used
         "A segment of a log is closed before it grows beyond this.";
