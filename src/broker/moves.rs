@@ -320,6 +320,8 @@ impl Broker {
             }
             Err(error) => self.on_log_error(partition, &error),
         }
+        // Where a move was ended and begun anew meanwhile, the controller may know of another.
+        self.report_directories();
     }
 
     /// Waits a while for the controller to have the replica in the directory.

@@ -37,11 +37,12 @@ impl Handler for DescribeLogDirs {
         let mut by_dir: BTreeMap<PathBuf, Vec<Described>> = BTreeMap::new();
         let partitions = cx.broker.partitions.partitions();
         for partition in partitions.into_iter().filter(|it| is_asked(&request, it)) {
+            // In this order none is told to be moving to where it lies.
+            let dir = partition.log_dir().to_path_buf();
             if let Some(future) = partition.future_view() {
                 let described = Described::future(&partition, &future.log);
                 by_dir.entry(future.log_dir.clone()).or_default().push(described);
             }
-            let dir = partition.log_dir().to_path_buf();
             by_dir.entry(dir).or_default().push(Described::of(&partition));
         }
         let dirs: Vec<(PathBuf, bool)> = {
