@@ -1,8 +1,10 @@
 """The metadata quorum as kafka-metadata-quorum shows and changes it."""
 
 import re
+import shutil
 
 from harness import wire
+from harness.broker import free_port
 
 FIELDS = [
     "ClusterId", "LeaderId", "LeaderEpoch", "HighWatermark", "MaxFollowerLag",
@@ -201,3 +203,43 @@ def test_controllers_are_added_and_removed(new_cluster, tools):
     assert int(fields["LeaderId"]) not in (1, leader)
     run("kafka-topics --create --topic after").ok()
     assert "before" in run("kafka-topics --list").ok().lines
+
+
+def test_controllers_join_by_themselves(new_cluster, tools):
+    """They come one after the other; one that lost its directory votes again with another."""
+    alone = {"default_replication_factor": "1", "offsets_topic_replication_factor": "1"}
+    joins = {"controller.quorum.auto.join.enable": "true"}
+    cluster = new_cluster(is_dynamic=True, count=1, min_insync_replicas="1", **alone)
+    cluster.start()
+    run = tools(cluster)
+
+    def voters():
+        return members(status(run)["CurrentVoters"])
+
+    for node_id in (2, 3):
+        cluster.add_node(node_id, **joins)
+        cluster.start(node_id)
+        expected = list(range(1, node_id + 1))
+        cluster.wait_until(f"{node_id} votes", lambda want=expected: voters() == want, 60)
+
+    # A voter that comes back on another port says so by itself.
+    moved = cluster[2]
+    moved.stop()
+    moved.controller_port = free_port()
+    cluster.start(2)
+    port = str(moved.controller_port)
+    cluster.wait_until("it is found", lambda: port in status(run)["CurrentVoters"], 60)
+
+    before = replication(run)[3][1]
+    cluster[3].stop()
+    shutil.rmtree(cluster[3].data)
+    cluster[3].data.mkdir()
+    cluster.start(3)
+
+    def votes_anew():
+        row = replication(run).get(3)
+        return row and row[1] != before and row[-1] == "Follower" and voters() == [1, 2, 3]
+
+    cluster.wait_until("3 votes with its new directory", votes_anew, 60)
+    cluster.kill(1)
+    run("kafka-topics --create --topic after", timeout=90).ok()

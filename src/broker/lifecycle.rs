@@ -22,7 +22,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use super::{Broker, ServerError, ToControllerError, presence};
+use super::{Broker, ServerError, ToControllerError, presence, voting};
 use crate::{
     base::{TopicId, config::Listener as ListenerConfig, world::new_uuid},
     controller::{METADATA_VERSION, SUPPORTED, SupportedFeature},
@@ -287,6 +287,7 @@ pub(super) fn spawn_controller(
 ) {
     tasks.spawn(presence::watch_quorum(Arc::clone(broker)));
     let endpoints = endpoints(&broker.settings().advertised_controller_listeners, addresses);
+    tasks.spawn(voting::keep(Arc::clone(broker), endpoints.clone()));
     tasks.spawn(register_controller(Arc::clone(broker), endpoints));
 }
 

@@ -23,6 +23,7 @@ pub mod sessions;
 mod shard_log;
 mod tasks;
 mod to_controller;
+mod voting;
 
 use std::{
     collections::HashSet,

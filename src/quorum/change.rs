@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{
     Inner, Quorum, Replica,
     messages::{self, Request},
-    network::{Lane, Peer, TransportError},
+    network::{Lane, TransportError},
     storage::lock,
     types::TypeConfig,
     voters::{self, Voter},
@@ -79,7 +79,7 @@ impl Quorum {
         if turn.voters.iter().any(|voter| voter.id == new.id) {
             return Err(VoterChangeError::Duplicate(name, keys(&turn.voters)));
         }
-        let to = Peer { id: new.id, at: new.address(), lane: Lane::Vote };
+        let to = new.peer(new.id, Lane::Vote);
         let answer_within = self.inner.config.timeouts.answer() * 4;
         let probed = self.inner.network.call(to, &Request::Probe, answer_within).await;
         let replica = Replica { id: new.id, directory_id: new.directory_id };
@@ -93,6 +93,7 @@ impl Quorum {
             (_, false) => return Err(VoterChangeError::Lagging(name)),
             (Ok(_), true) => {}
         }
+        turn.forget_other_directory(&new, within).await?;
         let learned = timeout(within, turn.raft.add_learner(new.id, new.clone(), true)).await;
         match learned {
             Ok(Ok(_)) => {}
@@ -166,9 +167,25 @@ impl Quorum {
         turn.change(ChangeMembers::SetNodes(nodes), within).await
     }
 
+    /// Of the directory that holds the metadata log.
+    pub fn directory_id(&self) -> Uuid {
+        self.inner.config.directory_id()
+    }
+
+    /// Whether the leader is of this make: one of Apache Kafka's is not.
+    pub async fn leader_speaks_raft(&self) -> bool {
+        let Some(id) = self.leader() else { return false };
+        if id == self.inner.config.node_id {
+            return true;
+        }
+        let Some(at) = self.endpoint(id) else { return false };
+        let voter = Voter::new(id, Uuid::nil(), at);
+        self.ask_directory(&voter).await.is_some()
+    }
+
     /// The directory of another voter, if it answers.
     async fn ask_directory(&self, voter: &Voter) -> Option<Uuid> {
-        let to = Peer { id: voter.id, at: voter.address(), lane: Lane::Vote };
+        let to = voter.peer(voter.id, Lane::Vote);
         let within = self.inner.config.timeouts.answer() * 4;
         let answer = self.inner.network.call(to, &Request::Probe, within).await.ok()?;
         messages::decode_probed(answer).ok()
@@ -204,6 +221,21 @@ impl Quorum {
 }
 
 impl Turn {
+    /// A voter that was removed may still be told of the log, as one that learns; with another
+    /// directory it begins anew.
+    async fn forget_other_directory(
+        &self,
+        new: &Voter,
+        within: Duration,
+    ) -> Result<(), VoterChangeError> {
+        let known = self.raft.metrics().borrow().membership_config.clone();
+        let before = known.membership().get_node(&new.id);
+        match before.is_some_and(|it| it.directory_id != new.directory_id) {
+            true => self.change(ChangeMembers::RemoveNodes([new.id].into()), within).await,
+            false => Ok(()),
+        }
+    }
+
     async fn change(
         &self,
         change: ChangeMembers<i32, Voter>,

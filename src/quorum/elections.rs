@@ -24,7 +24,7 @@ use tokio::{
 use super::{
     Inner, Leadership, Quorum, change,
     messages::{self, Request},
-    network::{Lane, Peer, TransportError},
+    network::{Lane, TransportError},
     storage::lock,
     types::{Membership, TypeConfig, log_id},
     voters::Voter,
@@ -331,7 +331,7 @@ impl Timers {
         };
         let membership = metrics.membership_config.membership();
         let Some(node) = membership.get_node(&leader) else { return false };
-        let to = Peer { id: leader, at: node.address(), lane: Lane::Vote };
+        let to = node.peer(leader, Lane::Vote);
         let answer = inner.network.call(to, &Request::Probe, self.timeouts.answer()).await;
         matches!(answer, Err(TransportError::Refused(_)))
     }
@@ -381,10 +381,10 @@ async fn would_be_elected(
     let mut asked = JoinSet::new();
     let mut granted = vec![id];
     for voter in membership.voter_ids().filter(|voter| *voter != id) {
-        let at = membership.get_node(&voter).map(Voter::address).unwrap_or_default();
+        let to = membership.get_node(&voter).cloned().unwrap_or_default();
+        let to = to.peer(voter, Lane::Vote);
         let (network, request) = (inner.network.clone(), Request::PreVote(request.clone()));
         asked.spawn(async move {
-            let to = Peer { id: voter, at, lane: Lane::Vote };
             let answer = network.call(to, &request, timeout).await.ok()?;
             let result = messages::decode_ballot_result(answer).ok()?;
             Some((voter, result.vote_granted))

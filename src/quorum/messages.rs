@@ -28,6 +28,8 @@ pub enum MessageError {
     UnknownKind(i8),
     #[error("the message is for node {0}")]
     NotForThisNode(i32),
+    #[error("the message is for this node with directory {0}, which it has no more")]
+    OtherDirectory(Uuid),
     #[error("the message is from cluster {0:?}")]
     OtherCluster(String),
     #[error("the entries do not follow each other")]
@@ -50,6 +52,8 @@ wire! {
         cluster_id: String, in 0..;
         from: i32, in 0..;
         to: i32, in 0..;
+        /// The receiver's metadata directory; nil if the sender knows the voters only by their ids.
+        to_directory: Uuid, in 0.., tag 0;
     }
     /// A vote of openraft's.
     pub struct VoteData (flexible 0..) {

@@ -261,6 +261,11 @@ impl Quorum {
         if header.to != config.node_id {
             return Err(MessageError::NotForThisNode(header.to));
         }
+        let (meant, own) = (header.to_directory, config.directory_id());
+        // With another directory this node does not know what it once has agreed to.
+        if !meant.is_nil() && !own.is_nil() && meant != own {
+            return Err(MessageError::OtherDirectory(meant));
+        }
         if header.cluster_id != config.cluster_id {
             return Err(MessageError::OtherCluster(header.cluster_id));
         }

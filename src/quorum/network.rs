@@ -15,6 +15,7 @@ use openraft::{
         InstallSnapshotResponse, VoteRequest, VoteResponse,
     },
 };
+use uuid::Uuid;
 
 use super::{
     messages::{self, Header, MessageError, Request},
@@ -50,6 +51,8 @@ pub enum Lane {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     pub id: i32,
+    /// Nil if it is not known.
+    pub directory_id: Uuid,
     pub at: Endpoint,
     pub lane: Lane,
 }
@@ -111,7 +114,8 @@ impl Network {
         timeout: Duration,
     ) -> Result<Bytes, TransportError> {
         let cluster_id = self.cluster_id.to_string();
-        let header = Header { cluster_id, from: self.node_id, to: to.id };
+        let to_directory = to.directory_id;
+        let header = Header { cluster_id, from: self.node_id, to: to.id, to_directory };
         let message = messages::encode_request(&header, request);
         self.transport.call(to, message, timeout).await
     }
@@ -132,15 +136,14 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Client;
 
     async fn new_client(&mut self, id: i32, node: &Voter) -> Client {
-        Client { network: self.clone(), id, at: node.address() }
+        Client { network: self.clone(), to: node.peer(id, Lane::Log) }
     }
 }
 
 /// The way to one of them.
 pub struct Client {
     network: Network,
-    id: i32,
-    at: Endpoint,
+    to: Peer,
 }
 
 type Failure<E = openraft::error::Infallible> = RPCError<i32, Voter, RaftError<i32, E>>;
@@ -160,7 +163,7 @@ impl Client {
         request: &Request,
         option: &RPCOption,
     ) -> Result<Bytes, Failure<E>> {
-        let to = Peer { id: self.id, at: self.at.clone(), lane };
+        let to = Peer { lane, ..self.to.clone() };
         self.network.call(to, request, option.hard_ttl()).await.map_err(no_answer)
     }
 }
@@ -174,7 +177,7 @@ impl RaftNetwork<TypeConfig> for Client {
         let is_all = request.entries.is_empty();
         let answer = self.call(Lane::Log, &Request::Append(request), &option).await?;
         let response = messages::decode_appended(answer).map_err(bad_answer)?;
-        self.network.note(self.id, is_all && response.is_success());
+        self.network.note(self.to.id, is_all && response.is_success());
         Ok(response)
     }
 
@@ -191,7 +194,7 @@ impl RaftNetwork<TypeConfig> for Client {
                 let segment = |offset| SnapshotSegmentId { id: id.clone(), offset };
                 let mismatch = SnapshotMismatch { expect: segment(0), got: segment(offset) };
                 let error = InstallSnapshotError::SnapshotMismatch(mismatch);
-                Err(RPCError::RemoteError(RemoteError::new(self.id, RaftError::APIError(error))))
+                Err(RPCError::RemoteError(RemoteError::new(self.to.id, RaftError::APIError(error))))
             }
         }
     }

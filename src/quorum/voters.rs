@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{
     format::{Control, FormatError, KRAFT_VERSION, KRAFT_VOTERS},
+    network::{Lane, Peer},
     types::Membership,
 };
 use crate::wire;
@@ -45,8 +46,9 @@ impl Voter {
         Self { id, directory_id, endpoints: vec![endpoint], ..Self::default() }
     }
 
-    pub(super) fn address(&self) -> Endpoint {
-        self.endpoints.first().cloned().unwrap_or_default()
+    pub(super) fn peer(&self, id: i32, lane: Lane) -> Peer {
+        let at = self.endpoints.first().cloned().unwrap_or_default();
+        Peer { id, directory_id: self.directory_id, at, lane }
     }
 }
 

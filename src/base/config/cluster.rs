@@ -20,6 +20,7 @@ pub struct ClusterConfig {
     pub controller_quorum_voters: Vec<QuorumVoter>,
     /// Hosts and ports.
     pub controller_quorum_bootstrap_servers: Vec<(String, u16)>,
+    pub controller_quorum_auto_join_enable: bool,
     pub controller_quorum_election_timeout_ms: i32,
     pub controller_quorum_fetch_timeout_ms: i32,
     pub controller_quorum_request_timeout_ms: i32,
@@ -60,6 +61,7 @@ impl ClusterConfig {
             is_controller: has("controller"),
             controller_quorum_voters: voters(values),
             controller_quorum_bootstrap_servers: servers.iter().filter_map(address).collect(),
+            controller_quorum_auto_join_enable: values.bool("controller.quorum.auto.join.enable"),
             controller_quorum_election_timeout_ms: values
                 .i32("controller.quorum.election.timeout.ms"),
             controller_quorum_fetch_timeout_ms: values.i32("controller.quorum.fetch.timeout.ms"),

@@ -1,6 +1,9 @@
 //! AddRaftVoter's request, versions 0 and 1. Version 1 says when to answer (KIP-1186).
 
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::{
+    messages::ApiKey,
+    protocol::{Request, StrBytes},
+};
 use uuid::Uuid;
 
 use super::message;
@@ -29,3 +32,8 @@ wire! {
 }
 message!(request AddRaftVoterRequest, 0..=1);
 message!(response AddRaftVoterResponse, 0..=1);
+
+impl Request for AddRaftVoterRequest {
+    const KEY: i16 = ApiKey::AddRaftVoter as i16;
+    type Response = AddRaftVoterResponse;
+}

@@ -166,7 +166,8 @@ async fn bytes_that_are_no_message_are_refused() {
     let cluster = Cluster::started(7, &[1, 2, 3]).await;
     let (leader, _) = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
     let node = cluster.node(leader);
-    let header = messages::Header { cluster_id: "c".into(), from: 2, to: leader };
+    let header =
+        messages::Header { cluster_id: "c".into(), from: 2, to: leader, ..Default::default() };
     let log = node.inner.storage.log().read(0).unwrap().unwrap();
     let entry = types::Entry {
         log_id: types::log_id(1, 0),

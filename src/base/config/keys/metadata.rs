@@ -58,7 +58,7 @@ keys! {
         "How long a voter waits for an answer.";
     "controller.quorum.retry.backoff.ms" Int "20" (at_least 0) Low ReadOnly Accepted
         "The rest before a request in the quorum is sent again.";
-    "controller.quorum.auto.join.enable" Boolean "false" any Low ReadOnly Accepted
+    "controller.quorum.auto.join.enable" Boolean "false" any Low ReadOnly Used
         "Whether a controller joins the voters by itself.";
     "controller.quorum.fetch.snapshot.max.bytes" Int "1048576" (at_least 1) Low ReadOnly Accepted
         "The most bytes of one FetchSnapshot answer.";

@@ -1,0 +1,173 @@
+//! A controller's part in who votes (KIP-853, KIP-1186): a voter tells the leader where it listens
+//! now, and one that is to join by itself asks to be added (`KafkaRaftClient`).
+
+use std::{sync::Arc, time::Duration};
+
+use kafka_protocol::{
+    messages::{
+        RemoveRaftVoterRequest, UpdateRaftVoterRequest,
+        update_raft_voter_request::{KRaftVersionFeature, Listener},
+    },
+    protocol::StrBytes,
+};
+use tokio::time::sleep;
+use tracing::{debug, info};
+use uuid::Uuid;
+
+use super::{Broker, ToControllerError};
+use crate::{
+    metadata::records::BrokerEndpoint,
+    protocol::{
+        ErrorCode,
+        messages::{AddRaftVoterListener, AddRaftVoterRequest},
+    },
+    quorum::{Endpoint, ReplicaStatus},
+};
+
+/// How long the change of one voter may take.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What is to be said to the leader, if anything.
+#[derive(Debug, PartialEq)]
+enum Wish {
+    Nothing,
+    /// This node is not among the voters.
+    Add,
+    /// A directory that this node had before votes in its name.
+    Remove(Uuid),
+    /// It listens elsewhere by now.
+    Update,
+}
+
+fn wish(own: (i32, Uuid), endpoints: &[Endpoint], voters: &[ReplicaStatus], joins: bool) -> Wish {
+    let (id, directory_id) = own;
+    match voters.iter().find(|voter| voter.replica_id == id) {
+        None if joins => Wish::Add,
+        Some(voter) if voter.directory_id == directory_id => {
+            let same = voter.endpoints.len() == endpoints.len()
+                && endpoints.iter().all(|it| voter.endpoints.contains(it));
+            if same { Wish::Nothing } else { Wish::Update }
+        }
+        Some(voter) if joins => Wish::Remove(voter.directory_id),
+        None | Some(_) => Wish::Nothing,
+    }
+}
+
+/// Sees to it for as long as this controller runs.
+pub(super) async fn keep(broker: Arc<Broker>, endpoints: Vec<BrokerEndpoint>) {
+    let endpoint = |it: BrokerEndpoint| Endpoint { name: it.name, host: it.host, port: it.port };
+    let endpoints: Vec<_> = endpoints.into_iter().map(endpoint).collect();
+    let cluster = &broker.settings().cluster;
+    let period = Duration::from_millis(cluster.controller_quorum_fetch_timeout_ms.max(1) as u64);
+    let joins = cluster.controller_quorum_auto_join_enable;
+    let own = (broker.node_id, broker.quorum.directory_id());
+    if endpoints.is_empty() || own.1.is_nil() {
+        return;
+    }
+    loop {
+        sleep(period).await;
+        if broker.quorum.kraft_version() == 0 || broker.quorum.leader().is_none() {
+            continue;
+        }
+        let wish = wish(own, &endpoints, &broker.quorum.status().voters, joins);
+        if wish == Wish::Nothing {
+            continue;
+        }
+        // Apache Kafka's quorum would count on a voter that does not speak its protocol.
+        if !broker.quorum.leader_speaks_raft().await {
+            debug!("the leader takes no voters of this kind");
+            continue;
+        }
+        match broker.tell_leader(&wish, own.1, &endpoints).await {
+            Ok(0) => info!(?wish, "the voters are changed"),
+            Ok(code) => {
+                let code = ErrorCode::try_from_code(code);
+                debug!(?wish, ?code, "the voters are not changed yet");
+            }
+            Err(error) => debug!(?wish, %error, "the voters are not changed yet"),
+        }
+    }
+}
+
+impl Broker {
+    async fn tell_leader(
+        self: &Arc<Self>,
+        wish: &Wish,
+        directory_id: Uuid,
+        endpoints: &[Endpoint],
+    ) -> Result<i16, ToControllerError> {
+        let text = |text: &str| StrBytes::from_string(text.to_owned());
+        let cluster_id = Some(text(&self.cluster_id));
+        match wish {
+            Wish::Nothing => Ok(0),
+            Wish::Add => {
+                let listener = |it: &Endpoint| AddRaftVoterListener {
+                    name: text(&it.name),
+                    host: text(&it.host),
+                    port: it.port,
+                };
+                let request = AddRaftVoterRequest {
+                    cluster_id,
+                    timeout_ms: CHANGE_TIMEOUT.as_millis() as i32,
+                    voter_id: self.node_id,
+                    voter_directory_id: directory_id,
+                    listeners: endpoints.iter().map(listener).collect(),
+                    ack_when_committed: false,
+                };
+                Ok(self.send_to_controller(1, &request, CHANGE_TIMEOUT).await?.error_code)
+            }
+            Wish::Remove(before) => {
+                let request = RemoveRaftVoterRequest::default()
+                    .with_cluster_id(cluster_id)
+                    .with_voter_id(self.node_id)
+                    .with_voter_directory_id(*before);
+                Ok(self.send_to_controller(0, &request, CHANGE_TIMEOUT).await?.error_code)
+            }
+            Wish::Update => {
+                let listener = |it: &Endpoint| {
+                    Listener::default()
+                        .with_name(text(&it.name))
+                        .with_host(text(&it.host))
+                        .with_port(it.port)
+                };
+                let versions = KRaftVersionFeature::default().with_max_supported_version(1);
+                let request = UpdateRaftVoterRequest::default()
+                    .with_cluster_id(cluster_id)
+                    .with_current_leader_epoch(self.quorum.leadership().borrow().epoch)
+                    .with_voter_id(self.node_id)
+                    .with_voter_directory_id(directory_id)
+                    .with_listeners(endpoints.iter().map(listener).collect())
+                    .with_k_raft_version_feature(versions);
+                Ok(self.send_to_controller(0, &request, CHANGE_TIMEOUT).await?.error_code)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_controller_wishes() {
+        let directory = Uuid::from_u128;
+        let at = |port| Endpoint { name: "C".into(), host: "h".into(), port };
+        let voter = ReplicaStatus {
+            replica_id: 2,
+            directory_id: directory(2),
+            log_end_offset: 0,
+            last_fetch_ms: 0,
+            last_caught_up_ms: 0,
+            endpoints: vec![at(1), at(2)],
+        };
+        let voters = [voter];
+        let here = [at(2), at(1)];
+        assert_eq!(wish((2, directory(2)), &here, &voters, true), Wish::Nothing);
+        assert_eq!(wish((2, directory(2)), &[at(3)], &voters, false), Wish::Update);
+        let before = directory(2);
+        assert_eq!(wish((2, directory(9)), &here, &voters, true), Wish::Remove(before));
+        assert_eq!(wish((2, directory(9)), &here, &voters, false), Wish::Nothing);
+        assert_eq!(wish((3, directory(3)), &here, &voters, true), Wish::Add);
+        assert_eq!(wish((3, directory(3)), &here, &voters, false), Wish::Nothing);
+    }
+}
