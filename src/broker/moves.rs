@@ -57,6 +57,8 @@ pub enum MoveError {
     NameTooLong,
     #[error("no such log directory is configured")]
     UnknownDir,
+    #[error("the log directory is cordoned")]
+    Cordoned,
     #[error("a log directory is offline")]
     Offline,
     #[error("this broker has no replica of the partition")]
@@ -126,6 +128,9 @@ impl Broker {
             return Err(MoveError::NameTooLong);
         }
         let target = self.online_dir(dir)?;
+        if self.settings().cordoned_log_dirs.contains(&target) {
+            return Err(MoveError::Cordoned);
+        }
         let topic = self.partitions.topic(&name.topic);
         let found = topic.as_ref().map(|topic| topic.partition(name.partition));
         let (Some(topic), Some(partition)) = (&topic, self.served(found)?) else {

@@ -93,6 +93,7 @@ pub fn move_replica(error: &MoveError) -> ErrorCode {
     match error {
         MoveError::NameTooLong => ErrorCode::InvalidTopicException,
         MoveError::UnknownDir => ErrorCode::LogDirNotFound,
+        MoveError::Cordoned => ErrorCode::InvalidReplicaAssignment,
         MoveError::Offline => ErrorCode::KafkaStorageError,
         MoveError::NotHere => ErrorCode::ReplicaNotAvailable,
         MoveError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,

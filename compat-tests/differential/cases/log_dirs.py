@@ -58,7 +58,11 @@ def _note(t, label, topic):
 
 def _limit(t, rate):
     """Sets, or takes away, how fast this broker moves replicas."""
-    config = {"name": _RATE, "configOperation": 1 if rate is None else 0, "value": rate}
+    _configure(t, _RATE, rate)
+
+
+def _configure(t, name, value):
+    config = {"name": name, "configOperation": 1 if value is None else 0, "value": value}
     t.call("IncrementalAlterConfigs", 1,
            {"resources": [{"resourceType": 4, "resourceName": "1", "configs": [config]}]})  # fmt: skip
     t.settle()
