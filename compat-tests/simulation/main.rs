@@ -27,7 +27,7 @@ mod serve;
 mod trace;
 mod wire;
 
-use std::env;
+use std::{env, thread};
 
 use tracing_subscriber::EnvFilter;
 
@@ -47,7 +47,8 @@ fn one_seed() {
         let filter = EnvFilter::from_env("SIMULATION_LOG");
         tracing_subscriber::fmt().with_env_filter(filter).without_time().init();
     }
-    let outcome = run::run(seed);
+    // In a thread of its own, so that the logging has drawn nothing from the chance there.
+    let outcome = thread::spawn(move || run::run(seed)).join().expect("it does not panic itself");
     if let Some(wrong) = &outcome.wrong {
         for line in &outcome.last {
             println!("{line}");

@@ -38,14 +38,12 @@ pub struct Process {
 }
 
 /// The bugs that can be planted, by name.
-pub const BUGS: [(&str, Bug); 7] = [
+pub const BUGS: [(&str, Bug); 5] = [
     ("skip-truncation", Bug::SkipTruncation),
     ("early-ack", Bug::EarlyAck),
     ("stale-isr", Bug::StaleIsr),
     ("missing-fence", Bug::MissingFence),
-    ("early-commit", Bug::EarlyCommit),
     ("lost-waiter", Bug::LostWaiter),
-    ("forgotten-proposal", Bug::ForgottenProposal),
 ];
 
 fn planted() -> Option<Bug> {

@@ -67,7 +67,8 @@ pub struct ProducerEntry {
     pub(super) leader_epoch: i32,
     /// How many were written in it, as far as it matters.
     pub(super) written_in_epoch: usize,
-    /// What was forgotten of leader epochs before, for as long as nothing is forgotten of this one.
+    /// What was pushed out of the last batches by the first ones of a leader epoch: a client may
+    /// still wait for the leader that was, while the next acknowledges whatever else it sends.
     pub(super) earlier: Vec<BatchMeta>,
 }
 
@@ -119,9 +120,7 @@ impl ProducerEntry {
             (self.leader_epoch, self.written_in_epoch) = (header.leader_epoch, 0);
         }
         self.written_in_epoch = (self.written_in_epoch + 1).min(BATCHES_MAX + 1);
-        if self.written_in_epoch > BATCHES_MAX {
-            self.earlier = Vec::new();
-        } else if self.batch_count == BATCHES_MAX {
+        if self.written_in_epoch <= BATCHES_MAX && self.batch_count == BATCHES_MAX {
             self.earlier.push(self.batches[0]);
             let too_many = self.earlier.len().saturating_sub(BATCHES_MAX);
             self.earlier.drain(..too_many);
