@@ -1,6 +1,9 @@
 //! The broker's settings as the code uses them.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use super::{
     ClusterConfig, ConfigError, Properties,
@@ -215,7 +218,7 @@ fn log_dirs(values: &Values) -> Vec<PathBuf> {
 fn cordoned(values: &Values, log_dirs: &[PathBuf]) -> Vec<PathBuf> {
     let named = values.list("cordoned.log.dirs").unwrap_or_default();
     let is_cordoned =
-        |dir: &&PathBuf| named.iter().any(|name| name == "*" || PathBuf::from(name) == **dir);
+        |dir: &&PathBuf| named.iter().any(|name| name == "*" || dir.as_path() == Path::new(name));
     log_dirs.iter().filter(is_cordoned).cloned().collect()
 }
 
