@@ -97,10 +97,8 @@ impl Cluster {
     /// Cuts a machine off from all others, or connects it again.
     pub fn set_cut(&self, machine: MachineId, is_cut: bool) {
         let links = &mut self.wire.lock().links;
-        for other in 0..links.len() {
-            links[machine][other].is_cut = is_cut;
-            links[other][machine].is_cut = is_cut;
-        }
+        links[machine].iter_mut().for_each(|to| to.is_cut = is_cut);
+        links.iter_mut().for_each(|from| from[machine].is_cut = is_cut);
     }
 
     /// Each machine has its turn, in an order that is another each time.
