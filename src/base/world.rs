@@ -38,12 +38,8 @@ pub enum Bug {
     StaleIsr,
     /// A process takes the place of its predecessor, whose session lives, with what that had.
     MissingFence,
-    /// A coordinator answers before what it wrote is committed.
-    EarlyCommit,
     /// Appends are not told that the replica does not lead any more.
     LostWaiter,
-    /// A change of the in-sync replicas is not proposed again when nobody answered.
-    ForgottenProposal,
 }
 
 /// Whether the simulation that this thread belongs to has planted the bug.

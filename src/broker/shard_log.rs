@@ -3,7 +3,7 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use crate::{
-    base::world::{Bug, has_bug, now_ms},
+    base::world::now_ms,
     coordinator::{ShardLog, ShardLogError},
     partition::{Acks, AppendError, Partition},
     records::Batch,
@@ -28,10 +28,7 @@ impl ShardLog for PartitionLog {
     }
 
     fn high_watermark(&self) -> i64 {
-        match has_bug(Bug::EarlyCommit) {
-            true => self.end_offset(),
-            false => self.partition.view().high_watermark,
-        }
+        self.partition.view().high_watermark
     }
 
     fn append(&self, batch: Batch) -> Result<i64, ShardLogError> {

@@ -16,10 +16,7 @@ use tokio::{sync::Notify, time::sleep};
 use tracing::{debug, info, warn};
 
 use crate::{
-    base::{
-        TopicId,
-        world::{Bug, has_bug, now_ms},
-    },
+    base::{TopicId, world::now_ms},
     broker::Broker,
     partition::{IsrChange, Partition, Proposal, ProposalAnswer},
     protocol::ErrorCode,
@@ -84,7 +81,7 @@ pub(super) async fn run(broker: Arc<Broker>) {
             Some(response) => take(&broker, sent, &response),
             None => sent,
         };
-        if !again.is_empty() && !has_bug(Bug::ForgottenProposal) {
+        if !again.is_empty() {
             sleep(REST).await;
             let again = again.into_iter().map(|it| (it.topic_id, it.partition));
             broker.replication.proposals.add(again);
