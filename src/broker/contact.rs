@@ -11,14 +11,17 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 use tracing::{info, warn};
 
 use super::{Broker, OFFSETS_TOPIC};
 use crate::base::world::now_ms;
 
 /// How often groups are looked at.
-pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Heartbeats that fail in a row before the controller counts as out of reach.
 const MISSED_HEARTBEATS: u32 = 2;
 /// A follower fetches at least every `replica.fetch.wait.max.ms`.
@@ -45,6 +48,17 @@ impl Contact {
     }
 }
 
+/// Gives up groups where that is due, until the stop signal.
+pub(super) async fn watch(broker: Arc<Broker>, mut stop: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = sleep(LOOK_EVERY) => broker.give_up_groups(),
+        }
+    }
+}
+
 impl Broker {
     /// The controller has answered: what this broker leads by its metadata, it still leads.
     pub(super) fn heard_controller(self: &Arc<Self>) {
@@ -68,7 +82,7 @@ impl Broker {
     }
 
     /// Gives up the groups that cannot get on, where the controller is out of reach.
-    pub(super) fn give_up_groups(self: &Arc<Self>) {
+    fn give_up_groups(self: &Arc<Self>) {
         let interval = self.settings().cluster.broker_heartbeat_interval_ms.max(1) as u64;
         let patience = Duration::from_millis(interval) * MISSED_HEARTBEATS;
         if self.contact.state().heard.elapsed() <= patience {

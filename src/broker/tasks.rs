@@ -50,12 +50,12 @@ impl Broker {
         every(OPEN_AGAIN, OPEN_AGAIN, Self::open_again);
         let lag = millis(config.cluster.replica_lag_time_max_ms / 2);
         every(lag, lag, Self::check_isrs);
-        every(contact::LOOK_EVERY, contact::LOOK_EVERY, Self::give_up_groups);
         every(TAILS_EVERY, TAILS_EVERY, Self::bound_tails);
         if config.log_flush_scheduler_interval_ms < i64::MAX {
             let flush = millis(config.log_flush_scheduler_interval_ms);
             every(flush, flush, Self::flush_by_time);
         }
+        tasks.spawn(contact::watch(Arc::clone(self), stop.clone()));
     }
 
     /// Rolls and deletes segments that are past their time or size.
