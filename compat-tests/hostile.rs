@@ -178,8 +178,8 @@ fn frames_of_nothing_but_elements_take_no_more_than_their_size() {
     let mut broker = Broker::start();
     let served = served(&broker);
     let mut bystander = Bystander::of(&broker);
-    // The first frame of that size leaves its buffers with the allocator.
-    for pass in 0..2 {
+    // The first frame of that size leaves its buffers with the allocator, and has code mapped.
+    for (pass, first_time) in [(0, NOISE), (1, 0)] {
         for (api, version, body) in &bodies {
             if !served.contains(&(*api, *version)) {
                 continue;
@@ -187,8 +187,8 @@ fn frames_of_nothing_but_elements_take_no_more_than_their_size() {
             let before = broker.reset_peak_rss();
             let reply = broker.send(&request(*api, *version, body), SOON);
             assert_eq!(reply, Reply::Closed, "{api:?} {version}, pass {pass}");
-            let what = format!("{api:?} {version} of 16 MiB");
-            assert_grew_at_most(&broker, before, SIZE as u64 + ALLOWED + NOISE, &what);
+            let what = format!("{api:?} {version} of 16 MiB, pass {pass}");
+            assert_grew_at_most(&broker, before, SIZE as u64 + ALLOWED + NOISE + first_time, &what);
             bystander.assert_answered();
         }
     }
