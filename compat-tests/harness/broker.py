@@ -46,7 +46,7 @@ class Broker:
         self.http_port = free_port()
         # `{dir}` is this broker's own directory.
         self.settings = {
-            key.replace("_", "."): value.replace("{dir}", str(self.dir))
+            key.replace("_", "."): str(value).replace("{dir}", str(self.dir))
             for key, value in settings.items()
         }
         self.process = None

@@ -164,13 +164,37 @@ fn judge_kraft_version(
     update: &FeatureUpdate,
     current: i16,
 ) -> Result<(), ControllerError> {
-    if let Some(why) = why_unsupported(cx, &update.name, update.level) {
-        return Err(refusal(update, &why));
-    }
+    // No record tells its level, so that any is an upgrade to these rules.
+    judge_level(cx, update, 0)?;
     match update.level < current {
         true => Err(refusal(update, "Can't downgrade the version of this feature.")),
         false => Ok(()),
     }
+}
+
+/// What is asked of every feature, given its level now.
+fn judge_level(
+    cx: &Context<'_>,
+    update: &FeatureUpdate,
+    current: i16,
+) -> Result<(), ControllerError> {
+    let FeatureUpdate { name, level, upgrade } = update;
+    let why = if *upgrade == UpgradeType::Unknown {
+        "The controller does not support the given upgrade type.".into()
+    } else if *level < 0 {
+        "A feature version cannot be less than 0.".into()
+    } else if let Some(why) = why_unsupported(cx, name, *level) {
+        why
+    } else if *level < current && *upgrade == UpgradeType::Upgrade {
+        "Can't downgrade the version of this feature without setting the upgrade type to either \
+         safe or unsafe downgrade."
+            .into()
+    } else if *level > current && *upgrade != UpgradeType::Upgrade {
+        "Can't downgrade to a newer version.".into()
+    } else {
+        return Ok(());
+    };
+    Err(refusal(update, &why))
 }
 
 fn update_one(
@@ -179,27 +203,8 @@ fn update_one(
     all: &[FeatureUpdate],
 ) -> Result<MetadataRecord, ControllerError> {
     let FeatureUpdate { name, level, upgrade } = update;
-    let refuse = |why: String| Err(refusal(update, &why));
-    if *upgrade == UpgradeType::Unknown {
-        return refuse("The controller does not support the given upgrade type.".into());
-    }
     let current = cx.image.feature(name);
-    if *level < 0 {
-        return refuse("A feature version cannot be less than 0.".into());
-    }
-    if let Some(why) = why_unsupported(cx, name, *level) {
-        return refuse(why);
-    }
-    if *level < current && *upgrade == UpgradeType::Upgrade {
-        return refuse(
-            "Can't downgrade the version of this feature without setting the upgrade type to \
-             either safe or unsafe downgrade."
-                .into(),
-        );
-    }
-    if *level > current && *upgrade != UpgradeType::Upgrade {
-        return refuse("Can't downgrade to a newer version.".into());
-    }
+    judge_level(cx, update, current)?;
     if name == METADATA_VERSION && *level < current {
         let why = match upgrade {
             UpgradeType::UnsafeDowngrade => {
@@ -218,9 +223,9 @@ fn update_one(
     let metadata = proposed.map_or(cx.image.feature(METADATA_VERSION), |other| other.level);
     // Eligible leader replicas came with 4.0-IV1, level 23.
     if name == ELR && *level == 1 && metadata < 23 {
-        return refuse(format!(
-            "{name} could not be set to 1 because it depends on metadata.version level 23"
-        ));
+        let why =
+            format!("{name} could not be set to 1 because it depends on metadata.version level 23");
+        return Err(refusal(update, &why));
     }
     Ok(FeatureLevelRecord { name: name.clone(), feature_level: *level }.into())
 }
