@@ -143,8 +143,25 @@ impl Broker {
         }
     }
 
+    /// Starts the coordinator shards of all partitions that this broker leads, once it is registered.
+    pub(super) fn start_coordinators(&self) {
+        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let image = self.metadata();
+        let Some(topic) = image.topic(OFFSETS_TOPIC) else { return };
+        for (index, partition) in topic.partitions.iter().enumerate() {
+            if partition.leader == self.node_id {
+                self.elect(topic.id, index as i32, partition);
+            }
+        }
+    }
+
     /// Starts or ends the coordinator shard of a partition of `__consumer_offsets`.
     pub(super) fn elect(&self, id: TopicId, index: i32, image: &PartitionImage) {
+        // What the process before this one led may be led elsewhere by now, as metadata has yet to
+        // tell: a coordinator would write in an epoch that has ended.
+        if !self.replication.is_started() {
+            return;
+        }
         let topic = self.partitions.topic_by_id(id);
         match topic.and_then(|topic| topic.partition(index).ok()) {
             Some(partition) if image.leader == self.node_id => {
