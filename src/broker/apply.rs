@@ -144,7 +144,7 @@ impl Broker {
     }
 
     /// Starts the coordinator shards of all partitions that this broker leads, once it is registered.
-    pub(super) fn start_coordinators(&self) {
+    pub(in crate::broker) fn start_coordinators(&self) {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         let image = self.metadata();
         let Some(topic) = image.topic(OFFSETS_TOPIC) else { return };

@@ -214,7 +214,6 @@ impl Server {
             progress.stage_ended("register");
             broker.serves.store(true, Ordering::Relaxed);
             broker.start_replication();
-            broker.start_coordinators();
             begun.unfence().await?;
             // Who comes earlier waits to be accepted, and then finds this broker leading.
             brokers.serve(&broker, &shutdown, &mut tasks);

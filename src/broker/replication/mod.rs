@@ -118,8 +118,8 @@ impl Replication {
 }
 
 impl Broker {
-    /// Begins to fetch and to propose. To be called once the registration of this process is
-    /// applied.
+    /// Begins to fetch, to propose, to move and to coordinate. To be called once the registration
+    /// of this process is applied.
     pub fn start_replication(self: &Arc<Self>) {
         // By now metadata has claimed what it has a use for.
         self.warn_of_strays();
@@ -132,6 +132,7 @@ impl Broker {
         state.tasks.push(self.runtime.spawn(proposals::run(Arc::clone(self))));
         drop(state);
         self.start_moves();
+        self.start_coordinators();
     }
 
     /// Ends all fetchers, before the logs are closed.
