@@ -33,6 +33,8 @@ pub struct Checks {
     leaders: BTreeMap<(Place, i32), i32>,
     committed: BTreeMap<Place, Committed>,
     replicas: BTreeMap<(Run, Place), Replica>,
+    /// What each node had at the step before.
+    had: BTreeMap<i32, Vec<Arc<Partition>>>,
     metadata: Metadata,
     /// The newest metadata that any node has applied.
     newest: i64,
@@ -69,7 +71,10 @@ impl Checks {
     ) -> Result<(), String> {
         self.now_ms = now_ms;
         for node in nodes {
-            let Some(broker) = node.broker() else { continue };
+            let Some(broker) = node.broker() else {
+                self.had.remove(&node.id);
+                continue;
+            };
             let told = |wrong| format!("n{}: {wrong}", node.id);
             self.raft(node.id, broker).map_err(told)?;
             self.metadata.step(node, broker).map_err(told)?;
@@ -132,14 +137,19 @@ impl Checks {
         let in_sync = |topic: &str, index| {
             image.partition(topic, index).is_some_and(|it| it.isr.contains(&node.id))
         };
-        for partition in broker.partitions.partitions() {
-            // After a loss of power a truncation may be undone, and the log may not be the leader's
-            // below a high watermark that was written before. Kafka does not flush these either.
-            if node.boots > 0 && !in_sync(&partition.id.topic, partition.id.partition) {
-                continue;
-            }
+        let has = broker.partitions.partitions();
+        // What was removed in this step may have got on in it before.
+        let mut looked_at = self.had.insert(node.id, has.clone()).unwrap_or_default();
+        looked_at.retain(|it| !has.iter().any(|here| Arc::ptr_eq(here, it)));
+        looked_at.extend(has);
+        for partition in looked_at {
             let place = (partition.id.topic.to_string(), partition.id.partition);
             let replica = self.replicas.entry((run, place.clone())).or_default();
+            // After a loss of power a truncation may be undone, and the log may not be the leader's
+            // below a high watermark that was written before. Kafka does not flush these either.
+            if node.boots > 0 && !in_sync(&place.0, place.1) && !replica.led() {
+                continue;
+            }
             if !std::ptr::eq(replica.of.as_ptr(), Arc::as_ptr(&partition)) {
                 *replica = Replica { of: Arc::downgrade(&partition), ..Replica::default() };
             }
@@ -208,6 +218,11 @@ impl Checks {
 }
 
 impl Replica {
+    /// Whether it led when it was looked at last.
+    fn led(&self) -> bool {
+        self.view.as_ref().is_some_and(|view| matches!(view.role, Role::Leader { .. }))
+    }
+
     fn note(&mut self, view: &View, now_ms: u64) {
         if self.view.as_ref().is_none_or(|before| before.role != view.role) {
             self.since_ms = now_ms;

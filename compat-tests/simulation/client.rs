@@ -29,6 +29,8 @@ pub struct Client {
     channels: BTreeMap<Address, Arc<dyn Channel>>,
     /// With the epochs that they lead in.
     leaders: BTreeMap<Place, (Address, i32)>,
+    /// The newest epoch of each partition that it has heard of.
+    epochs: BTreeMap<Place, i32>,
     coordinator: Option<Address>,
     /// It did not answer: others are asked next.
     silent: Option<Address>,
@@ -50,6 +52,7 @@ impl Client {
             nodes,
             channels: BTreeMap::new(),
             leaders: BTreeMap::new(),
+            epochs: BTreeMap::new(),
             coordinator: None,
             silent: None,
         }
@@ -98,8 +101,13 @@ impl Client {
                 return leader.clone();
             }
             for (partition, leader) in self.look_up(&place.0).await.unwrap_or_default() {
+                // As stock clients do, it believes nobody who is behind what it knows.
                 let place = (place.0.clone(), partition);
-                self.leaders.insert(place, (leader.address, leader.epoch));
+                let newest = self.epochs.entry(place.clone()).or_default();
+                if leader.epoch >= *newest {
+                    *newest = leader.epoch;
+                    self.leaders.insert(place, (leader.address, leader.epoch));
+                }
             }
             if !self.leaders.contains_key(place) {
                 self.rest().await;

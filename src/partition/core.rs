@@ -391,11 +391,12 @@ impl Core {
 
     /// What a producer is told of a batch that does not follow its last. Where this replica has just
     /// taken over, batches before it may be under way to the leader that was, which will refuse
-    /// them; the client is to send all of them again. Told of a gap, as Kafka tells it, librdkafka
-    /// begins another epoch, and writes those twice that were replicated but not acknowledged.
+    /// them; where it was deposed, another leader may have them. The client is to send all of them
+    /// again. Told of a gap, as Kafka tells it, it begins another epoch, and writes those twice that
+    /// were replicated but not acknowledged.
     fn out_of_order(&self, error: ProducerError, now_ms: i64) -> AppendError {
-        let is_taking_over = self.leading.as_ref().is_some_and(|it| it.is_taking_over(now_ms));
-        match is_taking_over && error.is_gap() {
+        let is_unsure = self.leading.as_ref().is_some_and(|it| it.is_unsure(now_ms));
+        match is_unsure && error.is_gap() {
             true => AppendError::NotLeader,
             false => error.into(),
         }

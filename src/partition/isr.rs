@@ -7,8 +7,9 @@ use crate::{
     metadata::PartitionImage,
 };
 
-/// How long a leader that is deposed may take to tell its clients.
-const TAKE_OVER_MS: i64 = 2_000;
+/// How long a leader that is deposed may take to tell its clients, and how long one may have heard
+/// nothing of those in sync before it doubts that it leads.
+const UNSURE_MS: i64 = 2_000;
 
 /// What a partition goes by besides its log's configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,9 +206,12 @@ impl Leading {
         self.took_over_ms = Some(now_ms);
     }
 
-    /// Whether clients may still have to hear of it from the leader before.
-    pub fn is_taking_over(&self, now_ms: i64) -> bool {
-        self.took_over_ms.is_some_and(|since| (0..TAKE_OVER_MS).contains(&(now_ms - since)))
+    /// Whether two may take themselves for the leader, as clients see it: the one before this has yet
+    /// to tell them, or this one may have been deposed and has not heard of it.
+    pub fn is_unsure(&self, now_ms: i64) -> bool {
+        let is_recent = |ms: i64| (0..UNSURE_MS).contains(&(now_ms - ms));
+        let mut in_sync = self.followers.iter().filter(|it| self.isr.contains(&it.id));
+        self.took_over_ms.is_some_and(is_recent) || in_sync.any(|it| !is_recent(it.last_fetch_ms))
     }
 
     /// Takes a newer state of the same leader epoch. What was proposed to an older one is void: the

@@ -321,9 +321,12 @@ fn a_gap_right_after_a_change_of_leaders_is_no_gap_yet() {
         cluster.core(id).append(&mut [sent], Acks::All, now).map(|appended| appended.first_offset)
     };
     assert_eq!(send(&mut cluster, 0, (0, 0)).expect("leads"), 0);
+    cluster.fetch_often(2, 1);
+    let gap = send(&mut cluster, 0, (0, 2)).expect_err("lacks 1");
+    assert!(matches!(gap, AppendError::NotLeader), "1 is not heard of: {gap}");
+    cluster.fetch(2);
     let gap = send(&mut cluster, 0, (0, 2)).expect_err("lacks 1");
     assert!(matches!(gap, AppendError::Producer(_)), "nobody led before: {gap}");
-    cluster.fetch_often(2, 1);
     (cluster.image.leader, cluster.image.leader_epoch) = (1, 1);
     cluster.image.partition_epoch += 1;
     cluster.apply_all();
@@ -334,6 +337,10 @@ fn a_gap_right_after_a_change_of_leaders_is_no_gap_yet() {
     assert_eq!(send(&mut cluster, 1, (0, 1)).expect("leads"), 1);
     assert_eq!(send(&mut cluster, 1, (0, 2)).expect("has no gap now"), 2);
     cluster.now_ms += 10_000;
+    let gap = send(&mut cluster, 1, (0, 9)).expect_err("lacks a batch");
+    assert!(matches!(gap, AppendError::NotLeader), "it may have been deposed: {gap}");
+    cluster.fetch(0);
+    cluster.fetch(2);
     let gap = send(&mut cluster, 1, (0, 9)).expect_err("lacks a batch");
     assert!(matches!(gap, AppendError::Producer(_)), "nothing is on its way any more: {gap}");
 }
