@@ -101,6 +101,12 @@ class AtWork:
             GROUP: self.group.progress(),
         }
 
+    def _tell_all(self):
+        """For whoever wants to know why."""
+        print(f"-- the group, at {time.monotonic():.2f}\n{self.group.told}")
+        for node in self._cluster.nodes.values():
+            print(f"-- node {node.id}\n{node.log_tail()}", flush=True)
+
     def _behind(self, since):
         """Which partitions of which stream have not got on since then."""
         behind = []
@@ -117,7 +123,9 @@ class AtWork:
         start = time.monotonic()
         while behind := self._behind(since):
             waited = time.monotonic() - start
-            assert waited < limit, f"no progress for {waited:.1f} s: {', '.join(behind)}"
+            if waited >= limit:
+                self._tell_all()
+                raise AssertionError(f"no progress for {waited:.1f} s: {', '.join(behind)}")
             time.sleep(0.05)
 
     def through(self, fault, act, limit=AFTER_ANY_FAULT_S, watch=2.0):

@@ -1,5 +1,7 @@
 """Stock clients under way while faults happen: each knows what it was told, and when."""
 
+import collections
+import logging
 import subprocess
 import threading
 import time
@@ -21,6 +23,28 @@ def noted_in(errors):
             errors.append(str(error))
 
     return note
+
+
+class Told(logging.Handler):
+    """What a librdkafka client says of itself, the last of it."""
+
+    def __init__(self, lines=60):
+        super().__init__()
+        self._lines = collections.deque(maxlen=lines)
+
+    def emit(self, record):
+        self._lines.append(f"{time.monotonic():.2f} {record.getMessage()}")
+
+    def note(self, line):
+        self._lines.append(f"{time.monotonic():.2f} {line}")
+
+    def logger(self, name):
+        logger = logging.Logger(name)
+        logger.addHandler(self)
+        return logger
+
+    def __str__(self):
+        return "\n".join(self._lines)
 
 
 class Program:
@@ -237,7 +261,7 @@ class Group:
         # was answered.
         self.next, self.committed = {}, {}
         self.problems, self.commits, self.records = [], 0, 0
-        self.errors = []
+        self.errors, self.told = [], Told()
         # What was handed out, by place, and when which partition went on.
         self.seen, self._progress = {}, []
         self._enough = threading.Event()
@@ -254,13 +278,16 @@ class Group:
                 "check.crcs": True,
                 "reconnect.backoff.max.ms": 200,
                 "fetch.wait.max.ms": 50,
-                # A member whose farewell met a dead broker holds the others up this long.
-                "session.timeout.ms": 6000,
+                # A member whose farewell met a dead broker holds the others up this long; one that
+                # is alone keeps the clients' default.
+                "session.timeout.ms": 6000 if self._has_guest else 45_000,
                 "heartbeat.interval.ms": 500,
-                "log_level": 0,
+                "log_level": 7,
+                "debug": "cgrp",
                 "error_cb": noted_in(self.errors),
                 **self._config,
-            }
+            },
+            logger=self.told.logger("member"),
         )
         member.subscribe([self.topic])
         return member
@@ -296,9 +323,9 @@ class Group:
                     if place.error is None:
                         self.committed[place.partition] = place.offset
                         self._progress.append((time.monotonic(), place.partition))
-        except KafkaException:
+        except KafkaException as error:
             # Not answered, or refused because the group moved on: read again from the last one.
-            pass
+            self.told.note(f"member is told: {error}")
 
     def _note(self, message):
         partition, offset, number = message.partition(), message.offset(), int(message.value())

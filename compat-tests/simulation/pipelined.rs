@@ -50,6 +50,8 @@ const ON_ITS_WAY_MAX: Duration = Duration::from_millis(500);
 const CONNECT_MAX: Duration = Duration::from_millis(1_000);
 struct Batch {
     values: Vec<String>,
+    /// Its first.
+    sequence: i32,
     bytes: Bytes,
     is_on_its_way: bool,
     is_repeated: bool,
@@ -64,6 +66,8 @@ struct Stream {
     batches: VecDeque<Batch>,
     /// Whether any has been acknowledged.
     is_known: bool,
+    /// The newest sequence that was.
+    acknowledged: i32,
     made: Option<Instant>,
     resumes: Option<Instant>,
 }
@@ -167,12 +171,14 @@ impl Producer {
             let count = self.chance.between(1, 4);
             let numbers = stream.number..stream.number + count;
             let values: Vec<_> = numbers.map(|number| format!("{}:{number}", self.name)).collect();
-            let bytes = produce::batch(&values, id, stream.sequence);
+            let sequence = stream.sequence;
+            let bytes = produce::batch(&values, id, sequence);
             stream.number += count;
             stream.sequence += count as i32;
             stream.made = Some(now);
             let (is_on_its_way, is_repeated) = (false, false);
-            stream.batches.push_back(Batch { values, bytes, is_on_its_way, is_repeated });
+            let batch = Batch { values, sequence, bytes, is_on_its_way, is_repeated };
+            stream.batches.push_back(batch);
         }
     }
 
@@ -303,10 +309,17 @@ impl Producer {
         let Some(stream) = self.streams.get_mut(&partition) else { return };
         let Some(at) = stream.position(first) else { return };
         let mut history = self.history.lock();
-        let is_stored = code == Some(ErrorCode::DuplicateSequenceNumber);
+        let sequence = stream.batches[at].sequence;
+        let is_stored = match code {
+            Some(ErrorCode::DuplicateSequenceNumber) => true,
+            // A broker remembers five; what later ones follow is there, or they were refused.
+            Some(ErrorCode::OutOfOrderSequenceNumber) => sequence < stream.acknowledged,
+            _ => false,
+        };
         if reply.error_code == 0 || is_stored {
             let values = stream.batches.remove(at).map(|it| it.values).unwrap_or_default();
             stream.is_known = true;
+            stream.acknowledged = stream.acknowledged.max(sequence);
             history.got_on(&self.name);
             history.got_on(&stream_name(&self.name, partition));
             if !is_stored {

@@ -2,11 +2,14 @@
 //! coordinates and cannot get on with it gives up after a while: their members then look for who
 //! coordinates them now, instead of waiting here for as long as they have patience.
 //!
+//! Whoever looks may ask this broker again and again: clients prefer a node that they have no fetch
+//! under way to. It names those in turn that may have become the leader, the replicas in sync.
+//!
 //! Kafka has nothing like it. A broker that merely lacks a controller, as while all of them are down,
 //! goes on as long as its followers do.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -18,12 +21,10 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{Broker, OFFSETS_TOPIC};
-use crate::base::world::now_ms;
+use crate::{base::world::now_ms, metadata::PartitionImage};
 
 /// How often groups are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Heartbeats that fail in a row before the controller counts as out of reach.
-const MISSED_HEARTBEATS: u32 = 2;
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A follower fetches at least every `replica.fetch.wait.max.ms`.
 const SILENT_MS: i64 = 2_000;
 
@@ -33,13 +34,14 @@ pub(super) struct Contact {
 
 struct State {
     heard: Instant,
-    /// Partitions of the offsets topic whose groups were given up.
-    given_up: BTreeSet<i32>,
+    /// Partitions of the offsets topic whose groups were given up, and how often somebody has asked
+    /// for them since.
+    given_up: BTreeMap<i32, usize>,
 }
 
 impl Contact {
     pub fn new() -> Self {
-        let state = State { heard: Instant::now(), given_up: BTreeSet::new() };
+        let state = State { heard: Instant::now(), given_up: BTreeMap::new() };
         Self { state: Mutex::new(state) }
     }
 
@@ -70,21 +72,23 @@ impl Broker {
         if given_up.is_empty() {
             return;
         }
-        info!(partitions = ?given_up, "the controller is back: groups are coordinated again");
+        info!(partitions = ?given_up.keys(), "the controller is back: groups are coordinated again");
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         let image = self.metadata();
         let Some(topic) = image.topic(OFFSETS_TOPIC) else { return };
-        for index in given_up {
+        for index in given_up.into_keys() {
             if let Some(partition) = topic.partitions.get(index as usize) {
                 self.elect(topic.id, index, partition);
             }
         }
     }
 
-    /// Gives up the groups that cannot get on, where the controller is out of reach.
+    /// Gives up the groups that cannot get on, where the controller is out of reach. Not before it has
+    /// fenced this broker: until there is another coordinator a member is better off here, where its
+    /// heartbeats are answered, than nowhere, where its session ends.
     fn give_up_groups(self: &Arc<Self>) {
-        let interval = self.settings().cluster.broker_heartbeat_interval_ms.max(1) as u64;
-        let patience = Duration::from_millis(interval) * MISSED_HEARTBEATS;
+        let session_ms = self.settings().cluster.broker_session_timeout_ms.max(1) as u64;
+        let patience = Duration::from_millis(session_ms);
         if self.contact.state().heard.elapsed() <= patience {
             return;
         }
@@ -92,16 +96,25 @@ impl Broker {
         for partition in self.partitions.topic(OFFSETS_TOPIC).iter().flat_map(|it| it.partitions())
         {
             let index = partition.id.partition;
-            if partition.is_stuck(silent_since) && self.contact.state().given_up.insert(index) {
+            let mut state = self.contact.state();
+            if partition.is_stuck(silent_since) && !state.given_up.contains_key(&index) {
                 warn!(partition = %partition.id,
                     "neither the controller nor all followers are heard: its groups are given up");
+                state.given_up.insert(index, 0);
+                // Before anybody can take them up again.
                 self.groups.on_resigned(index);
             }
         }
     }
 
-    /// Whether the groups of a partition of the offsets topic were given up.
-    pub fn has_given_up(&self, partition: i32) -> bool {
-        self.contact.state().given_up.contains(&partition)
+    /// Who may coordinate the groups of a partition of the offsets topic, given its leader as
+    /// metadata has it.
+    pub fn coordinator_of(&self, partition: i32, image: &PartitionImage) -> i32 {
+        let mut state = self.contact.state();
+        let Some(asked) = state.given_up.get_mut(&partition) else { return image.leader };
+        let in_sync = |id: &&i32| **id != self.node_id && image.isr.contains(id);
+        let candidates: Vec<_> = image.replicas.iter().filter(in_sync).collect();
+        *asked += 1;
+        candidates.get(*asked % candidates.len().max(1)).map_or(image.leader, |id| **id)
     }
 }

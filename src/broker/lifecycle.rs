@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use kafka_protocol::{
     messages::{
-        AssignReplicasToDirsRequest, BrokerId, BrokerRegistrationRequest,
+        ApiVersionsRequest, AssignReplicasToDirsRequest, BrokerId, BrokerRegistrationRequest,
         ControllerRegistrationRequest,
         assign_replicas_to_dirs_request::{DirectoryData, PartitionData, TopicData},
         broker_registration_request::{Feature, Listener},
@@ -205,6 +205,14 @@ impl Lifecycle {
         }
     }
 
+    /// Tells the controller that this broker lives, if its answers arrive here: where they do not, this
+    /// broker learns of nothing and can commit nothing, and others should take its place.
+    async fn beat(&self) -> Result<BrokerHeartbeatResponse, ToControllerError> {
+        let anything = ApiVersionsRequest::default();
+        self.broker.send_to_controller(0, &anything, self.request_timeout()).await?;
+        self.heartbeat(Wish::Serve).await
+    }
+
     /// Sends heartbeats until the stop signal.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Self {
         let mut next = Instant::now();
@@ -220,7 +228,7 @@ impl Lifecycle {
             let beat = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return self,
-                beat = self.heartbeat(Wish::Serve) => beat,
+                beat = self.beat() => beat,
             };
             let rest = match beat {
                 Ok(answer) if answer.error_code == NONE => {

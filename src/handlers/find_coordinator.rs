@@ -125,10 +125,7 @@ fn find(cx: &Context<'_>, image: &Image, key_type: i8, key: &str) -> Result<Endp
         }
         _ => return Err(ErrorCode::InvalidRequest),
     }
-    if cx.broker.has_given_up(cx.broker.groups.partition_of(key)) {
-        return Err(ErrorCode::CoordinatorNotAvailable);
-    }
-    endpoint(image, key, &cx.session.listener).ok_or(ErrorCode::CoordinatorNotAvailable)
+    endpoint(cx, image, key).ok_or(ErrorCode::CoordinatorNotAvailable)
 }
 
 /// Group, topic id and partition, as a client of a share group joins them.
@@ -151,12 +148,13 @@ async fn with_offsets_topic(broker: &Arc<Broker>) -> Arc<Image> {
 }
 
 /// The leader of the group's partition, if it is alive and listens where the client asked.
-fn endpoint(image: &Image, group: &str, listener: &str) -> Option<Endpoint> {
+fn endpoint(cx: &Context<'_>, image: &Image, group: &str) -> Option<Endpoint> {
     let topic = image.topic(OFFSETS_TOPIC)?;
     let index = partition_for(group, topic.partitions.len() as i32);
-    let leader = topic.partitions.get(index as usize)?.leader;
+    let partition = topic.partitions.get(index as usize)?;
+    let leader = cx.broker.coordinator_of(index, partition);
     let broker = image.broker(leader)?;
-    let end_point = broker.end_points.iter().find(|it| it.name == listener)?;
+    let end_point = broker.end_points.iter().find(|it| *it.name == *cx.session.listener)?;
     Some(Endpoint {
         node_id: leader,
         host: end_point.host.clone(),

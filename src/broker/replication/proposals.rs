@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     base::{TopicId, world::now_ms},
-    broker::Broker,
+    broker::{Broker, ToControllerError},
     partition::{IsrChange, Partition, Proposal, ProposalAnswer},
     protocol::ErrorCode,
 };
@@ -63,6 +63,7 @@ struct Sent {
 
 /// Sends proposals until it is aborted.
 pub(super) async fn run(broker: Arc<Broker>) {
+    let mut is_answered = true;
     loop {
         let mut sent: Vec<Sent> = Vec::new();
         for (topic_id, partition) in broker.replication.proposals.take() {
@@ -77,7 +78,18 @@ pub(super) async fn run(broker: Arc<Broker>) {
         }
         sent.sort_by_key(|it| (it.topic_id, it.partition.id.partition));
         sent.dedup_by_key(|it| (it.topic_id, it.partition.id.partition));
-        let again = match send(&broker, &sent).await {
+        let answer = send(&broker, &sent).await;
+        if let Err(error) = &answer {
+            // Once; it may be a long time that no controller is there.
+            match is_answered {
+                true => {
+                    warn!(%error, "the in-sync replicas are proposed until a controller answers")
+                }
+                false => debug!(%error, "the in-sync replicas are proposed again"),
+            }
+        }
+        is_answered = answer.is_ok();
+        let again = match answer.unwrap_or_default() {
             Some(response) => take(&broker, sent, &response),
             None => sent,
         };
@@ -89,21 +101,21 @@ pub(super) async fn run(broker: Arc<Broker>) {
     }
 }
 
-async fn send(broker: &Arc<Broker>, sent: &[Sent]) -> Option<AlterPartitionResponse> {
+/// `None` if the controller refuses to look at them, as it does until it knows this broker.
+async fn send(
+    broker: &Arc<Broker>,
+    sent: &[Sent],
+) -> Result<Option<AlterPartitionResponse>, ToControllerError> {
     let registered = broker.metadata().broker(broker.node_id).map(|it| it.broker_epoch);
-    let request = request(broker.node_id, registered?, sent);
-    match broker.send_to_controller(VERSION, &request, PATIENCE).await {
-        Ok(response) if response.error_code == 0 => Some(response),
-        Ok(response) => {
-            let code = ErrorCode::try_from_code(response.error_code);
-            debug!(?code, "the in-sync replicas are proposed again");
-            None
-        }
-        Err(error) => {
-            warn!(%error, "the in-sync replicas are proposed again");
-            None
-        }
+    let Some(broker_epoch) = registered else { return Ok(None) };
+    let request = request(broker.node_id, broker_epoch, sent);
+    let response = broker.send_to_controller(VERSION, &request, PATIENCE).await?;
+    if response.error_code == 0 {
+        return Ok(Some(response));
     }
+    let code = ErrorCode::try_from_code(response.error_code);
+    debug!(?code, "the in-sync replicas are proposed again");
+    Ok(None)
 }
 
 fn request(node_id: i32, broker_epoch: i64, sent: &[Sent]) -> AlterPartitionRequest {
