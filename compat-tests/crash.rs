@@ -46,6 +46,19 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What a variable of the environment says.
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().and_then(|it| it.parse().ok())
+}
+
+/// How long a loop of kills goes on, and the chance of this one.
+fn loop_of_kills() -> (Instant, Random) {
+    let until = Instant::now() + Duration::from_secs(number("CRASH_SECONDS").unwrap_or(15));
+    let seed = load::now_ms() as u64;
+    println!("seed {seed}");
+    (until, Random::new(seed))
+}
+
 fn create_topics(site: &Site) {
     let process = site.start();
     let mut client = process.client();
@@ -72,11 +85,7 @@ fn specs() -> Vec<Spec> {
 #[test]
 fn kills_under_load_lose_nothing() {
     let _alone = alone();
-    let seconds = std::env::var("CRASH_SECONDS").ok().and_then(|it| it.parse().ok());
-    let until = Instant::now() + Duration::from_secs(seconds.unwrap_or(15));
-    let seed = load::now_ms() as u64;
-    println!("seed {seed}");
-    let mut random = Random::new(seed);
+    let (until, mut random) = loop_of_kills();
     let site = Site::new(&[]);
     create_topics(&site);
     let load = Load::start(site.address, specs());

@@ -17,6 +17,7 @@ use super::{
     client::Client,
     damage,
     load::{self, Random},
+    number,
 };
 
 const NONE: i16 = 0;
@@ -146,10 +147,6 @@ fn check(process: &Process, flips: &Flips, base: &Path, what: &str) {
         let expected: Vec<u64> = (0..kept).collect();
         assert!(keys.starts_with(&expected), "{what}: {topic}: {kept} are sound, served {keys:?}");
     }
-}
-
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().and_then(|it| it.parse().ok())
 }
 
 #[test]

@@ -21,8 +21,8 @@ use super::{
     broker::Site,
     client::Client,
     create_topics,
-    load::{self, Load, Random, check},
-    specs,
+    load::{self, Load, check},
+    loop_of_kills, specs,
 };
 
 const OFFSET_OUT_OF_RANGE: i16 = 1;
@@ -110,11 +110,7 @@ impl Cut {
 #[test]
 fn replicas_that_move_under_kills_lose_nothing() {
     let _alone = alone();
-    let seconds = std::env::var("CRASH_SECONDS").ok().and_then(|it| it.parse().ok());
-    let until = Instant::now() + Duration::from_secs(seconds.unwrap_or(15));
-    let seed = load::now_ms() as u64;
-    println!("seed {seed}");
-    let mut random = Random::new(seed);
+    let (until, mut random) = loop_of_kills();
     let site = Site::new(&["file.delete.delay.ms=100"]).with_log_dirs(&DIRS);
     create_topics(&site);
     let mut cut = Cut { start: 1, end: 0 };

@@ -26,8 +26,8 @@ impl Handler for AlterPartitionReassignments {
         request: AlterPartitionReassignmentsRequest,
     ) -> Reply<AlterPartitionReassignmentsResponse> {
         let allow = cx.version == 0 || request.allow_replication_factor_change;
-        let response =
-            AlterPartitionReassignmentsResponse::default().with_allow_replication_factor_change(allow);
+        let response = AlterPartitionReassignmentsResponse::default()
+            .with_allow_replication_factor_change(allow);
         if request.timeout_ms < 0 {
             return Reply::Now(timed_out(&request, response));
         }

@@ -56,7 +56,8 @@ fn alter(
 ) -> Vec<(TopicPartition, i16)> {
     let one = |(partition, dir): (TopicPartition, StrBytes)| {
         let altered = broker.alter_log_dir(&partition, &dir);
-        let code = altered.map_or_else(|error| errors::move_replica(&error).code(), |()| errors::NONE);
+        let code =
+            altered.map_or_else(|error| errors::move_replica(&error).code(), |()| errors::NONE);
         (partition, code)
     };
     wanted.into_iter().map(one).collect()

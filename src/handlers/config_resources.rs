@@ -293,7 +293,7 @@ fn apply(configs: &mut Properties, name: &str, op: &ConfigOp) -> Result<(), Refu
 }
 
 /// What this node says to the changes before anybody decides on them.
-pub fn check(
+fn check(
     broker: &Broker,
     changes: &[Change],
     keeps: Keeps,
@@ -302,6 +302,20 @@ pub fn check(
     let (config, image) = (broker.config(), broker.metadata());
     let (node_id, config, image) = (broker.node_id, &config, &image);
     Judge { node_id, is_handed_on, config, image, keeps }.check_all(changes)
+}
+
+/// Checks the changes of a client's request, of which `resources` keeps what goes on to the
+/// controller.
+pub fn retain_sound<T>(
+    broker: &Broker,
+    changes: &[Change],
+    keeps: Keeps,
+    resources: &mut Vec<T>,
+) -> Vec<Result<Checked, Refusal>> {
+    let checked = check(broker, changes, keeps, false);
+    let mut verdicts = checked.iter();
+    resources.retain(|_| verdicts.next().is_some_and(Result::is_ok));
+    checked
 }
 
 /// An outcome, as another node has put it into a response.

@@ -43,9 +43,7 @@ impl Handler for CreateTopics {
                 cx.broker.applied(committed.offset).await;
                 committed.value
             }
-            Err(error) => {
-                asked.iter().map(|it| (it.name.clone(), Err(error.clone()))).collect()
-            }
+            Err(error) => asked.iter().map(|it| (it.name.clone(), Err(error.clone()))).collect(),
         };
         let config = cx.broker.config();
         let answered = results.into_iter().zip(&asked);

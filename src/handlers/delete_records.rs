@@ -15,8 +15,16 @@ use kafka_protocol::messages::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use super::{Context, ErrorCode, Handler, Reply, cluster::{self, is_internal}, errors};
-use crate::{base::world::blocking, broker::Broker, partition::{DeleteRecordsError, Partition}};
+use super::{
+    Context, ErrorCode, Handler, Reply,
+    cluster::{self, is_internal},
+    errors,
+};
+use crate::{
+    base::world::blocking,
+    broker::Broker,
+    partition::{DeleteRecordsError, Partition},
+};
 
 pub struct DeleteRecords;
 
@@ -30,15 +38,14 @@ impl Handler for DeleteRecords {
         cx: &mut Context<'_>,
         request: DeleteRecordsRequest,
     ) -> Reply<DeleteRecordsResponse> {
-        let topics: Vec<(TopicName, Vec<Outcome>)> =
-            last_of_each(request.topics)
-                .into_iter()
-                .map(|(name, partitions)| {
-                    let delete = |(index, offset)| (index, delete(cx.broker, &name, index, offset));
-                    let deleted = partitions.into_iter().map(delete).collect();
-                    (name, deleted)
-                })
-                .collect();
+        let topics: Vec<(TopicName, Vec<Outcome>)> = last_of_each(request.topics)
+            .into_iter()
+            .map(|(name, partitions)| {
+                let delete = |(index, offset)| (index, delete(cx.broker, &name, index, offset));
+                let deleted = partitions.into_iter().map(delete).collect();
+                (name, deleted)
+            })
+            .collect();
         let broker = Arc::clone(cx.broker);
         let patience = Duration::from_millis(request.timeout_ms.max(0) as u64);
         let deadline = Instant::now() + patience;
@@ -113,12 +120,7 @@ fn last_of_each(topics: Vec<DeleteRecordsTopic>) -> Vec<(TopicName, BTreeMap<i32
 }
 
 /// Moves the start of the leader's log; followers learn of it by their fetches.
-fn delete(
-    broker: &Arc<Broker>,
-    name: &str,
-    index: i32,
-    offset: i64,
-) -> Result<Deleted, ErrorCode> {
+fn delete(broker: &Arc<Broker>, name: &str, index: i32, offset: i64) -> Result<Deleted, ErrorCode> {
     let partition = cluster::partition(broker, name, index)?;
     if is_internal(name) {
         return Err(ErrorCode::InvalidTopicException);

@@ -140,6 +140,7 @@ fn online(path: &Path, replicas: Vec<Described>) -> DescribeLogDirsResult {
 /// Bytes of the directory's file system, in all and for the taking; -1 if it does not tell.
 fn room(path: &Path) -> (i64, i64) {
     let Ok(stat) = rustix::fs::statvfs(path) else { return (-1, -1) };
-    let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(stat.f_frsize)).unwrap_or(i64::MAX);
+    let bytes =
+        |blocks: u64| i64::try_from(blocks.saturating_mul(stat.f_frsize)).unwrap_or(i64::MAX);
     (bytes(stat.f_blocks), bytes(stat.f_bavail))
 }

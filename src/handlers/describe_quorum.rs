@@ -7,10 +7,7 @@ use kafka_protocol::messages::{
     describe_quorum_response::{Listener, Node, PartitionData, ReplicaState, TopicData},
 };
 
-use super::{
-    Context, ErrorCode, Handler, Reply,
-    cluster::string,
-};
+use super::{Context, ErrorCode, Handler, Reply, cluster::string};
 use crate::{
     broker::Broker,
     protocol::error_code,
@@ -87,11 +84,8 @@ fn partition(status: &QuorumStatus, version: i16) -> PartitionData {
         let state = ReplicaState::default()
             .with_replica_id(BrokerId(replica.replica_id))
             .with_log_end_offset(replica.log_end_offset);
-        let state = if version < 2 {
-            state
-        } else {
-            state.with_replica_directory_id(replica.directory_id)
-        };
+        let state =
+            if version < 2 { state } else { state.with_replica_directory_id(replica.directory_id) };
         if version < 1 {
             return state;
         }
@@ -116,8 +110,7 @@ fn nodes(status: &QuorumStatus, broker: &Broker) -> Vec<Node> {
     let node = |voter: &ReplicaStatus| {
         let id = voter.replica_id;
         let known = voter.endpoints.iter().filter(|it| it.port != 0);
-        let mut listeners: Vec<_> =
-            known.map(|it| listener(&it.name, &it.host, it.port)).collect();
+        let mut listeners: Vec<_> = known.map(|it| listener(&it.name, &it.host, it.port)).collect();
         if listeners.is_empty() {
             let registered = image.controllers.get(&id).map(|it| it.end_points.as_slice());
             let registered = registered.unwrap_or_default().iter();

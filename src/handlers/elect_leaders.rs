@@ -69,10 +69,7 @@ fn refusal(
         .with_replica_election_results(topics.collect())
 }
 
-fn answer(
-    topic: &str,
-    results: Vec<(i32, Result<(), ControllerError>)>,
-) -> ReplicaElectionResult {
+fn answer(topic: &str, results: Vec<(i32, Result<(), ControllerError>)>) -> ReplicaElectionResult {
     let row = |(partition, result): (i32, Result<(), ControllerError>)| {
         let (code, message) = errors::outcome(&result);
         PartitionResult::default()

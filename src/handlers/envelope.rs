@@ -22,9 +22,8 @@ impl Handler for Envelope {
     type Response = EnvelopeResponse;
 
     async fn handle(cx: &mut Context<'_>, request: EnvelopeRequest) -> Reply<EnvelopeResponse> {
-        let refuse = |code: ErrorCode| {
-            Reply::Now(EnvelopeResponse::default().with_error_code(code.code()))
-        };
+        let refuse =
+            |code: ErrorCode| Reply::Now(EnvelopeResponse::default().with_error_code(code.code()));
         if !cx.broker.leads_quorum() {
             return refuse(ErrorCode::NotController);
         }

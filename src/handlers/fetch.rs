@@ -7,8 +7,8 @@ use kafka_protocol::messages::{ApiKey, FetchRequest};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    fetch_metadata::{FetchAnswer, fetch_metadata},
     Context, ErrorCode, Handler, Reply, cluster, errors,
+    fetch_metadata::{FetchAnswer, fetch_metadata},
     fetch_reply::{FetchReply, PartitionReply},
     fetch_session, preferred_replica,
 };
@@ -47,29 +47,29 @@ impl Handler for Fetch {
 
 /// What brokers serve.
 fn fetch_partitions(cx: &mut Context<'_>, request: FetchRequest) -> Reply<FetchReply> {
-        if !(0..=READ_COMMITTED).contains(&request.isolation_level) {
-            return Reply::Now(fetch_session::refuse_all(&request, ErrorCode::UnknownServerError));
-        }
-        let limits = Limits::of(&request, cx.broker.settings().fetch_max_bytes);
-        let reader = Reader::of(&request, cx);
-        let max_wait = Duration::from_millis(request.max_wait_ms.max(0) as u64);
-        let fetch = match fetch_session::begin(cx.broker, request, cx.version) {
-            Ok(fetch) => fetch,
-            Err(refused) => return Reply::Now(refused),
-        };
-        let hints = (cx.version >= LEADER_HINTS).then(|| Arc::clone(&cx.session.listener));
-        let plan = Plan::new(Arc::clone(cx.broker), fetch, limits, (reader, hints));
-        let results = plan.read_all(Look::First);
-        if max_wait.is_zero() || plan.is_satisfied(&results) {
-            return Reply::Now(plan.answer(results));
-        }
-        let deadline = Instant::now() + max_wait;
-        let parked = cx.broker.metrics.purgatory.park_fetch();
-        Reply::Later(Box::pin(async move {
-            let results = plan.wait(deadline).await;
-            drop(parked);
-            plan.answer(results)
-        }))
+    if !(0..=READ_COMMITTED).contains(&request.isolation_level) {
+        return Reply::Now(fetch_session::refuse_all(&request, ErrorCode::UnknownServerError));
+    }
+    let limits = Limits::of(&request, cx.broker.settings().fetch_max_bytes);
+    let reader = Reader::of(&request, cx);
+    let max_wait = Duration::from_millis(request.max_wait_ms.max(0) as u64);
+    let fetch = match fetch_session::begin(cx.broker, request, cx.version) {
+        Ok(fetch) => fetch,
+        Err(refused) => return Reply::Now(refused),
+    };
+    let hints = (cx.version >= LEADER_HINTS).then(|| Arc::clone(&cx.session.listener));
+    let plan = Plan::new(Arc::clone(cx.broker), fetch, limits, (reader, hints));
+    let results = plan.read_all(Look::First);
+    if max_wait.is_zero() || plan.is_satisfied(&results) {
+        return Reply::Now(plan.answer(results));
+    }
+    let deadline = Instant::now() + max_wait;
+    let parked = cx.broker.metrics.purgatory.park_fetch();
+    Reply::Later(Box::pin(async move {
+        let results = plan.wait(deadline).await;
+        drop(parked);
+        plan.answer(results)
+    }))
 }
 
 /// Who fetches, which says what it may read and where.
@@ -81,10 +81,7 @@ enum Reader {
         place: Option<(String, Arc<str>)>,
     },
     /// Followers read what is not committed yet.
-    Follower {
-        replica: i32,
-        broker_epoch: i64,
-    },
+    Follower { replica: i32, broker_epoch: i64 },
 }
 
 impl Reader {
@@ -287,7 +284,9 @@ impl Plan {
 
     fn is_throttled(&self, topic: &Topic, partition: &Partition) -> bool {
         let config = topic.config.load();
-        config.leader_replication_throttled_replicas.contains(partition.id.partition, self.broker.node_id)
+        config
+            .leader_replication_throttled_replicas
+            .contains(partition.id.partition, self.broker.node_id)
     }
 
     /// Whether there is enough to answer at once: bytes, or anything that the client must hear of.
@@ -481,8 +480,7 @@ fn find_partition(broker: &Broker, spec: &PartitionRequest) -> Result<Found, Err
         });
     };
     let partition = topic.partition(index);
-    let partition =
-        partition.map_err(|absent| cluster::absent(broker, &topic, index, absent))?;
+    let partition = partition.map_err(|absent| cluster::absent(broker, &topic, index, absent))?;
     Ok(Found { topic, partition })
 }
 

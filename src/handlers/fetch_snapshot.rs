@@ -55,9 +55,8 @@ impl Handler for FetchSnapshot {
                     .with_leader_id(leadership.leader.unwrap_or(-1).into())
                     .with_leader_epoch(leadership.epoch),
             );
-        let topic = TopicSnapshot::default()
-            .with_name(topic.name.clone())
-            .with_partitions(vec![partition]);
+        let topic =
+            TopicSnapshot::default().with_name(topic.name.clone()).with_partitions(vec![partition]);
         let response = FetchSnapshotResponse::default().with_topics(vec![topic]);
         let leader = leadership.leader.filter(|_| cx.version >= 1);
         let endpoint = leader.and_then(|id| Some((id, quorum.endpoint(id)?)));

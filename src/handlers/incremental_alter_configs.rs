@@ -31,18 +31,14 @@ impl Handler for IncrementalAlterConfigs {
     ) -> Reply<IncrementalAlterConfigsResponse> {
         let changes: Vec<Change> = request.resources.iter().map(change).collect();
         let validate_only = request.validate_only;
+        let keeps = Keeps::Others;
         let handed_on = cx.session.of_controllers;
         if !handed_on && !cx.broker.leads_quorum() {
-            let checked = config_resources::check(cx.broker, &changes, Keeps::Others, false);
-            let mut verdicts = checked.iter();
-            request.resources.retain(|_| verdicts.next().is_some_and(Result::is_ok));
+            let checked =
+                config_resources::retain_sound(cx.broker, &changes, keeps, &mut request.resources);
             let is_refused = request.resources.is_empty();
-            let asked = forward::ask(
-                Arc::clone(cx.broker),
-                cx.session.clone(),
-                cx.version,
-                request,
-            );
+            let (broker, session) = (Arc::clone(cx.broker), cx.session.clone());
+            let asked = forward::ask(broker, session, cx.version, request);
             return Reply::Later(Box::pin(async move {
                 let answer = if is_refused { None } else { asked.await };
                 let rows = answer.into_iter().flat_map(|it| it.responses);
@@ -50,15 +46,16 @@ impl Handler for IncrementalAlterConfigs {
                 response(changes, outcomes(checked, decided))
             }));
         }
-        let keeps = Keeps::Others;
-        let altered =
-            config_resources::alter(cx.broker, &changes, keeps, validate_only, handed_on);
+        let altered = config_resources::alter(cx.broker, &changes, keeps, validate_only, handed_on);
         let outcomes = altered.await;
         Reply::Now(response(changes, outcomes))
     }
 }
 
-fn response(changes: Vec<Change>, outcomes: Vec<Result<(), Refusal>>) -> IncrementalAlterConfigsResponse {
+fn response(
+    changes: Vec<Change>,
+    outcomes: Vec<Result<(), Refusal>>,
+) -> IncrementalAlterConfigsResponse {
     let responses = changes.into_iter().zip(outcomes).map(|(change, outcome)| {
         let (code, message) = code_and_message(outcome);
         AlterConfigsResourceResponse::default()

@@ -11,7 +11,10 @@ use super::{
     Context, Handler, Reply,
     groups::{code, optional_text, optional_wire, text, wire},
 };
-use crate::{base::world::new_uuid, coordinator::group::messages::{JoinReply, JoinRequest, JoinedMember}};
+use crate::{
+    base::world::new_uuid,
+    coordinator::group::messages::{JoinReply, JoinRequest, JoinedMember},
+};
 
 pub struct JoinGroup;
 

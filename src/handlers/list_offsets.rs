@@ -35,7 +35,10 @@ impl Handler for ListOffsets {
     type Request = ListOffsetsRequest;
     type Response = ListOffsetsResponse;
 
-    async fn handle(cx: &mut Context<'_>, request: ListOffsetsRequest) -> Reply<ListOffsetsResponse> {
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: ListOffsetsRequest,
+    ) -> Reply<ListOffsetsResponse> {
         let duplicates = duplicates(&request);
         // Looking a time up may decompress a batch: only a few at once, and not on an async worker.
         let mut partitions = request.topics.iter().flat_map(|topic| &topic.partitions);

@@ -5,9 +5,7 @@ use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use kafka_protocol::messages::{
     ApiKey, BrokerId, MetadataRequest, MetadataResponse,
-    metadata_response::{
-        MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
-    },
+    metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic},
 };
 
 use super::{
@@ -42,8 +40,8 @@ impl Handler for Metadata {
         let create = missing.iter().filter(|(_, code)| *code == ErrorCode::UnknownTopicOrPartition);
         let create: Vec<String> = create.map(|(name, _)| name.clone()).collect();
         // Before version 4 every request may create topics; the crate's default says so.
-        let allowed = request.allow_auto_topic_creation
-            && cx.broker.settings().auto_create_topics_enable;
+        let allowed =
+            request.allow_auto_topic_creation && cx.broker.settings().auto_create_topics_enable;
         if allowed && !create.is_empty() {
             auto_topics::create_later(cx.broker, create);
         }

@@ -35,7 +35,9 @@ impl Handler for OffsetForLeaderEpoch {
                 }
             };
             let partitions = topic.partitions.iter().map(answer).collect();
-            OffsetForLeaderTopicResult::default().with_topic(topic.topic).with_partitions(partitions)
+            OffsetForLeaderTopicResult::default()
+                .with_topic(topic.topic)
+                .with_partitions(partitions)
         });
         Reply::Now(OffsetForLeaderEpochResponse::default().with_topics(topics.collect()))
     }

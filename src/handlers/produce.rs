@@ -29,8 +29,8 @@ use super::{
 };
 use crate::{
     base::{
-        world::{Bug, has_bug, in_place, now_ms},
         config::{self, CompressionType, TopicConfig},
+        world::{Bug, has_bug, in_place, now_ms},
     },
     broker::Broker,
     partition::{Acks, AppendError, Appended, Partition, Topic},
@@ -337,9 +337,7 @@ impl Append<'_> {
         let validated = match rules.compression {
             TopicCompression::Producer => validate_for_append(data.records, &rules),
             // Compressing anew takes long enough to be kept off the async workers.
-            TopicCompression::Fixed(..) => {
-                in_place(|| validate_for_append(data.records, &rules))
-            }
+            TopicCompression::Fixed(..) => in_place(|| validate_for_append(data.records, &rules)),
         };
         let batch = validated.map_err(|refused| Refusal::of_records(refused, log_start))?;
         if batch.header.is_transactional() {

@@ -3,8 +3,7 @@
 use std::ops::RangeInclusive;
 
 use kafka_protocol::messages::{
-    ApiKey, UpdateRaftVoterRequest, UpdateRaftVoterResponse,
-    update_raft_voter_request::Listener,
+    ApiKey, UpdateRaftVoterRequest, UpdateRaftVoterResponse, update_raft_voter_request::Listener,
     update_raft_voter_response::CurrentLeader,
 };
 
