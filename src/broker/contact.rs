@@ -110,6 +110,9 @@ impl Broker {
     /// Who may coordinate the groups of a partition of the offsets topic, given its leader as
     /// metadata has it.
     pub fn coordinator_of(&self, partition: i32, image: &PartitionImage) -> i32 {
+        if image.leader != self.node_id {
+            return image.leader;
+        }
         let mut state = self.contact.state();
         let Some(asked) = state.given_up.get_mut(&partition) else { return image.leader };
         let in_sync = |id: &&i32| **id != self.node_id && image.isr.contains(id);
