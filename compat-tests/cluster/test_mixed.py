@@ -122,7 +122,9 @@ def test_the_controller_is_killed(mixed, run, topic):
     run(f"kafka-topics --create --topic {topic} --partitions 4").ok()
     mixed.kill(CONTROLLER)
     for at in (KAFKA, OURS):
-        to = f"--bootstrap-server {mixed[at].bootstrap} --topic {topic}"
+        # Producer ids are the controller's to give.
+        plain = "--command-property enable.idempotence=false"
+        to = f"--bootstrap-server {mixed[at].bootstrap} --topic {topic} {plain}"
         run(f"kafka-console-producer {to}", stdin="a\nb\n").ok()
     mixed.start(CONTROLLER)
     run(f"kafka-topics --create --topic {topic}-2 --partitions 4", timeout=90).ok()
