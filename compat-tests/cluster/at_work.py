@@ -65,8 +65,9 @@ TABLE = Table()
 class AtWork:
     """Clients at work on topics of their own, spread over all nodes."""
 
-    def __init__(self, cluster, has_guest=False, replicas=3, min_isr=2, rate=600):
+    def __init__(self, cluster, has_guest=False, replicas=3, min_isr=2, rate=600, in_flight=5):
         self._cluster, self._has_guest, self._rate = cluster, has_guest, rate
+        self._in_flight = {"max.in.flight.requests.per.connection": in_flight}
         number = next(_numbers)
         self.topics = [f"at-work-{number}-java", f"at-work-{number}-librdkafka"]
         self._group_id = f"at-work-{number}"
@@ -86,7 +87,7 @@ class AtWork:
         bootstrap = cluster.bootstrap
         self._loads = [
             JavaLoad(bootstrap, java, PARTITIONS, rate=self._rate, **JAVA),
-            LibrdkafkaLoad(bootstrap, librdkafka, PARTITIONS, **LIBRDKAFKA),
+            LibrdkafkaLoad(bootstrap, librdkafka, PARTITIONS, **LIBRDKAFKA, **self._in_flight),
         ]
         config = {**LIBRDKAFKA, "group.id": self._group_id}
         self.group = Group(bootstrap, librdkafka, self._has_guest, **config)

@@ -115,9 +115,33 @@ impl Broker {
         }
         let mut state = self.contact.state();
         let Some(asked) = state.given_up.get_mut(&partition) else { return image.leader };
-        let in_sync = |id: &&i32| **id != self.node_id && image.isr.contains(id);
-        let candidates: Vec<_> = image.replicas.iter().filter(in_sync).collect();
         *asked += 1;
-        candidates.get(*asked % candidates.len().max(1)).map_or(image.leader, |id| **id)
+        successor(image, *asked).unwrap_or(image.leader)
+    }
+}
+
+/// One of those that may lead after a leader that is cut off, another one each time.
+fn successor(image: &PartitionImage, asked: usize) -> Option<i32> {
+    let may_lead = |id: &&i32| **id != image.leader && image.isr.contains(id);
+    let count = image.replicas.iter().filter(may_lead).count();
+    image.replicas.iter().filter(may_lead).nth(asked.checked_rem(count)?).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_in_sync_has_its_turn() {
+        let mut image = PartitionImage {
+            replicas: vec![3, 1, 4, 2],
+            isr: vec![1, 2, 3],
+            leader: 3,
+            ..PartitionImage::default()
+        };
+        let named: Vec<_> = (1..5).map(|asked| successor(&image, asked)).collect();
+        assert_eq!(named, [Some(2), Some(1), Some(2), Some(1)]);
+        image.isr = vec![3];
+        assert_eq!(successor(&image, 1), None, "nobody else may lead");
     }
 }
