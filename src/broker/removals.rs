@@ -1,6 +1,9 @@
 //! Replicas that are this broker's no longer: out of service at once, their files away later.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, PoisonError},
+};
 
 use tracing::{info, warn};
 
@@ -24,14 +27,31 @@ impl Broker {
         self.delete_logs(&topic, &partitions, format!("partitions of {}", image.name));
     }
 
-    /// Takes a replica out of service that metadata has given to other brokers.
+    /// Takes a replica out of service that metadata has given to other brokers. Metadata of before the
+    /// registration was told to an earlier process already: what lies here may have come back since.
     pub(super) fn remove_replica(self: &Arc<Self>, id: TopicId, index: i32) {
+        if self.replication.is_given_away_at_start(id, index) {
+            return;
+        }
         let Some(topic) = self.partitions.topic_by_id(id) else { return };
         self.unfollow(id, index);
         if let Some(partition) = topic.remove(index) {
             info!(partition = %partition.id, "this broker has no replica any more");
             let what = format!("replica of {}", partition.id);
             self.delete_logs(&topic, &[partition], what);
+        }
+    }
+
+    /// Removes those of the replicas that did not come back.
+    pub(super) fn remove_given_away(self: &Arc<Self>, given_away: Vec<(TopicId, i32)>) {
+        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let image = self.metadata();
+        for (id, index) in given_away {
+            let topic = image.topic_by_id(id);
+            let partition = topic.and_then(|topic| topic.partitions.get(index as usize));
+            if !partition.is_some_and(|it| it.replicas.contains(&self.node_id)) {
+                self.remove_replica(id, index);
+            }
         }
     }
 

@@ -88,6 +88,8 @@ struct State {
     fetchers: BTreeMap<FetcherId, Arc<Fetcher>>,
     followed: HashMap<Key, FetcherId>,
     tasks: Vec<JoinHandle<()>>,
+    /// Replicas that metadata of before the registration has given away.
+    given_away: Vec<Key>,
 }
 
 impl Replication {
@@ -104,6 +106,16 @@ impl Replication {
     /// Whether new partitions are new indeed, and not those of a process before.
     pub(super) fn is_started(&self) -> bool {
         self.state().is_started
+    }
+
+    /// Notes a replica that is not this broker's any more, and may be again before the start is over.
+    /// False once it is.
+    pub(super) fn is_given_away_at_start(&self, id: TopicId, index: i32) -> bool {
+        let mut state = self.state();
+        if !state.is_started {
+            state.given_away.push((id, index));
+        }
+        !state.is_started
     }
 
     /// The most records that a replica here is behind its leader (Kafka's `MaxLag`).
@@ -130,7 +142,9 @@ impl Broker {
             state.tasks.push(self.runtime.spawn(fetcher.run(Arc::clone(self))));
         }
         state.tasks.push(self.runtime.spawn(proposals::run(Arc::clone(self))));
+        let given_away = std::mem::take(&mut state.given_away);
         drop(state);
+        self.remove_given_away(given_away);
         self.start_moves();
         self.start_coordinators();
     }
