@@ -49,9 +49,15 @@ impl Broker {
         named: Option<Uuid>,
     ) -> Result<Option<FoundPartition>, LogError> {
         let (mut all, mut failed) = (Vec::new(), None);
+        // Until the start is over metadata may be old, and the other topic the one that comes.
+        let is_current = self.replication.is_started();
         for found in self.claimed(name) {
             match self.is_of_topic(topic, &found) {
                 Ok(true) => all.push(found),
+                Ok(false) if !is_current => {
+                    failed = failed.or(Some(LogError::OtherTopic { path: found.path.clone() }));
+                    self.found().put(found);
+                }
                 Ok(false) => self.put_aside(&found, "a former topic's directory"),
                 Err(error) => {
                     let is_future = found.is_future;

@@ -145,6 +145,7 @@ impl Broker {
         let given_away = std::mem::take(&mut state.given_away);
         drop(state);
         self.remove_given_away(given_away);
+        self.open_again();
         self.start_moves();
         self.start_coordinators();
     }
