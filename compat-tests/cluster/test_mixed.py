@@ -18,8 +18,8 @@ SETTINGS = {
     "offsets.topic.replication.factor": "2",
     "replica.lag.time.max.ms": "5000",
 }
-# Apache Kafka tells a producer of gaps in its sequences that close by themselves when it has just
-# taken over, and librdkafka then writes again what is there. One request at a time leaves no gaps.
+# Told of a gap in its sequences by a broker that has just been elected, librdkafka writes again what
+# is there. One request at a time leaves no gaps.
 TWO = {"replicas": 2, "min_isr": 1, "in_flight": 1}
 
 
