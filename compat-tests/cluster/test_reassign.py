@@ -74,22 +74,6 @@ def test_generate_execute_verify(cluster, run, topic, tmp_path):
     assert not list(cluster[1].data.glob(f"{topic}-[0-9]")), "the old replicas' files are gone"
 
 
-def test_there_and_back(cluster, run, topic, plan):
-    """The next start hears of both moves again, and must not take what came back for what went."""
-    run(f"kafka-topics --create --topic {topic} --replica-assignment 1:2").ok()
-    fill(run, topic, 5)
-    for moved in ([1, 3], [1, 2]):
-        file = plan({(topic, 0): moved})
-        run(f"kafka-reassign-partitions --execute --reassignment-json-file {file}").ok()
-        verified(run, file, until=lambda out: "is completed" in out, within=60)
-    cluster.wait_until_in_sync()
-    log = cluster[2].data / f"{topic}-0" / f"{0:020}.log"
-    before = log.stat().st_ino
-    cluster.restart(2)
-    cluster.wait_until_in_sync()
-    assert log.stat().st_ino == before, "the replica was made anew"
-
-
 def test_throttle_and_cancel(cluster, run, topic, plan):
     run(f"kafka-topics --create --topic {topic} --replica-assignment 1:2").ok()
     fill(run, topic, 20)

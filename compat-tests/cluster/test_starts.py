@@ -1,10 +1,27 @@
 """What a start hears of again, it has done before: metadata from the last snapshot on."""
 
-from test_reassign import fill
+from test_reassign import fill, plan, verified  # noqa: F401
 
 
-def log_of(cluster, node, topic):
-    return cluster[node].data / f"{topic}-0" / f"{0:020}.log"
+def restart_in_place(cluster, node, topic):
+    """Restarts a node, which must go on with the files that it has of the topic."""
+    cluster.wait_until_in_sync()
+    log = cluster[node].data / f"{topic}-0" / f"{0:020}.log"
+    before = log.stat().st_ino
+    cluster.restart(node)
+    cluster.wait_until_in_sync()
+    assert log.stat().st_ino == before, "the replica was made anew"
+
+
+def test_there_and_back(cluster, run, topic, plan):  # noqa: F811
+    """What came back is not taken for what went."""
+    run(f"kafka-topics --create --topic {topic} --replica-assignment 1:2").ok()
+    fill(run, topic, 5)
+    for moved in ([1, 3], [1, 2]):
+        file = plan({(topic, 0): moved})
+        run(f"kafka-reassign-partitions --execute --reassignment-json-file {file}").ok()
+        verified(run, file, until=lambda out: "is completed" in out, within=60)
+    restart_in_place(cluster, 2, topic)
 
 
 def test_a_topic_with_the_name_of_another(cluster, run, topic):
@@ -12,12 +29,8 @@ def test_a_topic_with_the_name_of_another(cluster, run, topic):
     run(create).ok()
     fill(run, topic, 1)
     run(f"kafka-topics --delete --topic {topic}").ok()
-    cluster.wait_until("it is gone", lambda: not log_of(cluster, 2, topic).exists())
+    data = cluster[2].data
+    cluster.wait_until("it is gone", lambda: not (data / f"{topic}-0").exists())
     run(create).ok()
     fill(run, topic, 5)
-    cluster.wait_until_in_sync()
-    log = log_of(cluster, 2, topic)
-    before = log.stat().st_ino
-    cluster.restart(2)
-    cluster.wait_until_in_sync()
-    assert log.stat().st_ino == before, "the replica was made anew"
+    restart_in_place(cluster, 2, topic)

@@ -64,10 +64,8 @@ struct Stream {
     sequence: i32,
     /// What is not acknowledged, in the order of the sequences.
     batches: VecDeque<Batch>,
-    /// Whether any has been acknowledged.
-    is_known: bool,
-    /// The newest sequence that was.
-    acknowledged: i32,
+    /// The newest sequence that was acknowledged.
+    acknowledged: Option<i32>,
     made: Option<Instant>,
     resumes: Option<Instant>,
 }
@@ -313,13 +311,12 @@ impl Producer {
         let is_stored = match code {
             Some(ErrorCode::DuplicateSequenceNumber) => true,
             // A broker remembers five; what later ones follow is there, or they were refused.
-            Some(ErrorCode::OutOfOrderSequenceNumber) => sequence < stream.acknowledged,
+            Some(ErrorCode::OutOfOrderSequenceNumber) => Some(sequence) < stream.acknowledged,
             _ => false,
         };
         if reply.error_code == 0 || is_stored {
             let values = stream.batches.remove(at).map(|it| it.values).unwrap_or_default();
-            stream.is_known = true;
-            stream.acknowledged = stream.acknowledged.max(sequence);
+            stream.acknowledged = stream.acknowledged.max(Some(sequence));
             history.got_on(&self.name);
             history.got_on(&stream_name(&self.name, partition));
             if !is_stored {
@@ -401,7 +398,7 @@ impl Stream {
     /// does not know, as Kafka does, so nothing may overtake the first.
     fn next(&self) -> Option<usize> {
         let at = self.batches.iter().position(|it| !it.is_on_its_way)?;
-        (at == 0 || self.is_known && !self.batches[at].is_repeated).then_some(at)
+        (at == 0 || self.acknowledged.is_some() && !self.batches[at].is_repeated).then_some(at)
     }
 
     /// Where the batch is that begins with this value.

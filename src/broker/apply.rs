@@ -143,15 +143,15 @@ impl Broker {
         }
     }
 
-    /// Starts the coordinator shards of all partitions that this broker leads, once it is registered.
-    pub(in crate::broker) fn start_coordinators(&self) {
+    /// Starts the coordinator shards of those partitions that are wanted and that this broker leads.
+    pub(super) fn elect_all(&self, is_wanted: impl Fn(i32) -> bool) {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         let image = self.metadata();
         let Some(topic) = image.topic(OFFSETS_TOPIC) else { return };
-        for (index, partition) in topic.partitions.iter().enumerate() {
-            if partition.leader == self.node_id {
-                self.elect(topic.id, index as i32, partition);
-            }
+        for (index, partition) in
+            (0..).zip(&topic.partitions).filter(|(index, _)| is_wanted(*index))
+        {
+            self.elect(topic.id, index, partition);
         }
     }
 

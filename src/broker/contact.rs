@@ -73,14 +73,7 @@ impl Broker {
             return;
         }
         info!(partitions = ?given_up.keys(), "the controller is back: groups are coordinated again");
-        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
-        let image = self.metadata();
-        let Some(topic) = image.topic(OFFSETS_TOPIC) else { return };
-        for index in given_up.into_keys() {
-            if let Some(partition) = topic.partitions.get(index as usize) {
-                self.elect(topic.id, index, partition);
-            }
-        }
+        self.elect_all(|index| given_up.contains_key(&index));
     }
 
     /// Gives up the groups that cannot get on, where the controller is out of reach. Not before it has

@@ -30,7 +30,7 @@ impl Broker {
     /// Takes a replica out of service that metadata has given to other brokers. Metadata of before the
     /// registration was told to an earlier process already: what lies here may have come back since.
     pub(super) fn remove_replica(self: &Arc<Self>, id: TopicId, index: i32) {
-        if self.replication.is_given_away_at_start(id, index) {
+        if self.replication.put_off(id, index) {
             return;
         }
         let Some(topic) = self.partitions.topic_by_id(id) else { return };

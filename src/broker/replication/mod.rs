@@ -108,9 +108,9 @@ impl Replication {
         self.state().is_started
     }
 
-    /// Notes a replica that is not this broker's any more, and may be again before the start is over.
-    /// False once it is.
-    pub(super) fn is_given_away_at_start(&self, id: TopicId, index: i32) -> bool {
+    /// Puts off what becomes of a replica that is not this broker's any more, and may be again before
+    /// the start is over. False once it is.
+    pub(super) fn put_off(&self, id: TopicId, index: i32) -> bool {
         let mut state = self.state();
         if !state.is_started {
             state.given_away.push((id, index));
@@ -147,7 +147,7 @@ impl Broker {
         self.remove_given_away(given_away);
         self.open_again();
         self.start_moves();
-        self.start_coordinators();
+        self.elect_all(|_| true);
     }
 
     /// Ends all fetchers, before the logs are closed.
