@@ -34,3 +34,25 @@ def test_a_topic_with_the_name_of_another(cluster, run, topic):
     run(create).ok()
     fill(run, topic, 5)
     restart_in_place(cluster, 2, topic)
+
+
+def test_what_was_taken_away_meanwhile(cluster, run, topic, plan):  # noqa: F811
+    """Files of replicas that metadata has deleted, or given to others, do not stay for ever."""
+    deleted, moved = f"{topic}-deleted", f"{topic}-moved"
+    for name in (deleted, moved):
+        run(f"kafka-topics --create --topic {name} --replica-assignment 1:2").ok()
+        fill(run, name, 1)
+    dirs = [cluster[2].data / f"{name}-0" for name in (deleted, moved)]
+    unknown = cluster[2].data / f"{topic}-unknown-0"
+    cluster[2].kill()
+    assert all(path.exists() for path in dirs)
+    unknown.mkdir()
+    run(f"kafka-topics --delete --topic {deleted}").ok()
+    file = plan({(moved, 0): [1, 3]})
+    run(f"kafka-reassign-partitions --execute --reassignment-json-file {file}").ok()
+    verified(run, file, until=lambda out: "is completed" in out, within=60)
+    cluster[2].start()
+    cluster.wait_until_in_sync()
+    cluster.wait_until("they are gone", lambda: not any(path.exists() for path in dirs))
+    assert not list(cluster[2].data.glob("*-delete")) and unknown.exists()
+    unknown.rmdir()

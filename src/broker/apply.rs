@@ -1,7 +1,7 @@
 //! Applies committed metadata to this broker, in one written order: partitions and topics first,
 //! then the image is published, then coordinators and whoever waits for the offset hear of it.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError, atomic::Ordering};
 
 use super::{
     Broker, OFFSETS_TOPIC,
@@ -18,8 +18,18 @@ impl Broker {
     /// Applies one committed batch. A failing disk takes its partitions offline; nothing else here
     /// may fail.
     pub fn apply(self: &Arc<Self>, batch: &CommittedBatch) {
-        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let _applying = self.applying();
         self.apply_broker_configs(&batch.image, &batch.changes);
+        if self.serves() {
+            self.apply_to_served(batch);
+        } else {
+            self.found().note_deleted(&batch.changes);
+            self.publish(&batch.image);
+        }
+        self.applied.send_replace(batch.last_offset);
+    }
+
+    fn apply_to_served(self: &Arc<Self>, batch: &CommittedBatch) {
         self.apply_all_to_partitions(&batch.image, &batch.changes);
         if batch.changes.iter().any(|change| matches!(change, Change::TopicDeleted { .. })) {
             // What was flushed of a deleted topic says nothing of the next one with its name.
@@ -31,17 +41,28 @@ impl Broker {
         for change in &batch.changes {
             self.apply_to_coordinators(change);
         }
-        self.applied.send_replace(batch.last_offset);
     }
 
-    /// Opens everything that the image at start places on this broker. Coordinators wait for the
-    /// registration, which begins a new leader epoch in each of their partitions.
-    pub fn apply_start(self: &Arc<Self>, image: &Arc<Image>) {
-        self.reconfigure(image);
-        self.open_all(image);
-        self.publish(image);
-        self.count_offsets_partitions(image);
-        self.applied.send_replace(image.offset);
+    /// Opens everything that metadata places on this broker, once that shows its registration. Changes
+    /// of before were told to an earlier process already: what they take away may have come back
+    /// since. Later ones reach the partitions (Kafka's first publish).
+    pub(super) fn begin_to_serve(self: &Arc<Self>) {
+        let _applying = self.applying();
+        let image = self.metadata();
+        self.open_all(&image);
+        self.remove_leftovers(self.delete_unclaimed(&image));
+        if self.found().take_put_aside() {
+            self.write_checkpoints();
+            self.write_settled();
+        }
+        self.count_offsets_partitions(&image);
+        self.elect_all(&image, |_| true);
+        self.serves.store(true, Ordering::Relaxed);
+    }
+
+    /// Held while metadata changes what is served.
+    pub(super) fn applying(&self) -> MutexGuard<'_, ()> {
+        self.applying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn publish(&self, image: &Arc<Image>) {
@@ -82,8 +103,7 @@ impl Broker {
     fn apply_to_partitions(self: &Arc<Self>, image: &Image, change: &Change) {
         match change {
             Change::PartitionAdded { id, partition, new, .. } => {
-                let is_new = self.replication.is_started();
-                let replica = Replica { id: *id, index: *partition, is_new };
+                let replica = Replica { id: *id, index: *partition, is_new: true };
                 self.open_partition(image, replica, new);
             }
             Change::PartitionChanged(change) => self.change_partition(image, change),
@@ -144,9 +164,7 @@ impl Broker {
     }
 
     /// Starts the coordinator shards of those partitions that are wanted and that this broker leads.
-    pub(super) fn elect_all(&self, is_wanted: impl Fn(i32) -> bool) {
-        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
-        let image = self.metadata();
+    pub(super) fn elect_all(&self, image: &Image, is_wanted: impl Fn(i32) -> bool) {
         let Some(topic) = image.topic(OFFSETS_TOPIC) else { return };
         for (index, partition) in
             (0..).zip(&topic.partitions).filter(|(index, _)| is_wanted(*index))
@@ -157,11 +175,6 @@ impl Broker {
 
     /// Starts or ends the coordinator shard of a partition of `__consumer_offsets`.
     pub(super) fn elect(&self, id: TopicId, index: i32, image: &PartitionImage) {
-        // What the process before this one led may be led elsewhere by now, as metadata has yet to
-        // tell: a coordinator would write in an epoch that has ended.
-        if !self.replication.is_started() {
-            return;
-        }
         let topic = self.partitions.topic_by_id(id);
         match topic.and_then(|topic| topic.partition(index).ok()) {
             Some(partition) if image.leader == self.node_id => {

@@ -73,7 +73,8 @@ impl Broker {
             return;
         }
         info!(partitions = ?given_up.keys(), "the controller is back: groups are coordinated again");
-        self.elect_all(|index| given_up.contains_key(&index));
+        let _applying = self.applying();
+        self.elect_all(&self.metadata(), |index| given_up.contains_key(&index));
     }
 
     /// Gives up the groups that cannot get on, where the controller is out of reach. Not before it has

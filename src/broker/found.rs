@@ -1,7 +1,7 @@
 //! What a start finds on disk: claimed by the partitions that metadata has, or left alone.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, MutexGuard, PoisonError},
 };
 
@@ -10,18 +10,25 @@ use uuid::Uuid;
 
 use super::Broker;
 use crate::{
-    base::TopicPartition,
+    base::{TopicId, TopicPartition, world::new_uuid},
     log::{
         LogError,
-        dirs::{FoundPartition, read_topic_id, write_topic_id},
+        dirs::{DeletedPartition, FoundPartition, read_topic_id, write_topic_id},
     },
+    metadata::{Change, Image},
     partition::{Absent, Partition, Topic},
 };
 
 /// Directories of partitions that a start found and metadata has not claimed yet. A replica that
 /// was being moved has two.
 #[derive(Default)]
-pub struct FoundPartitions(HashMap<TopicPartition, Vec<FoundPartition>>);
+pub struct FoundPartitions {
+    unclaimed: HashMap<TopicPartition, Vec<FoundPartition>>,
+    /// Topics that metadata has deleted since this process began to read it.
+    deleted: HashSet<TopicId>,
+    /// Whether one was put aside: what the checkpoints say of its name is not true of the next.
+    put_aside: bool,
+}
 
 impl FoundPartitions {
     pub fn new(all: Vec<FoundPartition>) -> Self {
@@ -30,12 +37,26 @@ impl FoundPartitions {
         found
     }
 
+    /// Notes what metadata has deleted that is not served yet.
+    pub fn note_deleted(&mut self, changes: &[Change]) {
+        for change in changes {
+            if let Change::TopicDeleted { topic } = change {
+                self.deleted.insert(topic.id);
+            }
+        }
+    }
+
+    /// Whether one was put aside since this was asked last.
+    pub fn take_put_aside(&mut self) -> bool {
+        std::mem::take(&mut self.put_aside)
+    }
+
     fn put(&mut self, found: FoundPartition) {
-        self.0.entry(found.partition.clone()).or_default().push(found);
+        self.unclaimed.entry(found.partition.clone()).or_default().push(found);
     }
 
     fn take(&mut self, partition: &TopicPartition) -> Vec<FoundPartition> {
-        self.0.remove(partition).unwrap_or_default()
+        self.unclaimed.remove(partition).unwrap_or_default()
     }
 }
 
@@ -49,15 +70,9 @@ impl Broker {
         named: Option<Uuid>,
     ) -> Result<Option<FoundPartition>, LogError> {
         let (mut all, mut failed) = (Vec::new(), None);
-        // Until the start is over metadata may be old, and the other topic the one that comes.
-        let is_current = self.replication.is_started();
         for found in self.claimed(name) {
             match self.is_of_topic(topic, &found) {
                 Ok(true) => all.push(found),
-                Ok(false) if !is_current => {
-                    failed = failed.or(Some(LogError::OtherTopic { path: found.path.clone() }));
-                    self.found().put(found);
-                }
                 Ok(false) => self.put_aside(&found, "a former topic's directory"),
                 Err(error) => {
                     let is_future = found.is_future;
@@ -133,6 +148,7 @@ impl Broker {
 
     /// Not opened, and not removed.
     fn put_aside(&self, found: &FoundPartition, what: &str) {
+        self.found().put_aside = true;
         let (partition, put_aside) = (&found.partition, self.lock_dirs().put_aside(&found.path));
         match put_aside {
             Ok(to) => warn!(%partition, to = %to.display(), "{what} is put aside"),
@@ -148,24 +164,47 @@ impl Broker {
         self.found().put(found);
     }
 
-    /// Warns of directories that no topic has claimed. They are kept: a metadata log that was lost
-    /// must not take the data with it.
-    pub(super) fn warn_of_strays(&self) {
-        let found = self.found();
-        let is_stray = |it: &&FoundPartition| {
-            let (topic, index) = (&it.partition.topic, it.partition.partition);
-            self.partitions.get(topic, index).err() == Some(Absent::Unknown)
-        };
-        for partition in found.0.values().flatten().filter(is_stray) {
-            warn!(path = %partition.path.display(), "no topic has this partition; it is not served");
+    /// Deletes what metadata has taken from this broker while it was away. Other directories that
+    /// nothing has claimed are kept: a metadata log that was lost must not take the data with it.
+    pub(super) fn delete_unclaimed(&self, image: &Image) -> Vec<DeletedPartition> {
+        let unclaimed = std::mem::take(&mut self.found().unclaimed);
+        let mut deleted = Vec::new();
+        for found in unclaimed.into_values().flatten() {
+            let (name, index) = (&found.partition.topic, found.partition.partition);
+            let is_stray = self.partitions.get(name, index).err() == Some(Absent::Unknown);
+            if is_stray && self.is_taken_away(image, &found) {
+                let id = new_uuid();
+                match self.lock_dirs().delete_partition(&found.path, &found.partition, id) {
+                    Ok(it) => {
+                        deleted.push(it);
+                        continue;
+                    }
+                    Err(error) => warn!(%error, "what metadata has taken away remains"),
+                }
+            } else if is_stray {
+                let path = found.path.display();
+                warn!(%path, "no topic has this partition; it is not served");
+            }
+            self.found().put(found);
         }
+        deleted
+    }
+
+    /// Whether metadata has deleted the topic of a directory that nothing here has claimed, or given
+    /// the replica to other brokers.
+    fn is_taken_away(&self, image: &Image, found: &FoundPartition) -> bool {
+        let disk = Arc::clone(self.lock_dirs().disk());
+        let Ok(Some(id)) = read_topic_id(&*disk, &found.path) else { return false };
+        let index = found.partition.partition as usize;
+        let known = image.topic_by_id(id).and_then(|topic| topic.partitions.get(index));
+        known.is_some() || self.found().deleted.contains(&id)
     }
 
     fn claimed(&self, partition: &TopicPartition) -> Vec<FoundPartition> {
         self.found().take(partition)
     }
 
-    fn found(&self) -> MutexGuard<'_, FoundPartitions> {
+    pub(super) fn found(&self) -> MutexGuard<'_, FoundPartitions> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -25,7 +25,7 @@ use uuid::Uuid;
 use super::{Broker, ServerError, ToControllerError, presence, voting};
 use crate::{
     base::{TopicId, config::Listener as ListenerConfig, world::new_uuid},
-    controller::{METADATA_VERSION, SUPPORTED, SupportedFeature},
+    controller::{METADATA_VERSION, SUPPORTED, SupportedFeature, is_nowhere},
     metadata::{Image, records::BrokerEndpoint, topics::LOST},
     partition::{Partition, Role},
     protocol::{
@@ -410,12 +410,18 @@ impl Broker {
             return None;
         }
         let registered = image.broker(self.node_id)?;
+        let online = self.log_dir_ids(true);
+        // What lies in a directory that is offline is known to be lost by that; metadata goes on to
+        // know where it lies.
+        let is_news = |known: Uuid, now: Uuid| {
+            known != now && (now != LOST || is_nowhere(known) || online.contains(&known))
+        };
         let mut moved: BTreeMap<Uuid, BTreeMap<TopicId, Vec<PartitionData>>> = BTreeMap::new();
         for ((topic, index), directory) in self.directories_of_replicas() {
             let known = image.topic_by_id(topic);
             let known = known.and_then(|it| it.partitions.get(index as usize));
-            if known.and_then(|it| it.directory_of(self.node_id)).is_some_and(|it| it != directory)
-            {
+            let known = known.and_then(|it| it.directory_of(self.node_id));
+            if known.is_some_and(|known| is_news(known, directory)) {
                 let partition = PartitionData::default().with_partition_index(index);
                 moved.entry(directory).or_default().entry(topic).or_default().push(partition);
             }

@@ -164,7 +164,7 @@ impl Broker {
 
     /// Tries again to open what a full disk, or too few descriptors, kept closed.
     pub(super) fn open_again(self: &Arc<Self>) {
-        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let _applying = self.applying();
         let image = self.metadata();
         let unopened = std::mem::take(&mut *self.unopened());
         for replica in unopened {

@@ -123,7 +123,7 @@ impl Broker {
         name: &TopicPartition,
         dir: &str,
     ) -> Result<(), MoveError> {
-        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let _applying = self.applying();
         if !LogDirs::can_move(name) {
             return Err(MoveError::NameTooLong);
         }
@@ -227,19 +227,8 @@ impl Broker {
         deleted.inspect_err(|error| warn!(%error, "a copy's directory remains")).ok()
     }
 
-    /// Begins with the moves that the start has found.
-    pub(super) fn start_moves(self: &Arc<Self>) {
-        for topic in self.partitions.topics() {
-            let moving = topic.partitions().into_iter().filter(|it| it.future_view().is_some());
-            moving.for_each(|partition| self.move_on(topic.id, &partition));
-        }
-    }
-
-    /// Has the replica copied and exchanged, once this process is registered.
+    /// Has the replica copied and exchanged.
     pub(super) fn move_on(self: &Arc<Self>, topic_id: TopicId, partition: &Arc<Partition>) {
-        if !self.replication.is_started() {
-            return;
-        }
         let mut tasks = self.moves.tasks();
         while tasks.try_join_next().is_some() {}
         let (broker, partition) = (Arc::clone(self), Arc::clone(partition));
@@ -368,7 +357,9 @@ impl Broker {
             error!(partition = %partition.id, %error, "the replica cannot be moved on");
         }
         match error {
-            CopyError::Read(error) => partition.read_failed(&seen.log, error),
+            CopyError::Read(error) => {
+                partition.read_failed(&seen, error);
+            }
             CopyError::Write(error) if error.is_disk_failure() => {
                 if let Some(future) = partition.future_view() {
                     self.fail_dir(&future.log_dir);

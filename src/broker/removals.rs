@@ -1,9 +1,6 @@
 //! Replicas that are this broker's no longer: out of service at once, their files away later.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, PoisonError},
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use tracing::{info, warn};
 
@@ -27,31 +24,14 @@ impl Broker {
         self.delete_logs(&topic, &partitions, format!("partitions of {}", image.name));
     }
 
-    /// Takes a replica out of service that metadata has given to other brokers. Metadata of before the
-    /// registration was told to an earlier process already: what lies here may have come back since.
+    /// Takes a replica out of service that metadata has given to other brokers.
     pub(super) fn remove_replica(self: &Arc<Self>, id: TopicId, index: i32) {
-        if self.replication.put_off(id, index) {
-            return;
-        }
         let Some(topic) = self.partitions.topic_by_id(id) else { return };
         self.unfollow(id, index);
         if let Some(partition) = topic.remove(index) {
             info!(partition = %partition.id, "this broker has no replica any more");
             let what = format!("replica of {}", partition.id);
             self.delete_logs(&topic, &[partition], what);
-        }
-    }
-
-    /// Removes those of the replicas that did not come back.
-    pub(super) fn remove_given_away(self: &Arc<Self>, given_away: Vec<(TopicId, i32)>) {
-        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
-        let image = self.metadata();
-        for (id, index) in given_away {
-            let topic = image.topic_by_id(id);
-            let partition = topic.and_then(|topic| topic.partitions.get(index as usize));
-            if !partition.is_some_and(|it| it.replicas.contains(&self.node_id)) {
-                self.remove_replica(id, index);
-            }
         }
     }
 
@@ -86,10 +66,10 @@ impl Broker {
         }
     }
 
-    /// Removes what deletions before this start left behind.
-    pub(super) fn remove_leftovers(self: &Arc<Self>) {
-        let mut dirs = self.lock_dirs();
-        let leftovers = dirs.take_leftovers();
+    /// Removes what deletions before this start left behind, and what it deleted itself.
+    pub(super) fn remove_leftovers(&self, deleted: Vec<DeletedPartition>) {
+        let mut leftovers = self.lock_dirs().take_leftovers();
+        leftovers.extend(deleted);
         if !leftovers.is_empty() {
             self.remove_after(0, "partitions".to_owned(), leftovers, DeletedPartition::remove);
         }

@@ -6,7 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, OnceLock,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64},
     },
     time::Duration,
 };
@@ -182,6 +182,7 @@ impl Server {
         progress.stage_ended("metadata");
         let parts = Parts { config, limits, log_dirs, found, quorum, controller, network };
         let broker = Arc::new(new_broker(parts, &observed, &image));
+        in_place(|| broker.reconfigure(&image));
         observed.watch(&broker);
         composed(&broker);
         let (leave, leaving) = watch::channel(false);
@@ -190,16 +191,7 @@ impl Server {
         let shutdown = Shutdown { signal: stopping.clone(), alive };
         // First of all the controllers must hear each other: nothing is decided before.
         controllers.serve(&broker, &shutdown, &mut tasks);
-        let image = Arc::new(image);
-        tokio::select! {
-            biased;
-            opened = apply_start(&broker, &image) => opened?,
-            () = progress.tell() => {}
-        }
-        progress.stage_ended("logs");
-        broker.remove_leftovers();
         broker.add_gauges();
-        broker.spawn_tasks(&mut tasks, &stopping);
         tasks.spawn(apply_committed(Arc::clone(&broker), stream));
         let cluster = &settings.cluster;
         if cluster.is_controller {
@@ -212,8 +204,14 @@ impl Server {
             let endpoints = lifecycle::endpoints(&settings.advertised_listeners, &addresses);
             let mut begun = Lifecycle::begin(Arc::clone(&broker), endpoints).await?;
             progress.stage_ended("register");
-            broker.serves.store(true, Ordering::Relaxed);
             broker.start_replication();
+            tokio::select! {
+                biased;
+                opened = begin_to_serve(&broker) => opened?,
+                () = progress.tell() => {}
+            }
+            progress.stage_ended("logs");
+            broker.spawn_tasks(&mut tasks, &stopping);
             begun.unfence().await?;
             // Who comes earlier waits to be accepted, and then finds this broker leading.
             brokers.serve(&broker, &shutdown, &mut tasks);
@@ -381,9 +379,9 @@ impl Observed {
 }
 
 /// Logs are opened on threads that may wait for the disk, so that the HTTP port answers meanwhile.
-async fn apply_start(broker: &Arc<Broker>, image: &Arc<Image>) -> Result<(), io::Error> {
-    let (broker, image) = (Arc::clone(broker), Arc::clone(image));
-    blocking(move || broker.apply_start(&image)).await.map_err(io::Error::other)
+async fn begin_to_serve(broker: &Arc<Broker>) -> Result<(), io::Error> {
+    let broker = Arc::clone(broker);
+    blocking(move || broker.begin_to_serve()).await.map_err(io::Error::other)
 }
 
 /// All directories must have been left by the same clean stop.

@@ -49,13 +49,24 @@ impl ShardLog for PartitionLog {
         &self,
         each: &mut dyn FnMut(Batch) -> Result<(), ShardLogError>,
     ) -> Result<(), ShardLogError> {
-        let view = self.partition.view();
-        for batch in view.log.batches_from(view.log.log_start()) {
-            each(batch.map_err(|error| {
-                let failed = ShardLogError::Failed(error.to_string());
-                self.partition.read_failed(&view.log, error);
-                failed
-            })?)?;
+        let mut view = self.partition.view();
+        let mut batches = view.log.batches_from(view.log.log_start());
+        let mut next = view.log.log_start();
+        while let Some(batch) = batches.next() {
+            match batch {
+                Ok(batch) => {
+                    next = batch.header.last_offset() + 1;
+                    each(batch)?;
+                }
+                Err(error) => {
+                    let failed = ShardLogError::Failed(error.to_string());
+                    if !self.partition.read_failed(&view, error) {
+                        return Err(failed);
+                    }
+                    view = self.partition.view();
+                    batches = view.log.batches_from(next);
+                }
+            }
         }
         Ok(())
     }

@@ -10,9 +10,7 @@ use super::{
     partition_change::{Candidates, PartitionChange},
 };
 use crate::metadata::{
-    BrokerImage, Image, MetadataRecord, PartitionImage, TopicImage,
-    records::*,
-    topics::{LOST, NO_LEADER},
+    BrokerImage, Image, MetadataRecord, PartitionImage, TopicImage, records::*, topics::NO_LEADER,
 };
 
 /// Topics by name: the image has no order of its own, and a decision must be the same each time.
@@ -30,26 +28,18 @@ pub fn update(
     concerned: impl Fn(&TopicImage, i32, &PartitionImage) -> bool,
     records: &mut Vec<MetadataRecord>,
 ) {
-    let changes = changes(cx, candidates, concerned);
-    records.extend(changes.filter_map(PartitionChange::build).map(MetadataRecord::from));
-}
-
-fn changes<'a>(
-    cx: &'a Context<'_>,
-    candidates: Candidates,
-    concerned: impl Fn(&TopicImage, i32, &PartitionImage) -> bool,
-) -> impl Iterator<Item = PartitionChange<'a>> {
-    let topics = in_order(cx.image).into_iter();
-    let partitions =
-        topics.flat_map(|topic| topic.partitions.iter().zip(0..).map(move |it| (topic, it)));
-    let concerned = partitions.filter(move |(topic, (state, at))| concerned(topic, *at, state));
-    concerned.filter_map(move |(topic, (_, at))| {
-        let mut change = PartitionChange::new(cx, topic, at)?;
-        let goes = [candidates.leaving, candidates.unclean];
-        change.isr.retain(|id| !goes.contains(&Some(*id)));
-        change.candidates = candidates;
-        Some(change)
-    })
+    let goes = [candidates.leaving, candidates.unclean];
+    for topic in in_order(cx.image) {
+        for (state, at) in topic.partitions.iter().zip(0..) {
+            if !concerned(topic, at, state) {
+                continue;
+            }
+            let Some(mut change) = PartitionChange::new(cx, topic, at) else { continue };
+            change.isr.retain(|id| !goes.contains(&Some(*id)));
+            change.candidates = candidates;
+            records.extend(change.build().map(MetadataRecord::from));
+        }
+    }
 }
 
 /// Whether the broker leads any partition.
@@ -93,30 +83,19 @@ pub fn shutting_down(cx: &Context<'_>, broker: &BrokerImage) -> Vec<MetadataReco
 }
 
 /// A new incarnation's predecessor is gone; when it has not stopped in order, what it had may not
-/// have been on its disk, and it is no eligible leader either (KIP-966). Replicas that were lost are
-/// taken to be in `directory` again, until the broker says otherwise.
-pub fn restarted(
-    cx: &Context<'_>,
-    broker: i32,
-    was_clean: bool,
-    directory: Uuid,
-) -> Vec<MetadataRecord> {
+/// have been on its disk, and it is no eligible leader either (KIP-966).
+pub fn restarted(cx: &Context<'_>, broker: i32, was_clean: bool) -> Vec<MetadataRecord> {
     let is_unclean = cx.elr_enabled() && !was_clean;
     let candidates = match is_unclean {
         true => Candidates { unclean: Some(broker), ..Candidates::default() },
         false => Candidates::leaving(broker),
     };
     let has = |state: &PartitionImage| {
-        let is_known = state.isr.contains(&broker) || is_unclean && state.elr.contains(&broker);
-        is_known || state.is_lost(broker)
+        state.isr.contains(&broker) || is_unclean && state.elr.contains(&broker)
     };
-    let changes = changes(cx, candidates, |_, _, state| has(state)).filter_map(|mut change| {
-        if change.directories.get(&broker) == Some(&LOST) {
-            change.directories.insert(broker, directory);
-        }
-        change.build()
-    });
-    changes.map(MetadataRecord::from).collect()
+    let mut records = Vec::new();
+    update(cx, candidates, |_, _, state| has(state), &mut records);
+    records
 }
 
 pub fn unregistered(cx: &Context<'_>, broker: &BrokerImage) -> Vec<MetadataRecord> {

@@ -47,7 +47,7 @@ pub use self::{
     },
     heartbeat::{Heartbeat, HeartbeatReply},
     liveness::SoftState,
-    partition_change::{UNASSIGNED_DIR, has_online_dir},
+    partition_change::{UNASSIGNED_DIR, has_online_dir, is_nowhere},
     producer_ids::PRODUCER_ID_BLOCK,
     random::Random,
     reassignment::{Reassigned, Reassignment},

@@ -63,10 +63,15 @@ pub fn is_active(image: &Image, broker: i32) -> bool {
     image.broker(broker).is_some_and(|it| !it.fenced && !it.in_controlled_shutdown)
 }
 
+/// Whether it is not known yet where a replica lies (Kafka's `MIGRATING` and `UNASSIGNED`).
+pub fn is_nowhere(directory: Uuid) -> bool {
+    directory.is_nil() || directory == UNASSIGNED_DIR
+}
+
 /// Whether a replica in this directory can be used. One that is nowhere yet can.
 pub fn has_online_dir(broker: &BrokerImage, directory: Uuid) -> bool {
     directory != LOST
-        && (directory.as_u128() < 2
+        && (is_nowhere(directory)
             || broker.log_dirs.is_empty()
             || broker.log_dirs.contains(&directory))
 }

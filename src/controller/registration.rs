@@ -6,7 +6,6 @@ use super::{
     Context, ControllerError, Decision,
     features::{METADATA_VERSION, SUPPORTED},
     leadership,
-    partition_change::UNASSIGNED_DIR,
 };
 use crate::{
     base::world::{Bug, has_bug},
@@ -74,11 +73,7 @@ pub fn register(
         None => {
             let was_clean =
                 known.is_some_and(|known| known.broker_epoch == registration.previous_broker_epoch);
-            let directory = match registration.log_dirs[..] {
-                [only] => only,
-                _ => UNASSIGNED_DIR,
-            };
-            leadership::restarted(cx, id, was_clean, directory)
+            leadership::restarted(cx, id, was_clean)
         }
     };
     let offset = cx.image.offset + 1 + records.len() as i64;

@@ -55,7 +55,6 @@ pub fn log(error: &LogError) -> ErrorCode {
         LogError::Io { .. }
         | LogError::Format { .. }
         | LogError::NoDirectory
-        | LogError::OtherTopic { .. }
         | LogError::Failed { .. } => ErrorCode::KafkaStorageError,
     }
 }

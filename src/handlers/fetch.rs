@@ -253,12 +253,16 @@ impl Plan {
         if self.limits.is_negative || spec.max_bytes < 0 {
             return Err(ErrorCode::UnknownServerError);
         }
-        let slice = view.log.read(offset, max_bytes, end, at.at_least_one).map_err(|error| {
-            let code = errors::read(&error);
-            partition.read_failed(&view.log, error);
-            code
-        })?;
-        reply.records = Some(slice);
+        match view.log.read(offset, max_bytes, end, at.at_least_one) {
+            Ok(slice) => reply.records = Some(slice),
+            Err(error) => {
+                let code = errors::read(&error);
+                return match partition.read_failed(&view, error) {
+                    true => self.read_partition(found, spec, at),
+                    false => Err(code),
+                };
+            }
+        }
         Ok(reply)
     }
 

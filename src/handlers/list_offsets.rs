@@ -150,11 +150,16 @@ fn find(
         MAX_TIMESTAMP => view.log.max_timestamp(),
         timestamp => view.log.offset_for_timestamp(timestamp, end),
     };
-    let found = read.map_err(|error| {
-        let code = errors::read(&error);
-        partition.read_failed(&view.log, error);
-        code
-    })?;
+    let found = match read {
+        Ok(found) => found,
+        Err(error) => {
+            let code = errors::read(&error);
+            return match partition.read_failed(&view, error) {
+                true => find(broker, topic, index, asked),
+                false => Err(code),
+            };
+        }
+    };
     match found.filter(|(_, offset, _)| *offset < end) {
         None if is_behind => Err(unknown),
         found => Ok(found),

@@ -34,8 +34,6 @@ pub enum LogError {
     OutOfRange { offset: i64, log_start: i64, log_end: i64 },
     #[error("the log directory is not online")]
     NoDirectory,
-    #[error("{} is another topic's", path.display())]
-    OtherTopic { path: PathBuf },
     #[error("{} is closed to writes: an earlier write failed and could not be undone", dir.display())]
     Failed { dir: PathBuf },
 }
@@ -53,7 +51,6 @@ impl LogError {
             Self::Io { source, .. } => !is_passing(source),
             Self::Failed { .. } | Self::NoDirectory => true,
             Self::Format { .. }
-            | Self::OtherTopic { .. }
             | Self::TooLarge { .. }
             | Self::BadBatch { .. }
             | Self::OffsetBehindEnd { .. }

@@ -66,11 +66,6 @@ impl From<&PartitionRecord> for PartitionImage {
 pub const LOST: Uuid = Uuid::from_u128(2);
 
 impl PartitionImage {
-    /// Whether a broker's replica lies in a log directory that failed.
-    pub fn is_lost(&self, broker: i32) -> bool {
-        self.directory_of(broker) == Some(LOST)
-    }
-
     /// The log directory of a broker's replica, if it has one.
     pub fn directory_of(&self, broker: i32) -> Option<Uuid> {
         let mut replicas = self.replicas.iter().zip(&self.directories);

@@ -186,6 +186,7 @@ impl Core {
             reign: self.reign,
             epoch_start: self.leading.as_ref().map_or(0, Leading::epoch_start),
             isr: self.isr_counts(),
+            moves: self.moves,
         }
     }
 

@@ -66,6 +66,8 @@ pub struct View {
     pub epoch_start: i64,
     /// Of a leader.
     pub isr: IsrCounts,
+    /// Counts the times that a copy took the log's place.
+    moves: u64,
 }
 
 /// Told of a disk that failed where nobody waits for an answer.
@@ -408,11 +410,16 @@ impl Partition {
     }
 
     /// Tells of a read that failed, of what a reader has seen. A disk that cannot be read is no
-    /// better than one that cannot be written.
-    pub fn read_failed(&self, seen: &LogView, error: ReadError) {
-        // A follower's log is cut while others read it; the lock waits for a cut that is under way.
-        if self.lock().log().generation() != seen.generation() {
-            return;
+    /// better than one that cannot be written. True if the log is another by now, which can be read.
+    pub fn read_failed(&self, seen: &View, error: ReadError) -> bool {
+        // A follower's log is cut, and a copy takes its place, while others read it; the lock waits
+        // for either.
+        let is_other = {
+            let core = self.lock();
+            (core.moves(), core.log().generation()) != (seen.moves, seen.log.generation())
+        };
+        if is_other {
+            return true;
         }
         match error {
             ReadError::OffsetOutOfRange { .. } => {}
@@ -426,6 +433,7 @@ impl Partition {
                 (self.around.on_failure)(self, &LogError::Io { operation: "read", path, source });
             }
         }
+        false
     }
 
     /// Takes the partition offline after its disk failed.

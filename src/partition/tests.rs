@@ -169,7 +169,7 @@ async fn a_disk_that_cannot_be_read_has_failed() {
     disk.fail_reads(true);
     let error = read().expect_err("nothing can be read");
     assert!(matches!(error, ReadError::Io { .. }), "{error:?}");
-    partition.read_failed(&partition.view().log, error);
+    assert!(!partition.read_failed(&partition.view(), error));
     assert_eq!(failures.load(Ordering::SeqCst), 1, "its log directory goes offline");
     disk.fail_reads(false);
     let first = Path::new(DIR).join("00000000000000000000.log");
@@ -185,10 +185,10 @@ async fn what_was_cut_while_it_was_read_has_not_failed() {
     for _ in 0..3 {
         partition.append(&mut [batch(0, 1, 200)], Acks::Leader, NOW).expect("appends");
     }
-    let before = partition.view().log.clone();
+    let before = partition.view();
     partition.update(|core| core.log_mut().truncate_to(1, 1)).expect("cuts");
-    let error = before.read(2, 1000, 3, true).expect_err("is gone");
-    partition.read_failed(&before, error);
+    let error = before.log.read(2, 1000, 3, true).expect_err("is gone");
+    assert!(partition.read_failed(&before, error));
     assert_eq!(failures.load(Ordering::SeqCst), 0);
     assert_ne!(partition.view().role, Role::Offline);
 }

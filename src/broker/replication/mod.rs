@@ -82,14 +82,9 @@ impl ReplicationMetrics {
 
 #[derive(Default)]
 struct State {
-    /// Whether this process is registered, so that leaders know its fetches from those of the one
-    /// before.
-    is_started: bool,
     fetchers: BTreeMap<FetcherId, Arc<Fetcher>>,
     followed: HashMap<Key, FetcherId>,
     tasks: Vec<JoinHandle<()>>,
-    /// Replicas that metadata of before the registration has given away.
-    given_away: Vec<Key>,
 }
 
 impl Replication {
@@ -101,21 +96,6 @@ impl Replication {
             follower_throttle: Throttle::default(),
             metrics: ReplicationMetrics::new(metrics),
         }
-    }
-
-    /// Whether new partitions are new indeed, and not those of a process before.
-    pub(super) fn is_started(&self) -> bool {
-        self.state().is_started
-    }
-
-    /// Puts off what becomes of a replica that is not this broker's any more, and may be again before
-    /// the start is over. False once it is.
-    pub(super) fn put_off(&self, id: TopicId, index: i32) -> bool {
-        let mut state = self.state();
-        if !state.is_started {
-            state.given_away.push((id, index));
-        }
-        !state.is_started
     }
 
     /// The most records that a replica here is behind its leader (Kafka's `MaxLag`).
@@ -130,31 +110,16 @@ impl Replication {
 }
 
 impl Broker {
-    /// Begins to fetch, to propose, to move and to coordinate. To be called once the registration
-    /// of this process is applied.
+    /// Begins to propose; fetchers begin with what they fetch.
     pub fn start_replication(self: &Arc<Self>) {
-        // By now metadata has claimed what it has a use for.
-        self.warn_of_strays();
-        let mut state = self.replication.state();
-        state.is_started = true;
-        let fetchers: Vec<_> = state.fetchers.values().cloned().collect();
-        for fetcher in fetchers {
-            state.tasks.push(self.runtime.spawn(fetcher.run(Arc::clone(self))));
-        }
-        state.tasks.push(self.runtime.spawn(proposals::run(Arc::clone(self))));
-        let given_away = std::mem::take(&mut state.given_away);
-        drop(state);
-        self.remove_given_away(given_away);
-        self.open_again();
-        self.start_moves();
-        self.elect_all(|_| true);
+        let proposals = self.runtime.spawn(proposals::run(Arc::clone(self)));
+        self.replication.state().tasks.push(proposals);
     }
 
     /// Ends all fetchers, before the logs are closed.
     pub fn stop_replication(&self) {
         self.moves.stop();
         let mut state = self.replication.state();
-        state.is_started = false;
         state.tasks.drain(..).for_each(|task| task.abort());
         state.fetchers.clear();
         state.followed.clear();
@@ -182,7 +147,7 @@ impl Broker {
         let fetcher = state.fetchers.entry(id).or_insert_with(|| Arc::new(Fetcher::new(id.0)));
         let fetcher = Arc::clone(fetcher);
         fetcher.add(key, Arc::clone(partition), epoch);
-        if is_new && state.is_started {
+        if is_new {
             state.tasks.push(self.runtime.spawn(fetcher.run(Arc::clone(self))));
         }
     }

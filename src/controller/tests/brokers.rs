@@ -337,15 +337,18 @@ fn a_failed_directory_takes_its_replicas_along() {
          a-0 leader -1 isr [] elr [1] last [1]
          -> ok",
     );
-    // The next process finds out anew.
+    // The next process tells what it has found.
     script.gone(1);
     script.register(&Registration { previous_broker_epoch: here, ..registration(1, 10) });
+    let here = script.epoch(1);
+    assign(&mut script, dir(1), 1, here);
     script.beat(1);
     script.expect(
         "broker 1 fenced
+         register 1 epoch 23 fenced
+         -> epoch 23
          a-0 dirs 300,2001
-         register 1 epoch 24 fenced
-         -> epoch 24
+         -> ok
          broker 1 unfenced
          a-0 leader 1 isr [1] elr [] last []
          -> caught up, unfenced",

@@ -1,6 +1,6 @@
 //! A replica on its way to another log directory, and what crashes leave of it.
 
-use std::sync::Mutex;
+use std::{io, sync::Mutex};
 
 use super::*;
 use crate::partition::{Copied, CopyError, Replaced};
@@ -89,6 +89,23 @@ async fn a_copy_takes_the_place_while_producers_go_on() {
     let log = open_at(&site.disk, Path::new("/b/t-0"), 1);
     assert_eq!(content(&log), (0..41).map(|offset| (offset, 0)).collect::<Vec<_>>());
     assert!(site.disk.paths().iter().all(|path| !path.starts_with("/a/t-0")));
+    assert_eq!(site.failures.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_reader_who_comes_too_late_is_sent_to_the_copy() {
+    let site = Site::new();
+    site.append(5);
+    let before = site.partition.view();
+    site.copy();
+    site.partition.ready_future().expect("is durable");
+    assert!(matches!(site.replace(MOST), Ok(Replaced::Done(Ok(_)))));
+    let gone = || ReadError::Io {
+        path: "/a/t-0/00000000000000000000.log".into(),
+        source: io::ErrorKind::NotFound.into(),
+    };
+    assert!(site.partition.read_failed(&before, gone()));
+    assert!(!site.partition.read_failed(&site.partition.view(), gone()));
     assert_eq!(site.failures.load(Ordering::SeqCst), 0);
 }
 
