@@ -5,6 +5,16 @@
 use super::core::{Core, EpochEnd, Role};
 use crate::{log::LogError, records::Batch};
 
+/// What a follower has told its leader of itself. An answer may cut the log only while that is true:
+/// others may have fetched in the same epoch since, and told the leader what is here now.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    pub leader_epoch: i32,
+    pub fetch_offset: i64,
+    /// Of the last record; -1 for none.
+    pub last_epoch: i32,
+}
+
 /// What a leader answered of one partition.
 pub struct Fetched<'a> {
     /// The epoch that was fetched in.
@@ -33,7 +43,7 @@ pub enum FollowError {
     /// Metadata has given the replica another role since.
     #[error("this replica does not follow in epoch {0}")]
     NotFollowing(i32),
-    #[error("fetched from {fetched}, but the log ends at {log_end}")]
+    #[error("fetched from {fetched}, and the log ends otherwise by now, at {log_end}")]
     OffsetMismatch { fetched: i64, log_end: i64 },
     #[error(transparent)]
     Log(#[from] LogError),
@@ -64,6 +74,15 @@ impl Core {
         match self.role {
             Role::Follower { epoch, .. } if epoch == leader_epoch => Ok(()),
             _ => Err(FollowError::NotFollowing(leader_epoch)),
+        }
+    }
+
+    fn check_asked(&self, asked: Asked) -> Result<(), FollowError> {
+        self.check_follows(asked.leader_epoch)?;
+        let (log_end, last_epoch) = (self.log.log_end(), self.log.latest_epoch().unwrap_or(-1));
+        match (log_end, last_epoch) == (asked.fetch_offset, asked.last_epoch) {
+            true => Ok(()),
+            false => Err(FollowError::OffsetMismatch { fetched: asked.fetch_offset, log_end }),
         }
     }
 
@@ -110,11 +129,11 @@ impl Core {
     /// this log and where that ends in its own (KIP-595).
     pub fn truncate_to_diverging(
         &mut self,
-        leader_epoch: i32,
+        asked: Asked,
         leaders_end: EpochEnd,
         now_ms: i64,
     ) -> Result<Truncated, FollowError> {
-        self.check_follows(leader_epoch)?;
+        self.check_asked(asked)?;
         let log_end = self.log.log_end();
         let offset = self.log.truncation_offset(leaders_end);
         Ok(self.cut(offset.clamp(0, log_end), now_ms)?)
@@ -123,11 +142,11 @@ impl Core {
     /// Goes on where the leader's log is, after it has told that it has nothing at this log's end.
     pub fn truncate_to_range(
         &mut self,
-        leader_epoch: i32,
+        asked: Asked,
         (leader_start, leader_end): (i64, i64),
         now_ms: i64,
     ) -> Result<Truncated, FollowError> {
-        self.check_follows(leader_epoch)?;
+        self.check_asked(asked)?;
         let log_end = self.log.log_end();
         if leader_end < log_end {
             return Ok(self.cut(leader_end.max(0), now_ms)?);

@@ -80,8 +80,8 @@ impl Answered {
         let diverging = &self.data.diverging_epoch;
         if diverging.end_offset >= 0 {
             let at = (diverging.epoch, diverging.end_offset);
-            let (epoch, now) = (followed.leader_epoch, now_ms());
-            let cut = partition.update(|core| core.truncate_to_diverging(epoch, at, now));
+            let (asked, now) = (self.ask.asked(), now_ms());
+            let cut = partition.update(|core| core.truncate_to_diverging(asked, at, now));
             return truncated(broker, &partition, cut);
         }
         let batches = match batches(self.data.records.unwrap_or_default()) {
@@ -149,8 +149,8 @@ impl Answered {
         let [start, end] = range;
         warn!(partition = %partition.id, offset = self.ask.offset, start, end,
             "the leader has nothing at this replica's log end");
-        let (epoch, now) = (followed.leader_epoch, now_ms());
-        let cut = partition.update(|core| core.truncate_to_range(epoch, (start, end), now));
+        let (asked, now) = (self.ask.asked(), now_ms());
+        let cut = partition.update(|core| core.truncate_to_range(asked, (start, end), now));
         truncated(broker, &partition, cut)
     }
 }
@@ -205,7 +205,10 @@ fn truncated(
         }
         Err(error) => {
             tell(broker, partition, &error);
-            Progress::Failed
+            match error {
+                FollowError::OffsetMismatch { .. } => Progress::Truncated,
+                FollowError::NotFollowing(_) | FollowError::Log(_) => Progress::Failed,
+            }
         }
     }
 }

@@ -67,7 +67,7 @@ pub(super) struct Followed {
 /// What came of the answer to one partition.
 pub(super) enum Progress {
     Went,
-    /// As `Went`, and the log's last epoch is to be looked up.
+    /// The log is another: its last epoch is to be looked up.
     Truncated,
     Failed,
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{base::TopicId, broker::sessions::next_epoch};
+use crate::{base::TopicId, broker::sessions::next_epoch, partition::Asked};
 
 /// A partition as requests and responses name it.
 pub type Key = (TopicId, i32);
@@ -17,6 +17,16 @@ pub struct Ask {
     pub leader_epoch: i32,
     /// -1 for none.
     pub last_epoch: i32,
+}
+
+impl Ask {
+    pub fn asked(&self) -> Asked {
+        Asked {
+            leader_epoch: self.leader_epoch,
+            fetch_offset: self.offset,
+            last_epoch: self.last_epoch,
+        }
+    }
 }
 
 #[derive(Debug, Default)]

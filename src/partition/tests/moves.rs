@@ -32,9 +32,12 @@ impl Site {
         Self { disk, dirs, partition, failures }
     }
 
+    /// Starts no flush, which would go on while others count calls of the disk.
     fn append(&self, count: usize) {
         for _ in 0..count {
-            self.partition.append(&mut [batch(0, 1, 300)], Acks::All, NOW).expect("appends");
+            let batches = &mut [batch(0, 1, 300)];
+            let appended = self.partition.update(|core| core.append(batches, Acks::All, NOW));
+            appended.expect("appends");
         }
     }
 

@@ -13,8 +13,8 @@ use crate::{
     },
     metadata::PartitionImage,
     partition::{
-        Acks, AppendError, Assignment, Core, Fetched, FollowerFetch, FollowerFetchError, IsrRules,
-        Proposal, ProposalAnswer, Role, Standing, Truncated,
+        Acks, AppendError, Asked, Assignment, Core, Fetched, FollowerFetch, FollowerFetchError,
+        IsrRules, Proposal, ProposalAnswer, Role, Standing, Truncated,
     },
     records::Batch,
 };
@@ -45,8 +45,8 @@ struct Cluster {
 #[derive(Debug)]
 enum Answer {
     Records { leader_epoch: i32, offset: i64, batches: Vec<Batch>, ends: (i64, i64) },
-    Diverging { leader_epoch: i32, at: (i32, i64) },
-    OutOfRange { leader_epoch: i32, range: (i64, i64) },
+    Diverging { asked: Asked, at: (i32, i64) },
+    OutOfRange { asked: Asked, range: (i64, i64) },
     Refused(FollowerFetchError),
 }
 
@@ -135,13 +135,18 @@ impl Cluster {
             last_fetched_epoch: core.log().latest_epoch().unwrap_or(-1),
             log_start: core.log().log_start(),
         };
+        let asked = Asked {
+            leader_epoch: epoch,
+            fetch_offset: fetch.fetch_offset,
+            last_epoch: fetch.last_fetched_epoch,
+        };
         let leader = self.nodes.get_mut(usize::try_from(leader).ok()?)?.core.as_mut()?;
         if leader.role() != (Role::Leader { epoch }) {
             return Some(Answer::Refused(FollowerFetchError::NotLeader));
         }
         let log_range = (leader.log().log_start(), leader.log().log_end());
         Some(match leader.follower_fetched(&fetch, now) {
-            Ok(Some(at)) => Answer::Diverging { leader_epoch: epoch, at },
+            Ok(Some(at)) => Answer::Diverging { asked, at },
             Ok(None) => {
                 let found = leader.log().view().batches_from(fetch.fetch_offset);
                 let batches = found.take(3).map(|it| it.expect("is readable")).collect();
@@ -152,9 +157,7 @@ impl Cluster {
                     ends: (leader.high_watermark(), log_range.0),
                 }
             }
-            Err(FollowerFetchError::OutOfRange) => {
-                Answer::OutOfRange { leader_epoch: epoch, range: log_range }
-            }
+            Err(FollowerFetchError::OutOfRange) => Answer::OutOfRange { asked, range: log_range },
             Err(error) => Answer::Refused(error),
         })
     }
@@ -177,12 +180,8 @@ impl Cluster {
                 let _ = core.append_fetched(&fetched, now);
                 None
             }
-            Answer::Diverging { leader_epoch, at } => {
-                core.truncate_to_diverging(leader_epoch, at, now).ok()
-            }
-            Answer::OutOfRange { leader_epoch, range } => {
-                core.truncate_to_range(leader_epoch, range, now).ok()
-            }
+            Answer::Diverging { asked, at } => core.truncate_to_diverging(asked, at, now).ok(),
+            Answer::OutOfRange { asked, range } => core.truncate_to_range(asked, range, now).ok(),
             Answer::Refused(_) => None,
         }
     }
