@@ -94,7 +94,7 @@ pub struct Broker {
     contact: contact::Contact,
     /// Has the next heartbeat sent at once.
     heartbeat_now: Notify,
-    /// Whether the listeners of brokers are served: not before this one is registered.
+    /// Whether the partitions here are open: not before metadata shows the registration.
     serves: AtomicBool,
     /// The epoch of the registration before a clean stop; -1 after any other stop.
     previous_broker_epoch: i64,
@@ -128,7 +128,7 @@ impl Broker {
         self.metadata.load_full()
     }
 
-    /// Whether clients and other brokers are answered.
+    /// Whether this broker has what clients and other brokers ask for.
     pub fn serves(&self) -> bool {
         self.serves.load(Ordering::Relaxed)
     }
