@@ -77,6 +77,10 @@ def leaders(cluster, topic):
     return {p.leader for p in seen.topics[topic].values()} if seen else set()
 
 
+def known_to(cluster, topic):
+    return [at for at in (KAFKA, OURS) if topic in cluster[at].metadata().topics]
+
+
 def elect_preferred(run):
     run("kafka-leader-election --election-type preferred --all-topic-partitions", timeout=90).ok()
 
@@ -123,6 +127,7 @@ def test_a_broker_is_let_go(mixed, run, at_work, who):
 def test_the_controller_is_killed(mixed, run, topic):
     """The brokers go on without it, and with it again when it comes back."""
     run(f"kafka-topics --create --topic {topic} --partitions 4").ok()
+    mixed.wait_until("both know it", lambda: known_to(mixed, topic) == [KAFKA, OURS])
     mixed.kill(CONTROLLER)
     for at in (KAFKA, OURS):
         # Producer ids are the controller's to give.
@@ -156,10 +161,7 @@ def test_partitions_move_between_them(mixed, run, topic):
     run(f"kafka-topics --alter --topic {topic} --partitions 6").ok()
     run(f"kafka-topics --delete --topic {topic}").ok()
 
-    def is_gone():
-        return all(topic not in mixed[at].metadata().topics for at in (KAFKA, OURS))
-
-    mixed.wait_until("the topic is gone", is_gone)
+    mixed.wait_until("the topic is gone", lambda: known_to(mixed, topic) == [])
 
 
 def fails_over(cluster, run, first, second):
