@@ -31,11 +31,8 @@ impl Broker {
 
     fn apply_to_served(self: &Arc<Self>, batch: &CommittedBatch) {
         self.apply_all_to_partitions(&batch.image, &batch.changes);
-        if batch.changes.iter().any(|change| matches!(change, Change::TopicDeleted { .. })) {
-            // What was flushed of a deleted topic says nothing of the next one with its name.
-            self.write_checkpoints();
-            self.write_settled();
-        }
+        let is_deletion = |change: &Change| matches!(change, Change::TopicDeleted { .. });
+        self.forget_former_logs(batch.changes.iter().any(is_deletion));
         self.publish(&batch.image);
         self.count_offsets_partitions(&batch.image);
         for change in &batch.changes {
@@ -51,13 +48,20 @@ impl Broker {
         let image = self.metadata();
         self.open_all(&image);
         self.remove_leftovers(self.delete_unclaimed(&image));
-        if self.found().take_put_aside() {
-            self.write_checkpoints();
-            self.write_settled();
-        }
+        self.forget_former_logs(false);
         self.count_offsets_partitions(&image);
         self.elect_all(&image, |_| true);
         self.serves.store(true, Ordering::Relaxed);
+    }
+
+    /// What was flushed of logs that were deleted, or put aside, says nothing of the next ones with their
+    /// names.
+    fn forget_former_logs(self: &Arc<Self>, any_deleted: bool) {
+        let any_put_aside = self.found().take_put_aside();
+        if any_deleted || any_put_aside {
+            self.write_checkpoints();
+            self.write_settled();
+        }
     }
 
     /// Held while metadata changes what is served.

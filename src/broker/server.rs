@@ -181,8 +181,8 @@ impl Server {
         let controller = Controller::start(quorum.clone(), controller_settings, chosen);
         progress.stage_ended("metadata");
         let parts = Parts { config, limits, log_dirs, found, quorum, controller, network };
-        let broker = Arc::new(new_broker(parts, &observed, &image));
-        in_place(|| broker.reconfigure(&image));
+        let broker = Arc::new(new_broker(parts, &observed, image));
+        in_place(|| broker.reconfigure(&broker.metadata()));
         observed.watch(&broker);
         composed(&broker);
         let (leave, leaving) = watch::channel(false);
@@ -394,7 +394,7 @@ fn previous_broker_epoch(log_dirs: &LogDirs) -> i64 {
     if epochs.all(|epoch| epoch == first) { first } else { -1 }
 }
 
-fn new_broker(parts: Parts, observed: &Observed, image: &Image) -> Broker {
+fn new_broker(parts: Parts, observed: &Observed, image: Image) -> Broker {
     let Parts { config, limits, log_dirs, found, quorum, controller, network } = parts;
     let settings = Arc::clone(&config.load().broker);
     let previous_broker_epoch = previous_broker_epoch(&log_dirs);
@@ -403,8 +403,8 @@ fn new_broker(parts: Parts, observed: &Observed, image: &Image) -> Broker {
         node_id: settings.node_id,
         cluster_id: Arc::from(log_dirs.cluster_id()),
         config,
-        metadata: ArcSwap::from_pointee(image.clone()),
         applied: watch::channel(image.offset).0,
+        metadata: ArcSwap::from_pointee(image),
         partitions: PartitionTable::default(),
         log_dirs: Mutex::new(log_dirs),
         unopened: Mutex::default(),

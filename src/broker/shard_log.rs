@@ -49,25 +49,25 @@ impl ShardLog for PartitionLog {
         &self,
         each: &mut dyn FnMut(Batch) -> Result<(), ShardLogError>,
     ) -> Result<(), ShardLogError> {
-        let mut view = self.partition.view();
-        let mut batches = view.log.batches_from(view.log.log_start());
-        let mut next = view.log.log_start();
-        while let Some(batch) = batches.next() {
-            match batch {
-                Ok(batch) => {
-                    next = batch.header.last_offset() + 1;
-                    each(batch)?;
-                }
-                Err(error) => {
-                    let failed = ShardLogError::Failed(error.to_string());
-                    if !self.partition.read_failed(&view, error) {
-                        return Err(failed);
+        let mut next = 0;
+        'anew: loop {
+            let view = self.partition.view();
+            for batch in view.log.batches_from(next) {
+                match batch {
+                    Ok(batch) => {
+                        next = batch.header.last_offset() + 1;
+                        each(batch)?;
                     }
-                    view = self.partition.view();
-                    batches = view.log.batches_from(next);
+                    Err(error) => {
+                        let failed = ShardLogError::Failed(error.to_string());
+                        match self.partition.read_failed(&view, error) {
+                            true => continue 'anew,
+                            false => return Err(failed),
+                        }
+                    }
                 }
             }
+            return Ok(());
         }
-        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     controller::ControllerError,
     coordinator::group::messages::GroupError,
     log::{LogError, ProducerError, ReadError},
-    partition::{AppendError, DeleteRecordsError, Role},
+    partition::{AppendError, DeleteRecordsError, Partition, Role, View},
     records::RefusedKind,
 };
 
@@ -72,11 +72,17 @@ pub fn append_refused(kind: RefusedKind) -> ErrorCode {
 }
 
 /// As Kafka, whose consumer stops at a batch that is none, and whose disk errors it waits out.
-pub fn read(error: &ReadError) -> ErrorCode {
-    match error {
+/// What a read that failed is answered with; nothing if the log is another by now, and is to be read
+/// again.
+pub fn read(partition: &Partition, seen: &View, error: ReadError) -> Result<(), ErrorCode> {
+    let code = match error {
         ReadError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
         ReadError::Corrupt { .. } => ErrorCode::CorruptMessage,
         ReadError::Io { .. } => ErrorCode::KafkaStorageError,
+    };
+    match partition.read_failed(seen, error) {
+        true => Ok(()),
+        false => Err(code),
     }
 }
 

@@ -256,11 +256,8 @@ impl Plan {
         match view.log.read(offset, max_bytes, end, at.at_least_one) {
             Ok(slice) => reply.records = Some(slice),
             Err(error) => {
-                let code = errors::read(&error);
-                return match partition.read_failed(&view, error) {
-                    true => self.read_partition(found, spec, at),
-                    false => Err(code),
-                };
+                errors::read(partition, &view, error)?;
+                return self.read_partition(found, spec, at);
             }
         }
         Ok(reply)

@@ -153,11 +153,8 @@ fn find(
     let found = match read {
         Ok(found) => found,
         Err(error) => {
-            let code = errors::read(&error);
-            return match partition.read_failed(&view, error) {
-                true => find(broker, topic, index, asked),
-                false => Err(code),
-            };
+            errors::read(&partition, &view, error)?;
+            return find(broker, topic, index, asked);
         }
     };
     match found.filter(|(_, offset, _)| *offset < end) {

@@ -5,12 +5,13 @@
 use super::core::{Core, EpochEnd, Role};
 use crate::{log::LogError, records::Batch};
 
-/// What a follower has told its leader of itself. An answer may cut the log only while that is true:
-/// others may have fetched in the same epoch since, and told the leader what is here now.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked {
+/// What a follower asks of its leader, and tells of itself. An answer may cut the log only while that
+/// is true: others may have fetched in the same epoch since, and told the leader what is here now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    pub offset: i64,
+    pub log_start: i64,
     pub leader_epoch: i32,
-    pub fetch_offset: i64,
     /// Of the last record; -1 for none.
     pub last_epoch: i32,
 }
@@ -77,12 +78,12 @@ impl Core {
         }
     }
 
-    fn check_asked(&self, asked: Asked) -> Result<(), FollowError> {
-        self.check_follows(asked.leader_epoch)?;
+    fn check_asked(&self, ask: Ask) -> Result<(), FollowError> {
+        self.check_follows(ask.leader_epoch)?;
         let (log_end, last_epoch) = (self.log.log_end(), self.log.latest_epoch().unwrap_or(-1));
-        match (log_end, last_epoch) == (asked.fetch_offset, asked.last_epoch) {
+        match (log_end, last_epoch) == (ask.offset, ask.last_epoch) {
             true => Ok(()),
-            false => Err(FollowError::OffsetMismatch { fetched: asked.fetch_offset, log_end }),
+            false => Err(FollowError::OffsetMismatch { fetched: ask.offset, log_end }),
         }
     }
 
@@ -129,11 +130,11 @@ impl Core {
     /// this log and where that ends in its own (KIP-595).
     pub fn truncate_to_diverging(
         &mut self,
-        asked: Asked,
+        ask: Ask,
         leaders_end: EpochEnd,
         now_ms: i64,
     ) -> Result<Truncated, FollowError> {
-        self.check_asked(asked)?;
+        self.check_asked(ask)?;
         let log_end = self.log.log_end();
         let offset = self.log.truncation_offset(leaders_end);
         Ok(self.cut(offset.clamp(0, log_end), now_ms)?)
@@ -142,11 +143,11 @@ impl Core {
     /// Goes on where the leader's log is, after it has told that it has nothing at this log's end.
     pub fn truncate_to_range(
         &mut self,
-        asked: Asked,
+        ask: Ask,
         (leader_start, leader_end): (i64, i64),
         now_ms: i64,
     ) -> Result<Truncated, FollowError> {
-        self.check_asked(asked)?;
+        self.check_asked(ask)?;
         let log_end = self.log.log_end();
         if leader_end < log_end {
             return Ok(self.cut(leader_end.max(0), now_ms)?);

@@ -33,7 +33,7 @@ pub use self::{
         Acks, AppendError, Appended, Assignment, Core, DeleteRecordsError, EpochEnd,
         FollowerFetchError, OutOfRange, Role,
     },
-    follower::{Asked, Fetched, FollowError, Followed, Truncated},
+    follower::{Ask, Fetched, FollowError, Followed, Truncated},
     future::{Copied, CopyError, FutureView, Replaced},
     isr::{
         Follower, FollowerFetch, IsrChange, IsrCounts, IsrRules, Proposal, ProposalAnswer, Standing,

@@ -13,14 +13,11 @@ use kafka_protocol::{
 };
 use tracing::{debug, error, info, warn};
 
-use super::{
-    fetcher::{Followed, Progress},
-    session::Ask,
-};
+use super::fetcher::{Followed, Progress};
 use crate::{
     base::world::{Bug, has_bug, now_ms},
     broker::Broker,
-    partition::{Fetched, FollowError, Partition, Truncated},
+    partition::{Ask, Fetched, FollowError, Partition, Truncated},
     peers::{self, Channel, PeerError},
     protocol::ErrorCode,
     records::{Batch, BatchError, batch::LOG_OVERHEAD},
@@ -80,8 +77,8 @@ impl Answered {
         let diverging = &self.data.diverging_epoch;
         if diverging.end_offset >= 0 {
             let at = (diverging.epoch, diverging.end_offset);
-            let (asked, now) = (self.ask.asked(), now_ms());
-            let cut = partition.update(|core| core.truncate_to_diverging(asked, at, now));
+            let (ask, now) = (self.ask, now_ms());
+            let cut = partition.update(|core| core.truncate_to_diverging(ask, at, now));
             return truncated(broker, &partition, cut);
         }
         let batches = match batches(self.data.records.unwrap_or_default()) {
@@ -149,8 +146,8 @@ impl Answered {
         let [start, end] = range;
         warn!(partition = %partition.id, offset = self.ask.offset, start, end,
             "the leader has nothing at this replica's log end");
-        let (asked, now) = (self.ask.asked(), now_ms());
-        let cut = partition.update(|core| core.truncate_to_range(asked, (start, end), now));
+        let (ask, now) = (self.ask, now_ms());
+        let cut = partition.update(|core| core.truncate_to_range(ask, (start, end), now));
         truncated(broker, &partition, cut)
     }
 }

@@ -22,7 +22,7 @@ use tracing::{debug, warn};
 
 use super::{
     answer,
-    session::{Ask, FetchSession, Key, Request},
+    session::{FetchSession, Key, Request},
 };
 use crate::{
     base::{
@@ -30,7 +30,7 @@ use crate::{
         world::{blocking, now_ms},
     },
     broker::Broker,
-    partition::{Partition, Role},
+    partition::{Ask, Partition, Role},
     peers::{self, Address, Channel, PeerError},
     protocol::ErrorCode,
 };

@@ -4,30 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::{base::TopicId, broker::sessions::next_epoch, partition::Asked};
+use crate::{base::TopicId, broker::sessions::next_epoch, partition::Ask};
 
 /// A partition as requests and responses name it.
 pub type Key = (TopicId, i32);
-
-/// What a fetch asks of a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ask {
-    pub offset: i64,
-    pub log_start: i64,
-    pub leader_epoch: i32,
-    /// -1 for none.
-    pub last_epoch: i32,
-}
-
-impl Ask {
-    pub fn asked(&self) -> Asked {
-        Asked {
-            leader_epoch: self.leader_epoch,
-            fetch_offset: self.offset,
-            last_epoch: self.last_epoch,
-        }
-    }
-}
 
 #[derive(Debug, Default)]
 pub struct FetchSession {

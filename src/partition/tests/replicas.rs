@@ -13,7 +13,7 @@ use crate::{
     },
     metadata::PartitionImage,
     partition::{
-        Acks, AppendError, Asked, Assignment, Core, Fetched, FollowerFetch, FollowerFetchError,
+        Acks, AppendError, Ask, Assignment, Core, Fetched, FollowerFetch, FollowerFetchError,
         IsrRules, Proposal, ProposalAnswer, Role, Standing, Truncated,
     },
     records::Batch,
@@ -45,8 +45,8 @@ struct Cluster {
 #[derive(Debug)]
 enum Answer {
     Records { leader_epoch: i32, offset: i64, batches: Vec<Batch>, ends: (i64, i64) },
-    Diverging { asked: Asked, at: (i32, i64) },
-    OutOfRange { asked: Asked, range: (i64, i64) },
+    Diverging { ask: Ask, at: (i32, i64) },
+    OutOfRange { ask: Ask, range: (i64, i64) },
     Refused(FollowerFetchError),
 }
 
@@ -135,9 +135,10 @@ impl Cluster {
             last_fetched_epoch: core.log().latest_epoch().unwrap_or(-1),
             log_start: core.log().log_start(),
         };
-        let asked = Asked {
+        let ask = Ask {
+            offset: fetch.fetch_offset,
+            log_start: fetch.log_start,
             leader_epoch: epoch,
-            fetch_offset: fetch.fetch_offset,
             last_epoch: fetch.last_fetched_epoch,
         };
         let leader = self.nodes.get_mut(usize::try_from(leader).ok()?)?.core.as_mut()?;
@@ -146,7 +147,7 @@ impl Cluster {
         }
         let log_range = (leader.log().log_start(), leader.log().log_end());
         Some(match leader.follower_fetched(&fetch, now) {
-            Ok(Some(at)) => Answer::Diverging { asked, at },
+            Ok(Some(at)) => Answer::Diverging { ask, at },
             Ok(None) => {
                 let found = leader.log().view().batches_from(fetch.fetch_offset);
                 let batches = found.take(3).map(|it| it.expect("is readable")).collect();
@@ -157,7 +158,7 @@ impl Cluster {
                     ends: (leader.high_watermark(), log_range.0),
                 }
             }
-            Err(FollowerFetchError::OutOfRange) => Answer::OutOfRange { asked, range: log_range },
+            Err(FollowerFetchError::OutOfRange) => Answer::OutOfRange { ask, range: log_range },
             Err(error) => Answer::Refused(error),
         })
     }
@@ -180,8 +181,8 @@ impl Cluster {
                 let _ = core.append_fetched(&fetched, now);
                 None
             }
-            Answer::Diverging { asked, at } => core.truncate_to_diverging(asked, at, now).ok(),
-            Answer::OutOfRange { asked, range } => core.truncate_to_range(asked, range, now).ok(),
+            Answer::Diverging { ask, at } => core.truncate_to_diverging(ask, at, now).ok(),
+            Answer::OutOfRange { ask, range } => core.truncate_to_range(ask, range, now).ok(),
             Answer::Refused(_) => None,
         }
     }

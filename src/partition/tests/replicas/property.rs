@@ -130,7 +130,7 @@ impl Run {
 
     fn ask(&mut self, id: usize) -> Option<Answer> {
         let answer = self.cluster.ask(id)?;
-        let (Answer::Diverging { asked, .. }, Bug::SkipTruncation) = (&answer, self.bug) else {
+        let (Answer::Diverging { ask, .. }, Bug::SkipTruncation) = (&answer, self.bug) else {
             return Some(answer);
         };
         let leader = self.cluster.nodes[id].core.as_ref()?.role();
@@ -140,7 +140,7 @@ impl Run {
         let found = leader.log().view().batches_from(offset);
         let batches = found.map(|it| it.expect("is readable"));
         Some(Answer::Records {
-            leader_epoch: asked.leader_epoch,
+            leader_epoch: ask.leader_epoch,
             offset,
             batches: batches.filter(|it| it.header.base_offset >= offset).collect(),
             ends: (leader.high_watermark(), leader.log().log_start()),
