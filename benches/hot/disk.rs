@@ -86,6 +86,10 @@ impl DiskFile for DiscardingFile {
         self.0.sync_data()
     }
 
+    fn reserve(&self, position: u64, len: u64) -> io::Result<()> {
+        self.0.reserve(position, len)
+    }
+
     fn raw_fd(&self) -> Option<BorrowedFd<'_>> {
         self.0.raw_fd()
     }

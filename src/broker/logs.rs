@@ -331,7 +331,7 @@ impl Broker {
         if error.is_disk_failure() || self.may_tell() {
             error!(partition = %partition.id, %error, "the log failed");
         }
-        if error.is_disk_failure() || error.is_io() && self.is_replicated(partition) {
+        if error.is_disk_failure() || error.is_refusal() && self.is_replicated(partition) {
             let dir = self.dir_of_error(error);
             self.fail_dir(&dir.unwrap_or_else(|| partition.log_dir().to_path_buf()));
         } else if partition.view().role == Role::Offline {
@@ -419,8 +419,9 @@ impl Broker {
         before: impl Fn(&Checkpoints) -> &Offsets,
         value: impl Fn(&View, &LogView) -> Option<i64>,
     ) -> HashSet<PathBuf> {
-        // Read with the lock held: nobody else's older values come on top of these.
-        let dirs = self.lock_dirs();
+        // Read with this lock held: nobody else's older values come on top of these. The directories
+        // are not held: others need them while a disk takes its time.
+        let _turn = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut by_dir: HashMap<PathBuf, Offsets> = HashMap::new();
         let mut served = HashSet::new();
         for partition in self.partitions.partitions() {
@@ -435,26 +436,33 @@ impl Broker {
             }
             served.insert(partition.id.clone());
         }
-        let (mut unwritten, mut failed) = (HashSet::new(), Vec::new());
-        for (index, dir) in dirs.dirs().iter().enumerate() {
-            if dir.is_offline() {
-                unwritten.insert(dir.path.clone());
-                continue;
-            }
-            let mut offsets = by_dir.remove(&dir.path).unwrap_or_default();
-            let is_kept = |partition: &TopicPartition| {
-                !served.contains(partition) && dir.path.join(partition.to_string()).exists()
-            };
-            let kept = before(&dir.checkpoints).iter().filter(|(partition, _)| is_kept(partition));
-            offsets.extend(kept.map(|(partition, offset)| (partition.clone(), *offset)));
-            if let Err(error) = dirs.write_checkpoint(index, name, &offsets) {
-                error!(%error, "checkpoint not written");
-                unwritten.insert(dir.path.clone());
-                failed.extend(error.is_disk_failure().then(|| dir.path.clone()));
+        let (mut unwritten, mut to_write) = (HashSet::new(), Vec::new());
+        {
+            let dirs = self.lock_dirs();
+            for (index, dir) in dirs.dirs().iter().enumerate() {
+                if dir.is_offline() {
+                    unwritten.insert(dir.path.clone());
+                } else if let Some(file) = dirs.checkpoint_file(index, name) {
+                    let known = before(&dir.checkpoints).iter();
+                    let others = known.filter(|(partition, _)| !served.contains(*partition));
+                    let others: Offsets =
+                        others.map(|(it, offset)| (it.clone(), *offset)).collect();
+                    to_write.push((dir.path.clone(), file, others));
+                }
             }
         }
-        drop(dirs);
-        failed.iter().for_each(|dir| self.fail_dir(dir));
+        for (dir, file, others) in to_write {
+            let mut offsets = by_dir.remove(&dir).unwrap_or_default();
+            let is_there = |(it, _): &(TopicPartition, i64)| dir.join(it.to_string()).exists();
+            offsets.extend(others.into_iter().filter(is_there));
+            if let Err(error) = file.replace(&offsets) {
+                error!(%error, "checkpoint not written");
+                if error.is_disk_failure() {
+                    self.fail_dir(&dir);
+                }
+                unwritten.insert(dir);
+            }
+        }
         unwritten
     }
 

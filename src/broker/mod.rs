@@ -74,6 +74,10 @@ pub struct Broker {
     pub partitions: PartitionTable,
     /// Held for directory operations only, never across an await.
     pub log_dirs: Mutex<LogDirs>,
+    /// Replicas were removed that the checkpoints still name: they may come back as other logs.
+    replicas_left: AtomicBool,
+    /// Held while checkpoints are written, one after the other.
+    checkpointing: Mutex<()>,
     found: Mutex<found::FoundPartitions>,
     moves: moves::Moves,
     /// Replicas whose logs are to be tried again.

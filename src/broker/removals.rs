@@ -1,6 +1,10 @@
 //! Replicas that are this broker's no longer: out of service at once, their files away later.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
 
 use tracing::{info, warn};
 
@@ -32,19 +36,22 @@ impl Broker {
             info!(partition = %partition.id, "this broker has no replica any more");
             let what = format!("replica of {}", partition.id);
             self.delete_logs(&topic, &[partition], what);
+            self.replicas_left.store(true, Ordering::Relaxed);
         }
     }
 
     fn delete_logs(self: &Arc<Self>, topic: &Topic, partitions: &[Arc<Partition>], what: String) {
         let delay_ms = topic.config.load().file_delete_delay_ms;
-        let (mut changed, mut removed) = (BTreeSet::new(), Vec::new());
+        let mut removed = Vec::new();
         for partition in partitions {
             partition.retire();
             removed.extend(self.delete_future(partition));
             let path = partition.with_log(|log| log.dir().to_owned());
             let mut dirs = self.lock_dirs();
             let dir = dirs.dir_of(&path);
-            let Some(dir) = dir.filter(|dir| !dirs.dirs()[*dir].is_offline()) else { continue };
+            if dir.is_none_or(|dir| dirs.dirs()[dir].is_offline()) {
+                continue;
+            }
             let deleted = dirs.delete_partition(&path, &partition.id, new_uuid());
             drop(dirs);
             match deleted {
@@ -52,18 +59,18 @@ impl Broker {
                     // Before anything else comes to the name that is free now.
                     partition.update(|core| core.log_mut().set_dir(&deleted.path));
                     removed.push(deleted);
-                    changed.insert(dir);
                 }
                 Err(error) => self.on_log_error(partition, &error),
             }
         }
-        self.remove_after(delay_ms, what, removed, DeletedPartition::remove);
-        let dirs = self.lock_dirs();
-        for dir in changed {
-            if let Err(error) = dirs.sync(dir) {
+        let above = |deleted: &DeletedPartition| deleted.path.parent().map(Path::to_owned);
+        let mut synced = HashSet::new();
+        for deleted in removed.iter().filter(|deleted| synced.insert(above(deleted))) {
+            if let Err(error) = deleted.sync() {
                 warn!(%error, "a deletion may come back after a crash of the machine");
             }
         }
+        self.remove_after(delay_ms, what, removed, DeletedPartition::remove);
     }
 
     /// Removes what deletions before this start left behind, and what it deleted itself.

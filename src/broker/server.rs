@@ -407,6 +407,8 @@ fn new_broker(parts: Parts, observed: &Observed, image: Image) -> Broker {
         metadata: ArcSwap::from_pointee(image),
         partitions: PartitionTable::default(),
         log_dirs: Mutex::new(log_dirs),
+        replicas_left: AtomicBool::new(false),
+        checkpointing: Mutex::default(),
         unopened: Mutex::default(),
         told_ms: AtomicI64::new(0),
         applying: Mutex::default(),

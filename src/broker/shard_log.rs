@@ -28,12 +28,17 @@ impl ShardLog for PartitionLog {
     }
 
     fn high_watermark(&self) -> i64 {
-        self.partition.view().high_watermark
+        let view = self.partition.view();
+        match view.reign == self.reign {
+            true => view.high_watermark,
+            false => -1, // Another leader's: nothing of this shard is committed by it.
+        }
     }
 
     fn append(&self, batch: Batch) -> Result<i64, ShardLogError> {
         // The shard itself waits until it is committed.
-        let appended = self.partition.append(&mut [batch], Acks::Leader, now_ms());
+        let (reign, now_ms) = (self.reign, now_ms());
+        let appended = self.partition.append_in(reign, &mut [batch], Acks::Leader, now_ms);
         let appended = appended.map_err(|error| match error {
             AppendError::NotLeader => ShardLogError::NotLeader,
             error => ShardLogError::Failed(error.to_string()),
@@ -69,5 +74,41 @@ impl ShardLog for PartitionLog {
             }
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{
+        base::TopicPartition,
+        log::{Log, LogConfig, LogStart, faulty::FaultyDisk, testing::batch},
+        partition::{Core, Role, Surroundings},
+    };
+
+    /// A follower's high watermark rises over what its leader has in the place of this shard's.
+    #[test]
+    fn a_shard_counts_on_nothing_after_its_reign() {
+        let start =
+            LogStart { recovery_point: 0, settled: 0, log_start: None, clean: true, now_ms: 0 };
+        let (disk, config) = (Arc::new(FaultyDisk::default()), Arc::new(LogConfig::default()));
+        let dir = Path::new("/data/__consumer_offsets-0");
+        let log = Log::open(disk, dir, config, start).expect("opens").0;
+        let core = Core::new(log, Role::Leader { epoch: 0 }, 0);
+        let id = TopicPartition::new("__consumer_offsets", 0);
+        let partition = Arc::new(Partition::new(id, core, Surroundings::default()));
+        let own = PartitionLog::new(Arc::clone(&partition));
+        assert_eq!(own.append(batch(0, 1, 20)).expect("leads"), 1);
+        assert_eq!(own.high_watermark(), 1);
+        for role in [Role::Follower { epoch: 1, leader: 2 }, Role::Leader { epoch: 2 }] {
+            partition.update(|core| core.set_role(role));
+            assert_eq!(own.high_watermark(), -1);
+            let refused = own.append(batch(0, 1, 20));
+            assert!(matches!(refused, Err(ShardLogError::NotLeader)), "{role:?}: {refused:?}");
+        }
+        let next = PartitionLog::new(partition);
+        assert_eq!(next.append(batch(0, 1, 20)).expect("leads"), 2);
     }
 }

@@ -114,6 +114,9 @@ impl Broker {
         if self.settled.swap(settled, Ordering::Relaxed) != settled {
             self.write_settled();
         }
+        if self.replicas_left.swap(false, Ordering::Relaxed) {
+            self.write_checkpoints();
+        }
     }
 
     /// Removes the files of deleted segments after `file.delete.delay.ms`, when slow readers have

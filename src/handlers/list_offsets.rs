@@ -6,6 +6,7 @@ use kafka_protocol::messages::ApiKey;
 
 use super::{Context, ErrorCode, Handler, Reply, cluster, errors};
 use crate::{
+    base::world::in_place,
     broker::Broker,
     log::TimestampOffset,
     partition::Partition,
@@ -42,46 +43,58 @@ impl Handler for ListOffsets {
         let duplicates = duplicates(&request);
         // Looking a time up may decompress a batch: only a few at once, and not on an async worker.
         let mut partitions = request.topics.iter().flat_map(|topic| &topic.partitions);
-        let _turn = match partitions.any(|it| it.timestamp >= 0 || it.timestamp == MAX_TIMESTAMP) {
-            true => cx.broker.look_ups.acquire().await.ok(),
-            false => None,
-        };
-        let mut told = HashSet::new();
-        // Kafka's own code trips at an isolation level that is none.
-        let is_level_known = (0..=READ_COMMITTED).contains(&request.isolation_level);
-        let mut response = ListOffsetsResponse::default();
-        for topic in request.topics {
-            let answer = |partition: &ListOffsetsPartition| {
-                let id = (topic.name.to_string(), partition.partition_index);
-                let is_duplicate = duplicates.contains(&id);
-                if is_duplicate && !told.insert(id) {
-                    return None;
-                }
-                let found = match (is_level_known, is_duplicate) {
-                    (false, _) => Err(ErrorCode::UnknownServerError),
-                    (_, true) => Err(ErrorCode::InvalidRequest),
-                    (_, false) => {
-                        let asked = Asked {
-                            timestamp: partition.timestamp,
-                            leader_epoch: partition.current_leader_epoch,
-                            is_committed_only: request.isolation_level == READ_COMMITTED,
-                            is_follower: request.replica_id >= 0,
-                            version: cx.version,
-                        };
-                        find(cx.broker, &topic.name, partition.partition_index, &asked)
-                    }
-                };
-                Some(reply(partition.partition_index, found))
-            };
-            let partitions: Vec<_> = topic.partitions.iter().filter_map(answer).collect();
-            // What is left of a topic that the request names again.
-            if partitions.is_empty() && !topic.partitions.is_empty() {
-                continue;
-            }
-            response.topics.push(ListOffsetsTopicResponse { partitions, name: topic.name });
+        if !partitions.any(|it| it.timestamp >= 0 || it.timestamp == MAX_TIMESTAMP) {
+            return Reply::Now(answer(cx.broker, cx.version, request, &duplicates));
         }
-        Reply::Now(response)
+        let _turn = cx.broker.look_ups.acquire().await.ok();
+        let answer = || answer(cx.broker, cx.version, request, &duplicates);
+        Reply::Now(in_place(answer))
     }
+}
+
+type PartitionName = (String, i32);
+
+fn answer(
+    broker: &Broker,
+    version: i16,
+    request: ListOffsetsRequest,
+    duplicates: &HashSet<PartitionName>,
+) -> ListOffsetsResponse {
+    let mut told = HashSet::new();
+    // Kafka's own code trips at an isolation level that is none.
+    let is_level_known = (0..=READ_COMMITTED).contains(&request.isolation_level);
+    let mut response = ListOffsetsResponse::default();
+    for topic in request.topics {
+        let answer = |partition: &ListOffsetsPartition| {
+            let id = (topic.name.to_string(), partition.partition_index);
+            let is_duplicate = duplicates.contains(&id);
+            if is_duplicate && !told.insert(id) {
+                return None;
+            }
+            let found = match (is_level_known, is_duplicate) {
+                (false, _) => Err(ErrorCode::UnknownServerError),
+                (_, true) => Err(ErrorCode::InvalidRequest),
+                (_, false) => {
+                    let asked = Asked {
+                        timestamp: partition.timestamp,
+                        leader_epoch: partition.current_leader_epoch,
+                        is_committed_only: request.isolation_level == READ_COMMITTED,
+                        is_follower: request.replica_id >= 0,
+                        version,
+                    };
+                    find(broker, &topic.name, partition.partition_index, &asked)
+                }
+            };
+            Some(reply(partition.partition_index, found))
+        };
+        let partitions: Vec<_> = topic.partitions.iter().filter_map(answer).collect();
+        // What is left of a topic that the request names again.
+        if partitions.is_empty() && !topic.partitions.is_empty() {
+            continue;
+        }
+        response.topics.push(ListOffsetsTopicResponse { partitions, name: topic.name });
+    }
+    response
 }
 
 struct Asked {
@@ -93,8 +106,8 @@ struct Asked {
 }
 
 /// Partitions that the request names more than once.
-fn duplicates(request: &ListOffsetsRequest) -> HashSet<(String, i32)> {
-    let mut seen: HashSet<(String, i32)> = HashSet::new();
+fn duplicates(request: &ListOffsetsRequest) -> HashSet<PartitionName> {
+    let mut seen: HashSet<PartitionName> = HashSet::new();
     let all = request.topics.iter().flat_map(|topic| {
         topic.partitions.iter().map(|partition| (topic.name.to_string(), partition.partition_index))
     });

@@ -1,7 +1,7 @@
 //! OffsetFetch: committed offsets of one group, or from version 8 on of many. Version 10 names
 //! topics by id. Without transactions every committed offset is stable.
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::ops::RangeInclusive;
 
 use kafka_protocol::messages::ApiKey;
 
@@ -13,7 +13,7 @@ use crate::{
     base::TopicId,
     coordinator::{
         Answer,
-        group::messages::{FetchRequest, FetchTopic, FetchedOffset, FetchedTopic},
+        group::messages::{FetchRequest, FetchTopic, FetchedOffset, FetchedTopic, GroupError},
     },
     metadata::Image,
     protocol::messages::{
@@ -25,6 +25,8 @@ use crate::{
 
 pub struct OffsetFetch;
 
+/// Before it an error of the group is told of each partition.
+const GROUP_ERROR_SINCE: i16 = 2;
 const GROUPS_SINCE: i16 = 8;
 const TOPIC_IDS_SINCE: i16 = 10;
 
@@ -48,9 +50,9 @@ impl Handler for OffsetFetch {
         for group in groups {
             let (topics, unknown) = topics_of(&group, &image, version);
             let id = text(&group.group_id);
-            let fetch = FetchRequest { group: id.clone(), topics };
+            let fetch = FetchRequest { group: id, topics };
             let answer = cx.broker.groups.fetch_offsets(fetch).await;
-            asked.push(Asked { id, answer, unknown });
+            asked.push(Asked { group, answer, unknown });
         }
         Reply::Later(Box::pin(async move {
             let mut groups = Vec::with_capacity(asked.len());
@@ -67,22 +69,30 @@ impl Handler for OffsetFetch {
 
 /// A group whose offsets have been asked for.
 struct Asked {
-    id: Arc<str>,
+    group: OffsetFetchRequestGroup,
     answer: Answer<Vec<FetchedTopic>>,
     unknown: Vec<OffsetFetchResponseTopics>,
 }
 
 impl Asked {
     async fn response(self, image: &Image, version: i16) -> OffsetFetchResponseGroup {
+        let Self { group, answer, unknown } = self;
         let mut response =
-            OffsetFetchResponseGroup { group_id: wire(&self.id), ..Default::default() };
-        match self.answer.wait().await {
+            OffsetFetchResponseGroup { group_id: group.group_id, ..Default::default() };
+        match answer.wait().await {
             Ok(topics) => {
                 let topics = topics.into_iter().filter_map(|it| response_topic(it, image, version));
                 response.topics = topics.collect();
-                response.topics.extend(self.unknown);
+                response.topics.extend(unknown);
             }
-            Err(error) => response.error_code = code(error),
+            Err(error) => {
+                response.error_code = code(retriable(error));
+                if version < GROUP_ERROR_SINCE {
+                    let topics = group.topics.unwrap_or_default().into_iter();
+                    response.topics =
+                        topics.map(|topic| failed_topic(topic, response.error_code)).collect();
+                }
+            }
         }
         response
     }
@@ -170,6 +180,24 @@ fn no_offset(partition_index: i32, error_code: i16) -> OffsetFetchResponsePartit
     }
 }
 
+/// Java's consumers before 3.9 give up at COORDINATOR_NOT_AVAILABLE here; this they ask again, and
+/// perhaps elsewhere (Kafka's `handleOffsetFetchException`).
+fn retriable(error: GroupError) -> GroupError {
+    match error {
+        GroupError::CoordinatorNotAvailable => GroupError::NotCoordinator,
+        error => error,
+    }
+}
+
+fn failed_topic(topic: OffsetFetchRequestTopics, code: i16) -> OffsetFetchResponseTopics {
+    let partitions = topic.partition_indexes.into_iter();
+    OffsetFetchResponseTopics {
+        name: topic.name,
+        partitions: partitions.map(|index| no_offset(index, code)).collect(),
+        ..Default::default()
+    }
+}
+
 /// The answer for one group as versions before 8 have it.
 fn single(group: OffsetFetchResponseGroup, version: i16) -> OffsetFetchResponse {
     let topics = group.topics.into_iter().map(|topic| OffsetFetchResponseTopic {
@@ -188,7 +216,7 @@ fn single(group: OffsetFetchResponseGroup, version: i16) -> OffsetFetchResponse 
     });
     OffsetFetchResponse {
         topics: topics.collect(),
-        error_code: if version >= 2 { group.error_code } else { 0 },
+        error_code: if version >= GROUP_ERROR_SINCE { group.error_code } else { 0 },
         ..Default::default()
     }
 }

@@ -291,7 +291,7 @@ impl Append<'_> {
                     let end_offset = appended.last_offset + 1;
                     let (reign, acks) = (appended.reign, self.required());
                     let must_wait = match acks {
-                        Acks::All => partition.view().high_watermark < end_offset,
+                        Acks::All => !partition.has_committed(end_offset, reign),
                         Acks::Leader => appended.flush_due,
                     };
                     if must_wait {

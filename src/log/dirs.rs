@@ -304,31 +304,19 @@ impl LogDirs {
         Ok(DeletedPartition { disk: self.disk.clone(), path })
     }
 
-    /// Makes renames in a directory durable.
-    pub fn sync(&self, dir: usize) -> Result<(), LogError> {
-        let path = &self.dirs[dir].path;
-        self.disk.sync_dir(path).during("sync", path)
-    }
-
-    /// Replaces one checkpoint file, named as in [`checkpoint`]. Where the logs are settled is worth
-    /// something to a start on the same run of the machine only, whose page cache has it.
-    pub fn write_checkpoint(
-        &self,
-        dir: usize,
-        name: &str,
-        offsets: &Offsets,
-    ) -> Result<(), LogError> {
+    /// One checkpoint file, named as in [`checkpoint`], to be written without the directories: that
+    /// may take as long as the disk likes. Where the logs are settled is worth something to a start
+    /// on the same run of the machine only, whose page cache has it.
+    pub fn checkpoint_file(&self, dir: usize, name: &str) -> Option<CheckpointFile> {
         let dir = &self.dirs[dir].path;
         let (path, durability) = match (name, &self.boot_id) {
-            (checkpoint::SETTLED, None) => return Ok(()),
+            (checkpoint::SETTLED, None) => return None,
             (checkpoint::SETTLED, Some(boot_id)) => {
                 (dir.join(settled_name(boot_id)), Durability::PageCache)
             }
             _ => (dir.join(name), Durability::Synced),
         };
-        let text =
-            checkpoint::encode(offsets.iter().map(|(partition, offset)| (partition, *offset)));
-        replace_file(&*self.disk, &path, text.as_bytes(), durability).during("write", &path)
+        Some(CheckpointFile { disk: self.disk.clone(), path, durability })
     }
 
     /// Leaves the marker of a clean stop, after all logs of the directory are closed and its
@@ -361,6 +349,23 @@ fn put_aside(disk: &dyn Disk, path: &Path) -> Result<PathBuf, LogError> {
     let aside = path.with_file_name(format!("{name}.{}-stray", new_uuid().simple()));
     disk.rename(path, &aside).during("rename", path)?;
     Ok(aside)
+}
+
+/// A checkpoint file of a log directory.
+#[derive(Debug)]
+pub struct CheckpointFile {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    durability: Durability,
+}
+
+impl CheckpointFile {
+    pub fn replace(&self, offsets: &Offsets) -> Result<(), LogError> {
+        let text =
+            checkpoint::encode(offsets.iter().map(|(partition, offset)| (partition, *offset)));
+        let written = replace_file(&*self.disk, &self.path, text.as_bytes(), self.durability);
+        written.during("write", &self.path)
+    }
 }
 
 /// Where a new partition is to lie. Its making needs nothing of the directories, so that many are
@@ -396,6 +401,12 @@ pub struct DeletedPartition {
 }
 
 impl DeletedPartition {
+    /// Makes the renaming durable.
+    pub fn sync(&self) -> Result<(), LogError> {
+        let above = self.path.parent().unwrap_or(&self.path);
+        self.disk.sync_dir(above).during("sync", above)
+    }
+
     pub fn remove(self) -> Result<(), LogError> {
         match self.disk.remove_dir_all(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

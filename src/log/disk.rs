@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FallocateFlags, FlockOperation};
 
 /// How a file is opened. Every mode but `Read` can write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +69,9 @@ pub trait DiskFile: Send + Sync + Debug {
     }
     fn truncate(&self, len: u64) -> io::Result<()>;
     fn sync_data(&self) -> io::Result<()>;
+    /// Sets room aside for a write of `len` bytes, where the file system can promise that. The file
+    /// does not get longer by it.
+    fn reserve(&self, position: u64, len: u64) -> io::Result<()>;
     /// The descriptor for `sendfile`, if there is a real file behind this one.
     fn raw_fd(&self) -> Option<BorrowedFd<'_>>;
 }
@@ -259,6 +262,14 @@ impl DiskFile for RealFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+
+    fn reserve(&self, position: u64, len: u64) -> io::Result<()> {
+        use rustix::io::Errno;
+        match rustix::fs::fallocate(&self.0, FallocateFlags::KEEP_SIZE, position, len) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn raw_fd(&self) -> Option<BorrowedFd<'_>> {

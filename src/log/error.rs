@@ -40,8 +40,8 @@ pub enum LogError {
 
 impl LogError {
     /// Whether the disk has refused something, though it may take it later.
-    pub fn is_io(&self) -> bool {
-        matches!(self, Self::Io { .. })
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if !is_content(source))
     }
 
     /// Whether the directory can no longer be trusted. A full disk can: the write was undone, and
@@ -59,11 +59,22 @@ impl LogError {
     }
 }
 
+/// Whether a file was read, and has not what it should.
+fn is_content(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+}
+
+/// Whether the operating system could not do what was asked, and will not later.
+pub fn is_disk_failure(error: &io::Error) -> bool {
+    error.raw_os_error().is_some() && !is_passing(error)
+}
+
 fn is_passing(error: &io::Error) -> bool {
-    use io::ErrorKind::{FileTooLarge, InvalidData, QuotaExceeded, StorageFull, UnexpectedEof};
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     // EMFILE and ENFILE have no kind of their own.
     let too_many_files = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
-    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge | InvalidData | UnexpectedEof)
+    is_content(error)
+        || matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
         || too_many_files.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
@@ -92,5 +103,27 @@ impl<T> During<T> for io::Result<T> {
 impl<T> During<T> for Result<T, FormatError> {
     fn during(self, _: &'static str, path: &Path) -> Result<T, LogError> {
         self.map_err(|source| LogError::Format { path: path.to_owned(), source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_has_says_nothing_against_its_disk() {
+        let error =
+            |source: io::Error| LogError::Io { operation: "read", path: "t".into(), source };
+        let errno = |errno: rustix::io::Errno| io::Error::from(errno);
+        for (source, fails, refuses) in [
+            (errno(rustix::io::Errno::IO), true, true),
+            (errno(rustix::io::Errno::NOSPC), false, true),
+            (errno(rustix::io::Errno::MFILE), false, true),
+            (io::ErrorKind::InvalidData.into(), false, false),
+            (io::ErrorKind::UnexpectedEof.into(), false, false),
+        ] {
+            let error = error(source);
+            assert_eq!((error.is_disk_failure(), error.is_refusal()), (fails, refuses), "{error}");
+        }
     }
 }

@@ -95,7 +95,7 @@ impl FaultyDisk {
     fn change(&self) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.state();
         match &mut state.calls_left {
-            Some(0) => return Err(io::Error::other("the disk is broken")),
+            Some(0) => return Err(rustix::io::Errno::IO.into()),
             Some(left) => *left -= 1,
             None => {}
         }
@@ -350,6 +350,13 @@ impl DiskFile for FaultyFile {
         let mut state = self.disk.change()?;
         state.nodes[self.node].sync();
         Ok(())
+    }
+
+    fn reserve(&self, _: u64, len: u64) -> io::Result<()> {
+        match self.disk.state().room {
+            Some(room) if room < len => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
     }
 
     fn raw_fd(&self) -> Option<BorrowedFd<'_>> {

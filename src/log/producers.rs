@@ -142,7 +142,11 @@ impl ProducerEntry {
             batch.first_sequence() == header.base_sequence
                 && batch.last_sequence == header.last_sequence()
         };
-        let mut known = self.batches().iter().chain(&self.earlier);
+        // Sequences return after 2^31 records: what is further behind than ahead is no repetition.
+        let behind = |batch: &&BatchMeta| {
+            self.last_sequence().wrapping_sub(batch.last_sequence) & i32::MAX < 1 << 30
+        };
+        let mut known = self.batches().iter().chain(self.earlier.iter().filter(behind));
         known.find(same).filter(|_| header.producer_epoch == self.epoch)
     }
 }

@@ -15,8 +15,11 @@ use super::{
 };
 use crate::records::{Batch, BatchHeader};
 
-/// How much before a snapshot is read again, for the batches that it does not tell of.
+/// How much before a snapshot is read again, for the batches that it does not tell of: this many
+/// bytes of batches, or so many records where they are large. Of each batch the header is read.
 const RECALL_BYTES: u64 = 256 << 10;
+const RECALL_RECORDS: i64 = 1 << 12;
+const RECALL_RECORDS_BYTES: u64 = 64 << 20;
 /// Producers that wrote before this repeat nothing any more: more than twice the time in which
 /// Kafka's clients give up (`delivery.timeout.ms`).
 const RECALL_MS: i64 = 5 * 60 * 1000;
@@ -168,7 +171,7 @@ fn find_whole(segment: &Segment, offset: i64, end: u64) -> Result<Option<Place>,
     }
 }
 
-/// A segment, and a position in it, from which at most `RECALL_BYTES` lie before `offset`.
+/// A segment, and a position in it, from which what is to be recalled lies before `offset`.
 fn place_before(view: &LogView, offset: i64) -> Result<Option<(usize, u64)>, LogError> {
     let place = |offset: i64| -> Result<Option<(usize, u64)>, LogError> {
         let index = view.segment_at(offset);
@@ -178,10 +181,11 @@ fn place_before(view: &LogView, offset: i64) -> Result<Option<(usize, u64)>, Log
     };
     let Some((last, end)) = place(offset - 1)? else { return Ok(None) };
     let first_offset = view.first_base_offset();
-    for back in [1 << 14, 1 << 11, 1 << 8, 1 << 5, 1] {
+    for back in (0..=14).rev().map(|power| 1 << power) {
         let Some((first, position)) = place((offset - back).max(first_offset))? else { continue };
         let between: u64 = (first..last).map(|index| view.end_of(index)).sum();
-        if between + end - position <= RECALL_BYTES {
+        let allowed = if back <= RECALL_RECORDS { RECALL_RECORDS_BYTES } else { RECALL_BYTES };
+        if between + end - position <= allowed {
             return Ok(Some((first, position)));
         }
     }

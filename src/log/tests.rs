@@ -245,6 +245,51 @@ fn batches_under_way_at_a_change_of_leaders_are_remembered() {
     assert_eq!(remembered(6, 5), 10, "and no more");
 }
 
+/// Sequences begin anew after 2^31 records, and the batches with them are others.
+#[test]
+fn what_is_remembered_of_a_former_leader_fades() {
+    let disk = FaultyDisk::default();
+    let (mut log, _) = open(&disk, LogConfig::default(), start(true, 0));
+    let mut send = |leader_epoch: i32, sequence: i32, count: i32| {
+        let next = of_producer(batch(0, count, 10), 1, 0, sequence);
+        let check = log.check_producer(&next.header);
+        if check == Ok(ProducerCheck::Append) {
+            log.append(&mut [next], leader_epoch, NOW).expect("appends");
+        }
+        check
+    };
+    for sequence in 0..10 {
+        assert_eq!(send(sequence / 5, sequence, 1), Ok(ProducerCheck::Append));
+    }
+    let many = 1 << 29;
+    assert_eq!(send(1, 10, many), Ok(ProducerCheck::Append));
+    assert!(matches!(send(1, 2, 1), Ok(ProducerCheck::Duplicate { .. })), "it may come again");
+    assert_eq!(send(1, 10 + many, many), Ok(ProducerCheck::Append));
+    send(1, 2, 1).expect_err("is another");
+}
+
+/// A snapshot has one batch of each producer; the others are found however large they are.
+#[test]
+fn large_batches_before_a_snapshot_are_remembered() {
+    let disk = FaultyDisk::default();
+    let config = LogConfig { segment_bytes: 1 << 30, ..LogConfig::default() };
+    let (mut log, _) = open(&disk, config.clone(), start(true, 0));
+    let mut sent = Vec::new();
+    for at in 0..8 {
+        let mut next = batch(0, 300, 400_000);
+        next.header.max_timestamp = NOW;
+        let next = of_producer(next, 1, 0, at * 300);
+        log.append(&mut [next.clone()], 0, NOW).expect("appends");
+        sent.push(next.header);
+    }
+    log.close().expect("closes");
+    let (log, _) = open(&disk, config, start(true, log.log_end()));
+    for header in &sent[3..] {
+        let check = log.check_producer(header);
+        assert!(matches!(check, Ok(ProducerCheck::Duplicate { .. })), "{check:?}");
+    }
+}
+
 #[test]
 fn retention_deletes_from_the_front() {
     let disk = FaultyDisk::default();

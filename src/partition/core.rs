@@ -4,6 +4,7 @@ use super::{
     View,
     isr::{
         Follower, FollowerFetch, IsrCounts, IsrRules, Leading, Proposal, ProposalAnswer, Standing,
+        is_recent,
     },
 };
 use crate::{
@@ -120,6 +121,8 @@ pub struct Core {
     reign: u64,
     /// Counts the times that the log was replaced.
     moves: u64,
+    /// When a batch was last refused that a later one may take.
+    refused_ms: i64,
     leading: Option<Leading>,
 }
 
@@ -140,6 +143,7 @@ impl Core {
             partition_epoch: -1,
             reign: 0,
             moves: 0,
+            refused_ms: i64::MIN,
             leading: leads.then(Leading::alone),
         };
         core.advance_high_watermark(0);
@@ -166,6 +170,10 @@ impl Core {
         self.moves += 1;
         self.advance_high_watermark(now_ms);
         old
+    }
+
+    pub(super) fn reign(&self) -> u64 {
+        self.reign
     }
 
     pub(super) fn moves(&self) -> u64 {
@@ -235,9 +243,15 @@ impl Core {
             }
             before => {
                 let start = self.log.log_end();
+                let led_by_other = match self.role {
+                    Role::Follower { leader, .. } => leader >= 0 && leader != me,
+                    Role::Leader { epoch: before } => epoch > before + 1,
+                    Role::Offline | Role::Closed => false,
+                };
+                // Its followers have cut off since what they had told of.
+                let before = before.filter(|_| !led_by_other);
                 let mut leading = Leading::new((me, partition), before.as_ref(), start, now_ms);
-                if matches!(self.role, Role::Follower { leader, .. } if leader >= 0 && leader != me)
-                {
+                if led_by_other {
                     leading.take_over(now_ms);
                 }
                 self.take_role(Role::Leader { epoch }, Some(leading));
@@ -359,15 +373,7 @@ impl Core {
         acks: Acks,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
-        let epoch = match self.role {
-            Role::Leader { epoch } => epoch,
-            Role::Follower { .. } | Role::Closed => return Err(AppendError::NotLeader),
-            Role::Offline => return Err(AppendError::Offline),
-        };
-        let isr = self.isr_counts();
-        if acks == Acks::All && isr.is_under_min() {
-            return Err(AppendError::NotEnoughReplicas { in_sync: isr.in_sync, min: isr.min });
-        }
+        let epoch = self.check_may_append(acks).inspect_err(|_| self.refused_ms = now_ms)?;
         for batch in batches.iter().filter(|batch| batch.header.has_producer_id()) {
             match self.duplicate(batch) {
                 Ok(None) => {}
@@ -375,7 +381,8 @@ impl Core {
                 Err(error) => return Err(self.out_of_order(error, now_ms)),
             }
         }
-        let appended = self.log.append(batches, epoch, now_ms)?;
+        let appended = self.log.append(batches, epoch, now_ms);
+        let appended = appended.inspect_err(|_| self.refused_ms = now_ms)?;
         let flush_due = self.note_flush_due();
         self.advance_high_watermark(now_ms);
         Ok(Appended {
@@ -390,13 +397,26 @@ impl Core {
         })
     }
 
+    fn check_may_append(&self, acks: Acks) -> Result<i32, AppendError> {
+        let isr = self.isr_counts();
+        match self.role {
+            Role::Leader { .. } if acks == Acks::All && isr.is_under_min() => {
+                Err(AppendError::NotEnoughReplicas { in_sync: isr.in_sync, min: isr.min })
+            }
+            Role::Leader { epoch } => Ok(epoch),
+            Role::Follower { .. } | Role::Closed => Err(AppendError::NotLeader),
+            Role::Offline => Err(AppendError::Offline),
+        }
+    }
+
     /// What a producer is told of a batch that does not follow its last. Where this replica has just
     /// taken over, batches before it may be under way to the leader that was, which will refuse
-    /// them; where it was deposed, another leader may have them. The client is to send all of them
-    /// again. Told of a gap, as Kafka tells it, it begins another epoch, and writes those twice that
-    /// were replicated but not acknowledged.
+    /// them; where it was deposed, another leader may have them; and it may just have refused them
+    /// itself. The client is to send all of them again. Told of a gap, as Kafka tells it, it begins
+    /// another epoch, and writes those twice that were replicated but not acknowledged.
     fn out_of_order(&self, error: ProducerError, now_ms: i64) -> AppendError {
-        let is_unsure = self.leading.as_ref().is_some_and(|it| it.is_unsure(now_ms));
+        let is_unsure = self.leading.as_ref().is_some_and(|it| it.is_unsure(now_ms))
+            || is_recent(self.refused_ms, now_ms);
         match is_unsure && error.is_gap() {
             true => AppendError::NotLeader,
             false => error.into(),

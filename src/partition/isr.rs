@@ -11,6 +11,12 @@ use crate::{
 /// nothing of those in sync before it doubts that it leads.
 const UNSURE_MS: i64 = 2_000;
 
+/// Whether what happened then may still be unknown to clients. A request's time is that of its
+/// arrival: what it waited for may seem to lie ahead.
+pub fn is_recent(then_ms: i64, now_ms: i64) -> bool {
+    (-UNSURE_MS..UNSURE_MS).contains(&now_ms.saturating_sub(then_ms))
+}
+
 /// What a partition goes by besides its log's configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IsrRules {
@@ -209,7 +215,7 @@ impl Leading {
     /// Whether two may take themselves for the leader, as clients see it: the one before this has yet
     /// to tell them, or this one may have been deposed and has not heard of it.
     pub fn is_unsure(&self, now_ms: i64) -> bool {
-        let is_recent = |ms: i64| (0..UNSURE_MS).contains(&(now_ms - ms));
+        let is_recent = |ms| is_recent(ms, now_ms);
         let mut in_sync = self.followers.iter().filter(|it| self.isr.contains(&it.id));
         self.took_over_ms.is_some_and(is_recent) || in_sync.any(|it| !is_recent(it.last_fetch_ms))
     }

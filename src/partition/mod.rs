@@ -165,7 +165,31 @@ impl Partition {
         acks: Acks,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
-        let mut core = self.lock();
+        self.append_to(self.lock(), batches, acks, now_ms)
+    }
+
+    /// The same of what was decided in a `reign`, and in no other.
+    pub fn append_in(
+        self: &Arc<Self>,
+        reign: u64,
+        batches: &mut [Batch],
+        acks: Acks,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        let core = self.lock();
+        match core.reign() == reign {
+            true => self.append_to(core, batches, acks, now_ms),
+            false => Err(AppendError::NotLeader),
+        }
+    }
+
+    fn append_to(
+        self: &Arc<Self>,
+        mut core: MutexGuard<'_, Core>,
+        batches: &mut [Batch],
+        acks: Acks,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
         let appended = core.append(batches, acks, now_ms)?;
         let changed = self.publish(&core);
         drop(core);
@@ -174,6 +198,13 @@ impl Partition {
         }
         self.wake(changed);
         Ok(appended)
+    }
+
+    /// Whether what ends there, written in that `reign`, is committed; a follower's high watermark
+    /// says it of what the leader has.
+    pub fn has_committed(&self, end_offset: i64, reign: u64) -> bool {
+        let view = self.view.load();
+        view.reign == reign && view.high_watermark >= end_offset
     }
 
     /// Waits until the high watermark is at least `end_offset`. False if this replica stopped

@@ -24,7 +24,11 @@ impl Waiters {
     pub fn register(&self, offset: i64) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         let mut waiting = self.by_offset.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.entry(offset).or_default().push(sender);
+        let senders = waiting.entry(offset).or_default();
+        if senders.len() == senders.capacity() {
+            senders.retain(|sender| !sender.is_closed()); // they wait no longer
+        }
+        senders.push(sender);
         self.count.store(waiting.len(), Ordering::SeqCst);
         receiver
     }
@@ -100,5 +104,23 @@ impl FetchWaits {
         }
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.values().for_each(|wait| wait.notify.notify_one());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A coordinator waits anew at each turn, for the same offset.
+    #[test]
+    fn who_waits_no_longer_takes_no_room() {
+        let waiters = Waiters::default();
+        let mut last = waiters.register(5);
+        for _ in 0..10_000 {
+            last = waiters.register(5);
+        }
+        assert!(waiters.by_offset.lock().unwrap()[&5].len() < 10);
+        waiters.pass(5);
+        last.try_recv().expect("it is told");
     }
 }

@@ -3,7 +3,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -48,6 +51,8 @@ pub(super) struct Fetcher {
     leader: i32,
     followed: Mutex<BTreeMap<Key, Followed>>,
     changed: Notify,
+    /// A log was cut below what a checkpoint calls durable.
+    has_cut: AtomicBool,
 }
 
 /// A replica that is fetched.
@@ -74,7 +79,8 @@ pub(super) enum Progress {
 
 impl Fetcher {
     pub fn new(leader: i32) -> Self {
-        Self { leader, followed: Mutex::default(), changed: Notify::new() }
+        let (followed, changed) = (Mutex::default(), Notify::new());
+        Self { leader, followed, changed, has_cut: AtomicBool::new(false) }
     }
 
     /// Begins to fetch a replica, or goes on in a newer epoch.
@@ -128,6 +134,12 @@ impl Fetcher {
                 session = FetchSession::default();
                 channel = Some((to.clone(), broker.network.channel(&to)));
             }
+            if self.has_cut.swap(false, Ordering::Relaxed) {
+                // Before anything follows that a crash of the machine can take (Kafka's
+                // `LogManager.truncateTo`).
+                let broker = Arc::clone(&broker);
+                let _ = blocking(move || broker.write_checkpoints()).await;
+            }
             let (_, leader) = channel.as_ref().expect("set above");
             let (settings, epoch) = (broker.settings(), broker.epoch());
             let mut request = request(&settings, epoch, session.request(asks));
@@ -164,7 +176,9 @@ impl Fetcher {
                 continue;
             }
             if followed.last_epoch.is_none() {
+                let before = recovery_point(followed);
                 followed.last_epoch = answer::begin(broker, followed);
+                self.note_cut(followed, before);
             }
             let Some(last_epoch) = followed.last_epoch else { continue };
             let view = followed.partition.view();
@@ -237,11 +251,13 @@ impl Fetcher {
                     continue;
                 }
                 let bytes = data.records.as_ref().map_or(0, |records| records.len() as u64);
+                let before = recovery_point(&followed);
                 let answered = answer::Answered { ask, data };
                 let progress = match answered.is_out_of_range() {
                     true => answered.find_range(broker, self.leader, leader, &mut followed).await,
                     false => answered.take(broker, &mut followed, &mut to_flush),
                 };
+                self.note_cut(&followed, before);
                 if bytes > 0 && matches!(progress, Progress::Went) {
                     broker.replication.metrics.bytes_in.increment(bytes);
                     if is_throttled(broker, &key) {
@@ -255,6 +271,12 @@ impl Fetcher {
         for partition in to_flush {
             // The next fetch tells the leader that this replica has the records.
             let _ = blocking(move || partition.flush_now()).await;
+        }
+    }
+
+    fn note_cut(&self, followed: &Followed, before: i64) {
+        if recovery_point(followed) < before {
+            self.has_cut.store(true, Ordering::Relaxed);
         }
     }
 
@@ -279,6 +301,10 @@ impl Fetcher {
             }
         }
     }
+}
+
+fn recovery_point(followed: &Followed) -> i64 {
+    followed.partition.view().log.recovery_point()
 }
 
 /// How long to rest after so many failures in a row.

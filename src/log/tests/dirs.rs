@@ -54,12 +54,13 @@ fn what_is_settled_counts_on_the_same_run_of_the_machine() {
         open_dirs(&disk, &["/a"], &owner).expect("opens")
     };
     let offsets = Offsets::from([(TopicPartition::new("t", 0), 7)]);
-    on(Some("one")).write_checkpoint(0, checkpoint::SETTLED, &offsets).expect("writes");
+    let file = on(Some("one")).checkpoint_file(0, checkpoint::SETTLED).expect("it is named");
+    file.replace(&offsets).expect("writes");
     assert_eq!(on(Some("one")).dirs()[0].checkpoints.settled, offsets);
     assert_eq!(on(Some("two")).dirs()[0].checkpoints.settled, Offsets::new());
     assert_eq!(on(Some("one")).dirs()[0].checkpoints.settled, Offsets::new(), "it was removed");
     let unnamed = on(None);
-    unnamed.write_checkpoint(0, checkpoint::SETTLED, &offsets).expect("does nothing");
+    assert!(unnamed.checkpoint_file(0, checkpoint::SETTLED).is_none());
     drop(unnamed);
     assert_eq!(on(None).dirs()[0].checkpoints.settled, Offsets::new());
 }
@@ -86,7 +87,7 @@ fn a_stop_and_start_know_each_other() {
         (checkpoint::LOG_START, &offsets.log_starts),
         (checkpoint::REPLICATION, &offsets.high_watermarks),
     ] {
-        dirs.write_checkpoint(0, name, offsets).expect("writes");
+        dirs.checkpoint_file(0, name).expect("any has one").replace(offsets).expect("writes");
     }
     dirs.mark_clean(0, 12).expect("writes");
     drop(dirs);

@@ -345,6 +345,52 @@ fn a_gap_right_after_a_change_of_leaders_is_no_gap_yet() {
     assert!(matches!(gap, AppendError::Producer(_)), "nothing is on its way any more: {gap}");
 }
 
+/// Told of a gap, the client would begin a new epoch, and write again what waits to be committed.
+#[test]
+fn a_gap_that_a_refusal_made_is_no_gap_yet() {
+    let mut cluster = Cluster::new(2);
+    let send = |cluster: &mut Cluster, sequence: i32| {
+        let now = cluster.now_ms;
+        let sent = of_producer(batch(0, 1, 20), 7, 0, sequence);
+        cluster.core(0).append(&mut [sent], Acks::All, now).map(|appended| appended.first_offset)
+    };
+    assert_eq!(send(&mut cluster, 0).expect("leads"), 0);
+    cluster.fence(1);
+    cluster.fence(2);
+    cluster.apply(0);
+    let refused = send(&mut cluster, 1).expect_err("is alone");
+    assert!(matches!(refused, AppendError::NotEnoughReplicas { .. }), "{refused}");
+    cluster.unfence(1);
+    cluster.apply_all();
+    cluster.fetch_often(3, 1);
+    cluster.settle_isr(0).expect("1 has come back");
+    let gap = send(&mut cluster, 2).expect_err("lacks 1");
+    assert!(matches!(gap, AppendError::NotLeader), "1 is to come again: {gap}");
+    assert_eq!(send(&mut cluster, 1).expect("leads"), 1);
+    assert_eq!(send(&mut cluster, 2).expect("has no gap now"), 2);
+    cluster.now_ms += 10_000;
+    cluster.fetch(1);
+    let gap = send(&mut cluster, 9).expect_err("lacks a batch");
+    assert!(matches!(gap, AppendError::Producer(_)), "nothing was refused lately: {gap}");
+}
+
+/// Another may have led meanwhile, and followers may have cut off what they had told of.
+#[test]
+fn what_followers_told_before_another_led_does_not_count() {
+    for (epochs, committed) in [(1, 2), (2, 0)] {
+        let mut cluster = Cluster::new(2);
+        cluster.produce(0, Acks::All).expect("leads");
+        cluster.produce(0, Acks::All).expect("leads");
+        cluster.fetch_often(2, 1);
+        assert_eq!(cluster.core(0).high_watermark(), 0, "2 lags");
+        cluster.image.isr = vec![0, 1];
+        cluster.image.leader_epoch += epochs;
+        cluster.image.partition_epoch += epochs;
+        cluster.apply(0);
+        assert_eq!(cluster.core(0).high_watermark(), committed, "{epochs} epochs later");
+    }
+}
+
 #[test]
 fn who_lags_leaves_and_who_catches_up_joins() {
     let mut cluster = Cluster::new(2);
