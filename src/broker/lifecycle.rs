@@ -172,7 +172,8 @@ impl Lifecycle {
             broker_id: self.broker.node_id,
             broker_epoch: self.epoch,
             current_metadata_offset: *self.broker.applied.borrow(),
-            want_fence: false,
+            // Who cannot hear what others decide must not lead.
+            want_fence: self.broker.quorum.has_no_room(),
             want_shut_down: wish == Wish::Stop,
             offline_log_dirs: self.broker.log_dir_ids(false),
             cordoned_log_dirs: cordons.then(|| self.broker.cordoned_log_dir_ids()),

@@ -123,8 +123,14 @@ pub fn update(
             Err(why) => return Decision { records: Vec::new(), response: Err(why) },
         }
     }
-    if updates.iter().any(|update| update.name == ELR && update.level > 0) {
-        records.extend(one_min_isr(cx));
+    if let Some(update) = updates.iter().find(|update| update.name == ELR) {
+        // Nobody has kept account of them while the feature was off.
+        if update.level != cx.image.feature(ELR) {
+            records.push(ClearElrRecord { topic_name: String::new() }.into());
+        }
+        if update.level > 0 {
+            records.extend(one_min_isr(cx));
+        }
     }
     Decision { records, response: Ok(()) }
 }

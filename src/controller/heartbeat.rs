@@ -96,10 +96,18 @@ pub fn process(
     Decision { records, response }
 }
 
+/// Whether a broker is registered with one of the directories.
+fn lists_any(cx: &Context<'_>, broker: i32, dirs: &[Uuid]) -> bool {
+    let broker = cx.image.broker(broker);
+    broker.is_some_and(|broker| dirs.iter().any(|dir| broker.log_dirs.contains(dir)))
+}
+
 fn next_state(cx: &Context<'_>, current: State, beat: &Heartbeat, is_caught_up: bool) -> State {
     let id = beat.broker_id;
     match current {
         State::Fenced if beat.want_shut_down => State::ShutDownNow,
+        // What it is elected for must not lie in a directory that this heartbeat says has failed.
+        State::Fenced if lists_any(cx, id, &beat.offline_log_dirs) => State::Fenced,
         State::Fenced if !beat.want_fence && is_caught_up => State::Unfenced,
         State::Fenced => State::Fenced,
         State::Unfenced => match (beat.want_fence, beat.want_shut_down) {

@@ -29,13 +29,13 @@ struct Liveness {
 }
 
 impl SoftState {
-    /// What the controller of node `here` begins with. The broker of the same process needs no
+    /// What a controller begins with. The broker of the same process, if it has one, needs no
     /// session: if it lives, it will be heard of; else it is a former process that is registered.
     /// All others are taken to have been heard of at `heard_ms`.
-    pub fn activate(image: &Image, here: i32, now_ms: i64, heard_ms: i64) -> Self {
+    pub fn activate(image: &Image, here: Option<i32>, now_ms: i64, heard_ms: i64) -> Self {
         let live = |broker: &BrokerImage| Liveness {
             epoch: broker.broker_epoch,
-            contact_ms: (!broker.fenced && broker.broker_id != here).then_some(heard_ms),
+            contact_ms: (!broker.fenced && Some(broker.broker_id) != here).then_some(heard_ms),
             metadata_offset: -1,
             shutdown_offset: None,
         };

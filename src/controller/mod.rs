@@ -62,6 +62,8 @@ use crate::metadata::{ConfigResource, Image, MetadataRecord, TopicImage};
 #[derive(Clone)]
 pub struct Settings {
     pub node_id: i32,
+    /// Whether this process is a broker too.
+    pub is_broker: bool,
     /// `num.partitions`
     pub num_partitions: i32,
     /// `default.replication.factor`

@@ -74,6 +74,7 @@ impl Settings {
         let balance_s = values.i64("leader.imbalance.check.interval.seconds");
         Self {
             node_id: broker.node_id,
+            is_broker: broker.cluster.is_broker,
             num_partitions: broker.num_partitions,
             default_replication_factor: broker.default_replication_factor as i16,
             min_insync_replicas: broker.min_insync_replicas,

@@ -55,6 +55,7 @@ enum Phase {
 
 /// The decisions of one batch.
 struct Batch {
+    node_id: i32,
     image: Image,
     /// Each a proposal; the records of one request are only parted when they are too many.
     proposals: Vec<Vec<MetadataRecord>>,
@@ -129,7 +130,8 @@ impl Task {
         // so within two intervals.
         let rest = 2 * settings.broker_heartbeat_interval_ms + FIND_MS;
         let heard_ms = now_ms - (settings.broker_session_timeout_ms - rest).max(0);
-        SoftState::activate(&self.quorum.image(), settings.node_id, now_ms, heard_ms)
+        let here = settings.is_broker.then_some(settings.node_id);
+        SoftState::activate(&self.quorum.image(), here, now_ms, heard_ms)
     }
 
     fn now_ms(&self) -> i64 {
@@ -163,7 +165,8 @@ impl Task {
     fn decide(&mut self, first: Option<Request>) -> Option<(i32, Batch)> {
         let now_ms = self.now_ms();
         let Phase::Active { epoch, soft } = &mut self.phase else { return None };
-        let mut batch = Batch::new(Image::clone(&self.quorum.image()));
+        let image = Image::clone(&self.quorum.image());
+        let mut batch = Batch::new(self.settings.node_id, image);
         let (settings, random) = (&self.settings, &mut self.random);
         let mut next = first;
         while let Some(request) = next {
@@ -219,9 +222,9 @@ impl Task {
 }
 
 impl Batch {
-    fn new(image: Image) -> Self {
+    fn new(node_id: i32, image: Image) -> Self {
         let (proposals, answers) = (Vec::new(), Vec::new());
-        Self { image, proposals, answers, durability: Durability::Deferred }
+        Self { node_id, image, proposals, answers, durability: Durability::Deferred }
     }
 
     fn has_room(&self) -> bool {
@@ -237,8 +240,9 @@ impl Batch {
             self.image.apply(record);
         }
         self.image.offset += records.len() as i64;
-        // What a sole broker decides on itself it would decide again; others rely on it.
-        if durability == Durability::Synced || self.image.brokers.len() > 1 {
+        // What is decided on this node's own broker would be decided again; others rely on it.
+        let has_others = self.image.brokers.keys().any(|id| *id != self.node_id);
+        if durability == Durability::Synced || has_others {
             self.durability = Durability::Synced;
         }
         match self.proposals.last_mut() {

@@ -188,17 +188,26 @@ pub fn write(disk: &dyn Disk, dir: &Path, content: &Content) -> io::Result<Snaps
     let id = content.id();
     let path = id.path(dir);
     let part = path.with_extension("checkpoint.part");
-    let file = disk.open(&part, OpenMode::Truncate)?;
+    let written = write_part(disk, &part, content);
+    if let Err(error) = written {
+        // It must not take what room there is; the next one begins anew in any case.
+        let _ = disk.remove_file(&part);
+        return Err(error);
+    }
+    disk.rename(&part, &path)?;
+    disk.sync_dir(dir)?;
+    Ok(id)
+}
+
+fn write_part(disk: &dyn Disk, part: &Path, content: &Content) -> io::Result<()> {
+    let file = disk.open(part, OpenMode::Truncate)?;
     let mut at = 0;
     content.write_batches(|bytes| {
         disk::write_all_at(&*file, bytes, at)?;
         at += bytes.len() as u64;
         Ok(())
     })?;
-    file.sync_data()?;
-    disk.rename(&part, &path)?;
-    disk.sync_dir(dir)?;
-    Ok(id)
+    file.sync_data()
 }
 
 pub fn delete_before(disk: &dyn Disk, dir: &Path, newest: SnapshotId) -> io::Result<()> {

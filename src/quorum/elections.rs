@@ -13,6 +13,7 @@ use std::{
 
 use openraft::{
     Raft, RaftMetrics, ServerState, Vote,
+    error::{Fatal, RaftError},
     raft::{VoteRequest, VoteResponse},
 };
 use tokio::{
@@ -31,6 +32,9 @@ use super::{
 };
 
 type Metrics = RaftMetrics<i32, Voter>;
+
+/// More than a leader's first batch has.
+const FIRST_BATCH_BYTES: u64 = 4096;
 
 /// How patient the quorum is; all else follows from Kafka's two settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,22 +151,40 @@ async fn follow(weak: Weak<Inner>, mut metrics: watch::Receiver<Metrics>) {
                     return;
                 };
                 inner.tell(&metrics.borrow_and_update());
-                if changed.is_err() {
-                    return;
-                }
+                let ended = match &metrics.borrow().running_state {
+                    Err(Fatal::Stopped) => return,
+                    Err(fatal) => fatal.to_string(),
+                    Ok(()) if changed.is_err() => "it stopped by itself".to_owned(),
+                    Ok(()) => continue,
+                };
+                return inner.fail(&ended);
             }
             () = enough.notified() => {
-                let raft = weak.upgrade().and_then(|inner| inner.raft.load_full());
-                let Some(raft) = raft else { return };
-                if let Err(error) = raft.trigger().snapshot().await {
-                    tracing::error!(%error, "no metadata snapshot can be written");
-                }
+                let Some(inner) = weak.upgrade() else { return };
+                tokio::spawn(async move { inner.snapshot().await });
             }
         }
     }
 }
 
 impl Inner {
+    /// Nothing will be applied here any more: whoever follows the stream hears of it, and must stop.
+    pub(super) fn fail(&self, why: &str) {
+        tracing::error!(why, "the metadata log has failed");
+        self.machine.machine().committed = None;
+    }
+
+    /// Writes a snapshot, and has openraft let go of the log that it stands for.
+    async fn snapshot(&self) {
+        if let Err(error) = self.machine.write_snapshot().await {
+            return tracing::error!(%error, "no metadata snapshot can be written");
+        }
+        let has_any = self.machine.machine().snapshot.is_some();
+        if let Some(raft) = self.raft.load_full().filter(|_| has_any) {
+            let _ = raft.trigger().snapshot().await; // Raft's end is told of elsewhere.
+        }
+    }
+
     /// Publishes who leads, as of now.
     fn tell(&self, metrics: &Metrics) {
         let epoch = metrics.current_term as i32;
@@ -256,7 +278,7 @@ impl Timers {
         &mut self,
         inner: &Arc<Inner>,
         raft: &Raft<TypeConfig>,
-    ) -> Result<(), openraft::error::Fatal<i32>> {
+    ) -> Result<(), Fatal<i32>> {
         let metrics = self.metrics.borrow().clone();
         // openraft steps down by its tick when it is no voter any more.
         raft.runtime_config().tick(true);
@@ -342,11 +364,16 @@ impl Timers {
         inner: &Arc<Inner>,
         raft: &Raft<TypeConfig>,
         metrics: &Metrics,
-    ) -> Result<(), openraft::error::Fatal<i32>> {
+    ) -> Result<(), Fatal<i32>> {
         {
             let mut random = lock(&inner.random);
             self.due = Instant::now() + random.about(self.timeouts.retry());
             self.patience = random.about(self.timeouts.patience() * 3);
+        }
+        // A leader begins with a batch. openraft would end where there is no room for it.
+        if let Err(error) = inner.storage.log().reserve(FIRST_BATCH_BYTES) {
+            tracing::warn!(%error, "the metadata log cannot grow: this node does not stand");
+            return Ok(());
         }
         let membership = metrics.membership_config.membership();
         match would_be_elected(inner, membership, metrics, self.timeouts.answer()).await {
@@ -413,7 +440,7 @@ async fn resign(
     inner: &Inner,
     raft: &Raft<TypeConfig>,
     metrics: &Metrics,
-) -> Result<(), openraft::error::Fatal<i32>> {
+) -> Result<(), Fatal<i32>> {
     let mut others = metrics.membership_config.membership().voter_ids();
     let Some(other) = others.find(|voter| *voter != metrics.id) else { return Ok(()) };
     tracing::warn!(epoch = metrics.current_term, "no majority answers: this node resigns");
@@ -421,7 +448,7 @@ async fn resign(
     let request = VoteRequest::new(Vote::new(metrics.current_term + 1, other), last);
     match raft.vote(request).await {
         Ok(_) => Ok(()),
-        Err(openraft::error::RaftError::Fatal(fatal)) => Err(fatal),
-        Err(openraft::error::RaftError::APIError(never)) => match never {},
+        Err(RaftError::Fatal(fatal)) => Err(fatal),
+        Err(RaftError::APIError(never)) => match never {},
     }
 }

@@ -12,7 +12,7 @@ use super::{
     Leadership, Quorum, ReplicaStatus,
     checkpoint::SnapshotId,
     state_machine::SnapshotAt,
-    storage::lock,
+    storage::{self, lock},
     voters::{self, Endpoint},
 };
 use crate::{
@@ -176,7 +176,7 @@ impl Quorum {
             let fetched = self.fetch(replica, from);
             let is_empty = matches!(&fetched.outcome, FetchOutcome::Records(it) if it.is_empty());
             if !is_empty || max_wait.is_zero() {
-                return fetched;
+                return self.durable(fetched).await;
             }
             let more = async {
                 tokio::select! {
@@ -186,7 +186,24 @@ impl Quorum {
                 }
             };
             if timeout_at(deadline, more).await.is_err() {
-                return self.fetch(replica, from);
+                return self.durable(self.fetch(replica, from)).await;
+            }
+        }
+    }
+
+    /// What a sole voter has written may be in its page cache only; nobody else may see what it can
+    /// lose.
+    async fn durable(&self, fetched: Fetched) -> Fetched {
+        let has_records = matches!(&fetched.outcome, FetchOutcome::Records(it) if !it.is_empty());
+        if !has_records || !self.inner.storage.is_alone() {
+            return fetched;
+        }
+        let sync = self.inner.storage.log().sync();
+        match storage::blocking(sync).await {
+            Ok(()) => fetched,
+            Err(error) => {
+                tracing::error!(%error, "the metadata log cannot be synced");
+                Fetched { outcome: FetchOutcome::Failed, ..fetched }
             }
         }
     }

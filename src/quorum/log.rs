@@ -366,26 +366,21 @@ impl MetadataLog {
     /// Has the disk set room aside for a batch of `len` bytes, so that a full one is noticed before
     /// Raft relies on the write. The file does not get longer by it.
     pub fn reserve(&mut self, len: u64) -> io::Result<()> {
-        use rustix::{
-            fs::{FallocateFlags, fallocate},
-            io::Errno,
-        };
         self.roll_if_full()?;
         let segment = self.segments.back_mut().expect("added if there was none");
         if segment.size + len <= segment.reserved {
             return Ok(());
         }
         let ahead = len + RESERVE_BYTES;
-        let Some(fd) = segment.file.raw_fd() else { return Ok(()) };
-        match fallocate(fd, FallocateFlags::KEEP_SIZE, segment.size, ahead) {
-            Ok(()) => {
-                segment.reserved = segment.size + ahead;
-                Ok(())
-            }
-            // Such a file system promises nothing.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        segment.file.reserve(segment.size, ahead)?;
+        segment.reserved = segment.size + ahead;
+        Ok(())
+    }
+
+    /// What was set aside is gone, as where another process takes the room.
+    #[cfg(test)]
+    pub fn forget_reserve(&mut self) {
+        self.segments.iter_mut().for_each(|segment| segment.reserved = 0);
     }
 
     /// Writes a batch at the end, to the page cache only.

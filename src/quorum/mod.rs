@@ -32,7 +32,10 @@ mod tests;
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -187,6 +190,10 @@ struct Inner {
     turn: tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
     /// The last offset that is applied.
     progress: Arc<watch::Sender<i64>>,
+    /// Held while an observer takes a snapshot in the place of its log.
+    installing: Arc<tokio::sync::Mutex<()>>,
+    /// This node's disk has no room for what the leader sends.
+    has_no_room: AtomicBool,
     /// The voters change one at a time.
     changing: Arc<tokio::sync::Mutex<()>>,
     random: Mutex<Random>,
@@ -302,6 +309,7 @@ impl Quorum {
             }
             Request::Append(request) => {
                 self.hear_of(&request.vote, &raft);
+                self.inner.make_room(&request.entries).map_err(|error| stopped(&error))?;
                 let response = raft.append_entries(request).await;
                 let response = response.map_err(|error| stopped(&error))?;
                 if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
@@ -326,8 +334,16 @@ impl Quorum {
         self.inner.config.is_voter(self.inner.storage.known().effective().membership())
     }
 
-    /// Turns from an observer into a member of the quorum, on the log that there is.
+    /// Turns from an observer into a member of the quorum; it does so whether or not the sender of the
+    /// message waits for it.
     async fn join(&self) -> Result<Arc<Raft<TypeConfig>>, MessageError> {
+        let quorum = self.clone();
+        let joined = tokio::spawn(async move { quorum.become_member().await }).await;
+        joined.unwrap_or_else(|error| Err(MessageError::Stopped(error.to_string())))
+    }
+
+    /// On the log that there is.
+    async fn become_member(&self) -> Result<Arc<Raft<TypeConfig>>, MessageError> {
         let stopped = |error: &dyn std::fmt::Display| MessageError::Stopped(error.to_string());
         let mut turn = self.inner.turn.lock().await;
         if let Some(raft) = self.raft() {
@@ -344,8 +360,9 @@ impl Quorum {
         self.inner.observing.send_replace(false);
         *lock(&self.inner.followed) = None;
         if let Some(task) = turn.take() {
-            // Whatever became of it, it has ended.
+            // Whatever became of it, it has ended; but what it left to a thread may go on.
             let _ = task.await;
+            let _ = self.inner.installing.lock().await;
         }
     }
 
@@ -421,6 +438,12 @@ impl Quorum {
         }
     }
 
+    /// Whether this node's metadata stays behind, since its disk has no room for more.
+    pub fn has_no_room(&self) -> bool {
+        let leads = self.leader() == Some(self.inner.config.node_id);
+        !leads && self.inner.has_no_room.load(Ordering::Relaxed)
+    }
+
     /// Who leads, as it changes.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.inner.leadership.subscribe()
@@ -472,6 +495,19 @@ impl Quorum {
         let sync = self.inner.storage.log().sync();
         let path = self.inner.config.dir.clone();
         storage::blocking(sync).await.map_err(|source| QuorumError::Io { path, source })
+    }
+}
+
+impl Inner {
+    /// Sets room aside for what the leader sent. A write that fails would end Raft; where a disk is
+    /// full now, there may be room later.
+    fn make_room(&self, entries: &[types::Entry]) -> Result<(), QuorumError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let room = self.storage.reserve(entries);
+        self.has_no_room.store(room.is_err(), Ordering::Relaxed);
+        room.map_err(QuorumError::NoRoom)
     }
 }
 

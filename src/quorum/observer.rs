@@ -5,7 +5,7 @@
 use std::{
     io,
     path::Path,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
@@ -33,7 +33,10 @@ use super::{
     voters::{self, Endpoint},
 };
 use crate::{
-    log::disk::{self, OpenMode},
+    log::{
+        disk::{self, OpenMode},
+        is_disk_failure,
+    },
     records::Batch,
 };
 
@@ -121,10 +124,15 @@ impl Observer {
                 _ = stop.changed() => return,
                 outcome = self.step(&inner) => outcome,
             };
+            let is_stuck = matches!(&outcome, Err(FollowError::Io(_)));
+            inner.has_no_room.store(is_stuck, Ordering::Relaxed);
             let rest = match outcome {
                 Ok(()) => {
                     failures = 0;
                     continue;
+                }
+                Err(FollowError::Io(error)) if is_disk_failure(&error) => {
+                    return inner.fail(&error.to_string());
                 }
                 Err(FollowError::Io(error)) => {
                     tracing::error!(%error, "the metadata log cannot be followed");
@@ -367,7 +375,9 @@ impl Inner {
         let path = self.config.dir.join("received.checkpoint.part");
         download(self, id, observer, &path).await?;
         let inner = self.clone();
+        let installing = self.installing.clone().lock_owned().await;
         blocking(move || {
+            let _installing = installing;
             let installed = inner.machine.machine().install(&path, id, None)?;
             inner.storage.begin_at(installed)
         })

@@ -3,7 +3,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -241,7 +241,7 @@ pub(super) async fn start(
     let effective = known.effective().membership().clone();
     let alone = voters::is_alone(&effective, config.node_id);
     let votes = config.is_voter(&effective);
-    if let Some(above) = dir.parent().filter(|_| is_new && !alone) {
+    if let Some(above) = dir.parent().filter(|_| is_new) {
         disk.sync_dir(above).map_err(io)?;
     }
     let published = Arc::new(ArcSwap::from_pointee(image.clone()));
@@ -258,7 +258,7 @@ pub(super) async fn start(
         kraft_version: known.kraft_version,
         snapshot,
         published: published.clone(),
-        committed,
+        committed: Some(committed),
         progress: progress.clone(),
         growth: Growth {
             since_snapshot: log.written_bytes(),
@@ -286,6 +286,8 @@ pub(super) async fn start(
         followed: Mutex::default(),
         observing: watch::channel(false).0,
         turn: tokio::sync::Mutex::default(),
+        installing: Arc::default(),
+        has_no_room: AtomicBool::new(false),
         changing: Arc::default(),
     };
     let quorum = Quorum { inner: Arc::new(inner) };

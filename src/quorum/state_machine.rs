@@ -48,7 +48,8 @@ pub struct Machine {
     /// The newest snapshot on disk.
     pub snapshot: Option<SnapshotAt>,
     pub published: Arc<ArcSwap<Image>>,
-    pub committed: mpsc::UnboundedSender<CommittedBatch>,
+    /// `None` once nothing will be applied any more.
+    pub committed: Option<mpsc::UnboundedSender<CommittedBatch>>,
     /// The last offset that is applied, for those who wait for it.
     pub progress: Arc<watch::Sender<i64>>,
     pub growth: Growth,
@@ -115,8 +116,9 @@ impl Machine {
         let image = Arc::new(self.image.clone());
         self.published.store(image.clone());
         self.progress.send_replace(image.offset);
+        let Some(committed) = &self.committed else { return };
         // Nobody listens while a node stops.
-        let _ = self.committed.send(CommittedBatch {
+        let _ = committed.send(CommittedBatch {
             last_offset: image.offset,
             epoch: image.epoch,
             append_ms: image.timestamp_ms,
@@ -223,6 +225,7 @@ impl StateMachine {
         let write = move || checkpoint::write(&*disk, &dir, &content);
         let id = storage::blocking(write).await?;
         let at = SnapshotAt { id, index, membership };
+        self.storage.snapshot_written(index + 1);
         let mut machine = self.machine();
         if machine.snapshot.as_ref().is_none_or(|known| known.id < id) {
             machine.snapshot = Some(at);
@@ -301,8 +304,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
+    /// It was written before openraft was asked: to that a disk that is full is one that has failed.
     async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, Failure> {
-        self.write_snapshot().await.map_err(snapshot_error)?;
         let newest = self.newest().map_err(snapshot_error)?;
         newest.ok_or_else(|| snapshot_error("there is nothing to write"))
     }

@@ -7,7 +7,10 @@ use std::{
     io,
     ops::{Bound, RangeBounds},
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::{Bytes, BytesMut};
@@ -47,6 +50,8 @@ pub struct Storage {
     known: Arc<Mutex<Known>>,
     /// The newest snapshot that came from the leader.
     installed: Arc<watch::Sender<Option<Result<Installed, String>>>>,
+    /// The index after the newest snapshot on disk.
+    snapshot_end: Arc<AtomicU64>,
 }
 
 /// What the log and the snapshot before it say of the quorum.
@@ -129,6 +134,7 @@ impl Storage {
         node_id: i32,
         known: Known,
     ) -> Self {
+        let snapshot_end = Arc::new(AtomicU64::new(log.first_index()));
         Self {
             log: Arc::new(Mutex::new(log)),
             disk,
@@ -136,6 +142,7 @@ impl Storage {
             node_id,
             known: Arc::new(Mutex::new(known)),
             installed: Arc::new(watch::channel(None).0),
+            snapshot_end,
         }
     }
 
@@ -149,14 +156,37 @@ impl Storage {
 
     /// Alone, this node cannot be asked for a second vote in an epoch, and its log tells the epoch
     /// that it has reached; so its vote need not be on disk before it leads.
-    fn is_alone(&self) -> bool {
+    pub fn is_alone(&self) -> bool {
         voters::is_alone(self.known().effective().membership(), self.node_id)
     }
 
     /// Tells that a snapshot from the leader is on disk, so that the log can begin after it, or why
     /// it cannot be.
     pub fn snapshot_installed(&self, installed: Result<Installed, String>) {
+        if let Ok(installed) = &installed {
+            self.snapshot_written(installed.base.index);
+        }
         self.installed.send_replace(Some(installed));
+    }
+
+    /// Tells that a snapshot of all before the index is on disk.
+    pub fn snapshot_written(&self, end: u64) {
+        self.snapshot_end.fetch_max(end, Ordering::AcqRel);
+    }
+
+    /// Has room set aside for what the leader sent, as far as this log lacks it.
+    pub fn reserve(&self, entries: &[Entry]) -> io::Result<()> {
+        let mut log = self.log();
+        let end = log.next_index();
+        let missing = entries.iter().filter(|entry| entry.log_id.index >= end);
+        let sizes = missing.map(|entry| match &entry.content {
+            Content::Batch { bytes, .. } => bytes.len() as u64,
+            Content::Blank | Content::Proposal(_) | Content::Membership(_) => 0,
+        });
+        match sizes.sum() {
+            0 => Ok(()),
+            size => log.reserve(size),
+        }
     }
 
     /// A batch that this node, the leader, writes.
@@ -293,8 +323,8 @@ impl Storage {
         self.log().restart_at(installed.base)
     }
 
-    /// Begins the log anew after a snapshot that reaches beyond it, once that is on disk.
-    async fn restart(&self, upto: u64) -> io::Result<()> {
+    /// Waits until the leader's snapshot of all up to the index is on disk.
+    async fn wait_installed(&self, upto: u64) -> io::Result<Option<Installed>> {
         let mut installed = self.installed.subscribe();
         let installed = installed
             .wait_for(|installed| match installed {
@@ -305,8 +335,7 @@ impl Storage {
             .await
             .map_err(io::Error::other)?
             .clone();
-        let Some(installed) = installed else { return Ok(()) };
-        self.begin_at(installed.map_err(io::Error::other)?)
+        installed.transpose().map_err(io::Error::other)
     }
 }
 
@@ -430,9 +459,16 @@ impl RaftLogStorage<TypeConfig> for Storage {
     }
 
     async fn purge(&mut self, upto: LogId<i32>) -> Result<(), Failure> {
-        if self.log().next_index() <= upto.index {
-            return self.restart(upto.index).await.map_err(write_error);
+        // The log may go once what stands for it is there; openraft installs it meanwhile.
+        let installed = match self.snapshot_end.load(Ordering::Acquire) > upto.index {
+            true => None,
+            false => self.wait_installed(upto.index).await.map_err(write_error)?,
+        };
+        let is_beyond = self.log().next_index() <= upto.index;
+        match installed.filter(|_| is_beyond) {
+            Some(installed) => self.begin_at(installed),
+            None => self.forget(upto.index),
         }
-        self.forget(upto.index).map_err(write_error)
+        .map_err(write_error)
     }
 }

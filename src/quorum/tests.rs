@@ -144,6 +144,25 @@ async fn snapshots_bound_the_log_and_stand_for_it() {
     assert!(!log_path(dir.path()).exists());
 }
 
+/// openraft lets go of the log while a snapshot of the leader's is still on its way to the disk.
+#[tokio::test]
+async fn the_log_stays_until_its_snapshot_is_there() {
+    use openraft::storage::RaftLogStorage;
+    let dir = tempfile::tempdir().unwrap();
+    let (quorum, _, _stream) = open(dir.path()).await;
+    quorum.propose(1, vec![topic("a")]).await.unwrap();
+    let mut storage = quorum.inner.storage.clone();
+    let upto = types::log_id(1, 1);
+    let mut purge = Box::pin(storage.purge(upto));
+    let soon = std::time::Duration::from_millis(50);
+    tokio::time::timeout(soon, &mut purge).await.expect_err("nothing stands for it yet");
+    let base = log::Base { index: 2, offset: 2, epoch: 1 };
+    let membership = quorum.inner.storage.known().effective().clone();
+    let installed = storage::Installed { base, membership };
+    quorum.inner.storage.snapshot_installed(Ok(installed));
+    tokio::time::timeout(soon, purge).await.expect("it is there").unwrap();
+}
+
 #[tokio::test]
 async fn a_snapshot_without_a_log_is_enough() {
     let dir = tempfile::tempdir().unwrap();

@@ -240,7 +240,7 @@ fn a_sole_broker_comes_back() {
          a-0 leader 1 in 2, isr [1] elr [] last []",
     );
     // The controller of the same process does not wait for the former incarnation.
-    script.soft = SoftState::activate(&script.image, 1, script.now_ms, script.now_ms);
+    script.soft = SoftState::activate(&script.image, Some(1), script.now_ms, script.now_ms);
     script.register(&registration(1, 11));
     script.beat(1);
     script.show();
@@ -260,7 +260,7 @@ fn a_new_controller_gives_every_unfenced_broker_a_session() {
     let mut script = Script::of(3);
     script.gone(3);
     script.now_ms = 100_000;
-    script.soft = SoftState::activate(&script.image, 1, script.now_ms, script.now_ms);
+    script.soft = SoftState::activate(&script.image, Some(1), script.now_ms, script.now_ms);
     let epoch = |script: &Script, id: i32| (id, script.epoch(id));
     let silent = vec![epoch(&script, 1), epoch(&script, 2)];
     assert_eq!(script.soft.unheard_of(&script.image), silent);
@@ -353,6 +353,37 @@ fn a_failed_directory_takes_its_replicas_along() {
          a-0 leader 1 isr [1] elr [] last []
          -> caught up, unfenced",
     );
+}
+
+/// Nothing is led from a directory that the same heartbeat calls failed.
+#[test]
+fn a_broker_is_unfenced_after_its_failed_directories_are_noted() {
+    let mut script = Script::of(1);
+    let two = vec![Uuid::from_u128(300), Uuid::from_u128(301)];
+    script.register(&Registration { log_dirs: two.clone(), ..registration(3, 30) });
+    script.text.clear();
+    let offline_log_dirs = vec![two[0]];
+    let beat = Heartbeat { offline_log_dirs, ..script.heartbeat(3) };
+    script.send(&beat);
+    script.send(&beat);
+    script.expect(
+        "broker 3 dirs 301
+         -> caught up, fenced
+         broker 3 unfenced
+         -> caught up, unfenced",
+    );
+}
+
+/// A node that was a broker once and is only a controller now hears of nobody with its id.
+#[test]
+fn a_controller_alone_gives_its_former_broker_a_session() {
+    for (here, fenced) in [(Some(1), ""), (None, "broker 1 fenced")] {
+        let mut script = Script::of(1);
+        script.soft = SoftState::activate(&script.image, here, script.now_ms, script.now_ms);
+        script.text.clear();
+        script.pass(9_001);
+        script.expect(fenced);
+    }
 }
 
 #[test]

@@ -402,9 +402,11 @@ fn another_minimum_forgets_who_is_eligible() {
          -> ok
          a-0 leader 1 in 0, isr [1, 2] elr [] last []
          feature eligible.leader.replicas.version=0
+         ClearElrRecord
          config 4:2 min.insync.replicas=2
          -> ok
          feature eligible.leader.replicas.version=1
+         ClearElrRecord
          config 4:2 min.insync.replicas=null",
     );
 }

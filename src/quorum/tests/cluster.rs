@@ -197,3 +197,60 @@ async fn bytes_that_are_no_message_are_refused() {
     let refused = node.answer(messages::encode_request(&astray, &Request::Probe)).await;
     assert!(matches!(refused, Err(MessageError::NotForThisNode(9))));
 }
+
+/// What it does not apply, its broker must not go on without.
+#[tokio::test(start_paused = true)]
+async fn who_cannot_write_ends() {
+    let mut cluster = Cluster::new(3, &[1, 2, 3]);
+    cluster.add_observer(4);
+    for id in [1, 2, 3, 4] {
+        cluster.start(id).await;
+    }
+    assert!(cluster.propose().await);
+    let (leader, _) = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
+    let follower = [1, 2, 3].into_iter().find(|id| *id != leader).unwrap();
+    for id in [follower, 4] {
+        cluster.disk(id).fail_after(Some(0));
+    }
+    assert!(cluster.propose().await, "two of three are well");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(lock(&cluster.world).ended, [follower, 4].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_no_room_says_so_and_catches_up() {
+    let mut cluster = Cluster::new(4, &[1, 2, 3]);
+    cluster.add_observer(4);
+    for id in [1, 2, 3, 4] {
+        cluster.start(id).await;
+    }
+    assert!(cluster.propose().await);
+    let (leader, _) = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
+    let follower = [1, 2, 3].into_iter().find(|id| *id != leader).unwrap();
+    for id in [follower, 4] {
+        cluster.disk(id).set_room(Some(0));
+        let log = &cluster.node(id).inner.storage;
+        // Nothing is set aside yet for what comes.
+        log.log().forget_reserve();
+    }
+    // A snapshot has no room either, and leaves nothing.
+    let stuck = cluster.node(follower);
+    stuck.inner.machine.write_snapshot().await.expect_err("is full");
+    stuck.inner.enough.notify_one();
+    for _ in 0..5 {
+        assert!(cluster.propose().await);
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let stuck = |cluster: &Cluster| {
+        cluster.up().into_iter().filter(|id| cluster.node(*id).has_no_room()).collect::<Vec<_>>()
+    };
+    assert_eq!(stuck(&cluster), [follower, 4]);
+    assert!(lock(&cluster.world).ended.is_empty());
+    let left = cluster.disk(follower).paths();
+    assert!(left.iter().all(|path| !path.to_string_lossy().ends_with(".part")), "{left:?}");
+    for id in [follower, 4] {
+        cluster.disk(id).set_room(None);
+    }
+    cluster.settle().await;
+    assert_eq!(stuck(&cluster), [0; 0]);
+}

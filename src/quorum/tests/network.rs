@@ -29,6 +29,8 @@ pub struct World {
     /// The batch that ends at an offset: the same on every node, for ever.
     committed: BTreeMap<i64, (i32, Vec<MetadataRecord>)>,
     leaders: BTreeMap<i32, i32>,
+    /// Nodes whose stream has ended.
+    pub ended: BTreeSet<i32>,
 }
 
 impl World {
@@ -137,6 +139,7 @@ impl Cluster {
             delay_ms_max: 2,
             committed: BTreeMap::new(),
             leaders: BTreeMap::new(),
+            ended: BTreeSet::new(),
         };
         let disks = ids.iter().map(|id| (*id, FaultyDisk::default())).collect();
         let world = Arc::new(Mutex::new(world));
@@ -216,7 +219,10 @@ impl Cluster {
                     biased;
                     batch = stream.next() => match batch {
                         Some(batch) => lock(&world).see_batch(id, batch),
-                        None => return,
+                        None => {
+                            lock(&world).ended.insert(id);
+                            return;
+                        }
                     },
                     changed = leadership.changed() => {
                         if changed.is_err() {

@@ -11,7 +11,7 @@ use kafka_protocol::messages::{
     fetch_snapshot_response,
 };
 
-use super::{super::*, network::*};
+use super::{super::*, network::*, topic};
 use crate::log::faulty::Crash;
 
 /// The port of a node in these tests is its id.
@@ -171,6 +171,28 @@ async fn an_observer_far_behind_gets_a_snapshot() {
         assert!(cluster.node(4).inner.storage.log().first_index() > 10);
         cluster.crash(4, Crash::LoseUnsynced).await;
         cluster.start(4).await;
+        cluster.settle().await;
+    }
+}
+
+/// A sole voter need not sync what only it relies on; an observer relies on what it is told.
+#[tokio::test(start_paused = true)]
+async fn what_an_observer_has_seen_survives_the_machine_of_a_sole_voter() {
+    let mut cluster = Cluster::new(5, &[1]);
+    cluster.add_observer(4);
+    cluster.start(1).await;
+    cluster.start(4).await;
+    for _ in 0..3 {
+        let (leader, epoch) = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
+        let node = cluster.node(leader);
+        let record = || vec![topic("deferred")];
+        let last = node.propose_with(epoch, record(), Durability::Deferred).await.unwrap();
+        while cluster.node(4).image().offset < last {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        cluster.crash(1, Crash::LoseUnsynced).await;
+        cluster.start(1).await;
+        assert!(cluster.node(1).image().offset >= last, "it is lost");
         cluster.settle().await;
     }
 }
