@@ -1,0 +1,82 @@
+"""What single nodes of a cluster answer, whatever a client library would make of it."""
+
+import struct
+import time
+
+import pytest
+from differential.wire import Connection
+
+NONE, NOT_COORDINATOR = 0, 16
+
+
+@pytest.fixture
+def ask(cluster):
+    """Sends one request to one node: `ask(2, "Metadata", 1, {...})`."""
+
+    def call(node, api, version, body):
+        connection = Connection(cluster[node].port, "answers")
+        try:
+            return connection.request(api, version, body)
+        finally:
+            connection.close()
+
+    return call
+
+
+@pytest.mark.parametrize("version", [1, 2, 7, 8])
+def test_offsets_elsewhere(cluster, ask, version):
+    """Who does not coordinate the group says so where each version of a client looks for it."""
+
+    def coordinator():
+        found = ask(1, "FindCoordinator", 3, {"key": "elsewhere", "keyType": 0})
+        return found["nodeId"] if found["errorCode"] == NONE else None
+
+    cluster.wait_until("the group has a coordinator", coordinator)
+    topics = [{"name": "any", "partitionIndexes": [0, 3]}]
+    body = {"groupId": "elsewhere", "topics": topics, "requireStable": False}
+    if version >= 8:
+        body = {"groups": [{"groupId": "elsewhere", "topics": topics}], "requireStable": False}
+
+    def told():
+        found = {}
+        for node in cluster.nodes:
+            answer = ask(node, "OffsetFetch", version, body)
+            group = answer["groups"][0] if version >= 8 else answer
+            partitions = [it for topic in group["topics"] for it in topic["partitions"]]
+            found[node] = [group.get("errorCode", NONE)] + [
+                (it["partitionIndex"], it["committedOffset"], it["errorCode"]) for it in partitions
+            ]
+        return found
+
+    nothing = [NONE, (0, -1, NONE), (3, -1, NONE)]
+    cluster.wait_until("the group is loaded", lambda: told()[coordinator()] == nothing)
+    in_each = [NONE, (0, -1, NOT_COORDINATOR), (3, -1, NOT_COORDINATOR)]
+    elsewhere = in_each if version < 2 else [NOT_COORDINATOR]
+    assert list(told().values()).count(elsewhere) == 2
+
+
+def test_damaged_batch(cluster, run, ask, topic):
+    """What cannot be read in one partition says nothing of its disk, nor of its leader."""
+    run(f"kafka-topics --create --topic {topic} --partitions 1 --replication-factor 3").ok()
+    produce = f"kafka-console-producer --topic {topic} --command-property acks=all"
+    run(f"{produce} --compression-codec gzip", stdin="some lines that compress\n" * 200).ok()
+    leader = cluster.leader(topic)
+    log = cluster[leader].data / f"{topic}-0" / "00000000000000000000.log"
+    with open(log, "r+b") as file:
+        size = 12 + struct.unpack(">i", file.read(12)[8:])[0]
+        compressed = 61 + 10  # after the batch's header and gzip's
+        file.seek(compressed)
+        file.write(b"\xa5" * (size - compressed))
+    partition = {"partitionIndex": 0, "currentLeaderEpoch": -1, "timestamp": 1}
+    body = {
+        "replicaId": -1,
+        "isolationLevel": 0,
+        "topics": [{"name": topic, "partitions": [partition]}],
+    }
+    answer = ask(leader, "ListOffsets", 7, body)
+    assert answer["topics"][0]["partitions"][0]["errorCode"] != NONE
+    time.sleep(1)
+    assert cluster[leader].is_running and cluster.leader(topic) == leader
+    run(produce, stdin="one more\n").ok()
+    ends = run(f"kafka-get-offsets --topic {topic}").ok().lines
+    assert ends == [f"{topic}:0:201"]
