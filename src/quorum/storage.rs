@@ -323,7 +323,7 @@ impl Storage {
         self.log().restart_at(installed.base)
     }
 
-    /// Waits until the leader's snapshot of all up to the index is on disk.
+    /// Waits until the leader's snapshot of all up to the index is on disk, if it is not.
     async fn wait_installed(&self, upto: u64) -> io::Result<Option<Installed>> {
         let mut installed = self.installed.subscribe();
         let installed = installed
@@ -460,15 +460,14 @@ impl RaftLogStorage<TypeConfig> for Storage {
 
     async fn purge(&mut self, upto: LogId<i32>) -> Result<(), Failure> {
         // The log may go once what stands for it is there; openraft installs it meanwhile.
-        let installed = match self.snapshot_end.load(Ordering::Acquire) > upto.index {
-            true => None,
-            false => self.wait_installed(upto.index).await.map_err(write_error)?,
-        };
         let is_beyond = self.log().next_index() <= upto.index;
-        match installed.filter(|_| is_beyond) {
-            Some(installed) => self.begin_at(installed),
-            None => self.forget(upto.index),
+        let is_written = self.snapshot_end.load(Ordering::Acquire) > upto.index;
+        if is_beyond || !is_written {
+            let installed = self.wait_installed(upto.index).await.map_err(write_error)?;
+            if let Some(installed) = installed.filter(|_| is_beyond) {
+                return self.begin_at(installed).map_err(write_error);
+            }
         }
-        .map_err(write_error)
+        self.forget(upto.index).map_err(write_error)
     }
 }
