@@ -24,6 +24,12 @@ def members(field):
     return sorted(int(found) for found in re.findall(r'"id": (\d+)', field))
 
 
+def votes_no_more(printed, node):
+    """The tool fails while a leader that is no voter any more has no successor."""
+    voters, others, _ = printed.partition("CurrentObservers")
+    return bool(others) and f'"id": {node},' not in voters
+
+
 def replication(run):
     """The rows of describe --replication: {node: [columns]}."""
     printed = run("kafka-metadata-quorum describe --replication").ok()
@@ -142,7 +148,7 @@ def test_kraft_version_is_upgraded(new_cluster, tools):
     directory = replication(run)[3][1]
     remove = f"remove-controller --controller-id 3 --controller-directory-id {directory}"
     run(f"kafka-metadata-quorum {remove}", timeout=90).ok()
-    fields = status(run, until=lambda out: '"id": 3' not in out.split("CurrentObservers")[0])
+    fields = status(run, until=lambda out: votes_no_more(out, 3))
     assert members(fields["CurrentVoters"]) == [1, 2, 4], fields
     # The files still name the first voters; what the log names goes before.
     for node_id in (1, 2):
@@ -193,7 +199,7 @@ def test_controllers_are_added_and_removed(new_cluster, tools):
     assert stranger.exit == 1 and "VoterNotFoundException" in stranger.stderr, stranger
     run(f"{remove} {directory} --controller-id 1", timeout=90).ok()
     cluster.wait_until("another voter leads", lambda: cluster.controller() != 1)
-    fields = status(run, until=lambda out: '"id": 1,' not in out.split("CurrentObservers")[0])
+    fields = status(run, until=lambda out: votes_no_more(out, 1))
     assert members(fields["CurrentVoters"]) == [2, 3, 4], fields
 
     # The quorum of three outlives one of them, and knows what the first node once decided.

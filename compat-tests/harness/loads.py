@@ -176,7 +176,7 @@ class LibrdkafkaLoad:
         number = int(message.value())
         # Told of a gap where later batches are acknowledged already, librdkafka concludes that this
         # one is there, and does not know where. What is sent must be found anyway.
-        if message.offset() >= 0:
+        if message.offset() is not None:
             place = (message.partition(), message.offset())
             before = self._acknowledged.setdefault(place, number)
             assert before == number, f"{before} and {number} are acknowledged at {place}"
