@@ -71,9 +71,8 @@ pub fn append_refused(kind: RefusedKind) -> ErrorCode {
     }
 }
 
-/// As Kafka, whose consumer stops at a batch that is none, and whose disk errors it waits out.
 /// What a read that failed is answered with; nothing if the log is another by now, and is to be read
-/// again.
+/// again. As in Kafka, a consumer stops at a batch that is none, and waits disk errors out.
 pub fn read(partition: &Partition, seen: &View, error: ReadError) -> Result<(), ErrorCode> {
     let code = match error {
         ReadError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,

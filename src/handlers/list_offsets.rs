@@ -43,11 +43,13 @@ impl Handler for ListOffsets {
         let duplicates = duplicates(&request);
         // Looking a time up may decompress a batch: only a few at once, and not on an async worker.
         let mut partitions = request.topics.iter().flat_map(|topic| &topic.partitions);
-        if !partitions.any(|it| it.timestamp >= 0 || it.timestamp == MAX_TIMESTAMP) {
-            return Reply::Now(answer(cx.broker, cx.version, request, &duplicates));
+        let looks_up = partitions.any(|it| it.timestamp >= 0 || it.timestamp == MAX_TIMESTAMP);
+        let (broker, version) = (cx.broker, cx.version);
+        let answer = || answer(broker, version, request, &duplicates);
+        if !looks_up {
+            return Reply::Now(answer());
         }
-        let _turn = cx.broker.look_ups.acquire().await.ok();
-        let answer = || answer(cx.broker, cx.version, request, &duplicates);
+        let _turn = broker.look_ups.acquire().await.ok();
         Reply::Now(in_place(answer))
     }
 }

@@ -65,7 +65,7 @@ fn is_content(error: &io::Error) -> bool {
 }
 
 /// Whether the operating system could not do what was asked, and will not later.
-pub fn is_disk_failure(error: &io::Error) -> bool {
+pub fn is_lasting(error: &io::Error) -> bool {
     error.raw_os_error().is_some() && !is_passing(error)
 }
 

@@ -51,7 +51,7 @@ pub use config::LogConfig;
 pub use dirs::LogDirs;
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use epochs::{EpochEntry, Epochs};
-pub use error::{FormatError, LogError, ReadError, is_disk_failure};
+pub use error::{FormatError, LogError, ReadError, is_lasting};
 pub use flush::{Flush, Flushed};
 pub use producers::{BatchMeta, ProducerCheck, ProducerEntry, ProducerError};
 pub use properties::{CleanShutdown, MetaProperties};

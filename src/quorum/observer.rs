@@ -35,7 +35,7 @@ use super::{
 use crate::{
     log::{
         disk::{self, OpenMode},
-        is_disk_failure,
+        is_lasting,
     },
     records::Batch,
 };
@@ -131,7 +131,7 @@ impl Observer {
                     failures = 0;
                     continue;
                 }
-                Err(FollowError::Io(error)) if is_disk_failure(&error) => {
+                Err(FollowError::Io(error)) if is_lasting(&error) => {
                     return inner.fail(&error.to_string());
                 }
                 Err(FollowError::Io(error)) => {

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{super::*, network::*};
+use super::{super::*, network::*, observers::with_observer};
 use crate::log::faulty::Crash;
 
 #[tokio::test(start_paused = true)]
@@ -201,11 +201,7 @@ async fn bytes_that_are_no_message_are_refused() {
 /// What it does not apply, its broker must not go on without.
 #[tokio::test(start_paused = true)]
 async fn who_cannot_write_ends() {
-    let mut cluster = Cluster::new(3, &[1, 2, 3]);
-    cluster.add_observer(4);
-    for id in [1, 2, 3, 4] {
-        cluster.start(id).await;
-    }
+    let mut cluster = with_observer(3, 1 << 20).await;
     assert!(cluster.propose().await);
     let (leader, _) = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
     let follower = [1, 2, 3].into_iter().find(|id| *id != leader).unwrap();
@@ -219,11 +215,7 @@ async fn who_cannot_write_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn who_has_no_room_says_so_and_catches_up() {
-    let mut cluster = Cluster::new(4, &[1, 2, 3]);
-    cluster.add_observer(4);
-    for id in [1, 2, 3, 4] {
-        cluster.start(id).await;
-    }
+    let mut cluster = with_observer(4, 1 << 20).await;
     assert!(cluster.propose().await);
     let (leader, _) = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
     let follower = [1, 2, 3].into_iter().find(|id| *id != leader).unwrap();

@@ -115,7 +115,7 @@ async fn answer_fetch(node: Quorum, request: FetchRequest) -> FetchResponse {
 }
 
 /// Three voters and a node 4 that observes them.
-async fn with_observer(seed: u64, snapshot_bytes: u64) -> Cluster {
+pub async fn with_observer(seed: u64, snapshot_bytes: u64) -> Cluster {
     let mut cluster = Cluster::new(seed, &[1, 2, 3]);
     cluster.snapshot_bytes = snapshot_bytes;
     cluster.add_observer(4);
