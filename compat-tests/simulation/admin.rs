@@ -1,19 +1,22 @@
-//! An administrator: creates topics, changes configs, elects leaders, adds partitions, moves them.
+//! An administrator: creates topics, changes configs, elects leaders, adds partitions, moves them,
+//! and takes voters from the quorum.
 
 use std::time::Duration;
 
 use kafka_protocol::{
     messages::{
         AlterPartitionReassignmentsRequest, BrokerId, CreatePartitionsRequest, CreateTopicsRequest,
-        ElectLeadersRequest, IncrementalAlterConfigsRequest, TopicName,
+        DescribeQuorumRequest, ElectLeadersRequest, IncrementalAlterConfigsRequest,
+        RemoveRaftVoterRequest, TopicName,
         alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic},
         create_partitions_request::CreatePartitionsTopic,
         create_topics_request::{CreatableTopic, CreatableTopicConfig},
+        describe_quorum_request,
         incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig},
     },
     protocol::StrBytes,
 };
-use sordini::protocol::ErrorCode;
+use sordini::{peers::Address, protocol::ErrorCode};
 use tokio::time::sleep;
 
 use crate::client::Client;
@@ -52,14 +55,15 @@ pub async fn create_topics(client: &mut Client) {
 }
 
 /// What comes of its requests is for the checks to see.
-pub async fn run(mut client: Client, nodes: i32) {
+pub async fn run(mut client: Client, nodes: i32, has_joining_voters: bool) {
     create_topics(&mut client).await;
+    let last = if has_joining_voters { 6 } else { 4 };
     let mut partitions = 1;
     loop {
         let pause = client.chance.between(300, 3_000);
         sleep(Duration::from_millis(pause)).await;
         let broker = client.any_broker();
-        let done = match client.chance.between(0, 4) {
+        let done = match client.chance.between(0, last) {
             0 => client.ask(&broker, 2, &preferred()).await.is_some(),
             1 => {
                 let request = alter_config(client.chance.between(2, 9) * 1_000);
@@ -80,6 +84,7 @@ pub async fn run(mut client: Client, nodes: i32) {
                 partitions += i32::from(done || code == Some(ErrorCode::InvalidPartitions.code()));
                 done
             }
+            5.. => remove_voter(&mut client, &broker).await.is_some(),
             _ => {
                 let request = reorder(&mut client, nodes);
                 client.ask(&broker, 0, &request).await.is_some()
@@ -111,6 +116,25 @@ fn alter_config(segment_ms: u64) -> IncrementalAlterConfigsRequest {
         .with_resource_name(text("first"))
         .with_configs(vec![config]);
     IncrementalAlterConfigsRequest::default().with_resources(vec![resource])
+}
+
+/// One voter less, which joins again by itself.
+async fn remove_voter(client: &mut Client, broker: &Address) -> Option<()> {
+    let topic = describe_quorum_request::TopicData::default()
+        .with_topic_name(TopicName(text("__cluster_metadata")))
+        .with_partitions(vec![describe_quorum_request::PartitionData::default()]);
+    let request = DescribeQuorumRequest::default().with_topics(vec![topic]);
+    let mut quorum = client.ask(broker, 2, &request).await?;
+    let mut voters = quorum.topics.pop()?.partitions.pop()?.current_voters;
+    let at = client.chance.between(0, voters.len().checked_sub(1)? as u64) as usize;
+    let voter = voters.swap_remove(at);
+    let request = RemoveRaftVoterRequest::default()
+        .with_cluster_id(None)
+        .with_voter_id(*voter.replica_id)
+        .with_voter_directory_id(voter.replica_directory_id);
+    let code = client.ask(broker, 0, &request).await?.error_code;
+    client.history.lock().refused(code);
+    (code == 0).then_some(())
 }
 
 /// Other replicas come first, and others are preferred leaders by it.

@@ -2,10 +2,10 @@
 
 use std::{
     fmt::Write,
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use sordini::base::config::Properties;
+use sordini::{base::config::Properties, broker::Broker};
 
 use crate::{
     chance::Chance,
@@ -25,6 +25,16 @@ pub struct Cluster {
     /// Where the clients are.
     pub clients: Process,
     pub chance: Chance,
+    has_joining_voters: bool,
+}
+
+/// How a cluster is set up.
+#[derive(Clone, Copy)]
+pub struct Setup {
+    pub nodes: usize,
+    pub lag_max_ms: u64,
+    /// The first node founds the quorum, and the other controllers join it by themselves.
+    pub has_joining_voters: bool,
 }
 
 /// What has panicked in this process.
@@ -48,20 +58,22 @@ fn note_panics() {
 }
 
 impl Cluster {
-    pub fn new(nodes: usize, seed: u64, lag_max_ms: u64) -> Self {
+    pub fn new(setup: Setup, seed: u64) -> Self {
         note_panics();
+        let nodes = setup.nodes;
         let mut chance = Chance::new(seed);
         let wire = SharedWire::new(nodes + 1, Chance::new(chance.next()));
         let new_node = |machine: MachineId| {
             // No clock is right, and none goes as the others do.
             let offset_ms = chance.between(0, 2_000) as i64;
             let clock = Clock::new(offset_ms, chance.between(970, 1_030));
-            Node::new(machine, wire.clone(), clock, properties(machine as i32 + 1, lag_max_ms))
+            Node::new(machine, wire.clone(), clock, properties(machine as i32 + 1, setup))
         };
         let nodes: Vec<_> = (0..nodes).map(new_node).collect();
         wire.lock().power[nodes.len()] = Power::Running;
         let clients = Process::new(chance.next(), 0);
-        Self { wire, nodes, clients, chance }
+        let has_joining_voters = setup.has_joining_voters;
+        Self { wire, nodes, clients, chance, has_joining_voters }
     }
 
     pub fn now_us(&self) -> u64 {
@@ -127,6 +139,15 @@ impl Cluster {
         self.nodes.iter().all(is_well)
     }
 
+    /// Whether all controllers vote, where they are to join by themselves.
+    pub fn has_all_voters(&self) -> bool {
+        let has_all = |broker: &Arc<Broker>| {
+            let voters = broker.quorum.status().voters;
+            (1..=VOTERS).all(|id| voters.iter().any(|it| it.replica_id == id))
+        };
+        !self.has_joining_voters || self.nodes.iter().filter_map(Node::broker).all(has_all)
+    }
+
     /// What nodes know of the cluster, to be told.
     pub fn state(&self) -> String {
         let mut state = String::new();
@@ -140,8 +161,10 @@ impl Cluster {
             let started = node.is_started();
             let _ = write!(
                 state,
-                "\nn{}: started {started}, offset {}, controller {leader:?}",
-                node.id, image.offset
+                "\nn{}: started {started}, offset {}, controller {leader:?} of {:?}",
+                node.id,
+                image.offset,
+                broker.quorum.status().voters.iter().map(|it| it.replica_id).collect::<Vec<_>>()
             );
             for topic in image.topics.iter() {
                 for (index, it) in topic.partitions.iter().enumerate() {
@@ -167,21 +190,29 @@ fn client_time_ms(now_us: u64) -> i64 {
 }
 
 /// What a node is started with: waits are short, so that much happens in little time.
-fn properties(id: i32, lag_max_ms: u64) -> Properties {
-    let voters: Vec<_> = (1..=VOTERS).map(|id| format!("{id}@n{id}:{CONTROLLER_PORT}")).collect();
+fn properties(id: i32, setup: Setup) -> Properties {
+    let addresses = (1..=VOTERS).map(|id| format!("n{id}:{CONTROLLER_PORT}"));
+    let (quorum, controllers): (_, Vec<_>) = match setup.has_joining_voters {
+        true => ("controller.quorum.bootstrap.servers", addresses.collect()),
+        false => {
+            let voters = addresses.zip(1..).map(|(address, id)| format!("{id}@{address}"));
+            ("controller.quorum.voters", voters.collect())
+        }
+    };
     let broker = format!("PLAINTEXT://n{id}:{BROKER_PORT}");
     let (roles, listeners) = match id <= VOTERS {
         true => ("broker,controller", format!("{broker},CONTROLLER://n{id}:{CONTROLLER_PORT}")),
         false => ("broker", broker),
     };
-    let own: [(&str, String); 7] = [
+    let own: [(&str, String); 8] = [
         ("node.id", id.to_string()),
         ("process.roles", roles.to_owned()),
         ("listeners", listeners),
         ("advertised.listeners", format!("PLAINTEXT://n{id}:{BROKER_PORT}")),
-        ("controller.quorum.voters", voters.join(",")),
+        (quorum, controllers.join(",")),
+        ("controller.quorum.auto.join.enable", setup.has_joining_voters.to_string()),
         ("log.dirs", format!("/sim/node{id}")),
-        ("replica.lag.time.max.ms", lag_max_ms.to_string()),
+        ("replica.lag.time.max.ms", setup.lag_max_ms.to_string()),
     ];
     let shared = [
         ("controller.listener.names", "CONTROLLER"),

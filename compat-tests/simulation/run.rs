@@ -10,7 +10,7 @@ use crate::{
     chance::Chance,
     check::Checks,
     client::Client,
-    cluster::{Cluster, panics},
+    cluster::{Cluster, Setup, panics},
     consume,
     faults::Faults,
     history::{SharedHistory, Silence, TimedOut},
@@ -33,6 +33,8 @@ const RECOVERY_MS: u64 = 30_000;
 const PROGRESS_MS: u64 = 6_000;
 /// One seed in so many has one fault at a time.
 const IN_TURN_ONE_IN: u64 = 3;
+/// Of the others, one in so many has a quorum that voters leave and join.
+const JOINING_ONE_IN: u64 = 4;
 /// How many then.
 const TURNS: u64 = 6;
 /// Where only one node is gone clients get on within this.
@@ -65,13 +67,14 @@ pub fn run(seed: u64) -> Outcome {
     // With few faults nobody lags, and no leader may need that to get on.
     let lag_max_ms = if is_in_turn { 30_000 } else { 1_500 };
     let nodes = if seed.is_multiple_of(LARGE_ONE_IN) { NODES_LARGE } else { NODES };
-    let mut cluster = Cluster::new(nodes, seed, lag_max_ms);
+    let has_joining_voters = !is_in_turn && seed % JOINING_ONE_IN == 2;
+    let mut cluster = Cluster::new(Setup { nodes, lag_max_ms, has_joining_voters }, seed);
     let history = SharedHistory::default();
     let faults = Faults::new(cluster.chance.next(), CALM_MS);
     for node in &mut cluster.nodes {
         node.start();
     }
-    spawn_clients(&mut cluster, &history);
+    spawn_clients(&mut cluster, &history, has_joining_voters);
     let checks = Checks::default();
     let mut run =
         Run { cluster, checks, faults, history, may_fault: true, disturbed_ms: vec![0; nodes] };
@@ -83,7 +86,7 @@ pub fn run(seed: u64) -> Outcome {
     run.outcome(wrong)
 }
 
-fn spawn_clients(cluster: &mut Cluster, history: &SharedHistory) {
+fn spawn_clients(cluster: &mut Cluster, history: &SharedHistory, has_joining_voters: bool) {
     let nodes = cluster.nodes.len();
     let mut clients = Vec::new();
     let mut client = |name: String| {
@@ -109,7 +112,7 @@ fn spawn_clients(cluster: &mut Cluster, history: &SharedHistory) {
     let members = ["member-a", "member-b"].map(|name| client(name.to_owned()));
     history.lock().progress.insert("members".to_owned(), 0);
     cluster.clients.enter(0, |runtime| {
-        runtime.spawn(admin::run(admin, nodes as i32));
+        runtime.spawn(admin::run(admin, nodes as i32, has_joining_voters));
         for (place, plain) in clients {
             runtime.spawn(produce::run(plain, place));
         }
@@ -273,7 +276,9 @@ impl Run {
     }
 
     fn is_well(&self) -> bool {
-        self.cluster.nodes.iter().all(|it| it.is_started()) && self.cluster.is_in_sync()
+        self.cluster.nodes.iter().all(|it| it.is_started())
+            && self.cluster.is_in_sync()
+            && self.cluster.has_all_voters()
     }
 
     fn outcome(self, wrong: Option<String>) -> Outcome {

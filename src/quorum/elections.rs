@@ -76,7 +76,7 @@ impl Timeouts {
     }
 
     /// A follower waits for this long at least, and half as long again at most.
-    fn patience(self) -> Duration {
+    pub(super) fn patience(self) -> Duration {
         Self::part(self.fetch_ms, 2, 100)
     }
 
@@ -201,14 +201,14 @@ impl Inner {
     pub(super) fn pre_vote(
         &self,
         request: &VoteRequest<i32>,
-        metrics: &Metrics,
+        vote: Vote<i32>,
+        leads: bool,
     ) -> VoteResponse<i32> {
         let last = self.storage.log().last_log_id().map(|(epoch, index)| log_id(epoch, index));
         let hears = lock(&self.contact).silence();
         let hears = hears.is_some_and(|silence| silence < self.config.timeouts.lease());
-        let leads = metrics.state == ServerState::Leader;
         let granted = !hears && !leads && request.last_log_id >= last;
-        VoteResponse::new(metrics.vote, last, granted)
+        VoteResponse::new(vote, last, granted)
     }
 }
 

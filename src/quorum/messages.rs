@@ -40,8 +40,6 @@ pub enum MessageError {
     Batch(#[from] BatchError),
     #[error(transparent)]
     Format(#[from] FormatError),
-    #[error("this node takes no part in the quorum")]
-    NotInQuorum,
     #[error("Raft has stopped: {0}")]
     Stopped(String),
 }

@@ -282,22 +282,26 @@ impl Quorum {
             (None, Request::Append(_) | Request::Snapshot(_)) => self.join().await?,
             (None, Request::Probe) => return Ok(messages::encode_probed(config.directory_id())),
             // It votes as far as it knows, and the others may need it.
-            (None, Request::Vote(_) | Request::PreVote(_)) if self.is_voter() => {
-                self.join().await?
+            (None, Request::PreVote(_)) if self.is_voter() => self.join().await?,
+            (None, Request::PreVote(request)) => {
+                let vote = self.inner.storage.known().vote.unwrap_or_default();
+                let response = self.inner.pre_vote(request, vote, false);
+                return Ok(messages::encode_ballot_result(&response));
             }
-            // Who asks is behind: it has not heard that this node votes no more.
-            (None, Request::PreVote(_)) => {
-                let no = openraft::raft::VoteResponse::new(openraft::Vote::default(), None, false);
-                return Ok(messages::encode_ballot_result(&no));
-            }
-            (None, Request::Vote(_)) => return Err(MessageError::NotInQuorum),
+            // Somebody counts on its vote: that it was removed may not be committed, and that it was
+            // added it may not have heard yet.
+            (None, Request::Vote(_)) => self.join().await?,
         };
         let stopped = |error: &dyn std::fmt::Display| MessageError::Stopped(error.to_string());
         match request {
             Request::Probe => Ok(messages::encode_probed(config.directory_id())),
             Request::PreVote(request) => {
-                let metrics = raft.metrics().borrow().clone();
-                let response = self.inner.pre_vote(&request, &metrics);
+                let (vote, leads) = {
+                    let metrics = raft.metrics();
+                    let metrics = metrics.borrow();
+                    (metrics.vote, metrics.state == ServerState::Leader)
+                };
+                let response = self.inner.pre_vote(&request, vote, leads);
                 Ok(messages::encode_ballot_result(&response))
             }
             Request::Vote(request) => {

@@ -20,11 +20,14 @@ use kafka_protocol::{
     },
     protocol::StrBytes,
 };
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 use uuid::Uuid;
 
 use super::{
-    Inner, Leadership,
+    Inner, Leadership, Quorum,
     checkpoint::SnapshotId,
     format,
     network::{BoxFuture, TransportError},
@@ -93,7 +96,8 @@ enum FollowError {
 pub fn spawn(inner: &Arc<Inner>, observe: Observe) -> tokio::task::JoinHandle<()> {
     let weak = Arc::downgrade(inner);
     let stop = inner.observing.subscribe();
-    tokio::spawn(Observer { weak, observe, leader: None, next: 0, stop }.run())
+    let alone_since = Instant::now();
+    tokio::spawn(Observer { weak, observe, leader: None, next: 0, stop, alone_since }.run())
 }
 
 struct Observer {
@@ -104,6 +108,8 @@ struct Observer {
     /// Which bootstrap server is asked next.
     next: usize,
     stop: watch::Receiver<bool>,
+    /// Since when it has followed nobody.
+    alone_since: Instant,
 }
 
 impl Observer {
@@ -129,6 +135,9 @@ impl Observer {
             let rest = match outcome {
                 Ok(()) => {
                     failures = 0;
+                    if self.leader.is_some() {
+                        self.alone_since = Instant::now();
+                    }
                     continue;
                 }
                 Err(FollowError::Io(error)) if is_lasting(&error) => {
@@ -145,6 +154,7 @@ impl Observer {
                 }
             };
             self.leader = None;
+            self.stand_again(&inner);
             drop(inner);
             tokio::select! {
                 biased;
@@ -152,6 +162,21 @@ impl Observer {
                 () = sleep(rest) => {}
             }
         }
+    }
+
+    /// A voter that finds nobody to follow is a member again: all others may have left, too.
+    fn stand_again(&mut self, inner: &Arc<Inner>) {
+        let quorum = Quorum { inner: inner.clone() };
+        let limit = inner.config.timeouts.patience() * 10;
+        if self.alone_since.elapsed() < limit || !quorum.is_voter() {
+            return;
+        }
+        self.alone_since = Instant::now();
+        tokio::spawn(async move {
+            if let Err(error) = quorum.become_member().await {
+                tracing::error!(%error, "the quorum cannot be joined again");
+            }
+        });
     }
 
     fn target(&mut self, inner: &Inner) -> Option<Endpoint> {
@@ -181,6 +206,9 @@ impl Observer {
         let partition = topic.and_then(|topic| topic.partitions.first());
         let partition = partition.ok_or(FollowError::Nonsense("it has no partition"))?.clone();
         self.learn_leader(inner, &response, &partition, &to)?;
+        if partition.error_code == NONE {
+            lock(&inner.contact).hear();
+        }
         if partition.error_code != NONE {
             // Another leads, or in a later epoch, and is asked next, in no haste.
             let is_news = self.leader.as_ref().is_some_and(|it| it.1 != epoch || it.2 != to);

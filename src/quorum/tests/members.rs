@@ -166,6 +166,42 @@ async fn a_voter_removed_while_it_is_down_goes_on_as_an_observer() {
     assert!(cluster.node(other).is_voter());
 }
 
+/// Without its vote nobody could lead, and without a leader it would never hear of it.
+#[tokio::test(start_paused = true)]
+async fn who_has_not_heard_that_it_votes_votes() {
+    let mut cluster = Cluster::new(8, &[]);
+    cluster.bootstrap = vec![1, 2];
+    for id in [1, 2] {
+        cluster.add_observer(id);
+    }
+    format(&cluster, 1, &[voter(1), voter(2)]);
+    for id in [1, 2] {
+        cluster.start(id).await;
+    }
+    assert!(!cluster.node(2).is_voter());
+    assert!(cluster.propose().await, "{:?}", cluster.states());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(cluster.node(2).is_voter());
+}
+
+/// Each took the others for the quorum that goes on without it.
+#[tokio::test(start_paused = true)]
+async fn voters_that_have_all_left_come_back() {
+    let mut cluster = standalone(9, &[2, 3]).await;
+    for id in [2, 3] {
+        cluster.start(id).await;
+        join(&cluster, id).await;
+    }
+    cluster.settle().await;
+    for id in [1, 2, 3] {
+        cluster.node(id).observe().await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(cluster.propose().await, "{:?}", cluster.states());
+    cluster.settle().await;
+    assert_eq!(voter_ids(&leader_of(&cluster).await), [1, 2, 3]);
+}
+
 /// The same faults while the voters change at random.
 #[tokio::test(start_paused = true)]
 async fn voters_change_through_faults() {
