@@ -24,9 +24,6 @@ use crate::{
     quorum::{Endpoint, ReplicaStatus},
 };
 
-/// How long the change of one voter may take.
-const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// What is to be said to the leader, if anything.
 #[derive(Debug, PartialEq)]
 enum Wish {
@@ -59,6 +56,8 @@ pub(super) async fn keep(broker: Arc<Broker>, endpoints: Vec<BrokerEndpoint>) {
     let endpoints: Vec<_> = endpoints.into_iter().map(endpoint).collect();
     let cluster = &broker.settings().cluster;
     let period = Duration::from_millis(cluster.controller_quorum_fetch_timeout_ms.max(1) as u64);
+    // What is not done by then goes on, and is found done or is asked for again.
+    let timeout = Duration::from_millis(cluster.controller_quorum_request_timeout_ms.max(1) as u64);
     let joins = cluster.controller_quorum_auto_join_enable;
     let own = (broker.node_id, broker.quorum.directory_id());
     if endpoints.is_empty() || own.1.is_nil() {
@@ -78,7 +77,7 @@ pub(super) async fn keep(broker: Arc<Broker>, endpoints: Vec<BrokerEndpoint>) {
             debug!("the leader takes no voters of this kind");
             continue;
         }
-        match broker.tell_leader(&wish, own.1, &endpoints).await {
+        match broker.tell_leader(&wish, own.1, &endpoints, timeout).await {
             Ok(0) => info!(?wish, "the voters are changed"),
             Ok(code) => {
                 let code = ErrorCode::try_from_code(code);
@@ -95,6 +94,7 @@ impl Broker {
         wish: &Wish,
         directory_id: Uuid,
         endpoints: &[Endpoint],
+        timeout: Duration,
     ) -> Result<i16, ToControllerError> {
         let text = |text: &str| StrBytes::from_string(text.to_owned());
         let cluster_id = Some(text(&self.cluster_id));
@@ -108,20 +108,20 @@ impl Broker {
                 };
                 let request = AddRaftVoterRequest {
                     cluster_id,
-                    timeout_ms: CHANGE_TIMEOUT.as_millis() as i32,
+                    timeout_ms: timeout.as_millis() as i32,
                     voter_id: self.node_id,
                     voter_directory_id: directory_id,
                     listeners: endpoints.iter().map(listener).collect(),
                     ack_when_committed: false,
                 };
-                Ok(self.send_to_controller(1, &request, CHANGE_TIMEOUT).await?.error_code)
+                Ok(self.send_to_controller(1, &request, timeout).await?.error_code)
             }
             Wish::Remove(before) => {
                 let request = RemoveRaftVoterRequest::default()
                     .with_cluster_id(cluster_id)
                     .with_voter_id(self.node_id)
                     .with_voter_directory_id(*before);
-                Ok(self.send_to_controller(0, &request, CHANGE_TIMEOUT).await?.error_code)
+                Ok(self.send_to_controller(0, &request, timeout).await?.error_code)
             }
             Wish::Update => {
                 let listener = |it: &Endpoint| {
@@ -138,7 +138,7 @@ impl Broker {
                     .with_voter_directory_id(directory_id)
                     .with_listeners(endpoints.iter().map(listener).collect())
                     .with_k_raft_version_feature(versions);
-                Ok(self.send_to_controller(0, &request, CHANGE_TIMEOUT).await?.error_code)
+                Ok(self.send_to_controller(0, &request, timeout).await?.error_code)
             }
         }
     }

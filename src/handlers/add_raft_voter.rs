@@ -55,7 +55,10 @@ impl Handler for AddRaftVoter {
         let within = Duration::from_millis(request.timeout_ms.max(1) as u64);
         let quorum = cx.broker.quorum.clone();
         Reply::Later(Box::pin(async move {
-            let outcome = quorum.add_voter(voter, within).await;
+            let outcome = match request.ack_when_committed {
+                true => quorum.add_voter(voter, within).await,
+                false => quorum.begin_adding_voter(voter, within).await,
+            };
             answer(raft_voters::outcome(&outcome))
         }))
     }

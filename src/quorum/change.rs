@@ -74,6 +74,26 @@ struct Turn {
 impl Quorum {
     /// Adds a voter, which follows the log as an observer already.
     pub async fn add_voter(&self, new: Voter, within: Duration) -> Result<(), VoterChangeError> {
+        self.learner(&new, within).await?.change(add(&new), within).await
+    }
+
+    /// The same, but returns when the change is under way.
+    pub async fn begin_adding_voter(
+        &self,
+        new: Voter,
+        within: Duration,
+    ) -> Result<(), VoterChangeError> {
+        let turn = self.learner(&new, within).await?;
+        tokio::spawn(async move {
+            if let Err(error) = turn.change(add(&new), within).await {
+                tracing::warn!(%error, voter = new.id, "the voter is not added");
+            }
+        });
+        Ok(())
+    }
+
+    /// The right to add a voter that has the log by now.
+    async fn learner(&self, new: &Voter, within: Duration) -> Result<Turn, VoterChangeError> {
         let turn = self.turn(Some("adding"))?;
         let name = key(new.id, new.directory_id);
         if turn.voters.iter().any(|voter| voter.id == new.id) {
@@ -93,15 +113,14 @@ impl Quorum {
             (_, false) => return Err(VoterChangeError::Lagging(name)),
             (Ok(_), true) => {}
         }
-        turn.forget_other_directory(&new, within).await?;
+        turn.forget_other_directory(new, within).await?;
         let learned = timeout(within, turn.raft.add_learner(new.id, new.clone(), true)).await;
         match learned {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(VoterChangeError::Failed(error.to_string())),
+            Ok(Ok(_)) => Ok(turn),
+            Ok(Err(error)) => Err(VoterChangeError::Failed(error.to_string())),
             // It is taken out of the members again by and by.
-            Err(_) => return Err(VoterChangeError::Lagging(name)),
+            Err(_) => Err(VoterChangeError::Lagging(name)),
         }
-        turn.change(ChangeMembers::AddVoterIds([new.id].into()), within).await
     }
 
     /// Removes a voter; it goes on as an observer. A leader that removes itself steps down.
@@ -218,6 +237,10 @@ impl Quorum {
         let voters = voters::voters(known.effective().membership());
         Ok(Turn { _one_at_a_time: one_at_a_time, raft, voters })
     }
+}
+
+fn add(new: &Voter) -> ChangeMembers<i32, Voter> {
+    ChangeMembers::AddVoterIds([new.id].into())
 }
 
 impl Turn {

@@ -160,8 +160,9 @@ async fn a_voter_removed_while_it_is_down_goes_on_as_an_observer() {
     assert!(cluster.propose().await);
     cluster.settle().await;
     assert!(!cluster.node(other).is_voter());
-    let back = leader_of(&cluster).await.add_voter(voter(other), WITHIN).await;
+    let back = leader_of(&cluster).await.begin_adding_voter(voter(other), WITHIN).await;
     assert_eq!(back, Ok(()));
+    tokio::time::sleep(Duration::from_secs(2)).await;
     cluster.settle().await;
     assert!(cluster.node(other).is_voter());
 }
@@ -214,13 +215,14 @@ async fn voters_change_through_faults() {
         for _ in 0..25 {
             one_fault(&mut cluster).await;
             let id = cluster.roll(3) as i32 + 1;
-            let (adds, within) = (cluster.roll(3) > 0, Duration::from_secs(3));
+            let (what, within) = (cluster.roll(3), Duration::from_secs(3));
             if let Some((leader, _)) = cluster.leader(Duration::from_secs(2)).await {
                 let leader = cluster.node(leader);
                 // It may fail, and the faults see to that.
-                let _ = match adds {
-                    true => leader.add_voter(voter(id), within).await,
-                    false => leader.remove_voter(id, directory(id), within).await,
+                let _ = match what {
+                    0 => leader.remove_voter(id, directory(id), within).await,
+                    1 => leader.begin_adding_voter(voter(id), within).await,
+                    _ => leader.add_voter(voter(id), within).await,
                 };
             }
             cluster.propose().await;

@@ -54,7 +54,7 @@ keys! {
         "The longest rest between two elections.";
     "controller.quorum.append.linger.ms" Int "25" (at_least 0) Medium ReadOnly Accepted
         "How long the leader gathers records before it writes them.";
-    "controller.quorum.request.timeout.ms" Int "2000" (at_least 0) Medium ReadOnly Accepted
+    "controller.quorum.request.timeout.ms" Int "2000" (at_least 0) Medium ReadOnly Used
         "How long a voter waits for an answer.";
     "controller.quorum.retry.backoff.ms" Int "20" (at_least 0) Low ReadOnly Accepted
         "The rest before a request in the quorum is sent again.";
