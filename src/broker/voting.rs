@@ -78,7 +78,7 @@ pub(super) async fn keep(broker: Arc<Broker>, endpoints: Vec<BrokerEndpoint>) {
             continue;
         }
         match broker.tell_leader(&wish, own.1, &endpoints, timeout).await {
-            Ok(0) => info!(?wish, "the voters are changed"),
+            Ok(0) => info!(?wish, "the leader changes the voters"),
             Ok(code) => {
                 let code = ErrorCode::try_from_code(code);
                 debug!(?wish, ?code, "the voters are not changed yet");

@@ -198,12 +198,15 @@ impl Inner {
 
     /// Would this node elect that one? It would not while it hears a leader or is one, nor a node
     /// that lacks batches which this one has.
-    pub(super) fn pre_vote(
-        &self,
-        request: &VoteRequest<i32>,
-        vote: Vote<i32>,
-        leads: bool,
-    ) -> VoteResponse<i32> {
+    pub(super) fn pre_vote(&self, request: &VoteRequest<i32>) -> VoteResponse<i32> {
+        let (vote, leads) = match &*self.raft.load() {
+            Some(raft) => {
+                let metrics = raft.metrics();
+                let metrics = metrics.borrow();
+                (metrics.vote, metrics.state == ServerState::Leader)
+            }
+            None => (self.storage.known().vote.unwrap_or_default(), false),
+        };
         let last = self.storage.log().last_log_id().map(|(epoch, index)| log_id(epoch, index));
         let hears = lock(&self.contact).silence();
         let hears = hears.is_some_and(|silence| silence < self.config.timeouts.lease());

@@ -284,9 +284,7 @@ impl Quorum {
             // It votes as far as it knows, and the others may need it.
             (None, Request::PreVote(_)) if self.is_voter() => self.join().await?,
             (None, Request::PreVote(request)) => {
-                let vote = self.inner.storage.known().vote.unwrap_or_default();
-                let response = self.inner.pre_vote(request, vote, false);
-                return Ok(messages::encode_ballot_result(&response));
+                return Ok(messages::encode_ballot_result(&self.inner.pre_vote(request)));
             }
             // Somebody counts on its vote: that it was removed may not be committed, and that it was
             // added it may not have heard yet.
@@ -296,13 +294,7 @@ impl Quorum {
         match request {
             Request::Probe => Ok(messages::encode_probed(config.directory_id())),
             Request::PreVote(request) => {
-                let (vote, leads) = {
-                    let metrics = raft.metrics();
-                    let metrics = metrics.borrow();
-                    (metrics.vote, metrics.state == ServerState::Leader)
-                };
-                let response = self.inner.pre_vote(&request, vote, leads);
-                Ok(messages::encode_ballot_result(&response))
+                Ok(messages::encode_ballot_result(&self.inner.pre_vote(&request)))
             }
             Request::Vote(request) => {
                 let response = raft.vote(request).await.map_err(|error| stopped(&error))?;
