@@ -25,7 +25,7 @@ pub struct Cluster {
     /// Where the clients are.
     pub clients: Process,
     pub chance: Chance,
-    has_joining_voters: bool,
+    pub has_joining_voters: bool,
 }
 
 /// How a cluster is set up.
@@ -142,8 +142,8 @@ impl Cluster {
     /// Whether all controllers vote, where they are to join by themselves.
     pub fn has_all_voters(&self) -> bool {
         let has_all = |broker: &Arc<Broker>| {
-            let voters = broker.quorum.status().voters;
-            (1..=VOTERS).all(|id| voters.iter().any(|it| it.replica_id == id))
+            let voters = voters(broker);
+            (1..=VOTERS).all(|id| voters.contains(&id))
         };
         !self.has_joining_voters || self.nodes.iter().filter_map(Node::broker).all(has_all)
     }
@@ -164,7 +164,7 @@ impl Cluster {
                 "\nn{}: started {started}, offset {}, controller {leader:?} of {:?}",
                 node.id,
                 image.offset,
-                broker.quorum.status().voters.iter().map(|it| it.replica_id).collect::<Vec<_>>()
+                voters(broker)
             );
             for topic in image.topics.iter() {
                 for (index, it) in topic.partitions.iter().enumerate() {
@@ -183,6 +183,11 @@ impl Cluster {
         drop(self.wire.lock().deliver(self.nodes.len(), false));
         self.clients.run(client_time_ms(now_us), TICK_US / 1_000);
     }
+}
+
+/// Who votes, as a node knows it.
+fn voters(broker: &Broker) -> Vec<i32> {
+    broker.quorum.status().voters.iter().map(|it| it.replica_id).collect()
 }
 
 fn client_time_ms(now_us: u64) -> i64 {

@@ -33,10 +33,10 @@ const RECOVERY_MS: u64 = 30_000;
 const PROGRESS_MS: u64 = 6_000;
 /// One seed in so many has one fault at a time.
 const IN_TURN_ONE_IN: u64 = 3;
-/// Of the others, one in so many has a quorum that voters leave and join.
-const JOINING_ONE_IN: u64 = 4;
 /// How many then.
 const TURNS: u64 = 6;
+/// Of the others, one in so many has a quorum that voters leave and join.
+const JOINING_ONE_IN: u64 = 4;
 /// Where only one node is gone clients get on within this.
 const FAILOVER_MS: u64 = 10_000;
 /// Whoever was well for so long has no excuse.
@@ -74,7 +74,7 @@ pub fn run(seed: u64) -> Outcome {
     for node in &mut cluster.nodes {
         node.start();
     }
-    spawn_clients(&mut cluster, &history, has_joining_voters);
+    spawn_clients(&mut cluster, &history);
     let checks = Checks::default();
     let mut run =
         Run { cluster, checks, faults, history, may_fault: true, disturbed_ms: vec![0; nodes] };
@@ -86,7 +86,8 @@ pub fn run(seed: u64) -> Outcome {
     run.outcome(wrong)
 }
 
-fn spawn_clients(cluster: &mut Cluster, history: &SharedHistory, has_joining_voters: bool) {
+fn spawn_clients(cluster: &mut Cluster, history: &SharedHistory) {
+    let has_joining_voters = cluster.has_joining_voters;
     let nodes = cluster.nodes.len();
     let mut clients = Vec::new();
     let mut client = |name: String| {

@@ -206,9 +206,6 @@ impl Observer {
         let partition = topic.and_then(|topic| topic.partitions.first());
         let partition = partition.ok_or(FollowError::Nonsense("it has no partition"))?.clone();
         self.learn_leader(inner, &response, &partition, &to)?;
-        if partition.error_code == NONE {
-            lock(&inner.contact).hear();
-        }
         if partition.error_code != NONE {
             // Another leads, or in a later epoch, and is asked next, in no haste.
             let is_news = self.leader.as_ref().is_some_and(|it| it.1 != epoch || it.2 != to);
@@ -218,6 +215,7 @@ impl Observer {
             }
             return Err(FollowError::Refused(partition.error_code));
         }
+        lock(&inner.contact).hear();
         inner.take(partition, self).await
     }
 

@@ -60,6 +60,16 @@ async fn join(cluster: &Cluster, id: i32) {
     assert_eq!(added, Ok(()), "{id}");
 }
 
+async fn three_that_joined(seed: u64) -> Cluster {
+    let mut cluster = standalone(seed, &[2, 3]).await;
+    for id in [2, 3] {
+        cluster.start(id).await;
+        join(&cluster, id).await;
+    }
+    cluster.settle().await;
+    cluster
+}
+
 fn voter_ids(quorum: &Quorum) -> Vec<i32> {
     quorum.status().voters.iter().map(|it| it.replica_id).collect()
 }
@@ -144,12 +154,7 @@ async fn voters_survive_snapshots_and_restarts() {
 
 #[tokio::test(start_paused = true)]
 async fn a_voter_removed_while_it_is_down_goes_on_as_an_observer() {
-    let mut cluster = standalone(6, &[2, 3]).await;
-    for id in [2, 3] {
-        cluster.start(id).await;
-        join(&cluster, id).await;
-    }
-    cluster.settle().await;
+    let mut cluster = three_that_joined(6).await;
     let (leading, _) = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
     let other = cluster.up().into_iter().find(|id| *id != leading).unwrap();
     cluster.crash(other, Crash::LoseUnsynced).await;
@@ -188,12 +193,7 @@ async fn who_has_not_heard_that_it_votes_votes() {
 /// Each took the others for the quorum that goes on without it.
 #[tokio::test(start_paused = true)]
 async fn voters_that_have_all_left_come_back() {
-    let mut cluster = standalone(9, &[2, 3]).await;
-    for id in [2, 3] {
-        cluster.start(id).await;
-        join(&cluster, id).await;
-    }
-    cluster.settle().await;
+    let mut cluster = three_that_joined(9).await;
     for id in [1, 2, 3] {
         cluster.node(id).observe().await.unwrap();
     }
