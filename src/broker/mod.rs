@@ -44,7 +44,7 @@ pub use self::{
     to_controller::ToControllerError,
 };
 use crate::{
-    base::config::{BrokerConfig, Config},
+    base::config::{BrokerConfig, Config, ignored_configs, keys},
     controller::Controller,
     coordinator::GroupCoordinator,
     log::LogDirs,
@@ -177,6 +177,12 @@ impl Broker {
         match config.with_dynamic(cluster_default, per_broker) {
             Ok(changed) => {
                 self.limit_connections(&config.broker, &changed.broker);
+                let set = cluster_default.iter().chain(per_broker);
+                let set = set.map(|(name, value)| (name.as_str(), value.as_str()));
+                let ignored = ignored_configs(set, keys::find_broker);
+                if !ignored.is_empty() {
+                    tracing::warn!(configs = ?ignored, "dynamic broker configs have no effect yet");
+                }
                 self.config.store(Arc::new(changed));
             }
             // The controller checked them; an adopted log may hold what this version refuses.

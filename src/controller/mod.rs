@@ -52,7 +52,7 @@ pub use self::{
     random::Random,
     reassignment::{Reassigned, Reassignment},
     registration::{Registration, own_features},
-    rules::TableRules,
+    rules::{TableRules, find_config},
     runtime::{Committed, Controller},
     topics::{CreatedTopic, NewPartitions, NewTopic, Results},
 };

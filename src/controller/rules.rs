@@ -47,15 +47,16 @@ impl ConfigRules for TableRules {
     }
 
     fn is_list(&self, kind: ConfigResourceType, key: &str) -> bool {
-        find(kind, key).is_some_and(|key| key.kind == crate::base::config::key::Type::List)
+        find_config(kind, key).is_some_and(|key| key.kind == crate::base::config::key::Type::List)
     }
 
     fn default_value(&self, kind: ConfigResourceType, key: &str) -> Option<String> {
-        find(kind, key)?.default_text().map(str::to_owned)
+        find_config(kind, key)?.default_text().map(str::to_owned)
     }
 }
 
-fn find(kind: ConfigResourceType, key: &str) -> Option<&'static Key> {
+/// The row of a resource's config.
+pub fn find_config(kind: ConfigResourceType, key: &str) -> Option<&'static Key> {
     match kind {
         ConfigResourceType::Topic => keys::topic().get(key).copied(),
         ConfigResourceType::Broker => keys::find_broker(key),

@@ -7,9 +7,11 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::{ErrorCode, errors};
 use crate::{
-    base::config::{Config, ConfigError, ConfigErrorKind, Properties, key::Type, keys},
+    base::config::{
+        Config, ConfigError, ConfigErrorKind, Properties, ignored_configs, key::Type, keys,
+    },
     broker::Broker,
-    controller::{ConfigOp, ControllerError},
+    controller::{ConfigOp, ControllerError, find_config},
     metadata::{ConfigResource, ConfigResourceType, Image},
 };
 
@@ -349,7 +351,7 @@ pub async fn alter(
         }
         Keeps::Others => broker.controller.incremental_alter_configs(accepted, validate_only).await,
     };
-    let decided = match decided {
+    let decided: Vec<_> = match decided {
         Ok(committed) => {
             broker.applied(committed.offset).await;
             let results = committed.value.into_iter();
@@ -357,7 +359,28 @@ pub async fn alter(
         }
         Err(error) => vec![Err(Refusal::from(error)); count],
     };
+    if !validate_only {
+        for (change, _) in checked.iter().flatten().zip(&decided).filter(|(_, it)| it.is_ok()) {
+            warn_of_ignored(change);
+        }
+    }
     outcomes(checked, decided)
+}
+
+/// Warns of configs that have been set without effect. Brokers do so for their own.
+fn warn_of_ignored((resource, ops): &Checked) {
+    if resource.kind == ConfigResourceType::Broker {
+        return;
+    }
+    let set = ops.iter().filter_map(|(name, op)| match op {
+        ConfigOp::Set(value) | ConfigOp::Append(value) => Some((name.as_str(), value.as_str())),
+        ConfigOp::Delete | ConfigOp::Subtract(_) => None,
+    });
+    let ignored = ignored_configs(set, |name| find_config(resource.kind, name));
+    if !ignored.is_empty() {
+        let (kind, name) = (resource.kind, &*resource.name);
+        tracing::warn!(?kind, name, configs = ?ignored, "configs set that have no effect yet");
+    }
 }
 
 /// The controller's form of a change that names everything.

@@ -13,11 +13,11 @@ use kafka_protocol::messages::{
 
 use super::{
     Context, ErrorCode, Handler, Reply,
-    cluster::{string, topic_name},
+    cluster::{is_internal, string, topic_name},
     errors,
 };
 use crate::{
-    base::config::{Config, Properties, describe},
+    base::config::{Config, Properties, describe, ignored_configs, keys},
     controller::{ControllerError, CreatedTopic, NewTopic},
 };
 
@@ -45,6 +45,10 @@ impl Handler for CreateTopics {
             }
             Err(error) => asked.iter().map(|it| (it.name.clone(), Err(error.clone()))).collect(),
         };
+        if !request.validate_only {
+            let results = results.iter().zip(&asked).filter(|((_, result), _)| result.is_ok());
+            results.for_each(|(_, topic)| warn_of_ignored(topic));
+        }
         let config = cx.broker.config();
         let answered = results.into_iter().zip(&asked);
         let mut answers: Vec<_> = answered
@@ -78,6 +82,20 @@ fn split(topics: &[CreatableTopic]) -> (Vec<NewTopic>, Vec<CreatableTopicResult>
         }
     }
     (wanted, refused)
+}
+
+/// Warns of configs that a client has set without effect.
+fn warn_of_ignored(topic: &NewTopic) {
+    if is_internal(&topic.name) {
+        return;
+    }
+    let set = topic.configs.iter();
+    let set = set.filter_map(|(name, value)| Some((name.as_str(), value.as_deref()?)));
+    let ignored = ignored_configs(set, |name| keys::topic().get(name).copied());
+    if !ignored.is_empty() {
+        let name = &topic.name;
+        tracing::warn!(topic = name, configs = ?ignored, "topic configs set that have no effect yet");
+    }
 }
 
 fn refusal(name: &str, why: &str) -> CreatableTopicResult {

@@ -296,11 +296,6 @@ fn check(values: &Values) -> Result<(), ConfigError> {
         "replica.fetch.wait.max.ms should always be less than or equal to \
          replica.lag.time.max.ms to prevent frequent changes in ISR",
     )?;
-    let queued = values.i64("queued.max.request.bytes");
-    require(
-        queued <= 0 || queued >= values.i64("socket.request.max.bytes"),
-        "queued.max.request.bytes must be larger or equal to socket.request.max.bytes",
-    )?;
     let dedupe_per_thread =
         values.i64("log.cleaner.dedupe.buffer.size") / values.i64("log.cleaner.threads").max(1);
     require(

@@ -2,7 +2,7 @@
 //! Kafka's refusals.
 
 use super::{
-    Config, ConfigError, ConfigErrorKind, Properties, key::Mode, keys, parse, parse::Value,
+    Config, ConfigError, ConfigErrorKind, Properties, effects, key::Mode, keys, parse, parse::Value,
 };
 
 /// Keys that are changed per listener only (`DynamicBrokerConfig.DYNAMIC_SECURITY_CONFIGS`).
@@ -163,6 +163,7 @@ impl Config {
     ) -> Result<(), ConfigError> {
         check_names(configs, per_broker)
             .and_then(|()| check_types(configs))
+            .and_then(|()| effects::check_protection(configs))
             .and_then(|()| self.check_whole(configs, per_broker))
             .map_err(as_request)
     }

@@ -96,16 +96,19 @@ pub enum Mode {
     ClusterWide,
 }
 
-/// Whether a key does something here yet, and whether Kafka shows it.
+/// What setting a key does here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Status {
+pub enum Effect {
     Used,
-    /// Known and checked, without effect.
-    Accepted,
-    /// As `Used`, but listed only where it is set.
-    HiddenUsed,
-    /// As `Accepted`, but listed only where it is set.
-    Hidden,
+    /// Used for these values. Others are accepted, and the start warns of them.
+    UsedOnly(&'static [&'static str]),
+    /// Known and checked, without effect yet: the start warns if it is set.
+    Ignored,
+    /// Asks for protection that is missing, unless it is empty or has its default: the start is
+    /// refused. The text says what is missing.
+    Protects(&'static str),
+    /// As `Protects`, for values above this.
+    ProtectsAbove(i64, &'static str),
 }
 
 /// A row of the table.
@@ -117,7 +120,9 @@ pub struct Key {
     pub valid: Valid,
     pub importance: Importance,
     pub mode: Mode,
-    pub status: Status,
+    pub effect: Effect,
+    /// Kafka lists the key only where it is set.
+    pub is_hidden: bool,
     pub doc: &'static str,
 }
 
@@ -129,13 +134,8 @@ impl Key {
         }
     }
 
-    /// Kafka lists the others only where somebody has set them.
     pub fn is_listed(&self) -> bool {
-        matches!(self.status, Status::Used | Status::Accepted)
-    }
-
-    pub fn is_used(&self) -> bool {
-        matches!(self.status, Status::Used | Status::HiddenUsed)
+        !self.is_hidden
     }
 
     pub fn is_sensitive(&self) -> bool {

@@ -3,7 +3,7 @@
 
 use config::{Map, Source, Value as Found};
 
-use super::{Config, ConfigError, Properties, keys, parse};
+use super::{Config, ConfigError, Properties, effects, ignored_configs, keys, parse};
 
 /// What a broker without a file starts with.
 pub const EMBEDDED: &[(&str, &str)] = &[
@@ -18,6 +18,8 @@ pub const EMBEDDED: &[(&str, &str)] = &[
     ("share.coordinator.state.topic.replication.factor", "1"),
     ("share.coordinator.state.topic.min.isr", "1"),
 ];
+
+const EMBEDDED_NAME: &str = "the embedded defaults";
 
 /// What the caller found outside; nothing here is opened or looked up.
 #[derive(Clone, Debug, Default)]
@@ -45,7 +47,7 @@ pub fn load(sources: Sources) -> Result<Loaded, ConfigError> {
         Some((name, bytes)) => (parse::properties(bytes)?, name.as_str()),
         None => {
             let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-            (EMBEDDED.iter().map(owned).collect(), "the embedded defaults")
+            (EMBEDDED.iter().map(owned).collect(), EMBEDDED_NAME)
         }
     };
     let environment = from_environment(sources.environment);
@@ -57,6 +59,8 @@ pub fn load(sources: Sources) -> Result<Loaded, ConfigError> {
     let (mut properties, origins) = join(layers)?;
     let mut warnings = Vec::new();
     adopt_legacy_keys(&mut properties, &mut warnings)?;
+    effects::check_protection(&properties)?;
+    warnings.extend(without_effect(&properties, &origins));
     fill_in(&mut properties);
     for name in properties.keys() {
         let origin = origins.get(name).map_or("", String::as_str);
@@ -211,6 +215,16 @@ fn fill_in(properties: &mut Properties) {
     };
     default(properties, "process.roles", "broker,controller");
     default(properties, "controller.listener.names", "CONTROLLER");
+}
+
+/// One warning for all keys that somebody has set and that do nothing yet.
+fn without_effect(properties: &Properties, origins: &Properties) -> Option<String> {
+    let is_embedded = |name: &str| origins.get(name).is_some_and(|origin| origin == EMBEDDED_NAME);
+    let set = properties.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+    let set = set.filter(|(name, _)| !is_embedded(name));
+    let names = ignored_configs(set, keys::find_static);
+    (!names.is_empty())
+        .then(|| format!("keys are set that have no effect yet: {}", names.join(", ")))
 }
 
 fn unknown_key(name: &str, origin: &str) -> Option<String> {

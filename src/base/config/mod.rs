@@ -11,6 +11,7 @@ mod broker;
 mod cluster;
 pub mod describe;
 mod dynamic;
+mod effects;
 pub mod key;
 pub mod keys;
 mod listeners;
@@ -28,6 +29,7 @@ pub use cluster::{ClusterConfig, QuorumVoter};
 pub use dynamic::{
     validate_client_metrics_configs, validate_group_configs, validate_topic_configs,
 };
+pub use effects::ignored_configs;
 pub use key::Key;
 pub use listeners::{Listener, SecurityProtocol, host_and_port};
 pub use load::{Loaded, Sources, load};

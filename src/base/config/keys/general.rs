@@ -9,19 +9,19 @@ keys! {
         "The old name of node.id; -1 means that node.id decides.";
     "node.id" Int required (at_least 0) High ReadOnly Used
         "The id of this node, unique in the cluster.";
-    "process.roles" List required (list_not_empty_of "broker" "controller") High ReadOnly Accepted
+    "process.roles" List required (list_not_empty_of "broker" "controller") High ReadOnly Used
         "What this process is: broker, controller, or both.";
     "broker.rack" String null any Medium ReadOnly Used
         "Where this broker stands; replicas and nearby reads are placed by it.";
     "message.max.bytes" Int "1048588" (at_least 0) High ClusterWide Used
         "The largest record batch that a topic without its own limit takes, in bytes.";
-    "num.io.threads" Int "8" (at_least 1) High ClusterWide Accepted
+    "num.io.threads" Int "8" (at_least 1) High ClusterWide Ignored
         "Worker threads that serve requests.";
-    "background.threads" Int "10" (at_least 1) High ClusterWide Accepted
+    "background.threads" Int "10" (at_least 1) High ClusterWide Ignored
         "Threads for background work.";
-    "request.timeout.ms" Int "30000" any High ReadOnly Accepted
+    "request.timeout.ms" Int "30000" any High ReadOnly Used
         "How long this broker waits for the answer to its own requests.";
-    "controlled.shutdown.enable" Boolean "true" any Medium ReadOnly Accepted
+    "controlled.shutdown.enable" Boolean "true" any Medium ReadOnly Used
         "Whether leadership is handed over before the process stops.";
     "delete.topic.enable" Boolean "true" any High ReadOnly Used
         "Whether topics can be deleted.";
@@ -48,22 +48,24 @@ keys! {
         "The most bytes that one fetch answer carries, whatever the client asks for.";
     "max.request.partition.size.limit" Int "2000" (at_least 1) Medium ReadOnly Used
         "The most partitions that one DescribeTopicPartitions answer lists.";
-    "unstable.api.versions.enable" Boolean "false" any High ReadOnly Hidden
+    "unstable.api.versions.enable" Boolean "false" any High ReadOnly HiddenIgnored
         "Whether versions of APIs still under development are advertised.";
-    "unstable.feature.versions.enable" Boolean "false" any High ReadOnly Hidden
+    "unstable.feature.versions.enable" Boolean "false" any High ReadOnly HiddenIgnored
         "Whether feature levels still under development may be used.";
-    "create.topic.policy.class.name" Class null any Low ReadOnly Accepted
+    "create.topic.policy.class.name" Class null any Low ReadOnly
+        (protects "there is no JVM to load the policy into, so no topic is refused by it")
         "A Java class that judges new topics; there is no JVM to load it into.";
-    "alter.config.policy.class.name" Class null any Low ReadOnly Accepted
+    "alter.config.policy.class.name" Class null any Low ReadOnly
+        (protects "there is no JVM to load the policy into, so no config is refused by it")
         "A Java class that judges config changes; there is no JVM to load it into.";
-    "config.providers" List "" list Low ClusterWide Accepted
+    "config.providers" List "" list Low ClusterWide Used
         "Names of providers that fill in values written as ${provider:path:key}.";
-    "fetch.purgatory.purge.interval.requests" Int "1000" any Medium ReadOnly Accepted
+    "fetch.purgatory.purge.interval.requests" Int "1000" any Medium ReadOnly Ignored
         "Taken for compatibility; waiting fetches are woken one by one.";
-    "producer.purgatory.purge.interval.requests" Int "1000" any Medium ReadOnly Accepted
+    "producer.purgatory.purge.interval.requests" Int "1000" any Medium ReadOnly Ignored
         "Taken for compatibility; waiting produces are woken one by one.";
-    "delete.records.purgatory.purge.interval.requests" Int "1" any Medium ReadOnly Accepted
+    "delete.records.purgatory.purge.interval.requests" Int "1" any Medium ReadOnly Ignored
         "Taken for compatibility; waiting DeleteRecords are woken one by one.";
-    "server.max.startup.time.ms" Long "9223372036854775807" (at_least 0) Medium ReadOnly Hidden
+    "server.max.startup.time.ms" Long "9223372036854775807" (at_least 0) Medium ReadOnly HiddenIgnored
         "How long a start may take before it is given up.";
 }

@@ -6,20 +6,20 @@ keys! {
     GROUPS:
 
     "group.coordinator.rebalance.protocols" List "classic,consumer,streams"
-        (list_not_empty_of "consumer" "classic" "share" "streams") Medium ReadOnly Accepted
+        (list_not_empty_of "consumer" "classic" "share" "streams") Medium ReadOnly Ignored
         "The rebalance protocols that this broker's groups may use.";
-    "group.coordinator.threads" Int "4" (at_least 1) High ReadOnly Accepted
+    "group.coordinator.threads" Int "4" (at_least 1) High ReadOnly Ignored
         "Threads that run the group coordinator.";
-    "group.coordinator.background.threads" Int "2" (at_least 1) High ReadOnly Accepted
+    "group.coordinator.background.threads" Int "2" (at_least 1) High ReadOnly Ignored
         "Threads for the group coordinator's slow work.";
-    "group.coordinator.append.linger.ms" Int "-1" (at_least -1) Medium ReadOnly Accepted
+    "group.coordinator.append.linger.ms" Int "-1" (at_least -1) Medium ReadOnly Ignored
         "How long the coordinator gathers writes; -1 adapts by itself.";
     "group.coordinator.cached.buffer.max.bytes" Int "1048588"
-        (at_least 524288) Medium ClusterWide Accepted
+        (at_least 524288) Medium ClusterWide Ignored
         "The largest write buffer that the group coordinator keeps for the next write.";
     "offsets.commit.timeout.ms" Int "5000" (at_least 1) High ReadOnly Used
         "How long an offset commit waits for its replicas.";
-    "offsets.load.buffer.size" Int "5242880" (at_least 1) High ReadOnly Accepted
+    "offsets.load.buffer.size" Int "5242880" (at_least 1) High ReadOnly Ignored
         "Bytes read at a time when a coordinator loads its groups.";
     "offsets.topic.replication.factor" Short "3" (at_least 1) High ReadOnly Used
         "Replicas of __consumer_offsets when it is created.";
@@ -27,7 +27,7 @@ keys! {
         "Partitions of __consumer_offsets when it is created.";
     "offsets.topic.segment.bytes" Int "104857600" (at_least 1) High ReadOnly Used
         "Segment size of __consumer_offsets.";
-    "offsets.topic.compression.codec" Int "0" any High ReadOnly Accepted
+    "offsets.topic.compression.codec" Int "0" any High ReadOnly Ignored
         "Codec id of the coordinator's batches; 0 stores them plain.";
     "offset.metadata.max.bytes" Int "4096" any High ReadOnly Used
         "The longest note that may be kept with a committed offset.";
@@ -43,112 +43,112 @@ keys! {
         "How long the first rebalance of an empty group waits for more members.";
     "group.max.size" Int "2147483647" (at_least 1) Medium ReadOnly Used
         "The most members of a classic group.";
-    "group.consumer.session.timeout.ms" Int "45000" (at_least 1) Medium ReadOnly Accepted
+    "group.consumer.session.timeout.ms" Int "45000" (at_least 1) Medium ReadOnly Ignored
         "Session timeout of consumer groups (KIP-848).";
-    "group.consumer.min.session.timeout.ms" Int "45000" (at_least 1) Medium ReadOnly Accepted
+    "group.consumer.min.session.timeout.ms" Int "45000" (at_least 1) Medium ReadOnly Ignored
         "The shortest session timeout that a consumer group may have.";
-    "group.consumer.max.session.timeout.ms" Int "60000" (at_least 1) Medium ReadOnly Accepted
+    "group.consumer.max.session.timeout.ms" Int "60000" (at_least 1) Medium ReadOnly Ignored
         "The longest session timeout that a consumer group may have.";
-    "group.consumer.heartbeat.interval.ms" Int "5000" (at_least 1) Medium ReadOnly Accepted
+    "group.consumer.heartbeat.interval.ms" Int "5000" (at_least 1) Medium ReadOnly Ignored
         "Heartbeat interval of consumer groups.";
-    "group.consumer.min.heartbeat.interval.ms" Int "5000" (at_least 1) Medium ReadOnly Accepted
+    "group.consumer.min.heartbeat.interval.ms" Int "5000" (at_least 1) Medium ReadOnly Ignored
         "The shortest heartbeat interval that a consumer group may have.";
-    "group.consumer.max.heartbeat.interval.ms" Int "15000" (at_least 1) Medium ReadOnly Accepted
+    "group.consumer.max.heartbeat.interval.ms" Int "15000" (at_least 1) Medium ReadOnly Ignored
         "The longest heartbeat interval that a consumer group may have.";
-    "group.consumer.max.size" Int "2147483647" (at_least 1) Medium ReadOnly Accepted
+    "group.consumer.max.size" Int "2147483647" (at_least 1) Medium ReadOnly Ignored
         "The most members of a consumer group.";
-    "group.consumer.assignors" List "uniform,range" list_not_empty Medium ReadOnly Accepted
+    "group.consumer.assignors" List "uniform,range" list_not_empty Medium ReadOnly Ignored
         "The assignors for consumer groups, the default first.";
     "group.consumer.migration.policy" String "bidirectional"
         (one_of_ignoring_case "DISABLED" "DOWNGRADE" "UPGRADE" "BIDIRECTIONAL") Medium ReadOnly
-        Accepted
+        Ignored
         "Which way groups may change between the classic and the consumer protocol.";
-    "group.consumer.assignment.interval.ms" Int "1000" (at_least 0) Medium ClusterWide Accepted
+    "group.consumer.assignment.interval.ms" Int "1000" (at_least 0) Medium ClusterWide Ignored
         "The least time between two assignments of a consumer group.";
-    "group.consumer.min.assignment.interval.ms" Int "0" (at_least 0) Medium ReadOnly Accepted
+    "group.consumer.min.assignment.interval.ms" Int "0" (at_least 0) Medium ReadOnly Ignored
         "The shortest assignment interval that a consumer group may have.";
-    "group.consumer.max.assignment.interval.ms" Int "15000" (at_least 0) Medium ReadOnly Accepted
+    "group.consumer.max.assignment.interval.ms" Int "15000" (at_least 0) Medium ReadOnly Ignored
         "The longest assignment interval that a consumer group may have.";
-    "group.consumer.regex.refresh.interval.ms" Int "600000" (at_least 10000) Medium ReadOnly Hidden
+    "group.consumer.regex.refresh.interval.ms" Int "600000" (at_least 10000) Medium ReadOnly HiddenIgnored
         "How often regular expressions of subscriptions are matched again.";
-    "group.share.session.timeout.ms" Int "45000" (at_least 1) Medium ReadOnly Accepted
+    "group.share.session.timeout.ms" Int "45000" (at_least 1) Medium ReadOnly Ignored
         "Session timeout of share groups (KIP-932).";
-    "group.share.min.session.timeout.ms" Int "45000" (at_least 1) Medium ReadOnly Accepted
+    "group.share.min.session.timeout.ms" Int "45000" (at_least 1) Medium ReadOnly Ignored
         "The shortest session timeout that a share group may have.";
-    "group.share.max.session.timeout.ms" Int "60000" (at_least 1) Medium ReadOnly Accepted
+    "group.share.max.session.timeout.ms" Int "60000" (at_least 1) Medium ReadOnly Ignored
         "The longest session timeout that a share group may have.";
-    "group.share.heartbeat.interval.ms" Int "5000" (at_least 1) Medium ReadOnly Accepted
+    "group.share.heartbeat.interval.ms" Int "5000" (at_least 1) Medium ReadOnly Ignored
         "Heartbeat interval of share groups.";
-    "group.share.min.heartbeat.interval.ms" Int "5000" (at_least 1) Medium ReadOnly Accepted
+    "group.share.min.heartbeat.interval.ms" Int "5000" (at_least 1) Medium ReadOnly Ignored
         "The shortest heartbeat interval that a share group may have.";
-    "group.share.max.heartbeat.interval.ms" Int "15000" (at_least 1) Medium ReadOnly Accepted
+    "group.share.max.heartbeat.interval.ms" Int "15000" (at_least 1) Medium ReadOnly Ignored
         "The longest heartbeat interval that a share group may have.";
-    "group.share.max.size" Int "200" (between 1 1000) Medium ReadOnly Accepted
+    "group.share.max.size" Int "200" (between 1 1000) Medium ReadOnly Ignored
         "The most members of a share group.";
-    "group.share.assignors" List "simple" list_not_empty Medium ReadOnly Accepted
+    "group.share.assignors" List "simple" list_not_empty Medium ReadOnly Ignored
         "The assignors for share groups.";
-    "group.share.assignment.interval.ms" Int "1000" (at_least 0) Medium ClusterWide Accepted
+    "group.share.assignment.interval.ms" Int "1000" (at_least 0) Medium ClusterWide Ignored
         "The least time between two assignments of a share group.";
-    "group.share.min.assignment.interval.ms" Int "0" (at_least 0) Medium ReadOnly Accepted
+    "group.share.min.assignment.interval.ms" Int "0" (at_least 0) Medium ReadOnly Ignored
         "The shortest assignment interval that a share group may have.";
-    "group.share.max.assignment.interval.ms" Int "15000" (at_least 0) Medium ReadOnly Accepted
+    "group.share.max.assignment.interval.ms" Int "15000" (at_least 0) Medium ReadOnly Ignored
         "The longest assignment interval that a share group may have.";
-    "group.share.initialize.retry.interval.ms" Int "30000" (at_least 1) Low ReadOnly Hidden
+    "group.share.initialize.retry.interval.ms" Int "30000" (at_least 1) Low ReadOnly HiddenIgnored
         "How long until the setting up of share state is tried again.";
-    "group.share.delivery.count.limit" Int "5" (between 2 10) Medium ReadOnly Accepted
+    "group.share.delivery.count.limit" Int "5" (between 2 10) Medium ReadOnly Ignored
         "How often a record is delivered before it is given up.";
-    "group.share.max.delivery.count.limit" Int "10" (between 5 25) Medium ReadOnly Accepted
+    "group.share.max.delivery.count.limit" Int "10" (between 5 25) Medium ReadOnly Ignored
         "The largest delivery limit that a share group may have.";
-    "group.share.min.delivery.count.limit" Int "2" (between 2 5) Medium ReadOnly Accepted
+    "group.share.min.delivery.count.limit" Int "2" (between 2 5) Medium ReadOnly Ignored
         "The smallest delivery limit that a share group may have.";
     "group.share.record.lock.duration.ms" Int "30000"
-        (between 1000 3600000) Medium ReadOnly Accepted
+        (between 1000 3600000) Medium ReadOnly Ignored
         "How long a consumer holds a delivered record.";
     "group.share.min.record.lock.duration.ms" Int "15000"
-        (between 1000 30000) Medium ReadOnly Accepted
+        (between 1000 30000) Medium ReadOnly Ignored
         "The shortest hold that a share group may have.";
     "group.share.max.record.lock.duration.ms" Int "60000"
-        (between 30000 3600000) Medium ReadOnly Accepted
+        (between 30000 3600000) Medium ReadOnly Ignored
         "The longest hold that a share group may have.";
-    "group.share.partition.max.record.locks" Int "2000" (between 100 10000) Medium ReadOnly Accepted
+    "group.share.partition.max.record.locks" Int "2000" (between 100 10000) Medium ReadOnly Ignored
         "The most records of a partition held at once.";
     "group.share.max.partition.max.record.locks" Int "4000"
-        (between 2000 10000) Medium ReadOnly Accepted
+        (between 2000 10000) Medium ReadOnly Ignored
         "The largest number of held records that a share group may have.";
     "group.share.min.partition.max.record.locks" Int "100"
-        (between 100 2000) Medium ReadOnly Accepted
+        (between 100 2000) Medium ReadOnly Ignored
         "The smallest number of held records that a share group may have.";
-    "share.fetch.purgatory.purge.interval.requests" Int "1000" any Medium ReadOnly Accepted
+    "share.fetch.purgatory.purge.interval.requests" Int "1000" any Medium ReadOnly Ignored
         "Taken for compatibility; waiting share fetches are woken one by one.";
-    "group.share.max.share.sessions" Int "2000" (at_least 1) Medium ReadOnly Accepted
+    "group.share.max.share.sessions" Int "2000" (at_least 1) Medium ReadOnly Ignored
         "The most share sessions that a broker remembers.";
     "group.share.persister.class.name" String
-        "org.apache.kafka.server.share.persister.DefaultStatePersister" any Medium ReadOnly Hidden
+        "org.apache.kafka.server.share.persister.DefaultStatePersister" any Medium ReadOnly HiddenIgnored
         "A Java class that stores share state.";
-    "group.streams.session.timeout.ms" Int "45000" (at_least 1) Medium ReadOnly Accepted
+    "group.streams.session.timeout.ms" Int "45000" (at_least 1) Medium ReadOnly Ignored
         "Session timeout of streams groups (KIP-1071).";
-    "group.streams.min.session.timeout.ms" Int "45000" (at_least 1) Medium ReadOnly Accepted
+    "group.streams.min.session.timeout.ms" Int "45000" (at_least 1) Medium ReadOnly Ignored
         "The shortest session timeout that a streams group may have.";
-    "group.streams.max.session.timeout.ms" Int "60000" (at_least 1) Medium ReadOnly Accepted
+    "group.streams.max.session.timeout.ms" Int "60000" (at_least 1) Medium ReadOnly Ignored
         "The longest session timeout that a streams group may have.";
-    "group.streams.heartbeat.interval.ms" Int "5000" (at_least 1) Medium ReadOnly Accepted
+    "group.streams.heartbeat.interval.ms" Int "5000" (at_least 1) Medium ReadOnly Ignored
         "Heartbeat interval of streams groups.";
-    "group.streams.min.heartbeat.interval.ms" Int "5000" (at_least 1) Medium ReadOnly Accepted
+    "group.streams.min.heartbeat.interval.ms" Int "5000" (at_least 1) Medium ReadOnly Ignored
         "The shortest heartbeat interval that a streams group may have.";
-    "group.streams.max.heartbeat.interval.ms" Int "15000" (at_least 1) Medium ReadOnly Accepted
+    "group.streams.max.heartbeat.interval.ms" Int "15000" (at_least 1) Medium ReadOnly Ignored
         "The longest heartbeat interval that a streams group may have.";
-    "group.streams.max.size" Int "2147483647" (at_least 1) Medium ReadOnly Accepted
+    "group.streams.max.size" Int "2147483647" (at_least 1) Medium ReadOnly Ignored
         "The most members of a streams group.";
-    "group.streams.num.standby.replicas" Int "0" (at_least 0) Medium ReadOnly Accepted
+    "group.streams.num.standby.replicas" Int "0" (at_least 0) Medium ReadOnly Ignored
         "Standby replicas of each streams task.";
-    "group.streams.max.standby.replicas" Int "2" (at_least 0) Medium ReadOnly Accepted
+    "group.streams.max.standby.replicas" Int "2" (at_least 0) Medium ReadOnly Ignored
         "The most standby replicas that a streams group may have.";
-    "group.streams.initial.rebalance.delay.ms" Int "3000" (at_least 0) Medium ReadOnly Accepted
+    "group.streams.initial.rebalance.delay.ms" Int "3000" (at_least 0) Medium ReadOnly Ignored
         "How long the first rebalance of a streams group waits for more members.";
-    "group.streams.assignment.interval.ms" Int "1000" (at_least 0) Medium ClusterWide Accepted
+    "group.streams.assignment.interval.ms" Int "1000" (at_least 0) Medium ClusterWide Ignored
         "The least time between two assignments of a streams group.";
-    "group.streams.min.assignment.interval.ms" Int "0" (at_least 0) Medium ReadOnly Accepted
+    "group.streams.min.assignment.interval.ms" Int "0" (at_least 0) Medium ReadOnly Ignored
         "The shortest assignment interval that a streams group may have.";
-    "group.streams.max.assignment.interval.ms" Int "15000" (at_least 0) Medium ReadOnly Accepted
+    "group.streams.max.assignment.interval.ms" Int "15000" (at_least 0) Medium ReadOnly Ignored
         "The longest assignment interval that a streams group may have.";
 }

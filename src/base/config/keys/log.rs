@@ -31,7 +31,7 @@ keys! {
         "Old segments go while a partition is larger than this; -1 sets no bound.";
     "log.retention.check.interval.ms" Long "300000" (at_least 1) Medium ReadOnly Used
         "How often logs are searched for segments to delete.";
-    "log.cleanup.policy" List "delete" (list_of "compact" "delete") Medium ClusterWide Used
+    "log.cleanup.policy" List "delete" (list_of "compact" "delete") Medium ClusterWide (used_only "delete")
         "What becomes of old segments: delete, compact, or both.";
     "log.index.size.max.bytes" Int "10485760" (at_least 4) Medium ClusterWide Used
         "The largest offset index of a segment.";
@@ -45,11 +45,11 @@ keys! {
         "How often logs are searched for some that must be forced to disk.";
     "log.flush.offset.checkpoint.interval.ms" Int "60000" (at_least 0) High ReadOnly Used
         "How often the recovery points are written down.";
-    "log.flush.start.offset.checkpoint.interval.ms" Int "60000" (at_least 0) High ReadOnly Accepted
+    "log.flush.start.offset.checkpoint.interval.ms" Int "60000" (at_least 0) High ReadOnly Ignored
         "How often the log start offsets are written down.";
     "log.segment.delete.delay.ms" Long "60000" (at_least 0) High ClusterWide Used
         "How long a deleted segment's files stay before they are removed.";
-    "log.preallocate" Boolean "false" any Medium ClusterWide Accepted
+    "log.preallocate" Boolean "false" any Medium ClusterWide Ignored
         "Whether a new segment's file gets its full size at once.";
     "log.message.timestamp.type" String "CreateTime"
         (one_of "CreateTime" "LogAppendTime") Medium ClusterWide Used
@@ -59,41 +59,41 @@ keys! {
         "How far in the past a record's timestamp may lie.";
     "log.message.timestamp.after.max.ms" Long "3600000" (at_least 0) Medium ClusterWide Used
         "How far in the future a record's timestamp may lie.";
-    "log.dir.failure.timeout.ms" Long "30000" (at_least 1) Low ReadOnly Accepted
+    "log.dir.failure.timeout.ms" Long "30000" (at_least 1) Low ReadOnly Ignored
         "How long a broker stays up with a failed directory it cannot report.";
     "log.initial.task.delay.ms" Long "30000" (at_least 0) Low ReadOnly HiddenUsed
         "How long after the start the periodic log work first runs.";
-    "log.local.retention.ms" Long "-2" (at_least -2) Medium ClusterWide Accepted
+    "log.local.retention.ms" Long "-2" (at_least -2) Medium ClusterWide Ignored
         "How long records stay on local disk when they are tiered; -2: log.retention.ms.";
-    "log.local.retention.bytes" Long "-2" (at_least -2) Medium ClusterWide Accepted
+    "log.local.retention.bytes" Long "-2" (at_least -2) Medium ClusterWide Ignored
         "What stays on local disk when tiered, in bytes; -2: log.retention.bytes.";
     "num.recovery.threads.per.data.dir" Int "2" (at_least 1) High ClusterWide Used
         "Threads per data directory that recover logs at start and flush them at stop.";
     "num.replica.alter.log.dirs.threads" Int null any High ReadOnly Used
         "Threads that move replicas between directories.";
-    "log.cleaner.threads" Int "1" (at_least 0) Medium ClusterWide Accepted
+    "log.cleaner.threads" Int "1" (at_least 0) Medium ClusterWide Ignored
         "Threads that compact logs.";
     "log.cleaner.io.max.bytes.per.second" Double "1.7976931348623157E308"
-        any Medium ClusterWide Accepted
+        any Medium ClusterWide Ignored
         "The most bytes that compaction reads and writes in a second.";
-    "log.cleaner.dedupe.buffer.size" Long "134217728" any Medium ClusterWide Accepted
+    "log.cleaner.dedupe.buffer.size" Long "134217728" any Medium ClusterWide Ignored
         "Memory for the keys of compaction, all threads together.";
-    "log.cleaner.io.buffer.size" Int "524288" (at_least 0) Medium ClusterWide Accepted
+    "log.cleaner.io.buffer.size" Int "524288" (at_least 0) Medium ClusterWide Ignored
         "Memory for the buffers of compaction, all threads together.";
-    "log.cleaner.io.buffer.load.factor" Double "0.9" any Medium ClusterWide Accepted
+    "log.cleaner.io.buffer.load.factor" Double "0.9" any Medium ClusterWide Ignored
         "How full the key buffer may get.";
-    "log.cleaner.backoff.ms" Long "15000" (at_least 0) Medium ClusterWide Accepted
+    "log.cleaner.backoff.ms" Long "15000" (at_least 0) Medium ClusterWide Ignored
         "How long compaction rests when nothing needs it.";
     "log.cleaner.min.cleanable.ratio" Double "0.5"
-        (between_decimals 0.0 1.0) Medium ClusterWide Accepted
+        (between_decimals 0.0 1.0) Medium ClusterWide Ignored
         "The dirty part of a log above which it is compacted.";
-    "log.cleaner.enable" Boolean "true" any Medium ReadOnly Accepted
+    "log.cleaner.enable" Boolean "true" any Medium ReadOnly Ignored
         "Whether logs are compacted at all.";
-    "log.cleaner.delete.retention.ms" Long "86400000" (at_least 0) Medium ClusterWide Accepted
+    "log.cleaner.delete.retention.ms" Long "86400000" (at_least 0) Medium ClusterWide Ignored
         "How long a tombstone stays in a compacted log.";
-    "log.cleaner.min.compaction.lag.ms" Long "0" (at_least 0) Medium ClusterWide Accepted
+    "log.cleaner.min.compaction.lag.ms" Long "0" (at_least 0) Medium ClusterWide Ignored
         "A record stays uncompacted at least this long.";
     "log.cleaner.max.compaction.lag.ms" Long "9223372036854775807"
-        (at_least 1) Medium ClusterWide Accepted
+        (at_least 1) Medium ClusterWide Ignored
         "A record stays uncompacted at most this long.";
 }

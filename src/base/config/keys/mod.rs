@@ -1,5 +1,5 @@
 //! The table: every key that Apache Kafka 4.3.1 knows, by theme, and the few of our own. A row is
-//! `name type default valid importance mode status "what it means";`.
+//! `name type default valid importance mode effect "what it means";`.
 
 mod client_metrics;
 mod general;
@@ -18,11 +18,11 @@ mod transactions;
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use super::key::{Importance, Key, Mode, Status, Type};
+use super::key::{Importance, Key, Mode, Type};
 
 macro_rules! keys {
     ($group:ident: $($name:literal $kind:ident $default:tt $valid:tt
-        $importance:ident $mode:ident $status:ident $doc:literal;)*) => {
+        $importance:ident $mode:ident $effect:tt $doc:literal;)*) => {
         pub static $group: &[Key] = &[$(Key {
             name: $name,
             kind: super::Type::$kind,
@@ -30,7 +30,8 @@ macro_rules! keys {
             valid: $crate::base::config::keys::valid!($valid),
             importance: super::Importance::$importance,
             mode: super::Mode::$mode,
-            status: super::Status::$status,
+            effect: $crate::base::config::keys::effect!($effect),
+            is_hidden: $crate::base::config::keys::is_hidden!($effect),
             doc: $doc,
         }),*];
     };
@@ -76,7 +77,27 @@ macro_rules! valid {
     };
 }
 
-pub(crate) use {default, keys, valid};
+#[rustfmt::skip]
+macro_rules! effect {
+    (Used) => { $crate::base::config::key::Effect::Used };
+    (HiddenUsed) => { $crate::base::config::key::Effect::Used };
+    (Ignored) => { $crate::base::config::key::Effect::Ignored };
+    (HiddenIgnored) => { $crate::base::config::key::Effect::Ignored };
+    ((used_only $($text:literal)*)) => { $crate::base::config::key::Effect::UsedOnly(&[$($text),*]) };
+    ((protects $missing:literal)) => { $crate::base::config::key::Effect::Protects($missing) };
+    ((protects_above $max:literal $missing:literal)) => {
+        $crate::base::config::key::Effect::ProtectsAbove($max, $missing)
+    };
+}
+
+#[rustfmt::skip]
+macro_rules! is_hidden {
+    (HiddenUsed) => { true };
+    (HiddenIgnored) => { true };
+    ($other:tt) => { false };
+}
+
+pub(crate) use {default, effect, is_hidden, keys, valid};
 
 /// The broker's keys by theme, as the documentation lists them.
 pub static BROKER_THEMES: &[(&str, &[Key])] = &[

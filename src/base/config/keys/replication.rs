@@ -9,7 +9,7 @@ keys! {
         "A follower this far behind leaves the in-sync replicas.";
     "replica.socket.timeout.ms" Int "30000" any High ReadOnly Used
         "Socket timeout of a follower's fetches.";
-    "replica.socket.receive.buffer.bytes" Int "65536" any High ReadOnly Accepted
+    "replica.socket.receive.buffer.bytes" Int "65536" any High ReadOnly Ignored
         "The kernel's receive buffer of a follower's connection.";
     "replica.fetch.max.bytes" Int "1048576" (at_least 0) Medium ReadOnly Used
         "The most bytes that a follower asks for per partition.";
@@ -25,36 +25,38 @@ keys! {
         "Connections over which a broker follows each other broker.";
     "replica.high.watermark.checkpoint.interval.ms" Long "5000" any High ReadOnly Used
         "How often the high watermarks are written down.";
-    "replica.selector.class" String null any Medium ReadOnly Used
+    "replica.selector.class" String null any Medium ReadOnly
+        (used_only "org.apache.kafka.common.replica.RackAwareReplicaSelector")
         "A Java class that chooses the replica to read from.";
-    "auto.leader.rebalance.enable" Boolean "true" any High ReadOnly Accepted
+    "auto.leader.rebalance.enable" Boolean "true" any High ReadOnly Used
         "Whether leadership returns to the preferred replicas by itself.";
-    "leader.imbalance.check.interval.seconds" Long "300" (at_least 1) High ReadOnly Accepted
+    "leader.imbalance.check.interval.seconds" Long "300" (at_least 1) High ReadOnly Used
         "How often the balance of leaders is looked at.";
-    "unclean.leader.election.interval.ms" Long "300000" (at_least 1) Medium ReadOnly Hidden
+    "unclean.leader.election.interval.ms" Long "300000" (at_least 1) Medium ReadOnly HiddenUsed
         "How often unclean elections are looked for.";
-    "unclean.leader.election.enable" Boolean "false" any High ClusterWide Accepted
+    "unclean.leader.election.enable" Boolean "false" any High ClusterWide Used
         "Whether a replica that is not in sync may lead rather than nobody.";
-    "follower.fetch.last.tiered.offset.enable" Boolean "false" any Medium ClusterWide Accepted
+    "follower.fetch.last.tiered.offset.enable" Boolean "false" any Medium ClusterWide Ignored
         "Whether an empty follower starts at the last tiered offset.";
-    "quota.window.num" Int "11" (at_least 1) Low ReadOnly Accepted
+    "quota.window.num" Int "11" (at_least 1) Low ReadOnly Ignored
         "Windows over which client quotas are measured.";
-    "replication.quota.window.num" Int "11" (at_least 1) Low ReadOnly Accepted
+    "replication.quota.window.num" Int "11" (at_least 1) Low ReadOnly Ignored
         "Windows over which replication quotas are measured.";
-    "alter.log.dirs.replication.quota.window.num" Int "11" (at_least 1) Low ReadOnly Accepted
+    "alter.log.dirs.replication.quota.window.num" Int "11" (at_least 1) Low ReadOnly Ignored
         "Windows over which directory moves are measured.";
-    "controller.quota.window.num" Int "11" (at_least 1) Low ReadOnly Accepted
+    "controller.quota.window.num" Int "11" (at_least 1) Low ReadOnly Ignored
         "Windows over which topic changes are measured.";
-    "quota.window.size.seconds" Int "1" (at_least 1) Low ReadOnly Accepted
+    "quota.window.size.seconds" Int "1" (at_least 1) Low ReadOnly Ignored
         "The length of a window of client quotas.";
-    "replication.quota.window.size.seconds" Int "1" (at_least 1) Low ReadOnly Accepted
+    "replication.quota.window.size.seconds" Int "1" (at_least 1) Low ReadOnly Ignored
         "The length of a window of replication quotas.";
     "alter.log.dirs.replication.quota.window.size.seconds" Int "1"
-        (at_least 1) Low ReadOnly Accepted
+        (at_least 1) Low ReadOnly Ignored
         "The length of a window of directory moves.";
-    "controller.quota.window.size.seconds" Int "1" (at_least 1) Low ReadOnly Accepted
+    "controller.quota.window.size.seconds" Int "1" (at_least 1) Low ReadOnly Ignored
         "The length of a window of topic changes.";
-    "client.quota.callback.class" Class null any Low ReadOnly Accepted
+    "client.quota.callback.class" Class null any Low ReadOnly
+        (protects "there is no JVM to load the callback into, so it sets no quota")
         "A Java class that decides quotas; there is no JVM to load it into.";
     "leader.replication.throttled.rate" Long null (at_least 0) Medium ClusterWide HiddenUsed
         "The most bytes a second that leaders send for throttled replicas.";

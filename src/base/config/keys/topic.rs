@@ -25,19 +25,19 @@ keys! {
         "The largest record batch that is taken, in bytes.";
     "index.interval.bytes" Int "4096" (at_least 0) Medium ReadOnly Used
         "Bytes of records between two entries of the offset index.";
-    "delete.retention.ms" Long "86400000" (at_least 0) Medium ReadOnly Accepted
+    "delete.retention.ms" Long "86400000" (at_least 0) Medium ReadOnly Ignored
         "How long a tombstone stays in a compacted log.";
-    "min.compaction.lag.ms" Long "0" (at_least 0) Medium ReadOnly Accepted
+    "min.compaction.lag.ms" Long "0" (at_least 0) Medium ReadOnly Ignored
         "A record stays uncompacted at least this long.";
-    "max.compaction.lag.ms" Long "9223372036854775807" (at_least 1) Medium ReadOnly Accepted
+    "max.compaction.lag.ms" Long "9223372036854775807" (at_least 1) Medium ReadOnly Ignored
         "A record stays uncompacted at most this long.";
     "file.delete.delay.ms" Long "60000" (at_least 0) Medium ReadOnly Used
         "How long a deleted segment's files stay before they are removed.";
-    "min.cleanable.dirty.ratio" Double "0.5" (between_decimals 0.0 1.0) Medium ReadOnly Accepted
+    "min.cleanable.dirty.ratio" Double "0.5" (between_decimals 0.0 1.0) Medium ReadOnly Ignored
         "The dirty part of the log above which it is compacted.";
-    "cleanup.policy" List "delete" (list_of "compact" "delete") Medium ReadOnly Used
+    "cleanup.policy" List "delete" (list_of "compact" "delete") Medium ReadOnly (used_only "delete")
         "What becomes of old segments: delete, compact, or both.";
-    "unclean.leader.election.enable" Boolean "false" any Medium ReadOnly Accepted
+    "unclean.leader.election.enable" Boolean "false" any Medium ReadOnly Used
         "Whether a replica that is not in sync may lead rather than nobody.";
     "min.insync.replicas" Int "1" (at_least 1) Medium ReadOnly Used
         "Replicas that must hold a record before acks=all is answered.";
@@ -50,7 +50,7 @@ keys! {
         "The effort of lz4, where the broker compresses.";
     "compression.zstd.level" Int "3" (between -131072 22) Medium ReadOnly Used
         "The effort of zstd, where the broker compresses.";
-    "preallocate" Boolean "false" any Medium ReadOnly Accepted
+    "preallocate" Boolean "false" any Medium ReadOnly Ignored
         "Whether a new segment's file gets its full size at once.";
     "message.timestamp.type" String "CreateTime"
         (one_of "CreateTime" "LogAppendTime") Medium ReadOnly Used
@@ -63,15 +63,15 @@ keys! {
         "Replicas (partition:broker, or *) whose leaders are throttled.";
     "follower.replication.throttled.replicas" List "" throttled_replicas Medium ReadOnly Used
         "Replicas (partition:broker, or *) whose followers are throttled.";
-    "remote.storage.enable" Boolean "false" any Medium ReadOnly Accepted
+    "remote.storage.enable" Boolean "false" any Medium ReadOnly Ignored
         "Whether segments of the topic are tiered (KIP-405).";
-    "local.retention.ms" Long "-2" (at_least -2) Medium ReadOnly Accepted
+    "local.retention.ms" Long "-2" (at_least -2) Medium ReadOnly Ignored
         "How long records stay on local disk when tiered; -2: retention.ms.";
-    "local.retention.bytes" Long "-2" (at_least -2) Medium ReadOnly Accepted
+    "local.retention.bytes" Long "-2" (at_least -2) Medium ReadOnly Ignored
         "What stays on local disk when tiered, in bytes; -2: retention.bytes.";
-    "remote.log.copy.disable" Boolean "false" any Medium ReadOnly Accepted
+    "remote.log.copy.disable" Boolean "false" any Medium ReadOnly Ignored
         "Whether a tiered topic stops copying segments away.";
-    "remote.log.delete.on.disable" Boolean "false" any Medium ReadOnly Accepted
+    "remote.log.delete.on.disable" Boolean "false" any Medium ReadOnly Ignored
         "Whether turning tiering off deletes what was tiered.";
     "internal.segment.bytes" Int null any Medium ReadOnly HiddenUsed
         "As segment.bytes, without its lower bound; for tests.";

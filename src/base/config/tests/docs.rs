@@ -1,7 +1,7 @@
 use std::{fmt::Write, fs, path::Path};
 
 use crate::base::config::{
-    key::{Default, Key, Mode},
+    key::{Default, Effect, Key, Mode},
     keys,
 };
 
@@ -21,9 +21,12 @@ fn page() -> String {
     let mut page = String::from(
         "# Configuration keys\n\n\
          Generated from the table in `keys/`. These are the keys of Apache Kafka 4.3.1 with its\n\
-         defaults, and a few of Sordini's own. All are accepted and checked; those marked with a\n\
-         dot have an effect already. *Change*: whether a running broker takes a new value, for\n\
-         itself alone (broker) or for all at once (cluster), by `kafka-configs`.\n",
+         defaults, and a few of Sordini's own. All values are checked. *Effect*: a dot stands for a\n\
+         key that is used, for all values or for those that follow. Where it is empty, the key has\n\
+         no effect yet, and a start that sets it warns. A key marked *refused* asks for protection\n\
+         that is missing: with any value but its default the broker does not start. *Change*:\n\
+         whether a running broker takes a new value, for itself alone (broker) or for all at once\n\
+         (cluster), by `kafka-configs`.\n",
     );
     for (theme, keys) in keys::BROKER_THEMES {
         section(&mut page, theme, keys);
@@ -38,7 +41,7 @@ fn page() -> String {
 fn section(page: &mut String, title: &str, keys: &[Key]) {
     let _ = write!(
         page,
-        "\n## {title}\n\n| key | type | default | allowed | change | | meaning |\n\
+        "\n## {title}\n\n| key | type | default | allowed | change | effect | meaning |\n\
          |---|---|---|---|---|---|---|\n"
     );
     for key in keys {
@@ -59,8 +62,18 @@ fn section(page: &mut String, title: &str, keys: &[Key]) {
             key.name,
             key.kind.name().to_ascii_lowercase(),
             key.valid,
-            if key.is_used() { "•" } else { "" },
+            effect(key),
             key.doc
         );
+    }
+}
+
+fn effect(key: &Key) -> String {
+    match key.effect {
+        Effect::Used => "•".to_owned(),
+        Effect::UsedOnly(values) => format!("• {}", values.join(", ")),
+        Effect::Ignored => String::new(),
+        Effect::Protects(_) => "refused".to_owned(),
+        Effect::ProtectsAbove(max, _) => format!("refused above {max}"),
     }
 }

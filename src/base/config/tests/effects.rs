@@ -1,10 +1,14 @@
-//! A key that is marked as used has a reader: the table promises no effect that is not there.
+//! What the table says of a key's effect holds: used keys have a reader and the others have none,
+//! keys that ask for missing protection stop the start, and keys without effect are warned of.
 
 use std::{fs, path::Path};
 
+use super::{config, properties, started};
 use crate::base::config::{
-    key::Key,
+    ignored_configs,
+    key::{Effect, Key, Type, Valid},
     keys::{self, topic::SYNONYMS},
+    parse,
 };
 
 /// Keys whose field has another name than the key.
@@ -13,6 +17,8 @@ const FIELDS: &[(&str, &str)] = &[
     ("log.dir", "log_dirs"),
     ("socket.listen.backlog.size", "socket_listen_backlog"),
     ("broker.id", "node_id"),
+    ("process.roles", "is_controller"),
+    ("inter.broker.listener.name", "inter_broker_listener"),
     ("logging.format", "logging_json"),
     ("max.connections.per.ip.overrides", "max_connections_per_ip"),
     ("offsets.retention.minutes", "offsets_retention_ms"),
@@ -22,23 +28,157 @@ const FIELDS: &[(&str, &str)] = &[
     ("group.max.size", "max_size"),
 ];
 
-/// Keys that have all their effect within the configuration: they sort and name the listeners.
-const WITHIN: &[&str] = &["controller.listener.names", "listener.security.protocol.map"];
+/// Keys that have all their effect within the configuration.
+const WITHIN: &[&str] =
+    &["config.providers", "controller.listener.names", "listener.security.protocol.map"];
+
+fn all_keys() -> impl Iterator<Item = &'static Key> {
+    let broker = keys::BROKER_THEMES.iter().flat_map(|(_, keys)| keys.iter());
+    broker.chain(keys::topic::TOPIC).chain(keys::group::GROUP)
+}
 
 #[test]
-fn every_used_key_has_a_reader() {
+fn used_keys_and_only_those_have_a_reader() {
     let mut code = String::new();
     read_code(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut code);
-    let broker = keys::BROKER_THEMES.iter().flat_map(|(_, keys)| keys.iter());
-    let all = broker.chain(keys::topic::TOPIC).chain(keys::group::GROUP);
-    let unread: Vec<_> = all
-        .filter(|key| key.is_used() && !WITHIN.contains(&key.name) && !is_read(key, &code))
-        .map(|key| key.name)
-        .collect();
+    let is_used = |key: &Key| matches!(key.effect, Effect::Used | Effect::UsedOnly(_));
+    let outside = || all_keys().filter(|key| !WITHIN.contains(&key.name));
+    let unread: Vec<_> =
+        outside().filter(|key| is_used(key) && !is_read(key, &code)).map(|key| key.name).collect();
     assert!(unread.is_empty(), "used, says the table, but nothing reads {unread:?}");
+    let read: Vec<_> =
+        outside().filter(|key| !is_used(key) && is_read(key, &code)).map(|key| key.name).collect();
+    assert!(read.is_empty(), "without effect, says the table, but the code reads {read:?}");
     for name in WITHIN {
         let quoted = format!("\"{name}\"");
         assert!(!has_word(&code, &quoted), "{name} is read elsewhere by now");
+    }
+}
+
+/// Each key that asks for protection, with a value that does. The table must agree.
+const PROTECTION: &[(&str, &str)] = &[
+    ("alter.config.policy.class.name", "com.example.Policy"),
+    ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+    ("client.quota.callback.class", "com.example.Quotas"),
+    ("connections.max.reauth.ms", "60000"),
+    ("create.topic.policy.class.name", "com.example.Policy"),
+    ("max.connection.creation.rate", "100"),
+    ("principal.builder.class", "com.example.Principals"),
+    ("queued.max.request.bytes", "1000000000"),
+    ("remote.log.storage.system.enable", "true"),
+    ("sasl.enabled.mechanisms", "SCRAM-SHA-512"),
+    ("sasl.jaas.config", "secret"),
+    ("sasl.kerberos.principal.to.local.rules", "RULE:[1:$1]"),
+    ("sasl.mechanism.controller.protocol", "PLAIN"),
+    ("sasl.mechanism.inter.broker.protocol", "PLAIN"),
+    ("sasl.oauthbearer.expected.audience", "us"),
+    ("sasl.oauthbearer.expected.issuer", "me"),
+    ("sasl.oauthbearer.jwt.validator.class", "com.example.Validator"),
+    ("sasl.server.callback.handler.class", "com.example.Handler"),
+    ("security.inter.broker.protocol", "SSL"),
+    ("ssl.client.auth", "required"),
+    ("ssl.client.auth", "requested"),
+    ("ssl.principal.mapping.rules", "RULE:^CN=(.*)$/$1/"),
+];
+
+#[test]
+fn keys_that_ask_for_missing_protection_stop_the_start() {
+    for (name, value) in PROTECTION {
+        for name in [(*name).to_owned(), format!("listener.name.plaintext.{name}")] {
+            let refusal = started(&[(&name, value)]).expect_err(&name);
+            let shown = if name.ends_with("jaas.config") { "[hidden]" } else { value };
+            let start = format!("{name}={shown} asks for protection that Sordini does not have");
+            assert!(refusal.starts_with(&start), "{refusal}");
+            assert!(refusal.ends_with(&format!("Remove {name} to go without it")), "{refusal}");
+        }
+    }
+    for key in all_keys() {
+        let protects = matches!(key.effect, Effect::Protects(_) | Effect::ProtectsAbove(..));
+        let is_listed = PROTECTION.iter().any(|(name, _)| *name == key.name);
+        assert_eq!(protects, is_listed, "{}", key.name);
+        if protects {
+            let default = key.default_text().unwrap_or_default();
+            let (_, warnings) = started(&[(key.name, default)]).expect(key.name);
+            assert!(!warnings.iter().any(|it| it.contains(key.name)), "{warnings:?}");
+        }
+    }
+}
+
+#[test]
+fn dynamic_configs_cannot_ask_for_missing_protection() {
+    let config = config(&[]);
+    let asked = properties(&[("listener.name.plaintext.ssl.client.auth", "required")]);
+    let refusal = config.validate_broker_configs(&asked, true).expect_err("refused");
+    assert!(refusal.message.contains("asks for protection"), "{}", refusal.message);
+    let asked = properties(&[("listener.name.plaintext.ssl.client.auth", "none")]);
+    assert_eq!(config.validate_broker_configs(&asked, true), Ok(()));
+}
+
+/// Values of which at least one fits any key.
+fn candidates(key: &Key) -> Vec<String> {
+    let near = key.default_text().and_then(|text| text.parse::<i64>().ok());
+    let near = near.into_iter().flat_map(|n| [n.saturating_add(1), n.saturating_sub(1)]);
+    let of_type: &[&str] = match (key.kind, key.valid) {
+        (Type::Boolean, _) => &["true", "false"],
+        (_, Valid::OneOf(all) | Valid::OneOfIgnoringCase(all)) => all,
+        (_, Valid::ListOf(all) | Valid::ListNotEmptyOf(all)) => all,
+        (Type::Double, _) => &["0.25"],
+        (Type::Short | Type::Int | Type::Long, _) => &["1", "10000000"],
+        (_, Valid::AutoOffsetReset) => &["earliest"],
+        _ => &["org.example.Other"],
+    };
+    of_type.iter().map(|text| (*text).to_owned()).chain(near.map(|n| n.to_string())).collect()
+}
+
+#[test]
+fn the_start_warns_of_every_key_that_is_set_without_effect() {
+    for (_, keys) in keys::BROKER_THEMES {
+        for key in keys.iter().filter(|key| key.effect == Effect::Ignored) {
+            let warns = |text: &str| {
+                let (_, warnings) = started(&[(key.name, text)]).ok()?;
+                let ignored = format!("keys are set that have no effect yet: {}", key.name);
+                Some(warnings.contains(&ignored))
+            };
+            if let Some(default) = key.default_text() {
+                assert_eq!(warns(default), Some(false), "{}", key.name);
+            }
+            let warned = candidates(key).iter().any(|text| warns(text) == Some(true));
+            assert!(warned, "no warning of {}", key.name);
+        }
+    }
+}
+
+#[test]
+fn values_without_effect_are_warned_of_together() {
+    let (_, warnings) = started(&[
+        ("log.cleanup.policy", "delete,compact"),
+        ("num.io.threads", "16"),
+        ("num.network.threads", "3"),
+        ("replica.selector.class", "com.example.Selector"),
+        ("ssl.keystore.location", ""),
+        ("offsets.topic.replication.factor", "1"),
+    ])
+    .expect("starts");
+    let expected = "keys are set that have no effect yet: log.cleanup.policy, num.io.threads, \
+                    replica.selector.class";
+    assert_eq!(warnings, [expected]);
+}
+
+#[test]
+fn configs_of_topics_groups_and_subscriptions_without_effect_are_found() {
+    let topic = [("cleanup.policy", "compact"), ("retention.ms", "1"), ("preallocate", "true")];
+    let ignored = ignored_configs(topic, |name| keys::topic().get(name).copied());
+    assert_eq!(ignored, ["cleanup.policy", "preallocate"]);
+    let topic = [("cleanup.policy", "delete"), ("preallocate", "false"), ("cleanup.policy", "")];
+    let ignored = ignored_configs(topic, |name| keys::topic().get(name).copied());
+    assert_eq!(ignored, [""; 0]);
+    for key in keys::topic::TOPIC.iter().chain(keys::group::GROUP) {
+        let values = candidates(key).into_iter();
+        let fit: Vec<_> = values.filter(|text| parse::value(key, key.name, text).is_ok()).collect();
+        let set = fit.iter().map(|text| (key.name, text.as_str()));
+        let ignored = ignored_configs(set, |_| Some(key));
+        let is_used = key.effect == Effect::Used;
+        assert_eq!(ignored.is_empty(), is_used, "{}", key.name);
     }
 }
 

@@ -135,10 +135,6 @@ fn rules_between_keys_hold_at_start() {
     }
     assert_eq!(bad(("log.roll.ms", "0")), "log.roll.ms must be greater than or equal to 1");
     assert_eq!(
-        bad(("queued.max.request.bytes", "100")),
-        "queued.max.request.bytes must be larger or equal to socket.request.max.bytes"
-    );
-    assert_eq!(
         bad(("max.connections.per.ip", "0")),
         "max.connections.per.ip can be set to zero only if max.connections.per.ip.overrides \
          property is set."
