@@ -33,7 +33,8 @@ impl ProducerIds {
             let request = AllocateProducerIdsRequest::default()
                 .with_broker_id(BrokerId(broker.node_id))
                 .with_broker_epoch(broker.epoch());
-            let answer = broker.send_to_controller(0, &request, PATIENCE).await?;
+            let asked = broker.ask_controller(0, &request, PATIENCE, |it| it.error_code);
+            let answer = asked.await?;
             if answer.error_code != 0 {
                 return Err(ProducerIdError::Refused(answer.error_code));
             }

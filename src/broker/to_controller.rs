@@ -8,13 +8,20 @@ use std::{
 
 use bytes::Bytes;
 use kafka_protocol::protocol::Request;
+use tokio::time::{Instant, sleep};
 
 use super::Broker;
 use crate::{
-    handlers::{self, Session},
+    handlers::{self, Forwarding, Session},
     metadata::BrokerImage,
     peers::{self, Address, Channel, Network, PeerError},
+    protocol::ErrorCode,
 };
+
+/// The pause before a request that no controller has answered is sent again.
+const BACKOFF: Duration = Duration::from_millis(50);
+/// A controller that another one has replaced may still answer for this long.
+const LATE_ANSWER_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ToControllerError {
@@ -22,6 +29,10 @@ pub enum ToControllerError {
     NoController,
     #[error("controller {0} has no address that this node knows of")]
     NoAddress(i32),
+    #[error("node {0:?} is not the active controller")]
+    NotController(Option<i32>),
+    #[error("controller {0:?} was replaced before it answered")]
+    Replaced(Option<i32>),
     #[error(transparent)]
     Peer(#[from] PeerError),
     #[error("the request could not be handled here: {0}")]
@@ -32,6 +43,18 @@ pub enum ToControllerError {
 #[derive(Default)]
 pub(super) struct Idle {
     channels: Mutex<Vec<(Address, Arc<dyn Channel>)>>,
+}
+
+impl ToControllerError {
+    /// Whether the same request can succeed at the next active controller.
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::NoController | Self::NoAddress(_) => true,
+            Self::NotController(_) | Self::Replaced(_) => true,
+            Self::Peer(error) => !matches!(error, PeerError::Encode(_) | PeerError::Decode(_)),
+            Self::Local(_) => false,
+        }
+    }
 }
 
 impl Idle {
@@ -71,6 +94,53 @@ impl Broker {
         Ok(peers::decode::<R>(version, response)?)
     }
 
+    /// Sends a typed request to the active controller, and to the next one, until a controller has
+    /// answered it or `timeout` has passed (Kafka's `NodeToControllerRequestThread`). The request is
+    /// sent again if no controller is active, if the answer is NOT_CONTROLLER, if the connection
+    /// breaks, and if another controller becomes active before the answer arrives. As in Kafka,
+    /// a request whose answer was lost may therefore be handled twice. `error_code` reads the
+    /// error code of the whole answer.
+    pub async fn ask_controller<R: Request>(
+        self: &Arc<Self>,
+        version: i16,
+        request: &R,
+        timeout: Duration,
+        error_code: impl Fn(&R::Response) -> i16,
+    ) -> Result<R::Response, ToControllerError> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let leader = self.quorum.leader();
+            let answered = tokio::select! {
+                biased;
+                answered = self.send_to_controller(version, request, left) => answered,
+                () = self.is_replaced(leader) => Err(ToControllerError::Replaced(leader)),
+            };
+            let error = match answered {
+                Ok(answer) if error_code(&answer) != ErrorCode::NotController.code() => {
+                    return Ok(answer);
+                }
+                Ok(_) => ToControllerError::NotController(leader),
+                Err(error) => error,
+            };
+            if left.is_zero() || !error.is_transient() {
+                return Err(error);
+            }
+            tracing::debug!(%error, api = R::KEY, "no controller has taken the request yet");
+            sleep(BACKOFF.min(left)).await;
+        }
+    }
+
+    /// Returns when another node leads the quorum and `leader` had time to answer since.
+    async fn is_replaced(&self, leader: Option<i32>) {
+        let mut leadership = self.quorum.leadership();
+        let replaced = leadership.wait_for(|it| it.leader.is_some() && it.leader != leader).await;
+        match replaced.map(drop) {
+            Ok(()) => sleep(LATE_ANSWER_MAX).await,
+            Err(_) => std::future::pending().await,
+        }
+    }
+
     async fn call_controller(
         self: &Arc<Self>,
         frame: Bytes,
@@ -91,7 +161,7 @@ impl Broker {
     async fn answer_itself(self: &Arc<Self>, frame: Bytes) -> Result<Bytes, ToControllerError> {
         let peer = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
         let mut session = self.controller_session(peer);
-        let answered = handlers::answer(self, &mut session, frame).await;
+        let answered = handlers::answer(self, &mut session, frame, Forwarding::Direct).await;
         answered.map_err(|error| ToControllerError::Local(error.to_string()))
     }
 

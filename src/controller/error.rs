@@ -54,6 +54,9 @@ pub enum ControllerError {
     NotLeaderOrFollower,
     #[error("all producer ids are handed out")]
     ProducerIdsExhausted,
+    /// No controller has decided in time.
+    #[error("the request timed out")]
+    TimedOut,
     /// Another node leads the quorum, or none, or this one has stopped.
     #[error("{0}")]
     NotController(String),
@@ -72,7 +75,7 @@ impl ControllerError {
     pub fn message(&self) -> Option<String> {
         match self {
             Self::UnknownTopicOrPartition(message) => message.clone(),
-            Self::NoReassignmentInProgress => None,
+            Self::NoReassignmentInProgress | Self::TimedOut => None,
             other => Some(other.to_string()),
         }
     }

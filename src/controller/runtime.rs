@@ -34,6 +34,7 @@ pub struct Committed<T> {
 pub struct Controller {
     requests: mpsc::Sender<Request>,
     leadership: watch::Receiver<Leadership>,
+    is_out_of_time: bool,
 }
 
 type Outcome<T> = Result<Committed<T>, ControllerError>;
@@ -60,7 +61,12 @@ impl Controller {
             None => features::bootstrap(min_isr),
         };
         tokio::spawn(Task::new(quorum, settings, bootstrap, mailbox).run());
-        Self { requests, leadership }
+        Self { requests, leadership, is_out_of_time: false }
+    }
+
+    /// A handle that refuses everything: the time of the request that it is for is up.
+    pub fn out_of_time(&self) -> Self {
+        Self { is_out_of_time: true, ..self.clone() }
     }
 
     async fn run<T: Send + 'static>(
@@ -68,6 +74,9 @@ impl Controller {
         durability: Durability,
         decide: impl FnOnce(&mut Context<'_>) -> Decision<T> + Send + 'static,
     ) -> Outcome<T> {
+        if self.is_out_of_time {
+            return Err(ControllerError::TimedOut);
+        }
         let (reply, committed) = oneshot::channel();
         let decide: Decide = Box::new(move |cx| {
             let Decision { records, response } = decide(cx);

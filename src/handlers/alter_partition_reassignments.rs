@@ -35,8 +35,8 @@ impl Handler for AlterPartitionReassignments {
         let topics = topics.map(|topic| {
             (topic.name.to_string(), topic.partitions.iter().map(reassignment).collect())
         });
-        let asked = cx.broker.controller.alter_partition_reassignments(topics.collect(), allow);
-        match asked.await {
+        let controller = cx.controller();
+        match controller.alter_partition_reassignments(topics.collect(), allow).await {
             Ok(committed) => {
                 cx.broker.applied(committed.offset).await;
                 let answers = committed.value.into_iter();

@@ -1,21 +1,27 @@
 //! Topics that are created because somebody asked for them (`auto.create.topics.enable`, and the
 //! topics of the coordinators). Kafka's `DefaultAutoTopicCreationManager`.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use kafka_protocol::messages::{
     CreateTopicsRequest,
     create_topics_request::{CreatableTopic, CreatableTopicConfig},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{
-    ErrorCode,
+    ErrorCode, HandlerError,
     cluster::{string, topic_name},
+    forward,
 };
 use crate::{
     base::config::BrokerConfig,
-    broker::{Broker, OFFSETS_TOPIC, ToControllerError},
+    broker::{Broker, OFFSETS_TOPIC},
 };
 
 /// How long a creation may take.
@@ -46,7 +52,7 @@ fn new_topic(settings: &BrokerConfig, name: &str) -> CreatableTopic {
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
     #[error(transparent)]
-    ToController(#[from] ToControllerError),
+    NotAnswered(#[from] HandlerError),
     #[error("{0:?}: {1}")]
     Refused(ErrorCode, String),
     #[error("this broker has not heard of the new topics in time")]
@@ -58,7 +64,9 @@ pub async fn create(broker: &Arc<Broker>, names: &[&str]) -> Result<(), CreateEr
     let settings = broker.settings();
     let topics = names.iter().map(|name| new_topic(&settings, name)).collect();
     let request = CreateTopicsRequest::default().with_topics(topics);
-    let answer = broker.send_to_controller(7, &request, PATIENCE).await?;
+    let client = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    let deadline = Instant::now() + PATIENCE;
+    let answer = forward::ask(Arc::clone(broker), client, 7, request, deadline).await?;
     for topic in answer.topics {
         match ErrorCode::try_from_code(topic.error_code) {
             None | Some(ErrorCode::TopicAlreadyExists) => {}

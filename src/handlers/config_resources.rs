@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use kafka_protocol::protocol::StrBytes;
 
-use super::{ErrorCode, errors};
+use super::{Context, ErrorCode, errors};
 use crate::{
     base::config::{
         Config, ConfigError, ConfigErrorKind, Properties, ignored_configs, key::Type, keys,
@@ -329,16 +329,16 @@ pub fn told(code: i16, message: Option<StrBytes>) -> Result<(), Refusal> {
     Err(Refusal { code, message: message.map(|text| text.to_string()) })
 }
 
-/// Checks the changes, has the controller make those that pass, and answers when they are in force
-/// on this broker.
+/// Checks the changes on the controllers' listener, has the controller make those that pass, and
+/// answers when they are in force on this node.
 pub async fn alter(
-    broker: &Broker,
+    cx: &Context<'_>,
     changes: &[Change],
     keeps: Keeps,
     validate_only: bool,
-    is_handed_on: bool,
 ) -> Vec<Result<(), Refusal>> {
-    let checked = check(broker, changes, keeps, is_handed_on);
+    let (broker, controller) = (cx.broker, cx.controller());
+    let checked = check(broker, changes, keeps, true);
     let accepted: Vec<_> = checked.iter().flatten().cloned().collect();
     if accepted.is_empty() {
         return outcomes(checked, []);
@@ -347,9 +347,9 @@ pub async fn alter(
     let decided = match keeps {
         Keeps::Nothing => {
             let accepted = accepted.iter().map(whole).collect();
-            broker.controller.alter_configs(accepted, validate_only).await
+            controller.alter_configs(accepted, validate_only).await
         }
-        Keeps::Others => broker.controller.incremental_alter_configs(accepted, validate_only).await,
+        Keeps::Others => controller.incremental_alter_configs(accepted, validate_only).await,
     };
     let decided: Vec<_> = match decided {
         Ok(committed) => {

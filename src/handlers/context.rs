@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use crate::broker::{Broker, Presence};
+use crate::{
+    broker::{Broker, Presence},
+    controller::Controller,
+};
 
 /// One connection's own state; safe to change because handlers of a connection run one at a time.
 #[derive(Clone)]
@@ -18,18 +21,39 @@ pub struct Session {
     pub presence: Option<Arc<Presence>>,
 }
 
+/// How a request that only the active controller decides (`Scope::Forwarded`) has come here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forwarding {
+    /// From a client of the controllers' listener, which finds the next controller itself. Every
+    /// other request, too.
+    Direct,
+    /// From a broker, which sends it to the next controller if this one is not active any more.
+    ByBroker,
+    /// No controller has answered it in time.
+    TimedOut,
+}
+
 pub struct Context<'a> {
     pub broker: &'a Arc<Broker>,
     pub session: &'a mut Session,
     pub version: i16,
     pub correlation_id: i32,
     pub client_id: Option<&'a str>,
+    pub forwarding: Forwarding,
 }
 
 impl Context<'_> {
     /// The client id, or nothing if there is none.
     pub fn client_id(&self) -> &str {
         self.client_id.unwrap_or_default()
+    }
+
+    /// This node's controller. It refuses a request whose time is up.
+    pub fn controller(&self) -> Controller {
+        match self.forwarding {
+            Forwarding::Direct | Forwarding::ByBroker => self.broker.controller.clone(),
+            Forwarding::TimedOut => self.broker.controller.out_of_time(),
+        }
     }
 
     /// The client's address as Kafka prints it: `/127.0.0.1`.

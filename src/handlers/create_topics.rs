@@ -37,7 +37,7 @@ impl Handler for CreateTopics {
     ) -> Reply<CreateTopicsResponse> {
         let (topics, mut refused) = split(&request.topics);
         let asked = topics.clone();
-        let outcome = cx.broker.controller.create_topics(topics, request.validate_only).await;
+        let outcome = cx.controller().create_topics(topics, request.validate_only).await;
         let results = match outcome {
             Ok(committed) => {
                 cx.broker.applied(committed.offset).await;

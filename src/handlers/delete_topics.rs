@@ -35,7 +35,7 @@ impl Handler for DeleteTopics {
         // The controller's image: a topic may be committed that this broker has not applied yet.
         let (wanted, mut answers) = resolve(&request, &cx.broker.quorum.image());
         let ids: Vec<TopicId> = wanted.keys().copied().collect();
-        let results = match cx.broker.controller.delete_topics(ids.clone()).await {
+        let results = match cx.controller().delete_topics(ids.clone()).await {
             Ok(committed) => {
                 cx.broker.applied(committed.offset).await;
                 committed.value

@@ -7,7 +7,7 @@ use kafka_protocol::messages::{
     describe_quorum_response::{Listener, Node, PartitionData, ReplicaState, TopicData},
 };
 
-use super::{Context, ErrorCode, Handler, Reply, cluster::string};
+use super::{Context, ErrorCode, Forwarding, Handler, Reply, cluster::string};
 use crate::{
     broker::Broker,
     protocol::error_code,
@@ -31,6 +31,9 @@ impl Handler for DescribeQuorum {
         if !asks_for_metadata(&request) {
             let code = ErrorCode::UnknownTopicOrPartition;
             return Reply::Now(refusal(&request, code, cx.version));
+        }
+        if cx.forwarding == Forwarding::TimedOut {
+            return Reply::Now(refusal(&request, ErrorCode::RequestTimedOut, cx.version));
         }
         if cx.broker.quorum.leader() != Some(cx.broker.node_id) {
             return Reply::Now(refusal(&request, ErrorCode::NotLeaderOrFollower, cx.version));

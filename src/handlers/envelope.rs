@@ -7,7 +7,7 @@ use std::{
 
 use kafka_protocol::messages::{ApiKey, EnvelopeRequest, EnvelopeResponse};
 
-use super::{Context, ErrorCode, Handler, Reply, answer_parsed};
+use super::{Context, ErrorCode, Forwarding, Handler, HandlerError, Reply, answer_parsed};
 use crate::protocol::{
     api::Scope,
     frame::{self, Incoming},
@@ -40,8 +40,13 @@ impl Handler for Envelope {
         let mut session = cx.broker.controller_session(SocketAddr::new(client, 0));
         let broker = cx.broker.clone();
         Reply::Later(Box::pin(async move {
-            match answer_parsed(&broker, &mut session, &header, body).await {
+            let forwarding = Forwarding::ByBroker;
+            match answer_parsed(&broker, &mut session, &header, body, forwarding).await {
                 Ok(response) => EnvelopeResponse::default().with_response_data(Some(response)),
+                Err(HandlerError::NotController) => {
+                    let code = ErrorCode::NotController.code();
+                    EnvelopeResponse::default().with_error_code(code)
+                }
                 Err(error) => {
                     tracing::debug!(%error, api = header.api.name, "an envelope holds nonsense");
                     let code = ErrorCode::InvalidRequest.code();

@@ -164,6 +164,7 @@ pub fn controller(error: &ControllerError) -> ErrorCode {
         ControllerError::EligibleLeadersNotAvailable => ErrorCode::EligibleLeadersNotAvailable,
         ControllerError::NoReassignmentInProgress => ErrorCode::NoReassignmentInProgress,
         ControllerError::ProducerIdsExhausted => ErrorCode::UnknownServerError,
+        ControllerError::TimedOut => ErrorCode::RequestTimedOut,
         ControllerError::NotController(_) => ErrorCode::NotController,
     }
 }

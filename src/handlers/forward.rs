@@ -1,61 +1,66 @@
-//! Requests that the active controller decides, come to another node: they go there in an envelope
-//! (KIP-590, Kafka's `ForwardingManager`).
+//! Requests that the active controller decides: a broker forwards them in an Envelope (KIP-590,
+//! Kafka's `ForwardingManager`).
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::{
     messages::{DefaultPrincipalData, EnvelopeRequest},
     protocol::{Encodable, Request, StrBytes},
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use super::{ErrorCode, HandlerError, ReplyBuffer, Session, answer};
+use super::{Forwarding, HandlerError, ReplyBuffer, answer};
 use crate::{broker::Broker, peers};
 
-/// How long a request rests while no controller takes it.
-const BACKOFF: Duration = Duration::from_millis(50);
-
-/// Has the active controller answer a whole request frame. When none does in time, this node
-/// answers for itself, that it is not the controller.
-pub async fn forward(
-    broker: Arc<Broker>,
-    mut session: Session,
-    frame: Bytes,
-) -> Result<ReplyBuffer, HandlerError> {
-    let patience =
-        Duration::from_millis(broker.settings().cluster.request_timeout_ms.max(0) as u64);
-    let deadline = Instant::now() + patience;
-    let envelope = envelope(frame.clone(), session.peer.ip());
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if broker.leads_quorum() || left.is_zero() {
-            session = broker.controller_session(session.peer);
-            return Ok(sized(&answer(&broker, &mut session, frame).await?));
-        }
-        match broker.send_to_controller(0, &envelope, left).await {
-            Ok(response) if response.error_code == 0 => {
-                return Ok(sized(&response.response_data.ok_or(HandlerError::Close)?));
-            }
-            Ok(response) if response.error_code == ErrorCode::NotController.code() => {}
-            // The controller does not understand what this node took for a request.
-            Ok(_) => return Err(HandlerError::Close),
-            Err(error) => tracing::debug!(%error, "a request is not handed on yet"),
-        }
-        sleep(BACKOFF.min(left)).await;
-    }
+/// When a request that arrives now has to be answered.
+pub fn deadline(broker: &Broker) -> Instant {
+    let timeout_ms = broker.settings().cluster.request_timeout_ms.max(0) as u64;
+    Instant::now() + Duration::from_millis(timeout_ms)
 }
 
-/// Has the active controller answer a request of this node's own making, in a client's name.
+/// Has the active controller answer a whole request frame, whichever node that is, and the next one
+/// if it cannot. After the deadline this node answers REQUEST_TIMED_OUT.
+pub async fn forward(
+    broker: Arc<Broker>,
+    client: SocketAddr,
+    frame: Bytes,
+    deadline: Instant,
+) -> Result<ReplyBuffer, HandlerError> {
+    let envelope = envelope(frame.clone(), client.ip());
+    let left = deadline.saturating_duration_since(Instant::now());
+    let response = match broker.ask_controller(0, &envelope, left, |it| it.error_code).await {
+        Ok(answer) if answer.error_code == 0 => answer.response_data.ok_or(HandlerError::Close)?,
+        // The controller does not understand what this node took for a request.
+        Ok(_) => return Err(HandlerError::Close),
+        Err(error) => {
+            tracing::debug!(%error, "no controller has answered a request in time");
+            let mut session = broker.controller_session(client);
+            answer(&broker, &mut session, frame, Forwarding::TimedOut).await?
+        }
+    };
+    let mut sized = BytesMut::with_capacity(4 + response.len());
+    sized.put_u32(response.len() as u32);
+    sized.put_slice(&response);
+    Ok(ReplyBuffer::from_frame(sized))
+}
+
+/// Has the active controller answer a request that this node makes itself, in a client's name.
 pub async fn ask<R: Request>(
     broker: Arc<Broker>,
-    session: Session,
+    client: SocketAddr,
     version: i16,
     request: R,
-) -> Option<R::Response> {
-    let frame = peers::encode(version, &request).ok()?;
-    let answered = forward(broker, session, frame).await.ok()?;
-    peers::decode::<R>(version, answered.into_frame()?).ok()
+    deadline: Instant,
+) -> Result<R::Response, HandlerError> {
+    let frame = peers::encode(version, &request).map_err(|_| HandlerError::Close)?;
+    let answered = forward(broker, client, frame, deadline).await?;
+    let frame = answered.into_frame().ok_or(HandlerError::Close)?;
+    peers::decode::<R>(version, frame).map_err(|_| HandlerError::Close)
 }
 
 fn envelope(frame: Bytes, client: IpAddr) -> EnvelopeRequest {
@@ -79,11 +84,4 @@ fn anonymous() -> Bytes {
     out.put_i16(VERSION);
     principal.encode(&mut out, VERSION).expect("a principal of two short names is encoded");
     out.freeze()
-}
-
-fn sized(response: &[u8]) -> ReplyBuffer {
-    let mut frame = BytesMut::with_capacity(4 + response.len());
-    frame.put_u32(response.len() as u32);
-    frame.put_slice(response);
-    ReplyBuffer::from_frame(frame)
 }

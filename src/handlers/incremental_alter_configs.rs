@@ -30,25 +30,29 @@ impl Handler for IncrementalAlterConfigs {
         mut request: IncrementalAlterConfigsRequest,
     ) -> Reply<IncrementalAlterConfigsResponse> {
         let changes: Vec<Change> = request.resources.iter().map(change).collect();
-        let validate_only = request.validate_only;
         let keeps = Keeps::Others;
-        let handed_on = cx.session.of_controllers;
-        if !handed_on && !cx.broker.leads_quorum() {
-            let checked =
-                config_resources::retain_sound(cx.broker, &changes, keeps, &mut request.resources);
-            let is_refused = request.resources.is_empty();
-            let (broker, session) = (Arc::clone(cx.broker), cx.session.clone());
-            let asked = forward::ask(broker, session, cx.version, request);
-            return Reply::Later(Box::pin(async move {
-                let answer = if is_refused { None } else { asked.await };
-                let rows = answer.into_iter().flat_map(|it| it.responses);
-                let decided = rows.map(|it| told(it.error_code, it.error_message));
-                response(changes, outcomes(checked, decided))
-            }));
+        if cx.session.of_controllers {
+            let altered = config_resources::alter(cx, &changes, keeps, request.validate_only).await;
+            return Reply::Now(response(changes, altered));
         }
-        let altered = config_resources::alter(cx.broker, &changes, keeps, validate_only, handed_on);
-        let outcomes = altered.await;
-        Reply::Now(response(changes, outcomes))
+        let checked =
+            config_resources::retain_sound(cx.broker, &changes, keeps, &mut request.resources);
+        let (broker, client, version) = (Arc::clone(cx.broker), cx.session.peer, cx.version);
+        let is_decided_here = broker.leads_quorum();
+        let rest = async move {
+            let deadline = forward::deadline(&broker);
+            let answer = match request.resources.is_empty() {
+                true => None,
+                false => forward::ask(broker, client, version, request, deadline).await.ok(),
+            };
+            let rows = answer.into_iter().flat_map(|it| it.responses);
+            let decided = rows.map(|it| told(it.error_code, it.error_message));
+            response(changes, outcomes(checked, decided))
+        };
+        match is_decided_here {
+            true => Reply::Now(rest.await),
+            false => Reply::Later(Box::pin(rest)),
+        }
     }
 }
 

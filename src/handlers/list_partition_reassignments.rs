@@ -10,7 +10,7 @@ use kafka_protocol::messages::{
 };
 
 use super::{
-    Context, Handler, Reply,
+    Context, ErrorCode, Forwarding, Handler, Reply,
     cluster::{ids, topic_name},
 };
 use crate::metadata::TopicImage;
@@ -27,6 +27,10 @@ impl Handler for ListPartitionReassignments {
         cx: &mut Context<'_>,
         request: ListPartitionReassignmentsRequest,
     ) -> Reply<ListPartitionReassignmentsResponse> {
+        let response = ListPartitionReassignmentsResponse::default().with_error_message(None);
+        if cx.forwarding == Forwarding::TimedOut {
+            return Reply::Now(response.with_error_code(ErrorCode::RequestTimedOut.code()));
+        }
         let image = cx.broker.metadata();
         let topics = match &request.topics {
             None => image.topics.iter().filter_map(|topic| ongoing(topic, None)).collect(),
@@ -35,7 +39,6 @@ impl Handler for ListPartitionReassignments {
                 .filter_map(|it| ongoing(image.topic(&it.name)?, Some(&it.partition_indexes)))
                 .collect(),
         };
-        let response = ListPartitionReassignmentsResponse::default().with_error_message(None);
         Reply::Now(response.with_topics(topics))
     }
 }

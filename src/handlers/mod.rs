@@ -36,7 +36,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-pub use context::{Context, Session};
+pub use context::{Context, Forwarding, Session};
 pub use errors::ErrorCode;
 pub use reply::{Part, Reply, ReplyBuffer, WireReply};
 
@@ -64,7 +64,7 @@ pub enum Outcome {
     Silent,
 }
 
-/// Either way the connection is closed, as Kafka closes it.
+/// Why a request has no answer. The connection is closed, as Kafka closes it.
 #[derive(Debug, thiserror::Error)]
 pub enum HandlerError {
     #[error(transparent)]
@@ -73,6 +73,9 @@ pub enum HandlerError {
     Encode(anyhow::Error),
     #[error("the connection is to be closed")]
     Close,
+    /// Of a request `Forwarding::ByBroker` only: the next controller has to answer it.
+    #[error("this node is not the active controller any more")]
+    NotController,
 }
 
 /// A row of the table: what the connection needs to know of an API.
@@ -166,15 +169,19 @@ pub async fn answer(
     broker: &Arc<Broker>,
     session: &mut Session,
     mut frame: Bytes,
+    forwarding: Forwarding,
 ) -> Result<Bytes, HandlerError> {
     match frame::parse_header(&mut frame)? {
-        Incoming::Request(header) => answer_parsed(broker, session, &header, frame).await,
+        Incoming::Request(header) => {
+            answer_parsed(broker, session, &header, frame, forwarding).await
+        }
         Incoming::UnsupportedApiVersions { .. } | Incoming::Raft { .. } => Err(HandlerError::Close),
     }
 }
 
-/// Handles a request up to its ordering point, or hands it on to the active controller where that
-/// decides. `whole` is the frame that it came in, header and body.
+/// Handles a request up to its ordering point. A request that only the active controller decides is
+/// forwarded if this node is not the active controller, or ceases to be while it decides. `whole`
+/// is the frame that the request came in, header and body.
 pub async fn handle(
     broker: &Arc<Broker>,
     session: &mut Session,
@@ -184,13 +191,26 @@ pub async fn handle(
     let entry = served(session, header)?;
     let is_forwarded = header.api.scope == Scope::Forwarded
         && !session.of_controllers
-        // A broker has a word in changes of its own configs, and hands on what it does not refuse.
+        // A broker checks changes of configs, and forwards itself what it does not refuse.
         && !matches!(header.api.key, ApiKey::AlterConfigs | ApiKey::IncrementalAlterConfigs);
-    if is_forwarded && !broker.leads_quorum() {
-        let rest = forward::forward(Arc::clone(broker), session.clone(), whole);
-        return Ok(Outcome::Later(Box::pin(rest)));
+    if !is_forwarded {
+        return run(entry, broker, session, header, body, Forwarding::Direct).await;
     }
-    run(entry, broker, session, header, body).await
+    let deadline = forward::deadline(broker);
+    let forwarded = forward::forward(Arc::clone(broker), session.peer, whole, deadline);
+    if !broker.leads_quorum() {
+        return Ok(Outcome::Later(Box::pin(forwarded)));
+    }
+    match run(entry, broker, session, header, body, Forwarding::ByBroker).await {
+        Err(HandlerError::NotController) => Ok(Outcome::Later(Box::pin(forwarded))),
+        Ok(Outcome::Later(rest)) => Ok(Outcome::Later(Box::pin(async move {
+            match rest.await {
+                Err(HandlerError::NotController) => forwarded.await,
+                answered => answered,
+            }
+        }))),
+        answered => answered,
+    }
 }
 
 /// The row of a request's API, if the session's listener serves it.
@@ -206,6 +226,7 @@ async fn run(
     session: &mut Session,
     header: &RequestHeader,
     body: Bytes,
+    forwarding: Forwarding,
 ) -> Result<Outcome, HandlerError> {
     let cx = Context {
         broker,
@@ -213,6 +234,7 @@ async fn run(
         version: header.version,
         correlation_id: header.correlation_id,
         client_id: header.client_id.as_deref(),
+        forwarding,
     };
     (entry.dispatch)(cx, body).await
 }
@@ -223,9 +245,10 @@ async fn answer_parsed(
     session: &mut Session,
     header: &RequestHeader,
     body: Bytes,
+    forwarding: Forwarding,
 ) -> Result<Bytes, HandlerError> {
     let entry = served(session, header)?;
-    let reply = match run(entry, broker, session, header, body).await? {
+    let reply = match run(entry, broker, session, header, body, forwarding).await? {
         Outcome::Now(reply) => reply,
         Outcome::Later(rest) => rest.await?,
         Outcome::Silent => return Err(HandlerError::Close),
@@ -239,8 +262,12 @@ fn dispatch<H: Handler>(
 ) -> BoxFuture<'_, Result<Outcome, HandlerError>> {
     Box::pin(async move {
         let (version, correlation_id) = (cx.version, cx.correlation_id);
+        let is_sent_again = cx.forwarding == Forwarding::ByBroker;
         let request = frame::decode_body::<H::Request>(H::API, version, body)?;
         let finish = move |response: H::Response, metrics: &Metrics| {
+            if is_sent_again && is_not_controller::<H>(&response) {
+                return Err(HandlerError::NotController);
+            }
             count_errors::<H>(&response, metrics);
             ReplyBuffer::encode(response, version, correlation_id).map_err(HandlerError::Encode)
         };
@@ -257,6 +284,18 @@ fn dispatch<H: Handler>(
             }
         }
     })
+}
+
+/// Whether the answer says that this node does not lead the quorum. The quorum's own APIs have
+/// another code for it. One such code in the answer is enough, as in Kafka.
+fn is_not_controller<H: Handler>(response: &H::Response) -> bool {
+    let code = match H::API {
+        ApiKey::DescribeQuorum | ApiKey::AddRaftVoter | ApiKey::RemoveRaftVoter => {
+            ErrorCode::NotLeaderOrFollower
+        }
+        _ => ErrorCode::NotController,
+    };
+    response.error_codes().any(|it| it == code.code())
 }
 
 fn count_errors<H: Handler>(response: &H::Response, metrics: &Metrics) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Context, ErrorCode, errors};
+use super::{Context, ErrorCode, Forwarding, errors};
 use crate::quorum::{Endpoint, VoterChangeError};
 
 /// Kafka's `request.timeout.ms`, where a request names no time of its own.
@@ -15,6 +15,9 @@ pub fn refusal(cx: &Context<'_>, cluster_id: Option<&str>) -> Option<(i16, Optio
         let own = quorum.cluster_id();
         let why = format!("The given id \"{told}\" doesn't match the cluster id \"{own}\"");
         return Some((ErrorCode::InconsistentClusterId.code(), Some(why)));
+    }
+    if cx.forwarding == Forwarding::TimedOut {
+        return Some((ErrorCode::RequestTimedOut.code(), None));
     }
     let leads = quorum.leadership().borrow().leader == Some(cx.broker.node_id);
     (!leads).then_some((ErrorCode::NotLeaderOrFollower.code(), None))

@@ -18,7 +18,7 @@ impl Handler for UnregisterBroker {
         cx: &mut Context<'_>,
         request: UnregisterBrokerRequest,
     ) -> Reply<UnregisterBrokerResponse> {
-        let result = match cx.broker.controller.unregister_broker(request.broker_id.0).await {
+        let result = match cx.controller().unregister_broker(request.broker_id.0).await {
             Ok(committed) => {
                 cx.broker.applied(committed.offset).await;
                 committed.value

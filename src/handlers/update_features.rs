@@ -8,7 +8,10 @@ use kafka_protocol::messages::{
 };
 
 use super::{Context, Handler, Reply, cluster::string, errors, raft_voters::COMMIT_WITHIN};
-use crate::controller::{ControllerError, FeatureUpdate, KRAFT_VERSION, UpgradeType};
+use crate::{
+    controller::{ControllerError, FeatureUpdate, KRAFT_VERSION, UpgradeType},
+    quorum::VoterChangeError,
+};
 
 pub struct UpdateFeatures;
 
@@ -27,7 +30,7 @@ impl Handler for UpdateFeatures {
             request.feature_updates.iter().map(|it| update(it, version)).collect();
         let raises_kraft = updates.iter().any(|it| it.name == KRAFT_VERSION && it.level > 0);
         let validate_only = version >= 1 && request.validate_only;
-        let (controller, quorum) = (&cx.broker.controller, &cx.broker.quorum);
+        let (controller, quorum) = (cx.controller(), &cx.broker.quorum);
         let kraft = quorum.kraft_version();
         let mut result = match controller.update_features(updates, kraft, validate_only).await {
             Ok(committed) => {
@@ -38,10 +41,11 @@ impl Handler for UpdateFeatures {
         };
         if result.is_ok() && raises_kraft && !validate_only {
             let upgraded = quorum.upgrade_kraft_version(COMMIT_WITHIN).await;
-            result = upgraded.map_err(|why| {
-                ControllerError::InvalidUpdateVersion(format!(
+            result = upgraded.map_err(|why| match why {
+                VoterChangeError::NotLeader => ControllerError::not_controller(quorum.leader()),
+                why => ControllerError::InvalidUpdateVersion(format!(
                     "Invalid update version 1 for feature {KRAFT_VERSION}. {why}"
-                ))
+                )),
             });
         }
         let (code, message) = errors::outcome(&result);

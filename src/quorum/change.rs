@@ -4,7 +4,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use openraft::{ChangeMembers, Raft};
+use openraft::{
+    ChangeMembers, Raft,
+    error::{ClientWriteError, RaftError},
+};
 use tokio::{sync::OwnedMutexGuard, time::timeout};
 use uuid::Uuid;
 
@@ -267,6 +270,9 @@ impl Turn {
         // Who votes no more is still told so, as one that learns.
         match timeout(within, self.raft.change_membership(change, true)).await {
             Ok(Ok(_)) => Ok(()),
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
+                Err(VoterChangeError::NotLeader)
+            }
             Ok(Err(error)) => Err(VoterChangeError::Failed(error.to_string())),
             Err(_) => Err(VoterChangeError::Pending),
         }
