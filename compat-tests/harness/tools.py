@@ -11,6 +11,7 @@ from .paths import CLASSPATH, FETCHED, JAVA
 
 _TOOLS = "org.apache.kafka.tools"
 CLASSES = {
+    "kafka-acls": f"{_TOOLS}.AclCommand",
     "kafka-broker-api-versions": f"{_TOOLS}.BrokerApiVersionsCommand",
     "kafka-cluster": f"{_TOOLS}.ClusterTool",
     "kafka-configs": "kafka.admin.ConfigCommand",
@@ -18,6 +19,7 @@ CLASSES = {
     "kafka-console-producer": f"{_TOOLS}.ConsoleProducer",
     "kafka-consumer-groups": f"{_TOOLS}.consumer.group.ConsumerGroupCommand",
     "kafka-consumer-perf-test": f"{_TOOLS}.ConsumerPerformance",
+    "kafka-delegation-tokens": f"{_TOOLS}.DelegationTokenCommand",
     "kafka-delete-records": f"{_TOOLS}.DeleteRecordsCommand",
     "kafka-dump-log": f"{_TOOLS}.DumpLogSegments",
     "kafka-e2e-latency": f"{_TOOLS}.EndToEndLatency",

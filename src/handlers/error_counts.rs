@@ -96,6 +96,16 @@ error_codes! {
     DescribeGroupsResponse: |it| each!(it.groups);
     ListGroupsResponse: |it| [it.error_code];
     DeleteGroupsResponse: |it| each!(it.results);
+    DescribeAclsResponse: |it| [it.error_code];
+    CreateAclsResponse: |it| each!(it.results);
+    DeleteAclsResponse: |it| each!(it.filter_results);
+    CreateDelegationTokenResponse: |it| [it.error_code];
+    RenewDelegationTokenResponse: |it| [it.error_code];
+    ExpireDelegationTokenResponse: |it| [it.error_code];
+    DescribeDelegationTokenResponse: |it| [it.error_code];
+    DescribeClientQuotasResponse: |it| [it.error_code];
+    DescribeUserScramCredentialsResponse: |it| each!(it.results);
+    ListTransactionsResponse: |it| [it.error_code];
 }
 
 #[cfg(test)]

@@ -99,11 +99,13 @@ const fn entry<H: Handler>() -> Entry {
 }
 
 macro_rules! table {
-    ($($module:ident::$handler:ident,)*) => {
+    ($($module:ident::$first:ident $(+ $more:ident)*,)*) => {
         $(mod $module;)*
 
         /// Every API that this broker serves, by key.
-        pub static TABLE: &[Entry] = &[$(entry::<$module::$handler>(),)*];
+        pub static TABLE: &[Entry] = &[
+            $(entry::<$module::$first>(), $(entry::<$module::$more>(),)*)*
+        ];
     };
 }
 
@@ -156,6 +158,14 @@ table! {
     describe_groups::DescribeGroups,
     list_groups::ListGroups,
     delete_groups::DeleteGroups,
+    acls::DescribeAcls + CreateAcls + DeleteAcls,
+    delegation_tokens::CreateDelegationToken
+        + RenewDelegationToken
+        + ExpireDelegationToken
+        + DescribeDelegationToken,
+    describe_client_quotas::DescribeClientQuotas,
+    describe_user_scram_credentials::DescribeUserScramCredentials,
+    list_transactions::ListTransactions,
 }
 
 /// The row of an API, if it is served.

@@ -22,7 +22,9 @@ mod golden;
 mod tests;
 
 pub use change::{Change, PartitionChange};
-pub use image::{BrokerImage, ConfigResource, ConfigResourceType, ControllerImage, Image};
+pub use image::{
+    BrokerImage, ConfigResource, ConfigResourceType, ControllerImage, Image, QuotaEntity,
+};
 pub use record::{MetadataRecord, RecordError};
 pub use topics::{PartitionImage, TopicImage};
 pub use transaction::TransactionFilter;

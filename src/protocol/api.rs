@@ -108,11 +108,18 @@ apis! {
     DeleteRecords 0..=2, Some(2), Broker;
     InitProducerId 0..=5, Some(2), Broker;
     OffsetForLeaderEpoch 2..=4, Some(4), Broker;
+    DescribeAcls 1..=3, Some(2), Both;
+    CreateAcls 1..=3, Some(2), Forwarded;
+    DeleteAcls 1..=3, Some(2), Forwarded;
     DescribeConfigs 1..=4, Some(4), Both;
     AlterConfigs 0..=2, Some(2), Forwarded;
     AlterReplicaLogDirs 1..=2, Some(2), Broker;
     DescribeLogDirs 1..=5, Some(2), Broker;
     CreatePartitions 0..=3, Some(2), Forwarded;
+    CreateDelegationToken 1..=3, Some(2), Both;
+    RenewDelegationToken 1..=2, Some(2), Both;
+    ExpireDelegationToken 1..=2, Some(2), Both;
+    DescribeDelegationToken 1..=3, Some(2), Broker;
     DeleteGroups 0..=2, Some(2), Broker;
     ElectLeaders 0..=2, Some(2), Forwarded;
     IncrementalAlterConfigs 0..=1, Some(1), Forwarded;
@@ -121,6 +128,7 @@ apis! {
     OffsetDelete 0..=0, None, Broker;
     DescribeClientQuotas 0..=1, Some(1), Broker;
     AlterClientQuotas 0..=1, Some(1), Forwarded;
+    DescribeUserScramCredentials 0..=0, Some(0), Broker;
     DescribeQuorum 0..=2, Some(0), Forwarded;
     AlterPartition 2..=3, Some(0), Controller;
     UpdateFeatures 0..=2, Some(0), Forwarded;
@@ -131,6 +139,7 @@ apis! {
     BrokerRegistration 0..=4, Some(0), Controller;
     BrokerHeartbeat 0..=2, Some(0), Controller;
     UnregisterBroker 0..=0, Some(0), Forwarded;
+    ListTransactions 0..=2, Some(0), Broker;
     AllocateProducerIds 0..=0, Some(0), Controller;
     ControllerRegistration 0..=0, Some(0), Controller;
     AssignReplicasToDirs 0..=0, Some(0), Controller;

@@ -21,6 +21,7 @@ MODULES = [
     "expiry",
     "log_dirs",
     "shapes",
+    "unsecured",
     "restarts",
 ]
 # Records of the corpus are years old, and stay.

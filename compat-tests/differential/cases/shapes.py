@@ -8,7 +8,9 @@ _APIS = """ListOffsets OffsetCommit OffsetFetch FindCoordinator JoinGroup Heartb
     OffsetForLeaderEpoch DescribeConfigs AlterConfigs DescribeLogDirs CreatePartitions DeleteGroups
     ElectLeaders IncrementalAlterConfigs ListPartitionReassignments OffsetDelete DescribeQuorum
     UpdateFeatures DescribeCluster DescribeProducers Produce Fetch Metadata ListGroups
-    ListConfigResources DescribeTopicPartitions AlterReplicaLogDirs""".split()
+    ListConfigResources DescribeTopicPartitions AlterReplicaLogDirs DescribeAcls CreateAcls
+    DeleteAcls CreateDelegationToken RenewDelegationToken ExpireDelegationToken
+    DescribeDelegationToken DescribeClientQuotas DescribeUserScramCredentials ListTransactions""".split()
 # Empty means everything, which is what other cases left.
 _OF_ALL = {"ListGroups", "ListConfigResources", "DescribeTopicPartitions"}
 _UNKNOWN_TAGS = b"\x02\x63\x02ab\xff\x7f\x00"

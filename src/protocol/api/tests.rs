@@ -117,6 +117,15 @@ all_agree! {
     AssignReplicasToDirs => AssignReplicasToDirsRequest;
     RemoveRaftVoter => RemoveRaftVoterRequest;
     UpdateRaftVoter => UpdateRaftVoterRequest;
+    DescribeAcls => DescribeAclsRequest;
+    CreateAcls => CreateAclsRequest;
+    DeleteAcls => DeleteAclsRequest;
+    CreateDelegationToken => CreateDelegationTokenRequest;
+    RenewDelegationToken => RenewDelegationTokenRequest;
+    ExpireDelegationToken => ExpireDelegationTokenRequest;
+    DescribeDelegationToken => DescribeDelegationTokenRequest;
+    DescribeUserScramCredentials => DescribeUserScramCredentialsRequest;
+    ListTransactions => ListTransactionsRequest;
 }
 
 #[test]
@@ -150,11 +159,18 @@ fn versions_are_those_of_kafka() {
         (21, 0, 2),
         (22, 0, 5),
         (23, 2, 4),
+        (29, 1, 3),
+        (30, 1, 3),
+        (31, 1, 3),
         (32, 1, 4),
         (33, 0, 2),
         (34, 1, 2),
         (35, 1, 5),
         (37, 0, 3),
+        (38, 1, 3),
+        (39, 1, 2),
+        (40, 1, 2),
+        (41, 1, 3),
         (42, 0, 2),
         (43, 0, 2),
         (44, 0, 1),
@@ -163,6 +179,7 @@ fn versions_are_those_of_kafka() {
         (47, 0, 0),
         (48, 0, 1),
         (49, 0, 1),
+        (50, 0, 0),
         (55, 0, 2),
         (56, 2, 3),
         (57, 0, 2),
@@ -173,6 +190,7 @@ fn versions_are_those_of_kafka() {
         (62, 0, 4),
         (63, 0, 2),
         (64, 0, 0),
+        (66, 0, 2),
         (67, 0, 0),
         (70, 0, 0),
         (73, 0, 0),

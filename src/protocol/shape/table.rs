@@ -142,6 +142,31 @@ pub static REQUESTS: &[(ApiKey, &str)] = &[
     ",
     ),
     (
+        ApiKey::DescribeAcls,
+        "
+        resource_type_filter:i8 resource_name_filter:str? pattern_type_filter:i8
+        principal_filter:str? host_filter:str? operation:i8 permission_type:i8
+    ",
+    ),
+    (
+        ApiKey::CreateAcls,
+        "
+        creations:[
+            resource_type:i8 resource_name:str resource_pattern_type:i8 principal:str host:str
+            operation:i8 permission_type:i8
+        ]
+    ",
+    ),
+    (
+        ApiKey::DeleteAcls,
+        "
+        filters:[
+            resource_type_filter:i8 resource_name_filter:str? pattern_type_filter:i8
+            principal_filter:str? host_filter:str? operation:i8 permission_type:i8
+        ]
+    ",
+    ),
+    (
         ApiKey::DescribeConfigs,
         "
         resources:[ resource_type:i8 resource_name:str configuration_keys:[str]? ]
@@ -164,6 +189,16 @@ pub static REQUESTS: &[(ApiKey, &str)] = &[
         timeout_ms:i32 validate_only:bool
     ",
     ),
+    (
+        ApiKey::CreateDelegationToken,
+        "
+        owner_principal_type:str?@3 owner_principal_name:str?@3
+        renewers:[ principal_type:str principal_name:str ] max_lifetime_ms:i64
+    ",
+    ),
+    (ApiKey::RenewDelegationToken, "hmac:bytes renew_period_ms:i64"),
+    (ApiKey::ExpireDelegationToken, "hmac:bytes expiry_time_period_ms:i64"),
+    (ApiKey::DescribeDelegationToken, "owners:[ principal_type:str principal_name:str ]?"),
     (ApiKey::DeleteGroups, "groups_names:[str]"),
     (
         ApiKey::ElectLeaders,
@@ -208,6 +243,7 @@ pub static REQUESTS: &[(ApiKey, &str)] = &[
         validate_only:bool
     ",
     ),
+    (ApiKey::DescribeUserScramCredentials, "users:[ name:str ]?"),
     (ApiKey::DescribeQuorum, "topics:[ topic_name:str partitions:[ partition_index:i32 ] ]"),
     (
         ApiKey::AlterPartition,
@@ -272,6 +308,13 @@ pub static REQUESTS: &[(ApiKey, &str)] = &[
     ",
     ),
     (ApiKey::UnregisterBroker, "broker_id:i32"),
+    (
+        ApiKey::ListTransactions,
+        "
+        state_filters:[str] producer_id_filters:[i64] duration_filter:i64@1
+        transactional_id_pattern:str?@2
+    ",
+    ),
     (ApiKey::AllocateProducerIds, "broker_id:i32 broker_epoch:i64"),
     (
         ApiKey::ControllerRegistration,

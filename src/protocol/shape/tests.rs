@@ -84,6 +84,15 @@ codecs! {
     AddRaftVoter: ours::AddRaftVoterRequest,
     RemoveRaftVoter: RemoveRaftVoterRequest,
     UpdateRaftVoter: UpdateRaftVoterRequest,
+    DescribeAcls: DescribeAclsRequest,
+    CreateAcls: CreateAclsRequest,
+    DeleteAcls: DeleteAclsRequest,
+    CreateDelegationToken: CreateDelegationTokenRequest,
+    RenewDelegationToken: RenewDelegationTokenRequest,
+    ExpireDelegationToken: ExpireDelegationTokenRequest,
+    DescribeDelegationToken: DescribeDelegationTokenRequest,
+    DescribeUserScramCredentials: DescribeUserScramCredentialsRequest,
+    ListTransactions: ListTransactionsRequest,
 }
 
 /// A message of random values.

@@ -1,0 +1,100 @@
+//! DescribeAcls, CreateAcls and DeleteAcls, as a cluster without an authorizer answers them.
+
+use std::ops::RangeInclusive;
+
+use kafka_protocol::{
+    messages::{
+        ApiKey, CreateAclsRequest, CreateAclsResponse, DeleteAclsRequest, DeleteAclsResponse,
+        DescribeAclsRequest, DescribeAclsResponse, create_acls_response::AclCreationResult,
+        delete_acls_response::DeleteAclsFilterResult,
+    },
+    protocol::StrBytes,
+};
+
+use super::{Context, ErrorCode, Handler, Reply};
+
+/// The code 0 of resource types, pattern types, operations and permission types. Kafka does not
+/// parse a request with it and closes the connection; any other code is answered.
+const UNKNOWN: i8 = 0;
+
+pub struct DescribeAcls;
+
+impl Handler for DescribeAcls {
+    const API: ApiKey = ApiKey::DescribeAcls;
+    const VERSIONS: RangeInclusive<i16> = 1..=3;
+    type Request = DescribeAclsRequest;
+    type Response = DescribeAclsResponse;
+
+    async fn handle(
+        _: &mut Context<'_>,
+        request: DescribeAclsRequest,
+    ) -> Reply<DescribeAclsResponse> {
+        let filter = [
+            request.resource_type_filter,
+            request.pattern_type_filter,
+            request.operation,
+            request.permission_type,
+        ];
+        if filter.contains(&UNKNOWN) {
+            return Reply::Close(DescribeAclsResponse::default());
+        }
+        let message = StrBytes::from_static_str("No Authorizer is configured on the broker");
+        Reply::Now(
+            DescribeAclsResponse::default()
+                .with_error_code(ErrorCode::SecurityDisabled.code())
+                .with_error_message(Some(message)),
+        )
+    }
+}
+
+pub struct CreateAcls;
+
+impl Handler for CreateAcls {
+    const API: ApiKey = ApiKey::CreateAcls;
+    const VERSIONS: RangeInclusive<i16> = 1..=3;
+    type Request = CreateAclsRequest;
+    type Response = CreateAclsResponse;
+
+    async fn handle(_: &mut Context<'_>, request: CreateAclsRequest) -> Reply<CreateAclsResponse> {
+        let has_unknown = request.creations.iter().any(|it| {
+            [it.resource_type, it.resource_pattern_type, it.operation, it.permission_type]
+                .contains(&UNKNOWN)
+        });
+        if has_unknown {
+            return Reply::Close(CreateAclsResponse::default());
+        }
+        let refused = AclCreationResult::default()
+            .with_error_code(ErrorCode::SecurityDisabled.code())
+            .with_error_message(Some(no_authorizer()));
+        let results = vec![refused; request.creations.len()];
+        Reply::Now(CreateAclsResponse::default().with_results(results))
+    }
+}
+
+pub struct DeleteAcls;
+
+impl Handler for DeleteAcls {
+    const API: ApiKey = ApiKey::DeleteAcls;
+    const VERSIONS: RangeInclusive<i16> = 1..=3;
+    type Request = DeleteAclsRequest;
+    type Response = DeleteAclsResponse;
+
+    async fn handle(_: &mut Context<'_>, request: DeleteAclsRequest) -> Reply<DeleteAclsResponse> {
+        let has_unknown = request.filters.iter().any(|it| {
+            [it.resource_type_filter, it.pattern_type_filter, it.operation, it.permission_type]
+                .contains(&UNKNOWN)
+        });
+        if has_unknown {
+            return Reply::Close(DeleteAclsResponse::default());
+        }
+        let refused = DeleteAclsFilterResult::default()
+            .with_error_code(ErrorCode::SecurityDisabled.code())
+            .with_error_message(Some(no_authorizer()));
+        let results = vec![refused; request.filters.len()];
+        Reply::Now(DeleteAclsResponse::default().with_filter_results(results))
+    }
+}
+
+fn no_authorizer() -> StrBytes {
+    StrBytes::from_static_str("No Authorizer is configured.")
+}

@@ -1,0 +1,58 @@
+//! ListTransactions (KIP-664). There is no transaction coordinator yet, so there are no
+//! transactions to list. What another broker of the cluster or an earlier Apache Kafka wrote to a
+//! partition of `__transaction_state` that this broker leads is not loaded, and is not denied.
+
+use std::{collections::HashSet, ops::RangeInclusive};
+
+use kafka_protocol::messages::{ApiKey, ListTransactionsRequest, ListTransactionsResponse};
+
+use super::{Context, ErrorCode, Handler, Reply};
+use crate::broker::Broker;
+
+/// The states that a filter can name (`TransactionState`).
+const STATES: [&str; 8] = [
+    "Empty",
+    "Ongoing",
+    "PrepareCommit",
+    "PrepareAbort",
+    "CompleteCommit",
+    "CompleteAbort",
+    "Dead",
+    "PrepareEpochFence",
+];
+
+pub struct ListTransactions;
+
+impl Handler for ListTransactions {
+    const API: ApiKey = ApiKey::ListTransactions;
+    const VERSIONS: RangeInclusive<i16> = 0..=2;
+    type Request = ListTransactionsRequest;
+    type Response = ListTransactionsResponse;
+
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: ListTransactionsRequest,
+    ) -> Reply<ListTransactionsResponse> {
+        let response = ListTransactionsResponse::default();
+        if leads_transaction_state(cx.broker) {
+            let code = ErrorCode::CoordinatorNotAvailable.code();
+            return Reply::Now(response.with_error_code(code));
+        }
+        let pattern = request.transactional_id_pattern.as_deref().unwrap_or_default();
+        if regex_syntax::parse(pattern).is_err() {
+            let code = ErrorCode::InvalidRegularExpression.code();
+            return Reply::Now(response.with_error_code(code));
+        }
+        let mut unknown = request.state_filters;
+        unknown.retain(|state| !STATES.contains(&state.as_str()));
+        let mut seen = HashSet::new();
+        unknown.retain(|state| seen.insert(state.clone()));
+        Reply::Now(response.with_unknown_state_filters(unknown))
+    }
+}
+
+fn leads_transaction_state(broker: &Broker) -> bool {
+    let image = broker.metadata();
+    let topic = image.topic("__transaction_state");
+    topic.is_some_and(|topic| topic.partitions.iter().any(|it| it.leader == broker.node_id))
+}
