@@ -9,6 +9,9 @@ use crate::{
     records::Batch,
 };
 
+/// So often reading the log is begun while it is cut, or moved to another directory.
+const READS_MAX: usize = 100;
+
 /// The log of a shard, for as long as this broker leads it.
 pub struct PartitionLog {
     partition: Arc<Partition>,
@@ -55,7 +58,8 @@ impl ShardLog for PartitionLog {
         each: &mut dyn FnMut(Batch) -> Result<(), ShardLogError>,
     ) -> Result<(), ShardLogError> {
         let mut next = 0;
-        'anew: loop {
+        let mut reads_left = READS_MAX;
+        'again: loop {
             let view = self.partition.view();
             for batch in view.log.batches_from(next) {
                 match batch {
@@ -65,8 +69,9 @@ impl ShardLog for PartitionLog {
                     }
                     Err(error) => {
                         let failed = ShardLogError::Failed(error.to_string());
-                        match self.partition.read_failed(&view, error) {
-                            true => continue 'anew,
+                        reads_left -= 1;
+                        match self.partition.read_failed(&view, error) && reads_left > 0 {
+                            true => continue 'again,
                             false => return Err(failed),
                         }
                     }

@@ -71,6 +71,22 @@ pub fn append_refused(kind: RefusedKind) -> ErrorCode {
     }
 }
 
+/// So often a client's read is tried while the log is cut, or moved to another directory.
+const READS_MAX: usize = 4;
+
+/// Repeats a read that returns `None` because the log is another by now, a few times. After those
+/// the client is to try again.
+pub fn read_again<T>(
+    mut read: impl FnMut() -> Result<Option<T>, ErrorCode>,
+) -> Result<T, ErrorCode> {
+    for _ in 0..READS_MAX {
+        if let Some(done) = read()? {
+            return Ok(done);
+        }
+    }
+    Err(ErrorCode::KafkaStorageError)
+}
+
 /// What a read that failed is answered with; nothing if the log is another by now, and is to be read
 /// again. As in Kafka, a consumer stops at a batch that is none, and waits disk errors out.
 pub fn read(partition: &Partition, seen: &View, error: ReadError) -> Result<(), ErrorCode> {
@@ -196,5 +212,26 @@ pub fn group(error: GroupError) -> ErrorCode {
         GroupError::GroupMaxSizeReached => ErrorCode::GroupMaxSizeReached,
         GroupError::FencedInstanceId => ErrorCode::FencedInstanceId,
         GroupError::GroupSubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_is_not_repeated_without_bound() {
+        let mut reads = 0;
+        let code = read_again(|| {
+            reads += 1;
+            Ok(None::<()>)
+        });
+        assert_eq!((code, reads), (Err(ErrorCode::KafkaStorageError), READS_MAX));
+        let mut reads = 0;
+        let done = read_again(|| {
+            reads += 1;
+            Ok((reads == 2).then_some(reads))
+        });
+        assert_eq!(done, Ok(2));
     }
 }

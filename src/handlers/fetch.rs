@@ -205,18 +205,19 @@ impl Plan {
                 ..PartitionReply::error(request.partition, *code)
             },
             Ok(found) => {
-                let read = self.read_partition(found, request, at);
+                let read = errors::read_again(|| self.read_partition(found, request, at));
                 read.unwrap_or_else(|code| PartitionReply::error(request.partition, code))
             }
         }
     }
 
+    /// `None` if the log was cut or moved while it was read.
     fn read_partition(
         &self,
         found: &Found,
         spec: &PartitionRequest,
         at: &At,
-    ) -> Result<PartitionReply, ErrorCode> {
+    ) -> Result<Option<PartitionReply>, ErrorCode> {
         let partition = &found.partition;
         let view = partition.view();
         self.check_leader(&view, spec.current_leader_epoch.max(-1))?;
@@ -240,7 +241,7 @@ impl Plan {
         }
         if diverging.is_some() || reply.preferred.is_some() {
             reply.diverging = diverging;
-            return Ok(reply);
+            return Ok(Some(reply));
         }
         let (offset, end) = (spec.fetch_offset, self.reader.end(&view));
         let max_bytes = at.left.min(spec.max_bytes.max(0) as usize);
@@ -248,7 +249,7 @@ impl Plan {
             || (max_bytes == 0 && !at.at_least_one)
             || self.is_held_back(found, at.now_ms)
         {
-            return Ok(reply);
+            return Ok(Some(reply));
         }
         if self.limits.is_negative || spec.max_bytes < 0 {
             return Err(ErrorCode::UnknownServerError);
@@ -257,10 +258,10 @@ impl Plan {
             Ok(slice) => reply.records = Some(slice),
             Err(error) => {
                 errors::read(partition, &view, error)?;
-                return self.read_partition(found, spec, at);
+                return Ok(None);
             }
         }
-        Ok(reply)
+        Ok(Some(reply))
     }
 
     /// Refuses what may not be read here, and leader epochs that differ (KIP-320).

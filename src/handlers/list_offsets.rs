@@ -84,7 +84,8 @@ fn answer(
                         is_follower: request.replica_id >= 0,
                         version,
                     };
-                    find(broker, &topic.name, partition.partition_index, &asked)
+                    let index = partition.partition_index;
+                    errors::read_again(|| find(broker, &topic.name, index, &asked))
                 }
             };
             Some(reply(partition.partition_index, found))
@@ -125,12 +126,13 @@ fn reply(
     ListOffsetsPartitionResponse { partition_index, error_code, timestamp, offset, leader_epoch }
 }
 
+/// The outer `None` if the log was cut or moved while it was read.
 fn find(
     broker: &Broker,
     topic: &str,
     index: i32,
     asked: &Asked,
-) -> Result<Option<TimestampOffset>, ErrorCode> {
+) -> Result<Option<Option<TimestampOffset>>, ErrorCode> {
     let since = match asked.timestamp {
         LATEST | EARLIEST | 0.. => 1,
         MAX_TIMESTAMP => 7,
@@ -158,10 +160,10 @@ fn find(
     };
     let read = match asked.timestamp {
         LATEST if is_behind => return Err(unknown),
-        LATEST => return Ok(Some((NO_TIMESTAMP, end, view.role.leader_epoch()))),
-        EARLIEST | EARLIEST_LOCAL => return Ok(Some(earliest(&partition))),
+        LATEST => return Ok(Some(Some((NO_TIMESTAMP, end, view.role.leader_epoch())))),
+        EARLIEST | EARLIEST_LOCAL => return Ok(Some(Some(earliest(&partition)))),
         // Nothing is ever tiered, and so nothing waits to be.
-        LATEST_TIERED | EARLIEST_PENDING_UPLOAD => return Ok(None),
+        LATEST_TIERED | EARLIEST_PENDING_UPLOAD => return Ok(Some(None)),
         MAX_TIMESTAMP => view.log.max_timestamp(),
         timestamp => view.log.offset_for_timestamp(timestamp, end),
     };
@@ -169,12 +171,12 @@ fn find(
         Ok(found) => found,
         Err(error) => {
             errors::read(&partition, &view, error)?;
-            return find(broker, topic, index, asked);
+            return Ok(None);
         }
     };
     match found.filter(|(_, offset, _)| *offset < end) {
         None if is_behind => Err(unknown),
-        found => Ok(found),
+        found => Ok(Some(found)),
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
     disk::write_all_vectored_at,
     error::During,
     names::{self, Kind},
+    producers::Producers,
     segment::Segment,
     snapshot,
     walk::{Step, Walk},
@@ -54,12 +55,13 @@ impl Log {
         }
         let before = self.log_end;
         let rolls_before = self.active.segment.base_offset;
+        let mut producers_before = None;
         let mut rest = batches;
         while !rest.is_empty() {
-            match self.append_group(rest, now_ms) {
+            match self.append_group(rest, now_ms, &mut producers_before) {
                 Ok(count) => rest = &rest[count..],
                 Err(error) => {
-                    self.undo_to(before);
+                    self.undo_to(before, producers_before);
                     return Err(error);
                 }
             }
@@ -103,9 +105,15 @@ impl Log {
         Ok(())
     }
 
-    /// Writes the first batches, as many as fit the active segment; rolls if none does. Says how
-    /// many.
-    fn append_group(&mut self, batches: &[Batch], now_ms: i64) -> Result<usize, LogError> {
+    /// Writes the first batches, as many as fit the active segment; rolls if none does. Returns how
+    /// many. If others are to follow, keeps the producers' state of before, for an undo that reads
+    /// no file.
+    fn append_group(
+        &mut self,
+        batches: &[Batch],
+        now_ms: i64,
+        producers_before: &mut Option<Producers>,
+    ) -> Result<usize, LogError> {
         if self.must_roll(&batches[0], now_ms)? {
             self.roll(batches[0].header.base_offset, now_ms)?;
         }
@@ -117,6 +125,9 @@ impl Log {
         };
         let count = batches.iter().take(GROUP_MAX).take_while(fits).count();
         assert!(count > 0, "a batch that is no larger than a segment fits an empty one");
+        if count < batches.len() && producers_before.is_none() {
+            *producers_before = Some(self.producers.clone());
+        }
         let group = &batches[..count];
         for batch in group {
             let header = &batch.header;
@@ -157,8 +168,8 @@ impl Log {
         self.log_end = group[group.len() - 1].header.last_offset() + 1;
         let noted = group.iter().map(|batch| batch.header);
         if self.active.segment.note(noted, self.config.index_interval_bytes) {
-            let path = self.active.segment.path(Kind::Index);
-            self.active.segment.write_indexes().during("write", &path)?;
+            // Entries that cannot be written stay in memory until the next block.
+            let _ = self.active.segment.write_indexes();
         }
         Ok(())
     }
@@ -226,8 +237,12 @@ impl Log {
     pub fn roll(&mut self, base_offset: i64, now_ms: i64) -> Result<(), LogError> {
         assert!(base_offset >= self.log_end, "a roll to {base_offset} before {}", self.log_end);
         let old = self.active.segment.clone();
-        old.seal().during("write the indexes of", &old.path(Kind::Log))?;
-        self.take_snapshot()?;
+        // Both are hints. The next flush writes the index entries, and the next roll, settling or
+        // clean stop a snapshot.
+        let _ = old.seal();
+        if let Err(error) = self.take_snapshot() {
+            tracing::warn!(%error, "producer snapshot not written");
+        }
         let replaces = self.active.size == 0;
         if replaces && old.base_offset == base_offset {
             return Ok(());
@@ -240,11 +255,11 @@ impl Log {
         self.segments = segments.collect();
         self.active = Active::new(segment, 0, now_ms);
         self.dir_changes.made += 1;
+        self.log_end = base_offset;
         match replaces {
             true => self.remove_files(&old)?,
             false => self.unsynced.push((self.dir_changes.made, old)),
         }
-        self.log_end = base_offset;
         Ok(())
     }
 
@@ -260,8 +275,9 @@ impl Log {
         Ok(())
     }
 
-    /// Takes back what a failed append wrote.
-    fn undo_to(&mut self, offset: i64) {
+    /// Takes back what a failed append wrote. Producers' state of before is given if any batch was
+    /// written.
+    fn undo_to(&mut self, offset: i64, producers_before: Option<Producers>) {
         let undone = match self.log_end == offset {
             true => {
                 let position = self.active.size;
@@ -269,8 +285,11 @@ impl Log {
                 let truncated = segment.file().and_then(|file| file.truncate(position));
                 truncated.during("truncate", &segment.path(Kind::Log))
             }
-            false => self.cut(offset),
+            false => self.cut_segments(offset).and_then(|()| self.drop_snapshots(offset)),
         };
+        if let Some(producers) = producers_before {
+            self.producers = producers;
+        }
         // If the disk is full the epochs' file keeps an epoch too many, which a start drops.
         if self.epochs.truncate_from_end(offset) {
             let _ = self.write_epochs();

@@ -2,6 +2,7 @@
 //!
 //! A directory that fails goes offline with its own partitions; the others go on.
 
+mod checkpoint_file;
 mod moves;
 
 use std::{
@@ -11,10 +12,12 @@ use std::{
     sync::Arc,
 };
 
+pub use checkpoint_file::CheckpointFile;
+use checkpoint_file::{read_checkpoint, read_settled, settled_name};
 use uuid::Uuid;
 
 use super::{
-    FormatError, LogError,
+    LogError,
     checkpoint::{self, Offsets},
     disk::{DirEntry, DirLock, Disk, Durability, read_file, replace_file},
     error::During,
@@ -316,7 +319,8 @@ impl LogDirs {
             }
             _ => (dir.join(name), Durability::Synced),
         };
-        Some(CheckpointFile { disk: self.disk.clone(), path, durability })
+        let is_hint = name == checkpoint::SETTLED;
+        Some(CheckpointFile { disk: self.disk.clone(), path, durability, is_hint })
     }
 
     /// Leaves the marker of a clean stop, after all logs of the directory are closed and its
@@ -349,23 +353,6 @@ fn put_aside(disk: &dyn Disk, path: &Path) -> Result<PathBuf, LogError> {
     let aside = path.with_file_name(format!("{name}.{}-stray", new_uuid().simple()));
     disk.rename(path, &aside).during("rename", path)?;
     Ok(aside)
-}
-
-/// A checkpoint file of a log directory.
-#[derive(Debug)]
-pub struct CheckpointFile {
-    disk: Arc<dyn Disk>,
-    path: PathBuf,
-    durability: Durability,
-}
-
-impl CheckpointFile {
-    pub fn replace(&self, offsets: &Offsets) -> Result<(), LogError> {
-        let text =
-            checkpoint::encode(offsets.iter().map(|(partition, offset)| (partition, *offset)));
-        let written = replace_file(&*self.disk, &self.path, text.as_bytes(), self.durability);
-        written.during("write", &self.path)
-    }
 }
 
 /// Where a new partition is to lie. Its making needs nothing of the directories, so that many are
@@ -540,7 +527,10 @@ fn settle(
     }
     let checkpoints = Checkpoints {
         recovery_points: read_checkpoint(disk, path, checkpoint::RECOVERY_POINT)?,
-        settled: read_settled(disk, path, owner.boot_id.as_deref())?,
+        settled: read_settled(disk, path, owner.boot_id.as_deref()).unwrap_or_else(|error| {
+            tracing::warn!(%error, "settled offsets not read");
+            Offsets::new()
+        }),
         log_starts: read_checkpoint(disk, path, checkpoint::LOG_START)?,
         high_watermarks: read_checkpoint(disk, path, checkpoint::REPLICATION)?,
     };
@@ -554,32 +544,4 @@ fn settle(
         to_remove: Vec::new(),
         _lock: Some(prepared.lock),
     })
-}
-
-fn settled_name(boot_id: &str) -> String {
-    format!("{}.{boot_id}", checkpoint::SETTLED)
-}
-
-/// What this run of the machine has settled; removes what former ones left.
-fn read_settled(disk: &dyn Disk, dir: &Path, boot_id: Option<&str>) -> Result<Offsets, LogError> {
-    let own = boot_id.map(settled_name);
-    for entry in disk.list(dir).during("list", dir)? {
-        if entry.name.starts_with(checkpoint::SETTLED) && Some(&entry.name) != own.as_ref() {
-            let path = dir.join(&entry.name);
-            disk.remove_file(&path).during("remove", &path)?;
-        }
-    }
-    own.map_or_else(|| Ok(Offsets::new()), |name| read_checkpoint(disk, dir, &name))
-}
-
-/// A damaged checkpoint is as good as none: everything is checked, and starts at its first
-/// segment, as in Kafka.
-fn read_checkpoint(disk: &dyn Disk, dir: &Path, name: &str) -> Result<Offsets, LogError> {
-    let path = dir.join(name);
-    let Some(bytes) = read_if_there(disk, &path)? else { return Ok(Offsets::new()) };
-    let offsets = checkpoint::decode(&bytes);
-    Ok(offsets.unwrap_or_else(|error: FormatError| {
-        tracing::warn!(path = %path.display(), %error, "checkpoint is damaged and not used");
-        Offsets::new()
-    }))
 }

@@ -8,6 +8,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
+use rustix::io::Errno;
+
 use super::disk::{DirEntry, DirLock, Disk, DiskFile, OpenMode};
 
 /// What is left of writes that were not synced.
@@ -21,6 +23,19 @@ pub enum Crash {
     /// byte of that flipped.
     Tear(u8),
 }
+
+/// What is done to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    Open,
+    Read,
+    Write,
+    Sync,
+    Remove,
+}
+
+/// Decides which operations on which files fail, and how.
+pub type Fault = fn(Operation, &Path) -> Option<Errno>;
 
 #[derive(Debug, Clone, Default)]
 struct Node {
@@ -58,6 +73,7 @@ struct State {
     /// Calls until everything fails.
     calls_left: Option<u32>,
     fails_reads: bool,
+    fault: Option<Fault>,
 }
 
 /// A file system in memory. Its copies are the same one.
@@ -70,6 +86,8 @@ pub struct FaultyDisk {
 struct FaultyFile {
     disk: FaultyDisk,
     node: usize,
+    /// As it was when the file was opened.
+    path: PathBuf,
 }
 
 #[derive(Debug)]
@@ -95,7 +113,7 @@ impl FaultyDisk {
     fn change(&self) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.state();
         match &mut state.calls_left {
-            Some(0) => return Err(rustix::io::Errno::IO.into()),
+            Some(0) => return Err(Errno::IO.into()),
             Some(left) => *left -= 1,
             None => {}
         }
@@ -110,6 +128,19 @@ impl FaultyDisk {
     /// Has all reads fail, as a broken medium does.
     pub fn fail_reads(&self, fails: bool) {
         self.state().fails_reads = fails;
+    }
+
+    /// Has some operations on some files fail; `None` ends that.
+    pub fn fail_files(&self, fault: Option<Fault>) {
+        self.state().fault = fault;
+    }
+
+    fn check(&self, operation: Operation, path: &Path) -> io::Result<()> {
+        let fault = self.state().fault;
+        match fault.and_then(|fault| fault(operation, path)) {
+            Some(errno) => Err(errno.into()),
+            None => Ok(()),
+        }
     }
 
     /// Lets so many bytes be written before the disk is full.
@@ -173,6 +204,7 @@ fn tear(node: &Node, percent: usize) -> Vec<u8> {
 
 impl Disk for FaultyDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        self.check(Operation::Open, path)?;
         let existing = self.state().names.get(path).copied();
         let node = match (existing, mode) {
             (None, OpenMode::Read | OpenMode::Write) => {
@@ -196,7 +228,7 @@ impl Disk for FaultyDisk {
                 node
             }
         };
-        Ok(Arc::new(FaultyFile { disk: self.clone(), node }))
+        Ok(Arc::new(FaultyFile { disk: self.clone(), node, path: path.to_owned() }))
     }
 
     fn len(&self, path: &Path) -> io::Result<u64> {
@@ -230,6 +262,7 @@ impl Disk for FaultyDisk {
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.check(Operation::Remove, path)?;
         let removed = self.change()?.names.remove(path);
         removed.map(drop).ok_or(io::ErrorKind::NotFound.into())
     }
@@ -300,9 +333,10 @@ impl Disk for FaultyDisk {
 
 impl DiskFile for FaultyFile {
     fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
+        self.disk.check(Operation::Read, &self.path)?;
         let state = self.disk.state();
         if state.fails_reads {
-            return Err(rustix::io::Errno::IO.into());
+            return Err(Errno::IO.into());
         }
         let bytes = &state.nodes[self.node].bytes;
         let rest = bytes.get(position as usize..).unwrap_or_default();
@@ -313,6 +347,7 @@ impl DiskFile for FaultyFile {
 
     /// Takes one slice at a time, and half of a long one, as a file may.
     fn write_vectored_at(&self, bufs: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
+        self.disk.check(Operation::Write, &self.path)?;
         let mut state = self.disk.change()?;
         let Some(buf) = bufs.iter().find(|buf| !buf.is_empty()) else { return Ok(0) };
         let mut len = if buf.len() > 100 { buf.len() / 2 } else { buf.len() };
@@ -347,6 +382,7 @@ impl DiskFile for FaultyFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.disk.check(Operation::Sync, &self.path)?;
         let mut state = self.disk.change()?;
         state.nodes[self.node].sync();
         Ok(())

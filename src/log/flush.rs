@@ -5,7 +5,10 @@
 //! Settling a log spares the start after a crash of the process most of its reading, without a
 //! sync, which would make producers wait for the disk. A flush of much settles the log too.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{
     Log, LogError,
@@ -25,8 +28,12 @@ pub struct Flush {
     disk: Arc<dyn Disk>,
     active: Arc<Segment>,
     sealed: Vec<Arc<Segment>>,
-    /// Small files that are opened to be synced, if they are there.
-    paths: Vec<PathBuf>,
+    /// Segments whose index files are to be synced.
+    indexes: Vec<Arc<Segment>>,
+    /// Snapshots to be synced, if they are there. A torn one does not pass its CRC.
+    snapshots: Vec<PathBuf>,
+    /// The leader epochs, if they are to be synced.
+    epochs: Option<PathBuf>,
     dirs: Vec<PathBuf>,
     done: Flushed,
 }
@@ -48,8 +55,8 @@ impl Flushed {
 }
 
 impl Flush {
-    /// Syncs everything. After an error nobody knows what the disk has: its directory is to be
-    /// taken offline.
+    /// Syncs everything. After an error it is unknown what the disk has: its directory is to be
+    /// taken offline. Index files and snapshots are hints: one that cannot be synced is no error.
     pub fn run(&self) -> Result<Flushed, LogError> {
         for segment in &self.sealed {
             let path = segment.path(Kind::Log);
@@ -62,17 +69,29 @@ impl Flush {
         }
         let path = self.active.path(Kind::Log);
         self.active.file().during("open", &path)?.sync_data().during("sync", &path)?;
-        for path in &self.paths {
-            match self.disk.open(path, OpenMode::Write) {
-                Ok(file) => file.sync_data().during("sync", path)?,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error).during("open", path),
+        for segment in &self.indexes {
+            segment.sync_indexes().during("remove the indexes of", &segment.path(Kind::Log))?;
+        }
+        for path in &self.snapshots {
+            if let Err(error) = self.sync_if_there(path) {
+                tracing::warn!(%error, "producer snapshot not synced");
             }
+        }
+        if let Some(path) = &self.epochs {
+            self.sync_if_there(path)?;
         }
         for dir in &self.dirs {
             self.disk.sync_dir(dir).during("sync", dir)?;
         }
         Ok(self.done)
+    }
+
+    fn sync_if_there(&self, path: &Path) -> Result<(), LogError> {
+        match self.disk.open(path, OpenMode::Write) {
+            Ok(file) => file.sync_data().during("sync", path),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error).during("open", path),
+        }
     }
 }
 
@@ -90,28 +109,26 @@ impl Log {
         if is_much {
             self.settle();
         }
-        let mut paths = Vec::new();
+        let is_indexed = self.complete_sealed_indexes();
+        let mut indexes: Vec<Arc<Segment>> = Vec::with_capacity(self.unsynced.len() + 1);
+        let mut snapshots = Vec::new();
         for (_, segment) in &self.unsynced {
-            paths.push(segment.path(Kind::Index));
-            paths.push(segment.path(Kind::TimeIndex));
+            indexes.push(segment.clone());
             let end = segment.base_offset;
             let next = self.segments.iter().find(|other| other.base_offset > end);
             let snapshot = next.map(|next| next.base_offset);
             if let Some(snapshot) = snapshot.filter(|offset| self.snapshots.contains(offset)) {
-                paths.push(names::file(&self.dir, snapshot, Kind::Snapshot));
+                snapshots.push(names::file(&self.dir, snapshot, Kind::Snapshot));
             }
         }
         if let Some(snapshot) = self.snapshots.last().filter(|_| is_much) {
-            paths.push(names::file(&self.dir, *snapshot, Kind::Snapshot));
+            snapshots.push(names::file(&self.dir, *snapshot, Kind::Snapshot));
         }
         let active = &self.active.segment;
         if active.take_index_dirty() {
-            paths.push(active.path(Kind::Index));
-            paths.push(active.path(Kind::TimeIndex));
+            indexes.push(active.clone());
         }
-        if self.epochs_changes.pending() {
-            paths.push(self.epochs_path());
-        }
+        let epochs = self.epochs_changes.pending().then(|| self.epochs_path());
         let mut dirs = Vec::new();
         if self.dir_changes.pending() || self.epochs_changes.pending() {
             dirs.push(self.dir.to_path_buf());
@@ -121,10 +138,12 @@ impl Log {
             disk: self.disk.clone(),
             active: active.clone(),
             sealed: self.unsynced.iter().map(|(_, segment)| segment.clone()).collect(),
-            paths,
+            indexes,
+            snapshots,
+            epochs,
             dirs,
             done: Flushed {
-                offset: self.log_end,
+                offset: if is_indexed { self.log_end } else { self.recovery_point },
                 generation: self.generation,
                 epochs: self.epochs_changes.made,
                 dir: self.dir_changes.made,
@@ -132,11 +151,29 @@ impl Log {
         })
     }
 
+    /// Completes the index files of segments that were closed since the last flush, or removes
+    /// them. If neither is possible the disk has failed, and the log takes no more.
+    fn complete_sealed_indexes(&mut self) -> bool {
+        for (_, segment) in &self.unsynced {
+            if let Err(error) = segment.complete_or_remove_indexes() {
+                let path = segment.path(Kind::Log);
+                tracing::error!(path = %path.display(), %error, "incomplete indexes not removed");
+                self.failed = true;
+                return false;
+            }
+        }
+        true
+    }
+
     /// Writes what a start would otherwise read the log for: index entries and a snapshot of the
     /// producers. Nothing is synced: it holds for as long as the machine runs.
     pub fn settle(&mut self) {
-        let written = self.active.segment.write_indexes();
-        let written = written.during("write the indexes of", &self.active.segment.path(Kind::Log));
+        let sealed = self.unsynced.iter().map(|(_, segment)| segment);
+        let mut written = Ok(());
+        for segment in sealed.chain([&self.active.segment]) {
+            let path = segment.path(Kind::Log);
+            written = written.and(segment.write_indexes().during("write the indexes of", &path));
+        }
         // Both are hints that a start can do without, at a cost.
         self.dir_changes.made += 1;
         match written.and_then(|()| self.take_snapshot()) {
@@ -193,16 +230,20 @@ impl Log {
         Ok(())
     }
 
-    /// The clean stop: all is durable, indexes are whole, the producers' state is in a snapshot.
-    /// Returns the recovery point for the checkpoint.
+    /// The clean stop: all is durable, indexes are whole or removed, the producers' state is in a
+    /// snapshot. Returns the recovery point for the checkpoint. If the snapshot cannot be written
+    /// the log is durable all the same, but the stop is not clean.
     pub fn close(&mut self) -> Result<i64, LogError> {
         if self.failed {
             return Err(LogError::Failed { dir: self.dir.to_path_buf() });
         }
         let active = self.active.segment.clone();
-        active.seal().during("write the indexes of", &active.path(Kind::Log))?;
+        if active.seal().is_err() {
+            let removed = active.complete_or_remove_indexes();
+            removed.during("remove the indexes of", &active.path(Kind::Log))?;
+        }
         let had = self.snapshots.last().copied();
-        self.take_snapshot()?;
+        let snapshot = self.take_snapshot();
         let flush = self.begin_flush();
         if let Some(snapshot) = self.snapshots.last().copied().filter(|last| Some(*last) != had) {
             let path = names::file(&self.dir, snapshot, Kind::Snapshot);
@@ -214,12 +255,12 @@ impl Log {
             self.flushed(flush.run()?);
         }
         if active.take_index_dirty() {
-            for kind in [Kind::Index, Kind::TimeIndex] {
-                let path = active.path(kind);
-                let file = self.disk.open(&path, OpenMode::Write).during("open", &path)?;
-                file.sync_data().during("sync", &path)?;
-            }
+            active.sync_indexes().during("remove the indexes of", &active.path(Kind::Log))?;
         }
-        Ok(self.recovery_point)
+        snapshot?;
+        match self.failed {
+            true => Err(LogError::Failed { dir: self.dir.to_path_buf() }),
+            false => Ok(self.recovery_point),
+        }
     }
 }

@@ -199,7 +199,7 @@ impl ProducerError {
 }
 
 /// The producers of one log.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Producers {
     entries: HashMap<i64, ProducerEntry>,
     /// Producer ids of open transactions by their first offset.

@@ -365,9 +365,11 @@ impl Opening<'_> {
     }
 
     fn adopt_filled(&self, segment: &Segment, size: u64) -> io::Result<Option<i64>> {
-        let offsets = segment.cut_index(Kind::Index, |_: &OffsetEntry| false)?;
-        let times = segment.cut_index(Kind::TimeIndex, |_: &TimeEntry| false)?;
         let file = segment.file()?;
+        // An index file that cannot be read is rebuilt.
+        let offsets = segment.cut_index(Kind::Index, |_: &OffsetEntry| false);
+        let times = segment.cut_index(Kind::TimeIndex, |_: &TimeEntry| false);
+        let (Ok(offsets), Ok(times)) = (offsets, times) else { return Ok(None) };
         if offsets.1.is_some_and(|last| !segment.is_true(&*file, &last, size)) {
             return Ok(None);
         }
@@ -463,11 +465,11 @@ impl Opening<'_> {
         }
         // Entries may be lost at the end of either index. Up to the last true time entry both are
         // whole.
-        let Some(last) = segment.time_before_offset(from)? else { return Ok(None) };
+        let Some(last) = segment.time_before_offset(from) else { return Ok(None) };
         if !segment.is_true_time(&last) {
             return Ok(None);
         }
-        let Some(floor) = segment.floor_entry(last.offset)? else { return Ok(None) };
+        let Some(floor) = segment.floor_entry(last.offset) else { return Ok(None) };
         let file = segment.file()?;
         let size = segment.size();
         if !segment.is_true(&*file, &floor, size) {
@@ -476,9 +478,10 @@ impl Opening<'_> {
         let mut walk = Walk::checked(&*file, u64::from(floor.position), size);
         let Step::Batch { header, position } = walk.step()? else { return Ok(None) };
         let offsets =
-            segment.cut_index(Kind::Index, |entry: &OffsetEntry| entry.offset > floor.offset)?;
+            segment.cut_index(Kind::Index, |entry: &OffsetEntry| entry.offset > floor.offset);
         let times =
-            segment.cut_index(Kind::TimeIndex, |entry: &TimeEntry| entry.offset > floor.offset)?;
+            segment.cut_index(Kind::TimeIndex, |entry: &TimeEntry| entry.offset > floor.offset);
+        let (Ok(offsets), Ok(times)) = (offsets, times) else { return Ok(None) };
         segment.adopt_indexes(offsets, times, times.1);
         let confirmed = match times.1 {
             Some(last) => segment.is_true_time(&last),

@@ -48,7 +48,7 @@ impl Log {
 
     /// Removes snapshots after `newest`, and those that are neither the last nor at a segment's
     /// start (Kafka's `removeStraySnapshots`).
-    fn drop_snapshots(&mut self, newest: i64) -> Result<(), LogError> {
+    pub(super) fn drop_snapshots(&mut self, newest: i64) -> Result<(), LogError> {
         let last = self.snapshots.iter().copied().rfind(|offset| *offset <= newest);
         let bases: BTreeSet<i64> =
             self.segments.iter().map(|segment| segment.base_offset).collect();
@@ -73,9 +73,16 @@ impl Log {
         plain_from: Option<i64>,
     ) -> Result<u64, LogError> {
         self.producers = Producers::starting_at(self.log_start);
-        while let Some(offset) = self.snapshots.last().copied() {
+        for offset in self.snapshots.clone().into_iter().rev() {
             let path = names::file(&self.dir, offset, Kind::Snapshot);
-            let bytes = read_file(&*self.disk, &path).during("read", &path)?;
+            let bytes = match read_file(&*self.disk, &path) {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    // An older one, or the log, has the same.
+                    tracing::warn!(path = %path.display(), %error, "producer snapshot not read");
+                    continue;
+                }
+            };
             match snapshot::decode(&bytes) {
                 Ok(entries) => {
                     let producers = Producers::from_snapshot(offset, entries, expired_before_ms);
@@ -87,7 +94,7 @@ impl Log {
                 }
                 Err(_) => {
                     self.remove_snapshot(offset)?;
-                    self.snapshots.pop();
+                    self.snapshots.retain(|other| *other != offset);
                 }
             }
         }

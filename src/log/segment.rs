@@ -4,6 +4,8 @@
 //! them, recovery rebuilds. No index file stays open. The `.log` file of a segment that nobody
 //! writes is opened when first read, and closed again when it was not read for a while.
 
+mod indexes;
+
 use std::{
     collections::VecDeque,
     io,
@@ -11,16 +13,16 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
+use indexes::Index;
+
 use super::{
-    disk::{Disk, DiskFile, OpenMode, write_all_at},
-    index::{Entries, Entry, OffsetEntry, TimeEntry},
+    disk::{Disk, DiskFile, OpenMode},
+    index::{OffsetEntry, TimeEntry},
     names::{self, Kind},
     walk::{Step, Walk},
 };
 use crate::records::BatchHeader;
 
-/// So many index entries are kept in memory before they are written in one block.
-const PENDING_MAX: usize = 512;
 /// Of so many of the newest batches the positions are known without reading.
 const RECENT_MAX: usize = 32;
 
@@ -40,30 +42,6 @@ impl Place {
     }
 }
 
-/// An index: entries in the file, then entries in memory.
-#[derive(Debug)]
-struct Index<E> {
-    /// Entries in the file; `None` until somebody needs to know.
-    stored: Option<u32>,
-    pending: Vec<E>,
-    last: Option<E>,
-}
-
-impl<E: Entry> Index<E> {
-    fn new(stored: Option<u32>) -> Self {
-        Self { stored, pending: Vec::new(), last: None }
-    }
-
-    fn push(&mut self, entry: E) {
-        self.pending.push(entry);
-        self.last = Some(entry);
-    }
-
-    fn len(&self) -> usize {
-        self.stored.unwrap_or(0) as usize + self.pending.len()
-    }
-}
-
 #[derive(Debug)]
 struct State {
     size: u64,
@@ -79,6 +57,8 @@ struct State {
     recent: VecDeque<Place>,
     /// Whether index blocks were written since the last flush.
     index_dirty: bool,
+    /// Whether the last use of an index file failed.
+    index_failed: bool,
 }
 
 /// Where a log's files lie. A deletion renames the directory while readers hold segments of it, and
@@ -122,6 +102,7 @@ impl Segment {
             largest: None,
             recent: VecDeque::new(),
             index_dirty: false,
+            index_failed: false,
         };
         Self { base_offset, disk, home, state: Mutex::new(state) }
     }
@@ -131,9 +112,8 @@ impl Segment {
         let segment = Self::existing(disk, home, base_offset, 0);
         let file = segment.open(Kind::Log, OpenMode::Truncate)?;
         segment.state().file = Some(file);
-        let emptied = segment
-            .open(Kind::Index, OpenMode::Truncate)
-            .and_then(|_| segment.open(Kind::TimeIndex, OpenMode::Truncate));
+        let emptied =
+            segment.empty_index(Kind::Index).and_then(|()| segment.empty_index(Kind::TimeIndex));
         segment.forget_indexes();
         if let Err(error) = emptied {
             // An empty segment that is left would count as the log's end at the next start.
@@ -198,28 +178,6 @@ impl Segment {
         self.state().file = None;
     }
 
-    /// Empties both indexes, in memory and on disk. Files that are empty are left alone: thousands
-    /// of small logs have such, and a start looks at all of them.
-    pub fn reset_indexes(&self) -> io::Result<()> {
-        for kind in [Kind::Index, Kind::TimeIndex] {
-            if !matches!(self.disk.len(&self.path(kind)), Ok(0)) {
-                self.open(kind, OpenMode::Truncate)?;
-            }
-        }
-        self.forget_indexes();
-        Ok(())
-    }
-
-    /// Both indexes are empty on disk.
-    fn forget_indexes(&self) {
-        let mut state = self.state();
-        state.offsets = Index::new(Some(0));
-        state.times = Index::new(Some(0));
-        state.bytes_since_entry = 0;
-        state.largest = Some(None);
-        state.recent.clear();
-    }
-
     /// Notes a batch at the segment's end: its size, its index entries if they are due. Says
     /// whether index entries wait to be written in a block.
     pub fn note(&self, headers: impl Iterator<Item = BatchHeader>, index_interval: u64) -> bool {
@@ -227,91 +185,7 @@ impl Segment {
         for header in headers {
             state.note(&header, index_interval);
         }
-        state.offsets.pending.len() >= PENDING_MAX || state.times.pending.len() >= PENDING_MAX
-    }
-
-    /// Whether another entry may not fit an index of `index_bytes`. A slot of the time index is
-    /// kept for the entry at the roll.
-    pub fn index_full(&self, index_bytes: u64) -> bool {
-        let state = self.state();
-        let slots = |len: usize| index_bytes as usize / len;
-        state.offsets.len() >= slots(OffsetEntry::LEN)
-            || state.times.len() + 1 >= slots(TimeEntry::LEN)
-    }
-
-    /// Writes index entries that are only in memory.
-    pub fn write_indexes(&self) -> io::Result<()> {
-        // Only the log's owner comes here, so that nothing is added between the two locks.
-        let (offsets, times, from) = {
-            let state = self.state();
-            let from = (state.offsets.stored, state.times.stored);
-            (state.offsets.pending.clone(), state.times.pending.clone(), from)
-        };
-        let offsets_stored = self.write_index(Kind::Index, from.0, &offsets)?;
-        let times_stored = self.write_index(Kind::TimeIndex, from.1, &times)?;
-        let mut state = self.state();
-        state.index_dirty |= !offsets.is_empty() || !times.is_empty();
-        if offsets_stored.is_some() {
-            state.offsets.stored = offsets_stored;
-            state.offsets.pending = Vec::new();
-        }
-        if times_stored.is_some() {
-            state.times.stored = times_stored;
-            state.times.pending = Vec::new();
-        }
-        Ok(())
-    }
-
-    /// Where the disk had no room for index entries, does without: an empty index sends whoever
-    /// looks to the log itself.
-    pub fn or_without(&self, written: io::Result<()>) -> io::Result<()> {
-        match written {
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                let largest = self.state().largest;
-                self.reset_indexes()?;
-                self.state().largest = largest;
-                Ok(())
-            }
-            other => other,
-        }
-    }
-
-    /// Says how many entries the file has afterwards, if there was anything to write.
-    fn write_index<E: Entry>(
-        &self,
-        kind: Kind,
-        stored: Option<u32>,
-        pending: &[E],
-    ) -> io::Result<Option<u32>> {
-        if pending.is_empty() {
-            return Ok(None);
-        }
-        let file = self.open(kind, OpenMode::Create)?;
-        let stored = match stored {
-            Some(stored) => stored,
-            None => (file.len()? / E::LEN as u64) as u32,
-        };
-        let mut bytes = Vec::with_capacity(pending.len() * E::LEN);
-        for entry in pending {
-            entry.encode(&mut bytes, self.base_offset);
-        }
-        write_all_at(&*file, &bytes, u64::from(stored) * E::LEN as u64)?;
-        Ok(Some(stored + pending.len() as u32))
-    }
-
-    /// Whether index blocks were written since the last call.
-    pub fn take_index_dirty(&self) -> bool {
-        std::mem::take(&mut self.state().index_dirty)
-    }
-
-    /// Gives the time index its last entry, which tells the segment's age without reading it.
-    pub fn seal(&self) -> io::Result<()> {
-        let mut state = self.state();
-        if let Some(Some(largest)) = state.largest {
-            state.note_time(largest);
-        }
-        drop(state);
-        self.write_indexes()
+        state.offsets.is_write_due() || state.times.is_write_due()
     }
 
     /// The first batch that ends at or after `offset`, among the first `end` bytes.
@@ -324,45 +198,10 @@ impl Segment {
             let next = state.offsets.pending.partition_point(|entry| entry.offset <= offset);
             (next.checked_sub(1).map(|floor| state.offsets.pending[floor]), state.offsets.stored)
         };
-        let floor = match floor {
-            Some(floor) => Some(floor),
-            None => {
-                self.stored_floor(Kind::Index, stored, |entry: &OffsetEntry| entry.offset > offset)?
-            }
-        };
+        let floor = floor.or_else(|| {
+            self.stored_floor(Kind::Index, stored, |entry: &OffsetEntry| entry.offset > offset)
+        });
         self.find_from(floor, end, |header| header.last_offset() >= offset)
-    }
-
-    /// The last entry in an index file that `after` does not hold for. A file that is missing or
-    /// too short has none: the log itself has the truth.
-    fn stored_floor<E: Entry>(
-        &self,
-        kind: Kind,
-        stored: Option<u32>,
-        after: impl Fn(&E) -> bool,
-    ) -> io::Result<Option<E>> {
-        if stored == Some(0) {
-            return Ok(None);
-        }
-        let found = (|| {
-            let file = self.open(kind, OpenMode::Read)?;
-            let count = match stored {
-                Some(stored) => stored,
-                None => (file.len()? / E::LEN as u64) as u32,
-            };
-            Entries { file: &*file, base_offset: self.base_offset, count }.floor(after)
-        })();
-        match found {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
-                ) =>
-            {
-                Ok(None)
-            }
-            other => other,
-        }
     }
 
     /// The first batch that `wanted` holds for, going on from an index entry if it is true.
@@ -397,47 +236,12 @@ impl Segment {
             if header.last_offset() == entry.offset && header.base_offset >= self.base_offset)
     }
 
-    /// The last index entry at or before `offset`, wherever it is.
-    pub fn floor_entry(&self, offset: i64) -> io::Result<Option<OffsetEntry>> {
-        let (pending, stored) = {
-            let state = self.state();
-            let pending = state.offsets.pending.iter().rfind(|entry| entry.offset <= offset);
-            (pending.copied(), state.offsets.stored)
-        };
-        match pending {
-            Some(entry) => Ok(Some(entry)),
-            None => {
-                self.stored_floor(Kind::Index, stored, |entry: &OffsetEntry| entry.offset > offset)
-            }
-        }
-    }
-
-    /// The last time index entry that is before `timestamp`, wherever it is.
-    pub fn time_before(&self, timestamp: i64) -> io::Result<Option<TimeEntry>> {
-        let (pending, stored) = {
-            let state = self.state();
-            let pending = state.times.pending.iter().rfind(|entry| entry.timestamp < timestamp);
-            (pending.copied(), state.times.stored)
-        };
-        match pending {
-            Some(entry) => Ok(Some(entry)),
-            None => self.stored_floor(Kind::TimeIndex, stored, |entry: &TimeEntry| {
-                entry.timestamp >= timestamp
-            }),
-        }
-    }
-
-    /// The last time index entry in the file that is for an offset before `offset`.
-    pub fn time_before_offset(&self, offset: i64) -> io::Result<Option<TimeEntry>> {
-        self.stored_floor(Kind::TimeIndex, None, |entry: &TimeEntry| entry.offset >= offset)
-    }
-
     /// The largest timestamp in the segment and the last offset of the first batch that has it.
     pub fn largest(&self) -> io::Result<Option<TimeEntry>> {
         if let Some(largest) = self.state().largest {
             return Ok(largest);
         }
-        let last = self.stored_floor(Kind::TimeIndex, None, |_: &TimeEntry| false)?;
+        let last = self.stored_floor(Kind::TimeIndex, None, |_: &TimeEntry| false);
         let largest = match last {
             Some(last) if self.is_true_time(&last) => Some(last),
             _ => largest_from(&*self.file()?, 0, self.size())?,
@@ -449,29 +253,12 @@ impl Segment {
     /// Whether the batch that a time index entry names has its timestamp.
     pub fn is_true_time(&self, entry: &TimeEntry) -> bool {
         let mut timestamp = None;
-        let found = self.floor_entry(entry.offset).and_then(|floor| {
-            self.find_from(floor, self.size(), |header| {
-                timestamp = Some(header.max_timestamp);
-                header.last_offset() >= entry.offset
-            })
+        let floor = self.floor_entry(entry.offset);
+        let found = self.find_from(floor, self.size(), |header| {
+            timestamp = Some(header.max_timestamp);
+            header.last_offset() >= entry.offset
         });
         matches!(found, Ok(Some(_))) && timestamp == Some(entry.timestamp)
-    }
-
-    /// Takes over what an index file says at the log's opening: so many entries, of which the last
-    /// are these; and the largest timestamp.
-    pub fn adopt_indexes(
-        &self,
-        offsets: (u32, Option<OffsetEntry>),
-        times: (u32, Option<TimeEntry>),
-        largest: Option<TimeEntry>,
-    ) {
-        let mut state = self.state();
-        state.offsets = Index { stored: Some(offsets.0), pending: Vec::new(), last: offsets.1 };
-        state.times = Index { stored: Some(times.0), pending: Vec::new(), last: times.1 };
-        state.largest = Some(largest);
-        state.recent.clear();
-        state.bytes_since_entry = 0;
     }
 
     /// Bytes that follow the last index entry, noted when the log is opened.
@@ -489,15 +276,14 @@ impl Segment {
             state.times.pending.retain(|entry| entry.offset < offset);
             (state.offsets.pending.clone(), state.times.pending.clone())
         };
-        let offsets = self.cut_index(Kind::Index, |entry: &OffsetEntry| entry.offset >= offset)?;
-        let times = self.cut_index(Kind::TimeIndex, |entry: &TimeEntry| entry.offset >= offset)?;
+        let offsets =
+            self.cut_or_remove_index(Kind::Index, |entry: &OffsetEntry| entry.offset >= offset)?;
+        let times =
+            self.cut_or_remove_index(Kind::TimeIndex, |entry: &TimeEntry| entry.offset >= offset)?;
         file.truncate(position)?;
         self.state().size = position;
         let last_time = pending.1.last().copied().or(times.1);
-        let from = match last_time {
-            Some(last) => self.floor_entry(last.offset)?,
-            None => None,
-        };
+        let from = last_time.and_then(|last| self.floor_entry(last.offset));
         let rest = largest_from(&*file, from.map_or(0, |at| u64::from(at.position)), position)?;
         let larger = |a: TimeEntry, b: TimeEntry| if b.timestamp > a.timestamp { b } else { a };
         let largest = last_time.into_iter().chain(rest).reduce(larger);
@@ -506,36 +292,6 @@ impl Segment {
         pending.0.into_iter().for_each(|entry| state.offsets.push(entry));
         pending.1.into_iter().for_each(|entry| state.times.push(entry));
         Ok(())
-    }
-
-    /// Cuts off the entries that `after` holds for; says how many are left, and the last.
-    pub fn cut_index<E: Entry>(
-        &self,
-        kind: Kind,
-        after: impl Fn(&E) -> bool,
-    ) -> io::Result<(u32, Option<E>)> {
-        let file = self.open(kind, OpenMode::Create)?;
-        let len = file.len()?;
-        let count = (len / E::LEN as u64) as u32;
-        let entries = Entries { file: &*file, base_offset: self.base_offset, count };
-        // Most often nothing is to go, and the last entry tells.
-        let newest = match count {
-            0 => None,
-            count => Some(entries.get(count - 1)?).filter(|newest| !after(newest)),
-        };
-        let kept = match newest {
-            Some(_) => count,
-            None => entries.partition_point(after)?,
-        };
-        let last = match kept {
-            0 => None,
-            kept => newest.map_or_else(|| entries.get(kept - 1), Ok).map(Some)?,
-        };
-        let kept_len = u64::from(kept) * E::LEN as u64;
-        if kept_len < len {
-            file.truncate(kept_len)?;
-        }
-        Ok((kept, last))
     }
 
     pub fn set_size(&self, size: u64) {

@@ -10,6 +10,7 @@ use super::{
 use crate::records::{Batch, BatchBuilder, BatchHeader, BatchOptions, batch::NO_SEQUENCE};
 
 mod dirs;
+mod hints;
 mod model;
 mod start;
 

@@ -36,12 +36,24 @@ impl Log {
     }
 
     /// The same without the epochs.
-    pub(super) fn cut(&mut self, offset: i64) -> Result<(), LogError> {
+    fn cut(&mut self, offset: i64) -> Result<(), LogError> {
         if offset >= self.log_end {
             return Ok(());
         }
+        self.cut_segments(offset)?;
+        self.reload_producers()
+    }
+
+    /// The same without the epochs and the producers, of a log that ends behind `offset`.
+    pub(super) fn cut_segments(&mut self, offset: i64) -> Result<(), LogError> {
         let kept = self.segments.partition_point(|segment| segment.base_offset <= offset);
-        assert!(kept > 0, "the log's start is in its first segment");
+        if kept == 0 {
+            // A roll to a later offset has replaced the only segment, which was empty.
+            let producers = std::mem::take(&mut self.producers);
+            let restarted = self.truncate_fully_and_start_at(offset, self.active.created_ms);
+            self.producers = producers;
+            return restarted;
+        }
         // From the end, so that a crash on the way leaves no hole.
         let removed = self.segments[kept..].to_vec();
         for segment in removed.iter().rev() {
@@ -67,7 +79,7 @@ impl Log {
         self.log_start = self.log_start.min(self.log_end);
         self.generation += 1;
         self.dir_changes.made += 1;
-        self.reload_producers()
+        Ok(())
     }
 
     /// Removes everything and goes on at `offset`, as a follower does whose leader no longer has

@@ -281,11 +281,11 @@ impl LogView {
     ) -> Result<Option<TimestampOffset>, ReadError> {
         let segment = &self.segments[index];
         let wrap = |error| io_error(segment, error);
-        let before = segment.time_before(timestamp).map_err(wrap)?;
+        let before = segment.time_before(timestamp);
         // Everything before a true entry is older than it.
         let before = before.filter(|entry| segment.is_true_time(entry));
         let from = before.map_or(segment.base_offset, |entry| entry.offset).max(self.log_start);
-        let mut floor = segment.floor_entry(from).map_err(wrap)?;
+        let mut floor = segment.floor_entry(from);
         let file = segment.file().map_err(wrap)?;
         let end = self.end_of(index);
         floor = floor.filter(|entry| segment.is_true(&*file, entry, end));
@@ -326,7 +326,7 @@ impl LogView {
         let wrap = |error| io_error(segment, error);
         let mut found = None;
         let place = segment
-            .find_from(segment.floor_entry(last_offset).map_err(wrap)?, self.end_of(index), |at| {
+            .find_from(segment.floor_entry(last_offset), self.end_of(index), |at| {
                 found = Some(*at);
                 at.last_offset() >= last_offset
             })

@@ -190,14 +190,15 @@ impl Partition {
         acks: Acks,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
-        let appended = core.append(batches, acks, now_ms)?;
+        let appended = core.append(batches, acks, now_ms);
+        // Also after a failure: its undo may have cut the log.
         let changed = self.publish(&core);
         drop(core);
-        if appended.flush_due || appended.rolled {
+        if appended.as_ref().is_ok_and(|it| it.flush_due || it.rolled) {
             self.flush();
         }
         self.wake(changed);
-        Ok(appended)
+        appended
     }
 
     /// Whether what ends there, written in that `reign`, is committed; a follower's high watermark

@@ -178,6 +178,24 @@ async fn a_disk_that_cannot_be_read_has_failed() {
     assert!(matches!(error, ReadError::Corrupt { .. }), "{error:?}");
 }
 
+/// The undo of a failed append cuts the log: readers of an older view must not repeat their read for
+/// ever.
+#[tokio::test]
+async fn an_undone_append_is_published() {
+    let disk = FaultyDisk::default();
+    let (partition, failures) = leader(&disk, i64::MAX);
+    partition.append(&mut [batch(0, 1, 500)], Acks::Leader, NOW).expect("appends");
+    disk.set_room(Some(3000));
+    let mut batches: Vec<Batch> = (0..20).map(|_| batch(0, 1, 500)).collect();
+    partition.append(&mut batches, Acks::Leader, NOW).expect_err("has no room");
+    let view = partition.view();
+    assert_eq!(view.log.generation(), partition.with_log(Log::generation));
+    disk.fail_reads(true);
+    let error = view.log.batches_from(0).next().expect("a batch").expect_err("cannot be read");
+    assert!(!partition.read_failed(&view, error), "the log is not another");
+    assert_eq!(failures.load(Ordering::SeqCst), 1);
+}
+
 /// A reader's view shows what a follower has cut off since: the disk is well.
 #[tokio::test]
 async fn what_was_cut_while_it_was_read_has_not_failed() {

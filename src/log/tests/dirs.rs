@@ -9,6 +9,7 @@ use crate::{
         LogDirs,
         checkpoint::{self, Offsets},
         dirs::{Checkpoints, DirsError, Owner, read_topic_id},
+        faulty::Operation,
     },
 };
 
@@ -63,6 +64,30 @@ fn what_is_settled_counts_on_the_same_run_of_the_machine() {
     assert!(unnamed.checkpoint_file(0, checkpoint::SETTLED).is_none());
     drop(unnamed);
     assert_eq!(on(None).dirs()[0].checkpoints.settled, Offsets::new());
+}
+
+#[test]
+fn settled_offsets_that_cannot_be_written_are_removed() {
+    let disk = FaultyDisk::default();
+    let owner = Owner { boot_id: Some("one".to_owned()), ..owner(1, None) };
+    let dirs = open_dirs(&disk, &["/a"], &owner).expect("opens");
+    let file = dirs.checkpoint_file(0, checkpoint::SETTLED).expect("it is named");
+    let offsets = Offsets::from([(TopicPartition::new("t", 0), 7)]);
+    file.replace(&offsets).expect("writes");
+    disk.fail_files(Some(|operation, _| {
+        (operation == Operation::Write).then_some(rustix::io::Errno::IO)
+    }));
+    file.replace(&Offsets::new()).expect("it is a hint");
+    disk.fail_files(None);
+    drop(dirs);
+    let dirs = open_dirs(&disk, &["/a"], &owner).expect("opens");
+    assert_eq!(dirs.dirs()[0].checkpoints.settled, Offsets::new(), "a cut may have made it false");
+    drop(dirs);
+    disk.fail_files(Some(|operation, path| {
+        let is_settled = path.to_string_lossy().contains(checkpoint::SETTLED);
+        (operation == Operation::Read && is_settled).then_some(rustix::io::Errno::IO)
+    }));
+    open_dirs(&disk, &["/a"], &owner).expect("opens without");
 }
 
 #[test]
