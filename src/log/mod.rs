@@ -34,6 +34,7 @@ mod restore;
 mod retention;
 mod segment;
 mod snapshot;
+mod swap;
 #[cfg(test)]
 pub mod testing;
 #[cfg(test)]

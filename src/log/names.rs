@@ -13,6 +13,10 @@ pub const LOCK: &str = ".lock";
 pub const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 /// What a file that is about to be removed is called until then.
 pub const DELETED: &str = ".deleted";
+/// What a segment is called that compaction writes, and that is not complete.
+pub const CLEANED: &str = ".cleaned";
+/// What a complete segment is called until it takes the place of others.
+pub const SWAP: &str = ".swap";
 const DELETE_DIR: &str = "-delete";
 const FUTURE_DIR: &str = "-future";
 const TOPIC_NAME_MAX: usize = 249;
@@ -58,16 +62,21 @@ pub fn parse_file(name: &str) -> Option<(i64, Kind)> {
     Some((digits.parse().ok()?, kind))
 }
 
+/// The same path with a suffix behind it.
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
 /// The same path with `.deleted` behind it.
 pub fn deleted(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(DELETED);
-    name.into()
+    with_suffix(path, DELETED)
 }
 
 /// Whether a file is left over from a deletion or a cleaning that did not finish.
 pub fn is_leftover(name: &str) -> bool {
-    name.ends_with(DELETED) || name.ends_with(".cleaned") || name.ends_with(".tmp")
+    name.ends_with(DELETED) || name.ends_with(CLEANED) || name.ends_with(".tmp")
 }
 
 /// The topic and partition of a directory's name, `None` for directories that are something else.

@@ -23,6 +23,7 @@ use super::{
     names::{self, Kind},
     producers::Producers,
     segment::{Home, Segment},
+    swap,
     walk::{Step, Walk},
 };
 use crate::records::BatchHeader;
@@ -40,6 +41,8 @@ pub struct Recovery {
     pub cut_reason: Option<String>,
     /// Base offsets of segments removed, as they lay behind a cut or before the log's start.
     pub removed_segments: Vec<i64>,
+    /// Base offsets of segments that took the place of others, to complete a compaction.
+    pub swapped_segments: Vec<i64>,
     /// Base offsets of segments whose indexes were rebuilt, at least in part.
     pub rebuilt_indexes: Vec<i64>,
     /// The leader epochs could not be read and were taken from the batches.
@@ -48,12 +51,22 @@ pub struct Recovery {
     pub replayed_batches: u64,
 }
 
+impl Recovery {
+    fn has_changed_names(&self) -> bool {
+        self.cut_reason.is_some()
+            || !self.rebuilt_indexes.is_empty()
+            || !self.swapped_segments.is_empty()
+    }
+}
+
 /// What the directory holds.
 #[derive(Debug, Default)]
 struct Found {
     logs: BTreeMap<i64, HasIndexes>,
     snapshots: BTreeSet<i64>,
     has_epochs: bool,
+    /// Base offsets of segments that have taken the place of others just now.
+    swapped: Vec<i64>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -72,8 +85,9 @@ pub(super) fn open(
 ) -> Result<(Log, Recovery), LogError> {
     let dir: Arc<Path> = dir.into();
     match find(&*disk, &dir)? {
-        Some(found) if !found.logs.is_empty() => {
-            let recovery = Recovery::default();
+        Some(mut found) if !found.logs.is_empty() => {
+            let swapped_segments = std::mem::take(&mut found.swapped);
+            let recovery = Recovery { swapped_segments, ..Recovery::default() };
             let plain_from = None;
             let opening = Opening { disk, dir, config, start, recovery, plain_from, checked_bytes };
             let (log, recovery) = opening.existing(found)?;
@@ -85,21 +99,31 @@ pub(super) fn open(
     }
 }
 
-/// Looks through the directory and clears it of what a crash left; `None` if there is none.
-fn find(disk: &dyn Disk, dir: &Path) -> Result<Option<Found>, LogError> {
+/// The names of the directory's files; `None` if there is no directory.
+fn file_names(disk: &dyn Disk, dir: &Path) -> Result<Option<Vec<String>>, LogError> {
     let entries = match disk.list(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).during("list", dir),
     };
-    let mut found = Found::default();
-    for entry in entries.into_iter().filter(|entry| !entry.is_dir) {
-        let path = dir.join(&entry.name);
-        if names::is_leftover(&entry.name) {
+    Ok(Some(entries.into_iter().filter(|entry| !entry.is_dir).map(|entry| entry.name).collect()))
+}
+
+/// Looks through the directory and clears it of what a crash left; `None` if there is none.
+fn find(disk: &dyn Disk, dir: &Path) -> Result<Option<Found>, LogError> {
+    let Some(mut names) = file_names(disk, dir)? else { return Ok(None) };
+    let swapped = swap::settle(disk, dir, &names)?;
+    if names.iter().any(|name| name.ends_with(names::SWAP)) {
+        names = file_names(disk, dir)?.unwrap_or_default();
+    }
+    let mut found = Found { swapped, ..Found::default() };
+    for name in names {
+        let path = dir.join(&name);
+        if names::is_leftover(&name) {
             disk.remove_file(&path).during("remove", &path)?;
-        } else if entry.name == names::LEADER_EPOCH_CHECKPOINT {
+        } else if name == names::LEADER_EPOCH_CHECKPOINT {
             found.has_epochs = true;
-        } else if let Some((offset, kind)) = names::parse_file(&entry.name) {
+        } else if let Some((offset, kind)) = names::parse_file(&name) {
             match kind {
                 Kind::Log => found.logs.entry(offset).or_default().log = true,
                 Kind::Index => found.logs.entry(offset).or_default().offsets = true,
@@ -215,7 +239,7 @@ impl Opening<'_> {
         let unsynced =
             sealed.filter(is_unsynced).map(|(segment, _)| (1, segment.clone())).collect();
         // Segments that were removed must not come back behind what is written next.
-        let is_changed = self.recovery.cut_reason.is_some() || !rebuilt.is_empty();
+        let is_changed = self.recovery.has_changed_names();
         let mut log = Log {
             active: Active::new(active, size, self.start.now_ms),
             segments: segments.into(),

@@ -13,6 +13,7 @@ mod dirs;
 mod hints;
 mod model;
 mod start;
+mod swap;
 
 const DIR: &str = "/data/t-0";
 const NOW: i64 = 1_000_000;

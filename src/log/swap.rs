@@ -1,0 +1,83 @@
+//! What a crash leaves of Kafka's exchange of segments (`LocalLog.replaceSegments`), which compaction
+//! and the split of a segment use, and what a start makes of it (`LogLoader`).
+//!
+//! Kafka writes the new segments as `*.cleaned`, renames them to `*.swap` from the last to the first,
+//! renames the old segments to `*.deleted`, and takes the suffix off the new ones. So:
+//! - `*.swap` files at or behind a `*.cleaned` file belong to an exchange that had not begun to
+//!   touch the old segments. They are removed, and the old segments stay.
+//! - All other `*.swap` files are the whole of what replaces the old segments. Old segments that lie
+//!   between the first and the end of the last are removed, and the new ones take their names.
+
+use std::path::Path;
+
+use super::{
+    LogError,
+    disk::{Disk, OpenMode},
+    error::During,
+    names::{self, Kind},
+    walk::{Step, Walk},
+};
+
+/// Completes or undoes an exchange that a crash has interrupted, given the names in the log's
+/// directory. Each step leaves a state that a next call completes in the same way. Returns the base
+/// offsets of the segments that took their names.
+pub(super) fn settle(disk: &dyn Disk, dir: &Path, names: &[String]) -> Result<Vec<i64>, LogError> {
+    let with = |suffix: &str| -> Vec<(i64, Kind)> {
+        let bare = names.iter().filter_map(|name| name.strip_suffix(suffix));
+        bare.filter_map(names::parse_file).collect()
+    };
+    let first_cleaned = with(names::CLEANED).into_iter().map(|(offset, _)| offset).min();
+    let (undone, mut swapped): (Vec<_>, Vec<_>) = with(names::SWAP)
+        .into_iter()
+        .partition(|(offset, _)| first_cleaned.is_some_and(|first| *offset >= first));
+    let swap_path =
+        |(offset, kind)| names::with_suffix(&names::file(dir, offset, kind), names::SWAP);
+    // Before the `*.cleaned` files go, which tell that these are not all.
+    for file in undone {
+        let path = swap_path(file);
+        disk.remove_file(&path).during("remove", &path)?;
+    }
+    if swapped.is_empty() {
+        return Ok(Vec::new());
+    }
+    let logs = swapped.iter().filter(|(_, kind)| *kind == Kind::Log);
+    let bases: Vec<i64> = logs.map(|(offset, _)| *offset).collect();
+    let first = bases.iter().copied().min().unwrap_or(i64::MAX);
+    let mut end = i64::MIN;
+    for base in &bases {
+        end = end.max(end_of(disk, &swap_path((*base, Kind::Log)), *base)?);
+    }
+    let mut is_removed = false;
+    for (offset, kind) in names.iter().filter_map(|name| names::parse_file(name)) {
+        if (first..end).contains(&offset) {
+            let path = names::file(dir, offset, kind);
+            disk.remove_file(&path).during("remove", &path)?;
+            is_removed = true;
+        }
+    }
+    if is_removed {
+        // After a crash of the machine no old segment may lie beside a new one.
+        disk.sync_dir(dir).during("sync", dir)?;
+    }
+    // Logs come first: nothing around a log is removed once it has its name.
+    swapped.sort_by_key(|(offset, kind)| (*kind != Kind::Log, *offset));
+    for (offset, kind) in swapped {
+        let from = swap_path((offset, kind));
+        let to = names::file(dir, offset, kind);
+        disk.rename(&from, &to).during("rename", &from)?;
+    }
+    tracing::info!(dir = %dir.display(), segments = ?bases, "interrupted compaction completed");
+    Ok(bases)
+}
+
+/// Where a segment's batches end; bytes that are no batch are for recovery to judge.
+fn end_of(disk: &dyn Disk, path: &Path, base_offset: i64) -> Result<i64, LogError> {
+    let file = disk.open(path, OpenMode::Read).during("open", path)?;
+    let size = file.len().during("look at", path)?;
+    let mut end = base_offset;
+    let mut walk = Walk::headers(&*file, 0, size);
+    while let Step::Batch { header, .. } = walk.step().during("read", path)? {
+        end = end.max(header.last_offset().saturating_add(1));
+    }
+    Ok(end)
+}
