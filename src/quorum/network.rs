@@ -1,6 +1,13 @@
 //! Raft's messages to other controllers, over whatever carries bytes.
 
-use std::{collections::BTreeMap, future::Future, io, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    io,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use openraft::{
@@ -96,11 +103,19 @@ pub struct Network {
     cluster_id: Arc<str>,
     node_id: i32,
     heard: Arc<std::sync::Mutex<BTreeMap<i32, Heard>>>,
+    /// Voters that have not answered this leader's last message.
+    silent: Arc<std::sync::Mutex<BTreeSet<i32>>>,
 }
 
 impl Network {
     pub fn new(transport: Arc<dyn RaftTransport>, cluster_id: &str, node_id: i32) -> Self {
-        Self { transport, cluster_id: cluster_id.into(), node_id, heard: Arc::default() }
+        Self {
+            transport,
+            cluster_id: cluster_id.into(),
+            node_id,
+            heard: Arc::default(),
+            silent: Arc::default(),
+        }
     }
 
     pub fn heard(&self) -> BTreeMap<i32, Heard> {
@@ -120,7 +135,17 @@ impl Network {
         self.transport.call(to, message, timeout).await
     }
 
+    /// Logs the first message of a row that a voter does not answer: Raft's own lines are off.
+    fn note_silent(&self, voter: i32, error: &TransportError) {
+        if lock(&self.silent).insert(voter) {
+            tracing::info!(voter, %error, "voter does not answer");
+        }
+    }
+
     fn note(&self, id: i32, caught_up: bool) {
+        if lock(&self.silent).remove(&id) {
+            tracing::info!(voter = id, "voter answers");
+        }
         let answered_ms = now_ms();
         let mut heard = lock(&self.heard);
         let caught_up_ms = match heard.get(&id) {
@@ -164,7 +189,11 @@ impl Client {
         option: &RPCOption,
     ) -> Result<Bytes, Failure<E>> {
         let to = Peer { lane, ..self.to.clone() };
-        self.network.call(to, request, option.hard_ttl()).await.map_err(no_answer)
+        let answer = self.network.call(to, request, option.hard_ttl()).await;
+        if let (Lane::Log, Err(error)) = (lane, &answer) {
+            self.network.note_silent(self.to.id, error);
+        }
+        answer.map_err(no_answer)
     }
 }
 

@@ -4,9 +4,10 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 const DEFAULT_FILTER: &str = "info";
-/// Said of the Raft library unless the filter says otherwise: it tells each step at `info`, and each
-/// message that a node which is down does not take as an error.
-const QUIET: [&str; 2] = ["openraft=error", "openraft::replication=off"];
+/// The Raft library is silent unless the filter names it: it logs a node that does not answer as an
+/// error. `quorum` logs what an operator needs: leaders, voters that do not answer, and the error that
+/// Raft ends with.
+const QUIET: &str = "openraft=off";
 
 /// Starts logging to stderr, as lines or as JSON objects. `RUST_LOG` wins over `filter`, which wins
 /// over `info`; one that does not parse is reported and passed over. A second call changes nothing.
@@ -15,9 +16,7 @@ pub fn init_tracing(filter: Option<&str>, json: bool) {
     let (filter, rejected) = choose_filter(from_environment.as_deref(), filter);
     let filter = match filter.to_string().contains("openraft") {
         true => filter,
-        false => QUIET.iter().fold(filter, |filter, quiet| {
-            filter.add_directive(quiet.parse().expect("a directive"))
-        }),
+        false => filter.add_directive(QUIET.parse().expect("a directive")),
     };
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
