@@ -38,6 +38,7 @@ impl Broker {
         for change in &batch.changes {
             self.apply_to_coordinators(change);
         }
+        self.log_own_changes(batch.last_offset, &batch.changes);
     }
 
     /// Opens everything that metadata places on this broker, once that shows its registration. Changes

@@ -2,7 +2,12 @@
 //! active controller at intervals that it lives, stays fenced until its metadata is current, and
 //! asks to be let go before it stops.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use kafka_protocol::{
     messages::{
@@ -22,7 +27,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use super::{Broker, ServerError, ToControllerError, presence, voting};
+use super::{Broker, ServerError, ToControllerError, event_log, presence, voting};
 use crate::{
     base::{TopicId, config::Listener as ListenerConfig, world::new_uuid},
     controller::{METADATA_VERSION, SUPPORTED, SupportedFeature, is_nowhere},
@@ -242,9 +247,9 @@ impl Lifecycle {
                     }
                 }
                 Ok(answer) if self.is_unknown(answer.error_code) => {
-                    warn!("the controller does not know this broker any more: registering again");
+                    warn!(epoch = self.epoch, "broker is not registered, registering again");
                     if let Err(error) = self.register().await {
-                        warn!(%error, "not registered again");
+                        warn!(%error, "registration failed");
                     }
                     SOON
                 }
@@ -263,6 +268,8 @@ impl Lifecycle {
 
     /// Asks to be let go, which means that others lead what this broker led.
     pub async fn shut_down(self) {
+        self.broker.stopping.store(true, Ordering::Relaxed);
+        self.broker.quorum.expect_loss();
         let asked = timeout(SHUTDOWN_MAX, async {
             let mut heard = Instant::now();
             while heard.elapsed() < LEADERLESS_MAX {
@@ -282,8 +289,12 @@ impl Lifecycle {
             false
         });
         match asked.await {
-            Ok(true) => info!(epoch = self.epoch, "the controller lets this broker stop"),
-            Ok(false) | Err(_) => warn!("stopping without the controller's leave"),
+            Ok(true) => info!(epoch = self.epoch, "controlled shutdown complete"),
+            // The last controllers of a cluster that stops have no majority.
+            _ if self.broker.quorum.leader().is_none() => {
+                info!("no controller for a controlled shutdown, stopping anyway");
+            }
+            Ok(false) | Err(_) => warn!("controlled shutdown failed, stopping anyway"),
         }
     }
 }
@@ -294,6 +305,7 @@ pub(super) fn spawn_controller(
     addresses: &[(String, SocketAddr)],
     tasks: &mut JoinSet<()>,
 ) {
+    tasks.spawn(event_log::watch_quorum_leader(Arc::clone(broker)));
     tasks.spawn(presence::watch_quorum(Arc::clone(broker)));
     let endpoints = endpoints(&broker.settings().advertised_controller_listeners, addresses);
     tasks.spawn(voting::keep(Arc::clone(broker), endpoints.clone()));

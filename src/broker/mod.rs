@@ -5,6 +5,7 @@
 
 mod apply;
 mod contact;
+mod event_log;
 mod formation;
 mod found;
 mod gauges;
@@ -100,6 +101,8 @@ pub struct Broker {
     heartbeat_now: Notify,
     /// Whether the partitions here are open: not before metadata shows the registration.
     serves: AtomicBool,
+    /// Whether this broker has asked the controller for its shutdown.
+    stopping: AtomicBool,
     /// The epoch of the registration before a clean stop; -1 after any other stop.
     previous_broker_epoch: i64,
     pub groups: GroupCoordinator,

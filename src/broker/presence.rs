@@ -9,7 +9,7 @@ use std::{
 
 use kafka_protocol::messages::ApiVersionsRequest;
 use tokio::time::sleep;
-use tracing::info;
+use tracing::debug;
 
 use super::Broker;
 use crate::{
@@ -48,20 +48,12 @@ impl Drop for Presence {
     }
 }
 
-/// Tells who leads the quorum. A node that begins to lead has had no connection from anybody, so it
-/// looks which brokers are there; one may have ended together with the last leader.
+/// Probes all brokers whenever this node begins to lead the quorum: it has had no connection from
+/// any of them, and one may have ended together with the last leader.
 pub(super) async fn watch_quorum(broker: Arc<Broker>) {
     let mut leadership = broker.quorum.leadership();
-    let mut told = None;
     loop {
-        let Leadership { leader, epoch, active } = *leadership.borrow_and_update();
-        if told != Some((leader, epoch)) {
-            told = Some((leader, epoch));
-            match leader {
-                Some(leader) => info!(leader, epoch, "the quorum has a leader"),
-                None => info!(epoch, "the quorum has no leader"),
-            }
-        }
+        let Leadership { active, .. } = *leadership.borrow_and_update();
         if active {
             let image = broker.quorum.image();
             let others = image.brokers.values().filter(|it| !it.fenced);
@@ -106,9 +98,9 @@ impl Broker {
                 _ => return,
             }
         }
-        info!(broker = id, "the broker's process has ended");
+        debug!(broker = id, "the broker's process has ended");
         if let Err(error) = self.controller.broker_gone(id, Some(epoch)).await {
-            tracing::debug!(%error, broker = id, "not fenced here");
+            debug!(%error, broker = id, "not fenced here");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use super::Broker;
 use crate::{
@@ -33,7 +33,7 @@ impl Broker {
         let Some(topic) = self.partitions.topic_by_id(id) else { return };
         self.unfollow(id, index);
         if let Some(partition) = topic.remove(index) {
-            info!(partition = %partition.id, "this broker has no replica any more");
+            debug!(partition = %partition.id, "replica removed from this broker");
             let what = format!("replica of {}", partition.id);
             self.delete_logs(&topic, &[partition], what);
             self.replicas_left.store(true, Ordering::Relaxed);

@@ -423,6 +423,7 @@ fn new_broker(parts: Parts, observed: &Observed, image: Image) -> Broker {
         contact: Contact::new(),
         heartbeat_now: Notify::new(),
         serves: AtomicBool::new(false),
+        stopping: AtomicBool::new(false),
         previous_broker_epoch,
         idle: Default::default(),
         replication: Replication::new(&observed.metrics),

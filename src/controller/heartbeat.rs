@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use super::{Context, ControllerError, Decision, leadership};
+use super::{Context, ControllerError, Decision, events::Cause, leadership};
 use crate::metadata::BrokerImage;
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -17,6 +17,19 @@ pub struct Heartbeat {
     pub offline_log_dirs: Vec<Uuid>,
     /// `None` from brokers that know no cordoned directories.
     pub cordoned_log_dirs: Option<Vec<Uuid>>,
+}
+
+impl Heartbeat {
+    /// What a change that this heartbeat brings about is due to.
+    pub(super) fn cause(&self) -> Cause {
+        let id = self.broker_id;
+        match (self.want_shut_down, self.want_fence, self.offline_log_dirs.is_empty()) {
+            (true, ..) => Cause::broker("controlled_shutdown", id),
+            (_, true, _) => Cause::fault("requested_by_broker", id),
+            (.., false) => Cause::fault("log_directory_failure", id),
+            _ => Cause::broker("heartbeat", id),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

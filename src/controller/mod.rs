@@ -14,6 +14,7 @@ pub mod configs;
 pub mod directories;
 pub mod elections;
 pub mod error;
+mod events;
 pub mod features;
 pub mod heartbeat;
 mod leadership;

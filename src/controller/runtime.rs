@@ -8,7 +8,9 @@ use super::{
     ConfigValues, Context, ControllerError, CreatedTopic, Decision, ElectionResults, ElectionType,
     FeatureUpdate, Heartbeat, HeartbeatReply, NewPartitions, NewTopic, Partitions, Reassigned,
     Reassignment, Registration, Results, Settings, alter_partition, configs, directories,
-    elections, features, heartbeat, producer_ids, reassignment, registration,
+    elections,
+    events::Cause,
+    features, heartbeat, producer_ids, reassignment, registration,
     task::{Answer, Decide, Request, Task},
     topics,
 };
@@ -71,6 +73,7 @@ impl Controller {
 
     async fn run<T: Send + 'static>(
         &self,
+        cause: Cause,
         durability: Durability,
         decide: impl FnOnce(&mut Context<'_>) -> Decision<T> + Send + 'static,
     ) -> Outcome<T> {
@@ -89,7 +92,7 @@ impl Controller {
         });
         // A controller that does not decide drops what it is asked.
         let refused = || ControllerError::not_controller(self.leadership.borrow().leader);
-        let sent = self.requests.send(Request { decide, durability }).await;
+        let sent = self.requests.send(Request { cause, decide, durability }).await;
         sent.map_err(|_| refused())?;
         committed.await.map_err(|_| refused())?
     }
@@ -100,7 +103,7 @@ impl Controller {
         topics: Vec<NewTopic>,
         validate_only: bool,
     ) -> Outcome<Results<CreatedTopic>> {
-        self.run(Durability::Synced, move |cx| {
+        self.run(Cause::request("create_topics"), Durability::Synced, move |cx| {
             let decision = topics::create(cx, &topics);
             if validate_only { decision.validated() } else { decision }
         })
@@ -111,7 +114,10 @@ impl Controller {
         &self,
         ids: Vec<TopicId>,
     ) -> Outcome<Vec<(TopicId, Result<(), ControllerError>)>> {
-        self.run(Durability::Synced, move |cx| topics::delete(cx, &ids)).await
+        self.run(Cause::request("delete_topics"), Durability::Synced, move |cx| {
+            topics::delete(cx, &ids)
+        })
+        .await
     }
 
     pub async fn create_partitions(
@@ -119,7 +125,7 @@ impl Controller {
         topics: Vec<NewPartitions>,
         validate_only: bool,
     ) -> Outcome<Results<()>> {
-        self.run(Durability::Synced, move |cx| {
+        self.run(Cause::request("create_partitions"), Durability::Synced, move |cx| {
             let decision = topics::create_partitions(cx, &topics);
             if validate_only { decision.validated() } else { decision }
         })
@@ -132,7 +138,7 @@ impl Controller {
         changes: Vec<(ConfigResource, ConfigValues)>,
         validate_only: bool,
     ) -> Outcome<ConfigResults> {
-        self.run(Durability::Synced, move |cx| {
+        self.run(Cause::request("alter_configs"), Durability::Synced, move |cx| {
             let decision = configs::alter(cx, &changes);
             if validate_only { decision.validated() } else { decision }
         })
@@ -144,7 +150,7 @@ impl Controller {
         changes: Vec<(ConfigResource, Vec<(String, ConfigOp)>)>,
         validate_only: bool,
     ) -> Outcome<ConfigResults> {
-        self.run(Durability::Synced, move |cx| {
+        self.run(Cause::request("alter_configs"), Durability::Synced, move |cx| {
             let decision = configs::alter_incrementally(cx, &changes);
             if validate_only { decision.validated() } else { decision }
         })
@@ -156,7 +162,10 @@ impl Controller {
     pub async fn allocate_producer_ids(&self, broker_id: i32, broker_epoch: i64) -> Outcome<i64> {
         let decide =
             move |cx: &mut Context<'_>| producer_ids::allocate(cx, broker_id, broker_epoch);
-        flat(self.run(Durability::Synced, decide).await)
+        flat(
+            self.run(Cause::broker("allocate_producer_ids", broker_id), Durability::Synced, decide)
+                .await,
+        )
     }
 
     /// Registers a broker, fenced, and answers its epoch. Each start registers anew, so it need
@@ -165,22 +174,24 @@ impl Controller {
         &self,
         registration: Registration,
     ) -> Outcome<Result<i64, ControllerError>> {
+        let cause = Cause::broker("registration", registration.broker_id);
         let decide = move |cx: &mut Context<'_>| registration::register(cx, &registration);
-        self.run(Durability::Deferred, decide).await
+        self.run(cause, Durability::Deferred, decide).await
     }
 
     /// A broker lives, and tells how far it is and what it wants. The first heartbeat that shows it
     /// caught up with its registration unfences it.
     pub async fn heartbeat(&self, heartbeat: Heartbeat) -> Outcome<HeartbeatReply> {
+        let cause = heartbeat.cause();
         let decide = move |cx: &mut Context<'_>| heartbeat::process(cx, &heartbeat);
-        flat(self.run(Durability::Deferred, decide).await)
+        flat(self.run(cause, Durability::Deferred, decide).await)
     }
 
     /// The process of a broker is known to be gone: fences it at once. `epoch` is the incarnation
     /// that is meant; `None` the present one.
     pub async fn broker_gone(&self, broker_id: i32, epoch: Option<i64>) -> Outcome<()> {
         let decide = move |cx: &mut Context<'_>| registration::gone(cx, broker_id, epoch);
-        self.run(Durability::Deferred, decide).await
+        self.run(Cause::fault("process_ended", broker_id), Durability::Deferred, decide).await
     }
 
     /// Brokers of which the controller has not heard since it became active, though they are not
@@ -190,11 +201,14 @@ impl Controller {
             let response = cx.soft.unheard_of(cx.image);
             Decision { records: Vec::new(), response }
         };
-        self.run(Durability::Deferred, decide).await
+        self.run(Cause::default(), Durability::Deferred, decide).await
     }
 
     pub async fn unregister_broker(&self, id: i32) -> Outcome<Result<(), ControllerError>> {
-        self.run(Durability::Synced, move |cx| registration::unregister(cx, id)).await
+        self.run(Cause::broker("unregistration", id), Durability::Synced, move |cx| {
+            registration::unregister(cx, id)
+        })
+        .await
     }
 
     /// A leader changes the ISRs of its partitions.
@@ -207,7 +221,10 @@ impl Controller {
         let decide = move |cx: &mut Context<'_>| {
             alter_partition::alter(cx, broker_id, broker_epoch, &topics)
         };
-        flat(self.run(Durability::Deferred, decide).await)
+        flat(
+            self.run(Cause::broker("alter_partition", broker_id), Durability::Deferred, decide)
+                .await,
+        )
     }
 
     /// A broker tells in which log directories its replicas lie; in `LOST` ones are unusable.
@@ -220,7 +237,14 @@ impl Controller {
         let decide = move |cx: &mut Context<'_>| {
             directories::assign(cx, broker_id, broker_epoch, &assignments)
         };
-        flat(self.run(Durability::Deferred, decide).await)
+        flat(
+            self.run(
+                Cause::broker("assign_replicas_to_dirs", broker_id),
+                Durability::Deferred,
+                decide,
+            )
+            .await,
+        )
     }
 
     pub async fn alter_partition_reassignments(
@@ -231,13 +255,12 @@ impl Controller {
         let decide = move |cx: &mut Context<'_>| {
             reassignment::alter(cx, &topics, allow_replication_factor_change)
         };
-        self.run(Durability::Synced, decide).await
+        self.run(Cause::request("alter_partition_reassignments"), Durability::Synced, decide).await
     }
 
     pub async fn register_controller(&self, record: RegisterControllerRecord) -> Outcome<()> {
-        self.run(Durability::Deferred, move |_| Decision {
-            records: vec![record.into()],
-            response: (),
+        self.run(Cause::request("controller_registration"), Durability::Deferred, move |_| {
+            Decision { records: vec![record.into()], response: () }
         })
         .await
     }
@@ -248,7 +271,7 @@ impl Controller {
         kraft_version: i16,
         validate_only: bool,
     ) -> Outcome<Result<(), ControllerError>> {
-        self.run(Durability::Synced, move |cx| {
+        self.run(Cause::request("update_features"), Durability::Synced, move |cx| {
             let decision = features::update(cx, &updates, kraft_version);
             if validate_only { decision.validated() } else { decision }
         })
@@ -262,6 +285,6 @@ impl Controller {
         partitions: Option<Partitions>,
     ) -> Outcome<ElectionResults> {
         let decide = move |cx: &mut Context<'_>| elections::elect(cx, kind, partitions.as_ref());
-        self.run(Durability::Synced, decide).await
+        self.run(Cause::request("elect_leaders"), Durability::Synced, decide).await
     }
 }

@@ -8,7 +8,11 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Context, ControllerError, Random, Settings, SoftState, features, timers};
+use super::{
+    Context, ControllerError, Random, Settings, SoftState,
+    events::{Cause, Events},
+    features, timers,
+};
 use crate::{
     base::world::new_uuid,
     metadata::{Image, MetadataRecord},
@@ -27,6 +31,7 @@ pub(super) type Answer = Box<dyn FnOnce(Result<i64, ControllerError>) + Send>;
 pub(super) type Decide = Box<dyn FnOnce(&mut Context<'_>) -> (Vec<MetadataRecord>, Answer) + Send>;
 
 pub(super) struct Request {
+    pub cause: Cause,
     pub decide: Decide,
     pub durability: Durability,
 }
@@ -59,6 +64,8 @@ struct Batch {
     image: Image,
     /// Each a proposal; the records of one request are only parted when they are too many.
     proposals: Vec<Vec<MetadataRecord>>,
+    /// What is logged once all is committed.
+    events: Vec<Events>,
     answers: Vec<Answer>,
     durability: Durability,
 }
@@ -105,9 +112,20 @@ impl Task {
             Phase::Active { epoch, .. } | Phase::Ended { epoch }
                 if seen.active && seen.epoch == epoch => {}
             Phase::Failed(again) if seen.active && Instant::now() < again => {}
-            _ if seen.active => self.activate(seen.epoch).await,
-            _ => self.phase = Phase::Inactive,
+            _ => {
+                self.resign();
+                if seen.active {
+                    self.activate(seen.epoch).await;
+                }
+            }
         }
+    }
+
+    fn resign(&mut self) {
+        if let Phase::Active { epoch, .. } = self.phase {
+            tracing::info!(epoch, "controller resigned");
+        }
+        self.phase = Phase::Inactive;
     }
 
     async fn activate(&mut self, epoch: i32) {
@@ -119,8 +137,10 @@ impl Task {
                 self.phase = Phase::Failed(Instant::now() + RETRY);
                 return;
             }
+            let metadata_version = self.quorum.image().feature(features::METADATA_VERSION);
+            tracing::info!(metadata_version, "metadata of a new cluster written");
         }
-        tracing::debug!(epoch, "the controller is active");
+        tracing::info!(epoch, "controller became active");
         self.phase = Phase::Active { epoch, soft: self.new_soft_state() };
     }
 
@@ -155,6 +175,9 @@ impl Task {
         let Some((epoch, batch)) = self.decide(first) else { return };
         let outcome = self.commit(epoch, batch.image.offset, batch.proposals, batch.durability);
         let outcome = outcome.await;
+        if outcome.is_ok() {
+            batch.events.into_iter().for_each(|events| events.log(&batch.image));
+        }
         for answer in batch.answers {
             answer(outcome.clone());
         }
@@ -174,14 +197,14 @@ impl Task {
             let (records, answer) = (request.decide)(&mut cx);
             timers::arm(&mut cx, &records);
             batch.answers.push(answer);
-            batch.add(records, request.durability);
+            batch.add(request.cause, records, request.durability);
             next = if batch.has_room() { self.mailbox.try_recv().ok() } else { None };
         }
         loop {
             let mut cx = Context { image: &batch.image, settings, soft, random, now_ms };
-            let Some(decision) = timers::due(&mut cx) else { break };
+            let Some((cause, decision)) = timers::due(&mut cx) else { break };
             timers::arm(&mut cx, &decision.records);
-            batch.add(decision.records, Durability::Deferred);
+            batch.add(cause, decision.records, Durability::Deferred);
         }
         Some((*epoch, batch))
     }
@@ -207,7 +230,8 @@ impl Task {
     fn refused(&mut self, epoch: i32, error: QuorumError) -> ControllerError {
         match error {
             QuorumError::NotLeader { .. } | QuorumError::WrongEpoch { .. } => {
-                tracing::info!(%error, "the controller is not active any more");
+                tracing::debug!(%error, "records refused");
+                self.resign();
                 self.phase = Phase::Ended { epoch };
                 let leader = self.leadership.borrow().leader;
                 ControllerError::not_controller(leader.filter(|id| *id != self.settings.node_id))
@@ -223,8 +247,8 @@ impl Task {
 
 impl Batch {
     fn new(node_id: i32, image: Image) -> Self {
-        let (proposals, answers) = (Vec::new(), Vec::new());
-        Self { node_id, image, proposals, answers, durability: Durability::Deferred }
+        let (proposals, events, answers) = (Vec::new(), Vec::new(), Vec::new());
+        Self { node_id, image, proposals, events, answers, durability: Durability::Deferred }
     }
 
     fn has_room(&self) -> bool {
@@ -232,13 +256,15 @@ impl Batch {
             && self.proposals.first().is_none_or(|first| first.len() < BATCH_RECORDS)
     }
 
-    fn add(&mut self, records: Vec<MetadataRecord>, durability: Durability) {
+    fn add(&mut self, cause: Cause, records: Vec<MetadataRecord>, durability: Durability) {
         if records.is_empty() {
             return;
         }
+        let mut events = Events::new(cause);
         for record in &records {
-            self.image.apply(record);
+            events.note(self.image.apply(record));
         }
+        self.events.push(events);
         self.image.offset += records.len() as i64;
         // What is decided on this node's own broker would be decided again; others rely on it.
         let has_others = self.image.brokers.keys().any(|id| *id != self.node_id);

@@ -4,6 +4,7 @@
 
 use super::{
     Context, Decision,
+    events::Cause,
     leadership::{self, in_order},
     partition_change::{Election, PartitionChange},
 };
@@ -12,26 +13,27 @@ use crate::metadata::{MetadataRecord, topics::NO_LEADER};
 /// Kafka's `ReplicationControlManager.MAX_ELECTIONS_PER_IMBALANCE`.
 const MAX_ELECTIONS: usize = 1_000;
 
-/// One thing that is due; `None` when nothing is. Each must be seen by the next.
-pub fn due(cx: &mut Context<'_>) -> Option<Decision<()>> {
+/// One thing that is due, and why it is; `None` when nothing is. Each must be seen by the next.
+pub(super) fn due(cx: &mut Context<'_>) -> Option<(Cause, Decision<()>)> {
     let (now_ms, settings) = (cx.now_ms, cx.settings);
     if let Some(id) = cx.soft.stale(now_ms, settings.broker_session_timeout_ms) {
         cx.soft.end_session(id);
         let broker = cx.image.broker(id).filter(|broker| !broker.fenced);
         let records = broker.map(|broker| leadership::fenced(cx, broker)).unwrap_or_default();
-        return Some(Decision { records, response: () });
+        let cause = Cause::fault("session_timeout", id);
+        return Some((cause, Decision { records, response: () }));
     }
     let is_due = |at: Option<i64>| at.is_some_and(|at| at <= now_ms);
     if is_due(cx.soft.balance_at) {
         let (records, left) = balance(cx);
         cx.soft.balance_at = again(&records, left, now_ms, settings.balance_interval_ms);
-        return Some(Decision { records, response: () });
+        return Some((Cause::request("preferred_leader"), Decision { records, response: () }));
     }
     if is_due(cx.soft.unclean_at) {
         let (records, left) = elect_unclean(cx);
         let interval = Some(settings.unclean_interval_ms);
         cx.soft.unclean_at = again(&records, left, now_ms, interval);
-        return Some(Decision { records, response: () });
+        return Some((Cause::request("unclean_election"), Decision { records, response: () }));
     }
     None
 }

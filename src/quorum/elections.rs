@@ -7,7 +7,7 @@
 //! leader's process has ended does not wait for its timeout.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
@@ -446,7 +446,11 @@ async fn resign(
 ) -> Result<(), Fatal<i32>> {
     let mut others = metrics.membership_config.membership().voter_ids();
     let Some(other) = others.find(|voter| *voter != metrics.id) else { return Ok(()) };
-    tracing::warn!(epoch = metrics.current_term, "no majority answers: this node resigns");
+    let epoch = metrics.current_term;
+    match inner.expects_loss.load(Ordering::Relaxed) {
+        true => tracing::info!(epoch, "quorum leader resigned: no majority answers"),
+        false => tracing::warn!(epoch, "quorum leader resigned: no majority answers"),
+    }
     let last = inner.storage.log().last_log_id().map(|(epoch, index)| log_id(epoch, index));
     let request = VoteRequest::new(Vote::new(metrics.current_term + 1, other), last);
     match raft.vote(request).await {

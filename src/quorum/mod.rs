@@ -194,6 +194,8 @@ struct Inner {
     installing: Arc<tokio::sync::Mutex<()>>,
     /// This node's disk has no room for what the leader sends.
     has_no_room: AtomicBool,
+    /// Whether this node stops: a lost majority is no fault then.
+    expects_loss: AtomicBool,
     /// The voters change one at a time.
     changing: Arc<tokio::sync::Mutex<()>>,
     random: Mutex<Random>,
@@ -438,6 +440,11 @@ impl Quorum {
     pub fn has_no_room(&self) -> bool {
         let leads = self.leader() == Some(self.inner.config.node_id);
         !leads && self.inner.has_no_room.load(Ordering::Relaxed)
+    }
+
+    /// To be called when this node begins to stop: the other voters may be stopping too.
+    pub fn expect_loss(&self) {
+        self.inner.expects_loss.store(true, Ordering::Relaxed);
     }
 
     /// Who leads, as it changes.

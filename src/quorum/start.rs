@@ -288,6 +288,7 @@ pub(super) async fn start(
         turn: tokio::sync::Mutex::default(),
         installing: Arc::default(),
         has_no_room: AtomicBool::new(false),
+        expects_loss: AtomicBool::new(false),
         changing: Arc::default(),
     };
     let quorum = Quorum { inner: Arc::new(inner) };

@@ -13,7 +13,7 @@ use kafka_protocol::messages::{
     alter_partition_response,
 };
 use tokio::{sync::Notify, time::sleep};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::{
     base::{TopicId, world::now_ms},
@@ -167,21 +167,10 @@ fn take(broker: &Broker, sent: Vec<Sent>, response: &AlterPartitionResponse) -> 
                     IsrChange::Expand(_) => metrics.isr_expands.increment(1),
                     IsrChange::Shrink(_) => metrics.isr_shrinks.increment(1),
                 }
-                if is_committed {
-                    tell(&sent);
-                }
             }
         }
     }
     again
-}
-
-fn tell(Sent { partition, proposal, .. }: &Sent) {
-    let isr: Vec<i32> = proposal.isr.iter().map(|(id, _)| *id).collect();
-    match &proposal.change {
-        IsrChange::Expand(id) => info!(partition = %partition.id, ?isr, joined = id, "in sync"),
-        IsrChange::Shrink(out) => info!(partition = %partition.id, ?isr, ?out, "out of sync"),
-    }
 }
 
 /// `None` if nothing is decided.

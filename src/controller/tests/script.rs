@@ -187,7 +187,7 @@ impl Script {
 
     fn run_due(&mut self) -> Option<()> {
         self.run(|cx| match timers::due(cx) {
-            Some(decision) => Decision { records: decision.records, response: Some(()) },
+            Some((_, due)) => Decision { records: due.records, response: Some(()) },
             None => Decision { records: Vec::new(), response: None },
         })
     }

@@ -1,0 +1,109 @@
+"""What the nodes of a cluster log: one line per event, and no warnings while all is well."""
+
+import socket
+import time
+
+import pytest
+from harness.broker import SORDINI_KIND
+from harness.log_lines import LogLines, field
+from test_kills import not_the_controller
+
+
+@pytest.fixture(autouse=True)
+def only_sordini(kind):
+    if kind != SORDINI_KIND:
+        pytest.skip("the lines are Sordini's own")
+
+
+def logs(cluster):
+    return {node.id: LogLines(node.log) for node in cluster.nodes.values()}
+
+
+def test_fencing_by_silence_is_logged_once(cluster, run, topic):
+    """SIGSTOP for longer than a session: who was fenced and why, and counts of what that changed."""
+    cluster.wait_until_in_sync()
+    run(f"kafka-topics --create --topic {topic} --partitions 60 --replication-factor 3").ok()
+    cluster.wait_until_in_sync()
+    victim = not_the_controller(cluster)
+    controller = cluster.controller()
+    lines = logs(cluster)
+    decided = lines[controller]
+    before = cluster.metadata()
+    led = sum(p.leader == victim for t in before.topics.values() for p in t.values())
+    cluster[victim].pause()
+    fenced = cluster.wait_until(
+        "the fencing is logged",
+        lambda: decided.with_text("broker fenced", broker=victim, reason='"session_timeout"'),
+        timeout=40,
+    )
+    assert [level for level, _ in fenced] == ["WARN"]
+    message = "leaders and in-sync replicas changed"
+    moved = decided.with_text(message, broker=victim, reason='"session_timeout"')
+    assert len(moved) == 1 and moved[0][0] == "WARN", moved
+    assert field(moved[0], "leader_changed") == led
+    # Other leaders may have taken it out of their ISRs before.
+    assert sum(field(line, "isr_shrunk") for line in decided.with_text(message)) >= 60
+    other = next(id for id in cluster.nodes if id not in (victim, controller))
+    cluster.wait_until(
+        "the new leader logs its role",
+        lambda: lines[other].with_text("roles of replicas changed")
+        or lines[controller].with_text("roles of replicas changed"),
+    )
+    cluster[victim].resume()
+    cluster.wait_until(
+        "the broker logs that it was fenced",
+        lambda: lines[victim].with_text("this broker was fenced"),
+    )
+    cluster.wait_until_in_sync()
+    assert len(decided.with_text("broker unfenced", broker=victim)) == 1
+    grown = decided.with_text("leaders and in-sync replicas changed", reason='"alter_partition"')
+    assert sum(field(line, "isr_expanded") for line in grown) >= 60
+    for node_id, seen in lines.items():
+        if node_id != controller:
+            assert not seen.with_text("broker fenced"), "the active controller alone logs it"
+            assert not seen.with_text("leaders and in-sync replicas changed")
+        assert len(seen.all()) < 60, "no line per partition"
+
+
+def test_a_healthy_cluster_logs_no_fault(new_cluster, tools):
+    """Start, topics, a controlled restart of each node and a stop: no WARN, no ERROR."""
+    cluster = new_cluster().start()
+    run = tools(cluster)
+    run("kafka-topics --create --topic healthy --partitions 9 --replication-factor 3").ok()
+    cluster.wait_until_in_sync()
+    controller = cluster.controller()
+    created = {id: LogLines(cluster[id].log, from_start=True) for id in cluster.nodes}
+    assert created[controller].with_text("topic created", topic="healthy", partitions=9)
+    assert created[controller].with_text("controller became active")
+    assert created[controller].with_text("quorum leader elected", leader=controller)
+    for node_id in cluster.nodes:
+        registered = created[controller].with_text("broker registered", broker=node_id)
+        assert len(registered) == 1, node_id
+        assert created[controller].with_text("broker unfenced", broker=node_id)
+    cluster.restart(not_the_controller(cluster))
+    stopped = created[cluster.controller()]
+    assert stopped.with_text("broker fenced", reason='"controlled_shutdown"')
+    for node in cluster.nodes.values():
+        assert node.stop() == 0
+    time.sleep(0.1)
+    faults = {id: seen.faults() for id, seen in created.items() if seen.faults()}
+    assert not faults
+
+
+def test_a_taken_port_is_one_plain_error(new_cluster):
+    """The node says which port it is and ends; the Raft library adds no lines of its own."""
+    cluster = new_cluster().start()
+    node = cluster[3]
+    node.stop()
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind((node.host, node.port))
+        taken.listen()
+        lines = LogLines(node.log)
+        begin = node.log.stat().st_size
+        node.start()
+        assert node.process.wait(30) == 1
+        node.process = None
+    text = node.log.read_text()[begin:]
+    assert f"cannot listen on {node.bootstrap}" in text
+    assert "openraft" not in text and not lines.faults(), text

@@ -1,0 +1,40 @@
+"""What a Sordini process logs: `2026-01-01T00:00:00.000000Z  INFO sordini::x: message a=1 b=2`."""
+
+import re
+from pathlib import Path
+
+LINE = re.compile(r"\S+Z\s+(?P<level>TRACE|DEBUG|INFO|WARN|ERROR) (?P<target>\S+?): (?P<text>.*)")
+
+
+class LogLines:
+    """The lines that a log file gets from now on."""
+
+    def __init__(self, path, from_start=False):
+        self.path = Path(path)
+        there = self.path.exists() and not from_start
+        self._begin = self.path.stat().st_size if there else 0
+
+    def all(self):
+        """(level, text) of each line."""
+        if not self.path.exists():
+            return []
+        text = self.path.read_bytes()[self._begin :].decode(errors="replace")
+        found = (LINE.match(line) for line in text.splitlines())
+        return [(line["level"], line["text"]) for line in found if line]
+
+    def with_text(self, message, **fields):
+        """Lines that begin with a message and have these fields."""
+        wanted = [f"{name}={value}" for name, value in fields.items()]
+        return [
+            (level, text)
+            for level, text in self.all()
+            if text.startswith(message) and all(f" {field} " in f"{text} " for field in wanted)
+        ]
+
+    def faults(self):
+        return [(level, text) for level, text in self.all() if level in ("WARN", "ERROR")]
+
+
+def field(line, name):
+    """A number in a line."""
+    return int(re.search(rf"\b{name}=(\d+)", line[1])[1])
