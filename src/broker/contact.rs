@@ -25,8 +25,6 @@ use crate::{base::world::now_ms, metadata::PartitionImage};
 
 /// How often groups are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// A follower fetches at least every `replica.fetch.wait.max.ms`.
-const SILENT_MS: i64 = 2_000;
 
 pub(super) struct Contact {
     state: Mutex<State>,
@@ -86,12 +84,12 @@ impl Broker {
         if self.contact.state().heard.elapsed() <= patience {
             return;
         }
-        let silent_since = now_ms() - SILENT_MS;
+        let now_ms = now_ms();
         for partition in self.partitions.topic(OFFSETS_TOPIC).iter().flat_map(|it| it.partitions())
         {
             let index = partition.id.partition;
             let mut state = self.contact.state();
-            if partition.is_stuck(silent_since) && !state.given_up.contains_key(&index) {
+            if partition.is_stuck(now_ms) && !state.given_up.contains_key(&index) {
                 warn!(partition = %partition.id,
                     "neither the controller nor all followers are heard: its groups are given up");
                 state.given_up.insert(index, 0);

@@ -81,7 +81,7 @@ enum Reader {
         place: Option<(String, Arc<str>)>,
     },
     /// Followers read what is not committed yet.
-    Follower { replica: i32, broker_epoch: i64 },
+    Follower { replica: i32, broker_epoch: i64, max_wait_ms: i32 },
 }
 
 impl Reader {
@@ -92,7 +92,7 @@ impl Reader {
             _ => (state.replica_id.0, state.replica_epoch),
         };
         if replica >= 0 {
-            return Self::Follower { replica, broker_epoch };
+            return Self::Follower { replica, broker_epoch, max_wait_ms: request.max_wait_ms };
         }
         let may_redirect = cx.version >= READS_FOLLOWERS
             && !request.rack_id.is_empty()
@@ -222,8 +222,8 @@ impl Plan {
         let view = partition.view();
         self.check_leader(&view, spec.current_leader_epoch.max(-1))?;
         let diverging = match (&self.reader, at.look) {
-            (Reader::Follower { replica, broker_epoch }, Look::First) => {
-                note_follower(partition, (*replica, *broker_epoch), spec, at.now_ms)?
+            (reader @ Reader::Follower { .. }, Look::First) => {
+                note_follower(partition, reader, spec, at.now_ms)?
             }
             _ => diverging_epoch(partition, &view, spec)?,
         };
@@ -391,16 +391,18 @@ struct At {
 /// Has the leader know where its follower is, and tells the follower where it must truncate.
 fn note_follower(
     partition: &Arc<Partition>,
-    (replica, broker_epoch): (i32, i64),
+    reader: &Reader,
     spec: &PartitionRequest,
     now_ms: i64,
 ) -> Result<Option<EpochEnd>, ErrorCode> {
+    let Reader::Follower { replica, broker_epoch, max_wait_ms } = *reader else { return Ok(None) };
     let fetch = FollowerFetch {
         replica,
         broker_epoch,
         fetch_offset: spec.fetch_offset,
         last_fetched_epoch: spec.last_fetched_epoch,
         log_start: spec.log_start_offset,
+        max_wait_ms: i64::from(max_wait_ms.max(0)),
     };
     partition.follower_fetched(&fetch, now_ms).map_err(|error| match error {
         // It knows the leader epoch, and so of a replica that this broker has yet to hear of.

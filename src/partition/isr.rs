@@ -7,9 +7,10 @@ use crate::{
     metadata::PartitionImage,
 };
 
-/// How long a leader that is deposed may take to tell its clients, and how long one may have heard
-/// nothing of those in sync before it doubts that it leads.
+/// How long a deposed leader may take until its clients know of it.
 const UNSURE_MS: i64 = 2_000;
+/// How long after the leader has answered a fetch the follower's next one may arrive.
+const NEXT_FETCH_MS: i64 = 1_500;
 
 /// Whether what happened then may still be unknown to clients. A request's time is that of its
 /// arrival: what it waited for may seem to lie ahead.
@@ -80,6 +81,8 @@ pub struct Follower {
     /// When it had last all that there was.
     pub caught_up_ms: i64,
     last_fetch_ms: i64,
+    /// How long the leader may hold the last fetch back while there is nothing to answer.
+    max_wait_ms: i64,
     /// The leader's log end at the last fetch.
     last_leader_end: i64,
     /// The epoch that it fetches with; -1 if it does not tell.
@@ -95,15 +98,19 @@ impl Follower {
             log_start: -1,
             caught_up_ms: 0,
             last_fetch_ms: 0,
+            max_wait_ms: 0,
             last_leader_end: -1,
             broker_epoch: None,
             standing: Standing::default(),
         }
     }
 
-    /// When it last fetched; 0 before.
-    pub fn fetched_ms(&self) -> i64 {
-        self.last_fetch_ms
+    /// Whether its next fetch is overdue. While there is nothing to fetch, a follower fetches once
+    /// in its `replica.fetch.wait.max.ms`. `now_ms` may be the time of a request that arrived
+    /// before the last fetch.
+    pub fn is_silent(&self, now_ms: i64) -> bool {
+        let elapsed_ms = now_ms.saturating_sub(self.last_fetch_ms);
+        !(-UNSURE_MS..self.max_wait_ms + NEXT_FETCH_MS).contains(&elapsed_ms)
     }
 
     fn fetched(&mut self, fetch: &FollowerFetch, leader_end: i64, now_ms: i64) {
@@ -117,6 +124,7 @@ impl Follower {
         self.log_start = fetch.log_start;
         self.last_leader_end = self.last_leader_end.max(leader_end);
         self.last_fetch_ms = now_ms;
+        self.max_wait_ms = fetch.max_wait_ms;
         self.broker_epoch = Some(fetch.broker_epoch);
     }
 
@@ -146,6 +154,8 @@ pub struct FollowerFetch {
     pub last_fetched_epoch: i32,
     /// The follower's log start.
     pub log_start: i64,
+    /// How long the leader may wait for records before it answers.
+    pub max_wait_ms: i64,
 }
 
 /// The state of a replica that leads.
@@ -215,9 +225,9 @@ impl Leading {
     /// Whether two may take themselves for the leader, as clients see it: the one before this has yet
     /// to tell them, or this one may have been deposed and has not heard of it.
     pub fn is_unsure(&self, now_ms: i64) -> bool {
-        let is_recent = |ms| is_recent(ms, now_ms);
+        let has_just_taken_over = self.took_over_ms.is_some_and(|ms| is_recent(ms, now_ms));
         let mut in_sync = self.followers.iter().filter(|it| self.isr.contains(&it.id));
-        self.took_over_ms.is_some_and(is_recent) || in_sync.any(|it| !is_recent(it.last_fetch_ms))
+        has_just_taken_over || in_sync.any(|it| it.is_silent(now_ms))
     }
 
     /// Takes a newer state of the same leader epoch. What was proposed to an older one is void: the

@@ -336,11 +336,10 @@ impl Partition {
         in_sync.copied().collect()
     }
 
-    /// Whether something waits to be committed for followers that have not fetched since then.
-    pub fn is_stuck(&self, silent_since_ms: i64) -> bool {
+    /// Whether records wait to be committed while a follower in sync does not fetch.
+    pub fn is_stuck(&self, now_ms: i64) -> bool {
         let core = self.lock();
-        let is_silent =
-            |it: &Follower| core.isr().contains(&it.id) && it.fetched_ms() < silent_since_ms;
+        let is_silent = |it: &Follower| core.isr().contains(&it.id) && it.is_silent(now_ms);
         core.high_watermark() < core.log().log_end() && core.followers().iter().any(is_silent)
     }
 

@@ -1,6 +1,7 @@
 //! Three replicas of a partition, driven by hand: what followers fetch, what is committed, who is
 //! in sync, and what is left after failovers and crashes.
 
+mod gaps;
 mod property;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
@@ -39,6 +40,8 @@ struct Cluster {
     now_ms: i64,
     min_in_sync: usize,
     next_record: i64,
+    /// `replica.fetch.wait.max.ms` of all followers.
+    max_wait_ms: i64,
 }
 
 /// What a leader answers to a follower.
@@ -68,8 +71,14 @@ impl Cluster {
             partition_epoch: 0,
             ..PartitionImage::default()
         };
-        let mut cluster =
-            Self { nodes: Vec::new(), image, now_ms: 1_000_000, min_in_sync, next_record: 0 };
+        let mut cluster = Self {
+            nodes: Vec::new(),
+            image,
+            now_ms: 1_000_000,
+            min_in_sync,
+            next_record: 0,
+            max_wait_ms: 500,
+        };
         for id in 0..3 {
             cluster.nodes.push(Node {
                 disk: FaultyDisk::default(),
@@ -134,6 +143,7 @@ impl Cluster {
             fetch_offset: core.log().log_end(),
             last_fetched_epoch: core.log().latest_epoch().unwrap_or(-1),
             log_start: core.log().log_start(),
+            max_wait_ms: self.max_wait_ms,
         };
         let ask = Ask {
             offset: fetch.fetch_offset,
@@ -309,69 +319,6 @@ fn what_all_in_sync_have_is_committed() {
     cluster.fetch(1);
     assert_eq!(cluster.high_watermarks(), [2, 2, 2]);
     assert!(matches!(cluster.produce(1, Acks::All), Err(AppendError::NotLeader)));
-}
-
-/// What a client had under way to the leader before may come after what it sends to the new one.
-#[test]
-fn a_gap_right_after_a_change_of_leaders_is_no_gap_yet() {
-    let mut cluster = Cluster::new(2);
-    let send = |cluster: &mut Cluster, id: usize, (epoch, sequence): (i16, i32)| {
-        let now = cluster.now_ms;
-        let sent = of_producer(batch(0, 1, 20), 7, epoch, sequence);
-        cluster.core(id).append(&mut [sent], Acks::All, now).map(|appended| appended.first_offset)
-    };
-    assert_eq!(send(&mut cluster, 0, (0, 0)).expect("leads"), 0);
-    cluster.fetch_often(2, 1);
-    let gap = send(&mut cluster, 0, (0, 2)).expect_err("lacks 1");
-    assert!(matches!(gap, AppendError::NotLeader), "1 is not heard of: {gap}");
-    cluster.fetch(2);
-    let gap = send(&mut cluster, 0, (0, 2)).expect_err("lacks 1");
-    assert!(matches!(gap, AppendError::Producer(_)), "nobody led before: {gap}");
-    (cluster.image.leader, cluster.image.leader_epoch) = (1, 1);
-    cluster.image.partition_epoch += 1;
-    cluster.apply_all();
-    for early in [(0, 2), (1, 1)] {
-        let refused = send(&mut cluster, 1, early).expect_err("lacks a batch");
-        assert!(matches!(refused, AppendError::NotLeader), "{early:?}: {refused}");
-    }
-    assert_eq!(send(&mut cluster, 1, (0, 1)).expect("leads"), 1);
-    assert_eq!(send(&mut cluster, 1, (0, 2)).expect("has no gap now"), 2);
-    cluster.now_ms += 10_000;
-    let gap = send(&mut cluster, 1, (0, 9)).expect_err("lacks a batch");
-    assert!(matches!(gap, AppendError::NotLeader), "it may have been deposed: {gap}");
-    cluster.fetch(0);
-    cluster.fetch(2);
-    let gap = send(&mut cluster, 1, (0, 9)).expect_err("lacks a batch");
-    assert!(matches!(gap, AppendError::Producer(_)), "nothing is on its way any more: {gap}");
-}
-
-/// Told of a gap, the client would begin a new epoch, and write again what waits to be committed.
-#[test]
-fn a_gap_that_a_refusal_made_is_no_gap_yet() {
-    let mut cluster = Cluster::new(2);
-    let send = |cluster: &mut Cluster, sequence: i32| {
-        let now = cluster.now_ms;
-        let sent = of_producer(batch(0, 1, 20), 7, 0, sequence);
-        cluster.core(0).append(&mut [sent], Acks::All, now).map(|appended| appended.first_offset)
-    };
-    assert_eq!(send(&mut cluster, 0).expect("leads"), 0);
-    cluster.fence(1);
-    cluster.fence(2);
-    cluster.apply(0);
-    let refused = send(&mut cluster, 1).expect_err("is alone");
-    assert!(matches!(refused, AppendError::NotEnoughReplicas { .. }), "{refused}");
-    cluster.unfence(1);
-    cluster.apply_all();
-    cluster.fetch_often(3, 1);
-    cluster.settle_isr(0).expect("1 has come back");
-    let gap = send(&mut cluster, 2).expect_err("lacks 1");
-    assert!(matches!(gap, AppendError::NotLeader), "1 is to come again: {gap}");
-    assert_eq!(send(&mut cluster, 1).expect("leads"), 1);
-    assert_eq!(send(&mut cluster, 2).expect("has no gap now"), 2);
-    cluster.now_ms += 10_000;
-    cluster.fetch(1);
-    let gap = send(&mut cluster, 9).expect_err("lacks a batch");
-    assert!(matches!(gap, AppendError::Producer(_)), "nothing was refused lately: {gap}");
 }
 
 /// Another may have led meanwhile, and followers may have cut off what they had told of.
