@@ -1,12 +1,22 @@
 """What single nodes of a cluster answer, whatever a client library would make of it."""
 
 import struct
+import threading
 import time
 
 import pytest
 from differential.wire import Connection
 
 NONE, NOT_COORDINATOR = 0, 16
+FEATURES = [
+    "metadata.version",
+    "kraft.version",
+    "eligible.leader.replicas.version",
+    "group.version",
+    "share.version",
+    "streams.version",
+    "transaction.version",
+]
 
 
 @pytest.fixture
@@ -80,3 +90,60 @@ def test_damaged_batch(cluster, run, ask, topic):
     run(produce, stdin="one more\n").ok()
     ends = run(f"kafka-get-offsets --topic {topic}").ok().lines
     assert ends == [f"{topic}:0:201"]
+
+
+def test_heartbeats_do_not_wait_for_the_controllers_own_broker(new_cluster):
+    """The controller's node applies a mass creation as a broker, and answers other brokers meanwhile."""
+    cluster = new_cluster(count=1).start()
+    controller = Connection(cluster[1].controller_port, "answers")
+    described = Connection(cluster[1].port).request(
+        "DescribeCluster", 0, {"includeClusterAuthorizedOperations": False}
+    )
+    registration = {
+        "brokerId": 9,
+        "clusterId": described["clusterId"],
+        "incarnationId": "6c1bd0de-54f0-4d0c-8f3e-54f2b1a1b7c9",
+        "listeners": [
+            {"name": "PLAINTEXT", "host": "127.0.0.1", "port": 1, "securityProtocol": 0}
+        ],
+        "features": [
+            {"name": name, "minSupportedVersion": 0, "maxSupportedVersion": 99}
+            for name in FEATURES
+        ],
+        "rack": None,
+        "isMigratingZkBroker": False,
+        "logDirs": ["a1d2c3b4-0001-4c3d-9e8f-102030405060"],
+        "previousBrokerEpoch": -1,
+    }
+    registered = controller.request("BrokerRegistration", 3, registration)
+    assert registered["errorCode"] == NONE, registered
+    heartbeat = {
+        "brokerId": 9,
+        "brokerEpoch": registered["brokerEpoch"],
+        "currentMetadataOffset": 0,
+        "wantFence": True,
+        "wantShutDown": False,
+        "offlineLogDirs": [],
+    }
+    topic = {"name": "mass", "numPartitions": 1500, "replicationFactor": 1}
+    topic |= {"assignments": [], "configs": []}
+    body = {"topics": [topic], "timeoutMs": 60_000, "validateOnly": False}
+    created = []
+
+    def create():
+        connection = Connection(cluster[1].port, "answers")
+        begun = time.monotonic()
+        answer = connection.request("CreateTopics", 5, body)
+        created.append((answer["topics"][0]["errorCode"], time.monotonic() - begun))
+
+    creation = threading.Thread(target=create)
+    creation.start()
+    waits = []
+    while creation.is_alive():
+        begun = time.monotonic()
+        assert controller.request("BrokerHeartbeat", 1, heartbeat)["errorCode"] == NONE
+        waits.append(time.monotonic() - begun)
+    creation.join()
+    ((code, seconds),) = created
+    assert code == NONE
+    assert max(waits) < seconds / 2, (max(waits), seconds, len(waits))

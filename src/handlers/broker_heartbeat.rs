@@ -40,9 +40,12 @@ impl Handler for BrokerHeartbeat {
                 if !known && id != cx.broker.node_id {
                     cx.session.presence = Some(Presence::new(cx.broker, id, epoch));
                 }
-                // What the answer rests on is applied here before the broker hears it, so that a
-                // node that is both never answers clients by older metadata.
-                cx.broker.applied(heard.offset).await;
+                // A node that is both broker and controller applies what the answer rests on before
+                // its broker continues, so that it never answers clients by older metadata. Other
+                // brokers do not wait for this one, which may be busy applying much.
+                if id == cx.broker.node_id {
+                    cx.broker.applied(heard.offset).await;
+                }
                 BrokerHeartbeatResponse {
                     is_caught_up: heard.value.is_caught_up,
                     is_fenced: heard.value.is_fenced,
