@@ -60,6 +60,10 @@ impl Disk for Discarding {
         RealDisk.sync_dir(path)
     }
 
+    fn mounting(&self, path: &Path) -> Option<String> {
+        RealDisk.mounting(path)
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>> {
         RealDisk.lock(path)
     }

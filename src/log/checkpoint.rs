@@ -7,7 +7,7 @@ use super::FormatError;
 use crate::base::TopicPartition;
 
 pub const RECOVERY_POINT: &str = "recovery-point-offset-checkpoint";
-/// Sordini's own, with the machine's boot id at the end of its name.
+/// Sordini's own, with the machine's boot id and the mounting at the end of its name.
 pub const SETTLED: &str = "settled-offset-checkpoint";
 pub const LOG_START: &str = "log-start-offset-checkpoint";
 pub const REPLICATION: &str = "replication-offset-checkpoint";

@@ -13,7 +13,7 @@ use std::{
 };
 
 pub use checkpoint_file::CheckpointFile;
-use checkpoint_file::{read_checkpoint, read_settled, settled_name};
+use checkpoint_file::{read_checkpoint, read_settled, run_of, settled_name};
 use uuid::Uuid;
 
 use super::{
@@ -87,7 +87,7 @@ impl FoundPartition {
 #[derive(Debug, Clone, Default)]
 pub struct Checkpoints {
     pub recovery_points: Offsets,
-    /// Of this run of the machine; see [`super::Log::settle`].
+    /// Of this run of the machine and mounting of the file system; see [`super::Log::settle`].
     pub settled: Offsets,
     /// Only where the start is past the first segment's base offset.
     pub log_starts: Offsets,
@@ -102,6 +102,8 @@ pub struct LogDir {
     /// What the last clean stop left, `None` after any other stop.
     pub clean_shutdown: Option<CleanShutdown>,
     pub checkpoints: Checkpoints,
+    /// Names the run of the machine and the mounting of the file system, where both are known.
+    run: Option<String>,
     offline: bool,
     partitions: usize,
     /// What a failed deletion or an earlier process left.
@@ -125,7 +127,6 @@ pub struct LogDirs {
     disk: Arc<dyn Disk>,
     dirs: Vec<LogDir>,
     cluster_id: String,
-    boot_id: Option<String>,
 }
 
 impl LogDirs {
@@ -170,7 +171,7 @@ impl LogDirs {
             };
             dirs.push(dir);
         }
-        Ok(Self { disk, dirs, cluster_id, boot_id: owner.boot_id.clone() })
+        Ok(Self { disk, dirs, cluster_id })
     }
 
     pub fn cluster_id(&self) -> &str {
@@ -308,14 +309,14 @@ impl LogDirs {
     }
 
     /// One checkpoint file, named as in [`checkpoint`], to be written without the directories: that
-    /// may take as long as the disk likes. Where the logs are settled is worth something to a start
-    /// on the same run of the machine only, whose page cache has it.
+    /// may take as long as the disk likes. Settled offsets are of use only as long as the page cache
+    /// has what was written: until the machine restarts, or the file system is mounted again.
     pub fn checkpoint_file(&self, dir: usize, name: &str) -> Option<CheckpointFile> {
-        let dir = &self.dirs[dir].path;
-        let (path, durability) = match (name, &self.boot_id) {
+        let LogDir { path: dir, run, .. } = &self.dirs[dir];
+        let (path, durability) = match (name, run) {
             (checkpoint::SETTLED, None) => return None,
-            (checkpoint::SETTLED, Some(boot_id)) => {
-                (dir.join(settled_name(boot_id)), Durability::PageCache)
+            (checkpoint::SETTLED, Some(run)) => {
+                (dir.join(settled_name(run)), Durability::PageCache)
             }
             _ => (dir.join(name), Durability::Synced),
         };
@@ -340,6 +341,7 @@ impl LogDir {
             id: Uuid::nil(),
             clean_shutdown: None,
             checkpoints: Checkpoints::default(),
+            run: None,
             offline: true,
             partitions: 0,
             to_remove: Vec::new(),
@@ -525,9 +527,10 @@ fn settle(
         // It must not come back with a crash of the machine, and vouch for what that tore.
         disk.sync_dir(path).during("sync", path)?;
     }
+    let run = run_of(owner.boot_id.as_deref(), disk.mounting(path));
     let checkpoints = Checkpoints {
         recovery_points: read_checkpoint(disk, path, checkpoint::RECOVERY_POINT)?,
-        settled: read_settled(disk, path, owner.boot_id.as_deref()).unwrap_or_else(|error| {
+        settled: read_settled(disk, path, run.as_deref()).unwrap_or_else(|error| {
             tracing::warn!(%error, "settled offsets not read");
             Offsets::new()
         }),
@@ -539,6 +542,7 @@ fn settle(
         id,
         clean_shutdown: clean.map(|bytes| CleanShutdown::decode(&bytes)),
         checkpoints,
+        run,
         offline: false,
         partitions: 0,
         to_remove: Vec::new(),

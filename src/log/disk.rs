@@ -14,6 +14,8 @@ use std::{
 
 use rustix::fs::{FallocateFlags, FlockOperation};
 
+use super::mount;
+
 /// How a file is opened. Every mode but `Read` can write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenMode {
@@ -53,6 +55,10 @@ pub trait Disk: Send + Sync + Debug {
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
     /// Makes the directory's names durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// A name for the mounting of the file system that a directory lies on, which no other mounting
+    /// has before the machine restarts. `None` if there is none, or if what was written can be lost
+    /// while the file system stays mounted.
+    fn mounting(&self, path: &Path) -> Option<String>;
     /// Takes an exclusive lock on a file, or fails with `WouldBlock` if another process has it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>>;
 }
@@ -233,6 +239,10 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         fs::File::open(path)?.sync_all()
+    }
+
+    fn mounting(&self, path: &Path) -> Option<String> {
+        mount::identity(path)
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>> {

@@ -74,6 +74,10 @@ struct State {
     calls_left: Option<u32>,
     fails_reads: bool,
     fault: Option<Fault>,
+    /// How often the file system was mounted.
+    mountings: u32,
+    /// Whether it is one that can lose pages while it is mounted.
+    loses_pages: bool,
 }
 
 /// A file system in memory. Its copies are the same one.
@@ -177,6 +181,16 @@ impl FaultyDisk {
         };
         let state = State { nodes, synced_names, names, synced_dirs, dirs, ..State::default() };
         Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Mounts the file system again.
+    pub fn mount(&self) {
+        self.state().mountings += 1;
+    }
+
+    /// Makes it a file system that can lose pages while it is mounted, as one of a network.
+    pub fn lose_pages(&self) {
+        self.state().loses_pages = true;
     }
 
     /// Flips bits of a file.
@@ -319,6 +333,11 @@ impl Disk for FaultyDisk {
         let inside: Vec<_> = inside.cloned().collect();
         state.synced_dirs.extend(inside);
         Ok(())
+    }
+
+    fn mounting(&self, _: &Path) -> Option<String> {
+        let state = self.state();
+        (!state.loses_pages).then(|| state.mountings.to_string())
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>> {

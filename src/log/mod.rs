@@ -26,6 +26,7 @@ pub mod faulty;
 mod flush;
 pub mod id_text;
 mod index;
+mod mount;
 mod names;
 mod producers;
 mod properties;

@@ -49,17 +49,23 @@ impl CheckpointFile {
     }
 }
 
-pub(super) fn settled_name(boot_id: &str) -> String {
-    format!("{}.{boot_id}", checkpoint::SETTLED)
+/// The run of the machine and the mounting of the file system that settled offsets hold for. Without
+/// either, what was written may be gone, and logs are checked from their recovery points on.
+pub(super) fn run_of(boot_id: Option<&str>, mounting: Option<String>) -> Option<String> {
+    Some(format!("{}.{}", boot_id?, mounting?))
 }
 
-/// What this run of the machine has settled; removes what former ones left.
+pub(super) fn settled_name(run: &str) -> String {
+    format!("{}.{run}", checkpoint::SETTLED)
+}
+
+/// What this run of the machine and mounting has settled; removes what former ones left.
 pub(super) fn read_settled(
     disk: &dyn Disk,
     dir: &Path,
-    boot_id: Option<&str>,
+    run: Option<&str>,
 ) -> Result<Offsets, LogError> {
-    let own = boot_id.map(settled_name);
+    let own = run.map(settled_name);
     for entry in disk.list(dir).during("list", dir)? {
         if entry.name.starts_with(checkpoint::SETTLED) && Some(&entry.name) != own.as_ref() {
             let path = dir.join(&entry.name);

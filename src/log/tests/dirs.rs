@@ -66,6 +66,25 @@ fn what_is_settled_counts_on_the_same_run_of_the_machine() {
     assert_eq!(on(None).dirs()[0].checkpoints.settled, Offsets::new());
 }
 
+/// Pages that were not synced are gone once a file system was unmounted, and perhaps sooner on one
+/// of a network.
+#[test]
+fn settled_offsets_hold_until_the_file_system_is_mounted_again() {
+    let disk = FaultyDisk::default();
+    let owner = Owner { boot_id: Some("one".to_owned()), ..owner(1, None) };
+    let open = || open_dirs(&disk, &["/a"], &owner).expect("opens");
+    let offsets = Offsets::from([(TopicPartition::new("t", 0), 7)]);
+    let dirs = open();
+    let file = dirs.checkpoint_file(0, checkpoint::SETTLED).expect("it is named");
+    file.replace(&offsets).expect("writes");
+    drop(dirs);
+    assert_eq!(open().dirs()[0].checkpoints.settled, offsets);
+    disk.mount();
+    assert_eq!(open().dirs()[0].checkpoints.settled, Offsets::new());
+    disk.lose_pages();
+    assert!(open().checkpoint_file(0, checkpoint::SETTLED).is_none());
+}
+
 #[test]
 fn settled_offsets_that_cannot_be_written_are_removed() {
     let disk = FaultyDisk::default();

@@ -1,0 +1,132 @@
+//! Which mounting of which file system a directory lies on. Pages that are not synced live as long
+//! as their file system is mounted: a file system that was shut down, or whose device was detached,
+//! has lost them when it is mounted again, though the machine has not restarted.
+
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
+
+use rustix::fs::{AtFlags, CWD, StatxFlags};
+
+/// File systems of this machine, by their magic numbers. A network file system can lose pages while
+/// it stays mounted.
+const LOCAL: [u32; 9] = [
+    0x0000_ef53, // ext2, ext3, ext4
+    0x5846_5342, // xfs
+    0x9123_683e, // btrfs
+    0xf2f5_2010, // f2fs
+    0x2fc1_2fc1, // zfs
+    0xca45_1a4e, // bcachefs
+    0x0102_1994, // tmpfs
+    0x8584_58f6, // ramfs
+    0x794c_7630, // overlayfs
+];
+
+/// Kernel directories with an entry for each mounted file system, named after its device.
+const MOUNTED: [&str; 3] = ["/sys/fs/ext4", "/sys/fs/xfs", "/sys/fs/f2fs"];
+
+/// `STATX_MNT_ID_UNIQUE` (Linux 6.8): an id that no other mount has before the machine restarts.
+const MNT_ID_UNIQUE: u32 = 0x4000;
+
+/// A name for the mounting that `dir` lies on, which no other has before the machine restarts.
+/// `None` if the kernel does not tell it, or if pages can be lost all the same.
+pub(super) fn identity(dir: &Path) -> Option<String> {
+    let kind = rustix::fs::statfs(dir).ok()?.f_type;
+    if !LOCAL.contains(&(kind as u32)) {
+        return None;
+    }
+    let flags = StatxFlags::from_bits_retain(MNT_ID_UNIQUE) | StatxFlags::INO;
+    let found = rustix::fs::statx(CWD, dir, AtFlags::empty(), flags).ok()?;
+    let device = (found.stx_dev_major, found.stx_dev_minor);
+    superblock(device).or_else(|| {
+        let has_id = found.stx_mask & MNT_ID_UNIQUE != 0;
+        has_id.then(|| format!("mount-{}-{}-{}", device.0, device.1, found.stx_mnt_id))
+    })
+}
+
+/// The mounted file system of a block device, as the kernel shows it. The inode number of its entry
+/// is not used twice. Unlike a mount's id it is the same in all containers.
+fn superblock((major, minor): (u32, u32)) -> Option<String> {
+    let device = fs::read_link(format!("/sys/dev/block/{major}:{minor}")).ok()?;
+    let name = device.file_name()?;
+    let entry = MOUNTED.iter().find_map(|dir| fs::metadata(Path::new(dir).join(name)).ok())?;
+    Some(format!("device-{major}-{minor}-{}", entry.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Names the directory to mount in, in a process of its own mount namespace.
+    const DIR: &str = "SORDINI_TEST_MOUNT_DIR";
+
+    fn run(program: &str, args: &[&str]) -> bool {
+        let status = Command::new(program).args(args).status();
+        status.is_ok_and(|status| status.success())
+    }
+
+    /// Runs a test below once more, where it may mount file systems. Nothing is tested where that is
+    /// not allowed.
+    fn in_mount_namespace(test: &str) {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let private = "mount --make-rprivate / && exec \"$0\" --exact --ignored \"$1\"";
+        if !run("unshare", &["--mount", "true"]) {
+            eprintln!("skipped: no permission to mount");
+            return;
+        }
+        let own = std::env::current_exe().expect("has a path");
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", private]).arg(own);
+        command.arg(format!("log::mount::tests::{test}")).env(DIR, dir.path());
+        let output = command.output().expect("runs");
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && told.contains("1 passed"), "{told}");
+    }
+
+    fn identities_of_two_mountings(mount: impl Fn(&str) -> bool) {
+        let Ok(dir) = std::env::var(DIR) else { return };
+        let dir = dir.as_str();
+        let mut seen = vec![identity(Path::new(dir))];
+        for _ in 0..2 {
+            if !mount(dir) {
+                eprintln!("skipped: cannot be mounted");
+                return;
+            }
+            let first = identity(Path::new(dir));
+            assert!(first.is_some(), "a local file system");
+            assert_eq!(identity(Path::new(dir)), first, "it stays mounted");
+            assert!(!seen.contains(&first), "{first:?} is in {seen:?}");
+            seen.push(first);
+            assert!(run("umount", &[dir]));
+        }
+        assert_eq!(identity(Path::new(dir)), seen[0]);
+    }
+
+    #[test]
+    #[ignore = "run by the tests that make a mount namespace"]
+    fn tmpfs() {
+        identities_of_two_mountings(|dir| run("mount", &["-t", "tmpfs", "tmpfs", dir]));
+    }
+
+    #[test]
+    #[ignore = "run by the tests that make a mount namespace"]
+    fn ext4_on_a_loop_device() {
+        let image = tempfile::NamedTempFile::new().expect("temporary file");
+        image.as_file().set_len(16 << 20).expect("grows");
+        let image = image.path().to_str().expect("is UTF-8").to_owned();
+        let is_made = run("mkfs.ext4", &["-q", "-F", &image]);
+        identities_of_two_mountings(|dir| is_made && run("mount", &["-o", "loop", &image, dir]));
+    }
+
+    #[test]
+    fn each_mounting_has_its_own_identity() {
+        in_mount_namespace("tmpfs");
+        in_mount_namespace("ext4_on_a_loop_device");
+    }
+
+    #[test]
+    fn other_file_systems_have_none() {
+        assert_eq!(identity(Path::new("/proc/self")), None);
+        assert_eq!(identity(Path::new("/nowhere")), None);
+    }
+}
