@@ -1,9 +1,13 @@
 //! The command line: arguments, environment and file become a configuration.
 
-use std::{ffi::OsString, fmt, fs, path::PathBuf};
+use std::{
+    ffi::OsString,
+    fmt, fs,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, Parser, Subcommand};
-use sordini::base::config::{ConfigError, Loaded, Sources, load};
+use sordini::base::config::{FileAccess, LoadError, Loaded, Sources, load};
 
 const AFTER_HELP: &str = "\
 Without a command, `sordini` serves with its embedded defaults: clients on 127.0.0.1:9092, data in
@@ -83,7 +87,7 @@ pub enum CliError {
     /// The arguments do not fit, or only help or the version was asked for.
     Usage(clap::Error),
     File(PathBuf, std::io::Error),
-    Config(ConfigError),
+    Config(LoadError),
 }
 
 impl CliError {
@@ -130,7 +134,13 @@ fn configure(
             Err(error) => return Err(CliError::File(path, error)),
         },
     };
-    load(Sources { file, environment, overrides, host_name }).map_err(CliError::Config)
+    let files = FileAccess {
+        exists: Path::exists,
+        is_file: Path::is_file,
+        is_dir: Path::is_dir,
+        read: |path| fs::read(path),
+    };
+    load(Sources { file, environment, overrides, host_name, files }).map_err(CliError::Config)
 }
 
 /// What other machines may know this one by.
@@ -200,7 +210,8 @@ mod tests {
         assert_eq!(code, 1);
         assert_eq!(
             message,
-            "Invalid value abc for configuration num.partitions: Not a number of type INT"
+            "Invalid value abc for configuration num.partitions: Not a number of type INT \
+             (--override sets num.partitions)"
         );
         let (code, message) = code_of(&["serve", "no-such-file"]);
         assert_eq!(code, 1);

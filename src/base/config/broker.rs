@@ -125,6 +125,10 @@ impl BrokerConfig {
         host_name: &str,
     ) -> Result<Self, ConfigError> {
         let log_dirs = log_dirs(values);
+        // The default gives way where a listener has its port.
+        let mut all = listeners.broker.iter().chain(&listeners.controller);
+        let http_listener = http_listener(values, statics)?
+            .filter(|http| http.is_explicit || !all.any(|it| it.port == http.port));
         let metadata_log_dir = values.text("metadata.log.dir").map(PathBuf::from);
         Ok(Self {
             node_id: values.i32("node.id"),
@@ -135,7 +139,7 @@ impl BrokerConfig {
             advertised_controller_listeners: listeners.advertised_controller,
             advertised_listeners: listeners.advertised,
             inter_broker_listener: listeners.inter_broker,
-            http_listener: http_listener(values, statics)?,
+            http_listener,
             logging_level: values.text("logging.level").unwrap_or_default().to_owned(),
             logging_json: values.text("logging.format") == Some("json"),
             metadata_log_dir: metadata_log_dir.or(log_dirs.first().cloned()).unwrap_or_default(),

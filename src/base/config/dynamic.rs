@@ -263,6 +263,11 @@ fn check_names(configs: &Properties, per_broker: bool) -> Result<(), ConfigError
         key.is_some_and(|key| key.mode == Mode::ReadOnly)
     };
     refuse_names(&such(is_read_only), "Cannot update these configs dynamically")?;
+    // Kafka resolves variables in dynamic configs, too.
+    refuse_names(
+        &such(|name| name.starts_with("config.providers")),
+        "Config providers can be set at the start only",
+    )?;
     refuse_names(
         &such(|name| PER_LISTENER.contains(&name)),
         "These security configs can be dynamically updated only per-listener using the listener \

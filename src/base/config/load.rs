@@ -1,30 +1,20 @@
 //! Where a configuration comes from: the defaults, a properties file, the environment and the
 //! command line, each over the one before.
 
+use std::fmt;
+
 use config::{Map, Source, Value as Found};
 
-use super::{Config, ConfigError, Properties, effects, ignored_configs, keys, parse};
+use super::{
+    Config, ConfigError, FileAccess, Properties, defaults, effects, ignored_configs, keys, parse,
+    providers,
+};
 
-/// What a broker without a file starts with.
-pub const EMBEDDED: &[(&str, &str)] = &[
-    ("process.roles", "broker,controller"),
-    ("node.id", "1"),
-    ("listeners", "PLAINTEXT://127.0.0.1:9092"),
-    ("controller.listener.names", "CONTROLLER"),
-    ("log.dirs", "./data"),
-    ("offsets.topic.replication.factor", "1"),
-    ("transaction.state.log.replication.factor", "1"),
-    ("transaction.state.log.min.isr", "1"),
-    ("share.coordinator.state.topic.replication.factor", "1"),
-    ("share.coordinator.state.topic.min.isr", "1"),
-];
-
-const EMBEDDED_NAME: &str = "the embedded defaults";
-
-/// What the caller found outside; nothing here is opened or looked up.
+/// What the caller found outside; nothing here is opened or looked up, but by `files`.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// The properties file's name, for messages, and its bytes. Without one, [`EMBEDDED`].
+    /// The properties file's name, for messages, and its bytes. Without one, defaults that make a
+    /// broker on this machine alone.
     pub file: Option<(String, Vec<u8>)>,
     /// All environment variables; those that begin with `KAFKA_` count.
     pub environment: Vec<(String, String)>,
@@ -32,43 +22,121 @@ pub struct Sources {
     pub overrides: Vec<(String, String)>,
     /// This machine's name, which is advertised where no host is given.
     pub host_name: String,
+    /// For `config.providers`.
+    pub files: FileAccess,
 }
 
-/// A configuration and what its owner should hear about it.
+/// A configuration and warnings about it.
 #[derive(Debug)]
 pub struct Loaded {
     pub config: Config,
     pub warnings: Vec<String>,
 }
 
-/// Joins the sources and checks the result. The first value that does not fit is the error.
-pub fn load(sources: Sources) -> Result<Loaded, ConfigError> {
-    let (base, origin) = match &sources.file {
-        Some((name, bytes)) => (parse::properties(bytes)?, name.as_str()),
-        None => {
-            let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-            (EMBEDDED.iter().map(owned).collect(), EMBEDDED_NAME)
+/// Why there is no configuration, and where its cause is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LoadError {
+    pub error: ConfigError,
+    /// Each key that the error names, with the file and line, variable or argument that sets it.
+    pub causes: Vec<(String, String)>,
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)?;
+        let causes = self.causes.iter().map(|(name, origin)| format!("{origin} sets {name}"));
+        match causes.collect::<Vec<_>>().as_slice() {
+            [] => Ok(()),
+            causes => write!(f, " ({})", causes.join(", ")),
         }
-    };
-    let environment = from_environment(sources.environment);
-    let layers = [
-        Layer::new(origin, base),
-        Layer::new("the environment", environment),
-        Layer::new("the command line", sources.overrides),
-    ];
-    let (mut properties, origins) = join(layers)?;
-    let mut warnings = Vec::new();
+    }
+}
+
+impl LoadError {
+    fn new(error: ConfigError, origins: &Properties) -> Self {
+        let is_named = |name: &&String| names(&error.message, name);
+        let causes =
+            origins.keys().filter(is_named).map(|name| (name.clone(), origins[name].clone()));
+        Self { causes: causes.collect(), error }
+    }
+}
+
+/// Whether a text has this key in it as a whole word.
+fn names(text: &str, key: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-');
+    text.split(|c| !is_part(c)).any(|word| word.trim_end_matches('.') == key)
+}
+
+/// Joins the sources and checks the result. The first value that does not fit is the error.
+pub fn load(sources: Sources) -> Result<Loaded, LoadError> {
+    let has_file = sources.file.is_some();
+    let file = sources.file.as_ref().map(|(name, bytes)| from_file(name, bytes)).transpose();
+    let layers = file.and_then(|file| {
+        let overrides = sources.overrides.iter().map(|(name, value)| Setting {
+            name: name.clone(),
+            value: value.clone(),
+            origin: "--override".to_owned(),
+        });
+        let environment = from_environment(&sources.environment);
+        join([Layer(file.unwrap_or_default()), Layer(environment), Layer(overrides.collect())])
+    });
+    let (properties, origins) = layers.map_err(|error| LoadError { error, causes: Vec::new() })?;
+    let outside = providers::Outside { environment: &sources.environment, files: sources.files };
+    let checked = providers::resolve(properties, &outside)
+        .map_err(|error| (error, Vec::new()))
+        .and_then(|found| {
+            check(found.properties, &origins, &sources, has_file, found.warnings)
+                .map_err(|error| (error, found.variables))
+        });
+    checked.map_err(|(mut error, variables)| {
+        // What a provider has may be secret: the message shows the variable.
+        for (written, value) in variables.iter().filter(|(_, value)| value.len() >= SECRET_MIN) {
+            error.message = error.message.replace(value, written);
+        }
+        LoadError::new(error, &origins)
+    })
+}
+
+/// A shorter text is no secret, and may be in a message by chance.
+const SECRET_MIN: usize = 4;
+
+fn check(
+    mut properties: Properties,
+    origins: &Properties,
+    sources: &Sources,
+    has_file: bool,
+    mut warnings: Vec<String>,
+) -> Result<Loaded, ConfigError> {
     adopt_legacy_keys(&mut properties, &mut warnings)?;
     effects::check_protection(&properties)?;
-    warnings.extend(without_effect(&properties, &origins));
-    fill_in(&mut properties);
+    warnings.extend(without_effect(&properties));
     for name in properties.keys() {
         let origin = origins.get(name).map_or("", String::as_str);
         warnings.extend(unknown_key(name, origin));
     }
+    defaults::fill_in(&mut properties, has_file);
     let config = Config::new(properties, &sources.host_name)?;
     warnings.extend(unusable(&config));
     Ok(Loaded { config, warnings })
+}
+
+/// A pair, and the place that sets it.
+#[derive(Clone, Debug)]
+struct Setting {
+    name: String,
+    value: String,
+    origin: String,
+}
+
+fn from_file(file: &str, bytes: &[u8]) -> Result<Vec<Setting>, ConfigError> {
+    let located = |error: ConfigError| ConfigError::config(format!("{file}, {}", error.message));
+    let pairs = parse::properties(bytes).map_err(located)?.into_iter();
+    let setting = |it: parse::Property| Setting {
+        name: it.name,
+        value: it.value,
+        origin: format!("{file}, line {}", it.line),
+    };
+    Ok(pairs.map(setting).collect())
 }
 
 /// One source for the `config` crate, which takes a dot in a name for nesting. Names go through
@@ -76,16 +144,7 @@ pub fn load(sources: Sources) -> Result<Loaded, ConfigError> {
 const WHOLE: char = '\u{1f}';
 
 #[derive(Clone, Debug)]
-struct Layer {
-    origin: String,
-    pairs: Vec<(String, String)>,
-}
-
-impl Layer {
-    fn new(origin: &str, pairs: Vec<(String, String)>) -> Self {
-        Self { origin: origin.to_owned(), pairs }
-    }
-}
+struct Layer(Vec<Setting>);
 
 impl Source for Layer {
     fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
@@ -93,9 +152,9 @@ impl Source for Layer {
     }
 
     fn collect(&self) -> Result<Map<String, Found>, config::ConfigError> {
-        let found = self.pairs.iter().map(|(name, value)| {
-            let value = Found::new(Some(&self.origin), value.as_str());
-            (format!("{WHOLE}{name}"), value)
+        let found = self.0.iter().map(|it| {
+            let value = Found::new(Some(&it.origin), it.value.as_str());
+            (format!("{WHOLE}{}", it.name), value)
         });
         Ok(found.collect())
     }
@@ -136,8 +195,8 @@ const NO_CONFIGURATION: &[&str] = &[
 ];
 
 /// `KAFKA_LOG_DIRS` is `log.dirs`; `___` is `-` and `__` is `_` (KIP-975).
-fn from_environment(environment: Vec<(String, String)>) -> Vec<(String, String)> {
-    let pairs = environment.into_iter().filter_map(|(variable, value)| {
+fn from_environment(environment: &[(String, String)]) -> Vec<Setting> {
+    let settings = environment.iter().filter_map(|(variable, value)| {
         let name = variable.strip_prefix("KAFKA_")?;
         // What Kubernetes sets for a service that is called kafka.
         let is_service_link = name.starts_with("PORT_")
@@ -147,9 +206,10 @@ fn from_environment(environment: Vec<(String, String)>) -> Vec<(String, String)>
             return None;
         }
         let name = name.to_lowercase().replace('_', ".").replace("...", "-").replace("..", "_");
-        Some((name, value))
+        let origin = format!("environment variable {variable}");
+        Some(Setting { name, value: value.clone(), origin })
     });
-    pairs.collect()
+    settings.collect()
 }
 
 /// Keys that Kafka has dropped, but that files out there still have.
@@ -202,50 +262,60 @@ fn adopt_legacy_keys(
     }
 }
 
-/// Keys that Kafka demands and that have one sensible value on a node alone. Kafka shows
-/// `broker.id` as set, too.
-fn fill_in(properties: &mut Properties) {
-    let broker_id = properties.get("broker.id").filter(|id| id.trim() != "-1").cloned();
-    let node_id = properties.get("node.id").cloned().or(broker_id);
-    let node_id = node_id.unwrap_or_else(|| "1".to_owned());
-    properties.insert("node.id".to_owned(), node_id.clone());
-    properties.insert("broker.id".to_owned(), node_id);
-    let default = |properties: &mut Properties, name: &str, value: &str| {
-        properties.entry(name.to_owned()).or_insert_with(|| value.to_owned());
-    };
-    default(properties, "process.roles", "broker,controller");
-    default(properties, "controller.listener.names", "CONTROLLER");
+/// One warning for all keys that are set and do nothing yet.
+fn without_effect(properties: &Properties) -> Option<String> {
+    let set = properties.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+    let names = ignored_configs(set, keys::find_static);
+    let listed = || format!("keys are set that have no effect yet: {}", names.join(", "));
+    (!names.is_empty()).then(listed)
 }
 
-/// One warning for all keys that somebody has set and that do nothing yet.
-fn without_effect(properties: &Properties, origins: &Properties) -> Option<String> {
-    let is_embedded = |name: &str| origins.get(name).is_some_and(|origin| origin == EMBEDDED_NAME);
-    let set = properties.iter().map(|(name, text)| (name.as_str(), text.as_str()));
-    let set = set.filter(|(name, _)| !is_embedded(name));
-    let names = ignored_configs(set, keys::find_static);
-    (!names.is_empty())
-        .then(|| format!("keys are set that have no effect yet: {}", names.join(", ")))
-}
+/// Settings of Kafka's authorizer, which are no keys of the broker.
+const OF_AUTHORIZER: &[&str] = &["super.users", "allow.everyone.if.no.acl.found"];
 
 fn unknown_key(name: &str, origin: &str) -> Option<String> {
     const FREE: &[&str] = &["config.providers.", "rsm.config.", "rlmm.config."];
     let is_known =
         keys::find_static(name).is_some() || FREE.iter().any(|prefix| name.starts_with(prefix));
-    (!is_known).then(|| format!("{name} in {origin} is no known key and has no effect"))
+    if is_known {
+        return None;
+    }
+    if OF_AUTHORIZER.contains(&name) {
+        return Some(format!("{origin} sets {name}, which has no effect without an authorizer"));
+    }
+    let hint = similar_key(name).map(|known| format!("; did you mean {known}?"));
+    let hint = hint.unwrap_or_default();
+    Some(format!("{origin} sets {name}, which is no known key and has no effect{hint}"))
+}
+
+/// The known key that is so near to this name that it is likely meant.
+fn similar_key(name: &str) -> Option<&'static str> {
+    let near = (name.len() / 5).min(4);
+    let known = keys::broker().keys().filter(|known| keys::find_static(known).is_some());
+    let distances = known.map(|known| (strsim::damerau_levenshtein(name, known), *known));
+    distances.filter(|(distance, _)| *distance <= near).min().map(|(_, known)| known)
 }
 
 /// Settings that Kafka would take, too, and then never get to work with.
-fn unusable(config: &Config) -> Option<String> {
+fn unusable(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
     let factor = config.broker.group.offsets_topic_replication_factor;
     let cluster = &config.broker.cluster;
     let is_alone = cluster.is_controller
         && cluster.controller_quorum_voters.len() <= 1
         && cluster.controller_quorum_bootstrap_servers.len() <= 1
         && config.broker.controller_listeners.is_empty();
-    (is_alone && factor > 1).then(|| {
-        format!(
+    if is_alone && factor > 1 {
+        warnings.push(format!(
             "offsets.topic.replication.factor is {factor}, but this broker is alone: consumer \
              groups will wait for __consumer_offsets until it is set to 1"
-        )
-    })
+        ));
+    }
+    if config.broker.http_listener.is_none() && !config.statics().contains_key("http.listener") {
+        warnings.push(
+            "metrics are off, for a listener has the default port of http.listener: set another"
+                .to_owned(),
+        );
+    }
+    warnings
 }

@@ -9,6 +9,7 @@
 
 mod broker;
 mod cluster;
+mod defaults;
 pub mod describe;
 mod dynamic;
 mod effects;
@@ -17,6 +18,7 @@ pub mod keys;
 mod listeners;
 mod load;
 pub mod parse;
+mod providers;
 #[cfg(test)]
 mod tests;
 mod topic;
@@ -32,7 +34,8 @@ pub use dynamic::{
 pub use effects::ignored_configs;
 pub use key::Key;
 pub use listeners::{Listener, SecurityProtocol, host_and_port};
-pub use load::{Loaded, Sources, load};
+pub use load::{LoadError, Loaded, Sources, load};
+pub use providers::FileAccess;
 pub use topic::{CleanupPolicy, CompressionType, TimestampType, TopicConfig};
 pub use values::Values;
 

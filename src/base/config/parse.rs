@@ -28,27 +28,41 @@ impl Value {
     }
 }
 
+/// A pair of a properties file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Property {
+    /// The line on which it begins, from 1.
+    pub line: usize,
+    pub name: String,
+    pub value: String,
+}
+
 /// Reads the pairs of a properties file, in order; a key given twice comes twice.
 ///
 /// The bytes are UTF-8 or else ISO-8859-1, which is what Java reads.
-pub fn properties(bytes: &[u8]) -> Result<Vec<(String, String)>, ConfigError> {
+pub fn properties(bytes: &[u8]) -> Result<Vec<Property>, ConfigError> {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
         Err(_) => bytes.iter().map(|byte| char::from(*byte)).collect(),
     };
     let mut pairs = Vec::new();
-    let mut lines = natural_lines(&text);
-    while let Some(line) = lines.next() {
+    let mut lines = natural_lines(&text).enumerate();
+    while let Some((number, line)) = lines.next() {
         if line.is_empty() || line.starts_with(['#', '!']) {
             continue;
         }
         let mut logical = line.to_owned();
         while ends_in_open_escape(&logical) {
             logical.pop();
-            logical.push_str(lines.next().unwrap_or_default());
+            logical.push_str(lines.next().map_or("", |(_, line)| line));
         }
-        let (key, value) = split_pair(&logical);
-        pairs.push((unescape(key)?, unescape(value)?));
+        let line = number + 1;
+        let (name, value) = split_pair(&logical);
+        let unescape = |text| {
+            let located = |error: ConfigError| format!("line {line}: {}", error.message);
+            unescape(text).map_err(|error| ConfigError::config(located(error)))
+        };
+        pairs.push(Property { line, name: unescape(name)?, value: unescape(value)? });
     }
     Ok(pairs)
 }

@@ -38,6 +38,10 @@ fn only_dynamic_keys_change_at_their_level() {
         Some("Invalid value x for configuration max.connections: Not a number of type INT")
     );
     assert_eq!(all(&[("foo.bar", "x")]), None);
+    assert_eq!(
+        all(&[("config.providers", "env")]).as_deref(),
+        Some("Config providers can be set at the start only: [config.providers]")
+    );
     assert_eq!(all(&[("leader.replication.throttled.rate", "5")]), None);
     assert_eq!(
         all(&[("leader.replication.throttled.rate", "-1")]).as_deref(),

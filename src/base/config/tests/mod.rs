@@ -3,6 +3,7 @@ mod docs;
 mod dynamic;
 mod effects;
 mod parse;
+mod providers;
 mod start;
 mod topic;
 
@@ -22,6 +23,6 @@ fn started(pairs: &[(&str, &str)]) -> Result<(Config, Vec<String>), String> {
     let lines: String = pairs.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
     let file = Some(("server.properties".to_owned(), lines.into_bytes()));
     let sources = Sources { file, host_name: "here".to_owned(), ..Sources::default() };
-    let loaded = load(sources).map_err(|error| error.message)?;
+    let loaded = load(sources).map_err(|it| it.error.message)?;
     Ok((loaded.config, loaded.warnings))
 }

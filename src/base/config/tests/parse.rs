@@ -1,7 +1,12 @@
 use crate::base::config::{keys, parse};
 
 fn pairs(text: &str) -> Vec<(String, String)> {
-    parse::properties(text.as_bytes()).expect("well-formed")
+    read(text.as_bytes())
+}
+
+fn read(bytes: &[u8]) -> Vec<(String, String)> {
+    let pairs = parse::properties(bytes).expect("well-formed").into_iter();
+    pairs.map(|it| (it.name, it.value)).collect()
 }
 
 fn pair(text: &str) -> (String, String) {
@@ -52,7 +57,7 @@ fn escapes_are_javas() {
 #[test]
 fn bytes_are_utf_8_or_else_iso_8859_1() {
     assert_eq!(pair("a=\u{e9}"), owned("a", "\u{e9}"));
-    let latin = parse::properties(b"a=\xe9").expect("well-formed");
+    let latin = read(b"a=\xe9");
     assert_eq!(latin, [owned("a", "\u{e9}")]);
 }
 

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use super::{properties, started};
-use crate::base::config::{Config, Sources, load};
+use crate::base::config::{Config, Loaded, Sources, load};
 
 fn refusal(pairs: &[(&str, &str)]) -> String {
     started(pairs).expect_err("refused")
@@ -68,7 +68,11 @@ fn a_quickstart_file_keeps_the_controllers_listener_apart() {
 #[test]
 fn unknown_keys_are_warnings_and_groups_that_cannot_work_too() {
     let (_, warnings) = started(&[("num.partition", "3")]).expect("starts");
-    assert_eq!(warnings[0], "num.partition in server.properties is no known key and has no effect");
+    assert_eq!(
+        warnings[0],
+        "server.properties, line 1 sets num.partition, which is no known key and has no effect; \
+         did you mean num.partitions?"
+    );
     assert!(warnings[1].starts_with("offsets.topic.replication.factor is 3"), "{warnings:?}");
 }
 
@@ -94,7 +98,8 @@ fn the_environment_is_read_as_the_container_images_do() {
     assert_eq!(loaded.config.values().long(own), Some(7));
     assert_eq!(
         loaded.warnings,
-        ["some_key-here in the environment is no known key and has no effect"]
+        ["environment variable KAFKA_SOME__KEY___HERE sets some_key-here, which is no known key \
+             and has no effect"]
     );
 }
 
@@ -236,4 +241,106 @@ fn metrics_can_be_moved_and_turned_off() {
     assert_eq!((moved.host.as_str(), moved.port, moved.is_explicit), ("0.0.0.0", 1234, true));
     assert_eq!(http(&[("http.listener", "none")]), None);
     assert_eq!(http(&[("http.listener", "")]), None);
+}
+
+/// A start without a properties file.
+fn without_file(overrides: &[(&str, &str)], environment: &[(&str, &str)]) -> Loaded {
+    let environment = properties(environment).into_iter().collect();
+    let overrides = properties(overrides).into_iter().collect();
+    load(Sources { environment, overrides, ..Sources::default() }).expect("starts")
+}
+
+#[test]
+fn defaults_give_way_to_what_is_said() {
+    let start = |overrides: &[(&str, &str)]| without_file(overrides, &[]).config.broker;
+    assert_eq!(start(&[("broker.id", "0")]).node_id, 0);
+    assert_eq!(without_file(&[], &[("KAFKA_BROKER_ID", "0")]).config.broker.node_id, 0);
+    assert_eq!(start(&[("broker.id", "-1")]).node_id, 1);
+    assert_eq!(start(&[("log.dir", "/a")]).log_dirs, [PathBuf::from("/a")]);
+    assert_eq!(without_file(&[("port", "9095")], &[]).config.broker.listeners[0].port, 9095);
+    let local = start(&[("advertised.listeners", "PLAINTEXT://localhost:9092")]);
+    assert_eq!(local.listeners[0].host, "127.0.0.1");
+    let public = start(&[("advertised.listeners", "PLAINTEXT://kafka.example.com:9092")]);
+    assert_eq!((public.listeners[0].host.as_str(), public.listeners[0].port), ("", 9092));
+    let loaded = without_file(&[("listeners", "PLAINTEXT://localhost:9644")], &[]);
+    assert_eq!(loaded.config.broker.http_listener, None);
+    assert!(loaded.warnings[0].starts_with("metrics are off"), "{:?}", loaded.warnings);
+}
+
+#[test]
+fn defaults_give_way_to_the_quorum() {
+    let start = |overrides: &[(&str, &str)]| without_file(overrides, &[]).config.broker;
+    const VOTERS: (&str, &str) = ("controller.quorum.voters", "3@localhost:9093,4@b:9093,5@c:9093");
+    let single = start(&[("controller.quorum.voters", "3@localhost:9093")]);
+    assert_eq!((single.node_id, single.group.offsets_topic_replication_factor), (3, 1));
+    let voter = start(&[VOTERS, ("node.id", "3")]);
+    assert_eq!((voter.cluster.is_broker, voter.cluster.is_controller), (true, true));
+    assert_eq!(voter.controller_listeners[0].host, "localhost");
+    assert_eq!(voter.controller_listeners[0].port, 9093);
+    assert_eq!(voter.group.offsets_topic_replication_factor, 3);
+    assert_eq!(start(&[VOTERS, ("broker.id", "4")]).controller_listeners[0].host, "");
+    let observer = start(&[VOTERS, ("node.id", "7")]);
+    assert_eq!((observer.cluster.is_broker, observer.cluster.is_controller), (true, false));
+    let controller = start(&[VOTERS, ("node.id", "3"), ("process.roles", "controller")]);
+    assert_eq!((controller.listeners.len(), controller.controller_listeners.len()), (0, 1));
+    assert!(!start(&[("process.roles", "controller")]).controller_listeners.is_empty());
+    let overrides = properties(&[VOTERS]).into_iter().collect();
+    let refused = load(Sources { overrides, ..Sources::default() }).expect_err("refused");
+    assert_eq!(
+        refused.to_string(),
+        "Missing required configuration \"node.id\" which has no default value."
+    );
+}
+
+#[test]
+fn errors_name_the_file_and_line_the_variable_or_the_argument() {
+    let refusal = |file: &str, environment: &[(&str, &str)], overrides: &[(&str, &str)]| {
+        let sources = Sources {
+            file: Some(("a/server.properties".to_owned(), file.into())),
+            environment: properties(environment).into_iter().collect(),
+            overrides: properties(overrides).into_iter().collect(),
+            ..Sources::default()
+        };
+        load(sources).expect_err("refused").to_string()
+    };
+    let invalid = "Invalid value abc for configuration num.partitions: Not a number of type INT";
+    assert_eq!(
+        refusal("# one\nlog.dirs=\\\n  /a\nnum.partitions=abc\n", &[], &[]),
+        format!("{invalid} (a/server.properties, line 4 sets num.partitions)")
+    );
+    assert_eq!(
+        refusal("num.partitions=1", &[("KAFKA_NUM_PARTITIONS", "abc")], &[]),
+        format!("{invalid} (environment variable KAFKA_NUM_PARTITIONS sets num.partitions)")
+    );
+    assert_eq!(
+        refusal("", &[], &[("num.partitions", "abc")]),
+        format!("{invalid} (--override sets num.partitions)")
+    );
+    assert_eq!(
+        refusal("a=1\nb=\\u12\n", &[], &[]),
+        "a/server.properties, line 2: Malformed \\uxxxx encoding."
+    );
+    let refused = refusal("node.id=1\n\nbroker.id=2\n", &[], &[]);
+    assert!(
+        refused.ends_with(
+            "(a/server.properties, line 3 sets broker.id, a/server.properties, line 1 sets node.id)"
+        ),
+        "{refused}"
+    );
+}
+
+#[test]
+fn misspelled_keys_get_a_suggestion() {
+    let hint = |name: &str| {
+        let (_, warnings) =
+            started(&[(name, "1"), ("offsets.topic.replication.factor", "1")]).expect("starts");
+        warnings[0].split_once("; ").map(|(_, hint)| hint.to_owned())
+    };
+    assert_eq!(hint("log.retention.hour").as_deref(), Some("did you mean log.retention.hours?"));
+    assert_eq!(hint("listner.port"), None);
+    assert_eq!(
+        hint("auto.create.topic.enabled").as_deref(),
+        Some("did you mean auto.create.topics.enable?")
+    );
+    assert_eq!(hint("foo.bar"), None);
 }
