@@ -40,9 +40,10 @@ Much used:
   sordini serve --override http.listener=0.0.0.0:9644     (or none)
   RUST_LOG=sordini=debug sordini serve /etc/kafka/server.properties
 
-It logs to stderr. Stop it with SIGTERM or Ctrl-C; it then writes down that everything is in order,
-and the next start need not check its logs. All keys are listed in src/base/config/KEYS.md, all
-metrics in the README; dashboards for Grafana are in grafana/.";
+It logs to stderr. SIGTERM, SIGINT (Ctrl-C) and SIGHUP stop it in order, so that the next start need
+not check its logs; under nohup it ignores SIGHUP. Nothing is reloaded: kafka-configs changes a running
+broker. `sordini config` lists all keys with their defaults and effects; http.listener serves all
+metrics at /metrics.";
 
 #[derive(Parser, Debug)]
 #[command(
@@ -62,6 +63,15 @@ enum Command {
     /// Runs the broker; this is what happens without a command, too.
     #[command(after_help = AFTER_HELP)]
     Serve(Serve),
+    /// Prints all configuration keys with types, defaults, limits and effects, as Markdown.
+    Config,
+}
+
+/// What the arguments ask for.
+#[derive(Debug)]
+pub enum Task {
+    Serve(Box<Loaded>),
+    PrintKeys,
 }
 
 #[derive(Args, Debug, Default)]
@@ -110,8 +120,8 @@ impl fmt::Display for CliError {
     }
 }
 
-/// The configuration that this process was started with.
-pub fn parse_args() -> Result<Loaded, CliError> {
+/// What this process was started for.
+pub fn parse_args() -> Result<Task, CliError> {
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     configure(std::env::args_os(), environment.collect(), host_name())
@@ -121,9 +131,10 @@ fn configure(
     arguments: impl IntoIterator<Item = OsString>,
     environment: Vec<(String, String)>,
     host_name: String,
-) -> Result<Loaded, CliError> {
+) -> Result<Task, CliError> {
     let cli = Cli::try_parse_from(arguments).map_err(CliError::Usage)?;
     let Serve { file, overrides } = match cli.command {
+        Some(Command::Config) => return Ok(Task::PrintKeys),
         Some(Command::Serve(serve)) => serve,
         None => Serve::default(),
     };
@@ -140,7 +151,8 @@ fn configure(
         is_dir: Path::is_dir,
         read: |path| fs::read(path),
     };
-    load(Sources { file, environment, overrides, host_name, files }).map_err(CliError::Config)
+    let loaded = load(Sources { file, environment, overrides, host_name, files });
+    loaded.map(|loaded| Task::Serve(Box::new(loaded))).map_err(CliError::Config)
 }
 
 /// What other machines may know this one by.
@@ -160,7 +172,11 @@ mod tests {
     fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Loaded, CliError> {
         let arguments = ["sordini"].iter().chain(arguments).map(OsString::from);
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        configure(arguments, environment.iter().map(owned).collect(), "here".to_owned())
+        let environment = environment.iter().map(owned).collect();
+        match configure(arguments, environment, "here".to_owned())? {
+            Task::Serve(loaded) => Ok(*loaded),
+            Task::PrintKeys => panic!("nothing is to be served"),
+        }
     }
 
     #[test]

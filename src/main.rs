@@ -7,16 +7,28 @@ use std::{
     time::Duration,
 };
 
-use sordini::{base::config::Loaded, broker::Server, telemetry::init_tracing};
+use sordini::{
+    base::config::{Loaded, keys},
+    broker::Server,
+    telemetry::init_tracing,
+};
 
 /// How long the end waits for what still blocks.
 const BLOCKED_MAX: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     match cli::parse_args() {
-        Ok(loaded) => serve(loaded),
+        Ok(cli::Task::Serve(loaded)) => serve(*loaded),
+        Ok(cli::Task::PrintKeys) => match io::stdout().write_all(keys::page().as_bytes()) {
+            // The reader of a pipe may have seen enough.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                complain(&error);
+                ExitCode::FAILURE
+            }
+            _ => ExitCode::SUCCESS,
+        },
         Err(cli::CliError::Usage(usage)) => {
-            // Help goes to stdout, complaints to stderr; there is nobody to tell if that fails.
+            // Help goes to stdout, complaints to stderr; neither may be there any more.
             let _ = usage.print();
             ExitCode::from(cli::CliError::Usage(usage).exit_code())
         }
@@ -34,7 +46,11 @@ fn complain(error: &dyn Display) {
 
 fn serve(loaded: Loaded) -> ExitCode {
     let settings = &loaded.config.broker;
-    init_tracing(Some(&settings.logging_level), settings.logging_json);
+    if let Err(error) = init_tracing(&settings.logging_level, settings.logging_json) {
+        complain(&error);
+        return ExitCode::FAILURE;
+    }
+    let is_json = settings.logging_json;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -51,7 +67,10 @@ fn serve(loaded: Loaded) -> ExitCode {
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&error);
+            match is_json {
+                true => tracing::error!(%error, "broker failed"),
+                false => complain(&error),
+            }
             ExitCode::FAILURE
         }
     }

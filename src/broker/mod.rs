@@ -22,6 +22,7 @@ pub mod replication;
 mod server;
 pub mod sessions;
 mod shard_log;
+mod signals;
 mod tasks;
 mod to_controller;
 mod voting;

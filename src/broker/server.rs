@@ -14,7 +14,6 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
     sync::{Notify, Semaphore, mpsc, watch},
     task::{JoinHandle, JoinSet},
 };
@@ -31,6 +30,7 @@ use super::{
     progress::Progress,
     replication::Replication,
     sessions::SessionCache,
+    signals::Signals,
 };
 use crate::{
     base::{
@@ -111,26 +111,21 @@ pub struct Server {
 }
 
 impl Server {
-    /// Runs a broker until SIGTERM or SIGINT, and stops it cleanly.
+    /// Runs a broker until SIGTERM, SIGINT or SIGHUP, and stops it cleanly.
     pub async fn run(config: Config) -> Result<(), ServerError> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut signals = Signals::new()?;
         // A start reads the tails of all logs, and a task that blocks would see no signal: another
         // one starts. What an interrupted start leaves is what a crash leaves, and no clean marker.
         let mut starting = tokio::spawn(Self::start(config));
         let server = tokio::select! {
             biased;
             started = &mut starting => started.map_err(io::Error::from)??,
-            _ = terminate.recv() => {
-                info!("SIGTERM: the start is given up");
-                return Ok(());
-            }
-            _ = interrupt.recv() => {
-                info!("SIGINT: the start is given up");
+            signal = signals.recv() => {
+                info!(signal, "start given up");
                 return Ok(());
             }
         };
-        // It is for whoever looks; a file that is full or a pipe that is closed takes it or not.
+        // A file that is full or a pipe that is closed takes it or not.
         let _ = writeln!(io::stdout(), "{}", server.banner());
         let mut all_failed = server.broker.all_dirs_failed.subscribe();
         let mut metadata_failed = server.broker.metadata_failed.subscribe();
@@ -140,8 +135,7 @@ impl Server {
             Ok(_) = metadata_failed.wait_for(|failed| *failed) => {
                 return Err(ServerError::MetadataFailed);
             }
-            _ = terminate.recv() => info!("SIGTERM: stopping"),
-            _ = interrupt.recv() => info!("SIGINT: stopping"),
+            signal = signals.recv() => info!(signal, "stopping"),
         }
         server.stop().await
     }
@@ -221,22 +215,24 @@ impl Server {
         Ok(Self { broker, leave, stop, connections, tasks, lifecycle, addresses, http_address })
     }
 
-    /// One line: where it listens, where its data and its metrics are.
+    /// One line of text or JSON: where it listens, where its data and its metrics are.
     fn banner(&self) -> String {
         let settings = self.broker.settings();
         let listeners: Vec<_> =
             self.addresses.iter().map(|(name, address)| format!("{name}://{address}")).collect();
+        let (listeners, version) = (listeners.join(","), env!("CARGO_PKG_VERSION"));
         let dirs: Vec<_> = settings.log_dirs.iter().map(|dir| dir.display().to_string()).collect();
-        let http = match self.http_address {
-            Some(address) => format!("http://{address}/metrics"),
-            None => "off".to_owned(),
-        };
+        let (dirs, node) = (dirs.join(","), self.broker.node_id);
+        let metrics = self.http_address.map(|address| format!("http://{address}/metrics"));
+        if settings.logging_json {
+            return telemetry::json_line(serde_json::json!({
+                "message": "listening", "version": version, "node": node, "listeners": listeners,
+                "log_dirs": dirs, "metrics": metrics,
+            }));
+        }
+        let metrics = metrics.as_deref().unwrap_or("off");
         format!(
-            "sordini {} node {} listens on {}, data in {}, metrics at {http}",
-            env!("CARGO_PKG_VERSION"),
-            self.broker.node_id,
-            listeners.join(","),
-            dirs.join(","),
+            "sordini {version} node {node} listens on {listeners}, data in {dirs}, metrics at {metrics}"
         )
     }
 

@@ -1,19 +1,39 @@
 //! The subscriber that writes logs to stderr.
 
 use std::io::IsTerminal;
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{
+        format::Writer,
+        time::{FormatTime, SystemTime},
+    },
+};
 
-const DEFAULT_FILTER: &str = "info";
 /// The Raft library is silent unless the filter names it: it logs a node that does not answer as an
 /// error. `quorum` logs what an operator needs: leaders, voters that do not answer, and the error that
 /// Raft ends with.
 const QUIET: &str = "openraft=off";
 
-/// Starts logging to stderr, as lines or as JSON objects. `RUST_LOG` wins over `filter`, which wins
-/// over `info`; one that does not parse is reported and passed over. A second call changes nothing.
-pub fn init_tracing(filter: Option<&str>, json: bool) {
-    let from_environment = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
-    let (filter, rejected) = choose_filter(from_environment.as_deref(), filter);
+/// Names that may stand alone as directives.
+const NAMES: [&str; 2] = [env!("CARGO_PKG_NAME"), "openraft"];
+
+/// A log filter that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "Invalid value {filter} for {source_name}: it must be a level (off, error, warn, info, debug or \
+     trace) or directives such as info,sordini::quorum=debug"
+)]
+pub struct InvalidFilter {
+    source_name: &'static str,
+    filter: String,
+}
+
+/// Starts logging to stderr, as lines or as JSON objects. `RUST_LOG` wins over `level`, the value
+/// of `logging.level`. Both must be valid. A second call changes nothing.
+pub fn init_tracing(level: &str, json: bool) -> Result<(), InvalidFilter> {
+    let from_environment = std::env::var("RUST_LOG").ok();
+    let filter = choose_filter(from_environment.as_deref(), level)?;
     let filter = match filter.to_string().contains("openraft") {
         true => filter,
         false => filter.add_directive(QUIET.parse().expect("a directive")),
@@ -25,24 +45,41 @@ pub fn init_tracing(filter: Option<&str>, json: bool) {
         // the log must not stop anything.
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
-    let started = if json { subscriber.json().try_init() } else { subscriber.try_init() };
-    if started.is_ok() {
-        for filter in rejected {
-            tracing::warn!(filter, "log filter is not valid");
-        }
+    // A subscriber that is there already stays.
+    let _ = if json { subscriber.json().try_init() } else { subscriber.try_init() };
+    Ok(())
+}
+
+/// A line in the form of the JSON log lines, for what is written elsewhere.
+pub fn json_line(fields: serde_json::Value) -> String {
+    let mut timestamp = String::new();
+    // A clock that cannot be read leaves it empty.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
+    let line = serde_json::json!({
+        "timestamp": timestamp, "level": "INFO", "fields": fields, "target": env!("CARGO_PKG_NAME"),
+    });
+    line.to_string()
+}
+
+fn choose_filter(environment: Option<&str>, level: &str) -> Result<EnvFilter, InvalidFilter> {
+    let configured = parse("logging.level", level)?;
+    match environment.filter(|text| !text.trim().is_empty()) {
+        Some(text) => parse("RUST_LOG", text),
+        None => Ok(configured),
     }
 }
 
-/// The first filter that parses, and those before it that do not.
-fn choose_filter(environment: Option<&str>, configured: Option<&str>) -> (EnvFilter, Vec<String>) {
-    let mut rejected = vec![];
-    for text in [environment, configured].into_iter().flatten() {
-        match EnvFilter::try_new(text) {
-            Ok(filter) => return (filter, rejected),
-            Err(_) => rejected.push(text.to_string()),
-        }
+/// `EnvFilter` takes a word that is no level for the name of a module, of which it then logs all,
+/// and of everything else nothing: such a word is refused. So is a filter without any directive.
+fn parse(source_name: &'static str, filter: &str) -> Result<EnvFilter, InvalidFilter> {
+    let invalid = || InvalidFilter { source_name, filter: filter.to_owned() };
+    let directives = || filter.split(',').map(str::trim).filter(|it| !it.is_empty());
+    let is_module = |it: &str| it.contains(['=', '[']) || it.contains("::") || NAMES.contains(&it);
+    let is_level = |it: &str| it.parse::<LevelFilter>().is_ok();
+    if directives().next().is_none() || !directives().all(|it| is_level(it) || is_module(it)) {
+        return Err(invalid());
     }
-    (EnvFilter::new(DEFAULT_FILTER), rejected)
+    EnvFilter::try_new(directives().collect::<Vec<_>>().join(",")).map_err(|_| invalid())
 }
 
 #[cfg(test)]
@@ -51,20 +88,44 @@ mod tests {
 
     #[test]
     fn the_environment_wins() {
-        let chosen = |environment, configured| {
-            let (filter, rejected) = choose_filter(environment, configured);
-            (filter.to_string(), rejected.len())
-        };
-        assert_eq!(chosen(Some("debug"), Some("warn")), ("debug".to_string(), 0));
-        assert_eq!(chosen(None, Some("warn")), ("warn".to_string(), 0));
-        assert_eq!(chosen(None, None), ("info".to_string(), 0));
-        assert_eq!(chosen(Some("a=b=c"), Some("warn")), ("warn".to_string(), 1));
-        assert_eq!(chosen(None, Some("a=b=c")), ("info".to_string(), 1));
+        let chosen =
+            |environment, level| choose_filter(environment, level).map(|it| it.to_string());
+        assert_eq!(chosen(Some("debug"), "warn").expect("valid"), "debug");
+        assert_eq!(chosen(None, "warn").expect("valid"), "warn");
+        assert_eq!(chosen(Some(""), "warn").expect("valid"), "warn");
+        assert!(chosen(Some("garbage"), "warn").is_err());
+        assert!(chosen(Some("debug"), "garbage").is_err());
+    }
+
+    #[test]
+    fn filters_that_are_no_levels_or_directives_are_refused() {
+        for filter in [
+            "info",
+            "WARN",
+            "off",
+            "0",
+            "info,sordini::quorum=debug",
+            "sordini=debug",
+            "sordini",
+            "sordini::net",
+            "warn, openraft=off",
+            "[span]=debug",
+            "sordini[request{api=1}]=trace",
+        ] {
+            assert!(parse("RUST_LOG", filter).is_ok(), "{filter}");
+        }
+        for filter in
+            ["verbose", "garbage", "infos", "a=b=c", "sordini=verbose", "info,loud", "", ",", "6"]
+        {
+            let refusal = parse("logging.level", filter).expect_err(filter).to_string();
+            let start = format!("Invalid value {filter} for logging.level: it must be a level");
+            assert!(refusal.starts_with(&start), "{refusal}");
+        }
     }
 
     #[test]
     fn starting_twice_is_harmless() {
-        init_tracing(None, false);
-        init_tracing(Some("debug"), true);
+        init_tracing("info", false).expect("valid");
+        init_tracing("debug", true).expect("valid");
     }
 }

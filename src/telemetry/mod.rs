@@ -13,7 +13,7 @@ mod logging;
 pub mod metrics;
 
 pub use http::{Health, serve};
-pub use logging::init_tracing;
+pub use logging::{InvalidFilter, init_tracing, json_line};
 pub use metrics::{
     ApiMetrics, CloseReason, Histogram, Kind, Labels, Metrics, Parked, Scrape, SurveyResult,
     TopicMetrics,

@@ -10,6 +10,7 @@ mod metadata;
 mod metrics;
 mod network;
 mod own;
+mod page;
 mod remote;
 mod replication;
 mod security;
@@ -17,6 +18,8 @@ pub mod topic;
 mod transactions;
 
 use std::{collections::BTreeMap, sync::LazyLock};
+
+pub use page::page;
 
 use super::key::{Importance, Key, Mode, Type};
 
