@@ -4,9 +4,11 @@ import shutil
 import threading
 
 import pytest
+from differential.wire import Connection
 from harness.broker import KAFKA_KIND, SORDINI_KIND, Broker
 from harness.shell import Shell
 
+INCONSISTENT_GROUP_PROTOCOL = 23
 READ = "--from-beginning --timeout-ms 20000"
 
 
@@ -140,3 +142,58 @@ def test_apache_kafka_reads_our_partitions(two_brokers, on, kind):
     for codec in ("none", "zstd"):
         read = run(f"kafka-console-consumer --topic kept-{codec} {READ} --max-messages 100").ok()
         assert read.lines == [f"{codec}-{n}" for n in range(100)]
+
+
+def ask(broker, api, version, body):
+    """One request over a connection of its own."""
+    connection = Connection(broker.port)
+    try:
+        return connection.request(api, version, body)
+    finally:
+        connection.close()
+
+
+@pytest.mark.oracle
+def test_keeps_groups_of_the_consumer_protocol(two_brokers, on, kind):
+    """Kafka's consumer group is listed, read and not replaced here, and is Kafka's again after."""
+    if kind != SORDINI_KIND:
+        pytest.skip("about Sordini")
+    sordini, kafka = two_brokers
+    run = on(kafka.start())
+    run("kafka-topics --create --topic read").ok()
+    run("kafka-console-producer --topic read", stdin="".join(f"{n}\n" for n in range(10))).ok()
+    consume = "kafka-console-consumer --topic read --group modern --command-property"
+    modern = f"{consume} group.protocol=consumer {READ}"
+    run(f"{modern} --max-messages 4").ok()
+    alter = "kafka-configs --alter --entity-type users --entity-name reader --add-config"
+    run(f"{alter} consumer_byte_rate=1024").ok()
+    run(f"{alter} SCRAM-SHA-256=[iterations=4096,password=any]").ok()
+    kafka.stop()
+    moved(kafka, sordini)
+
+    run = on(sordini.start())
+    listed = run("kafka-groups --list").ok()
+    row = next(line.split() for line in listed.lines if line.startswith("modern"))
+    assert row == ["modern", "Consumer", "consumer"], listed.stdout
+    topics = [{"name": "read", "partitionIndexes": [0]}]
+    asked = {"groups": [{"groupId": "modern", "topics": topics}], "requireStable": False}
+    fetched = ask(sordini, "OffsetFetch", 8, asked)["groups"][0]["topics"][0]["partitions"][0]
+    assert fetched["committedOffset"] == 4
+    join = {"groupId": "modern", "sessionTimeoutMs": 10_000, "rebalanceTimeoutMs": 10_000,
+            "memberId": "", "protocolType": "consumer",
+            "protocols": [{"name": "range", "metadata": b""}]}  # fmt: skip
+    assert ask(sordini, "JoinGroup", 3, join)["errorCode"] == INCONSISTENT_GROUP_PROTOCOL
+    message = "Group modern is not a classic group."
+    described = ask(sordini, "DescribeGroups", 6, {"groups": ["modern"]})["groups"][0]
+    assert described["errorMessage"] == message
+    users = run("kafka-configs --describe --entity-type users --entity-name reader").ok()
+    assert "consumer_byte_rate=1024.0" in users.stdout, users.stdout
+    assert "SCRAM-SHA-256=iterations=4096" in users.stdout, users.stdout
+    assert sordini.stop() == 0
+    shutil.rmtree(kafka.data)
+    moved(sordini, kafka)
+
+    run = on(kafka.start())
+    assert run(f"{modern} --max-messages 6").ok().lines == [str(n) for n in range(4, 10)]
+    described = run("kafka-consumer-groups --describe --group modern --state").ok()
+    assert "Empty" in described.stdout

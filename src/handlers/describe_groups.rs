@@ -61,12 +61,16 @@ fn described_group(group: GroupDescription, version: i16) -> DescribedGroup {
     match group.error {
         None => {}
         // KIP-1043: until version 6 a group that is not there is just dead.
-        Some(GroupError::GroupIdNotFound) if version < 6 => {}
+        Some(GroupError::GroupIdNotFound | GroupError::NotClassicGroup) if version < 6 => {}
         Some(error) => {
             described.error_code = code(error);
-            if version >= 6 && error == GroupError::GroupIdNotFound {
-                let message = format!("Group {} not found.", group.group);
-                described.error_message = Some(wire(&message));
+            let message = match error {
+                GroupError::GroupIdNotFound => Some("not found."),
+                GroupError::NotClassicGroup => Some("is not a classic group."),
+                _ => None,
+            };
+            if let Some(message) = message.filter(|_| version >= 6) {
+                described.error_message = Some(wire(&format!("Group {} {message}", group.group)));
             }
         }
     }

@@ -207,7 +207,7 @@ pub fn group(error: GroupError) -> ErrorCode {
         GroupError::InvalidSessionTimeout => ErrorCode::InvalidSessionTimeout,
         GroupError::RebalanceInProgress => ErrorCode::RebalanceInProgress,
         GroupError::NonEmptyGroup => ErrorCode::NonEmptyGroup,
-        GroupError::GroupIdNotFound => ErrorCode::GroupIdNotFound,
+        GroupError::GroupIdNotFound | GroupError::NotClassicGroup => ErrorCode::GroupIdNotFound,
         GroupError::MemberIdRequired => ErrorCode::MemberIdRequired,
         GroupError::GroupMaxSizeReached => ErrorCode::GroupMaxSizeReached,
         GroupError::FencedInstanceId => ErrorCode::FencedInstanceId,

@@ -15,9 +15,13 @@ impl Turn<'_> {
     pub(super) fn describe(&self, groups: &Groups, ids: Vec<Arc<str>>) -> Vec<GroupDescription> {
         let describe = |id: Arc<str>| {
             let described = self.look(groups, &id, |group| group.describe());
+            let error = match self.hard.unserved.contains_key(&id) {
+                true => GroupError::NotClassicGroup,
+                false => GroupError::GroupIdNotFound,
+            };
             described.unwrap_or(GroupDescription {
                 group: id,
-                error: Some(GroupError::GroupIdNotFound),
+                error: Some(error),
                 state: "Dead",
                 protocol_type: Arc::default(),
                 protocol: Arc::default(),
@@ -31,10 +35,7 @@ impl Turn<'_> {
         let named = |names: &[Arc<str>], name: &str| {
             names.is_empty() || names.iter().any(|it| it.eq_ignore_ascii_case(name))
         };
-        if !named(&request.types, CLASSIC) {
-            return Vec::new();
-        }
-        let listed = self.hard.groups.keys().filter_map(|id| {
+        let classic = self.hard.groups.keys().filter_map(|id| {
             self.look(groups, id, |group| ListedGroup {
                 group: id.clone(),
                 protocol_type: group.protocol_type.clone().unwrap_or_default(),
@@ -42,7 +43,11 @@ impl Turn<'_> {
                 group_type: CLASSIC,
             })
         });
-        listed.filter(|listed| named(&request.states, listed.state)).collect()
+        let listed = classic.chain(self.list_unserved());
+        let is_asked_for = |listed: &ListedGroup| {
+            named(&request.types, listed.group_type) && named(&request.states, listed.state)
+        };
+        listed.filter(is_asked_for).collect()
     }
 
     pub(super) fn delete_groups(
@@ -50,7 +55,12 @@ impl Turn<'_> {
         groups: &mut Groups,
         ids: Vec<Arc<str>>,
     ) -> Vec<(Arc<str>, Result<(), GroupError>)> {
+        let hard = self.hard;
         let delete = |id: Arc<str>| {
+            if let Some(unserved) = hard.unserved.get(&id) {
+                let result = self.delete_unserved(&id, unserved);
+                return (id, result);
+            }
             let result = match self.look(groups, &id, |group| group.state) {
                 None => Err(GroupError::GroupIdNotFound),
                 Some(State::Empty) => {
@@ -65,12 +75,7 @@ impl Turn<'_> {
     }
 
     fn forget_group(&mut self, groups: &mut Groups, id: &Arc<str>) {
-        let hard = self.hard;
-        for (topic, partitions) in hard.offsets.get(id).into_iter().flatten() {
-            for partition in partitions.keys() {
-                self.forget_offset(id, topic, *partition);
-            }
-        }
+        self.forget_offsets(id);
         self.bury_group(groups, id);
     }
 
@@ -86,12 +91,6 @@ impl Turn<'_> {
 
     pub(super) fn survey(&self, groups: &Groups) -> Vec<GroupSurvey> {
         let surveys = self.hard.groups.keys().filter_map(|id| {
-            let offsets = self.hard.offsets.get(id).into_iter().flatten();
-            let offsets = offsets.flat_map(|(topic, partitions)| {
-                partitions.iter().map(|(partition, committed)| {
-                    (TopicPartition::new(topic.clone(), *partition), committed.value.offset)
-                })
-            });
             self.look(groups, id, |group| GroupSurvey {
                 group: id.clone(),
                 state: group.state.name(),
@@ -99,9 +98,19 @@ impl Turn<'_> {
                 members: group.members.len(),
                 parked: group.awaiting_joins() + group.awaiting_syncs(),
                 sessions: group.members.len() + group.pending_joins.len(),
-                offsets: offsets.collect(),
+                offsets: self.surveyed_offsets(id),
             })
         });
-        surveys.collect()
+        surveys.chain(self.survey_unserved()).collect()
+    }
+
+    pub(super) fn surveyed_offsets(&self, group: &str) -> Vec<(TopicPartition, i64)> {
+        let topics = self.hard.offsets.get(group).into_iter().flatten();
+        let offsets = topics.flat_map(|(topic, partitions)| {
+            partitions.iter().map(|(partition, committed)| {
+                (TopicPartition::new(topic.clone(), *partition), committed.value.offset)
+            })
+        });
+        offsets.collect()
     }
 }

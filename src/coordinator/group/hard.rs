@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     records::{GroupMetadataValue, OffsetCommitValue, Record},
     state::ClassicGroup,
+    unserved::UnservedGroup,
 };
 
 /// A committed offset and the offset of its record.
@@ -22,6 +23,8 @@ pub struct Hard {
     /// A group without a record is a simple one: it exists because it has committed offsets.
     pub groups: BTreeMap<Arc<str>, Option<GroupMetadataValue>>,
     pub offsets: BTreeMap<Arc<str>, TopicOffsets>,
+    /// Groups whose protocol is not served. No id is here and in `groups`.
+    pub unserved: BTreeMap<Arc<str>, UnservedGroup>,
 }
 
 impl Hard {
@@ -34,7 +37,7 @@ impl Hard {
                 self.groups.insert(group.clone(), Some(value.clone()));
             }
             Record::Offset { group, topic, partition, value: Some(value) } => {
-                if !self.groups.contains_key(group) {
+                if !self.groups.contains_key(group) && !self.unserved.contains_key(group) {
                     self.groups.insert(group.clone(), None);
                 }
                 let committed = CommittedOffset { record_offset, value: value.clone() };
@@ -43,6 +46,22 @@ impl Hard {
             }
             Record::Offset { group, topic, partition, value: None } => {
                 self.forget(group, topic, *partition);
+            }
+            Record::Unserved { group, group_type, key, value: Some(_) } => {
+                // Compaction can leave the group's offsets before the records of the group.
+                if self.groups.get(group).is_some_and(Option::is_none) {
+                    self.groups.remove(group);
+                }
+                let unserved = self.unserved.entry(group.clone());
+                unserved.or_insert_with(|| UnservedGroup::new(*group_type)).insert(key);
+            }
+            Record::Unserved { group, key, value: None, .. } => {
+                if let Some(unserved) = self.unserved.get_mut(group) {
+                    unserved.remove(key);
+                    if unserved.is_gone() {
+                        self.unserved.remove(group);
+                    }
+                }
             }
         }
     }

@@ -11,6 +11,10 @@ use crate::coordinator::Token;
 
 impl Turn<'_> {
     pub(super) fn join(&mut self, groups: &mut Groups, token: Token, request: &JoinRequest) {
+        if self.hard.unserved.contains_key(&request.group) {
+            let error = GroupError::InconsistentGroupProtocol;
+            return self.refuse_join(token, &Arc::default(), error);
+        }
         let is_unknown = request.member_id.is_empty();
         let is_new_group = self.group(groups, &request.group).is_none();
         if is_new_group {

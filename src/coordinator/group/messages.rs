@@ -36,6 +36,9 @@ pub enum GroupError {
     NonEmptyGroup,
     #[error("GROUP_ID_NOT_FOUND")]
     GroupIdNotFound,
+    /// The group exists, but is not one of the classic protocol.
+    #[error("GROUP_ID_NOT_FOUND")]
+    NotClassicGroup,
     #[error("MEMBER_ID_REQUIRED")]
     MemberIdRequired,
     #[error("GROUP_MAX_SIZE_REACHED")]

@@ -26,6 +26,7 @@ pub mod state;
 mod static_member;
 mod subscription;
 mod sync;
+pub mod unserved;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -208,6 +209,14 @@ impl Turn<'_> {
                 self.prepare_rebalance(&mut group);
             }
             groups.insert(id.clone(), group);
+        }
+        if !self.hard.unserved.is_empty() {
+            let groups = self.hard.unserved.len();
+            tracing::warn!(
+                groups,
+                "groups of the consumer, share or streams protocol were loaded; members of these \
+                 protocols are not served, the groups and their offsets are kept"
+            );
         }
         self.set_timer(TimerKey::Expire, self.config.offsets_retention_check_interval_ms);
     }

@@ -21,20 +21,24 @@ impl Turn<'_> {
         groups: &mut Groups,
         request: CommitRequest,
     ) -> CommitReply {
-        match self.group(groups, &request.group) {
-            Some(group) => {
+        let hard = self.hard;
+        match (self.group(groups, &request.group), hard.unserved.get(&request.group)) {
+            (_, Some(unserved)) => unserved.validate_commit(&request)?,
+            (Some(group), None) => {
                 validate_commit(group, &request)?;
                 if matches!(group.state, State::Stable | State::PreparingRebalance) {
                     self.renew_session(group, &request.member_id);
                 }
             }
             // A simple group comes to be with its first offset.
-            None if request.generation < 0 => {
+            (None, None) if request.generation < 0 => {
                 let group = ClassicGroup::new(request.group.clone(), None);
                 validate_commit(&group, &request)?;
             }
-            None if request.knows_group_id_not_found => return Err(GroupError::GroupIdNotFound),
-            None => return Err(GroupError::IllegalGeneration),
+            (None, None) if request.knows_group_id_not_found => {
+                return Err(GroupError::GroupIdNotFound);
+            }
+            (None, None) => return Err(GroupError::IllegalGeneration),
         }
         let expire_timestamp = request.retention_ms.map_or(-1, |ms| self.now_ms.saturating_add(ms));
         let mut records = Vec::new();
@@ -137,13 +141,21 @@ impl Turn<'_> {
         groups: &mut Groups,
         request: &DeleteOffsetsRequest,
     ) -> Result<Vec<DeletedOffsets>, GroupError> {
-        let group = self.group(groups, &request.group).ok_or(GroupError::GroupIdNotFound)?;
-        if group.state != State::Empty && !group.uses_consumer_protocol() {
+        let group = match self.hard.unserved.get(&request.group) {
+            Some(unserved) => {
+                unserved.check_commits_offsets()?;
+                None
+            }
+            None => Some(self.group(groups, &request.group).ok_or(GroupError::GroupIdNotFound)?),
+        };
+        let is_refused =
+            |group: &ClassicGroup| group.state != State::Empty && !group.uses_consumer_protocol();
+        if group.as_deref().is_some_and(is_refused) {
             return Err(GroupError::NonEmptyGroup);
         }
         let mut deleted = Vec::with_capacity(request.topics.len());
         for (topic, partitions) in &request.topics {
-            let subscribed = group.is_subscribed_to(topic);
+            let subscribed = group.as_deref().is_some_and(|group| group.is_subscribed_to(topic));
             let mut results = Vec::with_capacity(partitions.len());
             for partition in partitions {
                 if subscribed {
@@ -163,6 +175,16 @@ impl Turn<'_> {
     pub(super) fn forget_offset(&mut self, group: &Arc<str>, topic: &Arc<str>, partition: i32) {
         let (group, topic) = (group.clone(), topic.clone());
         self.record(Record::Offset { group, topic, partition, value: None });
+    }
+
+    /// Forgets all offsets of a group.
+    pub(super) fn forget_offsets(&mut self, group: &Arc<str>) {
+        let hard = self.hard;
+        for (topic, partitions) in hard.offsets.get(group).into_iter().flatten() {
+            for partition in partitions.keys() {
+                self.forget_offset(group, topic, *partition);
+            }
+        }
     }
 
     pub(super) fn forget_partitions(&mut self, gone: &[TopicPartition]) {

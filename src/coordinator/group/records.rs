@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::unserved::GroupType;
 use crate::{
     base::TopicId,
-    protocol::schema::{Reader, WireError},
+    protocol::schema::{Field, Reader, WireError},
     wire,
 };
 
@@ -69,8 +70,23 @@ wire! {
 /// A record; a value of `None` is a tombstone.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
-    Group { group: Arc<str>, value: Option<GroupMetadataValue> },
-    Offset { group: Arc<str>, topic: Arc<str>, partition: i32, value: Option<OffsetCommitValue> },
+    Group {
+        group: Arc<str>,
+        value: Option<GroupMetadataValue>,
+    },
+    Offset {
+        group: Arc<str>,
+        topic: Arc<str>,
+        partition: i32,
+        value: Option<OffsetCommitValue>,
+    },
+    /// Any record of a group whose protocol is not served, as it is in the log.
+    Unserved {
+        group: Arc<str>,
+        group_type: GroupType,
+        key: Bytes,
+        value: Option<Bytes>,
+    },
 }
 
 impl Record {
@@ -85,6 +101,9 @@ impl Record {
                 FIXED + group.len() + topic.len() + metadata
             }
             Self::Group { group, value: None } => FIXED + group.len(),
+            Self::Unserved { key, value, .. } => {
+                FIXED + key.len() + value.as_ref().map_or(0, Bytes::len)
+            }
             Self::Group { group, value: Some(value) } => {
                 let member = |member: &MemberMetadata| {
                     let instance_id = member.group_instance_id.as_deref().unwrap_or_default();
@@ -109,6 +128,7 @@ impl Record {
     pub fn encode(&self) -> (Bytes, Option<Bytes>) {
         let mut key = BytesMut::new();
         let value = match self {
+            Self::Unserved { key, value, .. } => return (key.clone(), value.clone()),
             Self::Group { group, value } => {
                 key.put_i16(GROUP_METADATA);
                 GroupMetadataKey { group: group.to_string() }.encode(&mut key, 0);
@@ -133,10 +153,9 @@ impl Record {
         (key.freeze(), value)
     }
 
-    /// Reads a record of the log. `None` is a type that the classic coordinator does not know
-    /// (KIP-848 groups, share groups, streams groups).
-    pub fn decode(key: Bytes, value: Option<Bytes>) -> Result<Option<Self>, WireError> {
-        let mut key = Reader::new(key);
+    /// Reads a record of the log. `None` is a type that Kafka 4.3 does not know.
+    pub fn decode(whole_key: Bytes, value: Option<Bytes>) -> Result<Option<Self>, WireError> {
+        let mut key = Reader::new(whole_key.clone());
         match key.i16()? {
             LEGACY_OFFSET_COMMIT | OFFSET_COMMIT => {
                 let key = OffsetCommitKey::decode(key.into_rest(), 0)?;
@@ -155,7 +174,12 @@ impl Record {
                 let value = value.map(|value| read_versioned(value, read)).transpose()?;
                 Ok(Some(Self::Group { group: key.group.into(), value }))
             }
-            _ => Ok(None),
+            other => {
+                let Some(group_type) = GroupType::of_record(other) else { return Ok(None) };
+                // The keys of all groups' records begin with the group's id.
+                let group = String::read(&mut key, false, 0)?.into();
+                Ok(Some(Self::Unserved { group, group_type, key: whole_key, value }))
+            }
         }
     }
 }
@@ -225,6 +249,12 @@ mod tests {
             place(Some(offset)),
             place(Some(expiring)),
             place(None),
+            Record::Unserved {
+                group: "g".into(),
+                group_type: GroupType::Consumer,
+                key: Bytes::from_static(&[0, 5, 0, 1, b'g', 0, 1, b'm']),
+                value: Some(Bytes::from_static(b"any")),
+            },
         ] {
             let (key, value) = record.encode();
             let size = key.len() + value.as_ref().map_or(0, Bytes::len);
@@ -235,7 +265,7 @@ mod tests {
 
     #[test]
     fn unknown_types_are_passed_over_and_unknown_versions_refused() {
-        let key = Bytes::from_static(&[0, 3, 0, 1, b'g']);
+        let key = Bytes::from_static(&[0, 99, 0, 1, b'g']);
         assert_eq!(Record::decode(key, Some(Bytes::from_static(&[0, 0, 0]))), Ok(None));
         let (key, _) = Record::Group { group: "g".into(), value: None }.encode();
         let value = Some(Bytes::from_static(&[0, 9]));

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
 use super::super::{Event, Hard, Record, Soft, TimerKey, messages::*, subscription};
@@ -149,6 +149,7 @@ impl Machine {
             "wait" => return self.wait(words.plain[0].parse().unwrap()),
             "reload" => return self.reload(),
             "offsets" => return self.print_offsets(),
+            "kafka-wrote" => return self.kafka_wrote(&words),
             "join" => Request::Join(self.join(&words)),
             "sync" => Request::Sync(sync(&words)),
             "heartbeat" => Request::Heartbeat(HeartbeatRequest {
@@ -236,6 +237,21 @@ impl Machine {
             self.event(Event::Timer(key));
         }
         self.now_ms = until_ms;
+    }
+
+    /// Puts a record of a group that is not served into the log, as Apache Kafka writes it.
+    fn kafka_wrote(&mut self, words: &Words) {
+        let group = words.group();
+        let mut key = BytesMut::new();
+        key.put_i16(words.number("type", 3));
+        for text in [Some(group), words.option("rest")].into_iter().flatten() {
+            key.put_i16(text.len() as i16);
+            key.put_slice(text.as_bytes());
+        }
+        let record = Record::decode(key.freeze(), Some(Bytes::from_static(b"any"))).unwrap();
+        let record = record.expect("a type that Kafka writes");
+        self.hard.apply(self.log.len() as i64, &record);
+        self.log.push(record);
     }
 
     /// Replays the log, which must give the same hard state, and starts from it.
@@ -381,6 +397,10 @@ fn print_record(record: &Record) -> String {
                 write!(text, ", {}={assignment}", short_id(&member.member_id)).unwrap();
             }
             text
+        }
+        Record::Unserved { group, key, value, .. } => {
+            let verb = if value.is_some() { "has" } else { "loses" };
+            format!("record: {group} {verb} type {}", i16::from_be_bytes([key[0], key[1]]))
         }
         Record::Offset { group, topic, partition, value: None } => {
             format!("record: {group} {topic}-{partition} is gone")
