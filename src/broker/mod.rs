@@ -71,6 +71,8 @@ pub struct Broker {
     metadata_failed: watch::Sender<bool>,
     /// Held while a request looks times up in logs.
     pub look_ups: Semaphore,
+    /// Held while a produce request decompresses large batches.
+    pub decompressions: Semaphore,
     /// The offset of the published image.
     applied: watch::Sender<i64>,
     pub partitions: PartitionTable,

@@ -54,6 +54,9 @@ use crate::{
 
 /// How many requests may look times up in logs at once.
 const LOOK_UPS_AT_ONCE: usize = 2;
+/// Produce requests that decompress large batches at a time: Kafka's default `num.io.threads`. Each may
+/// need 128 MiB for a zstd window.
+const DECOMPRESSIONS_AT_ONCE: usize = 8;
 /// How long a stop waits for connections to end.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
@@ -411,6 +414,7 @@ fn new_broker(parts: Parts, observed: &Observed, image: Image) -> Broker {
         all_dirs_failed: watch::channel(false).0,
         metadata_failed: watch::channel(false).0,
         look_ups: Semaphore::new(LOOK_UPS_AT_ONCE),
+        decompressions: Semaphore::new(DECOMPRESSIONS_AT_ONCE),
         found: Mutex::new(FoundPartitions::new(found)),
         moves: Moves::new(&settings),
         quorum,

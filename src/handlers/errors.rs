@@ -93,6 +93,7 @@ pub fn read(partition: &Partition, seen: &View, error: ReadError) -> Result<(), 
     let code = match error {
         ReadError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
         ReadError::Corrupt { .. } => ErrorCode::CorruptMessage,
+        ReadError::Records { ref source, .. } => append_refused(source.kind()),
         ReadError::Io { .. } => ErrorCode::KafkaStorageError,
     };
     match partition.read_failed(seen, error) {

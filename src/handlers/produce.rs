@@ -55,6 +55,11 @@ const TOPIC_IDS: i16 = 13;
 const MAGIC_AT: usize = 16;
 const ATTRIBUTES_AT: usize = 21;
 const TRANSACTIONAL: u8 = 0x10;
+/// A request whose compressed batches have this many bytes may take so long that they are checked
+/// off the async workers, and those of a few requests at once.
+const LONG_DECOMPRESSION: usize = 256 << 10;
+/// Gzip and zstd count for more: they can expand a batch a thousand times and more.
+const GZIP_OR_ZSTD_WEIGHT: usize = 8;
 
 impl Handler for Produce {
     const API: ApiKey = ApiKey::Produce;
@@ -64,12 +69,18 @@ impl Handler for Produce {
 
     async fn handle(cx: &mut Context<'_>, request: ProduceRequest) -> Reply<ProduceResponse> {
         let (acks, timeout_ms) = (request.acks, request.timeout_ms);
+        let takes_long = decompression_weight(&request) >= LONG_DECOMPRESSION;
+        let _turn = match takes_long {
+            true => cx.broker.decompressions.acquire().await.ok(),
+            false => None,
+        };
         let append = Append {
             broker: cx.broker,
             version: cx.version,
             may_write_internal: cx.client_id() == ADMIN_CLIENT,
             acks,
             now_ms: now_ms(),
+            takes_long,
         };
         let hints = (cx.version >= LEADER_HINTS).then(|| Arc::clone(&cx.session.listener));
         let mut waits = Vec::new();
@@ -116,6 +127,21 @@ fn is_forbidden_transaction(request: &ProduceRequest) -> bool {
             let mut partitions = topic.partition_data.iter();
             partitions.any(|data| data.records.as_ref().is_some_and(is_transactional))
         })
+}
+
+/// The bytes of a request's compressed batches, weighed by how much they can expand.
+fn decompression_weight(request: &ProduceRequest) -> usize {
+    let partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    let weigh = |records: &Bytes| {
+        let attributes = records.get(ATTRIBUTES_AT..ATTRIBUTES_AT + 2);
+        let Some(&[high, low]) = attributes else { return 0 };
+        match Compression::from_attributes(i16::from_be_bytes([high, low])) {
+            Ok(Compression::Gzip | Compression::Zstd) => GZIP_OR_ZSTD_WEIGHT * records.len(),
+            Ok(Compression::Snappy | Compression::Lz4) => records.len(),
+            Ok(Compression::None) | Err(_) => 0,
+        }
+    };
+    partitions.filter_map(|data| data.records.as_ref()).map(weigh).sum()
 }
 
 fn refuse_topic(data: TopicProduceData, code: ErrorCode) -> TopicProduceResponse {
@@ -257,6 +283,8 @@ struct Append<'a> {
     may_write_internal: bool,
     acks: i16,
     now_ms: i64,
+    /// Whether checking the batches is kept off the async workers.
+    takes_long: bool,
 }
 
 impl Append<'_> {
@@ -334,11 +362,10 @@ impl Append<'_> {
         }
         let rules = self.rules(config, &partition);
         let log_start = || partition.view().log.log_start();
-        let validated = match rules.compression {
-            TopicCompression::Producer => validate_for_append(data.records, &rules),
-            // Compressing anew takes long enough to be kept off the async workers.
-            TopicCompression::Fixed(..) => in_place(|| validate_for_append(data.records, &rules)),
-        };
+        // Compressing takes long enough to be kept off the async workers, too.
+        let takes_long = self.takes_long || rules.compression != TopicCompression::Producer;
+        let validate = || validate_for_append(data.records, &rules);
+        let validated = if takes_long { in_place(validate) } else { validate() };
         let batch = validated.map_err(|refused| Refusal::of_records(refused, log_start))?;
         if batch.header.is_transactional() {
             // Nobody here could end the transaction, and readers would wait for that for ever.
@@ -509,55 +536,4 @@ fn no_leader() -> LeaderIdAndEpoch {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn topic(name: &'static str, indexes: &[i32], records: &'static [u8]) -> TopicProduceData {
-        let data = |index: &i32| {
-            PartitionProduceData::default()
-                .with_index(*index)
-                .with_records(Some(Bytes::from_static(records)))
-        };
-        TopicProduceData::default()
-            .with_name(TopicName(StrBytes::from_static_str(name)))
-            .with_partition_data(indexes.iter().map(data).collect())
-    }
-
-    #[test]
-    fn a_topic_counts_what_reaches_it_and_what_fails_unexpectedly() {
-        let counted = |refusal: Option<Refusal>| {
-            let metrics = TopicMetrics::default();
-            count(&metrics, refusal.as_ref());
-            (metrics.produce_requests.get(), metrics.failed_produce_requests.get())
-        };
-        let refusal = |code: ErrorCode| Refusal::from(code);
-        assert_eq!(counted(None), (1, 0));
-        assert_eq!(counted(Some(refusal(ErrorCode::OutOfOrderSequenceNumber))), (1, 1));
-        assert_eq!(counted(Some(refusal(ErrorCode::InvalidTimestamp))), (1, 1));
-        assert_eq!(counted(Some(refusal(ErrorCode::NotLeaderOrFollower))), (1, 0));
-        assert_eq!(counted(Some(refusal(ErrorCode::MessageTooLarge))), (1, 0));
-        let missing = refusal(ErrorCode::UnknownTopicOrPartition);
-        assert_eq!(counted(Some(Refusal { before_log: true, ..missing })), (0, 0));
-    }
-
-    #[test]
-    fn what_is_named_twice_counts_once() {
-        let topics = vec![
-            topic("a", &[0, 1, 0], b"first"),
-            topic("none", &[], b""),
-            topic("b", &[0], b"first"),
-            topic("a", &[2, 1], b"second"),
-        ];
-        let merged: Vec<_> = merged(topics)
-            .into_iter()
-            .map(|topic| {
-                let partitions = topic.partition_data.into_iter();
-                let data = partitions.map(|data| (data.index, data.records.unwrap_or_default()));
-                (topic.name.to_string(), data.collect::<Vec<_>>())
-            })
-            .collect();
-        let (first, second) = (Bytes::from_static(b"first"), Bytes::from_static(b"second"));
-        let a = vec![(0, first.clone()), (1, second.clone()), (2, second)];
-        assert_eq!(merged, [("a".to_owned(), a), ("b".to_owned(), vec![(0, first)])]);
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
 //! What can go wrong between a log and its files.
 
+use crate::records::RecordError;
 use std::{
     borrow::Cow,
     io,
@@ -87,6 +88,8 @@ pub enum ReadError {
     Io { path: PathBuf, source: io::Error },
     #[error("{} is corrupt at {what}", path.display())]
     Corrupt { path: PathBuf, what: String },
+    #[error("{} has malformed records at position {position}: {source}", path.display())]
+    Records { path: PathBuf, position: u64, source: RecordError },
 }
 
 /// Adds to an I/O error what was being done to which file.

@@ -10,10 +10,7 @@ use super::{
     segment::{Place, Segment},
     walk::{Step, Walk, read_batch},
 };
-use crate::records::{Batch, BatchHeader, Compression, Frames, TimestampType};
-
-/// The most that a look into a batch may decompress; one with more is answered with an error.
-const UNCOMPRESSED_MAX: usize = 128 << 20;
+use crate::records::{Batch, BatchHeader, Compression, RecordError, RecordSummary, TimestampType};
 
 /// The largest batch that is read for one record's timestamp.
 const LOOKED_INTO_MAX: usize = 128 << 10;
@@ -234,8 +231,8 @@ impl LogView {
             _ if from > header.base_offset && is_plain && header.size() <= LOOKED_INTO_MAX => {
                 let batch = read_batch(&*found.file, &header, found.position);
                 let batch = batch.map_err(|error| io_error(segment, error))?;
-                let record = first_record(&batch, |record| (record.1 >= from).then_some(record));
-                let record = record.map_err(|what| corrupt(segment, found.position, what))?;
+                let record = first_record(&batch, |(_, offset)| offset >= from);
+                let record = record.map_err(|error| malformed(segment, found.position, error))?;
                 record.map_or(header.max_timestamp, |(timestamp, _)| timestamp)
             }
             // The base is something else then.
@@ -298,11 +295,9 @@ impl LogView {
                 continue;
             }
             let batch = read_batch(&*file, &header, position).map_err(wrap)?;
-            let wanted = |(time, offset): (i64, i64)| {
-                (time >= timestamp && offset >= self.log_start).then_some((time, offset))
-            };
+            let wanted = |(time, offset)| time >= timestamp && offset >= self.log_start;
             let found = first_record(&batch, wanted);
-            let found = found.map_err(|what| corrupt(segment, position, what))?;
+            let found = found.map_err(|error| malformed(segment, position, error))?;
             if let Some((time, offset)) = found {
                 let found = (time, offset, header.leader_epoch);
                 return Ok(Some(found).filter(|_| offset < end_limit));
@@ -334,30 +329,23 @@ impl LogView {
         let (Some(header), Some(place)) = (found, place) else { return Ok(None) };
         let file = segment.file().map_err(wrap)?;
         let batch = read_batch(&*file, &header, place.position).map_err(wrap)?;
-        let at_max = |record: (i64, i64)| (record.0 == timestamp).then_some(record);
-        let record = first_record(&batch, at_max);
-        let record = record.map_err(|what| corrupt(segment, place.position, what))?;
+        let record = first_record(&batch, |(time, _)| time == timestamp);
+        let record = record.map_err(|error| malformed(segment, place.position, error))?;
         let offset = record.map_or(last_offset, |(_, offset)| offset);
         Ok(Some((timestamp, offset, header.leader_epoch)))
     }
 }
 
-/// The first record that `wanted` takes, given its timestamp and offset.
+/// Timestamp and offset of the first record that `wanted` accepts, given both.
 fn first_record(
     batch: &Batch,
-    wanted: impl Fn((i64, i64)) -> Option<(i64, i64)>,
-) -> Result<Option<(i64, i64)>, String> {
-    let payload =
-        batch.uncompressed_payload(UNCOMPRESSED_MAX).map_err(|error| error.to_string())?;
-    let frames = Frames::new(&batch.header, &payload).map_err(|error| error.to_string())?;
-    for frame in frames {
-        let frame = frame.map_err(|error| error.to_string())?;
-        let offset = batch.header.base_offset + i64::from(frame.offset_delta);
-        if let Some(found) = wanted((frame.timestamp, offset)) {
-            return Ok(Some(found));
-        }
-    }
-    Ok(None)
+    wanted: impl Fn((i64, i64)) -> bool,
+) -> Result<Option<(i64, i64)>, RecordError> {
+    let position = |record: &RecordSummary| {
+        (record.timestamp, batch.header.base_offset + i64::from(record.offset_delta))
+    };
+    let found = batch.find_record(|record| wanted(position(record)))?;
+    Ok(found.as_ref().map(position))
 }
 
 fn io_error(segment: &Segment, source: io::Error) -> ReadError {
@@ -366,6 +354,10 @@ fn io_error(segment: &Segment, source: io::Error) -> ReadError {
         io::ErrorKind::InvalidData => ReadError::Corrupt { path, what: source.to_string() },
         _ => ReadError::Io { path, source },
     }
+}
+
+fn malformed(segment: &Segment, position: u64, source: RecordError) -> ReadError {
+    ReadError::Records { path: segment.path(Kind::Log), position, source }
 }
 
 fn corrupt(segment: &Segment, position: u64, what: String) -> ReadError {

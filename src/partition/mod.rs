@@ -459,12 +459,17 @@ impl Partition {
             ReadError::Io { path, source } => {
                 (self.around.on_failure)(self, &LogError::Io { operation: "read", path, source });
             }
-            ReadError::Corrupt { path, what } => {
-                let source = io::Error::new(io::ErrorKind::InvalidData, what);
-                (self.around.on_failure)(self, &LogError::Io { operation: "read", path, source });
+            ReadError::Corrupt { path, what } => self.report_bad_data(path, what),
+            ReadError::Records { path, position, source } => {
+                self.report_bad_data(path, format!("position {position}: {source}"));
             }
         }
         false
+    }
+
+    fn report_bad_data(&self, path: PathBuf, what: String) {
+        let source = io::Error::new(io::ErrorKind::InvalidData, what);
+        (self.around.on_failure)(self, &LogError::Io { operation: "read", path, source });
     }
 
     /// Takes the partition offline after its disk failed.

@@ -3,9 +3,9 @@
 //!
 //! Must not know: files, the clock, leaders, topics' configuration, wire error codes.
 //!
-//! Invariants: no input makes any of it panic; no decoder allocates more than the limit it is given
-//! plus a small constant; key, value and headers are slices of the batch, never copies; headers
-//! keep their order and their duplicates.
+//! Invariants: no input makes any of it panic; what a batch decompresses to is kept only where a
+//! limit is given, else it is read in chunks of bounded size; key, value and headers are slices of
+//! the batch, never copies; headers keep their order and their duplicates.
 
 pub mod batch;
 pub mod builder;
@@ -13,14 +13,15 @@ pub mod compression;
 pub mod control;
 mod crc;
 pub mod record;
+mod stream;
 pub mod validate;
 mod varint;
 
 pub use batch::{Batch, BatchError, BatchHeader, Compression, TimestampType};
 pub use builder::{BatchBuilder, BatchOptions};
-pub use compression::{CodecError, compress, decompress};
+pub use compression::{CodecError, compress};
 pub use control::ControlRecordType;
-pub use record::{Frame, Frames, Record, RecordError, Records};
+pub use record::{Frame, Frames, Record, RecordError, RecordSummary, Records};
 pub use validate::{
     AppendRefused, AppendRules, RefusedKind, TopicCompression, validate_for_append,
 };

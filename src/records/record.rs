@@ -3,7 +3,7 @@
 
 use super::batch::HEADER_LEN;
 use super::varint::{VarintError, read_i32, read_i64};
-use super::{Batch, BatchError, BatchHeader, CodecError, Compression, TimestampType, decompress};
+use super::{Batch, BatchError, BatchHeader, CodecError, TimestampType};
 use bytes::Bytes;
 
 /// A record's header: name and value.
@@ -50,26 +50,18 @@ pub struct Record {
     pub headers: Vec<Header>,
 }
 
-/// What a record says of itself, without its contents. Small, as the produce path makes one of each
-/// record.
+/// A record without the contents of its key, value and headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Frame {
+pub struct RecordSummary {
     /// As in [`Record::timestamp`].
     pub timestamp: i64,
     pub offset_delta: i32,
-    /// Bytes of the whole record, its size field included.
-    size: u32,
-    /// Where the key's length stands, from the record's first byte; so the other positions.
-    contents_at: u32,
     /// Negative for none.
-    key_len: i32,
-    value_at: u32,
-    value_len: i32,
-    headers_at: u32,
-    header_count: u32,
+    pub(super) key_len: i32,
+    pub(super) value_len: i32,
 }
 
-impl Frame {
+impl RecordSummary {
     pub fn has_key(&self) -> bool {
         self.key_len >= 0
     }
@@ -83,7 +75,23 @@ impl Frame {
     pub fn value_len(&self) -> Option<usize> {
         usize::try_from(self.value_len).ok()
     }
+}
 
+/// A record's summary, and where its parts are. Small, as the produce path makes one of each
+/// record that is not compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame {
+    pub summary: RecordSummary,
+    /// Bytes of the whole record, its size field included.
+    size: u32,
+    /// Where the key's length stands, from the record's first byte; so the other positions.
+    contents_at: u32,
+    value_at: u32,
+    headers_at: u32,
+    header_count: u32,
+}
+
+impl Frame {
     /// Bytes of the whole record, its size field included.
     pub fn size(&self) -> usize {
         self.size as usize
@@ -95,47 +103,33 @@ impl Frame {
     }
 }
 
-/// The frames of a batch whose payload is not compressed (any more). Ends after the first error.
-#[derive(Debug, Clone)]
-pub struct Frames<'a> {
-    payload: &'a [u8],
-    /// Where the next record starts.
-    at: usize,
-    records_left: i32,
+/// What the records of a batch take their timestamps from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
     base_timestamp: i64,
     log_append_time: Option<i64>,
 }
 
-impl<'a> Frames<'a> {
-    /// `payload` is what follows the header, uncompressed.
-    pub fn new(header: &BatchHeader, payload: &'a [u8]) -> Result<Self, RecordError> {
-        if header.record_count < 0 {
-            return Err(RecordError::BadCount(header.record_count));
-        }
+impl Times {
+    pub(super) fn of(header: &BatchHeader) -> Self {
         let by_log = header.timestamp_type() == TimestampType::LogAppendTime;
-        Ok(Self {
-            payload,
-            at: 0,
-            records_left: header.record_count,
+        Self {
             base_timestamp: header.base_timestamp,
             log_append_time: by_log.then_some(header.max_timestamp),
-        })
-    }
-
-    #[inline]
-    fn read(&mut self) -> Result<Frame, RecordError> {
-        let frame = self.parse()?;
-        self.at += frame.size();
-        self.records_left -= 1;
-        if self.records_left == 0 && self.at != self.payload.len() {
-            return Err(RecordError::TrailingBytes);
         }
-        Ok(frame)
     }
 
+    /// The timestamp of a record. The sum wraps, as Java's does.
     #[inline]
-    fn parse(&self) -> Result<Frame, RecordError> {
-        let rest = &self.payload[self.at..];
+    pub(super) fn at(self, delta: i64) -> i64 {
+        self.log_append_time.unwrap_or(self.base_timestamp.wrapping_add(delta))
+    }
+}
+
+impl Frame {
+    /// Reads the record that `rest` starts with.
+    #[inline]
+    pub(super) fn parse(rest: &[u8], times: Times) -> Result<Self, RecordError> {
         let (body_len, body_at) = read_i32(rest, 0).map_err(|error| match error {
             VarintError::Underflow => RecordError::PrematureEnd,
             VarintError::TooLong => RecordError::BadSizeVarint,
@@ -160,19 +154,52 @@ impl<'a> Frames<'a> {
         if end != size {
             return Err(RecordError::UnreadBytes(size - end));
         }
-        let by_sender = self.base_timestamp.wrapping_add(timestamp_delta);
         // A record's size is an i32 and at most 5 bytes, so all positions fit.
+        let timestamp = times.at(timestamp_delta);
         Ok(Frame {
-            timestamp: self.log_append_time.unwrap_or(by_sender),
-            offset_delta,
+            summary: RecordSummary { timestamp, offset_delta, key_len, value_len },
             size: size as u32,
             contents_at: contents_at as u32,
-            key_len,
             value_at: value_at as u32,
-            value_len,
             headers_at: headers_at as u32,
             header_count: header_count as u32,
         })
+    }
+}
+
+/// The frames of a batch whose payload is not compressed (any more). Ends after the first error.
+#[derive(Debug, Clone)]
+pub struct Frames<'a> {
+    payload: &'a [u8],
+    /// Where the next record starts.
+    at: usize,
+    records_left: i32,
+    times: Times,
+}
+
+impl<'a> Frames<'a> {
+    /// `payload` is what follows the header, uncompressed.
+    pub fn new(header: &BatchHeader, payload: &'a [u8]) -> Result<Self, RecordError> {
+        if header.record_count < 0 {
+            return Err(RecordError::BadCount(header.record_count));
+        }
+        Ok(Self { payload, at: 0, records_left: header.record_count, times: Times::of(header) })
+    }
+
+    #[inline]
+    pub fn summaries(self) -> impl Iterator<Item = Result<RecordSummary, RecordError>> {
+        self.map(|frame| Ok(frame?.summary))
+    }
+
+    #[inline]
+    fn read(&mut self) -> Result<Frame, RecordError> {
+        let frame = Frame::parse(&self.payload[self.at..], self.times)?;
+        self.at += frame.size();
+        self.records_left -= 1;
+        if self.records_left == 0 && self.at != self.payload.len() {
+            return Err(RecordError::TrailingBytes);
+        }
+        Ok(frame)
     }
 }
 
@@ -242,13 +269,11 @@ impl Iterator for Records {
         if self.header.record_count <= 0 {
             return None;
         }
-        let by_log = self.header.timestamp_type() == TimestampType::LogAppendTime;
         let mut frames = Frames {
             payload: &self.payload,
             at: self.at,
             records_left: self.header.record_count,
-            base_timestamp: self.header.base_timestamp,
-            log_append_time: by_log.then_some(self.header.max_timestamp),
+            times: Times::of(&self.header),
         };
         let frame = match frames.read() {
             Ok(frame) => frame,
@@ -287,23 +312,15 @@ fn record(bytes: &Bytes, frame: &Frame, base_offset: i64) -> Result<Record, Reco
         at = value_at + value_len.max(0) as usize;
     }
     Ok(Record {
-        offset: base_offset.wrapping_add(i64::from(frame.offset_delta)),
-        timestamp: frame.timestamp,
+        offset: base_offset.wrapping_add(i64::from(frame.summary.offset_delta)),
+        timestamp: frame.summary.timestamp,
         key: part(key_at, key_len),
-        value: part(frame.value_at as usize, frame.value_len),
+        value: part(frame.value_at as usize, frame.summary.value_len),
         headers,
     })
 }
 
 impl Batch {
-    /// The records' bytes, decompressed to at most `limit` bytes if they are compressed.
-    pub fn uncompressed_payload(&self, limit: usize) -> Result<Bytes, RecordError> {
-        match self.header.compression()? {
-            Compression::None => Ok(self.payload.clone()),
-            codec => Ok(decompress(codec, &self.payload, limit)?),
-        }
-    }
-
     /// Iterates the records, of at most `limit` bytes if they are compressed.
     pub fn records(&self, limit: usize) -> Result<Records, RecordError> {
         if self.header.record_count < 0 {

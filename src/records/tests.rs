@@ -238,7 +238,7 @@ fn the_logs_time_is_each_records_time() {
     });
     assert!(batch.records(LIMIT).unwrap().all(|record| record.unwrap().timestamp == 99));
     let mut frames = Frames::new(&batch.header, &batch.payload).unwrap();
-    assert!(frames.all(|frame| frame.unwrap().timestamp == 99));
+    assert!(frames.all(|frame| frame.unwrap().summary.timestamp == 99));
 }
 
 type TestRecord = (i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(Vec<u8>, Option<Vec<u8>>)>);
@@ -309,9 +309,9 @@ proptest! {
             Frames::new(&batch.header, &payload).unwrap().collect::<Result<_, _>>().unwrap();
         prop_assert_eq!(frames.iter().map(|frame| frame.size()).sum::<usize>(), payload.len());
         for (index, (frame, record)) in frames.iter().zip(&records).enumerate() {
-            prop_assert_eq!(frame.offset_delta, index as i32);
-            prop_assert_eq!(frame.key_len(), record.1.as_ref().map(Vec::len));
-            prop_assert_eq!(frame.value_len(), record.2.as_ref().map(Vec::len));
+            prop_assert_eq!(frame.summary.offset_delta, index as i32);
+            prop_assert_eq!(frame.summary.key_len(), record.1.as_ref().map(Vec::len));
+            prop_assert_eq!(frame.summary.value_len(), record.2.as_ref().map(Vec::len));
         }
     }
 

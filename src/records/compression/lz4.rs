@@ -1,22 +1,29 @@
 //! LZ4 frames as Kafka reads and writes them (`Lz4BlockInputStream`, `Lz4BlockOutputStream`):
 //! independent blocks of 64 KiB. The frame is read here and not by the crate, whose reader
-//! allocates whatever block size the frame asks for.
+//! allocates whatever block size the frame asks for, and which differs from Kafka's in what it
+//! checks: Kafka does not look at the content's size and checksum, nor at bytes behind the frame.
 
-use super::{CodecError, corrupt};
+use super::{CodecError, Scratch, corrupt};
 use crate::records::Compression;
 use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
 use std::io::Write;
+use twox_hash::XxHash32;
 
-pub(super) const MAGIC: [u8; 4] = 0x184d_2204_u32.to_le_bytes();
+const MAGIC: [u8; 4] = 0x184d_2204_u32.to_le_bytes();
 
 const VERSION_MASK: u8 = 0xc0;
 const VERSION_1: u8 = 0x40;
 const INDEPENDENT_BLOCKS: u8 = 0x20;
 const BLOCK_CHECKSUMS: u8 = 0x10;
 const CONTENT_SIZE: u8 = 0x08;
+const CONTENT_CHECKSUM: u8 = 0x04;
 const RESERVED: u8 = 0x03;
 /// Set in a block's length when the block is stored as it is.
 const STORED: u32 = 0x8000_0000;
+/// A byte of a compressed block yields at most this many bytes.
+const MAX_EXPANSION: usize = 255;
+/// Bytes of a checksum.
+const CHECKSUM_LEN: usize = 4;
 
 pub(super) fn compress(input: &[u8]) -> Result<Vec<u8>, CodecError> {
     let frame = FrameInfo::new().block_mode(BlockMode::Independent).block_size(BlockSize::Max64KB);
@@ -25,73 +32,16 @@ pub(super) fn compress(input: &[u8]) -> Result<Vec<u8>, CodecError> {
     encoder.finish().map_err(failed)
 }
 
-pub(super) fn decompress(input: &[u8], limit: usize) -> Result<Vec<u8>, CodecError> {
-    let (frame, mut rest) = Frame::parse(input)?;
-    let mut output = vec![];
-    loop {
-        let (length, after) =
-            rest.split_first_chunk::<4>().ok_or_else(|| failed("a block length is cut short"))?;
-        let length = u32::from_le_bytes(*length);
-        let (stored, length) = (length & STORED != 0, (length & !STORED) as usize);
-        // The end mark. As in Kafka, what follows is not read.
-        if length == 0 {
-            return Ok(output);
-        }
-        if length > frame.block_max || length > after.len() {
-            return Err(failed("a block length is out of bounds"));
-        }
-        let (block, after) = after.split_at(length);
-        if stored {
-            append_stored(block, limit, &mut output)?;
-        } else {
-            append_compressed(block, frame.block_max, limit, &mut output)?;
-        }
-        // The batch's CRC covers these bytes, so the block's own checksum is not computed again.
-        let checksum = if frame.block_checksums { 4 } else { 0 };
-        rest = after.get(checksum..).ok_or_else(|| failed("a checksum is cut short"))?;
-    }
-}
-
-fn append_stored(block: &[u8], limit: usize, output: &mut Vec<u8>) -> Result<(), CodecError> {
-    if block.len() > limit - output.len() {
-        return Err(CodecError::TooLarge { limit });
-    }
-    output.extend_from_slice(block);
-    Ok(())
-}
-
-fn append_compressed(
-    block: &[u8],
+pub(super) struct Reader<'a> {
+    rest: &'a [u8],
     block_max: usize,
-    limit: usize,
-    output: &mut Vec<u8>,
-) -> Result<(), CodecError> {
-    let start = output.len();
-    // A byte of LZ4 yields at most 255, so a short block cannot ask for a long buffer.
-    let most = block_max.min(block.len().saturating_mul(255));
-    let room = most.min(limit - start);
-    output.resize(start + room, 0);
-    match lz4_flex::block::decompress_into(block, &mut output[start..]) {
-        Ok(written) => {
-            output.truncate(start + written);
-            Ok(())
-        }
-        // Not enough room is the sender's fault only if the block could not be that long.
-        Err(lz4_flex::block::DecompressError::OutputTooSmall { .. }) if room < most => {
-            Err(CodecError::TooLarge { limit })
-        }
-        Err(error) => Err(failed(error)),
-    }
+    has_block_checksums: bool,
+    has_content_checksum: bool,
+    is_done: bool,
 }
 
-struct Frame {
-    block_max: usize,
-    block_checksums: bool,
-}
-
-impl Frame {
-    /// Reads the frame's header; gives what follows it.
-    fn parse(input: &[u8]) -> Result<(Self, &[u8]), CodecError> {
+impl<'a> Reader<'a> {
+    pub(super) fn open(input: &'a [u8]) -> Result<Self, CodecError> {
         let descriptor = input.strip_prefix(&MAGIC).ok_or_else(|| failed("no lz4 frame"))?;
         let &[flags, block_size, ..] = descriptor else {
             return Err(failed("the frame header is cut short"));
@@ -110,33 +60,68 @@ impl Frame {
         let Some((&checksum, rest)) = descriptor.get(length..).and_then(<[u8]>::split_first) else {
             return Err(failed("the frame header is cut short"));
         };
-        if checksum != (xxh32(&descriptor[..length]) >> 8) as u8 {
+        if checksum != (XxHash32::oneshot(0, &descriptor[..length]) >> 8) as u8 {
             return Err(failed("the frame header's checksum does not match"));
         }
-        let block_max = 1 << (2 * size_code + 8);
-        Ok((Self { block_max, block_checksums: flags & BLOCK_CHECKSUMS != 0 }, rest))
+        Ok(Self {
+            rest,
+            block_max: 1 << (2 * size_code + 8),
+            has_block_checksums: flags & BLOCK_CHECKSUMS != 0,
+            has_content_checksum: flags & CONTENT_CHECKSUM != 0,
+            is_done: false,
+        })
     }
-}
 
-/// XXH32 with seed 0 of fewer than 16 bytes, which is all that a frame header has.
-fn xxh32(input: &[u8]) -> u32 {
-    const PRIMES: [u32; 5] = [0x9e37_79b1, 0x85eb_ca77, 0xc2b2_ae3d, 0x27d4_eb2f, 0x1656_67b1];
-    assert!(input.len() < 16);
-    let mut hash = PRIMES[4].wrapping_add(input.len() as u32);
-    let words = input.chunks_exact(4);
-    let tail = words.remainder();
-    for word in words {
-        let word = u32::from_le_bytes(word.try_into().expect("chunks of four"));
-        hash = hash.wrapping_add(word.wrapping_mul(PRIMES[2]));
-        hash = hash.rotate_left(17).wrapping_mul(PRIMES[3]);
+    /// Reads a block, which may be empty.
+    pub(super) fn read(&mut self, scratch: &mut Scratch) -> Result<Option<usize>, CodecError> {
+        if self.is_done {
+            return Ok(None);
+        }
+        let (length, after) = self
+            .rest
+            .split_first_chunk::<4>()
+            .ok_or_else(|| failed("a block length is cut short"))?;
+        let length = u32::from_le_bytes(*length);
+        let (is_stored, length) = (length & STORED != 0, (length & !STORED) as usize);
+        if length == 0 {
+            // The end mark. What follows is not read, but a checksum must be there.
+            self.is_done = true;
+            if self.has_content_checksum && after.len() < CHECKSUM_LEN {
+                return Err(CodecError::Underflow { codec: Compression::Lz4 });
+            }
+            return Ok(None);
+        }
+        if length > self.block_max || length > after.len() {
+            return Err(failed("a block length is out of bounds"));
+        }
+        let (block, after) = after.split_at(length);
+        let written = self.decode(block, is_stored, scratch)?;
+        self.rest = after;
+        if self.has_block_checksums {
+            let (checksum, after) = after
+                .split_first_chunk::<CHECKSUM_LEN>()
+                .ok_or(CodecError::Underflow { codec: Compression::Lz4 })?;
+            if u32::from_le_bytes(*checksum) != XxHash32::oneshot(0, block) {
+                return Err(failed("a block's checksum does not match"));
+            }
+            self.rest = after;
+        }
+        Ok(Some(written))
     }
-    for byte in tail {
-        hash = hash.wrapping_add(u32::from(*byte).wrapping_mul(PRIMES[4]));
-        hash = hash.rotate_left(11).wrapping_mul(PRIMES[0]);
+
+    fn decode(
+        &self,
+        block: &[u8],
+        is_stored: bool,
+        scratch: &mut Scratch,
+    ) -> Result<usize, CodecError> {
+        if is_stored {
+            scratch.output_of(block.len()).copy_from_slice(block);
+            return Ok(block.len());
+        }
+        let most = self.block_max.min(block.len().saturating_mul(MAX_EXPANSION));
+        lz4_flex::block::decompress_into(block, scratch.output_of(most)).map_err(failed)
     }
-    hash = (hash ^ (hash >> 15)).wrapping_mul(PRIMES[1]);
-    hash = (hash ^ (hash >> 13)).wrapping_mul(PRIMES[2]);
-    hash ^ (hash >> 16)
 }
 
 fn failed(reason: impl ToString) -> CodecError {

@@ -1,19 +1,24 @@
-//! The codecs of record batches, with a hard limit on what comes out.
+//! The codecs of record batches. Each accepts and refuses what the Java library does that Kafka
+//! uses for it, and reads a stream in chunks. What is written is framed as the Java client frames
+//! it.
 //!
-//! Whoever sends a batch chooses the lengths inside it, so each decoder checks them against the
-//! limit before it allocates: the output never grows past the limit, and nothing else than the
-//! output is large. What is written is framed as the Java client frames it.
+//! Clients choose the lengths inside a batch, so each decoder checks them before it allocates. A
+//! decoder needs memory for a chunk of its output: 64 KiB for gzip and zstd, a block for lz4 (4 MiB
+//! at most) and snappy (at most 64 times the batch), and a window for zstd (128 MiB at most).
 
+mod gzip;
 mod lz4;
 mod snappy;
+mod zstd;
 
 use super::Compression;
-use bytes::Bytes;
-use std::io::{Read, Write};
-use zstd::zstd_safe;
+use ::zstd::zstd_safe::DCtx;
+use std::cell::RefCell;
 
-/// The first allocation for an output of unknown size, in bytes.
-const FIRST_OUTPUT: usize = 16 * 1024;
+/// Bytes that gzip and zstd write at once.
+const CHUNK_LEN: usize = 64 * 1024;
+/// A larger buffer is not kept for the next batch.
+const KEPT_OUTPUT_MAX: usize = 1 << 20;
 
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub enum CodecError {
@@ -21,24 +26,109 @@ pub enum CodecError {
     TooLarge { limit: usize },
     #[error("{codec:?} data is corrupt: {reason}")]
     Corrupt { codec: Compression, reason: String },
+    /// Where Java's reader runs into a `BufferUnderflowException`, which Kafka answers like a
+    /// malformed record if it is reading one.
+    #[error("{codec:?} data ends within a checksum")]
+    Underflow { codec: Compression },
 }
 
 fn corrupt(codec: Compression, reason: impl ToString) -> CodecError {
     CodecError::Corrupt { codec, reason: reason.to_string() }
 }
 
-/// Decompresses a batch's payload to at most `limit` bytes. `None` copies.
-pub fn decompress(codec: Compression, input: &[u8], limit: usize) -> Result<Bytes, CodecError> {
-    let output = match codec {
-        Compression::None if input.len() > limit => return Err(CodecError::TooLarge { limit }),
-        Compression::None => input.to_vec(),
-        Compression::Gzip => gunzip(input, limit)?,
-        Compression::Snappy => snappy::decompress(input, limit)?,
-        Compression::Lz4 => lz4::decompress(input, limit)?,
-        Compression::Zstd => unzstd(input, limit)?,
-    };
-    debug_assert!(output.len() <= limit);
-    Ok(output.into())
+/// Decoders and their output, which a thread uses for one batch after the other.
+pub struct Scratch {
+    /// All of it is initialized, to be overwritten.
+    output: Vec<u8>,
+    inflate: Option<flate2::Decompress>,
+    zstd: Option<DCtx<'static>>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> =
+        const { RefCell::new(Scratch { output: Vec::new(), inflate: None, zstd: None }) };
+}
+
+impl Scratch {
+    /// Lends this thread's scratch to `work`, which must not ask for it again.
+    pub fn with<T>(work: impl FnOnce(&mut Self) -> T) -> T {
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.output_of(CHUNK_LEN);
+            let result = work(scratch);
+            scratch.trim();
+            result
+        })
+    }
+
+    /// The first `len` bytes of the output.
+    fn output_of(&mut self, len: usize) -> &mut [u8] {
+        if self.output.len() < len {
+            self.output.resize(len, 0);
+        }
+        &mut self.output[..len]
+    }
+
+    /// Frees what an unusual batch made large.
+    fn trim(&mut self) {
+        if self.output.len() > KEPT_OUTPUT_MAX {
+            self.output = Vec::new();
+        }
+        self.zstd.take_if(|context| context.sizeof() > zstd::KEPT_CONTEXT_MAX);
+    }
+
+    /// The bytes of the chunk that was read last.
+    #[inline]
+    pub(super) fn chunk(&self, len: usize) -> &[u8] {
+        &self.output[..len]
+    }
+}
+
+/// Reads a compressed payload in chunks.
+pub struct Decoder<'a> {
+    reader: Reader<'a>,
+}
+
+enum Reader<'a> {
+    Gzip(gzip::Reader<'a>),
+    Snappy(snappy::Reader<'a>),
+    Lz4(lz4::Reader<'a>),
+    Zstd(zstd::Reader<'a>),
+    /// What is not compressed is read at once.
+    Plain(&'a [u8]),
+}
+
+impl<'a> Decoder<'a> {
+    pub fn open(
+        codec: Compression,
+        input: &'a [u8],
+        scratch: &mut Scratch,
+    ) -> Result<Self, CodecError> {
+        let reader = match codec {
+            Compression::None => Reader::Plain(input),
+            Compression::Gzip => Reader::Gzip(gzip::Reader::open(input, scratch)?),
+            Compression::Snappy => Reader::Snappy(snappy::Reader::open(input)?),
+            Compression::Lz4 => Reader::Lz4(lz4::Reader::open(input)?),
+            Compression::Zstd => Reader::Zstd(zstd::Reader::open(input, scratch)?),
+        };
+        Ok(Self { reader })
+    }
+
+    /// Reads the next chunk, which is then the first bytes of the scratch's output. Gives its
+    /// length, or nothing at the end. Chunks of lz4 may be empty.
+    pub fn read(&mut self, scratch: &mut Scratch) -> Result<Option<usize>, CodecError> {
+        match &mut self.reader {
+            Reader::Gzip(reader) => reader.read(scratch),
+            Reader::Snappy(reader) => reader.read(scratch),
+            Reader::Lz4(reader) => reader.read(scratch),
+            Reader::Zstd(reader) => reader.read(scratch),
+            Reader::Plain([]) => Ok(None),
+            Reader::Plain(rest) => {
+                let chunk = rest.split_off(..CHUNK_LEN.min(rest.len())).expect("is that long");
+                scratch.output_of(chunk.len()).copy_from_slice(chunk);
+                Ok(Some(chunk.len()))
+            }
+        }
+    }
 }
 
 /// Compresses a batch's payload. `level` means what Kafka's `compression.<codec>.level` means; a
@@ -51,102 +141,12 @@ pub fn compress(
 ) -> Result<Vec<u8>, CodecError> {
     match codec {
         Compression::None => Ok(input.to_vec()),
-        Compression::Gzip => {
-            let level = level.filter(|level| *level >= 0).unwrap_or(6).clamp(0, 9);
-            let level = flate2::Compression::new(level as u32);
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
-            let written = encoder.write_all(input).and_then(|()| encoder.finish());
-            written.map_err(|error| corrupt(codec, error))
-        }
+        Compression::Gzip => gzip::compress(level, input),
         Compression::Snappy => snappy::compress(input),
         Compression::Lz4 => lz4::compress(input),
-        Compression::Zstd => {
-            let range = zstd::compression_level_range();
-            let level = level.unwrap_or(3).clamp(*range.start(), *range.end());
-            zstd::bulk::compress(input, level).map_err(|error| corrupt(codec, error))
-        }
+        Compression::Zstd => zstd::compress(level, input),
     }
 }
-
-/// Whether the payload starts as this codec's output does. Snappy has no mark of its own when it is
-/// not framed, so only emptiness is refused.
-pub fn looks_like(codec: Compression, payload: &[u8]) -> bool {
-    match codec {
-        Compression::None => true,
-        Compression::Gzip => payload.starts_with(&[0x1f, 0x8b]),
-        Compression::Snappy => !payload.is_empty(),
-        Compression::Lz4 => payload.starts_with(&lz4::MAGIC),
-        // A zstd stream may open with a skippable frame.
-        Compression::Zstd => {
-            payload.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
-                || payload.get(1..4) == Some(&[0x2a, 0x4d, 0x18])
-        }
-    }
-}
-
-fn gunzip(input: &[u8], limit: usize) -> Result<Vec<u8>, CodecError> {
-    let mut decoder = flate2::read::MultiGzDecoder::new(input);
-    let mut output = vec![];
-    let mut filled = 0;
-    loop {
-        if filled == output.len() && filled < limit {
-            output.resize(next_capacity(filled, limit), 0);
-        }
-        // One byte over the limit tells "exactly full" from "more to come".
-        let mut probe = [0];
-        let room = if filled == limit { &mut probe[..] } else { &mut output[filled..] };
-        let read = decoder.read(room).map_err(|error| corrupt(Compression::Gzip, error))?;
-        if read == 0 {
-            output.truncate(filled);
-            return Ok(output);
-        }
-        if filled == limit {
-            return Err(CodecError::TooLarge { limit });
-        }
-        filled += read;
-    }
-}
-
-/// How large an output of `used` bytes may grow next: doubling, never past the limit.
-fn next_capacity(used: usize, limit: usize) -> usize {
-    used.saturating_mul(2).max(FIRST_OUTPUT).min(limit)
-}
-
-/// Decompresses in one shot into the output, because the streaming decoder allocates whatever
-/// window the frame asks for. Where no frame tells its size, the output grows until it fits.
-fn unzstd(input: &[u8], limit: usize) -> Result<Vec<u8>, CodecError> {
-    let codec = Compression::Zstd;
-    if input.is_empty() {
-        return Err(corrupt(codec, "no frame"));
-    }
-    let declared = zstd_safe::get_frame_content_size(input)
-        .map_err(|_| corrupt(codec, "no zstd frame"))?
-        .map(|size| usize::try_from(size).unwrap_or(usize::MAX));
-    if declared.is_some_and(|size| size > limit) {
-        return Err(CodecError::TooLarge { limit });
-    }
-    let mut context = zstd_safe::DCtx::try_create().ok_or_else(|| corrupt(codec, "no memory"))?;
-    let mut capacity = declared.unwrap_or(input.len().saturating_mul(4)).max(FIRST_OUTPUT);
-    loop {
-        capacity = capacity.min(limit);
-        let mut output = Vec::with_capacity(capacity);
-        let reason = match context.decompress(&mut output, input) {
-            Ok(_) if output.len() <= limit => return Ok(output),
-            Ok(_) => return Err(CodecError::TooLarge { limit }),
-            Err(code) => zstd_safe::get_error_name(code),
-        };
-        if reason != DESTINATION_TOO_SMALL {
-            return Err(corrupt(codec, reason));
-        }
-        if capacity == limit {
-            return Err(CodecError::TooLarge { limit });
-        }
-        capacity = next_capacity(capacity, limit);
-    }
-}
-
-/// The library's name for its error 70, which is part of its stable interface.
-const DESTINATION_TOO_SMALL: &str = "Destination buffer is too small";
 
 #[cfg(test)]
 mod tests;

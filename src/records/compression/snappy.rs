@@ -1,12 +1,14 @@
 //! Snappy as Kafka's Java client frames it (xerial's `SnappyOutputStream`), and bare blocks as
-//! librdkafka writes them.
+//! librdkafka writes them. Read as xerial's `SnappyInputStream` reads it.
 
-use super::{CodecError, corrupt};
+use super::{CodecError, Scratch, corrupt};
 use crate::records::Compression;
 
 const MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 /// Magic, version 1, oldest compatible version 1.
 const HEADER_LEN: usize = 16;
+/// The oldest version of a further stream that is read; the first one's is not looked at.
+const VERSION_MIN: i32 = 1;
 /// Uncompressed bytes in a block that is written.
 const BLOCK: usize = 32 * 1024;
 /// No block expands by more: the densest element turns 3 bytes into 64.
@@ -26,47 +28,83 @@ pub(super) fn compress(input: &[u8]) -> Result<Vec<u8>, CodecError> {
     Ok(output)
 }
 
-pub(super) fn decompress(input: &[u8], limit: usize) -> Result<Vec<u8>, CodecError> {
-    let mut output = vec![];
-    if !input.starts_with(&MAGIC) {
-        append_block(input, limit, &mut output)?;
-        return Ok(output);
-    }
-    let mut rest = input.get(HEADER_LEN..).ok_or_else(|| failed("the header is cut short"))?;
-    while !rest.is_empty() {
-        // Concatenated streams repeat the header.
-        if rest.starts_with(&MAGIC) {
-            rest = rest.get(HEADER_LEN..).ok_or_else(|| failed("the header is cut short"))?;
-            continue;
-        }
-        let (length, after) =
-            rest.split_first_chunk::<4>().ok_or_else(|| failed("a block length is cut short"))?;
-        let length = usize::try_from(i32::from_be_bytes(*length))
-            .ok()
-            .filter(|length| *length <= after.len())
-            .ok_or_else(|| failed("a block length is out of bounds"))?;
-        append_block(&after[..length], limit, &mut output)?;
-        rest = &after[length..];
-    }
-    Ok(output)
+pub(super) struct Reader<'a> {
+    rest: &'a [u8],
+    /// Whether the input is one block without a frame.
+    is_bare: bool,
 }
 
-fn append_block(block: &[u8], limit: usize, output: &mut Vec<u8>) -> Result<(), CodecError> {
-    let length = snap::raw::decompress_len(block).map_err(failed)?;
-    if length > limit - output.len() {
-        return Err(CodecError::TooLarge { limit });
+impl<'a> Reader<'a> {
+    pub(super) fn open(input: &'a [u8]) -> Result<Self, CodecError> {
+        if input.is_empty() {
+            return Err(failed("no bytes at all"));
+        }
+        match input.split_first_chunk::<HEADER_LEN>() {
+            Some((header, rest)) if header.starts_with(&MAGIC) => Ok(Self { rest, is_bare: false }),
+            _ => Ok(Self { rest: input, is_bare: true }),
+        }
     }
+
+    pub(super) fn read(&mut self, scratch: &mut Scratch) -> Result<Option<usize>, CodecError> {
+        loop {
+            let block = match self.is_bare {
+                true if self.rest.is_empty() => None,
+                true => Some(std::mem::take(&mut self.rest)),
+                false => self.next_block()?,
+            };
+            let Some(block) = block else { return Ok(None) };
+            let written = decode(block, scratch)?;
+            if written > 0 {
+                return Ok(Some(written));
+            }
+        }
+    }
+
+    fn next_block(&mut self) -> Result<Option<&'a [u8]>, CodecError> {
+        loop {
+            let Some((length, after)) = self.rest.split_first_chunk::<4>() else {
+                // As in Java, up to three bytes too many are dropped.
+                self.rest = &[];
+                return Ok(None);
+            };
+            // Concatenated streams repeat the header.
+            if *length == MAGIC[..4] {
+                let header = self.rest.split_first_chunk::<HEADER_LEN>();
+                let (header, after) = header.ok_or_else(|| failed("the header is cut short"))?;
+                self.rest = after;
+                check_version(header)?;
+                continue;
+            }
+            let length = usize::try_from(i32::from_be_bytes(*length))
+                .ok()
+                .filter(|length| *length <= after.len())
+                .ok_or_else(|| failed("a block length is out of bounds"))?;
+            let (block, after) = after.split_at(length);
+            self.rest = after;
+            return Ok(Some(block));
+        }
+    }
+}
+
+/// Checks the header of a further stream. Java takes one whose magic is wrong for an end, but only
+/// until it is asked for more.
+fn check_version(header: &[u8; HEADER_LEN]) -> Result<(), CodecError> {
+    let version = header[MAGIC.len()..].first_chunk().expect("four bytes");
+    match i32::from_be_bytes(*version) {
+        version if version < VERSION_MIN && header.starts_with(&MAGIC) => {
+            Err(failed(format!("version {version} is too old")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn decode(block: &[u8], scratch: &mut Scratch) -> Result<usize, CodecError> {
+    let length = snap::raw::decompress_len(block).map_err(failed)?;
     if length > block.len().saturating_mul(MAX_EXPANSION) {
         return Err(failed("a block is too short for its length"));
     }
-    let start = output.len();
-    if start + length > output.capacity() {
-        let wanted = super::next_capacity(start, limit).max(start + length);
-        output.reserve_exact(wanted - start);
-    }
-    output.resize(start + length, 0);
-    snap::raw::Decoder::new().decompress(block, &mut output[start..]).map_err(failed)?;
-    Ok(())
+    let output = scratch.output_of(length);
+    snap::raw::Decoder::new().decompress(block, output).map_err(failed)
 }
 
 fn failed(reason: impl ToString) -> CodecError {

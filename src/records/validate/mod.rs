@@ -2,22 +2,17 @@
 //! Kafka's `ProduceRequest.validateRecords`, `UnifiedLog.analyzeAndValidateRecords` and
 //! `LogValidator`, in their order and with the answers that Apache Kafka 4.3.1 gives on the wire.
 //!
-//! This is the produce path: an uncompressed batch costs one pass for the CRC and a walk over the
-//! records' framing, a compressed one the CRC and its header.
-//!
-//! Compressed batches whose codec stays and whose topic is not compacted are not decompressed,
-//! where Kafka does decompress them: the CRC vouches for the payload's transport, and what a
-//! producer did wrong inside it is found by its consumers. So a record count or an inner offset
-//! that is wrong inside such a batch passes. They are decompressed when the header's timestamps
-//! leave a record's timestamp in doubt, or a `message.timestamp.before.max.ms` is set (the header
-//! has no minimum).
+//! This is the produce path: a batch costs one pass for the CRC and a walk over its records'
+//! framing. A compressed batch is decompressed for that in chunks, which are not kept. Nothing that
+//! the header says of the records is believed.
 
 mod recompress;
 mod timestamps;
 
 use super::batch::{HEADER_LEN, LOG_OVERHEAD};
-use super::compression::looks_like;
-use super::record::{Frame, Frames};
+use super::compression::Scratch;
+use super::record::{Frames, RecordSummary};
+use super::stream::RecordStream;
 use super::{Batch, BatchHeader, CodecError, Compression, RecordError, TimestampType};
 use crate::base::TopicPartition;
 use bytes::Bytes;
@@ -26,6 +21,8 @@ use bytes::Bytes;
 const LENGTH_MIN: i32 = 14;
 const MAGIC_AT: usize = 16;
 const ATTRIBUTES_AT: usize = 21;
+/// The most refused records that an answer lists: a small compressed batch may have millions.
+const RECORD_ERRORS_MAX: usize = 100_000;
 
 /// What the topic and the request ask of a batch.
 #[derive(Debug, Clone)]
@@ -44,7 +41,8 @@ pub struct AppendRules {
     pub max_message_bytes: usize,
     /// Whether `cleanup.policy` has `compact`.
     pub compacted: bool,
-    /// Bytes that a batch may decompress to, where it must be.
+    /// Bytes that a batch may decompress to where all of it must be in memory: where its codec
+    /// changes.
     pub max_decompressed: usize,
     /// Whether the request's version allows zstd: Produce 7 and later (KIP-110).
     pub zstd_allowed: bool,
@@ -103,23 +101,30 @@ impl AppendRefused {
     }
 }
 
+impl RecordError {
+    /// Kafka throws an exception of its own for malformed records; the rest is what its libraries
+    /// throw.
+    pub fn kind(&self) -> RefusedKind {
+        match self {
+            Self::Codec(CodecError::TooLarge { .. }) => RefusedKind::MessageTooLarge,
+            Self::Codec(_) | Self::Batch(_) | Self::BadSizeVarint => {
+                RefusedKind::UnknownServerError
+            }
+            Self::BadCount(_)
+            | Self::PrematureEnd
+            | Self::TrailingBytes
+            | Self::BadSize(_)
+            | Self::BadStructure
+            | Self::BadHeaderCount(_)
+            | Self::BadHeaderKeySize(_)
+            | Self::UnreadBytes(_) => RefusedKind::InvalidRecord,
+        }
+    }
+}
+
 impl From<RecordError> for AppendRefused {
     fn from(error: RecordError) -> Self {
-        let kind = match &error {
-            RecordError::Codec(CodecError::TooLarge { .. }) => RefusedKind::MessageTooLarge,
-            RecordError::Codec(CodecError::Corrupt { .. })
-            | RecordError::Batch(_)
-            | RecordError::BadSizeVarint => RefusedKind::UnknownServerError,
-            RecordError::BadCount(_)
-            | RecordError::PrematureEnd
-            | RecordError::TrailingBytes
-            | RecordError::BadSize(_)
-            | RecordError::BadStructure
-            | RecordError::BadHeaderCount(_)
-            | RecordError::BadHeaderKeySize(_)
-            | RecordError::UnreadBytes(_) => RefusedKind::InvalidRecord,
-        };
-        Self::new(kind, error.to_string())
+        Self::new(error.kind(), error.to_string())
     }
 }
 
@@ -155,7 +160,7 @@ pub fn validate_for_append(
     }
     let max_timestamp = match source {
         Compression::None => check_records(&batch.header, &batch.payload, rules)?.max_timestamp,
-        codec => check_compressed(&batch, codec, rules)?,
+        _ => check_compressed(&batch, rules)?,
     };
     timestamps::settle(&mut batch, rules, max_timestamp);
     Ok(batch)
@@ -274,55 +279,29 @@ fn check_records(
     payload: &[u8],
     rules: &AppendRules,
 ) -> Result<Walk, AppendRefused> {
-    let mut walk = Walk { max_timestamp: -1, offsets_in_order: true };
-    let mut any_refused = false;
     let check = RecordCheck::new(header, rules);
-    for (index, frame) in Frames::new(header, payload)?.enumerate() {
-        let frame = frame?;
-        any_refused |= check.refuses_key(&frame) || check.refuses_timestamp(&frame);
-        walk.max_timestamp = walk.max_timestamp.max(frame.timestamp);
-        walk.offsets_in_order &= frame.offset_delta == index as i32;
+    match check.walk(Frames::new(header, payload)?.summaries())? {
+        Some(walk) => Ok(walk),
+        None => Err(check.refusal(Frames::new(header, payload)?.summaries())),
     }
-    // Malformed records come before refused ones, so the errors are collected by a second walk.
-    if any_refused {
-        return Err(check.refusal(Frames::new(header, payload)?));
-    }
-    Ok(walk)
 }
 
-/// Checks a batch that stays compressed; gives its maximum timestamp.
-fn check_compressed(
-    batch: &Batch,
-    codec: Compression,
-    rules: &AppendRules,
-) -> Result<i64, AppendRefused> {
-    if !looks_like(codec, &batch.payload) {
-        return Err(not_of_codec(batch, codec));
-    }
-    // A record takes seven bytes at least, so this many cannot be inside.
-    if batch.header.record_count as usize > rules.max_decompressed / 7 {
-        return Err(invalid("a batch declares more records than it can hold"));
-    }
-    if !rules.compacted && timestamps::header_suffices(&batch.header, rules) {
-        return Ok(batch.header.max_timestamp);
-    }
-    let payload = batch.uncompressed_payload(rules.max_decompressed)?;
-    let walk = check_records(&batch.header, &payload, rules)?;
-    if !walk.offsets_in_order {
-        // Kafka would build the batch anew, and fails at it.
-        let message = "the offsets inside a compressed batch are not consecutive";
-        return Err(AppendRefused::new(RefusedKind::UnknownServerError, message));
-    }
-    Ok(walk.max_timestamp)
-}
-
-fn not_of_codec(batch: &Batch, codec: Compression) -> AppendRefused {
-    let kind = match codec {
-        // No frame at all is the end of the records to Kafka's zstd reader.
-        Compression::Zstd if batch.payload.is_empty() => RefusedKind::InvalidRecord,
-        _ => RefusedKind::UnknownServerError,
-    };
-    AppendRefused::new(kind, format!("the records are not {codec:?} data"))
+/// Checks each record of a batch that stays compressed; gives the maximum timestamp.
+fn check_compressed(batch: &Batch, rules: &AppendRules) -> Result<i64, AppendRefused> {
+    let check = RecordCheck::new(&batch.header, rules);
+    Scratch::with(|scratch| {
+        let records = RecordStream::open(batch, scratch)?;
+        let Some(walk) = check.walk(records)? else {
+            let records = RecordStream::open(batch, scratch)?;
+            return Err(check.refusal(records));
+        };
+        if !walk.offsets_in_order {
+            // Kafka tries to build the batch again without the contents, and fails.
+            let message = "the offsets inside a compressed batch are not consecutive";
+            return Err(AppendRefused::new(RefusedKind::UnknownServerError, message));
+        }
+        Ok(walk.max_timestamp)
+    })
 }
 
 /// `LogValidator.validateRecord`.
@@ -346,35 +325,65 @@ impl<'a> RecordCheck<'a> {
         Self { rules, by_log, compressed }
     }
 
+    /// Looks at every record. Gives nothing if one is refused: malformed records come before
+    /// refused ones, so [`RecordCheck::refusal`] collects these in a second walk.
     #[inline]
-    fn refuses_key(&self, frame: &Frame) -> bool {
-        self.rules.compacted && !frame.has_key()
+    fn walk(
+        &self,
+        records: impl Iterator<Item = Result<RecordSummary, RecordError>>,
+    ) -> Result<Option<Walk>, RecordError> {
+        let mut walk = Walk { max_timestamp: -1, offsets_in_order: true };
+        let mut any_refused = false;
+        for (index, record) in records.enumerate() {
+            let record = record?;
+            any_refused |= self.refuses_key(&record) || self.refuses_timestamp(&record);
+            walk.max_timestamp = walk.max_timestamp.max(record.timestamp);
+            walk.offsets_in_order &= record.offset_delta == index as i32;
+        }
+        Ok((!any_refused).then_some(walk))
     }
 
     #[inline]
-    fn refuses_timestamp(&self, frame: &Frame) -> bool {
-        if timestamps::is_checked(frame.timestamp, self.rules) {
-            return timestamps::out_of_range(frame.timestamp, self.rules);
+    fn refuses_key(&self, record: &RecordSummary) -> bool {
+        self.rules.compacted && !record.has_key()
+    }
+
+    #[inline]
+    fn refuses_timestamp(&self, record: &RecordSummary) -> bool {
+        if timestamps::is_checked(record.timestamp, self.rules) {
+            return timestamps::out_of_range(record.timestamp, self.rules);
         }
         self.by_log
     }
 
     /// The answer that lists each refused record.
-    fn refusal(&self, frames: Frames<'_>) -> AppendRefused {
+    fn refusal(
+        &self,
+        records: impl Iterator<Item = Result<RecordSummary, RecordError>>,
+    ) -> AppendRefused {
         let mut errors = vec![];
+        let mut count = 0_usize;
         let mut kind = RefusedKind::InvalidRecord;
-        for (index, frame) in frames.flatten().enumerate() {
-            let message = if self.refuses_key(&frame) {
+        for (index, record) in records.flatten().enumerate() {
+            let refuses_key = self.refuses_key(&record);
+            if !refuses_key && !self.refuses_timestamp(&record) {
+                continue;
+            }
+            count += 1;
+            if !refuses_key {
+                kind = RefusedKind::InvalidTimestamp;
+            }
+            if errors.len() == RECORD_ERRORS_MAX {
+                continue;
+            }
+            let message = if refuses_key {
                 let partition = &self.rules.partition;
                 format!(
                     "Compacted topic cannot accept message without key \
                      in topic partition {partition}"
                 )
-            } else if self.refuses_timestamp(&frame) {
-                kind = RefusedKind::InvalidTimestamp;
-                self.timestamp_message(&frame)
             } else {
-                continue;
+                self.timestamp_message(&record)
             };
             errors.push((index as i32, Some(message)));
         }
@@ -382,7 +391,7 @@ impl<'a> RecordCheck<'a> {
             RefusedKind::InvalidTimestamp => {
                 "One or more records have been rejected due to invalid timestamp".to_string()
             }
-            _ => first_three(&errors),
+            _ => first_three(&errors, count),
         };
         AppendRefused {
             kind,
@@ -393,8 +402,8 @@ impl<'a> RecordCheck<'a> {
         }
     }
 
-    fn timestamp_message(&self, frame: &Frame) -> String {
-        let (timestamp, offset) = (frame.timestamp, frame.offset_delta);
+    fn timestamp_message(&self, record: &RecordSummary) -> String {
+        let (timestamp, offset) = (record.timestamp, record.offset_delta);
         if timestamps::is_checked(timestamp, self.rules) {
             let earliest = self.rules.now_ms.wrapping_sub(self.rules.before_max_ms);
             let latest = self.rules.now_ms.wrapping_add(self.rules.after_max_ms);
@@ -407,7 +416,7 @@ impl<'a> RecordCheck<'a> {
         let (class, null) =
             if self.compressed { ("PartialDefaultRecord", -1) } else { ("DefaultRecord", 0) };
         let len = |len: Option<usize>| len.map_or(null, |len| len as i64);
-        let (key, value) = (len(frame.key_len()), len(frame.value_len()));
+        let (key, value) = (len(record.key_len()), len(record.value_len()));
         format!(
             "Invalid timestamp type in message {class}(offset={offset}, timestamp={timestamp}, \
              key={key} bytes, value={value} bytes). \
@@ -416,16 +425,16 @@ impl<'a> RecordCheck<'a> {
     }
 }
 
-fn first_three(errors: &[(i32, Option<String>)]) -> String {
+/// The summary of `count` errors, by the first three of them.
+fn first_three(errors: &[(i32, Option<String>)], count: usize) -> String {
     let shown = errors.iter().take(3).map(|(index, message)| {
         let message = message.as_deref().unwrap_or("null");
         format!("RecordError(batchIndex={index}, message='{message}')")
     });
     let shown = shown.collect::<Vec<_>>().join(", ");
     format!(
-        "One or more records have been rejected due to {} record errors in total, \
-         and only showing the first three errors at most: [{shown}]",
-        errors.len()
+        "One or more records have been rejected due to {count} record errors in total, \
+         and only showing the first three errors at most: [{shown}]"
     )
 }
 

@@ -1,10 +1,9 @@
 //! Batches whose codec is not the topic's: checked record by record and written with the topic's
 //! codec (`LogValidator.buildRecordsAndAssignOffsets`).
 
-use super::{AppendRefused, AppendRules, TopicCompression, Walk, check_records, not_of_codec};
+use super::{AppendRefused, AppendRules, TopicCompression, Walk, check_records};
 use crate::records::batch::{HEADER_LEN, LOG_APPEND_TIME, LOG_OVERHEAD, TRANSACTIONAL};
 use crate::records::builder::BatchOptions;
-use crate::records::compression::looks_like;
 use crate::records::record::Frames;
 use crate::records::{
     Batch, BatchBuilder, BatchHeader, Compression, RecordError, TimestampType, compress,
@@ -12,12 +11,8 @@ use crate::records::{
 use bytes::Bytes;
 
 pub(super) fn validate(batch: Batch, rules: &AppendRules) -> Result<Batch, AppendRefused> {
-    let source = batch.header.compression().map_err(RecordError::from)?;
-    if !looks_like(source, &batch.payload) {
-        return Err(not_of_codec(&batch, source));
-    }
     let (target, level) = match rules.compression {
-        TopicCompression::Producer => (source, None),
+        TopicCompression::Producer => (Compression::None, None),
         TopicCompression::Fixed(codec, level) => (codec, level),
     };
     let payload = batch.uncompressed_payload(rules.max_decompressed)?;
@@ -43,7 +38,7 @@ fn is_canonical(header: &BatchHeader, payload: &[u8], walk: &Walk) -> Result<boo
         return Ok(false);
     }
     let first = Frames::new(header, payload)?.next().transpose()?;
-    Ok(first.is_some_and(|first| first.timestamp == header.base_timestamp))
+    Ok(first.is_some_and(|first| first.summary.timestamp == header.base_timestamp))
 }
 
 fn max_timestamp(by_records: i64, rules: &AppendRules) -> i64 {
@@ -98,7 +93,7 @@ fn rebuild(batch: &Batch, payload: &[u8], rules: &AppendRules) -> Result<Batch, 
     for frame in Frames::new(&batch.header, payload)? {
         let frame = frame?;
         let record = &payload[at..at + frame.size()];
-        builder.append_contents(frame.timestamp, frame.contents(record));
+        builder.append_contents(frame.summary.timestamp, frame.contents(record));
         at += frame.size();
     }
     Ok(builder.build())

@@ -5,7 +5,7 @@ use crate::records::batch::{
     COMPRESSION_MASK, CONTROL, CRC_START, DELETE_HORIZON, LOG_APPEND_TIME, TRANSACTIONAL,
 };
 use crate::records::builder::NO_TIMESTAMP;
-use crate::records::{Batch, BatchHeader, TimestampType, crc};
+use crate::records::{Batch, TimestampType, crc};
 
 /// Whether a timestamp must lie in the topic's range.
 #[inline]
@@ -18,20 +18,6 @@ pub(super) fn is_checked(timestamp: i64, rules: &AppendRules) -> bool {
 pub(super) fn out_of_range(timestamp: i64, rules: &AppendRules) -> bool {
     let age = rules.now_ms.wrapping_sub(timestamp);
     age > rules.before_max_ms || age.wrapping_neg() > rules.after_max_ms
-}
-
-/// Whether the header alone proves that no record's timestamp is refused, taking its maximum for
-/// the records' maximum.
-pub(super) fn header_suffices(header: &BatchHeader, rules: &AppendRules) -> bool {
-    let by_log = header.timestamp_type() == TimestampType::LogAppendTime;
-    // The base is the first record's: a maximum below it was not computed from the records.
-    if !by_log && header.max_timestamp < header.base_timestamp {
-        return false;
-    }
-    if !is_checked(header.max_timestamp, rules) {
-        return !by_log;
-    }
-    rules.before_max_ms == i64::MAX && !out_of_range(header.max_timestamp, rules)
 }
 
 /// Gives the batch the topic's timestamp type and its maximum timestamp, and the CRC that follows

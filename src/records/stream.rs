@@ -1,0 +1,277 @@
+//! Walks over the records of a compressed batch while it is decompressed, chunk by chunk: as Kafka's
+//! `DefaultRecordBatch.skipKeyValueIterator` without keeping keys and values, and as its
+//! `streamingIterator` with them, down to what its input streams make of their end.
+
+use super::compression::{Decoder, Scratch};
+use super::record::{Frame, Frames, RecordSummary, Times};
+use super::varint::{VarintError, read_i32, read_i64, write_i32};
+use super::{Batch, CodecError, Compression, RecordError};
+use bytes::Bytes;
+
+/// The most bytes of a record that a search looks into.
+const SEARCHED_MAX: usize = 128 << 20;
+
+/// The records of a compressed batch. As an iterator it does what Kafka does on the produce path:
+/// where a record's fields end counts, and not its declared size. Ends after the first error.
+pub(super) struct RecordStream<'a, 's> {
+    decoder: Decoder<'a>,
+    scratch: &'s mut Scratch,
+    /// Position in the chunk.
+    at: usize,
+    /// The chunk's length.
+    len: usize,
+    records_left: i32,
+    times: Times,
+}
+
+impl<'a, 's> RecordStream<'a, 's> {
+    pub(super) fn open(batch: &'a Batch, scratch: &'s mut Scratch) -> Result<Self, RecordError> {
+        let header = &batch.header;
+        if header.record_count < 0 {
+            return Err(RecordError::BadCount(header.record_count));
+        }
+        Ok(Self {
+            decoder: Decoder::open(header.compression()?, &batch.payload, scratch)?,
+            scratch,
+            at: 0,
+            len: 0,
+            records_left: header.record_count,
+            times: Times::of(header),
+        })
+    }
+
+    fn read(&mut self) -> Result<RecordSummary, RecordError> {
+        self.read_size()?;
+        let summary = self.read_fields().map_err(|error| match error {
+            RecordError::Codec(CodecError::Underflow { .. }) => RecordError::BadStructure,
+            other => other,
+        })?;
+        self.finish_record()?;
+        Ok(summary)
+    }
+
+    /// Reads the next record behind `out`, which may grow to `limit` bytes. Its declared size must
+    /// be right. Gives nothing after the last record.
+    fn read_whole(
+        &mut self,
+        out: &mut Vec<u8>,
+        limit: usize,
+    ) -> Result<Option<Frame>, RecordError> {
+        if self.records_left <= 0 {
+            return Ok(None);
+        }
+        let size = self.read_size()?;
+        let start = out.len();
+        write_i32(out, size);
+        let mut left = usize::try_from(size).map_err(|_| RecordError::BadSize(size))?;
+        while left > 0 {
+            if self.at == self.len && !self.next_chunk()? {
+                return Err(RecordError::PrematureEnd);
+            }
+            let part = left.min(self.len - self.at);
+            if part > limit.saturating_sub(out.len()) {
+                return Err(CodecError::TooLarge { limit }.into());
+            }
+            out.extend_from_slice(&self.rest()[..part]);
+            self.at += part;
+            left -= part;
+        }
+        let frame = Frame::parse(&out[start..], self.times)?;
+        self.finish_record()?;
+        Ok(Some(frame))
+    }
+
+    fn read_size(&mut self) -> Result<i32, RecordError> {
+        self.read_i32().map_err(|error| match error {
+            RecordError::BadStructure => RecordError::PrematureEnd,
+            other => other,
+        })
+    }
+
+    fn finish_record(&mut self) -> Result<(), RecordError> {
+        self.records_left -= 1;
+        if self.records_left == 0 && self.read_byte()?.is_some() {
+            return Err(RecordError::TrailingBytes);
+        }
+        Ok(())
+    }
+
+    fn read_fields(&mut self) -> Result<RecordSummary, RecordError> {
+        // The attributes' byte is unused: Kafka accepts any.
+        self.read_byte()?;
+        let timestamp_delta = self.read_i64()?;
+        let offset_delta = self.read_i32()?;
+        let key_len = self.read_i32()?;
+        self.skip(key_len)?;
+        let value_len = self.read_i32()?;
+        self.skip(value_len)?;
+        let header_count = self.read_i32()?;
+        if header_count < 0 {
+            return Err(RecordError::BadHeaderCount(header_count));
+        }
+        for _ in 0..header_count {
+            let key_len = self.read_i32()?;
+            if key_len < 0 {
+                return Err(RecordError::BadHeaderKeySize(key_len));
+            }
+            self.skip(key_len)?;
+            let value_len = self.read_i32()?;
+            self.skip(value_len)?;
+        }
+        let timestamp = self.times.at(timestamp_delta);
+        Ok(RecordSummary { timestamp, offset_delta, key_len, value_len })
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.scratch.chunk(self.len)[self.at..]
+    }
+
+    /// Goes to the next chunk. Whether it has bytes: an empty one reads as the end, once.
+    fn next_chunk(&mut self) -> Result<bool, RecordError> {
+        (self.at, self.len) = (0, 0);
+        self.len = self.decoder.read(self.scratch)?.unwrap_or(0);
+        Ok(self.len > 0)
+    }
+
+    /// The next byte, or nothing at the end.
+    fn read_byte(&mut self) -> Result<Option<u8>, RecordError> {
+        if self.at == self.len && !self.next_chunk()? {
+            return Ok(None);
+        }
+        self.at += 1;
+        Ok(Some(self.scratch.chunk(self.len)[self.at - 1]))
+    }
+
+    #[inline]
+    fn read_i32(&mut self) -> Result<i32, RecordError> {
+        match read_i32(self.rest(), 0) {
+            Ok((value, len)) => {
+                self.at += len;
+                Ok(value)
+            }
+            Err(_) => {
+                let bytes = self.read_varint::<5>()?;
+                read_i32(&bytes, 0).map(|(value, _)| value).map_err(malformed)
+            }
+        }
+    }
+
+    #[inline]
+    fn read_i64(&mut self) -> Result<i64, RecordError> {
+        match read_i64(self.rest(), 0) {
+            Ok((value, len)) => {
+                self.at += len;
+                Ok(value)
+            }
+            Err(_) => {
+                let bytes = self.read_varint::<10>()?;
+                read_i64(&bytes, 0).map(|(value, _)| value).map_err(malformed)
+            }
+        }
+    }
+
+    /// The bytes of a number that may go on in the next chunk. What is missing at the end reads as
+    /// -1, as in Java, so that such a number has too many bytes.
+    #[cold]
+    fn read_varint<const MAX: usize>(&mut self) -> Result<[u8; MAX], RecordError> {
+        let mut bytes = [0; MAX];
+        for byte in &mut bytes {
+            *byte = self.read_byte()?.unwrap_or(0xff);
+            if *byte < 0x80 {
+                break;
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Skips a field of this length; any negative length means null.
+    #[inline]
+    fn skip(&mut self, len: i32) -> Result<(), RecordError> {
+        let len = usize::try_from(len).unwrap_or(0);
+        if len <= self.len - self.at {
+            self.at += len;
+            return Ok(());
+        }
+        self.skip_chunks(len)
+    }
+
+    fn skip_chunks(&mut self, mut len: usize) -> Result<(), RecordError> {
+        loop {
+            let here = len.min(self.len - self.at);
+            self.at += here;
+            len -= here;
+            if len == 0 {
+                return Ok(());
+            }
+            // After an empty chunk Java reads a byte, and after the next one another before it
+            // takes that for the end.
+            if self.next_chunk()? || self.next_chunk()? {
+                continue;
+            }
+            match self.read_byte()? {
+                Some(_) => len -= 1,
+                None => return Err(RecordError::PrematureEnd),
+            }
+        }
+    }
+}
+
+impl Iterator for RecordStream<'_, '_> {
+    type Item = Result<RecordSummary, RecordError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.records_left <= 0 {
+            return None;
+        }
+        let read = self.read();
+        if read.is_err() {
+            self.records_left = 0;
+        }
+        Some(read)
+    }
+}
+
+fn malformed(_: VarintError) -> RecordError {
+    RecordError::BadStructure
+}
+
+impl Batch {
+    /// The records' bytes, decompressed to at most `limit` bytes if they are compressed.
+    pub fn uncompressed_payload(&self, limit: usize) -> Result<Bytes, RecordError> {
+        if self.header.compression()? == Compression::None {
+            return Ok(self.payload.clone());
+        }
+        Scratch::with(|scratch| {
+            let mut records = RecordStream::open(self, scratch)?;
+            let mut payload = vec![];
+            while records.read_whole(&mut payload, limit)?.is_some() {}
+            Ok(payload.into())
+        })
+    }
+
+    /// The first record that `wanted` accepts.
+    pub fn find_record(
+        &self,
+        wanted: impl Fn(&RecordSummary) -> bool,
+    ) -> Result<Option<RecordSummary>, RecordError> {
+        if self.header.compression()? == Compression::None {
+            let is_wanted = |record: &Result<_, _>| record.as_ref().map_or(true, &wanted);
+            return Frames::new(&self.header, &self.payload)?
+                .summaries()
+                .find(is_wanted)
+                .transpose();
+        }
+        Scratch::with(|scratch| {
+            let mut records = RecordStream::open(self, scratch)?;
+            let mut record = vec![];
+            while let Some(frame) = records.read_whole(&mut record, SEARCHED_MAX)? {
+                if wanted(&frame.summary) {
+                    return Ok(Some(frame.summary));
+                }
+                record.clear();
+            }
+            Ok(None)
+        })
+    }
+}
