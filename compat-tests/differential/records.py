@@ -59,7 +59,8 @@ def batch(values, timestamps=None, **fields):
     )
     payload = fields.pop("payload", payload)
     attributes = fields.pop("attributes", 0)
-    if attributes & 7 == GZIP and fields.pop("compress", True):
+    compress = fields.pop("compress", True)
+    if attributes & 7 == GZIP and compress:
         payload = gzip.compress(payload, mtime=0)
     tail = struct.pack(
         ">hiqqqhii",

@@ -5,6 +5,7 @@ import importlib
 MODULES = [
     "connections",
     "produce",
+    "codecs",
     "idempotence",
     "fetch",
     "fetch_sessions",
