@@ -204,6 +204,7 @@ impl Broker {
             on_failure: self.on_failure(),
             on_proposal,
             flush_seconds: Arc::clone(&self.metrics.log_flush_seconds),
+            flushes: Arc::clone(&self.flushes),
         }
     }
 

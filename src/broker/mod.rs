@@ -52,7 +52,7 @@ use crate::{
     log::LogDirs,
     metadata::{ConfigResource, Image},
     net::{ConnectionLimits, Limits},
-    partition::PartitionTable,
+    partition::{FlushQueue, PartitionTable},
     peers::Network,
     quorum::Quorum,
     telemetry::Metrics,
@@ -76,6 +76,8 @@ pub struct Broker {
     /// The offset of the published image.
     applied: watch::Sender<i64>,
     pub partitions: PartitionTable,
+    /// Flushes of partitions, a bounded number at a time.
+    flushes: Arc<FlushQueue>,
     /// Held for directory operations only, never across an await.
     pub log_dirs: Mutex<LogDirs>,
     /// Replicas were removed that the checkpoints still name: they may come back as other logs.
@@ -189,6 +191,7 @@ impl Broker {
                 if !ignored.is_empty() {
                     tracing::warn!(configs = ?ignored, "dynamic broker configs have no effect yet");
                 }
+                self.flushes.set_background_limit(changed.broker.background_threads as usize);
                 self.config.store(Arc::new(changed));
             }
             // The controller checked them; an adopted log may hold what this version refuses.

@@ -19,7 +19,7 @@ use super::{Broker, contact, progress::TOLD_EVERY};
 use crate::{
     base::world::{blocking, now_ms},
     log::{DeletedSegment, LogError, LogView, checkpoint},
-    partition::{Partition, View},
+    partition::{Partition, Urgency, View},
 };
 
 /// How often the tails of logs are looked at that a start after a crash would read.
@@ -195,7 +195,7 @@ impl Broker {
         let now = now_ms();
         for partition in self.partitions.partitions() {
             if partition.update(|core| core.is_flush_due_by_time(now)) {
-                partition.flush();
+                partition.flush(Urgency::Background);
             }
         }
     }

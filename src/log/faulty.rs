@@ -6,6 +6,7 @@ use std::{
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use rustix::io::Errno;
@@ -78,6 +79,10 @@ struct State {
     mountings: u32,
     /// Whether it is one that can lose pages while it is mounted.
     loses_pages: bool,
+    /// How long a sync of a file takes.
+    sync_delay: Duration,
+    syncs_under_way: usize,
+    most_syncs_at_once: usize,
 }
 
 /// A file system in memory. Its copies are the same one.
@@ -145,6 +150,16 @@ impl FaultyDisk {
             Some(errno) => Err(errno.into()),
             None => Ok(()),
         }
+    }
+
+    /// Has each sync of a file take so long.
+    pub fn set_sync_delay(&self, delay: Duration) {
+        self.state().sync_delay = delay;
+    }
+
+    /// The most syncs of files that were ever under way at the same time.
+    pub fn most_syncs_at_once(&self) -> usize {
+        self.state().most_syncs_at_once
     }
 
     /// Lets so many bytes be written before the disk is full.
@@ -402,6 +417,16 @@ impl DiskFile for FaultyFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.disk.check(Operation::Sync, &self.path)?;
+        let delay = {
+            let mut state = self.disk.state();
+            state.syncs_under_way += 1;
+            state.most_syncs_at_once = state.most_syncs_at_once.max(state.syncs_under_way);
+            state.sync_delay
+        };
+        if !delay.is_zero() {
+            std::thread::sleep(delay);
+        }
+        self.disk.state().syncs_under_way -= 1;
         let mut state = self.disk.change()?;
         state.nodes[self.node].sync();
         Ok(())

@@ -1,27 +1,167 @@
-//! Group commit: one fdatasync at a time, and one more if somebody asked meanwhile.
+//! Group commit: a partition has one flush at a time, and one more if it was asked for meanwhile.
+//! All partitions together have a bounded number of flushes under way; the others wait in the
+//! order in which they were asked for.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use super::Partition;
+use crate::base::world::spawn_blocking;
+
+/// Flushes under way at a time that producers wait for.
+const URGENT_MAX: usize = 64;
+
+/// Whether a caller waits for a flush.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// A producer waits (`flush.messages`).
+    Urgent,
+    /// No caller waits: a segment is full, or `flush.ms` has passed.
+    Background,
+}
 
 const IDLE: u8 = 0;
-const RUNNING: u8 = 1;
-const RUNNING_AND_ASKED: u8 = 2;
+/// In the queue of background flushes.
+const WAITING: u8 = 1;
+/// Under way, or in the queue of urgent flushes.
+const RUNNING: u8 = 2;
+const RUNNING_AND_ASKED: u8 = 3;
 
+/// The flush of one partition.
 #[derive(Default)]
 pub struct FlushGate(AtomicU8);
 
 impl FlushGate {
-    /// Asks for a flush; true if the caller is to run it.
-    pub fn request(&self) -> bool {
-        let next = |state| Some(if state == IDLE { RUNNING } else { RUNNING_AND_ASKED });
-        let before = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
-        before == Ok(IDLE)
+    fn update(&self, next: impl Fn(u8) -> u8) -> u8 {
+        let update = |state| Some(next(state));
+        let before = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, update);
+        before.unwrap_or_else(|unchanged| unchanged)
+    }
+
+    /// Asks for a flush; true if the caller is to queue it. An urgent one does not wait behind the
+    /// background flushes, even if the partition is among them already.
+    fn request(&self, urgency: Urgency) -> bool {
+        let is_urgent = urgency == Urgency::Urgent;
+        let before = self.update(|state| match state {
+            IDLE | WAITING if is_urgent => RUNNING,
+            IDLE | WAITING => WAITING,
+            _ => RUNNING_AND_ASKED,
+        });
+        before == IDLE || before == WAITING && is_urgent
+    }
+
+    /// Begins a background flush; false if an urgent one has taken its place.
+    fn begin_background(&self) -> bool {
+        self.update(|state| if state == WAITING { RUNNING } else { state }) == WAITING
     }
 
     /// Ends one flush; true if another is to follow.
-    pub fn finish(&self) -> bool {
-        let next = |state| Some(if state == RUNNING_AND_ASKED { RUNNING } else { IDLE });
-        let before = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
-        before == Ok(RUNNING_AND_ASKED)
+    fn finish(&self) -> bool {
+        let next = |state| if state == RUNNING_AND_ASKED { RUNNING } else { IDLE };
+        self.update(next) == RUNNING_AND_ASKED
+    }
+}
+
+/// The flushes of all partitions.
+pub struct FlushQueue {
+    urgent: Lane,
+    background: Lane,
+}
+
+struct Lane(Mutex<Flushes>);
+
+struct Flushes {
+    waiting: VecDeque<Arc<Partition>>,
+    under_way: usize,
+    limit: usize,
+}
+
+impl Lane {
+    fn new(limit: usize) -> Self {
+        Self(Mutex::new(Flushes { waiting: VecDeque::new(), under_way: 0, limit }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Flushes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Flushes {
+    /// The partition whose flush may begin now.
+    fn begin_next(&mut self) -> Option<Arc<Partition>> {
+        if self.under_way >= self.limit {
+            return None;
+        }
+        let next = self.waiting.pop_front()?;
+        self.under_way += 1;
+        Some(next)
+    }
+}
+
+impl FlushQueue {
+    /// At most `background_limit` flushes that no caller waits for are under way at a time.
+    pub fn new(background_limit: usize) -> Arc<Self> {
+        let (urgent, background) = (Lane::new(URGENT_MAX), Lane::new(background_limit.max(1)));
+        Arc::new(Self { urgent, background })
+    }
+
+    /// Changes the limit for flushes that have not begun yet.
+    pub fn set_background_limit(self: &Arc<Self>, limit: usize) {
+        self.background.lock().limit = limit.max(1);
+        self.begin(Urgency::Background);
+    }
+
+    fn lane(&self, urgency: Urgency) -> &Lane {
+        match urgency {
+            Urgency::Urgent => &self.urgent,
+            Urgency::Background => &self.background,
+        }
+    }
+
+    /// Has the partition flushed on a blocking thread.
+    pub fn submit(self: &Arc<Self>, partition: &Arc<Partition>, urgency: Urgency) {
+        if partition.flushes.request(urgency) {
+            self.lane(urgency).lock().waiting.push_back(Arc::clone(partition));
+            self.begin(urgency);
+        }
+    }
+
+    /// Begins as many flushes as the limit allows.
+    fn begin(self: &Arc<Self>, urgency: Urgency) {
+        loop {
+            let Some(partition) = self.lane(urgency).lock().begin_next() else { return };
+            let queue = Arc::clone(self);
+            spawn_blocking(move || {
+                let under_way = UnderWay { queue, urgency };
+                if urgency == Urgency::Urgent || partition.flushes.begin_background() {
+                    partition.flush_now();
+                    if partition.flushes.finish() {
+                        // Behind the others, and whoever asked meanwhile may wait for it.
+                        let mut urgent = under_way.queue.urgent.lock();
+                        urgent.waiting.push_back(partition);
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// A flush that counts for the limit until it is dropped, even by a panic.
+struct UnderWay {
+    queue: Arc<FlushQueue>,
+    urgency: Urgency,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.queue.lane(self.urgency).lock().under_way -= 1;
+        self.queue.begin(Urgency::Urgent);
+        self.queue.begin(Urgency::Background);
     }
 }
 
@@ -32,11 +172,23 @@ mod tests {
     #[test]
     fn requests_during_a_flush_share_one_more() {
         let gate = FlushGate::default();
-        assert!(gate.request());
-        assert!(!gate.request());
-        assert!(!gate.request());
+        assert!(gate.request(Urgency::Urgent));
+        assert!(!gate.request(Urgency::Urgent));
+        assert!(!gate.request(Urgency::Background));
         assert!(gate.finish());
         assert!(!gate.finish());
-        assert!(gate.request());
+        assert!(gate.request(Urgency::Urgent));
+    }
+
+    #[test]
+    fn urgent_flush_does_not_wait_in_the_background_queue() {
+        let gate = FlushGate::default();
+        assert!(gate.request(Urgency::Background));
+        assert!(!gate.request(Urgency::Background));
+        assert!(gate.request(Urgency::Urgent));
+        assert!(!gate.begin_background());
+        assert!(!gate.finish());
+        assert!(gate.request(Urgency::Background));
+        assert!(gate.begin_background());
     }
 }

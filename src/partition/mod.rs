@@ -33,6 +33,7 @@ pub use self::{
         Acks, AppendError, Appended, Assignment, Core, DeleteRecordsError, EpochEnd,
         FollowerFetchError, OutOfRange, Role,
     },
+    flush::{FlushQueue, Urgency},
     follower::{Ask, Fetched, FollowError, Followed, Truncated},
     future::{Copied, CopyError, FutureView, Replaced},
     isr::{
@@ -45,7 +46,7 @@ use self::{flush::FlushGate, future::FutureReplica, waiters::Waiters};
 use crate::{
     base::{
         TopicPartition,
-        world::{Bug, has_bug, now_ms, spawn_blocking},
+        world::{Bug, has_bug, now_ms},
     },
     log::{Log, LogError, LogView, ReadError},
     records::Batch,
@@ -80,6 +81,7 @@ pub struct Surroundings {
     pub on_failure: OnFailure,
     pub on_proposal: OnProposal,
     pub flush_seconds: Arc<Histogram>,
+    pub flushes: Arc<FlushQueue>,
 }
 
 impl Default for Surroundings {
@@ -88,6 +90,7 @@ impl Default for Surroundings {
             on_failure: Box::new(|_, _| {}),
             on_proposal: Box::new(|_| {}),
             flush_seconds: Arc::default(),
+            flushes: FlushQueue::new(1),
         }
     }
 }
@@ -194,8 +197,9 @@ impl Partition {
         // Also after a failure: its undo may have cut the log.
         let changed = self.publish(&core);
         drop(core);
-        if appended.as_ref().is_ok_and(|it| it.flush_due || it.rolled) {
-            self.flush();
+        let is_awaited = appended.as_ref().is_ok_and(|it| it.flush_due);
+        if is_awaited || appended.as_ref().is_ok_and(|it| it.rolled) {
+            self.flush(if is_awaited { Urgency::Urgent } else { Urgency::Background });
         }
         self.wake(changed);
         appended
@@ -307,7 +311,7 @@ impl Partition {
     ) -> Result<Followed, FollowError> {
         let followed = self.update(|core| core.append_fetched(fetched, now_ms))?;
         if followed.rolled {
-            self.flush();
+            self.flush(Urgency::Background);
         }
         Ok(followed)
     }
@@ -395,22 +399,10 @@ impl Partition {
         })
     }
 
-    /// Starts an fdatasync off this task unless one is running, which will then be followed by
-    /// another: concurrent producers share it.
-    pub fn flush(self: &Arc<Self>) {
-        if self.flushes.request() {
-            let partition = Arc::clone(self);
-            spawn_blocking(move || partition.run_flushes());
-        }
-    }
-
-    fn run_flushes(&self) {
-        loop {
-            self.flush_now();
-            if !self.flushes.finish() {
-                return;
-            }
-        }
+    /// Has an fdatasync done off this task. If one is under way, another will follow: concurrent
+    /// producers share it.
+    pub fn flush(self: &Arc<Self>, urgency: Urgency) {
+        self.around.flushes.submit(self, urgency);
     }
 
     /// Makes what is in the log durable, on this thread.

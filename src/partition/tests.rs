@@ -11,7 +11,9 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{Acks, AppendError, Core, DeleteRecordsError, Partition, Role, Surroundings};
+use super::{
+    Acks, AppendError, Core, DeleteRecordsError, FlushQueue, Partition, Role, Surroundings, Urgency,
+};
 use crate::{
     base::{BrokerId, TopicPartition},
     log::{
@@ -238,7 +240,7 @@ async fn a_flush_that_fails_takes_the_replica_offline() {
     let appended = partition.update(|core| core.append(&mut [batch(0, 1, 50)], Acks::All, NOW));
     let end = appended.expect("appends").last_offset + 1;
     disk.fail_after(Some(0));
-    partition.flush();
+    partition.flush(Urgency::Urgent);
     let waited = tokio::time::timeout(Duration::from_secs(10), partition.wait_committed(end, 0));
     assert_eq!(waited.await, Ok(false), "it is not acknowledged");
     assert_eq!(partition.view().role, Role::Offline);
@@ -251,6 +253,40 @@ async fn a_flush_that_fails_takes_the_replica_offline() {
     partition.update(|core| core.set_role(LEADER));
     assert_eq!(partition.view().role, Role::Offline, "metadata does not repair a disk");
     assert!(partition.close().is_err(), "and its stop is not clean");
+}
+
+#[tokio::test]
+async fn flushes_by_time_are_bounded_and_do_not_delay_producers() {
+    let (disk, flushes) = (FaultyDisk::default(), FlushQueue::new(3));
+    let partition = |at: i32| {
+        let log = open_at(&disk, Path::new(&format!("/data/t-{at}")), 1);
+        let core = Core::new(log, LEADER, 0);
+        let around = Surroundings { flushes: Arc::clone(&flushes), ..Surroundings::default() };
+        Arc::new(Partition::new(TopicPartition::new("t", at), core, around))
+    };
+    let partitions: Vec<_> = (0..100).map(partition).collect();
+    let append = |partition: &Arc<Partition>| {
+        let appended = partition.update(|core| core.append(&mut [batch(0, 1, 50)], Acks::All, NOW));
+        appended.expect("appends").last_offset + 1
+    };
+    disk.set_sync_delay(Duration::from_millis(5));
+    for partition in &partitions {
+        append(partition);
+        partition.flush(Urgency::Background);
+    }
+    // It is the last in the queue, but a producer waits for it.
+    let last = &partitions[99];
+    let end = append(last);
+    last.flush(Urgency::Urgent);
+    let waited = tokio::time::timeout(Duration::from_secs(10), last.wait_committed(end, 0));
+    assert_eq!(waited.await, Ok(true));
+    let is_flushed = |it: &&Arc<Partition>| it.view().log.recovery_point() > 0;
+    let flushed = partitions.iter().filter(is_flushed).count();
+    assert!(flushed < 50, "{flushed} others came first");
+    while !partitions.iter().all(|it| is_flushed(&it)) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(disk.most_syncs_at_once() <= 4, "{} at once", disk.most_syncs_at_once());
 }
 
 #[tokio::test]

@@ -83,6 +83,7 @@ pub struct BrokerConfig {
     pub max_connections: i32,
     pub max_connections_per_ip: PerIpLimits,
     pub num_recovery_threads_per_data_dir: i32,
+    pub background_threads: i32,
     /// As many as log directories, where it is not set.
     pub num_replica_alter_log_dirs_threads: Option<i64>,
 
@@ -157,6 +158,7 @@ impl BrokerConfig {
             connections_max_idle_ms: values.i64("connections.max.idle.ms"),
             max_connections: values.i32("max.connections"),
             max_connections_per_ip: per_ip_limits(values)?,
+            background_threads: values.i32("background.threads"),
             num_recovery_threads_per_data_dir: values.i32("num.recovery.threads.per.data.dir"),
             num_replica_alter_log_dirs_threads: values.long("num.replica.alter.log.dirs.threads"),
             fetch_max_bytes: values.i32("fetch.max.bytes"),

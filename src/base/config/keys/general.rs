@@ -17,8 +17,8 @@ keys! {
         "The largest record batch that a topic without its own limit takes, in bytes.";
     "num.io.threads" Int "8" (at_least 1) High ClusterWide Ignored
         "Worker threads that serve requests.";
-    "background.threads" Int "10" (at_least 1) High ClusterWide Ignored
-        "Threads for background work.";
+    "background.threads" Int "10" (at_least 1) High ClusterWide Used
+        "Flushes of partitions at a time that no producer waits for.";
     "request.timeout.ms" Int "30000" any High ReadOnly Used
         "How long this broker waits for the answer to its own requests.";
     "controlled.shutdown.enable" Boolean "true" any Medium ReadOnly Used
