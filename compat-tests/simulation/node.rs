@@ -55,7 +55,7 @@ impl Process {
     pub fn new(chance: u64, boots: u32) -> Self {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         let runtime = builder.enable_time().start_paused(true).build();
-        let machine = Simulated { now_ms: 0, chance, boots, bug: planted() };
+        let machine = Simulated { now_ms: 0, chance, boots, bug: planted(), has_slow_disk: false };
         Self { runtime: Some(runtime.expect("no resources are needed")), machine: Some(machine) }
     }
 

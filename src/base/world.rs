@@ -6,10 +6,15 @@
 
 use std::{
     cell::RefCell,
-    fs,
-    time::{SystemTime, UNIX_EPOCH},
+    fs, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::{mpsc, oneshot},
+};
 use uuid::Uuid;
 
 /// Where Linux tells one run of the machine from another.
@@ -25,6 +30,8 @@ pub struct Simulated {
     /// How often the machine has been started.
     pub boots: u32,
     pub bug: Option<Bug>,
+    /// Every operation that waits for the disk takes up to two seconds, and one in ten takes ten.
+    pub has_slow_disk: bool,
 }
 
 /// A bug that a simulation plants to see that it is found.
@@ -105,6 +112,7 @@ pub async fn blocking<T: Send + 'static>(
     if is_simulated() {
         // Others get their turn first, as they do while a thread works.
         tokio::task::yield_now().await;
+        simulate_disk_delay().await;
         return Ok(work());
     }
     tokio::task::spawn_blocking(work).await.map_err(|_| Panicked)
@@ -113,10 +121,78 @@ pub async fn blocking<T: Send + 'static>(
 /// Has work that may wait for the disk done, without waiting for it.
 pub fn spawn_blocking(work: impl FnOnce() + Send + 'static) {
     if is_simulated() {
-        tokio::spawn(async { work() });
+        tokio::spawn(async {
+            simulate_disk_delay().await;
+            work();
+        });
     } else {
         tokio::task::spawn_blocking(work);
     }
+}
+
+/// Waits for as long as the simulated disk takes for one operation.
+async fn simulate_disk_delay() {
+    let delay_ms = simulated(|machine| {
+        machine.has_slow_disk.then(|| match machine.next() {
+            drawn if drawn.is_multiple_of(10) => 10_000,
+            drawn => drawn % 2_000,
+        })
+    });
+    if let Some(delay_ms) = delay_ms.flatten() {
+        tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+    }
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A thread of its own for work that may wait for the disk. Jobs run one after the other, in the
+/// order in which they were given. A single-threaded runtime runs them in a task, so that a run can
+/// be repeated. The thread ends when its handle is dropped.
+#[derive(Debug)]
+pub struct DiskThread(mpsc::UnboundedSender<Job>);
+
+impl DiskThread {
+    pub fn start(name: &str) -> io::Result<Self> {
+        let (jobs, mut queue) = mpsc::unbounded_channel::<Job>();
+        // A job that panics drops the sender of its result, by which its caller learns of it.
+        let run = |job: Job| drop(catch_unwind(AssertUnwindSafe(job)));
+        if is_single_threaded() {
+            tokio::spawn(async move {
+                while let Some(job) = queue.recv().await {
+                    simulate_disk_delay().await;
+                    run(job);
+                }
+            });
+        } else {
+            std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+                while let Some(job) = queue.blocking_recv() {
+                    run(job);
+                }
+            })?;
+        }
+        Ok(Self(jobs))
+    }
+
+    /// Queues a job and does not wait for it.
+    pub fn spawn(&self, work: impl FnOnce() + Send + 'static) {
+        // The receiver ends only with its runtime, and then no caller is left either.
+        let _ = self.0.send(Box::new(work));
+    }
+
+    /// Queues a job and waits for its result. The job runs even if the caller stops waiting.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Panicked> {
+        let (reply, result) = oneshot::channel();
+        self.spawn(move || drop(reply.send(work())));
+        result.await.map_err(|_| Panicked)
+    }
+}
+
+/// Whether all tasks run on one thread, so that a run can be repeated.
+pub fn is_single_threaded() -> bool {
+    Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread
 }
 
 /// Does work that may take its time where the task is; other tasks go elsewhere meanwhile.
@@ -135,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_simulated_machine_repeats_itself() {
-        let machine = Simulated { now_ms: 7, chance: 1, boots: 2, bug: None };
+        let machine = Simulated { now_ms: 7, chance: 1, boots: 2, bug: None, has_slow_disk: false };
         simulate(Some(machine.clone()));
         let first = (now_ms(), new_uuid(), new_uuid());
         simulate(Some(machine));

@@ -167,6 +167,21 @@ async fn follow(weak: Weak<Inner>, mut metrics: watch::Receiver<Metrics>) {
     }
 }
 
+/// Stops this node's part in the quorum when its log cannot be written any more.
+pub(super) async fn watch_disk(weak: Weak<Inner>, mut failure: watch::Receiver<Option<String>>) {
+    let why = match failure.wait_for(Option::is_some).await {
+        Ok(why) => why.clone().unwrap_or_default(),
+        // The quorum has ended.
+        Err(_) => return,
+    };
+    let Some(inner) = weak.upgrade() else { return };
+    inner.fail(&why);
+    if let Some(raft) = inner.raft.load_full() {
+        // Proposals that wait end by it.
+        let _ = raft.shutdown().await;
+    }
+}
+
 impl Inner {
     /// Nothing will be applied here any more: whoever follows the stream hears of it, and must stop.
     pub(super) fn fail(&self, why: &str) {

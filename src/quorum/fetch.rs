@@ -12,7 +12,7 @@ use super::{
     Leadership, Quorum, ReplicaStatus,
     checkpoint::SnapshotId,
     state_machine::SnapshotAt,
-    storage::{self, lock},
+    storage::lock,
     voters::{self, Endpoint},
 };
 use crate::{
@@ -198,8 +198,7 @@ impl Quorum {
         if !has_records || !self.inner.storage.is_alone() {
             return fetched;
         }
-        let sync = self.inner.storage.log().sync();
-        match storage::blocking(sync).await {
+        match self.inner.storage.sync().await {
             Ok(()) => fetched,
             Err(error) => {
                 tracing::error!(%error, "the metadata log cannot be synced");

@@ -94,6 +94,12 @@ pub struct MetadataLog {
     epochs: Vec<(i32, i64)>,
     /// A segment was created since the directory was last synced.
     new_file: bool,
+    /// Full segments that were written to since they were last synced.
+    unsynced: Vec<Arc<dyn DiskFile>>,
+    /// Raft's index of the first batch that may not be durable yet.
+    synced_end: u64,
+    /// How often batches were cut off: what a sync began with may be gone at its end.
+    cuts: u64,
     roll_bytes: u64,
     /// Bytes after the snapshot that the log was opened with.
     written: u64,
@@ -107,6 +113,22 @@ pub enum LogError {
     Gap(i64),
     #[error("batch at offset {offset}: {source}")]
     Format { offset: i64, source: FormatError },
+}
+
+/// What a sync makes durable, as of its beginning.
+#[derive(Debug, Clone, Copy)]
+pub struct SyncMark {
+    next_index: u64,
+    cuts: u64,
+}
+
+/// Whether a batch would survive a crash of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchState {
+    Durable,
+    NotDurable,
+    /// The log has another batch at its index, or none.
+    Replaced,
 }
 
 /// Room that is set aside at once, beyond what the next batch needs.
@@ -135,6 +157,9 @@ impl MetadataLog {
             end_offset: 0,
             epochs: Vec::new(),
             new_file: false,
+            unsynced: Vec::new(),
+            synced_end: base.index,
+            cuts: 0,
             roll_bytes,
             written: 0,
         };
@@ -237,6 +262,10 @@ impl MetadataLog {
         (self.first_index, self.purged) = (base.index, base.last());
         self.end_offset = base.offset;
         self.epochs.clear();
+        self.unsynced.clear();
+        // The snapshot stands for all before it.
+        self.synced_end = base.index;
+        self.cuts += 1;
         self.add_segment()
     }
 
@@ -357,7 +386,7 @@ impl MetadataLog {
 
     fn roll_if_full(&mut self) -> io::Result<()> {
         if self.segments.back().is_none_or(|segment| segment.size >= self.roll_bytes) {
-            self.sync_last()?;
+            self.unsynced.extend(self.segments.back().map(|segment| segment.file.clone()));
             self.add_segment()?;
         }
         Ok(())
@@ -409,22 +438,51 @@ impl MetadataLog {
         Ok(())
     }
 
-    fn sync_last(&self) -> io::Result<()> {
-        self.segments.back().map_or(Ok(()), |segment| segment.file.sync_data())
+    /// What makes all that was appended so far durable, to be done on a thread that may block, and
+    /// the mark for `synced` once it is done.
+    pub fn sync(&mut self) -> (SyncMark, impl FnOnce() -> io::Result<()> + Send + 'static) {
+        let mark = SyncMark { next_index: self.next_index(), cuts: self.cuts };
+        let last = self.segments.back().map(|segment| segment.file.clone());
+        let files: Vec<_> = std::mem::take(&mut self.unsynced).into_iter().chain(last).collect();
+        let dir = std::mem::take(&mut self.new_file).then(|| (self.disk.clone(), self.dir.clone()));
+        let sync = move || {
+            files.iter().try_for_each(|file| file.sync_data())?;
+            dir.map_or(Ok(()), |(disk, dir)| disk.sync_dir(&dir))
+        };
+        (mark, sync)
     }
 
-    /// What makes all that was appended so far durable, to be done on a thread that may block.
-    pub fn sync(&mut self) -> impl FnOnce() -> io::Result<()> + Send + 'static {
-        let file = self.segments.back().map(|segment| segment.file.clone());
-        let dir = std::mem::take(&mut self.new_file).then(|| (self.disk.clone(), self.dir.clone()));
-        move || {
-            file.map_or(Ok(()), |file| file.sync_data())?;
-            dir.map_or(Ok(()), |(disk, dir)| disk.sync_dir(&dir))
+    /// Notes that the sync that began with the mark has succeeded.
+    pub fn synced(&mut self, mark: SyncMark) {
+        // What was cut off meanwhile may have been replaced by batches that came after the mark.
+        if mark.cuts == self.cuts {
+            self.synced_end = self.synced_end.max(mark.next_index);
         }
     }
 
-    /// Drops the batches from the index on.
+    pub fn state_of(&self, (epoch, index): (i32, u64)) -> BatchState {
+        if index < self.first_index {
+            // Only what is committed is purged.
+            return BatchState::Durable;
+        }
+        match self.position(index).map(|it| it.0.epoch) {
+            Some(found) if found == epoch && index < self.synced_end => BatchState::Durable,
+            Some(found) if found == epoch => BatchState::NotDurable,
+            _ => BatchState::Replaced,
+        }
+    }
+
+    /// Epoch and index of the last batch that is durable, with all before it.
+    pub fn last_durable(&self) -> Option<(i32, u64)> {
+        let index = self.synced_end.checked_sub(1)?;
+        let here = self.position(index).map(|it| (it.0.epoch, index));
+        here.or(self.purged.filter(|purged| purged.1 == index))
+    }
+
+    /// Drops the batches from the index on; the next sync makes that durable.
     pub fn truncate(&mut self, index: u64) -> io::Result<()> {
+        self.cuts += 1;
+        self.synced_end = self.synced_end.min(index.max(self.first_index));
         while self.next_index() > index.max(self.first_index) {
             let segment = self.segments.back_mut().expect("there are batches");
             let Some(dropped) = segment.batches.pop_back() else {
@@ -440,8 +498,7 @@ impl MetadataLog {
             self.end_offset = dropped.base_offset;
         }
         self.epochs.retain(|(_, offset)| *offset < self.end_offset);
-        files::write_leader_epochs(&*self.disk, &self.dir, &self.epochs)?;
-        self.sync()()
+        files::write_leader_epochs(&*self.disk, &self.dir, &self.epochs)
     }
 
     /// Deletes segments all of whose batches are at or before the index. The last one stays.

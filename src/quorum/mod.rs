@@ -13,6 +13,7 @@
 mod change;
 mod checkpoint;
 mod checkpoint_file;
+mod durability;
 mod elections;
 mod fetch;
 mod files;
@@ -308,10 +309,17 @@ impl Quorum {
             Request::Append(request) => {
                 self.hear_of(&request.vote, &raft);
                 self.inner.make_room(&request.entries).map_err(|error| stopped(&error))?;
+                let last = request.entries.last().map(|entry| entry.log_id);
+                let previous = request.prev_log_id;
                 let response = raft.append_entries(request).await;
-                let response = response.map_err(|error| stopped(&error))?;
+                let mut response = response.map_err(|error| stopped(&error))?;
                 if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
                     self.hear();
+                }
+                if let (AppendEntriesResponse::Success, Some(last)) = (&response, last) {
+                    let wait = config.timeouts.answer() / 4;
+                    let durable = self.inner.storage.acknowledge((previous, last), wait).await;
+                    response = durable.map_err(|error| stopped(&error))?;
                 }
                 Ok(messages::encode_appended(&response))
             }
@@ -349,8 +357,7 @@ impl Quorum {
         }
         self.stop_observing(&mut turn).await;
         // What is in the log counts from now on as if it were on disk.
-        let sync = self.inner.storage.log().sync();
-        storage::blocking(sync).await.map_err(|error| stopped(&error))?;
+        self.inner.storage.sync().await.map_err(|error| stopped(&error))?;
         self.start_raft().await.map(Arc::new).map_err(|error| stopped(&error))
     }
 
@@ -495,9 +502,8 @@ impl Quorum {
             let stopped = raft.shutdown().await;
             stopped.map_err(|error| QuorumError::Failed(error.to_string()))?;
         }
-        let sync = self.inner.storage.log().sync();
         let path = self.inner.config.dir.clone();
-        storage::blocking(sync).await.map_err(|source| QuorumError::Io { path, source })
+        self.inner.storage.sync().await.map_err(|source| QuorumError::Io { path, source })
     }
 }
 

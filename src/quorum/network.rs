@@ -22,11 +22,12 @@ use openraft::{
         InstallSnapshotResponse, VoteRequest, VoteResponse,
     },
 };
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
     messages::{self, Header, MessageError, Request},
-    storage::lock,
+    storage::{Storage, lock},
     types::TypeConfig,
     voters::{Endpoint, Voter},
 };
@@ -102,17 +103,19 @@ pub struct Network {
     transport: Arc<dyn RaftTransport>,
     cluster_id: Arc<str>,
     node_id: i32,
+    storage: Storage,
     heard: Arc<std::sync::Mutex<BTreeMap<i32, Heard>>>,
     /// Voters that have not answered this leader's last message.
     silent: Arc<std::sync::Mutex<BTreeSet<i32>>>,
 }
 
 impl Network {
-    pub fn new(transport: Arc<dyn RaftTransport>, cluster_id: &str, node_id: i32) -> Self {
+    pub fn new(transport: Arc<dyn RaftTransport>, cluster_id: &str, storage: Storage) -> Self {
         Self {
             transport,
             cluster_id: cluster_id.into(),
-            node_id,
+            node_id: storage.node_id(),
+            storage,
             heard: Arc::default(),
             silent: Arc::default(),
         }
@@ -203,11 +206,22 @@ impl RaftNetwork<TypeConfig> for Client {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<i32>, Failure> {
-        let is_all = request.entries.is_empty();
+        let deadline = Instant::now() + option.soft_ttl();
+        let last = request.entries.last().map(|entry| entry.log_id);
+        let previous = request.prev_log_id;
         let answer = self.call(Lane::Log, &Request::Append(request), &option).await?;
         let response = messages::decode_appended(answer).map_err(bad_answer)?;
-        self.network.note(self.to.id, is_all && response.is_success());
-        Ok(response)
+        self.network.note(self.to.id, last.is_none() && response.is_success());
+        let acknowledged = match response {
+            AppendEntriesResponse::Success => last,
+            AppendEntriesResponse::PartialSuccess(upto) => upto.filter(|_| last.is_some()),
+            _ => None,
+        };
+        // openraft takes nothing from the answer to a heartbeat but that the follower is there.
+        let Some(acknowledged) = acknowledged else { return Ok(response) };
+        let range = (previous, acknowledged);
+        let released = self.network.storage.release(self.to.id, range, deadline).await;
+        released.map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))
     }
 
     async fn install_snapshot(

@@ -202,6 +202,7 @@ fn drop_own_removal(
     let leader = first.flatten().and_then(|bytes| format::leader_of(&bytes));
     if leader == Some(config.node_id) {
         log.truncate(at.index).map_err(io)?;
+        log.sync().1().map_err(io)?;
         memberships.pop();
     }
     Ok(())
@@ -266,8 +267,9 @@ pub(super) async fn start(
             enough: enough.clone(),
         },
     };
-    let network = Network::new(config.transport.clone(), &config.cluster_id, config.node_id);
     let storage = Storage::new(log, (disk.clone(), dir.clone()), config.node_id, known);
+    let storage = storage.map_err(io)?;
+    let network = Network::new(config.transport.clone(), &config.cluster_id, storage.clone());
     let machine = StateMachine::new(machine, storage.clone());
     let (leadership, _) = watch::channel(Leadership::default());
     let inner = Inner {
@@ -292,6 +294,8 @@ pub(super) async fn start(
         changing: Arc::default(),
     };
     let quorum = Quorum { inner: Arc::new(inner) };
+    let failure = quorum.inner.storage.failure();
+    tokio::spawn(elections::watch_disk(Arc::downgrade(&quorum.inner), failure));
     if !votes {
         quorum.observe().await?;
         return Ok((quorum, image, CommittedStream(stream)));
@@ -323,6 +327,10 @@ impl Quorum {
         let (storage, machine) = (inner.storage.clone(), inner.machine.clone());
         let raft = Raft::new(id, config, inner.network.clone(), storage, machine).await;
         let raft = raft.map_err(|error| QuorumError::Failed(error.to_string()))?;
+        if !inner.storage.is_alone() {
+            // What the last process left in the page cache is to count, too.
+            inner.storage.sync_soon();
+        }
         inner.raft.store(Some(Arc::new(raft.clone())));
         elections::spawn(&self.inner, &raft);
         Ok(raft)

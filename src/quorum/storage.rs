@@ -21,6 +21,7 @@ use openraft::{
 use tokio::sync::watch;
 
 use super::{
+    durability::Durability as LogDurability,
     files::{CurrentVoter, QuorumState},
     format::{self, Control, KRAFT_VOTERS, LEADER_CHANGE, LeaderChangeMessage, Stamp},
     log::{Base, MetadataLog},
@@ -28,7 +29,7 @@ use super::{
     voters,
 };
 use crate::{
-    base::world::now_ms,
+    base::world::{is_single_threaded, now_ms},
     log::{disk, id_text},
     metadata::records::NoOpRecord,
     records::Batch,
@@ -52,6 +53,7 @@ pub struct Storage {
     installed: Arc<watch::Sender<Option<Result<Installed, String>>>>,
     /// The index after the newest snapshot on disk.
     snapshot_end: Arc<AtomicU64>,
+    pub(super) durability: Arc<LogDurability>,
 }
 
 /// What the log and the snapshot before it say of the quorum.
@@ -111,12 +113,6 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Whether blocking work is done in place, so that a run on one thread can be repeated.
-fn is_single_threaded() -> bool {
-    use tokio::runtime::{Handle, RuntimeFlavor};
-    Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread
-}
-
 /// Runs work that blocks where it holds nobody up.
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -133,9 +129,9 @@ impl Storage {
         (disk, dir): (Arc<dyn disk::Disk>, PathBuf),
         node_id: i32,
         known: Known,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let snapshot_end = Arc::new(AtomicU64::new(log.first_index()));
-        Self {
+        Ok(Self {
             log: Arc::new(Mutex::new(log)),
             disk,
             dir: Arc::new(dir),
@@ -143,7 +139,12 @@ impl Storage {
             known: Arc::new(Mutex::new(known)),
             installed: Arc::new(watch::channel(None).0),
             snapshot_end,
-        }
+            durability: Arc::new(LogDurability::new()?),
+        })
+    }
+
+    pub fn node_id(&self) -> i32 {
+        self.node_id
     }
 
     pub fn log(&self) -> MutexGuard<'_, MetadataLog> {
@@ -308,7 +309,9 @@ impl Storage {
     /// Drops the batches from the index on.
     pub fn cut(&self, index: u64) -> io::Result<()> {
         self.known().truncate(index);
-        self.log().truncate(index)
+        self.log().truncate(index)?;
+        self.sync_soon();
+        Ok(())
     }
 
     /// Lets go of batches up to the index, which a snapshot has.
@@ -402,11 +405,17 @@ impl RaftLogStorage<TypeConfig> for Storage {
         if alone && !vote.committed {
             return Ok(());
         }
+        let (storage, vote) = (self.clone(), *vote);
+        let write = move || storage.write_vote(&vote, disk::Durability::Synced);
         let saved = if alone {
-            self.write_vote(vote, disk::Durability::PageCache)
+            self.write_vote(&vote, disk::Durability::PageCache)
+        } else if vote.committed {
+            // That a leader was elected is no promise of this node's: it need not wait. What this
+            // node has voted is on disk, and entries of the epoch get there after this.
+            self.on_disk_thread_soon(write);
+            Ok(())
         } else {
-            let (storage, vote) = (self.clone(), *vote);
-            blocking(move || storage.write_vote(&vote, disk::Durability::Synced)).await
+            self.on_disk_thread(write).await
         };
         saved.map_err(|error| StorageIOError::write_vote(&error).into())
     }
@@ -441,15 +450,17 @@ impl RaftLogStorage<TypeConfig> for Storage {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        if !self.write(entries).map_err(write_error)? {
-            callback.log_io_completed(Ok(()));
-            return Ok(());
-        }
-        let sync = self.log().sync();
-        if is_single_threaded() {
-            callback.log_io_completed(sync());
-        } else {
-            tokio::task::spawn_blocking(move || callback.log_io_completed(sync()));
+        self.check_failure().map_err(write_error)?;
+        let must_sync = self.write(entries).map_err(write_error)?;
+        match must_sync {
+            // openraft commits what this node has.
+            true if self.is_alone() => self.sync_then(|done| callback.log_io_completed(done)),
+            // openraft waits for other voters too: `durability` holds them back.
+            true => {
+                self.sync_soon();
+                callback.log_io_completed(Ok(()));
+            }
+            false => callback.log_io_completed(Ok(())),
         }
         Ok(())
     }

@@ -2,6 +2,7 @@ mod cluster;
 mod members;
 mod network;
 mod observers;
+mod slow_disks;
 
 use std::{fs, os::unix::fs::FileExt, path::Path};
 

@@ -1,0 +1,244 @@
+//! What is durable of the metadata log, and the thread that makes it so.
+//!
+//! openraft 0.9 neither sends heartbeats nor answers votes while it waits for an append. So where
+//! another voter has to acknowledge an entry anyway, openraft is told at once that its own copy is
+//! written, and the acknowledgements are held back instead: a follower's answer until its copy is
+//! durable (`acknowledge`), and on the leader each follower's answer until the entry is durable on
+//! this node or on a majority without it (`release`). openraft therefore counts an entry as committed
+//! only once it is durable on a majority, and a slow disk delays commits, not heartbeats.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use openraft::{LogId, raft::AppendEntriesResponse};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    log::BatchState,
+    storage::{Storage, lock},
+    types::{Membership, epoch_of, log_id},
+    voters,
+};
+use crate::base::world::DiskThread;
+
+/// Shared by all handles to one node's log.
+#[derive(Debug)]
+pub struct Durability {
+    thread: DiskThread,
+    /// A sync is queued and has not begun, so that it covers all that is in the log now.
+    is_queued: AtomicBool,
+    /// Counts what may have changed the answer of `Storage::is_durable` or of `is_released`.
+    changed: watch::Sender<u64>,
+    /// Why the log cannot be written any more.
+    failure: watch::Sender<Option<String>>,
+    /// The last entry that each other voter has on disk, as far as it has said to this leader.
+    acknowledged: Mutex<BTreeMap<i32, LogId<i32>>>,
+}
+
+/// Why an acknowledgement is not given.
+#[derive(Debug, thiserror::Error)]
+pub enum NotDurable {
+    #[error("the disk has not written the entries yet")]
+    Yet,
+    #[error("the entries were replaced by another leader's")]
+    Replaced,
+}
+
+impl Durability {
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            thread: DiskThread::start("metadata-log")?,
+            is_queued: AtomicBool::new(false),
+            changed: watch::channel(0).0,
+            failure: watch::channel(None).0,
+            acknowledged: Mutex::default(),
+        })
+    }
+
+    fn notify(&self) {
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+impl Storage {
+    /// Syncs the log on this thread.
+    fn sync_now(&self) -> io::Result<()> {
+        let (mark, sync) = self.log().sync();
+        match sync() {
+            Ok(()) => {
+                self.log().synced(mark);
+                self.durability.notify();
+                Ok(())
+            }
+            Err(error) => {
+                self.fail(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// After a failed sync the content of the disk is unknown: the log must not go on.
+    fn fail(&self, error: &io::Error) {
+        self.durability.failure.send_replace(Some(error.to_string()));
+    }
+
+    /// Receives why the log cannot be written any more.
+    pub fn failure(&self) -> watch::Receiver<Option<String>> {
+        self.durability.failure.subscribe()
+    }
+
+    /// Why the log cannot be written any more, if so.
+    pub fn check_failure(&self) -> io::Result<()> {
+        self.durability.failure.borrow().clone().map_or(Ok(()), |why| Err(io::Error::other(why)))
+    }
+
+    /// Has the log synced soon, without waiting for it.
+    pub fn sync_soon(&self) {
+        if self.durability.is_queued.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let storage = self.clone();
+        self.durability.thread.spawn(move || {
+            storage.durability.is_queued.store(false, Ordering::Release);
+            // Its failure is kept for `failed`.
+            let _ = storage.sync_now();
+        });
+    }
+
+    /// Waits until all that is in the log is durable.
+    pub async fn sync(&self) -> io::Result<()> {
+        let storage = self.clone();
+        self.on_disk_thread(move || storage.sync_now()).await
+    }
+
+    /// Syncs the log, and then reports the outcome.
+    pub fn sync_then(&self, report: impl FnOnce(io::Result<()>) + Send + 'static) {
+        let storage = self.clone();
+        self.durability.thread.spawn(move || report(storage.sync_now()));
+    }
+
+    /// Runs a write after those that are queued already.
+    pub async fn on_disk_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        self.durability.thread.run(work).await.map_err(io::Error::other)?
+    }
+
+    /// Runs a write after those that are queued already, without waiting for it.
+    pub fn on_disk_thread_soon(&self, work: impl FnOnce() -> io::Result<()> + Send + 'static) {
+        let storage = self.clone();
+        self.durability.thread.spawn(move || {
+            if let Err(error) = work() {
+                storage.fail(&error);
+            }
+        });
+    }
+
+    fn state_of(&self, at: LogId<i32>) -> BatchState {
+        self.log().state_of((epoch_of(&at), at.index))
+    }
+
+    /// Waits until the entry counts, by `counts`, for at most so long.
+    async fn wait_until(
+        &self,
+        at: LogId<i32>,
+        deadline: Instant,
+        counts: impl Fn(BatchState) -> bool,
+    ) -> Result<(), NotDurable> {
+        let mut changed = self.durability.changed.subscribe();
+        loop {
+            let state = self.state_of(at);
+            if state == BatchState::Replaced {
+                return Err(NotDurable::Replaced);
+            }
+            if counts(state) {
+                return Ok(());
+            }
+            if !matches!(timeout_at(deadline, changed.changed()).await, Ok(Ok(()))) {
+                return Err(NotDurable::Yet);
+            }
+        }
+    }
+
+    /// A follower's answer to entries up to `last`, once they are durable here. If that takes longer
+    /// than `wait`, the answer covers what is durable, which tells the leader that this node lives.
+    pub async fn acknowledge(
+        &self,
+        (previous, last): (Option<LogId<i32>>, LogId<i32>),
+        wait: Duration,
+    ) -> Result<AppendEntriesResponse<i32>, NotDurable> {
+        let is_durable = |state| state == BatchState::Durable;
+        match self.wait_until(last, Instant::now() + wait, is_durable).await {
+            Ok(()) => Ok(AppendEntriesResponse::Success),
+            Err(NotDurable::Yet) => {
+                let durable = self.log().last_durable().map(|(epoch, index)| log_id(epoch, index));
+                partial(previous, durable, last).ok_or(NotDurable::Yet)
+            }
+            Err(replaced) => Err(replaced),
+        }
+    }
+
+    /// A follower's acknowledgement of entries up to `acknowledged`, once openraft may count it. If
+    /// that takes until the deadline, the answer covers what may be counted by then.
+    pub async fn release(
+        &self,
+        follower: i32,
+        (previous, acknowledged): (Option<LogId<i32>>, LogId<i32>),
+        deadline: Instant,
+    ) -> Result<AppendEntriesResponse<i32>, NotDurable> {
+        {
+            let mut known = lock(&self.durability.acknowledged);
+            let newest = known.entry(follower).or_insert(acknowledged);
+            *newest = acknowledged.max(*newest);
+        }
+        self.durability.notify();
+        let counts = |state| state == BatchState::Durable || self.others_have(acknowledged);
+        match self.wait_until(acknowledged, deadline, counts).await {
+            Ok(()) => Ok(AppendEntriesResponse::PartialSuccess(Some(acknowledged))),
+            Err(NotDurable::Yet) => {
+                let durable = self.log().last_durable().map(|(epoch, index)| log_id(epoch, index));
+                partial(previous, durable, acknowledged).ok_or(NotDurable::Yet)
+            }
+            Err(replaced) => Err(replaced),
+        }
+    }
+
+    /// Whether this node's copy of an entry is not needed: it is alone, and syncs before openraft
+    /// counts an entry, or a majority without it has the entry on disk.
+    fn others_have(&self, at: LogId<i32>) -> bool {
+        let known = self.known();
+        let membership: &Membership = known.effective().membership();
+        if voters::is_alone(membership, self.node_id()) {
+            return true;
+        }
+        let acknowledged = lock(&self.durability.acknowledged);
+        let has = |id: &&i32| {
+            **id != self.node_id() && acknowledged.get(*id).is_some_and(|newest| *newest >= at)
+        };
+        let configs = membership.get_joint_config();
+        configs.iter().all(|config| config.iter().filter(has).count() * 2 > config.len())
+    }
+}
+
+/// An answer that covers the entries up to `durable`, if openraft takes one: none is before those
+/// that were sent.
+fn partial(
+    previous: Option<LogId<i32>>,
+    durable: Option<LogId<i32>>,
+    last: LogId<i32>,
+) -> Option<AppendEntriesResponse<i32>> {
+    let durable = durable.filter(|durable| durable.index < last.index)?;
+    let is_ahead = Some(durable) >= previous && Some(durable.index) >= previous.map(|it| it.index);
+    is_ahead.then_some(AppendEntriesResponse::PartialSuccess(Some(durable)))
+}

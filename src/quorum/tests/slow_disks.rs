@@ -1,0 +1,68 @@
+//! Disks that take seconds for each sync.
+
+use std::time::Duration;
+
+use super::{network::Cluster, topic};
+use crate::{
+    base::world::{Simulated, simulate},
+    log::faulty::Crash,
+    metadata::records::TopicRecord,
+};
+
+/// Every operation that waits for a disk takes long from now on, on all nodes.
+fn slow_down(chance: u64) {
+    let machine = Simulated { now_ms: 1, chance, boots: 0, bug: None, has_slow_disk: true };
+    simulate(Some(machine));
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_disks_delay_commits_and_change_no_leader() {
+    let mut cluster = Cluster::started(11, &[1, 2, 3]).await;
+    let led = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
+    cluster.settle().await;
+    slow_down(11);
+    let node = cluster.node(led.0);
+    let mut offset = node.image().offset;
+    for at in 0..15 {
+        let records = vec![topic(&format!("slow-{at}"))];
+        let proposed = tokio::time::timeout(Duration::from_secs(40), node.propose(led.1, records));
+        offset = proposed.await.expect("in time").expect("committed").max(offset);
+        for id in cluster.up() {
+            let leadership = *cluster.node(id).leadership().borrow();
+            assert_eq!((leadership.leader, leadership.epoch), (Some(led.0), led.1));
+        }
+    }
+    assert!(node.image().offset >= offset);
+    simulate(None);
+    cluster.settle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn entries_count_only_once_a_majority_has_them_on_disk() {
+    for seed in 0..20 {
+        let mut cluster = Cluster::started(seed, &[1, 2, 3]).await;
+        let led = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
+        cluster.settle().await;
+        slow_down(seed);
+        let node = cluster.node(led.0);
+        for at in 0..4 {
+            let name = format!("slow-{at}");
+            let topic_id = uuid::Uuid::from_u128(1 + at);
+            let records = vec![TopicRecord { name: name.clone(), topic_id }.into()];
+            let wait = Duration::from_millis(cluster.roll(6_000));
+            let proposed = tokio::time::timeout(wait, node.propose(led.1, records)).await;
+            if matches!(proposed, Ok(Ok(_))) {
+                cluster.acknowledged.push(name);
+            }
+        }
+        simulate(None);
+        // Power is lost everywhere at once: what was acknowledged is on disk of a majority.
+        for id in cluster.up() {
+            cluster.crash(id, Crash::LoseUnsynced).await;
+        }
+        for id in cluster.ids() {
+            cluster.start(id).await;
+        }
+        cluster.settle().await;
+    }
+}
