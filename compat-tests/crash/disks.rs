@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, Write},
+    net::TcpListener,
     path::Path,
     process::Command,
     time::{Duration, Instant},
@@ -13,6 +14,7 @@ use super::{
     broker::{Process, Site},
     client::Client,
     load::{self, Acknowledged, Spec},
+    scale::get,
 };
 
 const KAFKA_STORAGE_ERROR: i16 = 56;
@@ -268,6 +270,67 @@ fn a_failed_log_directory_takes_only_its_own_partitions() {
         assert_eq!(load::read_all(&mut client, ("spread", partition)).len(), expected);
         assert_eq!(produce(&mut client, partition, 3), Ok(expected as i64), "all are back");
     }
+    process.stop();
+}
+
+/// Two of four partitions lie on a full disk: the node lives and serves the others, but is not ready.
+#[test]
+fn a_full_disk_of_some_partitions_is_not_ready() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let full = dir.path().join("second");
+    fs::create_dir(&full).expect("a directory");
+    let Some(_mounted) = Mounted::small(&full) else {
+        println!("SKIPPED: a tmpfs cannot be mounted here");
+        return;
+    };
+    let unused = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let http = unused.local_addr().expect("it has an address");
+    drop(unused);
+    let listener = format!("http.listener={http}");
+    let site = Site::at(dir.path(), &[&listener]).with_log_dirs(&["first", "second"]);
+    let process = site.start();
+    let mut client = process.client();
+    assert_eq!(client.create_topic("spread", 4, &[]).expect("answered"), 0);
+    for partition in 0..4 {
+        assert_eq!(produce(&mut client, partition, 0), Ok(0));
+    }
+    let ask = |path: &str| {
+        let (code, body) = get(http, path).expect("it answers");
+        let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        (code, body)
+    };
+    let is_ready = || ask("/readyz").0 == 200;
+    let since = Instant::now();
+    while !is_ready() {
+        assert!(since.elapsed() < Duration::from_secs(10), "{:?}", ask("/readyz"));
+    }
+    assert_eq!(ask("/health"), (200, serde_json::json!({ "status": "ok" })));
+
+    let failing = partitions_in(&site, "second");
+    assert_eq!(failing.len(), 2, "new partitions are spread");
+    fill_up(&full.join("filler"));
+    for partition in &failing {
+        // More than the last page of the file has room for.
+        let batch = load::batch(&[(0, 1)], 20_000, None);
+        let answer = client.produce(("spread", *partition), -1, &batch).expect("answered");
+        assert_eq!(answer, Err(KAFKA_STORAGE_ERROR));
+    }
+    let names: Vec<_> = failing.iter().map(|it| format!("spread-{it}")).collect();
+    let reasons = serde_json::json!([
+        { "reason": "partitions_refuse_writes", "count": 2, "partitions": names },
+    ]);
+    let (code, body) = ask("/readyz");
+    assert_eq!((code, &body["status"], &body["reasons"]), (503, &"not_ready".into(), &reasons));
+    let (code, body) = ask("/health");
+    assert_eq!((code, &body["status"], &body["reasons"]), (200, &"degraded".into(), &reasons));
+    assert_eq!(ask("/livez").0, 200, "a restart makes no room");
+
+    fs::remove_file(full.join("filler")).expect("it is there");
+    for partition in &failing {
+        assert_eq!(produce(&mut client, *partition, 2), Ok(1), "{}", process.log());
+    }
+    assert_eq!(ask("/readyz").0, 200, "what is written again is no reason any more");
     process.stop();
 }
 

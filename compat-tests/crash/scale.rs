@@ -36,7 +36,7 @@ fn partitions() -> impl Iterator<Item = (String, i32, u64)> {
 }
 
 /// Status and body; `None` while nobody listens.
-fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
+pub fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").ok()?;
     let mut answer = String::new();

@@ -75,6 +75,11 @@ impl Broker {
         self.elect_all(&self.metadata(), |index| given_up.contains_key(&index));
     }
 
+    /// How long ago the controller answered a heartbeat.
+    pub(super) fn controller_silence(&self) -> Duration {
+        self.contact.state().heard.elapsed()
+    }
+
     /// Gives up the groups that cannot get on, where the controller is out of reach. Not before it has
     /// fenced this broker: until there is another coordinator a member is better off here, where its
     /// heartbeats are answered, than nowhere, where its session ends.

@@ -37,7 +37,6 @@ use crate::{
         ErrorCode,
         messages::{BrokerHeartbeatRequest, BrokerHeartbeatResponse},
     },
-    telemetry::{Health, http::HealthCheck},
 };
 
 const NONE: i16 = 0;
@@ -474,18 +473,5 @@ impl Broker {
             }
         }
         found
-    }
-
-    /// Healthy while a log directory is online and this node's metadata is current.
-    pub(super) fn health_check(self: &Arc<Self>) -> HealthCheck {
-        let broker = Arc::downgrade(self);
-        Arc::new(move || {
-            let Some(broker) = broker.upgrade() else { return Health::not_ok("stopping") };
-            let dirs = broker.lock_dirs();
-            match dirs.dirs().iter().any(|dir| !dir.is_offline()) {
-                true => Health::ok(),
-                false => Health::not_ok("no log directory is online"),
-            }
-        })
     }
 }

@@ -17,6 +17,7 @@ mod presence;
 mod producer_ids;
 mod progress;
 mod raft_transport;
+mod readiness;
 mod removals;
 pub mod replication;
 mod server;

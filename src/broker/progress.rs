@@ -11,7 +11,7 @@ use std::{
 
 use tracing::info;
 
-use crate::telemetry::{Health, Kind, Scrape};
+use crate::telemetry::{Health, Kind, NotReady, Scrape};
 
 /// How often long work says how far it has come.
 pub const TOLD_EVERY: Duration = Duration::from_secs(1);
@@ -99,15 +99,22 @@ impl Progress {
         }
     }
 
-    /// What `/health` says until the start has come to its end.
+    /// What `/health` and `/readyz` answer until the start has come to its end.
     pub fn health(&self) -> Health {
-        let details = [
-            ("logs", self.logs.load(Relaxed)),
-            ("logs_remaining", self.remaining()),
-            ("bytes_checked", self.checked_bytes.load(Relaxed)),
-        ];
-        let details = details.map(|(name, value)| (name.to_owned(), value.into())).into();
-        Health { details, ..Health::not_ok("starting") }
+        let stage = match self.stages.lock().unwrap_or_else(PoisonError::into_inner).len() {
+            0 => "log_dirs",
+            1 => "metadata",
+            2 => "register",
+            3 => "logs",
+            _ => "unfence",
+        };
+        let reason = NotReady::new("starting").with([
+            ("stage", stage.into()),
+            ("logs", self.logs.load(Relaxed).into()),
+            ("logs_remaining", self.remaining().into()),
+            ("bytes_checked", self.checked_bytes.load(Relaxed).into()),
+        ]);
+        Health::unhealthy(reason)
     }
 
     pub fn collect(&self, scrape: &mut Scrape) {
@@ -147,11 +154,14 @@ mod tests {
         progress.log_opened();
         progress.checked_bytes().fetch_add(17, Relaxed);
         let health = progress.health();
-        assert!(!health.is_healthy && health.status == "starting");
-        let detail = |name: &str, value: u64| (name.to_owned(), value.into());
-        let expected =
-            [detail("logs", 3), detail("logs_remaining", 2), detail("bytes_checked", 17)];
-        assert_eq!(health.details, expected);
+        assert!(health.is_alive && !health.is_healthy);
+        let reason = NotReady::new("starting").with([
+            ("stage", "metadata".into()),
+            ("logs", 3.into()),
+            ("logs_remaining", 2.into()),
+            ("bytes_checked", 17.into()),
+        ]);
+        assert_eq!(health.reasons, [reason]);
         let text = metrics.scrape().await.expect("renders");
         for line in [
             "kafka_server_ready 0\n",

@@ -14,6 +14,7 @@ mod flush;
 mod follower;
 mod future;
 mod isr;
+mod refusals;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -42,7 +43,7 @@ pub use self::{
     table::{Absent, PartitionTable, Topic},
     waiters::FetchWait,
 };
-use self::{flush::FlushGate, future::FutureReplica, waiters::Waiters};
+use self::{flush::FlushGate, future::FutureReplica, refusals::Refusals, waiters::Waiters};
 use crate::{
     base::{
         TopicPartition,
@@ -114,6 +115,7 @@ pub struct Partition {
     /// The same of followers, who read what is not committed yet.
     follower_fetches: waiters::FetchWaits,
     flushes: FlushGate,
+    refusals: Refusals,
 }
 
 /// What a fetch waits for.
@@ -141,6 +143,7 @@ impl Partition {
             fetches: waiters::FetchWaits::default(),
             follower_fetches: waiters::FetchWaits::default(),
             flushes: FlushGate::default(),
+            refusals: Refusals::default(),
         };
         partition.set_log_dir(&dir);
         partition
@@ -158,6 +161,11 @@ impl Partition {
     fn set_log_dir(&self, partition_dir: &Path) {
         let log_dir = partition_dir.parent().map(Path::to_owned);
         self.log_dir.store(Arc::new(log_dir.unwrap_or_default()));
+    }
+
+    /// Whether the log has refused a write since then, and has taken none after it.
+    pub fn refuses_writes(&self, since_ms: i64) -> bool {
+        self.refusals.any_since(since_ms)
     }
 
     /// Appends as leader. The records are readable once the high watermark has passed them: see
@@ -194,6 +202,7 @@ impl Partition {
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
         let appended = core.append(batches, acks, now_ms);
+        self.refusals.note(&appended, now_ms);
         // Also after a failure: its undo may have cut the log.
         let changed = self.publish(&core);
         drop(core);

@@ -12,7 +12,7 @@ pub mod http;
 mod logging;
 pub mod metrics;
 
-pub use http::{Health, serve};
+pub use http::{Health, NotReady, serve};
 pub use logging::{InvalidFilter, init_tracing, json_line};
 pub use metrics::{
     ApiMetrics, CloseReason, Histogram, Kind, Labels, Metrics, Parked, Scrape, SurveyResult,
