@@ -8,6 +8,7 @@ import pytest
 from differential.wire import Connection
 
 NONE, NOT_COORDINATOR = 0, 16
+UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER = 3, 6
 FEATURES = [
     "metadata.version",
     "kraft.version",
@@ -63,6 +64,28 @@ def test_offsets_elsewhere(cluster, ask, version):
     in_each = [NONE, (0, -1, NOT_COORDINATOR), (3, -1, NOT_COORDINATOR)]
     elsewhere = in_each if version < 2 else [NOT_COORDINATOR]
     assert list(told().values()).count(elsewhere) == 2
+
+
+def test_producers_of_every_replica(cluster, run, ask, topic):
+    """Leader and follower describe the same producers; a node without a replica refuses (KIP-664)."""
+    run(f"kafka-topics --create --topic {topic} --partitions 1 --replication-factor 2").ok()
+    produce = f"kafka-console-producer --topic {topic} --command-property acks=all"
+    run(produce, stdin="one\ntwo\n").ok()
+    body = {"topics": [{"name": topic, "partitionIndexes": [0, 5]}]}
+
+    def described(node):
+        zero, five = ask(node, "DescribeProducers", 0, body)["topics"][0]["partitions"]
+        assert five["errorCode"] == UNKNOWN_TOPIC_OR_PARTITION
+        return zero["errorCode"], zero["activeProducers"]
+
+    replicas = [node for node in cluster.nodes if described(node)[0] == NONE]
+    others = [node for node in cluster.nodes if node not in replicas]
+    assert len(replicas) == 2 and cluster.leader(topic) in replicas
+    assert [described(node) for node in others] == [(NOT_LEADER_OR_FOLLOWER, [])]
+    error, producers = described(cluster.leader(topic))
+    assert len(producers) == 1 and producers[0]["lastSequence"] == 1, producers
+    for node in replicas:
+        assert described(node) == (error, producers)
 
 
 def test_damaged_batch(cluster, run, ask, topic):

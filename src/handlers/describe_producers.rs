@@ -1,4 +1,5 @@
-//! DescribeProducers: who writes to a partition with a producer id (KIP-664).
+//! DescribeProducers: the producers with an id that have written to a partition (KIP-664). Every
+//! replica answers.
 
 use std::ops::RangeInclusive;
 
@@ -57,7 +58,7 @@ fn refusal(broker: &Broker, topic: &str) -> Option<(ErrorCode, String)> {
 
 fn producers(broker: &Broker, topic: &str, index: i32) -> Result<Vec<ProducerState>, ErrorCode> {
     let partition = cluster::partition(broker, topic, index)?;
-    errors::check_leader_epoch(partition.view().role, -1)?;
+    errors::check_replica_epoch(partition.view().role, -1)?;
     Ok(partition.with_log(|log| log.producers().map(state).collect()))
 }
 
