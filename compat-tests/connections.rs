@@ -231,7 +231,7 @@ async fn idle_connections_are_closed_and_waiting_ones_are_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_from_one_address_is_closed_above_its_limit() {
-    let limits = [("max.connections.per.ip", "5"), ("socket.listen.backlog.size", "500")];
+    let limits = [("max.connections.per.ip", "5")];
     let broker = start(&limits).await;
     let mut flood: Vec<_> = (0..300).map(|_| Client::connect(broker.address)).collect();
     for client in &mut flood[..5] {
@@ -249,7 +249,7 @@ async fn a_flood_from_one_address_is_closed_above_its_limit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_above_max_connections_waits_for_places() {
-    let limits = [("max.connections", "20"), ("socket.listen.backlog.size", "500")];
+    let limits = [("max.connections", "20")];
     let broker = start(&limits).await;
     let mut flood: Vec<_> = (0..300).map(|_| Client::connect(broker.address)).collect();
     flood.iter_mut().for_each(Client::ask);
@@ -271,6 +271,25 @@ async fn a_flood_above_max_connections_waits_for_places() {
         assert!(next.is_answered());
         answered.push_back(next);
     }
+}
+
+/// How many connections to a broker that accepts one come up at once.
+async fn connections_that_come_up(settings: &[(&str, &str)], count: usize) -> usize {
+    let mut all = vec![("max.connections", "1")];
+    all.extend(settings);
+    let broker = start(&all).await;
+    let connect = || TcpStream::connect_timeout(&broker.address, Duration::from_millis(500)).ok();
+    let connected: Vec<_> = (0..count).map_while(|_| connect()).collect();
+    connected.len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_of_connections_does_not_wait_to_be_accepted() {
+    let limit = std::fs::read_to_string("/proc/sys/net/core/somaxconn").expect("the limit");
+    let count = limit.trim().parse::<usize>().expect("a number").min(800);
+    assert_eq!(connections_that_come_up(&[], count).await, count);
+    let few = connections_that_come_up(&[("socket.listen.backlog.size", "5")], 20).await;
+    assert!((5..20).contains(&few), "{few} with the backlog that was asked for");
 }
 
 #[tokio::test(flavor = "multi_thread")]

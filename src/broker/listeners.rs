@@ -81,7 +81,8 @@ async fn bind(listener: &Listener, settings: &BrokerConfig) -> Result<TcpListene
             socket.set_send_buffer_size(size)?;
         }
         socket.bind(address)?;
-        socket.listen(settings.socket_listen_backlog.max(1) as u32)
+        // The kernel reduces it to net.core.somaxconn.
+        socket.listen(settings.socket_listen_backlog.unwrap_or(i32::MAX).max(1) as u32)
     };
     listen().map_err(error)
 }

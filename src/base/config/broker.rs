@@ -78,7 +78,8 @@ pub struct BrokerConfig {
     pub socket_send_buffer_bytes: i32,
     pub socket_receive_buffer_bytes: i32,
     pub socket_request_max_bytes: i32,
-    pub socket_listen_backlog: i32,
+    /// As set by the user; without a value the system's limit applies.
+    pub socket_listen_backlog: Option<i32>,
     pub connections_max_idle_ms: i64,
     pub max_connections: i32,
     pub max_connections_per_ip: PerIpLimits,
@@ -154,7 +155,7 @@ impl BrokerConfig {
             socket_send_buffer_bytes: values.i32("socket.send.buffer.bytes"),
             socket_receive_buffer_bytes: values.i32("socket.receive.buffer.bytes"),
             socket_request_max_bytes: values.i32("socket.request.max.bytes"),
-            socket_listen_backlog: values.i32("socket.listen.backlog.size"),
+            socket_listen_backlog: listen_backlog(values, statics),
             connections_max_idle_ms: values.i64("connections.max.idle.ms"),
             max_connections: values.i32("max.connections"),
             max_connections_per_ip: per_ip_limits(values)?,
@@ -250,6 +251,12 @@ fn http_listener(
         })),
         None => Err(super::parse::invalid(NAME, text, "It must be host:port, or none")),
     }
+}
+
+/// Kafka's default of 50 makes clients wait for a second where more of them connect at once.
+fn listen_backlog(values: &Values, statics: &Properties) -> Option<i32> {
+    const NAME: &str = "socket.listen.backlog.size";
+    statics.contains_key(NAME).then(|| values.i32(NAME))
 }
 
 fn per_ip_limits(values: &Values) -> Result<PerIpLimits, ConfigError> {

@@ -28,7 +28,7 @@ keys! {
     "socket.request.max.bytes" Int "104857600" (at_least 1) High ReadOnly Used
         "The largest request that a connection may send, in bytes.";
     "socket.listen.backlog.size" Int "50" (at_least 1) Medium ReadOnly Used
-        "How many connections the kernel holds before they are accepted.";
+        "How many connections the kernel holds before they are accepted; not set, as many as it can.";
     "socket.connection.setup.timeout.ms" Long "10000" any Medium ReadOnly Ignored
         "The first wait for a connection to another broker to come up.";
     "socket.connection.setup.timeout.max.ms" Long "30000" any Medium ReadOnly Ignored
