@@ -5,7 +5,8 @@ RUN apk add --no-cache musl-dev gcc make
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
-# The manifest names these test targets, and cargo wants them to exist.
+# The manifest names these benches and tests, and cargo refuses it without their files.
+COPY benches benches
 COPY compat-tests/*.rs compat-tests/
 # Alpine's target links musl statically; the empty data directory becomes the image's volume.
 RUN cargo build --release --locked --bin sordini \
