@@ -29,11 +29,19 @@ const fn shape(name: &'static str, records: usize, record_len: usize) -> Shape {
     Shape { name, records, record_len, compression: Compression::None }
 }
 
-const SHAPES: [Shape; 4] = [
+const fn packed(name: &'static str, compression: Compression) -> Shape {
+    Shape { compression, ..shape(name, 630, 100) }
+}
+
+const SHAPES: [Shape; 8] = [
     shape("1 of 100 B", 1, 100),
     shape("63 of 1 KiB", 63, 1024),
     shape("9,600 of 100 B", 9_600, 100),
-    Shape { compression: Compression::Lz4, ..shape("63 of 1 KiB, lz4", 63, 1024) },
+    shape("630 of 100 B", 630, 100),
+    packed("630 of 100 B, gzip", Compression::Gzip),
+    packed("630 of 100 B, snappy", Compression::Snappy),
+    packed("630 of 100 B, lz4", Compression::Lz4),
+    packed("630 of 100 B, zstd", Compression::Zstd),
 ];
 
 impl Shape {
