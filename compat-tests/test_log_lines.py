@@ -1,5 +1,8 @@
 """What one broker logs: each change that a tool makes, and no warnings while all is well."""
 
+import socket
+import time
+
 import pytest
 from harness.broker import SORDINI_KIND
 from harness.log_lines import LogLines
@@ -55,4 +58,32 @@ def test_a_topic_with_many_partitions_is_one_line(own_broker, logged, tool_host)
     assert logged.with_text("topic created", topic="many", partitions=9000)
     assert logged.with_text("roles of replicas changed", became_leader=9000)
     assert len(logged.all()) <= before + 4
+    own_broker.kill()
+
+
+def sent(broker, first_bytes):
+    """What comes back for bytes that are not Kafka's, until the broker closes the connection."""
+    with socket.create_connection(("127.0.0.1", broker.port), timeout=10) as connection:
+        connection.sendall(first_bytes)
+        try:
+            return connection.recv(100)
+        except ConnectionResetError:
+            return b""
+
+
+@pytest.mark.parametrize(
+    ("first_bytes", "looks_like"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", '"http"'),
+        (bytes.fromhex("1603010200010001fc0303"), '"tls"'),
+    ],
+)
+def test_other_protocols_are_named_once_a_minute(own_broker, logged, first_bytes, looks_like):
+    own_broker.start()
+    for _ in range(20):
+        assert sent(own_broker, first_bytes) == b""
+    time.sleep(0.2)
+    lines = logged.with_text("connection closed: not Kafka's protocol")
+    assert len(lines) == 1 and lines[0][0] == "WARN"
+    assert f"looks_like={looks_like} address=127.0.0.1 " in lines[0][1]
     own_broker.kill()

@@ -11,6 +11,7 @@ use tracing::{debug, warn};
 use super::{
     ConnectionLimits,
     connection::{Closed, Connection},
+    foreign_protocols::ForeignProtocols,
     limits::Admitted,
 };
 use crate::{broker::Broker, handlers::Session, telemetry::CloseReason};
@@ -32,6 +33,7 @@ pub async fn serve(
     shutdown: Shutdown,
 ) {
     let mut stop = shutdown.signal.clone();
+    let foreign = Arc::<ForeignProtocols>::default();
     // As Kafka: brokers reach each other however many clients there are.
     let (is_protected, of_controllers) = {
         let settings = broker.settings();
@@ -62,7 +64,7 @@ pub async fn serve(
                 let listener = Arc::clone(&name);
                 let session =
                     Session { peer, listener, of_controllers, software: None, presence: None };
-                spawn(stream, session, &broker, admitted, &shutdown);
+                spawn(stream, session, (&broker, &foreign), admitted, &shutdown);
             }
             Err(error) => {
                 // Out of descriptors, most likely: let connections end before trying again.
@@ -76,11 +78,12 @@ pub async fn serve(
 fn spawn(
     stream: TcpStream,
     session: Session,
-    broker: &Arc<Broker>,
+    (broker, foreign): (&Arc<Broker>, &Arc<ForeignProtocols>),
     admitted: Admitted,
     shutdown: &Shutdown,
 ) {
-    let peer = session.peer;
+    let (peer, listener, foreign) =
+        (session.peer, Arc::clone(&session.listener), Arc::clone(foreign));
     // Small replies must not wait for the peer's acknowledgement of earlier ones.
     let _ = stream.set_nodelay(true);
     let admitted = Arc::new(admitted);
@@ -95,6 +98,7 @@ fn spawn(
             () = admitted.told_to_leave() => Closed::Excess,
         };
         metrics.connections.closed(reason.reason());
+        foreign.note(&listener, peer.ip(), &reason);
         debug!(%peer, %reason, "connection closed");
     });
 }

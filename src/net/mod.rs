@@ -2,6 +2,7 @@
 //! budgets. Knows no API but ApiVersions, whose unsupported versions must be answered (KIP-511).
 
 mod connection;
+mod foreign_protocols;
 mod limits;
 mod listener;
 mod output;
