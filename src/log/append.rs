@@ -161,7 +161,9 @@ impl Log {
             self.active.first_timestamp = Some(group[0].header.max_timestamp);
         }
         for batch in group {
-            self.producers.apply(batch);
+            if let Some(aborted) = self.producers.apply(batch) {
+                self.note_aborted(aborted);
+            }
         }
         self.active.size += size;
         self.unsettled += size;

@@ -32,8 +32,8 @@ pub struct Flush {
     indexes: Vec<Arc<Segment>>,
     /// Snapshots to be synced, if they are there. A torn one does not pass its CRC.
     snapshots: Vec<PathBuf>,
-    /// The leader epochs, if they are to be synced.
-    epochs: Option<PathBuf>,
+    /// The leader epochs and transaction indexes that are to be synced, if they are there.
+    required: Vec<PathBuf>,
     dirs: Vec<PathBuf>,
     done: Flushed,
 }
@@ -77,7 +77,7 @@ impl Flush {
                 tracing::warn!(%error, "producer snapshot not synced");
             }
         }
-        if let Some(path) = &self.epochs {
+        for path in &self.required {
             self.sync_if_there(path)?;
         }
         for dir in &self.dirs {
@@ -105,15 +105,20 @@ impl Log {
         {
             return None;
         }
+        let unwritten = self.write_aborted();
         let is_much = self.unsettled >= SETTLE_BYTES;
         if is_much {
             self.settle();
         }
         let is_indexed = self.complete_sealed_indexes();
         let mut indexes: Vec<Arc<Segment>> = Vec::with_capacity(self.unsynced.len() + 1);
+        let mut required = Vec::new();
         let mut snapshots = Vec::new();
         for (_, segment) in &self.unsynced {
             indexes.push(segment.clone());
+            if segment.take_aborted_dirty() || segment.has_aborted() {
+                required.push(segment.path(Kind::TxnIndex));
+            }
             let end = segment.base_offset;
             let next = self.segments.iter().find(|other| other.base_offset > end);
             let snapshot = next.map(|next| next.base_offset);
@@ -125,10 +130,13 @@ impl Log {
             snapshots.push(names::file(&self.dir, *snapshot, Kind::Snapshot));
         }
         let active = &self.active.segment;
+        if active.take_aborted_dirty() {
+            required.push(active.path(Kind::TxnIndex));
+        }
         if active.take_index_dirty() {
             indexes.push(active.clone());
         }
-        let epochs = self.epochs_changes.pending().then(|| self.epochs_path());
+        required.extend(self.epochs_changes.pending().then(|| self.epochs_path()));
         let mut dirs = Vec::new();
         if self.dir_changes.pending() || self.epochs_changes.pending() {
             dirs.push(self.dir.to_path_buf());
@@ -139,11 +147,14 @@ impl Log {
             active: active.clone(),
             sealed: self.unsynced.iter().map(|(_, segment)| segment.clone()).collect(),
             indexes,
+            required,
             snapshots,
-            epochs,
             dirs,
             done: Flushed {
-                offset: if is_indexed { self.log_end } else { self.recovery_point },
+                offset: match is_indexed {
+                    true => unwritten.unwrap_or(self.log_end),
+                    false => self.recovery_point,
+                },
                 generation: self.generation,
                 epochs: self.epochs_changes.made,
                 dir: self.dir_changes.made,
@@ -168,6 +179,9 @@ impl Log {
     /// Writes what a start would otherwise read the log for: index entries and a snapshot of the
     /// producers. Nothing is synced: it holds for as long as the machine runs.
     pub fn settle(&mut self) {
+        if self.write_aborted().is_some() {
+            return;
+        }
         let sealed = self.unsynced.iter().map(|(_, segment)| segment);
         let mut written = Ok(());
         for segment in sealed.chain([&self.active.segment]) {
@@ -196,7 +210,10 @@ impl Log {
         if flushed.generation != self.generation {
             return;
         }
-        self.unsynced.retain(|(closed, _)| *closed > flushed.dir);
+        let is_unsynced = |closed: u64, segment: &Segment| {
+            closed > flushed.dir || segment.unwritten_aborted().is_some()
+        };
+        self.unsynced.retain(|(closed, segment)| is_unsynced(*closed, segment));
         self.recovery_point = self.recovery_point.max(flushed.offset);
         self.drop_passed_snapshots();
         self.check_invariants();
@@ -223,6 +240,7 @@ impl Log {
 
     /// Makes everything durable here and now.
     pub fn flush(&mut self) -> Result<(), LogError> {
+        self.write_all_aborted()?;
         if let Some(flush) = self.begin_flush() {
             let flushed = flush.run()?;
             self.flushed(flushed);
@@ -242,6 +260,7 @@ impl Log {
             let removed = active.complete_or_remove_indexes();
             removed.during("remove the indexes of", &active.path(Kind::Log))?;
         }
+        self.write_all_aborted()?;
         let had = self.snapshots.last().copied();
         let snapshot = self.take_snapshot();
         let flush = self.begin_flush();

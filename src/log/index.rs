@@ -68,6 +68,8 @@ impl Entry for TimeEntry {
 
 /// As much of an index as is read at once.
 const BLOCK: usize = 2048;
+/// The largest [`Entry::LEN`].
+const LEN_MAX: usize = 34;
 
 /// The first `count` entries of an index file.
 pub struct Entries<'a> {
@@ -78,9 +80,18 @@ pub struct Entries<'a> {
 
 impl Entries<'_> {
     pub fn get<E: Entry>(&self, slot: u32) -> io::Result<E> {
-        let mut bytes = [0; 12];
+        let mut bytes = [0; LEN_MAX];
         read_exact_at(self.file, &mut bytes[..E::LEN], u64::from(slot) * E::LEN as u64)?;
         Ok(E::decode(&bytes[..E::LEN], self.base_offset))
+    }
+
+    /// Some entries from `slot` on, as many as are read at once; none behind the last.
+    pub fn block<E: Entry>(&self, slot: u32) -> io::Result<Vec<E>> {
+        let count = (self.count.saturating_sub(slot) as usize).min(BLOCK / E::LEN);
+        let mut bytes = vec![0; count * E::LEN];
+        read_exact_at(self.file, &mut bytes, u64::from(slot) * E::LEN as u64)?;
+        let entries = bytes.chunks_exact(E::LEN);
+        Ok(entries.map(|bytes| E::decode(bytes, self.base_offset)).collect())
     }
 
     /// How many entries come before the first that `after` holds for.

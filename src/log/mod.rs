@@ -41,6 +41,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 mod truncate;
+mod txn_index;
 mod view;
 mod walk;
 
@@ -59,6 +60,7 @@ pub use producers::{BatchMeta, ProducerCheck, ProducerEntry, ProducerError};
 pub use properties::{CleanShutdown, MetaProperties};
 pub use recovery::Recovery;
 pub use retention::DeletedSegment;
+pub use txn_index::AbortedTxn;
 pub use view::{Batches, LogSlice, LogView, TimestampOffset};
 
 use disk::{Durability, replace_file};
@@ -282,9 +284,21 @@ impl Log {
         }
     }
 
-    /// The first offset of the oldest open transaction.
+    /// The first offset of the oldest transaction that is open, or whose marker was not yet below
+    /// the high watermark; at least the log start.
     pub fn first_unstable_offset(&self) -> Option<i64> {
-        self.producers.first_unstable_offset()
+        self.producers.first_unstable_offset().map(|first| first.max(self.log_start))
+    }
+
+    /// Takes the high watermark: ended transactions whose markers are below it no longer hold the
+    /// last stable offset.
+    pub fn note_high_watermark(&mut self, high_watermark: i64) {
+        self.producers.forget_ended_below(high_watermark);
+    }
+
+    /// Open transactions: first offset and producer id, by first offset.
+    pub fn open_transactions(&self) -> impl ExactSizeIterator<Item = (i64, i64)> {
+        self.producers.open_transactions()
     }
 
     /// Judges a batch from a client by what its producer wrote before.

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::txn_index::AbortedTxn;
 use crate::records::{
     Batch, BatchHeader, ControlRecordType, batch::NO_SEQUENCE, control::EndTxnMarker,
 };
@@ -204,6 +205,9 @@ pub struct Producers {
     entries: HashMap<i64, ProducerEntry>,
     /// Producer ids of open transactions by their first offset.
     open_txns: BTreeMap<i64, i64>,
+    /// First offsets of transactions that have ended, by the offset of the marker: of those whose
+    /// marker may not be below the high watermark.
+    unreplicated_txns: BTreeMap<i64, i64>,
     /// The state is that of the log up to here.
     end_offset: i64,
     /// Of the newest snapshot file, or where the state began.
@@ -239,8 +243,24 @@ impl Producers {
         self.end_offset
     }
 
+    /// The first offset of the oldest transaction that is open, or whose marker may not be below
+    /// the high watermark.
     pub fn first_unstable_offset(&self) -> Option<i64> {
-        self.open_txns.first_key_value().map(|(first, _)| *first)
+        let open = self.open_txns.keys().next();
+        open.into_iter().chain(self.unreplicated_txns.values()).copied().min()
+    }
+
+    /// Open transactions: first offset and producer id, by first offset.
+    pub fn open_transactions(&self) -> impl ExactSizeIterator<Item = (i64, i64)> {
+        self.open_txns.iter().map(|(first, producer_id)| (*first, *producer_id))
+    }
+
+    /// Forgets ended transactions whose markers are below `offset`, which is the high watermark or
+    /// the log start.
+    pub fn forget_ended_below(&mut self, offset: i64) {
+        if self.unreplicated_txns.keys().next().is_some_and(|first| *first < offset) {
+            self.unreplicated_txns = self.unreplicated_txns.split_off(&offset);
+        }
     }
 
     /// Where a snapshot is due, if the state went on since the last.
@@ -254,6 +274,7 @@ impl Producers {
 
     /// There is nothing of any producer before `offset` that is not in the state.
     pub fn advance_to(&mut self, offset: i64) {
+        self.forget_ended_below(offset);
         self.end_offset = self.end_offset.max(offset);
     }
 
@@ -334,29 +355,35 @@ impl Producers {
         Ok(ProducerCheck::Append)
     }
 
-    /// Notes a batch that was written.
-    pub fn apply(&mut self, batch: &Batch) {
+    /// Notes a batch that was written. Returns the transaction that the batch aborts, if it is an
+    /// ABORT marker of a producer with an open transaction.
+    pub fn apply(&mut self, batch: &Batch) -> Option<AbortedTxn> {
         let header = &batch.header;
         self.end_offset = header.last_offset() + 1;
         if !header.has_producer_id() {
-            return;
+            return None;
         }
         let entry = self.entries.entry(header.producer_id).or_default();
         if header.is_control() {
-            let Some(coordinator_epoch) = end_marker_epoch(batch) else { return };
+            let (marker, coordinator_epoch) = end_marker(batch)?;
             entry.set_epoch(header.producer_epoch);
             entry.coordinator_epoch = coordinator_epoch;
             entry.last_timestamp = header.max_timestamp;
-            if let Some(first) = entry.current_txn_first_offset.take() {
-                self.open_txns.remove(&first);
-            }
-            return;
+            let first_offset = entry.current_txn_first_offset.take()?;
+            self.open_txns.remove(&first_offset);
+            let (producer_id, last_offset) = (header.producer_id, header.base_offset);
+            self.unreplicated_txns.insert(last_offset, first_offset);
+            let last_stable_offset = self.open_txns.keys().next().copied();
+            let last_stable_offset = last_stable_offset.unwrap_or(last_offset + 1);
+            let aborted = AbortedTxn { producer_id, first_offset, last_offset, last_stable_offset };
+            return (marker == ControlRecordType::Abort).then_some(aborted);
         }
         entry.note(header);
         if header.is_transactional() && entry.current_txn_first_offset.is_none() {
             entry.current_txn_first_offset = Some(header.base_offset);
             self.open_txns.insert(header.base_offset, header.producer_id);
         }
+        None
     }
 }
 
@@ -390,12 +417,14 @@ fn check_order(header: &BatchHeader, epoch: i16, sequence: i32) -> Result<(), Pr
     })
 }
 
-/// The coordinator epoch in a batch that ends a transaction.
-fn end_marker_epoch(batch: &Batch) -> Option<i32> {
+/// How a batch ends a transaction, and the epoch of the coordinator that wrote it; `None` for other
+/// control batches, and for those that compaction has emptied.
+fn end_marker(batch: &Batch) -> Option<(ControlRecordType, i32)> {
     let record = batch.records(MARKER_LEN_MAX).ok()?.next()?.ok()?;
-    match ControlRecordType::from_key(&record.key?).ok()? {
+    let marker = ControlRecordType::from_key(&record.key?).ok()?;
+    match marker {
         ControlRecordType::Abort | ControlRecordType::Commit => {
-            Some(EndTxnMarker::from_value(&record.value?).ok()?.coordinator_epoch)
+            Some((marker, EndTxnMarker::from_value(&record.value?).ok()?.coordinator_epoch))
         }
         _ => None,
     }

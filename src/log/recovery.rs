@@ -45,6 +45,8 @@ pub struct Recovery {
     pub swapped_segments: Vec<i64>,
     /// Base offsets of segments whose indexes were rebuilt, at least in part.
     pub rebuilt_indexes: Vec<i64>,
+    /// The same of transaction indexes.
+    pub rebuilt_txn_indexes: Vec<i64>,
     /// The leader epochs could not be read and were taken from the batches.
     pub rebuilt_epochs: bool,
     /// Batches read to restore the state of the producers.
@@ -74,6 +76,7 @@ struct HasIndexes {
     log: bool,
     offsets: bool,
     times: bool,
+    txns: bool,
 }
 
 pub(super) fn open(
@@ -89,7 +92,17 @@ pub(super) fn open(
             let swapped_segments = std::mem::take(&mut found.swapped);
             let recovery = Recovery { swapped_segments, ..Recovery::default() };
             let plain_from = None;
-            let opening = Opening { disk, dir, config, start, recovery, plain_from, checked_bytes };
+            let aborted_from = None;
+            let opening = Opening {
+                disk,
+                dir,
+                config,
+                start,
+                recovery,
+                plain_from,
+                aborted_from,
+                checked_bytes,
+            };
             let (log, recovery) = opening.existing(found)?;
             // Thousands of logs are opened, and few of them used at once.
             log.active.segment.close_file();
@@ -129,13 +142,13 @@ fn find(disk: &dyn Disk, dir: &Path) -> Result<Option<Found>, LogError> {
                 Kind::Index => found.logs.entry(offset).or_default().offsets = true,
                 Kind::TimeIndex => found.logs.entry(offset).or_default().times = true,
                 Kind::Snapshot => drop(found.snapshots.insert(offset)),
-                Kind::TxnIndex => {}
+                Kind::TxnIndex => found.logs.entry(offset).or_default().txns = true,
             }
         }
     }
     // Indexes without their log are of no use.
     for (offset, _) in found.logs.iter().filter(|(_, has)| !has.log) {
-        for kind in [Kind::Index, Kind::TimeIndex] {
+        for kind in [Kind::Index, Kind::TimeIndex, Kind::TxnIndex] {
             let path = names::file(dir, *offset, kind);
             match disk.remove_file(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -202,6 +215,8 @@ struct Opening<'a> {
     recovery: Recovery,
     /// From here to the log's end all batches were looked at, and none is a producer's.
     plain_from: Option<i64>,
+    /// The base offset of the first segment whose transaction index is damaged or may be missing.
+    aborted_from: Option<i64>,
     checked_bytes: &'a AtomicU64,
 }
 
@@ -219,13 +234,13 @@ impl Opening<'_> {
         }
         let has: Vec<HasIndexes> = found.logs.into_values().collect();
         let log_end = self.check_segments(&mut segments, &has, epochs.as_mut())?;
+        self.load_aborted(&segments, &has)?;
         let epochs = match epochs {
             Some(epochs) => epochs,
             None => self.epochs_from(&segments)?,
         };
         let active = segments.last().expect("the first is never removed").clone();
-        let size = active.size();
-        let first = segments[0].base_offset;
+        let (first, size) = (segments[0].base_offset, active.size());
         let log_start = self.start.log_start.unwrap_or(first).max(first);
         let recovery_point = match self.start.clean {
             true => log_end,
@@ -235,11 +250,10 @@ impl Opening<'_> {
         let is_unsynced = |(segment, next): &(&Arc<Segment>, &Arc<Segment>)| {
             rebuilt.contains(&segment.base_offset) || next.base_offset > recovery_point
         };
-        let sealed = segments.iter().zip(&segments[1..]);
-        let unsynced =
-            sealed.filter(is_unsynced).map(|(segment, _)| (1, segment.clone())).collect();
+        let unsynced = segments.iter().zip(&segments[1..]).filter(is_unsynced);
+        let unsynced = unsynced.map(|(segment, _)| (1, segment.clone())).collect();
         // Segments that were removed must not come back behind what is written next.
-        let is_changed = self.recovery.has_changed_names();
+        let made = u64::from(self.recovery.has_changed_names());
         let mut log = Log {
             active: Active::new(active, size, self.start.now_ms),
             segments: segments.into(),
@@ -255,7 +269,7 @@ impl Opening<'_> {
             producers: Producers::starting_at(log_start),
             snapshots: found.snapshots.into_iter().collect(),
             unsynced,
-            dir_changes: Changes { made: u64::from(is_changed), synced: 0 },
+            dir_changes: Changes { made, synced: 0 },
             parent_dirty: !self.start.clean,
             unsettled: self.recovery.scanned_bytes,
             settled: self.start.sound_until().clamp(recovery_point, log_end),
@@ -272,9 +286,31 @@ impl Opening<'_> {
         if found.has_epochs || !log.epochs.entries().is_empty() {
             log.settle_epochs(epochs_before.as_ref())?;
         }
-        self.recovery.replayed_batches = log.settle_producers(&self.start, self.plain_from)?;
+        let from = (self.plain_from, self.aborted_from);
+        log.settle_producers(&self.start, from, &mut self.recovery)?;
         log.check_invariants();
         Ok((log, self.recovery))
+    }
+
+    /// Takes over the transaction indexes.
+    fn load_aborted(
+        &mut self,
+        segments: &[Arc<Segment>],
+        has: &[HasIndexes],
+    ) -> Result<(), LogError> {
+        for (index, segment) in segments.iter().enumerate().filter(|(index, _)| has[*index].txns) {
+            let next = segments.get(index + 1).map_or(i64::MAX, |next| next.base_offset);
+            let path = segment.path(Kind::TxnIndex);
+            if !segment.load_aborted(next).during("read", &path)? {
+                self.note_aborted_from(segment);
+            }
+        }
+        Ok(())
+    }
+
+    fn note_aborted_from(&mut self, segment: &Segment) {
+        let first = self.aborted_from.map_or(segment.base_offset, |it| it.min(segment.base_offset));
+        self.aborted_from = Some(first);
     }
 
     /// `None` if they have to be taken from the log.
@@ -458,6 +494,10 @@ impl Opening<'_> {
                     }
                     if header.has_producer_id() {
                         self.plain_from = None;
+                        // Where indexes are missing, the transaction index may be, too.
+                        if from == i64::MIN && header.is_control() {
+                            self.note_aborted_from(segment);
+                        }
                     }
                     if let Some(epochs) = epochs.as_deref_mut() {
                         note_epoch(epochs, &header);
@@ -550,27 +590,5 @@ impl Bounds {
             return Some("its offsets are too far from the segment's base offset");
         }
         None
-    }
-}
-
-impl Log {
-    /// Fits the epochs to the log's bounds and writes them if they are no longer what the file has.
-    fn settle_epochs(&mut self, loaded: Option<&Epochs>) -> Result<(), LogError> {
-        self.epochs.truncate_from_end(self.log_end);
-        self.epochs.truncate_from_start(self.log_start);
-        if loaded == Some(&self.epochs) {
-            return Ok(());
-        }
-        match self.write_epochs() {
-            // There is no room for them: without the file, a start takes them from the log.
-            Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
-                let path = self.epochs_path();
-                match self.disk.remove_file(&path) {
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                    removed => removed.during("remove", &path),
-                }
-            }
-            written => written,
-        }
     }
 }

@@ -1,16 +1,21 @@
 //! Restoring the state of a log's producers: from its newest snapshot, what lies just before it,
-//! and what follows it.
+//! and what follows it. With it come the transaction indexes. And fitting the leader epochs to the
+//! log's bounds.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    io,
+};
 
 use super::{
-    Log, LogError, LogStart, LogView,
+    Epochs, Log, LogError, LogStart, LogView, Recovery,
     disk::read_file,
     error::During,
     names::{self, Kind},
     producers::Producers,
     segment::{Place, Segment},
     snapshot,
+    txn_index::AbortedTxn,
     walk::{Step, Walk, read_batch},
 };
 use crate::records::{Batch, BatchHeader};
@@ -24,26 +29,39 @@ const RECALL_RECORDS_BYTES: u64 = 64 << 20;
 /// Kafka's clients give up (`delivery.timeout.ms`).
 const RECALL_MS: i64 = 5 * 60 * 1000;
 
+/// What was read from the log, from an offset to its end.
+struct Replayed {
+    from: i64,
+    batches: u64,
+    aborted: Vec<AbortedTxn>,
+}
+
 impl Log {
-    /// Restores the producers' state; returns how many batches were read for it. From `plain_from`
-    /// on no batch is any producer's, as the log's check has seen.
+    /// Restores the producers' state, and the transaction indexes from where the producers are read
+    /// from the log. From `plain_from` on no batch is any producer's, as the log's check has seen.
+    /// The transaction indexes of the segments from `aborted_from` on are damaged or missing.
     pub(super) fn settle_producers(
         &mut self,
         start: &LogStart,
-        plain_from: Option<i64>,
-    ) -> Result<u64, LogError> {
+        (plain_from, aborted_from): (Option<i64>, Option<i64>),
+        recovery: &mut Recovery,
+    ) -> Result<(), LogError> {
         let newest = match start.clean {
             true => self.log_end,
             // What comes later may be from a log that was cut since.
             false => self.log_end.min(self.settled),
         };
-        self.drop_snapshots(newest)?;
-        if start.clean && self.snapshots.is_empty() {
+        self.drop_snapshots(newest.min(aborted_from.unwrap_or(i64::MAX)))?;
+        if start.clean && self.snapshots.is_empty() && aborted_from.is_none() {
             self.producers = Producers::starting_at(self.log_end);
-            return Ok(0);
+            return Ok(());
         }
         let expired = start.now_ms.saturating_sub(self.config.producer_id_expiration_ms);
-        self.load_producers(expired, start.now_ms.saturating_sub(RECALL_MS), plain_from)
+        let recalled = start.now_ms.saturating_sub(RECALL_MS);
+        let replayed = self.load_producers(expired, recalled, plain_from)?;
+        recovery.replayed_batches = replayed.batches;
+        recovery.rebuilt_txn_indexes = self.rebuild_aborted(replayed.from, &replayed.aborted)?;
+        Ok(())
     }
 
     /// Removes snapshots after `newest`, and those that are neither the last nor at a segment's
@@ -71,7 +89,7 @@ impl Log {
         expired_before_ms: i64,
         recalled_since_ms: i64,
         plain_from: Option<i64>,
-    ) -> Result<u64, LogError> {
+    ) -> Result<Replayed, LogError> {
         self.producers = Producers::starting_at(self.log_start);
         for offset in self.snapshots.clone().into_iter().rev() {
             let path = names::file(&self.dir, offset, Kind::Snapshot);
@@ -103,12 +121,12 @@ impl Log {
         Ok(replayed)
     }
 
-    fn replay_producers(&mut self, until: i64) -> Result<u64, LogError> {
+    fn replay_producers(&mut self, until: i64) -> Result<Replayed, LogError> {
         let view = self.view();
-        let mut replayed = 0;
         let from = self.producers.end_offset();
+        let mut replayed = Replayed { from, batches: 0, aborted: Vec::new() };
         if from >= self.log_end.min(until) {
-            return Ok(0);
+            return Ok(replayed);
         }
         for index in view.segment_at(from)..view.segments.len() {
             let segment = &view.segments[index];
@@ -122,12 +140,12 @@ impl Log {
                 if header.base_offset >= until {
                     return Ok(replayed);
                 }
-                replayed += 1;
+                replayed.batches += 1;
                 let batch = match header.is_control() {
                     true => read_batch(&*file, &header, position).during("read", &path)?,
                     false => Batch { header, payload: bytes::Bytes::new() },
                 };
-                self.producers.apply(&batch);
+                replayed.aborted.extend(self.producers.apply(&batch));
             }
             if index + 1 < view.segments.len() {
                 segment.close_file();
@@ -168,12 +186,32 @@ impl Log {
         self.producers.recall(&recalled);
         Ok(())
     }
+
+    /// Fits the epochs to the log's bounds and writes them if they are no longer what the file has.
+    pub(super) fn settle_epochs(&mut self, loaded: Option<&Epochs>) -> Result<(), LogError> {
+        self.epochs.truncate_from_end(self.log_end);
+        self.epochs.truncate_from_start(self.log_start);
+        if loaded == Some(&self.epochs) {
+            return Ok(());
+        }
+        match self.write_epochs() {
+            // There is no room for them: without the file, a start takes them from the log.
+            Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
+                let path = self.epochs_path();
+                match self.disk.remove_file(&path) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                    removed => removed.during("remove", &path),
+                }
+            }
+            written => written,
+        }
+    }
 }
 
 /// Finds an offset in a segment; nothing where bytes are damaged, which are for readers to tell.
 fn find_whole(segment: &Segment, offset: i64, end: u64) -> Result<Option<Place>, LogError> {
     match segment.find(offset, end) {
-        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
         other => other.during("read", &segment.path(Kind::Log)),
     }
 }

@@ -19,6 +19,7 @@ use super::{
     disk::{Disk, DiskFile, OpenMode},
     index::{OffsetEntry, TimeEntry},
     names::{self, Kind},
+    txn_index::TxnIndex,
     walk::{Step, Walk},
 };
 use crate::records::BatchHeader;
@@ -84,7 +85,8 @@ impl Home {
 #[derive(Debug)]
 pub struct Segment {
     pub base_offset: i64,
-    disk: Arc<dyn Disk>,
+    pub(super) txns: TxnIndex,
+    pub(super) disk: Arc<dyn Disk>,
     home: Arc<Home>,
     state: Mutex<State>,
 }
@@ -104,7 +106,7 @@ impl Segment {
             index_dirty: false,
             index_failed: false,
         };
-        Self { base_offset, disk, home, state: Mutex::new(state) }
+        Self { base_offset, txns: TxnIndex::default(), disk, home, state: Mutex::new(state) }
     }
 
     /// Makes the files of an empty segment.
@@ -133,13 +135,15 @@ impl Segment {
 
     /// Opens one of the segment's files, and never one of another log that has the name now: the
     /// directory was not renamed until after the opening.
-    fn open(&self, kind: Kind, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+    pub(super) fn open(&self, kind: Kind, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         loop {
             let dir = self.home.dir();
             let path = names::file(&dir, self.base_offset, kind);
             let opened = match self.disk.open(&path, mode) {
                 // It was deleted while a reader still has it in view.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && kind == Kind::Log => {
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound && kind.outlives_removal() =>
+                {
                     self.disk.open(&names::deleted(&path), OpenMode::Read)
                 }
                 other => other,
@@ -280,6 +284,7 @@ impl Segment {
             self.cut_or_remove_index(Kind::Index, |entry: &OffsetEntry| entry.offset >= offset)?;
         let times =
             self.cut_or_remove_index(Kind::TimeIndex, |entry: &TimeEntry| entry.offset >= offset)?;
+        self.cut_aborted(offset)?;
         file.truncate(position)?;
         self.state().size = position;
         let last_time = pending.1.last().copied().or(times.1);

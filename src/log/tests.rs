@@ -14,6 +14,7 @@ mod hints;
 mod model;
 mod start;
 mod swap;
+mod txns;
 
 const DIR: &str = "/data/t-0";
 const NOW: i64 = 1_000_000;

@@ -348,7 +348,7 @@ fn first_record(
     Ok(found.as_ref().map(position))
 }
 
-fn io_error(segment: &Segment, source: io::Error) -> ReadError {
+pub(super) fn io_error(segment: &Segment, source: io::Error) -> ReadError {
     let path = segment.path(Kind::Log);
     match source.kind() {
         io::ErrorKind::InvalidData => ReadError::Corrupt { path, what: source.to_string() },

@@ -290,6 +290,31 @@ impl Segment {
         })
     }
 
+    /// An offset behind all records before `position`, from the first index entry that is not
+    /// before it; `None` if there is no such entry.
+    pub fn offset_behind(&self, position: u64) -> Option<i64> {
+        let is_behind = |entry: &OffsetEntry| u64::from(entry.position) >= position;
+        let (stored, first_pending, pending) = {
+            let offsets = &self.state().offsets;
+            let behind = offsets.pending.iter().find(|entry| is_behind(entry));
+            (offsets.stored, offsets.pending.first().copied(), behind.copied())
+        };
+        let in_file = || {
+            let file = self.open(Kind::Index, OpenMode::Read)?;
+            let count = match stored {
+                Some(stored) => stored,
+                None => (file.len()? / OffsetEntry::LEN as u64) as u32,
+            };
+            let entries = Entries { file: &*file, base_offset: self.base_offset, count };
+            let slot = entries.partition_point(is_behind)?;
+            Ok::<_, io::Error>(entries.block(slot)?.first().copied())
+        };
+        let is_in_file = stored != Some(0) && first_pending.is_none_or(|first| is_behind(&first));
+        // Without the index, the end of the segment is an offset behind, too.
+        let in_file = if is_in_file { in_file().ok().flatten() } else { None };
+        in_file.or(pending).map(|entry| entry.offset)
+    }
+
     /// The last time index entry that is before `timestamp`, wherever it is.
     pub fn time_before(&self, timestamp: i64) -> Option<TimeEntry> {
         let (pending, stored) = {

@@ -1,0 +1,371 @@
+//! `.txnindex` files: the aborted transactions whose markers a segment holds (Kafka's `AbortedTxn`
+//! and `TransactionIndex`). A `read_committed` fetch returns those that overlap the records that it
+//! returns, and the consumer drops these producers' records.
+//!
+//! Other indexes are hints; this one is not: without an entry consumers get aborted records.
+//!
+//! Invariants:
+//! - Entries are in the order of their markers, and their last stable offsets never fall.
+//! - Readers see an entry once its marker is appended. An entry that cannot be written stays in
+//!   memory, and the next append of a marker, flush or settling writes it.
+//! - The recovery point and the settled offset stay below a marker whose entry is not in the file,
+//!   so that a start after a crash rebuilds the entry.
+//! - A segment without aborted transactions has no file, or an empty one.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use super::{
+    Log, LogError, LogSlice, LogView, ReadError,
+    disk::{Durability, OpenMode, read_file, replace_file, write_all_at},
+    error::During,
+    index::{Entries, Entry},
+    names::Kind,
+    segment::Segment,
+    view::io_error,
+};
+
+const VERSION: i16 = 0;
+
+/// A transaction that was aborted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AbortedTxn {
+    pub producer_id: i64,
+    pub first_offset: i64,
+    /// Of the marker.
+    pub last_offset: i64,
+    /// The last stable offset once this transaction has ended, as if the high watermark were past
+    /// its marker.
+    pub last_stable_offset: i64,
+}
+
+impl Entry for AbortedTxn {
+    const LEN: usize = 34;
+
+    fn decode(bytes: &[u8], _: i64) -> Self {
+        let field = |at: usize| {
+            i64::from_be_bytes(bytes[2 + 8 * at..10 + 8 * at].try_into().expect("eight bytes"))
+        };
+        Self {
+            producer_id: field(0),
+            first_offset: field(1),
+            last_offset: field(2),
+            last_stable_offset: field(3),
+        }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>, _: i64) {
+        out.extend_from_slice(&VERSION.to_be_bytes());
+        for field in
+            [self.producer_id, self.first_offset, self.last_offset, self.last_stable_offset]
+        {
+            out.extend_from_slice(&field.to_be_bytes());
+        }
+    }
+}
+
+/// The content of a transaction index file, whose markers lie from `base_offset` to before `next`;
+/// `None` if it is damaged.
+fn decode_all(bytes: &[u8], base_offset: i64, next: i64) -> Option<Vec<AbortedTxn>> {
+    if !bytes.len().is_multiple_of(AbortedTxn::LEN) {
+        return None;
+    }
+    let mut all: Vec<AbortedTxn> = Vec::with_capacity(bytes.len() / AbortedTxn::LEN);
+    for bytes in bytes.chunks_exact(AbortedTxn::LEN) {
+        let entry = AbortedTxn::decode(bytes, base_offset);
+        let is_behind = all.last().is_none_or(|before| {
+            before.last_offset < entry.last_offset
+                && before.last_stable_offset <= entry.last_stable_offset
+        });
+        let is_sound = bytes[..2] == VERSION.to_be_bytes()
+            && (base_offset..next).contains(&entry.last_offset)
+            && (0..entry.last_offset).contains(&entry.first_offset)
+            && entry.last_stable_offset <= entry.last_offset + 1;
+        if !is_sound || !is_behind {
+            return None;
+        }
+        all.push(entry);
+    }
+    Some(all)
+}
+
+/// The transaction index of one segment.
+#[derive(Debug, Default)]
+pub(super) struct TxnIndex(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Entries in the file.
+    stored: u32,
+    /// The offset of the last marker in the file.
+    last_stored: Option<i64>,
+    /// Entries that are not in the file.
+    pending: Vec<AbortedTxn>,
+    /// The file is damaged or has wrong entries: the pending entries replace it.
+    replaced: Option<Durability>,
+    /// Whether entries were written or cut since the last flush.
+    is_dirty: bool,
+    /// A write failed, and none has succeeded since.
+    has_failed: bool,
+}
+
+impl TxnIndex {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no code panics with a transaction index held")
+    }
+}
+
+impl Segment {
+    pub(super) fn has_aborted(&self) -> bool {
+        let state = self.txns.state();
+        state.stored > 0 || !state.pending.is_empty()
+    }
+
+    /// The offset of the first marker whose entry is not in the file.
+    pub(super) fn unwritten_aborted(&self) -> Option<i64> {
+        self.txns.state().pending.first().map(|entry| entry.last_offset)
+    }
+
+    /// Whether entries were written or cut since the last call.
+    pub(super) fn take_aborted_dirty(&self) -> bool {
+        std::mem::take(&mut self.txns.state().is_dirty)
+    }
+
+    /// Takes over the file that is there when a log is opened; false if it is damaged, and has to be
+    /// rebuilt. All markers of the segment lie before `next`.
+    pub(super) fn load_aborted(&self, next: i64) -> io::Result<bool> {
+        let bytes = read_file(&*self.disk, &self.path(Kind::TxnIndex))?;
+        let entries = decode_all(&bytes, self.base_offset, next);
+        let mut state = self.txns.state();
+        state.stored = entries.as_ref().map_or(0, Vec::len) as u32;
+        state.last_stored = entries.as_ref().and_then(|all| Some(all.last()?.last_offset));
+        state.replaced = entries.is_none().then_some(Durability::PageCache);
+        // A process before this one may have written it and not synced it.
+        state.is_dirty = true;
+        Ok(entries.is_some())
+    }
+
+    /// Makes `rebuilt` the entries whose markers are at or after `from`. Returns whether the file
+    /// had others.
+    fn rebuild_aborted(
+        &self,
+        from: i64,
+        rebuilt: &[AbortedTxn],
+        durability: Durability,
+    ) -> io::Result<bool> {
+        let mut entries = self.stored_aborted()?;
+        let mut state = self.txns.state();
+        let kept = entries.partition_point(|entry| entry.last_offset < from);
+        if state.replaced.is_none() && entries[kept..] == *rebuilt {
+            return Ok(false);
+        }
+        entries.truncate(kept);
+        entries.extend_from_slice(rebuilt);
+        (state.stored, state.last_stored) = (0, None);
+        (state.pending, state.replaced) = (entries, Some(durability));
+        Ok(true)
+    }
+
+    fn stored_aborted(&self) -> io::Result<Vec<AbortedTxn>> {
+        let mut entries = Vec::new();
+        self.collect_aborted(i64::MIN, i64::MAX, &mut entries)?;
+        Ok(entries)
+    }
+
+    /// Writes entries that are only in memory.
+    fn write_aborted(&self) -> io::Result<()> {
+        // Only the log's owner comes here, so that nothing is added between the two locks.
+        let (stored, bytes, replaced) = {
+            let state = self.txns.state();
+            if state.pending.is_empty() && state.replaced.is_none() {
+                return Ok(());
+            }
+            let mut bytes = Vec::with_capacity(state.pending.len() * AbortedTxn::LEN);
+            state.pending.iter().for_each(|entry| entry.encode(&mut bytes, self.base_offset));
+            (state.stored, bytes, state.replaced)
+        };
+        let path = self.path(Kind::TxnIndex);
+        let written = match replaced {
+            Some(durability) => replace_file(&*self.disk, &path, &bytes, durability),
+            None => self.open(Kind::TxnIndex, OpenMode::Create).and_then(|file| {
+                write_all_at(&*file, &bytes, u64::from(stored) * AbortedTxn::LEN as u64)
+            }),
+        };
+        let mut state = self.txns.state();
+        if let Err(error) = &written {
+            if !std::mem::replace(&mut state.has_failed, true) {
+                tracing::warn!(path = %path.display(), %error, "transaction index not written");
+            }
+            return written;
+        }
+        let added = std::mem::take(&mut state.pending);
+        state.stored += added.len() as u32;
+        state.last_stored = added.last().map(|entry| entry.last_offset).or(state.last_stored);
+        (state.replaced, state.is_dirty, state.has_failed) = (None, true, false);
+        Ok(())
+    }
+
+    /// Cuts off the entries of markers at or after `offset`.
+    pub(super) fn cut_aborted(&self, offset: i64) -> io::Result<()> {
+        let mut state = self.txns.state();
+        state.pending.retain(|entry| entry.last_offset < offset);
+        if state.last_stored.is_some_and(|last| last >= offset) {
+            let after = |entry: &AbortedTxn| entry.last_offset >= offset;
+            let (kept, last) = self.cut_index(Kind::TxnIndex, after)?;
+            state.is_dirty = true;
+            (state.stored, state.last_stored) = (kept, last.map(|entry| entry.last_offset));
+        }
+        Ok(())
+    }
+
+    /// Adds the transactions that overlap the offsets from `from` to before `end`. Returns whether
+    /// later segments have no more of them.
+    fn collect_aborted(
+        &self,
+        from: i64,
+        end: i64,
+        found: &mut Vec<AbortedTxn>,
+    ) -> io::Result<bool> {
+        let (stored, pending) = {
+            let state = self.txns.state();
+            (state.stored, state.pending.clone())
+        };
+        let mut take = |entries: &[AbortedTxn]| {
+            for entry in entries {
+                if entry.last_offset >= from && entry.first_offset < end {
+                    found.push(*entry);
+                }
+                if entry.last_stable_offset >= end {
+                    return true;
+                }
+            }
+            false
+        };
+        if stored > 0 {
+            let file = self.open(Kind::TxnIndex, OpenMode::Read)?;
+            let entries = Entries { file: &*file, base_offset: self.base_offset, count: stored };
+            let mut slot =
+                entries.partition_point(|entry: &AbortedTxn| entry.last_offset >= from)?;
+            while slot < stored {
+                let block = entries.block(slot)?;
+                if take(&block) {
+                    return Ok(true);
+                }
+                slot += block.len() as u32;
+            }
+        }
+        Ok(take(&pending))
+    }
+}
+
+impl Log {
+    /// Adds an entry to the active segment's transaction index.
+    pub(super) fn note_aborted(&mut self, aborted: AbortedTxn) {
+        let segment = &self.active.segment;
+        if !segment.has_aborted() {
+            self.dir_changes.made += 1;
+        }
+        segment.txns.state().pending.push(aborted);
+        let _ = segment.write_aborted();
+    }
+
+    /// Writes entries of transaction indexes that are only in memory. Returns the offset of the
+    /// first marker whose entry could not be written.
+    pub(super) fn write_aborted(&self) -> Option<i64> {
+        let unwritten = |segment: &Arc<Segment>| {
+            let _ = segment.write_aborted();
+            segment.unwritten_aborted()
+        };
+        self.segments_with_changes().filter_map(unwritten).min()
+    }
+
+    /// The same for callers that need all entries to be written.
+    pub(super) fn write_all_aborted(&self) -> Result<(), LogError> {
+        self.segments_with_changes().try_for_each(|segment| {
+            segment.write_aborted().during("write", &segment.path(Kind::TxnIndex))
+        })
+    }
+
+    fn segments_with_changes(&self) -> impl Iterator<Item = &Arc<Segment>> {
+        self.unsynced.iter().map(|(_, segment)| segment).chain([&self.active.segment])
+    }
+
+    /// Gives the transaction indexes the entries of all markers from `from` on, as they were read
+    /// from the log. Returns the base offsets of the segments that had others.
+    pub(super) fn rebuild_aborted(
+        &mut self,
+        from: i64,
+        aborted: &[AbortedTxn],
+    ) -> Result<Vec<i64>, LogError> {
+        let mut rebuilt = Vec::new();
+        let mut rest = aborted;
+        for index in self.view().segment_at(from)..self.segments.len() {
+            let segment = &self.segments[index];
+            let next = self.segments.get(index + 1).map_or(i64::MAX, |next| next.base_offset);
+            let (own, later) = rest.split_at(rest.partition_point(|it| it.last_offset < next));
+            rest = later;
+            // No flush syncs what lies before the recovery point.
+            let durability = match segment.base_offset < self.recovery_point {
+                true => Durability::Synced,
+                false => Durability::PageCache,
+            };
+            let changed = segment.rebuild_aborted(from, own, durability);
+            if !changed.during("read", &segment.path(Kind::TxnIndex))? {
+                continue;
+            }
+            rebuilt.push(segment.base_offset);
+            self.dir_changes.made += 1;
+            let is_known =
+                self.segments_with_changes().any(|it| it.base_offset == segment.base_offset);
+            if !is_known {
+                self.unsynced.push((self.dir_changes.made, segment.clone()));
+            }
+        }
+        self.write_aborted();
+        Ok(rebuilt)
+    }
+}
+
+impl LogView {
+    /// The aborted transactions that overlap a slice that was read from `offset` on, in the order
+    /// of their markers. As in Kafka, the end of the slice is rounded up to an index entry, so that
+    /// some may lie behind it.
+    pub fn aborted_transactions(
+        &self,
+        offset: i64,
+        slice: &LogSlice,
+    ) -> Result<Vec<AbortedTxn>, ReadError> {
+        let first = self.segment_at(slice.segment_base_offset);
+        let mut end = None;
+        let mut found = Vec::new();
+        for segment in self.segments[first..].iter().filter(|segment| segment.has_aborted()) {
+            let behind = match end {
+                Some(end) => end,
+                None => {
+                    let position = slice.position + slice.len as u64;
+                    let entry = self.segments[first].offset_behind(position);
+                    let next = self.segments.get(first + 1).map(|next| next.base_offset);
+                    entry.or(next).unwrap_or(self.log_end)
+                }
+            };
+            end = Some(behind);
+            let collected = segment.collect_aborted(offset, behind, &mut found);
+            if collected.map_err(|error| io_error(segment, cut_short(error)))? {
+                break;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A file that is shorter than its entries is damaged, and no sign of a bad disk.
+fn cut_short(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => {
+            io::Error::new(io::ErrorKind::InvalidData, "the transaction index is too short")
+        }
+        _ => error,
+    }
+}
