@@ -110,7 +110,7 @@ pub type EpochEnd = (i32, i64);
 pub struct Core {
     pub(super) log: Log,
     pub(super) role: Role,
-    pub(super) high_watermark: i64,
+    high_watermark: i64,
     /// The high watermark stays below this until an fdatasync has covered it.
     pub(super) flush_before: i64,
     last_flush_ms: i64,
@@ -146,6 +146,7 @@ impl Core {
             refused_ms: i64::MIN,
             leading: leads.then(Leading::alone),
         };
+        core.set_high_watermark(high_watermark);
         core.advance_high_watermark(0);
         core
     }
@@ -168,6 +169,7 @@ impl Core {
         );
         let old = std::mem::replace(&mut self.log, log);
         self.moves += 1;
+        self.log.note_high_watermark(self.high_watermark);
         self.advance_high_watermark(now_ms);
         old
     }
@@ -523,6 +525,12 @@ impl Core {
         Ok(self.log.log_start())
     }
 
+    /// All changes of the high watermark come here, because the last stable offset follows it.
+    pub(super) fn set_high_watermark(&mut self, high_watermark: i64) {
+        self.high_watermark = high_watermark;
+        self.log.note_high_watermark(high_watermark);
+    }
+
     /// Takes the high watermark up to what all replicas in sync have, and this one durably where
     /// that is asked for.
     fn advance_high_watermark(&mut self, now_ms: i64) {
@@ -533,7 +541,7 @@ impl Core {
             true => end.min(self.log.recovery_point()),
             false => end,
         };
-        self.high_watermark = self.high_watermark.max(end).max(self.log.log_start());
+        self.set_high_watermark(self.high_watermark.max(end).max(self.log.log_start()));
         assert!(self.high_watermark <= log_end, "high watermark past the log end");
     }
 }

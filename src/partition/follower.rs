@@ -65,10 +65,10 @@ impl Core {
     /// leader's: nothing but what is committed is certain.
     pub fn begin_to_follow(&mut self, leader_epoch: i32) -> Result<Option<Truncated>, FollowError> {
         self.check_follows(leader_epoch)?;
-        if self.log.latest_epoch().is_some() || self.log.log_end() <= self.high_watermark {
+        if self.log.latest_epoch().is_some() || self.log.log_end() <= self.high_watermark() {
             return Ok(None);
         }
-        Ok(Some(self.cut(self.high_watermark, 0)?))
+        Ok(Some(self.cut(self.high_watermark(), 0)?))
     }
 
     fn check_follows(&self, leader_epoch: i32) -> Result<(), FollowError> {
@@ -111,8 +111,8 @@ impl Core {
             }
             rolled = self.log.append_verbatim(batches, now_ms)?.rolled;
         }
-        self.high_watermark =
-            self.high_watermark.max(fetched.high_watermark.min(self.log.log_end()));
+        let leaders = fetched.high_watermark.min(self.log.log_end());
+        self.set_high_watermark(self.high_watermark().max(leaders));
         self.follow_log_start(fetched.log_start)?;
         let flush_due = !batches.is_empty() && self.note_flush_due();
         let last_epoch = batches.last().map(|batch| batch.header.leader_epoch);
@@ -122,7 +122,7 @@ impl Core {
     fn follow_log_start(&mut self, leader_log_start: i64) -> Result<(), LogError> {
         let offset = leader_log_start.min(self.log.log_end());
         self.log.advance_log_start(offset)?;
-        self.high_watermark = self.high_watermark.max(self.log.log_start());
+        self.set_high_watermark(self.high_watermark().max(self.log.log_start()));
         Ok(())
     }
 
@@ -154,7 +154,7 @@ impl Core {
         }
         if leader_start > log_end {
             self.log.truncate_fully_and_start_at(leader_start, now_ms)?;
-            self.high_watermark = leader_start;
+            self.set_high_watermark(leader_start);
         }
         Ok(Truncated {
             log_end: self.log.log_end(),
@@ -164,14 +164,14 @@ impl Core {
     }
 
     fn cut(&mut self, offset: i64, now_ms: i64) -> Result<Truncated, LogError> {
-        let (before, log_end_before) = (self.high_watermark, self.log.log_end());
-        self.high_watermark = before.min(offset);
+        let (before, log_end_before) = (self.high_watermark(), self.log.log_end());
+        self.set_high_watermark(before.min(offset));
         match offset < self.log.log_start() {
             true => self.log.truncate_fully_and_start_at(offset, now_ms)?,
-            false => self.log.truncate_to(offset, self.high_watermark)?,
+            false => self.log.truncate_to(offset, self.high_watermark())?,
         }
         // A batch that contains the offset went as a whole.
-        self.high_watermark = self.high_watermark.min(self.log.log_end());
+        self.set_high_watermark(self.high_watermark().min(self.log.log_end()));
         self.flush_before = self.flush_before.min(self.log.log_end());
         Ok(Truncated {
             log_end: self.log.log_end(),

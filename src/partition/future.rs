@@ -12,7 +12,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use uuid::Uuid;
 
-use super::Partition;
+use super::{Core, Partition};
 use crate::{
     base::world::now_ms,
     log::{Epochs, Log, LogConfig, LogDirs, LogError, LogView, ReadError, dirs::DeletedPartition},
@@ -90,7 +90,7 @@ impl Partition {
             if core.role().is_final() {
                 return Ok(Copied::Over);
             }
-            Source::of(core.log())
+            Source::of(&core)
         };
         let copied = match source.copy_to(future, most) {
             // What was read is not the log any more.
@@ -132,7 +132,7 @@ impl Partition {
         if core.role().is_final() {
             return Ok(Replaced::Over);
         }
-        let copied = Source::of(core.log()).copy_to(future, most)?;
+        let copied = Source::of(&core).copy_to(future, most)?;
         if !matches!(copied, Copied::Some { lag: 0, .. }) {
             drop(core);
             self.publish_future(future, true);
@@ -181,12 +181,18 @@ struct Source {
     view: LogView,
     epochs: Epochs,
     config: Arc<LogConfig>,
+    high_watermark: i64,
 }
 
 impl Source {
-    fn of(log: &Log) -> Self {
-        let epochs = log.epochs_led_by(-1);
-        Self { view: log.view(), epochs, config: Arc::clone(log.config()) }
+    fn of(core: &Core) -> Self {
+        let log = core.log();
+        Self {
+            view: log.view(),
+            epochs: log.epochs_led_by(-1),
+            config: Arc::clone(log.config()),
+            high_watermark: core.high_watermark(),
+        }
     }
 
     fn copy_to(&self, future: &mut Log, most: usize) -> Result<Copied, CopyError> {
@@ -223,6 +229,7 @@ impl Source {
             future.roll(self.view.log_end(), now)?;
         }
         future.advance_log_start(start.min(future.log_end()))?;
+        future.note_high_watermark(self.high_watermark);
         let lag = self.view.log_end() - future.log_end();
         Ok(Copied::Some { bytes: bytes as u64, lag })
     }
