@@ -18,6 +18,7 @@ use crate::{
         Broker,
         sessions::{PartitionRequest, SessionFetch, SessionPartition},
     },
+    log::AbortedTxn,
     partition::{
         Awaited, EpochEnd, FetchWait, FollowerFetch, FollowerFetchError, Partition, Topic, View,
     },
@@ -112,6 +113,10 @@ impl Reader {
             Self::Consumer { .. } => view.high_watermark,
             Self::Follower { .. } => view.log.log_end(),
         }
+    }
+
+    fn is_committed_only(&self) -> bool {
+        matches!(self, Self::Consumer { is_committed_only: true, .. })
     }
 
     fn awaited(&self) -> Awaited {
@@ -230,19 +235,17 @@ impl Plan {
         // What the follower has told may have raised the high watermark.
         let view = partition.view();
         let mut reply = PartitionReply::of(&view, spec.partition);
-        if let Reader::Consumer { is_committed_only, place, .. } = &self.reader {
-            // Nothing is aborted below the last stable offset before transactions are served.
-            reply.aborted = is_committed_only.then(Vec::new);
-            if let Some((rack, listener)) = place {
-                let image = self.broker.metadata();
-                let near = preferred_replica::Near { rack, listener, image: &image };
-                reply.preferred = near.select(partition, spec.fetch_offset, self.broker.node_id);
-            }
+        if let Reader::Consumer { place: Some((rack, listener)), .. } = &self.reader {
+            let image = self.broker.metadata();
+            let near = preferred_replica::Near { rack, listener, image: &image };
+            reply.preferred = near.select(partition, spec.fetch_offset, self.broker.node_id);
         }
         if diverging.is_some() || reply.preferred.is_some() {
             reply.diverging = diverging;
             return Ok(Some(reply));
         }
+        let is_committed_only = self.reader.is_committed_only();
+        reply.aborted = is_committed_only.then(Vec::new);
         let (offset, end) = (spec.fetch_offset, self.reader.end(&view));
         let max_bytes = at.left.min(spec.max_bytes.max(0) as usize);
         if offset >= end
@@ -254,8 +257,18 @@ impl Plan {
         if self.limits.is_negative || spec.max_bytes < 0 {
             return Err(ErrorCode::UnknownServerError);
         }
-        match view.log.read(offset, max_bytes, end, at.at_least_one) {
-            Ok(slice) => reply.records = Some(slice),
+        let read = view.log.read(offset, max_bytes, end, at.at_least_one).and_then(|slice| {
+            // Like Kafka, no list without records.
+            let lists = is_committed_only && slice.len > 0;
+            let aborted = lists.then(|| view.log.aborted_transactions(offset, &slice)).transpose();
+            Ok((aborted?, slice))
+        });
+        match read {
+            Ok((aborted, slice)) => {
+                let id = |txn: AbortedTxn| (txn.producer_id, txn.first_offset);
+                reply.aborted = aborted.map(|all| all.into_iter().map(id).collect());
+                reply.records = Some(slice);
+            }
             Err(error) => {
                 errors::read(partition, &view, error)?;
                 return Ok(None);
