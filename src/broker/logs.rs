@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::{Broker, OFFSETS_TOPIC};
@@ -264,6 +264,7 @@ impl Broker {
         if recovery.scanned_bytes >= TOLD_BYTES || recovery.cut_bytes > 0 {
             info!(partition = %found.partition, ?recovery, "log recovered");
         }
+        warn_of_open_transactions(&found.partition, &log);
         // What may be read, or repeated by its producer, from here on must be as durable as if it
         // had been acknowledged.
         if log.log_end() - log.recovery_point() >= flush_messages {
@@ -519,4 +520,20 @@ pub(super) fn in_parallel<T: Sync>(threads: usize, items: &[T], each: impl Fn(&T
         }
         work();
     });
+}
+
+/// Logs the oldest transaction that is open in a log. No broker of Sordini's coordinates
+/// transactions, so that it stays open unless a broker of Apache Kafka's ends it.
+fn warn_of_open_transactions(partition: &TopicPartition, log: &Log) {
+    let mut open = log.open_transactions();
+    let transactions = open.len();
+    if let Some((first_offset, producer_id)) = open.next() {
+        warn!(
+            %partition,
+            transactions,
+            producer_id,
+            first_offset,
+            "open transaction holds the last stable offset until its coordinator ends it"
+        );
+    }
 }
