@@ -1,0 +1,127 @@
+"""Transactions that Apache Kafka wrote, read from Sordini and from Apache Kafka again.
+
+Sordini does not coordinate transactions yet: it takes over what is in a log.
+"""
+
+import shutil
+
+import pytest
+from confluent_kafka import IsolationLevel, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+from harness.broker import KAFKA_KIND, SORDINI_KIND, Broker
+from harness.shell import Shell
+from harness.transactions import fetches, leave_open, read, write_pairs
+
+READ = "--from-beginning --timeout-ms 20000"
+# Bytes of a record, and of the slices that are read: in one segment, and in a few. Slices of the
+# large one end within a batch: where one ends at a segment's first index entry, Kafka's list has the
+# transactions up to the entry after it as well.
+TOPICS = {"small": (1, (1, 300, 1 << 20)), "large": (60_000, (100_000, 1 << 20))}
+
+
+@pytest.fixture
+def on(tool_host):
+    """Command lines against one broker."""
+    return lambda broker: Shell(broker, tool_host, None, record=False)
+
+
+@pytest.fixture
+def two_brokers(kind, tmp_path):
+    """Sordini and Apache Kafka, neither started."""
+    if kind != SORDINI_KIND:
+        pytest.skip("about Sordini")
+    brokers = {kind: Broker(kind, tmp_path / kind) for kind in (SORDINI_KIND, KAFKA_KIND)}
+    yield brokers[SORDINI_KIND], brokers[KAFKA_KIND]
+    for broker in brokers.values():
+        broker.kill()
+
+
+def move(source, target):
+    assert source.process is None
+    shutil.rmtree(target.data, ignore_errors=True)
+    shutil.copytree(source.data, target.data)
+
+
+def last_offset(broker, topic, isolation):
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    place = TopicPartition(topic, 0)
+    found = admin.list_offsets({place: OffsetSpec.latest()}, isolation_level=isolation)
+    return found[place].result().offset
+
+
+def check(run, broker, expected):
+    """Consumers of both libraries get what was committed, and all records if they ask for all."""
+    for topic, committed in expected.items():
+        assert read(broker.bootstrap, topic) == committed
+        everything = read(broker.bootstrap, topic, "read_uncommitted")
+        assert len(everything) == 60 + len(committed) - 30
+        java = f"kafka-console-consumer --topic {topic} --isolation-level read_committed"
+        count = f"--max-messages {len(committed)}"
+        assert run(f"{java} {READ} {count}").ok().lines == committed
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_aborted_records_stay_hidden(two_brokers, on, end):
+    """Through a takeover, a kill -9, lost indexes, and the way back."""
+    sordini, kafka = two_brokers
+    run = on(kafka.start())
+    for topic in TOPICS:
+        run(f"kafka-topics --create --topic {topic} --config segment.bytes=1048576").ok()
+    expected = {
+        topic: write_pairs(kafka.bootstrap, topic, size=size) for topic, (size, _) in TOPICS.items()
+    }
+    answers = {topic: fetches(kafka, topic, slices) for topic, (_, slices) in TOPICS.items()}
+    getattr(kafka, end)()
+    indexes = {topic: txn_indexes(kafka, topic) for topic in TOPICS}
+    assert len(indexes["large"]) > 1, "the aborted transactions are in several segments"
+    move(kafka, sordini)
+    run = on(sordini.start())
+    for topic, (_, slices) in TOPICS.items():
+        assert fetches(sordini, topic, slices) == answers[topic]
+    check(run, sordini, expected)
+    sordini.kill()
+    assert {topic: txn_indexes(sordini, topic) for topic in TOPICS} == indexes
+    check(run, sordini.start(), expected)
+    sordini.kill()
+    for topic in TOPICS:
+        for path in (sordini.data / f"{topic}-0").glob("*index"):
+            path.unlink()
+    check(run, sordini.start(), expected)
+    for topic, (_, slices) in TOPICS.items():
+        assert fetches(sordini, topic, slices) == answers[topic]
+        expected[topic].append("ours")
+        run(f"kafka-console-producer --topic {topic}", stdin="ours\n").ok()
+    assert sordini.stop() == 0
+    assert {topic: txn_indexes(sordini, topic) for topic in TOPICS} == indexes
+    for topic, files in indexes.items():
+        paths = [str(sordini.data / f"{topic}-0" / name) for name in files]
+        dumped = run(f"kafka-dump-log --files {','.join(paths)}").ok()
+        assert dumped.stdout.count("producerId:") == 3, dumped.stdout
+    move(sordini, kafka)
+    check(on(kafka.start()), kafka, expected)
+
+
+def txn_indexes(broker, topic):
+    files = (broker.data / f"{topic}-0").glob("*.txnindex")
+    return {path.name: path.read_bytes() for path in sorted(files) if path.stat().st_size > 0}
+
+
+@pytest.mark.oracle
+def test_open_transaction_holds_the_last_stable_offset(two_brokers, on):
+    sordini, kafka = two_brokers
+    on(kafka.start())("kafka-topics --create --topic held").ok()
+    committed = write_pairs(kafka.bootstrap, "held", pairs=1)
+    producer = leave_open(kafka.bootstrap, "held")
+    ends = [last_offset(kafka, "held", level) for level in IsolationLevel]
+    answers = fetches(kafka, "held")
+    kafka.kill()
+    del producer
+    move(kafka, sordini)
+    sordini.start()
+    assert [last_offset(sordini, "held", level) for level in IsolationLevel] == ends
+    assert ends[0] != ends[1]
+    assert fetches(sordini, "held") == answers
+    assert read(sordini.bootstrap, "held") == committed
+    warned = [line for line in sordini.log_tail(1000).splitlines() if "open transaction" in line]
+    assert len(warned) == 1 and f"first_offset={min(ends)}" in warned[0], warned
