@@ -37,6 +37,7 @@ use crate::{
         ErrorCode,
         messages::{BrokerHeartbeatRequest, BrokerHeartbeatResponse},
     },
+    quorum::Leadership,
 };
 
 const NONE: i16 = 0;
@@ -218,22 +219,31 @@ impl Lifecycle {
         self.heartbeat(Wish::Serve).await
     }
 
-    /// Sends heartbeats until the stop signal.
+    /// Sends heartbeats until the stop signal: at intervals, and at once to a new controller, which
+    /// then has a connection of this broker to watch.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Self {
         let mut next = Instant::now();
         let mut backoff = BACKOFF;
+        let mut leadership = self.broker.quorum.leadership();
+        let mut leader = leadership.borrow_and_update().leader;
         loop {
             let broker = Arc::clone(&self.broker);
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return self,
                 () = broker.heartbeat_now.notified() => {}
+                () = new_leader(&mut leadership, &mut leader) => backoff = BACKOFF,
                 () = sleep_until(next) => {}
             }
             let beat = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return self,
                 beat = self.beat() => beat,
+                // The controller before may not answer any more.
+                () = new_leader(&mut leadership, &mut leader) => {
+                    (next, backoff) = (Instant::now(), BACKOFF);
+                    continue;
+                }
             };
             let rest = match beat {
                 Ok(answer) if answer.error_code == NONE => {
@@ -295,6 +305,15 @@ impl Lifecycle {
             }
             Ok(false) | Err(_) => warn!("controlled shutdown failed, stopping anyway"),
         }
+    }
+}
+
+/// Returns when another node than `known` leads the quorum, which is then the known one.
+async fn new_leader(leadership: &mut watch::Receiver<Leadership>, known: &mut Option<i32>) {
+    let is_new = |now: &Leadership| now.leader.is_some() && now.leader != *known;
+    match leadership.wait_for(is_new).await.map(|now| now.leader) {
+        Ok(leader) => *known = leader,
+        Err(_) => std::future::pending().await,
     }
 }
 

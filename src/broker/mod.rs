@@ -100,6 +100,7 @@ pub struct Broker {
     /// To the other nodes.
     pub network: Arc<dyn Network>,
     idle: to_controller::Idle,
+    heartbeat_connections: presence::HeartbeatConnections,
     pub replication: replication::Replication,
     /// With the controller.
     contact: contact::Contact,

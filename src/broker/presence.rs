@@ -1,26 +1,65 @@
 //! Brokers whose processes have ended are noticed at once, and not only when their sessions time
-//! out: the connections that carry their heartbeats break.
+//! out: the connections that carry their heartbeats break, and their listeners refuse connections.
 
 use std::{
+    collections::BTreeMap,
     io::ErrorKind,
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use kafka_protocol::messages::ApiVersionsRequest;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::Broker;
 use crate::{
-    peers::{self, PeerError},
+    peers::{self, Address, PeerError},
     quorum::Leadership,
 };
 
 /// A broker that is alive answers this quickly, or is taken for alive.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The pause before the next probe of a broker that may have ended, and of one that is alive.
 const PROBE_AGAIN: Duration = Duration::from_millis(50);
-const PROBES_MAX: u32 = 20;
+const PROBE_ALIVE: Duration = Duration::from_millis(200);
+/// How long all probes must be refused. A broker that is alive has sent a heartbeat by then: it
+/// sends one as soon as it knows of a new controller.
+const REFUSED_MIN: Duration = Duration::from_millis(100);
+/// The same for a broker that does not vote and has sent this controller no heartbeat yet: it may
+/// still be looking for the new controller.
+const REFUSED_OBSERVER_MIN: Duration = Duration::from_secs(1);
+
+/// How many connections carry heartbeats of each broker, by its id and epoch.
+#[derive(Default)]
+pub(super) struct HeartbeatConnections {
+    open: Mutex<BTreeMap<(i32, i64), usize>>,
+}
+
+impl HeartbeatConnections {
+    fn open(&self) -> MutexGuard<'_, BTreeMap<(i32, i64), usize>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has(&self, id: i32, epoch: i64) -> bool {
+        self.open().contains_key(&(id, epoch))
+    }
+
+    fn add(&self, id: i32, epoch: i64) {
+        *self.open().entry((id, epoch)).or_default() += 1;
+    }
+
+    /// Whether it was the broker's last one.
+    fn remove(&self, id: i32, epoch: i64) -> bool {
+        let mut open = self.open();
+        let left = open.get(&(id, epoch)).map_or(0, |count| count - 1);
+        match left {
+            0 => drop(open.remove(&(id, epoch))),
+            left => drop(open.insert((id, epoch), left)),
+        }
+        left == 0
+    }
+}
 
 /// A connection by which a broker's heartbeats come to the active controller. Dropped with it.
 pub struct Presence {
@@ -31,6 +70,7 @@ pub struct Presence {
 
 impl Presence {
     pub fn new(controller: &Arc<Broker>, id: i32, epoch: i64) -> Arc<Self> {
+        controller.heartbeat_connections.add(id, epoch);
         Arc::new(Self { controller: Arc::downgrade(controller), id, epoch })
     }
 
@@ -43,26 +83,23 @@ impl Drop for Presence {
     fn drop(&mut self) {
         let Some(controller) = self.controller.upgrade() else { return };
         let (id, epoch) = (self.id, self.epoch);
-        let runtime = controller.runtime.clone();
-        runtime.spawn(async move { controller.on_connection_lost(id, epoch).await });
+        if controller.heartbeat_connections.remove(id, epoch) {
+            let runtime = controller.runtime.clone();
+            runtime.spawn(async move {
+                controller.watch_unconnected(id, epoch, REFUSED_MIN).await;
+            });
+        }
     }
 }
 
-/// Probes all brokers whenever this node begins to lead the quorum: it has had no connection from
-/// any of them, and one may have ended together with the last leader.
+/// Watches all brokers whenever this node begins to lead the quorum: none is connected yet. One may
+/// have ended together with the last leader, or end before its first heartbeat to this one.
 pub(super) async fn watch_quorum(broker: Arc<Broker>) {
     let mut leadership = broker.quorum.leadership();
     loop {
         let Leadership { active, .. } = *leadership.borrow_and_update();
         if active {
-            let image = broker.quorum.image();
-            let others = image.brokers.values().filter(|it| !it.fenced);
-            for other in others.filter(|it| it.broker_id != broker.node_id) {
-                let (broker, other) = (Arc::clone(&broker), Arc::clone(other));
-                tokio::spawn(async move {
-                    broker.on_connection_lost(other.broker_id, other.broker_epoch).await;
-                });
-            }
+            broker.watch_all_unconnected();
         }
         if leadership.changed().await.is_err() {
             return;
@@ -70,33 +107,87 @@ pub(super) async fn watch_quorum(broker: Arc<Broker>) {
     }
 }
 
+/// What came of a probe of a broker's listener.
+enum Probe {
+    /// The system at the broker's address says that no process listens there.
+    Refused,
+    /// The connection broke. A process that ends closes its connections before it is gone.
+    Broken,
+    /// It answered, was too slow to, or cannot be reached. A broker that is paused, slow or cut off
+    /// is left to its session.
+    Alive,
+}
+
 impl Broker {
-    /// Fences a broker of whose process the system says that it is gone. A paused or slow one takes
-    /// the connection, and one that cannot be reached is left to its session.
-    async fn on_connection_lost(&self, id: i32, epoch: i64) {
-        if !self.leads_quorum() {
-            return;
-        }
+    fn watch_all_unconnected(self: &Arc<Self>) {
+        let voters = self.quorum.status().voters;
         let image = self.quorum.image();
-        let Some(broker) = image.broker(id).filter(|it| it.broker_epoch == epoch) else { return };
-        let Some(address) = self.broker_address(broker) else { return };
-        let channel = self.network.channel(&address);
-        let probe = ApiVersionsRequest::default();
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match peers::send(&*channel, 0, &probe, PROBE_TIMEOUT).await {
-                Err(PeerError::Unreachable { source, .. })
-                    if source.kind() == ErrorKind::ConnectionRefused =>
-                {
-                    break;
+        let others = image.brokers.values().filter(|it| !it.fenced && it.broker_id != self.node_id);
+        for other in others {
+            let (id, epoch) = (other.broker_id, other.broker_epoch);
+            let refused_min = match voters.iter().any(|voter| voter.replica_id == id) {
+                true => REFUSED_MIN,
+                false => REFUSED_OBSERVER_MIN,
+            };
+            let controller = Arc::clone(self);
+            tokio::spawn(async move {
+                controller.watch_unconnected(id, epoch, refused_min).await;
+            });
+        }
+    }
+
+    /// Watches a broker while it has no heartbeat connection to this controller, and fences it if
+    /// its process has ended. One refused connection does not prove that: a firewall or a load
+    /// balancer may have refused it. All probes must be refused for `refused_min`, and the broker
+    /// must not connect in that time.
+    async fn watch_unconnected(&self, id: i32, epoch: i64, refused_min: Duration) {
+        let mut refused_since = None;
+        while let Some(address) = self.address_of_unconnected(id, epoch) {
+            match self.probe(&address).await {
+                Probe::Alive => {
+                    refused_since = None;
+                    sleep(PROBE_ALIVE).await;
                 }
-                // A process that ends closes its connections before it is gone.
-                Err(PeerError::Broken { .. }) if tries < PROBES_MAX => {
+                Probe::Broken => sleep(PROBE_AGAIN).await,
+                Probe::Refused => {
+                    let since = *refused_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= refused_min {
+                        return self.fence_ended(id, epoch).await;
+                    }
                     sleep(PROBE_AGAIN).await;
                 }
-                _ => return,
             }
+        }
+    }
+
+    /// The address of a broker, if it is to be watched: this node is the active controller, the
+    /// broker has this epoch and is not fenced, and no connection carries its heartbeats.
+    fn address_of_unconnected(&self, id: i32, epoch: i64) -> Option<Address> {
+        if !self.leads_quorum() || self.heartbeat_connections.has(id, epoch) {
+            return None;
+        }
+        let image = self.quorum.image();
+        let broker = image.broker(id).filter(|it| it.broker_epoch == epoch && !it.fenced)?;
+        self.broker_address(broker)
+    }
+
+    async fn probe(&self, address: &Address) -> Probe {
+        let channel = self.network.channel(address);
+        let request = ApiVersionsRequest::default();
+        match peers::send(&*channel, 0, &request, PROBE_TIMEOUT).await {
+            Err(PeerError::Unreachable { source, .. })
+                if source.kind() == ErrorKind::ConnectionRefused =>
+            {
+                Probe::Refused
+            }
+            Err(PeerError::Broken { .. }) => Probe::Broken,
+            _ => Probe::Alive,
+        }
+    }
+
+    async fn fence_ended(&self, id: i32, epoch: i64) {
+        if self.address_of_unconnected(id, epoch).is_none() {
+            return;
         }
         debug!(broker = id, "the broker's process has ended");
         if let Err(error) = self.controller.broker_gone(id, Some(epoch)).await {

@@ -427,6 +427,7 @@ fn new_broker(parts: Parts, observed: &Observed, image: Image) -> Broker {
         stopping: AtomicBool::new(false),
         previous_broker_epoch,
         idle: Default::default(),
+        heartbeat_connections: Default::default(),
         replication: Replication::new(&observed.metrics),
         groups: GroupCoordinator::new(group_config(&settings.group)),
         metrics: Arc::clone(&observed.metrics),
