@@ -13,7 +13,7 @@ use crate::{
     base::{TopicId, TopicPartition, world::new_uuid},
     log::{
         LogError,
-        dirs::{DeletedPartition, FoundPartition, read_topic_id, write_topic_id},
+        dirs::{DeletedPartition, FoundPartition, read_topic_id, sync_above, write_topic_id},
     },
     metadata::{Change, Image},
     partition::{Absent, Partition, Topic},
@@ -127,7 +127,11 @@ impl Broker {
     fn promote_found(self: &Arc<Self>, copy: FoundPartition) -> Result<FoundPartition, LogError> {
         warn!(partition = %copy.partition, path = %copy.path.display(),
             "metadata has the replica where a copy of it lies, which takes its place");
-        let promoted = self.lock_dirs().promote(&copy.path, &copy.partition);
+        let (promoted, disk) = {
+            let dirs = self.lock_dirs();
+            (dirs.promote(&copy.path, &copy.partition), Arc::clone(dirs.disk()))
+        };
+        let promoted = promoted.and_then(|path| sync_above(&*disk, &path).map(|()| path));
         match promoted {
             Ok(path) => Ok(FoundPartition { path, is_future: false, ..copy }),
             Err(error) => {

@@ -14,6 +14,7 @@ use std::{
 
 pub use checkpoint_file::CheckpointFile;
 use checkpoint_file::{read_checkpoint, read_settled, run_of, settled_name};
+pub use moves::sync_above;
 use uuid::Uuid;
 
 use super::{
@@ -392,8 +393,7 @@ pub struct DeletedPartition {
 impl DeletedPartition {
     /// Makes the renaming durable.
     pub fn sync(&self) -> Result<(), LogError> {
-        let above = self.path.parent().unwrap_or(&self.path);
-        self.disk.sync_dir(above).during("sync", above)
+        sync_above(&*self.disk, &self.path)
     }
 
     pub fn remove(self) -> Result<(), LogError> {

@@ -5,7 +5,10 @@ use std::{
     io::{self, IoSlice},
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -85,10 +88,20 @@ struct State {
     most_syncs_at_once: usize,
 }
 
+/// Makes syncs wait, as a slow disk does.
+#[derive(Debug, Default)]
+struct SyncGate {
+    /// Syncs that may still run; `None` for any number.
+    allowed: Mutex<Option<u32>>,
+    changed: Condvar,
+    waiting: AtomicUsize,
+}
+
 /// A file system in memory. Its copies are the same one.
 #[derive(Debug, Clone, Default)]
 pub struct FaultyDisk {
     state: Arc<Mutex<State>>,
+    syncs: Arc<SyncGate>,
 }
 
 #[derive(Debug)]
@@ -195,7 +208,7 @@ impl FaultyDisk {
             Crash::LoseUnsynced | Crash::Tear(_) => (names.clone(), dirs.clone()),
         };
         let state = State { nodes, synced_names, names, synced_dirs, dirs, ..State::default() };
-        Self { state: Arc::new(Mutex::new(state)) }
+        Self { state: Arc::new(Mutex::new(state)), ..Self::default() }
     }
 
     /// Mounts the file system again.
@@ -206,6 +219,31 @@ impl FaultyDisk {
     /// Makes it a file system that can lose pages while it is mounted, as one of a network.
     pub fn lose_pages(&self) {
         self.state().loses_pages = true;
+    }
+
+    /// Lets so many more syncs run, of files and directories; all others wait. `None` ends that.
+    pub fn allow_syncs(&self, allowed: Option<u32>) {
+        *self.syncs.allowed.lock().expect("not poisoned") = allowed;
+        self.syncs.changed.notify_all();
+    }
+
+    /// Syncs that wait to be allowed.
+    pub fn waiting_syncs(&self) -> usize {
+        self.syncs.waiting.load(Ordering::SeqCst)
+    }
+
+    pub fn allowed_syncs(&self) -> Option<u32> {
+        *self.syncs.allowed.lock().expect("not poisoned")
+    }
+
+    fn wait_to_sync(&self) {
+        let mut allowed = self.syncs.allowed.lock().expect("not poisoned");
+        self.syncs.waiting.fetch_add(1, Ordering::SeqCst);
+        while *allowed == Some(0) {
+            allowed = self.syncs.changed.wait(allowed).expect("not poisoned");
+        }
+        self.syncs.waiting.fetch_sub(1, Ordering::SeqCst);
+        *allowed = allowed.map(|left| left - 1);
     }
 
     /// Flips bits of a file.
@@ -338,6 +376,7 @@ impl Disk for FaultyDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.wait_to_sync();
         let mut state = self.change()?;
         state.synced_names.retain(|name, _| name.parent() != Some(path));
         let inside = state.names.iter().filter(|(name, _)| name.parent() == Some(path));
@@ -416,6 +455,7 @@ impl DiskFile for FaultyFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.disk.wait_to_sync();
         self.disk.check(Operation::Sync, &self.path)?;
         let delay = {
             let mut state = self.disk.state();

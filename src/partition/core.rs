@@ -121,6 +121,8 @@ pub struct Core {
     reign: u64,
     /// Counts the times that the log was replaced.
     moves: u64,
+    /// Unless 0, flushes do not count: see [`Self::hold_flushes`].
+    flush_holds: u32,
     /// When a batch was last refused that a later one may take.
     refused_ms: i64,
     leading: Option<Leading>,
@@ -143,6 +145,7 @@ impl Core {
             partition_epoch: -1,
             reign: 0,
             moves: 0,
+            flush_holds: 0,
             refused_ms: i64::MIN,
             leading: leads.then(Leading::alone),
         };
@@ -159,19 +162,31 @@ impl Core {
         &mut self.log
     }
 
-    /// Goes on in a log that has all that this one has, durably. Returns the old one.
+    /// Goes on in a log that has all that this one has, and durably what this one has durably.
+    /// Returns the old one.
     pub(super) fn replace_log(&mut self, log: Log, now_ms: i64) -> Log {
         assert_eq!(
-            (log.log_start(), log.log_end(), log.recovery_point()),
-            (self.log.log_start(), self.log.log_end(), self.log.log_end()),
+            (log.log_start(), log.log_end()),
+            (self.log.log_start(), self.log.log_end()),
             "{}: a copy that is not one",
             log.dir().display()
         );
+        assert!(log.recovery_point() >= self.log.recovery_point(), "{}", log.dir().display());
         let old = std::mem::replace(&mut self.log, log);
         self.moves += 1;
         self.log.note_high_watermark(self.high_watermark);
         self.advance_high_watermark(now_ms);
         old
+    }
+
+    /// Has flushes not count until [`Self::release_flushes`]: while a copy takes the log's place, no
+    /// record may be acknowledged as durable that is durable in one of the two only.
+    pub(super) fn hold_flushes(&mut self) {
+        self.flush_holds += 1;
+    }
+
+    pub(super) fn release_flushes(&mut self) {
+        self.flush_holds -= 1;
     }
 
     pub(super) fn reign(&self) -> u64 {
@@ -483,8 +498,10 @@ impl Core {
 
     /// An fdatasync has covered what it began with.
     pub fn flushed(&mut self, flushed: Flushed, now_ms: i64) {
-        self.log.flushed(flushed);
-        self.advance_high_watermark(now_ms);
+        if self.flush_holds == 0 {
+            self.log.flushed(flushed);
+            self.advance_high_watermark(now_ms);
+        }
     }
 
     /// Whether `flush.ms` asks for an fdatasync; if so, the time counts from now on.

@@ -2,7 +2,8 @@
 //! place once it has all (KIP-113; Kafka's `Partition.futureLog` and `ReplicaAlterLogDirsThread`).
 //!
 //! It copies what is in the log, committed or not, and is cut where the log was cut since. Locks
-//! are taken in the order: future replica, core, log directories.
+//! are taken in the order: future replica, core, log directories. No sync of a disk runs with the
+//! core's or the directories' lock held: producers and heartbeats need them.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,8 +16,14 @@ use uuid::Uuid;
 use super::{Core, Partition};
 use crate::{
     base::world::now_ms,
-    log::{Epochs, Log, LogConfig, LogDirs, LogError, LogView, ReadError, dirs::DeletedPartition},
+    log::{
+        Epochs, Log, LogConfig, LogDirs, LogError, LogView, ReadError,
+        dirs::{DeletedPartition, sync_above},
+    },
 };
+
+/// So often an exchange copies what producers have written meanwhile before it is put off.
+const ROUNDS_MAX: usize = 20;
 
 #[derive(Default)]
 pub(super) struct FutureReplica {
@@ -83,6 +90,10 @@ impl Partition {
 
     /// Copies some batches, up to `most` bytes and one batch at least.
     pub fn copy_to_future(&self, most: usize) -> Result<Copied, CopyError> {
+        self.copy_to_future_with(most, Rolled::FlushNow)
+    }
+
+    fn copy_to_future_with(&self, most: usize, rolled: Rolled) -> Result<Copied, CopyError> {
         let mut slot = self.lock_future();
         let Some(future) = slot.as_mut() else { return Ok(Copied::Over) };
         let source = {
@@ -92,7 +103,7 @@ impl Partition {
             }
             Source::of(&core)
         };
-        let copied = match source.copy_to(future, most) {
+        let copied = match source.copy_to(future, most, rolled) {
             // What was read is not the log any more.
             Err(CopyError::Read(_))
                 if self.lock().log().generation() != source.view.generation() =>
@@ -108,23 +119,67 @@ impl Partition {
 
     /// Makes all that is copied durable, and then known as ready.
     pub fn ready_future(&self) -> Result<(), LogError> {
-        let mut slot = self.lock_future();
-        let Some(future) = slot.as_mut() else { return Ok(()) };
-        future.flush()?;
-        self.publish_future(future, true);
+        self.flush_future()?;
+        if let Some(future) = self.lock_future().as_ref() {
+            self.publish_future(future, true);
+        }
         Ok(())
     }
 
+    /// Makes all that is copied durable. No lock is held meanwhile.
+    fn flush_future(&self) -> Result<(), LogError> {
+        let (flush, dir) = match self.lock_future().as_mut() {
+            Some(future) => (future.begin_flush(), future.dir().to_owned()),
+            None => return Ok(()),
+        };
+        let Some(flush) = flush else { return Ok(()) };
+        let ran = flush.run();
+        // The move may have ended, and its files be gone.
+        match self.lock_future().as_mut().filter(|future| future.dir() == dir) {
+            Some(future) => ran.map(|flushed| future.flushed(flushed)),
+            None => Ok(()),
+        }
+    }
+
     /// Puts the future replica in the place of this one, if that is ready and has nearly all:
-    /// nobody appends or is answered meanwhile, and the new log is as durable as can be. The copy
-    /// has the replica's name before the old directory gives it up, so that a start finds one of
-    /// them at least, and either has all that was answered.
+    /// producers wait while the rest is copied and the directory is renamed, and for no sync. The
+    /// copy has the replica's name, durably, before the old directory gives it up, so that a start
+    /// finds one of them at least, and the one that metadata names has all that was answered.
     pub fn replace_with_future(
         &self,
         most: usize,
         dirs: &Mutex<LogDirs>,
         unique: Uuid,
     ) -> Result<Replaced, CopyError> {
+        self.lock().hold_flushes();
+        let replaced = self.exchange(most, dirs, unique);
+        // Nothing counts as durable where the new name may not be.
+        if !matches!(replaced, Ok(Replaced::Done(Err(_)))) {
+            self.lock().release_flushes();
+            self.flush_now();
+        }
+        replaced
+    }
+
+    fn exchange(
+        &self,
+        most: usize,
+        dirs: &Mutex<LogDirs>,
+        unique: Uuid,
+    ) -> Result<Replaced, CopyError> {
+        if !self.future_view().is_some_and(|view| view.is_ready) {
+            return Ok(Replaced::Over);
+        }
+        if let Some(ended) = self.catch_up(most)? {
+            return Ok(ended);
+        }
+        if !self.is_future_as_durable() {
+            self.flush_future()?;
+            // What was written during the flush.
+            if let Some(ended) = self.catch_up(most)? {
+                return Ok(ended);
+            }
+        }
         let mut slot = self.lock_future();
         let is_ready = self.future_view().is_some_and(|view| view.is_ready);
         let Some(future) = slot.as_mut().filter(|_| is_ready) else { return Ok(Replaced::Over) };
@@ -132,30 +187,51 @@ impl Partition {
         if core.role().is_final() {
             return Ok(Replaced::Over);
         }
-        let copied = Source::of(&core).copy_to(future, most)?;
-        if !matches!(copied, Copied::Some { lag: 0, .. }) {
+        let copied = Source::of(&core).copy_to(future, most, Rolled::FlushLater)?;
+        let is_durable = future.recovery_point() >= core.log().recovery_point();
+        if !matches!(copied, Copied::Some { lag: 0, .. }) || !is_durable {
             drop(core);
             self.publish_future(future, true);
             return Ok(Replaced::Behind);
         }
-        future.flush()?;
-        let mut dirs = dirs.lock().unwrap_or_else(PoisonError::into_inner);
-        let path = dirs.promote(future.dir(), &self.id)?;
+        let (path, disk) = {
+            let dirs = lock_dirs(dirs);
+            (dirs.promote(future.dir(), &self.id)?, Arc::clone(dirs.disk()))
+        };
         future.set_dir(&path);
         let Some(future) = slot.take() else { return Ok(Replaced::Over) };
         self.future.view.store(None);
         let mut old = core.replace_log(future, now_ms());
         self.set_log_dir(&path);
-        let left = dirs.leave(old.dir(), &self.id, unique);
-        if let Ok(left) = &left {
-            // Slow readers find its files there.
-            old.set_dir(&left.path);
-        }
         let changed = self.publish(&core);
-        drop(dirs);
         drop(core);
         self.wake(changed);
+        // The slot stays locked: a deletion of the partition waits for it, so that nothing else
+        // comes to the old name before it is given up.
+        let left = sync_above(&*disk, &path).and_then(|()| {
+            let left = lock_dirs(dirs).delete_partition(old.dir(), &self.id, unique)?;
+            // Slow readers find its files there.
+            old.set_dir(&left.path);
+            left.sync().map(|()| left)
+        });
         Ok(Replaced::Done(left))
+    }
+
+    fn is_future_as_durable(&self) -> bool {
+        let durable = self.view().log.recovery_point();
+        self.future_view().is_some_and(|view| view.log.recovery_point() >= durable)
+    }
+
+    /// Copies what is left, while producers go on. Returns how the exchange ends if it does.
+    fn catch_up(&self, most: usize) -> Result<Option<Replaced>, CopyError> {
+        for _ in 0..ROUNDS_MAX {
+            match self.copy_to_future_with(most, Rolled::FlushLater)? {
+                Copied::Over => return Ok(Some(Replaced::Over)),
+                Copied::Some { lag: 0, .. } => return Ok(None),
+                Copied::Some { .. } => {}
+            }
+        }
+        Ok(Some(Replaced::Behind))
     }
 
     /// Leaves the future replica whole and durable, as a clean stop does.
@@ -174,6 +250,17 @@ impl Partition {
     fn lock_future(&self) -> MutexGuard<'_, Option<Log>> {
         self.future.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What becomes of a segment of the copy that was closed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rolled {
+    FlushNow,
+    FlushLater,
+}
+
+fn lock_dirs(dirs: &Mutex<LogDirs>) -> MutexGuard<'_, LogDirs> {
+    dirs.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A log as it was at some moment, to be copied.
@@ -195,7 +282,7 @@ impl Source {
         }
     }
 
-    fn copy_to(&self, future: &mut Log, most: usize) -> Result<Copied, CopyError> {
+    fn copy_to(&self, future: &mut Log, most: usize, rolled: Rolled) -> Result<Copied, CopyError> {
         let (start, now) = (self.view.log_start(), now_ms());
         future.set_config(Arc::clone(&self.config));
         self.cut(future, now)?;
@@ -221,7 +308,7 @@ impl Source {
                     return Ok(Copied::Some { bytes: 0, lag: self.view.log_end() - start });
                 }
             }
-            if future.append_verbatim(&batches, now)?.rolled {
+            if future.append_verbatim(&batches, now)?.rolled && rolled == Rolled::FlushNow {
                 future.flush()?;
             }
         } else if future.log_end() < self.view.log_end() {

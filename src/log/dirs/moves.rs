@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use super::{During, LogDirs, LogError, NewPlace, names};
+use super::{Disk, During, LogDirs, LogError, NewPlace, names};
 use crate::base::TopicPartition;
 
 impl LogDirs {
@@ -25,30 +25,17 @@ impl LogDirs {
         Some(self.place_at(dir, name))
     }
 
-    /// Gives a copy the replica's own name, durably, and returns its new path. A name that may not
-    /// be durable is taken back.
+    /// Gives a copy the replica's own name and returns its new path. The name is durable after
+    /// [`sync_above`].
     pub fn promote(&self, future: &Path, partition: &TopicPartition) -> Result<PathBuf, LogError> {
         let path = future.with_file_name(partition.to_string());
         self.disk.rename(future, &path).during("rename", future)?;
-        let dir = path.parent().unwrap_or(&path);
-        if let Err(error) = self.disk.sync_dir(dir).during("sync", dir) {
-            let _ = self.disk.rename(&path, future);
-            return Err(error);
-        }
         Ok(path)
     }
+}
 
-    /// Deletes the directory that a replica has left, and returns when that is durable: what is
-    /// written elsewhere from here on must not be shadowed by it after a crash of the machine.
-    pub fn leave(
-        &mut self,
-        from: &Path,
-        partition: &TopicPartition,
-        unique: Uuid,
-    ) -> Result<super::DeletedPartition, LogError> {
-        let left = self.delete_partition(from, partition, unique)?;
-        let dir = from.parent().unwrap_or(from);
-        self.disk.sync_dir(dir).during("sync", dir)?;
-        Ok(left)
-    }
+/// Makes the name of a directory durable.
+pub fn sync_above(disk: &dyn Disk, path: &Path) -> Result<(), LogError> {
+    let above = path.parent().unwrap_or(path);
+    disk.sync_dir(above).during("sync", above)
 }

@@ -75,8 +75,8 @@ async fn a_copy_takes_the_place_while_producers_go_on() {
     site.copy();
     assert_eq!(site.ends_of_future(), (0, 20));
     site.partition.ready_future().expect("is durable");
-    site.append(20);
-    assert!(matches!(site.replace(1000), Ok(Replaced::Behind)), "producers would wait for long");
+    site.append(100);
+    assert!(matches!(site.replace(1000), Ok(Replaced::Behind)), "there is too much to copy");
     let left = match site.replace(MOST).expect("is exchanged") {
         Replaced::Done(left) => left.expect("the old directory is renamed"),
         other => panic!("{other:?}"),
@@ -84,15 +84,71 @@ async fn a_copy_takes_the_place_while_producers_go_on() {
     assert_eq!(site.partition.log_dir().as_path(), Path::new("/b"));
     assert!(site.partition.future_view().is_none());
     let view = site.partition.view();
-    assert_eq!((view.log.log_end(), view.high_watermark), (40, 40));
-    assert_eq!(view.log.recovery_point(), 40, "all of it is durable");
+    assert_eq!((view.log.log_end(), view.high_watermark), (120, 120));
+    assert_eq!(view.log.recovery_point(), 120, "all of it is durable");
     before.log.batches_from(0).for_each(|batch| drop(batch.expect("slow readers go on")));
     site.append(1);
     left.remove().expect("is removed");
     let log = open_at(&site.disk, Path::new("/b/t-0"), 1);
-    assert_eq!(content(&log), (0..41).map(|offset| (offset, 0)).collect::<Vec<_>>());
+    assert_eq!(content(&log), (0..121).map(|offset| (offset, 0)).collect::<Vec<_>>());
     assert!(site.disk.paths().iter().all(|path| !path.starts_with("/a/t-0")));
     assert_eq!(site.failures.load(Ordering::SeqCst), 0);
+}
+
+/// A disk that takes long to sync holds up neither producers nor who needs the log directories.
+#[tokio::test]
+async fn an_exchange_holds_no_lock_while_a_disk_syncs() {
+    let site = Arc::new(Site::new());
+    site.append(20);
+    site.copy();
+    site.partition.ready_future().expect("is durable");
+    site.append(20);
+    // So the copy has to be flushed.
+    site.partition.flush_now();
+    site.disk.allow_syncs(Some(0));
+    let moving = Arc::clone(&site);
+    let exchange = std::thread::spawn(move || moving.replace(MOST));
+    let mut syncs = 0;
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while !exchange.is_finished() {
+        assert!(std::time::Instant::now() < deadline, "the exchange does not end");
+        if site.disk.waiting_syncs() == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+            continue;
+        }
+        assert!(site.dirs.try_lock().is_ok(), "the directories are locked during sync {syncs}");
+        assert!(site.partition.core.try_lock().is_ok(), "the core is locked during sync {syncs}");
+        site.append(1);
+        syncs += 1;
+        site.disk.allow_syncs(Some(1));
+        while site.disk.allowed_syncs() == Some(1) {
+            std::thread::yield_now();
+        }
+    }
+    let replaced = exchange.join().expect("does not panic");
+    assert!(matches!(replaced, Ok(Replaced::Done(Ok(_)))), "{replaced:?}");
+    assert!(syncs >= 5, "the copy's log, both directories, and the log after: {syncs}");
+    let view = site.partition.view();
+    assert_eq!(view.log.log_end(), 40 + i64::from(syncs));
+    let log = open_at(&site.disk, Path::new("/b/t-0"), i64::MAX);
+    assert_eq!(content(&log).len(), 40 + syncs as usize);
+}
+
+/// While the exchange goes on a flush of the old log says nothing of what the copy has durably.
+#[tokio::test]
+async fn a_flush_during_the_exchange_does_not_count() {
+    let site = Site::new();
+    site.append(4);
+    let flush = site.partition.update(Core::begin_flush).expect("there is something to sync");
+    let flushed = flush.run().expect("syncs");
+    site.partition.update(|core| {
+        core.hold_flushes();
+        core.flushed(flushed, NOW);
+    });
+    assert_eq!(site.partition.view().log.recovery_point(), 0);
+    site.partition.update(Core::release_flushes);
+    site.partition.flush_now();
+    assert_eq!(site.partition.view().log.recovery_point(), 4);
 }
 
 #[tokio::test]
