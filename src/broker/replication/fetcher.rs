@@ -47,6 +47,9 @@ const FIRST_REST: Duration = Duration::from_millis(20);
 /// How long a throttled replica waits until it is looked at again.
 const THROTTLED_REST: Duration = Duration::from_millis(200);
 
+/// What is to be asked for now, and when there is more.
+type Due = (BTreeMap<Key, Ask>, Option<Instant>);
+
 pub(super) struct Fetcher {
     leader: i32,
     followed: Mutex<BTreeMap<Key, Followed>>,
@@ -121,7 +124,7 @@ impl Fetcher {
         let mut channel: Option<(Address, Arc<dyn Channel>)> = None;
         let mut failures = 0;
         loop {
-            let (asks, resumes) = self.due(&broker);
+            let (asks, resumes) = self.next_asks(|| self.due(&broker), checkpoint(&broker)).await;
             let address =
                 broker.metadata().broker(self.leader).and_then(|it| broker.broker_address(it));
             let (Some(to), false) = (address, asks.is_empty()) else {
@@ -133,12 +136,6 @@ impl Fetcher {
             if channel.as_ref().is_none_or(|(known, _)| *known != to) {
                 session = FetchSession::default();
                 channel = Some((to.clone(), broker.network.channel(&to)));
-            }
-            if self.has_cut.swap(false, Ordering::Relaxed) {
-                // Before anything follows that a crash of the machine can take (Kafka's
-                // `LogManager.truncateTo`).
-                let broker = Arc::clone(&broker);
-                let _ = blocking(move || broker.write_checkpoints()).await;
             }
             let (_, leader) = channel.as_ref().expect("set above");
             let (settings, epoch) = (broker.settings(), broker.epoch());
@@ -161,8 +158,28 @@ impl Fetcher {
         }
     }
 
+    /// What is due, after the recovery points are written that a cut has made false: also if nothing
+    /// is due, as this broker may lead a log next that the fetcher has cut.
+    async fn next_asks(
+        &self,
+        due: impl FnOnce() -> Due,
+        write: impl FnOnce() + Send + 'static,
+    ) -> Due {
+        let due = due();
+        self.checkpoint_cuts(write).await;
+        due
+    }
+
+    /// Writes the recovery points if a log was cut, before anything follows that a crash of the
+    /// machine can take (Kafka's `LogManager.truncateTo`).
+    async fn checkpoint_cuts(&self, write: impl FnOnce() + Send + 'static) {
+        if self.has_cut.swap(false, Ordering::Relaxed) {
+            let _ = blocking(write).await;
+        }
+    }
+
     /// What is to be asked for now, and when there is more.
-    fn due(&self, broker: &Arc<Broker>) -> (BTreeMap<Key, Ask>, Option<Instant>) {
+    fn due(&self, broker: &Arc<Broker>) -> Due {
         let now = Instant::now();
         let (mut asks, mut resumes) = (BTreeMap::new(), None::<Instant>);
         let limit = broker.settings().cluster.follower_replication_throttled_rate;
@@ -253,6 +270,10 @@ impl Fetcher {
                 let bytes = data.records.as_ref().map_or(0, |records| records.len() as u64);
                 let before = recovery_point(&followed);
                 let answered = answer::Answered { ask, data };
+                if answered.is_out_of_range() {
+                    // The leader may take long to answer.
+                    self.checkpoint_cuts(checkpoint(broker)).await;
+                }
                 let progress = match answered.is_out_of_range() {
                     true => answered.find_range(broker, self.leader, leader, &mut followed).await,
                     false => answered.take(broker, &mut followed, &mut to_flush),
@@ -301,6 +322,12 @@ impl Fetcher {
             }
         }
     }
+}
+
+/// Writes the recovery points of all logs.
+fn checkpoint(broker: &Arc<Broker>) -> impl FnOnce() + Send + 'static {
+    let broker = Arc::clone(broker);
+    move || broker.write_checkpoints()
 }
 
 fn recovery_point(followed: &Followed) -> i64 {
@@ -368,6 +395,25 @@ fn request(settings: &BrokerConfig, broker_epoch: i64, session: Request) -> Fetc
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_cut_is_checkpointed_though_nothing_is_fetched_any_more() {
+        let fetcher = Fetcher::new(1);
+        let written = Arc::new(AtomicBool::new(false));
+        let note = || {
+            let written = Arc::clone(&written);
+            move || written.store(true, Ordering::Relaxed)
+        };
+        let cut = || {
+            // The last replica of this leader is cut, and then given another role.
+            fetcher.has_cut.store(true, Ordering::Relaxed);
+            (BTreeMap::new(), None)
+        };
+        let (asks, _) = fetcher.next_asks(cut, note()).await;
+        assert!(asks.is_empty() && written.swap(false, Ordering::Relaxed));
+        fetcher.next_asks(|| (BTreeMap::new(), None), note()).await;
+        assert!(!written.load(Ordering::Relaxed), "nothing was cut since");
+    }
 
     #[test]
     fn rests_grow_up_to_the_configured_one() {
