@@ -1,11 +1,12 @@
 //! The whole cluster on one thread: the scheduler that gives each machine its turns.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write,
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use sordini::{base::config::Properties, broker::Broker};
+use sordini::{base::config::Properties, broker::Broker, metadata::Image};
 
 use crate::{
     chance::Chance,
@@ -102,6 +103,7 @@ impl Cluster {
         let is_bad = |link: &Link| link.is_cut || link.breaks_one_in > 0;
         !node.is_started()
             || node.is_paused
+            || node.has_slow_disk
             || links[machine].iter().any(is_bad)
             || links.iter().any(|from| is_bad(&from[machine]))
     }
@@ -125,6 +127,24 @@ impl Cluster {
                 machine => self.nodes[machine].turn(now_us),
             }
         }
+    }
+
+    /// The leader of the quorum and its epoch, as all nodes that know one agree.
+    pub fn quorum_leader(&self) -> Option<(i32, i32)> {
+        let leaderships = self.nodes.iter().filter_map(Node::broker);
+        let mut known = leaderships.map(|broker| *broker.quorum.leadership().borrow());
+        let first = known.next()?;
+        let first = (first.leader?, first.epoch);
+        known.all(|it| (it.leader, it.epoch) == (Some(first.0), first.1)).then_some(first)
+    }
+
+    /// Brokers that are fenced, as any node knows it.
+    pub fn fenced_brokers(&self) -> BTreeSet<i32> {
+        let images = self.nodes.iter().filter_map(Node::broker).map(|broker| broker.metadata());
+        let fenced = |image: Arc<Image>| -> Vec<i32> {
+            image.brokers.values().filter(|it| it.fenced).map(|it| it.broker_id).collect()
+        };
+        images.flat_map(fenced).collect()
     }
 
     /// Whether every partition has a leader and all its replicas are in sync, as every node knows.

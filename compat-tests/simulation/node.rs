@@ -136,6 +136,7 @@ pub struct Node {
     pub disk: FaultyDisk,
     pub clock: Clock,
     pub is_paused: bool,
+    pub has_slow_disk: bool,
     /// Counts the processes.
     pub starts: u32,
     pub boots: u32,
@@ -172,6 +173,7 @@ impl Node {
             disk,
             clock,
             is_paused: false,
+            has_slow_disk: false,
             starts: 0,
             boots: 0,
             wire,
@@ -258,6 +260,16 @@ impl Node {
             let _ = stopped.set(());
         };
         running.process.enter(now_ms, |runtime| drop(runtime.spawn(stop)));
+    }
+
+    /// Has every operation that waits for the disk take long from now on, or not any more.
+    pub fn set_slow_disk(&mut self, is_slow: bool) {
+        self.has_slow_disk = is_slow;
+        if let Some(running) = &mut self.running
+            && let Some(machine) = &mut running.process.machine
+        {
+            machine.has_slow_disk = is_slow;
+        }
     }
 
     pub fn has_stopped(&self) -> bool {

@@ -37,6 +37,8 @@ const IN_TURN_ONE_IN: u64 = 3;
 const TURNS: u64 = 6;
 /// Of the others, one in so many has a quorum that voters leave and join.
 const JOINING_ONE_IN: u64 = 4;
+/// Of those with several faults at a time, one in so many has slow disks instead.
+const SLOW_ONE_IN: u64 = 8;
 /// Where only one node is gone clients get on within this.
 const FAILOVER_MS: u64 = 10_000;
 /// Whoever was well for so long has no excuse.
@@ -78,9 +80,11 @@ pub fn run(seed: u64) -> Outcome {
     let checks = Checks::default();
     let mut run =
         Run { cluster, checks, faults, history, may_fault: true, disturbed_ms: vec![0; nodes] };
-    let wrong = match is_in_turn {
-        true => run.in_turn(),
-        false => run.all_of_it(),
+    let has_slow_disks = !is_in_turn && seed % SLOW_ONE_IN == 4;
+    let wrong = match (is_in_turn, has_slow_disks) {
+        (true, _) => run.in_turn(),
+        (false, true) => run.slow_disks(),
+        (false, false) => run.all_of_it(),
     };
     let wrong = wrong.err();
     run.outcome(wrong)
@@ -135,6 +139,42 @@ impl Run {
     fn all_of_it(&mut self) -> Result<(), String> {
         self.until_ms(CALM_MS + FAULTS_MS)?;
         self.may_fault = false;
+        self.until_well()?;
+        self.all_get_on()
+    }
+
+    /// The disks of one node or of all take seconds for each operation: the quorum keeps its leader
+    /// and no broker is fenced, since all of them answer.
+    fn slow_disks(&mut self) -> Result<(), String> {
+        self.until_ms(CALM_MS)?;
+        self.may_fault = false;
+        self.until_well()?;
+        let mut chance = Chance::new(self.cluster.chance.next());
+        let count = self.cluster.nodes.len() as u64;
+        // All of them, or any one.
+        let one = chance.one_in(2).then(|| chance.between(0, count - 1) as usize);
+        let slow: Vec<_> = one.map_or((0..count as usize).collect(), |one| vec![one]);
+        let leader = self.cluster.quorum_leader();
+        self.cluster.tell(format_args!("the disks of {slow:?} are slow"));
+        for machine in &slow {
+            self.cluster.nodes[*machine].set_slow_disk(true);
+        }
+        let until_ms = self.now_ms() + FAULTS_MS;
+        while self.now_ms() < until_ms {
+            self.step()?;
+            let now = self.cluster.quorum_leader();
+            if now != leader {
+                return Err(format!("slow disks: the quorum is led by {now:?} after {leader:?}"));
+            }
+            let fenced = self.cluster.fenced_brokers();
+            if !fenced.is_empty() {
+                return Err(format!("slow disks: brokers {fenced:?} are fenced"));
+            }
+        }
+        self.cluster.tell(format_args!("the disks are fast again"));
+        for machine in slow {
+            self.cluster.nodes[machine].set_slow_disk(false);
+        }
         self.until_well()?;
         self.all_get_on()
     }
