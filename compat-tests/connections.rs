@@ -21,9 +21,10 @@ use kafka_protocol::{
 };
 use sordini::{
     base::config::Config,
-    broker::Server,
+    broker::{Server, Surroundings},
     records::{BatchBuilder, BatchOptions},
 };
+use tokio::runtime::{Builder, Handle};
 
 const TOPIC: &str = "t";
 
@@ -35,6 +36,11 @@ struct Broker {
 }
 
 async fn start(settings: &[(&str, &str)]) -> Broker {
+    start_with(settings, Handle::current()).await
+}
+
+/// A broker whose quorum has a runtime of its own.
+async fn start_with(settings: &[(&str, &str)], control: Handle) -> Broker {
     let data = tempfile::tempdir().expect("a directory");
     let mut properties: BTreeMap<String, String> = BTreeMap::from([
         ("node.id".to_owned(), "1".to_owned()),
@@ -47,7 +53,8 @@ async fn start(settings: &[(&str, &str)]) -> Broker {
     ]);
     properties.extend(settings.iter().map(|(key, value)| ((*key).into(), (*value).into())));
     let config = Config::new(properties, "localhost").expect("a valid configuration");
-    let server = Server::start(config).await.expect("starts");
+    let surroundings = Surroundings::real(control);
+    let server = Server::start_in(config, surroundings, |_| ()).await.expect("starts");
     let address = server.addresses()[0].1;
     Broker { server, address, _data: data }
 }
@@ -361,4 +368,45 @@ async fn a_stop_ends_connections_and_releases_the_data() {
     broker.server.stop().await.expect("stops");
     assert!(client.is_closed());
     assert!(broker._data.path().join(".kafka_cleanshutdown").exists());
+}
+
+#[test]
+fn controller_answers_while_no_worker_of_data_is_free() {
+    let runtime = |workers| {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(workers).enable_all().build().expect("a runtime")
+    };
+    let (data, control) = (runtime(2), runtime(1));
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let controller = unused.local_addr().expect("has one").to_string();
+    drop(unused);
+    let listeners = format!("PLAINTEXT://127.0.0.1:0,CONTROLLER://{controller}");
+    let settings = [
+        ("listeners", listeners.as_str()),
+        ("controller.quorum.bootstrap.servers", controller.as_str()),
+    ];
+    let broker = data.block_on(start_with(&settings, control.handle().clone()));
+    let addresses = broker.server.addresses();
+    let controller = addresses.iter().find(|(name, _)| name == "CONTROLLER").expect("listens");
+    let mut client = Client::connect(broker.address);
+    client.ask();
+    assert!(client.is_answered());
+    // As if each of them waited for a disk.
+    let blocked: Vec<_> =
+        (0..2).map(|_| data.spawn(async { std::thread::sleep(Duration::from_secs(3)) })).collect();
+    std::thread::sleep(Duration::from_millis(200));
+    let began = Instant::now();
+    let mut to_controller = Client::connect(controller.1);
+    to_controller.ask();
+    assert!(to_controller.is_answered());
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    client.ask();
+    client.0.set_read_timeout(Some(Duration::from_millis(300))).expect("is set");
+    assert!(!client.is_answered(), "a worker was free");
+    data.block_on(async {
+        for task in blocked {
+            task.await.expect("ends");
+        }
+    });
+    data.block_on(broker.server.stop()).expect("stops");
 }

@@ -12,7 +12,11 @@ use sordini::{
     broker::Server,
     telemetry::init_tracing,
 };
+use tokio::runtime::Builder;
 
+/// Workers of the quorum, the controller and the broker's heartbeats: one works on while the other
+/// writes to the metadata log's pages.
+const CONTROL_WORKERS: usize = 2;
 /// How long the end waits for what still blocks.
 const BLOCKED_MAX: Duration = Duration::from_secs(2);
 
@@ -54,12 +58,19 @@ fn serve(loaded: Loaded) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let ran = match runtime {
-        Ok(runtime) => {
-            let ran = runtime.block_on(Server::run(loaded.config));
+    let control = Builder::new_multi_thread()
+        .worker_threads(CONTROL_WORKERS)
+        .thread_name("control")
+        .enable_all()
+        .build();
+    let runtimes =
+        Builder::new_multi_thread().enable_all().build().and_then(|it| Ok((it, control?)));
+    let ran = match runtimes {
+        Ok((runtime, control)) => {
+            let ran = runtime.block_on(Server::run(loaded.config, control.handle().clone()));
             // A start that was given up may be in the midst of many logs.
             runtime.shutdown_timeout(BLOCKED_MAX);
+            control.shutdown_background();
             ran
         }
         Err(error) => Err(error.into()),

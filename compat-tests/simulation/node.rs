@@ -17,7 +17,10 @@ use sordini::{
         faulty::{Crash, FaultyDisk},
     },
 };
-use tokio::{runtime::Runtime, time};
+use tokio::{
+    runtime::{Handle, Runtime},
+    time,
+};
 
 use crate::{
     network::SimNetwork,
@@ -213,9 +216,11 @@ impl Node {
         let (composed, done) = (Arc::clone(&broker), Arc::clone(&started));
         let network = SimNetwork { wire: self.wire.clone(), machine: self.machine };
         let disk = Arc::new(self.disk.clone());
-        let surroundings = Surroundings { disk, network: Arc::new(network), listens: false };
         let config = Config::new(self.properties.clone(), "sim").expect("valid properties");
         let start = async move {
+            let network = Arc::new(network);
+            let control = Handle::current();
+            let surroundings = Surroundings { disk, network, listens: false, control };
             let composed = |broker: &Arc<Broker>| {
                 let _ = composed.set(Arc::clone(broker));
             };

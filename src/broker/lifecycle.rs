@@ -323,11 +323,11 @@ pub(super) fn spawn_controller(
     addresses: &[(String, SocketAddr)],
     tasks: &mut JoinSet<()>,
 ) {
-    tasks.spawn(event_log::watch_quorum_leader(Arc::clone(broker)));
-    tasks.spawn(presence::watch_quorum(Arc::clone(broker)));
+    tasks.spawn_on(event_log::watch_quorum_leader(Arc::clone(broker)), &broker.control);
+    tasks.spawn_on(presence::watch_quorum(Arc::clone(broker)), &broker.control);
     let endpoints = endpoints(&broker.settings().advertised_controller_listeners, addresses);
-    tasks.spawn(voting::keep(Arc::clone(broker), endpoints.clone()));
-    tasks.spawn(register_controller(Arc::clone(broker), endpoints));
+    tasks.spawn_on(voting::keep(Arc::clone(broker), endpoints.clone()), &broker.control);
+    tasks.spawn_on(register_controller(Arc::clone(broker), endpoints), &broker.control);
 }
 
 /// Has the controllers know where this one listens, for as long as it runs.

@@ -8,6 +8,7 @@ use std::{
 
 use tokio::{
     net::{TcpListener, TcpSocket, lookup_host},
+    runtime::Handle,
     task::JoinSet,
 };
 
@@ -24,10 +25,14 @@ const SOCKET_BUFFER_DEFAULT: u32 = 100 << 10;
 pub(super) struct Bound(Vec<(String, TcpListener)>);
 
 impl Bound {
-    pub async fn all(listeners: &[Listener], settings: &BrokerConfig) -> Result<Self, ServerError> {
+    /// Binds on the runtime that calls it, which is the one that will notice connections.
+    pub async fn all(
+        listeners: Vec<Listener>,
+        settings: Arc<BrokerConfig>,
+    ) -> Result<Self, ServerError> {
         let mut bound = Vec::new();
         for listener in listeners {
-            bound.push((listener.name.clone(), bind(listener, settings).await?));
+            bound.push((listener.name.clone(), bind(&listener, &settings).await?));
         }
         Ok(Self(bound))
     }
@@ -37,12 +42,18 @@ impl Bound {
         self.0.iter().map(|(name, socket)| Ok((name.clone(), socket.local_addr()?))).collect()
     }
 
-    /// Serves them until the shutdown.
-    pub fn serve(self, broker: &Arc<Broker>, shutdown: &Shutdown, tasks: &mut JoinSet<()>) {
+    /// Serves them until the shutdown, on the runtime that has bound them.
+    pub fn serve(
+        self,
+        broker: &Arc<Broker>,
+        shutdown: &Shutdown,
+        tasks: &mut JoinSet<()>,
+        runtime: &Handle,
+    ) {
         for (name, socket) in self.0 {
             let (broker, limits) = (Arc::clone(broker), Arc::clone(&broker.connection_limits));
             let name = Arc::from(name);
-            tasks.spawn(net::serve(socket, name, broker, limits, shutdown.clone()));
+            tasks.spawn_on(net::serve(socket, name, broker, limits, shutdown.clone()), runtime);
         }
     }
 }

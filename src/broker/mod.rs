@@ -120,6 +120,8 @@ pub struct Broker {
     auto_creating: Mutex<HashSet<String>>,
     /// Where blocking threads start tasks that outlive them.
     runtime: tokio::runtime::Handle,
+    /// The runtime of what must go on while all workers of `runtime` wait for a disk.
+    control: tokio::runtime::Handle,
     pub sessions: Mutex<sessions::SessionCache>,
     progress: Arc<progress::Progress>,
     /// The sum of all logs' `settled` when recovery points were last written.

@@ -84,7 +84,7 @@ impl Drop for Presence {
         let Some(controller) = self.controller.upgrade() else { return };
         let (id, epoch) = (self.id, self.epoch);
         if controller.heartbeat_connections.remove(id, epoch) {
-            let runtime = controller.runtime.clone();
+            let runtime = controller.control.clone();
             runtime.spawn(async move {
                 controller.watch_unconnected(id, epoch, REFUSED_MIN).await;
             });

@@ -14,6 +14,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::{
     net::TcpListener,
+    runtime::Handle,
     sync::{Notify, Semaphore, mpsc, watch},
     task::{JoinHandle, JoinSet},
 };
@@ -35,7 +36,7 @@ use super::{
 use crate::{
     base::{
         BrokerId,
-        config::{BrokerConfig, Config, GroupSettings},
+        config::{BrokerConfig, Config, GroupSettings, Listener},
         world::{blocking, boot_id, in_place, new_uuid},
     },
     controller::{self, Controller, ControllerError},
@@ -44,7 +45,7 @@ use crate::{
         Disk, LogDirs, RealDisk,
         dirs::{DirsError, FoundPartition, Owner},
     },
-    metadata::Image,
+    metadata::{Image, MetadataRecord},
     net::{ConnectionLimits, Limits, Shutdown, UnknownHost},
     partition::{FlushQueue, PartitionTable},
     peers::{Network, Tcp},
@@ -88,12 +89,15 @@ pub struct Surroundings {
     pub network: Arc<dyn Network>,
     /// Whether it listens on sockets; a simulation brings requests by other ways.
     pub listens: bool,
+    /// The runtime of the quorum, the controller, its listeners and this broker's heartbeats. With
+    /// a runtime of their own they go on while requests for data occupy all workers of the other.
+    pub control: Handle,
 }
 
-impl Default for Surroundings {
+impl Surroundings {
     /// This machine.
-    fn default() -> Self {
-        Self { disk: Arc::new(RealDisk), network: Arc::new(Tcp), listens: true }
+    pub fn real(control: Handle) -> Self {
+        Self { disk: Arc::new(RealDisk), network: Arc::new(Tcp), listens: true, control }
     }
 }
 
@@ -115,11 +119,12 @@ pub struct Server {
 
 impl Server {
     /// Runs a broker until SIGTERM, SIGINT or SIGHUP, and stops it cleanly.
-    pub async fn run(config: Config) -> Result<(), ServerError> {
+    pub async fn run(config: Config, control: Handle) -> Result<(), ServerError> {
         let mut signals = Signals::new()?;
         // A start reads the tails of all logs, and a task that blocks would see no signal: another
         // one starts. What an interrupted start leaves is what a crash leaves, and no clean marker.
-        let mut starting = tokio::spawn(Self::start(config));
+        let start = Self::start_in(config, Surroundings::real(control), |_| ());
+        let mut starting = tokio::spawn(start);
         let server = tokio::select! {
             biased;
             started = &mut starting => started.map_err(io::Error::from)??,
@@ -143,8 +148,9 @@ impl Server {
         server.stop().await
     }
 
+    /// Starts a broker of this machine with one runtime for everything.
     pub async fn start(config: Config) -> Result<Self, ServerError> {
-        Self::start_in(config, Surroundings::default(), |_| ()).await
+        Self::start_in(config, Surroundings::real(Handle::current()), |_| ()).await
     }
 
     /// Opens the data, joins the quorum, registers, and listens. `composed` sees the broker before
@@ -154,7 +160,7 @@ impl Server {
         surroundings: Surroundings,
         composed: impl FnOnce(&Arc<Broker>),
     ) -> Result<Self, ServerError> {
-        let Surroundings { disk, network, listens } = surroundings;
+        let Surroundings { disk, network, listens, control } = surroundings;
         let settings = Arc::clone(&config.broker);
         let observed = Observed::default();
         let progress = &observed.progress;
@@ -167,17 +173,19 @@ impl Server {
         let http_address = observed.serve_http(&settings, &mut tasks).await?;
         let found = log_dirs.list();
         progress.stage_ended("log_dirs");
-        let bound = |listeners| Bound::all(if listens { listeners } else { &[] }, &settings);
-        let controllers = bound(&settings.controller_listeners).await?;
+        let bound = |listeners: &[Listener]| {
+            let listeners = if listens { listeners.to_vec() } else { Vec::new() };
+            Bound::all(listeners, Arc::clone(&settings))
+        };
+        let controllers = on(&control, bound(&settings.controller_listeners)).await??;
         let mut addresses = controllers.addresses()?;
         let config = Arc::new(ArcSwap::from_pointee(config));
         let quorum_config = formation::quorum_config(&settings, &log_dirs, &network)?;
-        let (quorum, image, stream) = Quorum::start(quorum_config).await?;
-        let controller_settings = controller::Settings::new(&config);
+        let (quorum, image, stream) = on(&control, Quorum::start(quorum_config)).await??;
         let chosen = formation::bootstrap_records(&settings, &**log_dirs.disk())?;
-        let controller = Controller::start(quorum.clone(), controller_settings, chosen);
+        let controller = start_controller(&control, &quorum, &config, chosen);
         progress.stage_ended("metadata");
-        let parts = Parts { config, limits, log_dirs, found, quorum, controller, network };
+        let parts = Parts { config, limits, log_dirs, found, quorum, controller, network, control };
         let broker = Arc::new(new_broker(parts, &observed, image));
         in_place(|| broker.reconfigure(&broker.metadata()));
         observed.watch(&broker);
@@ -187,7 +195,7 @@ impl Server {
         let (alive, connections) = mpsc::channel(1);
         let shutdown = Shutdown { signal: stopping.clone(), alive };
         // First of all the controllers must hear each other: nothing is decided before.
-        controllers.serve(&broker, &shutdown, &mut tasks);
+        controllers.serve(&broker, &shutdown, &mut tasks, &broker.control);
         broker.add_gauges();
         tasks.spawn(apply_committed(Arc::clone(&broker), stream));
         let cluster = &settings.cluster;
@@ -199,7 +207,8 @@ impl Server {
             let brokers = bound(&settings.listeners).await?;
             addresses.splice(0..0, brokers.addresses()?);
             let endpoints = lifecycle::endpoints(&settings.advertised_listeners, &addresses);
-            let mut begun = Lifecycle::begin(Arc::clone(&broker), endpoints).await?;
+            let begin = Lifecycle::begin(Arc::clone(&broker), endpoints);
+            let mut begun = on(&broker.control, begin).await??;
             progress.stage_ended("register");
             broker.start_replication();
             tokio::select! {
@@ -209,10 +218,11 @@ impl Server {
             }
             progress.stage_ended("logs");
             broker.spawn_tasks(&mut tasks, &stopping);
-            begun.unfence().await?;
+            let unfence = async move { begun.unfence().await.map(|()| begun) };
+            let begun = on(&broker.control, unfence).await??;
             // Who comes earlier waits to be accepted, and then finds this broker leading.
-            brokers.serve(&broker, &shutdown, &mut tasks);
-            lifecycle = Some(tokio::spawn(begun.run(leaving)));
+            brokers.serve(&broker, &shutdown, &mut tasks, &broker.runtime);
+            lifecycle = Some(broker.control.spawn(begun.run(leaving)));
         }
         progress.ready();
         Ok(Self { broker, leave, stop, connections, tasks, lifecycle, addresses, http_address })
@@ -300,6 +310,7 @@ struct Parts {
     quorum: Quorum,
     controller: Controller,
     network: Arc<dyn Network>,
+    control: Handle,
 }
 
 fn open_log_dirs(
@@ -377,6 +388,24 @@ impl Observed {
     }
 }
 
+fn start_controller(
+    runtime: &Handle,
+    quorum: &Quorum,
+    config: &Arc<ArcSwap<Config>>,
+    bootstrap: Option<Vec<MetadataRecord>>,
+) -> Controller {
+    let _runtime = runtime.enter();
+    Controller::start(quorum.clone(), controller::Settings::new(config), bootstrap)
+}
+
+/// Runs a step of the start on a runtime.
+async fn on<T: Send + 'static>(
+    runtime: &Handle,
+    step: impl Future<Output = T> + Send + 'static,
+) -> Result<T, io::Error> {
+    runtime.spawn(step).await.map_err(io::Error::other)
+}
+
 /// Logs are opened on threads that may wait for the disk, so that the HTTP port answers meanwhile.
 async fn begin_to_serve(broker: &Arc<Broker>) -> Result<(), io::Error> {
     let broker = Arc::clone(broker);
@@ -394,7 +423,7 @@ fn previous_broker_epoch(log_dirs: &LogDirs) -> i64 {
 }
 
 fn new_broker(parts: Parts, observed: &Observed, image: Image) -> Broker {
-    let Parts { config, limits, log_dirs, found, quorum, controller, network } = parts;
+    let Parts { config, limits, log_dirs, found, quorum, controller, network, control } = parts;
     let settings = Arc::clone(&config.load().broker);
     let previous_broker_epoch = previous_broker_epoch(&log_dirs);
     let slots = settings.max_incremental_fetch_session_cache_slots.max(0) as usize;
@@ -435,7 +464,8 @@ fn new_broker(parts: Parts, observed: &Observed, image: Image) -> Broker {
         producer_ids: ProducerIds::default(),
         auto_creating: Mutex::default(),
         sessions: Mutex::new(SessionCache::new(slots)),
-        runtime: tokio::runtime::Handle::current(),
+        runtime: Handle::current(),
+        control,
         progress: Arc::clone(&observed.progress),
         settled: AtomicI64::new(0),
     }

@@ -55,7 +55,7 @@ impl Broker {
             let flush = millis(config.log_flush_scheduler_interval_ms);
             every(flush, flush, Self::flush_by_time);
         }
-        tasks.spawn(contact::watch(Arc::clone(self), stop.clone()));
+        tasks.spawn_on(contact::watch(Arc::clone(self), stop.clone()), &self.control);
     }
 
     /// Rolls and deletes segments that are past their time or size.

@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use kafka_protocol::protocol::Request;
+use tokio::runtime::{self, Handle};
 use tokio::time::{Instant, sleep};
 
 use super::Broker;
@@ -39,10 +40,17 @@ pub enum ToControllerError {
     Local(String),
 }
 
-/// Connections to the active controller that nobody uses at the moment.
+/// Connections to the active controller that are not in use.
 #[derive(Default)]
 pub(super) struct Idle {
-    channels: Mutex<Vec<(Address, Arc<dyn Channel>)>>,
+    channels: Mutex<Vec<IdleChannel>>,
+}
+
+struct IdleChannel {
+    to: Address,
+    /// The runtime that opened the connection, which only makes progress while that runtime does.
+    runtime: runtime::Id,
+    channel: Arc<dyn Channel>,
 }
 
 impl ToControllerError {
@@ -61,16 +69,17 @@ impl Idle {
     fn take(&self, network: &dyn Network, to: &Address) -> Arc<dyn Channel> {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         // Those to controllers that lead no more are closed.
-        channels.retain(|(address, _)| address == to);
-        match channels.pop() {
-            Some((_, channel)) => channel,
+        channels.retain(|idle| idle.to == *to);
+        let here = Handle::current().id();
+        match channels.iter().rposition(|idle| idle.runtime == here) {
+            Some(at) => channels.swap_remove(at).channel,
             None => network.channel(to),
         }
     }
 
     fn put_back(&self, to: Address, channel: Arc<dyn Channel>) {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        channels.push((to, channel));
+        channels.push(IdleChannel { to, runtime: Handle::current().id(), channel });
     }
 }
 
