@@ -97,4 +97,8 @@ impl DiskFile for DiscardingFile {
     fn raw_fd(&self) -> Option<BorrowedFd<'_>> {
         self.0.raw_fd()
     }
+
+    fn is_cached(&self, position: u64, len: usize) -> bool {
+        self.0.is_cached(position, len)
+    }
 }

@@ -13,12 +13,15 @@ use super::{
     fetch_session, preferred_replica,
 };
 use crate::{
-    base::world::now_ms,
+    base::world::{blocking, now_ms},
     broker::{
         Broker,
         sessions::{PartitionRequest, SessionFetch, SessionPartition},
     },
-    log::AbortedTxn,
+    log::{
+        AbortedTxn,
+        disk::{is_refusing_reads, without_waiting},
+    },
     partition::{
         Awaited, EpochEnd, FetchWait, FollowerFetch, FollowerFetchError, Partition, Topic, View,
     },
@@ -41,13 +44,13 @@ impl Handler for Fetch {
     async fn handle(cx: &mut Context<'_>, request: FetchRequest) -> Reply<FetchAnswer> {
         match cx.session.of_controllers {
             true => fetch_metadata(cx, request),
-            false => fetch_partitions(cx, request).map(FetchAnswer::Partitions),
+            false => fetch_partitions(cx, request).await.map(FetchAnswer::Partitions),
         }
     }
 }
 
 /// What brokers serve.
-fn fetch_partitions(cx: &mut Context<'_>, request: FetchRequest) -> Reply<FetchReply> {
+async fn fetch_partitions(cx: &mut Context<'_>, request: FetchRequest) -> Reply<FetchReply> {
     if !(0..=READ_COMMITTED).contains(&request.isolation_level) {
         return Reply::Now(fetch_session::refuse_all(&request, ErrorCode::UnknownServerError));
     }
@@ -60,7 +63,7 @@ fn fetch_partitions(cx: &mut Context<'_>, request: FetchRequest) -> Reply<FetchR
     };
     let hints = (cx.version >= LEADER_HINTS).then(|| Arc::clone(&cx.session.listener));
     let plan = Plan::new(Arc::clone(cx.broker), fetch, limits, (reader, hints));
-    let results = plan.read_all(Look::First);
+    let results = plan.read_ready(Look::First).await;
     if max_wait.is_zero() || plan.is_satisfied(&results) {
         return Reply::Now(plan.answer(results));
     }
@@ -183,6 +186,32 @@ impl Plan {
         Self { broker, fetch, partitions, limits, reader, hints }
     }
 
+    /// Reads all partitions. If an index or a batch header has to be read from the disk, a blocking
+    /// thread reads it first, so that no worker waits.
+    async fn read_ready(&self, look: Look) -> Vec<PartitionReply> {
+        if let Some(replies) = without_waiting(|| self.read_all(look)) {
+            return replies;
+        }
+        let place = |(asked, found): (&SessionPartition, &Result<Found, ErrorCode>)| {
+            let partition = Arc::clone(&found.as_ref().ok()?.partition);
+            Some((partition, asked.request.fetch_offset))
+        };
+        let places: Vec<_> =
+            self.fetch.partitions().zip(&self.partitions).filter_map(place).collect();
+        let look_up = move || {
+            for (partition, offset) in places {
+                // It is only to be in the page cache; its errors show when it is read again.
+                let view = partition.view();
+                let _ = view.log.read(offset, 0, view.log.log_end(), true);
+                let _ = view.log.read(offset, 0, view.high_watermark, true);
+            }
+        };
+        // A panic is logged, and the reads below may wait then.
+        let _ = blocking(look_up).await;
+        // What a follower says of itself has been noted.
+        self.read_all(Look::Again)
+    }
+
     fn read_all(&self, look: Look) -> Vec<PartitionReply> {
         let mut left = self.limits.max_bytes;
         let mut is_empty = true;
@@ -269,6 +298,8 @@ impl Plan {
                 reply.aborted = aborted.map(|all| all.into_iter().map(id).collect());
                 reply.records = Some(slice);
             }
+            // All of it is read again where that may wait.
+            Err(_) if is_refusing_reads() => {}
             Err(error) => {
                 errors::read(partition, &view, error)?;
                 return Ok(None);
@@ -321,12 +352,12 @@ impl Plan {
         let registered = Registered::new(self);
         loop {
             // Read after registering: what arrives from here on wakes this fetch.
-            let replies = self.read_all(Look::Again);
+            let replies = self.read_ready(Look::Again).await;
             if self.is_satisfied(&replies) {
                 return replies;
             }
             if timeout_at(deadline, registered.wait.woken()).await.is_err() {
-                return self.read_all(Look::Again);
+                return self.read_ready(Look::Again).await;
             }
         }
     }

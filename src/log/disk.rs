@@ -1,9 +1,10 @@
 //! The seam between the log and the file system, which a simulation or a faulty disk replaces.
 
 use std::{
+    cell::Cell,
     fmt::Debug,
     fs,
-    io::{self, IoSlice},
+    io::{self, IoSlice, IoSliceMut},
     os::{
         fd::{AsFd, BorrowedFd},
         unix::fs::FileExt,
@@ -12,7 +13,10 @@ use std::{
     sync::Arc,
 };
 
-use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::{
+    fs::{FallocateFlags, FlockOperation},
+    io::{Errno, ReadWriteFlags},
+};
 
 use super::mount;
 
@@ -80,6 +84,69 @@ pub trait DiskFile: Send + Sync + Debug {
     fn reserve(&self, position: u64, len: u64) -> io::Result<()>;
     /// The descriptor for `sendfile`, if there is a real file behind this one.
     fn raw_fd(&self) -> Option<BorrowedFd<'_>>;
+    /// Whether the bytes can be read without waiting for the disk, as far as a few probes show. False
+    /// where the file system cannot say.
+    fn is_cached(&self, position: u64, len: usize) -> bool;
+}
+
+/// Bytes between two probes of `is_cached`: the size in which Linux reads ahead.
+const PROBE_BYTES: usize = 128 << 10;
+
+thread_local! {
+    static READS: Cell<Reads> = const { Cell::new(Reads::MayWait) };
+}
+
+/// What reads of real files do on this thread.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    MayWait,
+    /// They fail where they would wait for the disk.
+    FromCache,
+    /// One has failed by that, so all others fail too.
+    Refused,
+}
+
+/// Does work whose reads find all they need in the page cache. `None` if a read would have waited
+/// for the disk; the work's outcome means nothing then, and its caller repeats it on a blocking
+/// thread.
+pub fn without_waiting<T>(work: impl FnOnce() -> T) -> Option<T> {
+    let before = READS.replace(Reads::FromCache);
+    let done = work();
+    (READS.replace(before) == Reads::FromCache).then_some(done)
+}
+
+/// Whether `without_waiting` will have its work repeated: errors of reads are not to be acted on.
+pub fn is_refusing_reads() -> bool {
+    READS.get() == Reads::Refused
+}
+
+/// Reads a part of a file so that it is in the page cache, on a thread that may block.
+pub fn read_ahead(file: &dyn DiskFile, mut position: u64, mut len: usize) -> io::Result<()> {
+    let mut scratch = vec![0; len.min(PROBE_BYTES)];
+    while len > 0 {
+        let wanted = len.min(scratch.len());
+        match file.read_at(&mut scratch[..wanted], position)? {
+            // The file is shorter: who sends it finds out.
+            0 => return Ok(()),
+            read => {
+                position += read as u64;
+                len -= read;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads what is in the page cache, and nothing else. Fails with `WouldBlock` where it would wait
+/// for the disk, or where the file system does not support such reads.
+fn read_cached(file: &fs::File, buf: &mut [u8], position: u64) -> io::Result<usize> {
+    let bufs = &mut [IoSliceMut::new(buf)];
+    match rustix::io::preadv2(file, bufs, position, ReadWriteFlags::NOWAIT) {
+        Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        read => Ok(read?),
+    }
 }
 
 /// At most this many slices go into one `pwritev` (IOV_MAX).
@@ -255,7 +322,21 @@ impl Disk for RealDisk {
 
 impl DiskFile for RealFile {
     fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
-        self.0.read_at(buf, position)
+        let read = match READS.get() {
+            Reads::MayWait => return self.0.read_at(buf, position),
+            Reads::FromCache => read_cached(&self.0, buf, position),
+            Reads::Refused => Err(io::ErrorKind::WouldBlock.into()),
+        };
+        if read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+            READS.set(Reads::Refused);
+        }
+        read
+    }
+
+    fn is_cached(&self, position: u64, len: usize) -> bool {
+        let last = len.saturating_sub(1);
+        let mut probes = (0..last).step_by(PROBE_BYTES).chain([last]);
+        probes.all(|at| read_cached(&self.0, &mut [0], position + at as u64).is_ok())
     }
 
     fn write_vectored_at(&self, bufs: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
@@ -275,7 +356,6 @@ impl DiskFile for RealFile {
     }
 
     fn reserve(&self, position: u64, len: u64) -> io::Result<()> {
-        use rustix::io::Errno;
         match rustix::fs::fallocate(&self.0, FallocateFlags::KEEP_SIZE, position, len) {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             Err(error) => Err(error.into()),
@@ -290,6 +370,43 @@ impl DiskFile for RealFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A file whose pages have been dropped from the page cache, on a file system that does that.
+    fn cold_file(dir: &Path, len: usize) -> Arc<dyn DiskFile> {
+        let path = dir.join("cold");
+        let file = RealDisk.open(&path, OpenMode::Create).expect("creates");
+        write_all_at(&*file, &vec![7; len], 0).expect("writes");
+        file.sync_data().expect("syncs");
+        let fd = file.raw_fd().expect("a real file");
+        rustix::fs::fadvise(fd, 0, None, rustix::fs::Advice::DontNeed).expect("is dropped");
+        file
+    }
+
+    #[test]
+    fn reads_that_would_wait_are_refused_until_the_pages_are_there() {
+        const LEN: usize = 1 << 20;
+        // Not in /tmp, which may be a tmpfs and then keeps all pages.
+        let target = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
+        let dir = tempfile::tempdir_in(target).expect("temporary directory");
+        let file = cold_file(dir.path(), LEN);
+        assert!(!file.is_cached(0, LEN));
+        let mut buf = [0; 100];
+        let refused = without_waiting(|| {
+            assert!(!is_refusing_reads());
+            // Code that takes an index for a hint goes on after an error.
+            let _ = read_exact_at(&*file, &mut buf, 5_000);
+            assert!(is_refusing_reads());
+            file.read_at(&mut buf, 0).is_err()
+        });
+        assert_eq!(refused, None);
+        assert!(!is_refusing_reads());
+        read_ahead(&*file, 0, LEN).expect("reads");
+        assert!(file.is_cached(0, LEN));
+        let read = without_waiting(|| read_exact_at(&*file, &mut buf, 5_000).is_ok());
+        assert_eq!((read, buf[0]), (Some(true), 7));
+        // The end of the file is an answer, too.
+        assert_eq!(without_waiting(|| file.read_at(&mut buf, LEN as u64).expect("reads")), Some(0));
+    }
 
     #[test]
     fn writes_what_it_reads() {

@@ -1,22 +1,31 @@
 //! The way out of a connection: memory by `write`, pieces of files by `sendfile`.
 
-use std::{future::Future, io, time::Duration};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
 use rustix::net::SendFlags;
 use tokio::{
     io::{AsyncWriteExt, Interest},
     net::TcpStream,
+    sync::Semaphore,
     time::timeout,
 };
 
 use crate::{
+    base::world::blocking,
     handlers::{Part, ReplyBuffer},
-    log::{DiskFile, disk::read_exact_at},
+    log::{
+        DiskFile,
+        disk::{read_ahead, read_exact_at},
+    },
 };
 
 /// Most bytes for one `sendfile` call, so that one reader cannot hold a worker for long.
 const SENDFILE_MAX: usize = 1 << 20;
+/// Reads of files from the disk at a time, of all connections: others need blocking threads, too.
+const COLD_READS_MAX: usize = 64;
+
+static COLD_READS: Semaphore = Semaphore::const_new(COLD_READS_MAX);
 
 /// Replies that are ready, coalesced: small ones of a pipeline leave in one write.
 #[derive(Default)]
@@ -64,7 +73,7 @@ impl Output {
                     write_memory(stream, bytes, flags, stall_max).await?;
                 }
                 Part::File { file, position, len } => {
-                    send_file(stream, &*file, (position, len), stall_max).await?;
+                    send_file(stream, &file, (position, len), stall_max).await?;
                 }
             }
         }
@@ -102,21 +111,35 @@ async fn write_memory(
     Ok(())
 }
 
+/// Has the bytes in the page cache, so that `sendfile` does not hold the worker until the disk has
+/// read them. What is dropped from the cache before it is sent is read again by `sendfile`.
+async fn warm(file: &Arc<dyn DiskFile>, position: u64, len: usize) -> io::Result<()> {
+    if file.is_cached(position, len) {
+        return Ok(());
+    }
+    let _turn = COLD_READS.acquire().await.map_err(io::Error::other)?;
+    let file = Arc::clone(file);
+    blocking(move || read_ahead(&*file, position, len)).await.map_err(io::Error::other)?
+}
+
 async fn send_file(
     stream: &mut TcpStream,
-    file: &dyn DiskFile,
+    file: &Arc<dyn DiskFile>,
     (mut position, mut len): (u64, usize),
     stall_max: Option<Duration>,
 ) -> io::Result<()> {
     let Some(fd) = file.raw_fd() else {
-        return copy_file(stream, file, position, len).await;
+        return copy_file(stream, &**file, position, len).await;
     };
+    let mut warm_until = position;
     while len > 0 {
-        let send = || {
-            let sent =
-                rustix::fs::sendfile(&*stream, fd, Some(&mut position), len.min(SENDFILE_MAX));
-            Ok(sent?)
-        };
+        if position >= warm_until {
+            let piece = len.min(SENDFILE_MAX);
+            warm(file, position, piece).await?;
+            warm_until = position + piece as u64;
+        }
+        let piece = (warm_until - position) as usize;
+        let send = || Ok(rustix::fs::sendfile(&*stream, fd, Some(&mut position), piece)?);
         let sent = progress(stall_max, stream.async_io(Interest::WRITABLE, send)).await?;
         if sent == 0 {
             return Err(io::Error::new(

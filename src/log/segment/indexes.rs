@@ -271,7 +271,12 @@ impl Segment {
             Entries { file: &*file, base_offset: self.base_offset, count }.floor(after)
         })();
         found.unwrap_or_else(|error: io::Error| {
-            if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) {
+            let is_expected = matches!(
+                error.kind(),
+                // The last is of `without_waiting`, whose caller looks again.
+                io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof | io::ErrorKind::WouldBlock
+            );
+            if !is_expected {
                 self.warn_of_index(kind, &error);
             }
             None
