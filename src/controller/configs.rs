@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Context, ControllerError, Decision, names};
+use crate::base::config::parse;
 use crate::metadata::{
     ConfigResource, ConfigResourceType, MetadataRecord,
     image::Config,
@@ -82,7 +83,7 @@ fn edit_list(
     let current = cx.image.config(resource).get(key).cloned();
     let current = current.or_else(|| rules.default_value(resource.kind, key)).unwrap_or_default();
     let mut list: Vec<&str> = current.split(',').filter(|item| !item.is_empty()).collect();
-    for item in items.split(',') {
+    for item in parse::list_items(items) {
         let at = list.iter().position(|present| *present == item);
         match at {
             None if append => list.push(item),

@@ -7,8 +7,8 @@ use arc_swap::ArcSwap;
 use super::{ConfigRules, ControllerError, Settings};
 use crate::{
     base::config::{
-        Config, ConfigError, Key, keys, validate_client_metrics_configs, validate_group_configs,
-        validate_topic_configs,
+        Config, ConfigError, Key, key::Type, keys, validate_client_metrics_configs,
+        validate_group_configs, validate_topic_configs,
     },
     metadata::{ConfigResource, ConfigResourceType, image},
 };
@@ -47,7 +47,9 @@ impl ConfigRules for TableRules {
     }
 
     fn is_list(&self, kind: ConfigResourceType, key: &str) -> bool {
-        find_config(kind, key).is_some_and(|key| key.kind == crate::base::config::key::Type::List)
+        // As in Kafka, whose controller has the types of these two only.
+        matches!(kind, ConfigResourceType::Topic | ConfigResourceType::Broker)
+            && find_config(kind, key).is_some_and(|key| key.kind == Type::List)
     }
 
     fn default_value(&self, kind: ConfigResourceType, key: &str) -> Option<String> {

@@ -8,7 +8,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::{Context, ErrorCode, errors};
 use crate::{
     base::config::{
-        Config, ConfigError, ConfigErrorKind, Properties, ignored_configs, key::Type, keys,
+        Config, ConfigError, ConfigErrorKind, Properties, ignored_configs, key::Type, keys, parse,
     },
     broker::Broker,
     controller::{ConfigOp, ControllerError, find_config},
@@ -282,7 +282,7 @@ fn apply(configs: &mut Properties, name: &str, op: &ConfigOp) -> Result<(), Refu
     }
     let current = configs.get(name).map_or(key.default_text().unwrap_or_default(), |text| text);
     let mut list: Vec<&str> = current.split(',').filter(|item| !item.is_empty()).collect();
-    for item in items.split(',') {
+    for item in parse::list_items(items) {
         match list.iter().position(|present| *present == item) {
             None if verb == "append" => list.push(item),
             Some(at) if verb == "subtract" => drop(list.remove(at)),

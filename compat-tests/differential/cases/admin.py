@@ -256,6 +256,42 @@ def alter_lists(t):
     t.ask("then", "DescribeConfigs", 4, _describe(_TOPIC, topic, ["retention.ms", "segment.ms"]))
 
 
+def lists_with_odd_elements(t):
+    """Empty, doubled and spaced elements of every list that a client can set."""
+    topic = t.topic(1)
+    keys = {
+        (_TOPIC, topic, "cleanup.policy"): ("compact", "delete"),
+        (_TOPIC, topic, "leader.replication.throttled.replicas"): ("0:1", "1:1"),
+        (_TOPIC, topic, "follower.replication.throttled.replicas"): ("0:1", "*"),
+        (_BROKER, "", "log.cleanup.policy"): ("compact", "delete"),
+        (_BROKER, "1", "cordoned.log.dirs"): ("*", "*"),
+        (_METRICS, t.new_name("lists"), "metrics"): ("a", "b"),
+        (_METRICS, t.new_name("lists"), "match"): ("client_id=a", "client_id=b"),
+    }
+    shapes = ["", ",", "A,", ",A", "A,,B", " A , B ", "A,A", "A , ,", "A,B,,", " "]
+    for (kind, name, key), (a, b) in keys.items():
+        for shape in shapes:
+            value = shape.replace("A", a).replace("B", b)
+            for verb, op in ("set", _SET), ("append", _APPEND), ("subtract", _SUBTRACT):
+                change = _alter(kind, name, (key, op, value))
+                t.ask(f"{verb} {key} {shape!r}", "IncrementalAlterConfigs", 1, change)
+                t.settle()
+                described = _describe(kind, name, [key], synonyms=False)
+                t.ask(f"after {verb} {key} {shape!r}", "DescribeConfigs", 4, described)
+        undo = _alter(kind, name, (key, _DELETE, None))
+        t.call("IncrementalAlterConfigs", 1, undo)
+        t.settle()
+    for key in ("cleanup.policy", "leader.replication.throttled.replicas"):
+        a, b = keys[(_TOPIC, topic, key)]
+        for shape in shapes:
+            value = shape.replace("A", a).replace("B", b)
+            configs = [{"name": key, "value": value}]
+            created = {"name": t.new_name("listed"), "numPartitions": 1, "replicationFactor": 1,
+                       "configs": configs}  # fmt: skip
+            body = {"timeoutMs": 5000, "topics": [created], "validateOnly": True}
+            t.ask(f"create with {key} {shape!r}", "CreateTopics", 7, body)
+
+
 def values_as_they_are_kept(t):
     """What was given at creation, and how it is told."""
     values = {"cleanup.policy": " compact , delete ", "preallocate": "TRUE", "retention.ms": " 9 ",

@@ -185,6 +185,14 @@ fn trim(text: &str) -> &str {
     text.trim_matches(|c: char| c <= ' ')
 }
 
+/// The items that APPEND and SUBTRACT name (Java's `String.split`): empty ones at the end do not
+/// count, unless there is nothing else.
+pub fn list_items(text: &str) -> impl Iterator<Item = &str> {
+    let end = if text.is_empty() { text } else { text.trim_end_matches(',') };
+    let is_none = end.is_empty() && !text.is_empty();
+    end.split(',').filter(move |_| !is_none)
+}
+
 fn split_list(text: &str) -> Vec<String> {
     text.split(',').map(|entry| trim(entry).to_owned()).collect()
 }
@@ -292,9 +300,9 @@ fn throttled_replicas(name: &str, entries: &[String]) -> Result<(), ConfigError>
         Some((partition, broker)) => [partition, broker]
             .iter()
             .all(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit())),
-        None => false,
+        None => entry.is_empty(),
     };
-    if matches!(entries, [all] if all == "*") || entries.iter().all(is_replica) {
+    if entries.concat() == "*" || entries.iter().all(is_replica) {
         return Ok(());
     }
     let why = format!(

@@ -184,3 +184,29 @@ fn every_default_of_the_table_fits_its_own_row() {
         }
     }
 }
+
+#[test]
+fn list_items_are_javas_split() {
+    for (text, items) in [
+        ("a,b", &["a", "b"][..]),
+        ("a,b,,", &["a", "b"]),
+        (",a", &["", "a"]),
+        ("a,,b", &["a", "", "b"]),
+        ("", &[""]),
+        (",,", &[]),
+    ] {
+        assert_eq!(parse::list_items(text).collect::<Vec<_>>(), items, "{text:?}");
+    }
+}
+
+#[test]
+fn throttled_replicas_may_have_empty_elements() {
+    let key = keys::topic()["leader.replication.throttled.replicas"];
+    let is_valid = |text: &str| parse::value(key, key.name, text).is_ok();
+    for text in ["", "0:1,", ",0:1", "0:1,,1:1", ",", "*,", " * ", "0:1 , 1:1"] {
+        assert!(is_valid(text), "{text:?}");
+    }
+    for text in ["x", "0:1,*", "0:", "*,*"] {
+        assert!(!is_valid(text), "{text:?}");
+    }
+}
