@@ -20,20 +20,28 @@ use super::{
     forward,
 };
 use crate::{
-    base::config::BrokerConfig,
+    base::config::Config,
     broker::{Broker, OFFSETS_TOPIC},
 };
 
 /// How long a creation may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A topic as it is created without anybody giving its settings.
-fn new_topic(settings: &BrokerConfig, name: &str) -> CreatableTopic {
+/// Leaves a number to the controller's configuration.
+const OF_CONTROLLER: i16 = -1;
+
+/// A topic that is created automatically. What this broker's own configuration does not set is
+/// left to the controller.
+fn new_topic(config: &Config, name: &str) -> CreatableTopic {
     let topic = CreatableTopic::default().with_name(topic_name(name));
+    let (settings, statics) = (&config.broker, config.statics());
     if name != OFFSETS_TOPIC {
+        let partitions = statics.get("num.partitions").map(|_| settings.num_partitions);
+        let factor = statics.get("default.replication.factor");
+        let factor = factor.map(|_| settings.default_replication_factor as i16);
         return topic
-            .with_num_partitions(settings.num_partitions)
-            .with_replication_factor(settings.default_replication_factor as i16);
+            .with_num_partitions(partitions.unwrap_or(OF_CONTROLLER.into()))
+            .with_replication_factor(factor.unwrap_or(OF_CONTROLLER));
     }
     let group = &settings.group;
     let config = |key: &str, value: String| {
@@ -61,8 +69,8 @@ pub enum CreateError {
 
 /// Creates topics and waits until this broker knows them. A topic that is there already is fine.
 pub async fn create(broker: &Arc<Broker>, names: &[&str]) -> Result<(), CreateError> {
-    let settings = broker.settings();
-    let topics = names.iter().map(|name| new_topic(&settings, name)).collect();
+    let config = broker.config();
+    let topics = names.iter().map(|name| new_topic(&config, name)).collect();
     let request = CreateTopicsRequest::default().with_topics(topics);
     let client = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
     let deadline = Instant::now() + PATIENCE;
@@ -128,6 +136,21 @@ fn claim(in_flight: &mut HashSet<String>, names: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::config::{Sources, load};
+
+    #[test]
+    fn new_topics_leave_to_the_controller_what_the_broker_does_not_set() {
+        let numbers = |overrides: &[(&str, &str)]| {
+            let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            let overrides = overrides.iter().map(owned).collect();
+            let loaded = load(Sources { overrides, ..Sources::default() }).expect("starts");
+            let topic = new_topic(&loaded.config, "t");
+            (topic.num_partitions, topic.replication_factor)
+        };
+        assert_eq!(numbers(&[]), (-1, -1));
+        assert_eq!(numbers(&[("num.partitions", "1")]), (1, -1));
+        assert_eq!(numbers(&[("default.replication.factor", "2")]), (-1, 2));
+    }
 
     #[test]
     fn a_topic_on_its_way_is_not_asked_for_again() {

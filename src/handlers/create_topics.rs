@@ -155,12 +155,18 @@ fn configs(asked: &NewTopic, config: &Config) -> Vec<CreatableTopicConfigs> {
     let mut entries = describe::topic(config, &overrides).unwrap_or_default();
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     let row = |entry: describe::Entry| {
-        let value = overrides.get(&entry.name).cloned().or(entry.value);
+        let (value, source) = match overrides.get(&entry.name) {
+            Some(value) => (Some(value.clone()), entry.source),
+            None => match describe::topic_config_of_broker(config, &entry.name) {
+                Some((value, source)) => (Some(value), source),
+                None => (entry.value, describe::ConfigSource::Default),
+            },
+        };
         CreatableTopicConfigs::default()
             .with_name(string(&entry.name))
             .with_value(value.filter(|_| !entry.is_sensitive).map(|it| string(&it)))
             .with_read_only(entry.read_only)
-            .with_config_source(entry.source as i8)
+            .with_config_source(source as i8)
             .with_is_sensitive(entry.is_sensitive)
     };
     entries.into_iter().map(row).collect()

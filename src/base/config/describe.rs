@@ -3,7 +3,9 @@
 use super::{
     Config, ConfigError, Key, Properties,
     key::{Mode, Type},
-    keys, parse,
+    keys,
+    keys::topic::Convert,
+    parse,
     parse::Value,
     topic::TopicValues,
 };
@@ -102,6 +104,31 @@ pub fn topic(config: &Config, overrides: &Properties) -> Result<Vec<Entry>, Conf
         Some(Entry::from_key(key, value, synonyms))
     });
     Ok(entries.collect())
+}
+
+/// The value that a broker gives to a config which a topic does not set, as CreateTopics answers it
+/// (`KafkaConfigSchema.resolveEffectiveTopicConfig` of Kafka): text as it is set, under any of the
+/// config's synonyms. `None` if the topic config's own default counts.
+pub fn topic_config_of_broker(config: &Config, topic_key: &str) -> Option<(String, ConfigSource)> {
+    let (_, synonyms) = keys::topic::SYNONYMS.iter().find(|(name, _)| *name == topic_key)?;
+    let layers = [
+        (config.per_broker(), ConfigSource::DynamicBroker),
+        (config.cluster_default(), ConfigSource::DynamicDefaultBroker),
+        (config.statics(), ConfigSource::StaticBroker),
+    ];
+    layers.into_iter().find_map(|(layer, source)| {
+        let set = |(name, convert): &(&str, Convert)| {
+            let text = layer.get(*name)?;
+            let in_ms = |factor: i64| Some(text.trim().parse::<i64>().ok()?.saturating_mul(factor));
+            let converted = match convert {
+                Convert::Same => None,
+                Convert::MinutesToMs => in_ms(60_000),
+                Convert::HoursToMs => in_ms(3_600_000),
+            };
+            Some((converted.map_or(text.clone(), |ms| ms.to_string()), source))
+        };
+        synonyms.iter().find_map(set)
+    })
 }
 
 /// A group's configs. A group need not exist to have them.

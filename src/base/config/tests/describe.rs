@@ -148,3 +148,20 @@ fn groups_and_subscriptions_show_defaults_too() {
     assert_eq!(synonyms(&find(&entries, "interval.ms")), ["ClientMetrics:interval.ms=1000"]);
     assert_eq!(find(&entries, "metrics").source, ConfigSource::Default);
 }
+
+#[test]
+fn created_topics_show_where_a_secondary_synonym_sets_a_config() {
+    let config = example();
+    let of_broker = |config: &Config, name| describe::topic_config_of_broker(config, name);
+    let set = |value: &str, source| Some((value.to_owned(), source));
+    let fixed = ConfigSource::StaticBroker;
+    assert_eq!(of_broker(&config, "retention.ms"), set("3600000", fixed));
+    assert_eq!(of_broker(&config, "flush.ms"), set("5000", fixed));
+    assert_eq!(of_broker(&config, "segment.ms"), set("36000000", fixed));
+    assert_eq!(of_broker(&config, "cleanup.policy"), set("delete, compact", fixed));
+    assert_eq!(of_broker(&config, "segment.jitter.ms"), None);
+    let dynamic = properties(&[("log.retention.ms", "7")]);
+    let changed = config.with_dynamic(&dynamic, &properties(&[])).expect("valid");
+    let by_default = ConfigSource::DynamicDefaultBroker;
+    assert_eq!(of_broker(&changed, "retention.ms"), set("7", by_default));
+}
