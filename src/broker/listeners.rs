@@ -21,28 +21,48 @@ use crate::{
 /// Kafka's default of `socket.send.buffer.bytes` and `socket.receive.buffer.bytes`.
 const SOCKET_BUFFER_DEFAULT: u32 = 100 << 10;
 
-/// Sockets that listen, and are served together.
-pub(super) struct Bound(Vec<(String, TcpListener)>);
+/// Sockets that have their ports, and refuse connections yet.
+pub(super) struct Bound(Vec<(String, TcpSocket)>);
 
 impl Bound {
-    /// Binds on the runtime that calls it, which is the one that will notice connections.
-    pub async fn all(
-        listeners: Vec<Listener>,
-        settings: Arc<BrokerConfig>,
-    ) -> Result<Self, ServerError> {
+    pub async fn all(listeners: &[Listener], settings: &BrokerConfig) -> Result<Self, ServerError> {
         let mut bound = Vec::new();
         for listener in listeners {
-            bound.push((listener.name.clone(), bind(&listener, &settings).await?));
+            bound.push((listener.name.clone(), bind(listener, settings).await?));
         }
         Ok(Self(bound))
     }
 
-    /// Where each listener really listens, by name.
+    /// The address of each listener, by name.
     pub fn addresses(&self) -> io::Result<Vec<(String, SocketAddr)>> {
         self.0.iter().map(|(name, socket)| Ok((name.clone(), socket.local_addr()?))).collect()
     }
 
-    /// Serves them until the shutdown, on the runtime that has bound them.
+    /// From here on connections wait to be accepted. The runtime is the one that will notice them.
+    pub fn listen(
+        self,
+        settings: &BrokerConfig,
+        runtime: &Handle,
+    ) -> Result<Listening, ServerError> {
+        let _entered = runtime.enter();
+        // The kernel reduces it to net.core.somaxconn.
+        let backlog = settings.socket_listen_backlog.unwrap_or(i32::MAX).max(1) as u32;
+        let listen = |(name, socket): (String, TcpSocket)| {
+            let address = socket.local_addr()?.to_string();
+            match socket.listen(backlog) {
+                Ok(listening) => Ok((name, listening)),
+                Err(source) => Err(ServerError::Bind { name, address, source }),
+            }
+        };
+        self.0.into_iter().map(listen).collect::<Result<_, _>>().map(Listening)
+    }
+}
+
+/// Sockets that listen, and are served together.
+pub(super) struct Listening(Vec<(String, TcpListener)>);
+
+impl Listening {
+    /// Serves them until the shutdown, on the runtime that they listen on.
     pub fn serve(
         self,
         broker: &Arc<Broker>,
@@ -58,7 +78,7 @@ impl Bound {
     }
 }
 
-async fn bind(listener: &Listener, settings: &BrokerConfig) -> Result<TcpListener, ServerError> {
+async fn bind(listener: &Listener, settings: &BrokerConfig) -> Result<TcpSocket, ServerError> {
     // Any address means any of both families, as for Java's sockets, however it is written.
     let host = match listener.host.as_str() {
         "" | "0.0.0.0" if has_ipv6() => "::",
@@ -74,7 +94,7 @@ async fn bind(listener: &Listener, settings: &BrokerConfig) -> Result<TcpListene
         .await
         .and_then(|mut found| found.next().ok_or(io::ErrorKind::AddrNotAvailable.into()))
         .map_err(error)?;
-    let listen = || -> io::Result<TcpListener> {
+    let bind = || -> io::Result<TcpSocket> {
         let socket = match address {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => {
@@ -92,10 +112,9 @@ async fn bind(listener: &Listener, settings: &BrokerConfig) -> Result<TcpListene
             socket.set_send_buffer_size(size)?;
         }
         socket.bind(address)?;
-        // The kernel reduces it to net.core.somaxconn.
-        socket.listen(settings.socket_listen_backlog.unwrap_or(i32::MAX).max(1) as u32)
+        Ok(socket)
     };
-    listen().map_err(error)
+    bind().map_err(error)
 }
 
 /// Kafka's default size would bound what the system grows by itself to what a connection needs:

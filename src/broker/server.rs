@@ -36,7 +36,7 @@ use super::{
 use crate::{
     base::{
         BrokerId,
-        config::{BrokerConfig, Config, GroupSettings, Listener},
+        config::{BrokerConfig, Config, GroupSettings},
         world::{blocking, boot_id, in_place, new_uuid},
     },
     controller::{self, Controller, ControllerError},
@@ -167,18 +167,17 @@ impl Server {
         let mut tasks = JoinSet::new();
         raise_descriptor_limit();
         let limits = in_place(|| Limits::resolve(&settings))?;
+        // All ports are had before anything is written: a start that fails leaves no trace.
+        let bound = |listeners| Bound::all(if listens { listeners } else { &[] }, &settings);
+        let controllers = bound(&settings.controller_listeners).await?;
+        let brokers = bound(&settings.listeners).await?;
+        let http_address = observed.serve_http(&settings, &mut tasks).await?;
         let new_cluster_id = formation::new_cluster_id(&settings, &*disk, &*network).await;
         let mut log_dirs = open_log_dirs(disk, &settings, new_cluster_id)?;
-        // Whoever watches the start sees how far it is; the directories are this process's by now.
-        let http_address = observed.serve_http(&settings, &mut tasks).await?;
         let found = log_dirs.list();
         progress.stage_ended("log_dirs");
-        let bound = |listeners: &[Listener]| {
-            let listeners = if listens { listeners.to_vec() } else { Vec::new() };
-            Bound::all(listeners, Arc::clone(&settings))
-        };
-        let controllers = on(&control, bound(&settings.controller_listeners)).await??;
         let mut addresses = controllers.addresses()?;
+        let controllers = controllers.listen(&settings, &control)?;
         let config = Arc::new(ArcSwap::from_pointee(config));
         let quorum_config = formation::quorum_config(&settings, &log_dirs, &network)?;
         let (quorum, image, stream) = on(&control, Quorum::start(quorum_config)).await??;
@@ -198,14 +197,13 @@ impl Server {
         controllers.serve(&broker, &shutdown, &mut tasks, &broker.control);
         broker.add_gauges();
         tasks.spawn(apply_committed(Arc::clone(&broker), stream));
-        let cluster = &settings.cluster;
-        if cluster.is_controller {
+        if settings.cluster.is_controller {
             lifecycle::spawn_controller(&broker, &addresses, &mut tasks);
         }
         let mut lifecycle = None;
-        if cluster.is_broker {
-            let brokers = bound(&settings.listeners).await?;
+        if settings.cluster.is_broker {
             addresses.splice(0..0, brokers.addresses()?);
+            let brokers = brokers.listen(&settings, &broker.runtime)?;
             let endpoints = lifecycle::endpoints(&settings.advertised_listeners, &addresses);
             let begin = Lifecycle::begin(Arc::clone(&broker), endpoints);
             let mut begun = on(&broker.control, begin).await??;
@@ -324,7 +322,7 @@ fn open_log_dirs(
         new_cluster_id,
         boot_id: boot_id(),
     };
-    LogDirs::open(disk, &settings.log_dirs, &owner, new_uuid)
+    LogDirs::open(disk, &settings.log_dirs, &settings.metadata_log_dir, &owner, new_uuid)
 }
 
 /// What can be seen of a broker from outside, and before there is one.

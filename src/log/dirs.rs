@@ -4,6 +4,7 @@
 
 mod checkpoint_file;
 mod moves;
+mod traces;
 
 use std::{
     collections::HashMap,
@@ -17,6 +18,7 @@ use checkpoint_file::{read_checkpoint, read_settled, run_of, settled_name};
 pub use moves::sync_above;
 use uuid::Uuid;
 
+use self::traces::Traces;
 use super::{
     LogError,
     checkpoint::{self, Offsets},
@@ -128,17 +130,21 @@ pub struct LogDirs {
     disk: Arc<dyn Disk>,
     dirs: Vec<LogDir>,
     cluster_id: String,
+    /// Of a metadata log that lies in none of the directories.
+    _metadata_lock: Option<Box<dyn DirLock>>,
 }
 
 impl LogDirs {
     /// Opens and locks all directories, makes those that are missing, and gives those without
     /// `meta.properties` one, with an id that `new_id` makes. A directory that cannot be read or
-    /// written is offline from the start; one that belongs to somebody else is an error.
+    /// written is offline from the start, unless it is the one with the metadata log; one that
+    /// belongs to another node or process is an error. After an error nothing is left behind.
     ///
     /// The clean shutdown markers are gone afterwards, so that a crash is noticed from here on.
     pub fn open(
         disk: Arc<dyn Disk>,
         paths: &[PathBuf],
+        metadata_dir: &Path,
         owner: &Owner,
         mut new_id: impl FnMut() -> Uuid,
     ) -> Result<Self, DirsError> {
@@ -147,32 +153,59 @@ impl LogDirs {
                 return Err(DirsError::Twice(path.clone()));
             }
         }
+        let mut traces = Traces::default();
+        let opened = Self::open_all(&disk, paths, metadata_dir, owner, &mut new_id, &mut traces);
+        opened.inspect_err(|_| traces.remove(&*disk))
+    }
+
+    fn open_all(
+        disk: &Arc<dyn Disk>,
+        paths: &[PathBuf],
+        metadata_dir: &Path,
+        owner: &Owner,
+        new_id: &mut dyn FnMut() -> Uuid,
+        traces: &mut Traces,
+    ) -> Result<Self, DirsError> {
         let mut opened = Vec::with_capacity(paths.len());
         let mut failure = None;
         for path in paths {
-            match prepare(&*disk, path) {
+            match prepare(&**disk, path, traces) {
                 Ok(prepared) => opened.push(Some(prepared)),
                 Err(DirsError::Log(error)) => {
                     tracing::error!(path = %path.display(), %error, "log directory is offline");
-                    failure = Some(error);
+                    let has_metadata = path == metadata_dir;
+                    if has_metadata || failure.is_none() {
+                        failure = Some((has_metadata, error));
+                    }
                     opened.push(None);
                 }
                 Err(error) => return Err(error),
             }
         }
-        if opened.iter().all(Option::is_none) {
-            return Err(failure.map_or(DirsError::None, DirsError::AllFailed));
+        match failure {
+            _ if opened.is_empty() => return Err(DirsError::None),
+            Some((_, error)) if opened.iter().all(Option::is_none) => {
+                return Err(DirsError::AllFailed(error));
+            }
+            // Without metadata there is no broker.
+            Some((true, error)) => return Err(error.into()),
+            Some((false, _)) | None => {}
         }
+        let metadata_lock = match paths.iter().any(|path| path == metadata_dir) {
+            true => None,
+            false => Some(prepare(&**disk, metadata_dir, traces)?.lock),
+        };
         let cluster_id = agree(paths, &opened, owner)?;
         let mut dirs = Vec::with_capacity(paths.len());
         for (path, prepared) in paths.iter().zip(opened) {
             let dir = match prepared {
-                Some(prepared) => settle(&*disk, path, prepared, owner, &cluster_id, &mut new_id)?,
+                Some(prepared) => settle(&**disk, path, prepared, owner, &cluster_id, new_id)?,
                 None => LogDir::offline(path),
             };
             dirs.push(dir);
         }
-        Ok(Self { disk, dirs, cluster_id })
+        let disk = Arc::clone(disk);
+        Ok(Self { disk, dirs, cluster_id, _metadata_lock: metadata_lock })
     }
 
     pub fn cluster_id(&self) -> &str {
@@ -449,13 +482,15 @@ struct Prepared {
     meta: Option<MetaProperties>,
 }
 
-fn prepare(disk: &dyn Disk, path: &Path) -> Result<Prepared, DirsError> {
+fn prepare(disk: &dyn Disk, path: &Path, traces: &mut Traces) -> Result<Prepared, DirsError> {
+    traces.expect_dir(disk, path);
     let is_new = disk.list(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
     disk.create_dir_all(path).during("create", path)?;
     if let (true, Some(above)) = (is_new, path.parent().filter(|it| !it.as_os_str().is_empty())) {
         disk.sync_dir(above).during("sync", above)?;
     }
     let lock_path = path.join(names::LOCK);
+    traces.expect_file(disk, lock_path.clone());
     let lock = match disk.lock(&lock_path) {
         Ok(lock) => lock,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -464,6 +499,7 @@ fn prepare(disk: &dyn Disk, path: &Path) -> Result<Prepared, DirsError> {
         Err(error) => return Err(error).during("lock", &lock_path)?,
     };
     let meta_path = path.join(names::META_PROPERTIES);
+    traces.expect_file(disk, meta_path.clone());
     let meta = match read_if_there(disk, &meta_path)? {
         Some(bytes) => Some(MetaProperties::decode(&bytes).during("read", &meta_path)?),
         None => None,

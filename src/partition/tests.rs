@@ -138,7 +138,7 @@ async fn a_new_topic_survives_the_machine_with_its_first_record() {
     let open_dirs = |disk: &FaultyDisk| {
         let new_cluster_id = "4L6g3nShT-eMCtK--X86sw".to_owned();
         let owner = Owner { node_id: BrokerId(1), cluster_id: None, new_cluster_id, boot_id: None };
-        LogDirs::open(Arc::new(disk.clone()), &dir, &owner, Uuid::new_v4).expect("opens")
+        LogDirs::open(Arc::new(disk.clone()), &dir, &dir[0], &owner, Uuid::new_v4).expect("opens")
     };
     let mut dirs = open_dirs(&disk);
     let name = TopicPartition::new("t", 0);

@@ -1,4 +1,7 @@
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use uuid::Uuid;
 
@@ -22,7 +25,8 @@ fn open_dirs(disk: &FaultyDisk, paths: &[&str], owner: &Owner) -> Result<LogDirs
     let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
     let mut ids = 0;
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    LogDirs::open(disk, &paths, owner, || {
+    let metadata_dir = paths.last().cloned().unwrap_or_default();
+    LogDirs::open(disk, &paths, &metadata_dir, owner, || {
         ids += 1;
         Uuid::from_u128(ids)
     })
@@ -45,6 +49,27 @@ fn partitions_go_where_there_are_fewest() {
     assert_eq!(dirs.pick(&["/a".into(), "/b".into()]), Some(1));
     dirs.mark_offline(1);
     assert_eq!(dirs.pick(&[]), Some(0));
+}
+
+#[test]
+fn refused_start_leaves_nothing_behind() {
+    let disk = FaultyDisk::default();
+    open_dirs(&disk, &["/old"], &owner(2, None)).expect("opens");
+    disk.create_dir_all(Path::new("/there")).expect("creates");
+    let is_there = |path: &str| disk.list(Path::new(path)).is_ok();
+    let names = |path: &str| disk.list(Path::new(path)).expect("lists").len();
+    let refused = open_dirs(&disk, &["/new/deep/a", "/there", "/old"], &owner(1, None));
+    assert!(matches!(refused, Err(DirsError::OtherNode { .. })));
+    assert!(!is_there("/new"));
+    assert_eq!(names("/there"), 0);
+    assert!(names("/old") > 0);
+    // The last directory has the metadata log.
+    drop(open_dirs(&disk, &["/bad"], &owner(1, None)).expect("opens"));
+    disk.flip(Path::new("/bad/meta.properties"), 0, 0x80);
+    let refused = open_dirs(&disk, &["/new/a", "/bad"], &owner(1, None));
+    assert!(matches!(refused, Err(DirsError::Log(_))));
+    assert!(!is_there("/new"));
+    open_dirs(&disk, &["/bad", "/new/a"], &owner(1, None)).expect("opens without the other");
 }
 
 #[test]

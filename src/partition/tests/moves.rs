@@ -20,7 +20,7 @@ fn open_dirs(disk: &FaultyDisk) -> LogDirs {
     let paths = ["/a", "/b"].map(PathBuf::from);
     let new_cluster_id = "4L6g3nShT-eMCtK--X86sw".to_owned();
     let owner = Owner { node_id: BrokerId(1), cluster_id: None, new_cluster_id, boot_id: None };
-    LogDirs::open(Arc::new(disk.clone()), &paths, &owner, Uuid::new_v4).expect("opens")
+    LogDirs::open(Arc::new(disk.clone()), &paths, &paths[0], &owner, Uuid::new_v4).expect("opens")
 }
 
 impl Site {

@@ -1,0 +1,156 @@
+"""What a start refuses, what it warns of, what it leaves behind, and how signals end it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+from harness.broker import KAFKA_KIND, SORDINI, free_port
+from harness.paths import ROOT
+
+STOPPED_S = 20
+
+
+@pytest.fixture(autouse=True)
+def sordini_only(kind):
+    if kind == KAFKA_KIND:
+        pytest.skip("Apache Kafka has its own start")
+
+
+@pytest.fixture
+def overrides(tmp_path):
+    """A broker on free ports whose directory is not there yet."""
+    return {
+        "listeners": f"PLAINTEXT://127.0.0.1:{free_port()}",
+        "log.dirs": tmp_path / "new" / "data",
+        "http.listener": "none",
+    }
+
+
+def command(overrides):
+    pairs = [f"--override={name}={value}" for name, value in overrides.items()]
+    return [SORDINI, "serve", *pairs]
+
+
+def refused(overrides, **environment):
+    """The last line of a start that fails."""
+    env = {**os.environ, **environment}
+    ended = subprocess.run(command(overrides), env=env, capture_output=True, text=True, timeout=STOPPED_S)
+    assert ended.returncode == 1, ended.stderr
+    return ended.stderr.splitlines()[-1]
+
+
+class Started:
+    def __init__(self, overrides, prefix=()):
+        self.process = subprocess.Popen(
+            [*prefix, *command(overrides)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "RUST_LOG": "info"},
+        )
+        self.banner = self.process.stdout.readline()
+
+    def end(self, how):
+        self.process.send_signal(how)
+        _, log = self.process.communicate(timeout=STOPPED_S)
+        return self.process.returncode, log
+
+
+def test_missing_protection_stops_the_start(overrides, tmp_path):
+    authorizer = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+    why = refused({**overrides, "authorizer.class.name": authorizer})
+    assert f"authorizer.class.name={authorizer} asks for protection" in why
+    assert not (tmp_path / "new").exists()
+
+
+def test_invalid_log_filters_stop_the_start(overrides, tmp_path):
+    assert "Invalid value verbose for logging.level" in refused({**overrides, "logging.level": "verbose"})
+    assert "Invalid value garbage for RUST_LOG" in refused(overrides, RUST_LOG="garbage")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("taken", ["listener", "controller", "http"])
+def test_taken_port_leaves_nothing_behind(overrides, tmp_path, taken):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        if taken == "listener":
+            overrides["listeners"] = f"PLAINTEXT://127.0.0.1:{port}"
+        elif taken == "controller":
+            overrides["listeners"] += f",CONTROLLER://127.0.0.1:{port}"
+        else:
+            overrides["http.listener"] = f"127.0.0.1:{port}"
+        assert f"127.0.0.1:{port}" in refused(overrides)
+    assert not (tmp_path / "new").exists()
+
+
+def test_unusable_metadata_directory_leaves_nothing_behind(overrides, tmp_path):
+    (tmp_path / "file").touch()
+    overrides["metadata.log.dir"] = tmp_path / "file" / "metadata"
+    assert str(tmp_path / "file") in refused(overrides)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("how", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_signals_stop_in_order(overrides, how):
+    code, log = Started(overrides).end(how)
+    assert code == 0 and f'stopping signal="{how.name}"' in log and "stopped" in log
+    assert (overrides["log.dirs"] / ".kafka_cleanshutdown").exists()
+
+
+def test_hangup_is_ignored_under_nohup(overrides):
+    started = Started(overrides, prefix=["nohup"])
+    started.process.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    code, log = started.end(signal.SIGTERM)
+    assert code == 0 and "SIGHUP" not in log
+
+
+def test_banner_is_json_where_the_log_is(overrides):
+    started = Started({**overrides, "logging.format": "json"})
+    fields = json.loads(started.banner)["fields"]
+    assert fields["listeners"] == overrides["listeners"] and fields["node"] == 1
+    _, log = started.end(signal.SIGTERM)
+    assert all(json.loads(line)["level"] for line in log.splitlines())
+
+
+def test_keys_are_printed():
+    printed = subprocess.run([SORDINI, "config"], capture_output=True, text=True, timeout=STOPPED_S)
+    keys = ROOT / "src/base/config/KEYS.md"
+    assert (printed.returncode, printed.stdout) == (0, keys.read_text())
+
+
+def test_topic_configs_without_effect_are_warned_of(own_broker, tool_host):
+    from harness.shell import Shell
+
+    own_broker.start()
+    run = Shell(own_broker, tool_host, None, record=False)
+    run("kafka-topics --create --topic compacted --config cleanup.policy=compact").ok()
+    run("kafka-topics --create --topic plain").ok()
+    alter = "kafka-configs --alter --entity-type topics --entity-name plain --add-config"
+    run(f"{alter} preallocate=true").ok()
+    consume = "kafka-console-consumer --topic plain --group g --timeout-ms 3000"
+    run(consume)
+    assert own_broker.stop() == 0
+    log = own_broker.log_tail(1000)
+    warnings = [line for line in log.splitlines() if "no effect yet" in line]
+    assert any('topic="compacted" configs=["cleanup.policy"]' in line for line in warnings), log
+    assert any('name="plain" configs=["preallocate"]' in line for line in warnings), log
+    assert not any("__consumer_offsets" in line for line in warnings)
+
+
+def test_cluster_script_fails_over_a_running_cluster(tmp_path):
+    script = [ROOT / "scripts/cluster", tmp_path / "cluster", str(free_port())]
+    env = {**os.environ, "SORDINI_BIN": str(SORDINI)}
+    first = subprocess.Popen(script, env=env, stdout=subprocess.PIPE, text=True)
+    try:
+        assert any(line.startswith("try:") for line in first.stdout)
+        second = subprocess.run(script, env=env, capture_output=True, text=True, timeout=STOPPED_S)
+        assert second.returncode == 1 and "is taken" in second.stderr, second.stderr
+        assert "try:" not in second.stdout and first.poll() is None
+    finally:
+        first.send_signal(signal.SIGTERM)
+        first.wait(STOPPED_S)

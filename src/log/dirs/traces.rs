@@ -1,0 +1,43 @@
+//! What a start has made in log directories, to be taken back where the start is refused.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use crate::log::disk::Disk;
+
+/// Directories and files that were not there before.
+#[derive(Debug, Default)]
+pub(super) struct Traces {
+    dirs: Vec<PathBuf>,
+    files: Vec<PathBuf>,
+}
+
+impl Traces {
+    /// Notes which part of a directory's path is missing, before it is made.
+    pub fn expect_dir(&mut self, disk: &dyn Disk, path: &Path) {
+        let is_missing = |path: &&Path| {
+            !path.as_os_str().is_empty()
+                && disk.list(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        };
+        self.dirs.extend(path.ancestors().take_while(is_missing).last().map(Path::to_owned));
+    }
+
+    /// Notes a file that is missing, before it is made.
+    pub fn expect_file(&mut self, disk: &dyn Disk, path: PathBuf) {
+        if disk.len(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            self.files.push(path);
+        }
+    }
+
+    /// Removes what has been made. What cannot be removed stays.
+    pub fn remove(&self, disk: &dyn Disk) {
+        for path in &self.files {
+            let _ = disk.remove_file(path);
+        }
+        for path in self.dirs.iter().rev() {
+            let _ = disk.remove_dir_all(path);
+        }
+    }
+}
