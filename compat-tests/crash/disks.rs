@@ -98,6 +98,8 @@ fn a_full_disk_refuses_and_goes_on() {
     };
     let codes: Vec<i16> = (0..300).map(|n| create(&mut client, n)).collect();
     assert!(codes.iter().any(|code| *code != 0), "topics cannot be made for ever");
+    let expected = |code: &i16| [0, KAFKA_STORAGE_ERROR].contains(code);
+    assert!(codes.iter().all(expected), "a full disk is a storage error: {codes:?}");
     let made = codes.iter().filter(|code| **code == 0).count();
     println!("{made} topics made on a full disk");
     load::check(&mut client, &specs, &writer.acknowledged);

@@ -103,9 +103,11 @@ impl Lifecycle {
                 Ok(answer) => {
                     let code = ErrorCode::try_from_code(answer.error_code);
                     match code {
-                        // Another controller may take it, or the last process's session may end.
+                        // Another controller may take it, the controller's disk may have room
+                        // again, or the last process's session may end.
                         Some(
                             ErrorCode::NotController
+                            | ErrorCode::KafkaStorageError
                             | ErrorCode::DuplicateBrokerRegistration
                             | ErrorCode::RequestTimedOut
                             | ErrorCode::UnknownServerError,

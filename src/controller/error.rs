@@ -57,6 +57,9 @@ pub enum ControllerError {
     /// No controller has decided in time.
     #[error("the request timed out")]
     TimedOut,
+    /// The disk of the metadata log is full, so nothing was decided.
+    #[error("{0}")]
+    NoRoom(String),
     /// Another node leads the quorum, or none, or this one has stopped.
     #[error("{0}")]
     NotController(String),

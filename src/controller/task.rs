@@ -239,7 +239,10 @@ impl Task {
             error => {
                 tracing::error!(%error, "metadata records are not committed");
                 self.phase = Phase::Active { epoch, soft: self.new_soft_state() };
-                ControllerError::NotController(error.to_string())
+                match error {
+                    QuorumError::NoRoom(_) => ControllerError::NoRoom(error.to_string()),
+                    error => ControllerError::NotController(error.to_string()),
+                }
             }
         }
     }

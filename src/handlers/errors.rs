@@ -182,6 +182,7 @@ pub fn controller(error: &ControllerError) -> ErrorCode {
         ControllerError::NoReassignmentInProgress => ErrorCode::NoReassignmentInProgress,
         ControllerError::ProducerIdsExhausted => ErrorCode::UnknownServerError,
         ControllerError::TimedOut => ErrorCode::RequestTimedOut,
+        ControllerError::NoRoom(_) => ErrorCode::KafkaStorageError,
         ControllerError::NotController(_) => ErrorCode::NotController,
     }
 }
