@@ -59,6 +59,7 @@ def creation(t):
     t.ask("a dot", "Metadata", 9, _named(clash, create=True))
     t.learn_topic(clash)
     other = clash.replace("dot.made", "dot_made")
+    t.mask_as(other, "dot_made")
     t.ask("that name with an underscore", "Metadata", 9, _named(other, create=True))
     time.sleep(0.2)
     t.ask("which is not made", "Metadata", 9, _named(other))

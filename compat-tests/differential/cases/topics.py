@@ -52,9 +52,12 @@ def create_odd_names(t):
     dotted = t.new_name("dot.made")
     _ask(t, "a dot", 7, _create({"name": dotted}))
     clash = dotted.replace("dot.made", "dot_made")
+    t.mask_as(clash, "dot_made")
     _ask(t, "that name with an underscore", 7, _create({"name": clash}))
     one, two = t.new_name("both.a"), t.new_name("x")
-    _ask(t, "both in one", 7, _create({"name": one}, {"name": one.replace(".", "_")},
+    other = one.replace(".", "_")
+    t.mask_as(other, "both_a")
+    _ask(t, "both in one", 7, _create({"name": one}, {"name": other},
                                       {"name": two}, validateOnly=True))  # fmt: skip
     _ask(t, "null", 7, _create({"name": None}))
     for name in ("__cluster_metadata", "__consumer_offsets"):
