@@ -44,7 +44,8 @@ def refused(overrides, **environment):
 
 
 class Started:
-    def __init__(self, overrides, prefix=()):
+    def __init__(self, overrides, prefix=("env", "--default-signal=HUP")):
+        # The default prefix undoes what tests inherit that run under nohup themselves.
         self.process = subprocess.Popen(
             [*prefix, *command(overrides)],
             stdout=subprocess.PIPE,
