@@ -141,7 +141,8 @@ impl FlushQueue {
                 if urgency == Urgency::Urgent || partition.flushes.begin_background() {
                     partition.flush_now();
                     if partition.flushes.finish() {
-                        // Behind the others, and whoever asked meanwhile may wait for it.
+                        // It was asked for again during its flush, perhaps by a producer that waits: it
+                        // goes to the end of the urgent queue.
                         let mut urgent = under_way.queue.urgent.lock();
                         urgent.waiting.push_back(partition);
                     }

@@ -1,8 +1,8 @@
 //! What is durable of the metadata log, and the thread that makes it so.
 //!
 //! openraft 0.9 neither sends heartbeats nor answers votes while it waits for an append. So where
-//! another voter has to acknowledge an entry anyway, openraft is told at once that its own copy is
-//! written, and the acknowledgements are held back instead: a follower's answer until its copy is
+//! another voter has to acknowledge an entry anyway, openraft gets its own append as done at once, and
+//! the acknowledgements are held back instead: a follower's answer until its copy is
 //! durable (`acknowledge`), and on the leader each follower's answer until the entry is durable on
 //! this node or on a majority without it (`release`). openraft therefore counts an entry as committed
 //! only once it is durable on a majority, and a slow disk delays commits, not heartbeats.

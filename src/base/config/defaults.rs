@@ -1,5 +1,5 @@
-//! What a node is set to where nobody has said otherwise. None of it contradicts what somebody has
-//! said: a default that would is left out, or follows.
+//! The values of keys that neither file, environment nor arguments set. A default that would contradict
+//! a value that is set is left out, or derived from that value.
 
 use super::{Properties, host_and_port};
 
@@ -81,8 +81,8 @@ impl Quorum {
         own.map(|(_, address)| address.as_str())
     }
 
-    /// Clients are served on this machine only, unless others are told to connect. Controllers
-    /// listen where the voters say.
+    /// Clients are served on this machine only, unless `advertised.listeners` names other hosts.
+    /// Controllers listen at their address in `controller.quorum.voters`.
     fn listeners(&self, properties: &Properties) -> String {
         let mut listeners = Vec::new();
         if has_role(properties, "broker") {

@@ -35,7 +35,7 @@ keys! {
     "unclean.leader.election.interval.ms" Long "300000" (at_least 1) Medium ReadOnly HiddenUsed
         "How often unclean elections are looked for.";
     "unclean.leader.election.enable" Boolean "false" any High ClusterWide Used
-        "Whether a replica that is not in sync may lead rather than nobody.";
+        "Whether a replica that is not in sync may lead when no other can.";
     "follower.fetch.last.tiered.offset.enable" Boolean "false" any Medium ClusterWide Ignored
         "Whether an empty follower starts at the last tiered offset.";
     "quota.window.num" Int "11" (at_least 1) Low ReadOnly Ignored

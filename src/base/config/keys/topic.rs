@@ -38,7 +38,7 @@ keys! {
     "cleanup.policy" List "delete" (list_of "compact" "delete") Medium ReadOnly (used_only "delete")
         "What becomes of old segments: delete, compact, or both.";
     "unclean.leader.election.enable" Boolean "false" any Medium ReadOnly Used
-        "Whether a replica that is not in sync may lead rather than nobody.";
+        "Whether a replica that is not in sync may lead when no other can.";
     "min.insync.replicas" Int "1" (at_least 1) Medium ReadOnly Used
         "Replicas that must hold a record before acks=all is answered.";
     "compression.type" String "producer"

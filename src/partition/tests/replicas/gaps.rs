@@ -60,7 +60,8 @@ fn leader_of_an_idle_partition_reports_gaps_whatever_the_fetch_wait() {
     }
 }
 
-/// Told of a gap, the client would begin a new epoch, and write again what waits to be committed.
+/// A client that got an error for a gap would begin a new epoch, and write again what waits to be
+/// committed.
 #[test]
 fn a_gap_that_a_refusal_made_is_no_gap_yet() {
     let mut cluster = Cluster::new(2);
