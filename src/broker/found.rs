@@ -91,7 +91,7 @@ impl Broker {
         for found in all {
             match found.is_future || failed.is_some() {
                 true => self.found().put(found),
-                // Between the two renames that end a move nothing is written.
+                // A crash ended a move between its two renames: the copy has all that this has.
                 false => self.put_aside(&found, "the directory that a replica has left"),
             }
         }

@@ -281,6 +281,11 @@ impl Broker {
         match self.on_disk(partition, replace).await {
             Ok(Replaced::Over) => Next::Nothing,
             Ok(Replaced::Behind) => Next::Copy,
+            Ok(Replaced::Unnamed(error)) => {
+                let (broker, partition) = (Arc::clone(self), Arc::clone(partition));
+                let _ = blocking(move || broker.moved(&partition, Err(error))).await;
+                Next::Nothing
+            }
             Ok(Replaced::Done(left)) => {
                 info!(partition = %partition.id, to = %future.log_dir.display(), "moved");
                 let broker = Arc::clone(self);

@@ -35,6 +35,7 @@ pub enum Operation {
     Read,
     Write,
     Sync,
+    Rename,
     Remove,
 }
 
@@ -309,6 +310,7 @@ impl Disk for FaultyDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.check(Operation::Rename, from)?;
         let mut state = self.change()?;
         let is_dir = state.dirs.remove(from);
         if !is_dir {
@@ -377,6 +379,7 @@ impl Disk for FaultyDisk {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.wait_to_sync();
+        self.check(Operation::Sync, path)?;
         let mut state = self.change()?;
         state.synced_names.retain(|name, _| name.parent() != Some(path));
         let inside = state.names.iter().filter(|(name, _)| name.parent() == Some(path));

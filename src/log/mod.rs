@@ -233,6 +233,11 @@ impl Log {
         self.recovery_point
     }
 
+    /// Has less count as durable, until the next flush.
+    pub fn lower_recovery_point(&mut self, offset: i64) {
+        self.recovery_point = self.recovery_point.min(offset.max(self.log_start));
+    }
+
     /// Counts truncations: a view of before one may read what was written since.
     pub fn generation(&self) -> u64 {
         self.generation

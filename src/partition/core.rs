@@ -163,8 +163,9 @@ impl Core {
     }
 
     /// Goes on in a log that has all that this one has, and durably what this one has durably.
-    /// Returns the old one.
-    pub(super) fn replace_log(&mut self, log: Log, now_ms: i64) -> Log {
+    /// What it has durably beyond that counts from the next flush on: a crash may undo its new name
+    /// until then. Returns the old log.
+    pub(super) fn replace_log(&mut self, mut log: Log) -> Log {
         assert_eq!(
             (log.log_start(), log.log_end()),
             (self.log.log_start(), self.log.log_end()),
@@ -172,15 +173,15 @@ impl Core {
             log.dir().display()
         );
         assert!(log.recovery_point() >= self.log.recovery_point(), "{}", log.dir().display());
+        log.lower_recovery_point(self.log.recovery_point());
         let old = std::mem::replace(&mut self.log, log);
         self.moves += 1;
         self.log.note_high_watermark(self.high_watermark);
-        self.advance_high_watermark(now_ms);
         old
     }
 
-    /// Has flushes not count until [`Self::release_flushes`]: while a copy takes the log's place, no
-    /// record may be acknowledged as durable that is durable in one of the two only.
+    /// Ignores the results of flushes until [`Self::release_flushes`]. While a copy replaces the log,
+    /// a record that is durable in only one of the two logs must not be acknowledged as durable.
     pub(super) fn hold_flushes(&mut self) {
         self.flush_holds += 1;
     }

@@ -59,6 +59,8 @@ pub enum Replaced {
     /// The future replica is the replica. The directory that it has left is to be removed, unless
     /// its disk has failed.
     Done(Result<DeletedPartition, LogError>),
+    /// The future replica is the replica, but a crash may undo its new name. No flush of it counts.
+    Unnamed(LogError),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -153,8 +155,7 @@ impl Partition {
     ) -> Result<Replaced, CopyError> {
         self.lock().hold_flushes();
         let replaced = self.exchange(most, dirs, unique);
-        // Nothing counts as durable where the new name may not be.
-        if !matches!(replaced, Ok(Replaced::Done(Err(_)))) {
+        if !matches!(replaced, Ok(Replaced::Unnamed(_))) {
             self.lock().release_flushes();
             self.flush_now();
         }
@@ -201,20 +202,22 @@ impl Partition {
         future.set_dir(&path);
         let Some(future) = slot.take() else { return Ok(Replaced::Over) };
         self.future.view.store(None);
-        let mut old = core.replace_log(future, now_ms());
+        let mut old = core.replace_log(future);
         self.set_log_dir(&path);
         let changed = self.publish(&core);
         drop(core);
         self.wake(changed);
         // The slot stays locked: a deletion of the partition waits for it, so that nothing else
         // comes to the old name before it is given up.
-        let left = sync_above(&*disk, &path).and_then(|()| {
-            let left = lock_dirs(dirs).delete_partition(old.dir(), &self.id, unique)?;
+        if let Err(error) = sync_above(&*disk, &path) {
+            return Ok(Replaced::Unnamed(error));
+        }
+        let deleted = lock_dirs(dirs).delete_partition(old.dir(), &self.id, unique);
+        Ok(Replaced::Done(deleted.and_then(|left| {
             // Slow readers find its files there.
             old.set_dir(&left.path);
             left.sync().map(|()| left)
-        });
-        Ok(Replaced::Done(left))
+        })))
     }
 
     fn is_future_as_durable(&self) -> bool {

@@ -2,8 +2,13 @@
 
 use std::{io, sync::Mutex};
 
+use rustix::io::Errno;
+
 use super::*;
-use crate::partition::{Copied, CopyError, Replaced};
+use crate::{
+    log::faulty::Operation,
+    partition::{Copied, CopyError, Replaced},
+};
 
 const MOST: usize = 1 << 20;
 const FUTURE: &str = "/b/t-0.0123456789abcdef0123456789abcdef-future";
@@ -151,6 +156,41 @@ async fn a_flush_during_the_exchange_does_not_count() {
     assert_eq!(site.partition.view().log.recovery_point(), 4);
 }
 
+/// The copy goes on alone if the disk of the old directory has failed.
+#[tokio::test]
+async fn flushes_count_after_the_old_directory_could_not_be_renamed() {
+    let site = Site::new();
+    site.append(4);
+    site.copy();
+    site.partition.ready_future().expect("is durable");
+    site.disk.fail_files(Some(|operation, path| {
+        (operation == Operation::Rename && path.starts_with("/a")).then_some(Errno::IO)
+    }));
+    let replaced = site.replace(MOST);
+    assert!(matches!(replaced, Ok(Replaced::Done(Err(_)))), "{replaced:?}");
+    site.append(1);
+    site.partition.flush_now();
+    assert_eq!(site.partition.view().log.recovery_point(), 5);
+}
+
+/// The records of a copy are not durable while a crash may undo its new name, although its files
+/// were synced.
+#[tokio::test]
+async fn nothing_new_is_durable_before_the_copy_has_its_name() {
+    let site = Site::new();
+    site.append(4);
+    site.copy();
+    site.partition.ready_future().expect("is durable");
+    assert_eq!(site.partition.view().log.recovery_point(), 0);
+    site.disk.fail_files(Some(|operation, path| {
+        (operation == Operation::Sync && path == Path::new("/b")).then_some(Errno::IO)
+    }));
+    let replaced = site.replace(MOST);
+    assert!(matches!(replaced, Ok(Replaced::Unnamed(_))), "{replaced:?}");
+    site.partition.flush_now();
+    assert_eq!(site.partition.view().log.recovery_point(), 0);
+}
+
 #[tokio::test]
 async fn a_reader_who_comes_too_late_is_sent_to_the_copy() {
     let site = Site::new();
@@ -279,7 +319,9 @@ async fn a_crash_in_the_exchange_loses_nothing() {
             let log = open_at(&crashed, &replica.path, 1);
             assert_eq!(log.log_end(), 15, "{calls}: {}", replica.path.display());
         }
-        if let Ok(Replaced::Done(left)) = replaced {
+        if let Ok(Replaced::Unnamed(_)) = replaced {
+            assert_eq!(site.partition.log_dir().as_path(), Path::new("/b"));
+        } else if let Ok(Replaced::Done(left)) = replaced {
             assert_eq!(site.partition.log_dir().as_path(), Path::new("/b"));
             ends += 1;
             if left.is_ok() {
