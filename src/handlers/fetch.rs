@@ -194,22 +194,26 @@ impl Plan {
         }
         let place = |(asked, found): (&SessionPartition, &Result<Found, ErrorCode>)| {
             let partition = Arc::clone(&found.as_ref().ok()?.partition);
-            Some((partition, asked.request.fetch_offset))
+            let end = self.reader.end(&partition.view());
+            let max_bytes = asked.request.max_bytes.max(0) as usize;
+            Some((partition, asked.request.fetch_offset, max_bytes.min(self.limits.max_bytes), end))
         };
         let places: Vec<_> =
             self.fetch.partitions().zip(&self.partitions).filter_map(place).collect();
+        let is_committed_only = self.reader.is_committed_only();
         let look_up = move || {
-            for (partition, offset) in places {
-                // It is only to be in the page cache; its errors show when it is read again.
-                let view = partition.view();
-                let _ = view.log.read(offset, 0, view.log.log_end(), true);
-                let _ = view.log.read(offset, 0, view.high_watermark, true);
+            for (partition, offset, max_bytes, end) in places {
+                // Fills the page cache. Errors are ignored, because the second read returns them.
+                let log = &partition.view().log;
+                let Ok(slice) = log.read(offset, max_bytes, end, true) else { continue };
+                if is_committed_only {
+                    let _ = log.aborted_transactions(offset, &slice);
+                }
             }
         };
         // A panic is logged, and the reads below may wait then.
         let _ = blocking(look_up).await;
-        // What a follower says of itself has been noted.
-        self.read_all(Look::Again)
+        self.read_all(look)
     }
 
     fn read_all(&self, look: Look) -> Vec<PartitionReply> {
@@ -298,7 +302,7 @@ impl Plan {
                 reply.aborted = aborted.map(|all| all.into_iter().map(id).collect());
                 reply.records = Some(slice);
             }
-            // All of it is read again where that may wait.
+            // The read was refused because it would wait for the disk. `read_ready` repeats all.
             Err(_) if is_refusing_reads() => {}
             Err(error) => {
                 errors::read(partition, &view, error)?;

@@ -494,6 +494,8 @@ fn prepare(disk: &dyn Disk, path: &Path, traces: &mut Traces) -> Result<Prepared
     let lock = match disk.lock(&lock_path) {
         Ok(lock) => lock,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            // The other process may have made it a moment ago.
+            traces.keep(path);
             return Err(DirsError::InUse(path.to_owned()));
         }
         Err(error) => return Err(error).during("lock", &lock_path)?,

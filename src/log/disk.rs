@@ -110,9 +110,18 @@ enum Reads {
 /// for the disk; the work's outcome means nothing then, and its caller repeats it on a blocking
 /// thread.
 pub fn without_waiting<T>(work: impl FnOnce() -> T) -> Option<T> {
-    let before = READS.replace(Reads::FromCache);
+    let _restored = RestoreReads(READS.replace(Reads::FromCache));
     let done = work();
-    (READS.replace(before) == Reads::FromCache).then_some(done)
+    (!is_refusing_reads()).then_some(done)
+}
+
+/// Restores what reads do on this thread, also after a panic.
+struct RestoreReads(Reads);
+
+impl Drop for RestoreReads {
+    fn drop(&mut self) {
+        READS.set(self.0);
+    }
 }
 
 /// Whether `without_waiting` will have its work repeated: errors of reads are not to be acted on.
@@ -126,7 +135,7 @@ pub fn read_ahead(file: &dyn DiskFile, mut position: u64, mut len: usize) -> io:
     while len > 0 {
         let wanted = len.min(scratch.len());
         match file.read_at(&mut scratch[..wanted], position)? {
-            // The file is shorter: who sends it finds out.
+            // The file is shorter than expected. The later send reports that.
             0 => return Ok(()),
             read => {
                 position += read as u64;

@@ -71,11 +71,11 @@ pub fn is_lasting(error: &io::Error) -> bool {
 }
 
 fn is_passing(error: &io::Error) -> bool {
-    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull, WouldBlock};
     // EMFILE and ENFILE have no kind of their own.
     let too_many_files = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
     is_content(error)
-        || matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+        || matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge | WouldBlock)
         || too_many_files.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 

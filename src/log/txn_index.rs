@@ -111,6 +111,13 @@ struct State {
     has_failed: bool,
 }
 
+impl State {
+    /// Whether writing the pending entries makes a file, or puts one in its place.
+    fn makes_file(&self) -> bool {
+        self.replaced.is_some() || (self.stored == 0 && !self.pending.is_empty())
+    }
+}
+
 impl TxnIndex {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().expect("no code panics with a transaction index held")
@@ -209,11 +216,15 @@ impl Segment {
 
     /// Cuts off the entries of markers at or after `offset`.
     pub(super) fn cut_aborted(&self, offset: i64) -> io::Result<()> {
-        let mut state = self.txns.state();
-        state.pending.retain(|entry| entry.last_offset < offset);
-        if state.last_stored.is_some_and(|last| last >= offset) {
+        let is_cut = {
+            let mut state = self.txns.state();
+            state.pending.retain(|entry| entry.last_offset < offset);
+            state.last_stored.is_some_and(|last| last >= offset)
+        };
+        if is_cut {
             let after = |entry: &AbortedTxn| entry.last_offset >= offset;
             let (kept, last) = self.cut_index(Kind::TxnIndex, after)?;
+            let mut state = self.txns.state();
             state.is_dirty = true;
             (state.stored, state.last_stored) = (kept, last.map(|entry| entry.last_offset));
         }
@@ -263,17 +274,22 @@ impl Segment {
 impl Log {
     /// Adds an entry to the active segment's transaction index.
     pub(super) fn note_aborted(&mut self, aborted: AbortedTxn) {
-        let segment = &self.active.segment;
-        if !segment.has_aborted() {
+        self.active.segment.txns.state().pending.push(aborted);
+        self.note_new_files();
+        let _ = self.active.segment.write_aborted();
+    }
+
+    /// Has the directory synced with the next flush if writing entries may make a file.
+    fn note_new_files(&mut self) {
+        if self.segments_with_changes().any(|segment| segment.txns.state().makes_file()) {
             self.dir_changes.made += 1;
         }
-        segment.txns.state().pending.push(aborted);
-        let _ = segment.write_aborted();
     }
 
     /// Writes entries of transaction indexes that are only in memory. Returns the offset of the
     /// first marker whose entry could not be written.
-    pub(super) fn write_aborted(&self) -> Option<i64> {
+    pub(super) fn write_aborted(&mut self) -> Option<i64> {
+        self.note_new_files();
         let unwritten = |segment: &Arc<Segment>| {
             let _ = segment.write_aborted();
             segment.unwritten_aborted()
@@ -282,7 +298,8 @@ impl Log {
     }
 
     /// The same for callers that need all entries to be written.
-    pub(super) fn write_all_aborted(&self) -> Result<(), LogError> {
+    pub(super) fn write_all_aborted(&mut self) -> Result<(), LogError> {
+        self.note_new_files();
         self.segments_with_changes().try_for_each(|segment| {
             segment.write_aborted().during("write", &segment.path(Kind::TxnIndex))
         })

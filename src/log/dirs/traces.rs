@@ -31,6 +31,12 @@ impl Traces {
         }
     }
 
+    /// Keeps all that is below a directory, which is another process's.
+    pub fn keep(&mut self, path: &Path) {
+        self.files.retain(|file| !file.starts_with(path));
+        self.dirs.retain(|dir| !path.starts_with(dir));
+    }
+
     /// Removes what has been made. What cannot be removed stays.
     pub fn remove(&self, disk: &dyn Disk) {
         for path in &self.files {
@@ -39,5 +45,25 @@ impl Traces {
         for path in self.dirs.iter().rev() {
             let _ = disk.remove_dir_all(path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::faulty::FaultyDisk;
+
+    #[test]
+    fn directory_of_another_process_is_kept() {
+        let disk = FaultyDisk::default();
+        let mut traces = Traces::default();
+        for path in ["/ours", "/theirs"].map(Path::new) {
+            traces.expect_dir(&disk, path);
+            disk.create_dir_all(path).expect("is made");
+        }
+        traces.keep(Path::new("/theirs"));
+        traces.remove(&disk);
+        assert!(disk.list(Path::new("/ours")).is_err());
+        assert!(disk.list(Path::new("/theirs")).is_ok());
     }
 }
