@@ -119,6 +119,15 @@ fn decoder(api: ApiKey) -> Decode {
         ApiKey::AddRaftVoter => decode::<ours::AddRaftVoterRequest>,
         ApiKey::RemoveRaftVoter => decode::<RemoveRaftVoterRequest>,
         ApiKey::UpdateRaftVoter => decode::<UpdateRaftVoterRequest>,
+        ApiKey::DescribeAcls => decode::<DescribeAclsRequest>,
+        ApiKey::CreateAcls => decode::<CreateAclsRequest>,
+        ApiKey::DeleteAcls => decode::<DeleteAclsRequest>,
+        ApiKey::CreateDelegationToken => decode::<CreateDelegationTokenRequest>,
+        ApiKey::RenewDelegationToken => decode::<RenewDelegationTokenRequest>,
+        ApiKey::ExpireDelegationToken => decode::<ExpireDelegationTokenRequest>,
+        ApiKey::DescribeDelegationToken => decode::<DescribeDelegationTokenRequest>,
+        ApiKey::DescribeUserScramCredentials => decode::<DescribeUserScramCredentialsRequest>,
+        ApiKey::ListTransactions => decode::<ListTransactionsRequest>,
         other => panic!("{other:?} is in the table, but has no decoder here"),
     }
 }
