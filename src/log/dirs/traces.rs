@@ -56,6 +56,7 @@ mod tests {
     #[test]
     fn directory_of_another_process_is_kept() {
         let disk = FaultyDisk::default();
+        disk.create_dir_all(Path::new("/")).expect("is made");
         let mut traces = Traces::default();
         for path in ["/ours", "/theirs"].map(Path::new) {
             traces.expect_dir(&disk, path);
