@@ -47,6 +47,8 @@ def test_what_was_taken_away_meanwhile(cluster, run, topic, plan):  # noqa: F811
     cluster[2].kill()
     assert all(path.exists() for path in dirs)
     unknown.mkdir()
+    # kafka-reassign-partitions waits a minute for a broker that goes between two of its requests.
+    cluster.wait_until_registered()
     run(f"kafka-topics --delete --topic {deleted}").ok()
     file = plan({(moved, 0): [1, 3]})
     run(f"kafka-reassign-partitions --execute --reassignment-json-file {file}").ok()
