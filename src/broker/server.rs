@@ -167,7 +167,7 @@ impl Server {
         let mut tasks = JoinSet::new();
         raise_descriptor_limit();
         let limits = in_place(|| Limits::resolve(&settings))?;
-        // All ports are had before anything is written: a start that fails leaves no trace.
+        // All ports are bound before anything is written: a taken one leaves no directory behind.
         let bound = |listeners| Bound::all(if listens { listeners } else { &[] }, &settings);
         let controllers = bound(&settings.controller_listeners).await?;
         let brokers = bound(&settings.listeners).await?;

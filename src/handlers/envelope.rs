@@ -48,7 +48,7 @@ impl Handler for Envelope {
                     EnvelopeResponse::default().with_error_code(code)
                 }
                 Err(error) => {
-                    tracing::debug!(%error, api = header.api.name, "an envelope holds nonsense");
+                    tracing::debug!(%error, api = header.api.name, "cannot answer an enveloped request");
                     let code = ErrorCode::InvalidRequest.code();
                     EnvelopeResponse::default().with_error_code(code)
                 }

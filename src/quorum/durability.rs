@@ -110,7 +110,7 @@ impl Storage {
         let storage = self.clone();
         self.durability.thread.spawn(move || {
             storage.durability.is_queued.store(false, Ordering::Release);
-            // Its failure is kept for `failed`.
+            // `sync_now` stores the error; `failure` and `check_failure` return it.
             let _ = storage.sync_now();
         });
     }
@@ -182,11 +182,19 @@ impl Storage {
         match self.wait_until(last, Instant::now() + wait, is_durable).await {
             Ok(()) => Ok(AppendEntriesResponse::Success),
             Err(NotDurable::Yet) => {
-                let durable = self.log().last_durable().map(|(epoch, index)| log_id(epoch, index));
-                partial(previous, durable, last).ok_or(NotDurable::Yet)
+                partial(previous, self.durable_before(last), last).ok_or(NotDurable::Yet)
             }
             Err(replaced) => Err(replaced),
         }
+    }
+
+    /// The last entry that is durable. `None` also if another leader's entry has replaced the one at
+    /// `at`: nothing of this log is to be acknowledged to the leader that sent it.
+    fn durable_before(&self, at: LogId<i32>) -> Option<LogId<i32>> {
+        let log = self.log();
+        let is_replaced = log.state_of((epoch_of(&at), at.index)) == BatchState::Replaced;
+        let durable = log.last_durable().filter(|_| !is_replaced);
+        durable.map(|(epoch, index)| log_id(epoch, index))
     }
 
     /// A follower's acknowledgement of entries up to `acknowledged`, once openraft may count it. If
@@ -197,6 +205,10 @@ impl Storage {
         (previous, acknowledged): (Option<LogId<i32>>, LogId<i32>),
         deadline: Instant,
     ) -> Result<AppendEntriesResponse<i32>, NotDurable> {
+        // An entry that is not this leader's says nothing of what the follower has of its entries.
+        if self.state_of(acknowledged) == BatchState::Replaced {
+            return Err(NotDurable::Replaced);
+        }
         {
             let mut known = lock(&self.durability.acknowledged);
             let newest = known.entry(follower).or_insert(acknowledged);
@@ -207,15 +219,16 @@ impl Storage {
         match self.wait_until(acknowledged, deadline, counts).await {
             Ok(()) => Ok(AppendEntriesResponse::PartialSuccess(Some(acknowledged))),
             Err(NotDurable::Yet) => {
-                let durable = self.log().last_durable().map(|(epoch, index)| log_id(epoch, index));
+                let durable = self.durable_before(acknowledged);
                 partial(previous, durable, acknowledged).ok_or(NotDurable::Yet)
             }
             Err(replaced) => Err(replaced),
         }
     }
 
-    /// Whether this node's copy of an entry is not needed: it is alone, and syncs before openraft
-    /// counts an entry, or a majority without it has the entry on disk.
+    /// Whether the entry may be counted before this node's own copy is durable. True if a majority of
+    /// each configuration, without this node, has it on disk. Also true for a sole voter, whose
+    /// `append` waits for the sync.
     fn others_have(&self, at: LogId<i32>) -> bool {
         let known = self.known();
         let membership: &Membership = known.effective().membership();
@@ -231,8 +244,8 @@ impl Storage {
     }
 }
 
-/// An answer that covers the entries up to `durable`, if openraft takes one: none is before those
-/// that were sent.
+/// A partial acknowledgement up to `durable`. `None` if `durable` is before `previous`: openraft does
+/// not accept an acknowledgement below the previous entry.
 fn partial(
     previous: Option<LogId<i32>>,
     durable: Option<LogId<i32>>,

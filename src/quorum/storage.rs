@@ -410,8 +410,8 @@ impl RaftLogStorage<TypeConfig> for Storage {
         let saved = if alone {
             self.write_vote(&vote, disk::Durability::PageCache)
         } else if vote.committed {
-            // That a leader was elected is no promise of this node's: it need not wait. What this
-            // node has voted is on disk, and entries of the epoch get there after this.
+            // Saving a leader that is already elected need not wait: this node's own vote is on
+            // disk, and entries of the epoch are synced after this write.
             self.on_disk_thread_soon(write);
             Ok(())
         } else {

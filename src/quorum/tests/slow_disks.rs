@@ -39,6 +39,7 @@ async fn slow_disks_delay_commits_and_change_no_leader() {
 
 #[tokio::test(start_paused = true)]
 async fn entries_count_only_once_a_majority_has_them_on_disk() {
+    let mut acknowledged = 0;
     for seed in 0..20 {
         let mut cluster = Cluster::started(seed, &[1, 2, 3]).await;
         let led = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
@@ -53,6 +54,7 @@ async fn entries_count_only_once_a_majority_has_them_on_disk() {
             let proposed = tokio::time::timeout(wait, node.propose(led.1, records)).await;
             if matches!(proposed, Ok(Ok(_))) {
                 cluster.acknowledged.push(name);
+                acknowledged += 1;
             }
         }
         simulate(None);
@@ -65,4 +67,5 @@ async fn entries_count_only_once_a_majority_has_them_on_disk() {
         }
         cluster.settle().await;
     }
+    assert!(acknowledged > 0, "no change was committed in time");
 }
