@@ -137,8 +137,9 @@ fn retention_deletes_whole_segments() {
     ]);
     let process = site.start();
     let mut client = process.client();
-    let by_size = [("segment.ms", "20"), ("retention.bytes", "20000")];
-    let by_time = [("segment.ms", "20"), ("retention.ms", "300")];
+    // A quiet machine writes all records within 20 ms.
+    let by_size = [("segment.ms", "2"), ("retention.bytes", "20000")];
+    let by_time = [("segment.ms", "2"), ("retention.ms", "300")];
     assert_eq!(client.create_topic("by-size", 1, &by_size).expect("answered"), 0);
     assert_eq!(client.create_topic("by-time", 1, &by_time).expect("answered"), 0);
     fill(&mut client, "by-size", 200);
