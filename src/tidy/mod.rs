@@ -1,0 +1,243 @@
+//! The rules of this code base as tests: layers, circles of files, pure folders, and lengths of
+//! files, functions and lines.
+//!
+//! Each table of exceptions may only shrink: an exception that is no longer needed fails its test.
+
+mod imports;
+mod source;
+mod tests;
+
+use std::{collections::BTreeSet, sync::LazyLock};
+
+use imports::{Imports, circles, paths};
+use source::{Function, Source, read_crate};
+
+/// A file and what it may have against a rule.
+type Exception = (&'static str, &'static str);
+
+/// A file and what it has against a rule.
+type Violation = (String, String);
+
+/// Each layer with the layers that it may name, besides itself. All of them come before it.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("base", &[]),
+    ("protocol", &["base"]),
+    ("records", &["base"]),
+    ("telemetry", &["base"]),
+    ("peers", &["base", "protocol"]),
+    ("log", &["base", "records"]),
+    ("metadata", &["base", "protocol", "records"]),
+    ("quorum", &["base", "protocol", "records", "log", "metadata"]),
+    ("controller", &["base", "protocol", "metadata", "quorum"]),
+    ("partition", &["base", "records", "telemetry", "log", "metadata"]),
+    ("coordinator", &["base", "protocol", "records", "log", "metadata", "partition"]),
+    (
+        "broker",
+        &[
+            "base",
+            "protocol",
+            "records",
+            "telemetry",
+            "log",
+            "metadata",
+            "quorum",
+            "controller",
+            "partition",
+            "coordinator",
+            "peers",
+        ],
+    ),
+    (
+        "handlers",
+        &[
+            "base",
+            "protocol",
+            "records",
+            "telemetry",
+            "log",
+            "metadata",
+            "quorum",
+            "controller",
+            "partition",
+            "coordinator",
+            "peers",
+            "broker",
+        ],
+    ),
+    ("net", &["base", "protocol", "telemetry", "log", "broker", "handlers"]),
+];
+
+/// Files that name a layer above their own.
+const UPWARD: &[Exception] = &[
+    ("broker/listeners.rs", "names net"),
+    ("broker/mod.rs", "names net"),
+    ("broker/server.rs", "names net"),
+    ("broker/to_controller.rs", "names handlers"),
+];
+
+/// Imports that close a circle of files in `src`, from the first file to the second.
+const CIRCULAR: &[Exception] = &[
+    ("base/config/parse.rs", "base/config/listeners.rs"),
+    ("broker/lifecycle.rs", "broker/server.rs"),
+    ("broker/listeners.rs", "broker/server.rs"),
+    ("broker/replication/answer.rs", "broker/replication/fetcher.rs"),
+    ("broker/to_controller.rs", "handlers/context.rs"),
+    ("broker/to_controller.rs", "handlers/mod.rs"),
+    ("controller/partition_change.rs", "controller/reassignment.rs"),
+    ("coordinator/group/unserved.rs", "coordinator/group/records.rs"),
+    ("coordinator/group/unserved.rs", "coordinator/group/state.rs"),
+    ("log/append.rs", "log/recovery.rs"),
+    ("log/txn_index.rs", "log/segment.rs"),
+    ("log/txn_index.rs", "log/view.rs"),
+    ("metadata/change.rs", "metadata/image.rs"),
+    ("quorum/storage.rs", "quorum/durability.rs"),
+    ("quorum/voters.rs", "quorum/network.rs"),
+    ("quorum/voters.rs", "quorum/types.rs"),
+];
+
+/// Imports that close a circle of files in `compat-tests/simulation`.
+const CIRCULAR_IN_SIMULATION: &[Exception] = &[("leaders.rs", "client.rs")];
+
+/// Folders and files that can be replayed: no tokio, no clock, no randomness.
+const PURE: &[&str] = &[
+    "base/config/",
+    "base/ids.rs",
+    "protocol/",
+    "records/",
+    "metadata/",
+    "coordinator/group/",
+    "partition/core.rs",
+    "partition/follower.rs",
+    "partition/isr.rs",
+];
+const IMPURE: &[&str] = &["tokio", "async", "SystemTime", "Instant", "new_v4", "rand"];
+/// The module that gives access to the clock, randomness and blocking threads.
+const IMPURE_MODULE: [&str; 2] = ["base", "world"];
+const NOT_PURE: &[Exception] = &[("partition/isr.rs", "names base::world")];
+
+const FILE_LINES_MAX: usize = 600;
+const FUNCTION_LINES_MAX: usize = 70;
+/// rustfmt keeps code to 100; strings that it cannot break may be somewhat longer.
+const LINE_COLUMNS_MAX: usize = 110;
+const TOO_LONG: &[Exception] = &[("quorum/start.rs", "start has 80 lines")];
+
+static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(|| read_crate("src"));
+
+#[test]
+fn layers_name_only_lower_layers() {
+    assert_none(unexpected(upward_imports(&SOURCES), UPWARD));
+}
+
+#[test]
+fn files_form_no_circles() {
+    assert_none(import_circles(&SOURCES, CIRCULAR));
+    assert_none(import_circles(&read_crate("compat-tests/simulation"), CIRCULAR_IN_SIMULATION));
+}
+
+#[test]
+fn pure_folders_are_pure() {
+    assert_none(unexpected(impurities(&SOURCES), NOT_PURE));
+}
+
+#[test]
+fn files_functions_and_lines_are_short() {
+    assert_none(unexpected(SOURCES.iter().flat_map(too_long).collect(), TOO_LONG));
+}
+
+#[track_caller]
+fn assert_none(wrong: Vec<String>) {
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// The violations without an exception, and the exceptions without a violation.
+fn unexpected(found: Vec<Violation>, exceptions: &[Exception]) -> Vec<String> {
+    let is_expected = |(file, what): &Violation| exceptions.contains(&(file, what));
+    let is_needed = |exception: &&Exception| {
+        found.iter().any(|(file, what)| (file.as_str(), what.as_str()) == **exception)
+    };
+    let mut wrong: Vec<String> = exceptions
+        .iter()
+        .filter(|exception| !is_needed(exception))
+        .map(|(file, what)| format!("the exception \"{file}: {what}\" is not needed"))
+        .collect();
+    let unexpected = found.iter().filter(|violation| !is_expected(violation));
+    wrong.extend(unexpected.map(|(file, what)| format!("{file}: {what}")));
+    wrong
+}
+
+fn upward_imports(sources: &[Source]) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for source in sources.iter().filter(|source| !source.code.is_empty()) {
+        let Some((layer, _)) = source.name.split_once('/') else { continue };
+        let Some((_, lower)) = LAYERS.iter().find(|(name, _)| *name == layer) else {
+            found.push((source.name.clone(), "belongs to no layer".to_owned()));
+            continue;
+        };
+        let named: BTreeSet<_> =
+            paths(source).into_iter().filter_map(|named| named.path.into_iter().next()).collect();
+        for (other, _) in LAYERS.iter().filter(|(other, _)| named.contains(*other)) {
+            if *other != layer && !lower.contains(other) {
+                found.push((source.name.clone(), format!("names {other}")));
+            }
+        }
+    }
+    found
+}
+
+/// The circles that are left without the imports that are exceptions, and the exceptions without
+/// which no circle comes back.
+fn import_circles(sources: &[Source], exceptions: &[Exception]) -> Vec<String> {
+    let complete = Imports::new(sources).graph();
+    let mut cut = complete.clone();
+    for (from, to) in exceptions {
+        cut.entry(from).or_default().remove(to);
+    }
+    let circles_with = |(from, to): Exception| {
+        let mut graph = cut.clone();
+        let is_import = complete.get(from).is_some_and(|named| named.contains(to));
+        graph.entry(from).or_default().extend(is_import.then_some(to));
+        circles(&graph)
+    };
+    let mut wrong: Vec<String> =
+        circles(&cut).iter().map(|circle| format!("a circle: {circle:?}")).collect();
+    let unneeded = exceptions.iter().filter(|import| circles_with(**import).is_empty());
+    wrong.extend(unneeded.map(|import| format!("the exception {import:?} is not needed")));
+    wrong
+}
+
+fn impurities(sources: &[Source]) -> Vec<Violation> {
+    let module = IMPURE_MODULE.map(str::to_owned);
+    let mut found = Vec::new();
+    for source in sources {
+        if !PURE.iter().any(|place| source.name.starts_with(place)) {
+            continue;
+        }
+        for word in IMPURE.iter().filter(|word| source.has(word)) {
+            found.push((source.name.clone(), format!("has {word}")));
+        }
+        if paths(source).iter().any(|named| named.path.starts_with(&module)) {
+            found.push((source.name.clone(), format!("names {}", module.join("::"))));
+        }
+    }
+    found
+}
+
+/// Files, functions and lines that are too long, those of tests included.
+fn too_long(source: &Source) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let lines = source.text.lines().count();
+    if lines > FILE_LINES_MAX {
+        found.push(format!("has {lines} lines"));
+    }
+    for (index, line) in source.text.lines().enumerate() {
+        let columns = line.chars().count();
+        if columns > LINE_COLUMNS_MAX {
+            found.push(format!("line {} has {columns} columns", index + 1));
+        }
+    }
+    let is_long = |function: &&Function| function.lines > FUNCTION_LINES_MAX;
+    for Function { name, lines } in source.functions.iter().filter(is_long) {
+        found.push(format!("{name} has {lines} lines"));
+    }
+    found.into_iter().map(|what| (source.name.clone(), what)).collect()
+}
