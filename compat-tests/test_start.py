@@ -120,7 +120,7 @@ def test_banner_is_json_where_the_log_is(overrides):
 
 def test_keys_are_printed():
     printed = subprocess.run([SORDINI, "config"], capture_output=True, text=True, timeout=STOPPED_S)
-    keys = ROOT / "src/base/config/KEYS.md"
+    keys = ROOT / "docs/configuration.md"
     assert (printed.returncode, printed.stdout) == (0, keys.read_text())
 
 

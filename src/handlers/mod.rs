@@ -1,5 +1,5 @@
-//! One file per Kafka API, and the one table of them all. The table yields dispatch, ApiVersions,
-//! metric names and the README's list of APIs; adding an API is one file and one line here.
+//! One file per Kafka API, and the table of all APIs. The table drives dispatch, ApiVersions and
+//! metric names. `docs/compatibility.md` lists the same APIs; a test compares it with the table.
 //!
 //! A handler runs to its ordering point before its connection reads on (that is the back-pressure)
 //! and may leave the rest as a future; replies leave in request order. Handlers hold no state, and
@@ -317,6 +317,7 @@ fn count_errors<H: Handler>(response: &H::Response, metrics: &Metrics) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::api::APIS;
 
     #[test]
     fn every_handler_has_its_row_once() {
@@ -325,5 +326,32 @@ mod tests {
             assert!(TABLE[..at].iter().all(|other| other.api != entry.api), "{:?}", entry.api);
             assert_eq!(entry.row().versions(), entry.versions.0..=entry.versions.1);
         }
+    }
+
+    #[test]
+    fn served_apis_are_documented() {
+        let page = include_str!("../../docs/compatibility.md");
+        let documented = page.lines().filter_map(|line| {
+            let mut cells = line.strip_prefix("| ")?.split(" | ");
+            let [api, versions, listeners] = [cells.next()?, cells.next()?, cells.next()?];
+            versions.starts_with(|first: char| first.is_ascii_digit()).then(|| {
+                let listeners = listeners.trim_end_matches(" |");
+                (api.to_owned(), versions.to_owned(), listeners.to_owned())
+            })
+        });
+        let served = APIS.iter().filter(|api| find(api.key).is_some()).map(|api| {
+            let versions = match (api.min, api.max) {
+                (min, max) if min == max => min.to_string(),
+                (min, max) => format!("{min}-{max}"),
+            };
+            let listeners = match api.scope {
+                Scope::Broker => "broker",
+                Scope::Controller => "controller",
+                Scope::Both => "both",
+                Scope::Forwarded => "both, forwarded",
+            };
+            (api.name.to_owned(), versions, listeners.to_owned())
+        });
+        assert_eq!(documented.collect::<Vec<_>>(), served.collect::<Vec<_>>());
     }
 }

@@ -1,4 +1,4 @@
-//! The table as a page.
+//! The key table as the Markdown page `docs/configuration.md`.
 
 use std::fmt::Write;
 
@@ -9,13 +9,15 @@ use crate::base::config::key::{Default, Effect, Key, Mode};
 pub fn page() -> String {
     let mut page = String::from(
         "# Configuration keys\n\n\
-         Generated from the table in `keys/`. These are the keys of Apache Kafka 4.3.1 with its\n\
-         defaults, and a few of Sordini's own. All values are checked. *Effect*: a dot stands for a\n\
-         key that is used, for all values or for those that follow. Where it is empty, the key has\n\
-         no effect yet, and a start that sets it warns. A key marked *refused* asks for protection\n\
-         that is missing: with any value but its default the broker does not start. *Change*:\n\
-         whether a running broker takes a new value, for itself alone (broker) or for all at once\n\
-         (cluster), by `kafka-configs`.\n",
+         This page is generated from the key table in `src/base/config/keys`. `sordini config` prints it.\n\n\
+         The table has the keys of Apache Kafka 4.3.1 with their defaults, and a few keys of Sordini's\n\
+         own. The broker checks the values of all keys, also of those without effect. Columns:\n\n\
+         - *effect*: a dot means that the key is used, with all values or only with the listed ones.\n\
+         \x20 An empty cell means that the key has no effect yet; a start that sets it logs a warning.\n\
+         \x20 *Refused* means that the key asks for protection that is missing: with any value but its\n\
+         \x20 default, the broker does not start.\n\
+         - *change*: whether `kafka-configs` can change the key of a running broker, and for which\n\
+         \x20 scope: one broker, or all brokers of the cluster.\n",
     );
     for (theme, keys) in BROKER_THEMES {
         section(&mut page, theme, keys);
