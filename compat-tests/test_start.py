@@ -155,3 +155,46 @@ def test_cluster_script_fails_over_a_running_cluster(tmp_path):
     finally:
         first.send_signal(signal.SIGTERM)
         first.wait(STOPPED_S)
+
+
+def test_example_files_form_a_cluster(tmp_path):
+    """The files of `config/`, with free ports in place of theirs."""
+    names = ["server.properties", "server-1.properties", "server-2.properties"]
+    texts = {name: (ROOT / "config" / name).read_text() for name in names}
+    http_ports = []
+    for port in ["9092", "9093", "9094", "10092", "10093", "10094", "9644", "9645", "9646"]:
+        free = str(free_port())
+        if port.startswith("96"):
+            http_ports.append(int(free))
+        texts = {name: text.replace(f":{port}", f":{free}") for name, text in texts.items()}
+    nodes = []
+    try:
+        for name, text in texts.items():
+            (tmp_path / name).write_text(text)
+            log = (tmp_path / f"{name}.log").open("w")
+            nodes.append(subprocess.Popen([SORDINI, "serve", name], cwd=tmp_path, stdout=log, stderr=log))
+        until = time.monotonic() + STOPPED_S
+        for port in http_ports:
+            while (status := readiness(port)) != 200:
+                assert time.monotonic() < until, (port, status, logs_of(tmp_path))
+                time.sleep(0.1)
+        assert "WARN" not in logs_of(tmp_path)
+        assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["node-1", "node-2", "node-3"]
+    finally:
+        for node in nodes:
+            node.kill()
+            node.wait()
+
+
+def readiness(port):
+    """The status of /readyz, or why there is none."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            return int(connection.recv(64).split()[1])
+    except (OSError, IndexError) as error:
+        return str(error)
+
+
+def logs_of(directory):
+    return "\n".join(path.read_text() for path in sorted(directory.glob("*.log")))
