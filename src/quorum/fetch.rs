@@ -9,11 +9,8 @@ use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::{
-    Leadership, Quorum, ReplicaStatus,
-    checkpoint::SnapshotId,
-    state_machine::SnapshotAt,
-    storage::lock,
-    voters::{self, Endpoint},
+    Leadership, Quorum, ReplicaStatus, checkpoint::SnapshotId, state_machine::SnapshotAt,
+    storage::lock, voters::Endpoint,
 };
 use crate::{
     base::world::now_ms,
@@ -282,7 +279,7 @@ impl Quorum {
 
     /// Followers that do not vote.
     pub(super) fn observers_status(&self) -> Vec<ReplicaStatus> {
-        let voters = voters::voters(self.inner.storage.known().effective().membership());
+        let voters = self.deciding_voters();
         let observers = lock(&self.inner.observers);
         let seen = observers.seen.iter();
         seen.filter(|(replica, _)| !voters.iter().any(|voter| voter.id == replica.id))

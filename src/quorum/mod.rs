@@ -472,7 +472,7 @@ impl Quorum {
 
     fn voters_status(&self) -> Vec<ReplicaStatus> {
         let inner = &self.inner;
-        let membership = inner.storage.known().effective().membership().clone();
+        let deciding = self.deciding_voters();
         let replication = self.raft().and_then(|raft| raft.metrics().borrow().replication.clone());
         let heard = inner.network.heard();
         let now = now_ms();
@@ -492,7 +492,13 @@ impl Quorum {
                 endpoints: voter.endpoints,
             }
         };
-        voters::voters(&membership).into_iter().map(voter).collect()
+        deciding.into_iter().map(voter).collect()
+    }
+
+    /// The voters that DescribeQuorum lists. A new voter is one of them once the quorum can lose
+    /// another voter without it.
+    fn deciding_voters(&self) -> Vec<Voter> {
+        voters::deciding(self.inner.machine.machine().membership.membership())
     }
 
     /// Leaves the quorum with everything on disk.

@@ -128,9 +128,19 @@ pub fn of_voters(voters: &[Voter]) -> Membership {
     Membership::new(configs, nodes)
 }
 
+/// The voters whose majority decides, given a membership that is committed. During a change these
+/// are the voters before it: the quorum cannot do without a majority of them until the change is
+/// complete.
+pub fn deciding(committed: &Membership) -> Vec<Voter> {
+    nodes_of(committed, committed.get_joint_config().first())
+}
+
 /// The voters that are to be.
 pub fn voters(membership: &Membership) -> Vec<Voter> {
-    let ids = membership.get_joint_config().last();
+    nodes_of(membership, membership.get_joint_config().last())
+}
+
+fn nodes_of(membership: &Membership, ids: Option<&BTreeSet<i32>>) -> Vec<Voter> {
     let found = ids.into_iter().flatten().map(|id| membership.get_node(id).cloned());
     found.map(Option::unwrap_or_default).collect()
 }

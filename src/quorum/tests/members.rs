@@ -172,6 +172,31 @@ async fn a_voter_removed_while_it_is_down_goes_on_as_an_observer() {
     assert!(cluster.node(other).is_voter());
 }
 
+/// A change passes through a configuration in which the voters before it still decide.
+#[tokio::test(start_paused = true)]
+async fn a_voter_is_listed_once_the_quorum_can_lose_another() {
+    for seed in 0..4 {
+        let mut cluster = standalone(seed, &[2, 3]).await;
+        for id in [2, 3] {
+            cluster.start(id).await;
+        }
+        join(&cluster, 2).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let first = leader_of(&cluster).await;
+        assert_eq!(first.leader(), Some(1));
+        assert_eq!(first.begin_adding_voter(voter(3), WITHIN).await, Ok(()));
+        let deadline = tokio::time::Instant::now() + WITHIN;
+        while voter_ids(&first) != [1, 2, 3] {
+            assert!(tokio::time::Instant::now() < deadline, "{:?}", cluster.states());
+            let observers = first.status().observers;
+            assert!(observers.iter().any(|it| it.replica_id == 3), "it is listed all the time");
+            tokio::time::sleep(Duration::from_micros(100)).await;
+        }
+        cluster.crash(1, Crash::LoseUnsynced).await;
+        assert!(cluster.propose().await, "{seed} {:?}", cluster.states());
+    }
+}
+
 /// Without its vote nobody could lead, and without a leader it would never hear of it.
 #[tokio::test(start_paused = true)]
 async fn who_has_not_heard_that_it_votes_votes() {
