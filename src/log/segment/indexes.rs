@@ -296,13 +296,19 @@ impl Segment {
     }
 
     /// An offset behind all records before `position`, from the first index entry that is not
-    /// before it; `None` if there is no such entry.
+    /// before it; `None` if there is no such entry. As in Kafka, the first entry of the index does
+    /// not count where it is exactly at `position` (`AbstractIndex.binarySearch`).
     pub fn offset_behind(&self, position: u64) -> Option<i64> {
         let is_behind = |entry: &OffsetEntry| u64::from(entry.position) >= position;
+        let counts = |(slot, entry): &(usize, &OffsetEntry)| {
+            u64::from(entry.position) >= position + u64::from(*slot == 0)
+        };
         let (stored, first_pending, pending) = {
             let offsets = &self.state().offsets;
-            let behind = offsets.pending.iter().find(|entry| is_behind(entry));
-            (offsets.stored, offsets.pending.first().copied(), behind.copied())
+            let first_slot = usize::from(offsets.stored != Some(0));
+            let slots = (first_slot..).zip(&offsets.pending);
+            let behind = slots.into_iter().find(counts).map(|(_, entry)| *entry);
+            (offsets.stored, offsets.pending.first().copied(), behind)
         };
         let in_file = || {
             let file = self.open(Kind::Index, OpenMode::Read)?;
@@ -312,7 +318,9 @@ impl Segment {
             };
             let entries = Entries { file: &*file, base_offset: self.base_offset, count };
             let slot = entries.partition_point(is_behind)?;
-            Ok::<_, io::Error>(entries.block(slot)?.first().copied())
+            let block = entries.block(slot)?;
+            let found = (slot as usize..).zip(&block).find(counts).map(|(_, entry)| *entry);
+            Ok::<_, io::Error>(found)
         };
         let is_in_file = stored != Some(0) && first_pending.is_none_or(|first| is_behind(&first));
         // Without the index, the end of the segment is an offset behind, too.
