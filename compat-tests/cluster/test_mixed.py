@@ -4,18 +4,23 @@ Most tests have a broker of each under Apache Kafka's controller. With CLUSTER=k
 Apache Kafka's: what these tests expect is what it does.
 """
 
+import copy
 import json
+import shutil
 import time
 
 import pytest
 from harness.broker import KAFKA_KIND
 from harness.cluster import Cluster
+from harness.transactions import fetch, fetches, leave_open, read
 
 CONTROLLER, KAFKA, OURS = 1, 2, 3
 SETTINGS = {
     "default.replication.factor": "2",
     "min.insync.replicas": "1",
     "offsets.topic.replication.factor": "2",
+    "transaction.state.log.num.partitions": "1",
+    "transaction.state.log.min.isr": "1",
     "replica.lag.time.max.ms": "5000",
 }
 # Told of a gap in its sequences by a broker that has just been elected, librdkafka writes again what
@@ -215,3 +220,166 @@ def test_a_broker_of_apache_kafka_joins_ours(another, tools, kind):
     cluster.start(1)
     run("kafka-topics --create --topic after --partitions 4", timeout=90).ok()
     cluster.wait_until("both lead", lambda: leaders(cluster, "after") == {2, 3})
+
+
+# Characters of a value, and the sizes of the slices that are read: in one segment, and in several.
+TRANSACTIONS = {"small": (1, (1, 300, 1 << 20)), "large": (60_000, (100_000, 1 << 20))}
+
+
+@pytest.fixture
+def transactions(mixed, run, topic):
+    """Topics for transactions: Apache Kafka's broker coordinates them and leads the partitions."""
+    at_kafka = f"--replica-assignment {KAFKA} --config cleanup.policy=compact"
+    run(f"kafka-topics --create --if-not-exists --topic __transaction_state {at_kafka}").ok()
+    for name in TRANSACTIONS:
+        placed = f"--replica-assignment {KAFKA}:{OURS} --config segment.bytes=1048576"
+        run(f"kafka-topics --create --topic {topic}-{name} {placed}").ok()
+    return Transactions(mixed, run, topic)
+
+
+class Transactions:
+    """What is written to the topics, what was committed, and what a broker answers about it."""
+
+    def __init__(self, cluster, run, prefix):
+        self.cluster, self.run = cluster, run
+        self.topics = {f"{prefix}-{name}": how for name, how in TRANSACTIONS.items()}
+        self.committed = {topic: [] for topic in self.topics}
+        self.end = 0
+
+    def write(self, name, pairs):
+        """The producers know only Apache Kafka's broker when they begin."""
+        for topic, (size, _) in self.topics.items():
+            bootstrap = self.cluster[KAFKA].bootstrap
+            written = self.run(f"transaction-pairs {bootstrap} {topic} {name} {pairs} {size}").ok()
+            self.committed[topic] += written.lines
+        self.end += 22 * pairs
+
+    def leave_open(self):
+        """Begins a transaction in each topic; returns what ends them."""
+        bootstrap = self.cluster[KAFKA].bootstrap
+        producers = [leave_open(bootstrap, topic, records=5) for topic in self.topics]
+        self.end += 5
+
+        def abort():
+            for producer in producers:
+                producer.abort_transaction(60)
+            self.end += 1
+
+        return abort
+
+    def lead(self, leader):
+        """Makes one of the two brokers the leader, and waits until all that was written is below its
+        high watermark."""
+        replicas = [leader, KAFKA + OURS - leader]
+        plan = self.cluster.dir / "leaders.json"
+        moves = [{"topic": topic, "partition": 0, "replicas": replicas} for topic in self.topics]
+        plan.write_text(json.dumps({"version": 1, "partitions": moves}))
+        self.run(f"kafka-reassign-partitions --reassignment-json-file {plan} --execute").ok()
+        self.cluster.wait_until_in_sync()
+        elect_preferred(self.run)
+        for topic in self.topics:
+            self.cluster.wait_until("it leads", lambda t=topic: self.has_all(leader, t))
+
+    def has_all(self, leader, topic):
+        answer = fetch(self.cluster[leader], topic, self.end)
+        return answer.error == 0 and answer.high_watermark == self.end
+
+    def answers(self, leader):
+        """What a consumer gets from every offset on, by topic and number of the fetch."""
+        return {
+            (topic, number): answer
+            for topic, (_, sizes) in self.topics.items()
+            for number, answer in enumerate(fetches(self.cluster[leader], topic, sizes))
+        }
+
+    def are_on_disk(self, broker, name):
+        """Whether a broker's files have the committed and the aborted values of this name."""
+        files = [
+            path.read_bytes()
+            for topic in self.topics
+            for path in (self.cluster[broker].data / f"{topic}-0").glob("*.log")
+        ]
+        values = (f"{name}-{how}-0-0".encode() for how in ("committed", "aborted"))
+        return all(any(value in content for content in files) for value in values)
+
+    def check_readers(self):
+        """Consumers of both libraries get what was committed and nothing else."""
+        for topic, committed in self.committed.items():
+            assert read(self.cluster.bootstrap, topic) == committed
+            reads = f"--topic {topic} --isolation-level read_committed --from-beginning"
+            count = f"--max-messages {len(committed)} --timeout-ms 20000"
+            assert self.run(f"kafka-console-consumer {reads} {count}").ok().lines == committed
+
+
+def differences(found, expected):
+    """Two answers for each fetch that has not the expected one."""
+    assert found.keys() == expected.keys()
+    return {at: (found[at], expected[at]) for at in found if found[at] != expected[at]}
+
+
+def test_transactions_outlive_changes_of_leader(mixed, transactions):
+    """Apache Kafka leads, then Sordini, then Apache Kafka again, and once more each."""
+    transactions.write("a", pairs=3)
+    abort = transactions.leave_open()
+    transactions.lead(KAFKA)
+    answers = transactions.answers(KAFKA)
+    transactions.lead(OURS)
+    assert differences(transactions.answers(OURS), answers) == {}
+    transactions.check_readers()
+    transactions.lead(KAFKA)
+    assert differences(transactions.answers(KAFKA), answers) == {}
+    abort()
+    transactions.write("b", pairs=1)
+    transactions.lead(KAFKA)
+    answers = transactions.answers(KAFKA)
+    transactions.lead(OURS)
+    assert differences(transactions.answers(OURS), answers) == {}
+    transactions.check_readers()
+    transactions.lead(KAFKA)
+    assert differences(transactions.answers(KAFKA), answers) == {}
+
+
+def test_kafka_takes_over_what_a_follower_truncated(mixed, transactions):
+    """Apache Kafka's broker loses its last transactions, and Sordini's cuts them off. Then Apache
+    Kafka runs on the directory of Sordini."""
+    transactions.write("a", pairs=2)
+    transactions.lead(KAFKA)
+    kept = {topic: mixed.dir / f"kept-{topic}" for topic in transactions.topics}
+    for topic, copied in kept.items():
+        shutil.copytree(mixed[KAFKA].data / f"{topic}-0", copied)
+    end, committed = transactions.end, copy.deepcopy(transactions.committed)
+    transactions.write("b", pairs=3)
+    transactions.lead(KAFKA)
+    assert transactions.are_on_disk(OURS, "b")
+    transactions.end, transactions.committed = end, committed
+    mixed[OURS].stop()
+    mixed.kill(KAFKA)
+    for topic, copied in kept.items():
+        shutil.rmtree(mixed[KAFKA].data / f"{topic}-0")
+        copied.rename(mixed[KAFKA].data / f"{topic}-0")
+    mixed.start(KAFKA)
+    transactions.write("c", pairs=2)
+    mixed.start(OURS)
+    transactions.lead(KAFKA)
+    answers = transactions.answers(KAFKA)
+    transactions.lead(OURS)
+    assert differences(transactions.answers(OURS), answers) == {}
+    transactions.check_readers()
+    ours = mixed[OURS]
+    assert not transactions.are_on_disk(OURS, "b"), "they are cut off"
+    assert ours.stop() in (0, 143)
+    kind, ours.kind = ours.kind, KAFKA_KIND
+    try:
+        mixed.start(OURS)
+        transactions.lead(OURS)
+        assert differences(transactions.answers(OURS), answers) == {}
+        transactions.check_readers()
+        log = ours.log.read_text()
+        for topic in transactions.topics:
+            snapshot = "Loading producer state from snapshot file 'SnapshotFile(offset=88,"
+            assert f"[ProducerStateManager partition={topic}-0] {snapshot}" in log
+            assert f"Log loaded for partition {topic}-0 with initial high watermark 88" in log
+        assert "corrupt" not in log
+    finally:
+        ours.kill()
+        ours.kind = kind

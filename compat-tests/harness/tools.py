@@ -36,9 +36,11 @@ CLASSES = {
     "kafka-transactions": f"{_TOOLS}.TransactionsCommand",
     "kafka-verifiable-consumer": f"{_TOOLS}.VerifiableConsumer",
     "kafka-verifiable-producer": f"{_TOOLS}.VerifiableProducer",
+    # Of these tests: tools/TransactionPairs.java.
+    "transaction-pairs": "sordini.compat.TransactionPairs",
 }
 # Tools that only read files, and those that take the broker's address after a sub-command.
-WITHOUT_BOOTSTRAP = {"kafka-dump-log", "kafka-storage"}
+WITHOUT_BOOTSTRAP = {"kafka-dump-log", "kafka-storage", "transaction-pairs"}
 BOOTSTRAP_LAST = {"kafka-cluster"}
 COMMAND_TIMEOUT_S = 60
 

@@ -61,6 +61,8 @@ use crate::{
 
 /// Where group coordinators keep their records.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+/// Where transaction coordinators keep theirs.
+pub const TRANSACTIONS_TOPIC: &str = "__transaction_state";
 
 /// All handles; what changes is inside of them.
 pub struct Broker {

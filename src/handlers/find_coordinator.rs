@@ -10,10 +10,10 @@ use kafka_protocol::messages::{
 
 use super::{Context, ErrorCode, Handler, Reply, auto_topics, errors, groups::wire};
 use crate::{
-    broker::{Broker, OFFSETS_TOPIC},
+    broker::{Broker, OFFSETS_TOPIC, TRANSACTIONS_TOPIC},
     coordinator::group::partition_for,
     log::id_text,
-    metadata::Image,
+    metadata::{Image, PartitionImage},
 };
 
 pub struct FindCoordinator;
@@ -115,17 +115,25 @@ fn single(found: Result<Endpoint, ErrorCode>, version: i16) -> FindCoordinatorRe
 }
 
 fn find(cx: &Context<'_>, image: &Image, key_type: i8, key: &str) -> Result<Endpoint, ErrorCode> {
-    match key_type {
-        GROUP => {}
-        // Neither is served yet. Clients give up at once on this code, where they would go on
-        // asking on COORDINATOR_NOT_AVAILABLE.
+    let topic = match key_type {
+        GROUP => OFFSETS_TOPIC,
+        TRANSACTION if is_coordinated_elsewhere(cx, image, key) => TRANSACTIONS_TOPIC,
+        // This broker does not coordinate transactions and share groups yet. Clients give up at once
+        // on this code, while they would ask again on COORDINATOR_NOT_AVAILABLE.
         TRANSACTION => return Err(ErrorCode::UnsupportedVersion),
         SHARE if cx.version >= SHARE_SINCE && is_share_key(key) => {
             return Err(ErrorCode::UnsupportedVersion);
         }
         _ => return Err(ErrorCode::InvalidRequest),
-    }
-    endpoint(cx, image, key).ok_or(ErrorCode::CoordinatorNotAvailable)
+    };
+    endpoint(cx, image, topic, key).ok_or(ErrorCode::CoordinatorNotAvailable)
+}
+
+/// Whether another broker leads the partition of a transactional id, or may lead it soon. In a
+/// cluster with brokers of Apache Kafka that broker can coordinate the transactions.
+fn is_coordinated_elsewhere(cx: &Context<'_>, image: &Image, key: &str) -> bool {
+    let partition = home_of(image, TRANSACTIONS_TOPIC, key);
+    partition.is_some_and(|(_, partition)| partition.leader != cx.broker.node_id)
 }
 
 /// Group, topic id and partition, as a client of a share group joins them.
@@ -147,12 +155,20 @@ async fn with_offsets_topic(broker: &Arc<Broker>) -> Arc<Image> {
     broker.metadata()
 }
 
-/// The leader of the group's partition, if it is alive and listens where the client asked.
-fn endpoint(cx: &Context<'_>, image: &Image, group: &str) -> Option<Endpoint> {
-    let topic = image.topic(OFFSETS_TOPIC)?;
-    let index = partition_for(group, topic.partitions.len() as i32);
-    let partition = topic.partitions.get(index as usize)?;
-    let leader = cx.broker.coordinator_of(index, partition);
+/// The partition that holds the state of a group or of a transactional id, and its index.
+fn home_of<'a>(image: &'a Image, topic: &str, key: &str) -> Option<(i32, &'a PartitionImage)> {
+    let topic = image.topic(topic)?;
+    let index = partition_for(key, topic.partitions.len() as i32);
+    Some((index, topic.partitions.get(index as usize)?))
+}
+
+/// The leader of the key's partition, if it is alive and listens where the client asked.
+fn endpoint(cx: &Context<'_>, image: &Image, topic: &str, key: &str) -> Option<Endpoint> {
+    let (index, partition) = home_of(image, topic, key)?;
+    let leader = match topic {
+        OFFSETS_TOPIC => cx.broker.coordinator_of(index, partition),
+        _ => partition.leader,
+    };
     let broker = image.broker(leader)?;
     let end_point = broker.end_points.iter().find(|it| *it.name == *cx.session.listener)?;
     Some(Endpoint {

@@ -7,7 +7,7 @@ use std::{collections::HashSet, ops::RangeInclusive};
 use kafka_protocol::messages::{ApiKey, ListTransactionsRequest, ListTransactionsResponse};
 
 use super::{Context, ErrorCode, Handler, Reply};
-use crate::broker::Broker;
+use crate::broker::{Broker, TRANSACTIONS_TOPIC};
 
 /// The states that a filter can name (`TransactionState`).
 const STATES: [&str; 8] = [
@@ -53,6 +53,6 @@ impl Handler for ListTransactions {
 
 fn leads_transaction_state(broker: &Broker) -> bool {
     let image = broker.metadata();
-    let topic = image.topic("__transaction_state");
+    let topic = image.topic(TRANSACTIONS_TOPIC);
     topic.is_some_and(|topic| topic.partitions.iter().any(|it| it.leader == broker.node_id))
 }
