@@ -1,6 +1,6 @@
-//! Fuzzes every request decoder behind its guard for a bounded time: `FUZZ_SECONDS` of them, 10
-//! unless told. No bytes may make one panic or allocate more than `shape::memory_limit` says.
-//! `FUZZ_SEED` repeats a run.
+//! Fuzzes the decoder of every API in the handlers' table, behind its guard, for a bounded time:
+//! `FUZZ_SECONDS` of them, 10 unless told. No bytes may make one panic or allocate more than
+//! `shape::memory_limit` says. `FUZZ_SEED` repeats a run.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -9,12 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use kafka_protocol::{messages::*, protocol::Decodable};
-use sordini::protocol::{
-    DecodeError,
-    api::{APIS, Api},
-    frame, messages as ours,
-    shape::{
+use kafka_protocol::messages::ApiKey;
+use sordini::{
+    handlers::{self, Entry, TABLE},
+    protocol::shape::{
         memory_limit,
         sample::{Sample, Width},
     },
@@ -60,77 +58,6 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-type Decode = fn(ApiKey, i16, Bytes) -> Result<(), DecodeError>;
-
-fn decode<R: Decodable>(api: ApiKey, version: i16, body: Bytes) -> Result<(), DecodeError> {
-    frame::decode_body::<R>(api, version, body).map(drop)
-}
-
-fn decoder(api: ApiKey) -> Decode {
-    match api {
-        ApiKey::Produce => decode::<ProduceRequest>,
-        ApiKey::Fetch => decode::<FetchRequest>,
-        ApiKey::ListOffsets => decode::<ours::ListOffsetsRequest>,
-        ApiKey::Metadata => decode::<MetadataRequest>,
-        ApiKey::OffsetCommit => decode::<ours::OffsetCommitRequest>,
-        ApiKey::OffsetFetch => decode::<ours::OffsetFetchRequest>,
-        ApiKey::FindCoordinator => decode::<FindCoordinatorRequest>,
-        ApiKey::JoinGroup => decode::<JoinGroupRequest>,
-        ApiKey::Heartbeat => decode::<HeartbeatRequest>,
-        ApiKey::LeaveGroup => decode::<LeaveGroupRequest>,
-        ApiKey::SyncGroup => decode::<SyncGroupRequest>,
-        ApiKey::DescribeGroups => decode::<DescribeGroupsRequest>,
-        ApiKey::ListGroups => decode::<ListGroupsRequest>,
-        ApiKey::ApiVersions => decode::<ApiVersionsRequest>,
-        ApiKey::CreateTopics => decode::<CreateTopicsRequest>,
-        ApiKey::DeleteTopics => decode::<DeleteTopicsRequest>,
-        ApiKey::DeleteRecords => decode::<DeleteRecordsRequest>,
-        ApiKey::InitProducerId => decode::<InitProducerIdRequest>,
-        ApiKey::OffsetForLeaderEpoch => decode::<OffsetForLeaderEpochRequest>,
-        ApiKey::DescribeConfigs => decode::<DescribeConfigsRequest>,
-        ApiKey::AlterConfigs => decode::<AlterConfigsRequest>,
-        ApiKey::DescribeLogDirs => decode::<ours::DescribeLogDirsRequest>,
-        ApiKey::CreatePartitions => decode::<CreatePartitionsRequest>,
-        ApiKey::DeleteGroups => decode::<DeleteGroupsRequest>,
-        ApiKey::ElectLeaders => decode::<ElectLeadersRequest>,
-        ApiKey::ListPartitionReassignments => decode::<ListPartitionReassignmentsRequest>,
-        ApiKey::IncrementalAlterConfigs => decode::<IncrementalAlterConfigsRequest>,
-        ApiKey::OffsetDelete => decode::<OffsetDeleteRequest>,
-        ApiKey::DescribeClientQuotas => decode::<DescribeClientQuotasRequest>,
-        ApiKey::AlterClientQuotas => decode::<AlterClientQuotasRequest>,
-        ApiKey::DescribeQuorum => decode::<DescribeQuorumRequest>,
-        ApiKey::UpdateFeatures => decode::<UpdateFeaturesRequest>,
-        ApiKey::DescribeCluster => decode::<DescribeClusterRequest>,
-        ApiKey::DescribeProducers => decode::<DescribeProducersRequest>,
-        ApiKey::ListConfigResources => decode::<ListConfigResourcesRequest>,
-        ApiKey::DescribeTopicPartitions => decode::<DescribeTopicPartitionsRequest>,
-        ApiKey::AlterPartitionReassignments => decode::<AlterPartitionReassignmentsRequest>,
-        ApiKey::AlterPartition => decode::<AlterPartitionRequest>,
-        ApiKey::AlterReplicaLogDirs => decode::<AlterReplicaLogDirsRequest>,
-        ApiKey::Envelope => decode::<EnvelopeRequest>,
-        ApiKey::FetchSnapshot => decode::<FetchSnapshotRequest>,
-        ApiKey::BrokerRegistration => decode::<BrokerRegistrationRequest>,
-        ApiKey::BrokerHeartbeat => decode::<ours::BrokerHeartbeatRequest>,
-        ApiKey::UnregisterBroker => decode::<UnregisterBrokerRequest>,
-        ApiKey::AllocateProducerIds => decode::<AllocateProducerIdsRequest>,
-        ApiKey::ControllerRegistration => decode::<ControllerRegistrationRequest>,
-        ApiKey::AssignReplicasToDirs => decode::<AssignReplicasToDirsRequest>,
-        ApiKey::AddRaftVoter => decode::<ours::AddRaftVoterRequest>,
-        ApiKey::RemoveRaftVoter => decode::<RemoveRaftVoterRequest>,
-        ApiKey::UpdateRaftVoter => decode::<UpdateRaftVoterRequest>,
-        ApiKey::DescribeAcls => decode::<DescribeAclsRequest>,
-        ApiKey::CreateAcls => decode::<CreateAclsRequest>,
-        ApiKey::DeleteAcls => decode::<DeleteAclsRequest>,
-        ApiKey::CreateDelegationToken => decode::<CreateDelegationTokenRequest>,
-        ApiKey::RenewDelegationToken => decode::<RenewDelegationTokenRequest>,
-        ApiKey::ExpireDelegationToken => decode::<ExpireDelegationTokenRequest>,
-        ApiKey::DescribeDelegationToken => decode::<DescribeDelegationTokenRequest>,
-        ApiKey::DescribeUserScramCredentials => decode::<DescribeUserScramCredentialsRequest>,
-        ApiKey::ListTransactions => decode::<ListTransactionsRequest>,
-        other => panic!("{other:?} is in the table, but has no decoder here"),
-    }
-}
 
 /// A splitmix64 generator.
 struct Random(u64);
@@ -198,10 +125,10 @@ fn mutate(sample: &mut Sample, random: &mut Random) {
 }
 
 /// Decodes and returns the bytes that this took at most, above those of the body itself.
-fn peak_of(decode: Decode, row: &Api, version: i16, body: Bytes) -> (bool, usize) {
+fn peak_of(entry: &Entry, version: i16, body: Bytes) -> (bool, usize) {
     let before = LIVE_BYTES.get();
     PEAK_BYTES.set(before);
-    let decoded = decode(row.key, version, body).is_ok();
+    let decoded = (entry.try_decode)(version, body).is_ok();
     (decoded, (PEAK_BYTES.get() - before) as usize)
 }
 
@@ -218,8 +145,9 @@ fn no_bytes_make_a_decoder_panic_or_allocate_beyond_its_limit() {
     let mut random = Random(seed);
     let (mut tried, mut passed, mut peak_max) = (0u64, 0u64, 0);
     while Instant::now() < until {
-        for row in APIS {
-            let version = row.min + random.below(row.versions().count()) as i16;
+        for entry in TABLE {
+            let (row, (min, max)) = (entry.row(), entry.versions);
+            let version = min + random.below((max - min) as usize + 1) as i16;
             let mut sample = match random.below(2) {
                 0 => Sample::small(row.key, version),
                 _ => Sample::random(row.key, version, random.next()),
@@ -231,7 +159,7 @@ fn no_bytes_make_a_decoder_panic_or_allocate_beyond_its_limit() {
             }
             let limit = memory_limit(sample.body.len()) + SMALL_CHANGE;
             let body = Bytes::from(sample.body);
-            let (decoded, peak) = peak_of(decoder(row.key), row, version, body.clone());
+            let (decoded, peak) = peak_of(entry, version, body.clone());
             assert!(
                 peak <= limit,
                 "{} {version}: {peak} bytes for {} of {:?}...",
@@ -258,11 +186,11 @@ fn what_is_counted_is_what_is_taken() {
         }
         Bytes::from(body)
     };
-    let row = APIS.iter().find(|row| row.key == ApiKey::Metadata).expect("in the table");
+    let entry = handlers::find(ApiKey::Metadata).expect("in the table");
     let try_with = |count| {
         let body = topics(count);
         let limit = memory_limit(body.len());
-        let (decoded, peak) = peak_of(decoder(row.key), row, 1, body);
+        let (decoded, peak) = peak_of(entry, 1, body);
         (decoded, peak, limit)
     };
     let (decoded, peak, limit) = try_with(18_000);

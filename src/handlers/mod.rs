@@ -84,6 +84,8 @@ pub struct Entry {
     /// The lowest and the highest version that the handler speaks.
     pub versions: (i16, i16),
     pub dispatch: for<'a> fn(Context<'a>, Bytes) -> BoxFuture<'a, Result<Outcome, HandlerError>>,
+    /// Decodes a request of this version as `dispatch` does, and drops it.
+    pub try_decode: fn(i16, Bytes) -> Result<(), DecodeError>,
 }
 
 impl Entry {
@@ -95,7 +97,15 @@ impl Entry {
 
 const fn entry<H: Handler>() -> Entry {
     let versions = (*H::VERSIONS.start(), *H::VERSIONS.end());
-    Entry { api: H::API, versions, dispatch: dispatch::<H> }
+    Entry { api: H::API, versions, dispatch: dispatch::<H>, try_decode: try_decode::<H> }
+}
+
+fn decode<H: Handler>(version: i16, body: Bytes) -> Result<H::Request, DecodeError> {
+    frame::decode_body(H::API, version, body)
+}
+
+fn try_decode<H: Handler>(version: i16, body: Bytes) -> Result<(), DecodeError> {
+    decode::<H>(version, body).map(drop)
 }
 
 macro_rules! table {
@@ -273,7 +283,7 @@ fn dispatch<H: Handler>(
     Box::pin(async move {
         let (version, correlation_id) = (cx.version, cx.correlation_id);
         let is_sent_again = cx.forwarding == Forwarding::ByBroker;
-        let request = frame::decode_body::<H::Request>(H::API, version, body)?;
+        let request = decode::<H>(version, body)?;
         let finish = move |response: H::Response, metrics: &Metrics| {
             if is_sent_again && is_not_controller::<H>(&response) {
                 return Err(HandlerError::NotController);
