@@ -4,7 +4,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::records::*;
-use crate::protocol::schema::{Field, Reader, WireError, put_unsigned_varint};
+use crate::protocol::schema::{Field, Reader, WireError, WireMessage, put_unsigned_varint};
 
 const FRAME_VERSION: u32 = 1;
 

@@ -147,6 +147,23 @@ pub trait Field: Sized {
     fn write(&self, out: &mut BytesMut, flexible: bool, version: i16);
 }
 
+/// A message or record that [`wire!`](crate::wire) declares, on its own.
+pub trait WireMessage: Field {
+    /// Decodes the message and refuses bytes that follow it.
+    fn decode(bytes: Bytes, version: i16) -> Result<Self> {
+        let mut reader = Reader::new(bytes);
+        let value = Self::read(&mut reader, false, version)?;
+        match reader.remaining() {
+            0 => Ok(value),
+            left => Err(WireError::TrailingBytes(left)),
+        }
+    }
+
+    fn encode(&self, out: &mut BytesMut, version: i16) {
+        self.write(out, false, version);
+    }
+}
+
 macro_rules! number_field {
     ($($ty:ident: $put:ident),*) => {$(
         impl Field for $ty {
@@ -341,27 +358,9 @@ macro_rules! wire {
             fn is_flexible(version: i16) -> bool {
                 $crate::wire!(@flexible version, $($flex)*)
             }
-
-            /// Decodes the message and refuses bytes that follow it.
-            #[allow(dead_code)]
-            pub fn decode(
-                bytes: bytes::Bytes,
-                version: i16,
-            ) -> $crate::protocol::schema::Result<Self> {
-                use $crate::protocol::schema::{Field as _, Reader, WireError};
-                let mut reader = Reader::new(bytes);
-                let value = Self::read(&mut reader, false, version)?;
-                match reader.remaining() {
-                    0 => Ok(value),
-                    left => Err(WireError::TrailingBytes(left)),
-                }
-            }
-
-            #[allow(dead_code)]
-            pub fn encode(&self, out: &mut bytes::BytesMut, version: i16) {
-                $crate::protocol::schema::Field::write(self, out, false, version);
-            }
         }
+
+        impl $crate::protocol::schema::WireMessage for $name {}
 
         impl $crate::protocol::schema::Field for $name {
             #[allow(unused_variables, unused_mut, unused_comparisons)]
@@ -494,6 +493,17 @@ mod tests {
         assert_eq!(read.len(), 32_766);
         assert!(whole.name.starts_with(&read));
         assert_eq!(round_trip(&whole, 2).name, whole.name);
+    }
+
+    #[test]
+    fn a_message_that_is_never_flexible_has_plain_lengths_in_every_version() {
+        let old = Old { key: Bytes::from_static(b"k") };
+        for version in [0, 9] {
+            let mut out = BytesMut::new();
+            old.encode(&mut out, version);
+            assert_eq!(out[..], [0, 0, 0, 1, b'k']);
+            assert_eq!(Old::decode(out.freeze(), version), Ok(old.clone()));
+        }
     }
 
     #[test]

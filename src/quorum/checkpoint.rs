@@ -19,6 +19,7 @@ use super::{
 use crate::{
     log::disk::{self, Disk, OpenMode},
     metadata::{Image, MetadataRecord},
+    protocol::schema::WireMessage,
     records::Batch,
 };
 

@@ -17,7 +17,7 @@ use super::{
     voters,
 };
 use crate::{
-    protocol::schema::{Reader, WireError},
+    protocol::schema::{Reader, WireError, WireMessage},
     records::{Batch, BatchError},
     wire,
 };

@@ -32,6 +32,7 @@ use crate::{
     base::world::{is_single_threaded, now_ms},
     log::{disk, id_text},
     metadata::records::NoOpRecord,
+    protocol::schema::WireMessage,
     records::Batch,
 };
 

@@ -12,7 +12,7 @@ use super::{
     network::{Lane, Peer},
     types::Membership,
 };
-use crate::wire;
+use crate::{protocol::schema::WireMessage, wire};
 
 /// Where a voter listens for other controllers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]

@@ -8,7 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::unserved::GroupType;
 use crate::{
     base::TopicId,
-    protocol::schema::{Field, Reader, WireError},
+    protocol::schema::{Field, Reader, WireError, WireMessage},
     wire,
 };
 

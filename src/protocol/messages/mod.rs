@@ -68,14 +68,14 @@ macro_rules! message {
                     return Err($crate::protocol::WireError::UnsupportedVersion(version).into());
                 }
                 let mut bytes = bytes::BytesMut::new();
-                $name::encode(self, &mut bytes, version);
+                $crate::protocol::schema::WireMessage::encode(self, &mut bytes, version);
                 buf.put_slice(&bytes);
                 Ok(())
             }
 
             fn compute_size(&self, version: i16) -> anyhow::Result<usize> {
                 let mut bytes = bytes::BytesMut::new();
-                $name::encode(self, &mut bytes, version);
+                $crate::protocol::schema::WireMessage::encode(self, &mut bytes, version);
                 Ok(bytes.len())
             }
         }
