@@ -86,7 +86,7 @@ fn providers(
         let Some(class) = properties.get(&class_key) else { continue };
         let param = |param: &str| properties.get(&format!("{PROVIDERS}.{name}.param.{param}"));
         let allowed = || AllowedPaths::parse(param("allowed.paths").map(String::as_str), files);
-        let provider = match class.trim().strip_prefix(CLASSES) {
+        let provider = match class.strip_prefix(CLASSES) {
             Some("EnvVarConfigProvider") => {
                 Provider::EnvVar(param("allowlist.pattern").map(|it| expression(it)).transpose()?)
             }
@@ -230,7 +230,10 @@ impl AllowedPaths {
     fn parse(list: Option<&str>, files: FileAccess) -> Result<Self, ConfigError> {
         let Some(list) = list.filter(|list| !list.is_empty()) else { return Ok(Self(None)) };
         let mut allowed = Vec::new();
-        for path in list.split(',').map(|entry| normalized(Path::new(entry))) {
+        // As in Java, empty elements at the end do not count. A list of commas allows no path at all.
+        let list = list.trim_end_matches(',');
+        let paths = list.split(',').filter(|_| !list.is_empty());
+        for path in paths.map(|entry| normalized(Path::new(entry))) {
             let refuse = |why| ConfigError::config(format!("Path {} {why}", path.display()));
             if !path.is_absolute() {
                 return Err(refuse("is not absolute"));

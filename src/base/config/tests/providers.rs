@@ -90,6 +90,12 @@ fn providers_look_only_where_they_may() {
     assert!(value("file", &inside.join("../out/f"), "k").starts_with("${file:"));
     assert!(value("dir", &outside, "f").starts_with("${dir:"));
     assert!(value("dir", &inside, "../out/f").starts_with("${dir:"));
+    let read = |paths: &str| {
+        let paths = format!("config.providers.file.param.allowed.paths={paths}");
+        rack(&format!("${{file:{}:k}}", inside.join("f").display()), &paths).0
+    };
+    assert_eq!(read(&format!("{},,", inside.display())), "v");
+    assert!(read(",").starts_with("${file:"), "commas alone allow no path");
     let pattern = "config.providers.env.param.allowlist.pattern=RA.*";
     assert_eq!(rack("${env:RACK}", pattern).0, "r1");
     assert_eq!(rack("${env:HIDDEN}", pattern).0, "${env:HIDDEN}");
@@ -103,6 +109,9 @@ fn providers_that_cannot_be_used_refuse_the_start() {
     assert!(refusal(class).starts_with(
         "Invalid value com.example.Vault for configuration config.providers.env.class"
     ));
+    let spaced = "config.providers.env.class=\
+                  org.apache.kafka.common.config.provider.EnvVarConfigProvider ";
+    assert!(refusal(spaced).contains("config.providers.env.class"));
     assert!(refusal("broker.rack=${env:path:RACK}").contains("Path is not supported"));
     assert!(
         refusal("broker.rack=${file:/none:x}")
