@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
-    sync::{mpsc, oneshot},
+    sync::mpsc,
 };
 use uuid::Uuid;
 
@@ -112,8 +112,11 @@ pub async fn blocking<T: Send + 'static>(
     if is_simulated() {
         // Others get their turn first, as they do while a thread works.
         tokio::task::yield_now().await;
-        simulate_disk_delay().await;
-        return Ok(work());
+        let (before, after) = simulated_disk_delays();
+        wait(before).await;
+        let done = work();
+        wait(after).await;
+        return Ok(done);
     }
     tokio::task::spawn_blocking(work).await.map_err(|_| Panicked)
 }
@@ -122,7 +125,7 @@ pub async fn blocking<T: Send + 'static>(
 pub fn spawn_blocking(work: impl FnOnce() + Send + 'static) {
     if is_simulated() {
         tokio::spawn(async {
-            simulate_disk_delay().await;
+            wait(simulated_disk_delays().0).await;
             work();
         });
     } else {
@@ -130,64 +133,107 @@ pub fn spawn_blocking(work: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// Waits for as long as the simulated disk takes for one operation.
-async fn simulate_disk_delay() {
-    let delay_ms = simulated(|machine| {
-        machine.has_slow_disk.then(|| match machine.next() {
-            drawn if drawn.is_multiple_of(10) => 10_000,
-            drawn => drawn % 2_000,
+/// How long the simulated disk takes for one operation: the times before and after its effect.
+fn simulated_disk_delays() -> (Duration, Duration) {
+    let delays_ms = simulated(|machine| {
+        machine.has_slow_disk.then(|| {
+            let total = match machine.next() {
+                drawn if drawn.is_multiple_of(10) => 10_000,
+                drawn => drawn % 2_000,
+            };
+            let before = machine.next() % (total + 1);
+            (before, total - before)
         })
     });
-    if let Some(delay_ms) = delay_ms.flatten() {
-        tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+    let (before, after) = delays_ms.flatten().unwrap_or_default();
+    (Duration::from_millis(before), Duration::from_millis(after))
+}
+
+async fn wait(delay: Duration) {
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
     }
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+/// Work for a disk thread. It returns what is done with its result.
+type Job = Box<dyn FnOnce() -> Completion + Send>;
+type Completion = Box<dyn FnOnce() + Send>;
 
 /// A thread of its own for work that may wait for the disk. Jobs run one after the other, in the
 /// order in which they were given. A single-threaded runtime runs them in a task, so that a run can
 /// be repeated. The thread ends when its handle is dropped.
 #[derive(Debug)]
-pub struct DiskThread(mpsc::UnboundedSender<Job>);
+pub struct DiskThread {
+    jobs: mpsc::UnboundedSender<Job>,
+    /// Milliseconds that each job takes in a single-threaded runtime, besides what the machine takes.
+    #[cfg(test)]
+    pub delay_ms: std::sync::Arc<std::sync::atomic::AtomicU64>,
+}
 
 impl DiskThread {
     pub fn start(name: &str) -> io::Result<Self> {
-        let (jobs, mut queue) = mpsc::unbounded_channel::<Job>();
-        // A job that panics drops the sender of its result, by which its caller learns of it.
-        let run = |job: Job| drop(catch_unwind(AssertUnwindSafe(job)));
+        let (jobs, queue) = mpsc::unbounded_channel::<Job>();
+        let thread = Self {
+            jobs,
+            #[cfg(test)]
+            delay_ms: Default::default(),
+        };
         if is_single_threaded() {
-            tokio::spawn(async move {
-                while let Some(job) = queue.recv().await {
-                    simulate_disk_delay().await;
-                    run(job);
-                }
-            });
+            thread.run_in_task(queue);
         } else {
-            std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-                while let Some(job) = queue.blocking_recv() {
-                    run(job);
-                }
-            })?;
+            let run = move || run_on_thread(queue);
+            std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
         }
-        Ok(Self(jobs))
+        Ok(thread)
     }
 
-    /// Queues a job and does not wait for it.
-    pub fn spawn(&self, work: impl FnOnce() + Send + 'static) {
-        // The receiver ends only with its runtime, and then no caller is left either.
-        let _ = self.0.send(Box::new(work));
+    fn run_in_task(&self, mut queue: mpsc::UnboundedReceiver<Job>) {
+        #[cfg(test)]
+        let delay_ms = self.delay_ms.clone();
+        tokio::spawn(async move {
+            while let Some(job) = queue.recv().await {
+                let (before, after) = simulated_disk_delays();
+                #[cfg(test)]
+                let (before, after) = {
+                    let half_ms = delay_ms.load(std::sync::atomic::Ordering::Relaxed) / 2;
+                    let half = Duration::from_millis(half_ms);
+                    (before + half, after + half)
+                };
+                wait(before).await;
+                if let Some(complete) = without_panic(job) {
+                    wait(after).await;
+                    without_panic(complete);
+                }
+            }
+        });
     }
 
-    /// Queues a job and waits for its result. The job runs even if the caller stops waiting.
-    pub async fn run<T: Send + 'static>(
+    /// Queues work and does not wait for it. `complete` receives its result, also on the thread. A
+    /// simulation lets time pass between the two. Neither may panic: the thread continues with the
+    /// next job, and the caller does not learn of it.
+    pub fn spawn<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Panicked> {
-        let (reply, result) = oneshot::channel();
-        self.spawn(move || drop(reply.send(work())));
-        result.await.map_err(|_| Panicked)
+        complete: impl FnOnce(T) + Send + 'static,
+    ) {
+        let job = move || -> Completion {
+            let done = work();
+            Box::new(move || complete(done))
+        };
+        // The receiver ends only with its runtime, and then no caller is left either.
+        let _ = self.jobs.send(Box::new(job));
     }
+}
+
+fn run_on_thread(mut queue: mpsc::UnboundedReceiver<Job>) {
+    while let Some(job) = queue.blocking_recv() {
+        without_panic(|| job()());
+    }
+}
+
+/// The result of the work. `None` if it panicked.
+pub fn without_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
 /// Whether all tasks run on one thread, so that a run can be repeated.

@@ -19,7 +19,7 @@ use std::{
 
 use openraft::{LogId, raft::AppendEntriesResponse};
 use tokio::{
-    sync::watch,
+    sync::{oneshot, watch},
     time::{Instant, timeout_at},
 };
 
@@ -29,12 +29,12 @@ use super::{
     types::{Membership, epoch_of, log_id},
     voters,
 };
-use crate::base::world::DiskThread;
+use crate::base::world::{DiskThread, Panicked, without_panic};
 
 /// Shared by all handles to one node's log.
 #[derive(Debug)]
 pub struct Durability {
-    thread: DiskThread,
+    pub(super) thread: DiskThread,
     /// A sync is queued and has not begun, so that it covers all that is in the log now.
     is_queued: AtomicBool,
     /// Counts what may have changed the answer of `Storage::is_durable` or of `is_released`.
@@ -71,22 +71,6 @@ impl Durability {
 }
 
 impl Storage {
-    /// Syncs the log on this thread.
-    fn sync_now(&self) -> io::Result<()> {
-        let (mark, sync) = self.log().sync();
-        match sync() {
-            Ok(()) => {
-                self.log().synced(mark);
-                self.durability.notify();
-                Ok(())
-            }
-            Err(error) => {
-                self.fail(&error);
-                Err(error)
-            }
-        }
-    }
-
     /// After a failed sync the content of the disk is unknown: the log must not go on.
     fn fail(&self, error: &io::Error) {
         self.durability.failure.send_replace(Some(error.to_string()));
@@ -102,47 +86,79 @@ impl Storage {
         self.durability.failure.borrow().clone().map_or(Ok(()), |why| Err(io::Error::other(why)))
     }
 
+    /// Queues work on the log's thread, after what is queued already; `complete` receives its result
+    /// there. If the work fails or panics, the content of the disk is unknown and the log fails.
+    fn queue<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+        complete: impl FnOnce(io::Result<T>) + Send + 'static,
+    ) {
+        let storage = self.clone();
+        let work = || without_panic(work).unwrap_or_else(|| Err(io::Error::other(Panicked)));
+        self.durability.thread.spawn(work, move |done| {
+            if let Err(error) = &done {
+                storage.fail(error);
+            }
+            if without_panic(|| complete(done)).is_none() {
+                storage.fail(&io::Error::other(Panicked));
+            }
+        });
+    }
+
+    fn queue_sync(&self, report: impl FnOnce(io::Result<()>) + Send + 'static) {
+        self.durability.is_queued.store(true, Ordering::Release);
+        let (storage, synced) = (self.clone(), self.clone());
+        let work = move || {
+            storage.durability.is_queued.store(false, Ordering::Release);
+            let (mark, sync) = storage.log().sync();
+            sync().map(|()| mark)
+        };
+        self.queue(work, move |done| {
+            let done = done.map(|mark| {
+                synced.log().synced(mark);
+                synced.durability.notify();
+            });
+            report(done);
+        });
+    }
+
     /// Has the log synced soon, without waiting for it.
     pub fn sync_soon(&self) {
-        if self.durability.is_queued.swap(true, Ordering::AcqRel) {
-            return;
+        if !self.durability.is_queued.swap(true, Ordering::AcqRel) {
+            // `queue` stores the error; `failure` and `check_failure` return it.
+            self.queue_sync(drop);
         }
-        let storage = self.clone();
-        self.durability.thread.spawn(move || {
-            storage.durability.is_queued.store(false, Ordering::Release);
-            // `sync_now` stores the error; `failure` and `check_failure` return it.
-            let _ = storage.sync_now();
-        });
     }
 
     /// Waits until all that is in the log is durable.
     pub async fn sync(&self) -> io::Result<()> {
-        let storage = self.clone();
-        self.on_disk_thread(move || storage.sync_now()).await
+        let (reply, result) = oneshot::channel();
+        self.queue_sync(|done| drop(reply.send(done)));
+        result.await.map_err(io::Error::other)?
     }
 
     /// Syncs the log, and then reports the outcome.
     pub fn sync_then(&self, report: impl FnOnce(io::Result<()>) + Send + 'static) {
-        let storage = self.clone();
-        self.durability.thread.spawn(move || report(storage.sync_now()));
+        self.queue_sync(report);
     }
 
-    /// Runs a write after those that are queued already.
-    pub async fn on_disk_thread<T: Send + 'static>(
+    /// Queues a write, which the returned future waits for. The write is done also if the future is
+    /// dropped.
+    pub fn on_disk_thread<T: Send + 'static, Work>(
         &self,
-        work: impl FnOnce() -> io::Result<T> + Send + 'static,
-    ) -> io::Result<T> {
-        self.durability.thread.run(work).await.map_err(io::Error::other)?
+        work: Work,
+    ) -> impl Future<Output = io::Result<T>> + Send + use<T, Work>
+    where
+        Work: FnOnce() -> io::Result<T> + Send + 'static,
+    {
+        let (reply, result) = oneshot::channel();
+        self.queue(work, |done| drop(reply.send(done)));
+        async { result.await.map_err(io::Error::other)? }
     }
 
     /// Runs a write after those that are queued already, without waiting for it.
     pub fn on_disk_thread_soon(&self, work: impl FnOnce() -> io::Result<()> + Send + 'static) {
-        let storage = self.clone();
-        self.durability.thread.spawn(move || {
-            if let Err(error) = work() {
-                storage.fail(&error);
-            }
-        });
+        self.queue(work, drop);
     }
 
     fn state_of(&self, at: LogId<i32>) -> BatchState {

@@ -1,4 +1,5 @@
 mod cluster;
+mod durability;
 mod members;
 mod network;
 mod observers;
