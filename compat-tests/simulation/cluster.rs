@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The first nodes are voters, as many as there are at least.
-const VOTERS: i32 = 3;
+pub const VOTERS: i32 = 3;
 /// Between two turns of a machine.
 pub const TICK_US: u64 = 1_000;
 

@@ -34,7 +34,7 @@ use tracing_subscriber::EnvFilter;
 use children::{Child, run_all};
 
 /// Seeds that a run of all tests has time for.
-const SEEDS: u64 = 6;
+const SEEDS: u64 = 7;
 /// How many seeds may pass before a bug is found.
 const PATIENCE: u64 = 30;
 

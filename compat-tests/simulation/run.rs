@@ -10,7 +10,7 @@ use crate::{
     chance::Chance,
     check::Checks,
     client::Client,
-    cluster::{Cluster, Setup, panics},
+    cluster::{Cluster, Setup, VOTERS, panics},
     consume,
     faults::Faults,
     history::{SharedHistory, Silence, TimedOut},
@@ -37,7 +37,8 @@ const IN_TURN_ONE_IN: u64 = 3;
 const TURNS: u64 = 6;
 /// Of the others, one in so many has a quorum that voters leave and join.
 const JOINING_ONE_IN: u64 = 4;
-/// Of those with several faults at a time, one in so many has slow disks instead.
+/// Of those with several faults at a time, one in so many has slow disks instead, and one in so many
+/// a leader with a slow disk while another voter is down.
 const SLOW_ONE_IN: u64 = 8;
 /// Where only one node is gone clients get on within this.
 const FAILOVER_MS: u64 = 10_000;
@@ -80,11 +81,11 @@ pub fn run(seed: u64) -> Outcome {
     let checks = Checks::default();
     let mut run =
         Run { cluster, checks, faults, history, may_fault: true, disturbed_ms: vec![0; nodes] };
-    let has_slow_disks = !is_in_turn && seed % SLOW_ONE_IN == 4;
-    let wrong = match (is_in_turn, has_slow_disks) {
-        (true, _) => run.in_turn(),
-        (false, true) => run.slow_disks(),
-        (false, false) => run.all_of_it(),
+    let wrong = match seed % SLOW_ONE_IN {
+        _ if is_in_turn => run.in_turn(),
+        4 => run.slow_disks(),
+        7 => run.slow_leader_and_lost_voter(),
+        _ => run.all_of_it(),
     };
     let wrong = wrong.err();
     run.outcome(wrong)
@@ -154,29 +155,60 @@ impl Run {
         // All of them, or any one.
         let one = chance.one_in(2).then(|| chance.between(0, count - 1) as usize);
         let slow: Vec<_> = one.map_or((0..count as usize).collect(), |one| vec![one]);
-        let leader = self.cluster.quorum_leader();
-        self.cluster.tell(format_args!("the disks of {slow:?} are slow"));
-        for machine in &slow {
-            self.cluster.nodes[*machine].set_slow_disk(true);
+        self.set_slow_disks(&slow, true);
+        self.keep_leader(FAULTS_MS, None)?;
+        self.set_slow_disks(&slow, false);
+        self.until_well()?;
+        self.all_get_on()
+    }
+
+    /// The disk of the quorum's leader takes seconds for each operation, and another voter is down:
+    /// the leader stays, since a majority answers it.
+    fn slow_leader_and_lost_voter(&mut self) -> Result<(), String> {
+        self.until_ms(CALM_MS)?;
+        self.may_fault = false;
+        self.until_well()?;
+        let mut chance = Chance::new(self.cluster.chance.next());
+        let Some((leader, _)) = self.cluster.quorum_leader() else {
+            return Err("the quorum has no leader after calm".to_owned());
+        };
+        let slow = leader as usize - 1;
+        let lost = (slow + chance.between(1, VOTERS as u64 - 1) as usize) % VOTERS as usize;
+        self.set_slow_disks(&[slow], true);
+        self.keep_leader(chance.between(0, 3_000), None)?;
+        self.cluster.tell(format_args!("n{} goes", lost + 1));
+        self.cluster.nodes[lost].crash(Crash::Process);
+        self.keep_leader(FAULTS_MS, Some(lost as i32 + 1))?;
+        self.set_slow_disks(&[slow], false);
+        self.cluster.nodes[lost].start();
+        self.until_well()?;
+        self.all_get_on()
+    }
+
+    fn set_slow_disks(&mut self, machines: &[usize], are_slow: bool) {
+        self.cluster.tell(format_args!("the disks of {machines:?} are slow: {are_slow}"));
+        for machine in machines {
+            self.cluster.nodes[*machine].set_slow_disk(are_slow);
         }
-        let until_ms = self.now_ms() + FAULTS_MS;
+    }
+
+    /// For so long the quorum keeps its leader, and no broker is fenced but the lost one.
+    fn keep_leader(&mut self, ms: u64, lost: Option<i32>) -> Result<(), String> {
+        let leader = self.cluster.quorum_leader();
+        let until_ms = self.now_ms() + ms;
         while self.now_ms() < until_ms {
             self.step()?;
             let now = self.cluster.quorum_leader();
             if now != leader {
                 return Err(format!("slow disks: the quorum is led by {now:?} after {leader:?}"));
             }
-            let fenced = self.cluster.fenced_brokers();
+            let mut fenced = self.cluster.fenced_brokers();
+            fenced.retain(|broker| Some(*broker) != lost);
             if !fenced.is_empty() {
                 return Err(format!("slow disks: brokers {fenced:?} are fenced"));
             }
         }
-        self.cluster.tell(format_args!("the disks are fast again"));
-        for machine in slow {
-            self.cluster.nodes[machine].set_slow_disk(false);
-        }
-        self.until_well()?;
-        self.all_get_on()
+        Ok(())
     }
 
     /// Nodes go one at a time, and the others have all that is needed to go on.

@@ -306,9 +306,9 @@ impl Timers {
                 self.due = Instant::now() + self.timeouts.heartbeat();
                 let since = *self.led_since.get_or_insert_with(Instant::now);
                 raft.trigger().heartbeat().await?;
-                let silence = metrics.millis_since_quorum_ack.map(Duration::from_millis);
-                if silence.unwrap_or(since.elapsed()).min(since.elapsed()) > self.timeouts.resign()
-                {
+                let membership = metrics.membership_config.membership();
+                let silence = inner.network.majority_silence(membership).unwrap_or(Duration::MAX);
+                if silence.min(since.elapsed()) > self.timeouts.resign() {
                     resign(inner, raft, &metrics).await?;
                 }
                 if inner.leadership.borrow().active {

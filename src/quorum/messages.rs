@@ -291,26 +291,31 @@ fn finish(data: impl FnOnce(&mut BytesMut)) -> Bytes {
     out.freeze()
 }
 
-pub fn encode_appended(response: &AppendEntriesResponse<i32>) -> Bytes {
+/// `None`: the follower accepts the leader, and its disk has not written the entries yet.
+pub fn encode_appended(response: Option<&AppendEntriesResponse<i32>>) -> Bytes {
     let mut data = AppendedData::default();
     match response {
-        AppendEntriesResponse::Success => {}
-        AppendEntriesResponse::PartialSuccess(matching) => {
+        Some(AppendEntriesResponse::Success) => {}
+        Some(AppendEntriesResponse::PartialSuccess(matching)) => {
             (data.result, data.matching) = (1, (*matching).into());
         }
-        AppendEntriesResponse::Conflict => data.result = 2,
-        AppendEntriesResponse::HigherVote(vote) => (data.result, data.vote) = (3, vote.into()),
+        Some(AppendEntriesResponse::Conflict) => data.result = 2,
+        Some(AppendEntriesResponse::HigherVote(vote)) => {
+            (data.result, data.vote) = (3, vote.into());
+        }
+        None => data.result = 4,
     }
     finish(|out| data.encode(out, 0))
 }
 
-pub fn decode_appended(bytes: Bytes) -> Result<AppendEntriesResponse<i32>, MessageError> {
+pub fn decode_appended(bytes: Bytes) -> Result<Option<AppendEntriesResponse<i32>>, MessageError> {
     let data = AppendedData::decode(bytes, 0)?;
     match data.result {
-        0 => Ok(AppendEntriesResponse::Success),
-        1 => Ok(AppendEntriesResponse::PartialSuccess(data.matching.into())),
-        2 => Ok(AppendEntriesResponse::Conflict),
-        3 => Ok(AppendEntriesResponse::HigherVote(data.vote.into())),
+        0 => Ok(Some(AppendEntriesResponse::Success)),
+        1 => Ok(Some(AppendEntriesResponse::PartialSuccess(data.matching.into()))),
+        2 => Ok(Some(AppendEntriesResponse::Conflict)),
+        3 => Ok(Some(AppendEntriesResponse::HigherVote(data.vote.into()))),
+        4 => Ok(None),
         other => Err(MessageError::UnknownKind(other)),
     }
 }

@@ -44,7 +44,7 @@ use bytes::Bytes;
 use openraft::{
     Raft, ServerState,
     error::{ClientWriteError, InstallSnapshotError, RaftError},
-    raft::AppendEntriesResponse,
+    raft::{AppendEntriesRequest, AppendEntriesResponse},
 };
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -61,6 +61,7 @@ pub use self::{
 };
 use self::{
     checkpoint::{Checkpoint, CheckpointError},
+    durability::NotDurable,
     elections::{Contact, Random},
     fetch::Observers,
     format::Stamp,
@@ -307,21 +308,8 @@ impl Quorum {
                 Ok(messages::encode_ballot_result(&response))
             }
             Request::Append(request) => {
-                self.hear_of(&request.vote, &raft);
-                self.inner.make_room(&request.entries).map_err(|error| stopped(&error))?;
-                let last = request.entries.last().map(|entry| entry.log_id);
-                let previous = request.prev_log_id;
-                let response = raft.append_entries(request).await;
-                let mut response = response.map_err(|error| stopped(&error))?;
-                if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
-                    self.hear();
-                }
-                if let (AppendEntriesResponse::Success, Some(last)) = (&response, last) {
-                    let wait = config.timeouts.answer() / 4;
-                    let durable = self.inner.storage.acknowledge((previous, last), wait).await;
-                    response = durable.map_err(|error| stopped(&error))?;
-                }
-                Ok(messages::encode_appended(&response))
+                let response = self.answer_append(request, &raft).await?;
+                Ok(messages::encode_appended(response.as_ref()))
             }
             Request::Snapshot(request) => {
                 self.hear_of(&request.vote, &raft);
@@ -333,6 +321,33 @@ impl Quorum {
                     Err(error) => Err(stopped(&error)),
                 }
             }
+        }
+    }
+
+    /// Takes entries of the leader's. `None`: the leader is accepted, and the disk has not written the
+    /// entries yet.
+    async fn answer_append(
+        &self,
+        request: AppendEntriesRequest<TypeConfig>,
+        raft: &Raft<TypeConfig>,
+    ) -> Result<Option<AppendEntriesResponse<i32>>, MessageError> {
+        let stopped = |error: &dyn std::fmt::Display| MessageError::Stopped(error.to_string());
+        self.hear_of(&request.vote, raft);
+        self.inner.make_room(&request.entries).map_err(|error| stopped(&error))?;
+        let last = request.entries.last().map(|entry| entry.log_id);
+        let previous = request.prev_log_id;
+        let response = raft.append_entries(request).await.map_err(|error| stopped(&error))?;
+        if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
+            self.hear();
+        }
+        let (AppendEntriesResponse::Success, Some(last)) = (&response, last) else {
+            return Ok(Some(response));
+        };
+        let wait = self.inner.config.timeouts.answer() / 4;
+        match self.inner.storage.acknowledge((previous, last), wait).await {
+            Ok(durable) => Ok(Some(durable)),
+            Err(NotDurable::Yet) => Ok(None),
+            Err(replaced) => Err(stopped(&replaced)),
         }
     }
 

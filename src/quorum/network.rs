@@ -26,9 +26,10 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
+    durability::NotDurable,
     messages::{self, Header, MessageError, Request},
     storage::{Storage, lock},
-    types::TypeConfig,
+    types::{Membership, TypeConfig},
     voters::{Endpoint, Voter},
 };
 use crate::base::world::now_ms;
@@ -90,10 +91,13 @@ impl RaftTransport for NoPeers {
     }
 }
 
-/// When a voter last answered the leader, in milliseconds since the epoch.
+/// When a voter last answered the leader.
 #[derive(Debug, Clone, Copy)]
 pub struct Heard {
+    pub answered: Instant,
+    /// Milliseconds since the epoch.
     pub answered_ms: i64,
+    /// Milliseconds since the epoch; -1 when unknown.
     pub caught_up_ms: i64,
 }
 
@@ -123,6 +127,25 @@ impl Network {
 
     pub fn heard(&self) -> BTreeMap<i32, Heard> {
         lock(&self.heard).clone()
+    }
+
+    /// For how long no majority of the voters has answered this leader. An answer counts whether or
+    /// not entries are durable yet, so that slow disks do not look like lost voters. `None` if too few
+    /// voters have ever answered.
+    pub fn majority_silence(&self, membership: &Membership) -> Option<Duration> {
+        let heard = self.heard();
+        let now = Instant::now();
+        let answered = |id: &i32| match *id == self.node_id {
+            true => Some(now),
+            false => heard.get(id).map(|it| it.answered),
+        };
+        let last = membership.get_joint_config().iter().map(|config| {
+            let mut times: Vec<_> = config.iter().map(answered).collect();
+            times.sort_unstable();
+            // At or after this time, a majority has answered.
+            times.get(times.len().saturating_sub(1) / 2).copied().flatten()
+        });
+        last.min().flatten().map(|last| now - last)
     }
 
     pub async fn call(
@@ -156,7 +179,7 @@ impl Network {
             Some(before) => before.caught_up_ms,
             None => -1,
         };
-        heard.insert(id, Heard { answered_ms, caught_up_ms });
+        heard.insert(id, Heard { answered: Instant::now(), answered_ms, caught_up_ms });
     }
 }
 
@@ -178,6 +201,10 @@ type Failure<E = openraft::error::Infallible> = RPCError<i32, Voter, RaftError<i
 
 fn no_answer<E: std::error::Error>(error: TransportError) -> Failure<E> {
     RPCError::Unreachable(Unreachable::new(&error))
+}
+
+fn not_durable(why: NotDurable) -> Failure {
+    RPCError::Unreachable(Unreachable::new(&why))
 }
 
 fn bad_answer<E: std::error::Error>(error: MessageError) -> Failure<E> {
@@ -211,7 +238,10 @@ impl RaftNetwork<TypeConfig> for Client {
         let previous = request.prev_log_id;
         let answer = self.call(Lane::Log, &Request::Append(request), &option).await?;
         let response = messages::decode_appended(answer).map_err(bad_answer)?;
-        self.network.note(self.to.id, last.is_none() && response.is_success());
+        let is_caught_up = response.as_ref().is_some_and(|it| last.is_none() && it.is_success());
+        self.network.note(self.to.id, is_caught_up);
+        // openraft has no answer for this: it sends the entries again after a while.
+        let response = response.ok_or_else(|| not_durable(NotDurable::Yet))?;
         let acknowledged = match response {
             AppendEntriesResponse::Success => last,
             AppendEntriesResponse::PartialSuccess(upto) => upto.filter(|_| last.is_some()),
@@ -221,7 +251,7 @@ impl RaftNetwork<TypeConfig> for Client {
         let Some(acknowledged) = acknowledged else { return Ok(response) };
         let range = (previous, acknowledged);
         let released = self.network.storage.release(self.to.id, range, deadline).await;
-        released.map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))
+        released.map_err(not_durable)
     }
 
     async fn install_snapshot(
@@ -231,6 +261,7 @@ impl RaftNetwork<TypeConfig> for Client {
     ) -> Result<InstallSnapshotResponse<i32>, Failure<InstallSnapshotError>> {
         let (id, offset) = (request.meta.snapshot_id.clone(), request.offset);
         let answer = self.call(Lane::Snapshot, &Request::Snapshot(request), &option).await?;
+        self.network.note(self.to.id, false);
         match messages::decode_chunk_result(answer).map_err(bad_answer)? {
             Some(vote) => Ok(InstallSnapshotResponse { vote }),
             None => {

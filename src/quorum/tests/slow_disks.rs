@@ -1,6 +1,6 @@
 //! Disks that take seconds for each sync.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{network::Cluster, topic};
 use crate::{
@@ -13,6 +13,12 @@ use crate::{
 fn slow_down(chance: u64) {
     let machine = Simulated { now_ms: 1, chance, boots: 0, bug: None, has_slow_disk: true };
     simulate(Some(machine));
+}
+
+/// Each write to one node's metadata log takes so many seconds from now on.
+fn slow_down_one(cluster: &Cluster, id: i32, seconds: u64) {
+    let delay_ms = &cluster.node(id).inner.storage.durability.thread.delay_ms;
+    delay_ms.store(seconds * 1_000, Ordering::Relaxed);
 }
 
 #[tokio::test(start_paused = true)]
@@ -68,4 +74,39 @@ async fn entries_count_only_once_a_majority_has_them_on_disk() {
         cluster.settle().await;
     }
     assert!(acknowledged > 0, "no change was committed in time");
+}
+
+/// The leader cannot count what the other voter acknowledges before its own disk has written it, but
+/// that voter answers.
+#[tokio::test(start_paused = true)]
+async fn a_leader_with_a_slow_disk_stays_while_another_voter_is_down() {
+    for seed in 0..5 {
+        let mut cluster = Cluster::started(seed, &[1, 2, 3]).await;
+        let led = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
+        cluster.settle().await;
+        slow_down_one(&cluster, led.0, 20);
+        // The other two commit entries that are not on the leader's disk yet.
+        for _ in 0..3 {
+            assert!(cluster.propose().await);
+        }
+        let other = cluster.up().into_iter().find(|id| *id != led.0).unwrap();
+        cluster.crash(other, Crash::Process).await;
+        let node = cluster.node(led.0);
+        let proposal =
+            tokio::spawn(
+                async move { node.propose(led.1, vec![topic("waits for the disk")]).await },
+            );
+        for _ in 0..150 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            for id in cluster.up() {
+                let leadership = *cluster.node(id).leadership().borrow();
+                assert_eq!((leadership.leader, leadership.epoch), (Some(led.0), led.1), "{seed}");
+            }
+        }
+        let committed = tokio::time::timeout(Duration::from_secs(60), proposal).await;
+        committed.expect("in time").unwrap().expect("committed");
+        slow_down_one(&cluster, led.0, 0);
+        cluster.start(other).await;
+        cluster.settle().await;
+    }
 }
