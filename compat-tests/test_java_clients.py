@@ -4,6 +4,20 @@ from harness.paths import CLASSPATH, JAVA
 from harness.programs import run_program
 
 
-def test_java_clients(broker):
+def run_tests(broker, pattern=""):
     main = [*JAVA, "-Dorg.slf4j.simpleLogger.defaultLogLevel=off", "-cp", CLASSPATH]
-    run_program("Java clients", [*main, "sordini.compat.ClientTests", broker.bootstrap], " passed, ")
+    command = [*main, "sordini.compat.ClientTests", broker.bootstrap, pattern]
+    run_program("Java clients", command, " passed, ")
+
+
+def test_java_clients(broker):
+    run_tests(broker)
+
+
+def test_records_outlive_a_retention_check(own_broker):
+    """The program's records have timestamps of 1970, and the broker checks retention 30 s after its
+    start. Here it checks all the time, so that a topic that lets its records expire fails each run."""
+    for key in ("log.retention.check.interval.ms", "log.initial.task.delay.ms"):
+        own_broker.settings[key] = "100"
+    own_broker.start()
+    run_tests(own_broker, "^consume with min bytes$")

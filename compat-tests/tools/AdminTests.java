@@ -264,8 +264,8 @@ final class AdminTests {
         equal(ConfigEntry.ConfigType.INT, changed.type(), "type");
         equal(2, changed.synonyms().size(), "synonyms");
         equal("log.segment.bytes", changed.synonyms().get(1).name(), "the broker's synonym");
-        ConfigEntry inherited = entry(t, of(topic), "retention.ms");
-        equal("604800000", inherited.value(), "value");
+        ConfigEntry inherited = entry(t, of(topic), "max.message.bytes");
+        equal("1048588", inherited.value(), "value");
         check(inherited.isDefault() && !inherited.isReadOnly() && !inherited.isSensitive(), "a plain default");
         fails(UnknownTopicOrPartitionException.class, () -> entry(t, of(t.own("missing")), "retention.ms"));
     }

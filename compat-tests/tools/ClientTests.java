@@ -116,9 +116,12 @@ public final class ClientTests {
     /**
      * Creates a topic and waits until its leaders answer. Kafka answers the creation before its broker
      * has the partitions, and a producer that is early then may see its first batches reordered.
+     *
+     * <p>Without {@code retention.ms} among the configs, records do not expire: {@link #send} gives them
+     * timestamps of 1970, so the first check of retention would delete them in the middle of a test.
      */
     void create(String topic, int partitions, String... configs) throws Exception {
-        Map<String, String> map = new HashMap<>();
+        Map<String, String> map = new HashMap<>(Map.of("retention.ms", "-1"));
         for (int i = 0; i < configs.length; i += 2) {
             map.put(configs[i], configs[i + 1]);
         }
