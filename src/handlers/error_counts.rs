@@ -3,7 +3,7 @@
 
 use kafka_protocol::messages::*;
 
-use super::fetch_reply::FetchReply;
+use super::fetch::reply::FetchReply;
 use crate::protocol::messages::{
     AddRaftVoterResponse, BrokerHeartbeatResponse, DescribeLogDirsResponse, ListOffsetsResponse,
     OffsetCommitResponse, OffsetFetchResponse,

@@ -11,12 +11,8 @@ mod config_resources;
 pub mod context;
 mod error_counts;
 pub mod errors;
-pub mod fetch_metadata;
-pub mod fetch_reply;
-mod fetch_session;
 mod forward;
 mod groups;
-mod preferred_replica;
 mod raft_voters;
 pub mod reply;
 
@@ -38,6 +34,7 @@ use crate::{
 
 pub use context::{Context, Forwarding, Session};
 pub use errors::ErrorCode;
+pub use fetch::reply as fetch_reply;
 pub use reply::{Part, Reply, ReplyBuffer, WireReply};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -1,17 +1,21 @@
 //! Fetch: reads from published views, without a queue or a lock, and waits for more where there is
 //! less than `min_bytes`. A waiting fetch is one wake-up at its partitions or its deadline.
 
+mod metadata;
+mod preferred_replica;
+pub mod reply;
+mod session;
+
 use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use kafka_protocol::messages::{ApiKey, FetchRequest};
 use tokio::time::{Instant, timeout_at};
 
-use super::{
-    Context, ErrorCode, Handler, Reply, cluster, errors,
-    fetch_metadata::{FetchAnswer, fetch_metadata},
-    fetch_reply::{FetchReply, PartitionReply},
-    fetch_session, preferred_replica,
+use self::{
+    metadata::{FetchAnswer, fetch_metadata},
+    reply::{FetchReply, PartitionReply},
 };
+use super::{Context, ErrorCode, Handler, Reply, cluster, errors};
 use crate::{
     base::world::{blocking, now_ms},
     broker::{
@@ -52,12 +56,12 @@ impl Handler for Fetch {
 /// What brokers serve.
 async fn fetch_partitions(cx: &mut Context<'_>, request: FetchRequest) -> Reply<FetchReply> {
     if !(0..=READ_COMMITTED).contains(&request.isolation_level) {
-        return Reply::Now(fetch_session::refuse_all(&request, ErrorCode::UnknownServerError));
+        return Reply::Now(session::refuse_all(&request, ErrorCode::UnknownServerError));
     }
     let limits = Limits::of(&request, cx.broker.settings().fetch_max_bytes);
     let reader = Reader::of(&request, cx);
     let max_wait = Duration::from_millis(request.max_wait_ms.max(0) as u64);
-    let fetch = match fetch_session::begin(cx.broker, request, cx.version) {
+    let fetch = match session::begin(cx.broker, request, cx.version) {
         Ok(fetch) => fetch,
         Err(refused) => return Reply::Now(refused),
     };
@@ -387,7 +391,7 @@ impl Plan {
         if matches!(self.reader, Reader::Follower { .. }) {
             nodes.clear();
         }
-        let reply = fetch_session::finish(&self.broker, self.fetch, replies);
+        let reply = session::finish(&self.broker, self.fetch, replies);
         if reply.topics.is_empty() {
             nodes.clear();
         }

@@ -6,8 +6,12 @@ use std::{collections::BTreeMap, sync::Arc};
 use anyhow::{Result, bail};
 use bytes::{BufMut, BytesMut};
 
-use super::{ReplyBuffer, WireReply, cluster::Node};
-use crate::{base::TopicId, log::LogSlice, protocol::schema::put_unsigned_varint};
+use crate::{
+    base::TopicId,
+    handlers::{ReplyBuffer, WireReply, cluster::Node},
+    log::LogSlice,
+    protocol::schema::put_unsigned_varint,
+};
 
 pub struct FetchReply {
     pub error_code: i16,

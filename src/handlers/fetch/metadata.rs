@@ -16,11 +16,13 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-use super::{
-    Context, ErrorCode, Reply, ReplyBuffer, WireReply, error_counts::ErrorCodes, errors,
-    fetch_reply::FetchReply,
+use super::reply::FetchReply;
+use crate::{
+    handlers::{
+        Context, ErrorCode, Reply, ReplyBuffer, WireReply, error_counts::ErrorCodes, errors,
+    },
+    quorum::{FetchFrom, FetchOutcome, Fetched, METADATA_TOPIC_ID, Quorum, Replica},
 };
-use crate::quorum::{FetchFrom, FetchOutcome, Fetched, METADATA_TOPIC_ID, Quorum, Replica};
 
 /// The first version that tells where the leader is.
 const LEADER_ENDPOINTS: i16 = 17;

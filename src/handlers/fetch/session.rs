@@ -8,10 +8,7 @@ use std::{
 
 use kafka_protocol::messages::{FetchRequest, fetch_request::FetchTopic};
 
-use super::{
-    ErrorCode, errors,
-    fetch_reply::{FetchReply, PartitionReply, TopicReply},
-};
+use super::reply::{FetchReply, PartitionReply, TopicReply};
 use crate::{
     base::{
         TopicId,
@@ -24,6 +21,7 @@ use crate::{
             SessionRequest,
         },
     },
+    handlers::{ErrorCode, errors},
 };
 
 /// The first version that names topics by id (KIP-516).

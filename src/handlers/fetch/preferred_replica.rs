@@ -1,8 +1,7 @@
 //! Which replica a consumer is to read from (KIP-392): with Kafka's `RackAwareReplicaSelector` one
 //! in the consumer's own rack, if there is one that has what it wants.
 
-use super::cluster;
-use crate::{broker::Broker, metadata::Image, partition::Partition};
+use crate::{broker::Broker, handlers::cluster, metadata::Image, partition::Partition};
 
 const RACK_AWARE: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
 
