@@ -3,6 +3,7 @@
 
 mod metadata;
 mod preferred_replica;
+mod read;
 pub mod reply;
 mod session;
 
@@ -13,22 +14,17 @@ use tokio::time::{Instant, timeout_at};
 
 use self::{
     metadata::{FetchAnswer, fetch_metadata},
+    read::Look,
     reply::{FetchReply, PartitionReply},
 };
 use super::{Context, ErrorCode, Handler, Reply, cluster, errors};
 use crate::{
-    base::world::{blocking, now_ms},
+    base::world::now_ms,
     broker::{
         Broker,
         sessions::{PartitionRequest, SessionFetch, SessionPartition},
     },
-    log::{
-        AbortedTxn,
-        disk::{is_refusing_reads, without_waiting},
-    },
-    partition::{
-        Awaited, EpochEnd, FetchWait, FollowerFetch, FollowerFetchError, Partition, Topic, View,
-    },
+    partition::{Awaited, FetchWait, Partition, Topic, View},
 };
 
 pub struct Fetch;
@@ -134,13 +130,6 @@ impl Reader {
     }
 }
 
-/// A follower's fetch says where it is; it says so once, however often its partitions are read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Look {
-    First,
-    Again,
-}
-
 #[derive(Clone, Copy)]
 struct Limits {
     min_bytes: usize,
@@ -188,159 +177,6 @@ impl Plan {
         let find = |partition: &SessionPartition| find_partition(&broker, &partition.request);
         let partitions = fetch.partitions().map(find).collect();
         Self { broker, fetch, partitions, limits, reader, hints }
-    }
-
-    /// Reads all partitions. If an index or a batch header has to be read from the disk, a blocking
-    /// thread reads it first, so that no worker waits.
-    async fn read_ready(&self, look: Look) -> Vec<PartitionReply> {
-        if let Some(replies) = without_waiting(|| self.read_all(look)) {
-            return replies;
-        }
-        let place = |(asked, found): (&SessionPartition, &Result<Found, ErrorCode>)| {
-            let partition = Arc::clone(&found.as_ref().ok()?.partition);
-            let end = self.reader.end(&partition.view());
-            let max_bytes = asked.request.max_bytes.max(0) as usize;
-            Some((partition, asked.request.fetch_offset, max_bytes.min(self.limits.max_bytes), end))
-        };
-        let places: Vec<_> =
-            self.fetch.partitions().zip(&self.partitions).filter_map(place).collect();
-        let is_committed_only = self.reader.is_committed_only();
-        let look_up = move || {
-            for (partition, offset, max_bytes, end) in places {
-                // Fills the page cache. Errors are ignored, because the second read returns them.
-                let log = &partition.view().log;
-                let Ok(slice) = log.read(offset, max_bytes, end, true) else { continue };
-                if is_committed_only {
-                    let _ = log.aborted_transactions(offset, &slice);
-                }
-            }
-        };
-        // A panic is logged, and the reads below may wait then.
-        let _ = blocking(look_up).await;
-        self.read_all(look)
-    }
-
-    fn read_all(&self, look: Look) -> Vec<PartitionReply> {
-        let mut left = self.limits.max_bytes;
-        let mut is_empty = true;
-        let now = now_ms();
-        let read = |(partition, found): (&SessionPartition, &Result<Found, ErrorCode>)| {
-            let at = At { left, at_least_one: is_empty, look, now_ms: now };
-            let reply = self.read(&partition.request, found, &at);
-            let len = reply.records.as_ref().map_or(0, |slice| slice.len);
-            left = left.saturating_sub(len);
-            is_empty &= len == 0;
-            reply
-        };
-        self.fetch.partitions().zip(&self.partitions).map(read).collect()
-    }
-
-    fn read(
-        &self,
-        request: &PartitionRequest,
-        found: &Result<Found, ErrorCode>,
-        at: &At,
-    ) -> PartitionReply {
-        match found {
-            Err(code) => PartitionReply {
-                aborted: (*code != ErrorCode::InconsistentTopicId).then(Vec::new),
-                ..PartitionReply::error(request.partition, *code)
-            },
-            Ok(found) => {
-                let read = errors::read_again(|| self.read_partition(found, request, at));
-                read.unwrap_or_else(|code| PartitionReply::error(request.partition, code))
-            }
-        }
-    }
-
-    /// `None` if the log was cut or moved while it was read.
-    fn read_partition(
-        &self,
-        found: &Found,
-        spec: &PartitionRequest,
-        at: &At,
-    ) -> Result<Option<PartitionReply>, ErrorCode> {
-        let partition = &found.partition;
-        let view = partition.view();
-        self.check_leader(&view, spec.current_leader_epoch.max(-1))?;
-        let diverging = match (&self.reader, at.look) {
-            (reader @ Reader::Follower { .. }, Look::First) => {
-                note_follower(partition, reader, spec, at.now_ms)?
-            }
-            _ => diverging_epoch(partition, &view, spec)?,
-        };
-        // What the follower has told may have raised the high watermark.
-        let view = partition.view();
-        let mut reply = PartitionReply::of(&view, spec.partition);
-        if let Reader::Consumer { place: Some((rack, listener)), .. } = &self.reader {
-            let image = self.broker.metadata();
-            let near = preferred_replica::Near { rack, listener, image: &image };
-            reply.preferred = near.select(partition, spec.fetch_offset, self.broker.node_id);
-        }
-        if diverging.is_some() || reply.preferred.is_some() {
-            reply.diverging = diverging;
-            return Ok(Some(reply));
-        }
-        let is_committed_only = self.reader.is_committed_only();
-        reply.aborted = is_committed_only.then(Vec::new);
-        let (offset, end) = (spec.fetch_offset, self.reader.end(&view));
-        let max_bytes = at.left.min(spec.max_bytes.max(0) as usize);
-        if offset >= end
-            || (max_bytes == 0 && !at.at_least_one)
-            || self.is_held_back(found, at.now_ms)
-        {
-            return Ok(Some(reply));
-        }
-        if self.limits.is_negative || spec.max_bytes < 0 {
-            return Err(ErrorCode::UnknownServerError);
-        }
-        let read = view.log.read(offset, max_bytes, end, at.at_least_one).and_then(|slice| {
-            // Like Kafka, no list without records.
-            let lists = is_committed_only && slice.len > 0;
-            let aborted = lists.then(|| view.log.aborted_transactions(offset, &slice)).transpose();
-            Ok((aborted?, slice))
-        });
-        match read {
-            Ok((aborted, slice)) => {
-                let id = |txn: AbortedTxn| (txn.producer_id, txn.first_offset);
-                reply.aborted = aborted.map(|all| all.into_iter().map(id).collect());
-                reply.records = Some(slice);
-            }
-            // The read was refused because it would wait for the disk. `read_ready` repeats all.
-            Err(_) if is_refusing_reads() => {}
-            Err(error) => {
-                errors::read(partition, &view, error)?;
-                return Ok(None);
-            }
-        }
-        Ok(Some(reply))
-    }
-
-    /// Refuses what may not be read here, and leader epochs that differ (KIP-320).
-    fn check_leader(&self, view: &View, current_leader_epoch: i32) -> Result<(), ErrorCode> {
-        match self.reader {
-            Reader::Consumer { only_from_leader: false, .. } => {
-                errors::check_replica_epoch(view.role, current_leader_epoch)
-            }
-            _ => errors::check_leader_epoch(view.role, current_leader_epoch),
-        }
-    }
-
-    /// Whether the follower is one that is copied slowly, and has had enough for now.
-    fn is_held_back(&self, Found { topic, partition }: &Found, now_ms: i64) -> bool {
-        let Reader::Follower { replica, .. } = self.reader else { return false };
-        let limit = self.broker.settings().cluster.leader_replication_throttled_rate;
-        limit.is_some()
-            && self.is_throttled(topic, partition)
-            && self.broker.replication.leader_throttle.is_exceeded(limit, now_ms)
-            && !partition.in_sync_followers().iter().any(|it| it.id == replica)
-    }
-
-    fn is_throttled(&self, topic: &Topic, partition: &Partition) -> bool {
-        let config = topic.config.load();
-        config
-            .leader_replication_throttled_replicas
-            .contains(partition.id.partition, self.broker.node_id)
     }
 
     /// Whether there is enough to answer at once: bytes, or anything that the client must hear of.
@@ -431,43 +267,6 @@ impl Plan {
     }
 }
 
-/// What a read of one partition goes by besides its request.
-struct At {
-    /// Bytes that may still be answered.
-    left: usize,
-    at_least_one: bool,
-    look: Look,
-    now_ms: i64,
-}
-
-/// Has the leader know where its follower is, and tells the follower where it must truncate.
-fn note_follower(
-    partition: &Arc<Partition>,
-    reader: &Reader,
-    spec: &PartitionRequest,
-    now_ms: i64,
-) -> Result<Option<EpochEnd>, ErrorCode> {
-    let Reader::Follower { replica, broker_epoch, max_wait_ms } = *reader else { return Ok(None) };
-    let fetch = FollowerFetch {
-        replica,
-        broker_epoch,
-        fetch_offset: spec.fetch_offset,
-        last_fetched_epoch: spec.last_fetched_epoch,
-        log_start: spec.log_start_offset,
-        max_wait_ms: i64::from(max_wait_ms.max(0)),
-    };
-    partition.follower_fetched(&fetch, now_ms).map_err(|error| match error {
-        // It knows the leader epoch, and so of a replica that this broker has yet to hear of.
-        FollowerFetchError::UnknownReplica if spec.current_leader_epoch >= 0 => {
-            ErrorCode::UnknownLeaderEpoch
-        }
-        FollowerFetchError::UnknownReplica
-        | FollowerFetchError::NotLeader
-        | FollowerFetchError::StaleBrokerEpoch => ErrorCode::NotLeaderOrFollower,
-        FollowerFetchError::OutOfRange => ErrorCode::OffsetOutOfRange,
-    })
-}
-
 /// Whether the error is one that no client causes by being behind; Kafka counts only those as
 /// failed (`ReplicaManager.readFromLog`).
 fn is_failure(code: i16) -> bool {
@@ -538,23 +337,6 @@ fn find_partition(broker: &Broker, spec: &PartitionRequest) -> Result<Found, Err
     let partition = topic.partition(index);
     let partition = partition.map_err(|absent| cluster::absent(broker, &topic, index, absent))?;
     Ok(Found { topic, partition })
-}
-
-/// Where a fetcher's log leaves this one: it must truncate before it reads on (KIP-595).
-fn diverging_epoch(
-    partition: &Partition,
-    view: &View,
-    spec: &PartitionRequest,
-) -> Result<Option<EpochEnd>, ErrorCode> {
-    let offset = spec.fetch_offset;
-    if spec.last_fetched_epoch >= 0 {
-        let diverging = partition.diverging(offset, spec.last_fetched_epoch);
-        return diverging.map_err(|_| ErrorCode::OffsetOutOfRange);
-    }
-    match offset < view.log.log_start() || offset > view.log.log_end() {
-        true => Err(ErrorCode::OffsetOutOfRange),
-        false => Ok(None),
-    }
 }
 
 impl PartitionReply {
