@@ -38,6 +38,50 @@ pub enum RecordError {
     UnreadBytes(usize),
 }
 
+/// A number inside a record, other than its size, that cannot be read.
+impl From<VarintError> for RecordError {
+    fn from(_: VarintError) -> Self {
+        Self::BadStructure
+    }
+}
+
+/// How many records of a batch are still to be read: none after the first error.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RecordsLeft(i32);
+
+impl RecordsLeft {
+    pub(super) fn of(header: &BatchHeader) -> Result<Self, RecordError> {
+        match header.record_count {
+            count @ ..0 => Err(RecordError::BadCount(count)),
+            count => Ok(Self(count)),
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_zero(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Counts a record as read. Whether it was the last.
+    #[inline]
+    pub(super) fn count_one(&mut self) -> bool {
+        self.0 -= 1;
+        self.0 == 0
+    }
+
+    /// The item of an iterator that `read` is the next of.
+    #[inline]
+    pub(super) fn item<T>(
+        &mut self,
+        read: Result<T, RecordError>,
+    ) -> Option<Result<T, RecordError>> {
+        if read.is_err() {
+            self.0 = 0;
+        }
+        Some(read)
+    }
+}
+
 /// A record; key, value and headers share the batch's memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -141,12 +185,12 @@ impl Frame {
             .ok_or(RecordError::BadSize(body_len))?;
         let record = &rest[..size];
         // The attributes' byte is unused: Kafka accepts any.
-        let (timestamp_delta, at) = read_i64(record, body_at + 1).map_err(structure)?;
-        let (offset_delta, contents_at) = read_i32(record, at).map_err(structure)?;
+        let (timestamp_delta, at) = read_i64(record, body_at + 1)?;
+        let (offset_delta, contents_at) = read_i32(record, at)?;
         let (key_len, key_at) = read_length(record, contents_at)?;
         let (value_len, value_at) = read_length(record, key_at + key_len.max(0) as usize)?;
         let count_at = value_at + value_len.max(0) as usize;
-        let (header_count, headers_at) = read_i32(record, count_at).map_err(structure)?;
+        let (header_count, headers_at) = read_i32(record, count_at)?;
         let end = match header_count {
             0 => headers_at,
             _ => skip_headers(record, headers_at, header_count)?,
@@ -173,17 +217,14 @@ pub struct Frames<'a> {
     payload: &'a [u8],
     /// Where the next record starts.
     at: usize,
-    records_left: i32,
+    left: RecordsLeft,
     times: Times,
 }
 
 impl<'a> Frames<'a> {
     /// `payload` is what follows the header, uncompressed.
     pub fn new(header: &BatchHeader, payload: &'a [u8]) -> Result<Self, RecordError> {
-        if header.record_count < 0 {
-            return Err(RecordError::BadCount(header.record_count));
-        }
-        Ok(Self { payload, at: 0, records_left: header.record_count, times: Times::of(header) })
+        Ok(Self { payload, at: 0, left: RecordsLeft::of(header)?, times: Times::of(header) })
     }
 
     #[inline]
@@ -195,8 +236,7 @@ impl<'a> Frames<'a> {
     fn read(&mut self) -> Result<Frame, RecordError> {
         let frame = Frame::parse(&self.payload[self.at..], self.times)?;
         self.at += frame.size();
-        self.records_left -= 1;
-        if self.records_left == 0 && self.at != self.payload.len() {
+        if self.left.count_one() && self.at != self.payload.len() {
             return Err(RecordError::TrailingBytes);
         }
         Ok(frame)
@@ -208,26 +248,19 @@ impl Iterator for Frames<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        if self.records_left <= 0 {
+        if self.left.is_zero() {
             return None;
         }
         let read = self.read();
-        if read.is_err() {
-            self.records_left = 0;
-        }
-        Some(read)
+        self.left.item(read)
     }
-}
-
-fn structure(_: VarintError) -> RecordError {
-    RecordError::BadStructure
 }
 
 /// Reads the length of a nullable field at `at`; any negative number means null. Gives it and where
 /// the field's bytes start, all of which are there.
 #[inline]
 fn read_length(record: &[u8], at: usize) -> Result<(i32, usize), RecordError> {
-    let (length, start) = read_i32(record, at).map_err(structure)?;
+    let (length, start) = read_i32(record, at)?;
     if length > 0 && length as usize > record.len() - start {
         return Err(RecordError::BadStructure);
     }
@@ -241,7 +274,7 @@ fn skip_headers(record: &[u8], mut at: usize, count: i32) -> Result<usize, Recor
         return Err(RecordError::BadHeaderCount(count));
     }
     for _ in 0..count {
-        let (key_len, key_at) = read_i32(record, at).map_err(structure)?;
+        let (key_len, key_at) = read_i32(record, at)?;
         let Ok(key_len) = usize::try_from(key_len) else {
             return Err(RecordError::BadHeaderKeySize(key_len));
         };
@@ -259,39 +292,31 @@ fn skip_headers(record: &[u8], mut at: usize, count: i32) -> Result<usize, Recor
 pub struct Records {
     payload: Bytes,
     at: usize,
-    header: BatchHeader,
+    left: RecordsLeft,
+    times: Times,
+    base_offset: i64,
 }
 
 impl Iterator for Records {
     type Item = Result<Record, RecordError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.header.record_count <= 0 {
-            return None;
-        }
-        let mut frames = Frames {
-            payload: &self.payload,
-            at: self.at,
-            records_left: self.header.record_count,
-            times: Times::of(&self.header),
-        };
-        let frame = match frames.read() {
+        let (at, left, times) = (self.at, self.left, self.times);
+        let mut frames = Frames { payload: &self.payload, at, left, times };
+        let frame = frames.next();
+        (self.at, self.left) = (frames.at, frames.left);
+        let frame = match frame? {
             Ok(frame) => frame,
-            Err(error) => {
-                self.header.record_count = 0;
-                return Some(Err(error));
-            }
+            Err(error) => return Some(Err(error)),
         };
-        let bytes = self.payload.slice(self.at..self.at + frame.size());
-        self.at = frames.at;
-        self.header.record_count = frames.records_left;
-        Some(record(&bytes, &frame, self.header.base_offset))
+        let bytes = self.payload.slice(at..at + frame.size());
+        Some(record(&bytes, &frame, self.base_offset))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         // A count on the wire is a claim; the bytes bound it.
         let most = (self.payload.len() - self.at) / RECORD_LEN_MIN + 1;
-        (0, Some(most.min(self.header.record_count.max(0) as usize)))
+        (0, Some(most.min(self.left.0 as usize)))
     }
 }
 
@@ -323,11 +348,10 @@ fn record(bytes: &Bytes, frame: &Frame, base_offset: i64) -> Result<Record, Reco
 impl Batch {
     /// Iterates the records, of at most `limit` bytes if they are compressed.
     pub fn records(&self, limit: usize) -> Result<Records, RecordError> {
-        if self.header.record_count < 0 {
-            return Err(RecordError::BadCount(self.header.record_count));
-        }
+        let left = RecordsLeft::of(&self.header)?;
         let payload = self.uncompressed_payload(limit)?;
-        Ok(Records { payload, at: 0, header: self.header })
+        let times = Times::of(&self.header);
+        Ok(Records { payload, at: 0, left, times, base_offset: self.header.base_offset })
     }
 
     /// Writes the whole batch behind `out`.

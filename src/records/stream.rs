@@ -3,8 +3,8 @@
 //! `streamingIterator` with them, down to what its input streams make of their end.
 
 use super::compression::{Decoder, Scratch};
-use super::record::{Frame, Frames, RecordSummary, Times};
-use super::varint::{VarintError, read_i32, read_i64, write_i32};
+use super::record::{Frame, Frames, RecordSummary, RecordsLeft, Times};
+use super::varint::{read_i32, read_i64, write_i32};
 use super::{Batch, CodecError, Compression, RecordError};
 use bytes::Bytes;
 
@@ -20,22 +20,20 @@ pub(super) struct RecordStream<'a, 's> {
     at: usize,
     /// The chunk's length.
     len: usize,
-    records_left: i32,
+    left: RecordsLeft,
     times: Times,
 }
 
 impl<'a, 's> RecordStream<'a, 's> {
     pub(super) fn open(batch: &'a Batch, scratch: &'s mut Scratch) -> Result<Self, RecordError> {
         let header = &batch.header;
-        if header.record_count < 0 {
-            return Err(RecordError::BadCount(header.record_count));
-        }
+        let left = RecordsLeft::of(header)?;
         Ok(Self {
             decoder: Decoder::open(header.compression()?, &batch.payload, scratch)?,
             scratch,
             at: 0,
             len: 0,
-            records_left: header.record_count,
+            left,
             times: Times::of(header),
         })
     }
@@ -57,7 +55,7 @@ impl<'a, 's> RecordStream<'a, 's> {
         out: &mut Vec<u8>,
         limit: usize,
     ) -> Result<Option<Frame>, RecordError> {
-        if self.records_left <= 0 {
+        if self.left.is_zero() {
             return Ok(None);
         }
         let size = self.read_size()?;
@@ -89,8 +87,7 @@ impl<'a, 's> RecordStream<'a, 's> {
     }
 
     fn finish_record(&mut self) -> Result<(), RecordError> {
-        self.records_left -= 1;
-        if self.records_left == 0 && self.read_byte()?.is_some() {
+        if self.left.count_one() && self.read_byte()?.is_some() {
             return Err(RecordError::TrailingBytes);
         }
         Ok(())
@@ -151,7 +148,7 @@ impl<'a, 's> RecordStream<'a, 's> {
             }
             Err(_) => {
                 let bytes = self.read_varint::<5>()?;
-                read_i32(&bytes, 0).map(|(value, _)| value).map_err(malformed)
+                Ok(read_i32(&bytes, 0)?.0)
             }
         }
     }
@@ -165,7 +162,7 @@ impl<'a, 's> RecordStream<'a, 's> {
             }
             Err(_) => {
                 let bytes = self.read_varint::<10>()?;
-                read_i64(&bytes, 0).map(|(value, _)| value).map_err(malformed)
+                Ok(read_i64(&bytes, 0)?.0)
             }
         }
     }
@@ -221,19 +218,12 @@ impl Iterator for RecordStream<'_, '_> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        if self.records_left <= 0 {
+        if self.left.is_zero() {
             return None;
         }
         let read = self.read();
-        if read.is_err() {
-            self.records_left = 0;
-        }
-        Some(read)
+        self.left.item(read)
     }
-}
-
-fn malformed(_: VarintError) -> RecordError {
-    RecordError::BadStructure
 }
 
 impl Batch {
