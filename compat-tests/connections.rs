@@ -5,6 +5,8 @@ use std::{
     collections::BTreeMap,
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
+    path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -19,12 +21,14 @@ use kafka_protocol::{
     },
     protocol::{Decodable, Encodable, HeaderVersion, StrBytes},
 };
+use rustix::io::Errno;
 use sordini::{
     base::config::Config,
     broker::{Server, Surroundings},
+    log::faulty::{FaultyDisk, Operation},
     records::{BatchBuilder, BatchOptions},
 };
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 const TOPIC: &str = "t";
 
@@ -41,6 +45,10 @@ async fn start(settings: &[(&str, &str)]) -> Broker {
 
 /// A broker whose quorum has a runtime of its own.
 async fn start_with(settings: &[(&str, &str)], control: Handle) -> Broker {
+    start_in(settings, Surroundings::real(control)).await
+}
+
+async fn start_in(settings: &[(&str, &str)], surroundings: Surroundings) -> Broker {
     let data = tempfile::tempdir().expect("a directory");
     let mut properties: BTreeMap<String, String> = BTreeMap::from([
         ("node.id".to_owned(), "1".to_owned()),
@@ -53,7 +61,6 @@ async fn start_with(settings: &[(&str, &str)], control: Handle) -> Broker {
     ]);
     properties.extend(settings.iter().map(|(key, value)| ((*key).into(), (*value).into())));
     let config = Config::new(properties, "localhost").expect("a valid configuration");
-    let surroundings = Surroundings::real(control);
     let server = Server::start_in(config, surroundings, |_| ()).await.expect("starts");
     let address = server.addresses()[0].1;
     Broker { server, address, _data: data }
@@ -125,6 +132,11 @@ impl Client {
         let (_, response) = self.reply::<CreateTopicsResponse>(5);
         assert_eq!(response.topics[0].error_code, 0);
     }
+}
+
+fn runtime(workers: usize) -> Runtime {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(workers).enable_all().build().expect("a runtime")
 }
 
 fn api_versions() -> ApiVersionsRequest {
@@ -372,10 +384,6 @@ async fn a_stop_ends_connections_and_releases_the_data() {
 
 #[test]
 fn controller_answers_while_no_worker_of_data_is_free() {
-    let runtime = |workers| {
-        let mut builder = Builder::new_multi_thread();
-        builder.worker_threads(workers).enable_all().build().expect("a runtime")
-    };
     let (data, control) = (runtime(2), runtime(1));
     let unused = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let controller = unused.local_addr().expect("has one").to_string();
@@ -409,4 +417,98 @@ fn controller_answers_while_no_worker_of_data_is_free() {
         }
     });
     data.block_on(broker.server.stop()).expect("stops");
+}
+
+/// Lets all reads from the disk run when the test ends, so that no thread waits for ever.
+struct HeldReads(FaultyDisk);
+
+impl Drop for HeldReads {
+    fn drop(&mut self) {
+        self.0.allow_cold_reads(None);
+    }
+}
+
+/// More batches than those whose positions a segment remembers.
+const BATCHES: i64 = 40;
+
+/// Takes the topic's files out of the page cache, and holds all reads from the disk.
+fn make_cold(disk: &FaultyDisk) {
+    disk.allow_cold_reads(Some(0));
+    disk.drop_from_cache(is_of_topic);
+}
+
+fn is_of_topic(path: &Path) -> bool {
+    path.parent().is_some_and(|dir| dir.ends_with("t-0"))
+}
+
+/// Tests a broker whose connections share one worker, on a disk in memory.
+fn with_one_worker(test: impl FnOnce(&FaultyDisk, SocketAddr)) {
+    let (data, control) = (runtime(1), runtime(1));
+    let held = HeldReads(FaultyDisk::default());
+    let surroundings = Surroundings {
+        disk: Arc::new(held.0.clone()),
+        ..Surroundings::real(control.handle().clone())
+    };
+    let broker = data.block_on(start_in(&[], surroundings));
+    let mut client = Client::connect(broker.address);
+    client.create_topic();
+    for offset in 0..BATCHES {
+        client.send(0, 7, 1, &produce(TOPIC, -1, b"cold"));
+        let (_, produced) = client.reply::<ProduceResponse>(7);
+        assert_eq!(produced.responses[0].partition_responses[0].base_offset, offset);
+    }
+    test(&held.0, broker.address);
+    drop(held);
+    // A failed disk leaves nothing to stop in order.
+    let _ = data.block_on(broker.server.stop());
+}
+
+fn wait_for_a_cold_read(disk: &FaultyDisk) {
+    let began = Instant::now();
+    while disk.waiting_cold_reads() == 0 {
+        assert!(began.elapsed() < Duration::from_secs(10), "nothing reads from the disk");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_fetch_that_waits_for_the_disk_delays_no_other_connection() {
+    with_one_worker(|disk, address| {
+        let (mut consumer, mut other) = (Client::connect(address), Client::connect(address));
+        // The position of the first batch is read from the disk, that of the last is remembered.
+        for (offset, max_wait_ms) in [(0, 0), (0, 100), (BATCHES - 1, 0)] {
+            make_cold(disk);
+            consumer.send(1, 11, 1, &fetch(offset, max_wait_ms).with_min_bytes(1 << 20));
+            wait_for_a_cold_read(disk);
+            other.ask();
+            assert!(other.is_answered(), "the worker waits for the disk");
+            disk.allow_cold_reads(None);
+            let (_, fetched) = consumer.reply::<FetchResponse>(11);
+            let partition = &fetched.responses[0].partitions[0];
+            assert_eq!((partition.error_code, partition.high_watermark), (0, BATCHES));
+            let records = partition.records.as_ref().expect("records");
+            let count = records.windows(4).filter(|window| window == b"cold").count();
+            assert_eq!(count as i64, BATCHES - offset);
+        }
+    });
+}
+
+#[test]
+fn a_fetch_of_what_the_disk_cannot_read_is_a_storage_error() {
+    const KAFKA_STORAGE_ERROR: i16 = 56;
+    with_one_worker(|disk, address| {
+        let (mut consumer, mut other) = (Client::connect(address), Client::connect(address));
+        disk.fail_files(Some(|operation, path| {
+            (operation == Operation::Read && is_of_topic(path)).then_some(Errno::IO)
+        }));
+        make_cold(disk);
+        consumer.send(1, 11, 1, &fetch(0, 0));
+        wait_for_a_cold_read(disk);
+        // A second read would wait, and the worker with it.
+        disk.allow_cold_reads(Some(1));
+        let (_, fetched) = consumer.reply::<FetchResponse>(11);
+        assert_eq!(fetched.responses[0].partitions[0].error_code, KAFKA_STORAGE_ERROR);
+        other.ask();
+        assert!(other.is_answered(), "the worker waits for the disk");
+    });
 }

@@ -96,7 +96,7 @@ thread_local! {
     static READS: Cell<Reads> = const { Cell::new(Reads::MayWait) };
 }
 
-/// What reads of real files do on this thread.
+/// What reads of files do on this thread.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reads {
     MayWait,
@@ -127,6 +127,28 @@ impl Drop for RestoreReads {
 /// Whether `without_waiting` will have its work repeated: errors of reads are not to be acted on.
 pub fn is_refusing_reads() -> bool {
     READS.get() == Reads::Refused
+}
+
+/// Where a read may take bytes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadSource {
+    Disk,
+    /// The read fails with `WouldBlock` if the page cache does not have the bytes.
+    PageCache,
+}
+
+/// Reads from where this thread may read at the moment: `DiskFile::read_at` of every file goes
+/// through it.
+pub fn read_where_allowed(read: impl FnOnce(ReadSource) -> io::Result<usize>) -> io::Result<usize> {
+    let read = match READS.get() {
+        Reads::MayWait => return read(ReadSource::Disk),
+        Reads::FromCache => read(ReadSource::PageCache),
+        Reads::Refused => Err(io::ErrorKind::WouldBlock.into()),
+    };
+    if read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+        READS.set(Reads::Refused);
+    }
+    read
 }
 
 /// Reads a part of a file so that it is in the page cache, on a thread that may block.
@@ -331,15 +353,10 @@ impl Disk for RealDisk {
 
 impl DiskFile for RealFile {
     fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
-        let read = match READS.get() {
-            Reads::MayWait => return self.0.read_at(buf, position),
-            Reads::FromCache => read_cached(&self.0, buf, position),
-            Reads::Refused => Err(io::ErrorKind::WouldBlock.into()),
-        };
-        if read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
-            READS.set(Reads::Refused);
-        }
-        read
+        read_where_allowed(|source| match source {
+            ReadSource::Disk => self.0.read_at(buf, position),
+            ReadSource::PageCache => read_cached(&self.0, buf, position),
+        })
     }
 
     fn is_cached(&self, position: u64, len: usize) -> bool {

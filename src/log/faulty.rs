@@ -14,7 +14,7 @@ use std::{
 
 use rustix::io::Errno;
 
-use super::disk::{DirEntry, DirLock, Disk, DiskFile, OpenMode};
+use super::disk::{DirEntry, DirLock, Disk, DiskFile, OpenMode, ReadSource, read_where_allowed};
 
 /// What is left of writes that were not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,8 @@ struct Node {
     synced: Vec<u8>,
     /// Both are the same before this.
     changed_from: usize,
+    /// The page cache has nothing of it until it is read.
+    is_cold: bool,
 }
 
 impl Node {
@@ -89,20 +91,43 @@ struct State {
     most_syncs_at_once: usize,
 }
 
-/// Makes syncs wait, as a slow disk does.
+/// Makes operations wait, as a slow disk does.
 #[derive(Debug, Default)]
-struct SyncGate {
-    /// Syncs that may still run; `None` for any number.
+struct Gate {
+    /// Operations that may still run; `None` for any number.
     allowed: Mutex<Option<u32>>,
     changed: Condvar,
     waiting: AtomicUsize,
+}
+
+impl Gate {
+    fn allow(&self, allowed: Option<u32>) {
+        *self.allowed.lock().expect("not poisoned") = allowed;
+        self.changed.notify_all();
+    }
+
+    fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    fn pass(&self) {
+        let mut allowed = self.allowed.lock().expect("not poisoned");
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        while *allowed == Some(0) {
+            allowed = self.changed.wait(allowed).expect("not poisoned");
+        }
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        *allowed = allowed.map(|left| left - 1);
+    }
 }
 
 /// A file system in memory. Its copies are the same one.
 #[derive(Debug, Clone, Default)]
 pub struct FaultyDisk {
     state: Arc<Mutex<State>>,
-    syncs: Arc<SyncGate>,
+    syncs: Arc<Gate>,
+    /// Reads of files that are not in the page cache.
+    cold_reads: Arc<Gate>,
 }
 
 #[derive(Debug)]
@@ -201,7 +226,7 @@ impl FaultyDisk {
             };
             // The machine goes on, and may still crash.
             let synced = if crash == Crash::Process { &node.synced } else { &bytes };
-            Node { synced: synced.clone(), bytes, changed_from: 0 }
+            Node { synced: synced.clone(), bytes, changed_from: 0, is_cold: false }
         };
         let nodes = state.nodes.iter().map(after).collect();
         let (synced_names, synced_dirs) = match crash {
@@ -224,27 +249,37 @@ impl FaultyDisk {
 
     /// Lets so many more syncs run, of files and directories; all others wait. `None` ends that.
     pub fn allow_syncs(&self, allowed: Option<u32>) {
-        *self.syncs.allowed.lock().expect("not poisoned") = allowed;
-        self.syncs.changed.notify_all();
+        self.syncs.allow(allowed);
     }
 
     /// Syncs that wait to be allowed.
     pub fn waiting_syncs(&self) -> usize {
-        self.syncs.waiting.load(Ordering::SeqCst)
+        self.syncs.waiting()
     }
 
     pub fn allowed_syncs(&self) -> Option<u32> {
         *self.syncs.allowed.lock().expect("not poisoned")
     }
 
-    fn wait_to_sync(&self) {
-        let mut allowed = self.syncs.allowed.lock().expect("not poisoned");
-        self.syncs.waiting.fetch_add(1, Ordering::SeqCst);
-        while *allowed == Some(0) {
-            allowed = self.syncs.changed.wait(allowed).expect("not poisoned");
+    /// Drops files from the page cache: a read that may not wait for the disk fails, until another
+    /// has read the file from the disk.
+    pub fn drop_from_cache(&self, is_dropped: impl Fn(&Path) -> bool) {
+        let mut state = self.state();
+        let State { nodes, names, .. } = &mut *state;
+        for (_, node) in names.iter().filter(|(path, _)| is_dropped(path)) {
+            nodes[*node].is_cold = true;
         }
-        self.syncs.waiting.fetch_sub(1, Ordering::SeqCst);
-        *allowed = allowed.map(|left| left - 1);
+    }
+
+    /// Lets so many more reads from the disk run, of files that are not in the page cache; all
+    /// others wait. `None` ends that.
+    pub fn allow_cold_reads(&self, allowed: Option<u32>) {
+        self.cold_reads.allow(allowed);
+    }
+
+    /// Reads from the disk that wait to be allowed.
+    pub fn waiting_cold_reads(&self) -> usize {
+        self.cold_reads.waiting()
     }
 
     /// Flips bits of a file.
@@ -378,7 +413,7 @@ impl Disk for FaultyDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.wait_to_sync();
+        self.syncs.pass();
         self.check(Operation::Sync, path)?;
         let mut state = self.change()?;
         state.synced_names.retain(|name, _| name.parent() != Some(path));
@@ -407,18 +442,33 @@ impl Disk for FaultyDisk {
     }
 }
 
+impl FaultyFile {
+    fn is_cold(&self) -> bool {
+        self.disk.state().nodes[self.node].is_cold
+    }
+}
+
 impl DiskFile for FaultyFile {
     fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
-        self.disk.check(Operation::Read, &self.path)?;
-        let state = self.disk.state();
-        if state.fails_reads {
-            return Err(Errno::IO.into());
-        }
-        let bytes = &state.nodes[self.node].bytes;
-        let rest = bytes.get(position as usize..).unwrap_or_default();
-        let len = rest.len().min(buf.len());
-        buf[..len].copy_from_slice(&rest[..len]);
-        Ok(len)
+        read_where_allowed(|source| {
+            if self.is_cold() {
+                match source {
+                    ReadSource::PageCache => return Err(io::ErrorKind::WouldBlock.into()),
+                    ReadSource::Disk => self.disk.cold_reads.pass(),
+                }
+            }
+            self.disk.check(Operation::Read, &self.path)?;
+            let mut state = self.disk.state();
+            if state.fails_reads {
+                return Err(Errno::IO.into());
+            }
+            let node = &mut state.nodes[self.node];
+            node.is_cold = false;
+            let rest = node.bytes.get(position as usize..).unwrap_or_default();
+            let len = rest.len().min(buf.len());
+            buf[..len].copy_from_slice(&rest[..len]);
+            Ok(len)
+        })
     }
 
     /// Takes one slice at a time, and half of a long one, as a file may.
@@ -458,7 +508,7 @@ impl DiskFile for FaultyFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.disk.wait_to_sync();
+        self.disk.syncs.pass();
         self.disk.check(Operation::Sync, &self.path)?;
         let delay = {
             let mut state = self.disk.state();
@@ -487,6 +537,6 @@ impl DiskFile for FaultyFile {
     }
 
     fn is_cached(&self, _: u64, _: usize) -> bool {
-        true
+        !self.is_cold()
     }
 }

@@ -129,7 +129,7 @@ async fn send_file(
     stall_max: Option<Duration>,
 ) -> io::Result<()> {
     let Some(fd) = file.raw_fd() else {
-        return copy_file(stream, &**file, position, len).await;
+        return copy_file(stream, file, position, len).await;
     };
     let mut warm_until = position;
     while len > 0 {
@@ -155,14 +155,15 @@ async fn send_file(
 /// For files that have no descriptor, such as a simulated disk's.
 async fn copy_file(
     stream: &mut TcpStream,
-    file: &dyn DiskFile,
+    file: &Arc<dyn DiskFile>,
     mut position: u64,
     mut len: usize,
 ) -> io::Result<()> {
     let mut buffer = vec![0; len.min(64 << 10)];
     while len > 0 {
         let piece = &mut buffer[..len.min(64 << 10)];
-        read_exact_at(file, piece, position)?;
+        warm(file, position, piece.len()).await?;
+        read_exact_at(&**file, piece, position)?;
         stream.write_all(piece).await?;
         position += piece.len() as u64;
         len -= piece.len();

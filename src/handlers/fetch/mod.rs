@@ -62,17 +62,17 @@ async fn fetch_partitions(cx: &mut Context<'_>, request: FetchRequest) -> Reply<
         Err(refused) => return Reply::Now(refused),
     };
     let hints = (cx.version >= LEADER_HINTS).then(|| Arc::clone(&cx.session.listener));
-    let plan = Plan::new(Arc::clone(cx.broker), fetch, limits, (reader, hints));
+    let plan = Arc::new(Plan::new(Arc::clone(cx.broker), fetch, limits, (reader, hints)));
     let results = plan.read_ready(Look::First).await;
     if max_wait.is_zero() || plan.is_satisfied(&results) {
-        return Reply::Now(plan.answer(results));
+        return Reply::Now(Plan::finished(plan).answer(results));
     }
     let deadline = Instant::now() + max_wait;
     let parked = cx.broker.metrics.purgatory.park_fetch();
     Reply::Later(Box::pin(async move {
         let results = plan.wait(deadline).await;
         drop(parked);
-        plan.answer(results)
+        Plan::finished(plan).answer(results)
     }))
 }
 
@@ -192,7 +192,7 @@ impl Plan {
             || replies.iter().map(len).sum::<usize>() >= self.limits.min_bytes
     }
 
-    async fn wait(&self, deadline: Instant) -> Vec<PartitionReply> {
+    async fn wait(self: &Arc<Self>, deadline: Instant) -> Vec<PartitionReply> {
         let registered = Registered::new(self);
         loop {
             // Read after registering: what arrives from here on wakes this fetch.
@@ -204,6 +204,11 @@ impl Plan {
                 return self.read_ready(Look::Again).await;
             }
         }
+    }
+
+    /// The plan itself, after its last read.
+    fn finished(plan: Arc<Self>) -> Self {
+        Arc::into_inner(plan).expect("a blocking thread drops the plan before its result is here")
     }
 
     fn answer(self, mut replies: Vec<PartitionReply>) -> FetchReply {

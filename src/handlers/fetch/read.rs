@@ -31,34 +31,20 @@ struct At {
 }
 
 impl Plan {
-    /// Reads all partitions. If an index or a batch header has to be read from the disk, a blocking
-    /// thread reads it first, so that no worker waits.
-    pub(super) async fn read_ready(&self, look: Look) -> Vec<PartitionReply> {
+    /// Reads all partitions. If an index or a batch header is not in the page cache, a blocking
+    /// thread reads all of them, so that no worker waits for the disk.
+    pub(super) async fn read_ready(self: &Arc<Self>, look: Look) -> Vec<PartitionReply> {
         if let Some(replies) = without_waiting(|| self.read_all(look)) {
             return replies;
         }
-        let place = |(asked, found): (&SessionPartition, &Result<Found, ErrorCode>)| {
-            let partition = Arc::clone(&found.as_ref().ok()?.partition);
-            let end = self.reader.end(&partition.view());
-            let max_bytes = asked.request.max_bytes.max(0) as usize;
-            Some((partition, asked.request.fetch_offset, max_bytes.min(self.limits.max_bytes), end))
-        };
-        let places: Vec<_> =
-            self.fetch.partitions().zip(&self.partitions).filter_map(place).collect();
-        let is_committed_only = self.reader.is_committed_only();
-        let look_up = move || {
-            for (partition, offset, max_bytes, end) in places {
-                // Fills the page cache. Errors are ignored, because the second read returns them.
-                let log = &partition.view().log;
-                let Ok(slice) = log.read(offset, max_bytes, end, true) else { continue };
-                if is_committed_only {
-                    let _ = log.aborted_transactions(offset, &slice);
-                }
-            }
-        };
-        // A panic is logged, and the reads below may wait then.
-        let _ = blocking(look_up).await;
-        self.read_all(look)
+        let plan = Arc::clone(self);
+        let read = blocking(move || plan.read_all(look)).await;
+        read.unwrap_or_else(|_panicked| {
+            let refused = |it: &SessionPartition| {
+                PartitionReply::error(it.request.partition, ErrorCode::UnknownServerError)
+            };
+            self.fetch.partitions().map(refused).collect()
+        })
     }
 
     fn read_all(&self, look: Look) -> Vec<PartitionReply> {
