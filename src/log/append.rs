@@ -7,7 +7,7 @@ use super::{
     disk::write_all_vectored_at,
     error::During,
     names::{self, Kind},
-    producers::Producers,
+    producers::{Marker, Producers},
     segment::Segment,
     snapshot,
     walk::{Step, Walk},
@@ -97,6 +97,12 @@ impl Log {
             }
             if base_offset < log_end {
                 return Err(LogError::OffsetBehindEnd { base_offset, log_end });
+            }
+            // Otherwise the transaction would stay open here, and end elsewhere.
+            let is_marker = header.is_control() && header.has_producer_id();
+            if is_marker && Marker::of(batch).is_err() {
+                let what = "a control record that does not end a transaction";
+                return Err(LogError::BadBatch { base_offset, what });
             }
             let end = base_offset.checked_add(i64::from(header.last_offset_delta) + 1);
             let overflow = LogError::BadBatch { base_offset, what: "offsets that overflow" };

@@ -365,10 +365,10 @@ impl Producers {
         }
         let entry = self.entries.entry(header.producer_id).or_default();
         if header.is_control() {
-            let (marker, coordinator_epoch) = end_marker(batch)?;
+            let marker = Marker::of(batch).ok()??;
             entry.set_epoch(header.producer_epoch);
-            entry.coordinator_epoch = coordinator_epoch;
-            entry.last_timestamp = header.max_timestamp;
+            entry.coordinator_epoch = marker.coordinator_epoch;
+            entry.last_timestamp = marker.timestamp;
             let first_offset = entry.current_txn_first_offset.take()?;
             self.open_txns.remove(&first_offset);
             let (producer_id, last_offset) = (header.producer_id, header.base_offset);
@@ -376,7 +376,7 @@ impl Producers {
             let last_stable_offset = self.open_txns.keys().next().copied();
             let last_stable_offset = last_stable_offset.unwrap_or(last_offset + 1);
             let aborted = AbortedTxn { producer_id, first_offset, last_offset, last_stable_offset };
-            return (marker == ControlRecordType::Abort).then_some(aborted);
+            return marker.aborts.then_some(aborted);
         }
         entry.note(header);
         if header.is_transactional() && entry.current_txn_first_offset.is_none() {
@@ -417,15 +417,33 @@ fn check_order(header: &BatchHeader, epoch: i16, sequence: i32) -> Result<(), Pr
     })
 }
 
-/// How a batch ends a transaction, and the epoch of the coordinator that wrote it; `None` for other
-/// control batches, and for those that compaction has emptied.
-fn end_marker(batch: &Batch) -> Option<(ControlRecordType, i32)> {
-    let record = batch.records(MARKER_LEN_MAX).ok()?.next()?.ok()?;
-    let marker = ControlRecordType::from_key(&record.key?).ok()?;
-    match marker {
-        ControlRecordType::Abort | ControlRecordType::Commit => {
-            Some((marker, EndTxnMarker::from_value(&record.value?).ok()?.coordinator_epoch))
-        }
-        _ => None,
+/// What a control batch of a producer says: how its transaction ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Marker {
+    aborts: bool,
+    coordinator_epoch: i32,
+    /// The record's, whatever the batch's header says.
+    timestamp: i64,
+}
+
+/// A control batch has a producer's id, and a record that does not end a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NoMarker;
+
+impl Marker {
+    /// Nothing for a batch that compaction has emptied.
+    pub(super) fn of(batch: &Batch) -> Result<Option<Self>, NoMarker> {
+        let mut records = batch.records(MARKER_LEN_MAX).map_err(|_| NoMarker)?;
+        let Some(record) = records.next() else { return Ok(None) };
+        let record = record.map_err(|_| NoMarker)?;
+        let (key, value) = (record.key.ok_or(NoMarker)?, record.value.ok_or(NoMarker)?);
+        let aborts = match ControlRecordType::from_key(&key) {
+            Ok(ControlRecordType::Abort) => true,
+            Ok(ControlRecordType::Commit) => false,
+            _ => return Err(NoMarker),
+        };
+        let value = EndTxnMarker::from_value(&value).map_err(|_| NoMarker)?;
+        let (coordinator_epoch, timestamp) = (value.coordinator_epoch, record.timestamp);
+        Ok(Some(Self { aborts, coordinator_epoch, timestamp }))
     }
 }

@@ -16,6 +16,11 @@ fn in_transaction(mut batch: Batch, producer_id: i64) -> Batch {
 
 /// A batch of the transaction coordinator that ends a producer's transaction.
 fn marker(base_offset: i64, producer_id: i64, kind: ControlRecordType) -> Batch {
+    let value = EndTxnMarker { coordinator_epoch: 3 }.to_value();
+    control(base_offset, producer_id, (&kind.to_key(), &value))
+}
+
+fn control(base_offset: i64, producer_id: i64, (key, value): (&[u8], &[u8])) -> Batch {
     let mut builder = BatchBuilder::new(BatchOptions {
         base_offset,
         leader_epoch: 0,
@@ -28,8 +33,7 @@ fn marker(base_offset: i64, producer_id: i64, kind: ControlRecordType) -> Batch 
         is_control: true,
         ..BatchOptions::default()
     });
-    let value = EndTxnMarker { coordinator_epoch: 3 }.to_value();
-    builder.append(NOW, Some(&kind.to_key()), Some(&value), &[]);
+    builder.append(NOW, Some(key), Some(value), &[]);
     builder.build()
 }
 
@@ -401,4 +405,56 @@ fn unwritten_entry_holds_the_recovery_point() {
     assert_eq!(recovery.rebuilt_txn_indexes, [0]);
     assert_eq!(stored(&after, &log).len(), 1);
     drop(after.open(&index_path(0, Kind::TxnIndex), OpenMode::Read).expect("is there"));
+}
+
+/// Kafka's followers refuse these, too: `ProducerAppendInfo.append`.
+#[test]
+fn control_batch_that_ends_no_transaction_is_refused() {
+    let disk = FaultyDisk::default();
+    let (mut log, _) = open(&disk, small(), start(true, 0));
+    append_verbatim(&mut log, in_transaction(batch(0, 1, 10), 7)).expect("appends");
+    let value = EndTxnMarker { coordinator_epoch: 3 }.to_value();
+    let abort = ControlRecordType::Abort.to_key();
+    let leader_change = ControlRecordType::LeaderChange.to_key();
+    let unknown = ControlRecordType::Unknown(99).to_key();
+    let mut damaged = marker(1, 7, ControlRecordType::Abort);
+    damaged.payload = vec![0xff; damaged.payload.len()].into();
+    let refused = [
+        control(1, 7, (&abort[..1], &value)),
+        control(1, 7, (&[0xff, 0xff, 0, 0], &value)),
+        control(1, 7, (&leader_change, &value)),
+        control(1, 7, (&unknown, &value)),
+        control(1, 7, (&abort, &value[..3])),
+        control(1, 7, (&abort, &[0xff; 6])),
+        damaged,
+    ];
+    for batch in refused {
+        let result = append_verbatim(&mut log, sealed(batch));
+        assert!(matches!(result, Err(LogError::BadBatch { base_offset: 1, .. })), "{result:?}");
+        assert_eq!((log.log_end(), log.first_unstable_offset()), (1, Some(0)));
+    }
+    // Compaction empties control batches.
+    let mut emptied = marker(1, 7, ControlRecordType::Abort);
+    emptied.header.record_count = 0;
+    emptied.header.batch_length -= emptied.payload.len() as i32;
+    emptied.payload = Default::default();
+    append_verbatim(&mut log, sealed(emptied)).expect("appends");
+    assert_eq!((log.log_end(), log.first_unstable_offset()), (2, Some(0)));
+}
+
+/// A producer expires by the time of the record, as in Kafka, whatever the batch's header says.
+#[test]
+fn marker_has_the_timestamp_of_its_record() {
+    let disk = FaultyDisk::default();
+    let (mut log, _) = open(&disk, small(), start(true, 0));
+    let mut ahead = marker(0, 7, ControlRecordType::Commit);
+    ahead.header.max_timestamp = NOW + 3_600_000;
+    append_verbatim(&mut log, sealed(ahead)).expect("appends");
+    let (_, entry) = log.producers.iter().next().expect("the producer is known");
+    assert_eq!(entry.last_timestamp, NOW);
+}
+
+/// Appends as a follower does.
+fn append_verbatim(log: &mut Log, batch: Batch) -> Result<(), LogError> {
+    log.append_verbatim(&[batch], NOW).map(drop)
 }
