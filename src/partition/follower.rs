@@ -46,6 +46,8 @@ pub enum FollowError {
     NotFollowing(i32),
     #[error("fetched from {fetched}, and the log ends otherwise by now, at {log_end}")]
     OffsetMismatch { fetched: i64, log_end: i64 },
+    #[error("the leader's log start {log_start} is past its high watermark {high_watermark}")]
+    LogStartPastHighWatermark { log_start: i64, high_watermark: i64 },
     #[error(transparent)]
     Log(#[from] LogError),
 }
@@ -88,6 +90,7 @@ impl Core {
     }
 
     /// Appends what the leader has after this log's end, as it is. The batches' CRCs are checked.
+    /// Nothing is appended if the leader's log start would delete what is not committed.
     pub fn append_fetched(
         &mut self,
         fetched: &Fetched,
@@ -97,6 +100,10 @@ impl Core {
         let log_end = self.log.log_end();
         if fetched.fetch_offset != log_end {
             return Err(FollowError::OffsetMismatch { fetched: fetched.fetch_offset, log_end });
+        }
+        let (log_start, high_watermark) = (fetched.log_start, fetched.high_watermark);
+        if log_start > high_watermark.max(self.high_watermark()) {
+            return Err(FollowError::LogStartPastHighWatermark { log_start, high_watermark });
         }
         // A leader of a later epoch may have answered: what it wrote may not follow what is here.
         let is_of_epoch = |batch: &&Batch| batch.header.leader_epoch <= fetched.leader_epoch;

@@ -204,7 +204,9 @@ fn truncated(
             tell(broker, partition, &error);
             match error {
                 FollowError::OffsetMismatch { .. } => Progress::Truncated,
-                FollowError::NotFollowing(_) | FollowError::Log(_) => Progress::Failed,
+                FollowError::NotFollowing(_)
+                | FollowError::LogStartPastHighWatermark { .. }
+                | FollowError::Log(_) => Progress::Failed,
             }
         }
     }
@@ -226,6 +228,9 @@ fn tell(broker: &Arc<Broker>, partition: &Partition, error: &FollowError) {
         FollowError::NotFollowing(_) => {}
         FollowError::OffsetMismatch { .. } => {
             debug!(partition = %partition.id, %error, "an answer came too late");
+        }
+        FollowError::LogStartPastHighWatermark { .. } => {
+            error!(partition = %partition.id, %error, "the leader's answer is refused");
         }
         FollowError::Log(error) => broker.on_log_error(partition, error),
     }

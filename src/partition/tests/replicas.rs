@@ -14,8 +14,8 @@ use crate::{
     },
     metadata::PartitionImage,
     partition::{
-        Acks, AppendError, Ask, Assignment, Core, Fetched, FollowerFetch, FollowerFetchError,
-        IsrRules, Proposal, ProposalAnswer, Role, Standing, Truncated,
+        Acks, AppendError, Ask, Assignment, Core, Fetched, FollowError, FollowerFetch,
+        FollowerFetchError, IsrRules, Proposal, ProposalAnswer, Role, Standing, Truncated,
     },
     records::Batch,
 };
@@ -514,4 +514,29 @@ fn an_answer_that_comes_late_does_not_undo_metadata() {
     assert!(cluster.core(0).answered(&proposal, ProposalAnswer::Refused, now));
     assert_eq!(cluster.core(0).isr(), [0]);
     assert_eq!(cluster.core(0).proposal(), None);
+}
+
+/// As in Kafka (`UnifiedLog.maybeIncrementLogStartOffset`): the leader's log start deletes nothing
+/// that is not known to be committed.
+#[test]
+fn follower_refuses_a_log_start_past_the_high_watermark() {
+    let log = open(&FaultyDisk::default());
+    let mut core = Core::new(log, Role::Follower { epoch: 0, leader: 1 }, 0);
+    let batches: Vec<Batch> = (0..10).map(|offset| batch(offset, 1, 20)).collect();
+    let fetched = |fetch_offset, high_watermark, log_start| Fetched {
+        leader_epoch: 0,
+        fetch_offset,
+        batches: &batches[fetch_offset as usize..],
+        high_watermark,
+        log_start,
+    };
+    let refused = core.append_fetched(&fetched(0, 4, 7), 0);
+    let expected = FollowError::LogStartPastHighWatermark { log_start: 7, high_watermark: 4 };
+    assert_eq!(refused.expect_err("is refused").to_string(), expected.to_string());
+    assert_eq!((core.log().log_end(), core.high_watermark()), (0, 0));
+    core.append_fetched(&fetched(0, 4, 0), 0).expect("appends");
+    core.append_fetched(&fetched(10, 4, 7), 0).expect_err("is refused");
+    assert_eq!((core.log().log_start(), core.high_watermark()), (0, 4));
+    core.append_fetched(&fetched(10, 7, 7), 0).expect("appends");
+    assert_eq!((core.log().log_start(), core.high_watermark()), (7, 7));
 }
