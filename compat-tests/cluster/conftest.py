@@ -34,6 +34,18 @@ def pytest_configure():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """A failure shows the logs of all nodes, since their files may be gone when it is read."""
+    report = yield
+    if report.failed:
+        values = item.funcargs.values()
+        clusters = [it for it in values if isinstance(it, Cluster)]
+        clusters += [cluster for it in values for cluster in getattr(it, "made", [])]
+        report.sections += [section for cluster in clusters for section in cluster.logs()]
+    return report
+
+
 @pytest.fixture(scope="session")
 def kind():
     return {"sordini": SORDINI_KIND, "kafka": KAFKA_KIND}[os.environ.get("CLUSTER", "sordini")]
@@ -76,6 +88,7 @@ def new_cluster(kind, tmp_path):
         made.append(cluster)
         return cluster
 
+    make.made = made
     yield make
     for cluster in made:
         cluster.close()

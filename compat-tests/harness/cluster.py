@@ -19,6 +19,8 @@ START_TIMEOUT_S = {SORDINI_KIND: 30, KAFKA_KIND: 180}
 STOP_TIMEOUT_S = 90
 CLUSTER_ID = "4L6g3nShT-eMCtK--X86sw"
 JVM = ["java", "-Xms96m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+# With what explains a cluster that has no leader of the quorum, or does not find it.
+LOG_LEVELS = "info,sordini::quorum=debug,sordini::broker::to_controller=debug"
 _PR_SET_PDEATHSIG = 1
 BOTH_ROLES = "broker,controller"
 
@@ -89,7 +91,7 @@ class Node:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "RUST_LOG": os.environ.get("RUST_LOG", "info")},
+                env={**os.environ, "RUST_LOG": os.environ.get("RUST_LOG", LOG_LEVELS)},
                 start_new_session=True,
                 preexec_fn=_die_with_the_tests,
             )
@@ -365,6 +367,10 @@ class Cluster:
         """Takes a node out for good."""
         node = self.nodes.pop(node_id)
         node.kill()
+
+    def logs(self, lines=100):
+        """The last lines of each node's log, by a title, for the report of a failed test."""
+        return [(f"log of node {n.id}", n.log_tail(lines)) for n in self.nodes.values()]
 
     def panics(self):
         """The lines of the logs that no fault explains."""

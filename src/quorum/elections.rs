@@ -242,6 +242,10 @@ struct Timers {
     started: Instant,
     /// Since when there are members that do not vote.
     learners: Option<Instant>,
+    /// Since when this node tries to be elected while no leader sends anything, and whether it has
+    /// warned of that.
+    campaigning_since: Option<Instant>,
+    has_warned: bool,
 }
 
 impl Timers {
@@ -259,6 +263,8 @@ impl Timers {
             led_since: None,
             started: Instant::now(),
             learners: None,
+            campaigning_since: None,
+            has_warned: false,
         }
     }
 
@@ -319,7 +325,10 @@ impl Timers {
             ServerState::Follower | ServerState::Candidate => {
                 self.led_since = None;
                 if self.shall_campaign(inner, &metrics).await {
+                    self.warn_of_no_leader(inner, &metrics);
                     self.campaign(inner, raft, &metrics).await?;
+                } else {
+                    (self.campaigning_since, self.has_warned) = (None, false);
                 }
             }
             ServerState::Learner => {
@@ -374,6 +383,20 @@ impl Timers {
         let to = node.peer(leader, Lane::Vote);
         let answer = inner.network.call(to, &Request::Probe, self.timeouts.answer()).await;
         matches!(answer, Err(TransportError::Refused(_)))
+    }
+
+    /// Warns once if there has been no leader for long. During a change of the voters there are two
+    /// sets of voters, and a leader needs a majority of each.
+    fn warn_of_no_leader(&mut self, inner: &Inner, metrics: &Metrics) {
+        let since = *self.campaigning_since.get_or_insert_with(Instant::now);
+        let is_expected = inner.expects_loss.load(Ordering::Relaxed);
+        if self.has_warned || is_expected || since.elapsed() < self.timeouts.patience() * 10 {
+            return;
+        }
+        self.has_warned = true;
+        let voters = metrics.membership_config.membership().get_joint_config();
+        let (epoch, last_leader) = (metrics.current_term, metrics.current_leader);
+        tracing::warn!(epoch, ?last_leader, ?voters, "no majority of the voters elects a leader");
     }
 
     /// Stands for election if enough voters say that they would elect this node.
