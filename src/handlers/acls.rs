@@ -35,15 +35,11 @@ impl Handler for DescribeAcls {
             request.operation,
             request.permission_type,
         ];
-        if filter.contains(&UNKNOWN) {
-            return Reply::Close(DescribeAclsResponse::default());
-        }
         let message = StrBytes::from_static_str("No Authorizer is configured on the broker");
-        Reply::Now(
-            DescribeAclsResponse::default()
-                .with_error_code(ErrorCode::SecurityDisabled.code())
-                .with_error_message(Some(message)),
-        )
+        let refusal = DescribeAclsResponse::default()
+            .with_error_code(ErrorCode::SecurityDisabled.code())
+            .with_error_message(Some(message));
+        refuse([filter], refusal)
     }
 }
 
@@ -56,18 +52,14 @@ impl Handler for CreateAcls {
     type Response = CreateAclsResponse;
 
     async fn handle(_: &mut Context<'_>, request: CreateAclsRequest) -> Reply<CreateAclsResponse> {
-        let has_unknown = request.creations.iter().any(|it| {
-            [it.resource_type, it.resource_pattern_type, it.operation, it.permission_type]
-                .contains(&UNKNOWN)
-        });
-        if has_unknown {
-            return Reply::Close(CreateAclsResponse::default());
-        }
         let refused = AclCreationResult::default()
             .with_error_code(ErrorCode::SecurityDisabled.code())
             .with_error_message(Some(no_authorizer()));
         let results = vec![refused; request.creations.len()];
-        Reply::Now(CreateAclsResponse::default().with_results(results))
+        let codes = request.creations.iter().map(|it| {
+            [it.resource_type, it.resource_pattern_type, it.operation, it.permission_type]
+        });
+        refuse(codes, CreateAclsResponse::default().with_results(results))
     }
 }
 
@@ -80,18 +72,23 @@ impl Handler for DeleteAcls {
     type Response = DeleteAclsResponse;
 
     async fn handle(_: &mut Context<'_>, request: DeleteAclsRequest) -> Reply<DeleteAclsResponse> {
-        let has_unknown = request.filters.iter().any(|it| {
-            [it.resource_type_filter, it.pattern_type_filter, it.operation, it.permission_type]
-                .contains(&UNKNOWN)
-        });
-        if has_unknown {
-            return Reply::Close(DeleteAclsResponse::default());
-        }
         let refused = DeleteAclsFilterResult::default()
             .with_error_code(ErrorCode::SecurityDisabled.code())
             .with_error_message(Some(no_authorizer()));
         let results = vec![refused; request.filters.len()];
-        Reply::Now(DeleteAclsResponse::default().with_filter_results(results))
+        let codes = request.filters.iter().map(|it| {
+            [it.resource_type_filter, it.pattern_type_filter, it.operation, it.permission_type]
+        });
+        refuse(codes, DeleteAclsResponse::default().with_filter_results(results))
+    }
+}
+
+/// Answers with the refusal, or closes the connection if one of the request's ACLs has a code that
+/// Kafka does not parse.
+fn refuse<R: Default>(codes: impl IntoIterator<Item = [i8; 4]>, refusal: R) -> Reply<R> {
+    match codes.into_iter().flatten().any(|code| code == UNKNOWN) {
+        true => Reply::Close(R::default()),
+        false => Reply::Now(refusal),
     }
 }
 

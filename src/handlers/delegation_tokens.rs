@@ -56,60 +56,35 @@ impl Handler for CreateDelegationToken {
     }
 }
 
-pub struct RenewDelegationToken;
+/// Handlers that give the same answer to every request.
+macro_rules! always {
+    ($($name:ident, $versions:expr, $request:ty => $response:ty: $answer:expr;)*) => {$(
+        pub struct $name;
 
-impl Handler for RenewDelegationToken {
-    const API: ApiKey = ApiKey::RenewDelegationToken;
-    const VERSIONS: RangeInclusive<i16> = 1..=2;
-    type Request = RenewDelegationTokenRequest;
-    type Response = RenewDelegationTokenResponse;
+        impl Handler for $name {
+            const API: ApiKey = ApiKey::$name;
+            const VERSIONS: RangeInclusive<i16> = $versions;
+            type Request = $request;
+            type Response = $response;
 
-    async fn handle(
-        _: &mut Context<'_>,
-        _: RenewDelegationTokenRequest,
-    ) -> Reply<RenewDelegationTokenResponse> {
-        Reply::Now(
-            RenewDelegationTokenResponse::default()
-                .with_error_code(REFUSED.code())
-                .with_expiry_timestamp_ms(NO_TIMESTAMP),
-        )
-    }
+            async fn handle(_: &mut Context<'_>, _: $request) -> Reply<$response> {
+                Reply::Now($answer)
+            }
+        }
+    )*};
 }
 
-pub struct ExpireDelegationToken;
-
-impl Handler for ExpireDelegationToken {
-    const API: ApiKey = ApiKey::ExpireDelegationToken;
-    const VERSIONS: RangeInclusive<i16> = 1..=2;
-    type Request = ExpireDelegationTokenRequest;
-    type Response = ExpireDelegationTokenResponse;
-
-    async fn handle(
-        _: &mut Context<'_>,
-        _: ExpireDelegationTokenRequest,
-    ) -> Reply<ExpireDelegationTokenResponse> {
-        Reply::Now(
-            ExpireDelegationTokenResponse::default()
-                .with_error_code(REFUSED.code())
-                .with_expiry_timestamp_ms(NO_TIMESTAMP),
-        )
-    }
-}
-
-pub struct DescribeDelegationToken;
-
-impl Handler for DescribeDelegationToken {
-    const API: ApiKey = ApiKey::DescribeDelegationToken;
-    const VERSIONS: RangeInclusive<i16> = 1..=3;
-    type Request = DescribeDelegationTokenRequest;
-    type Response = DescribeDelegationTokenResponse;
-
-    async fn handle(
-        _: &mut Context<'_>,
-        _: DescribeDelegationTokenRequest,
-    ) -> Reply<DescribeDelegationTokenResponse> {
-        Reply::Now(DescribeDelegationTokenResponse::default().with_error_code(REFUSED.code()))
-    }
+always! {
+    RenewDelegationToken, 1..=2, RenewDelegationTokenRequest => RenewDelegationTokenResponse:
+        RenewDelegationTokenResponse::default()
+            .with_error_code(REFUSED.code())
+            .with_expiry_timestamp_ms(NO_TIMESTAMP);
+    ExpireDelegationToken, 1..=2, ExpireDelegationTokenRequest => ExpireDelegationTokenResponse:
+        ExpireDelegationTokenResponse::default()
+            .with_error_code(REFUSED.code())
+            .with_expiry_timestamp_ms(NO_TIMESTAMP);
+    DescribeDelegationToken, 1..=3, DescribeDelegationTokenRequest => DescribeDelegationTokenResponse:
+        DescribeDelegationTokenResponse::default().with_error_code(REFUSED.code());
 }
 
 fn text(text: &'static str) -> StrBytes {
