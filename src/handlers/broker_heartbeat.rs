@@ -33,13 +33,14 @@ impl Handler for BrokerHeartbeat {
             offline_log_dirs: request.offline_log_dirs,
             cordoned_log_dirs: request.cordoned_log_dirs,
         };
+        // The connection counts from the heartbeat's arrival on, because the answer may wait for a
+        // slow metadata disk. The end of the connection may be the end of the broker.
+        let known = cx.session.presence.as_ref().is_some_and(|it| it.is_of(id, epoch));
+        if !known && id != cx.broker.node_id {
+            cx.session.presence = Some(Presence::new(cx.broker, id, epoch));
+        }
         let answer = match cx.broker.controller.heartbeat(heartbeat).await {
             Ok(heard) => {
-                // The end of the connection by which they come may be the end of the broker.
-                let known = cx.session.presence.as_ref().is_some_and(|it| it.is_of(id, epoch));
-                if !known && id != cx.broker.node_id {
-                    cx.session.presence = Some(Presence::new(cx.broker, id, epoch));
-                }
                 // A node that is both broker and controller applies what the answer rests on before
                 // its broker continues, so that it never answers clients by older metadata. Other
                 // brokers do not wait for this one, which may be busy applying much.
