@@ -9,7 +9,8 @@ use std::{
 use bytes::Bytes;
 use kafka_protocol::protocol::Request;
 use tokio::runtime::{self, Handle};
-use tokio::time::{Instant, sleep};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Broker;
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
     metadata::BrokerImage,
     peers::{self, Address, Channel, Network, PeerError},
     protocol::ErrorCode,
+    quorum::Leadership,
 };
 
 /// The pause before a request that no controller has answered is sent again.
@@ -36,6 +38,8 @@ pub enum ToControllerError {
     Replaced(Option<i32>),
     #[error(transparent)]
     Peer(#[from] PeerError),
+    #[error("the controller of this node has not answered within {0:?}")]
+    TimedOut(Duration),
     #[error("the request could not be handled here: {0}")]
     Local(String),
 }
@@ -57,7 +61,7 @@ impl ToControllerError {
     /// Whether the same request can succeed at the next active controller.
     fn is_transient(&self) -> bool {
         match self {
-            Self::NoController | Self::NoAddress(_) => true,
+            Self::NoController | Self::NoAddress(_) | Self::TimedOut(_) => true,
             Self::NotController(_) | Self::Replaced(_) => true,
             Self::Peer(error) => !matches!(error, PeerError::Encode(_) | PeerError::Decode(_)),
             Self::Local(_) => false,
@@ -98,8 +102,19 @@ impl Broker {
         request: &R,
         timeout: Duration,
     ) -> Result<R::Response, ToControllerError> {
+        self.send_to(self.quorum.leader(), version, request, timeout).await
+    }
+
+    async fn send_to<R: Request>(
+        self: &Arc<Self>,
+        leader: Option<i32>,
+        version: i16,
+        request: &R,
+        timeout: Duration,
+    ) -> Result<R::Response, ToControllerError> {
+        let leader = leader.ok_or(ToControllerError::NoController)?;
         let frame = peers::encode(version, request)?;
-        let response = self.call_controller(frame, timeout).await?;
+        let response = self.call_controller(leader, frame, timeout).await?;
         Ok(peers::decode::<R>(version, response)?)
     }
 
@@ -117,51 +132,30 @@ impl Broker {
         error_code: impl Fn(&R::Response) -> i16,
     ) -> Result<R::Response, ToControllerError> {
         let deadline = Instant::now() + timeout;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let leader = self.quorum.leader();
-            let answered = tokio::select! {
-                biased;
-                answered = self.send_to_controller(version, request, left) => answered,
-                () = self.is_replaced(leader) => Err(ToControllerError::Replaced(leader)),
-            };
-            let error = match answered {
-                Ok(answer) if error_code(&answer) != ErrorCode::NotController.code() => {
-                    return Ok(answer);
-                }
-                Ok(_) => ToControllerError::NotController(leader),
-                Err(error) => error,
-            };
-            if left.is_zero() || !error.is_transient() {
-                return Err(error);
+        let error_code = &error_code;
+        let send = |leader, left| async move {
+            let answer = self.send_to(leader, version, request, left).await?;
+            match error_code(&answer) == ErrorCode::NotController.code() {
+                true => Err(ToControllerError::NotController(leader)),
+                false => Ok(answer),
             }
-            tracing::debug!(%error, api = R::KEY, "no controller has taken the request yet");
-            sleep(BACKOFF.min(left)).await;
-        }
-    }
-
-    /// Returns when another node leads the quorum and `leader` had time to answer since.
-    async fn is_replaced(&self, leader: Option<i32>) {
-        let mut leadership = self.quorum.leadership();
-        let replaced = leadership.wait_for(|it| it.leader.is_some() && it.leader != leader).await;
-        match replaced.map(drop) {
-            Ok(()) => sleep(LATE_ANSWER_MAX).await,
-            Err(_) => std::future::pending().await,
-        }
+        };
+        ask_each_leader(self.quorum.leadership(), deadline, send).await
     }
 
     async fn call_controller(
         self: &Arc<Self>,
+        leader: i32,
         frame: Bytes,
-        timeout: Duration,
+        within: Duration,
     ) -> Result<Bytes, ToControllerError> {
-        let leader = self.quorum.leader().ok_or(ToControllerError::NoController)?;
         if leader == self.node_id {
-            return self.answer_itself(frame).await;
+            let answered = timeout(within, self.answer_itself(frame)).await;
+            return answered.map_err(|_| ToControllerError::TimedOut(within))?;
         }
         let to = self.controller_address(leader).ok_or(ToControllerError::NoAddress(leader))?;
         let channel = self.idle.take(&*self.network, &to);
-        let response = channel.call(frame, timeout).await?;
+        let response = channel.call(frame, within).await?;
         self.idle.put_back(to, channel);
         Ok(response)
     }
@@ -208,5 +202,89 @@ impl Broker {
             return Some(Address { host: at.host.clone(), port: at.port });
         }
         self.quorum.endpoint(id).map(|at| Address { host: at.host, port: at.port })
+    }
+}
+
+/// Sends a request to the leader of the quorum with `send`, and to the next leader, until a leader
+/// has answered it or the deadline has passed.
+async fn ask_each_leader<T, F: Future<Output = Result<T, ToControllerError>>>(
+    mut leadership: watch::Receiver<Leadership>,
+    deadline: Instant,
+    mut send: impl FnMut(Option<i32>, Duration) -> F,
+) -> Result<T, ToControllerError> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let leader = leadership.borrow_and_update().leader;
+        let error = tokio::select! {
+            biased;
+            answered = send(leader, left) => match answered {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            },
+            () = is_replaced(&mut leadership, leader) => ToControllerError::Replaced(leader),
+        };
+        if Instant::now() >= deadline || !error.is_transient() {
+            return Err(error);
+        }
+        tracing::debug!(%error, "no controller has taken the request yet");
+        sleep(BACKOFF.min(left)).await;
+    }
+}
+
+/// Returns when another node leads the quorum and `leader` had time to answer since.
+async fn is_replaced(leadership: &mut watch::Receiver<Leadership>, leader: Option<i32>) {
+    let replaced = leadership.wait_for(|it| it.leader.is_some() && it.leader != leader).await;
+    match replaced.map(drop) {
+        Ok(()) => sleep(LATE_ANSWER_MAX).await,
+        Err(_) => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(30);
+
+    fn led_by(leader: i32) -> Leadership {
+        Leadership { leader: Some(leader), ..Leadership::default() }
+    }
+
+    /// Also if the leader changes just before the request leaves.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_sent_once_to_each_leader() {
+        let (leadership, _) = watch::channel(led_by(1));
+        let mut sent_to = Vec::new();
+        let answered =
+            ask_each_leader(leadership.subscribe(), Instant::now() + TIMEOUT, |to, _| {
+                sent_to.push(to);
+                let is_last = to == Some(3);
+                if !is_last {
+                    leadership.send_replace(led_by(to.map_or(0, |id| id + 1)));
+                }
+                async move { if is_last { Ok("answer") } else { pending().await } }
+            });
+        assert_eq!(answered.await.unwrap(), "answer");
+        assert_eq!(sent_to, [Some(1), Some(2), Some(3)]);
+    }
+
+    /// A request that is sent when its time is up could be handled twice.
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_sent_after_the_deadline() {
+        let (leadership, _) = watch::channel(led_by(1));
+        let mut sent = 0;
+        let answered =
+            ask_each_leader(leadership.subscribe(), Instant::now() + TIMEOUT, |_, left| {
+                sent += 1;
+                async move {
+                    sleep(left).await;
+                    Err::<(), _>(ToControllerError::TimedOut(left))
+                }
+            });
+        let answered = answered.await;
+        assert!(matches!(answered, Err(ToControllerError::TimedOut(TIMEOUT))), "{answered:?}");
+        assert_eq!(sent, 1);
     }
 }

@@ -1,7 +1,10 @@
 //! The handle to the controller, and what can be asked of it. Every node that may lead the quorum
 //! has one; `task` decides while this node leads.
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
 
 use super::{
     AlterPartition, AlteredPartitions, Assigned, Assignments, ConfigOp, ConfigResults,
@@ -36,7 +39,7 @@ pub struct Committed<T> {
 pub struct Controller {
     requests: mpsc::Sender<Request>,
     leadership: watch::Receiver<Leadership>,
-    is_out_of_time: bool,
+    deadline: Option<Instant>,
 }
 
 type Outcome<T> = Result<Committed<T>, ControllerError>;
@@ -63,12 +66,17 @@ impl Controller {
             None => features::bootstrap(min_isr),
         };
         tokio::spawn(Task::new(quorum, settings, bootstrap, mailbox).run());
-        Self { requests, leadership, is_out_of_time: false }
+        Self { requests, leadership, deadline: None }
     }
 
-    /// A handle that refuses everything: the time of the request that it is for is up.
-    pub fn out_of_time(&self) -> Self {
-        Self { is_out_of_time: true, ..self.clone() }
+    /// A handle for a request with a time limit. If the controller has not begun to decide by the
+    /// deadline, it refuses the request with `TimedOut` and does not decide on it any more.
+    pub fn until(&self, deadline: Instant) -> Self {
+        Self { deadline: Some(deadline), ..self.clone() }
+    }
+
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
     async fn run<T: Send + 'static>(
@@ -77,7 +85,7 @@ impl Controller {
         durability: Durability,
         decide: impl FnOnce(&mut Context<'_>) -> Decision<T> + Send + 'static,
     ) -> Outcome<T> {
-        if self.is_out_of_time {
+        if self.is_late() {
             return Err(ControllerError::TimedOut);
         }
         let (reply, committed) = oneshot::channel();
@@ -90,9 +98,13 @@ impl Controller {
             });
             (records, answer)
         });
-        // A controller that does not decide drops what it is asked.
-        let refused = || ControllerError::not_controller(self.leadership.borrow().leader);
-        let sent = self.requests.send(Request { cause, decide, durability }).await;
+        // A controller drops requests that are late, and all requests while it is not active.
+        let refused = || match self.is_late() {
+            true => ControllerError::TimedOut,
+            false => ControllerError::not_controller(self.leadership.borrow().leader),
+        };
+        let deadline = self.deadline;
+        let sent = self.requests.send(Request { cause, decide, durability, deadline }).await;
         sent.map_err(|_| refused())?;
         committed.await.map_err(|_| refused())?
     }

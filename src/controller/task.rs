@@ -34,6 +34,14 @@ pub(super) struct Request {
     pub cause: Cause,
     pub decide: Decide,
     pub durability: Durability,
+    /// The controller drops the request if it has not begun to decide by then.
+    pub deadline: Option<Instant>,
+}
+
+impl Request {
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    }
 }
 
 pub(super) struct Task {
@@ -193,6 +201,10 @@ impl Task {
         let (settings, random) = (&self.settings, &mut self.random);
         let mut next = first;
         while let Some(request) = next {
+            if request.is_late() {
+                next = self.mailbox.try_recv().ok();
+                continue;
+            }
             let mut cx = Context { image: &batch.image, settings, soft, random, now_ms };
             let (records, answer) = (request.decide)(&mut cx);
             timers::arm(&mut cx, &records);

@@ -28,14 +28,11 @@ impl Handler for AlterPartitionReassignments {
         let allow = cx.version == 0 || request.allow_replication_factor_change;
         let response = AlterPartitionReassignmentsResponse::default()
             .with_allow_replication_factor_change(allow);
-        if request.timeout_ms < 0 {
-            return Reply::Now(timed_out(&request, response));
-        }
         let topics = request.topics.iter();
         let topics = topics.map(|topic| {
             (topic.name.to_string(), topic.partitions.iter().map(reassignment).collect())
         });
-        let controller = cx.controller();
+        let controller = cx.controller_within(request.timeout_ms);
         match controller.alter_partition_reassignments(topics.collect(), allow).await {
             Ok(committed) => {
                 cx.broker.applied(committed.offset).await;
@@ -45,6 +42,7 @@ impl Handler for AlterPartitionReassignments {
                 let message = request.topics.is_empty().then(Default::default);
                 Reply::Now(response.with_error_message(message).with_responses(answers.collect()))
             }
+            Err(ControllerError::TimedOut) => Reply::Now(timed_out(&request, response)),
             Err(error) => {
                 let (code, message) = errors::outcome::<()>(&Err(error));
                 Reply::Now(response.with_error_code(code).with_error_message(message))
@@ -53,7 +51,7 @@ impl Handler for AlterPartitionReassignments {
     }
 }
 
-/// There is no time left to begin.
+/// The controller has not begun in time.
 fn timed_out(
     request: &AlterPartitionReassignmentsRequest,
     response: AlterPartitionReassignmentsResponse,

@@ -1,6 +1,8 @@
 //! What a handler sees besides its request.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
 
 use crate::{
     broker::{Broker, Presence},
@@ -52,7 +54,19 @@ impl Context<'_> {
     pub fn controller(&self) -> Controller {
         match self.forwarding {
             Forwarding::Direct | Forwarding::ByBroker => self.broker.controller.clone(),
-            Forwarding::TimedOut => self.broker.controller.out_of_time(),
+            Forwarding::TimedOut => self.broker.controller.until(Instant::now()),
+        }
+    }
+
+    /// This node's controller, for a request that says within which time the controller has to
+    /// begin.
+    pub fn controller_within(&self, timeout_ms: i32) -> Controller {
+        let timeout = Duration::from_millis(timeout_ms.max(0) as u64);
+        match self.forwarding {
+            Forwarding::Direct | Forwarding::ByBroker => {
+                self.broker.controller.until(Instant::now() + timeout)
+            }
+            Forwarding::TimedOut => self.controller(),
         }
     }
 

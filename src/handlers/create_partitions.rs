@@ -37,7 +37,8 @@ impl Handler for CreatePartitions {
         let topics: Vec<NewPartitions> = once.map(new_partitions).collect();
         let names: Vec<String> = topics.iter().map(|topic| topic.name.clone()).collect();
         let validate_only = request.validate_only;
-        let results = match cx.controller().create_partitions(topics, validate_only).await {
+        let controller = cx.controller_within(request.timeout_ms);
+        let results = match controller.create_partitions(topics, validate_only).await {
             Ok(committed) => {
                 cx.broker.applied(committed.offset).await;
                 committed.value

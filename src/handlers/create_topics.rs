@@ -35,21 +35,29 @@ impl Handler for CreateTopics {
         cx: &mut Context<'_>,
         request: CreateTopicsRequest,
     ) -> Reply<CreateTopicsResponse> {
+        let config = cx.broker.config();
         let (topics, mut refused) = split(&request.topics);
         let asked = topics.clone();
-        let outcome = cx.controller().create_topics(topics, request.validate_only).await;
+        let controller = cx.controller_within(request.timeout_ms);
+        let outcome = controller.create_topics(topics, request.validate_only).await;
         let results = match outcome {
             Ok(committed) => {
                 cx.broker.applied(committed.offset).await;
                 committed.value
             }
-            Err(error) => asked.iter().map(|it| (it.name.clone(), Err(error.clone()))).collect(),
+            // The error is that of the whole request, whatever is wrong with a topic.
+            Err(error) => {
+                let each = request.topics.iter().map(|topic| {
+                    let topic = new_topic(topic);
+                    answer(&topic.name, Err(error.clone()), &topic, &config, cx.version)
+                });
+                return Reply::Now(CreateTopicsResponse::default().with_topics(each.collect()));
+            }
         };
         if !request.validate_only {
             let results = results.iter().zip(&asked).filter(|((_, result), _)| result.is_ok());
             results.for_each(|(_, topic)| warn_of_ignored(topic));
         }
-        let config = cx.broker.config();
         let answered = results.into_iter().zip(&asked);
         let mut answers: Vec<_> = answered
             .map(|((name, result), topic)| answer(&name, result, topic, &config, cx.version))

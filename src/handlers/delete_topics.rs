@@ -30,17 +30,25 @@ impl Handler for DeleteTopics {
         request: DeleteTopicsRequest,
     ) -> Reply<DeleteTopicsResponse> {
         if !cx.broker.settings().delete_topic_enable {
-            return Reply::Now(disabled(&request, cx.version));
+            let code = match cx.version {
+                ..3 => ErrorCode::InvalidRequest,
+                _ => ErrorCode::TopicDeletionDisabled,
+            };
+            return Reply::Now(refusal(&request, code.code(), None));
         }
         // The controller's image: a topic may be committed that this broker has not applied yet.
         let (wanted, mut answers) = resolve(&request, &cx.broker.quorum.image());
         let ids: Vec<TopicId> = wanted.keys().copied().collect();
-        let results = match cx.controller().delete_topics(ids.clone()).await {
+        let results = match cx.controller_within(request.timeout_ms).delete_topics(ids).await {
             Ok(committed) => {
                 cx.broker.applied(committed.offset).await;
                 committed.value
             }
-            Err(error) => ids.into_iter().map(|id| (id, Err(error.clone()))).collect(),
+            Err(error) => {
+                let (code, why) = errors::outcome::<()>(&Err(error));
+                let why = why.filter(|_| cx.version >= 5);
+                return Reply::Now(refusal(&request, code, why));
+            }
         };
         for (id, result) in results {
             let (code, message) = errors::outcome(&result);
@@ -74,15 +82,16 @@ fn invalid(name: Option<&str>, id: TopicId, why: &str) -> DeletableTopicResult {
     answer(name, id, ErrorCode::InvalidRequest.code(), Some(string(why)))
 }
 
-fn disabled(request: &DeleteTopicsRequest, version: i16) -> DeleteTopicsResponse {
-    let code = match version {
-        ..3 => ErrorCode::InvalidRequest,
-        _ => ErrorCode::TopicDeletionDisabled,
-    };
+/// The same refusal of every topic, whether it exists or not.
+fn refusal(
+    request: &DeleteTopicsRequest,
+    code: i16,
+    why: Option<StrBytes>,
+) -> DeleteTopicsResponse {
     let named = request.topic_names.iter().map(|name| (Some(name.as_str()), TopicId::nil()));
     let states = request.topics.iter();
     let states = states.map(|it| (it.name.as_ref().map(|name| name.as_str()), it.topic_id));
-    let refuse = |(name, id)| answer(name, id, code.code(), None);
+    let refuse = |(name, id)| answer(name, id, code, why.clone());
     DeleteTopicsResponse::default().with_responses(named.chain(states).map(refuse).collect())
 }
 

@@ -40,7 +40,7 @@ impl Handler for ElectLeaders {
             let each = topics.iter();
             each.map(|topic| (topic.topic.to_string(), topic.partitions.clone())).collect()
         });
-        match cx.controller().elect_leaders(kind, partitions).await {
+        match cx.controller_within(request.timeout_ms).elect_leaders(kind, partitions).await {
             Ok(committed) => {
                 cx.broker.applied(committed.offset).await;
                 let topics = committed.value.into_iter();

@@ -33,20 +33,34 @@ pub async fn forward(
 ) -> Result<ReplyBuffer, HandlerError> {
     let envelope = envelope(frame.clone(), client.ip());
     let left = deadline.saturating_duration_since(Instant::now());
-    let response = match broker.ask_controller(0, &envelope, left, |it| it.error_code).await {
-        Ok(answer) if answer.error_code == 0 => answer.response_data.ok_or(HandlerError::Close)?,
+    match broker.ask_controller(0, &envelope, left, |it| it.error_code).await {
+        Ok(answer) if answer.error_code == 0 => {
+            Ok(sized(&answer.response_data.ok_or(HandlerError::Close)?))
+        }
         // The controller does not understand what this node took for a request.
-        Ok(_) => return Err(HandlerError::Close),
+        Ok(_) => Err(HandlerError::Close),
         Err(error) => {
             tracing::debug!(%error, "no controller has answered a request in time");
-            let mut session = broker.controller_session(client);
-            answer(&broker, &mut session, frame, Forwarding::TimedOut).await?
+            timed_out(broker, client, frame).await
         }
-    };
+    }
+}
+
+/// Answers a whole request frame with REQUEST_TIMED_OUT.
+pub async fn timed_out(
+    broker: Arc<Broker>,
+    client: SocketAddr,
+    frame: Bytes,
+) -> Result<ReplyBuffer, HandlerError> {
+    let mut session = broker.controller_session(client);
+    Ok(sized(&answer(&broker, &mut session, frame, Forwarding::TimedOut).await?))
+}
+
+fn sized(response: &[u8]) -> ReplyBuffer {
     let mut sized = BytesMut::with_capacity(4 + response.len());
     sized.put_u32(response.len() as u32);
-    sized.put_slice(&response);
-    Ok(ReplyBuffer::from_frame(sized))
+    sized.put_slice(response);
+    ReplyBuffer::from_frame(sized)
 }
 
 /// Has the active controller answer a request that this node makes itself, in a client's name.

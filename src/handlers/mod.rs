@@ -20,6 +20,7 @@ use std::{future::Future, ops::RangeInclusive, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use kafka_protocol::{messages::ApiKey, protocol::Decodable};
+use tokio::time::timeout_at;
 
 use self::error_counts::ErrorCodes;
 use crate::{
@@ -197,8 +198,9 @@ pub async fn answer(
 }
 
 /// Handles a request up to its ordering point. A request that only the active controller decides is
-/// forwarded if this node is not the active controller, or ceases to be while it decides. `whole`
-/// is the frame that the request came in, header and body.
+/// forwarded if this node is not the active controller, or ceases to be while it decides. If no
+/// controller has answered within `request.timeout.ms`, the answer is REQUEST_TIMED_OUT. `whole` is
+/// the frame that the request came in, header and body.
 pub async fn handle(
     broker: &Arc<Broker>,
     session: &mut Session,
@@ -214,19 +216,24 @@ pub async fn handle(
         return run(entry, broker, session, header, body, Forwarding::Direct).await;
     }
     let deadline = forward::deadline(broker);
-    let forwarded = forward::forward(Arc::clone(broker), session.peer, whole, deadline);
+    let peer = session.peer;
+    let forwarded = forward::forward(Arc::clone(broker), peer, whole.clone(), deadline);
     if !broker.leads_quorum() {
         return Ok(Outcome::Later(Box::pin(forwarded)));
     }
-    match run(entry, broker, session, header, body, Forwarding::ByBroker).await {
-        Err(HandlerError::NotController) => Ok(Outcome::Later(Box::pin(forwarded))),
-        Ok(Outcome::Later(rest)) => Ok(Outcome::Later(Box::pin(async move {
-            match rest.await {
-                Err(HandlerError::NotController) => forwarded.await,
-                answered => answered,
+    let timed_out = forward::timed_out(Arc::clone(broker), peer, whole);
+    let begun = run(entry, broker, session, header, body, Forwarding::ByBroker);
+    match timeout_at(deadline, begun).await {
+        Ok(Err(HandlerError::NotController)) => Ok(Outcome::Later(Box::pin(forwarded))),
+        Ok(Ok(Outcome::Later(rest))) => Ok(Outcome::Later(Box::pin(async move {
+            match timeout_at(deadline, rest).await {
+                Ok(Err(HandlerError::NotController)) => forwarded.await,
+                Ok(answered) => answered,
+                Err(_) => timed_out.await,
             }
         }))),
-        answered => answered,
+        Ok(answered) => answered,
+        Err(_) => Ok(Outcome::Later(Box::pin(timed_out))),
     }
 }
 

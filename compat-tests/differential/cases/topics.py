@@ -227,3 +227,27 @@ def delete_by_id(t):
     wait_until_gone(t, second)
     ask("gone", by_id(second), {"name": third})
     ask("the first is still there", by_id(first))
+
+
+def requests_without_time(t):
+    """The controller has to begin within `timeoutMs`, so it begins nothing at 0 or less."""
+    topic = t.topic(1)
+    for timeout_ms in (0, -1):
+        time_left = {"timeoutMs": timeout_ms}
+
+        def ask(label, api, version, body, time_left=time_left):
+            t.ask(f"{label}, {time_left['timeoutMs']} ms", api, version, {**body, **time_left})
+
+        one = {"numPartitions": 1, "replicationFactor": 1}
+        made, twice = ({"name": t.new_name(name), **one} for name in ("made", "twice"))
+        ask("create", "CreateTopics", 7, {"topics": [made]})
+        ask("create one twice", "CreateTopics", 7, {"topics": [made, twice, twice]})
+        ask("validate", "CreateTopics", 7, {"topics": [made], "validateOnly": True})
+        ask("grow", "CreatePartitions", 3, {"topics": [{"name": topic, "count": 2}]})
+        partitions = [{"topic": topic, "partitions": [0]}]
+        ask("elect", "ElectLeaders", 2, {"electionType": 0, "topicPartitions": partitions})
+        ask("elect all", "ElectLeaders", 2, {"electionType": 0, "topicPartitions": None})
+        moves = [{"name": topic, "partitions": [{"partitionIndex": 0, "replicas": [1]}]}]
+        ask("reassign", "AlterPartitionReassignments", 0, {"topics": moves})
+        ask("delete", "DeleteTopics", 5, {"topicNames": [topic]})
+        ask("delete with an unknown one", "DeleteTopics", 5, {"topicNames": [topic, "no-such"]})
