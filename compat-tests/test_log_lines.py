@@ -87,3 +87,70 @@ def test_other_protocols_are_named_once_a_minute(own_broker, logged, first_bytes
     assert len(lines) == 1 and lines[0][0] == "WARN"
     assert f"looks_like={looks_like} address=127.0.0.1 " in lines[0][1]
     own_broker.kill()
+
+
+def test_a_logger_sets_the_level_of_its_lines_only(own_broker, logged, tool_host):
+    """Log levels that the stock tool changes are in force at once, and end with the process."""
+    own_broker.start()
+    shell = Shell(own_broker, tool_host, None, record=False)
+    loggers = "kafka-configs --entity-type broker-loggers --entity-name 1"
+    network, manager = "kafka.network.SocketServer", "kafka.server.ReplicaManager"
+
+    def run(line):
+        return shell(line, transcript=False).ok()
+
+    def levels():
+        lines = run(f"{loggers} --describe").stdout.split("\n")[1:]
+        return dict(line.split()[0].split("=") for line in lines if line.strip())
+
+    def debug_lines():
+        """Crates and texts of the lines at DEBUG while a topic is created, over a connection."""
+        since = LogLines(logged.path)
+        run(f"kafka-topics --create --topic t{time.monotonic_ns()} --partitions 1")
+        time.sleep(0.2)
+        lines = since.of_level("DEBUG")
+        # openraft's lines name spans before the target.
+        joined = " ".join(f"{target} {text}" for target, text in lines)
+        crates = {it for it in ("openraft", "sordini") if f"{it}::" in joined}
+        return crates, {text.split("=")[0] for _, text in lines}
+
+    closed = "connection closed peer"
+    quiet = (set(), set())
+    assert debug_lines() == quiet
+    assert levels()[network] == levels()["root"] == "INFO" and levels()["openraft"] == "OFF"
+    for level in ("DEBUG", "TRACE"):
+        run(f"{loggers} --alter --add-config {network}={level}")
+        assert levels()[network] == level and levels()["kafka"] == "INFO"
+        assert debug_lines() == ({"sordini"}, {closed})
+    run(f"{loggers} --alter --add-config openraft=DEBUG --delete-config {network}")
+    assert levels()[network] == "INFO" and levels()["openraft"] == "DEBUG"
+    crates, texts = debug_lines()
+    assert crates == {"openraft"} and closed not in texts
+    run(f"{loggers} --alter --add-config kafka=DEBUG --delete-config openraft")
+    assert levels()[network] == "DEBUG"
+    crates, texts = debug_lines()
+    assert "openraft" not in crates and closed in texts
+    run(f"{loggers} --alter --delete-config kafka")
+    assert debug_lines() == quiet
+    changed = {text for _, text in logged.faults() if text.startswith("log level")}
+    assert changed == {
+        f'log level set logger="{network}" level="DEBUG"',
+        f'log level set logger="{network}" level="TRACE"',
+        f'log level unset logger="{network}"',
+        'log level set logger="openraft" level="DEBUG"',
+        'log level unset logger="openraft"',
+        'log level set logger="kafka" level="DEBUG"',
+        'log level unset logger="kafka"',
+    }
+
+    run(f"{loggers} --alter --add-config root=FATAL")
+    since = LogLines(logged.path)
+    run("kafka-topics --create --topic silent --partitions 1")
+    assert set(levels().values()) == {"FATAL"} and since.all() == []
+    refused = shell(f"{loggers} --alter --delete-config root", transcript=False)
+    refusal = "Removing the log level of the root logger is not allowed"
+    assert refusal in refused.stdout + refused.stderr
+    assert own_broker.stop() == 0
+    own_broker.start()
+    assert levels()["root"] == "INFO" and levels()["openraft"] == "OFF"
+    assert own_broker.stop() == 0

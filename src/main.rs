@@ -9,7 +9,7 @@ use std::{
 
 use sordini::{
     base::config::{Loaded, keys},
-    broker::Server,
+    broker::{Server, Surroundings},
     telemetry::init_tracing,
 };
 use tokio::runtime::Builder;
@@ -50,10 +50,13 @@ fn complain(error: &dyn Display) {
 
 fn serve(loaded: Loaded) -> ExitCode {
     let settings = &loaded.config.broker;
-    if let Err(error) = init_tracing(&settings.logging_level, settings.logging_json) {
-        complain(&error);
-        return ExitCode::FAILURE;
-    }
+    let loggers = match init_tracing(&settings.logging_level, settings.logging_json) {
+        Ok(loggers) => loggers,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::FAILURE;
+        }
+    };
     let is_json = settings.logging_json;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -67,7 +70,9 @@ fn serve(loaded: Loaded) -> ExitCode {
         Builder::new_multi_thread().enable_all().build().and_then(|it| Ok((it, control?)));
     let ran = match runtimes {
         Ok((runtime, control)) => {
-            let ran = runtime.block_on(Server::run(loaded.config, control.handle().clone()));
+            let surroundings =
+                Surroundings { loggers, ..Surroundings::real(control.handle().clone()) };
+            let ran = runtime.block_on(Server::run(loaded.config, surroundings));
             // A start that was given up may be in the midst of many logs.
             runtime.shutdown_timeout(BLOCKED_MAX);
             control.shutdown_background();

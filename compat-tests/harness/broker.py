@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from .paths import CLASSPATH, SORDINI
+from .paths import CLASSPATH, LOG4J, SORDINI
 
 SORDINI_KIND = "sordini"
 KAFKA_KIND = "apache-kafka"
@@ -106,7 +106,7 @@ class Broker:
             subprocess.run(
                 [*storage, "format", "-t", cluster_id, "-c", config], check=True, capture_output=True
             )
-        return [*java, "kafka.Kafka", config]
+        return [java[0], f"-Dlog4j2.configurationFile={LOG4J}", *java[1:], "kafka.Kafka", config]
 
     def _wait_until_ready(self):
         deadline = time.monotonic() + START_TIMEOUT_S

@@ -14,13 +14,19 @@ class LogLines:
         there = self.path.exists() and not from_start
         self._begin = self.path.stat().st_size if there else 0
 
-    def all(self):
-        """(level, text) of each line."""
+    def _lines(self):
         if not self.path.exists():
             return []
         text = self.path.read_bytes()[self._begin :].decode(errors="replace")
-        found = (LINE.match(line) for line in text.splitlines())
-        return [(line["level"], line["text"]) for line in found if line]
+        return [line for line in map(LINE.match, text.splitlines()) if line]
+
+    def all(self):
+        """(level, text) of each line."""
+        return [(line["level"], line["text"]) for line in self._lines()]
+
+    def of_level(self, level):
+        """(target, text) of each line with this level."""
+        return [(it["target"], it["text"]) for it in self._lines() if it["level"] == level]
 
     def with_text(self, message, **fields):
         """Lines that begin with a message and have these fields."""

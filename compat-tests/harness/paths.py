@@ -10,6 +10,7 @@ FETCHED = TARGET / "compat"
 JARS = FETCHED / "kafka"
 CLASSES = FETCHED / "classes"
 GOLDEN = TESTS / "golden"
+LOG4J = TESTS / "harness" / "log4j2.yaml"
 SORDINI = Path(os.environ.get("SORDINI_BIN", TARGET / "debug" / "sordini"))
 
 CLASSPATH = f"{CLASSES}:{JARS}/*"

@@ -16,6 +16,7 @@ use sordini::{
         Disk,
         faulty::{Crash, FaultyDisk},
     },
+    telemetry::Loggers,
 };
 use tokio::{
     runtime::{Handle, Runtime},
@@ -220,7 +221,8 @@ impl Node {
         let start = async move {
             let network = Arc::new(network);
             let control = Handle::current();
-            let surroundings = Surroundings { disk, network, listens: false, control };
+            let loggers = Loggers::default();
+            let surroundings = Surroundings { disk, network, listens: false, control, loggers };
             let composed = |broker: &Arc<Broker>| {
                 let _ = composed.set(Arc::clone(broker));
             };

@@ -56,7 +56,7 @@ use crate::{
     partition::{FlushQueue, PartitionTable},
     peers::Network,
     quorum::Quorum,
-    telemetry::Metrics,
+    telemetry::{Loggers, Metrics},
 };
 
 /// Where group coordinators keep their records.
@@ -116,6 +116,7 @@ pub struct Broker {
     previous_broker_epoch: i64,
     pub groups: GroupCoordinator,
     pub metrics: Arc<Metrics>,
+    pub loggers: Arc<Loggers>,
     pub connection_limits: Arc<ConnectionLimits>,
     pub producer_ids: ProducerIds,
     /// Topics that are being created because somebody asked for them.

@@ -50,7 +50,7 @@ use crate::{
     partition::{FlushQueue, PartitionTable},
     peers::{Network, Tcp},
     quorum::{CommittedStream, Quorum, QuorumError},
-    telemetry::{self, Metrics, http::HealthCheck},
+    telemetry::{self, Loggers, Metrics, http::HealthCheck},
 };
 
 /// How many requests may look times up in logs at once.
@@ -92,12 +92,15 @@ pub struct Surroundings {
     /// The runtime of the quorum, the controller, its listeners and this broker's heartbeats. With
     /// a runtime of their own they go on while requests for data occupy all workers of the other.
     pub control: Handle,
+    /// The loggers whose levels clients read and change.
+    pub loggers: Loggers,
 }
 
 impl Surroundings {
-    /// This machine.
+    /// This machine, with loggers that change nothing.
     pub fn real(control: Handle) -> Self {
-        Self { disk: Arc::new(RealDisk), network: Arc::new(Tcp), listens: true, control }
+        let (disk, network) = (Arc::new(RealDisk), Arc::new(Tcp));
+        Self { disk, network, listens: true, control, loggers: Loggers::default() }
     }
 }
 
@@ -119,11 +122,11 @@ pub struct Server {
 
 impl Server {
     /// Runs a broker until SIGTERM, SIGINT or SIGHUP, and stops it cleanly.
-    pub async fn run(config: Config, control: Handle) -> Result<(), ServerError> {
+    pub async fn run(config: Config, surroundings: Surroundings) -> Result<(), ServerError> {
         let mut signals = Signals::new()?;
         // A start reads the tails of all logs, and a task that blocks would see no signal: another
         // one starts. What an interrupted start leaves is what a crash leaves, and no clean marker.
-        let start = Self::start_in(config, Surroundings::real(control), |_| ());
+        let start = Self::start_in(config, surroundings, |_| ());
         let mut starting = tokio::spawn(start);
         let server = tokio::select! {
             biased;
@@ -160,9 +163,9 @@ impl Server {
         surroundings: Surroundings,
         composed: impl FnOnce(&Arc<Broker>),
     ) -> Result<Self, ServerError> {
-        let Surroundings { disk, network, listens, control } = surroundings;
+        let Surroundings { disk, network, listens, control, loggers } = surroundings;
         let settings = Arc::clone(&config.broker);
-        let observed = Observed::default();
+        let observed = Observed::new(loggers);
         let progress = &observed.progress;
         let mut tasks = JoinSet::new();
         raise_descriptor_limit();
@@ -331,18 +334,17 @@ struct Observed {
     progress: Arc<Progress>,
     /// Empty until the broker is composed.
     health: Arc<OnceLock<HealthCheck>>,
-}
-
-impl Default for Observed {
-    fn default() -> Self {
-        let (metrics, progress) = (Metrics::new(), Arc::<Progress>::default());
-        let collected = Arc::clone(&progress);
-        metrics.add_collector(Box::new(move |scrape| collected.collect(scrape)));
-        Self { metrics, progress, health: Arc::default() }
-    }
+    loggers: Arc<Loggers>,
 }
 
 impl Observed {
+    fn new(loggers: Loggers) -> Self {
+        let (metrics, progress) = (Metrics::new(), Arc::<Progress>::default());
+        let collected = Arc::clone(&progress);
+        metrics.add_collector(Box::new(move |scrape| collected.collect(scrape)));
+        Self { metrics, progress, health: Arc::default(), loggers: Arc::new(loggers) }
+    }
+
     fn watch(&self, broker: &Arc<Broker>) {
         // A start composes one broker.
         let _ = self.health.set(broker.health_check());
@@ -458,6 +460,7 @@ fn new_broker(parts: Parts, observed: &Observed, image: Image) -> Broker {
         replication: Replication::new(&observed.metrics),
         groups: GroupCoordinator::new(group_config(&settings.group)),
         metrics: Arc::clone(&observed.metrics),
+        loggers: Arc::clone(&observed.loggers),
         connection_limits: ConnectionLimits::new(limits),
         producer_ids: ProducerIds::default(),
         auto_creating: Mutex::default(),

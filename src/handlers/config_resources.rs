@@ -13,6 +13,7 @@ use crate::{
     broker::Broker,
     controller::{ConfigOp, ControllerError, find_config},
     metadata::{ConfigResource, ConfigResourceType, Image},
+    telemetry::{LevelChange, LogLevel, Loggers, ROOT},
 };
 
 /// An error on the wire: its code, and the text if Kafka sends one.
@@ -117,8 +118,26 @@ pub struct Judge<'a> {
     pub keeps: Keeps,
 }
 
-/// A change that the controller may decide on.
-pub type Checked = (ConfigResource, Vec<(String, ConfigOp)>);
+/// A change without a fault that this broker can see.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Checked {
+    /// Configs in metadata, which the controller decides on.
+    Configs(Configs),
+    /// Log levels of this broker, which it changes without a controller.
+    Levels(Vec<LevelChange>),
+}
+
+/// The changed configs of a resource.
+pub type Configs = (ConfigResource, Vec<(String, ConfigOp)>);
+
+impl Checked {
+    fn configs(&self) -> Option<&Configs> {
+        match self {
+            Self::Configs(configs) => Some(configs),
+            Self::Levels(_) => None,
+        }
+    }
+}
 
 impl Judge<'_> {
     /// Checks each change; what is refused here does not reach the controller.
@@ -152,22 +171,25 @@ impl Judge<'_> {
             // Kafka's controller fails at it without a word.
             return Err(Refusal { code: ErrorCode::UnknownServerError, message: None });
         }
+        if kind == ConfigResourceType::BrokerLogger {
+            return match self.keeps {
+                Keeps::Nothing => Err(unknown()),
+                Keeps::Others => Ok(Checked::Levels(self.check_loggers(change)?)),
+            };
+        }
         let ops = change.ops.iter().map(|op| Ok((op.name.clone(), op.check()?)));
         let ops: Vec<(String, ConfigOp)> = ops.collect::<Result<_, Refusal>>()?;
         match kind {
             ConfigResourceType::Broker => self.check_broker(change, &ops)?,
-            ConfigResourceType::BrokerLogger if self.keeps == Keeps::Nothing => {
-                return Err(unknown());
-            }
-            ConfigResourceType::BrokerLogger => return Err(self.refuse_logger(change)),
             ConfigResourceType::ClientMetrics if change.name.is_empty() => {
                 return Err(Refusal::request("Subscription name can't be empty"));
             }
             ConfigResourceType::Topic
             | ConfigResourceType::Group
-            | ConfigResourceType::ClientMetrics => {}
+            | ConfigResourceType::ClientMetrics
+            | ConfigResourceType::BrokerLogger => {}
         }
-        Ok((resource(kind, &change.name), ops))
+        Ok(Checked::Configs((resource(kind, &change.name), ops)))
     }
 
     /// Dynamic configs of brokers are judged by the broker that they are sent to.
@@ -215,49 +237,69 @@ impl Judge<'_> {
     }
 
     fn check_node_id(&self, name: &str) -> Result<(), Refusal> {
-        match name.parse::<i32>() {
-            Ok(id) if id == self.node_id => Ok(()),
-            Ok(_) => Err(Refusal::request(format!(
+        let id = node_id(name)?;
+        if id != self.node_id {
+            return Err(Refusal::request(format!(
                 "Unexpected broker id, expected {}, but received {name}",
                 self.node_id
-            ))),
-            Err(_) => {
-                Err(Refusal::request(format!("Node id must be an integer, but it is: {name}")))
-            }
+            )));
         }
+        Ok(())
     }
 
-    /// There is one logger, `root`, whose level is set at start.
-    fn refuse_logger(&self, change: &Change) -> Refusal {
-        if change.name.parse() != Ok(self.node_id) {
-            return Refusal::request(format!(
-                "Unexpected node id. Expected {}, but received {}",
-                self.node_id, change.name
-            ));
+    /// All or none of the levels of a request change (`RuntimeLoggerManager` of Kafka).
+    fn check_loggers(&self, change: &Change) -> Result<Vec<LevelChange>, Refusal> {
+        let id = node_id(&change.name)?;
+        if id != self.node_id {
+            return Err(Refusal::request(format!(
+                "Unexpected node id. Expected {}, but received {id}",
+                self.node_id
+            )));
         }
-        let other = change.ops.iter().find(|op| op.name != ROOT_LOGGER);
-        if let Some(op) = other {
-            return Refusal::config(format!("Logger {} does not exist!", op.name));
-        }
-        match change.ops.first().map(|op| op.kind) {
-            Some(DELETE) => {
-                Refusal::request("Removing the log level of the root logger is not allowed")
-            }
-            Some(APPEND) => refuse_op("APPEND"),
-            Some(SUBTRACT) => refuse_op("SUBTRACT"),
-            _ => Refusal::config(
-                "The log level cannot be changed while the broker runs; set RUST_LOG or \
-                 logging.level and start it again",
-            ),
-        }
+        change.ops.iter().map(check_logger).collect()
     }
 }
 
-/// The logger that stands for all.
-pub const ROOT_LOGGER: &str = "root";
+fn node_id(name: &str) -> Result<i32, Refusal> {
+    name.parse()
+        .map_err(|_| Refusal::request(format!("Node id must be an integer, but it is: {name}")))
+}
 
-fn refuse_op(op: &str) -> Refusal {
-    Refusal::request(format!("{op} operation is not allowed for the BROKER_LOGGER resource"))
+fn check_logger(op: &Op) -> Result<LevelChange, Refusal> {
+    let name = &op.name;
+    let logger = || {
+        let unknown = || Refusal::config(format!("Logger {name} does not exist!"));
+        Loggers::find(name).ok_or_else(unknown)
+    };
+    let refuse_op = |op: &str| {
+        Refusal::request(format!("{op} operation is not allowed for the BROKER_LOGGER resource"))
+    };
+    match op.kind {
+        SET => Ok(LevelChange { logger: logger()?, level: Some(level(op)?) }),
+        DELETE if logger()? == ROOT => {
+            let message = format!("Removing the log level of the {ROOT} logger is not allowed");
+            Err(Refusal::request(message))
+        }
+        DELETE => Ok(LevelChange { logger: logger()?, level: None }),
+        APPEND => Err(refuse_op("APPEND")),
+        SUBTRACT => Err(refuse_op("SUBTRACT")),
+        // Kafka fails at it without a word.
+        _ => Err(Refusal { code: ErrorCode::UnknownServerError, message: None }),
+    }
+}
+
+/// The level that a logger is set to. Upper and lower case matter.
+fn level(op: &Op) -> Result<LogLevel, Refusal> {
+    let text = op.value.as_deref().unwrap_or_default();
+    let named = LogLevel::SETTABLE.into_iter().find(|level| level.name() == text);
+    named.ok_or_else(|| {
+        let valid = LogLevel::SETTABLE.map(LogLevel::name).join(", ");
+        Refusal::config(format!(
+            "Cannot set the log level of {} to {text} as it is not a supported log level. Valid log \
+             levels are {valid}",
+            op.name
+        ))
+    })
 }
 
 fn apply(configs: &mut Properties, name: &str, op: &ConfigOp) -> Result<(), Refusal> {
@@ -294,16 +336,27 @@ fn apply(configs: &mut Properties, name: &str, op: &ConfigOp) -> Result<(), Refu
     Ok(())
 }
 
-/// What this node says to the changes before anybody decides on them.
+/// Checks the changes, and makes those of log levels unless the request only asks for a check.
 fn check(
     broker: &Broker,
     changes: &[Change],
     keeps: Keeps,
+    validate_only: bool,
     is_handed_on: bool,
 ) -> Vec<Result<Checked, Refusal>> {
     let (config, image) = (broker.config(), broker.metadata());
     let (node_id, config, image) = (broker.node_id, &config, &image);
-    Judge { node_id, is_handed_on, config, image, keeps }.check_all(changes)
+    let mut checked = Judge { node_id, is_handed_on, config, image, keeps }.check_all(changes);
+    for verdict in checked.iter_mut().filter(|_| !validate_only) {
+        if let Ok(Checked::Levels(levels)) = verdict
+            && let Err(error) = broker.loggers.alter(levels)
+        {
+            tracing::error!(%error, "log levels not changed");
+            let code = ErrorCode::UnknownServerError;
+            *verdict = Err(Refusal { code, message: Some(error.to_string()) });
+        }
+    }
+    checked
 }
 
 /// Checks the changes of a client's request, of which `resources` keeps what goes on to the
@@ -312,11 +365,12 @@ pub fn retain_sound<T>(
     broker: &Broker,
     changes: &[Change],
     keeps: Keeps,
+    validate_only: bool,
     resources: &mut Vec<T>,
 ) -> Vec<Result<Checked, Refusal>> {
-    let checked = check(broker, changes, keeps, false);
+    let checked = check(broker, changes, keeps, validate_only, false);
     let mut verdicts = checked.iter();
-    resources.retain(|_| verdicts.next().is_some_and(Result::is_ok));
+    resources.retain(|_| matches!(verdicts.next(), Some(Ok(Checked::Configs(_)))));
     checked
 }
 
@@ -338,8 +392,9 @@ pub async fn alter(
     validate_only: bool,
 ) -> Vec<Result<(), Refusal>> {
     let (broker, controller) = (cx.broker, cx.controller());
-    let checked = check(broker, changes, keeps, true);
-    let accepted: Vec<_> = checked.iter().flatten().cloned().collect();
+    let checked = check(broker, changes, keeps, validate_only, true);
+    let configs = checked.iter().flatten().filter_map(Checked::configs);
+    let accepted: Vec<Configs> = configs.clone().cloned().collect();
     if accepted.is_empty() {
         return outcomes(checked, []);
     }
@@ -360,7 +415,7 @@ pub async fn alter(
         Err(error) => vec![Err(Refusal::from(error)); count],
     };
     if !validate_only {
-        for (change, _) in checked.iter().flatten().zip(&decided).filter(|(_, it)| it.is_ok()) {
+        for (change, _) in configs.zip(&decided).filter(|(_, it)| it.is_ok()) {
             warn_of_ignored(change);
         }
     }
@@ -368,7 +423,7 @@ pub async fn alter(
 }
 
 /// Warns of configs that have been set without effect. Brokers do so for their own.
-fn warn_of_ignored((resource, ops): &Checked) {
+fn warn_of_ignored((resource, ops): &Configs) {
     if resource.kind == ConfigResourceType::Broker {
         return;
     }
@@ -384,7 +439,7 @@ fn warn_of_ignored((resource, ops): &Checked) {
 }
 
 /// The controller's form of a change that names everything.
-fn whole((resource, ops): &Checked) -> (ConfigResource, Vec<(String, Option<String>)>) {
+fn whole((resource, ops): &Configs) -> (ConfigResource, Vec<(String, Option<String>)>) {
     let value = |op: &ConfigOp| match op {
         ConfigOp::Set(value) => Some(value.clone()),
         ConfigOp::Delete | ConfigOp::Append(_) | ConfigOp::Subtract(_) => None,
@@ -393,15 +448,16 @@ fn whole((resource, ops): &Checked) -> (ConfigResource, Vec<(String, Option<Stri
     (resource.clone(), configs.collect())
 }
 
-/// Joins the answers of the controller with what was refused before, in the request's order.
+/// Joins the answers of the controller with what this broker refused or did, in the request's order.
 pub fn outcomes(
     checked: Vec<Result<Checked, Refusal>>,
     decided: impl IntoIterator<Item = Result<(), Refusal>>,
 ) -> Vec<Result<(), Refusal>> {
     let mut decided = decided.into_iter();
     let lost = || Refusal { code: ErrorCode::UnknownServerError, message: None };
-    let outcome = |checked: Result<Checked, Refusal>| {
-        checked.and_then(|_| decided.next().unwrap_or_else(|| Err(lost())))
+    let outcome = |checked: Result<Checked, Refusal>| match checked? {
+        Checked::Configs(_) => decided.next().unwrap_or_else(|| Err(lost())),
+        Checked::Levels(_) => Ok(()),
     };
     checked.into_iter().map(outcome).collect()
 }

@@ -16,7 +16,7 @@ use kafka_protocol::{
 
 use super::{
     Context, ErrorCode, Handler, Reply,
-    config_resources::{ROOT_LOGGER, Refusal, code_and_message, resource},
+    config_resources::{Refusal, code_and_message, resource},
 };
 use crate::{
     base::config::{
@@ -25,6 +25,7 @@ use crate::{
     },
     controller::names,
     metadata::{ConfigResourceType, Image},
+    telemetry::Loggers,
 };
 
 pub struct DescribeConfigs;
@@ -43,6 +44,7 @@ impl Handler for DescribeConfigs {
             node_id: cx.broker.node_id,
             config: &cx.broker.config(),
             image: &cx.broker.metadata(),
+            loggers: &cx.broker.loggers,
             version: cx.version,
         };
         Reply::Now(describer.answer(&request))
@@ -58,6 +60,7 @@ struct Describer<'a> {
     node_id: i32,
     config: &'a Config,
     image: &'a Image,
+    loggers: &'a Loggers,
     version: i16,
 }
 
@@ -154,8 +157,8 @@ impl Describer<'_> {
             }
             ConfigResourceType::BrokerLogger => {
                 self.check_broker_id(name, "")?;
-                let level = level(&self.config.broker.logging_level);
-                Ok(describe::loggers([(ROOT_LOGGER, level)]))
+                let levels = self.loggers.all();
+                Ok(describe::loggers(levels.iter().map(|(logger, level)| (*logger, level.name()))))
             }
             ConfigResourceType::ClientMetrics if name.is_empty() => {
                 Err(Refusal::request("Client metrics subscription name must not be empty"))
@@ -180,16 +183,6 @@ impl Describer<'_> {
             }
         }
     }
-}
-
-/// The level that everything is logged at, unless a part of the broker has its own, in the words
-/// of Kafka's loggers.
-fn level(directives: &str) -> &'static str {
-    const LEVELS: [&str; 5] = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR"];
-    let named = |directive: &str| {
-        LEVELS.into_iter().find(|level| level.eq_ignore_ascii_case(directive.trim()))
-    };
-    directives.split(',').find_map(named).unwrap_or("INFO")
 }
 
 fn synonym(synonym: Synonym) -> DescribeConfigsSynonym {

@@ -35,8 +35,13 @@ impl Handler for IncrementalAlterConfigs {
             let altered = config_resources::alter(cx, &changes, keeps, request.validate_only).await;
             return Reply::Now(response(changes, altered));
         }
-        let checked =
-            config_resources::retain_sound(cx.broker, &changes, keeps, &mut request.resources);
+        let checked = config_resources::retain_sound(
+            cx.broker,
+            &changes,
+            keeps,
+            request.validate_only,
+            &mut request.resources,
+        );
         let (broker, client, version) = (Arc::clone(cx.broker), cx.session.peer, cx.version);
         let is_decided_here = broker.leads_quorum();
         let rest = async move {

@@ -3,12 +3,18 @@
 use std::io::IsTerminal;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{
-    EnvFilter,
+    EnvFilter, Layer,
     fmt::{
         format::Writer,
+        layer,
         time::{FormatTime, SystemTime},
     },
+    layer::SubscriberExt,
+    registry, reload,
+    util::SubscriberInitExt,
 };
+
+use super::Loggers;
 
 /// The Raft library is silent unless the filter names it: it logs a node that does not answer as an
 /// error. `quorum` logs what an operator needs: leaders, voters that do not answer, and the error that
@@ -30,24 +36,22 @@ pub struct InvalidFilter {
 }
 
 /// Starts logging to stderr, as lines or as JSON objects. `RUST_LOG` wins over `level`, the value
-/// of `logging.level`. Both must be valid. A second call changes nothing.
-pub fn init_tracing(level: &str, json: bool) -> Result<(), InvalidFilter> {
+/// of `logging.level`. Both must be valid. The loggers that it returns change the filter; those of a second
+/// call change nothing, since the first subscriber stays.
+pub fn init_tracing(level: &str, json: bool) -> Result<Loggers, InvalidFilter> {
     let from_environment = std::env::var("RUST_LOG").ok();
     let filter = choose_filter(from_environment.as_deref(), level)?;
-    let filter = match filter.to_string().contains("openraft") {
-        true => filter,
-        false => filter.add_directive(QUIET.parse().expect("a directive")),
-    };
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let (filter_layer, handle) = reload::Layer::new(filter.parsed);
+    let lines = layer()
         .with_writer(std::io::stderr)
         // It would report a stderr that cannot be written to stderr, and panic: a full disk under
         // the log must not stop anything.
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
+    let lines = if json { lines.json().boxed() } else { lines.boxed() };
     // A subscriber that is there already stays.
-    let _ = if json { subscriber.json().try_init() } else { subscriber.try_init() };
-    Ok(())
+    let _ = registry().with(filter_layer).with(lines).try_init();
+    Ok(Loggers::new(&filter.text, move |changed| handle.reload(changed)))
 }
 
 /// A line in the form of the JSON log lines, for what is written elsewhere.
@@ -61,7 +65,15 @@ pub fn json_line(fields: serde_json::Value) -> String {
     line.to_string()
 }
 
-fn choose_filter(environment: Option<&str>, level: &str) -> Result<EnvFilter, InvalidFilter> {
+/// A valid log filter.
+#[derive(Debug)]
+struct Filter {
+    /// Its directives, separated by commas and nothing else.
+    text: String,
+    parsed: EnvFilter,
+}
+
+fn choose_filter(environment: Option<&str>, level: &str) -> Result<Filter, InvalidFilter> {
     let configured = parse("logging.level", level)?;
     match environment.filter(|text| !text.trim().is_empty()) {
         Some(text) => parse("RUST_LOG", text),
@@ -71,15 +83,22 @@ fn choose_filter(environment: Option<&str>, level: &str) -> Result<EnvFilter, In
 
 /// `EnvFilter` takes a word that is no level for the name of a module, of which it then logs all,
 /// and of everything else nothing: such a word is refused. So is a filter without any directive.
-fn parse(source_name: &'static str, filter: &str) -> Result<EnvFilter, InvalidFilter> {
+/// A filter that does not name the Raft library gets [`QUIET`].
+fn parse(source_name: &'static str, filter: &str) -> Result<Filter, InvalidFilter> {
     let invalid = || InvalidFilter { source_name, filter: filter.to_owned() };
-    let directives = || filter.split(',').map(str::trim).filter(|it| !it.is_empty());
+    let mut directives: Vec<&str> =
+        filter.split(',').map(str::trim).filter(|it| !it.is_empty()).collect();
     let is_module = |it: &str| it.contains(['=', '[']) || it.contains("::") || NAMES.contains(&it);
     let is_level = |it: &str| it.parse::<LevelFilter>().is_ok();
-    if directives().next().is_none() || !directives().all(|it| is_level(it) || is_module(it)) {
+    if directives.is_empty() || !directives.iter().all(|it| is_level(it) || is_module(it)) {
         return Err(invalid());
     }
-    EnvFilter::try_new(directives().collect::<Vec<_>>().join(",")).map_err(|_| invalid())
+    if !filter.contains("openraft") {
+        directives.push(QUIET);
+    }
+    let text = directives.join(",");
+    let parsed = EnvFilter::try_new(&text).map_err(|_| invalid())?;
+    Ok(Filter { text, parsed })
 }
 
 #[cfg(test)]
@@ -88,11 +107,12 @@ mod tests {
 
     #[test]
     fn the_environment_wins() {
-        let chosen =
-            |environment, level| choose_filter(environment, level).map(|it| it.to_string());
-        assert_eq!(chosen(Some("debug"), "warn").expect("valid"), "debug");
-        assert_eq!(chosen(None, "warn").expect("valid"), "warn");
-        assert_eq!(chosen(Some(""), "warn").expect("valid"), "warn");
+        let chosen = |environment, level| choose_filter(environment, level).map(|it| it.text);
+        assert_eq!(chosen(Some("debug"), "warn").expect("valid"), "debug,openraft=off");
+        assert_eq!(chosen(None, "warn").expect("valid"), "warn,openraft=off");
+        assert_eq!(chosen(Some(""), "warn").expect("valid"), "warn,openraft=off");
+        let named = Some("debug, openraft=warn");
+        assert_eq!(chosen(named, "warn").expect("valid"), "debug,openraft=warn");
         assert!(chosen(Some("garbage"), "warn").is_err());
         assert!(chosen(Some("debug"), "garbage").is_err());
     }

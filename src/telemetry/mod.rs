@@ -9,10 +9,12 @@
 //! global but the log subscriber.
 
 pub mod http;
+mod loggers;
 mod logging;
 pub mod metrics;
 
 pub use http::{Health, NotReady, serve};
+pub use loggers::{LevelChange, LevelError, LogLevel, Loggers, ROOT};
 pub use logging::{InvalidFilter, init_tracing, json_line};
 pub use metrics::{
     ApiMetrics, CloseReason, Histogram, Kind, Labels, Metrics, Parked, Scrape, SurveyResult,

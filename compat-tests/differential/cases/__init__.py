@@ -11,6 +11,7 @@ MODULES = [
     "fetch_sessions",
     "offsets",
     "admin",
+    "loggers",
     "metadata",
     "topics",
     "partitions",

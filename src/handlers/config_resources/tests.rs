@@ -84,20 +84,42 @@ fn broker_configs_are_judged_here_and_topics_by_the_controller() {
 }
 
 #[test]
-fn the_root_logger_cannot_be_removed_and_others_do_not_exist() {
-    let refusal = |op| refusal(Kind::BrokerLogger, "1", op);
-    assert_eq!(
-        refusal((SET, "kafka.server.KafkaApis", Some("DEBUG"))).as_deref(),
-        Some("InvalidConfig: Logger kafka.server.KafkaApis does not exist!")
-    );
-    assert_eq!(
-        refusal((DELETE, "root", None)).as_deref(),
-        Some("InvalidRequest: Removing the log level of the root logger is not allowed")
-    );
-    assert_eq!(
-        refusal((APPEND, "root", Some("DEBUG"))).as_deref(),
-        Some("InvalidRequest: APPEND operation is not allowed for the BROKER_LOGGER resource")
-    );
+fn log_levels_are_judged_here() {
+    let api = "kafka.server.KafkaApis";
+    for (broker, op, expected) in [
+        ("1", (SET, api, Some("DEBUG")), None),
+        ("+01", (SET, ROOT, Some("FATAL")), None),
+        ("1", (DELETE, api, None), None),
+        ("1", (SET, "no.such", Some("DEBUG")), {
+            Some("InvalidConfig: Logger no.such does not exist!")
+        }),
+        ("1", (DELETE, "no.such", None), Some("InvalidConfig: Logger no.such does not exist!")),
+        ("1", (SET, api, Some("debug")), {
+            Some(
+                "InvalidConfig: Cannot set the log level of kafka.server.KafkaApis to debug as it is \
+                 not a supported log level. Valid log levels are DEBUG, ERROR, FATAL, INFO, TRACE, \
+                 WARN",
+            )
+        }),
+        ("1", (DELETE, ROOT, None), {
+            Some("InvalidRequest: Removing the log level of the root logger is not allowed")
+        }),
+        ("1", (APPEND, ROOT, Some("DEBUG")), {
+            Some("InvalidRequest: APPEND operation is not allowed for the BROKER_LOGGER resource")
+        }),
+        ("1", (SUBTRACT, "no.such", Some("DEBUG")), {
+            Some("InvalidRequest: SUBTRACT operation is not allowed for the BROKER_LOGGER resource")
+        }),
+        ("2", (SET, api, Some("DEBUG")), {
+            Some("InvalidRequest: Unexpected node id. Expected 1, but received 2")
+        }),
+        ("", (SET, api, Some("DEBUG")), {
+            Some("InvalidRequest: Node id must be an integer, but it is: ")
+        }),
+    ] {
+        let refusal = refusal(Kind::BrokerLogger, broker, op);
+        assert_eq!(refusal.as_deref(), expected, "{broker} {op:?}");
+    }
     let legacy = change(Kind::BrokerLogger, "1", &[]);
     assert_eq!(
         judge(Keeps::Nothing, &[legacy]),
@@ -132,11 +154,12 @@ fn eligible_leader_replicas_need_one_minimum_in_the_cluster() {
 #[test]
 fn answers_keep_the_requests_order() {
     let refused = || Err(Refusal::request("no"));
-    let accepted = || Ok((resource(Kind::Topic, "t"), Vec::new()));
+    let accepted = || Ok(Checked::Configs((resource(Kind::Topic, "t"), Vec::new())));
+    let changed_here = || Ok(Checked::Levels(Vec::new()));
     let decided = [Ok(()), Err(Refusal::config("bad"))];
     assert_eq!(
-        outcomes(vec![refused(), accepted(), refused(), accepted()], decided),
-        [refused_outcome(), Ok(()), refused_outcome(), Err(Refusal::config("bad"))]
+        outcomes(vec![refused(), accepted(), changed_here(), refused(), accepted()], decided),
+        [refused_outcome(), Ok(()), Ok(()), refused_outcome(), Err(Refusal::config("bad"))]
     );
 }
 
