@@ -50,6 +50,16 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
+/// Decoders and encoders of the files that only this layer reads, for `fuzz/`.
+#[cfg(feature = "fuzzing")]
+pub mod formats {
+    pub use super::{
+        names::{parse_file, parse_future_dir, parse_partition_dir},
+        properties::{decode_partition_metadata, encode_partition_metadata},
+        snapshot::{decode as decode_snapshot, encode as encode_snapshot},
+    };
+}
+
 pub use config::LogConfig;
 pub use dirs::LogDirs;
 pub use disk::{Disk, DiskFile, RealDisk};

@@ -48,6 +48,12 @@ use openraft::{
 };
 use tokio::sync::{Notify, mpsc, watch};
 
+/// Decoders and encoders that only this layer uses, for `fuzz/`.
+#[cfg(feature = "fuzzing")]
+pub mod formats {
+    pub use super::{files::QuorumState, messages::*};
+}
+
 pub use self::{
     change::VoterChangeError,
     elections::Timeouts,

@@ -78,7 +78,7 @@ impl Scratch {
 
     /// The bytes of the chunk that was read last.
     #[inline]
-    pub(super) fn chunk(&self, len: usize) -> &[u8] {
+    pub fn chunk(&self, len: usize) -> &[u8] {
         &self.output[..len]
     }
 }

@@ -1,0 +1,164 @@
+//! Targets for what arrives over connections, and for the values of internal topics.
+
+use bytes::Bytes;
+use sordini::{
+    base::TopicPartition,
+    coordinator::group::records::Record as GroupRecord,
+    handlers::{self, TABLE},
+    metadata::{Image, MetadataRecord},
+    protocol::frame::{self, Incoming},
+    quorum::formats::{self as quorum, decode_request},
+    records::{
+        AppendRules, Batch, Compression, TimestampType, TopicCompression, compress,
+        compression::{Decoder, Scratch},
+        validate_for_append,
+    },
+};
+
+use crate::Input;
+
+/// Bytes that a target decompresses at most.
+const DECOMPRESSED_MAX: usize = 1 << 20;
+
+/// The body of a request: the first byte chooses the API, the second one the version.
+pub fn requests(data: &[u8]) {
+    let mut input = Input(data);
+    let entry = &TABLE[usize::from(input.byte()) % TABLE.len()];
+    let (min, max) = entry.versions;
+    let version = min + i16::from(input.byte()) % (max - min + 1);
+    let _ = (entry.try_decode)(version, Bytes::copy_from_slice(input.rest()));
+}
+
+/// A frame as a connection reads it, without its size.
+pub fn request_headers(data: &[u8]) {
+    let mut body = Bytes::copy_from_slice(data);
+    let Ok(Incoming::Request(header)) = frame::parse_header(&mut body) else { return };
+    assert!(header.api.versions().contains(&header.version));
+    let Some(entry) = handlers::find(header.api.key) else { return };
+    let _ = (entry.try_decode)(header.version, body);
+}
+
+/// Messages between controllers.
+pub fn raft_messages(data: &[u8]) {
+    let mut input = Input(data);
+    let kind = input.byte();
+    let message = Bytes::copy_from_slice(input.rest());
+    match kind % 5 {
+        0 => {
+            let Ok((header, request)) = decode_request(message) else { return };
+            let encoded = quorum::encode_request(&header, &request);
+            assert!(decode_request(encoded.clone()).is_ok(), "{encoded:?}");
+        }
+        1 => drop(quorum::decode_appended(message)),
+        2 => drop(quorum::decode_ballot_result(message)),
+        3 => drop(quorum::decode_chunk_result(message)),
+        _ => drop(quorum::decode_probed(message)),
+    }
+}
+
+/// Batches as logs hold them.
+pub fn batches(data: &[u8]) {
+    let mut rest = Bytes::from(Input(data).batches());
+    while let Ok(batch) = Batch::split_first(&mut rest) {
+        let _ = batch.verify_crc();
+        let _ = batch.uncompressed_payload(DECOMPRESSED_MAX);
+        let _ = batch.find_record(|record| record.value_len() == Some(usize::MAX));
+        if let Ok(records) = batch.records(DECOMPRESSED_MAX) {
+            records.for_each(drop);
+        }
+    }
+}
+
+/// A partition's share of a produce request. The first bytes choose the topic's configs.
+pub fn produced_batches(data: &[u8]) {
+    let mut input = Input(data);
+    let (codec, flags) = (input.byte(), input.byte());
+    let compression = match codec % 6 {
+        0 => TopicCompression::Producer,
+        codec => TopicCompression::Fixed(codec_of(codec - 1), None),
+    };
+    let is_set = |bit: u8| flags & (1 << bit) != 0;
+    let rules = AppendRules {
+        partition: TopicPartition::new("t", 0),
+        now_ms: 1_700_000_000_000,
+        timestamp_type: match is_set(0) {
+            true => TimestampType::LogAppendTime,
+            false => TimestampType::CreateTime,
+        },
+        before_max_ms: if is_set(1) { 1_000 } else { i64::MAX },
+        after_max_ms: if is_set(2) { 1_000 } else { i64::MAX },
+        compression,
+        max_message_bytes: 1 << 20,
+        compacted: is_set(3),
+        max_decompressed: DECOMPRESSED_MAX,
+        zstd_allowed: is_set(4),
+    };
+    let records = Bytes::from(input.batches());
+    let Ok(batch) = validate_for_append(Some(records), &rules) else { return };
+    batch.verify_crc().expect("an accepted batch has its CRC");
+    let records = batch.records(DECOMPRESSED_MAX).expect("an accepted batch can be read");
+    let count = records.map(|record| record.expect("accepted records are well-formed")).count();
+    assert_eq!(count, batch.header.record_count as usize);
+}
+
+fn codec_of(number: u8) -> Compression {
+    match number % 5 {
+        0 => Compression::None,
+        1 => Compression::Gzip,
+        2 => Compression::Snappy,
+        3 => Compression::Lz4,
+        _ => Compression::Zstd,
+    }
+}
+
+/// A compressed payload; the first byte chooses the codec.
+pub fn codecs(data: &[u8]) {
+    let mut input = Input(data);
+    let codec = codec_of(input.byte());
+    let data = input.rest();
+    let _ = decompress(codec, data);
+    let compressed = compress(codec, None, data).expect("all bytes can be compressed");
+    assert_eq!(decompress(codec, &compressed).as_deref(), Some(data), "{codec:?}");
+}
+
+/// The first bytes of what a payload holds, or nothing if it is malformed.
+fn decompress(codec: Compression, data: &[u8]) -> Option<Vec<u8>> {
+    Scratch::with(|scratch| {
+        let mut decoder = Decoder::open(codec, data, scratch).ok()?;
+        let mut out = Vec::new();
+        while let Some(len) = decoder.read(scratch).ok()? {
+            out.extend_from_slice(scratch.chunk(len));
+            if out.len() > DECOMPRESSED_MAX {
+                break;
+            }
+        }
+        Some(out)
+    })
+}
+
+/// Records of the metadata log, and what the metadata image makes of them.
+pub fn metadata_records(data: &[u8]) {
+    let mut input = Input(data);
+    let mut image = Image::default();
+    while !input.0.is_empty() {
+        let Ok(record) = MetadataRecord::decode(Bytes::copy_from_slice(input.piece())) else {
+            continue;
+        };
+        let encoded = record.to_bytes();
+        assert_eq!(MetadataRecord::decode(encoded).as_ref(), Ok(&record));
+        image.apply(&record);
+    }
+    image.records();
+}
+
+/// Records of `__consumer_offsets`.
+pub fn group_records(data: &[u8]) {
+    let mut input = Input(data);
+    let has_value = input.byte() % 2 == 1;
+    let key = Bytes::copy_from_slice(input.piece());
+    let value = has_value.then(|| Bytes::copy_from_slice(input.rest()));
+    let Ok(Some(record)) = GroupRecord::decode(key, value) else { return };
+    let (key, value) = record.encode();
+    let decoded = GroupRecord::decode(key, value);
+    assert_eq!(decoded.map(|again| again.is_some()), Ok(true), "{record:?}");
+}
