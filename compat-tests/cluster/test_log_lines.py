@@ -90,6 +90,19 @@ def test_a_healthy_cluster_logs_no_fault(new_cluster, tools):
     assert not faults
 
 
+def test_a_lost_majority_is_logged_once(new_cluster):
+    """The node that is left names the voters of which a leader needs a majority."""
+    cluster = new_cluster(controller_quorum_fetch_timeout_ms="500").start()
+    left, *others = sorted(cluster.nodes, key=lambda id: id == cluster.controller())
+    lines = LogLines(cluster[left].log)
+    cluster.kill(*others)
+    message = "no majority of the voters elects a leader"
+    cluster.wait_until("it is logged", lambda: lines.with_text(message))
+    time.sleep(1)
+    [(level, text)] = lines.with_text(message, last_leader=f"Some({others[-1]})")
+    assert level == "WARN" and "voters=[{1, 2, 3}]" in text, text
+
+
 def test_a_taken_port_is_one_plain_error(new_cluster):
     """The node says which port it is and ends; the Raft library adds no lines of its own."""
     cluster = new_cluster().start()

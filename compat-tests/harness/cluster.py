@@ -19,8 +19,6 @@ START_TIMEOUT_S = {SORDINI_KIND: 30, KAFKA_KIND: 180}
 STOP_TIMEOUT_S = 90
 CLUSTER_ID = "4L6g3nShT-eMCtK--X86sw"
 JVM = ["java", "-Xms96m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-# With what explains a cluster that has no leader of the quorum, or does not find it.
-LOG_LEVELS = "info,sordini::quorum=debug,sordini::broker::to_controller=debug"
 _PR_SET_PDEATHSIG = 1
 BOTH_ROLES = "broker,controller"
 
@@ -91,7 +89,7 @@ class Node:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "RUST_LOG": os.environ.get("RUST_LOG", LOG_LEVELS)},
+                env={**os.environ, "RUST_LOG": os.environ.get("RUST_LOG", "info")},
                 start_new_session=True,
                 preexec_fn=_die_with_the_tests,
             )
