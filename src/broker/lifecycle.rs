@@ -299,10 +299,11 @@ impl Lifecycle {
             }
             false
         });
+        let quorum = &self.broker.quorum;
         match asked.await {
             Ok(true) => info!(epoch = self.epoch, "controlled shutdown complete"),
             // The last controllers of a cluster that stops have no majority.
-            _ if self.broker.quorum.leader().is_none() => {
+            _ if quorum.leader().is_none() || quorum.has_lost_leader() => {
                 info!("no controller for a controlled shutdown, stopping anyway");
             }
             Ok(false) | Err(_) => warn!("controlled shutdown failed, stopping anyway"),

@@ -127,7 +127,7 @@ impl Contact {
     }
 
     /// `None`: never since the start.
-    fn silence(&self) -> Option<Duration> {
+    pub(super) fn silence(&self) -> Option<Duration> {
         self.heard.map(|heard| heard.elapsed())
     }
 }

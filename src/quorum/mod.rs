@@ -456,6 +456,15 @@ impl Quorum {
         self.inner.leadership.borrow().leader
     }
 
+    /// Whether this voter's leader has sent nothing for so long that it must be gone. `leader` names
+    /// it until another one is elected.
+    pub fn has_lost_leader(&self) -> bool {
+        let inner = &self.inner;
+        let silence = lock(&inner.contact).silence();
+        let is_silent = silence.is_none_or(|it| it > inner.config.timeouts.patience() * 2);
+        self.raft().is_some() && self.leader() != Some(inner.config.node_id) && is_silent
+    }
+
     /// The epoch that this node is in.
     pub fn epoch(&self) -> i32 {
         match self.raft() {
