@@ -223,7 +223,7 @@ def test_a_broker_of_apache_kafka_joins_ours(another, tools, kind):
 
 
 # Characters of a value, and the sizes of the slices that are read: in one segment, and in several.
-TRANSACTIONS = {"small": (1, (1, 300, 1 << 20)), "large": (60_000, (100_000, 1 << 20))}
+TRANSACTIONS = {"small": (1, (1, 300, 1 << 20)), "large": (60_000, (1, 300_000))}
 
 
 @pytest.fixture
