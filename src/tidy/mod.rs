@@ -80,7 +80,6 @@ const CIRCULAR: &[Exception] = &[
     ("base/config/parse.rs", "base/config/listeners.rs"),
     ("broker/lifecycle.rs", "broker/server.rs"),
     ("broker/listeners.rs", "broker/server.rs"),
-    ("broker/replication/answer.rs", "broker/replication/fetcher.rs"),
     ("broker/to_controller.rs", "handlers/context.rs"),
     ("broker/to_controller.rs", "handlers/mod.rs"),
     ("controller/partition_change.rs", "controller/reassignment.rs"),

@@ -13,7 +13,7 @@ use kafka_protocol::{
 };
 use tracing::{debug, error, info, warn};
 
-use super::fetcher::{Followed, Progress};
+use super::followed::{Followed, Progress};
 use crate::{
     base::world::{Bug, has_bug, now_ms},
     broker::Broker,

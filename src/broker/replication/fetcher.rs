@@ -25,6 +25,7 @@ use tracing::{debug, warn};
 
 use super::{
     answer,
+    followed::{FIRST_REST, Followed, Progress, rest},
     session::{FetchSession, Key, Request},
 };
 use crate::{
@@ -40,10 +41,6 @@ use crate::{
 
 /// With topic ids, the epochs of replicas, and truncation by the answer.
 const FETCH_VERSION: i16 = 17;
-/// The first rest after a failure. Most failures are of two brokers that hear of the same change
-/// one after the other, and pass soon.
-const FIRST_REST: Duration = Duration::from_millis(20);
-
 /// How long a throttled replica waits until it is looked at again.
 const THROTTLED_REST: Duration = Duration::from_millis(200);
 
@@ -56,28 +53,6 @@ pub(super) struct Fetcher {
     changed: Notify,
     /// A log was cut below what a checkpoint calls durable.
     has_cut: AtomicBool,
-}
-
-/// A replica that is fetched.
-#[derive(Clone)]
-pub(super) struct Followed {
-    pub partition: Arc<Partition>,
-    pub leader_epoch: i32,
-    /// Of the log's last record, once known; it changes with this fetcher's own appends only.
-    pub last_epoch: Option<i32>,
-    /// Records that it is behind its leader, once known.
-    pub lag: Option<i64>,
-    /// Nothing is fetched before.
-    resumes: Option<Instant>,
-    failures: u32,
-}
-
-/// What came of the answer to one partition.
-pub(super) enum Progress {
-    Went,
-    /// The log is another: its last epoch is to be looked up.
-    Truncated,
-    Failed,
 }
 
 impl Fetcher {
@@ -93,15 +68,7 @@ impl Fetcher {
             it.leader_epoch == leader_epoch && Arc::ptr_eq(&it.partition, &partition)
         });
         if !is_known {
-            let new = Followed {
-                partition,
-                leader_epoch,
-                last_epoch: None,
-                lag: None,
-                resumes: None,
-                failures: 0,
-            };
-            followed.insert(key, new);
+            followed.insert(key, Followed::new(partition, leader_epoch));
             self.changed.notify_one();
         }
     }
@@ -193,7 +160,7 @@ impl Fetcher {
                 continue;
             }
             if followed.last_epoch.is_none() {
-                let before = recovery_point(followed);
+                let before = followed.recovery_point();
                 followed.last_epoch = answer::begin(broker, followed);
                 self.note_cut(followed, before);
             }
@@ -268,7 +235,7 @@ impl Fetcher {
                     continue;
                 }
                 let bytes = data.records.as_ref().map_or(0, |records| records.len() as u64);
-                let before = recovery_point(&followed);
+                let before = followed.recovery_point();
                 let answered = answer::Answered { ask, data };
                 if answered.is_out_of_range() {
                     // The leader may take long to answer.
@@ -296,7 +263,7 @@ impl Fetcher {
     }
 
     fn note_cut(&self, followed: &Followed, before: i64) {
-        if recovery_point(followed) < before {
+        if followed.recovery_point() < before {
             self.has_cut.store(true, Ordering::Relaxed);
         }
     }
@@ -308,18 +275,9 @@ impl Fetcher {
             return;
         }
         match progress {
-            Progress::Went => {
-                (followed.last_epoch, followed.lag) = (taken.last_epoch, taken.lag);
-                followed.failures = 0;
-            }
-            Progress::Truncated => {
-                followed.last_epoch = None;
-                followed.failures = 0;
-            }
-            Progress::Failed => {
-                followed.failures += 1;
-                followed.resumes = Some(Instant::now() + rest(followed.failures, longest_ms));
-            }
+            Progress::Went => followed.went(&taken),
+            Progress::Truncated => followed.truncated(),
+            Progress::Failed => followed.failed(longest_ms),
         }
     }
 }
@@ -328,16 +286,6 @@ impl Fetcher {
 fn checkpoint(broker: &Arc<Broker>) -> impl FnOnce() + Send + 'static {
     let broker = Arc::clone(broker);
     move || broker.write_checkpoints()
-}
-
-fn recovery_point(followed: &Followed) -> i64 {
-    followed.partition.view().log.recovery_point()
-}
-
-/// How long to rest after so many failures in a row.
-fn rest(failures: u32, longest_ms: i32) -> Duration {
-    let longest = Duration::from_millis(longest_ms.max(0) as u64);
-    (FIRST_REST * 2u32.pow(failures.saturating_sub(1).min(10))).min(longest)
 }
 
 /// Whether the replica here counts among those whose copying is throttled.
@@ -413,12 +361,5 @@ mod tests {
         assert!(asks.is_empty() && written.swap(false, Ordering::Relaxed));
         fetcher.next_asks(|| (BTreeMap::new(), None), note()).await;
         assert!(!written.load(Ordering::Relaxed), "nothing was cut since");
-    }
-
-    #[test]
-    fn rests_grow_up_to_the_configured_one() {
-        let rests = [1, 2, 3, 6, 7, 90].map(|failures| rest(failures, 1000).as_millis());
-        assert_eq!(rests, [20, 40, 80, 640, 1000, 1000]);
-        assert_eq!(rest(5, 0), Duration::ZERO);
     }
 }

@@ -9,6 +9,7 @@
 
 mod answer;
 mod fetcher;
+mod followed;
 mod proposals;
 mod roles;
 mod session;
