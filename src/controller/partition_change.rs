@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
-use super::{Context, reassignment};
+use super::Context;
 use crate::metadata::{
     BrokerImage, Image, PartitionImage, TopicImage,
     records::PartitionChangeRecord,
@@ -158,10 +158,16 @@ impl<'a> PartitionChange<'a> {
         (record != unchanged).then_some(record)
     }
 
+    /// Ends the reassignment, if there is one, once all new replicas are in the ISR.
     fn complete_reassignment(&mut self) {
-        let (removing, adding) = (&self.removing, &self.adding);
-        let moved = reassignment::completed(&self.replicas, removing, adding, &self.isr);
-        if let Some((replicas, isr)) = moved {
+        if self.removing.is_empty() && self.adding.is_empty() {
+            return;
+        }
+        let without_removed = |ids: &[i32]| -> Vec<i32> {
+            ids.iter().copied().filter(|id| !self.removing.contains(id)).collect()
+        };
+        let (replicas, isr) = (without_removed(&self.replicas), without_removed(&self.isr));
+        if !isr.is_empty() && replicas.iter().all(|id| isr.contains(id)) {
             (self.replicas, self.isr) = (replicas, isr);
             self.removing.clear();
             self.adding.clear();

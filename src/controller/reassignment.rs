@@ -2,7 +2,7 @@
 //! `PartitionReassignmentRevert` and who uses them.
 //!
 //! A reassignment adds the new replicas; when all of them are in the ISR, those that are to go are
-//! removed ([`completed`], asked at every change of the partition). It can be called off until then.
+//! removed (by `PartitionChange::build`, at every change of the partition). It can be called off until then.
 
 use std::collections::BTreeSet;
 
@@ -21,24 +21,6 @@ pub struct Reassignment {
 }
 
 pub type Reassigned = Vec<(String, Vec<(i32, Result<(), ControllerError>)>)>;
-
-/// Replicas and ISR after a reassignment, if there is one and it can end.
-pub fn completed(
-    replicas: &[i32],
-    removing: &[i32],
-    adding: &[i32],
-    isr: &[i32],
-) -> Option<(Vec<i32>, Vec<i32>)> {
-    if removing.is_empty() && adding.is_empty() {
-        return None;
-    }
-    let without = |ids: &[i32]| -> Vec<i32> {
-        ids.iter().copied().filter(|id| !removing.contains(id)).collect()
-    };
-    let (replicas, isr) = (without(replicas), without(isr));
-    let is_complete = !isr.is_empty() && replicas.iter().all(|id| isr.contains(id));
-    is_complete.then_some((replicas, isr))
-}
 
 /// A request whose records are too many is refused as a whole.
 pub fn alter(

@@ -82,7 +82,6 @@ const CIRCULAR: &[Exception] = &[
     ("broker/listeners.rs", "broker/server.rs"),
     ("broker/to_controller.rs", "handlers/context.rs"),
     ("broker/to_controller.rs", "handlers/mod.rs"),
-    ("controller/partition_change.rs", "controller/reassignment.rs"),
     ("coordinator/group/unserved.rs", "coordinator/group/records.rs"),
     ("coordinator/group/unserved.rs", "coordinator/group/state.rs"),
     ("log/append.rs", "log/recovery.rs"),
