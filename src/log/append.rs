@@ -4,7 +4,7 @@ use std::{io::IoSlice, sync::Arc};
 
 use super::{
     Active, Appended, Log, LogError,
-    disk::write_all_vectored_at,
+    disk::{write_all_vectored_at, write_file},
     error::During,
     names::{self, Kind},
     producers::{Marker, Producers},
@@ -276,7 +276,7 @@ impl Log {
         let Some(offset) = self.producers.snapshot_due() else { return Ok(()) };
         let bytes = snapshot::encode(self.producers.iter());
         let path = names::file(&self.dir, offset, Kind::Snapshot);
-        super::recovery::write_file(&*self.disk, &path, &bytes).during("write", &path)?;
+        write_file(&*self.disk, &path, &bytes).during("write", &path)?;
         self.producers.snapshot_taken();
         self.snapshots.retain(|other| *other != offset);
         self.snapshots.push(offset);

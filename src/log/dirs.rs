@@ -22,7 +22,7 @@ use self::traces::Traces;
 use super::{
     LogError,
     checkpoint::{self, Offsets},
-    disk::{DirEntry, DirLock, Disk, Durability, read_file, replace_file},
+    disk::{DirEntry, DirLock, Disk, Durability, read_file, replace_file, write_file},
     error::During,
     names,
     properties::{
@@ -473,7 +473,7 @@ pub fn read_topic_id(disk: &dyn Disk, dir: &Path) -> Result<Option<TopicId>, Log
 pub fn write_topic_id(disk: &dyn Disk, dir: &Path, topic_id: TopicId) -> Result<(), LogError> {
     let path = dir.join(names::PARTITION_METADATA);
     let text = encode_partition_metadata(topic_id);
-    super::recovery::write_file(disk, &path, text.as_bytes()).during("write", &path)
+    write_file(disk, &path, text.as_bytes()).during("write", &path)
 }
 
 /// A directory that is locked and readable.

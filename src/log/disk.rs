@@ -243,6 +243,12 @@ pub enum Durability {
     Synced,
 }
 
+/// Writes a whole file, without a sync: a crash of the machine can leave a part of it.
+pub fn write_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let file = disk.open(path, OpenMode::Truncate)?;
+    write_all_at(&*file, bytes, 0)
+}
+
 /// Puts a new content in a small file's place by way of `<name>.tmp`, so that a reader finds the
 /// old or the new one. Same steps as Kafka's `CheckpointFile.write`.
 pub fn replace_file(

@@ -16,7 +16,7 @@ use std::{
 use super::{
     Active, Changes, Log, LogConfig, LogError, LogStart,
     append::new_epoch,
-    disk::{Disk, OpenMode, read_file, write_all_at},
+    disk::{Disk, read_file},
     epochs::Epochs,
     error::During,
     index::{OffsetEntry, TimeEntry},
@@ -199,12 +199,6 @@ fn create(
         failed: false,
     };
     Ok((log, Recovery { created: true, ..Recovery::default() }))
-}
-
-/// Puts a file's content in place, without a sync. What is half written does not pass its CRC.
-pub(super) fn write_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let file = disk.open(path, OpenMode::Truncate)?;
-    write_all_at(&*file, bytes, 0)
 }
 
 struct Opening<'a> {

@@ -84,7 +84,6 @@ const CIRCULAR: &[Exception] = &[
     ("broker/to_controller.rs", "handlers/mod.rs"),
     ("coordinator/group/unserved.rs", "coordinator/group/records.rs"),
     ("coordinator/group/unserved.rs", "coordinator/group/state.rs"),
-    ("log/append.rs", "log/recovery.rs"),
     ("log/txn_index.rs", "log/segment.rs"),
     ("log/txn_index.rs", "log/view.rs"),
     ("metadata/change.rs", "metadata/image.rs"),
