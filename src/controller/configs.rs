@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use super::{Context, ControllerError, Decision, names};
 use crate::base::config::parse;
 use crate::metadata::{
-    ConfigResource, ConfigResourceType, MetadataRecord,
-    image::Config,
+    Config, ConfigResource, ConfigResourceType, MetadataRecord,
     records::{ClearElrRecord, ConfigRecord},
 };
 

@@ -10,7 +10,7 @@ use crate::{
         Config, ConfigError, Key, key::Type, keys, validate_client_metrics_configs,
         validate_group_configs, validate_topic_configs,
     },
-    metadata::{ConfigResource, ConfigResourceType, image},
+    metadata::{self, ConfigResource, ConfigResourceType},
 };
 
 /// The rules of a broker, by the configuration that is in force when they are asked.
@@ -30,8 +30,8 @@ impl ConfigRules for TableRules {
     fn validate(
         &self,
         resource: &ConfigResource,
-        new: &image::Config,
-        _: &image::Config,
+        new: &metadata::Config,
+        _: &metadata::Config,
     ) -> Result<(), ControllerError> {
         let config = self.0.load();
         match resource.kind {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{BrokerImage, ConfigResource, PartitionImage, TopicImage};
+use super::{BrokerImage, ConfigResource, PartitionImage, QuotaEntity, TopicImage};
 use crate::base::TopicId;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -60,7 +60,7 @@ pub enum Change {
     },
     /// `None` removes the quota.
     QuotaChanged {
-        entity: super::image::QuotaEntity,
+        entity: QuotaEntity,
         key: String,
         new: Option<f64>,
     },

@@ -8,6 +8,7 @@
 //! `Image::records` on an empty image gives an equal image; `diff` yields what `apply` would have.
 
 pub mod change;
+pub mod entities;
 pub mod image;
 pub mod record;
 pub mod records;
@@ -22,9 +23,10 @@ mod golden;
 mod tests;
 
 pub use change::{Change, PartitionChange};
-pub use image::{
-    BrokerImage, ConfigResource, ConfigResourceType, ControllerImage, Image, QuotaEntity,
+pub use entities::{
+    BrokerImage, Config, ConfigResource, ConfigResourceType, ControllerImage, QuotaEntity,
 };
+pub use image::Image;
 pub use record::{MetadataRecord, RecordError};
 pub use topics::{PartitionImage, TopicImage};
 pub use transaction::TransactionFilter;

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     Change, Image, MetadataRecord, TopicImage,
     change::PartitionChange,
-    image::{BrokerImage, Config, ConfigResource, QuotaEntity},
+    entities::{BrokerImage, Config, ConfigResource, QuotaEntity},
     records::*,
 };
 

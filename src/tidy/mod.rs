@@ -86,7 +86,6 @@ const CIRCULAR: &[Exception] = &[
     ("coordinator/group/unserved.rs", "coordinator/group/state.rs"),
     ("log/txn_index.rs", "log/segment.rs"),
     ("log/txn_index.rs", "log/view.rs"),
-    ("metadata/change.rs", "metadata/image.rs"),
     ("quorum/storage.rs", "quorum/durability.rs"),
     ("quorum/voters.rs", "quorum/network.rs"),
     ("quorum/voters.rs", "quorum/types.rs"),
