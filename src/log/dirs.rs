@@ -118,10 +118,6 @@ impl LogDir {
     pub fn is_offline(&self) -> bool {
         self.offline
     }
-
-    pub fn partition_count(&self) -> usize {
-        self.partitions
-    }
 }
 
 /// All log directories.

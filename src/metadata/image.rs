@@ -95,18 +95,6 @@ impl Image {
         self.producer_ids.next_producer_id
     }
 
-    /// Applies the records of one batch and moves the image to the batch's last offset.
-    pub fn apply_batch(
-        &mut self,
-        last_offset: i64,
-        epoch: i32,
-        records: &[MetadataRecord],
-    ) -> Vec<Change> {
-        let changes = records.iter().map(|record| self.apply(record)).collect();
-        (self.offset, self.epoch) = (last_offset, epoch);
-        changes
-    }
-
     /// Applies one record. The caller moves `offset` and `epoch`.
     pub fn apply(&mut self, record: &MetadataRecord) -> Change {
         use MetadataRecord as R;

@@ -72,12 +72,6 @@ impl PartitionImage {
         replicas.find(|(id, _)| **id == broker).map(|(_, directory)| *directory)
     }
 
-    /// The directories of all replicas, with this one for `broker`'s.
-    pub fn directories_with(&self, broker: i32, directory: Uuid) -> Vec<Uuid> {
-        let replicas = self.replicas.iter().zip(&self.directories);
-        replicas.map(|(id, known)| if *id == broker { directory } else { *known }).collect()
-    }
-
     pub fn to_record(&self, topic_id: TopicId, partition_id: i32) -> PartitionRecord {
         let some = |ids: &Vec<i32>| (!ids.is_empty()).then(|| ids.clone());
         PartitionRecord {
