@@ -1,33 +1,24 @@
 //! Kafka's text form of a UUID: URL-safe base64 without padding, 22 characters (Kafka's `Uuid`).
 
+use base64::{
+    Engine, alphabet,
+    engine::general_purpose::{GeneralPurpose, NO_PAD},
+};
 use uuid::Uuid;
 
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-const LEN: usize = 22;
+/// As in Java, the last character may have bits that no byte takes.
+const BASE64: GeneralPurpose =
+    GeneralPurpose::new(&alphabet::URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
 
 pub fn encode(id: Uuid) -> String {
-    let bits = id.as_u128();
-    // 128 bits are 21 digits of 6 bits and one of 2, which is filled up on the right.
-    let digit = |i: usize| match i {
-        21 => (bits << 4) & 63,
-        _ => (bits >> (122 - 6 * i)) & 63,
-    };
-    (0..LEN).map(|i| char::from(ALPHABET[digit(i) as usize])).collect()
+    BASE64.encode(id.as_bytes())
 }
 
 pub fn decode(text: &str) -> Option<Uuid> {
-    if text.len() != LEN {
-        return None;
-    }
-    let mut bits = 0u128;
-    for (i, character) in text.bytes().enumerate() {
-        let digit = ALPHABET.iter().position(|letter| *letter == character)? as u128;
-        bits = match i {
-            21 => bits << 2 | digit >> 4,
-            _ => bits << 6 | digit,
-        };
-    }
-    Some(Uuid::from_u128(bits))
+    // Room for the groups of three bytes that a UUID's text begins.
+    let mut bytes = [0; 18];
+    let length = BASE64.decode_slice(text, &mut bytes).ok()?;
+    Uuid::from_slice(&bytes[..length]).ok()
 }
 
 #[cfg(test)]
@@ -40,9 +31,20 @@ mod tests {
     fn text_is_kafkas() {
         assert_eq!(encode(Uuid::from_u128(1)), "AAAAAAAAAAAAAAAAAAAAAQ");
         assert_eq!(encode(Uuid::nil()), "AAAAAAAAAAAAAAAAAAAAAA");
-        assert_eq!(encode(decode("9xrWou7aC2kdKee-GpZbSg").expect("is an id")).len(), 22);
-        assert_eq!(decode("9xrWou7aC2kdKee+GpZbSg"), None);
-        assert_eq!(decode("short"), None);
+        let id = decode("9xrWou7aC2kdKee-GpZbSg").expect("is an id");
+        assert_eq!(encode(id), "9xrWou7aC2kdKee-GpZbSg");
+        assert_eq!(decode("9xrWou7aC2kdKee-GpZbSh"), Some(id), "the last four bits do not count");
+        for text in [
+            "9xrWou7aC2kdKee+GpZbSg",
+            "9xrWou7aC2kdKee-GpZbSg==",
+            "9xrWou7aC2kdKee-GpZbSgA",
+            "9xrWou7aC2kdKee-GpZbSgAAAAAAAAAA",
+            "9xrWou7aC2kdKee-GpZbS",
+            "short",
+            "",
+        ] {
+            assert_eq!(decode(text), None, "{text}");
+        }
     }
 
     proptest! {

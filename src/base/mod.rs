@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod ids;
+pub mod kafka_uuid;
 pub mod world;
 
 pub use ids::{BrokerId, TopicId, TopicPartition};

@@ -17,9 +17,10 @@ use super::raft_transport::{PeerLeader, PeerTransport};
 use crate::{
     base::{
         config::{BrokerConfig, Listener, QuorumVoter},
+        kafka_uuid,
         world::new_uuid,
     },
-    log::{Disk, LogDirs, id_text},
+    log::{Disk, LogDirs},
     metadata::MetadataRecord,
     peers::{self, Address, Network},
     quorum::{self, Endpoint, Observe, QuorumConfig, QuorumError, Timeouts, Voter},
@@ -40,7 +41,7 @@ pub(super) async fn new_cluster_id(
 ) -> String {
     let is_formatted = |dir: &Path| disk.len(&dir.join("meta.properties")).is_ok();
     if settings.log_dirs.iter().any(|dir| is_formatted(dir)) || founds_alone(settings) {
-        return id_text::encode(new_uuid());
+        return kafka_uuid::encode(new_uuid());
     }
     let voters = &settings.cluster.controller_quorum_voters;
     // The controllers that a broker is to join may be of any make, and their cluster of any age.
@@ -51,7 +52,7 @@ pub(super) async fn new_cluster_id(
     // come to the same id by themselves.
     let names: Vec<String> =
         voters.iter().map(|it| format!("{}@{}:{}", it.id, it.host, it.port)).collect();
-    id_text::encode(Uuid::new_v5(&Uuid::NAMESPACE_URL, names.join(",").as_bytes()))
+    kafka_uuid::encode(Uuid::new_v5(&Uuid::NAMESPACE_URL, names.join(",").as_bytes()))
 }
 
 /// Whether this node is a quorum of one until others are added: it alone is configured, or it is the

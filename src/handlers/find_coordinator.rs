@@ -10,9 +10,9 @@ use kafka_protocol::messages::{
 
 use super::{Context, ErrorCode, Handler, Reply, auto_topics, errors, groups::wire};
 use crate::{
+    base::kafka_uuid,
     broker::{Broker, OFFSETS_TOPIC, TRANSACTIONS_TOPIC},
     coordinator::group::partition_for,
-    log::id_text,
     metadata::{Image, PartitionImage},
 };
 
@@ -140,7 +140,7 @@ fn is_coordinated_elsewhere(cx: &Context<'_>, image: &Image, key: &str) -> bool 
 fn is_share_key(key: &str) -> bool {
     let parts: Vec<&str> = key.split(':').collect();
     let [group, topic, partition] = parts.as_slice() else { return false };
-    !group.is_empty() && id_text::decode(topic).is_some() && partition.parse::<i32>().is_ok()
+    !group.is_empty() && kafka_uuid::decode(topic).is_some() && partition.parse::<i32>().is_ok()
 }
 
 /// The metadata once the topic of the group coordinators is there, or could not be created.

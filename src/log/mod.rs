@@ -24,7 +24,6 @@ mod epochs;
 mod error;
 pub mod faulty;
 mod flush;
-pub mod id_text;
 mod index;
 mod mount;
 mod names;

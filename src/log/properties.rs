@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{FormatError, id_text};
-use crate::base::{BrokerId, TopicId};
+use super::FormatError;
+use crate::base::{BrokerId, TopicId, kafka_uuid};
 
 /// Who a log directory belongs to (Kafka's `MetaProperties`, version 1).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ impl MetaProperties {
     pub fn encode(&self) -> String {
         let mut text = format!("#\nnode.id={}\n", self.node_id);
         if let Some(id) = self.directory_id {
-            text += &format!("directory.id={}\n", id_text::encode(id));
+            text += &format!("directory.id={}\n", kafka_uuid::encode(id));
         }
         text + &format!("version=1\ncluster.id={}\n", self.cluster_id)
     }
@@ -49,7 +49,7 @@ impl MetaProperties {
             None => None,
             Some(id) => {
                 let bad = || FormatError::new(format!("has the bad directory.id {id:?}"));
-                Some(id_text::decode(id).ok_or_else(bad)?)
+                Some(kafka_uuid::decode(id).ok_or_else(bad)?)
             }
         };
         Ok(Self { cluster_id, node_id, directory_id })
@@ -58,7 +58,7 @@ impl MetaProperties {
 
 /// The text of a `partition.metadata` file (Kafka's `PartitionMetadataFile`).
 pub fn encode_partition_metadata(topic_id: TopicId) -> String {
-    format!("version: 0\ntopic_id: {}", id_text::encode(topic_id))
+    format!("version: 0\ntopic_id: {}", kafka_uuid::encode(topic_id))
 }
 
 /// The topic id in a `partition.metadata` file.
@@ -70,7 +70,7 @@ pub fn decode_partition_metadata(bytes: &[u8]) -> Result<TopicId, FormatError> {
         _ => return Err(FormatError::new("does not begin with version 0")),
     }
     let id = lines.next().filter(|(key, _)| key.trim() == "topic_id");
-    let id = id.and_then(|(_, value)| id_text::decode(value.trim()));
+    let id = id.and_then(|(_, value)| kafka_uuid::decode(value.trim()));
     id.filter(|id| !id.is_nil()).ok_or_else(|| FormatError::new("has no topic id"))
 }
 
@@ -122,7 +122,7 @@ mod tests {
         let meta = MetaProperties::decode(text.as_bytes()).expect("decodes");
         assert_eq!(meta.cluster_id, "6J6i1KNHT0q2ybtNyQOGCQ");
         assert_eq!(meta.node_id, BrokerId(1));
-        assert_eq!(meta.directory_id, id_text::decode("9xrWou7aC2kdKee-GpZbSg"));
+        assert_eq!(meta.directory_id, kafka_uuid::decode("9xrWou7aC2kdKee-GpZbSg"));
         let old = MetaProperties::decode(b"version=0\nbroker.id=4\ncluster.id=c").expect("decodes");
         assert_eq!((old.node_id, old.directory_id), (BrokerId(4), None));
         let clean = CleanShutdown::decode(br#"{"version":0,"brokerEpoch":12}"#);

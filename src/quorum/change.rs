@@ -19,7 +19,7 @@ use super::{
     types::TypeConfig,
     voters::{self, Voter},
 };
-use crate::{base::world::now_ms, log::id_text};
+use crate::base::{kafka_uuid, world::now_ms};
 
 /// An observer that was not caught up for this long may not vote (`LeaderState`).
 const CAUGHT_UP_MS_MAX: i64 = 3_600_000;
@@ -57,7 +57,7 @@ pub enum VoterChangeError {
 fn key(id: i32, directory_id: Uuid) -> String {
     let directory_id = match directory_id.is_nil() {
         true => "<undefined>".to_owned(),
-        false => id_text::encode(directory_id),
+        false => kafka_uuid::encode(directory_id),
     };
     format!("ReplicaKey(id={id}, directoryId={directory_id})")
 }

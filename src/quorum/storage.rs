@@ -29,8 +29,11 @@ use super::{
     voters,
 };
 use crate::{
-    base::world::{is_single_threaded, now_ms},
-    log::{disk, id_text},
+    base::{
+        kafka_uuid,
+        world::{is_single_threaded, now_ms},
+    },
+    log::disk,
     metadata::records::NoOpRecord,
     protocol::schema::WireMessage,
     records::Batch,
@@ -290,7 +293,7 @@ impl Storage {
             leader_id,
             leader_epoch,
             voted_id,
-            voted_directory_id: (!is_configured).then(|| id_text::encode(voter(voted_id))),
+            voted_directory_id: (!is_configured).then(|| kafka_uuid::encode(voter(voted_id))),
             applied_offset: is_configured.then_some(0),
             current_voters: is_configured.then_some(ids),
             data_version: known.kraft_version.clamp(0, 1),
