@@ -11,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 use sordini::{
+    base::random::Random,
     handlers::{self, Entry, TABLE},
     protocol::shape::{
         memory_limit,
@@ -59,23 +60,6 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// A splitmix64 generator.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
-    }
-}
-
 fn varint(mut value: u32) -> Vec<u8> {
     let mut out = Vec::new();
     while value >= 0x80 {
@@ -113,8 +97,8 @@ fn mutate(sample: &mut Sample, random: &mut Random) {
     let at = random.below(len);
     match random.below(8) {
         0..4 if !sample.lengths.is_empty() => change_length(sample, random),
-        _ if len == 0 => sample.body.push(random.next() as u8),
-        4 => sample.body[at] = random.next() as u8,
+        _ if len == 0 => sample.body.push(random.next_u64() as u8),
+        4 => sample.body[at] = random.next_u64() as u8,
         5 => sample.body[at] ^= 1 << random.below(8),
         6 => sample.body.truncate(at),
         _ => {
@@ -142,7 +126,7 @@ fn no_bytes_make_a_decoder_panic_or_allocate_beyond_its_limit() {
     let seed = from_env("FUZZ_SEED").unwrap_or(clock.as_nanos() as u64);
     let until = Instant::now() + Duration::from_secs(from_env("FUZZ_SECONDS").unwrap_or(10));
     println!("FUZZ_SEED={seed}");
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let (mut tried, mut passed, mut peak_max) = (0u64, 0u64, 0);
     while Instant::now() < until {
         for entry in TABLE {
@@ -150,7 +134,7 @@ fn no_bytes_make_a_decoder_panic_or_allocate_beyond_its_limit() {
             let version = min + random.below((max - min) as usize + 1) as i16;
             let mut sample = match random.below(2) {
                 0 => Sample::small(row.key, version),
-                _ => Sample::random(row.key, version, random.next()),
+                _ => Sample::random(row.key, version, random.next_u64()),
             };
             for _ in 0..random.below(4) {
                 mutate(&mut sample, &mut random);

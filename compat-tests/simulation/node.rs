@@ -9,6 +9,7 @@ use std::{
 use sordini::{
     base::{
         config::{Config, Properties},
+        random::Random,
         world::{Bug, Simulated, simulate},
     },
     broker::{Broker, Server, Surroundings},
@@ -56,10 +57,11 @@ fn planted() -> Option<Bug> {
 }
 
 impl Process {
-    pub fn new(chance: u64, boots: u32) -> Self {
+    pub fn new(seed: u64, boots: u32) -> Self {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         let runtime = builder.enable_time().start_paused(true).build();
-        let machine = Simulated { now_ms: 0, chance, boots, bug: planted(), has_slow_disk: false };
+        let (random, bug) = (Random::new(seed), planted());
+        let machine = Simulated { now_ms: 0, random, boots, bug, has_slow_disk: false };
         Self { runtime: Some(runtime.expect("no resources are needed")), machine: Some(machine) }
     }
 

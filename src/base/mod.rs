@@ -3,6 +3,7 @@
 pub mod config;
 pub mod ids;
 pub mod kafka_uuid;
+pub mod random;
 pub mod world;
 
 pub use ids::{BrokerId, TopicId, TopicPartition};

@@ -17,6 +17,8 @@ use tokio::{
 };
 use uuid::Uuid;
 
+use super::random::Random;
+
 /// Where Linux tells one run of the machine from another.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -25,8 +27,7 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 pub struct Simulated {
     /// Milliseconds since the epoch, as this node's clock has them.
     pub now_ms: i64,
-    /// The state of a splitmix64 generator.
-    pub chance: u64,
+    pub random: Random,
     /// How often the machine has been started.
     pub boots: u32,
     pub bug: Option<Bug>,
@@ -78,7 +79,7 @@ pub fn now_ms() -> i64 {
 
 /// An id that nobody else has.
 pub fn new_uuid() -> Uuid {
-    let drawn = simulated(|machine| (machine.next(), machine.next()));
+    let drawn = simulated(|machine| (machine.random.next_u64(), machine.random.next_u64()));
     drawn.map_or_else(Uuid::new_v4, |(high, low)| {
         uuid::Builder::from_random_bytes(Uuid::from_u64_pair(high, low).into_bytes()).into_uuid()
     })
@@ -88,16 +89,6 @@ pub fn new_uuid() -> Uuid {
 pub fn boot_id() -> Option<String> {
     let here = || fs::read_to_string(BOOT_ID).ok().map(|id| id.trim().to_owned());
     simulated(|machine| format!("boot-{}", machine.boots)).map_or_else(here, Some)
-}
-
-impl Simulated {
-    fn next(&mut self) -> u64 {
-        self.chance = self.chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.chance;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
 }
 
 /// The work on a thread that may block did not come to its end: it has panicked.
@@ -137,11 +128,11 @@ pub fn spawn_blocking(work: impl FnOnce() + Send + 'static) {
 fn simulated_disk_delays() -> (Duration, Duration) {
     let delays_ms = simulated(|machine| {
         machine.has_slow_disk.then(|| {
-            let total = match machine.next() {
+            let total = match machine.random.next_u64() {
                 drawn if drawn.is_multiple_of(10) => 10_000,
                 drawn => drawn % 2_000,
             };
-            let before = machine.next() % (total + 1);
+            let before = machine.random.next_u64() % (total + 1);
             (before, total - before)
         })
     });
@@ -257,7 +248,8 @@ mod tests {
 
     #[test]
     fn a_simulated_machine_repeats_itself() {
-        let machine = Simulated { now_ms: 7, chance: 1, boots: 2, bug: None, has_slow_disk: false };
+        let random = Random::new(1);
+        let machine = Simulated { now_ms: 7, random, boots: 2, bug: None, has_slow_disk: false };
         simulate(Some(machine.clone()));
         let first = (now_ms(), new_uuid(), new_uuid());
         simulate(Some(machine));

@@ -91,30 +91,6 @@ impl Timeouts {
     }
 }
 
-/// A small generator (SplitMix64); elections need no more.
-#[derive(Debug)]
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Between half of the longest and the longest.
-    fn about(&mut self, longest: Duration) -> Duration {
-        let half = longest.as_micros() as u64 / 2;
-        Duration::from_micros(half + self.next() % half.max(1))
-    }
-}
-
 /// When this node last heard of the leader.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Contact {

@@ -68,7 +68,7 @@ pub use self::{
 use self::{
     checkpoint::{Checkpoint, CheckpointError},
     durability::NotDurable,
-    elections::{Contact, Random},
+    elections::Contact,
     fetch::Observers,
     format::Stamp,
     log::LogError,
@@ -79,7 +79,7 @@ use self::{
     types::{Proposal, TypeConfig, epoch_of},
 };
 use crate::{
-    base::world::now_ms,
+    base::{random::Random, world::now_ms},
     log::Disk,
     metadata::{Change, Image, MetadataRecord},
 };

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::{
     CommittedStream, Inner, Leadership, Quorum, QuorumError, change,
     checkpoint::{Checkpoint, SnapshotId},
-    elections::{self, Contact, Random, Timeouts},
+    elections::{self, Contact, Timeouts},
     files,
     format::{self, Contents},
     log::{Base, MetadataLog},
@@ -26,6 +26,7 @@ use super::{
     voters::{self, Endpoint, Voter},
 };
 use crate::{
+    base::random::Random,
     log::{Disk, RealDisk},
     metadata::{Image, TransactionFilter},
 };

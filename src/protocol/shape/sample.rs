@@ -8,7 +8,10 @@ use super::{
     parse::{Field, Kind},
     shape,
 };
-use crate::protocol::{api, schema::put_unsigned_varint};
+use crate::{
+    base::random::Random,
+    protocol::{api, schema::put_unsigned_varint},
+};
 
 /// How a length is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,15 +59,15 @@ impl Sample {
         assert!(row.versions().contains(&version), "a version of the table");
         let flexible = row.is_flexible(version);
         let (out, lengths) = (BytesMut::new(), Vec::new());
-        let mut writer = Writer { seed, version, flexible, out, lengths };
+        let mut writer = Writer { random: seed.map(Random::new), version, flexible, out, lengths };
         writer.fields(shape(api as i16).expect("a shape"));
         Self { body: writer.out.to_vec(), lengths: writer.lengths }
     }
 }
 
 struct Writer {
-    /// The state of a splitmix64 generator; without one, everything is small.
-    seed: Option<u64>,
+    /// Without one, everything is small.
+    random: Option<Random>,
     version: i16,
     flexible: bool,
     out: BytesMut,
@@ -73,17 +76,13 @@ struct Writer {
 
 impl Writer {
     fn up_to(&mut self, max: u32) -> u32 {
-        let Some(seed) = &mut self.seed else { return 1.min(max) };
-        *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = *seed;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed >> 32) as u32 % (max + 1)
+        let Some(random) = &mut self.random else { return 1.min(max) };
+        random.below(max as usize + 1) as u32
     }
 
     /// How many elements or bytes: mostly few, seldom `many`.
     fn count(&mut self, few: u32, many: u32) -> u32 {
-        if self.seed.is_some() && self.up_to(19) == 0 { many } else { self.up_to(few) }
+        if self.random.is_some() && self.up_to(19) == 0 { many } else { self.up_to(few) }
     }
 
     fn fields(&mut self, fields: &[Field]) {
@@ -138,7 +137,7 @@ impl Writer {
                 let byte = self.up_to(1) as u8;
                 self.out.put_u8(byte);
             }
-            Kind::Fixed(len) if self.seed.is_none() => {
+            Kind::Fixed(len) if self.random.is_none() => {
                 self.out.put_bytes(0, len - 1);
                 self.out.put_u8(1);
             }

@@ -35,7 +35,7 @@ pub struct World {
 
 impl World {
     fn roll(&mut self, sides: u64) -> u64 {
-        self.random.next() % sides.max(1)
+        self.random.next_u64() % sides.max(1)
     }
 
     fn carries(&mut self, from: i32, to: i32) -> bool {
@@ -185,7 +185,7 @@ impl Cluster {
         let (seed, incarnation) = {
             let mut world = lock(&self.world);
             world.incarnation += 1;
-            (world.random.next(), world.incarnation)
+            (world.random.next_u64(), world.incarnation)
         };
         let voter = |&id: &i32| Voter::new(id, uuid::Uuid::nil(), endpoint(id));
         QuorumConfig {

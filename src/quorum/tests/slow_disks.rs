@@ -4,14 +4,18 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{network::Cluster, topic};
 use crate::{
-    base::world::{Simulated, simulate},
+    base::{
+        random::Random,
+        world::{Simulated, simulate},
+    },
     log::faulty::Crash,
     metadata::records::TopicRecord,
 };
 
 /// Every operation that waits for a disk takes long from now on, on all nodes.
-fn slow_down(chance: u64) {
-    let machine = Simulated { now_ms: 1, chance, boots: 0, bug: None, has_slow_disk: true };
+fn slow_down(seed: u64) {
+    let random = Random::new(seed);
+    let machine = Simulated { now_ms: 1, random, boots: 0, bug: None, has_slow_disk: true };
     simulate(Some(machine));
 }
 
