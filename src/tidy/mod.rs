@@ -77,7 +77,6 @@ const UPWARD: &[Exception] = &[
 
 /// Imports that close a circle of files in `src`, from the first file to the second.
 const CIRCULAR: &[Exception] = &[
-    ("base/config/parse.rs", "base/config/listeners.rs"),
     ("broker/lifecycle.rs", "broker/server.rs"),
     ("broker/listeners.rs", "broker/server.rs"),
     ("broker/to_controller.rs", "handlers/context.rs"),

@@ -7,7 +7,8 @@ use std::{
 
 use super::{
     ClusterConfig, ConfigError, Properties,
-    listeners::{Listener, Listeners, SecurityProtocol, host_and_port},
+    listeners::{Listener, Listeners, SecurityProtocol},
+    parse::host_and_port,
     values::Values,
 };
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{ConfigError, values::Values};
+use super::{ConfigError, parse::host_and_port, values::Values};
 
 /// How a listener's connections are secured.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -64,17 +64,6 @@ pub(super) struct Listeners {
     pub advertised: Vec<Listener>,
     pub advertised_controller: Vec<Listener>,
     pub inter_broker: String,
-}
-
-/// Splits `host:port`; an IPv6 host stands in brackets, which are taken away.
-pub fn host_and_port(address: &str) -> Option<(&str, u16)> {
-    let (host, port) = address.rsplit_once(':')?;
-    let host = match host.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']')?,
-        None if host.contains(':') => return None,
-        None => host,
-    };
-    Some((host, port.parse().ok()?)).filter(|(host, _)| !host.is_empty())
 }
 
 impl Listeners {

@@ -33,8 +33,9 @@ pub use dynamic::{
 };
 pub use effects::ignored_configs;
 pub use key::Key;
-pub use listeners::{Listener, SecurityProtocol, host_and_port};
+pub use listeners::{Listener, SecurityProtocol};
 pub use load::{LoadError, Loaded, Sources, load};
+pub use parse::host_and_port;
 pub use providers::FileAccess;
 pub use topic::{CleanupPolicy, CompressionType, TimestampType, TopicConfig};
 pub use values::Values;

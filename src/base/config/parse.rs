@@ -320,7 +320,7 @@ fn voters(name: &str, entries: &[String]) -> Result<(), ConfigError> {
             let message = format!("Invalid configuration value for {name}. {FORM}");
             return Err(ConfigError::config(message));
         };
-        if super::host_and_port(address).is_none() {
+        if host_and_port(address).is_none() {
             return Err(ConfigError::config(format!(
                 "Failed to parse host name from entry {entry} for the configuration {name}. {FORM}"
             )));
@@ -330,7 +330,7 @@ fn voters(name: &str, entries: &[String]) -> Result<(), ConfigError> {
 }
 
 fn bootstrap_servers(name: &str, entries: &[String]) -> Result<(), ConfigError> {
-    match entries.iter().find(|entry| super::host_and_port(entry).is_none()) {
+    match entries.iter().find(|entry| host_and_port(entry).is_none()) {
         None => Ok(()),
         Some(entry) => Err(ConfigError::config(format!(
             "Failed to parse host name from {entry} for the configuration {name}. \
@@ -381,4 +381,15 @@ fn units_in_order(mut text: &str, units: &str) -> bool {
         text = &rest[1..];
     }
     true
+}
+
+/// Splits `host:port`; an IPv6 host stands in brackets, which are taken away.
+pub fn host_and_port(address: &str) -> Option<(&str, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    let host = match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']')?,
+        None if host.contains(':') => return None,
+        None => host,
+    };
+    Some((host, port.parse().ok()?)).filter(|(host, _)| !host.is_empty())
 }
