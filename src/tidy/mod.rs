@@ -81,8 +81,6 @@ const CIRCULAR: &[Exception] = &[
     ("broker/listeners.rs", "broker/server.rs"),
     ("broker/to_controller.rs", "handlers/context.rs"),
     ("broker/to_controller.rs", "handlers/mod.rs"),
-    ("coordinator/group/unserved.rs", "coordinator/group/records.rs"),
-    ("coordinator/group/unserved.rs", "coordinator/group/state.rs"),
     ("log/txn_index.rs", "log/segment.rs"),
     ("log/txn_index.rs", "log/view.rs"),
     ("quorum/storage.rs", "quorum/durability.rs"),

@@ -15,6 +15,7 @@
 mod admin;
 pub mod config;
 mod expire;
+pub mod group_type;
 pub mod hard;
 mod join;
 mod leave;

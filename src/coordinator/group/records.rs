@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::unserved::GroupType;
+use super::group_type::GroupType;
 use crate::{
     base::TopicId,
     protocol::schema::{Field, Reader, WireError, WireMessage},
