@@ -15,6 +15,7 @@
 //! - Indexes and snapshots are hints: whatever they say is checked against the `.log` file, which
 //!   alone has the truth.
 
+mod aborted;
 mod append;
 pub mod checkpoint;
 mod config;
@@ -59,6 +60,7 @@ pub mod formats {
     };
 }
 
+pub use aborted::AbortedTxn;
 pub use config::LogConfig;
 pub use dirs::LogDirs;
 pub use disk::{Disk, DiskFile, RealDisk};
@@ -69,7 +71,6 @@ pub use producers::{BatchMeta, ProducerCheck, ProducerEntry, ProducerError};
 pub use properties::{CleanShutdown, MetaProperties};
 pub use recovery::Recovery;
 pub use retention::DeletedSegment;
-pub use txn_index::AbortedTxn;
 pub use view::{Batches, LogSlice, LogView, TimestampOffset};
 
 use disk::{Durability, replace_file};

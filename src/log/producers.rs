@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::txn_index::AbortedTxn;
+use super::aborted::AbortedTxn;
 use crate::records::{
     Batch, BatchHeader, ControlRecordType, batch::NO_SEQUENCE, control::EndTxnMarker,
 };

@@ -9,13 +9,13 @@ use std::{
 
 use super::{
     Epochs, Log, LogError, LogStart, LogView, Recovery,
+    aborted::AbortedTxn,
     disk::read_file,
     error::During,
     names::{self, Kind},
     producers::Producers,
     segment::{Place, Segment},
     snapshot,
-    txn_index::AbortedTxn,
     walk::{Step, Walk, read_batch},
 };
 use crate::records::{Batch, BatchHeader};

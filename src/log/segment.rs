@@ -16,10 +16,10 @@ use std::{
 use indexes::Index;
 
 use super::{
+    aborted::TxnIndex,
     disk::{Disk, DiskFile, OpenMode},
     index::{OffsetEntry, TimeEntry},
     names::{self, Kind},
-    txn_index::TxnIndex,
     walk::{Step, Walk},
 };
 use crate::records::BatchHeader;

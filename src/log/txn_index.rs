@@ -12,13 +12,11 @@
 //!   so that a start after a crash rebuilds the entry.
 //! - A segment without aborted transactions has no file, or an empty one.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, MutexGuard},
-};
+use std::{io, sync::Arc};
 
 use super::{
     Log, LogError, LogSlice, LogView, ReadError,
+    aborted::{AbortedTxn, decode_all},
     disk::{Durability, OpenMode, read_file, replace_file, write_all_at},
     error::During,
     index::{Entries, Entry},
@@ -26,103 +24,6 @@ use super::{
     segment::Segment,
     view::io_error,
 };
-
-const VERSION: i16 = 0;
-
-/// A transaction that was aborted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AbortedTxn {
-    pub producer_id: i64,
-    pub first_offset: i64,
-    /// Of the marker.
-    pub last_offset: i64,
-    /// The last stable offset once this transaction has ended, as if the high watermark were past
-    /// its marker.
-    pub last_stable_offset: i64,
-}
-
-impl Entry for AbortedTxn {
-    const LEN: usize = 34;
-
-    fn decode(bytes: &[u8], _: i64) -> Self {
-        let field = |at: usize| {
-            i64::from_be_bytes(bytes[2 + 8 * at..10 + 8 * at].try_into().expect("eight bytes"))
-        };
-        Self {
-            producer_id: field(0),
-            first_offset: field(1),
-            last_offset: field(2),
-            last_stable_offset: field(3),
-        }
-    }
-
-    fn encode(&self, out: &mut Vec<u8>, _: i64) {
-        out.extend_from_slice(&VERSION.to_be_bytes());
-        for field in
-            [self.producer_id, self.first_offset, self.last_offset, self.last_stable_offset]
-        {
-            out.extend_from_slice(&field.to_be_bytes());
-        }
-    }
-}
-
-/// The content of a transaction index file, whose markers lie from `base_offset` to before `next`;
-/// `None` if it is damaged.
-fn decode_all(bytes: &[u8], base_offset: i64, next: i64) -> Option<Vec<AbortedTxn>> {
-    if !bytes.len().is_multiple_of(AbortedTxn::LEN) {
-        return None;
-    }
-    let mut all: Vec<AbortedTxn> = Vec::with_capacity(bytes.len() / AbortedTxn::LEN);
-    for bytes in bytes.chunks_exact(AbortedTxn::LEN) {
-        let entry = AbortedTxn::decode(bytes, base_offset);
-        let is_behind = all.last().is_none_or(|before| {
-            before.last_offset < entry.last_offset
-                && before.last_stable_offset <= entry.last_stable_offset
-        });
-        let is_sound = bytes[..2] == VERSION.to_be_bytes()
-            && (base_offset..next).contains(&entry.last_offset)
-            && (0..entry.last_offset).contains(&entry.first_offset)
-            && entry.last_stable_offset <= entry.last_offset + 1;
-        if !is_sound || !is_behind {
-            return None;
-        }
-        all.push(entry);
-    }
-    Some(all)
-}
-
-/// The transaction index of one segment.
-#[derive(Debug, Default)]
-pub(super) struct TxnIndex(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    /// Entries in the file.
-    stored: u32,
-    /// The offset of the last marker in the file.
-    last_stored: Option<i64>,
-    /// Entries that are not in the file.
-    pending: Vec<AbortedTxn>,
-    /// The file is damaged or has wrong entries: the pending entries replace it.
-    replaced: Option<Durability>,
-    /// Whether entries were written or cut since the last flush.
-    is_dirty: bool,
-    /// A write failed, and none has succeeded since.
-    has_failed: bool,
-}
-
-impl State {
-    /// Whether writing the pending entries makes a file, or puts one in its place.
-    fn makes_file(&self) -> bool {
-        self.replaced.is_some() || (self.stored == 0 && !self.pending.is_empty())
-    }
-}
-
-impl TxnIndex {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("no code panics with a transaction index held")
-    }
-}
 
 impl Segment {
     pub(super) fn has_aborted(&self) -> bool {

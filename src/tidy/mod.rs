@@ -81,8 +81,6 @@ const CIRCULAR: &[Exception] = &[
     ("broker/listeners.rs", "broker/server.rs"),
     ("broker/to_controller.rs", "handlers/context.rs"),
     ("broker/to_controller.rs", "handlers/mod.rs"),
-    ("log/txn_index.rs", "log/segment.rs"),
-    ("log/txn_index.rs", "log/view.rs"),
     ("quorum/storage.rs", "quorum/durability.rs"),
     ("quorum/voters.rs", "quorum/network.rs"),
     ("quorum/voters.rs", "quorum/types.rs"),
