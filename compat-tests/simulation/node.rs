@@ -9,8 +9,9 @@ use std::{
 use sordini::{
     base::{
         config::{Config, Properties},
+        planted_bugs::{Bug, plant},
         random::Random,
-        world::{Bug, Simulated, simulate},
+        world::{Simulated, simulate},
     },
     broker::{Broker, Server, Surroundings},
     log::{
@@ -60,8 +61,9 @@ impl Process {
     pub fn new(seed: u64, boots: u32) -> Self {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         let runtime = builder.enable_time().start_paused(true).build();
-        let (random, bug) = (Random::new(seed), planted());
-        let machine = Simulated { now_ms: 0, random, boots, bug, has_slow_disk: false };
+        plant(planted());
+        let random = Random::new(seed);
+        let machine = Simulated { now_ms: 0, random, boots, has_slow_disk: false };
         Self { runtime: Some(runtime.expect("no resources are needed")), machine: Some(machine) }
     }
 

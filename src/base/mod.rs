@@ -3,6 +3,7 @@
 pub mod config;
 pub mod ids;
 pub mod kafka_uuid;
+pub mod planted_bugs;
 pub mod random;
 pub mod world;
 

@@ -3,9 +3,9 @@
 //!
 //! A simulation puts its own in their place, thread by thread: time that it advances, chance that
 //! its seed decides, and work that is done where it is asked for. Nothing else here is global.
+//! Only builds with the feature `simulation` can be simulated.
 
 use std::{
-    cell::RefCell,
     fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -30,43 +30,33 @@ pub struct Simulated {
     pub random: Random,
     /// How often the machine has been started.
     pub boots: u32,
-    pub bug: Option<Bug>,
     /// Every operation that waits for the disk takes up to two seconds, and one in ten takes ten.
     pub has_slow_disk: bool,
 }
 
-/// A bug that a simulation plants to see that it is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bug {
-    /// A follower does not tell its leader what it has, and so keeps what the leader lacks.
-    SkipTruncation,
-    /// An append is acknowledged before those in sync have it.
-    EarlyAck,
-    /// A leader counts without a replica before the controller knows.
-    StaleIsr,
-    /// A process takes the place of its predecessor, whose session lives, with what that had.
-    MissingFence,
-    /// Appends are not told that the replica does not lead any more.
-    LostWaiter,
-}
-
-/// Whether the simulation that this thread belongs to has planted the bug.
-pub fn has_bug(bug: Bug) -> bool {
-    simulated(|machine| machine.bug == Some(bug)).unwrap_or(false)
-}
-
+#[cfg(any(test, feature = "simulation"))]
 thread_local! {
-    static SIMULATED: RefCell<Option<Simulated>> = const { RefCell::new(None) };
+    static SIMULATED: std::cell::RefCell<Option<Simulated>> =
+        const { std::cell::RefCell::new(None) };
 }
 
-/// Puts a simulated machine in the place of the real one for this thread, or takes it away; what
-/// was there before is given back.
+/// Puts a simulated machine in the place of the real one for this thread, or takes it away. Returns
+/// the one that was there before.
+#[cfg(any(test, feature = "simulation"))]
 pub fn simulate(machine: Option<Simulated>) -> Option<Simulated> {
     SIMULATED.replace(machine)
 }
 
+/// What `look` finds in this thread's simulated machine, if it has one.
+#[cfg(any(test, feature = "simulation"))]
 fn simulated<T>(look: impl FnOnce(&mut Simulated) -> T) -> Option<T> {
     SIMULATED.with_borrow_mut(|machine| machine.as_mut().map(look))
+}
+
+/// Without the feature, no thread has a simulated machine.
+#[cfg(not(any(test, feature = "simulation")))]
+fn simulated<T>(_: impl FnOnce(&mut Simulated) -> T) -> Option<T> {
+    None
 }
 
 /// Milliseconds since the epoch, as Kafka's timestamps count them.
@@ -239,7 +229,7 @@ pub fn in_place<T>(work: impl FnOnce() -> T) -> T {
 
 /// Whether this thread belongs to a simulation.
 pub fn is_simulated() -> bool {
-    SIMULATED.with_borrow(Option::is_some)
+    simulated(|_| ()).is_some()
 }
 
 #[cfg(test)]
@@ -249,7 +239,7 @@ mod tests {
     #[test]
     fn a_simulated_machine_repeats_itself() {
         let random = Random::new(1);
-        let machine = Simulated { now_ms: 7, random, boots: 2, bug: None, has_slow_disk: false };
+        let machine = Simulated { now_ms: 7, random, boots: 2, has_slow_disk: false };
         simulate(Some(machine.clone()));
         let first = (now_ms(), new_uuid(), new_uuid());
         simulate(Some(machine));

@@ -8,7 +8,7 @@ use super::{
     leadership,
 };
 use crate::{
-    base::world::{Bug, has_bug},
+    base::planted_bugs::{Bug, has_bug},
     metadata::{BrokerImage, MetadataRecord, records::*},
 };
 

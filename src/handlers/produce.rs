@@ -30,7 +30,8 @@ use super::{
 use crate::{
     base::{
         config::{self, CompressionType, TopicConfig},
-        world::{Bug, has_bug, in_place, now_ms},
+        planted_bugs::{Bug, has_bug},
+        world::{in_place, now_ms},
     },
     broker::Broker,
     partition::{Acks, AppendError, Appended, Partition, Topic},

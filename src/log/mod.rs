@@ -23,6 +23,7 @@ pub mod dirs;
 pub mod disk;
 mod epochs;
 mod error;
+#[cfg(any(test, feature = "simulation"))]
 pub mod faulty;
 mod flush;
 mod index;

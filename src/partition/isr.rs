@@ -3,7 +3,7 @@
 //! `Partition`, `PartitionState` and `Replica`.
 
 use crate::{
-    base::world::{Bug, has_bug},
+    base::planted_bugs::{Bug, has_bug},
     metadata::PartitionImage,
 };
 

@@ -47,7 +47,8 @@ use self::{flush::FlushGate, future::FutureReplica, refusals::Refusals, waiters:
 use crate::{
     base::{
         TopicPartition,
-        world::{Bug, has_bug, now_ms},
+        planted_bugs::{Bug, has_bug},
+        world::now_ms,
     },
     log::{Log, LogError, LogView, ReadError},
     records::Batch,

@@ -102,7 +102,7 @@ pub fn is_name(text: &str) -> bool {
     text.starts_with(|first: char| first.is_alphabetic() || first == '_')
 }
 
-/// Removes each item, field or statement below `#[cfg(test)]`, at every depth.
+/// Removes each item, field or statement that exists in tests only, at every depth.
 fn without_tests(trees: TokenStream) -> TokenStream {
     let mut kept = Vec::new();
     let mut trees = trees.into_iter().peekable();
@@ -119,8 +119,10 @@ fn without_tests(trees: TokenStream) -> TokenStream {
     kept.into_iter().collect()
 }
 
+/// Whether an attribute leaves its item out of the build that is released.
 fn is_cfg_test(attribute: &TokenTree) -> bool {
-    attribute.to_string().replace(' ', "") == "[cfg(test)]"
+    let text = attribute.to_string().replace(' ', "");
+    ["[cfg(test)]", "[cfg(any(test,feature=\"simulation\"))]"].contains(&text.as_str())
 }
 
 fn is_punct(tree: &TokenTree, character: char) -> bool {

@@ -49,6 +49,8 @@ fn upward_import_is_found_in_every_form() {
         "fn name() { debug!(\"a\", crate::broker::name()); }",
         "mod inner;\n#[cfg(test)]\nmod tests;\nuse crate::broker::Broker;",
         "#[cfg(test)]\nmod tests {\n}\nuse crate::broker::Broker;",
+        "#[cfg(not(test))]\nuse crate::broker::Broker;",
+        "#[cfg(not(any(test, feature = \"simulation\")))]\nuse crate::broker::Broker;",
         "struct Name { #[cfg(test)] one: u8, two: crate::broker::Broker }",
     ] {
         assert_eq!(upward(text), [violation("log/mod.rs", "names broker")], "{text}");
@@ -65,6 +67,7 @@ fn downward_import_is_allowed() {
         "fn name() { let text = \"crate::broker::Broker\"; }",
         "#[cfg(test)]\nmod tests { use crate::broker::Broker; }",
         "#[cfg(test)]\nuse crate::broker::{Broker, Name};",
+        "#[cfg(any(test, feature = \"simulation\"))]\nuse crate::broker::Broker;",
         "struct Name { #[cfg(test)] one: crate::broker::Broker, two: u8 }",
     ] {
         assert_eq!(upward(text), [], "{text}");

@@ -15,7 +15,10 @@ use tracing::{debug, error, info, warn};
 
 use super::followed::{Followed, Progress};
 use crate::{
-    base::world::{Bug, has_bug, now_ms},
+    base::{
+        planted_bugs::{Bug, has_bug},
+        world::now_ms,
+    },
     broker::Broker,
     partition::{Ask, Fetched, FollowError, Partition, Truncated},
     peers::{self, Channel, PeerError},

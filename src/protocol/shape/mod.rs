@@ -14,6 +14,7 @@
 //! [`memory_limit`].
 
 mod parse;
+#[cfg(any(test, feature = "simulation"))]
 pub mod sample;
 mod table;
 

@@ -15,7 +15,7 @@ use crate::{
 /// Every operation that waits for a disk takes long from now on, on all nodes.
 fn slow_down(seed: u64) {
     let random = Random::new(seed);
-    let machine = Simulated { now_ms: 1, random, boots: 0, bug: None, has_slow_disk: true };
+    let machine = Simulated { now_ms: 1, random, boots: 0, has_slow_disk: true };
     simulate(Some(machine));
 }
 
