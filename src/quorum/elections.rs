@@ -12,26 +12,24 @@ use std::{
 };
 
 use openraft::{
-    Raft, RaftMetrics, ServerState, Vote,
+    Raft, ServerState, Vote,
     error::{Fatal, RaftError},
-    raft::{VoteRequest, VoteResponse},
+    raft::VoteRequest,
 };
 use tokio::{
     sync::watch,
-    task::JoinSet,
     time::{Instant, sleep_until},
 };
 
 use super::{
-    Inner, Leadership, Quorum, change,
-    messages::{self, Request},
+    Inner, Leadership, Quorum,
+    candidacy::Poll,
+    change,
+    messages::Request,
     network::{Lane, TransportError},
     storage::lock,
-    types::{Membership, TypeConfig, log_id},
-    voters::Voter,
+    types::{Metrics, TypeConfig, log_id},
 };
-
-type Metrics = RaftMetrics<i32, Voter>;
 
 /// More than a leader's first batch has.
 const FIRST_BATCH_BYTES: u64 = 4096;
@@ -186,24 +184,6 @@ impl Inner {
         let now = Leadership { leader, epoch, active };
         self.leadership.send_if_modified(|known| std::mem::replace(known, now) != now);
     }
-
-    /// Would this node elect that one? It would not while it hears a leader or is one, nor a node
-    /// that lacks batches which this one has.
-    pub(super) fn pre_vote(&self, request: &VoteRequest<i32>) -> VoteResponse<i32> {
-        let (vote, leads) = match &*self.raft.load() {
-            Some(raft) => {
-                let metrics = raft.metrics();
-                let metrics = metrics.borrow();
-                (metrics.vote, metrics.state == ServerState::Leader)
-            }
-            None => (self.storage.known().vote.unwrap_or_default(), false),
-        };
-        let last = self.storage.log().last_log_id().map(|(epoch, index)| log_id(epoch, index));
-        let hears = lock(&self.contact).silence();
-        let hears = hears.is_some_and(|silence| silence < self.config.timeouts.lease());
-        let granted = !hears && !leads && request.last_log_id >= last;
-        VoteResponse::new(vote, last, granted)
-    }
 }
 
 /// What one node does when.
@@ -345,6 +325,9 @@ impl Timers {
     }
 
     async fn shall_campaign(&self, inner: &Inner, metrics: &Metrics) -> bool {
+        if inner.candidacy.is_granting() {
+            return false;
+        }
         let Some(silence) = lock(&inner.contact).silence() else { return true };
         // Nobody was elected where this node stood: two may have stood at once.
         if silence >= self.patience || metrics.state == ServerState::Candidate {
@@ -392,64 +375,18 @@ impl Timers {
             tracing::warn!(%error, "the metadata log cannot grow: this node does not stand");
             return Ok(());
         }
-        let membership = metrics.membership_config.membership();
-        match would_be_elected(inner, membership, metrics, self.timeouts.answer()).await {
-            Poll::Elected => raft.trigger().elect().await?,
+        match inner.campaign(raft, metrics).await? {
             // The others have a leader that sends nothing here: this node may vote no more, which
             // it has not heard of, and following the log will tell.
             Poll::Refused if self.is_forgotten(inner, self.timeouts.patience() * 10) => {
                 self.leave(inner);
             }
-            Poll::Refused | Poll::NoAnswer => {}
+            Poll::Elected | Poll::Refused | Poll::NoAnswer => {}
         }
+        // The voters' answers to openraft's election come before that.
+        self.due = self.due.max(Instant::now() + self.timeouts.answer());
         Ok(())
     }
-}
-
-/// What the voters say to a candidate.
-enum Poll {
-    Elected,
-    Refused,
-    NoAnswer,
-}
-
-async fn would_be_elected(
-    inner: &Inner,
-    membership: &Membership,
-    metrics: &Metrics,
-    timeout: Duration,
-) -> Poll {
-    let id = inner.config.node_id;
-    let last = inner.storage.log().last_log_id().map(|(epoch, index)| log_id(epoch, index));
-    let request = VoteRequest::new(Vote::new(metrics.current_term + 1, id), last);
-    let mut asked = JoinSet::new();
-    let mut granted = vec![id];
-    for voter in membership.voter_ids().filter(|voter| *voter != id) {
-        let to = membership.get_node(&voter).cloned().unwrap_or_default();
-        let to = to.peer(voter, Lane::Vote);
-        let (network, request) = (inner.network.clone(), Request::PreVote(request.clone()));
-        asked.spawn(async move {
-            let answer = network.call(to, &request, timeout).await.ok()?;
-            let result = messages::decode_ballot_result(answer).ok()?;
-            Some((voter, result.vote_granted))
-        });
-    }
-    let is_majority = |granted: &[i32]| {
-        membership.get_joint_config().iter().all(|config| {
-            let votes = config.iter().filter(|voter| granted.contains(voter)).count();
-            votes * 2 > config.len()
-        })
-    };
-    let mut otherwise = Poll::NoAnswer;
-    while !is_majority(&granted) {
-        match asked.join_next().await {
-            Some(Ok(Some((voter, true)))) => granted.push(voter),
-            Some(Ok(Some((_, false)))) => otherwise = Poll::Refused,
-            Some(Ok(None) | Err(_)) => {}
-            None => return otherwise,
-        }
-    }
-    Poll::Elected
 }
 
 /// Steps down by voting for another in the next epoch.

@@ -10,6 +10,7 @@
 //! code, same files. Who does not vote follows the same log by Kafka's Fetch (`observer`), and
 //! turns into a member when the leader's first message comes.
 
+mod candidacy;
 mod change;
 mod checkpoint;
 mod checkpoint_file;
@@ -66,6 +67,7 @@ pub use self::{
     voters::{Endpoint, Voter},
 };
 use self::{
+    candidacy::Candidacy,
     checkpoint::{Checkpoint, CheckpointError},
     durability::NotDurable,
     elections::Contact,
@@ -188,6 +190,7 @@ struct Inner {
     published: Arc<ArcSwap<Image>>,
     leadership: watch::Sender<Leadership>,
     contact: Mutex<Contact>,
+    candidacy: Candidacy,
     /// Followers that do not vote, while this node leads.
     observers: Mutex<Observers>,
     /// Whom this node follows from outside of the quorum, and where that listens.
@@ -307,10 +310,7 @@ impl Quorum {
                 Ok(messages::encode_ballot_result(&self.inner.pre_vote(&request)))
             }
             Request::Vote(request) => {
-                let response = raft.vote(request).await.map_err(|error| stopped(&error))?;
-                if response.vote_granted {
-                    self.hear();
-                }
+                let response = self.inner.vote(&raft, request).await?;
                 Ok(messages::encode_ballot_result(&response))
             }
             Request::Append(request) => {

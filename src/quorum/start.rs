@@ -12,7 +12,9 @@ use openraft::{Raft, ServerState};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::{
-    CommittedStream, Inner, Leadership, Quorum, QuorumError, change,
+    CommittedStream, Inner, Leadership, Quorum, QuorumError,
+    candidacy::Candidacy,
+    change,
     checkpoint::{Checkpoint, SnapshotId},
     elections::{self, Contact, Timeouts},
     files,
@@ -277,6 +279,7 @@ pub(super) async fn start(
         raft: ArcSwapOption::empty(),
         random: Mutex::new(Random::new(config.seed)),
         contact: Mutex::new(Contact::default()),
+        candidacy: Candidacy::default(),
         config,
         network,
         storage,

@@ -25,6 +25,7 @@ openraft::declare_raft_types!(
         AsyncRuntime = openraft::TokioRuntime,
 );
 
+pub(super) type Metrics = openraft::RaftMetrics<i32, Voter>;
 pub(super) type Membership = openraft::Membership<i32, Voter>;
 pub(super) type StoredMembership = openraft::StoredMembership<i32, Voter>;
 

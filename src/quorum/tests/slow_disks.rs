@@ -114,3 +114,56 @@ async fn a_leader_with_a_slow_disk_stays_while_another_voter_is_down() {
         cluster.settle().await;
     }
 }
+
+/// Crashes the leader while the disks of so many of the other two are slow; another is elected.
+async fn elects_with_slow_disks(slow: usize) {
+    for seed in 0..6 {
+        let mut cluster = Cluster::started(100 + seed, &[1, 2, 3]).await;
+        let led = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
+        cluster.settle().await;
+        let mut others: Vec<_> = cluster.up().into_iter().filter(|id| *id != led.0).collect();
+        if seed % 2 == 0 {
+            others.reverse();
+        }
+        for id in &others[..slow] {
+            slow_down_one(&cluster, *id, 5);
+        }
+        cluster.crash(led.0, Crash::Process).await;
+        let next = cluster.leader(Duration::from_secs(120)).await;
+        let (_, epoch) = next.unwrap_or_else(|| panic!("no leader: {:?}", cluster.states()));
+        // The epoch says how many elections it took.
+        assert!((led.1 + 1..led.1 + 6).contains(&epoch), "{seed}: {epoch} after {}", led.1);
+        for id in others {
+            slow_down_one(&cluster, id, 0);
+        }
+        cluster.start(led.0).await;
+        cluster.settle().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_is_elected_while_the_disk_of_one_of_two_voters_is_slow() {
+    elects_with_slow_disks(1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_is_elected_while_the_disks_of_both_remaining_voters_are_slow() {
+    elects_with_slow_disks(2).await;
+}
+
+/// No disk answers in time, and which one is slower changes all the time.
+#[tokio::test(start_paused = true)]
+async fn leaders_are_elected_while_all_disks_are_slow() {
+    for seed in 0..6 {
+        let mut cluster = Cluster::started(200 + seed, &[1, 2, 3]).await;
+        let led = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
+        cluster.settle().await;
+        slow_down(seed);
+        cluster.crash(led.0, Crash::Process).await;
+        let next = cluster.leader(Duration::from_secs(300)).await;
+        assert!(next.is_some(), "{seed}: no leader: {:?}", cluster.states());
+        simulate(None);
+        cluster.start(led.0).await;
+        cluster.settle().await;
+    }
+}

@@ -1,0 +1,210 @@
+//! How a node is elected: it asks the voters before it has openraft begin an election.
+//!
+//! openraft waits for a vote for at most the leader's lease, and each of its attempts is in a new
+//! epoch. A voter's vote counts only once it is on disk. With openraft alone, a voter whose disk takes
+//! longer than the lease would therefore never help to elect a leader. So a candidate asks in these
+//! steps, and repeats them until it is elected or another node leads:
+//!
+//! 1. Would the voter elect this node? Nothing is written for that (KIP-996).
+//! 2. Its vote in the next epoch. While the voter's disk writes the vote, the candidate asks for the
+//!    same vote again. It does not enter the epoch itself, so the epoch stays the same.
+//! 3. Once a majority has granted its vote, openraft's election in that epoch. This node's own vote
+//!    becomes durable, and the voters grant again at once what they have granted already.
+//!
+//! Two candidates with slow disks would each use the other's vote up. So a candidate refuses its vote
+//! to a candidate that ranks below it, and a voter does not stand while its disk writes a vote.
+
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use openraft::{
+    LogId, Raft, Vote,
+    error::Fatal,
+    raft::{VoteRequest, VoteResponse},
+};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+
+use super::{
+    Inner,
+    messages::{self, MessageError, Request},
+    network::Lane,
+    storage::lock,
+    types::{Membership, Metrics, TypeConfig, log_id},
+};
+
+/// More than an election takes on any disk that still works.
+const OWN_VOTE_MAX: Duration = Duration::from_secs(600);
+
+/// What this node does for its own election and for those of others.
+#[derive(Debug, Default)]
+pub struct Candidacy {
+    /// The end of the log of this node, and until when it refuses its vote to lower ranks.
+    standing: std::sync::Mutex<Option<(Option<LogId<i32>>, Instant)>>,
+    /// Votes for other candidates that openraft decides on or writes at the moment.
+    granting: AtomicU32,
+}
+
+impl Candidacy {
+    fn stand_until(&self, last: Option<LogId<i32>>, until: Instant) {
+        *lock(&self.standing) = Some((last, until));
+    }
+
+    /// Whether this node stands for election itself and ranks above the candidate. The longer log
+    /// ranks higher, then the higher id.
+    fn outranks(&self, node_id: i32, request: &VoteRequest<i32>) -> bool {
+        let standing = lock(&self.standing).filter(|(_, until)| Instant::now() < *until);
+        let candidate = request.vote.leader_id.voted_for;
+        standing.is_some_and(|(last, _)| {
+            candidate != Some(node_id) && (last, Some(node_id)) > (request.last_log_id, candidate)
+        })
+    }
+
+    pub fn is_granting(&self) -> bool {
+        self.granting.load(Ordering::Acquire) > 0
+    }
+}
+
+impl Inner {
+    fn last_log_id(&self) -> Option<LogId<i32>> {
+        self.storage.log().last_log_id().map(|(epoch, index)| log_id(epoch, index))
+    }
+
+    /// Would this node elect that one? It would not while it hears a leader or is one, while it stands
+    /// itself and ranks higher, nor a node that lacks batches which this one has.
+    pub(super) fn pre_vote(&self, request: &VoteRequest<i32>) -> VoteResponse<i32> {
+        let (vote, leads) = match &*self.raft.load() {
+            Some(raft) => {
+                let metrics = raft.metrics();
+                let metrics = metrics.borrow();
+                (metrics.vote, metrics.state == openraft::ServerState::Leader)
+            }
+            None => (self.storage.known().vote.unwrap_or_default(), false),
+        };
+        let last = self.last_log_id();
+        let hears = lock(&self.contact).silence();
+        let hears = hears.is_some_and(|silence| silence < self.config.timeouts.lease());
+        let outranks = self.candidacy.outranks(self.config.node_id, request);
+        let granted = !hears && !leads && !outranks && request.last_log_id >= last;
+        VoteResponse::new(vote, last, granted)
+    }
+
+    /// Answers a candidate. The vote is durable when it is granted.
+    pub(super) async fn vote(
+        self: &std::sync::Arc<Self>,
+        raft: &std::sync::Arc<Raft<TypeConfig>>,
+        request: VoteRequest<i32>,
+    ) -> Result<VoteResponse<i32>, MessageError> {
+        if self.candidacy.outranks(self.config.node_id, &request) {
+            let vote = raft.metrics().borrow().vote;
+            return Ok(VoteResponse::new(vote, self.last_log_id(), false));
+        }
+        let stopped = |error: &dyn std::fmt::Display| MessageError::Stopped(error.to_string());
+        let (inner, raft) = (self.clone(), raft.clone());
+        inner.candidacy.granting.fetch_add(1, Ordering::AcqRel);
+        // It is decided on also if the candidate stops waiting.
+        let voted = tokio::spawn(async move {
+            let voted = raft.vote(request).await;
+            if voted.as_ref().is_ok_and(|it| it.vote_granted) {
+                lock(&inner.contact).hear();
+            }
+            inner.candidacy.granting.fetch_sub(1, Ordering::AcqRel);
+            voted
+        });
+        let voted = voted.await.map_err(|error| stopped(&error))?;
+        voted.map_err(|error| stopped(&error))
+    }
+
+    /// Has this node elected if enough voters grant it their votes.
+    pub(super) async fn campaign(
+        &self,
+        raft: &Raft<TypeConfig>,
+        metrics: &Metrics,
+    ) -> Result<Poll, Fatal<i32>> {
+        let timeouts = self.config.timeouts;
+        let membership = metrics.membership_config.membership();
+        let last = self.last_log_id();
+        let ballot =
+            VoteRequest::new(Vote::new(metrics.current_term + 1, self.config.node_id), last);
+        let poll = self.ask(membership, Request::PreVote, &ballot, timeouts.answer()).await;
+        if poll != Poll::Elected {
+            return Ok(poll);
+        }
+        self.candidacy.stand_until(last, Instant::now() + OWN_VOTE_MAX);
+        let outcome = match self.ask(membership, Request::Vote, &ballot, timeouts.lease()).await {
+            Poll::Elected if !self.is_overtaken(raft, metrics) => self.elect(raft, metrics).await,
+            _ => Ok(()),
+        };
+        self.candidacy.stand_until(last, Instant::now() + timeouts.patience());
+        outcome.map(|()| Poll::Elected)
+    }
+
+    /// Whether this node has voted for another candidate or follows a leader since.
+    fn is_overtaken(&self, raft: &Raft<TypeConfig>, metrics: &Metrics) -> bool {
+        let now = raft.metrics();
+        let now = now.borrow();
+        self.candidacy.is_granting()
+            || (now.current_term, now.vote) != (metrics.current_term, metrics.vote)
+    }
+
+    /// Begins openraft's election, and waits until this node's own vote is on disk: another election
+    /// meanwhile would only be queued, in yet another epoch.
+    async fn elect(&self, raft: &Raft<TypeConfig>, metrics: &Metrics) -> Result<(), Fatal<i32>> {
+        raft.trigger().elect().await?;
+        let mut now = raft.metrics();
+        let has_voted = now.wait_for(|it| it.vote != metrics.vote || it.running_state.is_err());
+        // Raft's end is reported elsewhere.
+        let _ = timeout(OWN_VOTE_MAX, has_voted).await;
+        Ok(())
+    }
+
+    async fn ask(
+        &self,
+        membership: &Membership,
+        request: fn(VoteRequest<i32>) -> Request,
+        ballot: &VoteRequest<i32>,
+        timeout: Duration,
+    ) -> Poll {
+        let id = self.config.node_id;
+        let mut asked = JoinSet::new();
+        let mut granted = vec![id];
+        for voter in membership.voter_ids().filter(|voter| *voter != id) {
+            let to = membership.get_node(&voter).cloned().unwrap_or_default();
+            let to = to.peer(voter, Lane::Vote);
+            let (network, request) = (self.network.clone(), request(ballot.clone()));
+            asked.spawn(async move {
+                let answer = network.call(to, &request, timeout).await.ok()?;
+                let result = messages::decode_ballot_result(answer).ok()?;
+                Some((voter, result.vote_granted))
+            });
+        }
+        let is_majority = |granted: &[i32]| {
+            membership.get_joint_config().iter().all(|config| {
+                let votes = config.iter().filter(|voter| granted.contains(voter)).count();
+                votes * 2 > config.len()
+            })
+        };
+        let mut otherwise = Poll::NoAnswer;
+        while !is_majority(&granted) {
+            match asked.join_next().await {
+                Some(Ok(Some((voter, true)))) => granted.push(voter),
+                Some(Ok(Some((_, false)))) => otherwise = Poll::Refused,
+                Some(Ok(None) | Err(_)) => {}
+                None => return otherwise,
+            }
+        }
+        Poll::Elected
+    }
+}
+
+/// What the voters say to a candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Poll {
+    Elected,
+    Refused,
+    NoAnswer,
+}
