@@ -18,8 +18,8 @@ NONE, REQUEST_TIMED_OUT = 0, 7
 
 @contextlib.contextmanager
 def slow_syncs(nodes):
-    """Each fsync and fdatasync of these nodes takes so much longer."""
-    calls = "fsync,fdatasync"
+    """Each sync of these nodes takes so much longer, and so does each time a file gets room."""
+    calls = "fsync,fdatasync,fallocate"
     tracers = [
         subprocess.Popen(
             ["strace", "-f", "-q", "-o", "/dev/null", "-p", str(node.process.pid)]

@@ -34,6 +34,7 @@ pub enum Operation {
     Open,
     Read,
     Write,
+    Reserve,
     Sync,
     Rename,
     Remove,
@@ -526,6 +527,7 @@ impl DiskFile for FaultyFile {
     }
 
     fn reserve(&self, _: u64, len: u64) -> io::Result<()> {
+        self.disk.check(Operation::Reserve, &self.path)?;
         match self.disk.state().room {
             Some(room) if room < len => Err(io::ErrorKind::StorageFull.into()),
             _ => Ok(()),

@@ -37,8 +37,8 @@ use super::{
     types::{Membership, Metrics, TypeConfig, log_id},
 };
 
-/// More than an election takes on any disk that still works.
-const OWN_VOTE_MAX: Duration = Duration::from_secs(600);
+/// How long a candidate waits for its own disk before it tries again.
+const OWN_VOTE_MAX: Duration = Duration::from_secs(60);
 
 /// What this node does for its own election and for those of others.
 #[derive(Debug, Default)]
@@ -74,8 +74,9 @@ impl Inner {
         self.storage.log().last_log_id().map(|(epoch, index)| log_id(epoch, index))
     }
 
-    /// Would this node elect that one? It would not while it hears a leader or is one, while it stands
-    /// itself and ranks higher, nor a node that lacks batches which this one has.
+    /// Whether this node would elect the candidate. It would not while it leads or has a leader that
+    /// sent something within the lease, nor while it stands itself and ranks higher. Neither would it
+    /// elect a node that lacks batches which this one has.
     pub(super) fn pre_vote(&self, request: &VoteRequest<i32>) -> VoteResponse<i32> {
         let (vote, leads) = match &*self.raft.load() {
             Some(raft) => {
@@ -86,10 +87,10 @@ impl Inner {
             None => (self.storage.known().vote.unwrap_or_default(), false),
         };
         let last = self.last_log_id();
-        let hears = lock(&self.contact).silence();
-        let hears = hears.is_some_and(|silence| silence < self.config.timeouts.lease());
+        let silence = lock(&self.contact).silence();
+        let has_leader = silence.is_some_and(|silence| silence < self.config.timeouts.lease());
         let outranks = self.candidacy.outranks(self.config.node_id, request);
-        let granted = !hears && !leads && !outranks && request.last_log_id >= last;
+        let granted = !has_leader && !leads && !outranks && request.last_log_id >= last;
         VoteResponse::new(vote, last, granted)
     }
 

@@ -211,6 +211,19 @@ fn write_part(disk: &dyn Disk, part: &Path, content: &Content) -> io::Result<()>
     file.sync_data()
 }
 
+/// Puts a snapshot that was received in the place of all before it. Durable on return.
+pub fn install(
+    (disk, dir): (&dyn Disk, &Path),
+    received: &Path,
+    id: SnapshotId,
+) -> io::Result<Checkpoint> {
+    let checkpoint = Checkpoint::read(disk, received).map_err(io::Error::other)?;
+    disk.rename(received, &id.path(dir))?;
+    disk.sync_dir(dir)?;
+    delete_before(disk, dir, id)?;
+    Ok(checkpoint)
+}
+
 pub fn delete_before(disk: &dyn Disk, dir: &Path, newest: SnapshotId) -> io::Result<()> {
     for entry in disk.list(dir)? {
         if SnapshotId::parse(&entry.name).is_some_and(|id| id < newest) {

@@ -5,26 +5,33 @@ use std::{
     path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use tokio::io::{AsyncRead, AsyncSeek, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncSeek, AsyncWrite, ReadBuf},
+    sync::oneshot,
+};
 
-use crate::log::disk::{Disk, DiskFile, OpenMode};
+use crate::{
+    base::world::spawn_blocking,
+    log::disk::{Disk, DiskFile, OpenMode},
+};
 
-/// Reads and writes block: snapshots move rarely, in chunks, and never on the data path.
-/// Reads and writes block: snapshots move rarely, in chunks, and never on the data path.
+/// Reads and writes go to the page cache, in chunks. A sync runs on a blocking thread.
 #[derive(Debug)]
 pub struct CheckpointFile {
     path: PathBuf,
     file: Arc<dyn DiskFile>,
     position: u64,
+    /// The outcome of a sync that is under way.
+    sync: Option<oneshot::Receiver<io::Result<()>>>,
 }
 
 impl CheckpointFile {
     pub fn open(disk: &dyn Disk, path: PathBuf, mode: OpenMode) -> io::Result<Self> {
         let file = disk.open(&path, mode)?;
-        Ok(Self { path, file, position: 0 })
+        Ok(Self { path, file, position: 0, sync: None })
     }
 
     pub fn path(&self) -> &Path {
@@ -56,8 +63,16 @@ impl AsyncWrite for CheckpointFile {
         Poll::Ready(written.inspect(|len| self.position += *len as u64))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.file.sync_data())
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let file = self.file.clone();
+        let outcome = self.sync.get_or_insert_with(|| {
+            let (reply, outcome) = oneshot::channel();
+            spawn_blocking(move || drop(reply.send(file.sync_data())));
+            outcome
+        });
+        let synced = ready!(Pin::new(outcome).poll(context));
+        self.sync = None;
+        Poll::Ready(synced.map_err(io::Error::other)?)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -72,7 +72,7 @@ impl Durability {
 
 impl Storage {
     /// After a failed sync the content of the disk is unknown: the log must not go on.
-    fn fail(&self, error: &io::Error) {
+    pub fn fail(&self, error: &io::Error) {
         self.durability.failure.send_replace(Some(error.to_string()));
     }
 

@@ -371,7 +371,7 @@ impl Timers {
             self.patience = random.about(self.timeouts.patience() * 3);
         }
         // A leader begins with a batch. openraft would end where there is no room for it.
-        if let Err(error) = inner.storage.log().reserve(FIRST_BATCH_BYTES) {
+        if let Err(error) = inner.storage.reserve(FIRST_BATCH_BYTES).await {
             tracing::warn!(%error, "the metadata log cannot grow: this node does not stand");
             return Ok(());
         }

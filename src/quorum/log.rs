@@ -12,10 +12,17 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{files, format::FormatError};
+use super::{
+    files,
+    format::FormatError,
+    segment_files::{
+        Obsolete, Reservation, delete_segment, read_batch, remove_indexes, segment_offsets,
+        segment_path,
+    },
+};
 use crate::{
     log::disk::{self, Disk, DiskFile, OpenMode},
-    records::{Batch, BatchHeader, batch::HEADER_LEN},
+    records::{Batch, BatchHeader},
 };
 
 /// Where a batch of the log stands.
@@ -100,6 +107,8 @@ pub struct MetadataLog {
     synced_end: u64,
     /// How often batches were cut off: what a sync began with may be gone at its end.
     cuts: u64,
+    /// Snapshots that the log continues after and that are not on disk yet.
+    awaited_snapshots: u32,
     roll_bytes: u64,
     /// Bytes after the snapshot that the log was opened with.
     written: u64,
@@ -134,10 +143,6 @@ pub enum BatchState {
 /// Room that is set aside at once, beyond what the next batch needs.
 const RESERVE_BYTES: u64 = 32 << 10;
 
-fn segment_path(dir: &Path, base_offset: i64) -> PathBuf {
-    dir.join(format!("{base_offset:020}.log"))
-}
-
 impl MetadataLog {
     /// Opens the log, cuts a torn tail off, and finds every batch. `visit` sees each batch from
     /// `base` on, its bytes and all.
@@ -160,6 +165,7 @@ impl MetadataLog {
             unsynced: Vec::new(),
             synced_end: base.index,
             cuts: 0,
+            awaited_snapshots: 0,
             roll_bytes,
             written: 0,
         };
@@ -256,9 +262,32 @@ impl MetadataLog {
     }
 
     /// Forgets all batches and starts again where a snapshot ends.
-    pub fn restart_at(&mut self, base: Base) -> io::Result<()> {
+    fn restart_at(&mut self, base: Base) -> io::Result<()> {
         self.segments.clear();
         self.delete_from(0)?;
+        self.reset_to(base)
+    }
+
+    /// Forgets all batches and continues where a snapshot ends that may not be on disk yet. Once it is
+    /// and the returned segments are deleted, the caller calls `snapshot_is_durable`. Before that no
+    /// batch after the snapshot counts as durable, since a crash would lose it.
+    pub fn continue_after(&mut self, base: Base) -> io::Result<Obsolete> {
+        // A file whose name new segments may need cannot wait.
+        self.delete_from(base.offset)?;
+        let base_offsets = self.segments.drain(..).map(|segment| segment.base_offset);
+        let base_offsets = base_offsets.filter(|offset| *offset < base.offset).collect();
+        self.awaited_snapshots += 1;
+        self.reset_to(base)?;
+        Ok(Obsolete { disk: self.disk.clone(), dir: self.dir.clone(), base_offsets })
+    }
+
+    pub fn snapshot_is_durable(&mut self) {
+        self.awaited_snapshots = self.awaited_snapshots.saturating_sub(1);
+        // Segments were deleted: if they came back after a crash, those after the gap would not count.
+        self.new_file = true;
+    }
+
+    fn reset_to(&mut self, base: Base) -> io::Result<()> {
         (self.first_index, self.purged) = (base.index, base.last());
         self.end_offset = base.offset;
         self.epochs.clear();
@@ -283,8 +312,7 @@ impl MetadataLog {
     fn delete_from(&self, offset: i64) -> io::Result<()> {
         for base_offset in segment_offsets(&*self.disk, &self.dir)? {
             if base_offset >= offset {
-                self.disk.remove_file(&segment_path(&self.dir, base_offset))?;
-                remove_indexes(&*self.disk, &self.dir, base_offset);
+                delete_segment(&*self.disk, &self.dir, base_offset)?;
             }
         }
         Ok(())
@@ -392,18 +420,25 @@ impl MetadataLog {
         Ok(())
     }
 
-    /// Has the disk set room aside for a batch of `len` bytes, so that a full one is noticed before
-    /// Raft relies on the write. The file does not get longer by it.
-    pub fn reserve(&mut self, len: u64) -> io::Result<()> {
+    /// What the disk has to set aside for a batch of `len` bytes, so that a full one is noticed before
+    /// Raft relies on the write. `None` if there is room. The file does not get longer by it.
+    pub fn reservation(&mut self, len: u64) -> io::Result<Option<Reservation>> {
         self.roll_if_full()?;
-        let segment = self.segments.back_mut().expect("added if there was none");
+        let segment = self.segments.back().expect("added if there was none");
         if segment.size + len <= segment.reserved {
-            return Ok(());
+            return Ok(None);
         }
-        let ahead = len + RESERVE_BYTES;
-        segment.file.reserve(segment.size, ahead)?;
-        segment.reserved = segment.size + ahead;
-        Ok(())
+        let (file, at, cuts) = (segment.file.clone(), segment.size, self.cuts);
+        Ok(Some(Reservation { file, at, len: len + RESERVE_BYTES, cuts }))
+    }
+
+    /// Notes that the disk has set the room aside.
+    pub fn reserved(&mut self, made: &Reservation) {
+        let last = self.segments.back_mut().filter(|it| Arc::ptr_eq(&it.file, &made.file));
+        // A cut gives back what lies after it.
+        if let Some(segment) = last.filter(|_| made.cuts == self.cuts) {
+            segment.reserved = segment.reserved.max(made.at + made.len);
+        }
     }
 
     /// What was set aside is gone, as where another process takes the room.
@@ -455,7 +490,7 @@ impl MetadataLog {
     /// Notes that the sync that began with the mark has succeeded.
     pub fn synced(&mut self, mark: SyncMark) {
         // What was cut off meanwhile may have been replaced by batches that came after the mark.
-        if mark.cuts == self.cuts {
+        if mark.cuts == self.cuts && self.awaited_snapshots == 0 {
             self.synced_end = self.synced_end.max(mark.next_index);
         }
     }
@@ -501,56 +536,20 @@ impl MetadataLog {
         files::write_leader_epochs(&*self.disk, &self.dir, &self.epochs)
     }
 
-    /// Deletes segments all of whose batches are at or before the index. The last one stays.
-    pub fn purge(&mut self, upto: u64) -> io::Result<()> {
+    /// Lets go of segments all of whose batches are at or before the index. The last one stays.
+    pub fn purge(&mut self, upto: u64) -> Obsolete {
+        let mut base_offsets = Vec::new();
         while self.segments.len() > 1 {
             let first = &self.segments[0];
             if self.first_index + first.batches.len() as u64 > upto + 1 {
                 break;
             }
-            self.disk.remove_file(&segment_path(&self.dir, first.base_offset))?;
-            remove_indexes(&*self.disk, &self.dir, first.base_offset);
+            base_offsets.push(first.base_offset);
             self.first_index += first.batches.len() as u64;
             let last = first.batches.back().map(|batch| (batch.epoch, self.first_index - 1));
             self.purged = self.purged.max(last);
             self.segments.pop_front();
         }
-        Ok(())
+        Obsolete { disk: self.disk.clone(), dir: self.dir.clone(), base_offsets }
     }
-}
-
-/// Base offsets of the segments in the directory, in order.
-fn segment_offsets(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<i64>> {
-    let mut offsets = Vec::new();
-    for entry in disk.list(dir)? {
-        let stem = entry.name.strip_suffix(".log");
-        offsets.extend(stem.and_then(|stem| stem.parse::<i64>().ok()));
-    }
-    offsets.sort_unstable();
-    Ok(offsets)
-}
-
-/// Indexes that Apache Kafka left speak of bytes that are gone; Kafka rebuilds what is missing.
-fn remove_indexes(disk: &dyn Disk, dir: &Path, base_offset: i64) {
-    for suffix in ["index", "timeindex", "txnindex"] {
-        // Most often there is none.
-        let _ = disk.remove_file(&dir.join(format!("{base_offset:020}.{suffix}")));
-    }
-}
-
-/// The batch at a position, if all of it lies before `end`.
-fn read_batch(file: &dyn DiskFile, at: u64, end: u64) -> io::Result<Option<Bytes>> {
-    let mut header = [0; HEADER_LEN];
-    if at + HEADER_LEN as u64 > end {
-        return Ok(None);
-    }
-    disk::read_exact_at(file, &mut header, at)?;
-    let Ok(parsed) = BatchHeader::parse(&header) else { return Ok(None) };
-    if at + parsed.size() as u64 > end {
-        return Ok(None);
-    }
-    let mut bytes = vec![0; parsed.size()];
-    bytes[..HEADER_LEN].copy_from_slice(&header);
-    disk::read_exact_at(file, &mut bytes[HEADER_LEN..], at + HEADER_LEN as u64)?;
-    Ok(Some(bytes.into()))
 }

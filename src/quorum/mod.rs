@@ -10,6 +10,7 @@
 //! code, same files. Who does not vote follows the same log by Kafka's Fetch (`observer`), and
 //! turns into a member when the leader's first message comes.
 
+mod append;
 mod candidacy;
 mod change;
 mod checkpoint;
@@ -23,6 +24,7 @@ mod log;
 mod messages;
 mod network;
 mod observer;
+mod segment_files;
 mod start;
 mod state_machine;
 mod storage;
@@ -45,7 +47,6 @@ use bytes::Bytes;
 use openraft::{
     Raft, ServerState,
     error::{ClientWriteError, InstallSnapshotError, RaftError},
-    raft::{AppendEntriesRequest, AppendEntriesResponse},
 };
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -55,6 +56,19 @@ pub mod formats {
     pub use super::{files::QuorumState, messages::*};
 }
 
+use self::{
+    candidacy::Candidacy,
+    checkpoint::{Checkpoint, CheckpointError},
+    elections::Contact,
+    fetch::Observers,
+    format::Stamp,
+    log::LogError,
+    messages::Request,
+    network::Network,
+    state_machine::StateMachine,
+    storage::{Storage, lock},
+    types::{Proposal, TypeConfig, epoch_of},
+};
 pub use self::{
     change::VoterChangeError,
     elections::Timeouts,
@@ -65,20 +79,6 @@ pub use self::{
     start::QuorumConfig,
     types::Durability,
     voters::{Endpoint, Voter},
-};
-use self::{
-    candidacy::Candidacy,
-    checkpoint::{Checkpoint, CheckpointError},
-    durability::NotDurable,
-    elections::Contact,
-    fetch::Observers,
-    format::Stamp,
-    log::LogError,
-    messages::Request,
-    network::Network,
-    state_machine::StateMachine,
-    storage::{Storage, lock},
-    types::{Proposal, TypeConfig, epoch_of},
 };
 use crate::{
     base::{random::Random, world::now_ms},
@@ -255,7 +255,7 @@ impl Quorum {
         let append_ms = now_ms();
         // A log that cannot be written ends Raft; a disk that is full now may have room later.
         let size = format::encode_records(&Stamp::default(), &records).len() as u64;
-        self.inner.storage.log().reserve(size).map_err(QuorumError::NoRoom)?;
+        self.inner.storage.reserve(size).await.map_err(QuorumError::NoRoom)?;
         let proposal = Proposal { append_ms, epoch: expected_epoch, durability, records };
         let written = tokio::select! {
             biased;
@@ -327,33 +327,6 @@ impl Quorum {
                     Err(error) => Err(stopped(&error)),
                 }
             }
-        }
-    }
-
-    /// Takes entries of the leader's. `None`: the leader is accepted, and the disk has not written the
-    /// entries yet.
-    async fn answer_append(
-        &self,
-        request: AppendEntriesRequest<TypeConfig>,
-        raft: &Raft<TypeConfig>,
-    ) -> Result<Option<AppendEntriesResponse<i32>>, MessageError> {
-        let stopped = |error: &dyn std::fmt::Display| MessageError::Stopped(error.to_string());
-        self.hear_of(&request.vote, raft);
-        self.inner.make_room(&request.entries).map_err(|error| stopped(&error))?;
-        let last = request.entries.last().map(|entry| entry.log_id);
-        let previous = request.prev_log_id;
-        let response = raft.append_entries(request).await.map_err(|error| stopped(&error))?;
-        if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
-            self.hear();
-        }
-        let (AppendEntriesResponse::Success, Some(last)) = (&response, last) else {
-            return Ok(Some(response));
-        };
-        let wait = self.inner.config.timeouts.answer() / 4;
-        match self.inner.storage.acknowledge((previous, last), wait).await {
-            Ok(durable) => Ok(Some(durable)),
-            Err(NotDurable::Yet) => Ok(None),
-            Err(replaced) => Err(stopped(&replaced)),
         }
     }
 
@@ -540,19 +513,6 @@ impl Quorum {
         }
         let path = self.inner.config.dir.clone();
         self.inner.storage.sync().await.map_err(|source| QuorumError::Io { path, source })
-    }
-}
-
-impl Inner {
-    /// Sets room aside for what the leader sent. A write that fails would end Raft; where a disk is
-    /// full now, there may be room later.
-    fn make_room(&self, entries: &[types::Entry]) -> Result<(), QuorumError> {
-        if entries.is_empty() {
-            return Ok(());
-        }
-        let room = self.storage.reserve(entries);
-        self.has_no_room.store(room.is_err(), Ordering::Relaxed);
-        room.map_err(QuorumError::NoRoom)
     }
 }
 

@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 use super::{
     Inner, Leadership, Quorum,
-    checkpoint::SnapshotId,
+    checkpoint::{self, SnapshotId},
     format,
     network::{BoxFuture, TransportError},
     storage::{blocking, lock},
@@ -387,10 +387,10 @@ impl Inner {
         }
         self.machine.write_snapshot().await?;
         let index = self.machine.machine().snapshot.as_ref().map(|at| at.index);
-        match index {
-            Some(index) => self.storage.forget(index),
-            None => Ok(()),
+        if let Some(index) = index {
+            self.storage.forget(index);
         }
+        Ok(())
     }
 
     async fn load_snapshot(
@@ -404,7 +404,9 @@ impl Inner {
         let installing = self.installing.clone().lock_owned().await;
         blocking(move || {
             let _installing = installing;
-            let installed = inner.machine.machine().install(&path, id, None)?;
+            let place = (&*inner.config.disk, &*inner.config.dir);
+            let checkpoint = checkpoint::install(place, &path, id)?;
+            let installed = inner.machine.machine().take(&checkpoint, id, None);
             inner.storage.begin_at(installed)
         })
         .await?;

@@ -274,7 +274,6 @@ pub(super) async fn start(
     let storage = storage.map_err(io)?;
     let network = Network::new(config.transport.clone(), &config.cluster_id, storage.clone());
     let machine = StateMachine::new(machine, storage.clone());
-    let (leadership, _) = watch::channel(Leadership::default());
     let inner = Inner {
         raft: ArcSwapOption::empty(),
         random: Mutex::new(Random::new(config.seed)),
@@ -285,7 +284,7 @@ pub(super) async fn start(
         storage,
         machine,
         published,
-        leadership,
+        leadership: watch::channel(Leadership::default()).0,
         enough,
         progress,
         observers: Mutex::default(),

@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -138,25 +138,20 @@ impl Machine {
         }
     }
 
-    /// Takes a snapshot of the leader's in the place of all that is known.
-    pub fn install(
+    /// Takes the leader's snapshot, which is on disk, in the place of all that is known. Without a
+    /// known index and voters, those in the snapshot count.
+    pub fn take(
         &mut self,
-        from: &Path,
+        checkpoint: &Checkpoint,
         id: SnapshotId,
-        told: Option<(u64, StoredMembership)>,
-    ) -> io::Result<Installed> {
-        let checkpoint = Checkpoint::read(&*self.disk, from).map_err(io::Error::other)?;
-        let told_index = told.as_ref().map(|(index, _)| *index);
-        let base = match told_index {
-            Some(index) => Base { index: index + 1, offset: id.end_offset, epoch: id.epoch },
-            None => id.base(&checkpoint),
-        };
-        let index = base.index.saturating_sub(1);
-        let membership = told.map(|(_, membership)| membership).or(checkpoint.membership);
-        let membership = membership.unwrap_or_else(|| self.membership.clone());
-        self.disk.rename(from, &id.path(&self.dir))?;
-        self.disk.sync_dir(&self.dir)?;
-        checkpoint::delete_before(&*self.disk, &self.dir, id)?;
+        known: Option<Installed>,
+    ) -> Installed {
+        let installed = known.unwrap_or_else(|| {
+            let membership = checkpoint.membership.as_ref().unwrap_or(&self.membership).clone();
+            Installed { base: id.base(checkpoint), membership }
+        });
+        let (index, membership) =
+            (installed.base.index.saturating_sub(1), installed.membership.clone());
         let mut image = Image::default();
         for record in &checkpoint.records {
             image.apply(record);
@@ -169,10 +164,10 @@ impl Machine {
         self.applied = Some(log_id(id.epoch, index));
         self.membership = membership.clone();
         self.kraft_version = self.kraft_version.max(checkpoint.kraft_version);
-        self.snapshot = Some(SnapshotAt { id, index, membership: membership.clone() });
+        self.snapshot = Some(SnapshotAt { id, index, membership });
         self.growth.since_snapshot = 0;
         self.publish(Vec::new(), changes);
-        Ok(Installed { base, membership })
+        installed
     }
 }
 
@@ -222,16 +217,18 @@ impl StateMachine {
             (machine.disk.clone(), machine.dir.clone(), machine.content())
         };
         let (index, membership) = (content.raft_index, content.membership.clone());
+        let place = (disk.clone(), dir.clone());
         let write = move || checkpoint::write(&*disk, &dir, &content);
         let id = storage::blocking(write).await?;
-        let at = SnapshotAt { id, index, membership };
         self.storage.snapshot_written(index + 1);
-        let mut machine = self.machine();
-        if machine.snapshot.as_ref().is_none_or(|known| known.id < id) {
-            machine.snapshot = Some(at);
-            checkpoint::delete_before(&*machine.disk, &machine.dir, id)?;
+        {
+            let mut machine = self.machine();
+            if machine.snapshot.as_ref().is_some_and(|known| known.id >= id) {
+                return Ok(());
+            }
+            machine.snapshot = Some(SnapshotAt { id, index, membership });
         }
-        Ok(())
+        storage::blocking(move || checkpoint::delete_before(&*place.0, &place.1, id)).await
     }
 
     /// The newest snapshot, open, so that it stays readable when another takes its place.
@@ -289,13 +286,26 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let parts = meta.snapshot_id.split_once('-');
         let end = parts.and_then(|(end, _)| end.parse::<i64>().ok());
         let (Some(end_offset), Some(last)) = (end, meta.last_log_id) else {
-            return Err(snapshot_error("the snapshot's id has no offset"));
+            let error = io::Error::other("the snapshot's id has no offset");
+            // openraft waits for the snapshot to purge the log.
+            self.storage.fail(&error);
+            return Err(snapshot_error(error));
         };
         let id = SnapshotId { end_offset, epoch: epoch_of(&last) };
-        let told = Some((last.index, meta.last_membership.clone()));
-        let installed = self.machine().install(file.path(), id, told);
-        self.storage.snapshot_installed(installed.as_ref().cloned().map_err(io::Error::to_string));
-        installed.map(drop).map_err(snapshot_error)
+        let base = Base { index: last.index + 1, offset: end_offset, epoch: id.epoch };
+        let installed = Installed { base, membership: meta.last_membership.clone() };
+        let (disk, dir) = {
+            let machine = self.machine();
+            (machine.disk.clone(), machine.dir.clone())
+        };
+        let received = file.path().to_owned();
+        // In one order with the log's writes: what follows on the snapshot is durable after it.
+        let install = move || checkpoint::install((&*disk, &dir), &received, id);
+        let checkpoint = self.storage.on_disk_thread(install);
+        self.storage.snapshot_queued(installed.clone());
+        let checkpoint = checkpoint.await.map_err(snapshot_error)?;
+        self.machine().take(&checkpoint, id, Some(installed));
+        Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, Failure> {

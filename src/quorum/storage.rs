@@ -25,6 +25,7 @@ use super::{
     files::{CurrentVoter, QuorumState},
     format::{self, Control, KRAFT_VOTERS, LEADER_CHANGE, LeaderChangeMessage, Stamp},
     log::{Base, MetadataLog},
+    segment_files::{Obsolete, Reservation},
     types::{Content, Durability, Entry, Membership, StoredMembership, TypeConfig, log_id},
     voters,
 };
@@ -44,6 +45,9 @@ type Failure = StorageError<i32>;
 /// At most this many bytes go to another voter at once, but for a batch that is larger.
 const SEND_BYTES_MAX: usize = 1 << 20;
 
+/// Once less room than this is set aside, more is.
+const RESERVE_AHEAD_BYTES: u64 = 16 << 10;
+
 /// The log and the vote of one node.
 #[derive(Clone)]
 pub struct Storage {
@@ -54,9 +58,12 @@ pub struct Storage {
     node_id: i32,
     known: Arc<Mutex<Known>>,
     /// The newest snapshot that came from the leader.
-    installed: Arc<watch::Sender<Option<Result<Installed, String>>>>,
-    /// The index after the newest snapshot on disk.
+    installed: Arc<watch::Sender<Option<Installed>>>,
+    /// The index after the newest snapshot that is on disk before all jobs of the log's thread that
+    /// are queued from now on.
     snapshot_end: Arc<AtomicU64>,
+    /// Held while the disk sets room aside, so that one job at a time is queued for that.
+    reserving: Arc<tokio::sync::Mutex<()>>,
     pub(super) durability: Arc<LogDurability>,
 }
 
@@ -143,6 +150,7 @@ impl Storage {
             known: Arc::new(Mutex::new(known)),
             installed: Arc::new(watch::channel(None).0),
             snapshot_end,
+            reserving: Arc::default(),
             durability: Arc::new(LogDurability::new()?),
         })
     }
@@ -165,12 +173,10 @@ impl Storage {
         voters::is_alone(self.known().effective().membership(), self.node_id)
     }
 
-    /// Tells that a snapshot from the leader is on disk, so that the log can begin after it, or why
-    /// it cannot be.
-    pub fn snapshot_installed(&self, installed: Result<Installed, String>) {
-        if let Ok(installed) = &installed {
-            self.snapshot_written(installed.base.index);
-        }
+    /// Notes that the installation of a snapshot from the leader is queued on the log's thread, so
+    /// that the log can continue after it. Whatever relies on it is queued later.
+    pub fn snapshot_queued(&self, installed: Installed) {
+        self.snapshot_written(installed.base.index);
         self.installed.send_replace(Some(installed));
     }
 
@@ -179,19 +185,54 @@ impl Storage {
         self.snapshot_end.fetch_max(end, Ordering::AcqRel);
     }
 
-    /// Has room set aside for what the leader sent, as far as this log lacks it.
-    pub fn reserve(&self, entries: &[Entry]) -> io::Result<()> {
-        let mut log = self.log();
-        let end = log.next_index();
+    /// The size of what the leader sent, as far as this log lacks it.
+    pub fn missing_bytes(&self, entries: &[Entry]) -> u64 {
+        let end = self.log().next_index();
         let missing = entries.iter().filter(|entry| entry.log_id.index >= end);
         let sizes = missing.map(|entry| match &entry.content {
             Content::Batch { bytes, .. } => bytes.len() as u64,
             Content::Blank | Content::Proposal(_) | Content::Membership(_) => 0,
         });
-        match sizes.sum() {
-            0 => Ok(()),
-            size => log.reserve(size),
+        sizes.sum()
+    }
+
+    /// Waits until there is room for a batch of `len` bytes.
+    pub async fn reserve(&self, len: u64) -> io::Result<()> {
+        while self.log().reservation(len)?.is_some() {
+            let turn = self.reserving.clone().lock_owned().await;
+            // Another caller may have had it set aside meanwhile.
+            let Some(reservation) = self.log().reservation(len)? else { break };
+            self.set_aside(reservation, turn).await??;
         }
+        Ok(())
+    }
+
+    /// Has room set aside before it is needed, so that entries need not wait for it.
+    fn reserve_ahead(&self) {
+        let Ok(turn) = self.reserving.clone().try_lock_owned() else { return };
+        let reservation = self.log().reservation(RESERVE_AHEAD_BYTES);
+        // If this fails, `reserve` tries again and reports why.
+        if let Ok(Some(reservation)) = reservation {
+            drop(self.set_aside(reservation, turn));
+        }
+    }
+
+    /// Queues it on the log's thread. A full disk is not a failed one: the inner result is for the
+    /// caller.
+    fn set_aside(
+        &self,
+        reservation: Reservation,
+        turn: tokio::sync::OwnedMutexGuard<()>,
+    ) -> impl Future<Output = io::Result<io::Result<()>>> + Send + use<> {
+        let storage = self.clone();
+        self.on_disk_thread(move || {
+            let made = reservation.make();
+            if made.is_ok() {
+                storage.log().reserved(&reservation);
+            }
+            drop(turn);
+            Ok(made)
+        })
     }
 
     /// A batch that this node, the leader, writes.
@@ -259,6 +300,8 @@ impl Storage {
             log.append(&bytes)?;
             deferred &= durability == Durability::Deferred;
         }
+        drop(log);
+        self.reserve_ahead();
         Ok(!deferred)
     }
 
@@ -319,30 +362,51 @@ impl Storage {
     }
 
     /// Lets go of batches up to the index, which a snapshot has.
-    pub fn forget(&self, upto: u64) -> io::Result<()> {
+    pub fn forget(&self, upto: u64) {
         self.known().purge(upto);
-        self.log().purge(upto)
+        let obsolete = self.log().purge(upto);
+        if !obsolete.is_empty() {
+            self.delete_soon(obsolete, |_| {});
+        }
     }
 
-    /// Begins the log anew after a snapshot.
+    /// Continues the log after a snapshot whose installation is queued or done.
     pub fn begin_at(&self, installed: Installed) -> io::Result<()> {
         self.known().memberships = vec![installed.membership];
-        self.log().restart_at(installed.base)
+        let obsolete = self.log().continue_after(installed.base)?;
+        self.delete_soon(obsolete, |storage| {
+            storage.log().snapshot_is_durable();
+            storage.sync_soon();
+        });
+        Ok(())
     }
 
-    /// Waits until the leader's snapshot of all up to the index is on disk, if it is not.
+    /// Deletes segments after what is queued already: the snapshot that stands for them.
+    fn delete_soon(&self, obsolete: Obsolete, then: fn(&Self)) {
+        let storage = self.clone();
+        self.on_disk_thread_soon(move || {
+            // The snapshot may have failed.
+            storage.check_failure()?;
+            obsolete.delete()?;
+            then(&storage);
+            Ok(())
+        });
+    }
+
+    /// Waits until the installation of the leader's snapshot of all up to the index is queued.
     async fn wait_installed(&self, upto: u64) -> io::Result<Option<Installed>> {
         let mut installed = self.installed.subscribe();
-        let installed = installed
-            .wait_for(|installed| match installed {
-                None => false,
-                Some(Ok(installed)) => installed.base.index > upto,
-                Some(Err(_)) => true,
-            })
-            .await
-            .map_err(io::Error::other)?
-            .clone();
-        installed.transpose().map_err(io::Error::other)
+        let is_there = |it: &Option<Installed>| it.as_ref().is_some_and(|it| it.base.index > upto);
+        let mut failure = self.failure();
+        tokio::select! {
+            biased;
+            installed = installed.wait_for(is_there) => {
+                Ok(installed.map_err(io::Error::other)?.clone())
+            }
+            _ = failure.wait_for(Option::is_some) => {
+                Err(self.check_failure().err().unwrap_or_else(|| io::ErrorKind::Other.into()))
+            }
+        }
     }
 }
 
@@ -474,7 +538,7 @@ impl RaftLogStorage<TypeConfig> for Storage {
     }
 
     async fn purge(&mut self, upto: LogId<i32>) -> Result<(), Failure> {
-        // The log may go once what stands for it is there; openraft installs it meanwhile.
+        // The log may go once what stands for it is queued before; openraft installs it meanwhile.
         let is_beyond = self.log().next_index() <= upto.index;
         let is_written = self.snapshot_end.load(Ordering::Acquire) > upto.index;
         if is_beyond || !is_written {
@@ -483,6 +547,7 @@ impl RaftLogStorage<TypeConfig> for Storage {
                 return self.begin_at(installed).map_err(write_error);
             }
         }
-        self.forget(upto.index).map_err(write_error)
+        self.forget(upto.index);
+        Ok(())
     }
 }

@@ -161,13 +161,13 @@ async fn the_log_stays_until_its_snapshot_is_there() {
     let base = log::Base { index: 2, offset: 2, epoch: 1 };
     let membership = quorum.inner.storage.known().effective().clone();
     let installed = storage::Installed { base, membership };
-    quorum.inner.storage.snapshot_installed(Ok(installed));
+    quorum.inner.storage.snapshot_queued(installed);
     tokio::time::timeout(soon, purge).await.expect("it is there").unwrap();
     assert_eq!(quorum.inner.storage.log().next_index(), 2, "the rest stays");
     // A snapshot that reaches beyond the log takes its place, whichever comes first.
     let base = log::Base { index: 9, offset: 20, epoch: 1 };
     let membership = quorum.inner.storage.known().effective().clone();
-    quorum.inner.storage.snapshot_installed(Ok(storage::Installed { base, membership }));
+    quorum.inner.storage.snapshot_queued(storage::Installed { base, membership });
     storage.purge(types::log_id(1, 8)).await.unwrap();
     assert_eq!(quorum.inner.storage.log().next_index(), 9, "the log begins after it");
 }

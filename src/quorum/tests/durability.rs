@@ -1,6 +1,11 @@
 //! What counts as durable of the metadata log.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
 
 use rustix::io::Errno;
 
@@ -74,4 +79,68 @@ async fn a_panic_while_the_log_is_written_stops_the_quorum() {
         tokio::time::sleep(soon).await;
         assert!(cluster.world.lock().unwrap().ended.contains(&leader), "its stream has ended");
     }
+}
+
+/// What follows on a snapshot is lost in a crash that the snapshot does not survive.
+#[test]
+fn no_batch_after_a_snapshot_is_durable_before_the_snapshot() {
+    let mut log = empty_log();
+    log.append(&batch(1, 0)).unwrap();
+    let obsolete = log.continue_after(Base { index: 9, offset: 20, epoch: 1 }).unwrap();
+    log.append(&batch(2, 20)).unwrap();
+    let sync = |log: &mut MetadataLog| {
+        let (mark, sync) = log.sync();
+        sync().unwrap();
+        log.synced(mark);
+        log.state_of((2, 9))
+    };
+    assert_eq!(sync(&mut log), BatchState::NotDurable);
+    obsolete.delete().unwrap();
+    log.snapshot_is_durable();
+    assert_eq!(log.state_of((2, 9)), BatchState::NotDurable, "the deletion is not durable");
+    assert_eq!(sync(&mut log), BatchState::Durable);
+}
+
+/// Each operation of the test below that may wait for the disk, with the thread that did it.
+static WAITS: Mutex<Vec<(Operation, String)>> = Mutex::new(Vec::new());
+
+fn note_thread(operation: Operation, path: &Path) -> Option<Errno> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let waits = match operation {
+        Operation::Reserve => true,
+        Operation::Remove => name.ends_with(".log"),
+        Operation::Rename => name == "received.checkpoint.part",
+        _ => false,
+    };
+    if waits {
+        let thread = thread::current().name().unwrap_or_default().to_owned();
+        WAITS.lock().unwrap().push((operation, thread));
+    }
+    None
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_task_of_the_quorum_waits_for_a_snapshot_a_purge_or_room() {
+    let mut cluster = Cluster::new(3, &[1, 2, 3]);
+    cluster.snapshot_bytes = 2_000;
+    for id in [1, 2, 3] {
+        cluster.start(id).await;
+        cluster.disk(id).fail_files(Some(note_thread));
+    }
+    assert!(cluster.propose().await);
+    let (leader, _) = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
+    let lagging = cluster.ids().into_iter().find(|id| *id != leader).unwrap();
+    cluster.cut(lagging, true);
+    for _ in 0..100 {
+        assert!(cluster.propose().await);
+    }
+    // The leader lets go of batches between two attempts to send them.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    cluster.settle().await;
+    let waits = WAITS.lock().unwrap();
+    for operation in [Operation::Reserve, Operation::Remove, Operation::Rename] {
+        assert!(waits.iter().any(|it| it.0 == operation), "no {operation:?}");
+    }
+    let elsewhere: Vec<_> = waits.iter().filter(|it| it.1 != "metadata-log").collect();
+    assert!(elsewhere.is_empty(), "{elsewhere:?}");
 }
