@@ -103,7 +103,12 @@ pub(super) fn open(
                 aborted_from,
                 checked_bytes,
             };
-            let (log, recovery) = opening.existing(found)?;
+            let (mut log, recovery) = opening.existing(found)?;
+            if recovery.cut_reason.is_some() {
+                // Otherwise a loss of power before the next flush could bring the cut records
+                // back, behind records that were written in their place.
+                log.flush()?;
+            }
             // Thousands of logs are opened, and few of them used at once.
             log.active.segment.close_file();
             Ok((log, recovery))

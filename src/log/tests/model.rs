@@ -277,3 +277,20 @@ proptest! {
         }
     }
 }
+
+/// The second loss of power comes before any flush, and after the log's start has passed the cut.
+#[test]
+fn power_loss_does_not_bring_back_what_recovery_cut() {
+    let plain =
+        |counts: &[i32], size| Step::Append { counts: counts.to_vec(), size, producer: false };
+    let mut model = Model::new();
+    for step in [
+        plain(&[2, 1, 1, 2, 3, 1], 140),
+        Step::TornWrites { percent: 65 },
+        plain(&[3, 1], 0),
+        Step::AdvanceStart { by: 7 },
+        Step::PowerLoss,
+    ] {
+        model.run(step);
+    }
+}
