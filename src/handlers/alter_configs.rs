@@ -1,21 +1,16 @@
 //! AlterConfigs: sets a resource to just what is named; the rest is unset. IncrementalAlterConfigs
 //! has taken its place.
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::ops::RangeInclusive;
 
-use kafka_protocol::{
-    messages::{
-        AlterConfigsRequest, AlterConfigsResponse, ApiKey,
-        alter_configs_request::AlterConfigsResource,
-        alter_configs_response::AlterConfigsResourceResponse,
-    },
-    protocol::StrBytes,
+use kafka_protocol::messages::{
+    AlterConfigsRequest, AlterConfigsResponse, ApiKey, alter_configs_request::AlterConfigsResource,
+    alter_configs_response::AlterConfigsResourceResponse,
 };
 
 use super::{
     Context, Handler, Reply,
-    config_resources::{self, Change, Keeps, Op, Refusal, SET, code_and_message, outcomes, told},
-    forward,
+    config_resources::{self, AlterRequest, Change, CodeAndMessage, Keeps, Op, Row, SET},
 };
 
 pub struct AlterConfigs;
@@ -28,61 +23,49 @@ impl Handler for AlterConfigs {
 
     async fn handle(
         cx: &mut Context<'_>,
-        mut request: AlterConfigsRequest,
+        request: AlterConfigsRequest,
     ) -> Reply<AlterConfigsResponse> {
-        let changes: Vec<Change> = request.resources.iter().map(change).collect();
-        let keeps = Keeps::Nothing;
-        if cx.session.of_controllers {
-            let altered = config_resources::alter(cx, &changes, keeps, request.validate_only).await;
-            return Reply::Now(response(changes, altered));
-        }
-        let checked = config_resources::retain_sound(
-            cx.broker,
-            &changes,
-            keeps,
-            request.validate_only,
-            &mut request.resources,
-        );
-        let (broker, client, version) = (Arc::clone(cx.broker), cx.session.peer, cx.version);
-        let is_decided_here = broker.leads_quorum();
-        let rest = async move {
-            let deadline = forward::deadline(&broker);
-            let answer = match request.resources.is_empty() {
-                true => None,
-                false => forward::ask(broker, client, version, request, deadline).await.ok(),
-            };
-            let rows = answer.into_iter().flat_map(|it| it.responses);
-            let decided = rows.map(|it| told(it.error_code, it.error_message));
-            response(changes, outcomes(checked, decided))
-        };
-        match is_decided_here {
-            true => Reply::Now(rest.await),
-            false => Reply::Later(Box::pin(rest)),
-        }
+        config_resources::handle(cx, request).await
     }
 }
 
-fn response(changes: Vec<Change>, outcomes: Vec<Result<(), Refusal>>) -> AlterConfigsResponse {
-    let responses = changes.into_iter().zip(outcomes).map(|(change, outcome)| {
-        let (code, message) = code_and_message(outcome);
-        AlterConfigsResourceResponse::default()
-            .with_error_code(code)
-            .with_error_message(message)
-            .with_resource_type(change.kind)
-            .with_resource_name(StrBytes::from_string(change.name))
-    });
-    AlterConfigsResponse::default().with_responses(responses.collect())
-}
+impl AlterRequest for AlterConfigsRequest {
+    const KEEPS: Keeps = Keeps::Nothing;
+    type Resource = AlterConfigsResource;
 
-fn change(resource: &AlterConfigsResource) -> Change {
-    let ops = resource.configs.iter().map(|config| Op {
-        name: config.name.to_string(),
-        kind: SET,
-        value: config.value.as_ref().map(ToString::to_string),
-    });
-    Change {
-        kind: resource.resource_type,
-        name: resource.resource_name.to_string(),
-        ops: ops.collect(),
+    fn resources(&mut self) -> &mut Vec<AlterConfigsResource> {
+        &mut self.resources
+    }
+
+    fn validate_only(&self) -> bool {
+        self.validate_only
+    }
+
+    fn change(resource: &AlterConfigsResource) -> Change {
+        let ops = resource.configs.iter().map(|config| Op {
+            name: config.name.to_string(),
+            kind: SET,
+            value: config.value.as_ref().map(ToString::to_string),
+        });
+        Change {
+            kind: resource.resource_type,
+            name: resource.resource_name.to_string(),
+            ops: ops.collect(),
+        }
+    }
+
+    fn codes(response: Self::Response) -> impl Iterator<Item = CodeAndMessage> + Send {
+        response.responses.into_iter().map(|it| (it.error_code, it.error_message))
+    }
+
+    fn response(rows: impl Iterator<Item = Row>) -> AlterConfigsResponse {
+        let responses = rows.map(|row| {
+            AlterConfigsResourceResponse::default()
+                .with_error_code(row.code)
+                .with_error_message(row.message)
+                .with_resource_type(row.kind)
+                .with_resource_name(row.name)
+        });
+        AlterConfigsResponse::default().with_responses(responses.collect())
     }
 }

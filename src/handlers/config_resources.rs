@@ -1,11 +1,11 @@
 //! What the APIs on configurations share: resources, refusals, and the check of a change before
 //! the controller sees it (`ConfigAdminManager` of Kafka), and its way through the controller.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::protocol::{Request, StrBytes};
 
-use super::{Context, ErrorCode, errors};
+use super::{Context, ErrorCode, Reply, errors, forward};
 use crate::{
     base::config::{
         Config, ConfigError, ConfigErrorKind, Properties, ignored_configs, key::Type, keys, parse,
@@ -51,7 +51,9 @@ impl From<ControllerError> for Refusal {
 }
 
 /// The code and the text of a response's fields.
-pub fn code_and_message(result: Result<(), Refusal>) -> (i16, Option<StrBytes>) {
+pub type CodeAndMessage = (i16, Option<StrBytes>);
+
+pub fn code_and_message(result: Result<(), Refusal>) -> CodeAndMessage {
     match result {
         Ok(()) => (errors::NONE, None),
         Err(refusal) => (refusal.code.code(), refusal.message.map(StrBytes::from_string)),
@@ -359,23 +361,68 @@ fn check(
     checked
 }
 
-/// Checks the changes of a client's request, of which `resources` keeps what goes on to the
-/// controller.
-pub fn retain_sound<T>(
-    broker: &Broker,
-    changes: &[Change],
-    keeps: Keeps,
-    validate_only: bool,
-    resources: &mut Vec<T>,
-) -> Vec<Result<Checked, Refusal>> {
-    let checked = check(broker, changes, keeps, validate_only, false);
+/// A request that alters configs, with the types that the message crate has for it.
+pub trait AlterRequest: Request<Response: Send> + Send + Sync + 'static {
+    const KEEPS: Keeps;
+    type Resource;
+
+    fn resources(&mut self) -> &mut Vec<Self::Resource>;
+    fn validate_only(&self) -> bool;
+    fn change(resource: &Self::Resource) -> Change;
+    /// What a response has for each resource.
+    fn codes(response: Self::Response) -> impl Iterator<Item = CodeAndMessage> + Send;
+    fn response(rows: impl Iterator<Item = Row>) -> Self::Response;
+}
+
+/// The fields of a response for one resource.
+pub struct Row {
+    pub kind: i8,
+    pub name: StrBytes,
+    pub code: i16,
+    pub message: Option<StrBytes>,
+}
+
+/// Handles AlterConfigs and IncrementalAlterConfigs. A broker changes its log levels itself, and has the
+/// active controller change configs.
+pub async fn handle<R: AlterRequest>(cx: &mut Context<'_>, mut request: R) -> Reply<R::Response> {
+    let changes: Vec<Change> = request.resources().iter().map(R::change).collect();
+    let validate_only = request.validate_only();
+    if cx.session.of_controllers {
+        let altered = alter(cx, &changes, R::KEEPS, validate_only).await;
+        return Reply::Now(response::<R>(changes, altered));
+    }
+    let checked = check(cx.broker, &changes, R::KEEPS, validate_only, false);
     let mut verdicts = checked.iter();
-    resources.retain(|_| matches!(verdicts.next(), Some(Ok(Checked::Configs(_)))));
-    checked
+    request.resources().retain(|_| matches!(verdicts.next(), Some(Ok(Checked::Configs(_)))));
+    let (broker, client, version) = (Arc::clone(cx.broker), cx.session.peer, cx.version);
+    let is_decided_here = broker.leads_quorum();
+    let rest = async move {
+        let deadline = forward::deadline(&broker);
+        let answer = match request.resources().is_empty() {
+            true => None,
+            false => forward::ask(broker, client, version, request, deadline).await.ok(),
+        };
+        let codes = answer.into_iter().flat_map(R::codes);
+        response::<R>(changes, outcomes(checked, codes.map(|(code, message)| told(code, message))))
+    };
+    match is_decided_here {
+        true => Reply::Now(rest.await),
+        false => Reply::Later(Box::pin(rest)),
+    }
+}
+
+fn response<R: AlterRequest>(
+    changes: Vec<Change>,
+    outcomes: Vec<Result<(), Refusal>>,
+) -> R::Response {
+    R::response(changes.into_iter().zip(outcomes).map(|(change, outcome)| {
+        let (code, message) = code_and_message(outcome);
+        Row { kind: change.kind, name: StrBytes::from_string(change.name), code, message }
+    }))
 }
 
 /// An outcome, as another node has put it into a response.
-pub fn told(code: i16, message: Option<StrBytes>) -> Result<(), Refusal> {
+fn told(code: i16, message: Option<StrBytes>) -> Result<(), Refusal> {
     if code == errors::NONE {
         return Ok(());
     }
@@ -385,7 +432,7 @@ pub fn told(code: i16, message: Option<StrBytes>) -> Result<(), Refusal> {
 
 /// Checks the changes on the controllers' listener, has the controller make those that pass, and
 /// answers when they are in force on this node.
-pub async fn alter(
+async fn alter(
     cx: &Context<'_>,
     changes: &[Change],
     keeps: Keeps,
@@ -449,7 +496,7 @@ fn whole((resource, ops): &Configs) -> (ConfigResource, Vec<(String, Option<Stri
 }
 
 /// Joins the answers of the controller with what this broker refused or did, in the request's order.
-pub fn outcomes(
+fn outcomes(
     checked: Vec<Result<Checked, Refusal>>,
     decided: impl IntoIterator<Item = Result<(), Refusal>>,
 ) -> Vec<Result<(), Refusal>> {
