@@ -88,6 +88,37 @@ def test_taken_port_leaves_nothing_behind(overrides, tmp_path, taken):
     assert not (tmp_path / "new").exists()
 
 
+def test_one_of_two_simultaneous_starts_gets_the_port(tmp_path):
+    """Both pass the first check of the port in most rounds where the second check is missing."""
+    for number in range(12):
+        port = free_port()
+        dirs = [tmp_path / f"{number}-{name}" for name in ("a", "b")]
+        settings = {"listeners": f"PLAINTEXT://127.0.0.1:{port}", "http.listener": "none"}
+        started = [
+            subprocess.Popen(
+                command({**settings, "log.dirs": path}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+            for path in dirs
+        ]
+        try:
+            deadline = time.monotonic() + STOPPED_S
+            while not (ended := [it for it in started if it.poll() is not None]):
+                assert time.monotonic() < deadline, "both go on"
+                time.sleep(0.01)
+            (loser,) = ended
+            assert f"127.0.0.1:{port}" in loser.communicate()[1]
+            assert not dirs[started.index(loser)].exists()
+            (winner,) = (it for it in started if it is not loser)
+            assert "listens on" in winner.stdout.readline()
+            winner.send_signal(signal.SIGTERM)
+            assert winner.wait(STOPPED_S) == 0
+            assert dirs[started.index(winner)].exists()
+        finally:
+            for process in started:
+                process.kill()
+                process.communicate()
+
+
 def test_unusable_metadata_directory_leaves_nothing_behind(overrides, tmp_path):
     (tmp_path / "file").touch()
     overrides["metadata.log.dir"] = tmp_path / "file" / "metadata"

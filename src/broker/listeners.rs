@@ -21,7 +21,7 @@ use crate::{
 /// Kafka's default of `socket.send.buffer.bytes` and `socket.receive.buffer.bytes`.
 const SOCKET_BUFFER_DEFAULT: u32 = 100 << 10;
 
-/// Sockets that have their ports, and refuse connections yet.
+/// Sockets that have their ports for themselves, and refuse connections yet.
 pub(super) struct Bound(Vec<(String, TcpSocket)>);
 
 impl Bound {
@@ -49,7 +49,7 @@ impl Bound {
         let backlog = settings.socket_listen_backlog.unwrap_or(i32::MAX).max(1) as u32;
         let listen = |(name, socket): (String, TcpSocket)| {
             let address = socket.local_addr()?.to_string();
-            match socket.listen(backlog) {
+            match listen(socket, backlog) {
                 Ok(listening) => Ok((name, listening)),
                 Err(source) => Err(ServerError::Bind { name, address, source }),
             }
@@ -112,9 +112,30 @@ async fn bind(listener: &Listener, settings: &BrokerConfig) -> Result<TcpSocket,
             socket.set_send_buffer_size(size)?;
         }
         socket.bind(address)?;
+        reserve_port(&socket, listener.port)?;
         Ok(socket)
     };
     bind().map_err(error)
+}
+
+/// Makes a bound socket the only owner of its port, or fails with `AddrInUse`. Several sockets with
+/// `SO_REUSEADDR` can bind one port until one of them listens. So this one listens for a moment. Then
+/// it gives up `SO_REUSEADDR`, after which no other socket can bind the port, and refuses connections
+/// again. A port that the system chose is given to one socket only.
+fn reserve_port(socket: &TcpSocket, port: u16) -> io::Result<()> {
+    if port == 0 {
+        return Ok(());
+    }
+    rustix::net::listen(socket, 1)?;
+    socket.set_reuseaddr(false)?;
+    // Ends the listening, and keeps the port.
+    Ok(rustix::net::shutdown(socket, rustix::net::Shutdown::Read)?)
+}
+
+fn listen(socket: TcpSocket, backlog: u32) -> io::Result<TcpListener> {
+    // Connections of an earlier process may still occupy the port, in TIME_WAIT.
+    socket.set_reuseaddr(true)?;
+    socket.listen(backlog)
 }
 
 /// Kafka's default size would bound what the system grows by itself to what a connection needs:
@@ -126,4 +147,48 @@ fn buffer_size(configured: i32) -> Option<u32> {
 fn has_ipv6() -> bool {
     let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
     TcpSocket::new_v6().is_ok_and(|socket| socket.bind(any).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
+        let socket = TcpSocket::new_v6()?;
+        rustix::net::sockopt::set_ipv6_v6only(&socket, false)?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(socket)
+    }
+
+    fn reserved(address: SocketAddr) -> io::Result<TcpSocket> {
+        let socket = bound(address)?;
+        reserve_port(&socket, address.port()).map(|()| socket)
+    }
+
+    #[tokio::test]
+    async fn only_one_socket_reserves_a_port_and_refuses_connections_until_it_listens() {
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+        let chosen = bound(any).expect("a port").local_addr().expect("has one");
+        let (first, second) = (bound(chosen).expect("binds"), bound(chosen).expect("binds too"));
+        reserve_port(&first, chosen.port()).expect("nobody listens there");
+        let refused = reserve_port(&second, chosen.port()).expect_err("the first has it");
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        assert!(bound(chosen).is_err(), "the first has it");
+        let client = (Ipv6Addr::LOCALHOST, chosen.port());
+        let refused = TcpStream::connect(client).await.expect_err("it does not listen yet");
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        drop(second);
+        let listener = listen(first, 8).expect("listens");
+        assert_eq!(listener.local_addr().expect("has one"), chosen);
+        // The side that closes first keeps the connection in TIME_WAIT.
+        let (client, accepted) = tokio::join!(TcpStream::connect(client), listener.accept());
+        drop(accepted.expect("accepts"));
+        drop((client.expect("connects"), listener));
+        let again = reserved(chosen).expect("binds beside TIME_WAIT");
+        assert!(reserved(chosen).is_err());
+        listen(again, 8).expect("listens beside TIME_WAIT");
+    }
 }
