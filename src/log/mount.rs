@@ -57,71 +57,43 @@ mod tests {
 
     use super::*;
 
-    /// Names the directory to mount in, in a process of its own mount namespace.
-    const DIR: &str = "SORDINI_TEST_MOUNT_DIR";
-
     fn run(program: &str, args: &[&str]) -> bool {
         let status = Command::new(program).args(args).status();
         status.is_ok_and(|status| status.success())
     }
 
-    /// Runs a test below once more, where it may mount file systems. Nothing is tested where that is
-    /// not allowed.
-    fn in_mount_namespace(test: &str) {
+    fn each_mounting_has_its_own_identity(mount: impl Fn(&str) -> bool) {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let private = "mount --make-rprivate / && exec \"$0\" --exact --ignored \"$1\"";
-        if !run("unshare", &["--mount", "true"]) {
-            eprintln!("skipped: no permission to mount");
-            return;
-        }
-        let own = std::env::current_exe().expect("has a path");
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", private]).arg(own);
-        command.arg(format!("log::mount::tests::{test}")).env(DIR, dir.path());
-        let output = command.output().expect("runs");
-        let told = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && told.contains("1 passed"), "{told}");
-    }
-
-    fn identities_of_two_mountings(mount: impl Fn(&str) -> bool) {
-        let Ok(dir) = std::env::var(DIR) else { return };
-        let dir = dir.as_str();
-        let mut seen = vec![identity(Path::new(dir))];
+        let path = dir.path().to_str().expect("is UTF-8");
+        let before = identity(dir.path());
+        let mut seen = vec![before.clone()];
         for _ in 0..2 {
-            if !mount(dir) {
-                eprintln!("skipped: cannot be mounted");
-                return;
-            }
-            let first = identity(Path::new(dir));
+            assert!(mount(path), "cannot be mounted");
+            let first = identity(dir.path());
+            let again = identity(dir.path());
+            assert!(run("umount", &[path]));
             assert!(first.is_some(), "a local file system");
-            assert_eq!(identity(Path::new(dir)), first, "it stays mounted");
+            assert_eq!(again, first, "it stays mounted");
             assert!(!seen.contains(&first), "{first:?} is in {seen:?}");
             seen.push(first);
-            assert!(run("umount", &[dir]));
         }
-        assert_eq!(identity(Path::new(dir)), seen[0]);
+        assert_eq!(identity(dir.path()), before);
     }
 
     #[test]
-    #[ignore = "run by the tests that make a mount namespace"]
+    #[ignore = "mounts a file system: scripts/test runs it"]
     fn tmpfs() {
-        identities_of_two_mountings(|dir| run("mount", &["-t", "tmpfs", "tmpfs", dir]));
+        each_mounting_has_its_own_identity(|dir| run("mount", &["-t", "tmpfs", "tmpfs", dir]));
     }
 
     #[test]
-    #[ignore = "run by the tests that make a mount namespace"]
+    #[ignore = "mounts a file system: scripts/test runs it"]
     fn ext4_on_a_loop_device() {
         let image = tempfile::NamedTempFile::new().expect("temporary file");
         image.as_file().set_len(16 << 20).expect("grows");
         let image = image.path().to_str().expect("is UTF-8").to_owned();
-        let is_made = run("mkfs.ext4", &["-q", "-F", &image]);
-        identities_of_two_mountings(|dir| is_made && run("mount", &["-o", "loop", &image, dir]));
-    }
-
-    #[test]
-    fn each_mounting_has_its_own_identity() {
-        in_mount_namespace("tmpfs");
-        in_mount_namespace("ext4_on_a_loop_device");
+        assert!(run("mkfs.ext4", &["-q", "-F", &image]));
+        each_mounting_has_its_own_identity(|dir| run("mount", &["-o", "loop", &image, dir]));
     }
 
     #[test]
