@@ -21,7 +21,10 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{Broker, OFFSETS_TOPIC};
-use crate::{base::world::now_ms, metadata::PartitionImage};
+use crate::{
+    base::world::{blocking, now_ms, spawn_blocking},
+    metadata::PartitionImage,
+};
 
 /// How often groups are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -54,7 +57,12 @@ pub(super) async fn watch(broker: Arc<Broker>, mut stop: watch::Receiver<bool>) 
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => return,
-            () = sleep(LOOK_EVERY) => broker.give_up_groups(),
+            () = sleep(LOOK_EVERY) => {}
+        }
+        if broker.is_silence_too_long() {
+            let broker = Arc::clone(&broker);
+            // A look at a partition waits for whatever its disk does.
+            let _ = blocking(move || broker.give_up_groups()).await;
         }
     }
 }
@@ -71,8 +79,12 @@ impl Broker {
             return;
         }
         info!(partitions = ?given_up.keys(), "the controller is back: groups are coordinated again");
-        let _applying = self.applying();
-        self.elect_all(&self.metadata(), |index| given_up.contains_key(&index));
+        // Not on the heartbeats' runtime: changes of metadata wait for disks, and the shards use them.
+        let (broker, _entered) = (Arc::clone(self), self.runtime.enter());
+        spawn_blocking(move || {
+            let _applying = broker.applying();
+            broker.elect_all(&broker.metadata(), |index| given_up.contains_key(&index));
+        });
     }
 
     /// How long ago the controller answered a heartbeat.
@@ -84,17 +96,18 @@ impl Broker {
     /// fenced this broker: until there is another coordinator a member is better off here, where its
     /// heartbeats are answered, than nowhere, where its session ends.
     fn give_up_groups(self: &Arc<Self>) {
-        let session_ms = self.settings().cluster.broker_session_timeout_ms.max(1) as u64;
-        let patience = Duration::from_millis(session_ms);
-        if self.contact.state().heard.elapsed() <= patience {
-            return;
-        }
         let now_ms = now_ms();
         for partition in self.partitions.topic(OFFSETS_TOPIC).iter().flat_map(|it| it.partitions())
         {
+            // Not with the state locked, which probes and heartbeats need.
+            if !partition.is_stuck(now_ms) {
+                continue;
+            }
             let index = partition.id.partition;
             let mut state = self.contact.state();
-            if partition.is_stuck(now_ms) && !state.given_up.contains_key(&index) {
+            if state.heard.elapsed() > self.session_timeout()
+                && !state.given_up.contains_key(&index)
+            {
                 warn!(partition = %partition.id,
                     "neither the controller nor all followers are heard: its groups are given up");
                 state.given_up.insert(index, 0);
@@ -102,6 +115,16 @@ impl Broker {
                 self.groups.on_resigned(index);
             }
         }
+    }
+
+    fn is_silence_too_long(&self) -> bool {
+        self.controller_silence() > self.session_timeout()
+    }
+
+    /// How long the controller may stay silent before it has fenced this broker.
+    pub(super) fn session_timeout(&self) -> Duration {
+        let session_ms = self.settings().cluster.broker_session_timeout_ms;
+        Duration::from_millis(session_ms.max(1) as u64)
     }
 
     /// Who may coordinate the groups of a partition of the offsets topic, given its leader as
