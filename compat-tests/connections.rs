@@ -383,15 +383,15 @@ async fn a_stop_ends_connections_and_releases_the_data() {
 }
 
 #[test]
-fn controller_answers_while_no_worker_of_data_is_free() {
+fn controller_and_probes_answer_while_no_worker_of_data_is_free() {
     let (data, control) = (runtime(2), runtime(1));
-    let unused = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let controller = unused.local_addr().expect("has one").to_string();
-    drop(unused);
+    let unused = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("a port"));
+    let [controller, http] = unused.map(|it| it.local_addr().expect("has one").to_string());
     let listeners = format!("PLAINTEXT://127.0.0.1:0,CONTROLLER://{controller}");
     let settings = [
         ("listeners", listeners.as_str()),
         ("controller.quorum.bootstrap.servers", controller.as_str()),
+        ("http.listener", http.as_str()),
     ];
     let broker = data.block_on(start_with(&settings, control.handle().clone()));
     let addresses = broker.server.addresses();
@@ -407,6 +407,14 @@ fn controller_answers_while_no_worker_of_data_is_free() {
     let mut to_controller = Client::connect(controller.1);
     to_controller.ask();
     assert!(to_controller.is_answered());
+    for path in ["/livez", "/readyz", "/health", "/metrics"] {
+        let mut probe = TcpStream::connect(&http).expect("connects");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        probe.write_all(request.as_bytes()).expect("is sent");
+        let mut answer = String::new();
+        probe.read_to_string(&mut answer).expect("is answered");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+    }
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     client.ask();
     client.0.set_read_timeout(Some(Duration::from_millis(300))).expect("is set");

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::Broker;
 use crate::{
-    base::{TopicId, TopicPartition, world::new_uuid},
+    base::{TopicId, TopicPartition, world::now_ms},
     log::{
         LogError,
         dirs::{DeletedPartition, FoundPartition, read_topic_id, sync_above, write_topic_id},
@@ -127,11 +127,9 @@ impl Broker {
     fn promote_found(self: &Arc<Self>, copy: FoundPartition) -> Result<FoundPartition, LogError> {
         warn!(partition = %copy.partition, path = %copy.path.display(),
             "metadata has the replica where a copy of it lies, which takes its place");
-        let (promoted, disk) = {
-            let dirs = self.lock_dirs();
-            (dirs.promote(&copy.path, &copy.partition), Arc::clone(dirs.disk()))
-        };
-        let promoted = promoted.and_then(|path| sync_above(&*disk, &path).map(|()| path));
+        let promoted = self.log_dirs.promote(&copy.path, &copy.partition, now_ms());
+        let disk = self.log_dirs.disk();
+        let promoted = promoted.and_then(|path| sync_above(&**disk, &path).map(|()| path));
         match promoted {
             Ok(path) => Ok(FoundPartition { path, is_future: false, ..copy }),
             Err(error) => {
@@ -143,18 +141,18 @@ impl Broker {
 
     /// Whether a directory is this topic's. A former topic of the same name may have left it.
     fn is_of_topic(&self, topic: &Topic, found: &FoundPartition) -> Result<bool, LogError> {
-        let disk = Arc::clone(self.lock_dirs().disk());
-        match read_topic_id(&*disk, &found.path)? {
+        let disk = &**self.log_dirs.disk();
+        match read_topic_id(disk, &found.path)? {
             Some(id) => Ok(id == topic.id),
-            None => write_topic_id(&*disk, &found.path, topic.id).map(|()| true),
+            None => write_topic_id(disk, &found.path, topic.id).map(|()| true),
         }
     }
 
     /// Not opened, and not removed.
     fn put_aside(&self, found: &FoundPartition, what: &str) {
         self.found().put_aside = true;
-        let (partition, put_aside) = (&found.partition, self.lock_dirs().put_aside(&found.path));
-        match put_aside {
+        let partition = &found.partition;
+        match self.log_dirs.put_aside(&found.path, now_ms()) {
             Ok(to) => warn!(%partition, to = %to.display(), "{what} is put aside"),
             Err(error) => error!(%partition, %error, "{what} stays in the way"),
         }
@@ -177,8 +175,7 @@ impl Broker {
             let (name, index) = (&found.partition.topic, found.partition.partition);
             let is_stray = self.partitions.get(name, index).err() == Some(Absent::Unknown);
             if is_stray && self.is_taken_away(image, &found) {
-                let id = new_uuid();
-                match self.lock_dirs().delete_partition(&found.path, &found.partition, id) {
+                match self.delete_dir(&found.path, &found.partition) {
                     Ok(it) => {
                         deleted.push(it);
                         continue;
@@ -197,8 +194,8 @@ impl Broker {
     /// Whether metadata has deleted the topic of a directory that nothing here has claimed, or given
     /// the replica to other brokers.
     fn is_taken_away(&self, image: &Image, found: &FoundPartition) -> bool {
-        let disk = Arc::clone(self.lock_dirs().disk());
-        let Ok(Some(id)) = read_topic_id(&*disk, &found.path) else { return false };
+        let disk = &**self.log_dirs.disk();
+        let Ok(Some(id)) = read_topic_id(disk, &found.path) else { return false };
         let index = found.partition.partition as usize;
         let known = image.topic_by_id(id).and_then(|topic| topic.partitions.get(index));
         known.is_some() || self.found().deleted.contains(&id)

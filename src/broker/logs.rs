@@ -19,7 +19,7 @@ use crate::{
     log::{
         Log, LogConfig, LogDirs, LogError, LogStart, LogView,
         checkpoint::Offsets,
-        dirs::{Checkpoints, FoundPartition, LogDir},
+        dirs::{Checkpoints, FoundPartition, LogDir, mark_clean},
     },
     metadata::{ConfigResource, Image, PartitionImage, TopicImage},
     partition::{Core, OnFailure, OnProposal, Partition, Role, Surroundings, Topic, View},
@@ -243,12 +243,12 @@ impl Broker {
         topic: &Topic,
         found: &FoundPartition,
     ) -> Result<(Log, i64), LogError> {
-        let (disk, high_watermark) = {
+        let high_watermark = {
             let dirs = self.lock_dirs();
             let high_watermarks = &dirs.dirs()[found.dir].checkpoints.high_watermarks;
-            let high_watermark = high_watermarks.get(&found.partition).copied().unwrap_or(0);
-            (Arc::clone(dirs.disk()), high_watermark)
+            high_watermarks.get(&found.partition).copied().unwrap_or(0)
         };
+        let disk = Arc::clone(self.log_dirs.disk());
         let start = LogStart {
             recovery_point: found.recovery_point,
             settled: found.settled,
@@ -296,7 +296,7 @@ impl Broker {
             match place.create(topic.id).and_then(open) {
                 Ok((log, _)) => return Ok(log),
                 Err(error) => {
-                    self.lock_dirs().discard(&place);
+                    self.log_dirs.discard(&place, now_ms());
                     if !error.is_disk_failure() {
                         return Err(error);
                     }
@@ -308,7 +308,7 @@ impl Broker {
     }
 
     pub(super) fn lock_dirs(&self) -> MutexGuard<'_, LogDirs> {
-        self.log_dirs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.log_dirs.lock()
     }
 
     fn log_config(&self, config: &TopicConfig) -> Arc<LogConfig> {
@@ -494,12 +494,13 @@ impl Broker {
             return;
         }
         let epoch = self.epoch();
-        let dirs = self.lock_dirs();
-        for (index, dir) in dirs.dirs().iter().enumerate() {
-            if dir.is_offline() || failed.contains(&dir.path) {
-                continue;
-            }
-            if let Err(error) = dirs.mark_clean(index, epoch) {
+        let clean: Vec<_> = {
+            let dirs = self.lock_dirs();
+            let online = dirs.dirs().iter().filter(|dir| !dir.is_offline());
+            online.map(|dir| dir.path.clone()).filter(|dir| !failed.contains(dir)).collect()
+        };
+        for dir in clean {
+            if let Err(error) = mark_clean(&**self.log_dirs.disk(), &dir, epoch) {
                 error!(%error, "the clean shutdown marker is not written");
             }
         }

@@ -50,7 +50,7 @@ use crate::{
     base::config::{BrokerConfig, Config, ignored_configs, keys},
     controller::Controller,
     coordinator::GroupCoordinator,
-    log::LogDirs,
+    log::dirs::SharedLogDirs,
     metadata::{ConfigResource, Image},
     net::{ConnectionLimits, Limits},
     partition::{FlushQueue, PartitionTable},
@@ -81,8 +81,7 @@ pub struct Broker {
     pub partitions: PartitionTable,
     /// Flushes of partitions, a bounded number at a time.
     flushes: Arc<FlushQueue>,
-    /// Held for directory operations only, never across an await.
-    pub log_dirs: Mutex<LogDirs>,
+    pub log_dirs: SharedLogDirs,
     /// Replicas were removed that the checkpoints still name: they may come back as other logs.
     replicas_left: AtomicBool,
     /// Held while checkpoints are written, one after the other.

@@ -198,7 +198,7 @@ impl Broker {
         let open = |()| Log::open(Arc::clone(&place.disk), &place.path, config, start);
         let opened = place.create(topic.id).and_then(open);
         opened.map(|(log, _)| log).map_err(|error| {
-            self.lock_dirs().discard(&place);
+            self.log_dirs.discard(&place, now_ms());
             error!(partition = %partition.id, %error, "the replica does not move");
             if error.is_disk_failure() {
                 self.fail_dir(target);
@@ -223,7 +223,7 @@ impl Broker {
         partition: &Partition,
     ) -> Option<DeletedPartition> {
         let future = partition.take_future()?;
-        let deleted = self.lock_dirs().delete_partition(future.dir(), &partition.id, new_uuid());
+        let deleted = self.delete_dir(future.dir(), &partition.id);
         deleted.inspect_err(|error| warn!(%error, "a copy's directory remains")).ok()
     }
 

@@ -154,7 +154,7 @@ mod tests {
         progress.log_opened();
         progress.checked_bytes().fetch_add(17, Relaxed);
         let health = progress.health();
-        assert!(health.is_alive && !health.is_healthy);
+        assert!(!health.is_healthy);
         let reason = NotReady::new("starting").with([
             ("stage", "metadata".into()),
             ("logs", 3.into()),

@@ -1,10 +1,13 @@
-//! What stands in the way of this node's service, for `/readyz` and `/health`.
+//! What the probes of orchestrators see of this node: `/livez`, `/readyz` and `/health`.
 
-use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock, Weak, atomic::Ordering},
+};
 
 use serde_json::json;
 
-use super::Broker;
+use super::{Broker, progress::Progress};
 use crate::{
     base::world::now_ms,
     partition::Role,
@@ -14,22 +17,52 @@ use crate::{
 /// How long a partition counts as failing after it refused a write. A later write that succeeds ends
 /// it at once.
 const FAILING_MS: i64 = 60_000;
+/// How long a rename or removal in a log directory may take before the node is not ready.
+const HUNG_MS: i64 = 10_000;
 /// Partitions that an answer names; it has the number of all.
 const NAMES_MAX: usize = 10;
 
-impl Broker {
-    pub(super) fn health_check(self: &Arc<Self>) -> HealthCheck {
-        let broker = Arc::downgrade(self);
-        Arc::new(move || match broker.upgrade() {
-            Some(broker) => broker.health(),
-            None => Health::unhealthy(NotReady::new("stopping")),
-        })
+/// The progress of the start until that has come to its end, then the state of the broker.
+pub(super) struct Probes {
+    progress: Arc<Progress>,
+    /// Empty until the broker is composed.
+    broker: OnceLock<Weak<Broker>>,
+}
+
+impl Probes {
+    pub fn new(progress: Arc<Progress>) -> Self {
+        Self { progress, broker: OnceLock::new() }
+    }
+
+    pub fn watch(&self, broker: &Arc<Broker>) {
+        // A start composes one broker.
+        let _ = self.broker.set(Arc::downgrade(broker));
+    }
+
+    /// The broker of a start that has come to its end. Inner `None` once it is gone.
+    fn started(&self) -> Option<Option<Arc<Broker>>> {
+        self.broker.get().filter(|_| self.progress.is_ready()).map(Weak::upgrade)
+    }
+}
+
+impl HealthCheck for Probes {
+    fn is_alive(&self) -> bool {
+        self.started().flatten().is_none_or(|broker| !broker.has_failed())
     }
 
     fn health(&self) -> Health {
-        let has_failed = self.has_failed();
-        let is_healthy = !has_failed && self.lock_dirs().dirs().iter().any(|it| !it.is_offline());
-        Health { is_alive: !has_failed, is_healthy, reasons: self.reasons() }
+        match self.started() {
+            None => self.progress.health(),
+            Some(Some(broker)) => broker.health(),
+            Some(None) => Health::unhealthy(NotReady::new("stopping")),
+        }
+    }
+}
+
+impl Broker {
+    fn health(&self) -> Health {
+        let is_online = || self.lock_dirs().dirs().iter().any(|it| !it.is_offline());
+        Health { is_healthy: !self.has_failed() && is_online(), reasons: self.reasons() }
     }
 
     fn reasons(&self) -> Vec<NotReady> {
@@ -44,10 +77,9 @@ impl Broker {
             Some(true) => Some(NotReady::new("fenced")),
             Some(false) => None,
         };
-        let session_ms = cluster.broker_session_timeout_ms.max(1) as u64;
         let silence = self.controller_silence();
         let is_silent = match cluster.is_broker {
-            true => silence > Duration::from_millis(session_ms),
+            true => silence > self.session_timeout(),
             false => self.quorum.leader().is_none(),
         };
         let since = ("silent_ms", json!(silence.as_millis() as u64));
@@ -59,22 +91,27 @@ impl Broker {
         let no_room = self.quorum.has_no_room();
         let no_room = no_room.then(|| NotReady::new("no_room_for_metadata"));
         let found = [stopping, fenced, is_silent.then_some(no_controller), no_room];
-        let disks = [self.offline_dirs(), self.offline_partitions(), self.failing_partitions()];
-        found.into_iter().chain(disks).flatten().collect()
+        let dirs = [self.offline_dirs(), self.hung_dirs()];
+        let partitions = [self.offline_partitions(), self.failing_partitions()];
+        found.into_iter().chain(dirs).chain(partitions).flatten().collect()
     }
 
     fn offline_dirs(&self) -> Option<NotReady> {
         let dirs = self.lock_dirs();
         let offline = dirs.dirs().iter().filter(|dir| dir.is_offline());
-        let paths: Vec<_> = offline.map(|dir| dir.path.display().to_string()).collect();
-        let reason = || NotReady::new("offline_log_directories");
-        (!paths.is_empty()).then(|| reason().with([("log_directories", json!(paths))]))
+        dirs_reason("offline_log_directories", offline.map(|dir| dir.path.clone()).collect())
+    }
+
+    /// Directories whose volume seems to hang.
+    fn hung_dirs(&self) -> Option<NotReady> {
+        let hung = self.log_dirs.hung_since(now_ms() - HUNG_MS);
+        dirs_reason("hung_log_directories", hung)
     }
 
     fn offline_partitions(&self) -> Option<NotReady> {
         let all = self.partitions.partitions();
         let offline = all.iter().filter(|it| it.view().role == Role::Offline);
-        partitions("offline_partitions", offline.map(|it| it.id.to_string()).collect())
+        partitions_reason("offline_partitions", offline.map(|it| it.id.to_string()).collect())
     }
 
     /// Partitions whose writes the disk refuses, mostly because it is full.
@@ -82,11 +119,17 @@ impl Broker {
         let since_ms = now_ms() - FAILING_MS;
         let all = self.partitions.partitions();
         let failing = all.iter().filter(|it| it.refuses_writes(since_ms));
-        partitions("partitions_refuse_writes", failing.map(|it| it.id.to_string()).collect())
+        partitions_reason("partitions_refuse_writes", failing.map(|it| it.id.to_string()).collect())
     }
 }
 
-fn partitions(reason: &'static str, mut names: Vec<String>) -> Option<NotReady> {
+fn dirs_reason(reason: &'static str, dirs: Vec<PathBuf>) -> Option<NotReady> {
+    let paths: Vec<_> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+    let details = [("log_directories", json!(paths))];
+    (!paths.is_empty()).then(|| NotReady::new(reason).with(details))
+}
+
+fn partitions_reason(reason: &'static str, mut names: Vec<String>) -> Option<NotReady> {
     let count = names.len();
     names.sort_unstable();
     names.truncate(NAMES_MAX);

@@ -10,8 +10,11 @@ use tracing::{debug, warn};
 
 use super::Broker;
 use crate::{
-    base::{TopicId, world::new_uuid},
-    log::dirs::DeletedPartition,
+    base::{
+        TopicId, TopicPartition,
+        world::{new_uuid, now_ms},
+    },
+    log::{LogError, dirs::DeletedPartition},
     metadata::TopicImage,
     partition::{Partition, Topic},
 };
@@ -47,14 +50,10 @@ impl Broker {
             partition.retire();
             removed.extend(self.delete_future(partition));
             let path = partition.with_log(|log| log.dir().to_owned());
-            let mut dirs = self.lock_dirs();
-            let dir = dirs.dir_of(&path);
-            if dir.is_none_or(|dir| dirs.dirs()[dir].is_offline()) {
+            if !self.is_in_online_dir(&path) {
                 continue;
             }
-            let deleted = dirs.delete_partition(&path, &partition.id, new_uuid());
-            drop(dirs);
-            match deleted {
+            match self.delete_dir(&path, &partition.id) {
                 Ok(deleted) => {
                     // Before anything else comes to the name that is free now.
                     partition.update(|core| core.log_mut().set_dir(&deleted.path));
@@ -71,6 +70,20 @@ impl Broker {
             }
         }
         self.remove_after(delay_ms, what, removed, DeletedPartition::remove);
+    }
+
+    fn is_in_online_dir(&self, path: &Path) -> bool {
+        let dirs = self.lock_dirs();
+        dirs.dir_of(path).is_some_and(|dir| !dirs.dirs()[dir].is_offline())
+    }
+
+    /// Renames a partition's directory, so that its name is free at once.
+    pub(super) fn delete_dir(
+        &self,
+        path: &Path,
+        partition: &TopicPartition,
+    ) -> Result<DeletedPartition, LogError> {
+        self.log_dirs.delete_partition(path, partition, (new_uuid(), now_ms()))
     }
 
     /// Removes what deletions before this start left behind, and what it deleted itself.

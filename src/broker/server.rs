@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicI64},
     },
     time::Duration,
@@ -29,6 +29,7 @@ use super::{
     listeners::Bound,
     moves::Moves,
     progress::Progress,
+    readiness::Probes,
     replication::Replication,
     sessions::SessionCache,
     signals::Signals,
@@ -43,14 +44,14 @@ use crate::{
     coordinator::{GroupCoordinator, group::GroupConfig},
     log::{
         Disk, LogDirs, RealDisk,
-        dirs::{DirsError, FoundPartition, Owner},
+        dirs::{DirsError, FoundPartition, Owner, SharedLogDirs},
     },
     metadata::{Image, MetadataRecord},
     net::{ConnectionLimits, Limits, Shutdown, UnknownHost},
     partition::{FlushQueue, PartitionTable},
     peers::{Network, Tcp},
     quorum::{CommittedStream, Quorum, QuorumError},
-    telemetry::{self, Loggers, Metrics, http::HealthCheck},
+    telemetry::{self, Loggers, Metrics},
 };
 
 /// How many requests may look times up in logs at once.
@@ -174,7 +175,7 @@ impl Server {
         let bound = |listeners| Bound::all(if listens { listeners } else { &[] }, &settings);
         let controllers = bound(&settings.controller_listeners).await?;
         let brokers = bound(&settings.listeners).await?;
-        let http_address = observed.serve_http(&settings, &mut tasks).await?;
+        let http_address = observed.serve_http(&settings, &mut tasks, &control).await?;
         let new_cluster_id = formation::new_cluster_id(&settings, &*disk, &*network).await;
         let mut log_dirs = open_log_dirs(disk, &settings, new_cluster_id)?;
         let found = log_dirs.list();
@@ -190,7 +191,7 @@ impl Server {
         let parts = Parts { config, limits, log_dirs, found, quorum, controller, network, control };
         let broker = Arc::new(new_broker(parts, &observed, image));
         in_place(|| broker.reconfigure(&broker.metadata()));
-        observed.watch(&broker);
+        observed.probes.watch(&broker);
         composed(&broker);
         let (leave, leaving) = watch::channel(false);
         let (stop, stopping) = watch::channel(false);
@@ -332,8 +333,7 @@ fn open_log_dirs(
 struct Observed {
     metrics: Arc<Metrics>,
     progress: Arc<Progress>,
-    /// Empty until the broker is composed.
-    health: Arc<OnceLock<HealthCheck>>,
+    probes: Arc<Probes>,
     loggers: Arc<Loggers>,
 }
 
@@ -342,32 +342,23 @@ impl Observed {
         let (metrics, progress) = (Metrics::new(), Arc::<Progress>::default());
         let collected = Arc::clone(&progress);
         metrics.add_collector(Box::new(move |scrape| collected.collect(scrape)));
-        Self { metrics, progress, health: Arc::default(), loggers: Arc::new(loggers) }
-    }
-
-    fn watch(&self, broker: &Arc<Broker>) {
-        // A start composes one broker.
-        let _ = self.health.set(broker.health_check());
-    }
-
-    fn health_check(&self) -> HealthCheck {
-        let (progress, health) = (Arc::clone(&self.progress), Arc::clone(&self.health));
-        Arc::new(move || match health.get().filter(|_| progress.is_ready()) {
-            Some(health) => health(),
-            None => progress.health(),
-        })
+        let probes = Arc::new(Probes::new(Arc::clone(&progress)));
+        Self { metrics, progress, probes, loggers: Arc::new(loggers) }
     }
 
     /// Starts the HTTP port. A default port that another broker of this machine has is no reason to
-    /// fail; one that was asked for is.
+    /// fail; one that was asked for is. It is served on the control runtime: probes are answered also
+    /// while all other workers wait for a disk.
     async fn serve_http(
         &self,
         settings: &BrokerConfig,
         tasks: &mut JoinSet<()>,
+        control: &Handle,
     ) -> Result<Option<SocketAddr>, ServerError> {
         let Some(http) = &settings.http_listener else { return Ok(None) };
         let address = format!("{}:{}", http.host, http.port);
-        let socket = match TcpListener::bind((http.host.as_str(), http.port)).await {
+        let bind = TcpListener::bind((http.host.clone(), http.port));
+        let socket = match on(control, bind).await? {
             Ok(socket) => socket,
             Err(error) if !http.is_explicit => {
                 warn!(%error, "metrics are off: cannot listen on the default address {address}");
@@ -378,12 +369,13 @@ impl Observed {
             }
         };
         let local = socket.local_addr()?;
-        let (metrics, health) = (Arc::clone(&self.metrics), self.health_check());
-        tasks.spawn(async move {
-            if let Err(error) = telemetry::http::serve(socket, metrics, health).await {
+        let (metrics, probes) = (Arc::clone(&self.metrics), Arc::clone(&self.probes));
+        let serve = async move {
+            if let Err(error) = telemetry::http::serve(socket, metrics, probes).await {
                 error!(%error, "the HTTP port has failed");
             }
-        });
+        };
+        tasks.spawn_on(serve, control);
         Ok(Some(local))
     }
 }
@@ -435,7 +427,7 @@ fn new_broker(parts: Parts, observed: &Observed, image: Image) -> Broker {
         metadata: ArcSwap::from_pointee(image),
         partitions: PartitionTable::default(),
         flushes: FlushQueue::new(settings.background_threads as usize),
-        log_dirs: Mutex::new(log_dirs),
+        log_dirs: SharedLogDirs::new(log_dirs),
         replicas_left: AtomicBool::new(false),
         checkpointing: Mutex::default(),
         unopened: Mutex::default(),

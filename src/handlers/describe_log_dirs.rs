@@ -4,13 +4,15 @@ use std::{
     collections::BTreeMap,
     ops::RangeInclusive,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError},
+    sync::Arc,
 };
 
 use kafka_protocol::{messages::ApiKey, protocol::StrBytes};
 
 use super::{Context, ErrorCode, Handler, Reply, errors};
 use crate::{
+    base::world::blocking,
+    broker::Broker,
     log::LogView,
     partition::{Partition, Role},
     protocol::messages::{
@@ -34,32 +36,42 @@ impl Handler for DescribeLogDirs {
         cx: &mut Context<'_>,
         request: DescribeLogDirsRequest,
     ) -> Reply<DescribeLogDirsResponse> {
-        let mut by_dir: BTreeMap<PathBuf, Vec<Described>> = BTreeMap::new();
-        let partitions = cx.broker.partitions.partitions();
-        for partition in partitions.into_iter().filter(|it| is_asked(&request, it)) {
-            // In this order none is told to be moving to where it lies.
-            let dir = partition.log_dir().to_path_buf();
-            if let Some(future) = partition.future_view() {
-                let described = Described::future(&partition, &future.log);
-                by_dir.entry(future.log_dir.clone()).or_default().push(described);
-            }
-            by_dir.entry(dir).or_default().push(Described::of(&partition));
-        }
-        let dirs: Vec<(PathBuf, bool)> = {
-            let dirs = cx.broker.log_dirs.lock().unwrap_or_else(PoisonError::into_inner);
-            dirs.dirs().iter().map(|dir| (dir.path.clone(), dir.is_offline())).collect()
-        };
-        let cordoned = &cx.broker.settings().cordoned_log_dirs;
-        let describe = |(path, is_offline): (PathBuf, bool)| match is_offline {
-            true => offline(&path),
-            false => DescribeLogDirsResult {
-                is_cordoned: cordoned.contains(&path),
-                ..online(&path, by_dir.remove(&path).unwrap_or_default())
-            },
-        };
-        let results = dirs.into_iter().map(describe).collect();
-        Reply::Now(DescribeLogDirsResponse { results, ..Default::default() })
+        let broker = Arc::clone(cx.broker);
+        // A volume that hangs keeps `statvfs` waiting.
+        let described = blocking(move || describe(&broker, &request)).await;
+        Reply::Now(described.unwrap_or_else(|_| DescribeLogDirsResponse {
+            error_code: ErrorCode::UnknownServerError.code(),
+            ..Default::default()
+        }))
     }
+}
+
+fn describe(broker: &Broker, request: &DescribeLogDirsRequest) -> DescribeLogDirsResponse {
+    let mut by_dir: BTreeMap<PathBuf, Vec<Described>> = BTreeMap::new();
+    let partitions = broker.partitions.partitions();
+    for partition in partitions.into_iter().filter(|it| is_asked(request, it)) {
+        // In this order none is told to be moving to where it lies.
+        let dir = partition.log_dir().to_path_buf();
+        if let Some(future) = partition.future_view() {
+            let described = Described::future(&partition, &future.log);
+            by_dir.entry(future.log_dir.clone()).or_default().push(described);
+        }
+        by_dir.entry(dir).or_default().push(Described::of(&partition));
+    }
+    let dirs: Vec<(PathBuf, bool)> = {
+        let dirs = broker.log_dirs.lock();
+        dirs.dirs().iter().map(|dir| (dir.path.clone(), dir.is_offline())).collect()
+    };
+    let cordoned = &broker.settings().cordoned_log_dirs;
+    let describe = |(path, is_offline): (PathBuf, bool)| match is_offline {
+        true => offline(&path),
+        false => DescribeLogDirsResult {
+            is_cordoned: cordoned.contains(&path),
+            ..online(&path, by_dir.remove(&path).unwrap_or_default())
+        },
+    };
+    let results = dirs.into_iter().map(describe).collect();
+    DescribeLogDirsResponse { results, ..Default::default() }
 }
 
 fn is_asked(request: &DescribeLogDirsRequest, partition: &Partition) -> bool {

@@ -4,6 +4,7 @@
 
 mod checkpoint_file;
 mod moves;
+mod shared;
 mod traces;
 
 use std::{
@@ -16,6 +17,7 @@ use std::{
 pub use checkpoint_file::CheckpointFile;
 use checkpoint_file::{read_checkpoint, read_settled, run_of, settled_name};
 pub use moves::sync_above;
+pub use shared::SharedLogDirs;
 use uuid::Uuid;
 
 use self::traces::Traces;
@@ -304,38 +306,14 @@ impl LogDirs {
         self.dirs[dir].partitions += 1;
         let dir_path = self.dirs[dir].path.clone();
         let path = dir_path.join(name);
-        NewPlace { disk: self.disk.clone(), dir, dir_path, path }
+        NewPlace { disk: self.disk.clone(), dir_path, path }
     }
 
-    /// Takes back a creation that did not come to its end.
-    pub fn discard(&mut self, place: &NewPlace) {
-        // What stays is emptied or put aside by the next creation.
-        if self.disk.remove_dir_all(&place.path).is_ok() {
-            let dir = &mut self.dirs[place.dir];
-            dir.partitions = dir.partitions.saturating_sub(1);
-        }
-    }
-
-    /// Renames a partition's directory as Kafka does that of a topic nobody knows, and returns its
-    /// new path.
-    pub fn put_aside(&self, path: &Path) -> Result<PathBuf, LogError> {
-        put_aside(&*self.disk, path)
-    }
-
-    /// Renames a partition's directory, so that its name is free at once. The caller removes it
-    /// after the delay for readers.
-    pub fn delete_partition(
-        &mut self,
-        from: &Path,
-        partition: &TopicPartition,
-        unique: Uuid,
-    ) -> Result<DeletedPartition, LogError> {
-        let path = from.with_file_name(names::delete_dir(partition, unique));
-        self.disk.rename(from, &path).during("rename", from)?;
-        if let Some(dir) = self.dir_of(from) {
+    /// Notes that a partition's directory has left its log directory.
+    fn count_out(&mut self, path: &Path) {
+        if let Some(dir) = self.dir_of(path) {
             self.dirs[dir].partitions = self.dirs[dir].partitions.saturating_sub(1);
         }
-        Ok(DeletedPartition { disk: self.disk.clone(), path })
     }
 
     /// One checkpoint file, named as in [`checkpoint`], to be written without the directories: that
@@ -353,15 +331,15 @@ impl LogDirs {
         let is_hint = name == checkpoint::SETTLED;
         Some(CheckpointFile { disk: self.disk.clone(), path, durability, is_hint })
     }
+}
 
-    /// Leaves the marker of a clean stop, after all logs of the directory are closed and its
-    /// checkpoints written.
-    pub fn mark_clean(&self, dir: usize, broker_epoch: i64) -> Result<(), LogError> {
-        let path = self.dirs[dir].path.join(names::CLEAN_SHUTDOWN);
-        let text = CleanShutdown::new(broker_epoch).encode();
-        let written = replace_file(&*self.disk, &path, text.as_bytes(), Durability::Synced);
-        written.during("write", &path)
-    }
+/// Leaves the marker of a clean stop in a log directory, after all its logs are closed and its
+/// checkpoints written.
+pub fn mark_clean(disk: &dyn Disk, dir: &Path, broker_epoch: i64) -> Result<(), LogError> {
+    let path = dir.join(names::CLEAN_SHUTDOWN);
+    let text = CleanShutdown::new(broker_epoch).encode();
+    let written = replace_file(disk, &path, text.as_bytes(), Durability::Synced);
+    written.during("write", &path)
 }
 
 impl LogDir {
@@ -392,8 +370,7 @@ fn put_aside(disk: &dyn Disk, path: &Path) -> Result<PathBuf, LogError> {
 #[derive(Debug)]
 pub struct NewPlace {
     pub disk: Arc<dyn Disk>,
-    /// Index of its log directory, and its path.
-    dir: usize,
+    /// The path of its log directory.
     pub dir_path: PathBuf,
     pub path: PathBuf,
 }

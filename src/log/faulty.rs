@@ -129,6 +129,8 @@ pub struct FaultyDisk {
     syncs: Arc<Gate>,
     /// Reads of files that are not in the page cache.
     cold_reads: Arc<Gate>,
+    /// Renames of anything, and removals of directories.
+    renames: Arc<Gate>,
 }
 
 #[derive(Debug)]
@@ -283,6 +285,16 @@ impl FaultyDisk {
         self.cold_reads.waiting()
     }
 
+    /// Lets so many more renames and removals of directories run; all others wait. `None` ends that.
+    pub fn allow_renames(&self, allowed: Option<u32>) {
+        self.renames.allow(allowed);
+    }
+
+    /// Renames and removals of directories that wait to be allowed.
+    pub fn waiting_renames(&self) -> usize {
+        self.renames.waiting()
+    }
+
     /// Flips bits of a file.
     pub fn flip(&self, path: &Path, at: u64, mask: u8) {
         let mut state = self.state();
@@ -346,6 +358,7 @@ impl Disk for FaultyDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.renames.pass();
         self.check(Operation::Rename, from)?;
         let mut state = self.change()?;
         let is_dir = state.dirs.remove(from);
@@ -373,6 +386,7 @@ impl Disk for FaultyDisk {
     }
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.renames.pass();
         let mut state = self.change()?;
         state.names.retain(|name, _| !name.starts_with(path));
         state.synced_names.retain(|name, _| !name.starts_with(path));

@@ -2,8 +2,8 @@
 //! place once it has all (KIP-113; Kafka's `Partition.futureLog` and `ReplicaAlterLogDirsThread`).
 //!
 //! It copies what is in the log, committed or not, and is cut where the log was cut since. Locks
-//! are taken in the order: future replica, core, log directories. No sync of a disk runs with the
-//! core's or the directories' lock held: producers and heartbeats need them.
+//! are taken in the order: future replica, core. No sync of a disk runs with the core's lock held:
+//! producers need it.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,8 +17,8 @@ use super::{Core, Partition};
 use crate::{
     base::world::now_ms,
     log::{
-        Epochs, Log, LogConfig, LogDirs, LogError, LogView, ReadError,
-        dirs::{DeletedPartition, sync_above},
+        Epochs, Log, LogConfig, LogError, LogView, ReadError,
+        dirs::{DeletedPartition, SharedLogDirs, sync_above},
     },
 };
 
@@ -150,7 +150,7 @@ impl Partition {
     pub fn replace_with_future(
         &self,
         most: usize,
-        dirs: &Mutex<LogDirs>,
+        dirs: &SharedLogDirs,
         unique: Uuid,
     ) -> Result<Replaced, CopyError> {
         self.lock().hold_flushes();
@@ -165,7 +165,7 @@ impl Partition {
     fn exchange(
         &self,
         most: usize,
-        dirs: &Mutex<LogDirs>,
+        dirs: &SharedLogDirs,
         unique: Uuid,
     ) -> Result<Replaced, CopyError> {
         if !self.future_view().is_some_and(|view| view.is_ready) {
@@ -195,10 +195,7 @@ impl Partition {
             self.publish_future(future, true);
             return Ok(Replaced::Behind);
         }
-        let (path, disk) = {
-            let dirs = lock_dirs(dirs);
-            (dirs.promote(future.dir(), &self.id)?, Arc::clone(dirs.disk()))
-        };
+        let path = dirs.promote(future.dir(), &self.id, now_ms())?;
         future.set_dir(&path);
         let Some(future) = slot.take() else { return Ok(Replaced::Over) };
         self.future.view.store(None);
@@ -209,10 +206,10 @@ impl Partition {
         self.wake(changed);
         // The slot stays locked: a deletion of the partition waits for it, so that nothing else
         // comes to the old name before it is given up.
-        if let Err(error) = sync_above(&*disk, &path) {
+        if let Err(error) = sync_above(&**dirs.disk(), &path) {
             return Ok(Replaced::Unnamed(error));
         }
-        let deleted = lock_dirs(dirs).delete_partition(old.dir(), &self.id, unique);
+        let deleted = dirs.delete_partition(old.dir(), &self.id, (unique, now_ms()));
         Ok(Replaced::Done(deleted.and_then(|left| {
             // Slow readers find its files there.
             old.set_dir(&left.path);
@@ -260,10 +257,6 @@ impl Partition {
 enum Rolled {
     FlushNow,
     FlushLater,
-}
-
-fn lock_dirs(dirs: &Mutex<LogDirs>) -> MutexGuard<'_, LogDirs> {
-    dirs.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A log as it was at some moment, to be copied.

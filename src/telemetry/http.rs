@@ -53,8 +53,6 @@ impl NotReady {
 /// The state of a node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Health {
-    /// The code of `/livez`. False means that only a restart can help.
-    pub is_alive: bool,
     /// The code of `/health`.
     pub is_healthy: bool,
     /// A node without any is ready.
@@ -63,17 +61,12 @@ pub struct Health {
 
 impl Health {
     pub fn ready() -> Self {
-        Self { is_alive: true, is_healthy: true, reasons: vec![] }
+        Self { is_healthy: true, reasons: vec![] }
     }
 
     /// Alive, but not of use.
     pub fn unhealthy(reason: NotReady) -> Self {
-        Self { is_alive: true, is_healthy: false, reasons: vec![reason] }
-    }
-
-    fn livez(&self) -> (StatusCode, Value) {
-        let status = if self.is_alive { "alive" } else { "failed" };
-        (code(self.is_alive), json!({ "status": status }))
+        Self { is_healthy: false, reasons: vec![reason] }
     }
 
     fn readyz(&self) -> (StatusCode, Value) {
@@ -108,33 +101,37 @@ fn code(is_good: bool) -> StatusCode {
     if is_good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
-/// Returns the present health. It is called for each request, so it must be quick.
-pub type HealthCheck = Arc<dyn Fn() -> Health + Send + Sync>;
+/// What the probes ask of a node. Each request asks on a worker, so an implementation never waits
+/// for a disk, nor for a lock that is held while a disk works.
+pub trait HealthCheck: Send + Sync {
+    /// The code of `/livez`. False means that only a restart can help.
+    fn is_alive(&self) -> bool;
+    fn health(&self) -> Health;
+}
 
 #[derive(Clone)]
 struct Port {
     metrics: Arc<Metrics>,
-    health: HealthCheck,
+    health: Arc<dyn HealthCheck>,
 }
 
-impl Port {
-    fn health(&self) -> Health {
-        (self.health)()
-    }
+fn livez(is_alive: bool) -> (StatusCode, Value) {
+    let status = if is_alive { "alive" } else { "failed" };
+    (code(is_alive), json!({ "status": status }))
 }
 
 /// Answers on `listener` until it is dropped. Errors of single connections are not logged.
 pub async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
-    health: HealthCheck,
+    health: Arc<dyn HealthCheck>,
 ) -> std::io::Result<()> {
     let router = Router::new()
         .route("/metrics", get(answer_metrics))
         .route("/", get(async || answer(StatusCode::OK, TEXT, INDEX.to_string())))
-        .route("/livez", get(async |State(port): State<Port>| json(port.health().livez())))
-        .route("/readyz", get(async |State(port): State<Port>| json(port.health().readyz())))
-        .route("/health", get(async |State(port): State<Port>| json(port.health().health())))
+        .route("/livez", get(async |State(port): State<Port>| json(livez(port.health.is_alive()))))
+        .route("/readyz", get(async |State(port): State<Port>| json(port.health.health().readyz())))
+        .route("/health", get(async |State(port): State<Port>| json(port.health.health().health())))
         .method_not_allowed_fallback(async || {
             let text = "method not allowed: this port answers GET and HEAD\n".to_string();
             answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, text)
@@ -172,6 +169,7 @@ fn answer(code: StatusCode, content_type: &'static str, body: String) -> Respons
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, Ordering};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
@@ -185,7 +183,32 @@ mod tests {
         answer
     }
 
-    async fn start(health: HealthCheck) -> (u16, tokio::task::JoinHandle<std::io::Result<()>>) {
+    struct Node {
+        is_alive: AtomicBool,
+        health: Mutex<Health>,
+    }
+
+    impl Node {
+        fn new(health: Health) -> Arc<Self> {
+            Arc::new(Self { is_alive: true.into(), health: Mutex::new(health) })
+        }
+
+        fn set_health(&self, health: Health) {
+            *self.health.lock().unwrap() = health;
+        }
+    }
+
+    impl HealthCheck for Node {
+        fn is_alive(&self) -> bool {
+            self.is_alive.load(Ordering::Relaxed)
+        }
+
+        fn health(&self) -> Health {
+            self.health.lock().unwrap().clone()
+        }
+    }
+
+    async fn start(health: Arc<Node>) -> (u16, tokio::task::JoinHandle<std::io::Result<()>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let metrics = Metrics::new();
@@ -202,15 +225,9 @@ mod tests {
 
     #[tokio::test]
     async fn metrics_and_health_answer() {
-        let is_up = Arc::new(AtomicBool::new(false));
-        let up = Arc::clone(&is_up);
-        let (port, server) = start(Arc::new(move || match up.load(Ordering::Relaxed) {
-            true => Health::ready(),
-            false => {
-                Health::unhealthy(NotReady::new("starting").with([("logs_remaining", 7.into())]))
-            }
-        }))
-        .await;
+        let reason = NotReady::new("starting").with([("logs_remaining", 7.into())]);
+        let node = Node::new(Health::unhealthy(reason));
+        let (port, server) = start(Arc::clone(&node)).await;
         let answer = request(port, "GET /metrics").await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         assert!(answer.contains("content-type: text/plain; version=0.0.4"), "{answer}");
@@ -222,7 +239,7 @@ mod tests {
         let ready =
             r#"{"reasons":[{"logs_remaining":7,"reason":"starting"}],"status":"not_ready"}"#;
         assert_answer(port, "/readyz", 503, ready).await;
-        is_up.store(true, Ordering::Relaxed);
+        node.set_health(Health::ready());
         assert_answer(port, "/health", 200, r#"{"status":"ok"}"#).await;
         assert_answer(port, "/livez", 200, r#"{"status":"alive"}"#).await;
         assert_answer(port, "/readyz", 200, r#"{"status":"ready"}"#).await;
@@ -233,20 +250,17 @@ mod tests {
 
     #[tokio::test]
     async fn degraded_and_failed_nodes_say_why() {
-        let is_alive = Arc::new(AtomicBool::new(true));
-        let alive = Arc::clone(&is_alive);
-        let (port, server) = start(Arc::new(move || {
-            let is_alive = alive.load(Ordering::Relaxed);
-            let reasons = vec![NotReady::new("fenced"), NotReady::new("offline_partitions")];
-            Health { is_alive, is_healthy: is_alive, reasons }
-        }))
-        .await;
+        let reasons = vec![NotReady::new("fenced"), NotReady::new("offline_partitions")];
+        let degraded = Health { is_healthy: true, reasons };
+        let node = Node::new(degraded.clone());
+        let (port, server) = start(Arc::clone(&node)).await;
         let reasons = r#"[{"reason":"fenced"},{"reason":"offline_partitions"}]"#;
         let body = format!(r#"{{"reasons":{reasons},"status":"degraded"}}"#);
         assert_answer(port, "/health", 200, &body).await;
         let body = format!(r#"{{"reasons":{reasons},"status":"not_ready"}}"#);
         assert_answer(port, "/readyz", 503, &body).await;
-        is_alive.store(false, Ordering::Relaxed);
+        node.is_alive.store(false, Ordering::Relaxed);
+        node.set_health(Health { is_healthy: false, ..degraded });
         assert_answer(port, "/livez", 503, r#"{"status":"failed"}"#).await;
         assert_answer(port, "/health", 503, r#"{"status":"fenced"}"#).await;
         server.abort();
@@ -254,7 +268,7 @@ mod tests {
 
     #[tokio::test]
     async fn other_paths_and_methods_have_a_body() {
-        let (port, server) = start(Arc::new(Health::ready)).await;
+        let (port, server) = start(Node::new(Health::ready())).await;
         assert_answer(port, "/", 200, INDEX).await;
         assert_answer(port, "/other", 404, &format!("not found; this port has:\n{INDEX}")).await;
         let answer = request(port, "POST /metrics").await;

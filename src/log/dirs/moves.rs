@@ -1,7 +1,7 @@
 //! A replica's way to another directory of its broker (KIP-113): the copy lies in
 //! `<topic>-<n>.<id>-future` until it has all, takes the name, and the old directory is deleted.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use uuid::Uuid;
 
@@ -23,14 +23,6 @@ impl LogDirs {
     ) -> Option<NewPlace> {
         let name = names::future_dir(partition, unique)?;
         Some(self.place_at(dir, name))
-    }
-
-    /// Gives a copy the replica's own name and returns its new path. The name is durable after
-    /// [`sync_above`].
-    pub fn promote(&self, future: &Path, partition: &TopicPartition) -> Result<PathBuf, LogError> {
-        let path = future.with_file_name(partition.to_string());
-        self.disk.rename(future, &path).during("rename", future)?;
-        Ok(path)
     }
 }
 

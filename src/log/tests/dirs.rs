@@ -11,7 +11,7 @@ use crate::{
     log::{
         LogDirs,
         checkpoint::{self, Offsets},
-        dirs::{Checkpoints, DirsError, Owner, read_topic_id},
+        dirs::{Checkpoints, DirsError, Owner, SharedLogDirs, mark_clean, read_topic_id},
         faulty::Operation,
     },
 };
@@ -146,8 +146,8 @@ fn a_stop_and_start_know_each_other() {
     let path = place.path;
     let place = dirs.place(&gone, |_| false, &[]).expect("it is online");
     place.create(Uuid::from_u128(8)).expect("creates");
-    let deleted = dirs.delete_partition(&place.path, &gone, Uuid::from_u128(7)).expect("renames");
-    drop(deleted);
+    let shared = SharedLogDirs::new(dirs);
+    shared.delete_partition(&place.path, &gone, (Uuid::from_u128(7), 0)).expect("renames");
     let mut offsets = Checkpoints::default();
     offsets.recovery_points.insert(partition.clone(), 17);
     offsets.log_starts.insert(partition.clone(), 4);
@@ -156,10 +156,11 @@ fn a_stop_and_start_know_each_other() {
         (checkpoint::LOG_START, &offsets.log_starts),
         (checkpoint::REPLICATION, &offsets.high_watermarks),
     ] {
-        dirs.checkpoint_file(0, name).expect("any has one").replace(offsets).expect("writes");
+        let file = shared.lock().checkpoint_file(0, name);
+        file.expect("any has one").replace(offsets).expect("writes");
     }
-    dirs.mark_clean(0, 12).expect("writes");
-    drop(dirs);
+    mark_clean(&disk, Path::new("/a"), 12).expect("writes");
+    drop(shared);
     let mut dirs = open_dirs(&disk, &["/a"], &owner(1, None)).expect("opens again");
     assert_eq!(dirs.cluster_id(), "c");
     let epoch = dirs.dirs()[0].clean_shutdown.as_ref().map(|clean| clean.broker_epoch);
@@ -180,6 +181,55 @@ fn a_stop_and_start_know_each_other() {
     let mut dirs = open_dirs(&disk, &["/a"], &owner(1, None)).expect("opens a third time");
     assert!(!dirs.list()[0].clean, "the marker counts once");
     assert!(dirs.take_leftovers().is_empty());
+}
+
+/// A volume that hangs keeps the operation waiting, and no reader of the directories' state.
+#[test]
+fn directories_are_not_locked_while_a_rename_or_removal_hangs() {
+    let disk = FaultyDisk::default();
+    let mut dirs = open_dirs(&disk, &["/a", "/b"], &owner(1, None)).expect("opens");
+    let mut place = |index| {
+        let partition = TopicPartition::new("t", index);
+        let place = dirs.place(&partition, |dir| dir.path == Path::new("/a"), &[]);
+        let place = place.expect("it is online");
+        place.create(Uuid::from_u128(9)).expect("creates");
+        (partition, place)
+    };
+    let (deleted, aside, discarded) = (place(0), place(1), place(2));
+    let copy = dirs.place_future(0, &TopicPartition::new("t", 3), Uuid::from_u128(8));
+    let copy = copy.expect("has a name");
+    copy.create(Uuid::from_u128(9)).expect("creates");
+    let dirs = &SharedLogDirs::new(dirs);
+    let unique = Uuid::from_u128(7);
+    let delete = || drop(dirs.delete_partition(&deleted.1.path, &deleted.0, (unique, 1)));
+    let put_aside = || drop(dirs.put_aside(&aside.1.path, 1));
+    let discard = || dirs.discard(&discarded.1, 1);
+    let promote = || drop(dirs.promote(&copy.path, &TopicPartition::new("t", 3), 1));
+    let operations: [&(dyn Fn() + Sync); 4] = [&delete, &put_aside, &discard, &promote];
+    for operation in operations {
+        disk.allow_renames(Some(0));
+        std::thread::scope(|scope| {
+            let running = scope.spawn(operation);
+            while disk.waiting_renames() == 0 {
+                assert!(!running.is_finished(), "it needs the disk");
+                std::thread::yield_now();
+            }
+            let is_free = dirs.try_lock().is_some();
+            let hung = (dirs.hung_since(1), dirs.hung_since(2));
+            disk.allow_renames(None);
+            assert!(is_free, "the directories are locked");
+            assert_eq!(hung, (vec![], vec![PathBuf::from("/a")]));
+        });
+        assert!(dirs.hung_since(i64::MAX).is_empty(), "it has ended");
+    }
+    for index in 4..6 {
+        let partition = TopicPartition::new("t", index);
+        dirs.lock().place(&partition, |dir| dir.path == Path::new("/b"), &[]).expect("online");
+    }
+    assert_eq!(dirs.lock().pick(&[]), Some(0), "two of its four are counted out");
+    let mut names: Vec<_> = disk.list(Path::new("/a")).expect("lists").into_iter().collect();
+    names.retain(|entry| entry.is_dir);
+    assert_eq!(names.len(), 3, "one is removed: {names:?}");
 }
 
 #[test]

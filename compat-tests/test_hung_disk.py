@@ -1,0 +1,89 @@
+"""A volume that hangs in a rename: probes answer, and so do requests for other partitions."""
+
+import contextlib
+import json
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+from harness.broker import SORDINI_KIND
+from harness.network import is_possible
+
+# Longer than a node may wait for a rename and still be ready.
+HANGS_S = 13
+# A probe that waits for the volume answers later.
+ANSWERS_S = 3
+
+
+@contextlib.contextmanager
+def hanging_renames(broker, path):
+    """Each rename of this path takes so much longer."""
+    calls = "rename,renameat,renameat2"
+    tracer = subprocess.Popen(
+        ["strace", "-f", "-q", "-o", "/dev/null", "-P", path, "-p", str(broker.process.pid)]
+        + ["-e", f"trace={calls}", "-e", f"inject={calls}:delay_enter={HANGS_S}s"],
+        stderr=subprocess.PIPE,
+    )
+    try:
+        time.sleep(1)
+        assert tracer.poll() is None, tracer.stderr.read()
+        yield
+    finally:
+        tracer.terminate()
+        tracer.wait(timeout=30)
+
+
+def probe(broker, path):
+    """The code and the body of an answer."""
+    url = f"http://127.0.0.1:{broker.http_port}{path}"
+    try:
+        with urllib.request.urlopen(url, timeout=ANSWERS_S) as reply:
+            return reply.status, json.load(reply)
+    except urllib.error.HTTPError as refused:
+        return refused.code, json.load(refused)
+
+
+def produce(broker, topic, partitions):
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "message.timeout.ms": 3000})
+    failed = []
+    for partition in range(partitions):
+        on_delivery = lambda error, _: failed.append(error) if error else None  # noqa: E731
+        producer.produce(topic, b"value", partition=partition, on_delivery=on_delivery)
+    assert producer.flush(5) == 0
+    assert not failed
+
+
+def test_a_hanging_deletion_stops_neither_probes_nor_producers(own_broker, kind):
+    if kind != SORDINI_KIND or shutil.which("strace") is None or not is_possible():
+        pytest.skip("needs strace, root, and a process that is no JVM")
+    own_broker.settings["log.dirs"] = f"{own_broker.dir}/first,{own_broker.dir}/second"
+    own_broker.start()
+    admin = AdminClient({"bootstrap.servers": own_broker.bootstrap})
+    for topic in ("gone", "kept"):
+        admin.create_topics([NewTopic(topic, 2, 1)])[topic].result(20)
+    produce(own_broker, "kept", 2)
+    (hung,) = (own_broker.dir / "second").glob("gone-*")
+    assert probe(own_broker, "/readyz") == (200, {"status": "ready"})
+    with hanging_renames(own_broker, hung):
+        began = time.monotonic()
+        deleted = admin.delete_topics(["gone"])["gone"]
+        while time.monotonic() - began < HANGS_S - 1.5:
+            assert probe(own_broker, "/livez") == (200, {"status": "alive"})
+            assert probe(own_broker, "/health")[0] == 200
+            is_ready, readiness = probe(own_broker, "/readyz")
+            produce(own_broker, "kept", 2)
+            time.sleep(0.2)
+        assert hung.exists(), "the rename hangs"
+        reason = {"reason": "hung_log_directories", "log_directories": [str(hung.parent)]}
+        assert is_ready == 503 and reason in readiness["reasons"]
+        deleted.result(30)
+    assert not hung.exists()
+    deadline = time.monotonic() + 10
+    while (readiness := probe(own_broker, "/readyz")) != (200, {"status": "ready"}):
+        assert time.monotonic() < deadline, readiness
+        time.sleep(0.1)
