@@ -24,6 +24,10 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use tokio::sync::Semaphore;
+
+/// Threads that renderings may occupy.
+const RENDERINGS_AT_ONCE: usize = 2;
 
 /// Writes families at a scrape. It may block a little, but must not wait for a scrape.
 pub type Collector = Box<dyn Fn(&mut Scrape) + Send + Sync>;
@@ -47,6 +51,8 @@ pub struct Metrics {
     histograms: Mutex<Vec<RegisteredHistogram>>,
     collectors: Mutex<Vec<Arc<Collector>>>,
     surveys: Mutex<Vec<Arc<Survey>>>,
+    /// Held by each rendering.
+    renderings: Arc<Semaphore>,
 }
 
 struct RegisteredHistogram {
@@ -202,6 +208,7 @@ impl Metrics {
             histograms: Mutex::new(vec![log_flush]),
             collectors: Mutex::default(),
             surveys: Mutex::default(),
+            renderings: Arc::new(Semaphore::new(RENDERINGS_AT_ONCE)),
             recorder,
         })
     }
@@ -268,15 +275,22 @@ impl Metrics {
     }
 
     /// All series in Prometheus' text format, version 0.0.4. Rendering many series takes
-    /// milliseconds, and collectors may read files, so neither runs on a worker.
+    /// milliseconds, and collectors may read files, so neither runs on a worker. Where a disk hangs,
+    /// scrapes wait for those before them, and each occupies no thread of its own.
     pub async fn scrape(self: &Arc<Self>) -> Result<String, tokio::task::JoinError> {
+        let permit = Arc::clone(&self.renderings).acquire_owned().await;
         let surveys = self.surveys.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut results = Vec::with_capacity(surveys.len());
         for survey in surveys {
             results.push(survey().await);
         }
         let metrics = Arc::clone(self);
-        tokio::task::spawn_blocking(move || metrics.render(results)).await
+        tokio::task::spawn_blocking(move || {
+            // The caller may give up, but the thread is occupied until the rendering ends.
+            let _permit = permit;
+            metrics.render(results)
+        })
+        .await
     }
 
     fn render(&self, surveys: Vec<SurveyResult>) -> String {

@@ -1,5 +1,6 @@
 use super::*;
 use std::collections::HashMap;
+use std::sync::{atomic::AtomicUsize, mpsc};
 use std::time::Duration;
 
 /// Parses the text format strictly; gives each sample's value, and each family's type.
@@ -178,6 +179,26 @@ async fn surveys_are_asked_before_the_rendering() {
         let (samples, _) = parse(&metrics.scrape().await.expect("renders"));
         assert_eq!(samples["kafka_asked"], 7.0);
     }
+}
+
+/// Prometheus gives up a scrape that takes long, and comes back: threads must not pile up.
+#[tokio::test]
+async fn scrapes_occupy_few_threads_while_a_collector_hangs() {
+    let metrics = Metrics::new();
+    let (began, (release, released)) = (Arc::new(AtomicUsize::new(0)), mpsc::channel::<()>());
+    let (counted, released) = (Arc::clone(&began), Mutex::new(released));
+    metrics.add_collector(Box::new(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        // Ends when the sender is dropped.
+        let _ = released.lock().expect("not poisoned").recv();
+    }));
+    for _ in 0..RENDERINGS_AT_ONCE + 3 {
+        let scrape = tokio::time::timeout(Duration::from_millis(100), metrics.scrape());
+        assert!(scrape.await.is_err(), "the collector hangs");
+    }
+    assert_eq!(began.load(Ordering::Relaxed), RENDERINGS_AT_ONCE);
+    drop(release);
+    metrics.scrape().await.expect("renders once the collector ends");
 }
 
 #[test]
