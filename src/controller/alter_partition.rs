@@ -1,4 +1,4 @@
-//! AlterPartition: a leader's changes of its ISR (KIP-497, KIP-841, KIP-903).
+//! Changes of an ISR by the leader (AlterPartition; KIP-497, KIP-841, KIP-903).
 
 use super::{
     Context, ControllerError, Decision,
@@ -10,20 +10,23 @@ use crate::{
     metadata::{MetadataRecord, PartitionImage, TopicImage, topics::NO_LEADER_CHANGE},
 };
 
-/// What a leader asks for one of its partitions, and what it believes the partition's state to be.
+/// The ISR that a leader requests for one of its partitions, with the epochs that the leader has.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AlterPartition {
     pub partition: i32,
     pub leader_epoch: i32,
     pub partition_epoch: i32,
-    /// Brokers, and the epochs in which they caught up; -1 where the leader does not know.
+    /// Broker ids, each with the broker epoch in which it caught up; -1 if the leader does not have
+    /// it.
     pub isr: Vec<(i32, i64)>,
     pub leader_recovery_state: i8,
 }
 
-/// By topic; each partition with its state after the change.
+/// By topic, each partition with its state after the change.
 pub type AlteredPartitions = Vec<(TopicId, Vec<(i32, Result<PartitionImage, ControllerError>)>)>;
 
+/// Changes the ISRs of partitions that the broker leads. Fails with `StaleBrokerEpoch` if another
+/// incarnation of the broker is registered. Other errors concern one partition each.
 pub fn alter(
     cx: &Context<'_>,
     broker_id: i32,
@@ -63,8 +66,8 @@ fn alter_one(
     let Some(record) = change.build() else { return Ok(state.clone()) };
     let (new, leader) = (state.changed_by(&record), record.leader);
     records.push(record.into());
-    // The end of a reassignment can take the leadership from who asked: it must learn of that
-    // before it asks again.
+    // The change can complete a reassignment that removes the leader. It must learn about that
+    // before it sends another request.
     match leader != NO_LEADER_CHANGE && leader != broker_id {
         true => Err(ControllerError::NewLeaderElected),
         false => Ok(new),
@@ -78,7 +81,7 @@ fn check(
     asked: &AlterPartition,
 ) -> Result<(), ControllerError> {
     use ControllerError as E;
-    // The leader has seen what this controller has not: another one decides by now.
+    // The leader has newer metadata than this controller, so another controller has been elected.
     if asked.leader_epoch > state.leader_epoch || asked.partition_epoch > state.partition_epoch {
         return Err(E::NotController("The leader knows of a later epoch.".into()));
     }

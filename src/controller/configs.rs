@@ -1,4 +1,4 @@
-//! Changing configurations (Kafka's `ConfigurationControlManager`).
+//! Changes of configurations (Kafka's `ConfigurationControlManager`).
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,10 @@ use crate::metadata::{
     records::{ClearElrRecord, ConfigRecord},
 };
 
-/// What the controller has to know about configuration keys; the table of keys tells it.
+/// Checks of configuration keys and values. `TableRules` implements it with the table of keys.
 pub trait ConfigRules: Send + Sync {
-    /// Whether a resource may have these values, all of them together; `old` are the present ones.
+    /// Checks the values that the resource would have after the change. `old` are its present
+    /// values. The error says which value is invalid.
     fn validate(
         &self,
         resource: &ConfigResource,
@@ -19,10 +20,10 @@ pub trait ConfigRules: Send + Sync {
         old: &Config,
     ) -> Result<(), ControllerError>;
 
-    /// Whether the key holds a list, which can be appended to.
+    /// Whether the value of the key is a list, to which items can be appended.
     fn is_list(&self, kind: ConfigResourceType, key: &str) -> bool;
 
-    /// What holds where the key is not set.
+    /// The default value of the key, as text.
     fn default_value(&self, kind: ConfigResourceType, key: &str) -> Option<String>;
 }
 
@@ -31,16 +32,17 @@ pub trait ConfigRules: Send + Sync {
 pub enum ConfigOp {
     Set(String),
     Delete,
-    /// Items, separated by commas.
+    /// Appends items, separated by commas, to a list.
     Append(String),
+    /// Removes items, separated by commas, from a list.
     Subtract(String),
 }
 
-/// Keys and values of a resource; `None` unsets.
+/// Keys and values of a resource. `None` unsets the key.
 pub type ConfigValues = Vec<(String, Option<String>)>;
 pub type ConfigResults = Vec<(ConfigResource, Result<(), ControllerError>)>;
 
-/// The records that the operations make, all of a resource or none.
+/// Applies the operations and returns the records. If one operation is invalid, none is applied.
 pub fn change(
     cx: &Context<'_>,
     resource: &ConfigResource,
@@ -56,7 +58,8 @@ pub fn change(
             ConfigOp::Append(items) => Some(edit_list(cx, resource, key, items, true)?),
             ConfigOp::Subtract(items) => Some(edit_list(cx, resource, key, items, false)?),
         };
-        // A broker reloads even what is set to the value it has (KAFKA-14136).
+        // A broker config gets a record even if its value does not change, so that the broker
+        // reloads it (KAFKA-14136).
         if old != new.as_ref() || resource.kind == ConfigResourceType::Broker {
             values.insert(key.clone(), new);
         }
@@ -93,7 +96,7 @@ fn edit_list(
     Ok(list.join(","))
 }
 
-/// Checks names, and the values that would hold together.
+/// Checks the name of the resource, and all its values after the change.
 fn check(
     cx: &Context<'_>,
     resource: &ConfigResource,
@@ -133,7 +136,7 @@ fn check_name(resource: &ConfigResource) -> Result<(), ControllerError> {
     }
 }
 
-/// A topic or broker that is configured must exist; other resources need not.
+/// Checks that a topic or broker exists. Other resources need not exist.
 fn check_exists(cx: &Context<'_>, resource: &ConfigResource) -> Result<(), ControllerError> {
     match resource.kind {
         ConfigResourceType::Topic if cx.image.topic(&resource.name).is_none() => {
@@ -183,7 +186,8 @@ pub fn alter_incrementally(
     Decision { records, response }
 }
 
-/// Who left an ISR below one minimum is not eligible under another (KIP-966).
+/// Clears the eligible leader replicas of topics whose `min.insync.replicas` changes, because they
+/// were chosen with the old value (KIP-966).
 fn forget_eligible(cx: &Context<'_>, records: &mut Vec<MetadataRecord>) {
     if !cx.elr_enabled() {
         return;
@@ -199,7 +203,7 @@ fn forget_eligible(cx: &Context<'_>, records: &mut Vec<MetadataRecord>) {
     records.extend(topics.into_iter().map(|topic_name| ClearElrRecord { topic_name }.into()));
 }
 
-/// AlterConfigs: what is not named is unset.
+/// AlterConfigs: replaces the configuration of each resource. Keys that are not named are unset.
 pub fn alter(
     cx: &Context<'_>,
     changes: &[(ConfigResource, ConfigValues)],

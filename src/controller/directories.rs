@@ -1,4 +1,4 @@
-//! Which log directories replicas lie in (KIP-858): AssignReplicasToDirs.
+//! The assignment of replicas to log directories (AssignReplicasToDirs, KIP-858).
 
 use uuid::Uuid;
 
@@ -13,12 +13,13 @@ use crate::{
     metadata::{BrokerImage, MetadataRecord},
 };
 
-/// Directories, and the replicas that lie in them, by topic.
+/// Directories, each with the replicas in it, by topic.
 pub type Assignments = Vec<(Uuid, Vec<(TopicId, Vec<i32>)>)>;
-/// What became of each, in the order of the request.
+/// The result of each assignment, in the order of the request.
 pub type Assigned = Vec<(Uuid, Vec<(TopicId, Vec<(i32, Result<(), ControllerError>)>)>)>;
 
-/// A replica that is said to lie in a directory that is not online is lost: it leads nothing.
+/// Assigns replicas of a broker to its log directories. A replica whose directory is not online
+/// leaves the ISR and loses the leadership.
 pub fn assign(
     cx: &Context<'_>,
     broker_id: i32,

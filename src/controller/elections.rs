@@ -14,11 +14,13 @@ pub enum ElectionType {
     Unclean,
 }
 
-/// Partitions by topic; `None` asks for all.
+/// Partitions by topic.
 pub type Partitions = Vec<(String, Vec<i32>)>;
-/// A topic's partitions and what became of each.
+/// The partitions of each topic, each with its result.
 pub type ElectionResults = Vec<(String, Vec<(i32, Result<(), ControllerError>)>)>;
 
+/// Elects leaders of the partitions; `None` means all partitions. Once the records reach
+/// `MAX_RECORDS`, the remaining partitions are refused.
 pub fn elect(
     cx: &Context<'_>,
     kind: ElectionType,
@@ -42,7 +44,7 @@ pub fn elect(
                 }
                 elected => elected.map(|record| records.push(record)),
             };
-            // Asked for all, Kafka is silent on those that need none.
+            // If all partitions were requested, Kafka leaves out those that need no election.
             if !(all && elected == Err(ControllerError::ElectionNotNeeded)) {
                 results.push((partition, elected));
             }

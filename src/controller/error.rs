@@ -1,6 +1,8 @@
-//! Why the controller refuses. Each is a fact; `handlers/errors.rs` gives it Kafka's error code.
+//! Errors of the controller. `handlers/errors.rs` maps each to Kafka's error code.
 
-/// The text is Kafka's own, since clients print it; where Kafka sends none, there is none.
+/// The reason why the controller refused a request, a topic, a partition or another item of a
+/// request. The message is Kafka's, because clients print it. Errors for which Kafka sends no
+/// message have a text of ours for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ControllerError {
     #[error("{0}")]
@@ -45,7 +47,8 @@ pub enum ControllerError {
     NoReassignmentInProgress,
     #[error("the leader epoch is older than the partition's")]
     FencedLeaderEpoch,
-    /// The change that was asked for took the leadership from who asked.
+    /// The requested change ended a reassignment and thereby moved the leadership away from the
+    /// broker that sent the request.
     #[error("the leader has changed")]
     NewLeaderElected,
     #[error("{0}")]
@@ -54,19 +57,20 @@ pub enum ControllerError {
     NotLeaderOrFollower,
     #[error("all producer ids are handed out")]
     ProducerIdsExhausted,
-    /// No controller has decided in time.
+    /// The controller did not begin to decide before the deadline of the request.
     #[error("the request timed out")]
     TimedOut,
-    /// The disk of the metadata log is full, so nothing was decided.
+    /// The disk of the metadata log is full, so the records were not written.
     #[error("{0}")]
     NoRoom(String),
-    /// Another node leads the quorum, or none, or this one has stopped.
+    /// This node does not lead the quorum, or its controller has stopped.
     #[error("{0}")]
     NotController(String),
 }
 
 impl ControllerError {
-    /// Another node decides, if any does.
+    /// The error of a node that is not the active controller. `active` is the node that is, if
+    /// known.
     pub fn not_controller(active: Option<i32>) -> Self {
         Self::NotController(match active {
             Some(id) => format!("The active controller appears to be node {id}."),
@@ -74,7 +78,7 @@ impl ControllerError {
         })
     }
 
-    /// What goes over the wire; `None` where Kafka leaves the text to the error code.
+    /// The error message for the response; `None` where Kafka sends only the error code.
     pub fn message(&self) -> Option<String> {
         match self {
             Self::UnknownTopicOrPartition(message) => message.clone(),

@@ -1,6 +1,7 @@
-//! What the active controller logs of its decisions: one line per broker, topic, configuration or
-//! feature that a decision changes, and one line with counts for all partitions that it changes.
-//! Lines are written when the records are committed, and by the active controller alone.
+//! Log lines about the decisions of the active controller: one line per broker, topic,
+//! configuration or feature that a decision changes, and one line with counts for all partitions
+//! that it changes. Only the active controller writes them, and only once the records are
+//! committed.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,17 +15,17 @@ use crate::{
     },
 };
 
-/// Up to this many topics or configurations of one decision get a line each. Beyond it, one line
-/// has their number.
+/// If one decision changes more topics or configurations than this, one line with their number
+/// replaces the line for each.
 const LINES_MAX: usize = 10;
 
-/// Why the controller decides.
+/// The cause of a decision, for the log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Cause {
     pub reason: &'static str,
     /// The broker that sent the request, or that the decision is about.
     pub broker: Option<i32>,
-    /// Whether something has failed: its consequences are logged as warnings.
+    /// Whether the cause is a failure. Fencing and changes of leaders are then logged as warnings.
     pub is_fault: bool,
 }
 
@@ -42,13 +43,14 @@ impl Cause {
     }
 }
 
-/// The changes of one decision, as they will be logged.
+/// The changes of one decision, collected until they are committed and logged.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     cause: Cause,
     brokers: Vec<BrokerEvent>,
     created: Vec<(TopicId, Arc<str>)>,
-    /// Partitions by topic: those of new topics, and those that topics get in addition.
+    /// By topic, the number of partitions added and their replication factor. Includes the
+    /// partitions of new topics.
     added: BTreeMap<Arc<str>, (usize, usize)>,
     deleted: Vec<(TopicId, Arc<str>, usize)>,
     configs: BTreeMap<ConfigResource, Keys>,
@@ -63,7 +65,7 @@ enum BrokerEvent {
     Unregistered(i32),
 }
 
-/// Keys only: values may be secret.
+/// Keys of a changed configuration. Values are left out, because they may be secret.
 #[derive(Debug, Default)]
 struct Keys {
     set: Vec<String>,
@@ -89,6 +91,7 @@ impl Events {
         Self { cause, ..Self::default() }
     }
 
+    /// Adds a change that the decision's records make to the image.
     pub fn note(&mut self, change: Change) {
         match change {
             Change::TopicCreated { id, name } => self.created.push((id, name)),
@@ -120,7 +123,7 @@ impl Events {
         }
     }
 
-    /// `image` is that after the decision.
+    /// Writes the log lines. `image` is the image after the decision.
     pub fn log(mut self, image: &Image) {
         self.brokers.iter().for_each(|event| event.log(self.cause));
         self.partitions.log(self.cause);
@@ -136,7 +139,8 @@ impl Events {
         self.log_configs();
     }
 
-    /// What a topic is created with is part of its line.
+    /// Logs created topics. The configs and partitions of a new topic are part of its line, so they
+    /// are removed from `configs` and `added`.
     fn log_created(&mut self) {
         let created = std::mem::take(&mut self.created);
         let count = created.len();

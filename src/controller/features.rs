@@ -1,5 +1,5 @@
-//! Features and their levels (Kafka's `FeatureControlManager`), and the records that a cluster
-//! begins with (`kafka-storage format`).
+//! Features and their levels (Kafka's `FeatureControlManager`), and the first records of a new
+//! cluster (`kafka-storage format`).
 
 use super::{Context, ControllerError, Decision};
 use crate::metadata::{ConfigResource, ConfigResourceType, MetadataRecord, records::*};
@@ -9,7 +9,7 @@ pub const KRAFT_VERSION: &str = "kraft.version";
 /// Eligible leader replicas (KIP-966).
 pub const ELR: &str = "eligible.leader.replicas.version";
 
-/// A feature's levels, those of Kafka 4.3.1.
+/// A feature and the range of its levels in Kafka 4.3.1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SupportedFeature {
     pub name: &'static str,
@@ -21,7 +21,8 @@ const fn feature(name: &'static str, min: i16, max: i16) -> SupportedFeature {
     SupportedFeature { name, min, max }
 }
 
-/// `kraft.version` is kept by the quorum itself and never in the log's feature records.
+/// The supported features. The quorum keeps the level of `kraft.version`; it is never in the
+/// feature records of the metadata log.
 pub const SUPPORTED: [SupportedFeature; 7] = [
     feature("group.version", 0, 1),
     feature(KRAFT_VERSION, 0, 1),
@@ -32,7 +33,7 @@ pub const SUPPORTED: [SupportedFeature; 7] = [
     feature(ELR, 0, 1),
 ];
 
-/// Levels that a new cluster begins with, in the order in which Kafka writes them.
+/// The initial levels of a new cluster, in the order in which Kafka writes them.
 const INITIAL: [(&str, i16); 6] = [
     (METADATA_VERSION, 30),
     (ELR, 1),
@@ -43,7 +44,8 @@ const INITIAL: [(&str, i16); 6] = [
 ];
 
 /// The first records of a new cluster, as Kafka 4.3.1's active controller writes them: one
-/// transaction, with the dynamic default that eligible leader replicas need (KIP-966).
+/// transaction with the feature levels and with the cluster-wide `min.insync.replicas` that
+/// eligible leader replicas need (KIP-966).
 pub fn bootstrap(min_insync_replicas: i32) -> Vec<MetadataRecord> {
     let levels = INITIAL.map(|(name, feature_level)| {
         MetadataRecord::from(FeatureLevelRecord { name: name.into(), feature_level })
@@ -51,7 +53,7 @@ pub fn bootstrap(min_insync_replicas: i32) -> Vec<MetadataRecord> {
     bootstrap_with(levels.into(), min_insync_replicas)
 }
 
-/// The same with features that `kafka-storage format` has chosen.
+/// Like [`bootstrap`], with the feature levels that `kafka-storage format` has chosen.
 pub fn bootstrap_with(
     features: Vec<MetadataRecord>,
     min_insync_replicas: i32,
@@ -79,6 +81,8 @@ pub fn bootstrap_with(
     records
 }
 
+/// The kind of a feature update: an upgrade, or a downgrade that keeps (safe) or may lose (unsafe)
+/// metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpgradeType {
     Unknown,
@@ -98,6 +102,7 @@ impl UpgradeType {
     }
 }
 
+/// The new level of one feature in an UpdateFeatures request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeatureUpdate {
     pub name: String,
@@ -105,8 +110,8 @@ pub struct FeatureUpdate {
     pub upgrade: UpgradeType,
 }
 
-/// All updates or, at the first that is refused, none. That of `kraft.version`, now at this level,
-/// is only judged: the quorum makes it.
+/// Changes feature levels. If one update is invalid, none is made. An update of `kraft.version` is
+/// only checked against its current level (`kraft_version`), because the quorum makes it.
 pub fn update(
     cx: &Context<'_>,
     updates: &[FeatureUpdate],
@@ -124,7 +129,7 @@ pub fn update(
         }
     }
     if let Some(update) = updates.iter().find(|update| update.name == ELR) {
-        // Nobody has kept account of them while the feature was off.
+        // While the feature was off, the ELRs were not updated, so they may be wrong.
         if update.level != cx.image.feature(ELR) {
             records.push(ClearElrRecord { topic_name: String::new() }.into());
         }
@@ -135,7 +140,8 @@ pub fn update(
     Decision { records, response: Ok(()) }
 }
 
-/// With eligible leader replicas the cluster has one `min.insync.replicas`, and no broker another.
+/// Sets one `min.insync.replicas` for the cluster and removes it from each broker, because eligible
+/// leader replicas need the same value everywhere (KIP-966).
 fn one_min_isr(cx: &Context<'_>) -> Vec<MetadataRecord> {
     const NAME: &str = "min.insync.replicas";
     let record = |resource_name: String, value| ConfigRecord {
@@ -170,7 +176,7 @@ fn judge_kraft_version(
     update: &FeatureUpdate,
     current: i16,
 ) -> Result<(), ControllerError> {
-    // No record tells its level, so that any is an upgrade to these rules.
+    // No record has the level of `kraft.version`, so these checks take its current level as 0.
     judge_level(cx, update, 0)?;
     match update.level < current {
         true => Err(refusal(update, "Can't downgrade the version of this feature.")),
@@ -178,7 +184,7 @@ fn judge_kraft_version(
     }
 }
 
-/// What is asked of every feature, given its level now.
+/// The checks that apply to every feature. `current` is its current level.
 fn judge_level(
     cx: &Context<'_>,
     update: &FeatureUpdate,
@@ -227,7 +233,7 @@ fn update_one(
     }
     let proposed = all.iter().find(|other| other.name == METADATA_VERSION);
     let metadata = proposed.map_or(cx.image.feature(METADATA_VERSION), |other| other.level);
-    // Eligible leader replicas came with 4.0-IV1, level 23.
+    // Eligible leader replicas need metadata.version 4.0-IV1, which is level 23.
     if name == ELR && *level == 1 && metadata < 23 {
         let why =
             format!("{name} could not be set to 1 because it depends on metadata.version level 23");
@@ -236,6 +242,7 @@ fn update_one(
     Ok(FeatureLevelRecord { name: name.clone(), feature_level: *level }.into())
 }
 
+/// Why this controller or a registered broker does not support the level; `None` if all do.
 fn why_unsupported(cx: &Context<'_>, name: &str, level: i16) -> Option<String> {
     let node = cx.settings.node_id;
     let Some(known) = SUPPORTED.iter().find(|feature| feature.name == name) else {

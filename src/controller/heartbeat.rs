@@ -1,4 +1,4 @@
-//! Heartbeats of brokers: fencing, unfencing, and the way to a shutdown in order
+//! Heartbeats of brokers: fencing, unfencing and controlled shutdown
 //! (`BrokerHeartbeatManager.calculateNextBrokerState`).
 
 use uuid::Uuid;
@@ -10,17 +10,17 @@ use crate::metadata::BrokerImage;
 pub struct Heartbeat {
     pub broker_id: i32,
     pub broker_epoch: i64,
-    /// How far the broker has applied the metadata log.
+    /// Offset up to which the broker has applied the metadata log.
     pub current_metadata_offset: i64,
     pub want_fence: bool,
     pub want_shut_down: bool,
     pub offline_log_dirs: Vec<Uuid>,
-    /// `None` from brokers that know no cordoned directories.
+    /// `None` from brokers that do not support cordoned directories (KIP-1066).
     pub cordoned_log_dirs: Option<Vec<Uuid>>,
 }
 
 impl Heartbeat {
-    /// What a change that this heartbeat brings about is due to.
+    /// The cause to log for the changes that this heartbeat leads to.
     pub(super) fn cause(&self) -> Cause {
         let id = self.broker_id;
         match (self.want_shut_down, self.want_fence, self.offline_log_dirs.is_empty()) {
@@ -34,7 +34,7 @@ impl Heartbeat {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeartbeatReply {
-    /// The broker has applied its own registration.
+    /// Whether the broker has applied its own registration.
     pub is_caught_up: bool,
     pub is_fenced: bool,
     pub should_shut_down: bool,
@@ -48,7 +48,8 @@ enum State {
     ShutDownNow,
 }
 
-/// The broker as the image shows it, if the epoch is its own.
+/// Returns the registered broker, or `StaleBrokerEpoch` if the broker is not registered or has
+/// another epoch.
 pub fn check_epoch<'a>(
     cx: &Context<'a>,
     id: i32,
@@ -66,6 +67,8 @@ pub fn check_epoch<'a>(
     Ok(broker)
 }
 
+/// Renews the broker's session, and decides whether it is fenced, unfenced or shut down. Fails with
+/// `StaleBrokerEpoch` if the heartbeat is from another incarnation.
 pub fn process(
     cx: &mut Context<'_>,
     beat: &Heartbeat,
@@ -100,7 +103,7 @@ pub fn process(
         State::ShuttingDown => {
             cx.soft.begin_shutdown(id, cx.image.offset + records.len() as i64);
         }
-        // It leaves of its own will: who comes next with its id need not wait.
+        // The broker stops on purpose, so its next incarnation may register at once.
         State::ShutDownNow => cx.soft.end_session(id),
         State::Fenced | State::Unfenced => {}
     }
@@ -115,11 +118,15 @@ fn lists_any(cx: &Context<'_>, broker: i32, dirs: &[Uuid]) -> bool {
     broker.is_some_and(|broker| dirs.iter().any(|dir| broker.log_dirs.contains(dir)))
 }
 
+/// The next state of a broker. A broker in controlled shutdown may stop once it leads no partition
+/// and all other active brokers have applied the records that moved its leaderships.
 fn next_state(cx: &Context<'_>, current: State, beat: &Heartbeat, is_caught_up: bool) -> State {
     let id = beat.broker_id;
     match current {
         State::Fenced if beat.want_shut_down => State::ShutDownNow,
-        // What it is elected for must not lie in a directory that this heartbeat says has failed.
+        // Unfencing can elect the broker leader of partitions in the directories that this
+        // heartbeat reports as failed. So this heartbeat removes the directories, and the next one
+        // unfences.
         State::Fenced if lists_any(cx, id, &beat.offline_log_dirs) => State::Fenced,
         State::Fenced if !beat.want_fence && is_caught_up => State::Unfenced,
         State::Fenced => State::Fenced,

@@ -1,5 +1,6 @@
-//! What a broker's coming and going means for the partitions that it has: Kafka's
-//! `ReplicationControlManager.generateLeaderAndIsrUpdates` and who calls it.
+//! Changes of partitions when a broker is fenced, unfenced, shut down, restarted or unregistered,
+//! or when its log directories fail (Kafka's
+//! `ReplicationControlManager.generateLeaderAndIsrUpdates` and its callers).
 
 use std::sync::Arc;
 
@@ -13,15 +14,16 @@ use crate::metadata::{
     BrokerImage, Image, MetadataRecord, PartitionImage, TopicImage, records::*, topics::NO_LEADER,
 };
 
-/// Topics by name: the image has no order of its own, and a decision must be the same each time.
+/// The topics sorted by name. The image has no order, and the same request must always lead to the
+/// same records.
 pub fn in_order(image: &Image) -> Vec<&Arc<TopicImage>> {
     let mut topics: Vec<_> = image.topics.iter().collect();
     topics.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     topics
 }
 
-/// Takes who leaves out of the ISR of the partitions that are `concerned`, and elects leaders among
-/// the candidates where there is none, or none that can lead.
+/// For each partition for which `concerned` is true: removes the leaving or unclean broker from the
+/// ISR, and elects a leader if there is none or the present one cannot lead.
 pub fn update(
     cx: &Context<'_>,
     candidates: Candidates,
@@ -48,6 +50,7 @@ pub fn leads_any(image: &Image, broker: i32) -> bool {
     partitions.any(|partition| partition.leader == broker)
 }
 
+/// A record that changes nothing of the broker's registration yet.
 fn change(broker: &BrokerImage) -> BrokerRegistrationChangeRecord {
     BrokerRegistrationChangeRecord {
         broker_id: broker.broker_id,
@@ -56,6 +59,7 @@ fn change(broker: &BrokerImage) -> BrokerRegistrationChangeRecord {
     }
 }
 
+/// Fences a broker: it leaves all ISRs and loses its leaderships.
 pub fn fenced(cx: &Context<'_>, broker: &BrokerImage) -> Vec<MetadataRecord> {
     let mut records = Vec::new();
     leave_isr(cx, broker.broker_id, &mut records);
@@ -63,6 +67,7 @@ pub fn fenced(cx: &Context<'_>, broker: &BrokerImage) -> Vec<MetadataRecord> {
     records
 }
 
+/// Unfences a broker. It may become the leader of partitions that have none.
 pub fn unfenced(cx: &Context<'_>, broker: &BrokerImage) -> Vec<MetadataRecord> {
     let unfence = BrokerRegistrationChangeRecord { fenced: -1, ..change(broker) };
     let mut records = vec![unfence.into()];
@@ -71,7 +76,8 @@ pub fn unfenced(cx: &Context<'_>, broker: &BrokerImage) -> Vec<MetadataRecord> {
     records
 }
 
-/// A broker that shuts down in order leads nothing and is in no ISR before it goes.
+/// Begins a controlled shutdown: the broker leaves all ISRs and loses its leaderships before it
+/// stops.
 pub fn shutting_down(cx: &Context<'_>, broker: &BrokerImage) -> Vec<MetadataRecord> {
     let mut records = Vec::new();
     if !broker.in_controlled_shutdown {
@@ -82,8 +88,9 @@ pub fn shutting_down(cx: &Context<'_>, broker: &BrokerImage) -> Vec<MetadataReco
     records
 }
 
-/// A new incarnation's predecessor is gone; when it has not stopped in order, what it had may not
-/// have been on its disk, and it is no eligible leader either (KIP-966).
+/// Removes a restarted broker from all ISRs. If its previous incarnation did not stop cleanly, its
+/// disk may lack acknowledged records, so the broker also leaves the eligible leader replicas
+/// (KIP-966).
 pub fn restarted(cx: &Context<'_>, broker: i32, was_clean: bool) -> Vec<MetadataRecord> {
     let is_unclean = cx.elr_enabled() && !was_clean;
     let candidates = match is_unclean {
@@ -98,6 +105,7 @@ pub fn restarted(cx: &Context<'_>, broker: i32, was_clean: bool) -> Vec<Metadata
     records
 }
 
+/// Removes a broker's registration. It also leaves all ISRs and ELRs.
 pub fn unregistered(cx: &Context<'_>, broker: &BrokerImage) -> Vec<MetadataRecord> {
     let (broker_id, broker_epoch) = (broker.broker_id, broker.broker_epoch);
     let mut records = Vec::new();
@@ -109,7 +117,8 @@ pub fn unregistered(cx: &Context<'_>, broker: &BrokerImage) -> Vec<MetadataRecor
     records
 }
 
-/// Replicas in directories that have failed are in no ISR and lead nothing.
+/// Removes failed log directories from the broker's registration. Replicas in them leave the ISR
+/// and lose the leadership.
 pub fn directories_offline(
     cx: &Context<'_>,
     broker: &BrokerImage,
@@ -131,7 +140,7 @@ pub fn directories_offline(
     records
 }
 
-/// Directories that are to get no new replicas (KIP-1066). `None` says nothing of them.
+/// Changes the directories that get no new replicas (KIP-1066). `None` leaves them as they are.
 pub fn directories_cordoned(
     broker: &BrokerImage,
     cordoned: Option<&Vec<Uuid>>,

@@ -1,37 +1,42 @@
-//! What the active controller knows of brokers and times besides the image (Kafka's
-//! `BrokerHeartbeatManager` and its periodic tasks). None of it outlives the controller: the next
-//! one begins with a session for every broker that is not fenced.
+//! The active controller's state that is not in the metadata log: sessions of brokers and times of
+//! periodic tasks (Kafka's `BrokerHeartbeatManager`). A new controller begins without it and gives
+//! every unfenced broker a session.
 
 use std::collections::BTreeMap;
 
 use crate::metadata::{BrokerImage, Image};
 
-/// Times are milliseconds of a clock that only moves forward.
+/// Sessions of brokers, and when periodic tasks run next. Times are milliseconds of a clock that
+/// never goes back.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SoftState {
     brokers: BTreeMap<i32, Liveness>,
-    /// When preferred leaders are elected next; `None` while there is nothing to look for.
+    /// When the next election of preferred leaders runs; `None` while nothing has changed since a
+    /// run that left no partition to elect.
     pub(super) balance_at: Option<i64>,
-    /// When partitions without a leader are looked at next.
+    /// When the next unclean election of partitions without a leader runs; `None` under the same
+    /// condition.
     pub(super) unclean_at: Option<i64>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 struct Liveness {
-    /// The incarnation that the rest is of.
+    /// The broker epoch that the other fields belong to.
     epoch: i64,
-    /// When the broker was last heard of; `None` when it is known to be gone.
+    /// Time of the broker's last heartbeat; `None` if it has no session.
     contact_ms: Option<i64>,
-    /// How far the broker has applied the metadata log; -1 when unknown.
+    /// Offset up to which the broker has applied the metadata log; -1 before its first heartbeat.
     metadata_offset: i64,
-    /// It shuts down; all others must see the metadata up to here before it may go.
+    /// Set during a controlled shutdown. All other active brokers must apply the metadata up to
+    /// this offset before the broker may stop.
     shutdown_offset: Option<i64>,
 }
 
 impl SoftState {
-    /// What a controller begins with. The broker of the same process, if it has one, needs no
-    /// session: if it lives, it will be heard of; else it is a former process that is registered.
-    /// All others are taken to have been heard of at `heard_ms`.
+    /// The state of a controller that has just become active. Every unfenced broker has a session
+    /// whose last heartbeat counts as received at `heard_ms`. An exception is the broker of this
+    /// node (`here`): it gets a session only with its first heartbeat, because the registration may
+    /// be that of an earlier process.
     pub fn activate(image: &Image, here: Option<i32>, now_ms: i64, heard_ms: i64) -> Self {
         let live = |broker: &BrokerImage| Liveness {
             epoch: broker.broker_epoch,
@@ -43,7 +48,8 @@ impl SoftState {
         Self { brokers, balance_at: Some(now_ms), unclean_at: Some(now_ms) }
     }
 
-    /// A new incarnation: nothing of the former one holds.
+    /// Replaces the state of the broker's previous incarnation. The new one has no session before
+    /// its first heartbeat.
     pub fn register(&mut self, broker: i32, epoch: i64) {
         let new = Liveness { epoch, contact_ms: None, metadata_offset: -1, shutdown_offset: None };
         self.brokers.insert(broker, new);
@@ -53,7 +59,7 @@ impl SoftState {
         self.brokers.remove(&broker);
     }
 
-    /// The broker is heard of. An unknown one is known from now on.
+    /// Renews the broker's session. If the broker or this epoch of it has no state yet, creates it.
     pub fn heard_of(&mut self, broker: i32, epoch: i64, now_ms: i64) {
         if self.brokers.get(&broker).is_none_or(|known| known.epoch != epoch) {
             self.register(broker, epoch);
@@ -63,7 +69,8 @@ impl SoftState {
         }
     }
 
-    /// The broker is known to be gone: another incarnation may register at once.
+    /// Ends the broker's session, because it is known to have stopped. Another incarnation may then
+    /// register at once.
     pub fn end_session(&mut self, broker: i32) {
         if let Some(known) = self.brokers.get_mut(&broker) {
             known.contact_ms = None;
@@ -71,6 +78,7 @@ impl SoftState {
         }
     }
 
+    /// Whether the broker's session in this epoch has not timed out.
     pub fn has_session(&self, broker: i32, epoch: i64, now_ms: i64, timeout_ms: i64) -> bool {
         let known = self.brokers.get(&broker).filter(|known| known.epoch == epoch);
         let contact = known.and_then(|known| known.contact_ms);
@@ -85,13 +93,17 @@ impl SoftState {
         self.brokers.get(&broker)?.shutdown_offset
     }
 
-    /// Only the first time counts: what the broker led had moved by then.
+    /// Begins a controlled shutdown. All other active brokers must apply the metadata up to
+    /// `offset`. Further calls change nothing, because the records of the first one have already
+    /// moved the leaderships.
     pub fn begin_shutdown(&mut self, broker: i32, offset: i64) {
         if let Some(known) = self.brokers.get_mut(&broker) {
             known.shutdown_offset.get_or_insert(offset);
         }
     }
 
+    /// Stores the metadata offset of a heartbeat. A fenced broker is no longer in controlled
+    /// shutdown.
     pub fn applied(&mut self, broker: i32, metadata_offset: i64, is_fenced: bool) {
         if let Some(known) = self.brokers.get_mut(&broker) {
             known.metadata_offset = metadata_offset;
@@ -101,7 +113,8 @@ impl SoftState {
         }
     }
 
-    /// What all brokers that serve have applied; the highest offset there is when none does.
+    /// The lowest metadata offset that the active brokers have applied; `i64::MAX` if there is
+    /// none. A broker is active if it is neither fenced nor in controlled shutdown.
     pub fn lowest_active_offset(&self, image: &Image) -> i64 {
         let serves = |id: i32, known: &Liveness| {
             known.shutdown_offset.is_none() && image.broker(id).is_some_and(|it| !it.fenced)
@@ -110,7 +123,7 @@ impl SoftState {
         active.map(|(_, known)| known.metadata_offset).min().unwrap_or(i64::MAX)
     }
 
-    /// A broker that has been silent for too long.
+    /// A broker whose session has timed out, if there is one.
     pub fn stale(&self, now_ms: i64, timeout_ms: i64) -> Option<i32> {
         let is_stale =
             |known: &Liveness| known.contact_ms.is_some_and(|at| at + timeout_ms < now_ms);
@@ -122,15 +135,14 @@ impl SoftState {
         self.brokers.get(&broker).is_some_and(|known| known.metadata_offset >= 0)
     }
 
-    /// Brokers that serve as far as the image knows, and the incarnations of those that have sent no
-    /// heartbeat to this controller yet.
+    /// Unfenced brokers that have sent no heartbeat to this controller yet, with their epochs.
     pub fn unheard_of(&self, image: &Image) -> Vec<(i32, i64)> {
         let serves = |id: i32| image.broker(id).is_some_and(|broker| !broker.fenced);
         let silent = self.brokers.iter().filter(|(_, known)| known.metadata_offset < 0);
         silent.filter(|(id, _)| serves(**id)).map(|(id, known)| (*id, known.epoch)).collect()
     }
 
-    /// When there is something to do though nobody asks.
+    /// When the next session times out or the next periodic task runs.
     pub fn next_deadline(&self, timeout_ms: i64) -> Option<i64> {
         let contacts = self.brokers.values().filter_map(|known| known.contact_ms);
         let expiry = contacts.min().map(|at| at + timeout_ms + 1);

@@ -1,13 +1,16 @@
-//! The controller: decides what becomes of topics, configurations, features and brokers, as
-//! metadata records. Decisions are pure functions of an image, soft state, a time and a request;
-//! `task` is the one task that takes requests in turn, proposes the records of several as one
-//! batch, and answers when the batch is committed. `runtime` is the handle to it.
+//! The controller: it decides changes of topics, configurations, features and brokers, and
+//! expresses them as metadata records. A decision is a pure function of an image, the soft state,
+//! the time and a request. One task (`task`) takes the requests in order, proposes the records of
+//! several decisions as one batch, and answers once the batch is committed. `runtime` is the handle
+//! to that task.
 //!
-//! Must not know the wire protocol (requests and answers are plain types), partitions' logs, or
-//! what a broker does about a change.
+//! It knows neither the wire protocol (requests and responses are plain types), nor the logs of
+//! partitions, nor what a broker does when it applies a change.
 //!
-//! Invariants: only this module proposes records; a decision sees every decision before it; nothing
-//! is answered before it is committed.
+//! Invariants:
+//! - Only this module proposes metadata records.
+//! - A decision sees the effect of every decision before it.
+//! - No request is answered before its records are committed.
 
 pub mod alter_partition;
 pub mod configs;
@@ -59,17 +62,17 @@ pub use self::{
 };
 use crate::metadata::{ConfigResource, Image, MetadataRecord, TopicImage};
 
-/// What the controller is configured with.
+/// The controller's part of the node's configuration. `Settings::new` (in `rules`) reads it.
 #[derive(Clone)]
 pub struct Settings {
     pub node_id: i32,
-    /// Whether this process is a broker too.
+    /// Whether this node is also a broker.
     pub is_broker: bool,
     /// `num.partitions`
     pub num_partitions: i32,
     /// `default.replication.factor`
     pub default_replication_factor: i16,
-    /// `min.insync.replicas`; a new cluster takes it as its dynamic default.
+    /// `min.insync.replicas`. A new cluster gets it as its cluster-wide default.
     pub min_insync_replicas: i32,
     /// `unclean.leader.election.enable`
     pub unclean_leader_election: bool,
@@ -84,16 +87,18 @@ pub struct Settings {
     pub rules: Arc<dyn ConfigRules>,
 }
 
-/// All that a decision sees.
+/// Everything that a decision may read or change.
 pub struct Context<'a> {
-    /// Committed, and decided before in the same batch; its offset is that of the record before the
-    /// next one.
+    /// The committed metadata plus the earlier decisions of the same batch. Its offset is that of
+    /// the last record in it, so the next record gets `offset + 1`.
     pub image: &'a Image,
     pub settings: &'a Settings,
-    /// What is known besides; a decision may change it before its records are committed.
+    /// State that is not in the metadata log, for example when each broker sent its last heartbeat.
+    /// A decision changes it at once, before its records are committed. If the commit fails, the
+    /// task replaces the soft state.
     pub soft: &'a mut SoftState,
     pub random: &'a mut Random,
-    /// Of a clock that only moves forward.
+    /// Milliseconds of a clock that never goes back.
     pub now_ms: i64,
 }
 
@@ -103,7 +108,8 @@ impl Context<'_> {
         self.image.feature(features::ELR) > 0
     }
 
-    /// What is set for a topic, or for this node, or for all brokers.
+    /// The value of a config key set for the topic, else for this node, else for all brokers.
+    /// `None` if it is set in none of these.
     fn topic_config(&self, topic: &str, key: &str) -> Option<&str> {
         let here = ConfigResource::broker(self.settings.node_id);
         let layers = [ConfigResource::topic(topic), here, ConfigResource::default_broker()];
@@ -111,6 +117,7 @@ impl Context<'_> {
         found.next().map(String::as_str)
     }
 
+    /// `min.insync.replicas` of the topic, but at most the number of its replicas.
     fn min_isr(&self, topic: &TopicImage) -> usize {
         let set = self.topic_config(&topic.name, "min.insync.replicas");
         let min = set.and_then(|text| text.trim().parse().ok());
@@ -126,7 +133,7 @@ impl Context<'_> {
     }
 }
 
-/// Records to propose, and the answer for when they are committed.
+/// The records to propose, and the response to send once they are committed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision<T> {
     pub records: Vec<MetadataRecord>,
@@ -134,7 +141,7 @@ pub struct Decision<T> {
 }
 
 impl<T> Decision<T> {
-    /// The answer alone, for a request that only wants to be checked.
+    /// Drops the records and keeps the response, for a request with `validate_only`.
     pub fn validated(self) -> Self {
         Self { records: Vec::new(), ..self }
     }

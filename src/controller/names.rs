@@ -1,4 +1,4 @@
-//! Which names a topic may have (Kafka's `org.apache.kafka.common.internals.Topic`).
+//! Checks names of topics (Kafka's `org.apache.kafka.common.internals.Topic`).
 
 use super::ControllerError;
 use crate::metadata::Image;
@@ -7,7 +7,7 @@ const MAX_NAME_LENGTH: usize = 249;
 const ALLOWED: &str = "ASCII alphanumerics, '.', '_' and '-'";
 
 fn why_invalid(name: &str) -> Option<String> {
-    // Java counts UTF-16 units.
+    // As in Java, the length is in UTF-16 units.
     let units = || name.encode_utf16().count();
     match name {
         "" => Some("the empty string is not allowed".into()),
@@ -23,14 +23,15 @@ fn why_invalid(name: &str) -> Option<String> {
     }
 }
 
-/// Whether a topic may be called so.
+/// Checks that the name is a valid topic name.
 pub fn validate(name: &str) -> Result<(), ControllerError> {
     why_invalid(name).map_or(Ok(()), |why| {
         Err(ControllerError::InvalidTopic(format!("Topic name is invalid: {why}")))
     })
 }
 
-/// Metric names turn `.` into `_`, so names that differ only in these collide.
+/// Checks that no topic has a name that differs only in `.` and `_`, because metric names replace
+/// `.` with `_`.
 pub fn check_collision(image: &Image, name: &str) -> Result<(), ControllerError> {
     let unified = |name: &str| name.replace('.', "_");
     if !name.contains(['.', '_']) || image.topic(name).is_some() {

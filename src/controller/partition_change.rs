@@ -1,6 +1,7 @@
-//! What becomes of one partition (Kafka's `PartitionChangeBuilder`): who leads it, who is in its
-//! ISR, which replicas are eligible to lead when the ISR is empty (KIP-966), whether a reassignment
-//! is complete. The caller says what it wants; the record says what follows from it.
+//! Builds the record that changes one partition (Kafka's `PartitionChangeBuilder`). The caller sets
+//! what it wants to change, for example the ISR or the replicas. `build` adds what follows from it:
+//! the leader, the eligible leader replicas for an empty ISR (KIP-966), and the end of a
+//! reassignment.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,31 +14,31 @@ use crate::metadata::{
     topics::{LOST, NO_LEADER, NO_LEADER_CHANGE},
 };
 
-/// A replica that its broker has not put in a log directory yet (KIP-858).
+/// The directory id of a replica that its broker has not assigned to a log directory yet (KIP-858).
 pub const UNASSIGNED_DIR: Uuid = Uuid::from_u128(1);
 /// `LeaderRecoveryState.RECOVERING`
 pub const RECOVERING: i8 = 1;
 
-/// Which leader is looked for.
+/// Which replica an election may choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Election {
-    /// The first replica, if it can lead.
+    /// The preferred leader, which is the first replica, if it is in sync. Otherwise as `Online`.
     Preferred,
-    /// The leader that there is, or else any replica that is in sync.
+    /// The present leader if it is in sync, or else any replica in sync.
     Online,
-    /// As `Online`, and if there is none any replica that lives.
+    /// As `Online`. If no replica is in sync, any live replica.
     Unclean,
 }
 
-/// Who may lead. While the records of a fencing or an unfencing are made, the image still shows
-/// the broker as it was.
+/// Changes to the brokers that may lead. While the records of a fencing or an unfencing are built,
+/// the image still has the state before it.
 #[derive(Clone, Copy, Default)]
 pub struct Candidates {
-    /// Is about to be fenced, or shuts down.
+    /// The broker is about to be fenced or to shut down, or loses a log directory.
     pub leaving: Option<i32>,
-    /// Is about to be unfenced.
+    /// The broker is about to be unfenced.
     pub returning: Option<i32>,
-    /// Has come back without having stopped in order: what it has may lack acknowledged records.
+    /// The broker has restarted after an unclean stop, so its log may lack acknowledged records.
     pub unclean: Option<i32>,
 }
 
@@ -46,6 +47,7 @@ impl Candidates {
         Self { leaving: Some(broker), ..Self::default() }
     }
 
+    /// Whether the broker may lead: it is active and its replica's log directory is online.
     fn accept(&self, image: &Image, state: &PartitionImage, broker: i32) -> bool {
         let here = [self.leaving, self.unclean].contains(&Some(broker));
         if here || !(self.returning == Some(broker) || is_active(image, broker)) {
@@ -58,17 +60,17 @@ impl Candidates {
     }
 }
 
-/// Neither fenced nor shutting down.
+/// Whether the broker is neither fenced nor in controlled shutdown.
 pub fn is_active(image: &Image, broker: i32) -> bool {
     image.broker(broker).is_some_and(|it| !it.fenced && !it.in_controlled_shutdown)
 }
 
-/// Whether it is not known yet where a replica lies (Kafka's `MIGRATING` and `UNASSIGNED`).
+/// Whether the directory of a replica is not known yet (Kafka's `MIGRATING` and `UNASSIGNED`).
 pub fn is_nowhere(directory: Uuid) -> bool {
     directory.is_nil() || directory == UNASSIGNED_DIR
 }
 
-/// Whether a replica in this directory can be used. One that is nowhere yet can.
+/// Whether a replica in this directory can be used. A replica whose directory is not known yet can.
 pub fn has_online_dir(broker: &BrokerImage, directory: Uuid) -> bool {
     directory != LOST
         && (is_nowhere(directory)
@@ -76,7 +78,8 @@ pub fn has_online_dir(broker: &BrokerImage, directory: Uuid) -> bool {
             || broker.log_dirs.contains(&directory))
 }
 
-/// A broker with one log directory puts its replicas there; one with several chooses later.
+/// The initial directory of a new replica. If the broker has one log directory, it is that one. If
+/// it has several, the broker chooses one later.
 pub fn default_dir(image: &Image, broker: i32) -> Uuid {
     match image.broker(broker).map(|broker| broker.log_dirs.as_slice()) {
         Some([only]) => *only,
@@ -85,12 +88,13 @@ pub fn default_dir(image: &Image, broker: i32) -> Uuid {
     }
 }
 
+/// A change of one partition. The public fields begin with the present state.
 pub struct PartitionChange<'a> {
     image: &'a Image,
     topic: &'a TopicImage,
     partition_id: i32,
     state: &'a PartitionImage,
-    /// `min.insync.replicas`, but no more than there are replicas.
+    /// `min.insync.replicas`, but at most the number of replicas.
     min_isr: usize,
     elr_enabled: bool,
     elr: Vec<i32>,
@@ -105,8 +109,9 @@ pub struct PartitionChange<'a> {
 }
 
 impl<'a> PartitionChange<'a> {
-    /// A change that, built as it is, only elects a leader where the present one cannot lead. An
-    /// election is unclean where the topic allows it.
+    /// A change of a partition; `None` if the partition does not exist. Built without further
+    /// settings, it only elects a leader if the present one cannot lead. The election is unclean if
+    /// the topic allows it.
     pub fn new(cx: &Context<'a>, topic: &'a TopicImage, partition_id: i32) -> Option<Self> {
         let state = topic.partitions.get(usize::try_from(partition_id).ok()?)?;
         let unclean = cx.allows_unclean_election(&topic.name);
@@ -129,7 +134,7 @@ impl<'a> PartitionChange<'a> {
         })
     }
 
-    /// `None` if nothing changes.
+    /// Builds the record; `None` if nothing changes.
     pub fn build(mut self) -> Option<PartitionChangeRecord> {
         let unchanged = PartitionChangeRecord {
             topic_id: self.topic.id,
@@ -140,7 +145,8 @@ impl<'a> PartitionChange<'a> {
         self.complete_reassignment();
         self.find_eligible();
         self.elect(&mut record);
-        // A replica that is taken away must not go on fetching in this epoch.
+        // Setting the leader raises the leader epoch, so that the removed replica can no longer
+        // fetch.
         let loses_replicas = !self.state.replicas.iter().all(|id| self.replicas.contains(id));
         if record.leader == NO_LEADER_CHANGE && loses_replicas {
             record.leader = self.state.leader;
@@ -174,8 +180,10 @@ impl<'a> PartitionChange<'a> {
         }
     }
 
-    /// Below the minimum of in-sync replicas nothing more is acknowledged, so who leaves the ISR
-    /// then has all that ever was. Kafka keeps those too that are no replicas any more, for ever.
+    /// Updates the eligible leader replicas. While the ISR is below `min.insync.replicas`, no write
+    /// with `acks=all` is acknowledged. The replicas whose leaving made the ISR so small therefore
+    /// have all acknowledged records. Unlike in Kafka, a broker that is no longer a replica is
+    /// removed.
     fn find_eligible(&mut self) {
         if !self.elr_enabled {
             return;
@@ -192,6 +200,7 @@ impl<'a> PartitionChange<'a> {
         self.elr = known.into_iter().filter(is_eligible).collect();
     }
 
+    /// Elects a leader. An eligible or unclean leader becomes the only member of the ISR.
     fn elect(&mut self, record: &mut PartitionChangeRecord) {
         let (leader, is_unclean) = self.find_leader();
         if leader == self.state.leader {
@@ -210,7 +219,7 @@ impl<'a> PartitionChange<'a> {
         }
     }
 
-    /// The leader, and whether it may lack acknowledged records.
+    /// Returns the leader, and whether it may lack acknowledged records.
     fn find_leader(&self) -> (i32, bool) {
         let present = self.state.leader;
         let preferred = self.replicas.first().filter(|_| self.election == Election::Preferred);
@@ -237,7 +246,8 @@ impl<'a> PartitionChange<'a> {
         (self.isr.contains(&broker) || in_elr) && self.accepts(broker)
     }
 
-    /// When nobody is known to have everything, who led last has the most.
+    /// The last leader. If ISR and ELR are empty, no replica is known to have all acknowledged
+    /// records, and the last leader probably has the most.
     fn last_leader(&self) -> Option<i32> {
         let nobody = self.isr.is_empty() && self.elr.is_empty();
         match self.state.last_known_elr[..] {

@@ -1,13 +1,14 @@
-//! Which brokers hold a new partition's replicas: Kafka's `StripedReplicaPlacer`. Leaders go round
-//! the racks and the brokers in them, the replicas of one partition go to different racks while
-//! there are any, and fenced brokers come last and never lead.
+//! Chooses the brokers for the replicas of new partitions (Kafka's `StripedReplicaPlacer`). Leaders
+//! rotate over the racks, and over the brokers of each rack. The replicas of one partition are on
+//! different racks as far as possible. Fenced brokers are chosen last and never lead.
 
 use std::collections::BTreeMap;
 
 use super::{ControllerError, random::Random};
 use crate::metadata::{BrokerImage, Image};
 
-/// Brokers in the order in which a round takes them.
+/// The fenced or the unfenced brokers of a rack, in the order in which partitions get them. Each
+/// partition is a round, and begins one broker later than the round before.
 #[derive(Default)]
 struct Ring {
     brokers: Vec<i32>,
@@ -85,7 +86,8 @@ impl Racks {
         Self { racks, brokers: usable.len(), unfenced, round: 0, offset }
     }
 
-    /// The replicas of one partition. There are enough brokers, and an unfenced one among them.
+    /// Chooses the replicas of one partition, the leader first. The caller has checked that there
+    /// are enough brokers and that one of them is not fenced.
     fn place(&mut self, replication_factor: usize, random: &mut Random) -> Vec<i32> {
         if self.round == self.unfenced && self.unfenced > 1 {
             random.shuffle(&mut self.racks);
@@ -105,7 +107,7 @@ impl Racks {
             }
             leader_rack = (leader_rack + 1) % self.racks.len();
         }
-        // The leader's rack sits out the first time round.
+        // The leader's rack is skipped once, because it already has a replica.
         let mut skip = Some(leader_rack);
         let mut rack = self.offset;
         while replicas.len() < replication_factor {
@@ -122,13 +124,14 @@ impl Racks {
     }
 }
 
-/// Whether a directory of the broker is not cordoned (KIP-1066).
+/// Whether the broker has a log directory that is not cordoned (KIP-1066).
 fn has_room(broker: &BrokerImage) -> bool {
     let cordoned = broker.cordoned_log_dirs.as_deref().unwrap_or_default();
     broker.log_dirs.is_empty() || broker.log_dirs.iter().any(|dir| !cordoned.contains(dir))
 }
 
-/// The replicas of each new partition, preferred leaders first.
+/// Returns the replicas of each new partition, preferred leader first. Fails with
+/// `InvalidReplicationFactor` if there are too few brokers or all of them are fenced.
 pub fn place(
     image: &Image,
     partitions: usize,

@@ -6,7 +6,8 @@ use crate::metadata::records::ProducerIdsRecord;
 /// Ids per block (Kafka's `ProducerIdsBlock.PRODUCER_ID_BLOCK_SIZE`).
 pub const PRODUCER_ID_BLOCK: i64 = 1_000;
 
-/// A block of producer ids that nobody else gets: its first id; there are `PRODUCER_ID_BLOCK`.
+/// Allocates a block of `PRODUCER_ID_BLOCK` producer ids to a broker and returns the first of them.
+/// Fails with `StaleBrokerEpoch` or `ProducerIdsExhausted`.
 pub fn allocate(
     cx: &Context<'_>,
     broker_id: i32,

@@ -1,4 +1,5 @@
-//! The random numbers of the controller, from a seed, so that a decision can be replayed.
+//! Random numbers and ids of the controller. They come from a seed, so that decisions can be
+//! replayed.
 
 use uuid::Uuid;
 
@@ -14,7 +15,7 @@ impl Random {
         Self { streams: [(seed >> 64) as u64, seed as u64].map(Stream::new) }
     }
 
-    /// A number below `end`, which is not 0.
+    /// A number below `end`. `end` must not be 0.
     pub fn below(&mut self, end: usize) -> usize {
         self.streams[0].below(end)
     }
@@ -25,8 +26,8 @@ impl Random {
         }
     }
 
-    /// A random id of version 4 whose text does not begin with a dash, as Kafka's never do: the
-    /// tools would take it for an option.
+    /// A random id (UUID version 4). As in Kafka, its text never begins with a dash, because the
+    /// command line tools would take it for an option.
     pub fn uuid(&mut self) -> Uuid {
         loop {
             let [high, low] = self.streams.each_mut().map(Stream::next_u64);

@@ -1,8 +1,9 @@
-//! Moving partitions to other brokers (KIP-455): Kafka's `PartitionReassignmentReplicas`,
-//! `PartitionReassignmentRevert` and who uses them.
+//! Reassignment of partitions to other brokers (KIP-455): Kafka's `PartitionReassignmentReplicas`,
+//! `PartitionReassignmentRevert` and the code that uses them.
 //!
-//! A reassignment adds the new replicas; when all of them are in the ISR, those that are to go are
-//! removed (by `PartitionChange::build`, at every change of the partition). It can be called off until then.
+//! A reassignment first adds the new replicas. Once all of them are in the ISR, the old ones are
+//! removed by `PartitionChange::build`, which runs at every change of the partition. Until then,
+//! the reassignment can be cancelled.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::metadata::{PartitionImage, TopicImage, records::PartitionChangeRecord};
 
-/// The replicas that a partition is to have; `None` calls its reassignment off.
+/// The target replicas of a partition. `None` cancels its reassignment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Reassignment {
     pub partition: i32,
@@ -22,7 +23,8 @@ pub struct Reassignment {
 
 pub type Reassigned = Vec<(String, Vec<(i32, Result<(), ControllerError>)>)>;
 
-/// A request whose records are too many is refused as a whole.
+/// Starts or cancels reassignments. Once the records reach `MAX_RECORDS`, the remaining partitions
+/// are refused.
 pub fn alter(
     cx: &Context<'_>,
     topics: &[(String, Vec<Reassignment>)],
@@ -85,7 +87,7 @@ fn begin(
     let removing = missing(target, &state.replicas);
     let adding = missing(&state.replicas, target);
     change.replicas = [target, &removing].concat();
-    // What is under way goes on where nothing new is asked for.
+    // If this request adds or removes no replica, those of the reassignment in progress stay.
     if !removing.is_empty() {
         change.removing = removing;
     }
@@ -96,6 +98,7 @@ fn begin(
     change.build()
 }
 
+/// Checks that a reassignment keeps the replication factor.
 fn check_factor(state: &PartitionImage, target: &[i32]) -> Result<(), ControllerError> {
     let stays = |id: &&i32| !state.removing_replicas.contains(id);
     let current = state.replicas.iter().filter(stays).count();
@@ -108,6 +111,8 @@ fn check_factor(state: &PartitionImage, target: &[i32]) -> Result<(), Controller
     )))
 }
 
+/// Reverts a reassignment: removes the added replicas. If no other replica is in the ISR, this
+/// needs an unclean election, which the topic must allow.
 fn cancel(
     cx: &Context<'_>,
     topic: &TopicImage,

@@ -12,18 +12,18 @@ use crate::{
     metadata::{BrokerImage, MetadataRecord, records::*},
 };
 
-/// What a broker says of itself when it starts.
+/// The registration request that a broker sends when it starts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Registration {
     pub broker_id: i32,
-    /// Chosen anew by each process.
+    /// Random id of the process. Each start of a broker has another one.
     pub incarnation_id: Uuid,
     pub endpoints: Vec<BrokerEndpoint>,
     pub features: Vec<BrokerFeature>,
     pub rack: Option<String>,
     pub log_dirs: Vec<Uuid>,
-    /// Of the incarnation that stopped in order and left what is on this broker's disks; -1 if
-    /// none did.
+    /// Epoch of the broker's previous incarnation if it stopped cleanly on these disks; -1
+    /// otherwise.
     pub previous_broker_epoch: i64,
 }
 
@@ -41,7 +41,7 @@ impl Default for Registration {
     }
 }
 
-/// What this version of the broker supports.
+/// The features and levels that this version of the broker supports.
 pub fn own_features() -> Vec<BrokerFeature> {
     let feature = |feature: super::SupportedFeature| BrokerFeature {
         name: feature.name.into(),
@@ -55,8 +55,8 @@ const DUPLICATE: &str = "Another broker is registered with that broker id. If th
                          recently restarted this should self-resolve once the heartbeat manager \
                          expires the broker's session.";
 
-/// Registers a broker, fenced, and answers its epoch: the offset of its registration. The same
-/// incarnation may register again, and keeps its epoch.
+/// Registers a broker as fenced, and returns its epoch, which is the offset of its registration
+/// record. If the same incarnation registers again, it keeps its epoch and its state.
 pub fn register(
     cx: &mut Context<'_>,
     registration: &Registration,
@@ -111,8 +111,9 @@ fn check(cx: &Context<'_>, registration: &Registration) -> Result<(), Controller
     check_features(cx, registration)
 }
 
-/// The former incarnation must be gone. A session that this controller has only given it, without
-/// having heard of it, does not count when the new one has its directories: they are locked.
+/// Checks that the broker's previous incarnation is gone, which means that it has no session. If
+/// this controller has received no heartbeat from it, its session is ignored if the new incarnation
+/// has one of its log directories, because a running process would hold the lock of that directory.
 fn check_former(cx: &Context<'_>, registration: &Registration) -> Result<(), ControllerError> {
     let (id, incarnation_id) = (registration.broker_id, registration.incarnation_id);
     let former = cx.image.broker(id).filter(|it| it.incarnation_id != incarnation_id);
@@ -152,7 +153,8 @@ fn check_dirs(cx: &Context<'_>, registration: &Registration) -> Result<(), Contr
     Ok(())
 }
 
-/// A broker must support the level of every feature, be it one that it does not name.
+/// Checks that the broker supports the level of every feature. A feature that it does not name must
+/// be at level 0.
 fn check_features(cx: &Context<'_>, registration: &Registration) -> Result<(), ControllerError> {
     let supported = &registration.features;
     let check = |name: &str, min: i16, max: i16| {
@@ -177,7 +179,7 @@ fn check_features(cx: &Context<'_>, registration: &Registration) -> Result<(), C
     unnamed.try_for_each(|name| check(name, 0, 0))
 }
 
-/// Removes a broker that is gone for good.
+/// Removes a broker from the metadata. Its partitions elect other leaders.
 pub fn unregister(cx: &mut Context<'_>, broker_id: i32) -> Decision<Result<(), ControllerError>> {
     match cx.image.broker(broker_id) {
         Some(broker) => {
@@ -193,8 +195,8 @@ pub fn unregister(cx: &mut Context<'_>, broker_id: i32) -> Decision<Result<(), C
     }
 }
 
-/// Fences a broker of which the caller knows that its process is gone, without waiting for its
-/// session to end. `epoch` is the incarnation that was seen to go.
+/// Fences a broker whose process is known to have ended, without waiting for its session to time
+/// out. `epoch` is the broker epoch of the ended process; `None` means the current one.
 pub fn gone(cx: &mut Context<'_>, broker_id: i32, epoch: Option<i64>) -> Decision<()> {
     let broker = cx.image.broker(broker_id);
     let broker = broker.filter(|it| epoch.is_none_or(|epoch| epoch == it.broker_epoch));

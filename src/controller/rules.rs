@@ -1,4 +1,5 @@
-//! `ConfigRules` over the table of keys.
+//! The rules for configuration changes, from the table of configuration keys; and the controller's
+//! settings.
 
 use std::sync::Arc;
 
@@ -13,7 +14,8 @@ use crate::{
     metadata::{self, ConfigResource, ConfigResourceType},
 };
 
-/// The rules of a broker, by the configuration that is in force when they are asked.
+/// `ConfigRules` from the table of keys. Values are checked together with the configuration that is
+/// in force.
 pub struct TableRules(pub Arc<ArcSwap<Config>>);
 
 impl From<ConfigError> for ControllerError {
@@ -47,7 +49,7 @@ impl ConfigRules for TableRules {
     }
 
     fn is_list(&self, kind: ConfigResourceType, key: &str) -> bool {
-        // As in Kafka, whose controller has the types of these two only.
+        // As in Kafka, only topic and broker configs can be lists here.
         matches!(kind, ConfigResourceType::Topic | ConfigResourceType::Broker)
             && find_config(kind, key).is_some_and(|key| key.kind == Type::List)
     }
@@ -57,7 +59,7 @@ impl ConfigRules for TableRules {
     }
 }
 
-/// The row of a resource's config.
+/// The table row of a config key; `None` if the resource has no such key.
 pub fn find_config(kind: ConfigResourceType, key: &str) -> Option<&'static Key> {
     match kind {
         ConfigResourceType::Topic => keys::topic().get(key).copied(),
@@ -69,7 +71,7 @@ pub fn find_config(kind: ConfigResourceType, key: &str) -> Option<&'static Key> 
 }
 
 impl Settings {
-    /// What the controller takes from a broker's configuration.
+    /// Reads the controller's settings from the node's configuration.
     pub fn new(config: &Arc<ArcSwap<Config>>) -> Self {
         let loaded = config.load();
         let (broker, values) = (&loaded.broker, loaded.values());

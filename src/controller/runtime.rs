@@ -1,5 +1,5 @@
-//! The handle to the controller, and what can be asked of it. Every node that may lead the quorum
-//! has one; `task` decides while this node leads.
+//! The handle to the controller, with a method per request. Every node that may lead the quorum has
+//! one. The controller's task (`task`) decides while this node leads.
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -23,18 +23,26 @@ use crate::{
     quorum::{Durability, Leadership, Quorum},
 };
 
-/// Requests that may wait; a caller beyond that waits for room.
+/// Number of requests that may wait in the mailbox. If it is full, callers wait until there is
+/// room.
 const MAILBOX: usize = 1_024;
 
-/// An answer, and where in the metadata log it holds.
+/// A response, and the offset of the metadata log that it depends on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Committed<T> {
-    /// Of the last committed record that the answer rests on; wait for it to be applied.
+    /// Offset of the last committed record that the response depends on. Before a broker sends the
+    /// response, it waits until it has applied this offset.
     pub offset: i64,
     pub value: T,
 }
 
-/// A handle to the controller; clones share it. It stops when the last one is dropped.
+/// A handle to this node's controller. Clones share one controller, which stops when the last
+/// handle is dropped.
+///
+/// Each method puts a request in the controller's mailbox and returns once the records of the
+/// decision are committed. It fails with `NotController` while another node leads the quorum, with
+/// `TimedOut` if the controller has not begun to decide by the deadline (see `until`), and with
+/// `NoRoom` if the disk of the metadata log is full.
 #[derive(Clone)]
 pub struct Controller {
     requests: mpsc::Sender<Request>,
@@ -44,15 +52,15 @@ pub struct Controller {
 
 type Outcome<T> = Result<Committed<T>, ControllerError>;
 
-/// A refusal of the whole request is one of the outcome.
+/// Turns an error that refuses the whole request into an error of the outcome.
 fn flat<T>(outcome: Outcome<Result<T, ControllerError>>) -> Outcome<T> {
     outcome.and_then(|it| it.value.map(|value| Committed { offset: it.offset, value }))
 }
 
 impl Controller {
-    /// Starts the controller of a node; it decides while this node leads the quorum. A log without
-    /// a `metadata.version` is a new cluster's: it gets `bootstrap` (or what `kafka-storage format`
-    /// writes).
+    /// Starts the controller of a node. It decides while this node leads the quorum. A metadata log
+    /// without a `metadata.version` belongs to a new cluster; the controller then writes
+    /// `bootstrap` first, or the records that `kafka-storage format` writes by default.
     pub fn start(
         quorum: Quorum,
         settings: Settings,
@@ -69,8 +77,8 @@ impl Controller {
         Self { requests, leadership, deadline: None }
     }
 
-    /// A handle for a request with a time limit. If the controller has not begun to decide by the
-    /// deadline, it refuses the request with `TimedOut` and does not decide on it any more.
+    /// Returns a handle whose requests have a deadline. If the controller has not begun to decide
+    /// on a request by then, it drops the request, which fails with `TimedOut`.
     pub fn until(&self, deadline: Instant) -> Self {
         Self { deadline: Some(deadline), ..self.clone() }
     }
@@ -79,6 +87,7 @@ impl Controller {
         self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
+    /// Sends a decision to the controller's task and waits until it is committed.
     async fn run<T: Send + 'static>(
         &self,
         cause: Cause,
@@ -93,12 +102,12 @@ impl Controller {
             let Decision { records, response } = decide(cx);
             let answer: Answer = Box::new(move |outcome| {
                 let outcome = outcome.map(|offset| Committed { offset, value: response });
-                // The caller may have gone; what is committed stays so.
+                // The caller may be gone. The records stay committed.
                 let _ = reply.send(outcome);
             });
             (records, answer)
         });
-        // A controller drops requests that are late, and all requests while it is not active.
+        // The task drops requests after their deadline, and all requests while it is inactive.
         let refused = || match self.is_late() {
             true => ControllerError::TimedOut,
             false => ControllerError::not_controller(self.leadership.borrow().leader),
@@ -109,7 +118,7 @@ impl Controller {
         committed.await.map_err(|_| refused())?
     }
 
-    /// Topics must have different names.
+    /// Creates topics. The caller must have removed duplicate names.
     pub async fn create_topics(
         &self,
         topics: Vec<NewTopic>,
@@ -132,6 +141,7 @@ impl Controller {
         .await
     }
 
+    /// Adds partitions to topics. The caller must have removed duplicate names.
     pub async fn create_partitions(
         &self,
         topics: Vec<NewPartitions>,
@@ -144,7 +154,8 @@ impl Controller {
         .await
     }
 
-    /// AlterConfigs: what is not named is unset.
+    /// AlterConfigs: replaces the configuration of each resource. Keys that are not named are
+    /// unset.
     pub async fn alter_configs(
         &self,
         changes: Vec<(ConfigResource, ConfigValues)>,
@@ -157,6 +168,7 @@ impl Controller {
         .await
     }
 
+    /// IncrementalAlterConfigs (KIP-339): changes only the named keys.
     pub async fn incremental_alter_configs(
         &self,
         changes: Vec<(ConfigResource, Vec<(String, ConfigOp)>)>,
@@ -169,8 +181,8 @@ impl Controller {
         .await
     }
 
-    /// The first id of a block of `PRODUCER_ID_BLOCK`. On disk before it is answered: an id is
-    /// never handed out twice.
+    /// Allocates a block of `PRODUCER_ID_BLOCK` producer ids and returns its first id. The record
+    /// is on disk before the response, so no id is handed out twice.
     pub async fn allocate_producer_ids(&self, broker_id: i32, broker_epoch: i64) -> Outcome<i64> {
         let decide =
             move |cx: &mut Context<'_>| producer_ids::allocate(cx, broker_id, broker_epoch);
@@ -180,8 +192,8 @@ impl Controller {
         )
     }
 
-    /// Registers a broker, fenced, and answers its epoch. Each start registers anew, so it need
-    /// not wait for the disk.
+    /// Registers a broker as fenced, and returns its epoch. The record need not be on disk before
+    /// the response, because a broker registers again at every start.
     pub async fn register_broker(
         &self,
         registration: Registration,
@@ -191,23 +203,25 @@ impl Controller {
         self.run(cause, Durability::Deferred, decide).await
     }
 
-    /// A broker lives, and tells how far it is and what it wants. The first heartbeat that shows it
-    /// caught up with its registration unfences it.
+    /// Processes a heartbeat: the broker is alive, reports the metadata offset that it has applied,
+    /// and may ask to be fenced or to shut down. A fenced broker is unfenced by the first heartbeat
+    /// that shows that it has applied its own registration.
     pub async fn heartbeat(&self, heartbeat: Heartbeat) -> Outcome<HeartbeatReply> {
         let cause = heartbeat.cause();
         let decide = move |cx: &mut Context<'_>| heartbeat::process(cx, &heartbeat);
         flat(self.run(cause, Durability::Deferred, decide).await)
     }
 
-    /// The process of a broker is known to be gone: fences it at once. `epoch` is the incarnation
-    /// that is meant; `None` the present one.
+    /// Fences a broker whose process has ended, without waiting for its session to time out.
+    /// `epoch` is the broker epoch of the ended process; `None` means the current one. Called by
+    /// the watch for brokers without a heartbeat connection (`broker/presence.rs`).
     pub async fn broker_gone(&self, broker_id: i32, epoch: Option<i64>) -> Outcome<()> {
         let decide = move |cx: &mut Context<'_>| registration::gone(cx, broker_id, epoch);
         self.run(Cause::fault("process_ended", broker_id), Durability::Deferred, decide).await
     }
 
-    /// Brokers of which the controller has not heard since it became active, though they are not
-    /// fenced: they may have gone with the controller before. Each with its epoch.
+    /// Unfenced brokers, with their epochs, that have sent no heartbeat since this controller
+    /// became active. They may have ended together with the previous controller.
     pub async fn unheard_of(&self) -> Outcome<Vec<(i32, i64)>> {
         let decide = |cx: &mut Context<'_>| {
             let response = cx.soft.unheard_of(cx.image);
@@ -216,6 +230,7 @@ impl Controller {
         self.run(Cause::default(), Durability::Deferred, decide).await
     }
 
+    /// Removes a broker from the cluster metadata.
     pub async fn unregister_broker(&self, id: i32) -> Outcome<Result<(), ControllerError>> {
         self.run(Cause::broker("unregistration", id), Durability::Synced, move |cx| {
             registration::unregister(cx, id)
@@ -223,7 +238,7 @@ impl Controller {
         .await
     }
 
-    /// A leader changes the ISRs of its partitions.
+    /// AlterPartition: a leader changes the ISRs of partitions that it leads.
     pub async fn alter_partition(
         &self,
         broker_id: i32,
@@ -239,7 +254,8 @@ impl Controller {
         )
     }
 
-    /// A broker tells in which log directories its replicas lie; in `LOST` ones are unusable.
+    /// AssignReplicasToDirs: a broker reports in which log directories its replicas are. The
+    /// directory id `LOST` stands for one that cannot be used.
     pub async fn assign_replicas_to_dirs(
         &self,
         broker_id: i32,
@@ -259,6 +275,7 @@ impl Controller {
         )
     }
 
+    /// Starts or cancels reassignments (KIP-455).
     pub async fn alter_partition_reassignments(
         &self,
         topics: Vec<(String, Vec<Reassignment>)>,
@@ -270,6 +287,7 @@ impl Controller {
         self.run(Cause::request("alter_partition_reassignments"), Durability::Synced, decide).await
     }
 
+    /// Records the endpoints and features of a controller.
     pub async fn register_controller(&self, record: RegisterControllerRecord) -> Outcome<()> {
         self.run(Cause::request("controller_registration"), Durability::Deferred, move |_| {
             Decision { records: vec![record.into()], response: () }
@@ -277,6 +295,8 @@ impl Controller {
         .await
     }
 
+    /// Changes feature levels. `kraft_version` is the current level of `kraft.version`, which the
+    /// quorum keeps.
     pub async fn update_features(
         &self,
         updates: Vec<FeatureUpdate>,
@@ -290,7 +310,7 @@ impl Controller {
         .await
     }
 
-    /// `None` asks for all partitions.
+    /// Elects leaders of the partitions, or of all partitions for `None`.
     pub async fn elect_leaders(
         &self,
         kind: ElectionType,

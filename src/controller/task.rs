@@ -1,5 +1,5 @@
-//! The controller's task: it follows who leads the quorum, and while this node does, it decides on
-//! requests and on what time brings, batch by batch.
+//! The controller's task. While this node leads the quorum, the task decides on requests and on
+//! timers, in batches.
 
 use std::time::Duration;
 
@@ -19,22 +19,25 @@ use crate::{
     quorum::{Durability, Leadership, Quorum, QuorumError},
 };
 
-/// A batch takes no further request once it has this many records, and no proposal has more.
+/// A batch with this many records takes no further request, and a proposal has at most this many.
 const BATCH_RECORDS: usize = 10_000;
-/// How long a broker may need to find a new controller.
+/// How long a broker may need to find a new controller, in milliseconds.
 const FIND_MS: i64 = 1_000;
-/// How long a controller that could not begin waits before it tries again.
+/// Delay before a controller that failed to become active tries again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Told the last offset, or why the batch was not committed.
+/// Sends the response. It is called with the offset of the last committed record, or with the error
+/// if the batch was not committed.
 pub(super) type Answer = Box<dyn FnOnce(Result<i64, ControllerError>) + Send>;
+/// Makes a decision. It returns the records to propose and the function that sends the response.
 pub(super) type Decide = Box<dyn FnOnce(&mut Context<'_>) -> (Vec<MetadataRecord>, Answer) + Send>;
 
+/// A request in the mailbox of the controller. If it is dropped, its caller gets an error.
 pub(super) struct Request {
     pub cause: Cause,
     pub decide: Decide,
     pub durability: Durability,
-    /// The controller drops the request if it has not begun to decide by then.
+    /// The controller drops the request if it has not begun to decide on it by then.
     pub deadline: Option<Instant>,
 }
 
@@ -44,6 +47,8 @@ impl Request {
     }
 }
 
+/// The task that owns the state of the controller. `run` ends when the last `Controller` is
+/// dropped.
 pub(super) struct Task {
     quorum: Quorum,
     leadership: watch::Receiver<Leadership>,
@@ -56,13 +61,15 @@ pub(super) struct Task {
 }
 
 enum Phase {
-    /// Another node leads, or nobody.
+    /// Another node leads the quorum, or there is no leader.
     Inactive,
-    /// This node leads, but could not begin; it tries again then.
+    /// This node leads, but writing the first records of the cluster failed. It tries again at this
+    /// time.
     Failed(Instant),
-    /// The epoch in which this node leads; in any other it decides nothing.
+    /// This node is the active controller in this epoch. It decides in no other epoch.
     Active { epoch: i32, soft: SoftState },
-    /// What was decided in this epoch was refused: it has ended, whatever is known of it here.
+    /// The quorum refused records of this epoch, so the epoch has ended, even if the `leadership`
+    /// channel still shows it.
     Ended { epoch: i32 },
 }
 
@@ -70,9 +77,10 @@ enum Phase {
 struct Batch {
     node_id: i32,
     image: Image,
-    /// Each a proposal; the records of one request are only parted when they are too many.
+    /// The records of each proposal. The records of one request are split only if they are more
+    /// than `BATCH_RECORDS`.
     proposals: Vec<Vec<MetadataRecord>>,
-    /// What is logged once all is committed.
+    /// What to log once all proposals are committed.
     events: Vec<Events>,
     answers: Vec<Answer>,
     durability: Durability,
@@ -113,7 +121,7 @@ impl Task {
         }
     }
 
-    /// Becomes active, or stops to be, as the quorum's leadership says.
+    /// Becomes or stops being the active controller, according to the leadership of the quorum.
     async fn follow(&mut self) {
         let seen = *self.leadership.borrow_and_update();
         match self.phase {
@@ -136,12 +144,14 @@ impl Task {
         self.phase = Phase::Inactive;
     }
 
+    /// Makes this node the active controller. In a new cluster, it first writes the bootstrap
+    /// records.
     async fn activate(&mut self, epoch: i32) {
         if self.quorum.image().feature(features::METADATA_VERSION) == 0 {
             let records = self.bootstrap.clone();
             let begun = self.quorum.propose_with(epoch, records, Durability::Deferred).await;
             if let Err(error) = begun {
-                tracing::error!(%error, epoch, "the controller cannot begin");
+                tracing::error!(%error, epoch, "cannot write the bootstrap records, will retry");
                 self.phase = Phase::Failed(Instant::now() + RETRY);
                 return;
             }
@@ -154,8 +164,9 @@ impl Task {
 
     fn new_soft_state(&self) -> SoftState {
         let (now_ms, settings) = (self.now_ms(), &self.settings);
-        // The last controller heard of them; sessions do not begin anew. Who lives has told this one
-        // so within two intervals.
+        // The sessions continue from the previous controller. Each unfenced broker gets the rest of
+        // a session: two heartbeat intervals and `FIND_MS`, in which a live broker sends a
+        // heartbeat to this controller.
         let rest = 2 * settings.broker_heartbeat_interval_ms + FIND_MS;
         let heard_ms = now_ms - (settings.broker_session_timeout_ms - rest).max(0);
         let here = settings.is_broker.then_some(settings.node_id);
@@ -166,6 +177,7 @@ impl Task {
         self.started.elapsed().as_millis() as i64
     }
 
+    /// When `serve` must run even if no request arrives.
     fn deadline(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Inactive | Phase::Ended { .. } => None,
@@ -177,8 +189,8 @@ impl Task {
         }
     }
 
-    /// Decides on what waits and what is due. What is asked of an inactive controller is dropped,
-    /// which tells the caller.
+    /// Decides on waiting requests and due timers, commits the records and sends the responses. An
+    /// inactive controller drops the request; its caller then gets `NotController`.
     async fn serve(&mut self, first: Option<Request>) {
         let Some((epoch, batch)) = self.decide(first) else { return };
         let outcome = self.commit(epoch, batch.image.offset, batch.proposals, batch.durability);
@@ -191,8 +203,8 @@ impl Task {
         }
     }
 
-    /// Decides on all requests that wait, each in sight of those before it, and then on what time
-    /// brings: who has been heard of meanwhile is not stale.
+    /// Decides on all waiting requests, each on an image that includes the decisions before it.
+    /// Timers come last, so that a broker whose heartbeat is among the requests is not fenced.
     fn decide(&mut self, first: Option<Request>) -> Option<(i32, Batch)> {
         let now_ms = self.now_ms();
         let Phase::Active { epoch, soft } = &mut self.phase else { return None };
@@ -221,6 +233,8 @@ impl Task {
         Some((*epoch, batch))
     }
 
+    /// Proposes the batch, and returns the offset of the last committed record. `offset` is
+    /// returned if the batch has no records.
     async fn commit(
         &mut self,
         epoch: i32,
@@ -238,7 +252,8 @@ impl Task {
         Ok(last)
     }
 
-    /// What the soft state has of decisions that were not committed must not stay.
+    /// Discards the soft state, because it includes decisions that were not committed, and returns
+    /// the error for the callers.
     fn refused(&mut self, epoch: i32, error: QuorumError) -> ControllerError {
         match error {
             QuorumError::NotLeader { .. } | QuorumError::WrongEpoch { .. } => {
@@ -271,6 +286,7 @@ impl Batch {
             && self.proposals.first().is_none_or(|first| first.len() < BATCH_RECORDS)
     }
 
+    /// Applies the records of a decision to the batch's image and adds them to its proposals.
     fn add(&mut self, cause: Cause, records: Vec<MetadataRecord>, durability: Durability) {
         if records.is_empty() {
             return;
@@ -281,7 +297,9 @@ impl Batch {
         }
         self.events.push(events);
         self.image.offset += records.len() as i64;
-        // What is decided on this node's own broker would be decided again; others rely on it.
+        // If this node's broker is the only one, a `Deferred` batch need not be synced: a crash
+        // takes the broker along, and the next start decides the same again. Other brokers rely on
+        // what is committed, so the batch must be synced.
         let has_others = self.image.brokers.keys().any(|id| *id != self.node_id);
         if durability == Durability::Synced || has_others {
             self.durability = Durability::Synced;
@@ -299,7 +317,7 @@ impl Batch {
 }
 
 async fn changed(leadership: &mut watch::Receiver<Leadership>) {
-    // A quorum that has stopped tells nothing more; requests fail by themselves.
+    // After the quorum has stopped, there are no more changes, and all proposals fail.
     if leadership.changed().await.is_err() {
         std::future::pending().await
     }

@@ -1,6 +1,6 @@
-//! What the controller does though nobody asks: sessions end, leadership returns to preferred
-//! replicas, partitions without a leader are looked at (Kafka's periodic tasks). Nothing is looked
-//! for while nothing has changed, so a controller at rest does not wake up.
+//! The controller's periodic tasks: it fences brokers whose session times out, elects preferred
+//! leaders, and elects leaders of partitions that have none. The two elections are scheduled only
+//! after a change that may concern leaders, so an idle controller does not wake up for them.
 
 use super::{
     Context, Decision,
@@ -10,10 +10,11 @@ use super::{
 };
 use crate::metadata::{MetadataRecord, topics::NO_LEADER};
 
-/// Kafka's `ReplicationControlManager.MAX_ELECTIONS_PER_IMBALANCE`.
+/// The most elections of one run (Kafka's `ReplicationControlManager.MAX_ELECTIONS_PER_IMBALANCE`).
 const MAX_ELECTIONS: usize = 1_000;
 
-/// One thing that is due, and why it is; `None` when nothing is. Each must be seen by the next.
+/// Runs one periodic task that is due, and returns its cause and its decision; `None` if none is
+/// due. The caller must apply the records to the image before it calls this again.
 pub(super) fn due(cx: &mut Context<'_>) -> Option<(Cause, Decision<()>)> {
     let (now_ms, settings) = (cx.now_ms, cx.settings);
     if let Some(id) = cx.soft.stale(now_ms, settings.broker_session_timeout_ms) {
@@ -38,7 +39,8 @@ pub(super) fn due(cx: &mut Context<'_>) -> Option<(Cause, Decision<()>)> {
     None
 }
 
-/// To be called with what has been decided: it may be something to look for.
+/// Schedules the elections if the records of a decision may concern leaders. The task calls it
+/// after each decision.
 pub fn arm(cx: &mut Context<'_>, records: &[MetadataRecord]) {
     use MetadataRecord as R;
     let concerns_leaders = |record: &R| {
@@ -57,7 +59,8 @@ pub fn arm(cx: &mut Context<'_>, records: &[MetadataRecord]) {
     cx.soft.unclean_at.get_or_insert(now_ms + settings.unclean_interval_ms);
 }
 
-/// At once if there was more than one round may do, later if something is left.
+/// When an election runs next: at once if this run reached `MAX_ELECTIONS`, after the interval if
+/// partitions are left, and otherwise not.
 fn again(
     records: &[MetadataRecord],
     left: bool,
@@ -70,7 +73,7 @@ fn again(
     }
 }
 
-/// Elects preferred leaders, and tells whether partitions are left that have another.
+/// Elects preferred leaders. The second value says whether some partition had another leader.
 fn balance(cx: &Context<'_>) -> (Vec<MetadataRecord>, bool) {
     if cx.settings.balance_interval_ms.is_none() {
         return (Vec::new(), false);
@@ -80,11 +83,13 @@ fn balance(cx: &Context<'_>) -> (Vec<MetadataRecord>, bool) {
     })
 }
 
-/// Elects leaders where there is none and the topic allows one that may lack records.
+/// Elects leaders of partitions that have none, in topics that allow unclean elections. The second
+/// value says whether there was such a partition.
 fn elect_unclean(cx: &Context<'_>) -> (Vec<MetadataRecord>, bool) {
     elections(cx, Election::Unclean, |state| state.leader == NO_LEADER)
 }
 
+/// Runs an election on each partition for which `concerned` is true, up to `MAX_ELECTIONS`.
 fn elections(
     cx: &Context<'_>,
     election: Election,

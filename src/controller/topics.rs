@@ -1,4 +1,4 @@
-//! Creating, deleting and growing topics (Kafka's `ReplicationControlManager`).
+//! Creates and deletes topics and adds partitions (Kafka's `ReplicationControlManager`).
 
 use std::collections::BTreeSet;
 
@@ -12,18 +12,19 @@ use crate::{
     metadata::{ConfigResource, Image, MetadataRecord, records::*, topics::NO_LEADER},
 };
 
-/// Kafka's `QuorumController.MAX_RECORDS_PER_USER_OP`.
+/// The most records that one request may lead to (Kafka's
+/// `QuorumController.MAX_RECORDS_PER_USER_OP`).
 pub(super) const MAX_RECORDS: usize = 10_000;
 
 /// A topic to be created.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct NewTopic {
     pub name: String,
-    /// -1 for the default, and with `assignments`.
+    /// -1 for the default. Must be -1 with `assignments`.
     pub partitions: i32,
-    /// -1 for the default, and with `assignments`.
+    /// -1 for the default. Must be -1 with `assignments`.
     pub replication_factor: i16,
-    /// Partitions and their replicas, preferred leaders first.
+    /// Manual assignment: partitions with their replicas, preferred leader first.
     pub assignments: Vec<(i32, Vec<i32>)>,
     pub configs: Vec<(String, Option<String>)>,
 }
@@ -35,20 +36,21 @@ pub struct CreatedTopic {
     pub replication_factor: i16,
 }
 
-/// A topic to get more partitions.
+/// A topic that gets more partitions.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct NewPartitions {
     pub name: String,
-    /// How many there are to be.
+    /// The new number of partitions.
     pub count: i32,
-    /// The replicas of each additional partition.
+    /// The replicas of each additional partition; `None` if the controller places them.
     pub assignments: Option<Vec<Vec<i32>>>,
 }
 
-/// What became of each topic, in the order of the request.
+/// The result of each topic, in the order of the request.
 pub type Results<T> = Vec<(String, Result<T, ControllerError>)>;
 
-/// Topics of one name are the caller's to refuse.
+/// Creates topics. The caller must have refused duplicate names. A request that would need too many
+/// partitions or records is refused as a whole, as in Kafka.
 pub fn create(cx: &mut Context<'_>, topics: &[NewTopic]) -> Decision<Results<CreatedTopic>> {
     if asks_for_too_much(cx, topics) {
         return refuse_all(topics.iter().map(|topic| &topic.name), TOO_MANY_PARTITIONS);
@@ -57,7 +59,8 @@ pub fn create(cx: &mut Context<'_>, topics: &[NewTopic]) -> Decision<Results<Cre
     let mut results = Vec::with_capacity(topics.len());
     for topic in topics {
         let created = create_one(cx, topic, &mut records);
-        // Asked after each topic: a small request can name more than memory has room for.
+        // Checked after each topic, because a small request can name more partitions than fit in
+        // memory.
         if records.len() > MAX_RECORDS {
             return refuse_all(topics.iter().map(|topic| &topic.name), TOO_LARGE);
         }
@@ -69,7 +72,7 @@ pub fn create(cx: &mut Context<'_>, topics: &[NewTopic]) -> Decision<Results<Cre
 pub(super) const TOO_LARGE: &str = "Unable to perform excessively large batch operation.";
 pub(super) const TOO_MANY_PARTITIONS: &str = "Excessively large number of partitions per request.";
 
-/// Whether the topics have too many partitions in all, whatever else is wrong with them.
+/// Whether the topics have too many partitions in total. Invalid topics count, too.
 fn asks_for_too_much(cx: &Context<'_>, topics: &[NewTopic]) -> bool {
     let count = |topic: &NewTopic| match (topic.assignments.len(), topic.partitions) {
         (0, -1) => cx.settings.num_partitions.max(0) as usize,
@@ -79,7 +82,7 @@ fn asks_for_too_much(cx: &Context<'_>, topics: &[NewTopic]) -> bool {
     topics.iter().map(count).sum::<usize>() > MAX_RECORDS
 }
 
-/// Kafka refuses as a whole what would make too large a batch.
+/// Refuses all topics of a request, as Kafka does if the batch would be too large.
 fn refuse_all<'a, T>(names: impl Iterator<Item = &'a String>, why: &str) -> Decision<Results<T>> {
     let refused = || Err(ControllerError::PolicyViolation(why.into()));
     let response = names.map(|name| (name.clone(), refused())).collect();
@@ -152,7 +155,7 @@ fn replicas_of(cx: &mut Context<'_>, topic: &NewTopic) -> Result<Vec<Vec<i32>>, 
     placement::place(cx.image, partitions as usize, factor, cx.random)
 }
 
-/// A manual assignment, by partition.
+/// Checks a manual assignment and returns the replicas of each partition.
 fn assigned(image: &Image, topic: &NewTopic) -> Result<Vec<Vec<i32>>, ControllerError> {
     use ControllerError as E;
     let mismatch = |what: &str| {
@@ -187,6 +190,7 @@ fn assigned(image: &Image, topic: &NewTopic) -> Result<Vec<Vec<i32>>, Controller
     Ok(assignments.into_iter().map(|(_, replicas)| replicas).collect())
 }
 
+/// Checks that the replicas are registered brokers without duplicates, and as many as `factor`.
 pub(super) fn check_assignment(
     image: &Image,
     replicas: &[i32],
@@ -219,6 +223,7 @@ pub(super) fn check_assignment(
     }
 }
 
+/// Checks that at least one of the brokers is active.
 fn check_active(image: &Image, replicas: &[i32], partition: i32) -> Result<(), ControllerError> {
     if replicas.iter().any(|&broker| is_active(image, broker)) {
         return Ok(());
@@ -229,6 +234,7 @@ fn check_active(image: &Image, replicas: &[i32], partition: i32) -> Result<(), C
     )))
 }
 
+/// The record of a new partition. Its ISR has all replicas on active brokers.
 fn new_partition(
     image: &Image,
     topic_id: TopicId,
@@ -250,7 +256,7 @@ fn new_partition(
     }
 }
 
-/// Ids that do not exist are refused one by one.
+/// Deletes topics. An unknown id fails alone.
 pub fn delete(
     cx: &Context<'_>,
     ids: &[TopicId],
@@ -270,6 +276,7 @@ pub fn delete(
     Decision { records, response }
 }
 
+/// Adds partitions to topics. A request with too many records is refused as a whole.
 pub fn create_partitions(cx: &mut Context<'_>, topics: &[NewPartitions]) -> Decision<Results<()>> {
     let mut records = Vec::new();
     let mut results = Vec::with_capacity(topics.len());

@@ -1,4 +1,4 @@
-//! Brokers come, are heard of, go, and come back.
+//! Tests of registration, heartbeats, fencing and shutdown of brokers.
 
 use uuid::Uuid;
 
@@ -215,8 +215,8 @@ fn a_broker_that_leads_nothing_may_go_at_once() {
     );
 }
 
-/// What is shut down in order is an eligible leader when it comes back, and what was killed is only
-/// the last that is known.
+/// After a controlled shutdown, the only replica is an eligible leader. After a kill, it is only
+/// the last known leader.
 #[test]
 fn a_sole_broker_comes_back() {
     let mut script = Script::of(1).with_topic(&[1]);
@@ -239,7 +239,7 @@ fn a_sole_broker_comes_back() {
          -> caught up, unfenced
          a-0 leader 1 in 2, isr [1] elr [] last []",
     );
-    // The controller of the same process does not wait for the former incarnation.
+    // A controller in the same process does not wait for the session of the previous incarnation.
     script.soft = SoftState::activate(&script.image, Some(1), script.now_ms, script.now_ms);
     script.register(&registration(1, 11));
     script.beat(1);
@@ -272,7 +272,8 @@ fn a_new_controller_gives_every_unfenced_broker_a_session() {
     let elsewhere = vec![Uuid::from_u128(300)];
     script.register(&Registration { log_dirs: elsewhere, ..registration(2, 20) });
     script.text.clear();
-    // The directories of a process that this controller has not heard of are taken by another.
+    // Broker 2 has sent no heartbeat to this controller, so a registration with the same
+    // directories replaces it at once.
     script.register(&registration(2, 20));
     script.pass(1);
     script.expect(
@@ -337,7 +338,7 @@ fn a_failed_directory_takes_its_replicas_along() {
          a-0 leader -1 isr [] elr [1] last [1]
          -> ok",
     );
-    // The next process tells what it has found.
+    // The next incarnation reports the directory of its replica.
     script.gone(1);
     script.register(&Registration { previous_broker_epoch: here, ..registration(1, 10) });
     let here = script.epoch(1);
@@ -355,7 +356,8 @@ fn a_failed_directory_takes_its_replicas_along() {
     );
 }
 
-/// Nothing is led from a directory that the same heartbeat calls failed.
+/// A broker must not become leader of a replica in a directory that the same heartbeat reports as
+/// failed.
 #[test]
 fn a_broker_is_unfenced_after_its_failed_directories_are_noted() {
     let mut script = Script::of(1);
@@ -374,7 +376,8 @@ fn a_broker_is_unfenced_after_its_failed_directories_are_noted() {
     );
 }
 
-/// A node that was a broker once and is only a controller now hears of nobody with its id.
+/// A node that used to be a broker and is now only a controller gives the registered broker with
+/// its id a session, which then times out.
 #[test]
 fn a_controller_alone_gives_its_former_broker_a_session() {
     for (here, fenced) in [(Some(1), ""), (None, "broker 1 fenced")] {

@@ -1,4 +1,5 @@
-//! Golden scripts: a request, then the records it makes and what is answered.
+//! Golden scripts: each test sends requests to the decisions, and compares the records and
+//! responses with the expected text.
 
 mod brokers;
 mod partitions;
@@ -163,7 +164,7 @@ fn one_request_may_be_too_large() {
     );
 }
 
-/// What is left of `random` tells how many topics were decided: none after the one too many.
+/// `random` shows how many topics were placed: after the topic that exceeds the limit, none.
 #[test]
 fn a_request_too_large_is_not_decided_to_its_end() {
     let script = Script::new(&[(1, None)]);
@@ -363,7 +364,7 @@ fn elections_answer_as_kafka_does() {
     script.expect(&thrice.repeat(2));
 }
 
-/// The properties that Kafka's placer promises, over racks and fenced brokers.
+/// Checks the guarantees of Kafka's placer, with racks and fenced brokers.
 #[test]
 fn replicas_are_spread_over_racks_and_brokers() {
     let racks = [Some("x"), Some("x"), Some("y"), Some("y"), Some("z"), None];
@@ -400,7 +401,7 @@ fn ids_are_random_and_never_look_like_options() {
     }
 }
 
-/// Requests that wait together are one batch, and each sees those before it.
+/// Requests that wait at the same time are one batch. Each sees the decisions before it.
 #[tokio::test]
 async fn concurrent_requests_see_each_other() {
     use crate::quorum::{Quorum, QuorumConfig};
@@ -436,7 +437,7 @@ async fn concurrent_requests_see_each_other() {
     assert_eq!(last, image.offset);
 }
 
-/// Of two voters one alone leads nothing, and decides nothing.
+/// One of two voters cannot become the leader, so its controller refuses requests.
 #[tokio::test]
 async fn a_controller_that_does_not_lead_says_who_does() {
     use crate::quorum::{Endpoint, Quorum, QuorumConfig, Voter};

@@ -1,4 +1,4 @@
-//! Leaders, ISRs, eligible leader replicas and reassignments.
+//! Tests of leaders, ISRs, eligible leader replicas and reassignments.
 
 use super::script::{Script, registration, topic};
 use crate::controller::*;
@@ -79,7 +79,7 @@ fn replicas_that_are_fenced_or_shut_down_do_not_join_an_isr() {
 }
 
 impl Script {
-    /// A topic `b` that a broker leads, so that it cannot shut down at once.
+    /// Adds a topic `b` that the broker leads, so that it cannot shut down at once.
     fn also_led_by(mut self, broker: i32) -> Self {
         let assignments = vec![(0, vec![broker, 1])];
         self.create(NewTopic { assignments, ..topic("b", -1, -1) });
@@ -88,7 +88,7 @@ impl Script {
     }
 }
 
-/// KIP-966: who leaves an ISR below its minimum has all that is acknowledged.
+/// KIP-966: a replica that leaves an ISR below `min.insync.replicas` has all acknowledged records.
 #[test]
 fn eligible_leaders_are_kept_below_the_minimum() {
     let mut script = Script::of(4).with_topic(&[1, 2, 3, 4]);
@@ -130,7 +130,7 @@ fn eligible_leaders_are_kept_below_the_minimum() {
     );
 }
 
-/// What was not written back when a machine went down may be gone.
+/// After an unclean stop, records that were not flushed may be missing.
 #[test]
 fn who_was_killed_is_no_eligible_leader() {
     let mut script = Script::of(3).with_topic(&[1, 2, 3]);
@@ -380,7 +380,8 @@ fn reassignments_are_checked() {
     );
 }
 
-/// Another minimum makes other replicas eligible, and nobody knows any more who they would be.
+/// A new `min.insync.replicas` makes other replicas eligible. Which ones is not known, so the ELR
+/// is cleared.
 #[test]
 fn another_minimum_forgets_who_is_eligible() {
     let mut script = Script::of(3).with_topic(&[1, 2, 3]);

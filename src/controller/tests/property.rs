@@ -1,4 +1,4 @@
-//! Whatever happens to brokers and partitions, and in whatever order, some things always hold.
+//! Property test: invariants of partitions hold after any sequence of events.
 
 use proptest::prelude::*;
 
@@ -8,12 +8,12 @@ use crate::{controller::*, metadata::PartitionImage};
 #[derive(Debug, Clone)]
 enum Event {
     Beat(i32),
-    /// With another incarnation, after a clean stop or not.
+    /// The broker registers as a new incarnation, after a clean stop or not.
     Restart(i32, bool),
     Gone(i32),
     ShutDown(i32),
     Pass(i64),
-    /// The leader asks for the ISR that these brokers make with it.
+    /// The leader requests an ISR of itself and these brokers (a bit for each).
     Isr(u8),
     Elect(bool),
     Reassign(Option<u8>),
@@ -93,12 +93,13 @@ fn check(script: &Script, old: &PartitionImage) {
     assert!(new.elr.iter().all(|id| !new.isr.contains(id)), "ISR or ELR, not both\n{text}");
     assert!(new.elr.iter().all(|id| new.replicas.contains(id)), "ELR of replicas\n{text}");
     let fenced = |id: &i32| script.image.broker(*id).is_none_or(|broker| broker.fenced);
-    // Calling a reassignment off can leave nobody but a broker that is fenced.
+    // If a cancelled reassignment leaves only a fenced broker, it stays in the ISR, without a
+    // leader.
     let led = new.leader >= 0;
     assert!(!(led && new.isr.iter().any(fenced)), "nobody in the ISR is fenced\n{text}");
     assert!(new.leader_epoch >= old.leader_epoch, "leader epochs only rise\n{text}");
     let rises = new.partition_epoch > old.partition_epoch;
-    // Another minimum clears the ELR without a change of the partition.
+    // A new `min.insync.replicas` clears the ELR without a change of the partition epoch.
     let (elr, last_known_elr) = (new.elr.clone(), new.last_known_elr.clone());
     let same = new.elr.is_empty() && *new == PartitionImage { elr, last_known_elr, ..old.clone() };
     assert!(rises || new == old || same, "each change raises the partition epoch\n{text}");
@@ -110,8 +111,8 @@ fn check(script: &Script, old: &PartitionImage) {
     assert_eq!(new.directories.len(), new.replicas.len(), "a directory each\n{text}");
 }
 
-/// An election that nobody allowed takes only those that have everything, the ISR or the ELR, or
-/// who led last, and then says so.
+/// Checks that without permission for unclean elections, the new leader was in the ISR or the ELR,
+/// or was the last known leader and is then marked as recovering.
 fn check_clean(script: &Script, old: &PartitionImage, event: &Event) {
     let new = script.partition();
     let asked = matches!(event, Event::Elect(true) | Event::Reassign(_) | Event::Isr(_));

@@ -1,4 +1,5 @@
-//! A cluster whose state is what its decisions have made of it, and what they print.
+//! A cluster for tests. It applies the records of each decision to its image, and prints records
+//! and responses.
 
 use std::{fmt::Write, sync::Arc};
 
@@ -65,13 +66,13 @@ impl Script {
         script
     }
 
-    /// Brokers from 1 on, without racks.
+    /// A cluster of so many brokers, with ids from 1 and without racks.
     pub fn of(brokers: i32) -> Self {
         let brokers: Vec<_> = (1..=brokers).map(|id| (id, None)).collect();
         Self::new(&brokers)
     }
 
-    /// A topic `a` of one partition with these replicas.
+    /// Creates a topic `a` of one partition with these replicas.
     pub fn with_topic(mut self, replicas: &[i32]) -> Self {
         let assignments = vec![(0, replicas.to_vec())];
         self.create(NewTopic { assignments, ..topic("a", -1, -1) });
@@ -126,7 +127,7 @@ impl Script {
         self.note(results.remove(0).1);
     }
 
-    /// Sets a key of topic `a`, and says nothing of it.
+    /// Sets a config key of topic `a`, without printing anything.
     pub fn set(&mut self, key: &str, value: &str) {
         self.alter(&ConfigResource::topic("a"), key, ConfigOp::Set(value.into()));
         self.text.clear();
@@ -145,7 +146,7 @@ impl Script {
         self.image.broker(broker).map_or(-1, |it| it.broker_epoch)
     }
 
-    /// A heartbeat of a broker that has applied everything.
+    /// A heartbeat of a broker that has applied all metadata.
     pub fn heartbeat(&self, broker: i32) -> Heartbeat {
         Heartbeat {
             broker_id: broker,
@@ -179,7 +180,7 @@ impl Script {
         self.run(|cx| registration::gone(cx, broker, None));
     }
 
-    /// Time goes on by so much, and what is due is done.
+    /// Advances the time by `ms` and runs what is due.
     pub fn pass(&mut self, ms: i64) {
         self.now_ms += ms;
         while let Some(()) = self.run_due() {}
@@ -196,7 +197,7 @@ impl Script {
         self.image.partition("a", 0).unwrap()
     }
 
-    /// What the leader of `a-0` asks for, with all that it should know.
+    /// A request for this ISR by the leader of `a-0`, with current epochs.
     pub fn isr_change(&self, isr: &[i32]) -> AlterPartition {
         let state = self.partition();
         AlterPartition {
@@ -239,7 +240,7 @@ impl Script {
         self.note(results.remove(0).1.remove(0).1);
     }
 
-    /// Prints what has become of `a-0`.
+    /// Prints the state of `a-0`.
     pub fn show(&mut self) {
         let it = self.partition().clone();
         writeln!(
@@ -287,7 +288,7 @@ impl Script {
         }
     }
 
-    /// Only what changes.
+    /// Prints only the fields that change.
     fn print_change(&self, it: &PartitionChangeRecord) -> String {
         let topic = self.image.topic_by_id(it.topic_id).map_or("?", |topic| &topic.name);
         let mut text = format!("{topic}-{}", it.partition_id);
