@@ -1,5 +1,5 @@
-//! The group coordinator as handlers and the broker reach it: requests routed by group id to the
-//! shard of their partition of `__consumer_offsets`.
+//! The handle to the group coordinator for handlers and the broker. It routes each request by group
+//! id to the shard of the group's partition of `__consumer_offsets`.
 
 use std::{
     collections::BTreeMap,
@@ -31,14 +31,17 @@ use super::{
 };
 use crate::base::TopicPartition;
 
-/// An answer that is still to come. The request has its place in the shard's order already.
+/// A pending response. The request already has its place in the order of the shard's requests, so
+/// the caller may send the next one before it waits.
 pub struct Answer<T> {
     reply: Result<oneshot::Receiver<Answered<GroupShard>>, GroupError>,
     read: fn(Reply) -> Option<T>,
 }
 
 impl<T> Answer<T> {
-    /// Waits for the answer; `Err` if the shard could not give one.
+    /// Waits for the response. Fails with `NotCoordinator` if the shard ends before it answers, and
+    /// with `CoordinatorNotAvailable` if the records are not committed within
+    /// `offsets.commit.timeout.ms`.
     pub async fn wait(self) -> Result<T, GroupError> {
         let answered = self.reply?.await.map_err(|_| GroupError::NotCoordinator)?;
         let reply = answered.map_err(|NotCommitted| GroupError::CoordinatorNotAvailable)?;
@@ -50,7 +53,7 @@ impl<T> Answer<T> {
     }
 }
 
-/// The reply of the request's own kind.
+/// A function that takes the reply of the given kind.
 macro_rules! reply_of {
     ($kind:ident) => {
         |reply| match reply {
@@ -66,7 +69,9 @@ struct Inner {
     partitions: AtomicI32,
 }
 
-/// Handle to the group coordinator; cheap to clone.
+/// Handle to the group coordinator; clones share it. A request fails with `NotCoordinator` if this
+/// broker does not lead the group's partition, and with `CoordinatorLoadInProgress` while its shard
+/// loads.
 #[derive(Clone)]
 pub struct GroupCoordinator(Arc<Inner>);
 
@@ -81,18 +86,20 @@ impl GroupCoordinator {
         self.0.config.load_full()
     }
 
-    /// How many partitions `__consumer_offsets` has; the configuration's number until it exists.
+    /// Sets the number of partitions of `__consumer_offsets`. Before that topic exists, it is
+    /// `offsets.topic.num.partitions`.
     pub fn set_partition_count(&self, partitions: i32) {
         self.0.partitions.store(partitions, Ordering::Release);
     }
 
-    /// The partition of `__consumer_offsets` that a group lives in.
+    /// The partition of `__consumer_offsets` that stores a group.
     pub fn partition_of(&self, group: &str) -> i32 {
         partition_for(group, self.0.partitions.load(Ordering::Acquire))
     }
 
-    /// This broker leads a partition of `__consumer_offsets` from now on. Must be called on the
-    /// runtime.
+    /// Starts the shard of a partition of `__consumer_offsets` that this broker now leads, and
+    /// replaces an earlier one. Must be called within a tokio runtime, which then runs the shard's
+    /// task.
     pub fn on_elected(&self, partition: i32, log: Arc<dyn ShardLog>) {
         let GroupConfig { max_batch_bytes, commit_timeout_ms, .. } = *self.config();
         let commit_timeout = Duration::from_millis(commit_timeout_ms);
@@ -106,16 +113,18 @@ impl GroupCoordinator {
         self.0.shards.elect(partition, log, limits, new_soft);
     }
 
-    /// Another broker leads the partition now, or it is gone. Whoever waits is told so.
+    /// Stops the shard of a partition that this broker no longer leads. Requests that wait in it
+    /// fail with `NotCoordinator`.
     pub fn on_resigned(&self, partition: i32) {
         self.0.shards.resign(partition);
     }
 
-    /// Forgets the offsets of partitions that are gone. Must be called on the runtime.
+    /// Deletes the committed offsets of deleted partitions. Must be called within a tokio runtime.
     pub fn on_topics_deleted(&self, partitions: &[TopicPartition]) {
         self.0.shards.notify_all(|| Request::ForgetPartitions(partitions.to_vec()));
     }
 
+    /// JoinGroup. The response may wait until the join phase of the rebalance completes.
     pub async fn join(&self, request: JoinRequest) -> Answer<JoinReply> {
         let config = self.config();
         let timeouts_ms = config.min_session_timeout_ms..=config.max_session_timeout_ms;
@@ -129,6 +138,7 @@ impl GroupCoordinator {
         self.call(&group, Request::Join(request), reply_of!(Join)).await
     }
 
+    /// SyncGroup. The response may wait until the group's leader has sent the assignments.
     pub async fn sync(&self, request: SyncRequest) -> Answer<SyncReply> {
         if request.group.is_empty() {
             return Answer::refused(GroupError::InvalidGroupId);
@@ -161,6 +171,8 @@ impl GroupCoordinator {
         self.call(&group, Request::CommitOffsets(request), reply_of!(CommitOffsets)).await
     }
 
+    /// OffsetFetch. The response waits until the high watermark has passed the records of all
+    /// commits that were decided before it.
     pub async fn fetch_offsets(&self, request: FetchRequest) -> Answer<Vec<FetchedTopic>> {
         let group = Arc::clone(&request.group);
         self.call(&group, Request::FetchOffsets(request), reply_of!(FetchOffsets)).await
@@ -177,7 +189,8 @@ impl GroupCoordinator {
         self.call(&group, Request::DeleteOffsets(request), reply_of!(DeleteOffsets)).await
     }
 
-    /// Each group's result; groups of one partition stay in their order.
+    /// DeleteGroups: returns the result of each group. The groups are sorted by partition; those of
+    /// one partition stay in their order.
     pub async fn delete_groups(
         &self,
         groups: Vec<Arc<str>>,
@@ -212,7 +225,8 @@ impl GroupCoordinator {
         described
     }
 
-    /// The groups of all partitions that this broker leads. Fails while one of them loads.
+    /// ListGroups: the groups of all partitions that this broker leads. Fails if one of their
+    /// shards is loading.
     pub async fn list(&self, request: ListRequest) -> Result<Vec<ListedGroup>, GroupError> {
         let mut listed = Vec::new();
         for partition in self.0.shards.partitions() {
@@ -226,8 +240,8 @@ impl GroupCoordinator {
         Ok(listed)
     }
 
-    /// Every group that this broker coordinates, for metrics. Shards are asked at once; those that
-    /// load, or have not answered by the deadline, are left out.
+    /// All groups that this broker coordinates, for metrics. Leaves out shards that are loading or
+    /// do not answer by the deadline.
     pub async fn survey(&self, deadline: Instant) -> Vec<GroupSurvey> {
         let mut asked = Vec::new();
         for partition in self.0.shards.partitions() {
@@ -245,6 +259,7 @@ impl GroupCoordinator {
         surveys
     }
 
+    /// Sends a request to the shard of a group. Returns once it has its place in the order.
     async fn call<T>(
         &self,
         group: &str,
@@ -255,6 +270,7 @@ impl GroupCoordinator {
         Answer { reply: reply.map_err(unavailable), read }
     }
 
+    /// Sends a request to the shard of a partition, and waits for the response.
     async fn call_partition<T>(
         &self,
         partition: i32,

@@ -1,14 +1,17 @@
-//! Coordinators: pure state machines, each run as a shard per led partition of its internal topic.
+//! Coordinators are pure state machines. This broker runs one instance, a shard, for each partition
+//! of a coordinator's internal topic that it leads.
 //!
-//! Owns the shape of a shard ([`Shard`]), the group coordinator ([`group`]) and the runtime that
-//! loads, drives and unloads shards ([`runtime`]). Must not know requests, connections or error
-//! codes on the wire; a shard knows neither tokio nor logs.
+//! The module owns the interface of a shard ([`Shard`]), the group coordinator ([`group`]) and the
+//! runtime that loads, runs and stops shards ([`runtime`]). It knows neither requests, nor
+//! connections, nor error codes of the protocol. A shard knows neither tokio nor logs.
 //!
 //! Invariants:
-//! - Hard state is what the log says: only `apply` changes it, and loading is the same `apply`.
-//! - Soft state (parked requests, members of an unfinished rebalance) is lost with the shard;
-//!   clients retry.
-//! - Tokens are integers and timers are data, so that a run is events in, effects out.
+//! - Hard state is what the log says. Only `apply` changes it, both while loading and while
+//!   serving.
+//! - Soft state is lost with the shard: parked requests, and members of an unfinished rebalance.
+//!   Clients retry.
+//! - Tokens are integers and timers are data, so the events of a shard can be replayed and give the
+//!   same outcomes.
 
 pub mod group;
 mod group_coordinator;
@@ -22,18 +25,18 @@ pub use self::{
 };
 use crate::protocol::WireError;
 
-/// Names a parked request until it is answered.
+/// An integer that identifies a parked request until the shard answers it.
 pub type Token = u64;
 
-/// What is to happen to a timer. A set timer replaces the one with the same key.
+/// A change of a timer. Setting a timer replaces the one with the same key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TimerOp<K> {
     Set { key: K, at_ms: i64 },
     Cancel { key: K },
 }
 
-/// What an event leads to. The records are to be appended and applied; the replies leave once
-/// everything appended so far is committed.
+/// What an event leads to. The runtime appends and applies the records, sets the timers, and sends
+/// the replies once everything appended so far is committed.
 pub struct Outcome<S: Shard> {
     pub records: Vec<S::Record>,
     pub replies: Vec<(Token, S::Reply)>,
@@ -46,23 +49,29 @@ impl<S: Shard> Default for Outcome<S> {
     }
 }
 
-/// A coordinator's state machine over one partition of its topic.
+/// The state machine of a coordinator for one partition of its topic. Only the runtime calls it,
+/// and never concurrently. All functions are pure: they have no clock, no randomness and no I/O.
 pub trait Shard: Sized + 'static {
     type Event: Send;
     type Request: Send;
     type Reply: Send;
     type Record: Send;
     type Timer: Clone + Ord + std::hash::Hash + Send;
+    /// The state that the log determines. It begins with the default.
     type Hard: Default + Send;
+    /// The state that is lost with the shard.
     type Soft: Send;
 
-    /// The event that ends loading.
+    /// The event after all records of the log have been applied. It is the first of a shard.
     fn loaded() -> Self::Event;
+    /// The event of a request. A reply must name its token.
     fn requested(token: Token, request: Self::Request) -> Self::Event;
+    /// The event of a timer whose time has come.
     fn expired(timer: Self::Timer) -> Self::Event;
 
-    /// Decides what an event leads to. If the records cannot be appended the shard must be
-    /// unloaded, for the soft state has moved on.
+    /// Decides what an event leads to, and changes the soft state. If the records cannot be
+    /// appended, the runtime discards the shard and loads it again, because the soft state already
+    /// includes them.
     fn decide(
         hard: &Self::Hard,
         soft: &mut Self::Soft,
@@ -70,12 +79,13 @@ pub trait Shard: Sized + 'static {
         event: Self::Event,
     ) -> Outcome<Self>;
 
-    /// Takes a record of the log into the hard state.
+    /// Applies a record at `offset` of the log to the hard state.
     fn apply(hard: &mut Self::Hard, offset: i64, record: &Self::Record);
 
-    /// The record's key and value.
+    /// Encodes a record as the key and the value of the log. A value of `None` is a tombstone.
     fn encode(record: &Self::Record) -> (Bytes, Option<Bytes>);
 
-    /// Reads a record; `None` is one that belongs to somebody else.
+    /// Decodes a record of the log; `None` if the shard does not use records of this type. An error
+    /// fails the load of the shard.
     fn decode(key: Bytes, value: Option<Bytes>) -> Result<Option<Self::Record>, WireError>;
 }

@@ -1,4 +1,4 @@
-//! DescribeGroups, ListGroups, DeleteGroups, and the survey that metrics take.
+//! DescribeGroups, ListGroups, DeleteGroups, and the list of groups for metrics.
 
 use std::sync::Arc;
 
@@ -79,7 +79,7 @@ impl Turn<'_> {
         self.bury_group(groups, id);
     }
 
-    /// Ends a group that has neither members nor offsets any more.
+    /// Deletes a group that has neither members nor offsets.
     pub(super) fn bury_group(&mut self, groups: &mut Groups, id: &Arc<str>) {
         if let Some(group) = groups.remove(id) {
             for member in &group.pending_joins {

@@ -1,4 +1,4 @@
-//! What configuration the group coordinator heeds.
+//! The configuration of the group coordinator.
 
 /// Settings with Kafka's defaults (`GroupCoordinatorConfig`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,7 +11,8 @@ pub struct GroupConfig {
     pub initial_rebalance_delay_ms: i32,
     /// `group.max.size`, in members.
     pub max_size: usize,
-    /// How long the join of a new member may stay unanswered (KIP-394); fixed in Kafka.
+    /// How long the join of a new member may wait, in milliseconds (KIP-394). Kafka has no key for
+    /// it.
     pub new_member_join_timeout_ms: i32,
     /// `offset.metadata.max.bytes`; Kafka counts UTF-16 units.
     pub offset_metadata_max_bytes: usize,
@@ -21,9 +22,9 @@ pub struct GroupConfig {
     pub offsets_retention_check_interval_ms: i64,
     /// `offsets.topic.num.partitions`
     pub offsets_topic_num_partitions: i32,
-    /// `offsets.commit.timeout.ms`; Kafka goes by it in all that a coordinator writes.
+    /// `offsets.commit.timeout.ms`. As in Kafka, it limits all writes of the coordinator.
     pub commit_timeout_ms: u64,
-    /// `max.message.bytes` of `__consumer_offsets`: the most one append may take.
+    /// The most bytes of one append: `max.message.bytes` of `__consumer_offsets`.
     pub max_batch_bytes: usize,
 }
 

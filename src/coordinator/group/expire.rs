@@ -1,4 +1,4 @@
-//! The retention of offsets (KIP-211), and the end of groups that have neither members nor offsets.
+//! Deletes expired offsets (KIP-211), and groups that have neither members nor offsets.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use super::{
     state::{ClassicGroup, State},
 };
 
-/// What the retention of a group's offsets counts from.
+/// The time from which the retention of a group's offsets counts.
 enum RetainedSince {
-    /// The group became empty; without a time, the commit.
+    /// The time at which the group became empty, or the commit if that time is unknown.
     GroupEmpty(Option<i64>),
     Commit,
-    /// Nothing expires now.
+    /// The offsets do not expire.
     Forever,
 }
 
@@ -45,6 +45,8 @@ impl RetainedSince {
 }
 
 impl Turn<'_> {
+    /// Deletes expired offsets of all groups, and groups that are then without members and offsets.
+    /// Sets the timer of the next run.
     pub(super) fn expire_offsets(&mut self, groups: &mut Groups) {
         let hard = self.hard;
         for id in hard.groups.keys() {
@@ -64,7 +66,7 @@ impl Turn<'_> {
         self.set_timer(TimerKey::Expire, self.config.offsets_retention_check_interval_ms);
     }
 
-    /// Forgets a group's expired offsets. Whether none is left.
+    /// Deletes a group's expired offsets. Returns whether none is left.
     fn expire_offsets_of(&mut self, id: &Arc<str>, group: &ClassicGroup) -> bool {
         let since = RetainedSince::of(group);
         let (now_ms, retention_ms) = (self.now_ms, self.config.offsets_retention_ms);

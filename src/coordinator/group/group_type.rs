@@ -1,6 +1,6 @@
-//! The protocols of groups besides the classic one.
+//! Types of groups other than the classic one.
 
-/// The kind of a group that is not a classic one (`Group.GroupType`).
+/// The type of a group that is not a classic one (Kafka's `Group.GroupType`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupType {
     Consumer,
@@ -9,8 +9,8 @@ pub enum GroupType {
 }
 
 impl GroupType {
-    /// The type of the group that a record belongs to, by the type of the record
-    /// (`CoordinatorRecordType`).
+    /// The type of the group that a record belongs to; `None` if it belongs to a classic group or
+    /// is unknown. `key_type` is the type of the record (Kafka's `CoordinatorRecordType`).
     pub fn of_record(key_type: i16) -> Option<Self> {
         match key_type {
             3..=8 | 16 => Some(Self::Consumer),
@@ -20,7 +20,7 @@ impl GroupType {
         }
     }
 
-    /// The name in ListGroups, which is the protocol type as well.
+    /// The name of the type in ListGroups, which is also its protocol type.
     pub fn name(self) -> &'static str {
         match self {
             Self::Consumer => "consumer",

@@ -1,4 +1,4 @@
-//! What the log says: groups as last recorded, and committed offsets.
+//! The state that the log determines: the last record of each group, and committed offsets.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -8,7 +8,7 @@ use super::{
     unserved::UnservedGroup,
 };
 
-/// A committed offset and the offset of its record.
+/// A committed offset, and the offset of its record in `__consumer_offsets`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CommittedOffset {
     pub record_offset: i64,
@@ -20,10 +20,12 @@ pub type TopicOffsets = BTreeMap<Arc<str>, PartitionOffsets>;
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Hard {
-    /// A group without a record is a simple one: it exists because it has committed offsets.
+    /// Groups by id. A group without a record (`None`) is a simple group, which exists because it
+    /// has committed offsets.
     pub groups: BTreeMap<Arc<str>, Option<GroupMetadataValue>>,
+    /// Committed offsets by group id.
     pub offsets: BTreeMap<Arc<str>, TopicOffsets>,
-    /// Groups whose protocol is not served. No id is here and in `groups`.
+    /// Groups whose protocol is not served, by id. No id is both here and in `groups`.
     pub unserved: BTreeMap<Arc<str>, UnservedGroup>,
 }
 
@@ -48,7 +50,7 @@ impl Hard {
                 self.forget(group, topic, *partition);
             }
             Record::Unserved { group, group_type, key, value: Some(_) } => {
-                // Compaction can leave the group's offsets before the records of the group.
+                // After compaction, offsets of the group can come before its records.
                 if self.groups.get(group).is_some_and(Option::is_none) {
                     self.groups.remove(group);
                 }
@@ -78,7 +80,7 @@ impl Hard {
         }
     }
 
-    /// The group as its record tells it, if it exists.
+    /// The group from its record; `None` if it does not exist.
     pub fn group(&self, id: &Arc<str>) -> Option<ClassicGroup> {
         Some(match self.groups.get(id)? {
             Some(value) => ClassicGroup::loaded(id.clone(), value),
@@ -91,7 +93,7 @@ impl Hard {
     }
 }
 
-/// The value of a key, made if it is missing; the key is only cloned then.
+/// The value of a key, inserted if it is missing. The key is cloned only then.
 fn entry<'a, V: Default>(map: &'a mut BTreeMap<Arc<str>, V>, key: &Arc<str>) -> &'a mut V {
     if !map.contains_key(key) {
         map.insert(key.clone(), V::default());

@@ -1,4 +1,4 @@
-//! JoinGroup.
+//! JoinGroup of new and known members.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ impl Turn<'_> {
         }
         let group = groups.get_mut(&request.group).expect("found or made");
         if is_new_group {
-            // The group exists from here on, whatever becomes of its first member.
+            // The group exists from now on, even if its first member is refused.
             let value = Some(group.to_value());
             self.record(Record::Group { group: group.id.clone(), value });
         }
@@ -45,8 +45,9 @@ impl Turn<'_> {
         self.reply(token, Reply::Join(JoinReply::refused(member_id.clone(), error)));
     }
 
-    /// Whether the member fits under `group.max.size`. During a join phase only those who wait
-    /// count, so that the last to rejoin a group that has become too large are the ones to go.
+    /// Whether the group may have the member under `group.max.size`. During a join phase, only
+    /// members whose join waits count. So if the group has become too large, the last members to
+    /// rejoin are refused.
     fn has_room_for(&self, group: &ClassicGroup, member_id: &str) -> bool {
         let member = group.members.get(member_id);
         match group.state {
@@ -61,6 +62,8 @@ impl Turn<'_> {
         }
     }
 
+    /// A member without an id. A static member replaces the one with its instance id. A dynamic
+    /// member gets an id, and must join again with it if its client supports that (KIP-394).
     fn join_new_member(&mut self, group: &mut ClassicGroup, token: Token, request: &JoinRequest) {
         if !group.supports(&request.protocol_type, &request.protocols) {
             let error = GroupError::InconsistentGroupProtocol;
@@ -89,7 +92,7 @@ impl Turn<'_> {
         }
         if group.pending_joins.contains(id) {
             if request.instance_id.is_some() {
-                // Only dynamic members are ever told to come back.
+                // Only dynamic members get MEMBER_ID_REQUIRED.
                 return self.refuse_join(token, &Arc::default(), GroupError::UnknownServerError);
             }
             return self.add_member(group, token, request, id.clone());
@@ -100,11 +103,12 @@ impl Turn<'_> {
         let unchanged = group.members[id].protocols == request.protocols;
         match group.state {
             State::PreparingRebalance => self.rejoin(group, token, request),
-            // It may not have received the answer to its first join.
+            // The member may not have received the response to its first join.
             State::CompletingRebalance if unchanged => {
                 self.reply(token, Reply::Join(group.join_reply(id)));
             }
-            // The leader rejoins to have partitions assigned anew, say when a topic has grown.
+            // If the leader rejoins, it wants a new assignment, for example because a topic has got
+            // more partitions.
             State::Stable if unchanged && !group.is_leader(id) => {
                 self.reply(token, Reply::Join(group.join_reply(id)));
             }
@@ -119,7 +123,8 @@ impl Turn<'_> {
         self.prepare_rebalance_or_complete_join(group);
     }
 
-    /// A member that joins twice has given up waiting for the first answer.
+    /// Refuses the member's earlier join that still waits. A client that joins again no longer
+    /// waits for it.
     fn supersede_join(&mut self, group: &mut ClassicGroup, member_id: &Arc<str>) {
         if let Some(token) = group.take_awaiting_join(member_id) {
             self.refuse_join(token, member_id, GroupError::RebalanceInProgress);
@@ -140,8 +145,9 @@ impl Turn<'_> {
             group.new_member_added = true;
         }
         group.add(Member::new(request, id.clone()), Some(token));
-        // A new member sends no heartbeats before its first answer, and a client that gave up
-        // waiting comes back as yet another member: the wait itself must end.
+        // A new member sends no heartbeats before its first response. If its client stops waiting
+        // and joins again, it becomes another member. So this timer ends a join that waits too
+        // long.
         let timeout_ms = self.config.new_member_join_timeout_ms;
         let key = TimerKey::Session { group: group.id.clone(), member: id };
         self.set_timer(key, i64::from(timeout_ms));

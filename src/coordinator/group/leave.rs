@@ -1,4 +1,4 @@
-//! LeaveGroup, of one member or of many, by member id or by instance id.
+//! LeaveGroup of one or several members, by member id or by instance id.
 
 use super::{
     Groups, Turn,
@@ -38,7 +38,8 @@ impl Turn<'_> {
     ) -> Result<(), GroupError> {
         let instance_id = leaving.instance_id.as_deref();
         let member_id = if leaving.member_id.is_empty() {
-            // An administrator removes a static member, whatever its id is now.
+            // An administrator removes a static member by its instance id, without knowing its
+            // member id.
             let found = instance_id.and_then(|instance_id| group.static_members.get(instance_id));
             found.cloned().ok_or(GroupError::UnknownMemberId)?
         } else {

@@ -1,4 +1,4 @@
-//! What is asked of the group coordinator and what it answers, free of wire versions.
+//! Requests to the group coordinator and its replies, independent of protocol versions.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::base::{TopicId, TopicPartition};
 
-/// Why a request is refused; the names are Kafka's.
+/// Why a request is refused. The names are those of Kafka's error codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum GroupError {
     #[error("UNKNOWN_SERVER_ERROR")]
@@ -49,7 +49,7 @@ pub enum GroupError {
     GroupSubscribedToTopic,
 }
 
-/// Everything that parks a token.
+/// A request to a shard. Each is identified by a token until its reply.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
     Join(JoinRequest),
@@ -62,13 +62,13 @@ pub enum Request {
     DeleteGroups(Vec<Arc<str>>),
     Describe(Vec<Arc<str>>),
     List(ListRequest),
-    /// Tombstones for the offsets of partitions that are gone.
+    /// Deletes the committed offsets of deleted partitions.
     ForgetPartitions(Vec<TopicPartition>),
-    /// Every group with what it has committed.
+    /// Returns all groups with their committed offsets, for metrics.
     Survey,
 }
 
-/// The answer to the request of the same name.
+/// The reply to the request of the same name.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
     Join(JoinReply),
@@ -92,18 +92,18 @@ pub struct JoinRequest {
     pub member_id: Arc<str>,
     pub instance_id: Option<Arc<str>>,
     pub client_id: Arc<str>,
-    /// As Kafka prints an address: `/127.0.0.1`.
+    /// The address as Kafka prints it: `/127.0.0.1`.
     pub client_host: Arc<str>,
     pub session_timeout_ms: i32,
     pub rebalance_timeout_ms: i32,
     pub protocol_type: Arc<str>,
     /// Protocols with their metadata, the preferred one first.
     pub protocols: Vec<(Arc<str>, Bytes)>,
-    /// KIP-394: a new dynamic member must come back with the id it is given (version 4 on).
+    /// KIP-394: a new dynamic member gets an id and must join again with it (from version 4).
     pub requires_known_member_id: bool,
-    /// KIP-814: the client heeds `skip_assignment` (version 9 on).
+    /// KIP-814: the client supports `skip_assignment` (from version 9).
     pub supports_skipping_assignment: bool,
-    /// What a new member's id ends with.
+    /// Random id, with which the id of a new member ends.
     pub fresh_id: Uuid,
 }
 
@@ -118,7 +118,7 @@ pub struct JoinReply {
     pub leader: Arc<str>,
     pub skip_assignment: bool,
     pub member_id: Arc<str>,
-    /// Told to the leader only.
+    /// All members of the group; only for the leader.
     pub members: Vec<JoinedMember>,
 }
 
@@ -150,10 +150,10 @@ pub struct SyncRequest {
     pub generation: i32,
     pub member_id: Arc<str>,
     pub instance_id: Option<Arc<str>>,
-    /// Checked against the group's, if told (version 5 on).
+    /// Compared with the group's, if present (from version 5).
     pub protocol_type: Option<Arc<str>>,
     pub protocol_name: Option<Arc<str>>,
-    /// Member ids with their assignments; from the leader.
+    /// Member ids with their assignments; only from the leader.
     pub assignments: Vec<(Arc<str>, Bytes)>,
 }
 
@@ -195,7 +195,7 @@ pub struct LeavingMember {
     /// Empty for the removal of a static member by its instance id (KIP-345).
     pub member_id: Arc<str>,
     pub instance_id: Option<Arc<str>>,
-    /// What the client says of it (KIP-800), for the log.
+    /// Why the member leaves (KIP-800), for the log.
     pub reason: Option<Arc<str>>,
 }
 
@@ -209,13 +209,14 @@ pub struct LeaveResult {
 #[derive(Debug, Clone, PartialEq)]
 pub struct CommitRequest {
     pub group: Arc<str>,
-    /// -1 from a consumer that manages its partitions itself.
+    /// -1 from a consumer that assigns its partitions itself.
     pub generation: i32,
     pub member_id: Arc<str>,
     pub instance_id: Option<Arc<str>>,
-    /// How long to keep the offsets in milliseconds, for clients that say so (version 4 and below).
+    /// How long to keep the offsets in milliseconds, from clients that set it (up to version 4).
     pub retention_ms: Option<i64>,
-    /// From version 9 on an unknown group is GROUP_ID_NOT_FOUND, before ILLEGAL_GENERATION.
+    /// From version 9, the error for an unknown group is GROUP_ID_NOT_FOUND instead of
+    /// ILLEGAL_GENERATION.
     pub knows_group_id_not_found: bool,
     pub topics: Vec<CommitTopic>,
 }
@@ -250,14 +251,14 @@ pub struct CommittedTopic {
 #[derive(Debug, Clone, PartialEq)]
 pub struct FetchRequest {
     pub group: Arc<str>,
-    /// `None` asks for every committed offset.
+    /// `None` requests all committed offsets.
     pub topics: Option<Vec<FetchTopic>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct FetchTopic {
     pub name: Arc<str>,
-    /// Nil if unknown; an offset committed for another id is not told.
+    /// Topic id, or nil if unknown. An offset committed under another topic id is not returned.
     pub id: TopicId,
     pub partitions: Vec<i32>,
 }
@@ -293,9 +294,9 @@ pub struct DeletedOffsets {
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ListRequest {
-    /// States to list, in any case of letters; none lists all.
+    /// States to list, ignoring case. If empty, all are listed.
     pub states: Vec<Arc<str>>,
-    /// Group types to list, in any case of letters; none lists all.
+    /// Group types to list, ignoring case. If empty, all are listed.
     pub types: Vec<Arc<str>>,
 }
 
@@ -314,7 +315,7 @@ pub struct GroupDescription {
     pub error: Option<GroupError>,
     pub state: &'static str,
     pub protocol_type: Arc<str>,
-    /// The protocol of a stable group.
+    /// The protocol; empty unless the group is stable.
     pub protocol: Arc<str>,
     pub members: Vec<MemberDescription>,
 }
@@ -330,16 +331,16 @@ pub struct MemberDescription {
     pub assignment: Bytes,
 }
 
-/// A group as metrics see it.
+/// A group, for metrics.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupSurvey {
     pub group: Arc<str>,
     pub state: &'static str,
     pub generation: i32,
     pub members: usize,
-    /// Joins and syncs that wait for the group.
+    /// Number of JoinGroup and SyncGroup requests that wait.
     pub parked: usize,
-    /// Members, and those told to come back with their id, whose sessions are watched.
+    /// Number of members and pending members, each of which has a session timer.
     pub sessions: usize,
     pub offsets: Vec<(TopicPartition, i64)>,
 }

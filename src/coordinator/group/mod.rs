@@ -1,16 +1,20 @@
-//! The group coordinator: the classic rebalance protocol and committed offsets, as a pure shard.
+//! The group coordinator as a pure shard: the classic rebalance protocol, and committed offsets.
 //!
-//! Owns the records of `__consumer_offsets` ([`records`]), what they add up to ([`hard`]), the
-//! groups as they live ([`state`]) and every rule between request and reply. Rules: Kafka's
-//! `GroupMetadataManager` (classic part) and `OffsetMetadataManager`.
+//! The module owns the records of `__consumer_offsets` ([`records`]), the state that they determine
+//! ([`hard`]), the live groups ([`state`]) and all rules between a request and its reply. The rules
+//! are those of Kafka's `GroupMetadataManager` (classic groups) and `OffsetMetadataManager`.
 //!
-//! Must not know: the clock, randomness (new member ids come with the request), the log, the wire.
+//! It knows neither the clock, nor randomness (ids for new members come with the request), nor the
+//! log, nor the wire protocol.
+//!
+//! A group is live if it had members when the shard was loaded, or has been used since. Live groups
+//! are in [`Soft`].
 //!
 //! Invariants:
-//! - A live group differs from its record only while it rebalances, or by what a restart may lose:
-//!   waiting and pending members, and the time of its last change of state.
-//! - Every request's token is answered exactly once, or still waits in a member of a live group.
-//! - A record that is too large for one append is never proposed; the request is refused.
+//! - A live group differs from its record only during a rebalance, and in what a restart may lose:
+//!   waiting members, pending members, and the time of its last change of state.
+//! - The token of a request is answered exactly once, or still waits in a member of a live group.
+//! - A record that is too large for one append is never proposed. The request is refused instead.
 
 mod admin;
 pub mod config;
@@ -43,8 +47,8 @@ pub use self::{
 use super::{Outcome, Shard, TimerOp, Token};
 use crate::protocol::WireError;
 
-/// Which partition of `__consumer_offsets` a group lives in: Java's hash of its id, without the
-/// sign bit's worst case (`Utils.abs`), modulo the number of partitions.
+/// The partition of `__consumer_offsets` that stores a group: Java's hash of the group id, made
+/// positive as in Kafka's `Utils.abs`, modulo the number of partitions.
 pub fn partition_for(group: &str, partitions: i32) -> i32 {
     let hash = group
         .encode_utf16()
@@ -59,7 +63,7 @@ pub enum GroupShard {}
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The log has been replayed.
+    /// All records of the log have been applied.
     Loaded,
     Request {
         token: Token,
@@ -68,25 +72,26 @@ pub enum Event {
     Timer(TimerKey),
 }
 
+/// Identifies a timer. One with the same key replaces it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TimerKey {
-    /// A member's session, or a pending member's time to come back.
+    /// The end of a member's session, or of the time that a pending member has to join again.
     Session { group: Arc<str>, member: Arc<str> },
     /// The end of a rebalance's join phase.
     Join { group: Arc<str> },
     /// The end of a rebalance's sync phase.
     Sync { group: Arc<str> },
-    /// The next look for expired offsets.
+    /// The next search for expired offsets.
     Expire,
 }
 
 pub type Groups = BTreeMap<Arc<str>, ClassicGroup>;
 
-/// What a restart loses.
+/// The state that a restart loses.
 #[derive(Debug, Default)]
 pub struct Soft {
     pub config: Arc<GroupConfig>,
-    /// Groups that have been touched since the load; the others are as their records say.
+    /// The live groups. All others are as their records say.
     pub groups: Groups,
 }
 
@@ -141,7 +146,7 @@ impl Shard for GroupShard {
     }
 }
 
-/// One decision under way.
+/// One decision in progress. `out` collects its effects.
 struct Turn<'a> {
     hard: &'a Hard,
     config: &'a GroupConfig,
@@ -196,7 +201,8 @@ impl Turn<'_> {
         }
     }
 
-    /// Gives every loaded member a new session, and shrinks groups that are now too large.
+    /// Starts a new session for every loaded member, and a rebalance of groups with more members
+    /// than `group.max.size`.
     fn loaded(&mut self, groups: &mut Groups) {
         for (id, value) in &self.hard.groups {
             let Some(value) = value.as_ref().filter(|value| !value.members.is_empty()) else {
@@ -239,7 +245,8 @@ impl Turn<'_> {
         self.out.timers.push(TimerOp::Cancel { key });
     }
 
-    /// A group to work on: the live one, or the recorded one brought to life.
+    /// A group that the decision may change; `None` if it does not exist. A group that is not live
+    /// becomes live.
     fn group<'g>(&self, groups: &'g mut Groups, id: &Arc<str>) -> Option<&'g mut ClassicGroup> {
         if !groups.contains_key(id) {
             groups.insert(id.clone(), self.hard.group(id)?);
@@ -247,7 +254,7 @@ impl Turn<'_> {
         groups.get_mut(id)
     }
 
-    /// Looks at a group without bringing it to life.
+    /// Reads a group without making it live; `None` if it does not exist.
     fn look<T>(
         &self,
         groups: &Groups,

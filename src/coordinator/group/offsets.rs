@@ -1,4 +1,4 @@
-//! OffsetCommit, OffsetFetch, OffsetDelete, and the offsets of partitions that are gone.
+//! OffsetCommit, OffsetFetch, OffsetDelete, and the deletion of offsets of deleted partitions.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -30,7 +30,7 @@ impl Turn<'_> {
                     self.renew_session(group, &request.member_id);
                 }
             }
-            // A simple group comes to be with its first offset.
+            // A simple group is created by its first committed offset.
             (None, None) if request.generation < 0 => {
                 let group = ClassicGroup::new(request.group.clone(), None);
                 validate_commit(&group, &request)?;
@@ -82,8 +82,8 @@ impl Turn<'_> {
         topic_id: TopicId,
         expire_timestamp: i64,
     ) -> OffsetCommitValue {
-        // The version that carries an expiry has neither leader epoch nor topic id; the applied
-        // record must be the one that a replay reads.
+        // The version with an expiry time has neither leader epoch nor topic id. The record that is
+        // applied must equal the one that a replay decodes.
         let expires = expire_timestamp != -1;
         OffsetCommitValue {
             offset: committed.offset,
@@ -95,6 +95,7 @@ impl Turn<'_> {
         }
     }
 
+    /// Whether the metadata exceeds `offset.metadata.max.bytes`.
     fn is_too_large(&self, metadata: &str) -> bool {
         let limit = self.config.offset_metadata_max_bytes;
         metadata.len() > limit && metadata.encode_utf16().count() > limit
@@ -172,12 +173,13 @@ impl Turn<'_> {
         Ok(deleted)
     }
 
+    /// Deletes a committed offset with a tombstone.
     pub(super) fn forget_offset(&mut self, group: &Arc<str>, topic: &Arc<str>, partition: i32) {
         let (group, topic) = (group.clone(), topic.clone());
         self.record(Record::Offset { group, topic, partition, value: None });
     }
 
-    /// Forgets all offsets of a group.
+    /// Deletes all committed offsets of a group.
     pub(super) fn forget_offsets(&mut self, group: &Arc<str>) {
         let hard = self.hard;
         for (topic, partitions) in hard.offsets.get(group).into_iter().flatten() {
@@ -187,6 +189,7 @@ impl Turn<'_> {
         }
     }
 
+    /// Deletes the committed offsets of deleted partitions, in all groups.
     pub(super) fn forget_partitions(&mut self, gone: &[TopicPartition]) {
         let mut by_topic: HashMap<&Arc<str>, Vec<i32>> = HashMap::new();
         for place in gone {
@@ -204,7 +207,7 @@ impl Turn<'_> {
     }
 }
 
-/// Whether the offset was committed for a topic of the same name that is gone.
+/// Whether the offset was committed for another topic, which had the same name.
 fn is_of_another(committed: &CommittedOffset, asked: TopicId) -> bool {
     let known = committed.value.topic_id;
     !known.is_nil() && !asked.is_nil() && known != asked
@@ -219,7 +222,8 @@ fn fetched(partition: i32, committed: &CommittedOffset) -> FetchedOffset {
     }
 }
 
-/// Members commit in their generation; everybody else only while the group is empty.
+/// Checks that a commit is allowed. A member must send its generation. A commit without a member is
+/// allowed only while the group is empty.
 fn validate_commit(group: &ClassicGroup, request: &CommitRequest) -> Result<(), GroupError> {
     if request.generation < 0 && group.state == State::Empty {
         return Ok(());
@@ -234,7 +238,7 @@ fn validate_commit(group: &ClassicGroup, request: &CommitRequest) -> Result<(), 
         return Err(GroupError::UnknownMemberId);
     }
     if group.state == State::CompletingRebalance {
-        // It has the generation's JoinGroup answer, but no assignment yet.
+        // The member has the JoinGroup response of this generation, but no assignment yet.
         return Err(GroupError::RebalanceInProgress);
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! The course of a rebalance: when it starts, when its join phase and its sync phase end, and what
-//! becomes of members that do not keep up.
+//! The phases of a rebalance: its start, the end of its join phase and of its sync phase, and the
+//! removal of members that do not keep up.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use super::{
 };
 
 impl Turn<'_> {
+    /// Starts a session of this length, or restarts it.
     pub(super) fn restart_session(
         &mut self,
         group: &ClassicGroup,
@@ -20,18 +21,21 @@ impl Turn<'_> {
         self.set_timer(key, i64::from(timeout_ms));
     }
 
+    /// Restarts the session of a member, if the group has it.
     pub(super) fn renew_session(&mut self, group: &ClassicGroup, member_id: &str) {
         if let Some(member) = group.members.get(member_id) {
             self.restart_session(group, &member.id, member.session_timeout_ms);
         }
     }
 
+    /// Cancels the session of a member.
     pub(super) fn end_session(&mut self, group: &ClassicGroup, member: &Arc<str>) {
         let key = TimerKey::Session { group: group.id.clone(), member: member.clone() };
         self.cancel_timer(key);
     }
 
-    /// Starts a rebalance unless one is in its join phase, which then may be complete.
+    /// Starts a rebalance. If the group is already in a join phase, completes it if all members
+    /// have joined.
     pub(super) fn prepare_rebalance_or_complete_join(&mut self, group: &mut ClassicGroup) {
         if group.can_rebalance() {
             self.prepare_rebalance(group);
@@ -40,6 +44,7 @@ impl Turn<'_> {
         }
     }
 
+    /// Starts the join phase of a rebalance. It completes at once if all members have joined.
     pub(super) fn prepare_rebalance(&mut self, group: &mut ClassicGroup) {
         if group.state == State::CompletingRebalance {
             self.refuse_syncs(group, GroupError::RebalanceInProgress);
@@ -61,7 +66,8 @@ impl Turn<'_> {
         }
     }
 
-    /// Ends the join phase if nobody is missing. A group's first rebalance waits for its delay.
+    /// Completes the join phase if all members have rejoined. The first rebalance of a group waits
+    /// for its delay.
     pub(super) fn complete_join_if_all_joined(&mut self, group: &mut ClassicGroup) {
         if group.state == State::PreparingRebalance
             && group.previous_state != Some(State::Empty)
@@ -71,8 +77,9 @@ impl Turn<'_> {
         }
     }
 
-    /// The join phase's time is up. The delay of a first rebalance grows while members arrive, up
-    /// to the rebalance timeout.
+    /// Handles the timer of the join phase. In the first rebalance of a group, the delay is
+    /// extended while new members join, up to the rebalance timeout. Otherwise, the join phase
+    /// completes.
     pub(super) fn expire_join_phase(&mut self, group: &mut ClassicGroup) {
         if group.state != State::PreparingRebalance {
             return;
@@ -90,8 +97,8 @@ impl Turn<'_> {
         }
     }
 
-    /// Ends the join phase: dynamic members that have not rejoined are out, the others enter the
-    /// next generation.
+    /// Completes the join phase. Dynamic members that have not rejoined are removed; the others
+    /// enter the next generation.
     pub(super) fn complete_join(&mut self, group: &mut ClassicGroup) {
         group.initial_delay = None;
         self.cancel_timer(TimerKey::Join { group: group.id.clone() });
@@ -103,7 +110,8 @@ impl Turn<'_> {
             self.end_session(group, member);
         }
         if !group.elect_joined_leader() && !group.members.is_empty() {
-            // Only static members are left, and none is here: their sessions decide.
+            // Only static members are left, and none of them has rejoined. The join phase continues
+            // until one rejoins or their sessions end.
             let timeout_ms = group.rebalance_timeout_ms();
             self.set_timer(TimerKey::Join { group: group.id.clone() }, timeout_ms);
             return;
@@ -117,6 +125,7 @@ impl Turn<'_> {
         }
     }
 
+    /// Answers the waiting joins, and starts the sync phase.
     fn announce_generation(&mut self, group: &mut ClassicGroup) {
         let members: Vec<Arc<str>> = group.members.keys().cloned().collect();
         for id in &members {
@@ -131,7 +140,7 @@ impl Turn<'_> {
         self.set_timer(TimerKey::Sync { group: group.id.clone() }, timeout_ms);
     }
 
-    /// Members that have not sent their sync in time are out, and the rest starts over.
+    /// Removes members that have not sent SyncGroup in time, and starts a new rebalance.
     pub(super) fn expire_sync_phase(&mut self, group: &mut ClassicGroup) {
         let syncing = matches!(group.state, State::CompletingRebalance | State::Stable);
         if !syncing || group.pending_syncs.is_empty() {
@@ -144,7 +153,7 @@ impl Turn<'_> {
         self.prepare_rebalance(group);
     }
 
-    /// A session has run out.
+    /// Removes a member whose session has ended, unless its join or sync waits.
     pub(super) fn expire_session(&mut self, group: &mut ClassicGroup, member_id: &Arc<str>) {
         if group.pending_joins.contains(member_id) {
             group.remove(member_id);
@@ -168,7 +177,8 @@ impl Turn<'_> {
         }
     }
 
-    /// Takes a member out; if its join waits, the client learns that it must start anew.
+    /// Removes a member. If its join or sync waits, the client gets UNKNOWN_MEMBER_ID and must join
+    /// as a new member.
     pub(super) fn remove_member(&mut self, group: &mut ClassicGroup, member_id: &Arc<str>) {
         if let Some(token) = group.take_awaiting_join(member_id) {
             let reply = JoinReply::refused(Arc::default(), GroupError::UnknownMemberId);
@@ -181,7 +191,8 @@ impl Turn<'_> {
         group.remove(member_id);
     }
 
-    /// Empties the assignments and has everyone who waits for one rejoin.
+    /// Clears all assignments, and answers all waiting syncs with an error, so that their members
+    /// rejoin.
     pub(super) fn refuse_syncs(&mut self, group: &mut ClassicGroup, error: GroupError) {
         let mut answered = Vec::new();
         for member in group.members.values_mut() {

@@ -1,5 +1,5 @@
-//! The records of `__consumer_offsets`, in Kafka's formats: a key and a value, each led by its type
-//! or version. Formats: `OffsetCommitKey/Value`, `GroupMetadataKey/Value` of the group coordinator.
+//! The records of `__consumer_offsets` in Kafka's formats (`OffsetCommitKey`, `OffsetCommitValue`,
+//! `GroupMetadataKey`, `GroupMetadataValue`). A key begins with its type, a value with its version.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
     wire,
 };
 
-/// Key types, written where other messages have their version (KIP-915).
+/// Key types. They are written where other messages have their version (KIP-915).
 const LEGACY_OFFSET_COMMIT: i16 = 0;
 const OFFSET_COMMIT: i16 = 1;
 const GROUP_METADATA: i16 = 2;
@@ -20,19 +20,19 @@ const GROUP_METADATA: i16 = 2;
 /// The value versions that Kafka 4.3 writes.
 const OFFSET_COMMIT_VALUE_VERSION: i16 = 4;
 const GROUP_METADATA_VALUE_VERSION: i16 = 3;
-/// The only version that carries an expiry, for clients that ask for a retention of their own.
+/// The only version with an expiry time, for clients that set a retention time.
 const EXPIRING_OFFSET_COMMIT_VALUE_VERSION: i16 = 1;
 /// The newest versions of both values.
 const NEWEST_VALUE_VERSION: i16 = 4;
 
 wire! {
-    /// Names a committed offset.
+    /// The key of a committed offset.
     pub struct OffsetCommitKey (flexible never) {
         group: String, in 0..;
         topic: String, in 0..;
         partition: i32, in 0..;
     }
-    /// A committed offset.
+    /// The value of a committed offset.
     pub struct OffsetCommitValue (flexible 4..) {
         offset: i64, in 0..;
         leader_epoch: i32 = -1, in 3..;
@@ -41,11 +41,11 @@ wire! {
         expire_timestamp: i64 = -1, in 1..=1;
         topic_id: TopicId, in 4.., tag 0;
     }
-    /// Names a classic group.
+    /// The key of a classic group.
     pub struct GroupMetadataKey (flexible never) {
         group: String, in 0..;
     }
-    /// A classic group after a completed rebalance.
+    /// The value of a classic group, written when a rebalance has completed.
     pub struct GroupMetadataValue (flexible 4..) {
         protocol_type: String, in 0..;
         generation: i32, in 0..;
@@ -54,7 +54,7 @@ wire! {
         current_state_timestamp: i64 = -1, in 2..;
         members: Vec<MemberMetadata>, in 0..;
     }
-    /// A member of a classic group.
+    /// A member in the value of a classic group.
     pub struct MemberMetadata (flexible 4..) {
         member_id: String, in 0..;
         group_instance_id: Option<String>, in 3..;
@@ -67,7 +67,7 @@ wire! {
     }
 }
 
-/// A record; a value of `None` is a tombstone.
+/// A record of `__consumer_offsets`. A value of `None` is a tombstone.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
     Group {
@@ -80,7 +80,7 @@ pub enum Record {
         partition: i32,
         value: Option<OffsetCommitValue>,
     },
-    /// Any record of a group whose protocol is not served, as it is in the log.
+    /// Any record of a group whose protocol is not served, with the bytes of the log.
     Unserved {
         group: Arc<str>,
         group_type: GroupType,
@@ -90,9 +90,10 @@ pub enum Record {
 }
 
 impl Record {
-    /// The most bytes that the record takes in a batch.
+    /// An upper bound of the bytes that the record takes in a batch.
     pub fn size_bound(&self) -> usize {
-        /// Lengths, deltas and versions of a record, its key and its value; numbers of the value.
+        /// Bytes of lengths, deltas and versions in the record, its key and its value, and of the
+        /// numbers in the value.
         const FIXED: usize = 128;
         const MEMBER: usize = 32;
         match self {
@@ -124,7 +125,7 @@ impl Record {
         }
     }
 
-    /// The record's key and value as the log holds them.
+    /// Encodes the record as the key and the value of the log.
     pub fn encode(&self) -> (Bytes, Option<Bytes>) {
         let mut key = BytesMut::new();
         let value = match self {
@@ -153,7 +154,8 @@ impl Record {
         (key.freeze(), value)
     }
 
-    /// Reads a record of the log. `None` is a type that Kafka 4.3 does not know.
+    /// Decodes a record of the log. Returns `None` for a type that Kafka 4.3 does not have. Fails
+    /// if the key or the value is invalid.
     pub fn decode(whole_key: Bytes, value: Option<Bytes>) -> Result<Option<Self>, WireError> {
         let mut key = Reader::new(whole_key.clone());
         match key.i16()? {
@@ -176,7 +178,7 @@ impl Record {
             }
             other => {
                 let Some(group_type) = GroupType::of_record(other) else { return Ok(None) };
-                // The keys of all groups' records begin with the group's id.
+                // The keys of all these types begin with the group id.
                 let group = String::read(&mut key, false, 0)?.into();
                 Ok(Some(Self::Unserved { group, group_type, key: whole_key, value }))
             }

@@ -1,5 +1,5 @@
-//! A classic group as it lives: its members, who of them waits, and the state of its rebalance.
-//! Rules: `ClassicGroup`, `ClassicGroupMember` of Kafka's group coordinator.
+//! A live classic group: its members, their waiting requests, and the state of its rebalance. The
+//! rules are those of Kafka's `ClassicGroup` and `ClassicGroupMember`.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -16,6 +16,7 @@ use super::{
 };
 use crate::coordinator::Token;
 
+/// Protocol type of consumers.
 pub const CONSUMER_PROTOCOL: &str = "consumer";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +31,7 @@ impl State {
     pub const ALL: [Self; 4] =
         [Self::Empty, Self::PreparingRebalance, Self::CompletingRebalance, Self::Stable];
 
-    /// As tools print it.
+    /// The name that tools print.
     pub fn name(self) -> &'static str {
         match self {
             Self::Empty => "Empty",
@@ -41,6 +42,7 @@ impl State {
     }
 }
 
+/// Protocols of a member with their metadata, the preferred one first.
 pub type Protocols = Vec<(Arc<str>, Bytes)>;
 
 #[derive(Debug, Clone)]
@@ -53,9 +55,12 @@ pub struct Member {
     pub rebalance_timeout_ms: i32,
     pub protocols: Protocols,
     pub assignment: Bytes,
+    /// The JoinGroup request of the member that waits.
     awaiting_join: Option<Token>,
+    /// The SyncGroup request of the member that waits.
     pub awaiting_sync: Option<Token>,
-    /// Has not yet been through a join: its session does not wait for the rebalance.
+    /// The member has not completed a join yet. Until then, its session timer also ends a waiting
+    /// join.
     pub is_new: bool,
 }
 
@@ -76,6 +81,7 @@ impl Member {
         }
     }
 
+    /// A member from the record of its group.
     fn loaded(value: &MemberMetadata, protocol: &Arc<str>) -> Self {
         let rebalance_timeout_ms = match value.rebalance_timeout {
             -1 => value.session_timeout,
@@ -100,22 +106,26 @@ impl Member {
         self.awaiting_join.is_some()
     }
 
-    /// Whether a session that runs out now is excused: a member that waits for the rebalance
-    /// cannot send heartbeats.
+    /// Whether the member stays if its session timer fires now. A member whose join or sync waits
+    /// cannot send heartbeats, so it stays.
     pub fn has_satisfied_heartbeat(&self) -> bool {
         !self.is_new && (self.awaiting_join.is_some() || self.awaiting_sync.is_some())
     }
 
+    /// The member's metadata for a protocol; empty if it does not support the protocol.
     pub fn metadata(&self, protocol: &str) -> Bytes {
         let found = self.protocols.iter().find(|(name, _)| **name == *protocol);
         found.map(|(_, metadata)| metadata.clone()).unwrap_or_default()
     }
 }
 
-/// How far the delay of a first rebalance has come.
+/// The delay of the first rebalance of a group, which waits for further members
+/// (`group.initial.rebalance.delay.ms`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InitialDelay {
+    /// The current delay.
     pub delay_ms: i64,
+    /// By how much the delay can still be extended.
     pub remaining_ms: i64,
 }
 
@@ -129,19 +139,23 @@ pub struct ClassicGroup {
     pub protocol_name: Option<Arc<str>>,
     pub generation: i32,
     pub leader: Option<Arc<str>>,
-    /// By id, in the order they joined.
+    /// Members by id, in the order in which they joined.
     pub members: IndexMap<Arc<str>, Member>,
     /// Member ids by instance id.
     pub static_members: BTreeMap<Arc<str>, Arc<str>>,
-    /// Told their id and expected back with it (KIP-394).
+    /// Ids of pending members, which must join again with their new id (KIP-394).
     pub pending_joins: BTreeSet<Arc<str>>,
+    /// Members that have not sent SyncGroup in this generation.
     pub pending_syncs: BTreeSet<Arc<str>>,
-    /// What the members subscribe to, if that can be told.
+    /// The topics that the members subscribe to. `None` if the group's protocol type is not
+    /// `consumer`, or if a subscription cannot be decoded.
     pub subscribed_topics: Option<BTreeSet<String>>,
+    /// Whether a member has joined since the delay of the first rebalance was last extended.
     pub new_member_added: bool,
     pub initial_delay: Option<InitialDelay>,
     /// How many members support each protocol.
     support: HashMap<Arc<str>, usize>,
+    /// Number of members whose join waits.
     awaiting_joins: usize,
 }
 
@@ -168,7 +182,7 @@ impl ClassicGroup {
         }
     }
 
-    /// The group as a record tells it.
+    /// The group from its record.
     pub fn loaded(id: Arc<str>, value: &GroupMetadataValue) -> Self {
         let protocol: Arc<str> = value.protocol.as_deref().unwrap_or_default().into();
         let timestamp_ms = Some(value.current_state_timestamp).filter(|at| *at != -1);
@@ -189,7 +203,7 @@ impl ClassicGroup {
         group
     }
 
-    /// The record of the group as it is.
+    /// The value of the group's record in its present state.
     pub fn to_value(&self) -> GroupMetadataValue {
         let protocol = self.protocol_name.as_deref();
         let members = self.members.values().map(|member| MemberMetadata {
@@ -218,7 +232,8 @@ impl ClassicGroup {
         self.state_timestamp_ms = Some(now_ms);
     }
 
-    /// Whether a rebalance may be started; one that runs goes on instead.
+    /// Whether a new rebalance may start. During a join phase, the present rebalance continues
+    /// instead.
     pub fn can_rebalance(&self) -> bool {
         self.state != State::PreparingRebalance
     }
@@ -231,6 +246,7 @@ impl ClassicGroup {
         self.protocol_type.as_deref() == Some(CONSUMER_PROTOCOL)
     }
 
+    /// Adds a member, and its waiting join. The first member becomes the leader.
     pub fn add(&mut self, member: Member, join: Option<Token>) {
         if let Some(instance_id) = &member.instance_id {
             self.static_members.insert(instance_id.clone(), member.id.clone());
@@ -245,7 +261,8 @@ impl ClassicGroup {
         self.set_awaiting_join(&id, join);
     }
 
-    /// Removes a member or a pending member; the leader's place goes to the longest-standing one.
+    /// Removes a member or a pending member. If it was the leader, the member that joined first of
+    /// the others becomes the leader.
     pub fn remove(&mut self, member_id: &str) {
         if let Some(removed) = self.members.shift_remove(member_id) {
             self.count_support(&removed.protocols, false);
@@ -261,8 +278,8 @@ impl ClassicGroup {
         self.pending_syncs.remove(member_id);
     }
 
-    /// Puts a new member id in the place of a static member's old one. Gives what the old one
-    /// waits for: a join and a sync.
+    /// Replaces the member id of a static member. Returns the tokens of the join and the sync that
+    /// wait under the old id.
     pub fn replace_static_member(
         &mut self,
         old_id: &str,
@@ -285,6 +302,7 @@ impl ClassicGroup {
         (join, sync)
     }
 
+    /// Updates a member from its JoinGroup request, which now waits.
     pub fn update_member(&mut self, request: &super::messages::JoinRequest, id: &str, join: Token) {
         let Some(member) = self.members.get_mut(id) else { return };
         member.rebalance_timeout_ms = request.rebalance_timeout_ms;
@@ -302,6 +320,7 @@ impl ClassicGroup {
         self.awaiting_joins -= usize::from(before.is_some());
     }
 
+    /// Removes and returns the token of a member's waiting join.
     pub fn take_awaiting_join(&mut self, id: &str) -> Option<Token> {
         let token = self.members.get(id)?.awaiting_join;
         self.set_awaiting_join(id, None);
@@ -316,17 +335,18 @@ impl ClassicGroup {
         self.members.values().filter(|member| member.awaiting_sync.is_some()).count()
     }
 
+    /// Whether the joins of all members wait, and no pending member is missing.
     pub fn have_all_members_joined(&self) -> bool {
         self.members.len() == self.awaiting_joins && self.pending_joins.is_empty()
     }
 
-    /// The longest of the members' rebalance timeouts.
+    /// The longest rebalance timeout of the members, in milliseconds.
     pub fn rebalance_timeout_ms(&self) -> i64 {
         self.members.values().map(|m| i64::from(m.rebalance_timeout_ms)).max().unwrap_or(0).max(0)
     }
 
-    /// If the leader has not rejoined, its place goes to a member that has. Whether there is a
-    /// leader that has joined.
+    /// If the leader has not rejoined, elects a member that has. Returns whether the group has a
+    /// leader that has rejoined.
     pub fn elect_joined_leader(&mut self) -> bool {
         let Some(leader) = self.leader.as_ref().and_then(|id| self.members.get(id)) else {
             return false;
@@ -340,8 +360,8 @@ impl ClassicGroup {
         true
     }
 
-    /// Checks that a request comes from the member it names, and that no newer instance of a
-    /// static member has taken its place.
+    /// Checks that the group has the member, and that no newer instance has replaced it if it is
+    /// static.
     pub fn validate_member(
         &self,
         member_id: &str,
@@ -376,7 +396,7 @@ impl ClassicGroup {
         self.support.get(protocol).copied().unwrap_or(0) == self.members.len()
     }
 
-    /// Whether a member with these protocols can be in the group.
+    /// Whether a member with these protocols may join the group.
     pub fn supports(&self, protocol_type: &str, protocols: &Protocols) -> bool {
         if self.state == State::Empty {
             return !protocol_type.is_empty() && !protocols.is_empty();
@@ -385,8 +405,8 @@ impl ClassicGroup {
             && protocols.iter().any(|(name, _)| self.is_supported_by_all(name))
     }
 
-    /// The protocol that most members prefer among those that all support. A tie goes to the one
-    /// that was voted for first.
+    /// The protocol that most members prefer, of those that all members support. If several have
+    /// the most votes, the first that got a vote wins.
     pub fn select_protocol(&self) -> Option<Arc<str>> {
         let mut votes: IndexMap<&Arc<str>, usize> = IndexMap::new();
         for member in self.members.values() {
@@ -399,7 +419,8 @@ impl ClassicGroup {
         votes.into_iter().find(|(_, count)| *count == most).map(|(name, _)| name.clone())
     }
 
-    /// Begins the next generation: with members its sync phase, without them emptiness.
+    /// Begins the next generation. A group with members enters its sync phase; a group without
+    /// members becomes empty.
     pub fn init_next_generation(&mut self, now_ms: i64) {
         self.generation = self.generation.wrapping_add(1);
         self.protocol_name = self.select_protocol();
@@ -424,7 +445,8 @@ impl ClassicGroup {
         Some(topics)
     }
 
-    /// A consumer group whose subscriptions cannot be read counts as subscribed to everything.
+    /// Whether a member subscribes to the topic. If the subscriptions of a consumer group cannot be
+    /// decoded, it counts as subscribed to every topic.
     pub fn is_subscribed_to(&self, topic: &str) -> bool {
         match &self.subscribed_topics {
             Some(topics) => topics.contains(topic),
@@ -432,7 +454,8 @@ impl ClassicGroup {
         }
     }
 
-    /// What a member that is in the current generation is told; the leader learns the members.
+    /// The JoinGroup response for a member of the present generation. Only the leader's contains
+    /// the members.
     pub fn join_reply(&self, member_id: &Arc<str>) -> JoinReply {
         let members = if self.is_leader(member_id) { self.joined_members() } else { Vec::new() };
         JoinReply {

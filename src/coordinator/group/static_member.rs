@@ -1,4 +1,4 @@
-//! The return of a static member with a new member id (KIP-345, KIP-814).
+//! Replacement of a static member that joins again without its member id (KIP-345, KIP-814).
 
 use std::sync::Arc;
 
@@ -10,8 +10,9 @@ use super::{
 use crate::coordinator::Token;
 
 impl Turn<'_> {
-    /// Gives a static member's place to its new id, and fences whoever waits under the old one.
-    /// A stable group goes on without a rebalance if its protocol stays.
+    /// Replaces the member id of a static member. Requests that wait under the old id fail with
+    /// FENCED_INSTANCE_ID. A stable group continues without a rebalance if its protocol stays the
+    /// same.
     pub(super) fn replace_static_member(
         &mut self,
         group: &mut ClassicGroup,
@@ -29,7 +30,8 @@ impl Turn<'_> {
             self.reply(token, Reply::Sync(SyncReply::refused(GroupError::FencedInstanceId)));
         }
         self.end_session(group, old_id);
-        // Its session until now, for the client may never come to hear of the new one.
+        // Starts a session with the timeout of the old instance, because the client may never
+        // receive the response.
         self.renew_session(group, &id);
         group.update_member(request, &id, token);
         match group.state {
@@ -40,14 +42,15 @@ impl Turn<'_> {
                     self.prepare_rebalance_or_complete_join(group);
                 }
             }
-            // The leader may be assigning to the old id at this moment.
+            // The leader may be making an assignment for the old id.
             State::CompletingRebalance => self.prepare_rebalance(group),
             State::PreparingRebalance | State::Empty => self.complete_join_if_all_joined(group),
         }
     }
 
-    /// Answers with the generation as it is. A client that cannot skip its assignment is told the
-    /// leader's old id, so that a returning leader takes itself for a follower.
+    /// Answers the join with the present generation. A client that does not support
+    /// `skip_assignment` gets the leader's old id, so that a returning leader acts as a follower
+    /// and makes no assignment.
     fn keep_generation(
         &mut self,
         group: &mut ClassicGroup,

@@ -1,11 +1,12 @@
-//! What a consumer's JoinGroup metadata subscribes to. Read as version 0, the common prefix of all
-//! versions of `ConsumerProtocolSubscription`.
+//! The topics in the JoinGroup metadata of a consumer. All versions of
+//! `ConsumerProtocolSubscription` begin with the fields of version 0, so the metadata is decoded as
+//! version 0.
 
 use bytes::Bytes;
 
 use crate::protocol::schema::{Reader, WireError};
 
-/// The topics that a subscription names.
+/// Decodes the topics of a subscription.
 pub fn subscribed_topics(metadata: Bytes) -> Result<Vec<String>, WireError> {
     let mut reader = Reader::new(metadata);
     let version = reader.i16()?;

@@ -41,6 +41,8 @@ impl Turn<'_> {
         }
     }
 
+    /// Finds the group of a SyncGroup request, and checks the member, the generation and the
+    /// protocol.
     fn group_to_sync<'g>(
         &self,
         groups: &'g mut Groups,
@@ -60,6 +62,8 @@ impl Turn<'_> {
         Ok(group)
     }
 
+    /// Records that a member has sent its SyncGroup. The last one stops the timer of the sync
+    /// phase.
     fn note_sync(&mut self, group: &mut ClassicGroup, member_id: &str) {
         group.pending_syncs.remove(member_id);
         if group.pending_syncs.is_empty() {
@@ -67,7 +71,8 @@ impl Turn<'_> {
         }
     }
 
-    /// The leader has assigned: the group is stable, and everyone who waits learns its part.
+    /// Stores the leader's assignments. The group is then stable, and all members that wait get
+    /// their assignment.
     fn complete_sync(&mut self, group: &mut ClassicGroup, assignments: Vec<(Arc<str>, Bytes)>) {
         let mut assignments: HashMap<Arc<str>, Bytes> = assignments.into_iter().collect();
         for member in group.members.values_mut() {
@@ -90,7 +95,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Whether the records can be appended in one piece.
+    /// Whether the records fit in one batch.
     pub(super) fn fits_one_batch(&self, records: &[Record]) -> bool {
         let records_len: usize = records.iter().map(Record::size_bound).sum();
         HEADER_LEN + records_len <= self.config.max_batch_bytes
@@ -115,11 +120,12 @@ impl Turn<'_> {
     }
 }
 
-/// Both are told, and they are not the same.
+/// Whether both are present and differ.
 fn differs(told: &Option<Arc<str>>, known: &Option<Arc<str>>) -> bool {
     matches!((told, known), (Some(told), Some(known)) if told != known)
 }
 
+/// The SyncGroup response with the member's assignment.
 fn assigned(group: &ClassicGroup, member_id: &str) -> Reply {
     Reply::Sync(SyncReply {
         error: None,

@@ -1,10 +1,10 @@
-//! Groups of the protocols that are not served yet: consumer groups of KIP-848, share groups and
-//! streams groups that Apache Kafka has left in the log.
+//! Groups of protocols that are not served yet, which Apache Kafka has left in the log: consumer
+//! groups (KIP-848), share groups and streams groups.
 //!
-//! Such a group is kept, listed, described to classic tools as Kafka describes it, and its
-//! committed offsets are served and never expire. No classic member can join it, because a classic
-//! group over it would replace what Kafka has recorded. No member of its own protocol can be alive
-//! here, so the group counts as empty.
+//! Such a group is kept, listed, and described to tools for classic groups as Kafka describes it.
+//! Its committed offsets are served and never expire. No classic member can join it, because a
+//! classic group would replace the records that Kafka wrote. Its own members cannot be alive here,
+//! so the group counts as empty.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -17,7 +17,7 @@ use super::{
     state::State,
 };
 
-/// A group that is not served, with the keys of its records.
+/// A group that is not served: its type and the keys of its records.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UnservedGroup {
     group_type: GroupType,
@@ -38,12 +38,12 @@ impl UnservedGroup {
         self.keys.remove(key);
     }
 
-    /// Whether the log has no record of the group any more.
+    /// Whether all records of the group have been deleted.
     pub fn is_gone(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// A share group has no committed offsets: those of its partitions are in
+    /// Refuses requests for committed offsets of share groups. Their offsets are in
     /// `__share_group_state`.
     pub(super) fn check_commits_offsets(&self) -> Result<(), GroupError> {
         match self.group_type {
@@ -52,7 +52,7 @@ impl UnservedGroup {
         }
     }
 
-    /// Only tools commit, without a member id, as while a group is empty.
+    /// Allows only commits without a generation, as in an empty group. Tools send these.
     pub(super) fn validate_commit(&self, request: &CommitRequest) -> Result<(), GroupError> {
         self.check_commits_offsets()?;
         if request.generation < 0 { Ok(()) } else { Err(GroupError::UnknownMemberId) }
@@ -81,8 +81,8 @@ impl Turn<'_> {
         })
     }
 
-    /// Writes a tombstone for each offset and each record of the group. A share group is refused,
-    /// because its state in another topic would be left behind.
+    /// Deletes a group: writes a tombstone for each of its offsets and records. A share group is
+    /// refused, because its state in `__share_group_state` would remain.
     pub(super) fn delete_unserved(
         &mut self,
         id: &Arc<str>,
@@ -92,7 +92,8 @@ impl Turn<'_> {
             return Err(GroupError::NonEmptyGroup);
         }
         self.forget_offsets(id);
-        // Kafka replays them in this order only: a member's assignments, the member, the group.
+        // Kafka can replay the tombstones only in this order: the assignments of a member, the
+        // member, the group.
         for key in unserved.keys.iter().rev() {
             let (group, group_type) = (id.clone(), unserved.group_type);
             self.record(Record::Unserved { group, group_type, key: key.clone(), value: None });

@@ -1,4 +1,4 @@
-//! Loading: a partition's records, applied in their order.
+//! Loads a shard: applies the records of its partition in order.
 
 use std::collections::HashMap;
 
@@ -8,26 +8,27 @@ use crate::{
     records::{Batch, ControlRecordType},
 };
 
-/// The most that a batch's records may take when decompressed, in bytes.
+/// The most bytes of a batch's records after decompression.
 const BATCH_BYTES_MAX: usize = 128 << 20;
 
-/// What loading has come to.
+/// A load in progress.
 struct Load<S: Shard> {
     hard: S::Hard,
-    /// Records of transactions that have not ended, by producer id.
+    /// Records of open transactions with their offsets, by producer id. They are applied when the
+    /// transaction commits.
     undecided: HashMap<i64, Vec<(i64, S::Record)>>,
 }
 
-/// A partition's state, and the offset after the last record that it holds.
+/// The state of a loaded partition, and the log end offset that the load reached.
 pub struct Loaded<S: Shard> {
     pub hard: S::Hard,
     pub end_offset: i64,
 }
 
-/// Replays a partition from its start to its end. Blocks.
+/// Replays a partition from start to end. Blocks the thread.
 pub fn load<S: Shard>(log: &dyn ShardLog) -> Result<Loaded<S>, ShardLogError> {
     let mut load = Load::<S> { hard: S::Hard::default(), undecided: HashMap::new() };
-    // What an empty log ends at, all of whose records were deleted.
+    // This value stays if the log has no batch, because all its records were deleted.
     let mut end_offset = log.end_offset();
     log.read_all(&mut |batch| {
         end_offset = batch.header.last_offset() + 1;

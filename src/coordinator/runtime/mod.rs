@@ -1,15 +1,15 @@
-//! Runs shards: one task per led partition of a coordinator's topic.
+//! Runs shards: one task per partition of a coordinator's topic that this broker leads.
 //!
-//! Owns the table of shards and the way of a call into one. A shard is loaded by replaying its
-//! partition, then decides on one event after another; what many events decide is appended as one
-//! batch, and their answers leave once the high watermark has passed it.
+//! The module owns the table of shards and delivers calls to them. A shard is loaded by replaying
+//! its partition. It then decides on one event after another. The records of many events are
+//! appended as one batch. The replies leave once the high watermark has passed the batch.
 //!
-//! Must not know what a shard decides on.
+//! It does not know what a shard decides on.
 //!
 //! Invariants:
-//! - A call is answered exactly once: by its reply, or by being dropped with the shard.
-//! - What cannot be appended was never applied to anything that outlives the failure: the shard's
-//!   state is thrown away and loaded again.
+//! - A call gets exactly one reply, or is dropped with its shard.
+//! - If an append fails, the shard's state, which already includes the records, is discarded and
+//!   loaded again.
 
 mod load;
 mod task;
@@ -35,14 +35,17 @@ use crate::{
     records::{Batch, RecordError},
 };
 
-/// How many calls may wait for a shard before callers wait to get in.
+/// Number of calls that may wait in the mailbox of a shard. If it is full, callers wait until there
+/// is room.
 const MAILBOX_CALLS: usize = 1024;
-/// How many shards load at once; each takes a blocking thread and a disk's attention.
+/// Number of shards that load at the same time. Each load blocks a thread and reads from disk.
 const LOADS_AT_ONCE: usize = 2;
 
+/// Why a shard stops.
 #[derive(Debug, thiserror::Error)]
 pub enum ShardLogError {
-    /// Another broker leads the partition; it will be elected anew or not at all.
+    /// Another broker leads the partition. The shard ends, and is not loaded again unless this
+    /// broker is elected again.
     #[error("this broker does not lead the partition")]
     NotLeader,
     #[error("the partition's log failed: {0}")]
@@ -53,70 +56,78 @@ pub enum ShardLogError {
     Wire(#[from] WireError),
 }
 
-/// What a shard needs of its partition. The shard is the only one who appends to it.
+/// The log of a shard's partition. The broker implements it. While this broker leads the partition,
+/// the shard is the only writer.
 pub trait ShardLog: Send + Sync + 'static {
     fn end_offset(&self) -> i64;
+    /// The high watermark; -1 once this broker no longer leads.
     fn high_watermark(&self) -> i64;
 
-    /// Appends as leader, and gives the log's new end offset.
+    /// Appends a batch as leader and returns the new log end offset. Fails with `NotLeader` once
+    /// another broker leads.
     fn append(&self, batch: Batch) -> Result<i64, ShardLogError>;
 
-    /// Waits until the high watermark is at least `end_offset`. False if the replica stopped
-    /// leading meanwhile.
+    /// Waits until the high watermark is at least `end_offset` and returns true. Returns false if
+    /// this broker stops leading the partition.
     fn wait_committed(&self, end_offset: i64) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
 
-    /// Calls `each` with every batch from the log's start to its end. Blocks.
+    /// Calls `each` with every batch from the start to the end of the log. Stops at the first
+    /// error. Blocks the thread.
     fn read_all(
         &self,
         each: &mut dyn FnMut(Batch) -> Result<(), ShardLogError>,
     ) -> Result<(), ShardLogError>;
 }
 
-/// What a shard goes by besides its events.
+/// Limits of a shard's appends and replies.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// The most that one append may take.
+    /// The most bytes of one append.
     pub max_batch_bytes: usize,
-    /// How long an answer waits for its records to be committed.
+    /// How long a reply waits until its records are committed.
     pub commit_timeout: Duration,
 }
 
-/// What a reply tells of is written, but was not committed in time; it may be yet.
+/// The records of a reply were appended, but not committed within `commit_timeout`. They may still
+/// be committed later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotCommitted;
 
-/// What a caller gets; nothing if the shard ends before it answers.
+/// What a caller receives. If the shard ends first, the channel closes without it.
 pub type Answered<S> = Result<<S as Shard>::Reply, NotCommitted>;
 
 /// A request on its way to a shard.
 struct Call<S: Shard> {
     request: S::Request,
-    /// None if nobody waits for the reply.
+    /// `None` if no caller waits for the reply.
     reply: Option<oneshot::Sender<Answered<S>>>,
 }
 
 /// Why a shard does not take a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unavailable {
+    /// This broker runs no shard of the partition.
     NotHere,
     Loading,
 }
 
 struct ShardHandle<S: Shard> {
     calls: mpsc::Sender<Call<S>>,
+    /// Whether the shard is loaded and takes calls.
     ready: Arc<AtomicBool>,
     task: AbortHandle,
 }
 
 impl<S: Shard> Drop for ShardHandle<S> {
     fn drop(&mut self) {
-        // The shard stops at its next await and drops whoever waits on it.
+        // The shard's task ends at its next await. This drops the calls that wait in it.
         self.task.abort();
     }
 }
 
 /// The shards that this broker runs, by partition index.
 pub struct Shards<S: Shard> {
+    /// The lock protects only the table. It is never held across an await.
     shards: RwLock<BTreeMap<i32, ShardHandle<S>>>,
     loads: Arc<Semaphore>,
 }
@@ -128,8 +139,9 @@ impl<S: Shard> Default for Shards<S> {
 }
 
 impl<S: Shard> Shards<S> {
-    /// Starts the shard of a partition that this broker leads from now on, in the place of an
-    /// earlier one. `new_soft` makes the soft state of each load.
+    /// Starts the shard of a partition that this broker now leads, and stops an earlier shard of
+    /// it. `new_soft` creates the soft state after each load. Must be called within a tokio
+    /// runtime.
     pub fn elect(
         &self,
         partition: i32,
@@ -148,7 +160,7 @@ impl<S: Shard> Shards<S> {
         shards.insert(partition, ShardHandle { calls, ready, task });
     }
 
-    /// Stops the shard of a partition that another broker leads now.
+    /// Stops the shard of a partition that this broker no longer leads.
     pub fn resign(&self, partition: i32) {
         let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
         shards.remove(&partition);
@@ -159,8 +171,8 @@ impl<S: Shard> Shards<S> {
         self.read().keys().copied().collect()
     }
 
-    /// Puts a request in a shard's mailbox; returns once it has its place in the order. The
-    /// receiver fails if the shard ends before it answers.
+    /// Puts a request in the mailbox of a shard. Returns once the request has its place in the
+    /// order. The receiver fails if the shard ends before it answers.
     pub async fn call(
         &self,
         partition: i32,
@@ -168,7 +180,7 @@ impl<S: Shard> Shards<S> {
     ) -> Result<oneshot::Receiver<Answered<S>>, Unavailable> {
         let calls = match self.read().get(&partition) {
             None => return Err(Unavailable::NotHere),
-            // It ended because another broker leads, and has not been told to resign yet.
+            // The shard ended because another broker leads; `resign` has not been called yet.
             Some(shard) if shard.calls.is_closed() => return Err(Unavailable::NotHere),
             Some(shard) if !shard.ready.load(Ordering::Acquire) => {
                 return Err(Unavailable::Loading);
@@ -181,14 +193,14 @@ impl<S: Shard> Shards<S> {
         Ok(receiver)
     }
 
-    /// Puts a request in every shard's mailbox, loading or not, without an answer.
+    /// Puts a request in the mailbox of every shard, even while it loads, and discards the replies.
     pub fn notify_all(&self, request: impl Fn() -> S::Request) {
         for shard in self.read().values() {
             let call = Call { request: request(), reply: None };
             if let Err(mpsc::error::TrySendError::Full(call)) = shard.calls.try_send(call) {
                 let calls = shard.calls.clone();
                 tokio::spawn(async move {
-                    let _ = calls.send(call).await; // a shard that ended has nothing to be told
+                    let _ = calls.send(call).await; // the shard may have ended
                 });
             }
         }

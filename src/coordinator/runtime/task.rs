@@ -1,4 +1,5 @@
-//! One shard's task: load, then decide, append, apply, answer, until it is stopped.
+//! The task of one shard: it loads the shard, then decides, appends, applies and replies until it
+//! is stopped.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -26,9 +27,9 @@ use crate::{
     records::{BatchBuilder, BatchOptions},
 };
 
-/// How many calls share one append.
+/// The most calls that share one append.
 const CALLS_PER_APPEND: usize = 256;
-/// How long a shard whose log failed waits before it loads again.
+/// Delay before a shard whose log failed is loaded again.
 const RELOAD_DELAY: Duration = Duration::from_secs(1);
 
 pub struct ShardTask<S: Shard> {
@@ -39,8 +40,8 @@ pub struct ShardTask<S: Shard> {
     clock: ShardClock,
 }
 
-/// Wall-clock milliseconds that move with the monotonic clock: no session ends because somebody
-/// sets the time.
+/// Wall-clock milliseconds that advance with the monotonic clock, so that no session ends because
+/// the system time is set.
 #[derive(Clone, Copy)]
 struct ShardClock {
     started: Instant,
@@ -53,7 +54,7 @@ impl ShardClock {
     }
 
     fn instant(&self, at_ms: i64) -> Instant {
-        // A millisecond more, for the part of one that `now_ms` cuts off.
+        // One millisecond later, because `now_ms` cuts off the fraction.
         let after_ms = (at_ms - self.started_ms).max(0) as u64 + 1;
         self.started + Duration::from_millis(after_ms)
     }
@@ -70,8 +71,9 @@ impl<S: Shard> ShardTask<S> {
         Self { partition, log, limits, mailbox, clock }
     }
 
-    /// Runs until the handle is dropped or the partition is led elsewhere. A shard whose log
-    /// fails is loaded again.
+    /// Loads the shard and serves calls, until its handle is dropped or another broker leads the
+    /// partition. `ready` is true while it serves. If the log fails, the shard is loaded again
+    /// after `RELOAD_DELAY`.
     pub async fn run(
         mut self,
         ready: Arc<AtomicBool>,
@@ -117,7 +119,7 @@ impl<S: Shard> ShardTask<S> {
 /// A reply that waits for the high watermark to reach an offset.
 struct Decided<S: Shard> {
     offset: i64,
-    /// It waits no longer.
+    /// When it is answered with `NotCommitted` instead.
     until: Instant,
     caller: oneshot::Sender<Answered<S>>,
     reply: S::Reply,
@@ -134,15 +136,15 @@ struct Running<S: Shard> {
     next_token: Token,
     callers: HashMap<Token, oneshot::Sender<Answered<S>>>,
     decided: VecDeque<Decided<S>>,
-    /// Applied, not yet appended.
+    /// Records that have been applied, but not appended yet.
     batch: BatchBuilder,
-    /// Where the log ends once the batch is appended.
+    /// The log end offset after the batch is appended.
     end_offset: i64,
 }
 
 impl<S: Shard> Running<S> {
-    /// `end_offset` is where the load ended: an append by anybody else since then is noticed at
-    /// the first of this shard's own.
+    /// `end_offset` is the log end offset that the load reached. If another broker has appended
+    /// since, this shard's first append ends at another offset than expected, and fails.
     fn new(task: &ShardTask<S>, hard: S::Hard, soft: S::Soft, end_offset: i64) -> Self {
         Self {
             log: Arc::clone(&task.log),
@@ -205,10 +207,11 @@ impl<S: Shard> Running<S> {
         self.decide(S::requested(self.next_token, call.request))
     }
 
-    /// Decides on an event and applies what comes of it, to be appended with the batch.
+    /// Decides on an event, and applies its records and adds them to the batch.
     fn decide(&mut self, event: S::Event) -> Result<(), ShardLogError> {
         let now_ms = self.clock.now_ms();
-        // A panic is a bug of ours; the shard starts anew from its log rather than being gone.
+        // A panic in the state machine is a bug. The shard is then loaded again, like after a
+        // failure of its log.
         let decide = AssertUnwindSafe(|| S::decide(&self.hard, &mut self.soft, now_ms, event));
         let outcome = catch_unwind(decide).map_err(|_| panicked("deciding"))?;
         let Outcome { records, replies, timers } = outcome;
@@ -223,7 +226,7 @@ impl<S: Shard> Running<S> {
             self.append()?;
         }
         for (record, (key, value)) in records.iter().zip(&encoded) {
-            // What one event decides stays together unless it is more than a batch can hold.
+            // The records of one event are appended together, unless they do not fit in one batch.
             let full =
                 self.batch.size() + record_len(key, value.as_deref()) > self.limits.max_batch_bytes;
             if full && self.batch.count() > 0 {
@@ -246,6 +249,7 @@ impl<S: Shard> Running<S> {
         Ok(())
     }
 
+    /// Appends the batch. Fails if the log does not end where the shard expects.
     fn append(&mut self) -> Result<(), ShardLogError> {
         if self.batch.count() == 0 {
             return Ok(());
@@ -261,6 +265,7 @@ impl<S: Shard> Running<S> {
         Ok(())
     }
 
+    /// Sends the replies whose records are below the high watermark.
     fn answer(&mut self) {
         if self.decided.is_empty() {
             return;
@@ -271,7 +276,8 @@ impl<S: Shard> Running<S> {
         }
     }
 
-    /// Tells who has waited too long. What was decided stands, and may be committed later.
+    /// Sends `NotCommitted` for replies that have waited for `commit_timeout`. Their records stay
+    /// in the log and may be committed later.
     fn give_up(&mut self) {
         let now = Instant::now();
         while let Some(next) = self.decided.pop_front_if(|next| next.until <= now) {
@@ -280,12 +286,13 @@ impl<S: Shard> Running<S> {
     }
 }
 
-/// Kafka's coordinators count sequences from 0 though they have no producer id; so the same bytes.
+/// Options for batches as Kafka's coordinators write them: without a producer id, but with a base
+/// sequence of 0.
 fn batch_options() -> BatchOptions {
     BatchOptions { base_sequence: 0, ..BatchOptions::default() }
 }
 
-/// About what a record takes in a batch; never less.
+/// An upper bound of the bytes that a record takes in a batch.
 fn record_len(key: &[u8], value: Option<&[u8]>) -> usize {
     const LENGTHS_AND_DELTAS: usize = 36;
     LENGTHS_AND_DELTAS + key.len() + value.map_or(0, <[u8]>::len)
@@ -302,6 +309,8 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
+/// Waits until the log is committed up to an offset; forever for `None`. Returns false if this
+/// broker stops leading.
 async fn committed(log: &dyn ShardLog, awaited: Option<i64>) -> bool {
     match awaited {
         Some(offset) => log.wait_committed(offset).await,

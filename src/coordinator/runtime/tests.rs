@@ -1,4 +1,4 @@
-//! The group coordinator on a log in memory whose high watermark the tests move.
+//! Tests of the group coordinator on a log in memory, whose high watermark the tests move.
 
 use std::{
     future::Future,
@@ -34,7 +34,7 @@ struct MemoryLog {
     batches: Mutex<Vec<Batch>>,
     end: Mutex<i64>,
     high_watermark: watch::Sender<i64>,
-    /// Whether what is appended is committed at once.
+    /// Whether an append is committed at once.
     commits_itself: bool,
     fails: Mutex<bool>,
     reads_wait: AtomicBool,
@@ -61,7 +61,7 @@ impl MemoryLog {
         self.high_watermark.send_replace(end);
     }
 
-    /// Appends what another coordinator would have written.
+    /// Appends a record as another coordinator would write it.
     fn push(&self, options: BatchOptions, key: &[u8], value: Option<&[u8]>) {
         let mut batch = BatchBuilder::new(options);
         batch.append(0, Some(key), value, &[]);
@@ -109,7 +109,7 @@ impl ShardLog for MemoryLog {
     }
 }
 
-/// A coordinator of one partition.
+/// A group coordinator with one partition.
 fn coordinator(log: &Arc<MemoryLog>) -> GroupCoordinator {
     let config = GroupConfig {
         offsets_topic_num_partitions: 1,
@@ -190,7 +190,8 @@ async fn answers_wait_for_the_high_watermark() {
     let groups = coordinator(&log);
     ready(&groups).await;
     let answer = tokio::spawn(groups.commit_offsets(commit("g", 7)).await.wait());
-    // A read decided after the commit has seen it, and must not be told before it.
+    // The read was decided after the commit and returns its offset, so it must not be answered
+    // before the commit.
     let fetch = FetchRequest { group: "g".into(), topics: None };
     let fetched = tokio::spawn(groups.fetch_offsets(fetch).await.wait());
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -309,7 +310,7 @@ async fn a_survey_tells_of_members_and_of_who_waits() {
     ready(&groups).await;
     groups.join(join("g", 10_000)).await.wait().await.unwrap();
     let late = JoinRequest { fresh_id: Uuid::from_u128(2), ..join("g", 10_000) };
-    // The first member is to rejoin before the second is answered.
+    // The second member's join waits until the first member rejoins.
     let _waits = groups.join(late).await;
     groups.commit_offsets(commit("simple", 7)).await.wait().await.unwrap().unwrap();
     let surveys = groups.survey(soon()).await;
@@ -327,7 +328,7 @@ async fn a_survey_leaves_out_what_does_not_answer() {
     groups.on_elected(0, Arc::clone(&stuck) as _);
     groups.on_elected(1, Arc::clone(&quick) as _);
     ready(&groups).await;
-    // Groups of partitions 0 and 1, and a partition that is coordinated elsewhere.
+    // The groups are in partitions 0 and 1. Another broker coordinates the third partition.
     assert_eq!((groups.partition_of("c"), groups.partition_of("a")), (0, 1));
     let _waits = groups.commit_offsets(commit("c", 1)).await;
     groups.commit_offsets(commit("a", 2)).await.wait().await.unwrap().unwrap();
@@ -371,7 +372,7 @@ async fn an_adopted_log_loads() {
         is_control,
         ..BatchOptions::default()
     };
-    // A record of a KIP-848 group, which is somebody else's.
+    // A record of a group of the consumer protocol (KIP-848).
     log.push(BatchOptions::default(), &[0, 3, 0, 1, b'g'], Some(&[0, 0, 0, 0, 0, 1]));
     log.push(BatchOptions::default(), &key, Some(&value(1)));
     log.push(transaction(5, false), &key, Some(&value(2)));

@@ -1,5 +1,6 @@
-//! Timers as data. Sessions are renewed with every heartbeat and commit, so setting a timer anew
-//! must be cheap: a timer that moves later keeps its place in the queue until that place comes up.
+//! The timers of a shard, as data. Every heartbeat and commit renews a session, so resetting a
+//! timer must be cheap: a timer that moves to a later time keeps its place in the queue. When that
+//! place comes up, the timer is queued again.
 
 use std::{
     cmp::Reverse,
@@ -11,7 +12,7 @@ use crate::coordinator::TimerOp;
 
 struct Deadline {
     at_ms: i64,
-    /// When the queue looks at it next; never later than `at_ms`.
+    /// The time of its entry in the queue; never later than `at_ms`.
     queued_ms: i64,
 }
 
@@ -45,12 +46,12 @@ impl<K: Clone + Ord + Hash> Timers<K> {
         }
     }
 
-    /// When to call [`Self::pop_due`] next, at the latest.
+    /// The time at which [`Self::pop_due`] must be called next.
     pub fn next_look_ms(&self) -> Option<i64> {
         self.queue.peek().map(|Reverse((at_ms, _))| *at_ms)
     }
 
-    /// Takes a timer that is due.
+    /// Removes and returns a timer that is due.
     pub fn pop_due(&mut self, now_ms: i64) -> Option<K> {
         while let Some(Reverse((queued_ms, _))) = self.queue.peek() {
             if *queued_ms > now_ms {
@@ -66,7 +67,7 @@ impl<K: Clone + Ord + Hash> Timers<K> {
                     deadline.queued_ms = deadline.at_ms;
                     self.queue.push(Reverse((deadline.at_ms, key)));
                 }
-                _ => {} // cancelled, or queued anew
+                _ => {} // cancelled, or queued again
             }
         }
         None

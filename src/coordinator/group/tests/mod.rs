@@ -1,6 +1,6 @@
-//! Golden scripts (`testscripts/*.txt`): commands, `---`, and the effects they print. With
-//! `UPDATE_GOLDEN=1` the effects are written anew. And the property that a replay of the records
-//! gives the live hard state.
+//! Tests of the group state machine: golden scripts, and the property that a replay of the records
+//! gives the same hard state. A script (`testscripts/*.txt`) has commands, `---`, and the effects
+//! that the commands print. `UPDATE_GOLDEN=1` rewrites the effects.
 
 mod property;
 mod script;

@@ -1,4 +1,4 @@
-//! After any events, the records replayed give the hard state that the events left, and every
+//! Property test: after any events, a replay of the records gives the same hard state, and every
 //! token is answered at most once.
 
 use std::{collections::HashSet, sync::Arc};
@@ -16,7 +16,8 @@ use crate::{
     },
 };
 
-/// An event in small numbers; who and what they mean depends on the run.
+/// An event as small numbers. The state of the run decides which group, member and request they
+/// stand for.
 #[derive(Debug, Clone)]
 struct Step {
     kind: u8,
@@ -190,10 +191,10 @@ proptest! {
             replayed.apply(offset as i64, &record);
         }
         prop_assert_eq!(&replayed, &run.hard);
-        // Whatever it was doing, the group coordinator can start from that.
+        // The group coordinator can start from any such state.
         let mut soft = Soft::new(run.soft.config.clone());
         GroupShard::decide(&replayed, &mut soft, run.now_ms, Event::Loaded);
-        // And once nothing but time happens, every waiting request is answered.
+        // If no further requests arrive, all waiting requests are answered in time.
         for _ in 0..200 {
             run.now_ms += 30_000;
             run.fire_due();

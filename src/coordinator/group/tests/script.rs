@@ -1,4 +1,4 @@
-//! Runs a script of requests against the state machine and prints what comes of each.
+//! Runs a script of requests against the state machine, and prints the effects of each.
 
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// What fresh ids start with; printed ids leave it out.
+/// The prefix of random ids. Printed ids omit it.
 const ID_PREFIX: &str = "00000000-0000-0000-0000-";
 
 #[derive(Default)]
@@ -53,7 +53,7 @@ pub fn run(script: &str) -> String {
     result
 }
 
-/// The words of a command after its name: plain ones, and `key=value`.
+/// The arguments of a command: plain words, and `key=value`.
 struct Words<'a> {
     plain: Vec<&'a str>,
     named: BTreeMap<&'a str, &'a str>,
@@ -98,7 +98,8 @@ impl<'a> Words<'a> {
     }
 }
 
-/// `c-1` is the script's word for the id of client `c` with the first fresh id.
+/// Returns the member id for a name in a script. `c-1` stands for the id of client `c` with the
+/// first random id.
 fn full_id(id: &str) -> Arc<str> {
     match id.rsplit_once('-') {
         Some((client, number)) if number.chars().all(|c| c.is_ascii_digit()) => {
@@ -115,7 +116,7 @@ fn short_id(id: &str) -> String {
     }
 }
 
-/// Parses `t:0+2`.
+/// Parses a topic and its partitions, such as `t:0+2`.
 fn places(word: &str) -> (Arc<str>, Vec<i32>) {
     let (topic, partitions) = word.split_once(':').unwrap();
     (topic.into(), partitions.split('+').map(|index| index.parse().unwrap()).collect())
@@ -239,7 +240,7 @@ impl Machine {
         self.now_ms = until_ms;
     }
 
-    /// Puts a record of a group that is not served into the log, as Apache Kafka writes it.
+    /// Appends a record of a group that is not served to the log, as Apache Kafka writes it.
     fn kafka_wrote(&mut self, words: &Words) {
         let group = words.group();
         let mut key = BytesMut::new();
@@ -254,7 +255,7 @@ impl Machine {
         self.log.push(record);
     }
 
-    /// Replays the log, which must give the same hard state, and starts from it.
+    /// Replays the log, checks that this gives the same hard state, and continues from it.
     fn reload(&mut self) {
         let mut hard = Hard::default();
         for (offset, record) in self.log.iter().enumerate() {
@@ -328,7 +329,7 @@ fn sync(words: &Words) -> SyncRequest {
     }
 }
 
-/// Members are `id`, `id@instance` or `@instance`.
+/// Parses a LeaveGroup request. Members are `id`, `id@instance` or `@instance`.
 fn leave(words: &Words) -> LeaveRequest {
     let members = words.plain[1..].iter().map(|word| {
         let (member, instance) = word.split_once('@').map_or((*word, None), |(m, i)| (m, Some(i)));
@@ -341,7 +342,8 @@ fn leave(words: &Words) -> LeaveRequest {
     LeaveRequest { group: words.group(), members: members.collect() }
 }
 
-/// Offsets are `topic:partition:offset`, and `:metadata` if there is any.
+/// Parses an OffsetCommit request. Offsets are `topic:partition:offset` or
+/// `topic:partition:offset:metadata`.
 fn commit(words: &Words) -> CommitRequest {
     let topics = words.plain[1..].iter().map(|word| {
         let parts: Vec<&str> = word.split(':').collect();
