@@ -1,4 +1,5 @@
-//! The state that one owner changes: role, log, high watermark. Synchronous, no tokio.
+//! The synchronous state of a replica: role, log, in-sync replicas and high watermark. It uses no
+//! tokio and no clock: callers pass the time. The caller holds the lock of the partition.
 
 use super::{
     View,
@@ -29,6 +30,7 @@ pub enum Role {
 }
 
 impl Role {
+    /// The leader epoch of the role; -1 for a replica out of service.
     pub fn leader_epoch(self) -> i32 {
         match self {
             Self::Leader { epoch } | Self::Follower { epoch, .. } => epoch,
@@ -36,21 +38,21 @@ impl Role {
         }
     }
 
-    /// Whether the replica is out of service for good: no metadata brings it back.
+    /// Whether the replica is out of service for good. Metadata does not change this.
     pub(super) fn is_final(self) -> bool {
         matches!(self, Self::Offline | Self::Closed)
     }
 }
 
-/// Whose acknowledgement a producer waits for.
+/// Which replicas must have the records before a producer gets its acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acks {
     Leader,
-    /// All replicas in sync, and at least `min.insync.replicas`.
+    /// All in-sync replicas, of which there must be at least `min.insync.replicas`.
     All,
 }
 
-/// What metadata says of a partition and of the brokers with its replicas.
+/// The state of a partition in metadata, and of the brokers that have its replicas.
 pub struct Assignment<'a> {
     /// This broker.
     pub me: i32,
@@ -58,22 +60,22 @@ pub struct Assignment<'a> {
     pub standing: &'a dyn Fn(i32) -> Standing,
 }
 
-/// What an append did.
+/// The result of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
     pub first_offset: i64,
     pub last_offset: i64,
     pub log_start: i64,
-    /// The leadership that it was written under: see [`View::reign`].
+    /// The value of [`View::reign`] at the append.
     pub reign: u64,
-    /// `flush.messages` asks for an fdatasync before the high watermark may pass these records.
+    /// Whether `flush.messages` requires an fdatasync before these records are committed.
     pub flush_due: bool,
-    /// A segment was closed: it is to be made durable at leisure, so that a start after a crash
-    /// need not read it.
+    /// Whether the append closed a segment. The caller then requests a background flush, so that a
+    /// start after a crash need not read the segment.
     pub rolled: bool,
-    /// The batch had been appended before; nothing was written.
+    /// Whether the batch had been appended before. Then nothing was written.
     pub duplicate: bool,
-    /// The time of a duplicate's first append, for topics with LogAppendTime.
+    /// When a duplicate was first appended (ms), for topics with LogAppendTime; -1 if it is new.
     pub duplicate_timestamp: i64,
 }
 
@@ -83,7 +85,7 @@ pub enum AppendError {
     NotLeader,
     #[error("the partition's log directory is offline")]
     Offline,
-    #[error("{in_sync} replicas are in sync, of {min} that must be")]
+    #[error("there are {in_sync} in-sync replicas, but {min} are required")]
     NotEnoughReplicas { in_sync: usize, min: usize },
     #[error(transparent)]
     Producer(#[from] ProducerError),
@@ -91,47 +93,50 @@ pub enum AppendError {
     Log(#[from] LogError),
 }
 
-/// Why a follower's fetch is not served.
+/// Why a leader refuses a follower's fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FollowerFetchError {
     #[error("this replica does not lead the partition in that epoch")]
     NotLeader,
     #[error("the fetching broker has no replica of the partition")]
     UnknownReplica,
-    #[error("the fetching broker has registered anew since")]
+    #[error("the fetch has an older broker epoch than the broker's registration")]
     StaleBrokerEpoch,
     #[error("the offset or its epoch is not in the log")]
     OutOfRange,
 }
 
-/// An epoch and the offset where it ends.
+/// A leader epoch and its end offset.
 pub type EpochEnd = (i32, i64);
 
 pub struct Core {
     pub(super) log: Log,
     pub(super) role: Role,
     high_watermark: i64,
-    /// The high watermark stays below this until an fdatasync has covered it.
+    /// The log end when `flush.messages` last required an fdatasync. Until the recovery point
+    /// reaches it, the high watermark does not pass the recovery point.
     pub(super) flush_before: i64,
+    /// When `flush.ms` last required a flush.
     last_flush_ms: i64,
     rules: IsrRules,
-    /// Of the newest metadata that was taken.
+    /// Partition epoch of the newest metadata that was applied.
     partition_epoch: i32,
-    /// Counts the times that this replica ceased to lead.
+    /// How often this replica has stopped leading.
     reign: u64,
-    /// Counts the times that the log was replaced.
+    /// How often a copy has replaced the log.
     moves: u64,
-    /// Unless 0, flushes do not count: see [`Self::hold_flushes`].
+    /// Unless 0, the results of flushes are ignored; see [`Self::hold_flushes`].
     flush_holds: u32,
-    /// When a batch was last refused that a later one may take.
+    /// When an append was last refused for a reason other than the producer's sequence number.
     refused_ms: i64,
+    /// The leader's state; `None` in other roles.
     leading: Option<Leading>,
 }
 
 impl Core {
-    /// With the role of a leader it is the only replica, until [`Self::assign`] says otherwise.
-    /// Where `flush.messages` asks for it, `log` is to be durable already: what it holds may be
-    /// read from here on, and a producer that repeats it is told that it is there.
+    /// Creates the state of a replica. A leader has no followers until [`Self::assign`] adds them.
+    /// If `flush.messages` requires durable records, the caller must have flushed `log`: consumers
+    /// can read its records from now on, and duplicates of them are acknowledged.
     pub fn new(log: Log, role: Role, high_watermark: i64) -> Self {
         let high_watermark = high_watermark.clamp(log.log_start(), log.log_end());
         let leads = matches!(role, Role::Leader { .. });
@@ -162,14 +167,14 @@ impl Core {
         &mut self.log
     }
 
-    /// Goes on in a log that has all that this one has, and durably what this one has durably.
-    /// What it has durably beyond that counts from the next flush on: a crash may undo its new name
-    /// until then. Returns the old log.
+    /// Replaces the log with a copy that has the same records and at least as many durable ones.
+    /// Records that were not durable in the old log become so with the next flush, because until
+    /// then a crash may undo the rename of the copy's directory. Returns the old log.
     pub(super) fn replace_log(&mut self, mut log: Log) -> Log {
         assert_eq!(
             (log.log_start(), log.log_end()),
             (self.log.log_start(), self.log.log_end()),
-            "{}: a copy that is not one",
+            "{}: the copy does not match the log",
             log.dir().display()
         );
         assert!(log.recovery_point() >= self.log.recovery_point(), "{}", log.dir().display());
@@ -180,8 +185,8 @@ impl Core {
         old
     }
 
-    /// Ignores the results of flushes until [`Self::release_flushes`]. While a copy replaces the log,
-    /// a record that is durable in only one of the two logs must not be acknowledged as durable.
+    /// Ignores the results of flushes until [`Self::release_flushes`]. While a copy replaces the
+    /// log, a record that is durable in only one of the two does not count as durable.
     pub(super) fn hold_flushes(&mut self) {
         self.flush_holds += 1;
     }
@@ -220,8 +225,7 @@ impl Core {
         self.leading.as_ref().map_or_else(IsrCounts::default, |it| it.counts(&self.rules))
     }
 
-    /// Takes a role without followers. A replica whose disk failed, or that is closed, stays what
-    /// it is.
+    /// Sets a role without followers. An offline or closed replica only accepts [`Role::Closed`].
     pub fn set_role(&mut self, role: Role) {
         if self.role.is_final() && role != Role::Closed {
             return;
@@ -238,8 +242,8 @@ impl Core {
         (self.role, self.leading) = (role, leading);
     }
 
-    /// Takes the state that metadata gives, unless a newer one is known already: the controller's
-    /// answer to a proposal may come first.
+    /// Applies the partition's state from metadata. A state with an older partition epoch is
+    /// ignored: the controller's answer to a proposal may arrive before the metadata.
     pub fn assign(&mut self, assignment: &Assignment, now_ms: i64) {
         let Assignment { me, partition, standing } = *assignment;
         let known = self.leading.as_ref().map_or(self.partition_epoch, Leading::partition_epoch);
@@ -266,7 +270,8 @@ impl Core {
                     Role::Leader { epoch: before } => epoch > before + 1,
                     Role::Offline | Role::Closed => false,
                 };
-                // Its followers have cut off since what they had told of.
+                // If another broker led in between, the followers may have truncated their logs, so
+                // the offsets that they reported before do not count.
                 let before = before.filter(|_| !led_by_other);
                 let mut leading = Leading::new((me, partition), before.as_ref(), start, now_ms);
                 if led_by_other {
@@ -285,7 +290,7 @@ impl Core {
         self.advance_high_watermark(now_ms);
     }
 
-    /// Takes note of how a broker stands with the controller now.
+    /// Applies the state of one broker from metadata.
     pub fn set_standing(&mut self, broker: i32, standing: Standing, now_ms: i64) {
         if let Some(leading) = &mut self.leading {
             leading.set_standing(broker, standing);
@@ -298,9 +303,11 @@ impl Core {
         self.advance_high_watermark(now_ms);
     }
 
-    /// A follower's fetch says how far it has come: it may raise the high watermark, and let the
-    /// follower join those in sync. Returns where the follower's log leaves this one; it must
-    /// truncate before it reads on (KIP-595).
+    /// Applies a follower's fetch to the state of the leader. Its offset may raise the high
+    /// watermark and cause a proposal to add the follower to the in-sync replicas.
+    ///
+    /// If the logs diverge, changes nothing and returns what [`Self::diverging`] found: the
+    /// follower must truncate before it fetches again (KIP-595).
     pub fn follower_fetched(
         &mut self,
         fetch: &FollowerFetch,
@@ -325,8 +332,10 @@ impl Core {
         Ok(None)
     }
 
-    /// Where a fetcher's log leaves this one, if it does. An epoch that this log does not know is
-    /// out of range.
+    /// Compares a fetch position, given as offset and epoch of the record before it, with this log.
+    /// If this log does not contain it, returns the largest epoch here that is not above
+    /// `last_fetched_epoch`, and its end offset. Fails if the offset is outside the log, or if the
+    /// log cannot find the epoch.
     pub fn diverging(
         &self,
         fetch_offset: i64,
@@ -343,38 +352,39 @@ impl Core {
         Ok(diverges.then_some((epoch, end_offset)))
     }
 
-    /// Proposes to leave out of the in-sync replicas who did not keep up.
+    /// Proposes to remove followers that have not kept up from the in-sync replicas.
     pub fn check_isr(&mut self, now_ms: i64) {
         if let (Some(leading), Role::Leader { epoch }) = (&mut self.leading, self.role) {
             leading.shrink(epoch, self.log.log_end(), &self.rules, now_ms);
         }
     }
 
-    /// The change of the in-sync replicas that waits for the controller.
+    /// The proposed change of the in-sync replicas that the controller has not answered yet.
     pub fn proposal(&self) -> Option<&Proposal> {
         self.leading.as_ref()?.pending()
     }
 
-    /// Takes the controller's answer to a proposal. False if it is not, or no longer, of use.
+    /// Applies the controller's answer to a proposal. Returns false if the answer changes nothing,
+    /// for example because newer metadata was applied first.
     pub fn answered(&mut self, proposal: &Proposal, answer: ProposalAnswer, now_ms: i64) -> bool {
         let is_taken = self.leading.as_mut().is_some_and(|it| it.answered(proposal, answer));
         self.advance_high_watermark(now_ms);
         is_taken
     }
 
-    /// Before this offset no replica has records that it could serve, but those of brokers that do
-    /// not live.
+    /// The smallest log start of this replica and, on a leader, of its followers on brokers that
+    /// are registered and not fenced.
     pub fn low_watermark(&self) -> i64 {
         let log_start = self.log.log_start();
         self.leading.as_ref().map_or(log_start, |it| it.low_watermark(log_start))
     }
 
-    /// The followers of a leader.
+    /// The leader's followers; empty in other roles.
     pub fn followers(&self) -> &[Follower] {
         self.leading.as_ref().map_or(&[], Leading::followers)
     }
 
-    /// The in-sync replicas as a leader has them.
+    /// The in-sync replicas as the leader uses them; empty in other roles.
     pub fn isr(&self) -> &[i32] {
         self.leading.as_ref().map_or(&[], Leading::isr)
     }
@@ -383,8 +393,8 @@ impl Core {
         self.high_watermark
     }
 
-    /// Appends the batches of one request; a batch of an idempotent producer that was appended
-    /// before is answered with its first offsets.
+    /// Appends the batches of one request as leader. If an idempotent producer has sent one of them
+    /// before, writes nothing and returns the offsets of the first append.
     pub fn append(
         &mut self,
         batches: &mut [Batch],
@@ -427,11 +437,14 @@ impl Core {
         }
     }
 
-    /// What a producer is told of a batch that does not follow its last. Where this replica has just
-    /// taken over, batches before it may be under way to the leader that was, which will refuse
-    /// them; where it was deposed, another leader may have them; and it may just have refused them
-    /// itself. The client is to send all of them again. Told of a gap, as Kafka tells it, it begins
-    /// another epoch, and writes those twice that were replicated but not acknowledged.
+    /// The error for a batch that does not follow the last one of its producer.
+    ///
+    /// If batches are missing before it, the producer may still have to send them again: this
+    /// replica has just refused them, or it has just become leader and they were sent to the leader
+    /// before, or another broker is the leader now and has them. Then the error is `NotLeader`,
+    /// after which the client sends all of them again. Kafka always answers
+    /// OUT_OF_ORDER_SEQUENCE_NUMBER. A client then starts a new producer epoch and writes batches
+    /// twice that were replicated but not acknowledged.
     fn out_of_order(&self, error: ProducerError, now_ms: i64) -> AppendError {
         let is_unsure = self.leading.as_ref().is_some_and(|it| it.is_unsure(now_ms))
             || is_recent(self.refused_ms, now_ms);
@@ -441,7 +454,7 @@ impl Core {
         }
     }
 
-    /// Whether `flush.messages` asks for an fdatasync of what is appended.
+    /// Whether `flush.messages` requires an fdatasync now. If so, the high watermark waits for it.
     pub(super) fn note_flush_due(&mut self) -> bool {
         let unflushed = self.log.log_end() - self.log.recovery_point();
         let flush_due = unflushed >= self.log.config().flush_messages;
@@ -451,7 +464,7 @@ impl Core {
         flush_due
     }
 
-    /// What the batch's producer was answered when it sent the batch before.
+    /// The result of the first append of the batch, if its producer has sent it before.
     fn duplicate(&self, batch: &Batch) -> Result<Option<Appended>, ProducerError> {
         let ProducerCheck::Duplicate { base_offset, last_offset, timestamp } =
             self.log.check_producer(&batch.header)?
@@ -463,7 +476,7 @@ impl Core {
             last_offset,
             log_start: self.log.log_start(),
             reign: self.reign,
-            // Its first append may still wait for the disk, and so must this answer.
+            // The first append may still wait for an fdatasync. Then this response waits, too.
             flush_due: (self.log.recovery_point()..self.flush_before).contains(&last_offset),
             rolled: false,
             duplicate: true,
@@ -471,7 +484,7 @@ impl Core {
         }))
     }
 
-    /// The largest epoch up to `epoch` and its end offset, `None` if this replica cannot tell.
+    /// The largest leader epoch up to `epoch` and its end offset. `None` if the log has neither.
     pub fn end_offset_for_epoch(&self, epoch: i32) -> Option<EpochEnd> {
         match self.role {
             Role::Leader { epoch: led } if epoch == led => Some((epoch, self.log.log_end())),
@@ -482,7 +495,7 @@ impl Core {
         }
     }
 
-    /// The start of the log and the epoch that it belongs to.
+    /// The log start, and the leader epoch of the record there, if the log has it.
     pub fn earliest(&self) -> (i64, Option<i32>) {
         let start = self.log.log_start();
         let epochs = match self.role {
@@ -493,11 +506,13 @@ impl Core {
         (start, first.map(|entry| entry.epoch))
     }
 
+    /// Prepares a flush of the records so far. The caller runs it without the lock and passes the
+    /// result to [`Self::flushed`].
     pub fn begin_flush(&mut self) -> Option<Flush> {
         self.log.begin_flush()
     }
 
-    /// An fdatasync has covered what it began with.
+    /// Applies a successful flush: the recovery point and the high watermark may rise.
     pub fn flushed(&mut self, flushed: Flushed, now_ms: i64) {
         if self.flush_holds == 0 {
             self.log.flushed(flushed);
@@ -505,7 +520,7 @@ impl Core {
         }
     }
 
-    /// Whether `flush.ms` asks for an fdatasync; if so, the time counts from now on.
+    /// Whether `flush.ms` requires an fdatasync now. If so, the next interval starts at `now_ms`.
     pub fn is_flush_due_by_time(&mut self, now_ms: i64) -> bool {
         let is_due = !self.role.is_final()
             && self.log.log_end() > self.log.recovery_point()
@@ -516,21 +531,22 @@ impl Core {
         is_due
     }
 
-    /// Rolls and deletes segments by time and size, so many at most and never past the high
-    /// watermark.
+    /// Rolls and deletes segments by time and size: at most `most` of them, and none with records
+    /// above the high watermark. Returns the deleted segments, whose files the caller removes.
     pub fn apply_retention(
         &mut self,
         now_ms: i64,
         most: usize,
     ) -> Result<Vec<DeletedSegment>, LogError> {
-        // The files of a replica out of service are somebody else's, or nobody's.
+        // Out of service, the replica's files may be removed or belong to another replica.
         match self.role.is_final() {
             true => Ok(Vec::new()),
             false => self.log.apply_retention(now_ms, self.high_watermark, most),
         }
     }
 
-    /// DeleteRecords: moves the log start, at most to the high watermark.
+    /// Moves the log start to `offset`, as DeleteRecords requests; -1 means the high watermark.
+    /// Fails if the offset is above the high watermark. Returns the new log start.
     pub fn delete_records(&mut self, offset: i64) -> Result<i64, DeleteRecordsError> {
         if !matches!(self.role, Role::Leader { .. }) {
             return Err(DeleteRecordsError::NotLeader);
@@ -543,14 +559,14 @@ impl Core {
         Ok(self.log.log_start())
     }
 
-    /// All changes of the high watermark come here, because the last stable offset follows it.
+    /// Sets the high watermark, and with it the last stable offset. Nothing else may assign it.
     pub(super) fn set_high_watermark(&mut self, high_watermark: i64) {
         self.high_watermark = high_watermark;
         self.log.note_high_watermark(high_watermark);
     }
 
-    /// Takes the high watermark up to what all replicas in sync have, and this one durably where
-    /// that is asked for.
+    /// Raises a leader's high watermark to the offset that all in-sync replicas have reached. If
+    /// `flush.messages` requires it, this replica must also have the records durably.
     fn advance_high_watermark(&mut self, now_ms: i64) {
         let Some(leading) = &self.leading else { return };
         let log_end = self.log.log_end();
@@ -564,7 +580,7 @@ impl Core {
     }
 }
 
-/// A fetch from where this log has nothing.
+/// The offset of a fetch is outside the log, or its epoch is unknown here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfRange;
 

@@ -1,6 +1,6 @@
-//! Group commit: a partition has one flush at a time, and one more if it was asked for meanwhile.
-//! All partitions together have a bounded number of flushes under way; the others wait in the
-//! order in which they were asked for.
+//! Group commit. A partition runs one flush (fdatasync) at a time. Requests during a flush share
+//! one more after it. A limit bounds how many partitions flush at the same time; the others wait in
+//! the order of their requests.
 
 use std::{
     collections::VecDeque,
@@ -13,7 +13,7 @@ use std::{
 use super::Partition;
 use crate::base::world::spawn_blocking;
 
-/// Flushes under way at a time that producers wait for.
+/// How many flushes that producers wait for may run at the same time.
 const URGENT_MAX: usize = 64;
 
 /// Whether a caller waits for a flush.
@@ -28,23 +28,25 @@ pub enum Urgency {
 const IDLE: u8 = 0;
 /// In the queue of background flushes.
 const WAITING: u8 = 1;
-/// Under way, or in the queue of urgent flushes.
+/// Running, or in the queue of urgent flushes.
 const RUNNING: u8 = 2;
+/// Running, and requested again since.
 const RUNNING_AND_ASKED: u8 = 3;
 
-/// The flush of one partition.
+/// The state of one partition's flush: one of the constants above.
 #[derive(Default)]
 pub struct FlushGate(AtomicU8);
 
 impl FlushGate {
+    /// Changes the state and returns the previous one.
     fn update(&self, next: impl Fn(u8) -> u8) -> u8 {
         let update = |state| Some(next(state));
         let before = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, update);
         before.unwrap_or_else(|unchanged| unchanged)
     }
 
-    /// Asks for a flush; true if the caller is to queue it. An urgent one does not wait behind the
-    /// background flushes, even if the partition is among them already.
+    /// Requests a flush. Returns true if the caller must queue it. An urgent flush does not wait
+    /// behind the background flushes, even if the partition is already queued there.
     fn request(&self, urgency: Urgency) -> bool {
         let is_urgent = urgency == Urgency::Urgent;
         let before = self.update(|state| match state {
@@ -55,24 +57,25 @@ impl FlushGate {
         before == IDLE || before == WAITING && is_urgent
     }
 
-    /// Begins a background flush; false if an urgent one has taken its place.
+    /// Starts a background flush. Returns false if an urgent flush has taken its place.
     fn begin_background(&self) -> bool {
         self.update(|state| if state == WAITING { RUNNING } else { state }) == WAITING
     }
 
-    /// Ends one flush; true if another is to follow.
+    /// Ends a flush. Returns true if another one must follow.
     fn finish(&self) -> bool {
         let next = |state| if state == RUNNING_AND_ASKED { RUNNING } else { IDLE };
         self.update(next) == RUNNING_AND_ASKED
     }
 }
 
-/// The flushes of all partitions.
+/// The flushes of all partitions of a broker.
 pub struct FlushQueue {
     urgent: Lane,
     background: Lane,
 }
 
+/// One of the two queues. Its lock is held only to change the queue, not during a flush.
 struct Lane(Mutex<Flushes>);
 
 struct Flushes {
@@ -92,7 +95,7 @@ impl Lane {
 }
 
 impl Flushes {
-    /// The partition whose flush may begin now.
+    /// Takes the next partition from the queue, unless the limit is reached.
     fn begin_next(&mut self) -> Option<Arc<Partition>> {
         if self.under_way >= self.limit {
             return None;
@@ -104,13 +107,13 @@ impl Flushes {
 }
 
 impl FlushQueue {
-    /// At most `background_limit` flushes that no caller waits for are under way at a time.
+    /// Creates the queues. At most `background_limit` background flushes run at the same time.
     pub fn new(background_limit: usize) -> Arc<Self> {
         let (urgent, background) = (Lane::new(URGENT_MAX), Lane::new(background_limit.max(1)));
         Arc::new(Self { urgent, background })
     }
 
-    /// Changes the limit for flushes that have not begun yet.
+    /// Changes the limit of background flushes. Flushes that are running continue.
     pub fn set_background_limit(self: &Arc<Self>, limit: usize) {
         self.background.lock().limit = limit.max(1);
         self.begin(Urgency::Background);
@@ -123,7 +126,7 @@ impl FlushQueue {
         }
     }
 
-    /// Has the partition flushed on a blocking thread.
+    /// Requests a flush of the partition on a blocking thread, and returns at once.
     pub fn submit(self: &Arc<Self>, partition: &Arc<Partition>, urgency: Urgency) {
         if partition.flushes.request(urgency) {
             self.lane(urgency).lock().waiting.push_back(Arc::clone(partition));
@@ -131,7 +134,7 @@ impl FlushQueue {
         }
     }
 
-    /// Begins as many flushes as the limit allows.
+    /// Starts as many queued flushes as the limit allows.
     fn begin(self: &Arc<Self>, urgency: Urgency) {
         loop {
             let Some(partition) = self.lane(urgency).lock().begin_next() else { return };
@@ -141,8 +144,8 @@ impl FlushQueue {
                 if urgency == Urgency::Urgent || partition.flushes.begin_background() {
                     partition.flush_now();
                     if partition.flushes.finish() {
-                        // It was asked for again during its flush, perhaps by a producer that waits: it
-                        // goes to the end of the urgent queue.
+                        // The flush was requested again while it ran, perhaps by a producer that
+                        // waits, so the partition goes to the end of the urgent queue.
                         let mut urgent = under_way.queue.urgent.lock();
                         urgent.waiting.push_back(partition);
                     }
@@ -152,7 +155,7 @@ impl FlushQueue {
     }
 }
 
-/// A flush that counts for the limit until it is dropped, even by a panic.
+/// A running flush. It counts towards the limit until it is dropped, even by a panic.
 struct UnderWay {
     queue: Arc<FlushQueue>,
     urgency: Urgency,

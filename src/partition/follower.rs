@@ -1,50 +1,54 @@
-//! A replica that follows: it appends what the leader has, cuts off what the leader does not have,
-//! and takes the leader's high watermark and log start. The rules are those of Kafka's
-//! `ReplicaFetcherThread`.
+//! The follower's part of a replica: it appends the records that it fetches, truncates those that
+//! the leader does not have, and follows the leader's high watermark and log start. The rules are
+//! those of Kafka's `ReplicaFetcherThread`.
 
 use super::core::{Core, EpochEnd, Role};
 use crate::{log::LogError, records::Batch};
 
-/// What a follower asks of its leader, and tells of itself. An answer may cut the log only while that
-/// is true: others may have fetched in the same epoch since, and told the leader what is here now.
+/// The position from which a follower fetches. A response may truncate the log only if the log
+/// still ends there: after a later fetch in the same leader epoch, the leader already counts on the
+/// records that this replica has now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {
+    /// The log end, which is the fetch offset.
     pub offset: i64,
     pub log_start: i64,
+    /// The leader epoch in which this replica follows.
     pub leader_epoch: i32,
-    /// Of the last record; -1 for none.
+    /// Leader epoch of the last record; -1 if there is none.
     pub last_epoch: i32,
 }
 
-/// What a leader answered of one partition.
+/// The leader's response for one partition.
 pub struct Fetched<'a> {
-    /// The epoch that was fetched in.
+    /// The leader epoch in which the fetch was sent.
     pub leader_epoch: i32,
     pub fetch_offset: i64,
     pub batches: &'a [Batch],
-    /// The leader's.
+    /// The leader's high watermark.
     pub high_watermark: i64,
+    /// The leader's log start.
     pub log_start: i64,
 }
 
-/// What a follower did with it.
+/// The result of appending fetched records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Followed {
     pub log_end: i64,
-    /// Of the last batch that was appended, if any was.
+    /// Leader epoch of the last appended batch; `None` if no batch was appended.
     pub last_epoch: Option<i32>,
-    /// `flush.messages` asks for an fdatasync before the leader may count on these records.
+    /// Whether `flush.messages` requires an fdatasync before the leader may count on these records.
     pub flush_due: bool,
-    /// A segment was closed, and is to be made durable at leisure.
+    /// Whether the append closed a segment, which then needs a background flush.
     pub rolled: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum FollowError {
-    /// Metadata has given the replica another role since.
+    /// Metadata has changed the role or the leader epoch since the fetch.
     #[error("this replica does not follow in epoch {0}")]
     NotFollowing(i32),
-    #[error("fetched from {fetched}, and the log ends otherwise by now, at {log_end}")]
+    #[error("the log has changed since the fetch from offset {fetched}: it ends at {log_end}")]
     OffsetMismatch { fetched: i64, log_end: i64 },
     #[error("the leader's log start {log_start} is past its high watermark {high_watermark}")]
     LogStartPastHighWatermark { log_start: i64, high_watermark: i64 },
@@ -52,19 +56,19 @@ pub enum FollowError {
     Log(#[from] LogError),
 }
 
-/// A truncation, as it is to be told of.
+/// The result of a truncation, for the broker's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Truncated {
     pub log_end: i64,
     pub log_end_before: i64,
-    /// The high watermark as it was, if the log was cut below it: what was committed is gone, as
-    /// only an unclean election makes it.
+    /// The previous high watermark if the log was truncated below it. Committed records are lost
+    /// then, which only an unclean election can cause.
     pub below_high_watermark: Option<i64>,
 }
 
 impl Core {
-    /// Makes the log ready to follow. One that does not know its epochs cannot be compared with the
-    /// leader's: nothing but what is committed is certain.
+    /// Prepares the log to follow in `leader_epoch`. A log without leader epochs cannot be compared
+    /// with that of the leader, so it is truncated to the high watermark.
     pub fn begin_to_follow(&mut self, leader_epoch: i32) -> Result<Option<Truncated>, FollowError> {
         self.check_follows(leader_epoch)?;
         if self.log.latest_epoch().is_some() || self.log.log_end() <= self.high_watermark() {
@@ -89,8 +93,9 @@ impl Core {
         }
     }
 
-    /// Appends what the leader has after this log's end, as it is. The batches' CRCs are checked.
-    /// Nothing is appended if the leader's log start would delete what is not committed.
+    /// Appends fetched batches unchanged, and takes over the leader's high watermark and log start.
+    /// The caller has checked the CRCs of the batches. Fails, and appends nothing, if the fetch is
+    /// out of date or if the leader's log start would delete records that are not committed.
     pub fn append_fetched(
         &mut self,
         fetched: &Fetched,
@@ -105,14 +110,15 @@ impl Core {
         if log_start > high_watermark.max(self.high_watermark()) {
             return Err(FollowError::LogStartPastHighWatermark { log_start, high_watermark });
         }
-        // A leader of a later epoch may have answered: what it wrote may not follow what is here.
+        // A leader of a later epoch may have sent the response. Batches of that epoch are left out,
+        // because the records before them may differ between the two logs.
         let is_of_epoch = |batch: &&Batch| batch.header.leader_epoch <= fetched.leader_epoch;
         let count = fetched.batches.iter().take_while(is_of_epoch).count();
         let batches = &fetched.batches[..count];
         let mut rolled = false;
         if let Some(first) = batches.first() {
             let (base, last) = (first.header.base_offset, first.header.last_offset());
-            // The leader's log starts within the batch.
+            // The leader's log starts within the batch, so this log starts at its base offset.
             if base < log_end && log_end == self.log.log_start() && last >= log_end {
                 self.log.truncate_fully_and_start_at(base, now_ms)?;
             }
@@ -133,8 +139,9 @@ impl Core {
         Ok(())
     }
 
-    /// Cuts off what the leader does not have, given the last epoch that it may have in common with
-    /// this log and where that ends in its own (KIP-595).
+    /// Truncates records that the leader does not have. `leaders_end` is the last epoch that both
+    /// logs may have in common, with its end offset in the leader's log (KIP-595). Fails if the log
+    /// does not end at `ask` any more.
     pub fn truncate_to_diverging(
         &mut self,
         ask: Ask,
@@ -147,7 +154,9 @@ impl Core {
         Ok(self.cut(offset.clamp(0, log_end), now_ms)?)
     }
 
-    /// Goes on where the leader's log is, after it has told that it has nothing at this log's end.
+    /// Moves the log end into the range of the leader's log, after the leader has returned
+    /// OFFSET_OUT_OF_RANGE: truncates to the leader's log end, or restarts this log at the leader's
+    /// log start. Fails if the log does not end at `ask` any more.
     pub fn truncate_to_range(
         &mut self,
         ask: Ask,
@@ -177,7 +186,7 @@ impl Core {
             true => self.log.truncate_fully_and_start_at(offset, now_ms)?,
             false => self.log.truncate_to(offset, self.high_watermark())?,
         }
-        // A batch that contains the offset went as a whole.
+        // The batch that contains the offset was removed as a whole.
         self.set_high_watermark(self.high_watermark().min(self.log.log_end()));
         self.flush_before = self.flush_before.min(self.log.log_end());
         Ok(Truncated {

@@ -1,9 +1,10 @@
-//! The future replica: a copy of this one in another log directory of the broker, which takes its
-//! place once it has all (KIP-113; Kafka's `Partition.futureLog` and `ReplicaAlterLogDirsThread`).
+//! The future replica: a copy of a replica in another log directory of the broker. It takes the
+//! place of the replica once it has all records (KIP-113; Kafka's `Partition.futureLog` and
+//! `ReplicaAlterLogDirsThread`).
 //!
-//! It copies what is in the log, committed or not, and is cut where the log was cut since. Locks
-//! are taken in the order: future replica, core. No sync of a disk runs with the core's lock held:
-//! producers need it.
+//! All records of the log are copied, committed or not. If the log is truncated, the copy is
+//! truncated to match. Locks are taken in the order: future replica, core. No disk sync runs while
+//! the core is locked, because producers need that lock.
 
 use std::{
     path::{Path, PathBuf},
@@ -22,44 +23,50 @@ use crate::{
     },
 };
 
-/// So often an exchange copies what producers have written meanwhile before it is put off.
+/// How many rounds of copying an exchange may take to catch up with producers.
 const ROUNDS_MAX: usize = 20;
 
+/// The copy of a replica, if the replica is moving.
 #[derive(Default)]
 pub(super) struct FutureReplica {
+    /// The copy's log. The lock is held for a round of copying, and from the last round of an
+    /// exchange to its end.
     log: Mutex<Option<Log>>,
     view: ArcSwapOption<FutureView>,
 }
 
-/// A future replica as others see it.
+/// An immutable snapshot of a future replica, read without a lock.
 #[derive(Clone)]
 pub struct FutureView {
-    /// The log directory that it lies in.
+    /// The log directory that contains the copy.
     pub log_dir: PathBuf,
     pub log: LogView,
-    /// It had all, durably, so that the controller is to know its directory as the replica's.
+    /// Whether the copy has had all records durably. From then on, the broker reports its directory
+    /// to the controller as that of the replica.
     pub is_ready: bool,
 }
 
-/// What a round of copying did.
+/// The result of a round of copying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Copied {
     /// There is no future replica, or the replica is out of service.
     Over,
-    /// So many bytes, and so many records more to go.
+    /// The bytes that were copied, and how far the copy's log end is behind, in offsets.
     Some { bytes: u64, lag: i64 },
 }
 
-/// How an exchange ended.
+/// The result of exchanging a replica for its copy.
 #[derive(Debug)]
 pub enum Replaced {
+    /// There is no ready future replica, or the replica is out of service.
     Over,
-    /// There is more to copy than producers could wait for.
+    /// Too many records have still to be copied. The caller copies them, then tries again.
     Behind,
-    /// The future replica is the replica. The directory that it has left is to be removed, unless
-    /// its disk has failed.
+    /// The copy is the replica now. The caller removes the old directory. It is an error if the old
+    /// directory could not be renamed.
     Done(Result<DeletedPartition, LogError>),
-    /// The future replica is the replica, but a crash may undo its new name. No flush of it counts.
+    /// The copy is the replica now, but the sync of its new name failed, so a crash may undo the
+    /// rename. No later flush counts.
     Unnamed(LogError),
 }
 
@@ -72,25 +79,26 @@ pub enum CopyError {
 }
 
 impl Partition {
+    /// The newest view of the future replica; `None` if the replica is not moving.
     pub fn future_view(&self) -> Option<Arc<FutureView>> {
         self.future.view.load_full()
     }
 
-    /// Begins, or goes on, to move to where `log` lies.
+    /// Starts a move, or resumes it after a restart. `log` is the copy in the target directory.
     pub fn begin_move(&self, log: Log) {
         let mut future = self.lock_future();
         self.publish_future(&log, false);
         *future = Some(log);
     }
 
-    /// Ends a move. The log is the caller's to remove, or to leave.
+    /// Ends a move and returns the log of the copy. The caller decides whether to remove its files.
     pub fn take_future(&self) -> Option<Log> {
         let taken = self.lock_future().take();
         self.future.view.store(None);
         taken
     }
 
-    /// Copies some batches, up to `most` bytes and one batch at least.
+    /// Copies a round of batches: up to `most` bytes, but at least one batch. Blocks on the disk.
     pub fn copy_to_future(&self, most: usize) -> Result<Copied, CopyError> {
         self.copy_to_future_with(most, Rolled::FlushNow)
     }
@@ -106,7 +114,7 @@ impl Partition {
             Source::of(&core)
         };
         let copied = match source.copy_to(future, most, rolled) {
-            // What was read is not the log any more.
+            // The log was truncated or replaced during the read. The next round reads the new one.
             Err(CopyError::Read(_))
                 if self.lock().log().generation() != source.view.generation() =>
             {
@@ -119,7 +127,7 @@ impl Partition {
         copied
     }
 
-    /// Makes all that is copied durable, and then known as ready.
+    /// Makes the copied records durable, then marks the future replica as ready.
     pub fn ready_future(&self) -> Result<(), LogError> {
         self.flush_future()?;
         if let Some(future) = self.lock_future().as_ref() {
@@ -128,7 +136,7 @@ impl Partition {
         Ok(())
     }
 
-    /// Makes all that is copied durable. No lock is held meanwhile.
+    /// Makes the copied records durable. No lock is held during the sync.
     fn flush_future(&self) -> Result<(), LogError> {
         let (flush, dir) = match self.lock_future().as_mut() {
             Some(future) => (future.begin_flush(), future.dir().to_owned()),
@@ -136,17 +144,22 @@ impl Partition {
         };
         let Some(flush) = flush else { return Ok(()) };
         let ran = flush.run();
-        // The move may have ended, and its files be gone.
+        // If the move has ended meanwhile, its files may be gone, and a failed sync does not
+        // matter.
         match self.lock_future().as_mut().filter(|future| future.dir() == dir) {
             Some(future) => ran.map(|flushed| future.flushed(flushed)),
             None => Ok(()),
         }
     }
 
-    /// Puts the future replica in the place of this one, if that is ready and has nearly all:
-    /// producers wait while the rest is copied and the directory is renamed, and for no sync. The
-    /// copy has the replica's name, durably, before the old directory gives it up, so that a start
-    /// finds one of them at least, and the one that metadata names has all that was answered.
+    /// Exchanges the replica for its future replica, if that is ready and has nearly all records.
+    /// Producers wait while the last records are copied and the directory is renamed, but not for a
+    /// sync. `most` limits the bytes of a round, and `unique` goes into the old directory's new
+    /// name.
+    ///
+    /// The copy's directory gets the name of the replica, durably, before the old directory loses
+    /// it. A start after a crash therefore finds at least one of the two, and the one that metadata
+    /// names has all acknowledged records.
     pub fn replace_with_future(
         &self,
         most: usize,
@@ -176,7 +189,7 @@ impl Partition {
         }
         if !self.is_future_as_durable() {
             self.flush_future()?;
-            // What was written during the flush.
+            // Records that were appended during the flush.
             if let Some(ended) = self.catch_up(most)? {
                 return Ok(ended);
             }
@@ -204,14 +217,14 @@ impl Partition {
         let changed = self.publish(&core);
         drop(core);
         self.wake(changed);
-        // The slot stays locked: a deletion of the partition waits for it, so that nothing else
-        // comes to the old name before it is given up.
+        // The slot stays locked, so that a deletion of the partition waits. Otherwise, another
+        // replica could be created under the old path before the old directory is renamed.
         if let Err(error) = sync_above(&**dirs.disk(), &path) {
             return Ok(Replaced::Unnamed(error));
         }
         let deleted = dirs.delete_partition(old.dir(), &self.id, (unique, now_ms()));
         Ok(Replaced::Done(deleted.and_then(|left| {
-            // Slow readers find its files there.
+            // Slow readers open the files of the old log under its new path.
             old.set_dir(&left.path);
             left.sync().map(|()| left)
         })))
@@ -222,7 +235,8 @@ impl Partition {
         self.future_view().is_some_and(|view| view.log.recovery_point() >= durable)
     }
 
-    /// Copies what is left, while producers go on. Returns how the exchange ends if it does.
+    /// Copies the remaining records while producers continue to append. Returns `None` once the
+    /// copy has all of them, or the result with which the exchange ends here.
     fn catch_up(&self, most: usize) -> Result<Option<Replaced>, CopyError> {
         for _ in 0..ROUNDS_MAX {
             match self.copy_to_future_with(most, Rolled::FlushLater)? {
@@ -234,7 +248,7 @@ impl Partition {
         Ok(Some(Replaced::Behind))
     }
 
-    /// Leaves the future replica whole and durable, as a clean stop does.
+    /// Makes the future replica's files complete and durable, for a clean stop.
     pub fn close_future(&self) -> Result<(), LogError> {
         match self.lock_future().as_mut() {
             Some(future) => future.close().map(drop),
@@ -252,14 +266,15 @@ impl Partition {
     }
 }
 
-/// What becomes of a segment of the copy that was closed.
+/// When a closed segment of the copy is flushed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rolled {
     FlushNow,
+    /// Together with the rest of the copy, after the round.
     FlushLater,
 }
 
-/// A log as it was at some moment, to be copied.
+/// A snapshot of the log that is copied.
 struct Source {
     view: LogView,
     epochs: Epochs,
@@ -297,7 +312,8 @@ impl Source {
         }
         if let Some(base) = batches.first().map(|batch| batch.header.base_offset) {
             if base < future.log_end() {
-                // The log starts within the batch; anything else is no copy, and begun anew.
+                // An empty copy: the log starts within the batch, so the copy starts at its base
+                // offset. Any other copy does not match the log, and copying starts again.
                 let is_empty = future.log_start() == future.log_end();
                 future.truncate_fully_and_start_at(if is_empty { base } else { start }, now)?;
                 if !is_empty {
@@ -308,7 +324,7 @@ impl Source {
                 future.flush()?;
             }
         } else if future.log_end() < self.view.log_end() {
-            // Compaction has taken the last batches.
+            // Compaction has removed the last batches.
             future.roll(self.view.log_end(), now)?;
         }
         future.advance_log_start(start.min(future.log_end()))?;
@@ -317,13 +333,13 @@ impl Source {
         Ok(Copied::Some { bytes: bytes as u64, lag })
     }
 
-    /// Cuts off what the log does not have, or has no more.
+    /// Truncates the copy to the records that it has in common with the log.
     fn cut(&self, future: &mut Log, now_ms: i64) -> Result<(), LogError> {
         let start = self.view.log_start();
         if future.log_start() > start {
             return future.truncate_fully_and_start_at(start, now_ms);
         }
-        // Where the one before a cut is unknown too, the next is to be compared.
+        // After a truncation, the last epoch of the copy may still be unknown to the log.
         while let Some(offset) = self.divergence(future) {
             if offset < future.log_start() {
                 return future.truncate_fully_and_start_at(start, now_ms);
@@ -333,13 +349,14 @@ impl Source {
         Ok(())
     }
 
-    /// Where the future replica is to be cut, if it is.
+    /// The offset to which the copy must be truncated, if any. Below the copy's log start, copying
+    /// starts again.
     fn divergence(&self, future: &Log) -> Option<i64> {
         let end = future.log_end();
         let (log_end, latest) = (self.view.log_end(), self.epochs.latest());
         let offset = match (future.latest_epoch(), latest) {
             (None, _) => log_end,
-            // It was begun anew since.
+            // The log was deleted and started again.
             (Some(_), None) => -1,
             (Some(epoch), Some(latest)) => {
                 let asked = epoch.min(latest.epoch);

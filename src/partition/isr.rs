@@ -1,27 +1,27 @@
-//! What a leader knows of its followers: how far each has come, who is in sync, and the change of
-//! the in-sync replicas that is on its way to the controller. The rules are those of Kafka's
-//! `Partition`, `PartitionState` and `Replica`.
+//! The leader's state: the position of each follower, the in-sync replicas (ISR), and the change of
+//! the ISR that is proposed to the controller. The rules are those of Kafka's `Partition`,
+//! `PartitionState` and `Replica`.
 
 use crate::{
     base::planted_bugs::{Bug, has_bug},
     metadata::PartitionImage,
 };
 
-/// How long a deposed leader may take until its clients know of it.
+/// How long clients may take to find a new leader, or to send a refused batch again.
 const UNSURE_MS: i64 = 2_000;
-/// How long after the leader has answered a fetch the follower's next one may arrive.
+/// How long after the response to a fetch the follower's next fetch may arrive.
 const NEXT_FETCH_MS: i64 = 1_500;
 
-/// Whether what happened then may still be unknown to clients. A request's time is that of its
-/// arrival: what it waited for may seem to lie ahead.
+/// Whether clients may not have reacted yet to an event at `then_ms`. The event may be later than
+/// `now_ms`, which is when a request arrived: the request may have waited since.
 pub fn is_recent(then_ms: i64, now_ms: i64) -> bool {
     (-UNSURE_MS..UNSURE_MS).contains(&now_ms.saturating_sub(then_ms))
 }
 
-/// What a partition goes by besides its log's configuration.
+/// The configuration that decides which replicas are in sync and what is committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IsrRules {
-    /// `min.insync.replicas`; never asks for more replicas than there are.
+    /// `min.insync.replicas`. A partition with fewer replicas needs only these.
     pub min_in_sync: usize,
     /// `replica.lag.time.max.ms`
     pub lag_max_ms: i64,
@@ -33,20 +33,21 @@ impl Default for IsrRules {
     }
 }
 
-/// How a broker stands with the controller.
+/// The state of a broker's registration, from metadata.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// `None` of a broker that is fenced or unknown.
+    /// The broker epoch; `None` if the broker is fenced or not registered.
     pub epoch: Option<i64>,
     pub is_shutting_down: bool,
 }
 
-/// A change of the in-sync replicas, as the controller is asked for it.
+/// A change of the in-sync replicas that the leader proposes to the controller (AlterPartition).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proposal {
     pub leader_epoch: i32,
     pub partition_epoch: i32,
-    /// Brokers with the epochs that they fetched with; -1 where it is not known, as of this one.
+    /// The new in-sync replicas, each with the broker epoch of its last fetch. The epoch is -1 if
+    /// it is unknown, and for the leader.
     pub isr: Vec<(i32, i64)>,
     pub change: IsrChange,
 }
@@ -57,7 +58,7 @@ pub enum IsrChange {
     Shrink(Vec<i32>),
 }
 
-/// What the controller made of a proposal.
+/// The controller's answer to a proposal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProposalAnswer {
     Committed {
@@ -65,27 +66,27 @@ pub enum ProposalAnswer {
         partition_epoch: i32,
         isr: Vec<i32>,
     },
-    /// It was not applied, and will not be.
+    /// The controller has not applied the proposal and never will.
     Refused,
-    /// Another state was committed meanwhile, which metadata will tell.
+    /// The controller has a newer state of the partition, which arrives with the metadata.
     Outdated,
 }
 
-/// A follower as its fetches show it.
+/// The state of a follower, as its fetches show it to the leader. Times are in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Follower {
     pub id: i32,
     /// -1 before its first fetch.
     pub log_end: i64,
     pub log_start: i64,
-    /// When it had last all that there was.
+    /// When the follower last had all of the leader's records.
     pub caught_up_ms: i64,
     last_fetch_ms: i64,
-    /// How long the leader may hold the last fetch back while there is nothing to answer.
+    /// How long the leader may hold the last fetch while there are no new records.
     max_wait_ms: i64,
     /// The leader's log end at the last fetch.
     last_leader_end: i64,
-    /// The epoch that it fetches with; -1 if it does not tell.
+    /// The broker epoch of its last fetch: -1 if the request had none, `None` before the first.
     broker_epoch: Option<i64>,
     standing: Standing,
 }
@@ -105,16 +106,17 @@ impl Follower {
         }
     }
 
-    /// Whether its next fetch is overdue. While there is nothing to fetch, a follower fetches once
-    /// in its `replica.fetch.wait.max.ms`. `now_ms` may be the time of a request that arrived
-    /// before the last fetch.
+    /// Whether the follower's next fetch is overdue. While there are no new records, a follower
+    /// fetches once in `replica.fetch.wait.max.ms`. `now_ms` may be before the last fetch, because
+    /// it may be the arrival of an earlier request.
     pub fn is_silent(&self, now_ms: i64) -> bool {
         let elapsed_ms = now_ms.saturating_sub(self.last_fetch_ms);
         !(-UNSURE_MS..self.max_wait_ms + NEXT_FETCH_MS).contains(&elapsed_ms)
     }
 
     fn fetched(&mut self, fetch: &FollowerFetch, leader_end: i64, now_ms: i64) {
-        // Whoever fetches what was the end at the fetch before had everything at that time.
+        // A follower that fetches from what was the leader's log end at its previous fetch had all
+        // records at that time.
         if fetch.fetch_offset >= leader_end {
             self.caught_up_ms = self.caught_up_ms.max(now_ms);
         } else if fetch.fetch_offset >= self.last_leader_end {
@@ -132,8 +134,8 @@ impl Follower {
         self.log_end == leader_end || now_ms.saturating_sub(self.caught_up_ms) <= lag_max_ms
     }
 
-    /// Whether the controller would take it: a broker that restarted since its last fetch may have
-    /// lost what it fetched.
+    /// Whether the controller would add the follower to the in-sync replicas. The broker epoch of
+    /// its last fetch must be current: a broker that has restarted since may have lost records.
     fn may_join(&self) -> bool {
         let is_same = match (self.broker_epoch, self.standing.epoch) {
             (Some(fetched), Some(known)) => fetched == -1 || fetched == known,
@@ -143,38 +145,39 @@ impl Follower {
     }
 }
 
-/// A follower's fetch, as far as it concerns the leader's knowledge of it.
+/// The fields of a follower's fetch from which the leader updates its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FollowerFetch {
     pub replica: i32,
-    /// -1 before version 15.
+    /// -1 before version 15 of Fetch.
     pub broker_epoch: i64,
     pub fetch_offset: i64,
-    /// -1 for none.
+    /// Leader epoch of the follower's last record; -1 if it has none.
     pub last_fetched_epoch: i32,
     /// The follower's log start.
     pub log_start: i64,
-    /// How long the leader may wait for records before it answers.
+    /// How long the leader may wait for records before it answers, in milliseconds.
     pub max_wait_ms: i64,
 }
 
-/// The state of a replica that leads.
+/// The part of a replica's state that only a leader has.
 #[derive(Clone, Debug)]
 pub struct Leading {
     me: i32,
     partition_epoch: i32,
-    /// The log's end when its epoch began.
+    /// The log end when the leader epoch began.
     epoch_start: i64,
-    /// When it took over from another broker; `None` of one that did not.
+    /// When this replica took over from another leader; `None` if no other broker led before.
     took_over_ms: Option<i64>,
-    /// As committed by the controller.
+    /// The in-sync replicas that the controller has committed.
     isr: Vec<i32>,
+    /// The proposal that the controller has not answered yet. There is at most one at a time.
     pending: Option<Proposal>,
     followers: Vec<Follower>,
 }
 
 impl Leading {
-    /// The only replica there is.
+    /// The state of a leader that is the only replica.
     pub fn alone() -> Self {
         Self {
             me: -1,
@@ -187,7 +190,8 @@ impl Leading {
         }
     }
 
-    /// Begins an epoch at the log's end. `before` is what it knew as the leader of the epoch before.
+    /// Starts a leader epoch at log end `epoch_start`. `before` is this leader's state in the
+    /// previous epoch, if the positions of the followers in it are still valid.
     pub fn new(
         (me, image): (i32, &PartitionImage),
         before: Option<&Self>,
@@ -217,21 +221,21 @@ impl Leading {
         }
     }
 
-    /// Another broker led until now.
+    /// Notes that another broker led until now.
     pub fn take_over(&mut self, now_ms: i64) {
         self.took_over_ms = Some(now_ms);
     }
 
-    /// Whether two may take themselves for the leader, as clients see it: the one before this has yet
-    /// to tell them, or this one may have been deposed and has not heard of it.
+    /// Whether clients may send to two leaders at the moment: this leader has just taken over from
+    /// another one, or it may have been replaced, because an in-sync follower has stopped fetching.
     pub fn is_unsure(&self, now_ms: i64) -> bool {
         let has_just_taken_over = self.took_over_ms.is_some_and(|ms| is_recent(ms, now_ms));
         let mut in_sync = self.followers.iter().filter(|it| self.isr.contains(&it.id));
         has_just_taken_over || in_sync.any(|it| it.is_silent(now_ms))
     }
 
-    /// Takes a newer state of the same leader epoch. What was proposed to an older one is void: the
-    /// controller takes no proposal but to the newest.
+    /// Applies a newer state of the same leader epoch. A pending proposal becomes void: the
+    /// controller only accepts proposals for the newest partition epoch.
     pub fn update(&mut self, (me, image): (i32, &PartitionImage)) {
         let known = |id| self.follower(id).copied().unwrap_or_else(|| Follower::unknown(id));
         self.followers = others(me, image).map(known).collect();
@@ -277,8 +281,8 @@ impl Leading {
         self.pending.as_ref()
     }
 
-    /// In-sync replicas, with those that may be soon: the controller may have taken a proposal whose
-    /// answer is on its way.
+    /// Whether the replica is in sync, or a pending proposal adds it: the controller may already
+    /// have committed that proposal (Kafka's maximal ISR).
     fn is_in_maximal_isr(&self, id: i32) -> bool {
         let is_joining = |it: &Proposal| it.change == IsrChange::Expand(id);
         self.isr.contains(&id) || self.pending.as_ref().is_some_and(is_joining)
@@ -298,9 +302,9 @@ impl Leading {
         }
     }
 
-    /// Where the high watermark may be by now: at the smallest log end of those in sync, and of
-    /// those that are about to be, so that they can join. It stays where it is with less than
-    /// `min.insync.replicas` (KIP-966).
+    /// The offset to which the high watermark may rise: the smallest log end of the replicas in the
+    /// maximal ISR, and of followers that have caught up, so that these can join the ISR. `None` if
+    /// fewer than `min.insync.replicas` are in sync; the high watermark then stays (KIP-966).
     pub fn committed_end(&self, log_end: i64, rules: &IsrRules, now_ms: i64) -> Option<i64> {
         if self.isr.len() < rules.min_in_sync.min(self.followers.len() + 1) {
             return None;
@@ -313,13 +317,15 @@ impl Leading {
         Some(ends.fold(log_end, i64::min))
     }
 
-    /// The smallest log start of the replicas whose brokers live.
+    /// The smallest log start of the leader and of followers on registered brokers that are not
+    /// fenced.
     pub fn low_watermark(&self, log_start: i64) -> i64 {
         let alive = self.followers.iter().filter(|it| it.standing.epoch.is_some());
         alive.map(|it| it.log_start).fold(log_start, i64::min)
     }
 
-    /// Takes note of a fetch; false if it is of a broker that has registered anew since.
+    /// Updates the follower's state from a fetch. Returns false if the broker has no replica, or if
+    /// its broker epoch is older than that of its registration.
     pub fn fetched(&mut self, fetch: &FollowerFetch, log_end: i64, now_ms: i64) -> bool {
         let Some(at) = self.followers.iter().position(|it| it.id == fetch.replica) else {
             return false;
@@ -333,7 +339,8 @@ impl Leading {
         true
     }
 
-    /// Proposes to take the follower in, if it has come far enough.
+    /// Proposes to add the follower to the in-sync replicas, if it has reached the high watermark
+    /// and the start of the leader epoch. Does nothing while a proposal is pending.
     pub fn expand(&mut self, id: i32, leader_epoch: i32, high_watermark: i64) {
         let can_join = |it: &Follower| {
             it.log_end >= high_watermark && it.log_end >= self.epoch_start && it.may_join()
@@ -347,7 +354,8 @@ impl Leading {
         }
     }
 
-    /// Proposes to leave out who did not keep up.
+    /// Proposes to remove the followers that have not caught up within `replica.lag.time.max.ms`
+    /// from the in-sync replicas. Does nothing while a proposal is pending.
     pub fn shrink(&mut self, leader_epoch: i32, log_end: i64, rules: &IsrRules, now_ms: i64) {
         if self.pending.is_some() {
             return;
@@ -373,7 +381,8 @@ impl Leading {
         self.pending = Some(Proposal { leader_epoch, partition_epoch, isr, change });
     }
 
-    /// Takes the controller's answer. False if something else was decided in the meantime.
+    /// Applies the controller's answer. Returns false if it changes nothing: the proposal is not
+    /// pending any more, or the controller has a newer state, which arrives with the metadata.
     pub fn answered(&mut self, proposal: &Proposal, answer: ProposalAnswer) -> bool {
         if self.pending.as_ref() != Some(proposal) {
             return false;
@@ -396,12 +405,12 @@ impl Leading {
     }
 }
 
-/// How many replicas a leader has, and how many of them are in sync.
+/// The sizes of a leader's replica sets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IsrCounts {
     pub replicas: usize,
     pub in_sync: usize,
-    /// With one that is about to join.
+    /// In-sync replicas, and the one that a pending proposal adds.
     pub maximal: usize,
     /// How many must be in sync for `acks=all`.
     pub min: usize,

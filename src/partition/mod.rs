@@ -1,13 +1,15 @@
-//! A partition's replica on this broker: its role, its log, its high watermark, and who waits on
-//! it.
+//! A partition's replica on this broker: its role, log, in-sync replicas and high watermark, and
+//! the requests that wait for one of these to change.
 //!
-//! The mutable state is a synchronous `Core` behind a plain mutex that is never held across an
-//! await; everybody else reads the published `View` without a lock. All waits are by offset. A
-//! partition knows neither requests nor connections.
+//! The mutable state is a synchronous `Core` behind a mutex that no task holds across an await.
+//! Readers use the published `View` without a lock. Appends and deletions wait for an offset,
+//! fetches wait for the next change. This folder does not depend on requests or connections.
 //!
-//! Invariants: log start <= high watermark <= log end; the high watermark falls only where a
-//! follower's log is cut below it, which is an error that is told; a view is never newer than the
-//! state it was made from.
+//! Invariants:
+//! - log start <= high watermark <= log end.
+//! - The high watermark falls only if a follower truncates its log below it. The broker logs that
+//!   as an error.
+//! - Views are published while the core is locked, so a later view never shows an older state.
 
 mod core;
 mod flush;
@@ -55,30 +57,31 @@ use crate::{
     telemetry::Histogram,
 };
 
-/// What readers see: immutable, published after each change.
+/// An immutable snapshot of a replica, published after each change and read without a lock.
 #[derive(Clone)]
 pub struct View {
     pub log: LogView,
     pub high_watermark: i64,
     pub last_stable_offset: i64,
     pub role: Role,
-    /// Counts the times that this replica ceased to lead: what was appended in an earlier reign may
-    /// be gone.
+    /// How often this replica has stopped leading. If it has changed since an append, the appended
+    /// records may have been truncated.
     pub reign: u64,
-    /// Where the epoch of a leader began; its high watermark may be behind that for a while.
+    /// The leader's log end when its leader epoch began; 0 on other replicas. The high watermark of
+    /// a new leader may be below it for a while.
     pub epoch_start: i64,
-    /// Of a leader.
+    /// Sizes of the leader's replica sets; all 0 on other replicas.
     pub isr: IsrCounts,
-    /// Counts the times that a copy took the log's place.
+    /// How often a copy from another log directory has replaced the log.
     moves: u64,
 }
 
-/// Told of a disk that failed where nobody waits for an answer.
+/// Reports a failed flush or read of the partition's log to the broker. Called without a lock.
 pub type OnFailure = Box<dyn Fn(&Partition, &LogError) + Send + Sync>;
-/// Told of a partition that has a change of its in-sync replicas to propose.
+/// Has the broker send the partition's new [`Proposal`] to the controller. Called without a lock.
 pub type OnProposal = Box<dyn Fn(&Arc<Partition>) + Send + Sync>;
 
-/// What a partition has of its broker.
+/// What a partition uses of its broker: callbacks, a metric and the flush queue.
 pub struct Surroundings {
     pub on_failure: OnFailure,
     pub on_proposal: OnProposal,
@@ -97,34 +100,38 @@ impl Default for Surroundings {
     }
 }
 
+/// One replica on this broker, shared by all tasks that use it.
 pub struct Partition {
     pub id: TopicPartition,
-    /// The log directory that it lies in.
+    /// The log directory that contains the replica. A move changes it.
     log_dir: ArcSwap<PathBuf>,
+    /// The copy in another log directory, while the replica moves there.
     future: FutureReplica,
     around: Surroundings,
+    /// Protects role, log, in-sync replicas and high watermark. Held for one synchronous operation,
+    /// which may write to the log.
     core: Mutex<Core>,
     view: ArcSwap<View>,
-    /// Appends with acks=all, and coordinators, until the high watermark has passed their end.
+    /// Appends with acks=all, and coordinators, which wait for the high watermark.
     committed: Waiters,
-    /// Appends that `flush.messages` wants durable, until they are.
+    /// Appends with acks=1 that wait for the fdatasync which `flush.messages` requires.
     durable: Waiters,
-    /// Deletions of records, until all replicas have taken them.
+    /// DeleteRecords requests, which wait for the low watermark.
     deleted: Waiters,
-    /// Fetches that found too little, until there is more.
+    /// Consumers' fetches that found too few bytes.
     fetches: waiters::FetchWaits,
-    /// The same of followers, who read what is not committed yet.
+    /// Followers' fetches that found too few bytes. They also read uncommitted records.
     follower_fetches: waiters::FetchWaits,
     flushes: FlushGate,
     refusals: Refusals,
 }
 
-/// What a fetch waits for.
+/// Which records a fetch waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Awaited {
     /// Records below the high watermark.
     Committed,
-    /// Whatever is in the log.
+    /// Records below the log end.
     Appended,
 }
 
@@ -154,7 +161,7 @@ impl Partition {
         self.view.load_full()
     }
 
-    /// The log directory that it lies in, for as long as it is not moved.
+    /// The log directory that contains the replica now.
     pub fn log_dir(&self) -> Arc<PathBuf> {
         self.log_dir.load_full()
     }
@@ -164,13 +171,16 @@ impl Partition {
         self.log_dir.store(Arc::new(log_dir.unwrap_or_default()));
     }
 
-    /// Whether the log has refused a write since then, and has taken none after it.
+    /// Whether the log refused an append at or after `since_ms` and has accepted none since.
     pub fn refuses_writes(&self, since_ms: i64) -> bool {
         self.refusals.any_since(since_ms)
     }
 
-    /// Appends as leader. The records are readable once the high watermark has passed them: see
-    /// [`Self::wait_committed`].
+    /// Appends the batches of one produce request as leader. Consumers can read them once the high
+    /// watermark has passed them; [`Self::wait_committed`] waits for that.
+    ///
+    /// Fails if this replica is not the leader or its log directory is offline, if `acks=all` needs
+    /// more in-sync replicas, if a producer's sequence number is wrong, or if the write fails.
     pub fn append(
         self: &Arc<Self>,
         batches: &mut [Batch],
@@ -180,7 +190,9 @@ impl Partition {
         self.append_to(self.lock(), batches, acks, now_ms)
     }
 
-    /// The same of what was decided in a `reign`, and in no other.
+    /// Appends like [`Self::append`], but fails with [`AppendError::NotLeader`] unless the replica
+    /// still leads in the given `reign` ([`View::reign`]). Coordinators use it: their records are
+    /// valid only in the leadership in which they loaded their state.
     pub fn append_in(
         self: &Arc<Self>,
         reign: u64,
@@ -204,7 +216,7 @@ impl Partition {
     ) -> Result<Appended, AppendError> {
         let appended = core.append(batches, acks, now_ms);
         self.refusals.note(&appended, now_ms);
-        // Also after a failure: its undo may have cut the log.
+        // Also after a failure: undoing the append may have truncated the log.
         let changed = self.publish(&core);
         drop(core);
         let is_awaited = appended.as_ref().is_ok_and(|it| it.flush_due);
@@ -215,21 +227,22 @@ impl Partition {
         appended
     }
 
-    /// Whether what ends there, written in that `reign`, is committed; a follower's high watermark
-    /// says it of what the leader has.
+    /// Whether the records before `end_offset`, appended in `reign`, are committed. False in any
+    /// other reign: the high watermark then counts records of another leader.
     pub fn has_committed(&self, end_offset: i64, reign: u64) -> bool {
         let view = self.view.load();
         view.reign == reign && view.high_watermark >= end_offset
     }
 
-    /// Waits until the high watermark is at least `end_offset`. False if this replica stopped
-    /// leading since it wrote, in that `reign`, what ends there.
+    /// Waits until the high watermark is at least `end_offset`. Returns false if this replica has
+    /// stopped leading since it appended the records in `reign`.
     pub async fn wait_committed(&self, end_offset: i64, reign: u64) -> bool {
         let high_watermark = |view: &View| view.high_watermark;
         self.wait_until(&self.committed, high_watermark, (end_offset, reign)).await
     }
 
-    /// The same until what ends there is durable here.
+    /// Waits until the records before `end_offset` are durable on this broker. Returns false if
+    /// this replica has stopped leading since it appended the records in `reign`.
     pub async fn wait_durable(&self, end_offset: i64, reign: u64) -> bool {
         let flushed = |view: &View| view.log.recovery_point();
         self.wait_until(&self.durable, flushed, (end_offset, reign)).await
@@ -247,7 +260,7 @@ impl Partition {
         }
         drop(view);
         let passed = waiters.register(offset);
-        // Both may have changed between the look and the registration.
+        // The leadership and the offset may have changed before the registration.
         let view = self.view();
         if view.reign != reign || !matches!(view.role, Role::Leader { .. }) {
             return false;
@@ -256,8 +269,8 @@ impl Partition {
         passed.await.is_ok()
     }
 
-    /// Waits until no replica has records before `offset`. `None` if this replica stopped leading in
-    /// the meantime, else the offset that all have deleted up to.
+    /// Waits until the low watermark is at least `offset` ([`Core::low_watermark`]) and returns it,
+    /// or `None` if this replica does not lead any more.
     pub async fn wait_deleted(&self, offset: i64) -> Option<i64> {
         let passed = self.deleted.register(offset);
         let (is_leader, low_watermark) = {
@@ -272,11 +285,13 @@ impl Partition {
         Some(self.lock().low_watermark())
     }
 
-    /// Registers a fetch to be woken by the next change of what it can read.
+    /// Registers a fetch. Each change of the records that it may read wakes it, until the caller
+    /// calls [`Self::forget_wait`].
     pub fn wait_for_data(&self, wait: &Arc<FetchWait>, awaited: Awaited) {
         self.waits(awaited).add(wait);
     }
 
+    /// Removes a fetch that [`Self::wait_for_data`] registered.
     pub fn forget_wait(&self, wait: &Arc<FetchWait>, awaited: Awaited) {
         self.waits(awaited).remove(wait);
     }
@@ -288,7 +303,8 @@ impl Partition {
         }
     }
 
-    /// Takes note of a follower's fetch; see [`Core::follower_fetched`].
+    /// Applies a follower's fetch to the state of the leader, as [`Core::follower_fetched`] does,
+    /// wakes waiters, and reports a new proposal to the broker.
     pub fn follower_fetched(
         self: &Arc<Self>,
         fetch: &FollowerFetch,
@@ -297,7 +313,8 @@ impl Partition {
         let mut core = self.lock();
         let (high_watermark, proposes) = (core.high_watermark(), core.proposal().is_some());
         let fetched = core.follower_fetched(fetch, now_ms);
-        // Most fetches change nothing that others see.
+        // A view is published only if the high watermark rises. Most fetches change nothing else
+        // that readers see.
         let changed = core.high_watermark() != high_watermark;
         let changed = changed.then(|| self.publish(&core));
         let proposes = !proposes && core.proposal().is_some();
@@ -313,7 +330,8 @@ impl Partition {
         fetched
     }
 
-    /// Appends what the leader has; see [`Core::append_fetched`].
+    /// Appends records from the leader to this follower, as [`Core::append_fetched`] does. If that
+    /// closes a segment, a background flush follows.
     pub fn append_fetched(
         self: &Arc<Self>,
         fetched: &Fetched,
@@ -326,7 +344,8 @@ impl Partition {
         Ok(followed)
     }
 
-    /// See [`Core::check_isr`].
+    /// Proposes to remove followers that lag from the in-sync replicas, as [`Core::check_isr`]
+    /// does, and reports a new proposal to the broker. The broker calls this periodically.
     pub fn check_isr(self: &Arc<Self>, now_ms: i64) {
         let mut core = self.lock();
         let proposed = core.proposal().is_some();
@@ -338,26 +357,28 @@ impl Partition {
         }
     }
 
-    /// The change of the in-sync replicas that waits for the controller.
+    /// The proposed change of the in-sync replicas that the controller has not answered yet.
     pub fn proposal(&self) -> Option<Proposal> {
         self.lock().proposal().cloned()
     }
 
-    /// The followers that are in sync, as their leader has them.
+    /// The followers in the in-sync replicas, with their fetch state. Empty unless this replica
+    /// leads.
     pub fn in_sync_followers(&self) -> Vec<Follower> {
         let core = self.lock();
         let in_sync = core.followers().iter().filter(|it| core.isr().contains(&it.id));
         in_sync.copied().collect()
     }
 
-    /// Whether records wait to be committed while a follower in sync does not fetch.
+    /// Whether records are not committed yet while the next fetch of an in-sync follower is
+    /// overdue.
     pub fn is_stuck(&self, now_ms: i64) -> bool {
         let core = self.lock();
         let is_silent = |it: &Follower| core.isr().contains(&it.id) && it.is_silent(now_ms);
         core.high_watermark() < core.log().log_end() && core.followers().iter().any(is_silent)
     }
 
-    /// Runs `change` on the owned state and publishes what came of it.
+    /// Runs `change` on the locked core, publishes the new view, and wakes waiters.
     pub fn update<R>(&self, change: impl FnOnce(&mut Core) -> R) -> R {
         let mut core = self.lock();
         let result = change(&mut core);
@@ -367,17 +388,17 @@ impl Partition {
         result
     }
 
-    /// Looks at the log under the lock; for what the view does not show.
+    /// Runs `look` on the log with the core locked, for state that the view does not have.
     pub fn with_log<R>(&self, look: impl FnOnce(&Log) -> R) -> R {
         look(self.lock().log())
     }
 
-    /// See [`Core::end_offset_for_epoch`].
+    /// Finds the end of a leader epoch; see [`Core::end_offset_for_epoch`].
     pub fn end_offset_for_epoch(&self, epoch: i32) -> Option<(i32, i64)> {
         self.lock().end_offset_for_epoch(epoch)
     }
 
-    /// See [`Core::diverging`].
+    /// Compares a fetch position with this log; see [`Core::diverging`].
     pub fn diverging(
         &self,
         fetch_offset: i64,
@@ -386,18 +407,19 @@ impl Partition {
         self.lock().diverging(fetch_offset, last_fetched_epoch)
     }
 
-    /// See [`Core::earliest`].
+    /// The log start and its leader epoch; see [`Core::earliest`].
     pub fn earliest(&self) -> (i64, Option<i32>) {
         self.lock().earliest()
     }
 
-    /// Stops serving, as when the replica is removed: waiters are released, nothing is written any
-    /// more.
+    /// Takes the replica out of service before it is removed: all waiters end, and nothing is
+    /// written to its files any more.
     pub fn retire(&self) {
         self.update(|core| core.set_role(Role::Closed));
     }
 
-    /// The same for a clean stop, which leaves the files whole and durable.
+    /// Takes the replica out of service for a clean stop and makes its files complete and durable.
+    /// Fails if the replica is offline or a write fails; then the stop is not clean.
     pub fn close(&self) -> Result<(), LogError> {
         let was_offline = self.view().role == Role::Offline;
         self.update(|core| {
@@ -409,13 +431,14 @@ impl Partition {
         })
     }
 
-    /// Has an fdatasync done off this task. If one is under way, another will follow: concurrent
-    /// producers share it.
+    /// Requests an fdatasync of the log on a blocking thread and returns at once. Requests that
+    /// arrive while one is running share the next one.
     pub fn flush(self: &Arc<Self>, urgency: Urgency) {
         self.around.flushes.submit(self, urgency);
     }
 
-    /// Makes what is in the log durable, on this thread.
+    /// Makes the log durable, on the calling thread. If that fails, takes the replica offline and
+    /// reports the failure to the broker.
     pub fn flush_now(&self) {
         let (flush, moves) = {
             let mut core = self.lock();
@@ -427,26 +450,27 @@ impl Partition {
         self.around.flush_seconds.observe(began.elapsed());
         match ran {
             Ok(flushed) => self.update(|core| {
-                // Of the log that there was before a move it says nothing.
+                // A flush of the old log says nothing about the copy that has replaced it.
                 if core.moves() == moves {
                     core.flushed(flushed, now_ms());
                 }
             }),
-            // The files were renamed or removed meanwhile.
+            // The files were renamed or removed during the flush.
             Err(_) if self.view().role == Role::Closed || self.lock().moves() != moves => {}
             Err(error) => {
-                // Nobody knows which pages the disk has now.
+                // After a failed fdatasync, any page may be missing on disk.
                 self.fail();
                 (self.around.on_failure)(self, &error);
             }
         }
     }
 
-    /// Tells of a read that failed, of what a reader has seen. A disk that cannot be read is no
-    /// better than one that cannot be written. True if the log is another by now, which can be read.
+    /// Handles the error of a read through the view `seen`. Returns true if the log was truncated
+    /// or replaced since; the caller then reads again from a new view. Otherwise reports I/O errors
+    /// and corrupt data to the broker, and returns false.
     pub fn read_failed(&self, seen: &View, error: ReadError) -> bool {
-        // A follower's log is cut, and a copy takes its place, while others read it; the lock waits
-        // for either.
+        // A log may be truncated or replaced by a copy while others read it. The lock waits for the
+        // end of either.
         let is_other = {
             let core = self.lock();
             (core.moves(), core.log().generation()) != (seen.moves, seen.log.generation())
@@ -456,7 +480,7 @@ impl Partition {
         }
         match error {
             ReadError::OffsetOutOfRange { .. } => {}
-            // A segment that was removed while a slow reader had it in view.
+            // The segment was deleted while a slow reader still had it in its view.
             ReadError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {}
             ReadError::Io { path, source } => {
                 (self.around.on_failure)(self, &LogError::Io { operation: "read", path, source });
@@ -474,17 +498,17 @@ impl Partition {
         (self.around.on_failure)(self, &LogError::Io { operation: "read", path, source });
     }
 
-    /// Takes the partition offline after its disk failed.
+    /// Takes the replica offline after its disk failed.
     pub fn fail(&self) {
         self.update(|core| core.set_role(Role::Offline));
     }
 
     fn lock(&self) -> MutexGuard<'_, Core> {
-        // A panic while the core was held is our bug; its state is still the one that was
-        // published.
+        // Poisoning is ignored: a panic in one operation must not end all others.
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Publishes a view of the core, which the caller has locked.
     fn publish(&self, core: &Core) -> Changed {
         let view = core.view();
         let before = self.view.swap(Arc::new(view));
@@ -498,6 +522,8 @@ impl Partition {
         }
     }
 
+    /// Wakes the waiters that the published view concerns. If this replica does not lead, all
+    /// appends and deletions end without success.
     fn wake(&self, changed: Changed) {
         let view = self.view.load();
         self.committed.pass(view.high_watermark);
@@ -516,9 +542,11 @@ impl Partition {
     }
 }
 
-/// Whom a change concerns.
+/// Which fetches a change concerns.
 #[derive(Clone, Copy)]
 struct Changed {
+    /// Fetches of followers.
     appended: bool,
+    /// Fetches of consumers.
     committed: bool,
 }

@@ -1,4 +1,4 @@
-//! Writes that a partition's log refuses, mostly because the disk is full.
+//! The record of appends that a partition's log refuses, mostly because the disk is full.
 
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
@@ -6,7 +6,7 @@ use super::{AppendError, Appended};
 
 const NONE: i64 = i64::MIN;
 
-/// The time of the last append, if the log refused it.
+/// The time of the last append in milliseconds if the log refused it, otherwise `NONE`.
 pub struct Refusals(AtomicI64);
 
 impl Default for Refusals {
@@ -16,6 +16,7 @@ impl Default for Refusals {
 }
 
 impl Refusals {
+    /// Records the result of an append at `now_ms`.
     pub fn note(&self, appended: &Result<Appended, AppendError>, now_ms: i64) {
         match appended {
             Err(AppendError::Log(error)) if error.is_refusal() => self.0.store(now_ms, Relaxed),
@@ -24,6 +25,7 @@ impl Refusals {
         }
     }
 
+    /// Whether the last append was refused, at or after `since_ms`.
     pub fn any_since(&self, since_ms: i64) -> bool {
         let at_ms = self.0.load(Relaxed);
         at_ms != NONE && at_ms >= since_ms

@@ -1,5 +1,5 @@
-//! Which topics and partitions live on this broker. Changed only by applying metadata; read on
-//! every produce and fetch.
+//! The topics and partitions with a replica on this broker. Every produce and fetch reads the
+//! table. Only the code that applies metadata changes it.
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,7 @@ use crate::{
     telemetry::TopicMetrics,
 };
 
-/// A topic with replicas on this broker, and what its requests need at hand.
+/// A topic with replicas on this broker, with the configuration and metrics that requests need.
 pub struct Topic {
     pub name: Arc<str>,
     pub id: TopicId,
@@ -34,9 +34,10 @@ enum Slot {
     Here(Arc<Partition>),
 }
 
-/// Why a partition is not served here.
+/// Why this broker has no usable replica of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absent {
+    /// This broker has no replica of the partition.
     Unknown,
     /// Its log could not be opened.
     Offline,
@@ -52,6 +53,7 @@ impl Topic {
         Self { name, id, config: ArcSwap::new(config), metrics, partitions: RwLock::default() }
     }
 
+    /// The replica of a partition, by its index.
     pub fn partition(&self, index: i32) -> Result<Arc<Partition>, Absent> {
         let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
         let slot = usize::try_from(index).ok().and_then(|index| partitions.get(index));
@@ -66,7 +68,7 @@ impl Topic {
         self.set(partition.id.partition, Slot::Here(partition));
     }
 
-    /// Takes the replica out of the table.
+    /// Removes the replica from the table and returns it, if its log was open.
     pub fn remove(&self, index: i32) -> Option<Arc<Partition>> {
         let removed = self.partition(index).ok();
         let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
@@ -76,7 +78,7 @@ impl Topic {
         removed
     }
 
-    /// Notes a replica whose log could not be opened.
+    /// Adds a replica whose log could not be opened.
     pub fn insert_offline(&self, index: i32) {
         self.set(index, Slot::Offline);
     }
@@ -90,7 +92,7 @@ impl Topic {
         partitions[index] = slot;
     }
 
-    /// The partitions whose logs cannot be used.
+    /// Indexes of the partitions whose log could not be opened or has failed.
     pub fn offline(&self) -> Vec<i32> {
         let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
         let is_offline = |slot: &Slot| match slot {
@@ -102,6 +104,7 @@ impl Topic {
         numbered.filter(|(_, slot)| is_offline(slot)).map(|(index, _)| index).collect()
     }
 
+    /// The partitions with an open log, failed ones included.
     pub fn partitions(&self) -> Vec<Arc<Partition>> {
         let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
         let here = partitions.iter().filter_map(|slot| match slot {
@@ -112,6 +115,7 @@ impl Topic {
     }
 }
 
+/// All topics with a replica on this broker.
 #[derive(Default)]
 pub struct PartitionTable {
     topics: RwLock<Topics>,
@@ -142,10 +146,11 @@ impl PartitionTable {
         topics.by_name.insert(Arc::clone(&topic.name), topic);
     }
 
+    /// Removes a topic with all its replicas from the table and returns it.
     pub fn remove(&self, id: TopicId) -> Option<Arc<Topic>> {
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         let topic = topics.by_id.remove(&id)?;
-        // The name may be another topic's by now.
+        // A new topic may have the name already.
         if topics.by_name.get(&topic.name).is_some_and(|named| named.id == id) {
             topics.by_name.remove(&topic.name);
         }

@@ -1,4 +1,4 @@
-//! Durability and roles of a replica, on a disk that forgets and fails.
+//! Durability and roles of a replica, on a simulated disk that fails and loses unsynced data.
 
 use std::{
     path::{Path, PathBuf},
@@ -44,7 +44,7 @@ fn open_at(disk: &FaultyDisk, path: &Path, flush_messages: i64) -> Log {
     Log::open(disk, path, Arc::new(config), start).expect("opens").0
 }
 
-/// A leader, and how often its disk was said to have failed.
+/// A leader, and the number of failures that it has reported.
 fn leader(disk: &FaultyDisk, flush_messages: i64) -> (Arc<Partition>, Arc<AtomicUsize>) {
     leader_at(disk, Path::new(DIR), flush_messages)
 }
@@ -69,7 +69,7 @@ fn serving(log: Log) -> (Arc<Partition>, Arc<AtomicUsize>) {
     (Arc::new(Partition::new(id, core, around)), failures)
 }
 
-/// The log after a crash, its batches checked on the way.
+/// Opens the log after a crash and checks its batches.
 fn after(disk: &FaultyDisk, crash: Crash) -> Log {
     let log = open(&disk.crash(crash), 1);
     let mut next = 0;
@@ -83,7 +83,8 @@ fn after(disk: &FaultyDisk, crash: Crash) -> Log {
     log
 }
 
-/// Appends a batch of an idempotent producer, now and then twice, and waits for its answer.
+/// Appends a batch of an idempotent producer, every third one twice, and waits until it is
+/// committed.
 async fn acknowledge(partition: &Arc<Partition>, producer: i64, n: i32) -> (Batch, i64) {
     let sent = of_producer(batch(0, 2, 150), producer, 0, n * 2);
     let mut answer =
@@ -161,7 +162,7 @@ async fn a_disk_that_cannot_be_read_has_failed() {
         partition.append(&mut [batch(0, 1, 200)], Acks::All, NOW).expect("appends");
     }
     partition.close().expect("closes");
-    // Opened anew, and not scanned, it does not know where its newest batches are.
+    // After a clean stop the log is opened without a scan, so a read has to search its files.
     let start =
         LogStart { recovery_point: 50, settled: 0, log_start: None, clean: true, now_ms: NOW };
     let config = Arc::new(LogConfig { segment_bytes: 2000, ..LogConfig::default() });
@@ -180,8 +181,8 @@ async fn a_disk_that_cannot_be_read_has_failed() {
     assert!(matches!(error, ReadError::Corrupt { .. }), "{error:?}");
 }
 
-/// The undo of a failed append cuts the log: readers of an older view must not repeat their read for
-/// ever.
+/// Undoing a failed append truncates the log. Readers of an older view must not repeat their read
+/// forever.
 #[tokio::test]
 async fn an_undone_append_is_published() {
     let disk = FaultyDisk::default();
@@ -198,7 +199,8 @@ async fn an_undone_append_is_published() {
     assert_eq!(failures.load(Ordering::SeqCst), 1);
 }
 
-/// A reader's view shows what a follower has cut off since: the disk is well.
+/// A view may show records that a follower has truncated since. Failing to read them is no disk
+/// failure.
 #[tokio::test]
 async fn what_was_cut_while_it_was_read_has_not_failed() {
     let (partition, failures) = leader(&FaultyDisk::default(), i64::MAX);
@@ -236,7 +238,7 @@ async fn a_flush_that_fails_takes_the_replica_offline() {
     let (partition, failures) = leader(&disk, 1);
     partition.append(&mut [batch(0, 1, 50)], Acks::All, NOW).expect("appends");
     assert!(partition.wait_committed(1, 0).await);
-    // One call is the write, the next is the sync.
+    // The write succeeds, the sync after it fails.
     let appended = partition.update(|core| core.append(&mut [batch(0, 1, 50)], Acks::All, NOW));
     let end = appended.expect("appends").last_offset + 1;
     disk.fail_after(Some(0));
@@ -274,7 +276,7 @@ async fn flushes_by_time_are_bounded_and_do_not_delay_producers() {
         append(partition);
         partition.flush(Urgency::Background);
     }
-    // It is the last in the queue, but a producer waits for it.
+    // The last partition in the queue, but a producer waits for its flush.
     let last = &partitions[99];
     let end = append(last);
     last.flush(Urgency::Urgent);

@@ -1,4 +1,4 @@
-//! Who waits on a partition: appends for an offset to be committed, fetches for more to read.
+//! Waiters of a partition: appends that wait for an offset, fetches that wait for more records.
 
 use std::{
     collections::BTreeMap,
@@ -10,29 +10,31 @@ use std::{
 
 use tokio::sync::{Notify, oneshot};
 
-/// Waiters for a rising offset. Nearly always empty on a partition without followers, so passing
-/// an offset costs one load.
+/// Waiters for a rising offset. On a partition without followers there are nearly always none;
+/// `pass` then costs one atomic load.
 #[derive(Default)]
 pub struct Waiters {
-    /// Of the offsets that are waited for; changed under the lock.
+    /// The number of offsets in `by_offset`. Changed under its lock, read without.
     count: AtomicUsize,
     by_offset: Mutex<BTreeMap<i64, Vec<oneshot::Sender<()>>>>,
 }
 
 impl Waiters {
-    /// The future ends when `pass` reaches `offset`, with an error if `clear` came first.
+    /// Adds a waiter. The receiver completes when `pass` reaches `offset`; it fails if `clear` is
+    /// called first.
     pub fn register(&self, offset: i64) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         let mut waiting = self.by_offset.lock().unwrap_or_else(PoisonError::into_inner);
         let senders = waiting.entry(offset).or_default();
         if senders.len() == senders.capacity() {
-            senders.retain(|sender| !sender.is_closed()); // they wait no longer
+            senders.retain(|sender| !sender.is_closed()); // removes waiters that were cancelled
         }
         senders.push(sender);
         self.count.store(waiting.len(), Ordering::SeqCst);
         receiver
     }
 
+    /// Completes the waiters for `offset` and all offsets before it.
     pub fn pass(&self, offset: i64) {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
@@ -43,10 +45,11 @@ impl Waiters {
         self.count.store(waiting.len(), Ordering::SeqCst);
         drop(waiting);
         for sender in passed.into_iter().flatten() {
-            let _ = sender.send(()); // the waiter may have given up
+            let _ = sender.send(()); // fails if the waiter was cancelled
         }
     }
 
+    /// Ends all waiters with an error.
     pub fn clear(&self) {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
@@ -57,8 +60,9 @@ impl Waiters {
     }
 }
 
-/// A waiting fetch: one wake-up, however many partitions it reads.
+/// A waiting fetch. All partitions that it reads wake it through the same `Notify`.
 pub struct FetchWait {
+    /// Rises with the time of creation.
     number: u64,
     notify: Notify,
 }
@@ -71,17 +75,18 @@ impl Default for FetchWait {
 }
 
 impl FetchWait {
+    /// Waits for the next wake-up, or returns at once after one that no call has consumed.
     pub async fn woken(&self) {
         self.notify.notified().await;
     }
 }
 
-/// The fetches that wait on one partition, until each forgets it: a fetch that was woken for too
-/// little waits on.
+/// The fetches that wait on one partition. A wake-up does not remove a fetch, because it may still
+/// find too few bytes and wait again.
 #[derive(Default)]
 pub struct FetchWaits {
     count: AtomicUsize,
-    /// By number: whoever came first is woken first.
+    /// By number, so that the oldest fetch is woken first.
     waiting: Mutex<BTreeMap<u64, Arc<FetchWait>>>,
 }
 
@@ -111,7 +116,7 @@ impl FetchWaits {
 mod tests {
     use super::*;
 
-    /// A coordinator waits anew at each turn, for the same offset.
+    /// A coordinator registers again in each turn of its loop, for the same offset.
     #[test]
     fn who_waits_no_longer_takes_no_room() {
         let waiters = Waiters::default();

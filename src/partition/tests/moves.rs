@@ -1,4 +1,4 @@
-//! A replica on its way to another log directory, and what crashes leave of it.
+//! Moves of a replica to another log directory, and crashes during such moves.
 
 use std::io;
 
@@ -13,7 +13,7 @@ use crate::{
 const MOST: usize = 1 << 20;
 const FUTURE: &str = "/b/t-0.0123456789abcdef0123456789abcdef-future";
 
-/// A leader in the first of two directories, which has begun to move to the second.
+/// A leader in the first of two log directories, which is moving to the second.
 struct Site {
     disk: FaultyDisk,
     dirs: SharedLogDirs,
@@ -37,7 +37,8 @@ impl Site {
         Self { disk, dirs, partition, failures }
     }
 
-    /// Starts no flush, which would go on while others count calls of the disk.
+    /// Appends records without starting a flush, which would disturb the tests that count calls of
+    /// the disk.
     fn append(&self, count: usize) {
         for _ in 0..count {
             let batches = &mut [batch(0, 1, 300)];
@@ -46,7 +47,7 @@ impl Site {
         }
     }
 
-    /// Copies all there is.
+    /// Copies all records.
     fn copy(&self) {
         let lag = || match self.partition.copy_to_future(1000).expect("copies") {
             Copied::Some { lag, .. } => lag,
@@ -100,7 +101,7 @@ async fn a_copy_takes_the_place_while_producers_go_on() {
     assert_eq!(site.failures.load(Ordering::SeqCst), 0);
 }
 
-/// A disk that takes long to sync holds up neither producers nor who needs the log directories.
+/// A slow disk sync delays neither producers nor tasks that need the log directories.
 #[tokio::test]
 async fn an_exchange_holds_no_lock_while_a_disk_syncs() {
     let site = Arc::new(Site::new());
@@ -108,7 +109,7 @@ async fn an_exchange_holds_no_lock_while_a_disk_syncs() {
     site.copy();
     site.partition.ready_future().expect("is durable");
     site.append(20);
-    // So the copy has to be flushed.
+    // Now the log has more durable records than the copy, so the exchange has to flush the copy.
     site.partition.flush_now();
     site.disk.allow_syncs(Some(0));
     let moving = Arc::clone(&site);
@@ -139,7 +140,7 @@ async fn an_exchange_holds_no_lock_while_a_disk_syncs() {
     assert_eq!(content(&log).len(), 40 + syncs as usize);
 }
 
-/// While the exchange goes on a flush of the old log says nothing of what the copy has durably.
+/// During the exchange, a flush of the old log does not make records of the copy durable.
 #[tokio::test]
 async fn a_flush_during_the_exchange_does_not_count() {
     let site = Site::new();
@@ -156,7 +157,7 @@ async fn a_flush_during_the_exchange_does_not_count() {
     assert_eq!(site.partition.view().log.recovery_point(), 4);
 }
 
-/// The copy goes on alone if the disk of the old directory has failed.
+/// If the disk of the old directory fails, the replica continues with the copy.
 #[tokio::test]
 async fn flushes_count_after_the_old_directory_could_not_be_renamed() {
     let site = Site::new();
@@ -250,12 +251,12 @@ async fn a_copy_is_cut_where_its_log_was() {
     site.partition.update(|core| core.log_mut().truncate_to(7, 0).expect("is cut"));
     write(4, 6);
     same();
-    // The epochs in between were cut away too.
+    // The epochs in between were truncated, too.
     site.partition.update(|core| core.log_mut().truncate_to(3, 0).expect("is cut"));
     write(6, 2);
     write(7, 9);
     same();
-    // Nothing is left that it could have in common.
+    // The log has nothing in common with the copy any more.
     site.partition.update(|core| {
         core.log_mut().truncate_fully_and_start_at(2, NOW).expect("begins anew");
     });
@@ -298,7 +299,8 @@ async fn a_replica_out_of_service_is_not_exchanged() {
     assert!(site.disk.paths().iter().any(|path| path.starts_with(FUTURE)), "it is left alone");
 }
 
-/// Wherever the exchange is interrupted, each directory with the replica's name has what was there.
+/// After a crash at any point of the exchange, each directory with the replica's name has all
+/// records.
 #[tokio::test]
 async fn a_crash_in_the_exchange_loses_nothing() {
     let mut ends = 0;

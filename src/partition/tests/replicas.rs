@@ -1,5 +1,5 @@
-//! Three replicas of a partition, driven by hand: what followers fetch, what is committed, who is
-//! in sync, and what is left after failovers and crashes.
+//! Three replicas of a partition, which the tests drive step by step through fetches, commits,
+//! changes of the in-sync replicas, failovers and crashes.
 
 mod gaps;
 mod property;
@@ -29,11 +29,11 @@ struct Node {
     core: Option<Core>,
     broker_epoch: i64,
     is_fenced: bool,
-    /// The high watermark as last written down.
+    /// The high watermark in the last checkpoint.
     checkpoint: i64,
 }
 
-/// Nodes 0, 1 and 2, and what the controller has decided.
+/// Nodes 0, 1 and 2, and the controller's state of the partition.
 struct Cluster {
     nodes: Vec<Node>,
     image: PartitionImage,
@@ -44,7 +44,7 @@ struct Cluster {
     max_wait_ms: i64,
 }
 
-/// What a leader answers to a follower.
+/// A leader's response to a follower's fetch.
 #[derive(Debug)]
 enum Answer {
     Records { leader_epoch: i32, offset: i64, batches: Vec<Batch>, ends: (i64, i64) },
@@ -105,7 +105,7 @@ impl Cluster {
         node.core = Some(core);
     }
 
-    /// Has a node apply what the controller has decided so far.
+    /// Applies the controller's newest state on a node.
     fn apply(&mut self, id: usize) {
         let standings: Vec<_> = self.nodes.iter().map(Node::standing).collect();
         let standing = |id: i32| standings[id as usize];
@@ -119,7 +119,7 @@ impl Cluster {
         (0..3).for_each(|id| self.apply(id));
     }
 
-    /// Appends one record, which says its number by its time.
+    /// Appends one record, whose timestamp is its number. Returns its number and offset.
     fn produce(&mut self, id: usize, acks: Acks) -> Result<(i64, i64), AppendError> {
         let mut sent = batch(0, 1, 20);
         sent.header.base_timestamp = self.next_record;
@@ -130,7 +130,8 @@ impl Cluster {
         Ok((self.next_record - 1, appended.first_offset))
     }
 
-    /// A follower asks whom it takes for the leader. `None` if that one is down.
+    /// Sends a follower's fetch to the leader that its metadata names. `None` if the replica does
+    /// not follow, or if either broker is down.
     fn ask(&mut self, follower: usize) -> Option<Answer> {
         let now = self.now_ms;
         let broker_epoch = self.nodes[follower].broker_epoch;
@@ -173,7 +174,7 @@ impl Cluster {
         })
     }
 
-    /// The answer arrives, perhaps at a replica that has another role by now.
+    /// Delivers a response, perhaps to a replica whose role has changed since its fetch.
     fn take(&mut self, follower: usize, answer: Answer) -> Option<Truncated> {
         let now = self.now_ms;
         let core = self.nodes[follower].core.as_mut()?;
@@ -187,7 +188,7 @@ impl Cluster {
                     high_watermark,
                     log_start,
                 };
-                // What is late is refused, and changes nothing.
+                // A late response is refused and changes nothing.
                 let _ = core.append_fetched(&fetched, now);
                 None
             }
@@ -232,7 +233,7 @@ impl Cluster {
         }
     }
 
-    /// A leader's proposal goes to the controller and comes back.
+    /// Sends the leader's proposal to the controller and delivers the answer.
     fn settle_isr(&mut self, leader: usize) -> Option<ProposalAnswer> {
         let proposal = self.core(leader).proposal()?.clone();
         let answer = self.decide(&proposal);
@@ -241,7 +242,7 @@ impl Cluster {
         Some(answer)
     }
 
-    /// The controller takes a broker out of service. Who is last in sync stays that.
+    /// Fences a broker. The last in-sync replica stays in the in-sync replicas.
     fn fence(&mut self, id: usize) {
         self.nodes[id].is_fenced = true;
         let id = id as i32;
@@ -269,7 +270,7 @@ impl Cluster {
         self.image.partition_epoch += 1;
     }
 
-    /// The process of a node dies, and comes back under a new broker epoch.
+    /// Crashes a node and restarts it with a new broker epoch.
     fn restart(&mut self, id: usize, crash: Crash) {
         self.fence(id);
         let node = &mut self.nodes[id];
@@ -321,7 +322,8 @@ fn what_all_in_sync_have_is_committed() {
     assert!(matches!(cluster.produce(1, Acks::All), Err(AppendError::NotLeader)));
 }
 
-/// Another may have led meanwhile, and followers may have cut off what they had told of.
+/// If another broker may have led in between, followers may have truncated records that they had
+/// reported to this leader.
 #[test]
 fn what_followers_told_before_another_led_does_not_count() {
     for (epochs, committed) in [(1, 2), (2, 0)] {
@@ -516,8 +518,8 @@ fn an_answer_that_comes_late_does_not_undo_metadata() {
     assert_eq!(cluster.core(0).proposal(), None);
 }
 
-/// As in Kafka (`UnifiedLog.maybeIncrementLogStartOffset`): the leader's log start deletes nothing
-/// that is not known to be committed.
+/// As in Kafka (`UnifiedLog.maybeIncrementLogStartOffset`), the leader's log start deletes
+/// committed records only.
 #[test]
 fn follower_refuses_a_log_start_past_the_high_watermark() {
     let log = open(&FaultyDisk::default());

@@ -1,8 +1,8 @@
-//! What a leader answers to a producer whose batch does not follow its last one.
+//! The error that a leader returns for a batch that does not follow the last one of its producer.
 
 use super::*;
 
-/// What a client had under way to the leader before may come after what it sends to the new one.
+/// After a change of leaders, a client may have to send older batches again after newer ones.
 #[test]
 fn a_gap_right_after_a_change_of_leaders_is_no_gap_yet() {
     let mut cluster = Cluster::new(2);
@@ -36,7 +36,7 @@ fn a_gap_right_after_a_change_of_leaders_is_no_gap_yet() {
     assert!(matches!(gap, AppendError::Producer(_)), "nothing is on its way any more: {gap}");
 }
 
-/// A follower that has nothing to fetch is silent for as long as its fetch may wait.
+/// While there are no new records, a follower's next fetch arrives only after the fetch wait.
 #[test]
 fn leader_of_an_idle_partition_reports_gaps_whatever_the_fetch_wait() {
     for max_wait_ms in [0, 500, 5_000, 20_000] {
@@ -60,8 +60,8 @@ fn leader_of_an_idle_partition_reports_gaps_whatever_the_fetch_wait() {
     }
 }
 
-/// A client that got an error for a gap would begin a new epoch, and write again what waits to be
-/// committed.
+/// If the client received a sequence error, it would start a new producer epoch and write batches
+/// again that are not committed yet.
 #[test]
 fn a_gap_that_a_refusal_made_is_no_gap_yet() {
     let mut cluster = Cluster::new(2);

@@ -1,5 +1,5 @@
-//! Random histories of three replicas: nothing that was acknowledged by those in sync is lost, a
-//! leader's high watermark never falls, and replicas agree on what is committed.
+//! Random histories of three replicas. No record that the in-sync replicas have acknowledged is
+//! lost, a leader's high watermark never falls, and replicas agree on the committed records.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,13 +14,13 @@ use super::{Acks, Answer, Cluster, Crash, LAG_MS, Role};
 enum Step {
     Produce(usize),
     Fetch(usize),
-    /// The answer travels, and arrives with `Deliver`, or is lost.
+    /// A fetch whose response arrives with `Deliver`, or is lost.
     Ask(usize),
     Deliver(usize),
     Apply(usize),
     Pass(i64),
     CheckIsr(usize),
-    /// The controller takes the leader's proposal; its answer may be lost.
+    /// The controller decides on the leader's proposal. If true, its answer is lost.
     Propose(usize, bool),
     Fence(usize),
     Unfence(usize),
@@ -49,7 +49,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..250)
 }
 
-/// A mistake that the invariants must find.
+/// A planted bug that the checks must find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bug {
     None,
@@ -61,11 +61,11 @@ struct Run {
     cluster: Cluster,
     bug: Bug,
     travelling: [Option<Answer>; 3],
-    /// Records that wait for the high watermark: by number the node, reign and offset.
+    /// Node, reign and offset of the records that wait for the high watermark, by number.
     unacknowledged: BTreeMap<i64, (usize, u64, i64)>,
-    /// Offsets by number.
+    /// Offsets of the acknowledged records, by number.
     acknowledged: BTreeMap<i64, i64>,
-    /// By leader epoch.
+    /// The newest high watermark, by leader epoch.
     high_watermarks: HashMap<i32, i64>,
     checked_epoch: i32,
 }
@@ -110,7 +110,7 @@ impl Run {
             Step::Fence(id) => self.cluster.fence(id),
             Step::Unfence(id) => self.cluster.unfence(id),
             Step::Restart(id, is_machine) => {
-                // The last one in sync is all that there is.
+                // Only the last in-sync replica has all committed records.
                 let is_last = self.cluster.image.isr == [id as i32];
                 let crash = match is_machine && !is_last {
                     true => Crash::LoseUnsynced,
@@ -185,7 +185,7 @@ impl Run {
             }
         }
         self.acknowledge();
-        // A leader has all that was acknowledged from the moment when it is elected.
+        // A leader has all acknowledged records as soon as it is elected.
         let image = &self.cluster.image;
         if image.leader >= 0 && image.leader_epoch > self.checked_epoch {
             self.checked_epoch = image.leader_epoch;
@@ -198,7 +198,7 @@ impl Run {
         Ok(())
     }
 
-    /// In the end everybody hears of everything, and all agree.
+    /// Lets all nodes apply the metadata and fetch all records, then checks that they agree.
     fn settle(&mut self) -> Result<(), TestCaseError> {
         for id in 0..3 {
             self.cluster.unfence(id);
@@ -241,7 +241,7 @@ proptest! {
     }
 }
 
-/// Looks for a history that shows the bug.
+/// Searches for a history in which the checks find the bug.
 fn finds(bug: Bug) -> bool {
     let config =
         Config { cases: 400, failure_persistence: None, max_shrink_iters: 0, ..Config::default() };
