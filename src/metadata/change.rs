@@ -1,23 +1,26 @@
-//! What one record changed. The same changes come from `Image::apply`, record by record, and from
-//! `snapshot::diff`, which compares two images; a broker acts on changes alone.
+//! Changes: the differences between one image and the next. `Image::apply` returns the change of
+//! one record, and `snapshot::diff` the changes between any two images. Brokers act only on
+//! changes.
 
 use std::sync::Arc;
 
 use super::{BrokerImage, ConfigResource, PartitionImage, QuotaEntity, TopicImage};
 use crate::base::TopicId;
 
+/// A change of the metadata.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// The record changes no state (no-ops, transaction marks).
     Nothing,
-    /// The record speaks of something that does not exist; Kafka's controller writes none such.
+    /// The record does not fit the image, for example because its topic does not exist. Kafka's
+    /// controller writes no such records.
     Ignored(&'static str),
-    /// Its partitions follow as `PartitionAdded`.
+    /// A topic was created. Its partitions follow as `PartitionAdded`.
     TopicCreated {
         id: TopicId,
         name: Arc<str>,
     },
-    /// The topic as it was; its configuration went with it.
+    /// A topic was deleted, with its configuration. `topic` is its last state.
     TopicDeleted {
         topic: Arc<TopicImage>,
     },
@@ -28,14 +31,14 @@ pub enum Change {
         new: PartitionImage,
     },
     PartitionChanged(Box<PartitionChange>),
-    /// One key; `None` means that it is not set.
+    /// One key of a configuration has changed. `None` means that it is not set.
     ConfigChanged {
         resource: ConfigResource,
         key: String,
         old: Option<String>,
         new: Option<String>,
     },
-    /// A first registration, a new incarnation, or a change of one.
+    /// A broker has registered for the first time or again, or its registration has changed.
     BrokerChanged {
         id: i32,
         old: Option<Arc<BrokerImage>>,
@@ -48,17 +51,17 @@ pub enum Change {
     ControllerRegistered {
         id: i32,
     },
-    /// Level 0 means that the feature is no longer finalized.
+    /// The finalized level of a feature has changed. Level 0 means that it is not finalized.
     FeatureChanged {
         name: String,
         old: i16,
         new: i16,
     },
-    /// The first producer id that is not handed out yet.
+    /// A block of producer ids was allocated. `next` is the first id that is still free.
     ProducerIdsChanged {
         next: i64,
     },
-    /// `None` removes the quota.
+    /// A quota has changed; `None` means that it was removed.
     QuotaChanged {
         entity: QuotaEntity,
         key: String,
@@ -74,13 +77,14 @@ pub enum Change {
     DelegationTokenChanged {
         id: String,
     },
-    /// Eligible leader replicas of the topic's partitions are cleared, of all topics if `None`.
+    /// The eligible leader replicas of the topic's partitions were cleared; of all topics if
+    /// `None`.
     ElrCleared {
         topic: Option<Arc<str>>,
     },
 }
 
-/// A partition before and after.
+/// A partition before and after a change.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PartitionChange {
     pub id: TopicId,

@@ -1,20 +1,21 @@
-//! What metadata describes besides topics: brokers, controllers, and what has configurations or
+//! Types for the parts of the metadata besides topics: brokers, controllers, configurations and
 //! quotas.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::records::{RegisterBrokerRecord, RegisterControllerRecord};
 
-/// A broker's registration as it stands: the record that made it, with all changes since.
+/// A broker's current registration: its registration record with all later changes applied.
 pub type BrokerImage = RegisterBrokerRecord;
 /// A controller's registration.
 pub type ControllerImage = RegisterControllerRecord;
-/// The entity of a quota: type and name, sorted; a null name is the default.
+/// The entity of a quota: pairs of type and name, sorted. A null name means the default.
 pub type QuotaEntity = Vec<(String, Option<String>)>;
 
+/// The keys that are set on a resource, with their values.
 pub type Config = BTreeMap<String, String>;
 
-/// What a configuration belongs to (Kafka's `ConfigResource.Type`).
+/// The type of a resource that has a configuration (Kafka's `ConfigResource.Type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(i8)]
 pub enum ConfigResourceType {
@@ -42,8 +43,8 @@ impl ConfigResourceType {
     }
 }
 
-/// Something that has a configuration. A broker's name is its id; an empty name is the default of
-/// all brokers.
+/// A resource that has a configuration. The name of a broker is its id; an empty name means the
+/// default of all brokers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConfigResource {
     pub kind: ConfigResourceType,

@@ -1,4 +1,4 @@
-//! Bytes that Kafka 4.3.1's `MetadataRecordSerde` wrote for these records.
+//! Compares encoded records with the bytes that Kafka 4.3.1's `MetadataRecordSerde` wrote for them.
 
 use bytes::Bytes;
 use uuid::Uuid;

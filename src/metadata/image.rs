@@ -1,4 +1,4 @@
-//! The cluster's state at one offset of the metadata log.
+//! The image: the cluster's metadata at one offset of the metadata log.
 
 use std::{
     collections::BTreeMap,
@@ -19,14 +19,15 @@ use super::{
 };
 use crate::base::TopicId;
 
-/// All metadata at one offset. A clone is a handful of pointers; a change copies what it touches.
+/// All metadata at one offset. A clone copies a few pointers, and a change copies only the parts
+/// that it changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Image {
-    /// Of the last record that is in the image; -1 when there is none.
+    /// Offset of the last record in the image; -1 if there is none.
     pub offset: i64,
-    /// Of the leader that wrote that record.
+    /// Leader epoch of that record.
     pub epoch: i32,
-    /// When its batch was written, milliseconds since the epoch.
+    /// When the batch with that record was written, in milliseconds since 1970.
     pub timestamp_ms: i64,
     pub topics: TopicsImage,
     pub configs: ShardedMap<ConfigResource, Arc<Config>>,
@@ -34,7 +35,7 @@ pub struct Image {
     pub controllers: Arc<BTreeMap<i32, Arc<ControllerImage>>>,
     /// Finalized features and their levels, `metadata.version` among them.
     pub features: Arc<BTreeMap<String, i16>>,
-    /// The record that made it; its broker is who asked.
+    /// The newest record of producer ids. Its broker is the one that the last block was given to.
     pub producer_ids: ProducerIdsRecord,
     pub quotas: Arc<BTreeMap<QuotaEntity, BTreeMap<String, f64>>>,
     /// By user and mechanism.
@@ -86,7 +87,7 @@ impl Image {
         self.configs.get(resource).map_or(&EMPTY, |config| config)
     }
 
-    /// 0 when the feature is not finalized.
+    /// The finalized level of a feature; 0 if the feature is not finalized.
     pub fn feature(&self, name: &str) -> i16 {
         self.features.get(name).copied().unwrap_or(0)
     }
@@ -95,7 +96,8 @@ impl Image {
         self.producer_ids.next_producer_id
     }
 
-    /// Applies one record. The caller moves `offset` and `epoch`.
+    /// Applies one record and returns what it changed. The caller sets `offset`, `epoch` and
+    /// `timestamp_ms`.
     pub fn apply(&mut self, record: &MetadataRecord) -> Change {
         use MetadataRecord as R;
         match record {

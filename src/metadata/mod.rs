@@ -1,11 +1,13 @@
-//! The cluster's state: KRaft's metadata records, the image that they add up to, and the changes
-//! that they make.
+//! The cluster's metadata: KRaft's records, the image (the state that results from them), and the
+//! changes that a record makes to the image.
 //!
-//! Owns the records' format and the meaning of each record. Must not know who decides on a record
-//! (`controller`), how it is replicated (`quorum`), or what a broker does about it (`broker`).
+//! This folder defines the format and the meaning of each record. It does not depend on the code
+//! that decides on records (`controller`), replicates them (`quorum`) or acts on them (`broker`).
 //!
-//! Invariants: `Image::apply` is the only way that an image changes; replaying the records of
-//! `Image::records` on an empty image gives an equal image; `diff` yields what `apply` would have.
+//! Invariants:
+//! - Only `Image::apply` changes the content of an image.
+//! - Applying the records of `Image::records` to an empty image yields an equal image.
+//! - `diff` describes all differences of two images with the same changes that `apply` returns.
 
 pub mod change;
 pub mod entities;

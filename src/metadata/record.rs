@@ -8,6 +8,7 @@ use crate::protocol::schema::{Field, Reader, WireError, WireMessage, put_unsigne
 
 const FRAME_VERSION: u32 = 1;
 
+/// Why a metadata record cannot be decoded.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
 pub enum RecordError {
     #[error("frame version {0} is not supported")]
@@ -93,8 +94,8 @@ metadata_records! {
 }
 
 impl MetadataRecord {
-    /// The version that Kafka 4.3.1 writes at its own `metadata.version`; a broker's change of
-    /// registration takes the lowest version that holds its fields.
+    /// The version in which Kafka 4.3.1 writes the record at its newest `metadata.version`. A
+    /// `BrokerRegistrationChangeRecord` gets the lowest version that has its fields.
     pub fn version(&self) -> i16 {
         match self {
             Self::RegisterBroker(_) => 4,
@@ -112,7 +113,7 @@ impl MetadataRecord {
         }
     }
 
-    /// Appends the framed record.
+    /// Appends the record with its frame to `out`.
     pub fn encode(&self, out: &mut BytesMut) {
         let version = self.version();
         put_unsigned_varint(out, FRAME_VERSION);
@@ -127,7 +128,7 @@ impl MetadataRecord {
         out.freeze()
     }
 
-    /// Decodes a framed record and refuses bytes that follow it.
+    /// Decodes a record with its frame. Fails if bytes follow it.
     pub fn decode(bytes: Bytes) -> Result<Self, RecordError> {
         let mut reader = Reader::new(bytes);
         let frame = reader.unsigned_varint()?;

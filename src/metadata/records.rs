@@ -67,8 +67,8 @@ wire! {
         name: String, in 0..;
         value: Option<String>, in 0..;
     }
-    /// What changes in a partition's state. Absent fields stay as they are; the partition epoch
-    /// grows by one, and the leader epoch too when a leader is given.
+    /// A change of a partition's state. Absent fields stay as they are. The partition epoch grows
+    /// by one. So does the leader epoch if the record has a leader.
     pub struct PartitionChangeRecord (flexible 0..) {
         partition_id: i32 = -1, in 0..;
         topic_id: Uuid, in 0..;
@@ -132,13 +132,15 @@ wire! {
         entity_type: String, in 0..;
         entity_name: Option<String>, in 0..;
     }
-    /// The first producer id that is not handed out yet.
+    /// A block of producer ids was allocated to a broker. The next block starts at
+    /// `next_producer_id`.
     pub struct ProducerIdsRecord (flexible 0..) {
         broker_id: i32, in 0..;
         broker_epoch: i64 = -1, in 0..;
         next_producer_id: i64, in 0..;
     }
-    /// What changes in a broker's registration: 1 fences, -1 unfences, 0 leaves as is.
+    /// A change of a broker's registration. In `fenced`, 1 fences the broker, -1 unfences it, and 0
+    /// leaves it as it is.
     pub struct BrokerRegistrationChangeRecord (flexible 0..) {
         broker_id: i32, in 0..;
         broker_epoch: i64, in 0..;
@@ -162,10 +164,11 @@ wire! {
     pub struct RemoveAccessControlEntryRecord (flexible 0..) {
         id: Uuid, in 0..;
     }
-    /// Nothing; shows that the log is alive.
+    /// No change. Kafka's active controller writes it when idle. Sordini writes it in the place of
+    /// records that were proposed in an older leader epoch.
     pub struct NoOpRecord (flexible 0..) {
     }
-    /// How far a migration from ZooKeeper has got.
+    /// The state of a migration from ZooKeeper.
     pub struct ZkMigrationStateRecord (flexible 0..) {
         zk_migration_state: i8, in 0..;
     }
@@ -174,14 +177,14 @@ wire! {
         name: String, in 0..;
         mechanism: i8, in 0..;
     }
-    /// The records up to the matching end or abort count as one.
+    /// A transaction starts. Its records, up to the end or abort, are applied together or dropped.
     pub struct BeginTransactionRecord (flexible 0..) {
         name: Option<String>, in 0.., tag 0;
     }
-    /// The open transaction takes effect.
+    /// The open transaction ends, and its records are applied.
     pub struct EndTransactionRecord (flexible 0..) {
     }
-    /// The open transaction is dropped.
+    /// The open transaction is aborted, and its records are dropped.
     pub struct AbortTransactionRecord (flexible 0..) {
         reason: Option<String>, in 0.., tag 0;
     }
@@ -210,7 +213,7 @@ wire! {
         min_supported_version: i16, in 0..;
         max_supported_version: i16, in 0..;
     }
-    /// Eligible leader replicas are forgotten: of one topic, or of all when the name is empty.
+    /// The eligible leader replicas of a topic are cleared, or of all topics if the name is empty.
     pub struct ClearElrRecord (flexible 0..) {
         topic_name: String, in 0..;
     }

@@ -1,5 +1,5 @@
-//! A hash map in copy-on-write shards: a clone is one pointer, and a change copies one shard, not
-//! the whole map. With 10,000 entries a change copies about 80.
+//! A hash map of copy-on-write shards. A clone copies one pointer, and a change copies one shard
+//! instead of the whole map: with 10,000 entries, a change copies about 80.
 
 use std::{
     borrow::Borrow,
@@ -10,13 +10,15 @@ use std::{
 
 const SHARDS: usize = 128;
 
+/// A hash map that is cheap to clone; see the module's documentation.
 #[derive(Clone, Debug)]
 pub struct ShardedMap<K, V> {
     shards: Arc<[Arc<HashMap<K, V>>; SHARDS]>,
     len: usize,
 }
 
-/// The same for every map and every run: only the maps inside the shards have seeds.
+/// The index of a key's shard. It is the same in every map and in every run; only the hash maps
+/// inside the shards have random seeds.
 fn shard_of<Q: Hash + ?Sized>(key: &Q) -> usize {
     let mut hasher = DefaultHasher::new();
     key.hash(&mut hasher);
@@ -73,7 +75,7 @@ impl<K: Hash + Eq + Clone, V: Clone> ShardedMap<K, V> {
         old
     }
 
-    /// In no order.
+    /// All entries, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.shards.iter().flat_map(|shard| shard.iter())
     }

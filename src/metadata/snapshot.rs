@@ -1,6 +1,6 @@
-//! An image as records, in the order in which Kafka writes them to a snapshot (features, brokers
-//! and controllers, topics, configurations, quotas, producer ids, ACLs, SCRAM, tokens), and the
-//! changes between two images.
+//! Converts an image to the records of a snapshot, in Kafka's order (features, brokers and
+//! controllers, topics, configurations, quotas, producer ids, ACLs, SCRAM, tokens), and computes
+//! the changes between two images.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,7 +12,8 @@ use super::{
 };
 
 impl Image {
-    /// Records that, applied to an empty image, give this one (offset and epoch aside).
+    /// Records that yield this image if they are applied to an empty one, except for its offset,
+    /// epoch and timestamp.
     pub fn records(&self) -> Vec<MetadataRecord> {
         let mut out = Vec::new();
         self.feature_records(&mut out);
@@ -33,7 +34,7 @@ impl Image {
         out
     }
 
-    /// `metadata.version` comes first: it says how to read the rest.
+    /// `metadata.version` comes first, because the other records depend on it.
     fn feature_records(&self, out: &mut Vec<MetadataRecord>) {
         let mut features: Vec<_> = self.features.iter().collect();
         features.sort_by_key(|(name, _)| *name != "metadata.version");
@@ -92,8 +93,8 @@ fn sorted_configs(image: &Image) -> Vec<(&ConfigResource, &Arc<Config>)> {
     configs
 }
 
-/// The changes that lead from `old` to `new`: what a subscriber that knows `old` needs when the log
-/// between the two is gone.
+/// The changes that lead from `old` to `new`, for a node that has `old` and receives a snapshot
+/// instead of the records in between.
 pub fn diff(old: &Image, new: &Image) -> Vec<Change> {
     let mut out = Vec::new();
     diff_features(old, new, &mut out);
@@ -119,7 +120,7 @@ pub fn diff(old: &Image, new: &Image) -> Vec<Change> {
     out
 }
 
-/// The keys whose values differ, those on one side only among them, in order.
+/// The keys whose values differ, or that only one of the maps has, in order.
 fn changed_keys<K: Ord + Clone, V: PartialEq>(
     old: &BTreeMap<K, V>,
     new: &BTreeMap<K, V>,

@@ -1,3 +1,5 @@
+//! Tests of images, changes, snapshots and transactions.
+
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -9,7 +11,8 @@ fn id(n: u8) -> Uuid {
     Uuid::from_u128(u128::from(n) + 1)
 }
 
-/// Records over a handful of names, so that they meet each other.
+/// Random records with few names and ids, so that many of them refer to the same topics and
+/// brokers.
 fn record() -> impl Strategy<Value = MetadataRecord> {
     let ids = || prop::collection::vec(0..4i32, 0..3);
     prop_oneof![
@@ -84,7 +87,7 @@ fn replay(records: &[MetadataRecord]) -> Image {
     image
 }
 
-/// Applies a change as a subscriber would that keeps topics, configurations and brokers.
+/// Applies a change of topics, configurations or brokers to an image, and ignores other changes.
 fn follow(image: &mut Image, change: &Change) {
     match change {
         Change::TopicCreated { id, name } => {
@@ -128,7 +131,7 @@ proptest! {
     fn a_snapshot_is_the_image(records in prop::collection::vec(record(), 0..60)) {
         let image = replay(&records);
         let again = replay(&image.records());
-        // The last giver of producer ids is forgotten while none were given.
+        // A snapshot has no record of producer ids before the first block is allocated.
         let producer_ids = image.producer_ids.clone();
         prop_assert_eq!(Image { producer_ids, ..again }, image);
     }
@@ -141,10 +144,10 @@ proptest! {
         let old = replay(&before);
         let mut new = old.clone();
         for record in &after {
-            // The id of a topic that is gone never comes back.
+            // The id of a deleted topic is never used again.
             let reborn = matches!(record, MetadataRecord::Topic(topic)
                 if old.topic_by_id(topic.topic_id).is_some());
-            // Only a topic that exists is configured.
+            // Only existing topics have a configuration.
             let stray = matches!(record, MetadataRecord::Config(config)
                 if config.resource_type == 2 && new.topic(&config.resource_name).is_none());
             if !reborn && !stray {

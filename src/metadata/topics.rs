@@ -1,4 +1,4 @@
-//! Topics and their partitions, found by name and by id.
+//! Topics and their partitions in the image, with access by name and by id.
 
 use std::sync::Arc;
 
@@ -10,9 +10,10 @@ use super::{
 };
 use crate::base::TopicId;
 
-/// No leader (Kafka's `LeaderConstants.NO_LEADER`).
+/// The leader of a partition without a leader (Kafka's `LeaderConstants.NO_LEADER`).
 pub const NO_LEADER: i32 = -1;
-/// A change record that leaves the leader as it is (`LeaderConstants.NO_LEADER_CHANGE`).
+/// The leader in a change record that does not change it (Kafka's
+/// `LeaderConstants.NO_LEADER_CHANGE`).
 pub const NO_LEADER_CHANGE: i32 = -2;
 
 /// The metadata of one partition.
@@ -28,7 +29,7 @@ pub struct PartitionImage {
     /// Eligible leader replicas (KIP-966).
     pub elr: Vec<i32>,
     pub last_known_elr: Vec<i32>,
-    /// `NO_LEADER` when there is none.
+    /// `NO_LEADER` if there is none.
     pub leader: i32,
     /// 0 is recovered, 1 is recovering from an unclean election.
     pub leader_recovery_state: i8,
@@ -62,7 +63,7 @@ impl From<&PartitionRecord> for PartitionImage {
     }
 }
 
-/// Of a replica whose log directory failed (Kafka's `DirectoryId.LOST`).
+/// The directory id of a replica whose log directory has failed (Kafka's `DirectoryId.LOST`).
 pub const LOST: Uuid = Uuid::from_u128(2);
 
 impl PartitionImage {
@@ -91,7 +92,7 @@ impl PartitionImage {
         }
     }
 
-    /// Kafka's `PartitionRegistration.merge`.
+    /// The partition after a change record, as in Kafka's `PartitionRegistration.merge`.
     pub fn changed_by(&self, change: &PartitionChangeRecord) -> Self {
         let or = |new: &Option<Vec<i32>>, old: &Vec<i32>| new.as_ref().unwrap_or(old).clone();
         let replicas = or(&change.replicas, &self.replicas);
@@ -124,7 +125,7 @@ impl PartitionImage {
     }
 }
 
-/// A topic; its partitions are numbered from 0 without gaps.
+/// A topic. The index of a partition is its number.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TopicImage {
     pub id: TopicId,
@@ -132,7 +133,7 @@ pub struct TopicImage {
     pub partitions: Vec<PartitionImage>,
 }
 
-/// All topics. A clone is cheap; a change copies only what it touches.
+/// All topics. A clone is cheap, and a change copies only the parts that it changes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TopicsImage {
     by_name: ShardedMap<Arc<str>, Arc<TopicImage>>,
@@ -156,7 +157,7 @@ impl TopicsImage {
         self.get(self.names.get(&id)?)
     }
 
-    /// In no order.
+    /// All topics, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<TopicImage>> {
         self.by_name.iter().map(|(_, topic)| topic)
     }

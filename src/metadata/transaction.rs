@@ -1,5 +1,5 @@
-//! Metadata transactions (KIP-868): the records between a begin and its end count only when the
-//! end has come, and not at all when they are aborted.
+//! Metadata transactions (KIP-868): the records of a transaction are applied together when it ends,
+//! and dropped if it is aborted.
 
 use super::MetadataRecord;
 
@@ -15,7 +15,8 @@ impl TransactionFilter {
         self.open.is_some()
     }
 
-    /// The records that count now that `record` has come, in order.
+    /// Reads the next record of the log, and calls `take` for each record that is to be applied
+    /// now, in order. At the end of a transaction, these are all of its records.
     pub fn pass(&mut self, record: MetadataRecord, mut take: impl FnMut(MetadataRecord)) {
         match (record, self.open.as_mut()) {
             (MetadataRecord::BeginTransaction(_), _) => self.open = Some(Vec::new()),
