@@ -1,12 +1,12 @@
-//! The header of a record batch, and a batch as header plus shared payload. Layout: Kafka's
-//! `DefaultRecordBatch`. Base offset, length and leader epoch lie before the CRC, so a broker
-//! assigns offsets without touching the records.
+//! The header of a record batch, and a batch as header plus shared payload, in the layout of
+//! Kafka's `DefaultRecordBatch`. The CRC does not cover base offset, length and leader epoch, so a
+//! broker assigns offsets without a change of the CRC.
 
 use bytes::Bytes;
 
-/// Bytes of the header, up to the first record.
+/// Size of the header in bytes. The first record follows it.
 pub const HEADER_LEN: usize = 61;
-/// Bytes of base offset and length, which `batch_length` does not count.
+/// Size of base offset and length in bytes, which `batch_length` does not include.
 pub const LOG_OVERHEAD: usize = 12;
 /// The CRC covers everything from the attributes on.
 pub(super) const CRC_START: usize = 21;
@@ -20,6 +20,7 @@ pub(super) const TRANSACTIONAL: i16 = 0x10;
 pub(super) const CONTROL: i16 = 0x20;
 pub(super) const DELETE_HORIZON: i16 = 0x40;
 
+/// Why bytes are not a valid batch.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
 pub enum BatchError {
     #[error("{0} bytes are too few for a record batch header")]
@@ -97,8 +98,9 @@ fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
 }
 
 impl BatchHeader {
-    /// Reads a header. Checks that there are enough bytes, the length's sign and the magic, nothing
-    /// else: the batch may be longer than `bytes`.
+    /// Reads a header. Fails if `bytes` has less than a header, if the magic is not 2, or if the
+    /// batch length is less than a header. Nothing else is checked: the batch may be longer than
+    /// `bytes`.
     pub fn parse(bytes: &[u8]) -> Result<Self, BatchError> {
         if bytes.len() < LOG_OVERHEAD + 5 {
             return Err(BatchError::TooShort(bytes.len()));
@@ -149,7 +151,7 @@ impl BatchHeader {
         out
     }
 
-    /// Bytes of the whole batch, header and all.
+    /// Size of the whole batch in bytes, including the header.
     pub fn size(&self) -> usize {
         self.batch_length as usize + LOG_OVERHEAD
     }
@@ -158,7 +160,7 @@ impl BatchHeader {
         self.base_offset + i64::from(self.last_offset_delta)
     }
 
-    /// The last record's sequence; sequences wrap to 0 after `i32::MAX`.
+    /// The sequence number of the last record. Sequence numbers continue with 0 after `i32::MAX`.
     pub fn last_sequence(&self) -> i32 {
         if self.base_sequence == NO_SEQUENCE {
             return NO_SEQUENCE;
@@ -178,7 +180,7 @@ impl BatchHeader {
         }
     }
 
-    /// Ids below "none" are none too.
+    /// Whether the batch has a producer id. As -1, any other negative id means none.
     pub fn has_producer_id(&self) -> bool {
         self.producer_id > NO_PRODUCER_ID
     }
@@ -197,7 +199,8 @@ impl BatchHeader {
     }
 }
 
-/// A batch: its header, free to change, and its records, shared with the frame they came in.
+/// A batch: a header that callers may change, and a payload that is a slice of the bytes from which
+/// it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     pub header: BatchHeader,
@@ -206,7 +209,8 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Takes the first batch off `bytes`.
+    /// Splits the first batch off `bytes`. Fails if the header is not valid or the batch is cut
+    /// short. The CRC is not checked.
     pub fn split_first(bytes: &mut Bytes) -> Result<Self, BatchError> {
         let header = BatchHeader::parse(bytes)?;
         if header.size() > bytes.len() {
@@ -221,12 +225,13 @@ impl Batch {
         HEADER_LEN + self.payload.len()
     }
 
-    /// The CRC that the header's covered fields and the payload have now.
+    /// Computes the CRC of the current header and payload.
     pub fn computed_crc(&self) -> u32 {
         let header = crc32c::crc32c(&self.header.to_bytes()[CRC_START..]);
         crc32c::crc32c_append(header, &self.payload)
     }
 
+    /// Fails if the CRC in the header is not the computed one.
     pub fn verify_crc(&self) -> Result<(), BatchError> {
         let (stored, computed) = (self.header.crc, self.computed_crc());
         if stored == computed {

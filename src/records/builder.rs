@@ -1,5 +1,5 @@
-//! Writes batches, byte for byte as Kafka's `MemoryRecordsBuilder` does (what a codec makes of the
-//! records may differ).
+//! Builds batches with the same bytes as Kafka's `MemoryRecordsBuilder`. Only the output of the
+//! codecs may differ.
 
 use super::batch::{
     CONTROL, HEADER_LEN, LOG_APPEND_TIME, LOG_OVERHEAD, NO_PRODUCER_ID, NO_SEQUENCE, TRANSACTIONAL,
@@ -13,7 +13,7 @@ pub const NO_TIMESTAMP: i64 = -1;
 /// "No leader epoch": what producers write.
 pub const NO_LEADER_EPOCH: i32 = -1;
 
-/// A batch's header fields that do not follow from its records.
+/// The header fields of a batch that do not follow from its records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchOptions {
     pub base_offset: i64,
@@ -22,10 +22,10 @@ pub struct BatchOptions {
     pub producer_epoch: i16,
     pub base_sequence: i32,
     pub compression: Compression,
-    /// As for [`compress`].
+    /// The level of the codec; see [`compress`].
     pub compression_level: Option<i32>,
     pub timestamp_type: TimestampType,
-    /// The maximum timestamp of a batch whose timestamps the log assigns, in milliseconds.
+    /// With LogAppendTime, the maximum timestamp of the batch in milliseconds since 1970.
     pub log_append_time: i64,
     pub is_transactional: bool,
     pub is_control: bool,
@@ -65,7 +65,7 @@ impl BatchOptions {
     }
 }
 
-/// Collects records, then yields their batch.
+/// Collects records and builds a batch from them.
 #[derive(Debug, Clone)]
 pub struct BatchBuilder {
     options: BatchOptions,
@@ -88,16 +88,17 @@ impl BatchBuilder {
         }
     }
 
+    /// The number of records so far.
     pub fn count(&self) -> i32 {
         self.count
     }
 
-    /// Bytes of the batch if it were built now and not compressed.
+    /// Size in bytes of the batch with the records so far, without compression.
     pub fn size(&self) -> usize {
         HEADER_LEN + self.body.len()
     }
 
-    /// Appends a record at the next offset; `timestamp` in milliseconds.
+    /// Appends a record at the next offset. `timestamp` is in milliseconds since 1970.
     pub fn append(
         &mut self,
         timestamp: i64,
@@ -122,13 +123,13 @@ impl BatchBuilder {
         debug_assert_eq!(out.len() - contents_at, contents_len);
     }
 
-    /// Appends a record whose key, value and headers are taken from another as they were written.
+    /// Appends a record with the encoded key, value and headers of another record.
     pub(super) fn append_contents(&mut self, timestamp: i64, contents: &[u8]) {
         self.begin_record(timestamp, contents.len());
         self.body.extend_from_slice(contents);
     }
 
-    /// Writes what precedes a record's key.
+    /// Writes the fields of a record that come before its key.
     fn begin_record(&mut self, timestamp: i64, contents_len: usize) {
         self.last_offset_delta += 1;
         if self.count == 0 {
@@ -147,13 +148,14 @@ impl BatchBuilder {
         write_i32(out, self.last_offset_delta);
     }
 
-    /// Gives the next record this offset delta, leaving a gap, as compaction does.
+    /// Sets the offset delta of the next record, which leaves a gap as compaction does. Panics if
+    /// it is not above that of the last record.
     pub fn skip_to(&mut self, offset_delta: i32) {
         assert!(offset_delta > self.last_offset_delta, "offsets rise");
         self.last_offset_delta = offset_delta - 1;
     }
 
-    /// The batch, compressed and with its CRC. There must be a record in it.
+    /// Builds the batch, compressed and with its CRC. Panics if it has no records.
     pub fn build(self) -> Batch {
         assert!(self.count > 0, "a batch has records");
         let options = &self.options;

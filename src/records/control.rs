@@ -1,8 +1,8 @@
-//! Control records: their types, and the keys and values of those that Kafka's brokers write.
-//! Formats: Kafka's `ControlRecordTypeSchema`, `EndTxnMarker`, `LeaderChangeMessage`,
-//! `SnapshotHeaderRecord`, `SnapshotFooterRecord`, `KRaftVersionRecord` and `VotersRecord`.
+//! Control records: their types, keys and values, in the formats of Kafka's
+//! `ControlRecordTypeSchema`, `EndTxnMarker`, `LeaderChangeMessage`, `SnapshotHeaderRecord`,
+//! `SnapshotFooterRecord`, `KRaftVersionRecord` and `VotersRecord`.
 
-/// Version of the keys and of the values here.
+/// The version in which keys and values are written.
 const VERSION: i16 = 0;
 
 /// A control record's type.
@@ -15,7 +15,7 @@ pub enum ControlRecordType {
     SnapshotFooter,
     KraftVersion,
     KraftVoters,
-    /// A type that this version does not know, to be skipped.
+    /// A type that is not supported. Readers skip such records.
     Unknown(i16),
 }
 
@@ -63,7 +63,7 @@ impl ControlRecordType {
         [a, b, c, d]
     }
 
-    /// Reads a key. Later versions may only add fields, so what follows the type is ignored.
+    /// Reads a key. Later versions may only add fields, so bytes after the type are ignored.
     pub fn from_key(key: &[u8]) -> Result<Self, ControlError> {
         let mut fields = Fields { rest: key, whole: key.len() };
         fields.version()?;
@@ -135,7 +135,7 @@ impl LeaderChange {
 /// The value of a SNAPSHOT_HEADER record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SnapshotHeader {
-    /// When the last record in the snapshot was appended, in milliseconds.
+    /// When the last record in the snapshot was appended, in milliseconds since 1970.
     pub last_contained_log_timestamp: i64,
 }
 
@@ -154,7 +154,7 @@ impl SnapshotHeader {
     }
 }
 
-/// The value of a SNAPSHOT_FOOTER record, which says nothing but that the snapshot is whole.
+/// The value of a SNAPSHOT_FOOTER record, which has no fields. The record ends a snapshot.
 pub fn snapshot_footer_value() -> Vec<u8> {
     [&VERSION.to_be_bytes()[..], &[NO_TAGGED_FIELDS]].concat()
 }
@@ -222,7 +222,7 @@ impl Voters {
             }
             out.extend_from_slice(&voter.kraft_version_min.to_be_bytes());
             out.extend_from_slice(&voter.kraft_version_max.to_be_bytes());
-            // The feature is a structure of its own, then the voter ends.
+            // The version range and the voter are two structures, so each has tagged fields.
             out.extend_from_slice(&[NO_TAGGED_FIELDS; 2]);
         }
         out.push(NO_TAGGED_FIELDS);
@@ -258,7 +258,7 @@ impl Voters {
     }
 }
 
-/// How many tagged fields follow (KIP-482).
+/// The count of tagged fields if there are none (KIP-482).
 const NO_TAGGED_FIELDS: u8 = 0;
 
 fn write_unsigned(out: &mut Vec<u8>, mut value: u32) {
@@ -269,9 +269,10 @@ fn write_unsigned(out: &mut Vec<u8>, mut value: u32) {
     out.push(value as u8);
 }
 
-/// Reads a value's fields in order.
+/// Reads the fields of a key or value in order.
 struct Fields<'a> {
     rest: &'a [u8],
+    /// Bytes of the whole key or value, for errors.
     whole: usize,
 }
 

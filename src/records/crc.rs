@@ -1,9 +1,9 @@
-//! What a change to some leading bytes does to a CRC-32C, without reading the bytes that follow.
+//! Updates a CRC-32C after a change of leading bytes, without reading the bytes that follow them.
 
-/// Castagnoli's polynomial, bits reversed.
+/// Castagnoli's polynomial with its bits reversed.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 
-/// `a * b` modulo the polynomial, both with their bits reversed (the top bit is x to the 0).
+/// `a * b` modulo the polynomial. All bits are reversed: the top bit is the coefficient of x^0.
 const fn multiply(a: u32, mut b: u32) -> u32 {
     let mut product = 0;
     let mut bit = 1 << 31;
@@ -17,7 +17,8 @@ const fn multiply(a: u32, mut b: u32) -> u32 {
     product
 }
 
-/// At `k`: x to the `8 * 2^k`, what `2^k` bytes multiply a CRC by.
+/// Entry `k` is x^(8 * 2^k). The difference of two CRCs is multiplied by it if the same `2^k` bytes
+/// follow on both sides.
 const BYTES_SHIFT: [u32; 32] = {
     let mut table = [0; 32];
     table[0] = 1 << (31 - 8);
@@ -29,11 +30,11 @@ const BYTES_SHIFT: [u32; 32] = {
     table
 };
 
-/// The CRC of `new` followed by `len` bytes, when `crc` is that of `old` followed by the same
-/// bytes.
+/// Computes the CRC of `new` followed by `len` bytes. `crc` is the CRC of `old` followed by the
+/// same bytes.
 ///
-/// `crc32c::crc32c_combine` would do, but it squares matrices for each bit of the length, which
-/// takes as long as a second pass over a 64 KiB payload; this takes a multiplication per set bit.
+/// `crc32c::crc32c_combine` would also work, but it squares matrices for each bit of the length,
+/// which takes as long as a second pass over 64 KiB. This function multiplies once per set bit.
 pub(super) fn replace_prefix(crc: u32, old: &[u8], new: &[u8], len: usize) -> u32 {
     assert_eq!(old.len(), new.len(), "the bytes that follow must not move");
     let mut difference = crc32c::crc32c(old) ^ crc32c::crc32c(new);

@@ -1,11 +1,15 @@
-//! Record batches (magic 2): header view over shared bytes, CRC, record iterator and builder,
-//! codecs, and the checks that a produced batch must pass.
+//! Record batches (magic 2): header, CRC, iterators over records, the builder, the codecs, and the
+//! validation of produced batches.
 //!
-//! Must not know: files, the clock, leaders, topics' configuration, wire error codes.
+//! This folder does not depend on files, the clock, leaders, topic configuration or wire error
+//! codes.
 //!
-//! Invariants: no input makes any of it panic; what a batch decompresses to is kept only where a
-//! limit is given, else it is read in chunks of bounded size; key, value and headers are slices of
-//! the batch, never copies; headers keep their order and their duplicates.
+//! Invariants:
+//! - No input causes a panic.
+//! - A whole batch is decompressed into memory only with a size limit. Otherwise, it is
+//!   decompressed in chunks of bounded size.
+//! - The key, the value and the headers of a record are slices of the batch, not copies.
+//! - Headers keep their order and their duplicates.
 
 pub mod batch;
 pub mod builder;

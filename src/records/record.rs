@@ -1,5 +1,5 @@
-//! The records inside a batch (Kafka's `DefaultRecord`): whole, or as frames that skip the
-//! contents.
+//! The records inside a batch (Kafka's `DefaultRecord`). `Records` yields whole records, `Frames`
+//! only the positions of their fields.
 
 use super::batch::HEADER_LEN;
 use super::varint::{VarintError, read_i32, read_i64};
@@ -9,9 +9,10 @@ use bytes::Bytes;
 /// A record's header: name and value.
 pub type Header = (Bytes, Option<Bytes>);
 
-/// The fewest bytes of a record: size, attributes, two deltas, two lengths, header count.
+/// The smallest size of a record in bytes: size, attributes, two deltas, two lengths, header count.
 const RECORD_LEN_MIN: usize = 7;
 
+/// Why the records of a batch cannot be read.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub enum RecordError {
     #[error(transparent)]
@@ -38,14 +39,14 @@ pub enum RecordError {
     UnreadBytes(usize),
 }
 
-/// A number inside a record, other than its size, that cannot be read.
+/// For numbers inside a record. An invalid size of a record has errors of its own.
 impl From<VarintError> for RecordError {
     fn from(_: VarintError) -> Self {
         Self::BadStructure
     }
 }
 
-/// How many records of a batch are still to be read: none after the first error.
+/// The number of records that are still to be read from a batch; 0 after the first error.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RecordsLeft(i32);
 
@@ -62,14 +63,14 @@ impl RecordsLeft {
         self.0 == 0
     }
 
-    /// Counts a record as read. Whether it was the last.
+    /// Counts a record as read. Returns whether it was the last.
     #[inline]
     pub(super) fn count_one(&mut self) -> bool {
         self.0 -= 1;
         self.0 == 0
     }
 
-    /// The item of an iterator that `read` is the next of.
+    /// Returns `read` as the next item of an iterator. After an error, no records are left.
     #[inline]
     pub(super) fn item<T>(
         &mut self,
@@ -82,11 +83,11 @@ impl RecordsLeft {
     }
 }
 
-/// A record; key, value and headers share the batch's memory.
+/// A record. Its key, value and headers are slices of the batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     pub offset: i64,
-    /// Milliseconds since the epoch; the batch's maximum if the log assigned it; -1 for none.
+    /// Milliseconds since 1970; -1 for none. With LogAppendTime, the batch's maximum timestamp.
     pub timestamp: i64,
     pub key: Option<Bytes>,
     pub value: Option<Bytes>,
@@ -100,7 +101,7 @@ pub struct RecordSummary {
     /// As in [`Record::timestamp`].
     pub timestamp: i64,
     pub offset_delta: i32,
-    /// Negative for none.
+    /// Bytes of the key; negative if the key is null.
     pub(super) key_len: i32,
     pub(super) value_len: i32,
 }
@@ -121,14 +122,14 @@ impl RecordSummary {
     }
 }
 
-/// A record's summary, and where its parts are. Small, as the produce path makes one of each
-/// record that is not compressed.
+/// A record's summary and the positions of its parts. It is small because the produce path creates
+/// one for each uncompressed record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame {
     pub summary: RecordSummary,
     /// Bytes of the whole record, its size field included.
     size: u32,
-    /// Where the key's length stands, from the record's first byte; so the other positions.
+    /// Position of the key's length. All positions count from the first byte of the record.
     contents_at: u32,
     value_at: u32,
     headers_at: u32,
@@ -141,13 +142,13 @@ impl Frame {
         self.size as usize
     }
 
-    /// Key, value and headers as they are written in the record that this frame was read from.
+    /// The encoded key, value and headers. `record` is the record from which the frame was read.
     pub(super) fn contents<'r>(&self, record: &'r [u8]) -> &'r [u8] {
         &record[self.contents_at as usize..]
     }
 }
 
-/// What the records of a batch take their timestamps from.
+/// The header fields from which the timestamps of a batch's records are computed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
     base_timestamp: i64,
@@ -163,7 +164,7 @@ impl Times {
         }
     }
 
-    /// The timestamp of a record. The sum wraps, as Java's does.
+    /// The timestamp of a record with this timestamp delta. The sum wraps, as in Java.
     #[inline]
     pub(super) fn at(self, delta: i64) -> i64 {
         self.log_append_time.unwrap_or(self.base_timestamp.wrapping_add(delta))
@@ -171,7 +172,7 @@ impl Times {
 }
 
 impl Frame {
-    /// Reads the record that `rest` starts with.
+    /// Reads the record at the start of `rest`.
     #[inline]
     pub(super) fn parse(rest: &[u8], times: Times) -> Result<Self, RecordError> {
         let (body_len, body_at) = read_i32(rest, 0).map_err(|error| match error {
@@ -184,7 +185,7 @@ impl Frame {
             .filter(|size| *size <= rest.len())
             .ok_or(RecordError::BadSize(body_len))?;
         let record = &rest[..size];
-        // The attributes' byte is unused: Kafka accepts any.
+        // The attributes of a record are unused. Kafka accepts any value.
         let (timestamp_delta, at) = read_i64(record, body_at + 1)?;
         let (offset_delta, contents_at) = read_i32(record, at)?;
         let (key_len, key_at) = read_length(record, contents_at)?;
@@ -198,7 +199,8 @@ impl Frame {
         if end != size {
             return Err(RecordError::UnreadBytes(size - end));
         }
-        // A record's size is an i32 and at most 5 bytes, so all positions fit.
+        // The size field has at most 5 bytes and its value is an i32, so all positions fit into
+        // u32.
         let timestamp = times.at(timestamp_delta);
         Ok(Frame {
             summary: RecordSummary { timestamp, offset_delta, key_len, value_len },
@@ -211,7 +213,7 @@ impl Frame {
     }
 }
 
-/// The frames of a batch whose payload is not compressed (any more). Ends after the first error.
+/// An iterator over the frames of an uncompressed payload. It ends after the first error.
 #[derive(Debug, Clone)]
 pub struct Frames<'a> {
     payload: &'a [u8],
@@ -222,7 +224,8 @@ pub struct Frames<'a> {
 }
 
 impl<'a> Frames<'a> {
-    /// `payload` is what follows the header, uncompressed.
+    /// Iterates over `payload`, the uncompressed records. Fails if the record count in the header
+    /// is negative.
     pub fn new(header: &BatchHeader, payload: &'a [u8]) -> Result<Self, RecordError> {
         Ok(Self { payload, at: 0, left: RecordsLeft::of(header)?, times: Times::of(header) })
     }
@@ -256,8 +259,8 @@ impl Iterator for Frames<'_> {
     }
 }
 
-/// Reads the length of a nullable field at `at`; any negative number means null. Gives it and where
-/// the field's bytes start, all of which are there.
+/// Reads the length of a nullable field at `at`, where any negative length means null. Returns the
+/// length and the position of the field's first byte. Fails if the field ends past the record.
 #[inline]
 fn read_length(record: &[u8], at: usize) -> Result<(i32, usize), RecordError> {
     let (length, start) = read_i32(record, at)?;
@@ -267,7 +270,7 @@ fn read_length(record: &[u8], at: usize) -> Result<(i32, usize), RecordError> {
     Ok((length, start))
 }
 
-/// Gives where the headers end.
+/// Returns the position after `count` headers that start at `at`.
 fn skip_headers(record: &[u8], mut at: usize, count: i32) -> Result<usize, RecordError> {
     let bytes_left = record.len() - at;
     if usize::try_from(count).map_or(true, |count| count > bytes_left) {
@@ -287,7 +290,7 @@ fn skip_headers(record: &[u8], mut at: usize, count: i32) -> Result<usize, Recor
     Ok(at)
 }
 
-/// The records of a batch. Ends after the first error.
+/// An iterator over the records of a batch. It ends after the first error.
 #[derive(Debug, Clone)]
 pub struct Records {
     payload: Bytes,
@@ -314,13 +317,13 @@ impl Iterator for Records {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        // A count on the wire is a claim; the bytes bound it.
+        // The header's record count may be wrong, so the size of the payload bounds it.
         let most = (self.payload.len() - self.at) / RECORD_LEN_MIN + 1;
         (0, Some(most.min(self.left.0 as usize)))
     }
 }
 
-/// Slices a record's contents out of `bytes`, which are the record that `frame` was read from.
+/// Slices the parts of a record out of `bytes`, the record from which `frame` was read.
 fn record(bytes: &Bytes, frame: &Frame, base_offset: i64) -> Result<Record, RecordError> {
     let part = |at: usize, len: i32| {
         let len = usize::try_from(len).ok()?;
@@ -346,7 +349,8 @@ fn record(bytes: &Bytes, frame: &Frame, base_offset: i64) -> Result<Record, Reco
 }
 
 impl Batch {
-    /// Iterates the records, of at most `limit` bytes if they are compressed.
+    /// Iterates over the records. Compressed records are decompressed into memory first, which
+    /// fails if they have more than `limit` bytes.
     pub fn records(&self, limit: usize) -> Result<Records, RecordError> {
         let left = RecordsLeft::of(&self.header)?;
         let payload = self.uncompressed_payload(limit)?;
@@ -354,7 +358,7 @@ impl Batch {
         Ok(Records { payload, at: 0, left, times, base_offset: self.header.base_offset })
     }
 
-    /// Writes the whole batch behind `out`.
+    /// Appends the whole batch to `out`.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         out.reserve(HEADER_LEN + self.payload.len());
         out.extend_from_slice(&self.header.to_bytes());

@@ -1,6 +1,7 @@
-//! Walks over the records of a compressed batch while it is decompressed, chunk by chunk: as Kafka's
-//! `DefaultRecordBatch.skipKeyValueIterator` without keeping keys and values, and as its
-//! `streamingIterator` with them, down to what its input streams make of their end.
+//! Reads the records of a compressed batch while decompressing it chunk by chunk. It accepts what
+//! Kafka accepts: the iterator skips keys and values like
+//! `DefaultRecordBatch.skipKeyValueIterator`, and `read_whole` keeps them like `streamingIterator`.
+//! At the end of the data, it behaves like Java's input streams.
 
 use super::compression::{Decoder, Scratch};
 use super::record::{Frame, Frames, RecordSummary, RecordsLeft, Times};
@@ -8,17 +9,17 @@ use super::varint::{read_i32, read_i64, write_i32};
 use super::{Batch, CodecError, Compression, RecordError};
 use bytes::Bytes;
 
-/// The most bytes of a record that a search looks into.
+/// The most bytes that [`Batch::find_record`] keeps of one record.
 const SEARCHED_MAX: usize = 128 << 20;
 
-/// The records of a compressed batch. As an iterator it does what Kafka does on the produce path:
-/// where a record's fields end counts, and not its declared size. Ends after the first error.
+/// The records of a compressed batch. The iterator follows Kafka's produce path: a record ends
+/// where its last field ends, and its declared size is not checked. It ends after the first error.
 pub(super) struct RecordStream<'a, 's> {
     decoder: Decoder<'a>,
     scratch: &'s mut Scratch,
-    /// Position in the chunk.
+    /// Position in the current chunk.
     at: usize,
-    /// The chunk's length.
+    /// Length of the current chunk.
     len: usize,
     left: RecordsLeft,
     times: Times,
@@ -48,8 +49,8 @@ impl<'a, 's> RecordStream<'a, 's> {
         Ok(summary)
     }
 
-    /// Reads the next record behind `out`, which may grow to `limit` bytes. Its declared size must
-    /// be right. Gives nothing after the last record.
+    /// Appends the next record to `out`, which may grow to `limit` bytes, and returns its frame, or
+    /// `None` after the last record. Fails if the record's declared size is wrong.
     fn read_whole(
         &mut self,
         out: &mut Vec<u8>,
@@ -94,7 +95,7 @@ impl<'a, 's> RecordStream<'a, 's> {
     }
 
     fn read_fields(&mut self) -> Result<RecordSummary, RecordError> {
-        // The attributes' byte is unused: Kafka accepts any.
+        // The attributes of a record are unused. Kafka accepts any value.
         self.read_byte()?;
         let timestamp_delta = self.read_i64()?;
         let offset_delta = self.read_i32()?;
@@ -123,14 +124,15 @@ impl<'a, 's> RecordStream<'a, 's> {
         &self.scratch.chunk(self.len)[self.at..]
     }
 
-    /// Goes to the next chunk. Whether it has bytes: an empty one reads as the end, once.
+    /// Reads the next chunk. Returns false if it is empty or the data ends. Callers treat an empty
+    /// chunk as the end of the data, unless they read on.
     fn next_chunk(&mut self) -> Result<bool, RecordError> {
         (self.at, self.len) = (0, 0);
         self.len = self.decoder.read(self.scratch)?.unwrap_or(0);
         Ok(self.len > 0)
     }
 
-    /// The next byte, or nothing at the end.
+    /// Reads the next byte; `None` at the end.
     fn read_byte(&mut self) -> Result<Option<u8>, RecordError> {
         if self.at == self.len && !self.next_chunk()? {
             return Ok(None);
@@ -167,8 +169,8 @@ impl<'a, 's> RecordStream<'a, 's> {
         }
     }
 
-    /// The bytes of a number that may go on in the next chunk. What is missing at the end reads as
-    /// -1, as in Java, so that such a number has too many bytes.
+    /// Reads the bytes of a number that may continue in the next chunk. As in Java, bytes past the
+    /// end of the data read as -1, so a number that is cut short has too many bytes.
     #[cold]
     fn read_varint<const MAX: usize>(&mut self) -> Result<[u8; MAX], RecordError> {
         let mut bytes = [0; MAX];
@@ -200,8 +202,8 @@ impl<'a, 's> RecordStream<'a, 's> {
             if len == 0 {
                 return Ok(());
             }
-            // After an empty chunk Java reads a byte, and after the next one another before it
-            // takes that for the end.
+            // As in Java, two empty chunks are not the end yet. After them, a byte is read, and
+            // only if that fails, too, the data has ended.
             if self.next_chunk()? || self.next_chunk()? {
                 continue;
             }
@@ -227,7 +229,8 @@ impl Iterator for RecordStream<'_, '_> {
 }
 
 impl Batch {
-    /// The records' bytes, decompressed to at most `limit` bytes if they are compressed.
+    /// The bytes of the records without compression. Fails if decompression yields more than
+    /// `limit` bytes.
     pub fn uncompressed_payload(&self, limit: usize) -> Result<Bytes, RecordError> {
         if self.header.compression()? == Compression::None {
             return Ok(self.payload.clone());
@@ -240,7 +243,8 @@ impl Batch {
         })
     }
 
-    /// The first record that `wanted` accepts.
+    /// Finds the first record that `wanted` accepts. A compressed batch is decompressed record by
+    /// record.
     pub fn find_record(
         &self,
         wanted: impl Fn(&RecordSummary) -> bool,

@@ -1,4 +1,4 @@
-//! Formats against bytes that Apache Kafka 4.3.1's own classes wrote, and round trips.
+//! Comparisons with bytes that Apache Kafka 4.3.1's own classes wrote, and round trips.
 
 use super::builder::NO_TIMESTAMP;
 use super::control::{
@@ -23,7 +23,7 @@ fn whole(batch: &Batch) -> Bytes {
     out.into()
 }
 
-/// The records that the golden batches hold.
+/// Appends the records of the golden batches.
 fn fill(builder: &mut BatchBuilder) {
     let headers: [(&[u8], Option<&[u8]>); 3] = [(b"h", Some(b"1")), (b"h", None), (b"", Some(b""))];
     builder.append(1000, Some(b"key"), Some(b"value"), &headers);
@@ -37,7 +37,7 @@ fn built(options: BatchOptions) -> Batch {
     builder.build()
 }
 
-/// The three records' bytes, the same in each golden batch.
+/// The encoded records of each golden batch.
 fn golden_records() -> String {
     let zeros = "00".repeat(200);
     format!(
@@ -124,7 +124,7 @@ fn snappy_and_lz4_frames_start_as_the_java_clients() {
     }
 }
 
-/// Golden control batches hold one record, appended at 777 in leader epoch 3.
+/// Builds a golden control batch: one record with timestamp 777 in leader epoch 3.
 fn control(base_offset: i64, kind: ControlRecordType, value: &[u8]) -> Batch {
     let is_marker = matches!(kind, ControlRecordType::Commit | ControlRecordType::Abort);
     let mut builder = BatchBuilder::new(BatchOptions {
@@ -212,7 +212,7 @@ fn control_keys_are_checked() {
     assert!(ControlRecordType::from_key(&[0xff, 0xff, 0, 1]).is_err());
     let later = ControlRecordType::from_key(&[0, 1, 0, 99, 7]);
     assert_eq!(later, Ok(ControlRecordType::Unknown(99)));
-    // A claimed length does not become an allocation.
+    // The count of voters is not valid, and no memory is reserved for it.
     assert!(LeaderChange::from_value(&[0, 0, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0x0f]).is_err());
 }
 
@@ -333,7 +333,7 @@ proptest! {
             payload.truncate(usize::from(cut) % payload.len());
         }
         batch.payload = payload.into();
-        // Whatever it is, it does not panic, and an error ends the iteration.
+        // No input causes a panic, and an error ends the iteration.
         let failed = |read: &mut Records| read.any(|record| record.is_err());
         if let Ok(mut read) = batch.records(LIMIT) {
             prop_assert!(!failed(&mut read) || read.next().is_none());
@@ -343,7 +343,7 @@ proptest! {
     #[test]
     fn the_message_crate_reads_and_writes_the_same(records in any_records()) {
         use kafka_protocol::records as other;
-        // The crate keeps headers in a map, and asserts on the timestamps it writes.
+        // The other crate keeps headers in a map, and panics on some timestamps.
         let records: Vec<TestRecord> = records
             .into_iter()
             .map(|(timestamp, key, value, _)| (timestamp & 0xffff_ffff, key, value, vec![]))

@@ -1,14 +1,14 @@
-//! Zigzag variable-length integers, with the bounds of Kafka's `ByteUtils`: at most 5 bytes for an
-//! int, 10 for a long; bits that do not fit are dropped.
+//! Zigzag variable-length integers, with the limits of Kafka's `ByteUtils`: at most 5 bytes for an
+//! int and 10 for a long. Bits that do not fit into the type are dropped.
 
-/// A number ends past the input, or has too many bytes.
+/// Why a number cannot be read: it ends past the input, or it has too many bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum VarintError {
     Underflow,
     TooLong,
 }
 
-/// Reads an int at `at`; gives it and where it ends. Most take one byte.
+/// Reads an int at `at`. Returns it and the position after it. Most ints have one byte.
 #[inline(always)]
 pub(super) fn read_i32(bytes: &[u8], at: usize) -> Result<(i32, usize), VarintError> {
     match bytes.get(at) {
@@ -29,7 +29,7 @@ fn read_long_i32(bytes: &[u8], at: usize) -> Result<(i32, usize), VarintError> {
     Err(VarintError::TooLong)
 }
 
-/// Reads a long at `at`; gives it and where it ends. Most take one byte.
+/// Reads a long at `at`. Returns it and the position after it. Most longs have one byte.
 #[inline(always)]
 pub(super) fn read_i64(bytes: &[u8], at: usize) -> Result<(i64, usize), VarintError> {
     match bytes.get(at) {
@@ -74,7 +74,7 @@ fn write_unsigned(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// Bytes that a long takes.
+/// The size of an encoded long in bytes.
 pub(super) fn size_i64(value: i64) -> usize {
     let zigzag = ((value << 1) ^ (value >> 63)) as u64;
     (64 - (zigzag | 1).leading_zeros() as usize).div_ceil(7)

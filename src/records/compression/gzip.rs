@@ -1,6 +1,6 @@
-//! Gzip as `java.util.zip.GZIPInputStream` reads it. The framing is read here and not by flate2,
-//! because Java's differs at a member's end: bytes behind a member that are no gzip header are
-//! dropped, and so is a member behind which too few bytes are left.
+//! The gzip codec. The reader behaves like `java.util.zip.GZIPInputStream`. It reads the framing
+//! itself, because flate2 differs from Java after the end of a member: Java drops bytes that are
+//! not a gzip header, and does not look for another member if too few bytes are left.
 
 use super::{CodecError, Scratch, corrupt};
 use crate::records::Compression;
@@ -14,11 +14,12 @@ const EXTRA: u8 = 0x04;
 const NAME: u8 = 0x08;
 const COMMENT: u8 = 0x10;
 
-/// Compressed bytes that Kafka's stream reads at once.
+/// How many compressed bytes Kafka's stream reads at a time.
 const READ_LEN: usize = 8 * 1024;
-/// Bytes of a trailer, which ends a member.
+/// Size in bytes of the trailer at the end of a member.
 const TRAILER_LEN: usize = 8;
-/// Java looks for another member if it has more than this left: a trailer, a header and a trailer.
+/// Java looks for another member only if more bytes than this are left: the trailer of this member,
+/// and header and trailer of the next.
 const MEMBER_LEN_MIN: usize = 26;
 
 pub(super) fn compress(level: Option<i32>, input: &[u8]) -> Result<Vec<u8>, CodecError> {
@@ -31,7 +32,7 @@ pub(super) fn compress(level: Option<i32>, input: &[u8]) -> Result<Vec<u8>, Code
 pub(super) struct Reader<'a> {
     input: &'a [u8],
     at: usize,
-    /// Up to here Java's stream has read the input.
+    /// The end of the input that Java's stream has read so far.
     read_to: usize,
     crc: Crc,
     is_member_done: bool,
@@ -85,7 +86,7 @@ impl<'a> Reader<'a> {
         Ok(written)
     }
 
-    /// Checks the trailer and goes to the next member, if there is one.
+    /// Checks the trailer, and continues with the next member if there is one.
     fn finish_member(&mut self, scratch: &mut Scratch) -> Result<(), CodecError> {
         let trailer = self.input[self.at..].first_chunk::<TRAILER_LEN>();
         let trailer = trailer.ok_or_else(|| failed("the trailer is cut short"))?;
@@ -117,7 +118,7 @@ fn inflater(scratch: &mut Scratch) -> &mut Decompress {
     scratch.inflate.get_or_insert_with(|| Decompress::new(false))
 }
 
-/// Bytes of the member header that `input` starts with.
+/// The size in bytes of the member header at the start of `input`.
 fn header_len(input: &[u8]) -> Result<usize, &'static str> {
     const CUT: &str = "the header is cut short";
     let fixed = input.first_chunk::<10>().ok_or(CUT)?;

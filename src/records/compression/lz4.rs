@@ -1,7 +1,9 @@
-//! LZ4 frames as Kafka reads and writes them (`Lz4BlockInputStream`, `Lz4BlockOutputStream`):
-//! independent blocks of 64 KiB. The frame is read here and not by the crate, whose reader
-//! allocates whatever block size the frame asks for, and which differs from Kafka's in what it
-//! checks: Kafka does not look at the content's size and checksum, nor at bytes behind the frame.
+//! The lz4 codec. It reads and writes frames like Kafka's `Lz4BlockInputStream` and
+//! `Lz4BlockOutputStream`, and writes independent blocks of 64 KiB.
+//!
+//! The reader parses the frame itself. The reader of `lz4_flex` allocates any block size that a
+//! frame declares, and it checks more than Kafka, which ignores the size and the checksum of the
+//! content, and bytes after the frame.
 
 use super::{CodecError, Scratch, corrupt};
 use crate::records::Compression;
@@ -18,7 +20,7 @@ const BLOCK_CHECKSUMS: u8 = 0x10;
 const CONTENT_SIZE: u8 = 0x08;
 const CONTENT_CHECKSUM: u8 = 0x04;
 const RESERVED: u8 = 0x03;
-/// Set in a block's length when the block is stored as it is.
+/// Flag in a block's length: the block is not compressed.
 const STORED: u32 = 0x8000_0000;
 /// A byte of a compressed block yields at most this many bytes.
 const MAX_EXPANSION: usize = 255;
@@ -84,7 +86,8 @@ impl<'a> Reader<'a> {
         let length = u32::from_le_bytes(*length);
         let (is_stored, length) = (length & STORED != 0, (length & !STORED) as usize);
         if length == 0 {
-            // The end mark. What follows is not read, but a checksum must be there.
+            // The end mark. If the header announces a checksum of the content, it must follow, but
+            // it is not compared.
             self.is_done = true;
             if self.has_content_checksum && after.len() < CHECKSUM_LEN {
                 return Err(CodecError::Underflow { codec: Compression::Lz4 });

@@ -1,10 +1,9 @@
-//! The codecs of record batches. Each accepts and refuses what the Java library does that Kafka
-//! uses for it, and reads a stream in chunks. What is written is framed as the Java client frames
-//! it.
+//! The codecs of record batches. Each decoder accepts the same data as the Java library that Kafka
+//! uses, and decodes in chunks. Each encoder frames its output as the Java client does.
 //!
 //! Clients choose the lengths inside a batch, so each decoder checks them before it allocates. A
-//! decoder needs memory for a chunk of its output: 64 KiB for gzip and zstd, a block for lz4 (4 MiB
-//! at most) and snappy (at most 64 times the batch), and a window for zstd (128 MiB at most).
+//! decoder needs memory for a chunk of its output: 64 KiB for gzip and zstd, one block for lz4 (at
+//! most 4 MiB) and snappy (at most 64 times the batch). Zstd also needs a window (at most 128 MiB).
 
 mod gzip;
 mod lz4;
@@ -15,19 +14,20 @@ use super::Compression;
 use ::zstd::zstd_safe::DCtx;
 use std::cell::RefCell;
 
-/// Bytes that gzip and zstd write at once.
+/// Size of the chunks that gzip and zstd decode, in bytes.
 const CHUNK_LEN: usize = 64 * 1024;
-/// A larger buffer is not kept for the next batch.
+/// Size in bytes above which the output buffer is not kept for the next batch.
 const KEPT_OUTPUT_MAX: usize = 1 << 20;
 
+/// Why data cannot be decompressed.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub enum CodecError {
     #[error("decompressed records exceed the limit of {limit} bytes")]
     TooLarge { limit: usize },
     #[error("{codec:?} data is corrupt: {reason}")]
     Corrupt { codec: Compression, reason: String },
-    /// Where Java's reader runs into a `BufferUnderflowException`, which Kafka answers like a
-    /// malformed record if it is reading one.
+    /// The data ends where Java's reader throws a `BufferUnderflowException`. Inside a record,
+    /// Kafka handles this exception like a malformed record.
     #[error("{codec:?} data ends within a checksum")]
     Underflow { codec: Compression },
 }
@@ -36,9 +36,9 @@ fn corrupt(codec: Compression, reason: impl ToString) -> CodecError {
     CodecError::Corrupt { codec, reason: reason.to_string() }
 }
 
-/// Decoders and their output, which a thread uses for one batch after the other.
+/// The decoders and the output buffer of a thread, which it reuses for each batch.
 pub struct Scratch {
-    /// All of it is initialized, to be overwritten.
+    /// The start of the buffer has the last chunk, the rest has old bytes.
     output: Vec<u8>,
     inflate: Option<flate2::Decompress>,
     zstd: Option<DCtx<'static>>,
@@ -50,7 +50,7 @@ thread_local! {
 }
 
 impl Scratch {
-    /// Lends this thread's scratch to `work`, which must not ask for it again.
+    /// Runs `work` with the scratch of this thread. Panics if `work` calls this function.
     pub fn with<T>(work: impl FnOnce(&mut Self) -> T) -> T {
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.output_of(CHUNK_LEN);
@@ -60,7 +60,7 @@ impl Scratch {
         })
     }
 
-    /// The first `len` bytes of the output.
+    /// The first `len` bytes of the output buffer, which grows if it is shorter.
     fn output_of(&mut self, len: usize) -> &mut [u8] {
         if self.output.len() < len {
             self.output.resize(len, 0);
@@ -68,7 +68,7 @@ impl Scratch {
         &mut self.output[..len]
     }
 
-    /// Frees what an unusual batch made large.
+    /// Frees memory that only unusually large batches need.
     fn trim(&mut self) {
         if self.output.len() > KEPT_OUTPUT_MAX {
             self.output = Vec::new();
@@ -76,14 +76,14 @@ impl Scratch {
         self.zstd.take_if(|context| context.sizeof() > zstd::KEPT_CONTEXT_MAX);
     }
 
-    /// The bytes of the chunk that was read last.
+    /// The bytes of the last chunk, whose length is `len`.
     #[inline]
     pub fn chunk(&self, len: usize) -> &[u8] {
         &self.output[..len]
     }
 }
 
-/// Reads a compressed payload in chunks.
+/// Decompresses a payload in chunks.
 pub struct Decoder<'a> {
     reader: Reader<'a>,
 }
@@ -93,7 +93,7 @@ enum Reader<'a> {
     Snappy(snappy::Reader<'a>),
     Lz4(lz4::Reader<'a>),
     Zstd(zstd::Reader<'a>),
-    /// What is not compressed is read at once.
+    /// Data without compression, which is copied in chunks.
     Plain(&'a [u8]),
 }
 
@@ -113,8 +113,8 @@ impl<'a> Decoder<'a> {
         Ok(Self { reader })
     }
 
-    /// Reads the next chunk, which is then the first bytes of the scratch's output. Gives its
-    /// length, or nothing at the end. Chunks of lz4 may be empty.
+    /// Decodes the next chunk into the scratch, where [`Scratch::chunk`] finds it. Returns its
+    /// length, or `None` at the end. Chunks of lz4 may be empty.
     pub fn read(&mut self, scratch: &mut Scratch) -> Result<Option<usize>, CodecError> {
         match &mut self.reader {
             Reader::Gzip(reader) => reader.read(scratch),
@@ -131,9 +131,9 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// Compresses a batch's payload. `level` means what Kafka's `compression.<codec>.level` means; a
-/// level out of the codec's range is brought into it; snappy has none, and lz4's is not used: the
-/// encoder has one.
+/// Compresses a batch's payload. `level` has the meaning of Kafka's `compression.<codec>.level`. A
+/// level outside the range of the codec is replaced by the nearest one in the range. Snappy and
+/// lz4 ignore it: snappy has no levels, and the lz4 encoder has only one.
 pub fn compress(
     codec: Compression,
     level: Option<i32>,

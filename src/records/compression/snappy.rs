@@ -1,17 +1,19 @@
-//! Snappy as Kafka's Java client frames it (xerial's `SnappyOutputStream`), and bare blocks as
-//! librdkafka writes them. Read as xerial's `SnappyInputStream` reads it.
+//! The snappy codec. It writes the framing of Kafka's Java client (xerial's `SnappyOutputStream`).
+//! It reads what xerial's `SnappyInputStream` reads: this framing, and single blocks without a
+//! frame, as librdkafka writes them.
 
 use super::{CodecError, Scratch, corrupt};
 use crate::records::Compression;
 
 const MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
-/// Magic, version 1, oldest compatible version 1.
+/// Size in bytes of the header: magic, version 1, oldest compatible version 1.
 const HEADER_LEN: usize = 16;
-/// The oldest version of a further stream that is read; the first one's is not looked at.
+/// The oldest version that is accepted in the header of a further stream. The version of the first
+/// stream is not checked.
 const VERSION_MIN: i32 = 1;
-/// Uncompressed bytes in a block that is written.
+/// Uncompressed bytes per block that the encoder writes.
 const BLOCK: usize = 32 * 1024;
-/// No block expands by more: the densest element turns 3 bytes into 64.
+/// An upper bound for the expansion of a block: the densest element turns 3 bytes into 64.
 const MAX_EXPANSION: usize = 64;
 
 pub(super) fn compress(input: &[u8]) -> Result<Vec<u8>, CodecError> {
@@ -63,7 +65,7 @@ impl<'a> Reader<'a> {
     fn next_block(&mut self) -> Result<Option<&'a [u8]>, CodecError> {
         loop {
             let Some((length, after)) = self.rest.split_first_chunk::<4>() else {
-                // As in Java, up to three bytes too many are dropped.
+                // As in Java, up to three bytes at the end are dropped.
                 self.rest = &[];
                 return Ok(None);
             };
@@ -86,8 +88,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Checks the header of a further stream. Java takes one whose magic is wrong for an end, but only
-/// until it is asked for more.
+/// Checks the header of a further stream. A wrong magic is accepted: Java's reader returns the end
+/// of the stream for it, but continues with the next read.
 fn check_version(header: &[u8; HEADER_LEN]) -> Result<(), CodecError> {
     let version = header[MAGIC.len()..].first_chunk().expect("four bytes");
     match i32::from_be_bytes(*version) {

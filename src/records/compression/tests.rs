@@ -1,3 +1,5 @@
+//! Tests of the codecs: round trips, invalid data, and data of other encoders.
+
 use super::*;
 use proptest::prelude::*;
 use std::io::Write;
@@ -10,7 +12,7 @@ const CODECS: [Compression; 5] = [
     Compression::Zstd,
 ];
 
-/// Decompresses to at most `limit` bytes.
+/// Decompresses `input`, and fails if the output exceeds `limit` bytes.
 fn decompress(codec: Compression, input: &[u8], limit: usize) -> Result<Vec<u8>, CodecError> {
     Scratch::with(|scratch| {
         let mut decoder = Decoder::open(codec, input, scratch)?;
@@ -29,7 +31,7 @@ fn is_too_large(result: Result<Vec<u8>, CodecError>) -> bool {
     matches!(result, Err(CodecError::TooLarge { .. }))
 }
 
-/// Data with runs, so that it compresses.
+/// Random data with runs of equal bytes, so that it compresses.
 fn any_data() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec((any::<u8>(), 1..3000_usize), 0..60)
         .prop_map(|runs| runs.into_iter().flat_map(|(byte, len)| vec![byte; len]).collect())
@@ -94,12 +96,12 @@ fn bombs_stop_at_the_limit() {
 
 #[test]
 fn a_snappy_length_is_checked_before_it_is_allocated() {
-    // Bare blocks that claim 4 GiB - 1 and 256 MiB, which their bytes cannot fill.
+    // Blocks without a frame that declare lengths of 4 GiB - 1 and 256 MiB, but are too short.
     for claim in [[0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0], [0x80, 0x80, 0x80, 0x80, 0x01, 0, 0]] {
         let refused = decompress(Compression::Snappy, &claim, 1 << 30);
         assert!(matches!(refused, Err(CodecError::Corrupt { .. })));
     }
-    // Many blocks count together.
+    // The limit is for all blocks together.
     let block = snap::raw::Encoder::new().compress_vec(&[7; 1000]).unwrap();
     let mut framed = compress(Compression::Snappy, None, b"").unwrap();
     for _ in 0..3 {
@@ -147,7 +149,7 @@ fn zstd_frames_may_hide_their_size_or_follow_each_other() {
 
 #[test]
 fn zstd_windows_are_limited_and_large_ones_are_not_kept() {
-    // Frames with an empty last block that ask for windows of 1 GiB and of 128 MiB.
+    // Frames with an empty last block that declare windows of 1 GiB and 128 MiB.
     let frame = |window: u8| [0x28, 0xb5, 0x2f, 0xfd, 0x00, window, 0x01, 0x00, 0x00];
     assert!(decompress(Compression::Zstd, &frame(0xa0), 1000).is_err());
     assert_eq!(decompress(Compression::Zstd, &frame(0x88), 1000).unwrap().len(), 0);
@@ -182,7 +184,7 @@ fn lz4_frames_are_checked_as_kafka_checks_them() {
         bad[at] = byte;
         assert!(read(&bad).is_err(), "{byte:#x} at {at}");
     }
-    // As in Kafka, what follows the end mark is not read.
+    // As in Kafka, bytes after the end mark are ignored.
     assert_eq!(read(&[&good[..], b"tail"].concat()).unwrap().len(), 1000);
 }
 

@@ -1,11 +1,11 @@
-//! Zstandard as zstd-jni's `ZstdInputStreamNoFinalizer` reads it.
+//! The zstd codec. The reader behaves like zstd-jni's `ZstdInputStreamNoFinalizer`.
 
 use super::{CodecError, Scratch, corrupt};
 use crate::records::Compression;
 use zstd::zstd_safe::{self, DCtx, InBuffer, OutBuffer};
 
-/// Contexts with a larger window are not kept for the next batch. What Java's client writes takes
-/// about 2 MiB.
+/// Size in bytes above which a decoder's context is not kept for the next batch. Batches from the
+/// Java client need about 2 MiB.
 pub(super) const KEPT_CONTEXT_MAX: usize = 4 << 20;
 
 pub(super) fn compress(level: Option<i32>, input: &[u8]) -> Result<Vec<u8>, CodecError> {
@@ -14,15 +14,15 @@ pub(super) fn compress(level: Option<i32>, input: &[u8]) -> Result<Vec<u8>, Code
     zstd::bulk::compress(input, level).map_err(failed)
 }
 
-/// The decoder limits the window of a frame to 128 MiB by itself, as Java's does.
+/// Decompresses a payload. As in Java, zstd itself limits the window of a frame to 128 MiB.
 pub(super) struct Reader<'a> {
     input: &'a [u8],
     at: usize,
-    /// Up to here Java's stream has read the input.
+    /// The end of the input that Java's stream has read so far.
     read_to: usize,
     needs_input: bool,
-    /// Whether no input was read after a frame's end. Then Java takes the input's end for the
-    /// stream's end, even if it is in the middle of another frame.
+    /// Whether no input was read since the end of a frame. If the input ends then, Java's stream
+    /// ends without an error, even in the middle of another frame.
     is_frame_done: bool,
 }
 
@@ -60,7 +60,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether there is more input.
+    /// Makes more input available, in the portions that Java's stream reads. Returns false if there
+    /// is none. Fails if the input ends within a frame and all output has been returned.
     fn take_input(&mut self, written: usize) -> Result<bool, CodecError> {
         if self.read_to < self.input.len() {
             self.at = self.read_to;

@@ -1,10 +1,10 @@
-//! What a partition's share of a produce request must satisfy before it is appended: the checks of
-//! Kafka's `ProduceRequest.validateRecords`, `UnifiedLog.analyzeAndValidateRecords` and
-//! `LogValidator`, in their order and with the answers that Apache Kafka 4.3.1 gives on the wire.
+//! Validation of the records for one partition of a produce request: the checks of Kafka's
+//! `ProduceRequest.validateRecords`, `UnifiedLog.analyzeAndValidateRecords` and `LogValidator`, in
+//! Kafka's order and with the error codes and messages that Apache Kafka 4.3.1 sends.
 //!
-//! This is the produce path: a batch costs one pass for the CRC and a walk over its records'
-//! framing. A compressed batch is decompressed for that in chunks, which are not kept. Nothing that
-//! the header says of the records is believed.
+//! Each produced batch takes one pass for the CRC and a walk over the framing of its records. For
+//! the walk, a compressed batch is decompressed in chunks, which are not kept. The walk does not
+//! rely on what the header says about the records.
 
 mod recompress;
 mod timestamps;
@@ -17,17 +17,17 @@ use super::{Batch, BatchHeader, CodecError, Compression, RecordError, TimestampT
 use crate::base::TopicPartition;
 use bytes::Bytes;
 
-/// Kafka's smallest record overhead (magic 0), below which a length is corrupt.
+/// The smallest valid length of a batch in bytes: Kafka's record overhead for magic 0.
 const LENGTH_MIN: i32 = 14;
 const MAGIC_AT: usize = 16;
 const ATTRIBUTES_AT: usize = 21;
-/// The most refused records that an answer lists: a small compressed batch may have millions.
+/// How many refused records a response lists at most. A small compressed batch may have millions.
 const RECORD_ERRORS_MAX: usize = 100_000;
 
-/// What the topic and the request ask of a batch.
+/// The rules for a batch, from the topic's configuration and the request.
 #[derive(Debug, Clone)]
 pub struct AppendRules {
-    /// Named in messages that Kafka sends to the client.
+    /// The partition, for messages to the client.
     pub partition: TopicPartition,
     pub now_ms: i64,
     /// `message.timestamp.type`.
@@ -37,12 +37,12 @@ pub struct AppendRules {
     /// `message.timestamp.after.max.ms`.
     pub after_max_ms: i64,
     pub compression: TopicCompression,
-    /// `max.message.bytes`: of the whole batch.
+    /// `max.message.bytes`, which limits the whole batch.
     pub max_message_bytes: usize,
     /// Whether `cleanup.policy` has `compact`.
     pub compacted: bool,
-    /// Bytes that a batch may decompress to where all of it must be in memory: where its codec
-    /// changes.
+    /// The limit in bytes for decompressing a whole batch into memory, which is only necessary if
+    /// the codec changes.
     pub max_decompressed: usize,
     /// Whether the request's version allows zstd: Produce 7 and later (KIP-110).
     pub zstd_allowed: bool,
@@ -51,12 +51,13 @@ pub struct AppendRules {
 /// A topic's `compression.type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TopicCompression {
-    /// As the producer sent it.
+    /// The codec of the producer.
     Producer,
     /// This codec (`uncompressed` is [`Compression::None`]), at this level.
     Fixed(Compression, Option<i32>),
 }
 
+/// The kind of a refusal, from which the handler derives the error code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusedKind {
     CorruptMessage,
@@ -65,8 +66,8 @@ pub enum RefusedKind {
     MessageTooLarge,
     UnsupportedCompressionType,
     UnsupportedForMessageFormat,
-    /// What Kafka answers where its own code trips: unknown codecs, garbage instead of compressed
-    /// data.
+    /// Kafka's answer after an unexpected exception, for example for an unknown codec or data that
+    /// cannot be decompressed.
     UnknownServerError,
 }
 
@@ -75,12 +76,14 @@ pub enum RefusedKind {
 #[error("{message}")]
 pub struct AppendRefused {
     pub kind: RefusedKind,
-    /// For the log; to the client goes [`AppendRefused::wire_message`].
+    /// The reason, for logs. Clients only receive [`AppendRefused::wire_message`].
     pub message: String,
     /// Index in the batch and message of each refused record.
     pub record_errors: Vec<(i32, Option<String>)>,
-    /// Whether Kafka finds it before it asks the partition, and so tells nothing of the partition.
+    /// Whether Kafka refuses the batch before it accesses the partition. Then the response has no
+    /// log start, and metrics do not count the request.
     pub before_log: bool,
+    /// Whether Kafka sends `message` to the client.
     told_to_client: bool,
 }
 
@@ -102,8 +105,8 @@ impl AppendRefused {
 }
 
 impl RecordError {
-    /// Kafka throws an exception of its own for malformed records; the rest is what its libraries
-    /// throw.
+    /// The kind of refusal for this error. Kafka throws its own exception for malformed records.
+    /// Exceptions of the libraries that it uses become UNKNOWN_SERVER_ERROR.
     pub fn kind(&self) -> RefusedKind {
         match self {
             Self::Codec(CodecError::TooLarge { .. }) => RefusedKind::MessageTooLarge,
@@ -132,9 +135,9 @@ fn invalid(message: impl Into<String>) -> AppendRefused {
     AppendRefused::new(RefusedKind::InvalidRecord, message)
 }
 
-/// Exactly one v2 batch per partition from a client; returns it ready to be appended (offsets and
-/// leader epoch are assigned later by the log). Bytes of a batch that is cut short after it are
-/// dropped, as in Kafka.
+/// Validates the records that a client sent for one partition: exactly one batch of magic 2. As in
+/// Kafka, an incomplete second batch is dropped. The returned batch is ready to be appended; the
+/// log assigns its offsets and leader epoch.
 pub fn validate_for_append(
     records: Option<Bytes>,
     rules: &AppendRules,
@@ -166,7 +169,8 @@ pub fn validate_for_append(
     Ok(batch)
 }
 
-/// Length of the next batch; none if the bytes end before it does (`ByteBufferLogInputStream`).
+/// The length of the next batch in bytes; `None` if the batch is incomplete (Kafka's
+/// `ByteBufferLogInputStream`).
 fn next_batch_len(bytes: &[u8]) -> Result<Option<usize>, AppendRefused> {
     if bytes.len() < LOG_OVERHEAD {
         return Ok(None);
@@ -186,7 +190,7 @@ fn next_batch_len(bytes: &[u8]) -> Result<Option<usize>, AppendRefused> {
     if !(0..=2).contains(&magic) {
         return corrupt(format!("Invalid magic found in record: {magic}"));
     }
-    // Kafka's sum overflows here, and its broker answers with an unknown error.
+    // Kafka's sum overflows here, so that its broker answers UNKNOWN_SERVER_ERROR.
     if length > i32::MAX - LOG_OVERHEAD as i32 {
         let message = format!("batch length {length} is out of bounds");
         return Err(AppendRefused::new(RefusedKind::UnknownServerError, message));
@@ -195,7 +199,8 @@ fn next_batch_len(bytes: &[u8]) -> Result<Option<usize>, AppendRefused> {
     Ok((whole <= bytes.len()).then_some(whole))
 }
 
-/// The length of the one batch in `records`, and its framing (`ProduceRequest.validateRecords`).
+/// Checks the framing of the only batch in `records` and returns its length in bytes (Kafka's
+/// `ProduceRequest.validateRecords`).
 fn size_of_one(records: &[u8], rules: &AppendRules) -> Result<usize, AppendRefused> {
     let size = next_batch_len(records)
         .map_err(|refused| AppendRefused {
@@ -218,7 +223,7 @@ fn size_of_one(records: &[u8], rules: &AppendRules) -> Result<usize, AppendRefus
     Ok(size)
 }
 
-/// Base offset, size and CRC of a whole batch.
+/// Checks base offset, size and CRC of a whole batch.
 fn check_whole(bytes: &[u8], rules: &AppendRules) -> Result<(), AppendRefused> {
     let base_offset = i64::from_be_bytes(bytes[..8].try_into().expect("eight bytes"));
     if base_offset != 0 {
@@ -229,7 +234,7 @@ fn check_whole(bytes: &[u8], rules: &AppendRules) -> Result<(), AppendRefused> {
     }
     let stored = bytes.get(17..21).filter(|_| bytes.len() >= HEADER_LEN);
     let stored = stored.map(|crc| u32::from_be_bytes(crc.try_into().expect("four bytes")));
-    // The CRC covers header and payload, which lie together here: one pass.
+    // Header and payload are still contiguous, so one pass computes the CRC of both.
     if stored != Some(crc32c::crc32c(&bytes[ATTRIBUTES_AT..])) {
         let message = format!("Record is corrupt (stored crc = {})", stored.unwrap_or(0));
         return Err(AppendRefused::new(RefusedKind::CorruptMessage, message));
@@ -243,7 +248,7 @@ fn too_large(size: usize, rules: &AppendRules) -> AppendRefused {
     AppendRefused::new(RefusedKind::MessageTooLarge, message)
 }
 
-/// `LogValidator.validateBatch` for a client's batch.
+/// Checks the header of a client's batch (Kafka's `LogValidator.validateBatch`).
 fn check_header(header: &BatchHeader, rules: &AppendRules) -> Result<(), AppendRefused> {
     let in_partition = &rules.partition;
     let count_from_offsets = i64::from(header.last_offset_delta) + 1;
@@ -266,7 +271,7 @@ fn check_header(header: &BatchHeader, rules: &AppendRules) -> Result<(), AppendR
     Ok(())
 }
 
-/// What a walk over the records found.
+/// The result of a walk over the records.
 struct Walk {
     max_timestamp: i64,
     /// Whether the offset deltas are 0, 1, 2, ...
@@ -286,7 +291,7 @@ fn check_records(
     }
 }
 
-/// Checks each record of a batch that stays compressed; gives the maximum timestamp.
+/// Checks each record of a batch that stays compressed. Returns the maximum timestamp.
 fn check_compressed(batch: &Batch, rules: &AppendRules) -> Result<i64, AppendRefused> {
     let check = RecordCheck::new(&batch.header, rules);
     Scratch::with(|scratch| {
@@ -296,7 +301,7 @@ fn check_compressed(batch: &Batch, rules: &AppendRules) -> Result<i64, AppendRef
             return Err(check.refusal(records));
         };
         if !walk.offsets_in_order {
-            // Kafka tries to build the batch again without the contents, and fails.
+            // Kafka tries to rebuild the batch from records without contents, and fails.
             let message = "the offsets inside a compressed batch are not consecutive";
             return Err(AppendRefused::new(RefusedKind::UnknownServerError, message));
         }
@@ -304,10 +309,12 @@ fn check_compressed(batch: &Batch, rules: &AppendRules) -> Result<i64, AppendRef
     })
 }
 
-/// `LogValidator.validateRecord`.
+/// Checks single records (Kafka's `LogValidator.validateRecord`).
 struct RecordCheck<'a> {
     rules: &'a AppendRules,
+    /// Whether the batch has the timestamp type LogAppendTime.
     by_log: bool,
+    /// Whether Kafka reads these records without their contents.
     compressed: bool,
 }
 
@@ -325,8 +332,8 @@ impl<'a> RecordCheck<'a> {
         Self { rules, by_log, compressed }
     }
 
-    /// Looks at every record. Gives nothing if one is refused: malformed records come before
-    /// refused ones, so [`RecordCheck::refusal`] collects these in a second walk.
+    /// Checks every record. Returns `None` if one is refused. An error for a malformed record takes
+    /// precedence, so [`RecordCheck::refusal`] collects the refused records in a second walk.
     #[inline]
     fn walk(
         &self,
@@ -356,7 +363,7 @@ impl<'a> RecordCheck<'a> {
         self.by_log
     }
 
-    /// The answer that lists each refused record.
+    /// The error that lists the refused records.
     fn refusal(
         &self,
         records: impl Iterator<Item = Result<RecordSummary, RecordError>>,
@@ -412,7 +419,7 @@ impl<'a> RecordCheck<'a> {
                  The timestamp should be within [{earliest}, {latest}]"
             );
         }
-        // Kafka prints -1 for null where it skips over a compressed record's contents, else 0.
+        // For null, Kafka prints -1 if it has skipped the contents of the record, otherwise 0.
         let (class, null) =
             if self.compressed { ("PartialDefaultRecord", -1) } else { ("DefaultRecord", 0) };
         let len = |len: Option<usize>| len.map_or(null, |len| len as i64);
@@ -425,7 +432,7 @@ impl<'a> RecordCheck<'a> {
     }
 }
 
-/// The summary of `count` errors, by the first three of them.
+/// Kafka's message for `count` record errors, with the first three of them.
 fn first_three(errors: &[(i32, Option<String>)], count: usize) -> String {
     let shown = errors.iter().take(3).map(|(index, message)| {
         let message = message.as_deref().unwrap_or("null");

@@ -1,5 +1,5 @@
-//! Batches whose codec is not the topic's: checked record by record and written with the topic's
-//! codec (`LogValidator.buildRecordsAndAssignOffsets`).
+//! Batches whose codec differs from that of the topic. They are checked record by record and
+//! written with the topic's codec (Kafka's `LogValidator.buildRecordsAndAssignOffsets`).
 
 use super::{AppendRefused, AppendRules, TopicCompression, Walk, check_records};
 use crate::records::batch::{HEADER_LEN, LOG_APPEND_TIME, LOG_OVERHEAD, TRANSACTIONAL};
@@ -10,6 +10,8 @@ use crate::records::{
 };
 use bytes::Bytes;
 
+/// Validates a batch and returns it with the topic's codec. Fails like `validate_for_append`, and
+/// if the records exceed `max_decompressed`, or the new batch `max_message_bytes`.
 pub(super) fn validate(batch: Batch, rules: &AppendRules) -> Result<Batch, AppendRefused> {
     let (target, level) = match rules.compression {
         TopicCompression::Producer => (Compression::None, None),
@@ -32,7 +34,7 @@ pub(super) fn validate(batch: Batch, rules: &AppendRules) -> Result<Batch, Appen
     Ok(written)
 }
 
-/// Whether the records' bytes are those that building them anew would give: then they need not be.
+/// Whether rebuilding the records would yield the same bytes, so that it is not necessary.
 fn is_canonical(header: &BatchHeader, payload: &[u8], walk: &Walk) -> Result<bool, AppendRefused> {
     if header.timestamp_type() == TimestampType::LogAppendTime || !walk.offsets_in_order {
         return Ok(false);
@@ -68,8 +70,8 @@ fn with_payload(header: &BatchHeader, payload: Bytes, walk: &Walk, rules: &Appen
     batch
 }
 
-/// Builds the batch from its records: consecutive offsets, deltas from the first record's
-/// timestamp.
+/// Rebuilds the batch from its records, with consecutive offsets, and with timestamp deltas from
+/// the first record.
 fn rebuild(batch: &Batch, payload: &[u8], rules: &AppendRules) -> Result<Batch, AppendRefused> {
     let (compression, compression_level) = match rules.compression {
         TopicCompression::Fixed(codec, level) => (codec, level),
@@ -87,8 +89,8 @@ fn rebuild(batch: &Batch, payload: &[u8], rules: &AppendRules) -> Result<Batch, 
         is_transactional: batch.header.is_transactional(),
         ..BatchOptions::default()
     });
-    // The contents are copied as they are written: decoding them would take many times their
-    // memory.
+    // Keys, values and headers are copied in their encoded form. Decoded, they would take many
+    // times the memory.
     let mut at = 0;
     for frame in Frames::new(&batch.header, payload)? {
         let frame = frame?;

@@ -1,5 +1,5 @@
-//! Each case is what Apache Kafka 4.3.1 answered to the same bytes in a produce request (version
-//! 8), except where a test says that Sordini decides otherwise.
+//! Validation of produced batches. The expected results are what Apache Kafka 4.3.1 answered to the
+//! same bytes in a produce request (version 8), unless a test says that Sordini differs.
 
 use super::RefusedKind::*;
 use super::*;
@@ -31,7 +31,7 @@ fn rules() -> AppendRules {
     }
 }
 
-/// A record, as a client that cares for nothing may write it.
+/// A record whose fields may be invalid.
 #[derive(Clone)]
 struct Raw {
     timestamp_delta: i64,
@@ -77,7 +77,8 @@ fn payload(records: &[Raw]) -> Vec<u8> {
     records.iter().flat_map(Raw::bytes).collect()
 }
 
-/// A batch of `count` records with any payload; `change` is made before the CRC.
+/// A batch with any payload whose header declares `count` records. `change` runs before the CRC is
+/// computed.
 fn batch_of(payload: &[u8], count: i32, change: impl FnOnce(&mut BatchHeader)) -> Vec<u8> {
     let mut header = BatchHeader {
         base_offset: 0,
@@ -110,7 +111,7 @@ fn good() -> Vec<u8> {
     batch(&[raw(0)])
 }
 
-/// The good batch with some of its bytes replaced after the CRC was made.
+/// The good batch, with some of its bytes replaced after the CRC was computed.
 fn patched(at: usize, bytes: &[u8]) -> Vec<u8> {
     let mut batch = good();
     batch[at..at + bytes.len()].copy_from_slice(bytes);
@@ -134,7 +135,8 @@ fn refused(bytes: &[u8], rules: &AppendRules) -> AppendRefused {
     validate(bytes, rules).unwrap_err()
 }
 
-/// Refused with this kind, without record errors, and with nothing said to the client.
+/// Checks that the batch is refused with this kind, without record errors and without a message to
+/// the client.
 #[track_caller]
 fn check(bytes: &[u8], kind: RefusedKind) {
     let refused = refused(bytes, &rules());
@@ -163,7 +165,7 @@ fn exactly_one_batch() {
     check(&[good(), good()].concat(), InvalidRecord);
     let base_5 = batch_of(&payload(&[raw(0)]), 1, |header| header.base_offset = 5);
     check(&[base_5, good()].concat(), InvalidRecord);
-    // A second batch that is cut short is dropped.
+    // An incomplete second batch is dropped.
     let cut = good();
     for tail in [&b"abc"[..], &cut[..cut.len() - 1], &cut[..16]] {
         let batch = accepted(&[&good()[..], tail].concat(), &rules());
@@ -240,7 +242,7 @@ fn counts_and_offsets() {
     for base_offset in [5, -1] {
         check(&batch_of(&one, 1, |header| header.base_offset = base_offset), InvalidRecord);
     }
-    // Kafka does not look at the offset deltas of uncompressed records.
+    // Kafka does not check the offset deltas of uncompressed records.
     for deltas in [[5, 9], [0, 0], [-1, 1]] {
         accepted(&batch(&deltas.map(raw)), &rules());
     }
@@ -262,7 +264,7 @@ fn producers_and_control_batches() {
     accepted(&with_producer(0, 0), &rules());
     accepted(&with_producer(-1, 0), &rules());
     accepted(&batch_of(&one, 1, |header| header.base_sequence = 5), &rules());
-    // Unknown bits and a delete horizon pass.
+    // Unknown bits and a delete horizon are accepted.
     for attributes in [0x40, 0x80, 0x4000] {
         let batch = accepted(&batch_of(&one, 1, |h| h.attributes = attributes), &rules());
         assert_eq!(batch.header.attributes, attributes);
@@ -345,7 +347,7 @@ fn record_framing() {
     check(&one(&[0]), InvalidRecord);
     check(&one(&[0xff]), InvalidRecord);
     check(&one(&[0xff; 7]), UnknownServerError);
-    // A timestamp delta, and a key length, of too many bytes or beyond the record.
+    // A timestamp delta with too many bytes, and a key that ends past the record.
     check(&one(&[[24, 0].as_slice(), &[0xff; 11]].concat()), InvalidRecord);
     check(&one(&[0x10, 0, 0, 0, 0x7f, 2, b'v', 0, 0]), InvalidRecord);
     let headers = |header_count, tail| batch(&[Raw { header_count, tail, ..raw(0) }]);
@@ -354,7 +356,7 @@ fn record_framing() {
     check(&headers(1, &[1, 0]), InvalidRecord);
     check(&headers(0, b"zz"), InvalidRecord);
     accepted(&headers(2, &[2, 0xff, 1, 0, 2, b'1']), &rules());
-    // Any negative length is null, and any attributes pass.
+    // Any negative length means null, and any attributes are accepted.
     accepted(&one(&[14, 1, 0, 0, 3, 2, b'v', 0]), &rules());
 }
 
@@ -367,7 +369,7 @@ fn too_large() {
         refused.kind
     };
     assert_eq!(refused_kind(&good()), MessageTooLarge);
-    // Before the CRC and the codec, after the base offset.
+    // The size is checked before the CRC and the codec, but after the base offset.
     assert_eq!(refused_kind(&patched(17, &[0; 4])), MessageTooLarge);
     let one = payload(&[raw(0)]);
     assert_eq!(refused_kind(&batch_of(&one, 1, |h| h.attributes = 5)), MessageTooLarge);
@@ -399,7 +401,7 @@ fn keyless_records_of_a_compacted_topic() {
     }
     accepted(&batch(&[raw(0).key(b"")]), &rules);
     accepted(&compressed(Compression::Snappy, &[raw(0).key(b"k")]), &rules);
-    // The key is looked at first; a timestamp among the errors decides the answer.
+    // The key is checked before the timestamp. One invalid timestamp decides the error code.
     let late = |record: Raw| record.at(2 * HOUR);
     let mixed = [raw(0).key(b"k"), raw(1), late(raw(2).key(b"")), late(raw(3))];
     let mixed = refused(&batch(&mixed), &rules);
@@ -407,7 +409,7 @@ fn keyless_records_of_a_compacted_topic() {
     let indexes: Vec<i32> = mixed.record_errors.iter().map(|error| error.0).collect();
     assert_eq!(indexes, [1, 2, 3]);
     assert_eq!(mixed.record_errors[2].1.as_deref(), Some(in_topic));
-    // What is malformed comes before what is refused.
+    // A malformed record takes precedence over refused records.
     let malformed = Raw { size_change: 90, ..raw(1) };
     let malformed = refused(&batch(&[raw(0), malformed]), &rules);
     assert_eq!((malformed.kind, malformed.record_errors.len()), (InvalidRecord, 0));
@@ -429,7 +431,7 @@ fn no_limit_holds_for_what_is_decompressed_and_dropped() {
         let bytes = batch_of(&payload, 1, |header| header.attributes = codec.attributes());
         let roomy = AppendRules { max_message_bytes: 16 << 20, ..rules() };
         accepted(&bytes, &roomy);
-        // Where all of it would have to be in memory, it is refused.
+        // If the codec changes, the batch would have to be in memory as a whole, so it is refused.
         let compression = TopicCompression::Fixed(Compression::None, None);
         let unpacked = AppendRules { compression, ..roomy };
         assert_eq!(refused(&bytes, &unpacked).kind, MessageTooLarge, "{codec:?}");
@@ -438,7 +440,7 @@ fn no_limit_holds_for_what_is_decompressed_and_dropped() {
 
 #[test]
 fn compressed_records_are_checked_wherever_chunks_end() {
-    // Values of all lengths, so that every field of a record lies across a chunk's end.
+    // Values of many lengths, so that each field of a record once lies across the end of a chunk.
     let mut builder = BatchBuilder::new(BatchOptions::default());
     for at in 0..3000 {
         let value = vec![b'v'; 200 + at % 91];
@@ -472,7 +474,7 @@ fn the_records_inside_a_compressed_batch_are_checked() {
         check(&headers(1, &[1, 0]), InvalidRecord);
         check(&headers(0, b"zz"), InvalidRecord);
         accepted(&headers(2, &[2, 0xff, 1, 0, 2, b'1']), &rules());
-        // Kafka skips over fields, and so never sees that a record's size is wrong.
+        // Kafka skips field by field, so it does not detect a wrong record size.
         accepted(&with(&[Raw { size_change: 4, ..raw(0) }, raw(1)]), &rules());
         let short = compress(codec, None, &payload(&[raw(0)])[..5]).unwrap();
         check(&batch_of(&short, 1, |h| h.attributes = codec.attributes()), InvalidRecord);
@@ -514,7 +516,7 @@ proptest! {
         if let Some(target) = codecs.get(target) {
             rules.compression = TopicCompression::Fixed(*target, None);
         }
-        // What passes has a right CRC and as many records as its offsets say.
+        // An accepted batch has a valid CRC, and its record count fits its offsets.
         if let Ok(batch) = validate(&bytes, &rules) {
             prop_assert_eq!(batch.header.record_count, batch.header.last_offset_delta + 1);
         }

@@ -1,4 +1,4 @@
-//! Timestamps of a batch under a topic's rules.
+//! Checks and sets the timestamps of a batch by the rules of its topic.
 
 use super::AppendRules;
 use crate::records::batch::{
@@ -7,21 +7,21 @@ use crate::records::batch::{
 use crate::records::builder::NO_TIMESTAMP;
 use crate::records::{Batch, TimestampType, crc};
 
-/// Whether a timestamp must lie in the topic's range.
+/// Whether the topic limits this timestamp to a range.
 #[inline]
 pub(super) fn is_checked(timestamp: i64, rules: &AppendRules) -> bool {
     rules.timestamp_type == TimestampType::CreateTime && timestamp != NO_TIMESTAMP
 }
 
-/// The sums wrap, as Java's do.
+/// Whether a timestamp is outside the topic's range. The sums wrap, as in Java.
 #[inline]
 pub(super) fn out_of_range(timestamp: i64, rules: &AppendRules) -> bool {
     let age = rules.now_ms.wrapping_sub(timestamp);
     age > rules.before_max_ms || age.wrapping_neg() > rules.after_max_ms
 }
 
-/// Gives the batch the topic's timestamp type and its maximum timestamp, and the CRC that follows
-/// from them (`DefaultRecordBatch.setMaxTimestamp`). The payload is not read again.
+/// Sets timestamp type and maximum timestamp in the header, and updates the CRC without reading the
+/// payload again (Kafka's `DefaultRecordBatch.setMaxTimestamp`).
 pub(super) fn settle(batch: &mut Batch, rules: &AppendRules, max_timestamp: i64) {
     let max_timestamp = match rules.timestamp_type {
         TimestampType::CreateTime => max_timestamp,
@@ -32,7 +32,7 @@ pub(super) fn settle(batch: &mut Batch, rules: &AppendRules, max_timestamp: i64)
         return;
     }
     let before = header.to_bytes();
-    // Kafka writes the attributes anew, so bits that it does not know are gone.
+    // As in Kafka, unknown bits of the attributes are cleared.
     header.attributes &= COMPRESSION_MASK | TRANSACTIONAL | CONTROL | DELETE_HORIZON;
     if rules.timestamp_type == TimestampType::LogAppendTime {
         header.attributes |= LOG_APPEND_TIME;

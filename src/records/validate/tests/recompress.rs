@@ -1,3 +1,5 @@
+//! Batches whose codec differs from that of the topic.
+
 use super::*;
 
 fn fixed(codec: Compression) -> AppendRules {
@@ -36,7 +38,7 @@ fn the_topics_codec_replaces_the_producers() {
 
 #[test]
 fn recompressing_builds_anew_what_is_not_in_order() {
-    // Offsets become consecutive, and deltas count from the first record.
+    // Offsets become consecutive, and timestamp deltas are relative to the first record.
     let bytes = batch(&[raw(4).at(10), raw(9).at(30).key(b"k")]);
     let built = accepted(&bytes, &fixed(Compression::Gzip));
     let mut expected = BatchBuilder::new(BatchOptions::default());
@@ -47,7 +49,7 @@ fn recompressing_builds_anew_what_is_not_in_order() {
     assert_eq!(built.header.base_timestamp, NOW + 10);
     assert_eq!(built.header.max_timestamp, NOW + 30);
     assert_eq!(built.header.last_offset_delta, 1);
-    // A claimed log append time becomes each record's time.
+    // If the batch has LogAppendTime, its maximum timestamp becomes that of each record.
     let records = [raw(0).at(1), raw(1).at(2)];
     let bytes = compressed_with(Compression::Gzip, &records, |header| {
         header.attributes |= BY_LOG;

@@ -1,3 +1,5 @@
+//! Checks and changes of timestamps.
+
 use super::*;
 
 #[test]
@@ -18,7 +20,7 @@ fn timestamps_out_of_range() {
     };
     let errors = [error(1, NOW + HOUR), error(2, NOW + 2 * HOUR), error(3, NOW - HOUR)];
     assert_eq!(refused.record_errors, errors);
-    // The bounds themselves, and no timestamp, pass.
+    // The limits themselves are accepted, and so is a record without a timestamp.
     accepted(&batch(&[raw(0).at(1000), raw(1).at(-10_000), raw(2).at(-1 - NOW)]), &rules);
 }
 
@@ -68,7 +70,7 @@ fn a_producer_that_claims_the_logs_time() {
             header.max_timestamp = max_timestamp;
         })
     };
-    // Where the producer's time counts, the claim is taken back.
+    // If the topic uses CreateTime, the batch's LogAppendTime is removed.
     let batch = accepted(&claim(NOW - 5), &rules());
     assert_eq!((batch.header.attributes, batch.header.max_timestamp), (0, NOW - 5));
     assert_eq!(refused(&claim(NOW + 2 * HOUR), &rules()).kind, InvalidTimestamp);
@@ -95,7 +97,7 @@ fn a_producer_that_claims_the_logs_time() {
     assert_eq!(refused(&packed, &by_log).record_errors, errors);
 }
 
-/// kafkajs sends this: two records, the second one's timestamp left out of the header's maximum.
+/// As kafkajs sends it: the maximum timestamp in the header ignores the second of two records.
 #[test]
 fn a_compressed_batch_gets_the_maximum_of_its_records() {
     let claim = |max_timestamp: i64, records: &[Raw]| {
@@ -114,7 +116,7 @@ fn a_compressed_batch_gets_the_maximum_of_its_records() {
     }
     let ahead = claim(NOW + HOUR / 2, &[raw(0), raw(1)]);
     assert_eq!(accepted(&ahead, &rules()).header.max_timestamp, NOW - 2 * HOUR);
-    // Attributes that Kafka does not know are gone where it writes the header.
+    // Kafka clears unknown attributes when it rewrites the header.
     let unknown = compressed_with(Compression::Gzip, &records, |header| {
         header.attributes |= 0x4040;
         header.max_timestamp = 7;
