@@ -1,4 +1,4 @@
-//! What a follower does with the leader's entries.
+//! How a follower handles entries that the leader sends.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -16,8 +16,9 @@ use super::{
 };
 
 impl Quorum {
-    /// Takes entries of the leader's. `None`: the leader is accepted, and the disk has not written the
-    /// entries yet.
+    /// Appends the leader's entries and returns the response once they are durable. Returns `None`
+    /// if the leader is accepted but its entries are not on disk in time; the leader sends them
+    /// again. Fails if the disk is full or Raft has stopped.
     pub(super) async fn answer_append(
         &self,
         mut request: AppendEntriesRequest<TypeConfig>,
@@ -29,7 +30,7 @@ impl Quorum {
         let has_room = self.inner.make_room(&request.entries, wait).await;
         let has_room = has_room.map_err(|error| stopped(&error))?;
         if !has_room {
-            // The leader is followed meanwhile, and sends the entries again.
+            // The request then counts as a heartbeat, and the leader sends the entries again.
             request.entries.clear();
         }
         let last = request.entries.last().map(|entry| entry.log_id);
@@ -51,8 +52,9 @@ impl Quorum {
 }
 
 impl Inner {
-    /// Sets room aside for what the leader sent. A write that fails would end Raft; where a disk is
-    /// full now, there may be room later. False if the disk takes longer than `wait`.
+    /// Reserves disk space for the leader's entries. openraft stops for good when a write fails,
+    /// but a full disk may have room later. Returns false if this takes longer than `wait`. Fails
+    /// if the disk is full.
     async fn make_room(&self, entries: &[Entry], wait: Duration) -> Result<bool, QuorumError> {
         if entries.is_empty() {
             return Ok(true);

@@ -1,18 +1,21 @@
-//! How a node is elected: it asks the voters before it has openraft begin an election.
+//! How a node is elected: it asks the voters for their votes before openraft begins an election.
 //!
-//! openraft waits for a vote for at most the leader's lease, and each of its attempts is in a new
-//! epoch. A voter's vote counts only once it is on disk. With openraft alone, a voter whose disk takes
-//! longer than the lease would therefore never help to elect a leader. So a candidate asks in these
-//! steps, and repeats them until it is elected or another node leads:
+//! openraft waits for a vote no longer than the leader's lease, and each of its attempts is in a
+//! new epoch. A voter's vote counts only once it is on disk. With openraft alone, a voter whose
+//! disk takes longer than the lease would therefore never help to elect a leader. So a candidate
+//! does these steps, and repeats them until it is elected or another node leads:
 //!
-//! 1. Would the voter elect this node? Nothing is written for that (KIP-996).
-//! 2. Its vote in the next epoch. While the voter's disk writes the vote, the candidate asks for the
-//!    same vote again. It does not enter the epoch itself, so the epoch stays the same.
-//! 3. Once a majority has granted its vote, openraft's election in that epoch. This node's own vote
-//!    becomes durable, and the voters grant again at once what they have granted already.
+//! 1. It asks the voters whether they would elect it. They write nothing for that (KIP-996).
+//! 2. It asks for their votes in the next epoch. While a voter's disk writes the vote, the
+//!    candidate asks for the same vote again. The candidate does not enter that epoch itself, so
+//!    the epoch stays the same.
+//! 3. Once a majority has granted its vote, it starts openraft's election in that epoch. The
+//!    candidate's own vote becomes durable, and the voters grant again at once what they have
+//!    granted before.
 //!
-//! Two candidates with slow disks would each use the other's vote up. So a candidate refuses its vote
-//! to a candidate that ranks below it, and a voter does not stand while its disk writes a vote.
+//! Two candidates with slow disks could each use up the other's vote. So a candidate refuses its
+//! vote to a candidate that ranks below it, and a voter does not become a candidate while its disk
+//! writes a vote.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
@@ -40,12 +43,13 @@ use super::{
 /// How long a candidate waits for its own disk before it tries again.
 const OWN_VOTE_MAX: Duration = Duration::from_secs(60);
 
-/// What this node does for its own election and for those of others.
+/// The state of this node's own candidacy and of the votes that it grants.
 #[derive(Debug, Default)]
 pub struct Candidacy {
-    /// The end of the log of this node, and until when it refuses its vote to lower ranks.
+    /// While this node is a candidate: the end of its log, and until when it refuses its vote to
+    /// candidates of a lower rank.
     standing: std::sync::Mutex<Option<(Option<LogId<i32>>, Instant)>>,
-    /// Votes for other candidates that openraft decides on or writes at the moment.
+    /// The number of votes for other candidates that openraft is deciding on or writing.
     granting: AtomicU32,
 }
 
@@ -54,7 +58,7 @@ impl Candidacy {
         *lock(&self.standing) = Some((last, until));
     }
 
-    /// Whether this node stands for election itself and ranks above the candidate. The longer log
+    /// Whether this node is a candidate itself and ranks above the other candidate. The longer log
     /// ranks higher, then the higher id.
     fn outranks(&self, node_id: i32, request: &VoteRequest<i32>) -> bool {
         let standing = lock(&self.standing).filter(|(_, until)| Instant::now() < *until);
@@ -64,6 +68,7 @@ impl Candidacy {
         })
     }
 
+    /// Whether this node is deciding on or writing a vote for another candidate.
     pub fn is_granting(&self) -> bool {
         self.granting.load(Ordering::Acquire) > 0
     }
@@ -74,9 +79,9 @@ impl Inner {
         self.storage.log().last_log_id().map(|(epoch, index)| log_id(epoch, index))
     }
 
-    /// Whether this node would elect the candidate. It would not while it leads or has a leader that
-    /// sent something within the lease, nor while it stands itself and ranks higher. Neither would it
-    /// elect a node that lacks batches which this one has.
+    /// Whether this node would elect the candidate. It refuses while it leads, while it had contact
+    /// with a leader within the lease, and while it is a candidate of a higher rank. It also
+    /// refuses a candidate that lacks batches which this node has.
     pub(super) fn pre_vote(&self, request: &VoteRequest<i32>) -> VoteResponse<i32> {
         let (vote, leads) = match &*self.raft.load() {
             Some(raft) => {
@@ -94,7 +99,7 @@ impl Inner {
         VoteResponse::new(vote, last, granted)
     }
 
-    /// Answers a candidate. The vote is durable when it is granted.
+    /// Answers a candidate's request for a vote. A granted vote is durable.
     pub(super) async fn vote(
         self: &std::sync::Arc<Self>,
         raft: &std::sync::Arc<Raft<TypeConfig>>,
@@ -107,7 +112,7 @@ impl Inner {
         let stopped = |error: &dyn std::fmt::Display| MessageError::Stopped(error.to_string());
         let (inner, raft) = (self.clone(), raft.clone());
         inner.candidacy.granting.fetch_add(1, Ordering::AcqRel);
-        // It is decided on also if the candidate stops waiting.
+        // The decision completes even if the candidate stops waiting.
         let voted = tokio::spawn(async move {
             let voted = raft.vote(request).await;
             if voted.as_ref().is_ok_and(|it| it.vote_granted) {
@@ -120,7 +125,7 @@ impl Inner {
         voted.map_err(|error| stopped(&error))
     }
 
-    /// Has this node elected if enough voters grant it their votes.
+    /// Makes one attempt to be elected, in the steps that the module describes.
     pub(super) async fn campaign(
         &self,
         raft: &Raft<TypeConfig>,
@@ -144,7 +149,7 @@ impl Inner {
         outcome.map(|()| Poll::Elected)
     }
 
-    /// Whether this node has voted for another candidate or follows a leader since.
+    /// Whether this node has since voted for another candidate or followed a leader.
     fn is_overtaken(&self, raft: &Raft<TypeConfig>, metrics: &Metrics) -> bool {
         let now = raft.metrics();
         let now = now.borrow();
@@ -152,8 +157,8 @@ impl Inner {
             || (now.current_term, now.vote) != (metrics.current_term, metrics.vote)
     }
 
-    /// Begins openraft's election, and waits until this node's own vote is on disk: another election
-    /// meanwhile would only be queued, in yet another epoch.
+    /// Starts openraft's election, and waits until this node's own vote is on disk. A second
+    /// election in the meantime would only be queued, in yet another epoch.
     async fn elect(&self, raft: &Raft<TypeConfig>, metrics: &Metrics) -> Result<(), Fatal<i32>> {
         raft.trigger().elect().await?;
         let mut now = raft.metrics();
@@ -163,6 +168,8 @@ impl Inner {
         Ok(())
     }
 
+    /// Sends the request to all other voters, and returns once a majority has granted it or all
+    /// have answered. This node's own vote counts.
     async fn ask(
         &self,
         membership: &Membership,
@@ -202,7 +209,7 @@ impl Inner {
     }
 }
 
-/// What the voters say to a candidate.
+/// The voters' response to a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Poll {
     Elected,

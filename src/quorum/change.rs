@@ -1,6 +1,7 @@
-//! Who votes, changed while the quorum works (KIP-853): one voter at a time. A new voter learns the
-//! log first; then openraft passes through a joint configuration of the voters before and after.
-//! Messages: Kafka's `AddVoterHandler`, `RemoveVoterHandler` and `UpdateVoterHandler`.
+//! Changes of the voters while the quorum works (KIP-853), one voter at a time. A new voter first
+//! receives the log as a learner. Then openraft passes through a joint configuration of the voters
+//! before and after the change. Error texts: Kafka's `AddVoterHandler`, `RemoveVoterHandler` and
+//! `UpdateVoterHandler`.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -21,10 +22,11 @@ use super::{
 };
 use crate::base::{kafka_uuid, world::now_ms};
 
-/// An observer that was not caught up for this long may not vote (`LeaderState`).
+/// The longest time since an observer was caught up, in milliseconds, at which it may still become
+/// a voter (Kafka's `LeaderState`).
 const CAUGHT_UP_MS_MAX: i64 = 3_600_000;
 
-/// Why the voters are as they were.
+/// Why a change of the voters was refused or is not complete.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum VoterChangeError {
     #[error("this node does not lead the quorum")]
@@ -53,7 +55,7 @@ pub enum VoterChangeError {
     Failed(String),
 }
 
-/// Kafka's text for a voter.
+/// A voter as Kafka prints it.
 fn key(id: i32, directory_id: Uuid) -> String {
     let directory_id = match directory_id.is_nil() {
         true => "<undefined>".to_owned(),
@@ -67,7 +69,7 @@ fn keys(voters: &[Voter]) -> String {
     format!("[{}]", keys.join(", "))
 }
 
-/// The right to change the voters, and what is to be changed.
+/// The right to change the voters. Only one exists at a time.
 struct Turn {
     _one_at_a_time: OwnedMutexGuard<()>,
     raft: Arc<Raft<TypeConfig>>,
@@ -75,12 +77,14 @@ struct Turn {
 }
 
 impl Quorum {
-    /// Adds a voter, which follows the log as an observer already.
+    /// Adds a voter, and waits until the change is complete. The node must follow the log as an
+    /// observer already. Fails if a step of the change takes longer than `within`.
     pub async fn add_voter(&self, new: Voter, within: Duration) -> Result<(), VoterChangeError> {
         self.learner(&new, within).await?.change(add(&new), within).await
     }
 
-    /// The same, but returns when the change is under way.
+    /// Begins to add a voter as `add_voter` does, and returns once the new voter has the log. A
+    /// task completes the change and logs a failure.
     pub async fn begin_adding_voter(
         &self,
         new: Voter,
@@ -89,13 +93,13 @@ impl Quorum {
         let turn = self.learner(&new, within).await?;
         tokio::spawn(async move {
             if let Err(error) = turn.change(add(&new), within).await {
-                tracing::warn!(%error, voter = new.id, "the voter is not added");
+                tracing::warn!(%error, voter = new.id, "cannot add the voter");
             }
         });
         Ok(())
     }
 
-    /// The right to add a voter that has the log by now.
+    /// Makes the new voter a learner, waits until it has the log, and returns the right to add it.
     async fn learner(&self, new: &Voter, within: Duration) -> Result<Turn, VoterChangeError> {
         let turn = self.turn(Some("adding"))?;
         let name = key(new.id, new.directory_id);
@@ -112,7 +116,7 @@ impl Quorum {
             (Err(TransportError::Refused(_)), _) | (Err(_), true) => {
                 return Err(VoterChangeError::NotReady(name));
             }
-            // Whoever answers there does not follow the log under this name.
+            // No node has recently fetched the log to its end with this id and directory.
             (_, false) => return Err(VoterChangeError::Lagging(name)),
             (Ok(_), true) => {}
         }
@@ -121,12 +125,12 @@ impl Quorum {
         match learned {
             Ok(Ok(_)) => Ok(turn),
             Ok(Err(error)) => Err(VoterChangeError::Failed(error.to_string())),
-            // It is taken out of the members again by and by.
+            // `tidy_up` removes the learner later.
             Err(_) => Err(VoterChangeError::Lagging(name)),
         }
     }
 
-    /// Removes a voter; it goes on as an observer. A leader that removes itself steps down.
+    /// Removes a voter, which continues as an observer. A leader that removes itself steps down.
     pub async fn remove_voter(
         &self,
         id: i32,
@@ -143,7 +147,7 @@ impl Quorum {
         turn.change(ChangeMembers::RemoveVoters([id].into()), within).await
     }
 
-    /// Changes where a voter listens and what it supports.
+    /// Changes a voter's endpoints and the versions that it supports.
     pub async fn update_voter(
         &self,
         voter: Voter,
@@ -162,13 +166,13 @@ impl Quorum {
         turn.change(ChangeMembers::SetNodes([(voter.id, voter)].into()), within).await
     }
 
-    /// The level of `kraft.version`: 0 where the voters are configured, 1 where the log names them.
+    /// The level of `kraft.version`: 0 if the voters are configured, 1 if they are in the log.
     pub fn kraft_version(&self) -> i16 {
         self.inner.machine.machine().kraft_version
     }
 
-    /// Raises `kraft.version` to 1: the voters, known by their ids from configurations until now,
-    /// are in the log from then on, with the directories that they themselves name.
+    /// Raises `kraft.version` to 1. The voters were configured by their ids until now. From then on
+    /// they are in the log, with the directory ids that they report.
     pub async fn upgrade_kraft_version(&self, within: Duration) -> Result<(), VoterChangeError> {
         let turn = self.turn(None)?;
         if self.inner.storage.known().kraft_version > 0 {
@@ -189,12 +193,12 @@ impl Quorum {
         turn.change(ChangeMembers::SetNodes(nodes), within).await
     }
 
-    /// Of the directory that holds the metadata log.
+    /// The id of this node's metadata log directory.
     pub fn directory_id(&self) -> Uuid {
         self.inner.config.directory_id()
     }
 
-    /// Whether the leader is of this make: one of Apache Kafka's is not.
+    /// Whether the leader is a Sordini node. A controller of Apache Kafka answers no Raft messages.
     pub async fn leader_speaks_raft(&self) -> bool {
         let Some(id) = self.leader() else { return false };
         if id == self.inner.config.node_id {
@@ -205,7 +209,7 @@ impl Quorum {
         self.ask_directory(&voter).await.is_some()
     }
 
-    /// The directory of another voter, if it answers.
+    /// The id of another voter's metadata log directory, or `None` if it does not answer.
     async fn ask_directory(&self, voter: &Voter) -> Option<Uuid> {
         let to = voter.peer(voter.id, Lane::Vote);
         let within = self.inner.config.timeouts.answer() * 4;
@@ -213,7 +217,8 @@ impl Quorum {
         messages::decode_probed(answer).ok()
     }
 
-    /// What is done needs `kraft.version` 1 if it has a name.
+    /// Takes the right to change the voters. Fails unless this node is the active controller and no
+    /// other change is in progress. If `doing` is set, the change needs `kraft.version` 1.
     fn turn(&self, doing: Option<&'static str>) -> Result<Turn, VoterChangeError> {
         let leadership = *self.inner.leadership.borrow();
         let raft = self.raft().ok_or(VoterChangeError::NotLeader)?;
@@ -247,8 +252,8 @@ fn add(new: &Voter) -> ChangeMembers<i32, Voter> {
 }
 
 impl Turn {
-    /// A voter that was removed may still be told of the log, as one that learns; with another
-    /// directory it begins anew.
+    /// Removes the new voter from the learners if it is one with another directory. A removed voter
+    /// remains a learner for a while. With another directory, its log is another, too.
     async fn forget_other_directory(
         &self,
         new: &Voter,
@@ -267,7 +272,7 @@ impl Turn {
         change: ChangeMembers<i32, Voter>,
         within: Duration,
     ) -> Result<(), VoterChangeError> {
-        // Who votes no more is still told so, as one that learns.
+        // A removed voter remains a learner for a while, so that it receives its removal.
         match timeout(within, self.raft.change_membership(change, true)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
@@ -279,8 +284,10 @@ impl Turn {
     }
 }
 
-/// Ends what another leader began: leaves a joint configuration, and puts voters that only the
-/// format command's snapshot names into the log.
+/// Begins one step to complete changes of the voters that are incomplete. The first that applies:
+/// - write voters to the log that only the format command's snapshot names,
+/// - leave a joint configuration,
+/// - remove the learners, if `forgets_learners`.
 pub fn tidy_up(inner: &Inner, raft: &Raft<TypeConfig>, forgets_learners: bool) {
     let Ok(turn) = inner.changing.clone().try_lock_owned() else { return };
     let known = inner.storage.known().clone();
@@ -303,7 +310,7 @@ pub fn tidy_up(inner: &Inner, raft: &Raft<TypeConfig>, forgets_learners: bool) {
     let raft = raft.clone();
     tokio::spawn(async move {
         if let Err(error) = raft.change_membership(change, true).await {
-            tracing::warn!(%error, "the voters are not in order yet");
+            tracing::warn!(%error, "cannot complete a change of the voters");
         }
         drop(turn);
     });

@@ -36,15 +36,16 @@ pub enum CheckpointError {
     Incomplete { path: PathBuf },
 }
 
-/// What a snapshot file holds.
+/// The content of a snapshot file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
     pub records: Vec<MetadataRecord>,
-    /// Of the last record that the snapshot includes, milliseconds since the epoch.
+    /// The timestamp of the last record that the snapshot includes, in milliseconds since the Unix
+    /// epoch.
     pub timestamp_ms: i64,
-    /// Raft's index of the last batch that the snapshot includes, if its writer said so.
+    /// Raft's index of the last batch that the snapshot includes. `None` if Apache Kafka wrote it.
     raft_index: Option<u64>,
-    /// The voters, where they are not configured.
+    /// The voters. `None` if they are configured.
     pub membership: Option<StoredMembership>,
     pub kraft_version: i16,
 }
@@ -119,10 +120,11 @@ impl SnapshotId {
         Ok(disk.list(dir)?.iter().filter_map(|entry| Self::parse(&entry.name)).max())
     }
 
-    /// Where the log goes on after this snapshot. A snapshot of Apache Kafka's says no Raft index;
-    /// its last offset serves, being the same on every node and never below the true count.
+    /// The base of the log after this snapshot. A snapshot of Apache Kafka has no Raft index. Its
+    /// last offset serves as the index: it is the same on every node and never below the number of
+    /// batches.
     pub fn base(&self, checkpoint: &Checkpoint) -> Base {
-        // What `kafka-storage format` leaves names the voters, and stands for nothing in the log.
+        // The snapshot of `kafka-storage format` only names the voters. It replaces no batches.
         if self.end_offset <= 0 {
             return Base::default();
         }
@@ -132,7 +134,7 @@ impl SnapshotId {
     }
 }
 
-/// What goes into a snapshot.
+/// The content of a snapshot to write.
 pub struct Content {
     pub image: Image,
     /// Raft's index of the last batch that the image includes.
@@ -191,7 +193,7 @@ pub fn write(disk: &dyn Disk, dir: &Path, content: &Content) -> io::Result<Snaps
     let part = path.with_extension("checkpoint.part");
     let written = write_part(disk, &part, content);
     if let Err(error) = written {
-        // It must not take what room there is; the next one begins anew in any case.
+        // The incomplete file must not take up room. The next snapshot is written from the start.
         let _ = disk.remove_file(&part);
         return Err(error);
     }
@@ -211,7 +213,7 @@ fn write_part(disk: &dyn Disk, part: &Path, content: &Content) -> io::Result<()>
     file.sync_data()
 }
 
-/// Puts a snapshot that was received in the place of all before it. Durable on return.
+/// Makes a received snapshot the newest, and deletes those before it. Durable on return.
 pub fn install(
     (disk, dir): (&dyn Disk, &Path),
     received: &Path,
@@ -224,6 +226,7 @@ pub fn install(
     Ok(checkpoint)
 }
 
+/// Deletes all snapshots older than the newest.
 pub fn delete_before(disk: &dyn Disk, dir: &Path, newest: SnapshotId) -> io::Result<()> {
     for entry in disk.list(dir)? {
         if SnapshotId::parse(&entry.name).is_some_and(|id| id < newest) {

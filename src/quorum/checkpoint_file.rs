@@ -1,4 +1,4 @@
-//! A snapshot on its way between nodes.
+//! The file of a snapshot while openraft sends or receives it.
 
 use std::{
     io::{self, IoSlice, SeekFrom},
@@ -18,7 +18,8 @@ use crate::{
     log::disk::{Disk, DiskFile, OpenMode},
 };
 
-/// Reads and writes go to the page cache, in chunks. A sync runs on a blocking thread.
+/// A snapshot file as openraft's snapshot data. Reads and writes go to the page cache, in chunks. A
+/// sync runs on a blocking thread.
 #[derive(Debug)]
 pub struct CheckpointFile {
     path: PathBuf,

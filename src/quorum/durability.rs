@@ -1,11 +1,14 @@
-//! What is durable of the metadata log, and the thread that makes it so.
+//! Tracks which entries of the metadata log are durable, and syncs them on a thread of its own.
 //!
-//! openraft 0.9 neither sends heartbeats nor answers votes while it waits for an append. So where
-//! another voter has to acknowledge an entry anyway, openraft gets its own append as done at once, and
-//! the acknowledgements are held back instead: a follower's answer until its copy is
-//! durable (`acknowledge`), and on the leader each follower's answer until the entry is durable on
-//! this node or on a majority without it (`release`). openraft therefore counts an entry as committed
-//! only once it is durable on a majority, and a slow disk delays commits, not heartbeats.
+//! openraft 0.9 neither sends heartbeats nor answers votes while it waits for an append. So if
+//! other voters have to acknowledge an entry anyway, this node reports its own append to openraft
+//! as complete at once. The acknowledgements are held back instead:
+//! - A follower sends its response once its copy is durable (`acknowledge`).
+//! - A leader passes a follower's response to openraft once the entry is durable on the leader, or
+//!   on a majority without it (`release`).
+//!
+//! openraft therefore counts an entry as committed only once it is durable on a majority. A slow
+//! disk delays commits, but not heartbeats.
 
 use std::{
     collections::BTreeMap,
@@ -31,21 +34,21 @@ use super::{
 };
 use crate::base::world::{DiskThread, Panicked, without_panic};
 
-/// Shared by all handles to one node's log.
+/// The sync state of one node's log, shared by all handles to it.
 #[derive(Debug)]
 pub struct Durability {
     pub(super) thread: DiskThread,
-    /// A sync is queued and has not begun, so that it covers all that is in the log now.
+    /// True while a queued sync has not begun. That sync covers everything that is in the log now.
     is_queued: AtomicBool,
-    /// Counts what may have changed the answer of `Storage::is_durable` or of `is_released`.
+    /// Incremented when the result of `state_of` or `others_have` may have changed.
     changed: watch::Sender<u64>,
     /// Why the log cannot be written any more.
     failure: watch::Sender<Option<String>>,
-    /// The last entry that each other voter has on disk, as far as it has said to this leader.
+    /// The last entry that each other voter has on disk, as it reported to this leader.
     acknowledged: Mutex<BTreeMap<i32, LogId<i32>>>,
 }
 
-/// Why an acknowledgement is not given.
+/// Why entries cannot be acknowledged.
 #[derive(Debug, thiserror::Error)]
 pub enum NotDurable {
     #[error("the disk has not written the entries yet")]
@@ -71,23 +74,24 @@ impl Durability {
 }
 
 impl Storage {
-    /// After a failed sync the content of the disk is unknown: the log must not go on.
+    /// Marks the log as failed for good. After a failed sync, the content of the disk is unknown.
     pub fn fail(&self, error: &io::Error) {
         self.durability.failure.send_replace(Some(error.to_string()));
     }
 
-    /// Receives why the log cannot be written any more.
+    /// Subscribes to the failure of the log: the reason, once it has failed.
     pub fn failure(&self) -> watch::Receiver<Option<String>> {
         self.durability.failure.subscribe()
     }
 
-    /// Why the log cannot be written any more, if so.
+    /// Returns an error with the reason if the log has failed.
     pub fn check_failure(&self) -> io::Result<()> {
         self.durability.failure.borrow().clone().map_or(Ok(()), |why| Err(io::Error::other(why)))
     }
 
-    /// Queues work on the log's thread, after what is queued already; `complete` receives its result
-    /// there. If the work fails or panics, the content of the disk is unknown and the log fails.
+    /// Queues work on the log's thread, after the jobs that are queued already. `complete` receives
+    /// the result there. If the work fails or panics, the content of the disk is unknown and the
+    /// log fails.
     fn queue<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -122,7 +126,7 @@ impl Storage {
         });
     }
 
-    /// Has the log synced soon, without waiting for it.
+    /// Queues a sync, unless one is queued already, and does not wait for it.
     pub fn sync_soon(&self) {
         if !self.durability.is_queued.swap(true, Ordering::AcqRel) {
             // `queue` stores the error; `failure` and `check_failure` return it.
@@ -130,7 +134,7 @@ impl Storage {
         }
     }
 
-    /// Waits until all that is in the log is durable.
+    /// Waits until everything that is in the log is durable.
     pub async fn sync(&self) -> io::Result<()> {
         let (reply, result) = oneshot::channel();
         self.queue_sync(|done| drop(reply.send(done)));
@@ -142,8 +146,8 @@ impl Storage {
         self.queue_sync(report);
     }
 
-    /// Queues a write, which the returned future waits for. The write is done also if the future is
-    /// dropped.
+    /// Queues a write. The returned future waits for its result. The write happens even if the
+    /// future is dropped.
     pub fn on_disk_thread<T: Send + 'static, Work>(
         &self,
         work: Work,
@@ -165,7 +169,8 @@ impl Storage {
         self.log().state_of((epoch_of(&at), at.index))
     }
 
-    /// Waits until the entry counts, by `counts`, for at most so long.
+    /// Waits until `counts` accepts the state of the entry. Fails with `Yet` at the deadline, and
+    /// with `Replaced` if another leader's entry has taken its place.
     async fn wait_until(
         &self,
         at: LogId<i32>,
@@ -187,8 +192,9 @@ impl Storage {
         }
     }
 
-    /// A follower's answer to entries up to `last`, once they are durable here. If that takes longer
-    /// than `wait`, the answer covers what is durable, which tells the leader that this node lives.
+    /// Returns a follower's response to entries up to `last`, once they are durable on this node.
+    /// If that takes longer than `wait`, the response covers what is durable then, so that the
+    /// leader gets a response in time.
     pub async fn acknowledge(
         &self,
         (previous, last): (Option<LogId<i32>>, LogId<i32>),
@@ -204,8 +210,8 @@ impl Storage {
         }
     }
 
-    /// The last entry that is durable. `None` also if another leader's entry has replaced the one at
-    /// `at`: nothing of this log is to be acknowledged to the leader that sent it.
+    /// The last durable entry. `None` also if another leader's entry has replaced the one at `at`:
+    /// the leader that sent `at` must get no acknowledgement then.
     fn durable_before(&self, at: LogId<i32>) -> Option<LogId<i32>> {
         let log = self.log();
         let is_replaced = log.state_of((epoch_of(&at), at.index)) == BatchState::Replaced;
@@ -213,15 +219,15 @@ impl Storage {
         durable.map(|(epoch, index)| log_id(epoch, index))
     }
 
-    /// A follower's acknowledgement of entries up to `acknowledged`, once openraft may count it. If
-    /// that takes until the deadline, the answer covers what may be counted by then.
+    /// Returns a follower's acknowledgement of entries up to `acknowledged`, once openraft may
+    /// count it. If that takes until the deadline, the response covers what may be counted by then.
     pub async fn release(
         &self,
         follower: i32,
         (previous, acknowledged): (Option<LogId<i32>>, LogId<i32>),
         deadline: Instant,
     ) -> Result<AppendEntriesResponse<i32>, NotDurable> {
-        // An entry that is not this leader's says nothing of what the follower has of its entries.
+        // If the entry was replaced, the acknowledgement says nothing about this leader's entries.
         if self.state_of(acknowledged) == BatchState::Replaced {
             return Err(NotDurable::Replaced);
         }
@@ -242,9 +248,9 @@ impl Storage {
         }
     }
 
-    /// Whether the entry may be counted before this node's own copy is durable. True if a majority of
-    /// each configuration, without this node, has it on disk. Also true for a sole voter, whose
-    /// `append` waits for the sync.
+    /// Whether the entry may count before this node's own copy is durable: a majority of each
+    /// configuration has it on disk, without this node. Also true for a sole voter, whose `append`
+    /// waits for the sync.
     fn others_have(&self, at: LogId<i32>) -> bool {
         let known = self.known();
         let membership: &Membership = known.effective().membership();
@@ -260,8 +266,8 @@ impl Storage {
     }
 }
 
-/// A partial acknowledgement up to `durable`. `None` if `durable` is before `previous`: openraft does
-/// not accept an acknowledgement below the previous entry.
+/// A partial acknowledgement up to `durable`. `None` if `durable` is before `previous`, because
+/// openraft does not accept an acknowledgement below the previous entry.
 fn partial(
     previous: Option<LogId<i32>>,
     durable: Option<LogId<i32>>,

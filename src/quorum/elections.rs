@@ -1,10 +1,10 @@
-//! Heartbeats, elections and who leads: the timers around openraft.
+//! Heartbeats and elections: the timers around openraft, and the published leadership.
 //!
-//! openraft's own timers are off. Its election timeout is drawn once per start, so that two nodes
-//! can tie for ever, and a node that was cut off deposes a healthy leader with its higher epoch.
-//! Here each attempt draws anew, and a candidate first asks whether it would be elected (KIP-996).
-//! A leader that a majority has not answered for long resigns, as in Kafka, and a follower whose
-//! leader's process has ended does not wait for its timeout.
+//! openraft's own timers are off. openraft draws its election timeout once per start, so two nodes
+//! can tie forever. And a node that was cut off deposes a healthy leader with its higher epoch.
+//! Here, each attempt draws a new timeout, and a candidate first asks whether it would be elected
+//! (KIP-996). As in Kafka, a leader resigns if no majority answers it for a while. If the leader's
+//! process has ended, a follower starts an election before its timeout.
 
 use std::{
     sync::{Arc, Weak, atomic::Ordering},
@@ -31,10 +31,10 @@ use super::{
     types::{Metrics, TypeConfig, log_id},
 };
 
-/// More than a leader's first batch has.
+/// More bytes than a new leader's first batch has.
 const FIRST_BATCH_BYTES: u64 = 4096;
 
-/// How patient the quorum is; all else follows from Kafka's two settings.
+/// Kafka's two timeouts of the quorum. All other times are derived from them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// `controller.quorum.election.timeout.ms`
@@ -50,63 +50,69 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
+    /// One `of`-th of `ms`, at least `least` milliseconds.
     fn part(ms: u64, of: u64, least: u64) -> Duration {
         Duration::from_millis((ms / of).max(least))
     }
 
+    /// The interval of a leader's heartbeats.
     pub fn heartbeat(self) -> Duration {
         Self::part(self.fetch_ms, 20, 10)
     }
 
-    /// How long a message may take.
+    /// The longest wait for the response to a message.
     pub fn answer(self) -> Duration {
         Self::part(self.fetch_ms, 8, 25)
     }
 
-    /// For so long after a leader's message nobody else is elected.
+    /// For this long after a leader's message, a node grants no vote to another candidate.
     pub fn lease(self) -> Duration {
         Self::part(self.fetch_ms, 5, 40)
     }
 
-    /// A follower that has heard nothing for this long asks whether the leader's process is there.
+    /// After this long without a message, a follower checks whether the leader's process still
+    /// runs.
     fn doubt(self) -> Duration {
         self.heartbeat() * 3
     }
 
-    /// A follower waits for this long at least, and half as long again at most.
+    /// The unit of the times without contact. A follower's election timeout is drawn between 1.5
+    /// and 3 times this.
     pub(super) fn patience(self) -> Duration {
         Self::part(self.fetch_ms, 2, 100)
     }
 
-    /// A leader resigns when no majority has answered for this long.
+    /// A leader resigns if no majority answers it for this long.
     fn resign(self) -> Duration {
         self.patience() * 3 / 2
     }
 
-    /// The longest rest before another attempt to be elected.
+    /// The longest pause before the next attempt to be elected.
     fn retry(self) -> Duration {
         Self::part(self.election_ms, 3, 30)
     }
 }
 
-/// When this node last heard of the leader.
+/// The last contact with a leader: when its last message arrived, or when this node last granted a
+/// vote to a candidate.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Contact {
     heard: Option<Instant>,
 }
 
 impl Contact {
+    /// Records a contact now.
     pub fn hear(&mut self) {
         self.heard = Some(Instant::now());
     }
 
-    /// `None`: never since the start.
+    /// The time since the last contact. `None` if there was none since the start.
     pub(super) fn silence(&self) -> Option<Duration> {
         self.heard.map(|heard| heard.elapsed())
     }
 }
 
-/// Starts what watches and drives Raft. It ends with Raft, and does not keep it alive.
+/// Starts the tasks that watch and drive Raft. They end with Raft and do not keep it alive.
 pub fn spawn(inner: &Arc<Inner>, raft: &Raft<TypeConfig>) {
     let (weak, metrics) = (Arc::downgrade(inner), raft.metrics());
     inner.tell(&metrics.borrow());
@@ -114,7 +120,7 @@ pub fn spawn(inner: &Arc<Inner>, raft: &Raft<TypeConfig>) {
     tokio::spawn(Timers::new(inner, metrics).run(weak));
 }
 
-/// Tells who leads, and has snapshots written.
+/// Publishes the leadership and starts snapshots, until Raft ends.
 async fn follow(weak: Weak<Inner>, mut metrics: watch::Receiver<Metrics>) {
     let Some(enough) = weak.upgrade().map(|inner| inner.enough.clone()) else { return };
     loop {
@@ -141,7 +147,7 @@ async fn follow(weak: Weak<Inner>, mut metrics: watch::Receiver<Metrics>) {
     }
 }
 
-/// Stops this node's part in the quorum when its log cannot be written any more.
+/// Stops Raft on this node when its log cannot be written any more.
 pub(super) async fn watch_disk(weak: Weak<Inner>, mut failure: watch::Receiver<Option<String>>) {
     let why = match failure.wait_for(Option::is_some).await {
         Ok(why) => why.clone().unwrap_or_default(),
@@ -151,34 +157,35 @@ pub(super) async fn watch_disk(weak: Weak<Inner>, mut failure: watch::Receiver<O
     let Some(inner) = weak.upgrade() else { return };
     inner.fail(&why);
     if let Some(raft) = inner.raft.load_full() {
-        // Proposals that wait end by it.
+        // The shutdown ends waiting proposals.
         let _ = raft.shutdown().await;
     }
 }
 
 impl Inner {
-    /// Nothing will be applied here any more: whoever follows the stream hears of it, and must stop.
+    /// Ends the stream of committed batches, because nothing more will be applied. The reader of
+    /// the stream must stop the process.
     pub(super) fn fail(&self, why: &str) {
         tracing::error!(why, "the metadata log has failed");
         self.machine.machine().committed = None;
     }
 
-    /// Writes a snapshot, and has openraft let go of the log that it stands for.
+    /// Writes a snapshot, and makes openraft purge the log before it.
     async fn snapshot(&self) {
         if let Err(error) = self.machine.write_snapshot().await {
-            return tracing::error!(%error, "no metadata snapshot can be written");
+            return tracing::error!(%error, "cannot write a metadata snapshot");
         }
         let has_any = self.machine.machine().snapshot.is_some();
         if let Some(raft) = self.raft.load_full().filter(|_| has_any) {
-            let _ = raft.trigger().snapshot().await; // Raft's end is told of elsewhere.
+            let _ = raft.trigger().snapshot().await; // `follow` reports Raft's end.
         }
     }
 
-    /// Publishes who leads, as of now.
+    /// Publishes the leadership as of these metrics.
     fn tell(&self, metrics: &Metrics) {
         let epoch = metrics.current_term as i32;
         let leads = metrics.state == ServerState::Leader && metrics.running_state.is_ok();
-        // Its first batch is committed and applied, and so is everything before.
+        // The first batch of its epoch is applied, so everything before it is applied, too.
         let active = leads && self.published.load().epoch == epoch;
         let leader = metrics.current_leader.filter(|&id| leads || id != self.config.node_id);
         let now = Leadership { leader, epoch, active };
@@ -186,20 +193,20 @@ impl Inner {
     }
 }
 
-/// What one node does when.
+/// The timers of one member.
 struct Timers {
     timeouts: Timeouts,
     metrics: watch::Receiver<Metrics>,
-    /// When there is something to be done next.
+    /// When the next step is due.
     due: Instant,
-    /// How long this follower waits for a leader, this time.
+    /// This follower's current election timeout.
     patience: Duration,
     led_since: Option<Instant>,
     started: Instant,
-    /// Since when there are members that do not vote.
+    /// Since when there have been learners.
     learners: Option<Instant>,
-    /// Since when this node tries to be elected while no leader sends anything, and whether it has
-    /// warned of that.
+    /// Since when this node has tried to be elected without a leader, and whether it has warned of
+    /// that.
     campaigning_since: Option<Instant>,
     has_warned: bool,
 }
@@ -208,7 +215,7 @@ impl Timers {
     fn new(inner: &Inner, metrics: watch::Receiver<Metrics>) -> Self {
         let timeouts = inner.config.timeouts;
         let mut random = lock(&inner.random);
-        // Nobody has been heard yet; whoever is first asks.
+        // There was no contact yet. The node whose timer ends first becomes a candidate.
         let due = Instant::now() + random.about(timeouts.heartbeat() * 2);
         let patience = random.about(timeouts.patience() * 3);
         Self {
@@ -226,7 +233,7 @@ impl Timers {
 
     async fn run(mut self, weak: Weak<Inner>) {
         loop {
-            // A leader without anybody else sleeps.
+            // A leader without other members sleeps.
             let (has_work, running) = {
                 let metrics = self.metrics.borrow_and_update();
                 let has_others = metrics.membership_config.nodes().any(|(id, _)| *id != metrics.id);
@@ -254,13 +261,15 @@ impl Timers {
         }
     }
 
+    /// Does what is due in the current role: heartbeats as a leader, elections as a follower or
+    /// candidate. A learner without contact becomes an observer.
     async fn step(
         &mut self,
         inner: &Arc<Inner>,
         raft: &Raft<TypeConfig>,
     ) -> Result<(), Fatal<i32>> {
         let metrics = self.metrics.borrow().clone();
-        // openraft steps down by its tick when it is no voter any more.
+        // openraft needs ticks to step down when this node is no longer a voter.
         raft.runtime_config().tick(true);
         self.due = Instant::now() + lock(&inner.random).about(self.timeouts.heartbeat());
         match metrics.state {
@@ -298,7 +307,8 @@ impl Timers {
         Ok(())
     }
 
-    /// Whether members that do not vote have had the time to learn that.
+    /// Whether there have been learners for so long that each has received the change that made it
+    /// one.
     fn learners_since(&mut self, metrics: &Metrics) -> bool {
         if metrics.membership_config.membership().learner_ids().next().is_none() {
             self.learners = None;
@@ -308,28 +318,31 @@ impl Timers {
         since.elapsed() > self.timeouts.patience() * 2
     }
 
-    /// Whether nobody has sent anything for so long.
+    /// Whether this node has had no contact with a leader for longer than `after`. Always false if
+    /// it cannot observe.
     fn is_forgotten(&self, inner: &Inner, after: Duration) -> bool {
         let silence = lock(&inner.contact).silence().unwrap_or(Duration::MAX);
         inner.config.observe.is_some() && silence.min(self.started.elapsed()) > after
     }
 
-    /// Goes on as an observer.
+    /// Makes this node an observer, in a task of its own.
     fn leave(&self, inner: &Arc<Inner>) {
         let quorum = Quorum { inner: inner.clone() };
         tokio::spawn(async move {
             if let Err(error) = quorum.observe().await {
-                tracing::error!(%error, "the quorum cannot be left");
+                tracing::error!(%error, "cannot continue as an observer");
             }
         });
     }
 
+    /// Whether this node should become a candidate now: its election timeout has passed, or the
+    /// leader's process has ended.
     async fn shall_campaign(&self, inner: &Inner, metrics: &Metrics) -> bool {
         if inner.candidacy.is_granting() {
             return false;
         }
         let Some(silence) = lock(&inner.contact).silence() else { return true };
-        // Nobody was elected where this node stood: two may have stood at once.
+        // As a candidate, this node was not elected. Another node may have been a candidate, too.
         if silence >= self.patience || metrics.state == ServerState::Candidate {
             return true;
         }
@@ -344,8 +357,9 @@ impl Timers {
         matches!(answer, Err(TransportError::Refused(_)))
     }
 
-    /// Warns once if there has been no leader for long. During a change of the voters there are two
-    /// sets of voters, and a leader needs a majority of each.
+    /// Warns once if there has been no leader for ten times `patience`. The warning shows the sets
+    /// of voters: there are two during a change of the voters, and a leader needs a majority of
+    /// each.
     fn warn_of_no_leader(&mut self, inner: &Inner, metrics: &Metrics) {
         let since = *self.campaigning_since.get_or_insert_with(Instant::now);
         let is_expected = inner.expects_loss.load(Ordering::Relaxed);
@@ -358,7 +372,7 @@ impl Timers {
         tracing::warn!(epoch, ?last_leader, ?voters, "no majority of the voters elects a leader");
     }
 
-    /// Stands for election if enough voters say that they would elect this node.
+    /// Starts an election if enough voters say that they would elect this node.
     async fn campaign(
         &mut self,
         inner: &Arc<Inner>,
@@ -370,26 +384,26 @@ impl Timers {
             self.due = Instant::now() + random.about(self.timeouts.retry());
             self.patience = random.about(self.timeouts.patience() * 3);
         }
-        // A leader begins with a batch. openraft would end where there is no room for it.
+        // A new leader writes a batch first. openraft stops for good if there is no room for it.
         if let Err(error) = inner.storage.reserve(FIRST_BATCH_BYTES).await {
-            tracing::warn!(%error, "the metadata log cannot grow: this node does not stand");
+            tracing::warn!(%error, "the metadata log cannot grow: this node is not a candidate");
             return Ok(());
         }
         match inner.campaign(raft, metrics).await? {
-            // The others have a leader that sends nothing here: this node may vote no more, which
-            // it has not heard of, and following the log will tell.
+            // The others may have a leader that sends nothing to this node, because this node was
+            // removed from the voters and has not received that. As an observer, it gets the log.
             Poll::Refused if self.is_forgotten(inner, self.timeouts.patience() * 10) => {
                 self.leave(inner);
             }
             Poll::Elected | Poll::Refused | Poll::NoAnswer => {}
         }
-        // The voters' answers to openraft's election come before that.
+        // The voters answer openraft's election before the next attempt.
         self.due = self.due.max(Instant::now() + self.timeouts.answer());
         Ok(())
     }
 }
 
-/// Steps down by voting for another in the next epoch.
+/// Makes this leader step down: it votes for another voter in the next epoch.
 async fn resign(
     inner: &Inner,
     raft: &Raft<TypeConfig>,

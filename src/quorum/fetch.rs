@@ -1,6 +1,6 @@
-//! What the leader gives to nodes that follow the log through Kafka's Fetch and FetchSnapshot:
-//! batches that are committed, and snapshots. Rules: Kafka's `KafkaRaftClient.handleFetchRequest`
-//! and `ReplicatedLog.validateOffsetAndEpoch`.
+//! How the leader serves observers, which follow the log with Kafka's Fetch and FetchSnapshot:
+//! committed batches and snapshots. Rules: Kafka's `KafkaRaftClient.handleFetchRequest` and
+//! `ReplicatedLog.validateOffsetAndEpoch`.
 
 use std::{collections::BTreeMap, io, time::Duration};
 
@@ -17,10 +17,12 @@ use crate::{
     log::disk::{self, OpenMode},
 };
 
-/// An observer that has not fetched for this long is gone (`LeaderState`).
+/// An observer that has not fetched for this long, in milliseconds, is forgotten (Kafka's
+/// `LeaderState`).
 const OBSERVER_SESSION_MS: i64 = 300_000;
 
-/// Who fetches: its `node.id` and the directory of its metadata log, nil if it does not say.
+/// A replica that fetches: its `node.id` and the id of its metadata log directory, nil if it sends
+/// none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Replica {
     pub id: i32,
@@ -31,14 +33,14 @@ pub struct Replica {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FetchFrom {
     pub offset: i64,
-    /// Of the batch before the offset.
+    /// The epoch of the batch before the offset.
     pub last_fetched_epoch: i32,
-    /// -1 when the follower knows none.
+    /// The follower's leader epoch, -1 if it sends none.
     pub leader_epoch: i32,
     pub max_bytes: usize,
 }
 
-/// What a fetch is answered.
+/// The response to a fetch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fetched {
     pub leader: Option<i32>,
@@ -52,26 +54,26 @@ pub struct Fetched {
 pub enum FetchOutcome {
     /// Whole batches; none when there is nothing new.
     Records(Bytes),
-    /// The follower's log is another's: it agrees with this one up to here at most.
+    /// The follower's log diverges from this one. The two agree up to this point at most.
     Diverging {
         epoch: i32,
         end_offset: i64,
     },
-    /// What is asked for is gone; this snapshot has it.
+    /// The requested offset is no longer in the log. This snapshot includes it.
     Snapshot {
         end_offset: i64,
         epoch: i32,
     },
     NotLeader,
-    /// The follower knows an older epoch.
+    /// The follower's leader epoch is older than this node's.
     FencedEpoch,
-    /// The follower knows a newer epoch.
+    /// The follower's leader epoch is newer than this node's.
     UnknownEpoch,
     /// The log cannot be read.
     Failed,
 }
 
-/// Why no part of a snapshot is given.
+/// Why a part of a snapshot cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotReadError {
     #[error("this node does not lead the quorum")]
@@ -91,7 +93,7 @@ pub enum SnapshotReadError {
 /// A part of a snapshot.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SnapshotPart {
-    /// Of the whole snapshot.
+    /// The size of the whole snapshot, in bytes.
     pub size: i64,
     pub bytes: Bytes,
 }
@@ -102,11 +104,11 @@ struct Seen {
     log_end_offset: i64,
     fetch_ms: i64,
     caught_up_ms: i64,
-    /// The leader's log end when it fetched.
+    /// The leader's log end offset at that fetch.
     leader_end: i64,
 }
 
-/// Followers of the log that do not vote, as this leader has seen them.
+/// The observers that have fetched from this leader in its epoch.
 #[derive(Debug, Default)]
 pub struct Observers {
     epoch: i32,
@@ -114,11 +116,12 @@ pub struct Observers {
 }
 
 impl Observers {
-    /// Whether it had all of the log since then.
+    /// Whether the replica had the whole log at some time after `since_ms`.
     pub fn is_caught_up(&self, replica: Replica, since_ms: i64) -> bool {
         self.seen.get(&replica).is_some_and(|seen| seen.caught_up_ms > since_ms)
     }
 
+    /// Records a fetch at `offset`. When the epoch has changed, forgets all earlier fetches.
     fn see(&mut self, replica: Replica, (epoch, leader_end): (i32, i64), offset: i64) {
         if self.epoch != epoch {
             *self = Self { epoch, seen: BTreeMap::new() };
@@ -140,7 +143,7 @@ impl Observers {
 }
 
 impl Quorum {
-    /// Answers a fetch of `__cluster_metadata` at once.
+    /// Answers a fetch of `__cluster_metadata` without waiting for new records.
     pub fn fetch(&self, replica: Option<Replica>, from: FetchFrom) -> Fetched {
         let leadership = *self.inner.leadership.borrow();
         let high_watermark = self.inner.published.load().offset + 1;
@@ -157,7 +160,8 @@ impl Quorum {
         }
     }
 
-    /// The same, but waits for more as long as there is nothing to tell.
+    /// Answers a fetch of `__cluster_metadata`. If there are no new records, waits for some, for at
+    /// most `max_wait` or until the leadership changes.
     pub async fn fetch_or_wait(
         &self,
         replica: Option<Replica>,
@@ -188,8 +192,8 @@ impl Quorum {
         }
     }
 
-    /// What a sole voter has written may be in its page cache only; nobody else may see what it can
-    /// lose.
+    /// Syncs the log before a sole voter returns records. They may be in its page cache only, and
+    /// no other node may get records that a crash can lose.
     async fn durable(&self, fetched: Fetched) -> Fetched {
         let has_records = matches!(&fetched.outcome, FetchOutcome::Records(it) if !it.is_empty());
         if !has_records || !self.inner.storage.is_alone() {
@@ -204,6 +208,7 @@ impl Quorum {
         }
     }
 
+    /// The error response, if this node is not the leader in the epoch that the follower sent.
     fn refusal(&self, leadership: Leadership, known: i32) -> Option<FetchOutcome> {
         let leads = leadership.leader == Some(self.inner.config.node_id) && self.raft().is_some();
         match known {
@@ -220,7 +225,7 @@ impl Quorum {
         from: FetchFrom,
         (epoch, high_watermark): (i32, i64),
     ) -> (i64, FetchOutcome) {
-        // First the machine, then the log: the order in which they are locked everywhere.
+        // Lock order everywhere: first the machine, then the log.
         let snapshot = self.inner.machine.machine().snapshot.clone();
         let (log_start, range) = {
             let log = self.inner.storage.log();
@@ -247,7 +252,7 @@ impl Quorum {
         (log_start, read.map_or(FetchOutcome::Failed, FetchOutcome::Records))
     }
 
-    /// A part of a snapshot, for FetchSnapshot.
+    /// Reads a part of a snapshot, for FetchSnapshot.
     pub fn read_snapshot(
         &self,
         (end_offset, epoch): (i64, i32),
@@ -262,7 +267,7 @@ impl Quorum {
             None => {}
         }
         let config = &self.inner.config;
-        // What the format command leaves is not for others.
+        // The snapshot that the format command writes is not served.
         if end_offset <= 0 {
             return Err(SnapshotReadError::NotFound);
         }
@@ -277,7 +282,7 @@ impl Quorum {
         Ok(SnapshotPart { size: size as i64, bytes: bytes.into() })
     }
 
-    /// Followers that do not vote.
+    /// The observers that DescribeQuorum lists.
     pub(super) fn observers_status(&self) -> Vec<ReplicaStatus> {
         let voters = self.deciding_voters();
         let observers = lock(&self.inner.observers);
@@ -294,12 +299,13 @@ impl Quorum {
             .collect()
     }
 
-    /// The cluster that this node is of.
+    /// The id of this node's cluster.
     pub fn cluster_id(&self) -> &str {
         &self.inner.config.cluster_id
     }
 
-    /// Where a voter listens for other controllers, or the leader that this node follows.
+    /// A voter's first endpoint for other controllers. For the leader that this observer follows:
+    /// the endpoint at which it reaches that leader.
     pub fn endpoint(&self, voter: i32) -> Option<Endpoint> {
         if let Some((id, at)) = &*lock(&self.inner.followed)
             && *id == voter

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::log::disk::{self, Disk, Durability, OpenMode};
 
-/// The vote, as KRaft keeps it.
+/// The content of `quorum-state`: the vote, in KRaft's format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QuorumState {
@@ -39,7 +39,8 @@ pub struct CurrentVoter {
 const QUORUM_STATE: &str = "quorum-state";
 
 impl QuorumState {
-    /// `None` when there is no such file; an error when it cannot be understood.
+    /// Reads the file. `None` if it does not exist. Fails with `InvalidData` if it cannot be
+    /// parsed.
     pub fn read(disk: &dyn Disk, dir: &Path) -> io::Result<Option<Self>> {
         match disk::read_file(disk, &dir.join(QUORUM_STATE)) {
             Ok(bytes) => serde_json::from_slice(&bytes)
@@ -57,7 +58,7 @@ impl QuorumState {
 }
 
 /// Writes a file under another name and renames it, so that a reader finds the old or the new one.
-/// On a full disk it goes into the room of the old one.
+/// If the disk is full, the new content overwrites the old one in place.
 fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
     match disk::replace_file(disk, path, bytes, durability) {
         Err(error) if error.kind() == io::ErrorKind::StorageFull => {
@@ -70,8 +71,9 @@ fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8], durability: Durability) -
     }
 }
 
-/// What fits into one sector is there as a whole or not at all. A start has to write its vote, and
-/// without a start nobody can read what a full disk has.
+/// Overwrites a file in place. Fails unless old and new content fit into one sector, which a disk
+/// writes as a whole or not at all. A start has to write its vote, and a full disk must not prevent
+/// the start, because without it no client can read what the disk has.
 fn overwrite(disk: &dyn Disk, path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
     const SECTOR: usize = 512;
     let file = disk.open(path, OpenMode::Write)?;
@@ -80,14 +82,15 @@ fn overwrite(disk: &dyn Disk, path: &Path, bytes: &[u8], durability: Durability)
         return Err(io::ErrorKind::StorageFull.into());
     }
     let mut padded = bytes.to_vec();
-    // Should it end here, a longer file's end must not follow the shorter one.
+    // If the process ends before the truncation, no rest of a longer file may follow the new
+    // content.
     padded.resize(bytes.len().max(before), b'\n');
     disk::write_all_at(&*file, &padded, 0)?;
     file.truncate(bytes.len() as u64)?;
     if durability == Durability::Synced { file.sync_data() } else { Ok(()) }
 }
 
-/// The topic id of `__cluster_metadata` is the same in every cluster.
+/// Writes `partition.metadata` unless it exists. The topic id is the same in every cluster.
 pub fn write_partition_metadata(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     let path = dir.join("partition.metadata");
     if disk.len(&path).is_ok_and(|len| len > 0) {
@@ -97,7 +100,7 @@ pub fn write_partition_metadata(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     disk::replace_file(disk, &path, text, Durability::PageCache)
 }
 
-/// Epochs and their first offsets, in order.
+/// Writes `leader-epoch-checkpoint`: the epochs and their first offsets, in order.
 pub fn write_leader_epochs(disk: &dyn Disk, dir: &Path, epochs: &[(i32, i64)]) -> io::Result<()> {
     let mut text = format!("0\n{}\n", epochs.len());
     for (epoch, offset) in epochs {

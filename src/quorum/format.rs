@@ -50,7 +50,7 @@ wire! {
         voter_directory_id: Uuid, in 1..;
     }
     /// The first record of a snapshot. Raft's index of the last batch that the snapshot includes,
-    /// and of the last batch of voters, go into tagged fields that Kafka does not know and skips.
+    /// and of the last batch of voters, are in tagged fields, which Kafka skips.
     pub struct SnapshotHeader (flexible 0..) {
         version: i16, in 0..;
         last_contained_log_timestamp: i64, in 0..;
@@ -64,7 +64,7 @@ wire! {
     }
 }
 
-/// What a batch of the metadata log or of a snapshot holds.
+/// The decoded content of a batch of the metadata log or of a snapshot.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Contents {
     Records(Vec<MetadataRecord>),
@@ -78,12 +78,12 @@ pub struct Control {
     pub value: Bytes,
 }
 
-/// One batch to write.
+/// The fields of a batch header that the writer chooses.
 #[derive(Default)]
 pub struct Stamp {
     pub base_offset: i64,
     pub epoch: i32,
-    /// Milliseconds since the epoch.
+    /// Milliseconds since the Unix epoch.
     pub append_ms: i64,
 }
 
@@ -166,7 +166,8 @@ pub fn decode(batch: &Batch) -> Result<Contents, FormatError> {
         found += 1;
         match MetadataRecord::decode(value) {
             Ok(record) => records.push(record),
-            // From a newer controller, which refuses this node as a broker if it matters.
+            // The record is from a newer controller. If it matters, that controller refuses to
+            // register this node as a broker.
             Err(error @ (RecordError::UnknownType(_) | RecordError::UnsupportedVersion { .. })) => {
                 tracing::warn!(offset = batch.header.base_offset, %error, "metadata is skipped")
             }
@@ -201,22 +202,22 @@ fn decode_control(batch: &Batch) -> Result<Vec<Control>, FormatError> {
     Ok(controls)
 }
 
-/// The control records of a batch, none if it holds metadata records.
+/// The control records of a batch. Empty if it has metadata records.
 pub fn controls(batch: &Batch) -> Result<Vec<Control>, FormatError> {
     if batch.header.is_control() { decode_control(batch) } else { Ok(Vec::new()) }
 }
 
-/// Whom a batch names as its epoch's leader, if it is the epoch's first.
+/// The id of the leader that a batch names. `None` unless it is the first batch of an epoch.
 pub fn leader_of(bytes: &Bytes) -> Option<i32> {
     let batch = Batch::split_first(&mut bytes.clone()).ok()?;
     let controls = controls(&batch).ok()?;
     let change = controls.iter().find(|control| control.kind == LEADER_CHANGE)?;
-    // Its version, then the leader's id.
+    // The value begins with the version (2 bytes) and the leader's id (4 bytes).
     let id = change.value.get(2..6)?;
     Some(i32::from_be_bytes(id.try_into().ok()?))
 }
 
-/// A record's key and value; its headers are skipped.
+/// Takes the next record: its key and its value. Its headers are skipped.
 fn take_record(payload: &mut Bytes) -> Result<(Option<Bytes>, Bytes), FormatError> {
     let len = usize::try_from(take_varint(payload)?).map_err(|_| FormatError::BadRecord)?;
     let mut record = take(payload, len)?;

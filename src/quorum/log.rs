@@ -1,7 +1,7 @@
 //! `__cluster_metadata-0` on disk: segments of record batches, one batch per Raft entry.
 //!
-//! Raft's index of a batch is not stored: batches are counted. Where the log no longer starts at
-//! offset 0, the newest snapshot says at which index and offset the counting starts.
+//! Raft's index of a batch is not stored: batches are counted. If the log does not start at offset
+//! 0, the newest snapshot says at which index and offset the count starts.
 
 use std::{
     collections::VecDeque,
@@ -25,18 +25,18 @@ use crate::{
     records::{Batch, BatchHeader},
 };
 
-/// Where a batch of the log stands.
+/// The position of a batch in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
     pub epoch: i32,
     pub base_offset: i64,
     pub last_offset: i64,
-    /// Bytes from the start of its segment.
+    /// Offset in the file of its segment, in bytes.
     at: u64,
     pub size: u32,
 }
 
-/// A part of a segment's file, which stays readable however the log moves on.
+/// A part of a segment's file. It stays readable when the log deletes the segment.
 #[derive(Debug, Clone)]
 pub struct FileRange {
     file: Arc<dyn DiskFile>,
@@ -53,7 +53,7 @@ impl FileRange {
 }
 
 impl Position {
-    /// The offset after its last record.
+    /// The offset after the batch's last record.
     pub fn end(&self) -> i64 {
         self.last_offset + 1
     }
@@ -65,19 +65,19 @@ struct Segment {
     base_offset: i64,
     file: Arc<dyn DiskFile>,
     size: u64,
-    /// Up to here the disk has promised room.
+    /// The disk has reserved room up to this offset in the file, in bytes.
     reserved: u64,
     batches: VecDeque<Position>,
 }
 
-/// Where the counting of batches starts: a snapshot's end, or the start of all.
+/// The point from which batches are counted: the end of a snapshot, or the start of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Base {
-    /// Of the first batch after the base.
+    /// Raft's index of the first batch after the base.
     pub index: u64,
-    /// Of the first record after the base.
+    /// The offset of the first record after the base.
     pub offset: i64,
-    /// Of the last batch before the base.
+    /// The epoch of the last batch before the base.
     pub epoch: i32,
 }
 
@@ -88,6 +88,7 @@ impl Base {
     }
 }
 
+/// The segments of the metadata log, and what of them is durable.
 #[derive(Debug)]
 pub struct MetadataLog {
     disk: Arc<dyn Disk>,
@@ -95,19 +96,22 @@ pub struct MetadataLog {
     segments: VecDeque<Segment>,
     /// Raft's index of the first batch in `segments`.
     first_index: u64,
-    /// The last batch that is gone, as far as Raft is told: epoch and index.
+    /// Epoch and index of the last batch that Raft must not read. The file may still have that
+    /// batch.
     purged: Option<(i32, u64)>,
     end_offset: i64,
+    /// Each leader epoch in the log and its first offset.
     epochs: Vec<(i32, i64)>,
     /// A segment was created since the directory was last synced.
     new_file: bool,
-    /// Full segments that were written to since they were last synced.
+    /// Full segments that have unsynced batches.
     unsynced: Vec<Arc<dyn DiskFile>>,
     /// Raft's index of the first batch that may not be durable yet.
     synced_end: u64,
-    /// How often batches were cut off: what a sync began with may be gone at its end.
+    /// The number of truncations. A sync makes nothing durable if the log was truncated since it
+    /// began.
     cuts: u64,
-    /// Snapshots that the log continues after and that are not on disk yet.
+    /// The number of snapshots after which the log continues and which are not on disk yet.
     awaited_snapshots: u32,
     roll_bytes: u64,
     /// Bytes after the snapshot that the log was opened with.
@@ -124,7 +128,7 @@ pub enum LogError {
     Format { offset: i64, source: FormatError },
 }
 
-/// What a sync makes durable, as of its beginning.
+/// The state of the log when a sync began, which the sync makes durable.
 #[derive(Debug, Clone, Copy)]
 pub struct SyncMark {
     next_index: u64,
@@ -140,12 +144,12 @@ pub enum BatchState {
     Replaced,
 }
 
-/// Room that is set aside at once, beyond what the next batch needs.
+/// Bytes that a reservation takes beyond what the next batch needs.
 const RESERVE_BYTES: u64 = 32 << 10;
 
 impl MetadataLog {
-    /// Opens the log, cuts a torn tail off, and finds every batch. `visit` sees each batch from
-    /// `base` on, its bytes and all.
+    /// Opens the log, truncates a torn tail, and finds every batch. Calls `visit` with each batch
+    /// from `base` on. A log that does not continue where the snapshot ends is emptied.
     pub fn open(
         (disk, dir): (&Arc<dyn Disk>, &Path),
         base: Base,
@@ -181,7 +185,8 @@ impl MetadataLog {
         Ok(log)
     }
 
-    /// Reads one segment. False when it ends torn, so that nothing after it counts.
+    /// Reads one segment. Returns false if it is torn or does not follow the segment before it.
+    /// Nothing after it counts then, and those files are deleted.
     fn scan(
         &mut self,
         base_offset: i64,
@@ -240,8 +245,9 @@ impl MetadataLog {
         self.end_offset = header.last_offset() + 1;
     }
 
-    /// Whether the log goes on where the snapshot ends. What does not is from before it: a
-    /// follower that got a snapshot for its tail may have had no time to cut the tail off.
+    /// Whether the log continues where the snapshot ends. If not, it is from before the snapshot: a
+    /// follower that received a snapshot in place of its tail may have stopped before it removed
+    /// the tail.
     fn goes_through(&self, base: Base) -> Result<bool, LogError> {
         let starts_at = self.segments.front().map_or(base.offset, |first| first.base_offset);
         if starts_at > base.offset {
@@ -254,25 +260,26 @@ impl MetadataLog {
             }))
     }
 
-    /// Gives the first batch its Raft index, from the one batch whose index is known.
+    /// Computes the Raft index of the first batch from the base, whose index is known.
     fn number_from(&mut self, base: Base) {
         let before = self.positions().filter(|batch| batch.base_offset < base.offset).count();
         self.first_index = base.index.saturating_sub(before as u64);
         self.purged = base.last();
     }
 
-    /// Forgets all batches and starts again where a snapshot ends.
+    /// Deletes all batches, and starts an empty log where a snapshot ends.
     fn restart_at(&mut self, base: Base) -> io::Result<()> {
         self.segments.clear();
         self.delete_from(0)?;
         self.reset_to(base)
     }
 
-    /// Forgets all batches and continues where a snapshot ends that may not be on disk yet. Once it is
-    /// and the returned segments are deleted, the caller calls `snapshot_is_durable`. Before that no
-    /// batch after the snapshot counts as durable, since a crash would lose it.
+    /// Removes all batches and continues where a snapshot ends that may not be on disk yet. Once
+    /// the snapshot is on disk and the returned segments are deleted, the caller calls
+    /// `snapshot_is_durable`. Until then, no batch after the snapshot counts as durable, because a
+    /// crash would lose it.
     pub fn continue_after(&mut self, base: Base) -> io::Result<Obsolete> {
-        // A file whose name new segments may need cannot wait.
+        // New segments may need the names of these files, so they are deleted now.
         self.delete_from(base.offset)?;
         let base_offsets = self.segments.drain(..).map(|segment| segment.base_offset);
         let base_offsets = base_offsets.filter(|offset| *offset < base.offset).collect();
@@ -281,9 +288,11 @@ impl MetadataLog {
         Ok(Obsolete { disk: self.disk.clone(), dir: self.dir.clone(), base_offsets })
     }
 
+    /// Notes that the snapshot of a `continue_after` is on disk and its old segments are deleted.
     pub fn snapshot_is_durable(&mut self) {
         self.awaited_snapshots = self.awaited_snapshots.saturating_sub(1);
-        // Segments were deleted: if they came back after a crash, those after the gap would not count.
+        // The deletion has to be synced: if a crash brought the old segments back, a start would
+        // delete the new ones after the gap.
         self.new_file = true;
     }
 
@@ -292,7 +301,7 @@ impl MetadataLog {
         self.end_offset = base.offset;
         self.epochs.clear();
         self.unsynced.clear();
-        // The snapshot stands for all before it.
+        // The snapshot includes everything before it.
         self.synced_end = base.index;
         self.cuts += 1;
         self.add_segment()
@@ -322,12 +331,12 @@ impl MetadataLog {
         self.segments.iter().flat_map(|segment| &segment.batches)
     }
 
-    /// The offset that the next record gets.
+    /// The log end offset: the offset of the next record.
     pub fn end_offset(&self) -> i64 {
         self.end_offset
     }
 
-    /// Raft's index of the first batch of the last epoch, if it is here.
+    /// Raft's index of the first batch of the last epoch, if the log has that batch.
     pub fn start_of_last_epoch(&self) -> Option<u64> {
         let epoch = self.last_epoch();
         let at = self.positions().position(|batch| batch.epoch == epoch)?;
@@ -349,16 +358,18 @@ impl MetadataLog {
         self.first_index
     }
 
-    /// Epoch and index of the last batch that Raft may not ask for.
+    /// Epoch and index of the last batch that Raft must not read.
     pub fn purged(&self) -> Option<(i32, u64)> {
         self.purged
     }
 
+    /// The epoch of the last batch, or of the snapshot before an empty log; 0 if there is neither.
     pub fn last_epoch(&self) -> i32 {
         let last = self.segments.iter().rev().find_map(|segment| segment.batches.back());
         last.map(|batch| batch.epoch).or(self.purged.map(|(epoch, _)| epoch)).unwrap_or(0)
     }
 
+    /// The position and file of the batch with this Raft index.
     pub fn position(&self, index: u64) -> Option<(&Position, &Arc<dyn DiskFile>)> {
         let mut at = usize::try_from(index.checked_sub(self.first_index)?).ok()?;
         for segment in &self.segments {
@@ -370,19 +381,20 @@ impl MetadataLog {
         None
     }
 
-    /// The bytes of a batch.
+    /// Reads the batch with this Raft index. `None` if the log does not have it.
     pub fn read(&self, index: u64) -> io::Result<Option<Bytes>> {
         let Some((position, file)) = self.position(index) else { return Ok(None) };
         let end = position.at + u64::from(position.size);
         read_batch(&**file, position.at, end)
     }
 
-    /// The offset of the first record that is here.
+    /// The log start offset.
     pub fn start_offset(&self) -> i64 {
         self.segments.front().map_or(self.end_offset, |first| first.base_offset)
     }
 
-    /// The newest epoch here that is not after the given one, and the offset after its last record.
+    /// The highest epoch of the log that is not above the given one, and the offset after its last
+    /// record.
     pub fn end_of_epoch(&self, epoch: i32) -> (i32, i64) {
         let after = self.epochs.partition_point(|(known, _)| *known <= epoch);
         let end = self.epochs.get(after).map_or(self.end_offset, |(_, start)| *start);
@@ -390,8 +402,9 @@ impl MetadataLog {
         (known.or(self.purged.map(|(epoch, _)| epoch)).unwrap_or(0), end)
     }
 
-    /// Where batches lie that begin with the one that has the offset, below another offset; one at
-    /// least, then as many as fit, of one segment.
+    /// The file range of batches, from the one that contains `offset` on, that end below `below`.
+    /// It has at least one batch, and as many more of the same segment as fit into `max_bytes`.
+    /// `None` if there is no such batch.
     pub fn range(&self, offset: i64, below: i64, max_bytes: usize) -> Option<FileRange> {
         let at = self.segments.partition_point(|segment| segment.base_offset <= offset);
         let segment = &self.segments[at.checked_sub(1)?];
@@ -408,6 +421,7 @@ impl MetadataLog {
         range
     }
 
+    /// Epoch and Raft's index of the last batch.
     pub fn last_log_id(&self) -> Option<(i32, u64)> {
         self.next_index().checked_sub(1).map(|index| (self.last_epoch(), index))
     }
@@ -420,8 +434,9 @@ impl MetadataLog {
         Ok(())
     }
 
-    /// What the disk has to set aside for a batch of `len` bytes, so that a full one is noticed before
-    /// Raft relies on the write. `None` if there is room. The file does not get longer by it.
+    /// The reservation that a batch of `len` bytes needs, so that a full disk is noticed before
+    /// Raft relies on the write. `None` if enough room is reserved. A reservation does not make the
+    /// file longer.
     pub fn reservation(&mut self, len: u64) -> io::Result<Option<Reservation>> {
         self.roll_if_full()?;
         let segment = self.segments.back().expect("added if there was none");
@@ -432,16 +447,16 @@ impl MetadataLog {
         Ok(Some(Reservation { file, at, len: len + RESERVE_BYTES, cuts }))
     }
 
-    /// Notes that the disk has set the room aside.
+    /// Notes that the disk has made the reservation.
     pub fn reserved(&mut self, made: &Reservation) {
         let last = self.segments.back_mut().filter(|it| Arc::ptr_eq(&it.file, &made.file));
-        // A cut gives back what lies after it.
+        // A truncation releases the room after it.
         if let Some(segment) = last.filter(|_| made.cuts == self.cuts) {
             segment.reserved = segment.reserved.max(made.at + made.len);
         }
     }
 
-    /// What was set aside is gone, as where another process takes the room.
+    /// Forgets all reserved room, as if another process had taken it.
     #[cfg(test)]
     pub fn forget_reserve(&mut self) {
         self.segments.iter_mut().for_each(|segment| segment.reserved = 0);
@@ -465,7 +480,8 @@ impl MetadataLog {
         self.written += bytes.len() as u64;
         if self.epochs.len() != epochs {
             match files::write_leader_epochs(&*self.disk, &self.dir, &self.epochs) {
-                // The log has them too; they are written again with the next epoch.
+                // The epochs are in the log, too, and the file is written again with the next
+                // epoch.
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
                 written => written?,
             }
@@ -473,8 +489,9 @@ impl MetadataLog {
         Ok(())
     }
 
-    /// What makes all that was appended so far durable, to be done on a thread that may block, and
-    /// the mark for `synced` once it is done.
+    /// Returns a function that makes everything appended so far durable, and the mark for `synced`.
+    /// The function may block. The caller passes the mark to `synced` after the function has
+    /// succeeded.
     pub fn sync(&mut self) -> (SyncMark, impl FnOnce() -> io::Result<()> + Send + 'static) {
         let mark = SyncMark { next_index: self.next_index(), cuts: self.cuts };
         let last = self.segments.back().map(|segment| segment.file.clone());
@@ -489,15 +506,16 @@ impl MetadataLog {
 
     /// Notes that the sync that began with the mark has succeeded.
     pub fn synced(&mut self, mark: SyncMark) {
-        // What was cut off meanwhile may have been replaced by batches that came after the mark.
+        // After a truncation, batches that are not synced may have taken the place of synced ones.
         if mark.cuts == self.cuts && self.awaited_snapshots == 0 {
             self.synced_end = self.synced_end.max(mark.next_index);
         }
     }
 
+    /// Whether the batch with this epoch and index is durable.
     pub fn state_of(&self, (epoch, index): (i32, u64)) -> BatchState {
         if index < self.first_index {
-            // Only what is committed is purged.
+            // Only committed batches are purged.
             return BatchState::Durable;
         }
         match self.position(index).map(|it| it.0.epoch) {
@@ -507,14 +525,14 @@ impl MetadataLog {
         }
     }
 
-    /// Epoch and index of the last batch that is durable, with all before it.
+    /// Epoch and index of the last batch up to which all batches are durable.
     pub fn last_durable(&self) -> Option<(i32, u64)> {
         let index = self.synced_end.checked_sub(1)?;
         let here = self.position(index).map(|it| (it.0.epoch, index));
         here.or(self.purged.filter(|purged| purged.1 == index))
     }
 
-    /// Drops the batches from the index on; the next sync makes that durable.
+    /// Removes the batches from the index on. The next sync makes that durable.
     pub fn truncate(&mut self, index: u64) -> io::Result<()> {
         self.cuts += 1;
         self.synced_end = self.synced_end.min(index.max(self.first_index));
@@ -536,7 +554,8 @@ impl MetadataLog {
         files::write_leader_epochs(&*self.disk, &self.dir, &self.epochs)
     }
 
-    /// Lets go of segments all of whose batches are at or before the index. The last one stays.
+    /// Removes segments whose batches are all at or before the index, but not the last segment. The
+    /// caller deletes the files of the returned segments.
     pub fn purge(&mut self, upto: u64) -> Obsolete {
         let mut base_offsets = Vec::new();
         while self.segments.len() > 1 {

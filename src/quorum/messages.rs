@@ -1,5 +1,5 @@
-//! What controllers say to each other for Raft: openraft's messages in Kafka's encoding, log
-//! entries as the record batches that they are.
+//! The Raft messages between controllers: openraft's requests and responses in Kafka's encoding.
+//! Log entries are sent as the record batches that they are.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use openraft::{
@@ -28,7 +28,7 @@ pub enum MessageError {
     UnknownKind(i8),
     #[error("the message is for node {0}")]
     NotForThisNode(i32),
-    #[error("the message is for this node with directory {0}, which it has no more")]
+    #[error("the message is for directory {0}, which this node no longer has")]
     OtherDirectory(Uuid),
     #[error("the message is from cluster {0:?}")]
     OtherCluster(String),
@@ -45,21 +45,22 @@ pub enum MessageError {
 }
 
 wire! {
-    /// Before each request: the cluster, who sends it and who shall read it.
+    /// The header of each request: the cluster, the sender and the receiver.
     pub struct Header (flexible 0..) {
         cluster_id: String, in 0..;
         from: i32, in 0..;
         to: i32, in 0..;
-        /// The receiver's metadata directory; nil if the sender knows the voters only by their ids.
+        /// The id of the receiver's metadata log directory. Nil if the sender's voters have only
+        /// ids.
         to_directory: Uuid, in 0.., tag 0;
     }
-    /// A vote of openraft's.
+    /// openraft's vote.
     pub struct VoteData (flexible 0..) {
         epoch: i32, in 0..;
         voted_for: i32 = -1, in 0..;
         committed: bool, in 0..;
     }
-    /// Where a batch stands; index -1 is before all.
+    /// Epoch and index of a batch. Index -1 is the position before the first batch.
     pub struct Position (flexible 0..) {
         epoch: i32, in 0..;
         index: i64 = -1, in 0..;
@@ -71,19 +72,20 @@ wire! {
         committed: Position, in 0..;
         batches: Bytes, in 0..;
     }
-    /// What became of them.
+    /// The response to `AppendData`.
     pub struct AppendedData (flexible 0..) {
         result: i8, in 0..;
         matching: Position, in 0..;
         vote: VoteData, in 0..;
     }
-    /// A candidate and its log's end; with `is_pre_vote` it only asks whether it would be elected.
+    /// A candidate's request, with the end of its log. With `is_pre_vote`, the candidate only asks
+    /// whether it would be elected.
     pub struct BallotData (flexible 0..) {
         vote: VoteData, in 0..;
         last: Position, in 0..;
         is_pre_vote: bool, in 0..;
     }
-    /// The answer to a candidate.
+    /// The response to a candidate.
     pub struct BallotResultData (flexible 0..) {
         vote: VoteData, in 0..;
         granted: bool, in 0..;
@@ -100,14 +102,15 @@ wire! {
         data: Bytes, in 0..;
         done: bool, in 0..;
     }
-    /// What became of it: 0 when it was taken, 1 when the parts before it are missing.
+    /// The response to `ChunkData`. The result is 0 if the part was accepted, 1 if parts before it
+    /// are missing.
     pub struct ChunkResultData (flexible 0..) {
         result: i8, in 0..;
         vote: VoteData, in 0..;
     }
-    /// Nothing.
+    /// The body of a probe.
     pub struct Empty (flexible 0..) {}
-    /// Who is there: the directory of its metadata log.
+    /// The response to a probe: the id of the node's metadata log directory.
     pub struct ProbedData (flexible 0..) {
         directory_id: Uuid, in 0..;
     }
@@ -118,13 +121,13 @@ const BALLOT: i8 = 1;
 const CHUNK: i8 = 2;
 const PROBE: i8 = 3;
 
-/// A request of another controller.
+/// A request from another controller.
 pub enum Request {
     Append(AppendEntriesRequest<TypeConfig>),
     Vote(VoteRequest<i32>),
     PreVote(VoteRequest<i32>),
     Snapshot(InstallSnapshotRequest<TypeConfig>),
-    /// Is somebody there?
+    /// Asks whether the process runs, and for its metadata log directory.
     Probe,
 }
 
@@ -141,7 +144,7 @@ impl From<&Vote<i32>> for VoteData {
 impl From<VoteData> for Vote<i32> {
     fn from(data: VoteData) -> Self {
         let voted_for = (data.voted_for >= 0).then_some(data.voted_for);
-        // A leader without a name is nobody's.
+        // A committed vote always names the leader.
         let committed = data.committed && voted_for.is_some();
         let leader_id = LeaderId { term: data.epoch.max(0) as u64, voted_for };
         Self { leader_id, committed }
@@ -168,6 +171,7 @@ macro_rules! encode {
     };
 }
 
+/// Encodes a request: its kind, the header and the body.
 pub fn encode_request(header: &Header, request: &Request) -> Bytes {
     let mut out = BytesMut::new();
     let kind = match request {
@@ -191,7 +195,7 @@ pub fn encode_request(header: &Header, request: &Request) -> Bytes {
 fn append_data(append: &AppendEntriesRequest<TypeConfig>) -> AppendData {
     let mut batches = BytesMut::new();
     for entry in &append.entries {
-        // Entries to be sent come from the log, and there they are bytes.
+        // Entries to send come from the log, where they are encoded already.
         if let Content::Batch { bytes, .. } = &entry.content {
             batches.extend_from_slice(bytes);
         }
@@ -222,7 +226,7 @@ fn chunk_data(chunk: &InstallSnapshotRequest<TypeConfig>) -> ChunkData {
     }
 }
 
-/// Takes a message apart. Every byte is somebody else's.
+/// Decodes a request. The message comes from another node, so nothing in it is trusted.
 pub fn decode_request(message: Bytes) -> Result<(Header, Request), MessageError> {
     use crate::protocol::schema::Field as _;
     let mut reader = Reader::new(message);
@@ -291,7 +295,8 @@ fn finish(data: impl FnOnce(&mut BytesMut)) -> Bytes {
     out.freeze()
 }
 
-/// `None`: the follower accepts the leader, and its disk has not written the entries yet.
+/// Encodes the response to entries. `None`: the follower accepts the leader, but its disk has not
+/// written the entries yet.
 pub fn encode_appended(response: Option<&AppendEntriesResponse<i32>>) -> Bytes {
     let mut data = AppendedData::default();
     match response {
@@ -335,7 +340,7 @@ pub fn decode_ballot_result(bytes: Bytes) -> Result<VoteResponse<i32>, MessageEr
     })
 }
 
-/// `None`: the parts before it are missing.
+/// Encodes the response to a part of a snapshot. `None`: parts before it are missing.
 pub fn encode_chunk_result(vote: Option<&Vote<i32>>) -> Bytes {
     let result = i8::from(vote.is_none());
     let data = ChunkResultData { result, vote: vote.map(Into::into).unwrap_or_default() };

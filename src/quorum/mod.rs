@@ -1,14 +1,19 @@
-//! The replicated metadata log: batches of metadata records, agreed on by Raft (openraft) and kept
-//! as `__cluster_metadata-0` in Kafka's own format. Raft's term is KRaft's leader epoch.
+//! The replicated metadata log: batches of metadata records, agreed on by Raft (openraft) and
+//! stored as `__cluster_metadata-0` in Kafka's own format. Raft's term is KRaft's leader epoch.
 //!
-//! Owns the log, the vote, and the snapshots. Must not know what decides on records (`controller`)
-//! or what acts on them (`broker`); it applies them to an image only to snapshot and publish it.
+//! Owns the log, the vote and the snapshots. It does not depend on `controller`, which decides on
+//! records, nor on `broker`, which acts on them. It applies records to an image only to publish it
+//! and to write snapshots.
 //!
-//! Invariants: an acknowledged batch is on disk of a majority (but see `Durability::Deferred`);
-//! batches are published in log order, each once, and only when they are committed; one Raft entry
-//! is one record batch, whose bytes are the same on every node. A quorum of one is a quorum: same
-//! code, same files. Who does not vote follows the same log by Kafka's Fetch (`observer`), and
-//! turns into a member when the leader's first message comes.
+//! A *member* runs Raft: it is a voter, or a learner (openraft's name for a node that receives the
+//! log but does not vote). An *observer* does not run Raft and follows the log with Kafka's Fetch
+//! (`observer`). It becomes a member when the leader or a candidate sends it a Raft message.
+//!
+//! Invariants:
+//! - An acknowledged batch is on the disks of a majority (exception: `Durability::Deferred`).
+//! - Only committed batches are published, in log order, each once.
+//! - One Raft entry is one record batch, and its bytes are the same on every node.
+//! - A quorum of one runs the same code and writes the same files.
 
 mod append;
 mod candidacy;
@@ -88,12 +93,12 @@ use crate::{
 
 #[derive(Debug, thiserror::Error)]
 pub enum QuorumError {
-    /// Whether the batch is committed after all is for the next leader to know.
+    /// The batch may still be committed if this node lost its leadership after it wrote the batch.
     #[error("node {leader:?} leads the quorum, not this node")]
     NotLeader { leader: Option<i32> },
     #[error("the epoch is {current}, not {expected}")]
     WrongEpoch { expected: i32, current: i32 },
-    /// Nothing was written.
+    /// The disk is full. Nothing was written.
     #[error("the metadata log cannot grow: {0}")]
     NoRoom(std::io::Error),
     /// The log cannot be written or read any more: the process must stop.
@@ -109,38 +114,39 @@ pub enum QuorumError {
     Checkpoint(#[from] CheckpointError),
 }
 
-/// A batch that is committed, with what it changed.
+/// A committed batch and the changes that it made.
 #[derive(Debug, Clone)]
 pub struct CommittedBatch {
     pub last_offset: i64,
     pub epoch: i32,
-    /// Milliseconds since the epoch.
+    /// Milliseconds since the Unix epoch.
     pub append_ms: i64,
-    /// Empty for a new leader's first batch.
+    /// Empty for control records, such as a new leader's first batch, and for a snapshot that the
+    /// leader sent.
     pub records: Vec<MetadataRecord>,
-    /// What the records changed, in their order.
+    /// The changes in the order of the records.
     pub changes: Vec<Change>,
     /// The image after the batch.
     pub image: Arc<Image>,
 }
 
-/// Committed batches in order, beginning after the image that `Quorum::start` returned.
+/// The committed batches in order. The first one follows the image that `Quorum::start` returned.
 #[derive(Debug)]
 pub struct CommittedStream(mpsc::UnboundedReceiver<CommittedBatch>);
 
 impl CommittedStream {
-    /// `None` when the quorum has stopped.
+    /// Waits for the next batch. Returns `None` once the quorum has stopped or its log has failed.
     pub async fn next(&mut self) -> Option<CommittedBatch> {
         self.0.recv().await
     }
 
-    /// A batch that is there already.
+    /// Returns the next batch if it is available already.
     pub fn try_next(&mut self) -> Option<CommittedBatch> {
         self.0.try_recv().ok()
     }
 }
 
-/// What DescribeQuorum tells.
+/// The quorum's state as DescribeQuorum reports it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuorumStatus {
     /// -1 when there is none.
@@ -158,19 +164,20 @@ pub struct ReplicaStatus {
     pub directory_id: uuid::Uuid,
     /// -1 when unknown.
     pub log_end_offset: i64,
-    /// Milliseconds since the epoch; -1 when unknown.
+    /// Milliseconds since the Unix epoch; -1 when unknown.
     pub last_fetch_ms: i64,
     pub last_caught_up_ms: i64,
-    /// Where a voter listens for other controllers.
+    /// A voter's endpoints for other controllers. Empty for an observer.
     pub endpoints: Vec<Endpoint>,
 }
 
-/// Who leads the quorum, as far as this node knows.
+/// The leader of the quorum, as far as this node has learned it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Leadership {
     pub leader: Option<i32>,
     pub epoch: i32,
-    /// This node leads, and its image has everything from before its epoch: it may decide.
+    /// This node is the active controller: it leads, and its image has all batches of earlier
+    /// epochs.
     pub active: bool,
 }
 
@@ -181,7 +188,7 @@ pub struct Quorum {
 }
 
 struct Inner {
-    /// Empty while this node only observes.
+    /// Raft, while this node is a member. Empty while it is an observer.
     raft: ArcSwapOption<Raft<TypeConfig>>,
     config: QuorumConfig,
     network: Network,
@@ -191,33 +198,38 @@ struct Inner {
     leadership: watch::Sender<Leadership>,
     contact: Mutex<Contact>,
     candidacy: Candidacy,
-    /// Followers that do not vote, while this node leads.
+    /// The observers that fetch from this node while it leads.
     observers: Mutex<Observers>,
-    /// Whom this node follows from outside of the quorum, and where that listens.
+    /// The leader that this observer follows, and its endpoint.
     followed: Mutex<Option<(i32, Endpoint)>>,
-    /// Whether this node is to follow the log from outside of the quorum.
+    /// True while this node is an observer. False makes the observer's task end.
     observing: watch::Sender<bool>,
-    /// One turn into the quorum or out of it at a time; the task that follows from outside.
+    /// Held while this node becomes a member or an observer, so that one change runs at a time.
+    /// Holds the observer's task.
     turn: tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
-    /// The last offset that is applied.
+    /// The offset of the last applied record.
     progress: Arc<watch::Sender<i64>>,
-    /// Held while an observer takes a snapshot in the place of its log.
+    /// Held while an observer replaces its log with a snapshot.
     installing: Arc<tokio::sync::Mutex<()>>,
-    /// This node's disk has no room for what the leader sends.
+    /// True while this node's disk has no room for batches from the leader.
     has_no_room: AtomicBool,
-    /// Whether this node stops: a lost majority is no fault then.
+    /// True once this node begins to stop. A lost majority is then logged as info, not as a
+    /// warning.
     expects_loss: AtomicBool,
-    /// The voters change one at a time.
+    /// Held during a change of the voters, so that one change runs at a time.
     changing: Arc<tokio::sync::Mutex<()>>,
     random: Mutex<Random>,
-    /// The log has grown enough for another snapshot.
+    /// Notified when the log has grown enough for another snapshot.
     enough: Arc<Notify>,
 }
 
 impl Quorum {
-    /// Opens the log, replays it, and joins the quorum; a sole voter leads when this returns, one
-    /// of several does not wait for a leader. The image holds what was replayed and is known to be
-    /// committed; everything after comes through the stream.
+    /// Opens the log, replays it and joins the quorum. A sole voter leads when this returns. One of
+    /// several voters does not wait for a leader. The returned image holds the replayed batches
+    /// that are known to be committed. All later batches arrive through the stream.
+    ///
+    /// Fails if the files cannot be read or written, and with `NotAVoter` if this node neither
+    /// votes nor is configured to observe.
     pub async fn start(
         config: QuorumConfig,
     ) -> Result<(Quorum, Image, CommittedStream), QuorumError> {
@@ -228,8 +240,9 @@ impl Quorum {
         self.inner.raft.load_full()
     }
 
-    /// Puts the records at the end of the log as one batch and returns the last one's offset when
-    /// they are committed and in `image()`. Fails if this node does not lead in `expected_epoch`.
+    /// Appends the records to the log as one batch. Returns the offset of the last record once the
+    /// batch is committed and included in `image()`. Fails if this node does not lead in
+    /// `expected_epoch`.
     pub async fn propose(
         &self,
         expected_epoch: i32,
@@ -238,6 +251,7 @@ impl Quorum {
         self.propose_with(expected_epoch, records, Durability::Synced).await
     }
 
+    /// Appends the records as `propose` does, and acknowledges them as `durability` says.
     pub async fn propose_with(
         &self,
         expected_epoch: i32,
@@ -253,7 +267,8 @@ impl Quorum {
             return Err(QuorumError::NotLeader { leader: self.leadership().borrow().leader });
         };
         let append_ms = now_ms();
-        // A log that cannot be written ends Raft; a disk that is full now may have room later.
+        // openraft stops for good when a write fails, but a full disk may have room later. So the
+        // room is reserved before openraft writes.
         let size = format::encode_records(&Stamp::default(), &records).len() as u64;
         self.inner.storage.reserve(size).await.map_err(QuorumError::NoRoom)?;
         let proposal = Proposal { append_ms, epoch: expected_epoch, durability, records };
@@ -274,7 +289,9 @@ impl Quorum {
         }
     }
 
-    /// Answers a message of another controller's `RaftTransport`.
+    /// Handles a message from another controller's `RaftTransport` and returns the response. Fails
+    /// if the message is invalid or meant for another node, directory or cluster, or if Raft has
+    /// stopped.
     pub async fn answer(&self, message: Bytes) -> Result<Bytes, MessageError> {
         let (header, request) = messages::decode_request(message)?;
         let config = &self.inner.config;
@@ -282,7 +299,7 @@ impl Quorum {
             return Err(MessageError::NotForThisNode(header.to));
         }
         let (meant, own) = (header.to_directory, config.directory_id());
-        // With another directory this node does not know what it once has agreed to.
+        // The votes and entries that this node acknowledged are lost with the other directory.
         if !meant.is_nil() && !own.is_nil() && meant != own {
             return Err(MessageError::OtherDirectory(meant));
         }
@@ -291,16 +308,16 @@ impl Quorum {
         }
         let raft = match (self.raft(), &request) {
             (Some(raft), _) => raft,
-            // The leader has this node learn, or vote: it is to take part from now on.
+            // The leader sends the log to this node, so this node becomes a member.
             (None, Request::Append(_) | Request::Snapshot(_)) => self.join().await?,
             (None, Request::Probe) => return Ok(messages::encode_probed(config.directory_id())),
-            // It votes as far as it knows, and the others may need it.
+            // This node's own log says that it votes, and the candidate may need its vote.
             (None, Request::PreVote(_)) if self.is_voter() => self.join().await?,
             (None, Request::PreVote(request)) => {
                 return Ok(messages::encode_ballot_result(&self.inner.pre_vote(request)));
             }
-            // Somebody counts on its vote: that it was removed may not be committed, and that it was
-            // added it may not have heard yet.
+            // The candidate counts this node as a voter. This node's removal may not be committed,
+            // or this node may not have received its addition yet.
             (None, Request::Vote(_)) => self.join().await?,
         };
         let stopped = |error: &dyn std::fmt::Display| MessageError::Stopped(error.to_string());
@@ -334,15 +351,16 @@ impl Quorum {
         self.inner.config.is_voter(self.inner.storage.known().effective().membership())
     }
 
-    /// Turns from an observer into a member of the quorum; it does so whether or not the sender of the
-    /// message waits for it.
+    /// Turns this observer into a member. This completes even if the sender of the message does not
+    /// wait for it.
     async fn join(&self) -> Result<Arc<Raft<TypeConfig>>, MessageError> {
         let quorum = self.clone();
         let joined = tokio::spawn(async move { quorum.become_member().await }).await;
         joined.unwrap_or_else(|error| Err(MessageError::Stopped(error.to_string())))
     }
 
-    /// On the log that there is.
+    /// Stops observing and starts Raft on the existing log. Returns the running Raft if this node
+    /// is a member already.
     async fn become_member(&self) -> Result<Arc<Raft<TypeConfig>>, MessageError> {
         let stopped = |error: &dyn std::fmt::Display| MessageError::Stopped(error.to_string());
         let mut turn = self.inner.turn.lock().await;
@@ -350,22 +368,25 @@ impl Quorum {
             return Ok(raft);
         }
         self.stop_observing(&mut turn).await;
-        // What is in the log counts from now on as if it were on disk.
+        // From now on, Raft counts everything in the log as durable.
         self.inner.storage.sync().await.map_err(|error| stopped(&error))?;
         self.start_raft().await.map(Arc::new).map_err(|error| stopped(&error))
     }
 
+    /// Ends the observer's task, if there is one, and waits for its end.
     async fn stop_observing(&self, turn: &mut Option<tokio::task::JoinHandle<()>>) {
         self.inner.observing.send_replace(false);
         *lock(&self.inner.followed) = None;
         if let Some(task) = turn.take() {
-            // Whatever became of it, it has ended; but what it left to a thread may go on.
+            // The task has ended, with or without an error. An installation of a snapshot that it
+            // started may still run on another thread.
             let _ = task.await;
             let _ = self.inner.installing.lock().await;
         }
     }
 
-    /// Follows the log from outside of the quorum, which this node is no member of.
+    /// Stops Raft and follows the log as an observer. Exception: if a change that removes this node
+    /// from the voters is not known to be committed, this node drops that change and restarts Raft.
     async fn observe(&self) -> Result<(), QuorumError> {
         let mut turn = self.inner.turn.lock().await;
         let Some(observe) = self.inner.config.observe.clone() else {
@@ -377,15 +398,17 @@ impl Quorum {
             stopped.map_err(|error| QuorumError::Failed(error.to_string()))?;
         }
         self.stop_observing(&mut turn).await;
-        // What a member had applied is what it knew to be committed; an observer learns that anew.
+        // Only a former member is checked: what it has applied is what it learned to be committed.
+        // A node that starts as an observer has not learned that yet.
         if let Some(index) = raft.and_then(|_| self.uncommitted_removal()) {
-            // It is not certain, and this node's vote is needed until it is.
+            // The removal may never be committed. Until it is, this node's vote is needed.
             let path = self.inner.config.dir.clone();
             let cut = self.inner.storage.cut(index);
             cut.map_err(|source| QuorumError::Io { path, source })?;
             return self.start_raft().await.map(drop);
         }
-        // An epoch that was only stood for is nobody's; the log tells which there have been.
+        // Raft's epoch may be one in which this node was only a candidate. The log has the last
+        // epoch that had a leader.
         let epoch = self.inner.storage.log().last_epoch();
         let unknown = Leadership { leader: None, epoch, active: false };
         self.inner.leadership.send_replace(unknown);
@@ -394,8 +417,8 @@ impl Quorum {
         Ok(())
     }
 
-    /// Where the log removes this node from the voters, if that is not known to be committed. This
-    /// node's copy does not count for that.
+    /// The index of the log's last change of the voters, if it removes this node and is not known
+    /// to be committed. This node's own copy does not count for that change.
     fn uncommitted_removal(&self) -> Option<u64> {
         let applied = self.inner.machine.machine().applied.map(|applied| applied.index);
         let known = self.inner.storage.known();
@@ -407,30 +430,31 @@ impl Quorum {
         is_removal.then_some(at)
     }
 
+    /// Records that this node is in contact with a leader.
     fn hear(&self) {
         lock(&self.inner.contact).hear();
     }
 
-    /// A leader that this node accepts is heard when its message comes, however long the disk
-    /// then takes.
+    /// Records contact with a leader that this node accepts as soon as its message arrives, however
+    /// long the disk then takes.
     fn hear_of(&self, vote: &openraft::Vote<i32>, raft: &Raft<TypeConfig>) {
         if *vote >= raft.metrics().borrow().vote {
             self.hear();
         }
     }
 
-    /// Everything that is committed.
+    /// The newest image: all committed batches that this node has applied.
     pub fn image(&self) -> Arc<Image> {
         self.inner.published.load_full()
     }
 
-    /// Who leads the quorum, as far as this node knows.
+    /// The id of the quorum's leader, as far as this node has learned it.
     pub fn leader(&self) -> Option<i32> {
         self.inner.leadership.borrow().leader
     }
 
-    /// Whether this voter's leader has sent nothing for so long that it must be gone. `leader` names
-    /// it until another one is elected.
+    /// Whether this member has had no contact with its leader for twice `Timeouts::patience`, or
+    /// none since its start. `leader` names the old leader until another one is elected.
     pub fn has_lost_leader(&self) -> bool {
         let inner = &self.inner;
         let silence = lock(&inner.contact).silence();
@@ -438,7 +462,7 @@ impl Quorum {
         self.raft().is_some() && self.leader() != Some(inner.config.node_id) && is_silent
     }
 
-    /// The epoch that this node is in.
+    /// The leader epoch that this node is in.
     pub fn epoch(&self) -> i32 {
         match self.raft() {
             Some(raft) => raft.metrics().borrow().current_term as i32,
@@ -446,22 +470,24 @@ impl Quorum {
         }
     }
 
-    /// Whether this node's metadata stays behind, since its disk has no room for more.
+    /// Whether this node's metadata lags because its disk has no room. Always false on the leader.
     pub fn has_no_room(&self) -> bool {
         let leads = self.leader() == Some(self.inner.config.node_id);
         !leads && self.inner.has_no_room.load(Ordering::Relaxed)
     }
 
-    /// To be called when this node begins to stop: the other voters may be stopping too.
+    /// Must be called when this node begins to stop. The other voters may be stopping too, so a
+    /// lost majority is no reason for a warning then.
     pub fn expect_loss(&self) {
         self.inner.expects_loss.store(true, Ordering::Relaxed);
     }
 
-    /// Who leads, as it changes.
+    /// Subscribes to changes of the leadership.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.inner.leadership.subscribe()
     }
 
+    /// The quorum's state for DescribeQuorum.
     pub fn status(&self) -> QuorumStatus {
         let Leadership { leader, epoch, .. } = *self.inner.leadership.borrow();
         QuorumStatus {
@@ -498,13 +524,13 @@ impl Quorum {
         deciding.into_iter().map(voter).collect()
     }
 
-    /// The voters that DescribeQuorum lists. A new voter is one of them once the quorum can lose
-    /// another voter without it.
+    /// The voters that DescribeQuorum lists. A new voter is listed once its addition is complete,
+    /// so that the quorum can lose another voter.
     fn deciding_voters(&self) -> Vec<Voter> {
         voters::deciding(self.inner.machine.machine().membership.membership())
     }
 
-    /// Leaves the quorum with everything on disk.
+    /// Stops Raft or the observer, and syncs the log to disk.
     pub async fn stop(self) -> Result<(), QuorumError> {
         self.stop_observing(&mut *self.inner.turn.lock().await).await;
         if let Some(raft) = self.raft() {
@@ -516,24 +542,25 @@ impl Quorum {
     }
 }
 
-/// Returns when this node does not lead in that epoch any more, and who does.
+/// Waits until this node no longer leads in the epoch. Returns the new leader, if there is one.
 async fn deposed(raft: &Raft<TypeConfig>, epoch: i32) -> Option<i32> {
     let mut metrics = raft.metrics();
     let is_deposed = |metrics: &openraft::RaftMetrics<i32, Voter>| {
-        // When Raft has failed, the proposal itself says why.
+        // If Raft has failed, `client_write` returns the reason.
         metrics.running_state.is_ok()
             && (metrics.current_term as i32 != epoch || metrics.state != ServerState::Leader)
     };
     let leader = metrics.wait_for(is_deposed).await.map(|metrics| metrics.current_leader);
     match leader {
         Ok(leader) => leader,
-        // Raft has ended, and says so to whoever waits for it.
+        // Raft has ended, and `client_write` returns that error.
         Err(_) => std::future::pending().await,
     }
 }
 
-/// Makes the directory a new quorum's, whose only voter this is, as `kafka-storage format
-/// --standalone` does: other voters can be added. A directory that has a log is left as it is.
+/// Formats the directory for a new quorum whose only voter is this one, as `kafka-storage format
+/// --standalone` does. Other voters can be added later. A directory that has a log or a snapshot is
+/// left unchanged.
 pub fn found(disk: &dyn Disk, dir: &Path, voter: &Voter) -> std::io::Result<()> {
     disk.create_dir_all(dir)?;
     let holds = |name: &str| name.ends_with(".log") || name.ends_with(".checkpoint");
@@ -552,8 +579,8 @@ pub fn found(disk: &dyn Disk, dir: &Path, voter: &Voter) -> std::io::Result<()> 
     checkpoint::write(disk, dir, &content).map(drop)
 }
 
-/// The records of a snapshot file; `bootstrap.checkpoint`, which `kafka-storage format` leaves in a
-/// log directory, is one too.
+/// Reads the metadata records of a snapshot file. `bootstrap.checkpoint`, which `kafka-storage
+/// format` writes into a log directory, is such a file.
 pub fn read_checkpoint(disk: &dyn Disk, path: &Path) -> Result<Vec<MetadataRecord>, QuorumError> {
     Ok(Checkpoint::read(disk, path)?.records)
 }

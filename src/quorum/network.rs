@@ -1,4 +1,4 @@
-//! Raft's messages to other controllers, over whatever carries bytes.
+//! openraft's network: sends Raft messages to other controllers through a `RaftTransport`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,19 +36,19 @@ use crate::base::world::now_ms;
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Why a message was not answered.
+/// Why a message got no response.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
-    /// The node's machine says that nobody listens there: its process has ended.
-    #[error("nobody listens there: {0}")]
+    /// The connection was refused: the node's machine is up, but its process has ended.
+    #[error("connection refused: {0}")]
     Refused(String),
-    /// No answer, and nothing known of why.
+    /// There was no response, for any other reason.
     #[error("{0}")]
     NoAnswer(String),
 }
 
-/// What a message is for; each kind wants a connection of its own, since answers come in order and
-/// a snapshot that is being written must not hold up heartbeats.
+/// The kind of a message. Each kind needs a connection of its own: responses come in order, and a
+/// snapshot that is being written must not delay heartbeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
     Log,
@@ -56,18 +56,21 @@ pub enum Lane {
     Snapshot,
 }
 
-/// Where a message goes.
+/// The receiver of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     pub id: i32,
-    /// Nil if it is not known.
+    /// Nil if unknown.
     pub directory_id: Uuid,
     pub at: Endpoint,
     pub lane: Lane,
 }
 
-/// Carries messages to other controllers, whose `Quorum::answer` takes them.
+/// Carries messages to other controllers, where `Quorum::answer` handles them.
 pub trait RaftTransport: Send + Sync + 'static {
+    /// Sends a message and returns the response. Fails with `Refused` only if the connection was
+    /// refused, because a follower then starts an election at once. Fails with `NoAnswer` in any
+    /// other case, and after `timeout` at the latest.
     fn call(
         &self,
         to: Peer,
@@ -76,7 +79,7 @@ pub trait RaftTransport: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<Bytes, TransportError>>;
 }
 
-/// Reaches nobody; for a quorum of one.
+/// The transport of a quorum of one. Every call fails.
 #[derive(Debug, Clone, Copy)]
 pub struct NoPeers;
 
@@ -95,13 +98,13 @@ impl RaftTransport for NoPeers {
 #[derive(Debug, Clone, Copy)]
 pub struct Heard {
     pub answered: Instant,
-    /// Milliseconds since the epoch.
+    /// Milliseconds since the Unix epoch.
     pub answered_ms: i64,
-    /// Milliseconds since the epoch; -1 when unknown.
+    /// Milliseconds since the Unix epoch; -1 when unknown.
     pub caught_up_ms: i64,
 }
 
-/// The way to all other controllers.
+/// Sends messages to all other controllers, and records their responses.
 #[derive(Clone)]
 pub struct Network {
     transport: Arc<dyn RaftTransport>,
@@ -109,7 +112,7 @@ pub struct Network {
     node_id: i32,
     storage: Storage,
     heard: Arc<std::sync::Mutex<BTreeMap<i32, Heard>>>,
-    /// Voters that have not answered this leader's last message.
+    /// Voters that did not answer the last message of this leader.
     silent: Arc<std::sync::Mutex<BTreeSet<i32>>>,
 }
 
@@ -125,13 +128,14 @@ impl Network {
         }
     }
 
+    /// The last response of each voter, by id.
     pub fn heard(&self) -> BTreeMap<i32, Heard> {
         lock(&self.heard).clone()
     }
 
-    /// For how long no majority of the voters has answered this leader. An answer counts whether or
-    /// not entries are durable yet, so that slow disks do not look like lost voters. `None` if too few
-    /// voters have ever answered.
+    /// The time since a majority of the voters last answered this leader. A response counts even if
+    /// the entries are not durable yet, so that a slow disk does not look like a lost voter. `None`
+    /// if too few voters have ever answered.
     pub fn majority_silence(&self, membership: &Membership) -> Option<Duration> {
         let heard = self.heard();
         let now = Instant::now();
@@ -142,7 +146,7 @@ impl Network {
         let last = membership.get_joint_config().iter().map(|config| {
             let mut times: Vec<_> = config.iter().map(answered).collect();
             times.sort_unstable();
-            // At or after this time, a majority has answered.
+            // A majority has answered at this time or later.
             times.get(times.len().saturating_sub(1) / 2).copied().flatten()
         });
         last.min().flatten().map(|last| now - last)
@@ -161,13 +165,14 @@ impl Network {
         self.transport.call(to, message, timeout).await
     }
 
-    /// Logs the first message of a row that a voter does not answer: Raft's own lines are off.
+    /// Logs the first of several messages that a voter does not answer. openraft's own log is off.
     fn note_silent(&self, voter: i32, error: &TransportError) {
         if lock(&self.silent).insert(voter) {
             tracing::info!(voter, %error, "voter does not answer");
         }
     }
 
+    /// Records a response of a voter.
     fn note(&self, id: i32, caught_up: bool) {
         if lock(&self.silent).remove(&id) {
             tracing::info!(voter = id, "voter answers");
@@ -191,7 +196,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     }
 }
 
-/// The way to one of them.
+/// Sends Raft messages to one other controller.
 pub struct Client {
     network: Network,
     to: Peer,
@@ -240,14 +245,15 @@ impl RaftNetwork<TypeConfig> for Client {
         let response = messages::decode_appended(answer).map_err(bad_answer)?;
         let is_caught_up = response.as_ref().is_some_and(|it| last.is_none() && it.is_success());
         self.network.note(self.to.id, is_caught_up);
-        // openraft has no answer for this: it sends the entries again after a while.
+        // openraft has no response for this case. After an error it pauses and sends the entries
+        // again.
         let response = response.ok_or_else(|| not_durable(NotDurable::Yet))?;
         let acknowledged = match response {
             AppendEntriesResponse::Success => last,
             AppendEntriesResponse::PartialSuccess(upto) => upto.filter(|_| last.is_some()),
             _ => None,
         };
-        // openraft takes nothing from the answer to a heartbeat but that the follower is there.
+        // openraft takes no acknowledged entries from the response to a heartbeat.
         let Some(acknowledged) = acknowledged else { return Ok(response) };
         let range = (previous, acknowledged);
         let released = self.network.storage.release(self.to.id, range, deadline).await;

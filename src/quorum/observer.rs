@@ -1,6 +1,6 @@
-//! Following the log from outside of the quorum, as a broker does and a controller that does not
-//! vote yet: by Kafka's Fetch and FetchSnapshot. What comes is appended as it is, and applied when
-//! the leader says that it is committed.
+//! How an observer follows the log, with Kafka's Fetch and FetchSnapshot. Brokers are observers,
+//! and so are controllers that do not vote yet. Fetched batches are appended unchanged. They are
+//! applied once they are below the leader's high watermark.
 
 use std::{
     io,
@@ -53,7 +53,8 @@ const FETCH_BYTES_MAX: i32 = 1 << 20;
 /// How long the leader may hold a fetch back; Kafka's `MAX_FETCH_WAIT_MS`.
 const FETCH_WAIT: Duration = Duration::from_millis(500);
 
-/// Sends Kafka's requests to a controller's listener: Fetch in version 17, FetchSnapshot in 1.
+/// Sends Kafka's requests to a controller's listener: Fetch in version 17, FetchSnapshot in 1. Both
+/// calls fail after `timeout` at the latest.
 pub trait LeaderClient: Send + Sync + 'static {
     fn fetch(
         &self,
@@ -70,13 +71,13 @@ pub trait LeaderClient: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<FetchSnapshotResponse, TransportError>>;
 }
 
-/// How a node that does not vote finds and follows the leader.
+/// What an observer needs to find and follow the leader.
 #[derive(Clone)]
 pub struct Observe {
     pub client: Arc<dyn LeaderClient>,
-    /// `controller.quorum.bootstrap.servers`, asked while no leader is known.
+    /// `controller.quorum.bootstrap.servers`, which are asked while no leader is known.
     pub bootstrap: Vec<Endpoint>,
-    /// Of the directory that holds the metadata log.
+    /// The id of the metadata log directory.
     pub directory_id: Uuid,
 }
 
@@ -86,13 +87,14 @@ enum FollowError {
     Transport(#[from] TransportError),
     #[error("the controller answers error {0}")]
     Refused(i16),
-    #[error("the controller's answer makes no sense: {0}")]
+    #[error("invalid response from the controller: {0}")]
     Nonsense(&'static str),
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// Follows the leader until it is stopped or the quorum's handle is gone.
+/// Starts the task that follows the leader. It ends once `Inner::observing` is false, the log has
+/// failed, or all handles to the quorum are dropped.
 pub fn spawn(inner: &Arc<Inner>, observe: Observe) -> tokio::task::JoinHandle<()> {
     let weak = Arc::downgrade(inner);
     let stop = inner.observing.subscribe();
@@ -103,12 +105,12 @@ pub fn spawn(inner: &Arc<Inner>, observe: Observe) -> tokio::task::JoinHandle<()
 struct Observer {
     weak: Weak<Inner>,
     observe: Observe,
-    /// Its id, its epoch, and where it listens.
+    /// The leader's id, epoch and endpoint.
     leader: Option<(i32, i32, Endpoint)>,
-    /// Which bootstrap server is asked next.
+    /// Counts the endpoints that were asked while no leader was known.
     next: usize,
     stop: watch::Receiver<bool>,
-    /// Since when it has followed nobody.
+    /// When this observer last followed a leader, at first the time of its start.
     alone_since: Instant,
 }
 
@@ -164,7 +166,9 @@ impl Observer {
         }
     }
 
-    /// A voter that finds nobody to follow is a member again: all others may have left, too.
+    /// Makes this observer a member again if its log says that it votes and it has had no leader
+    /// for ten times `patience`. All other voters may have become observers, too, and then none is
+    /// elected.
     fn stand_again(&mut self, inner: &Arc<Inner>) {
         let quorum = Quorum { inner: inner.clone() };
         let limit = inner.config.timeouts.patience() * 10;
@@ -179,6 +183,8 @@ impl Observer {
         });
     }
 
+    /// The endpoint to ask: the leader's, or in turn those of the bootstrap servers and other
+    /// voters.
     fn target(&mut self, inner: &Inner) -> Option<Endpoint> {
         if let Some((.., at)) = &self.leader {
             return Some(at.clone());
@@ -191,6 +197,7 @@ impl Observer {
         (!all.is_empty()).then(|| all[self.next % all.len()].clone())
     }
 
+    /// Sends one Fetch request and handles the response.
     async fn step(&mut self, inner: &Arc<Inner>) -> Result<(), FollowError> {
         let Some(to) = self.target(inner) else {
             return Err(FollowError::Nonsense("no controller is known"));
@@ -207,7 +214,8 @@ impl Observer {
         let partition = partition.ok_or(FollowError::Nonsense("it has no partition"))?.clone();
         self.learn_leader(inner, &response, &partition, &to)?;
         if partition.error_code != NONE {
-            // Another leads, or in a later epoch, and is asked next, in no haste.
+            // The response names another leader or a later epoch. The next step asks that leader,
+            // after a short pause.
             let is_news = self.leader.as_ref().is_some_and(|it| it.1 != epoch || it.2 != to);
             if is_news {
                 sleep(Duration::from_millis(10)).await;
@@ -242,7 +250,7 @@ impl Observer {
             .with_topics(vec![topic])
     }
 
-    /// Who leads, from an answer's hints.
+    /// Takes the leader from a response.
     fn learn_leader(
         &mut self,
         inner: &Inner,
@@ -254,8 +262,8 @@ impl Observer {
             (partition.current_leader.leader_id.0, partition.current_leader.leader_epoch);
         let known = inner.leadership.borrow().epoch;
         let has_no_error = partition.error_code == NONE;
-        // Who remembers this node as the leader is behind; so may this node be, and its word must
-        // not send others astray.
+        // The response is outdated if it names this node, which is an observer now. What this node
+        // has learned may be outdated, too, so it must not name a leader to other nodes.
         if id < 0 || id == inner.config.node_id || epoch < known {
             self.leader = None;
             let unknown = Leadership { leader: None, epoch: known, active: false };
@@ -294,7 +302,8 @@ fn voter_endpoint(inner: &Inner, id: i32) -> Option<Endpoint> {
 }
 
 impl Inner {
-    /// Takes what the leader answered into the log, and applies what is committed.
+    /// Handles the leader's response: truncates the log, loads a snapshot, or appends the records
+    /// and applies those that are committed.
     async fn take(
         self: &Arc<Self>,
         partition: PartitionData,
@@ -318,7 +327,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Drops a tail that the leader does not have.
+    /// Truncates a tail that the leader does not have. Fails if this node has applied a part of it.
     fn cut_off(&self, epoch: i32, end_offset: i64) -> Result<(), FollowError> {
         let applied = self.published.load().offset;
         let index = {
@@ -338,10 +347,11 @@ impl Inner {
         Ok(())
     }
 
+    /// Appends the batches of a response to the log.
     fn append_fetched(&self, mut records: Bytes) -> Result<(), FollowError> {
         while !records.is_empty() {
             let whole = records.clone();
-            // The last batch may be cut short, and one may come again.
+            // The last batch may be incomplete, and the log may have the first ones already.
             let Ok(batch) = Batch::split_first(&mut records) else { break };
             if batch.verify_crc().is_err() {
                 return Err(FollowError::Nonsense("a batch's CRC is wrong"));
@@ -362,6 +372,7 @@ impl Inner {
         Ok(())
     }
 
+    /// Applies the batches below the high watermark.
     fn apply_below(&self, high_watermark: i64) -> Result<(), FollowError> {
         loop {
             let mut machine = self.machine.machine();
@@ -377,6 +388,7 @@ impl Inner {
         }
     }
 
+    /// Writes a snapshot if the log has grown enough, and purges the log before it.
     async fn snapshot_when_grown(&self) -> io::Result<()> {
         let grown = {
             let machine = self.machine.machine();
@@ -393,6 +405,7 @@ impl Inner {
         Ok(())
     }
 
+    /// Downloads a snapshot from the leader, and replaces the log and the image with it.
     async fn load_snapshot(
         self: &Arc<Self>,
         id: SnapshotId,
@@ -414,7 +427,7 @@ impl Inner {
     }
 }
 
-/// Copies the leader's snapshot.
+/// Copies a snapshot from the leader to `path`. Durable on return.
 async fn download(
     inner: &Inner,
     id: SnapshotId,

@@ -1,4 +1,4 @@
-//! The files of the metadata log's segments, and work on them that may wait for the disk.
+//! The files of the metadata log's segments, and operations on them that may wait for the disk.
 
 use std::{
     io,
@@ -13,7 +13,7 @@ use crate::{
     records::{BatchHeader, batch::HEADER_LEN},
 };
 
-/// Segments that the log has let go of and whose files are still there.
+/// Segments that the log has removed and whose files still exist.
 #[derive(Debug)]
 pub struct Obsolete {
     pub disk: Arc<dyn Disk>,
@@ -32,13 +32,13 @@ impl Obsolete {
     }
 }
 
-/// Room in a segment's file that the disk is to set aside.
+/// Room that the disk has to reserve in a segment's file.
 #[derive(Debug)]
 pub struct Reservation {
     pub file: Arc<dyn DiskFile>,
     pub at: u64,
     pub len: u64,
-    /// How often the log had been cut before.
+    /// The number of truncations of the log before this reservation.
     pub cuts: u64,
 }
 
@@ -69,15 +69,16 @@ pub fn delete_segment(disk: &dyn Disk, dir: &Path, base_offset: i64) -> io::Resu
     Ok(())
 }
 
-/// Indexes that Apache Kafka left speak of bytes that are gone; Kafka rebuilds what is missing.
+/// Removes the index files that Apache Kafka left for a segment. They refer to bytes that are
+/// removed, and Kafka rebuilds missing indexes.
 pub fn remove_indexes(disk: &dyn Disk, dir: &Path, base_offset: i64) {
     for suffix in ["index", "timeindex", "txnindex"] {
-        // Most often there is none.
+        // Usually there is none.
         let _ = disk.remove_file(&dir.join(format!("{base_offset:020}.{suffix}")));
     }
 }
 
-/// The batch at a position, if all of it lies before `end`.
+/// Reads the batch at a position of the file. `None` if it is invalid or does not end before `end`.
 pub fn read_batch(file: &dyn DiskFile, at: u64, end: u64) -> io::Result<Option<Bytes>> {
     let mut header = [0; HEADER_LEN];
     if at + HEADER_LEN as u64 > end {

@@ -1,5 +1,6 @@
-//! Starting: newest snapshot, then the log after it. A quorum of one has committed all of its log
-//! and leads when the start returns; one of several learns later what is committed and who leads.
+//! The start of the quorum: reads the newest snapshot and replays the log after it. A quorum of one
+//! has committed its whole log and leads when the start returns. One of several voters learns later
+//! what is committed and which node leads.
 
 use std::{
     path::PathBuf,
@@ -33,29 +34,31 @@ use crate::{
     metadata::{Image, TransactionFilter},
 };
 
+/// What a node needs to take part in the quorum.
 #[derive(Clone)]
 pub struct QuorumConfig {
     pub node_id: i32,
     pub cluster_id: String,
-    /// `__cluster_metadata-0` in the metadata log directory; created if it is not there.
+    /// `__cluster_metadata-0` in the metadata log directory. Created if it does not exist.
     pub dir: PathBuf,
     pub disk: Arc<dyn Disk>,
-    /// `controller.quorum.voters`. Voters that the log or a snapshot names go before these.
+    /// `controller.quorum.voters`. Voters in the log or in a snapshot take precedence.
     pub voters: Vec<Voter>,
     pub transport: Arc<dyn RaftTransport>,
     pub timeouts: Timeouts,
-    /// How to follow the log while this node does not vote.
+    /// How to follow the log as an observer. If it is `None`, this node has to be a voter.
     pub observe: Option<Observe>,
     /// A snapshot is written when the log has grown by this many bytes
     /// (`metadata.log.max.record.bytes.between.snapshots`).
     pub snapshot_bytes: u64,
-    /// Of the randomness in elections.
+    /// Seed of the random election timeouts.
     pub seed: u64,
 }
 
 impl QuorumConfig {
-    /// A quorum of one. Its snapshots come more often than Kafka's, since each start with 10,000
-    /// partitions adds as many changes of leader epochs for the next to read.
+    /// The configuration of a quorum of one. It writes snapshots more often than Kafka, because
+    /// each start with 10,000 partitions adds as many changes of leader epochs, which the next
+    /// start has to read.
     pub fn alone(node_id: i32, dir: PathBuf) -> Self {
         Self {
             node_id,
@@ -73,12 +76,14 @@ impl QuorumConfig {
 }
 
 impl QuorumConfig {
-    /// Of the directory that holds the metadata log; nil where nobody has to know it.
+    /// The id of the metadata log directory. Nil without `observe`, because no other node needs it
+    /// then.
     pub(super) fn directory_id(&self) -> uuid::Uuid {
         self.observe.as_ref().map_or(uuid::Uuid::nil(), |observe| observe.directory_id)
     }
 
-    /// Whether this node is one of the voters, with this directory.
+    /// Whether this node is one of the voters. The directory ids must be equal, unless one of them
+    /// is nil.
     pub(super) fn is_voter(&self, membership: &Membership) -> bool {
         let own = self.directory_id();
         let is_here = |voter: &Voter| {
@@ -89,19 +94,19 @@ impl QuorumConfig {
     }
 }
 
-/// What was found on disk.
+/// The state that a start has read from disk.
 struct Replayed {
     /// As of `applied`.
     image: Image,
     filter: TransactionFilter,
     log: MetadataLog,
     snapshot: Option<SnapshotAt>,
-    /// Raft's index of the last batch that is known to be committed, and its epoch.
+    /// Epoch and Raft index of the last batch that is known to be committed.
     applied: Option<(i32, u64)>,
     known: Known,
 }
 
-/// What the newest snapshot says.
+/// The state at the end of the newest snapshot, or the initial state if there is none.
 struct AtSnapshot {
     image: Image,
     base: Base,
@@ -141,6 +146,8 @@ fn read_snapshot(config: &QuorumConfig) -> Result<AtSnapshot, QuorumError> {
     Ok(found)
 }
 
+/// Reads the newest snapshot and the log. Unless this node is the only voter, the image is the
+/// snapshot's, because later batches may not be committed.
 fn replay(config: &QuorumConfig) -> Result<Replayed, QuorumError> {
     let AtSnapshot { image: at_snapshot, base, snapshot, membership, mut kraft_version } =
         read_snapshot(config)?;
@@ -171,7 +178,7 @@ fn replay(config: &QuorumConfig) -> Result<Replayed, QuorumError> {
         Ok(())
     })?;
     if log.next_index() < index {
-        // It did not go on where the snapshot ends, so it was begun anew.
+        // The log did not continue where the snapshot ends, so `MetadataLog::open` has emptied it.
         memberships.truncate(1);
     }
     let mut log = log;
@@ -186,9 +193,10 @@ fn replay(config: &QuorumConfig) -> Result<Replayed, QuorumError> {
     Ok(Replayed { image, filter, log, snapshot, applied, known })
 }
 
-/// Takes back what this node wrote as the leader of the last epoch to remove itself. Its copy does
-/// not count for that, since it is no voter then; so if it is committed, others have it. If it is
-/// not, this node's vote is needed still, and openraft would not have it stand for election.
+/// Truncates the change of the voters with which this node, as the leader of the log's last epoch,
+/// removed itself. This node is no voter in that change, so its copy does not count: if the change
+/// is committed, other voters have it. If it is not, this node's vote is still needed, but openraft
+/// would not let it become a candidate.
 fn drop_own_removal(
     config: &QuorumConfig,
     log: &mut MetadataLog,
@@ -215,7 +223,7 @@ fn raft_config(config: &QuorumConfig) -> Result<Arc<openraft::Config>, QuorumErr
     let timeouts = &config.timeouts;
     let raft = openraft::Config {
         cluster_name: "__cluster_metadata".into(),
-        // openraft waits this long for an answer; heartbeats and elections are ours.
+        // openraft's request timeout. Heartbeats and elections are in `elections`.
         heartbeat_interval: timeouts.answer().as_millis() as u64,
         enable_heartbeat: false,
         enable_elect: false,
@@ -225,7 +233,8 @@ fn raft_config(config: &QuorumConfig) -> Result<Arc<openraft::Config>, QuorumErr
         snapshot_max_chunk_size: 1 << 20,
         snapshot_policy: openraft::SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: 0,
-        // A sole voter is elected once, at start; it needs no clock, and so it sleeps when idle.
+        // Without ticks, an idle sole voter sleeps: it is elected once, at the start. `elections`
+        // turns the ticks on for all others.
         enable_tick: false,
         ..Default::default()
     };
@@ -308,13 +317,13 @@ pub(super) async fn start(
         let failed = |error: openraft::error::Fatal<i32>| QuorumError::Failed(error.to_string());
         raft.trigger().elect().await.map_err(failed)?;
         lead(&raft, &quorum.inner.published, image.offset).await?;
-        // Alone, it has no heartbeats by which it would come to that.
+        // A sole voter sends no heartbeats, which otherwise call this.
         change::tidy_up(&quorum.inner, &raft, false);
     }
     Ok((quorum, image, CommittedStream(stream)))
 }
 
-/// Who voted as of a batch.
+/// The voters as of a batch.
 fn membership_at(known: &Known, applied: Option<(i32, u64)>) -> StoredMembership {
     let applied = applied.map(|(_, index)| index);
     let is_before = |it: &&StoredMembership| it.log_id().map(|log_id| log_id.index) <= applied;
@@ -323,7 +332,7 @@ fn membership_at(known: &Known, applied: Option<(i32, u64)>) -> StoredMembership
 }
 
 impl Quorum {
-    /// Takes part in the quorum from now on.
+    /// Starts Raft, which makes this node a member of the quorum.
     pub(super) async fn start_raft(&self) -> Result<Raft<TypeConfig>, QuorumError> {
         let inner = &self.inner;
         let (id, config) = (inner.config.node_id, raft_config(&inner.config)?);
@@ -331,7 +340,7 @@ impl Quorum {
         let raft = Raft::new(id, config, inner.network.clone(), storage, machine).await;
         let raft = raft.map_err(|error| QuorumError::Failed(error.to_string()))?;
         if !inner.storage.is_alone() {
-            // What the last process left in the page cache is to count, too.
+            // Entries that the last process left in the page cache have to become durable to count.
             inner.storage.sync_soon();
         }
         inner.raft.store(Some(Arc::new(raft.clone())));

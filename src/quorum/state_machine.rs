@@ -1,5 +1,5 @@
 //! openraft's state machine: applies committed batches to the image, publishes each, and writes
-//! snapshots of it. A node that only observes the quorum drives the same machine without openraft.
+//! snapshots of the image. An observer drives the same machine without openraft.
 // The error type is openraft's, and large; these paths are cold.
 #![allow(clippy::result_large_err)]
 
@@ -36,7 +36,7 @@ use crate::{
 type Failure = StorageError<i32>;
 type Meta = SnapshotMeta<i32, Voter>;
 
-/// What committed batches have added up to.
+/// The state that results from the applied batches.
 pub struct Machine {
     pub disk: Arc<dyn Disk>,
     pub dir: PathBuf,
@@ -48,21 +48,21 @@ pub struct Machine {
     /// The newest snapshot on disk.
     pub snapshot: Option<SnapshotAt>,
     pub published: Arc<ArcSwap<Image>>,
-    /// `None` once nothing will be applied any more.
+    /// `None` once nothing more will be applied.
     pub committed: Option<mpsc::UnboundedSender<CommittedBatch>>,
-    /// The last offset that is applied, for those who wait for it.
+    /// The offset of the last applied record, for tasks that wait for it.
     pub progress: Arc<watch::Sender<i64>>,
     pub growth: Growth,
 }
 
-/// Says when the log has grown enough for another snapshot.
+/// Counts how far the log has grown, and notifies when another snapshot is due.
 pub struct Growth {
     pub since_snapshot: u64,
     pub snapshot_bytes: u64,
     pub enough: Arc<Notify>,
 }
 
-/// A snapshot on disk: its name, Raft's index of its last batch, and who voted then.
+/// A snapshot on disk: its name, Raft's index of its last batch, and the voters as of then.
 #[derive(Debug, Clone)]
 pub struct SnapshotAt {
     pub id: SnapshotId,
@@ -81,7 +81,8 @@ impl SnapshotAt {
 }
 
 impl Machine {
-    /// Moves the image over one batch of the log.
+    /// Applies one batch of the log, and publishes the image. Returns the offset of its last
+    /// record.
     pub fn apply(&mut self, at: LogId<i32>, bytes: Bytes) -> Result<i64, FormatError> {
         let batch = Batch::split_first(&mut bytes.clone())?;
         let last_offset = batch.header.last_offset();
@@ -117,7 +118,7 @@ impl Machine {
         self.published.store(image.clone());
         self.progress.send_replace(image.offset);
         let Some(committed) = &self.committed else { return };
-        // Nobody listens while a node stops.
+        // This fails only while the node stops.
         let _ = committed.send(CommittedBatch {
             last_offset: image.offset,
             epoch: image.epoch,
@@ -128,7 +129,7 @@ impl Machine {
         });
     }
 
-    /// What a snapshot would hold now.
+    /// The content of a snapshot of the current state.
     fn content(&self) -> checkpoint::Content {
         checkpoint::Content {
             image: self.image.clone(),
@@ -138,8 +139,8 @@ impl Machine {
         }
     }
 
-    /// Takes the leader's snapshot, which is on disk, in the place of all that is known. Without a
-    /// known index and voters, those in the snapshot count.
+    /// Replaces the state with the leader's snapshot, which is on disk already. If `known` is
+    /// `None`, the snapshot itself says its Raft index and its voters.
     pub fn take(
         &mut self,
         checkpoint: &Checkpoint,
@@ -171,7 +172,7 @@ impl Machine {
     }
 }
 
-/// Applies the records that count; those of an open transaction wait for its end.
+/// Applies the records to the image. Those of an open transaction wait for its end.
 pub fn apply(
     image: &mut Image,
     filter: &mut TransactionFilter,
@@ -201,12 +202,13 @@ impl StateMachine {
         Self { machine: Arc::new(Mutex::new(machine)), storage }
     }
 
-    /// Held for one step, never over an await.
+    /// Locks the state. The lock is held for one step and never across an await.
     pub fn machine(&self) -> MutexGuard<'_, Machine> {
         storage::lock(&self.machine)
     }
 
-    /// Writes a snapshot of now, unless a transaction is open, and makes it the newest.
+    /// Writes a snapshot of the current state and makes it the newest. Does nothing while a
+    /// metadata transaction is open, or if nothing was applied yet.
     pub async fn write_snapshot(&self) -> io::Result<()> {
         let (disk, dir, content) = {
             let mut machine = self.machine();
@@ -231,7 +233,7 @@ impl StateMachine {
         storage::blocking(move || checkpoint::delete_before(&*place.0, &place.1, id)).await
     }
 
-    /// The newest snapshot, open, so that it stays readable when another takes its place.
+    /// The newest snapshot as an open file, which stays readable when another snapshot replaces it.
     fn newest(&self) -> io::Result<Option<Snapshot<TypeConfig>>> {
         let machine = self.machine();
         let Some(at) = &machine.snapshot else { return Ok(None) };
@@ -287,7 +289,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let end = parts.and_then(|(end, _)| end.parse::<i64>().ok());
         let (Some(end_offset), Some(last)) = (end, meta.last_log_id) else {
             let error = io::Error::other("the snapshot's id has no offset");
-            // openraft waits for the snapshot to purge the log.
+            // openraft's purge waits for this snapshot, and the failure ends the wait.
             self.storage.fail(&error);
             return Err(snapshot_error(error));
         };
@@ -299,7 +301,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             (machine.disk.clone(), machine.dir.clone())
         };
         let received = file.path().to_owned();
-        // In one order with the log's writes: what follows on the snapshot is durable after it.
+        // The log's thread installs it, so that batches after the snapshot become durable after it.
         let install = move || checkpoint::install((&*disk, &dir), &received, id);
         let checkpoint = self.storage.on_disk_thread(install);
         self.storage.snapshot_queued(installed.clone());
@@ -314,7 +316,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
-    /// It was written before openraft was asked: to that a disk that is full is one that has failed.
+    /// Returns the newest snapshot, which `Inner::snapshot` wrote before it called openraft.
+    /// openraft does not cause the write, because it would treat a full disk as a failed one.
     async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, Failure> {
         let newest = self.newest().map_err(snapshot_error)?;
         newest.ok_or_else(|| snapshot_error("there is nothing to write"))

@@ -42,39 +42,39 @@ use crate::{
 
 type Failure = StorageError<i32>;
 
-/// At most this many bytes go to another voter at once, but for a batch that is larger.
+/// The most bytes of entries in one message to another voter. A larger batch is sent alone.
 const SEND_BYTES_MAX: usize = 1 << 20;
 
-/// Once less room than this is set aside, more is.
+/// More room is reserved once less than this is left, in bytes.
 const RESERVE_AHEAD_BYTES: u64 = 16 << 10;
 
 /// The log and the vote of one node.
 #[derive(Clone)]
 pub struct Storage {
-    /// Held only for a write to the page cache or a read, never over an await.
+    /// Held only for a write to the page cache or a read, never across an await.
     log: Arc<Mutex<MetadataLog>>,
     disk: Arc<dyn disk::Disk>,
     dir: Arc<PathBuf>,
     node_id: i32,
     known: Arc<Mutex<Known>>,
-    /// The newest snapshot that came from the leader.
+    /// The newest snapshot from the leader whose installation is queued or done.
     installed: Arc<watch::Sender<Option<Installed>>>,
-    /// The index after the newest snapshot that is on disk before all jobs of the log's thread that
-    /// are queued from now on.
+    /// The Raft index after the newest snapshot. Jobs that are queued on the log's thread from now
+    /// on run after that snapshot is on disk.
     snapshot_end: Arc<AtomicU64>,
-    /// Held while the disk sets room aside, so that one job at a time is queued for that.
+    /// Held while the disk reserves room, so that only one such job is queued at a time.
     reserving: Arc<tokio::sync::Mutex<()>>,
     pub(super) durability: Arc<LogDurability>,
 }
 
-/// What the log and the snapshot before it say of the quorum.
+/// The voters, their feature level and the vote, from the newest snapshot and the log.
 #[derive(Debug, Clone)]
 pub struct Known {
     /// The voters as of the snapshot, then every change in the log after it.
     pub memberships: Vec<StoredMembership>,
-    /// 1 when voters are in the log, 0 when they are configured.
+    /// 1 if the voters are in the log, 0 if they are configured.
     pub kraft_version: i16,
-    /// The last one that openraft had saved.
+    /// The last vote that openraft saved.
     pub vote: Option<Vote<i32>>,
 }
 
@@ -95,7 +95,7 @@ impl Known {
         }
     }
 
-    /// Forgets what was changed again at or before the index.
+    /// Forgets voters that were replaced at or before the index.
     fn purge(&mut self, upto: u64) {
         let at = |it: &StoredMembership| it.log_id().map(|log_id| log_id.index);
         while self.memberships.get(1).is_some_and(|next| at(next) <= Some(upto)) {
@@ -104,7 +104,7 @@ impl Known {
     }
 }
 
-/// Where the log goes on after a snapshot from the leader.
+/// Where the log continues after a snapshot from the leader, and the voters as of then.
 #[derive(Debug, Clone)]
 pub struct Installed {
     pub base: Base,
@@ -119,12 +119,12 @@ fn write_error(error: impl std::error::Error + 'static) -> Failure {
     StorageIOError::write_logs(&error).into()
 }
 
-/// A lock whose holders leave nothing half done.
+/// Locks a mutex even if it is poisoned. Its holders must leave no change half done.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Runs work that blocks where it holds nobody up.
+/// Runs blocking work on a thread for it, or in place if the runtime has only one thread.
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
@@ -167,25 +167,25 @@ impl Storage {
         lock(&self.known)
     }
 
-    /// Alone, this node cannot be asked for a second vote in an epoch, and its log tells the epoch
-    /// that it has reached; so its vote need not be on disk before it leads.
+    /// Whether this node is the only voter. Its vote then need not be on disk before it leads: no
+    /// other node asks for a vote in the same epoch, and the log has the last epoch.
     pub fn is_alone(&self) -> bool {
         voters::is_alone(self.known().effective().membership(), self.node_id)
     }
 
     /// Notes that the installation of a snapshot from the leader is queued on the log's thread, so
-    /// that the log can continue after it. Whatever relies on it is queued later.
+    /// that the log can continue after it. Jobs that rely on the snapshot have to be queued later.
     pub fn snapshot_queued(&self, installed: Installed) {
         self.snapshot_written(installed.base.index);
         self.installed.send_replace(Some(installed));
     }
 
-    /// Tells that a snapshot of all before the index is on disk.
+    /// Notes that a snapshot of everything before the index is on disk.
     pub fn snapshot_written(&self, end: u64) {
         self.snapshot_end.fetch_max(end, Ordering::AcqRel);
     }
 
-    /// The size of what the leader sent, as far as this log lacks it.
+    /// The size of those entries that this log lacks, in bytes.
     pub fn missing_bytes(&self, entries: &[Entry]) -> u64 {
         let end = self.log().next_index();
         let missing = entries.iter().filter(|entry| entry.log_id.index >= end);
@@ -196,18 +196,18 @@ impl Storage {
         sizes.sum()
     }
 
-    /// Waits until there is room for a batch of `len` bytes.
+    /// Waits until room for a batch of `len` bytes is reserved. Fails if the disk is full.
     pub async fn reserve(&self, len: u64) -> io::Result<()> {
         while self.log().reservation(len)?.is_some() {
             let turn = self.reserving.clone().lock_owned().await;
-            // Another caller may have had it set aside meanwhile.
+            // Another caller may have reserved it in the meantime.
             let Some(reservation) = self.log().reservation(len)? else { break };
             self.set_aside(reservation, turn).await??;
         }
         Ok(())
     }
 
-    /// Has room set aside before it is needed, so that entries need not wait for it.
+    /// Starts to reserve room before it is needed, so that entries need not wait for it.
     fn reserve_ahead(&self) {
         let Ok(turn) = self.reserving.clone().try_lock_owned() else { return };
         let reservation = self.log().reservation(RESERVE_AHEAD_BYTES);
@@ -217,8 +217,8 @@ impl Storage {
         }
     }
 
-    /// Queues it on the log's thread. A full disk is not a failed one: the inner result is for the
-    /// caller.
+    /// Queues a reservation on the log's thread. The inner result is an error if the disk is full:
+    /// that does not make the log fail.
     fn set_aside(
         &self,
         reservation: Reservation,
@@ -235,7 +235,7 @@ impl Storage {
         })
     }
 
-    /// A batch that this node, the leader, writes.
+    /// The bytes of an entry, which this leader encodes if they are not encoded yet.
     fn encode(&self, entry: &Entry, base_offset: i64) -> (Bytes, Durability) {
         let epoch = entry.log_id.leader_id.term as i32;
         let stamp = |append_ms| Stamp { base_offset, epoch, append_ms };
@@ -244,7 +244,7 @@ impl Storage {
                 let bytes = format::encode_records(&stamp(proposal.append_ms), &proposal.records);
                 (bytes, proposal.durability)
             }
-            // It was decided on in another epoch, and may contradict what came since.
+            // The records were decided in another epoch and may contradict batches since then.
             Content::Proposal(proposal) => {
                 let nothing = [NoOpRecord {}.into()];
                 let bytes = format::encode_records(&stamp(proposal.append_ms), &nothing);
@@ -275,7 +275,7 @@ impl Storage {
             .collect();
         let own = voters.iter().filter(|voter| voter.voter_id == self.node_id);
         let granting_voters = own.cloned().collect();
-        // Kafka writes no other version whatever `kraft.version` is, and reads no other.
+        // Kafka writes and reads only version 0, whatever `kraft.version` is.
         let (leader_id, version) = (self.node_id, 0);
         let message = LeaderChangeMessage { version, leader_id, voters, granting_voters };
         let mut value = BytesMut::new();
@@ -283,7 +283,7 @@ impl Storage {
         value.freeze()
     }
 
-    /// Writes entries to the page cache; whether they have to be synced before they count.
+    /// Writes entries to the page cache. Returns whether they have to be synced before they count.
     fn write(&self, entries: impl IntoIterator<Item = Entry>) -> io::Result<bool> {
         let mut deferred = self.is_alone();
         let mut log = self.log();
@@ -305,7 +305,8 @@ impl Storage {
         Ok(!deferred)
     }
 
-    /// From the moment that it is in the log, openraft goes by it.
+    /// Notes a change of the voters that goes into the log. openraft uses it from then on, before
+    /// it is committed. If this node was the only voter until now, its vote is synced to disk.
     pub fn change_voters(&self, log_id: LogId<i32>, membership: Membership) -> io::Result<()> {
         let was_alone = self.is_alone();
         let vote = {
@@ -353,7 +354,7 @@ impl Storage {
         Ok(Entry { log_id, content: Content::Batch { bytes, membership } })
     }
 
-    /// Drops the batches from the index on.
+    /// Removes the batches from the index on.
     pub fn cut(&self, index: u64) -> io::Result<()> {
         self.known().truncate(index);
         self.log().truncate(index)?;
@@ -361,7 +362,7 @@ impl Storage {
         Ok(())
     }
 
-    /// Lets go of batches up to the index, which a snapshot has.
+    /// Purges the batches up to the index, which a snapshot includes.
     pub fn forget(&self, upto: u64) {
         self.known().purge(upto);
         let obsolete = self.log().purge(upto);
@@ -381,11 +382,12 @@ impl Storage {
         Ok(())
     }
 
-    /// Deletes segments after what is queued already: the snapshot that stands for them.
+    /// Queues the deletion of segments after the jobs that are queued already. One of those writes
+    /// the snapshot that replaces the segments.
     fn delete_soon(&self, obsolete: Obsolete, then: fn(&Self)) {
         let storage = self.clone();
         self.on_disk_thread_soon(move || {
-            // The snapshot may have failed.
+            // If the snapshot could not be written, the segments are kept.
             storage.check_failure()?;
             obsolete.delete()?;
             then(&storage);
@@ -393,7 +395,7 @@ impl Storage {
         });
     }
 
-    /// Waits until the installation of the leader's snapshot of all up to the index is queued.
+    /// Waits until the installation of a leader's snapshot that includes the index is queued.
     async fn wait_installed(&self, upto: u64) -> io::Result<Option<Installed>> {
         let mut installed = self.installed.subscribe();
         let is_there = |it: &Option<Installed>| it.as_ref().is_some_and(|it| it.base.index > upto);
@@ -469,7 +471,7 @@ impl RaftLogStorage<TypeConfig> for Storage {
     async fn save_vote(&mut self, vote: &Vote<i32>) -> Result<(), Failure> {
         self.known().vote = Some(*vote);
         let alone = self.is_alone();
-        // A lone voter's candidacy lasts no time; only its leadership is worth a file.
+        // A sole voter is elected at once, so only its leadership is saved.
         if alone && !vote.committed {
             return Ok(());
         }
@@ -493,7 +495,8 @@ impl RaftLogStorage<TypeConfig> for Storage {
     async fn read_vote(&mut self) -> Result<Option<Vote<i32>>, Failure> {
         let state = match QuorumState::read(&*self.disk, &self.dir) {
             Ok(state) => state,
-            // Not synced when alone, so a crash may leave nothing in it; the log tells the epoch.
+            // A sole voter does not sync the file, so a crash may destroy it. The log has the
+            // epoch.
             Err(error) if self.is_alone() && error.kind() == io::ErrorKind::InvalidData => None,
             Err(error) => return Err(StorageIOError::read_vote(&error).into()),
         };
@@ -521,9 +524,9 @@ impl RaftLogStorage<TypeConfig> for Storage {
         self.check_failure().map_err(write_error)?;
         let must_sync = self.write(entries).map_err(write_error)?;
         match must_sync {
-            // openraft commits what this node has.
+            // openraft commits the entries as soon as this node's copy is complete.
             true if self.is_alone() => self.sync_then(|done| callback.log_io_completed(done)),
-            // openraft waits for other voters too: `durability` holds them back.
+            // openraft also waits for other voters, and `durability` holds back their responses.
             true => {
                 self.sync_soon();
                 callback.log_io_completed(Ok(()));
@@ -538,7 +541,8 @@ impl RaftLogStorage<TypeConfig> for Storage {
     }
 
     async fn purge(&mut self, upto: LogId<i32>) -> Result<(), Failure> {
-        // The log may go once what stands for it is queued before; openraft installs it meanwhile.
+        // The batches may be deleted once the write of the snapshot that replaces them is queued
+        // ahead of the deletion. openraft installs the snapshot at the same time.
         let is_beyond = self.log().next_index() <= upto.index;
         let is_written = self.snapshot_end.load(Ordering::Acquire) > upto.index;
         if is_beyond || !is_written {

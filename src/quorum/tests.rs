@@ -1,3 +1,5 @@
+//! Tests of the quorum: a quorum of one here, and several nodes on a simulated network.
+
 mod cluster;
 mod durability;
 mod members;
@@ -79,7 +81,8 @@ async fn the_epoch_grows_although_the_vote_is_lost() {
     }
 }
 
-/// Wherever the last batch is cut, the ones before it are there, and the log goes on.
+/// Wherever the file ends within the last batch, the batches before it remain, and the log
+/// continues.
 #[tokio::test]
 async fn a_torn_tail_is_cut_off() {
     let dir = tempfile::tempdir().unwrap();
@@ -146,7 +149,7 @@ async fn snapshots_bound_the_log_and_stand_for_it() {
     assert!(!log_path(dir.path()).exists());
 }
 
-/// openraft lets go of the log while a snapshot of the leader's is still on its way to the disk.
+/// openraft purges the log while the leader's snapshot is still being written to disk.
 #[tokio::test]
 async fn the_log_stays_until_its_snapshot_is_there() {
     use openraft::storage::RaftLogStorage;
@@ -212,7 +215,8 @@ async fn a_log_of_apache_kafka_is_continued() {
     let topics: Vec<_> = image.topics.iter().map(|topic| &*topic.name).collect();
     assert_eq!(topics, ["first"]);
     let partition = image.partition("first", 2).unwrap();
-    // It stopped: no leader, and itself as the eligible one.
+    // The broker stopped in order: the partition has no leader, and the broker is an eligible
+    // leader.
     assert_eq!((partition.leader, partition.leader_epoch), (-1, 1));
     assert_eq!((&*partition.isr, &*partition.elr), (&[][..], &[1][..]));
     assert_eq!(image.config(&ConfigResource::topic("first"))["retention.ms"], "1000");

@@ -1,5 +1,5 @@
-//! What openraft is told about us: an entry is a record batch, an answer is the offset of the
-//! batch's last record, a node is known by its `node.id`.
+//! The types with which openraft is instantiated. An entry is a record batch, a response is the
+//! offset of the batch's last record, and a node is identified by its `node.id`.
 
 use std::fmt;
 
@@ -32,21 +32,22 @@ pub(super) type StoredMembership = openraft::StoredMembership<i32, Voter>;
 /// When a proposed batch may be acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Durability {
-    /// When it is on disk.
+    /// Once it is on disk.
     #[default]
     Synced,
-    /// When it is written; it is on disk before any `Synced` batch after it is acknowledged. For
-    /// facts that the next start states anew, like a broker's registration. Only a quorum of one
-    /// makes use of it.
+    /// Once it is written to the page cache. It is on disk before any later `Synced` batch is
+    /// acknowledged. For facts that the next start records again, such as a broker's registration.
+    /// Only a quorum of one does this; several voters treat it as `Synced`.
     Deferred,
 }
 
-/// A batch of records to be put at the end of the log.
+/// A batch of records to append to the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proposal {
-    /// Milliseconds since the epoch.
+    /// Milliseconds since the Unix epoch.
     pub append_ms: i64,
-    /// The leader's epoch in which the records were decided on; in another they are not written.
+    /// The leader epoch in which the records were decided. In any other epoch, a no-op record is
+    /// written in their place.
     pub epoch: i32,
     pub durability: Durability,
     pub records: Vec<MetadataRecord>,
@@ -59,15 +60,16 @@ pub struct Entry {
     pub content: Content,
 }
 
+/// The content of an entry, encoded or still to be encoded by this leader.
 #[derive(Clone, Debug)]
 pub enum Content {
-    /// To be written by this node as a new leader's first batch.
+    /// The first batch of this new leader, not encoded yet.
     Blank,
-    /// To be written by this node: who votes.
+    /// A change of the voters, not encoded yet.
     Membership(Membership),
-    /// To be written by this node.
+    /// Proposed records, not encoded yet.
     Proposal(Proposal),
-    /// From a log, as its bytes: every node has the same.
+    /// An encoded batch. Its bytes are the same on every node.
     Batch { bytes: Bytes, membership: Option<Membership> },
 }
 
@@ -117,7 +119,7 @@ impl FromAppData<Proposal> for Entry {
     }
 }
 
-/// With one leader per term, a log id is the leader's epoch and the index.
+/// A log id of openraft. It consists of epoch and index, because a term has at most one leader.
 pub(super) fn log_id(epoch: i32, index: u64) -> LogId<i32> {
     LogId::new(CommittedLeaderId::new(epoch as u64, 0), index)
 }

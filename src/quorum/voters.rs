@@ -1,6 +1,6 @@
-//! Who votes: as KRaft's control records, and as openraft's membership. A change of the voters is
-//! written as Kafka's VotersRecord with the voters that are to be; while openraft passes through a
-//! joint configuration, and for nodes that only learn, tagged fields say so that Kafka skips.
+//! The voters, as KRaft's control records and as openraft's membership. A change is written as
+//! Kafka's VotersRecord with the voters after the change. Tagged fields, which Kafka skips, hold
+//! what openraft needs besides: the sets of a joint configuration, and the learners.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{protocol::schema::WireMessage, wire};
 
-/// Where a voter listens for other controllers.
+/// An endpoint at which a voter listens for other controllers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Endpoint {
     /// The listener's name.
@@ -27,7 +27,7 @@ pub struct Endpoint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Voter {
     pub id: i32,
-    /// Nil where the voters are configured (`kraft.version` 0).
+    /// Nil if the voters are configured (`kraft.version` 0).
     pub directory_id: Uuid,
     pub endpoints: Vec<Endpoint>,
     /// The lowest and the highest `kraft.version` that it supports.
@@ -58,15 +58,15 @@ wire! {
         version: i16, in 0..;
         kraft_version: i16, in 0..;
     }
-    /// The voters. The tagged fields are openraft's: the configurations of a joint one, and nodes
-    /// that are not among the voters that are to be.
+    /// The voters after a change. The tagged fields are openraft's: the sets of voters of a joint
+    /// configuration, and the nodes that are not among `voters`.
     pub struct VotersRecord (flexible 0..) {
         version: i16, in 0..;
         voters: Vec<VoterData>, in 0..;
         configs: Vec<VoterIds>, in 0.., tag 10000;
         others: Vec<VoterData>, in 0.., tag 10001;
     }
-    /// One configuration of a joint one.
+    /// One set of voters of a joint configuration.
     pub struct VoterIds (flexible 0..) {
         ids: Vec<i32>, in 0..;
     }
@@ -120,7 +120,7 @@ impl From<VoterData> for Voter {
     }
 }
 
-/// A membership of these voters and nobody else.
+/// A membership of exactly these voters.
 pub fn of_voters(voters: &[Voter]) -> Membership {
     let ids: BTreeSet<i32> = voters.iter().map(|voter| voter.id).collect();
     let nodes: BTreeMap<i32, Voter> = voters.iter().map(|it| (it.id, it.clone())).collect();
@@ -128,14 +128,13 @@ pub fn of_voters(voters: &[Voter]) -> Membership {
     Membership::new(configs, nodes)
 }
 
-/// The voters whose majority decides, given a membership that is committed. During a change these
-/// are the voters before it: the quorum cannot do without a majority of them until the change is
-/// complete.
+/// The voters whose majority decides, given a committed membership. During a change these are the
+/// voters before it: the quorum needs a majority of them until the change is complete.
 pub fn deciding(committed: &Membership) -> Vec<Voter> {
     nodes_of(committed, committed.get_joint_config().first())
 }
 
-/// The voters that are to be.
+/// The voters after the change that is in progress, or else the current voters.
 pub fn voters(membership: &Membership) -> Vec<Voter> {
     nodes_of(membership, membership.get_joint_config().last())
 }
@@ -145,12 +144,13 @@ fn nodes_of(membership: &Membership, ids: Option<&BTreeSet<i32>>) -> Vec<Voter> 
     found.map(Option::unwrap_or_default).collect()
 }
 
-/// Whether this node decides everything alone.
+/// Whether the node is the only voter.
 pub fn is_alone(membership: &Membership, node_id: i32) -> bool {
     let mut ids = membership.voter_ids();
     ids.next() == Some(node_id) && ids.next().is_none()
 }
 
+/// Encodes a membership as the value of a VotersRecord.
 pub fn encode(membership: &Membership) -> Bytes {
     let configs = membership.get_joint_config();
     let goal = configs.last().cloned().unwrap_or_default();
@@ -170,6 +170,7 @@ pub fn encode(membership: &Membership) -> Bytes {
     value.freeze()
 }
 
+/// Decodes the value of a VotersRecord.
 pub fn decode(value: Bytes) -> Result<Membership, FormatError> {
     let record = VotersRecord::decode(value, 0)?;
     let goal: BTreeSet<i32> = record.voters.iter().map(|voter| voter.voter_id).collect();

@@ -1,3 +1,5 @@
+//! Elections, logs and faults in a quorum of three configured voters.
+
 use std::time::Duration;
 
 use super::{super::*, network::*, observers::with_observer};
@@ -48,7 +50,7 @@ async fn a_deposed_leaders_decision_is_refused() {
         tokio::time::sleep(Duration::from_secs(2)).await;
         let refused = node.propose(epoch, records(1)).await;
         assert!(matches!(refused, Err(QuorumError::WrongEpoch { .. })), "{refused:?}");
-        // Coming back, it does not depose anybody.
+        // When the old leader is reachable again, it does not depose the new one.
         assert_eq!(cluster.leader(Duration::ZERO).await, Some((new, later)));
         cluster.settle().await;
         assert!(node.image().topic("xx").is_none());
@@ -86,22 +88,22 @@ async fn a_node_that_lags_far_gets_a_snapshot() {
         for _ in 0..100 {
             assert!(cluster.propose().await);
         }
-        // The leader lets go of batches between two attempts to send them.
+        // The leader purges batches between two attempts to send them.
         tokio::time::sleep(Duration::from_secs(2)).await;
         let reached = cluster.node(lagging).inner.storage.log().next_index();
         let log_start = cluster.node(leader).inner.storage.log().first_index();
         assert!(log_start > reached, "{log_start} {reached}");
         cluster.settle().await;
         assert!(cluster.node(lagging).inner.storage.log().first_index() > reached);
-        // And it is on disk.
+        // The snapshot is on disk, too.
         cluster.crash(lagging, Crash::LoseUnsynced).await;
         cluster.start(lagging).await;
         cluster.settle().await;
     }
 }
 
-/// Whatever is cut, lost or crashed: one leader per epoch, what is committed stays, and what was
-/// acknowledged is everywhere in the end. `World` looks at every step.
+/// Whatever is cut, lost or crashed, an epoch has one leader, committed batches stay, and
+/// acknowledged batches are on every node in the end. `World` checks every step.
 #[tokio::test(start_paused = true)]
 async fn faults_lose_nothing_that_was_acknowledged() {
     for seed in seeds(4) {
@@ -128,7 +130,7 @@ async fn faults_lose_nothing_that_was_acknowledged() {
     }
 }
 
-/// More of them, or one, by `QUORUM_SEEDS=0..1000`.
+/// The seeds to run. `QUORUM_SEEDS=0..1000` replaces the usual range.
 pub fn seeds(usual: u64) -> std::ops::Range<u64> {
     let asked = std::env::var("QUORUM_SEEDS").ok();
     let range = asked.as_deref().and_then(|text| text.split_once(".."));
@@ -187,7 +189,7 @@ async fn bytes_that_are_no_message_are_refused() {
     for at in 0..whole.len() {
         let mut bytes = whole.to_vec();
         bytes[at] ^= 0x55;
-        // It may still be a message; it must not be a panic.
+        // The bytes may still be a message. They must not cause a panic.
         let _ = messages::decode_request(bytes.into());
     }
     let strange = messages::Header { cluster_id: "other".into(), ..header.clone() };
@@ -198,7 +200,8 @@ async fn bytes_that_are_no_message_are_refused() {
     assert!(matches!(refused, Err(MessageError::NotForThisNode(9))));
 }
 
-/// What it does not apply, its broker must not go on without.
+/// The stream of committed batches ends on a node that cannot write its log, because its broker
+/// must not continue without them.
 #[tokio::test(start_paused = true)]
 async fn who_cannot_write_ends() {
     let mut cluster = with_observer(3, 1 << 20).await;
@@ -222,10 +225,10 @@ async fn who_has_no_room_says_so_and_catches_up() {
     for id in [follower, 4] {
         cluster.disk(id).set_room(Some(0));
         let log = &cluster.node(id).inner.storage;
-        // Nothing is set aside yet for what comes.
+        // No room is reserved yet for what follows.
         log.log().forget_reserve();
     }
-    // A snapshot has no room either, and leaves nothing.
+    // There is no room for a snapshot either, and the attempt leaves no file.
     let stuck = cluster.node(follower);
     stuck.inner.machine.write_snapshot().await.expect_err("is full");
     stuck.inner.enough.notify_one();

@@ -1,4 +1,4 @@
-//! What counts as durable of the metadata log.
+//! Which batches of the metadata log count as durable.
 
 use std::{
     path::Path,
@@ -52,7 +52,7 @@ fn a_sync_covers_no_batch_that_replaced_another_meanwhile() {
     assert_eq!(log.state_of((2, 0)), BatchState::Durable);
 }
 
-/// A thread that panicked has not written what it was to write.
+/// A panic on the log's thread means that a write may be missing, so the log fails.
 #[tokio::test(start_paused = true)]
 async fn a_panic_while_the_log_is_written_stops_the_quorum() {
     let panics: [fn(&Cluster, i32); 3] = [
@@ -81,7 +81,7 @@ async fn a_panic_while_the_log_is_written_stops_the_quorum() {
     }
 }
 
-/// What follows on a snapshot is lost in a crash that the snapshot does not survive.
+/// A crash that loses a snapshot also loses the batches after it.
 #[test]
 fn no_batch_after_a_snapshot_is_durable_before_the_snapshot() {
     let mut log = empty_log();
@@ -134,7 +134,7 @@ async fn no_task_of_the_quorum_waits_for_a_snapshot_a_purge_or_room() {
     for _ in 0..100 {
         assert!(cluster.propose().await);
     }
-    // The leader lets go of batches between two attempts to send them.
+    // The leader purges batches between two attempts to send them.
     tokio::time::sleep(Duration::from_secs(1)).await;
     cluster.settle().await;
     let waits = WAITS.lock().unwrap();

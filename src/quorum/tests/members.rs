@@ -1,4 +1,4 @@
-//! Voters come and go while the quorum works.
+//! Voters are added and removed while the quorum works.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ fn format(cluster: &Cluster, id: i32, voters: &[Voter]) {
     disk.sync_dir(dir().parent().unwrap()).unwrap();
 }
 
-/// One voter, and the others to be added.
+/// Starts one voter. The other nodes exist and can be started and added.
 async fn standalone(seed: u64, others: &[i32]) -> Cluster {
     let mut cluster = Cluster::new(seed, &[]);
     cluster.bootstrap = vec![1];
@@ -95,14 +95,14 @@ async fn from_one_voter_to_three_and_back() {
         let text = "The voter id for ReplicaKey(id=3, directoryId=AAAAAAAAAAAAAAAAAAAAAw) is \
                     already part of the set of voters [ReplicaKey(id=1, ";
         assert!(again.to_string().starts_with(text), "{again}");
-        // All three count: the first may go.
+        // All three are voters, so the quorum can lose the first.
         cluster.crash(1, Crash::LoseUnsynced).await;
         assert!(cluster.propose().await, "{seed} {:?}", cluster.states());
         cluster.start(1).await;
         cluster.settle().await;
         let (leading, _) = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
         let other = cluster.up().into_iter().find(|id| *id != leading).unwrap();
-        // One that follows, then the leader itself.
+        // Removes a follower, then the leader itself.
         for id in [other, leading] {
             let node = leader_of(&cluster).await;
             assert_eq!(node.remove_voter(id, directory(id), WITHIN).await, Ok(()), "{id}");
@@ -197,7 +197,8 @@ async fn a_voter_is_listed_once_the_quorum_can_lose_another() {
     }
 }
 
-/// Without its vote nobody could lead, and without a leader it would never hear of it.
+/// Without this vote no leader could be elected, and without a leader the voter would never receive
+/// the change that made it a voter.
 #[tokio::test(start_paused = true)]
 async fn who_has_not_heard_that_it_votes_votes() {
     let mut cluster = Cluster::new(8, &[]);
@@ -215,7 +216,7 @@ async fn who_has_not_heard_that_it_votes_votes() {
     assert!(cluster.node(2).is_voter());
 }
 
-/// Each took the others for the quorum that goes on without it.
+/// Each voter became an observer, as if the others were the quorum.
 #[tokio::test(start_paused = true)]
 async fn voters_that_have_all_left_come_back() {
     let mut cluster = three_that_joined(9).await;
@@ -243,7 +244,7 @@ async fn voters_change_through_faults() {
             let (what, within) = (cluster.roll(3), Duration::from_secs(3));
             if let Some((leader, _)) = cluster.leader(Duration::from_secs(2)).await {
                 let leader = cluster.node(leader);
-                // It may fail, and the faults see to that.
+                // Because of the faults, this may fail.
                 let _ = match what {
                     0 => leader.remove_voter(id, directory(id), within).await,
                     1 => leader.begin_adding_voter(voter(id), within).await,
@@ -271,7 +272,7 @@ async fn configured_voters_do_not_change() {
     assert_eq!(refused.unwrap_err().to_string(), text);
 }
 
-/// Records of voters are Kafka's to whoever skips tagged fields.
+/// VotersRecords have Kafka's format for a reader that skips tagged fields.
 #[test]
 fn voters_are_written_as_kafka_reads_them() {
     let voters = [voter(1), voter(2)];

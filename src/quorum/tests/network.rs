@@ -1,5 +1,5 @@
-//! Several nodes in one process: a network that loses, delays and cuts, disks that forget, and a
-//! record of what every node has committed.
+//! A cluster of quorum nodes in one process: a network that loses, delays and cuts messages, disks
+//! that lose unsynced data, and a record of what each node has committed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,17 +17,18 @@ use super::{
 };
 use crate::log::faulty::{Crash, FaultyDisk};
 
-/// What the network does, and what the nodes have said.
+/// The network between the nodes, and what the nodes have published.
 pub struct World {
     random: Random,
     up: BTreeMap<i32, (u64, Quorum)>,
     incarnation: u64,
-    /// Ways that carry nothing.
+    /// Connections (from, to) that carry no messages.
     pub cut: BTreeSet<(i32, i32)>,
     pub loss_percent: u64,
     pub delay_ms_max: u64,
-    /// The batch that ends at an offset: the same on every node, for ever.
+    /// The batch that ends at an offset. It must be the same on every node, forever.
     committed: BTreeMap<i64, (i32, Vec<MetadataRecord>)>,
+    /// The active leader of each epoch.
     leaders: BTreeMap<i32, i32>,
     /// Nodes whose stream has ended.
     pub ended: BTreeSet<i32>,
@@ -69,7 +70,7 @@ impl World {
     }
 }
 
-/// One node's way to the others.
+/// The transport of one node.
 struct Wire {
     world: Arc<Mutex<World>>,
     from: i32,
@@ -116,7 +117,7 @@ pub struct Cluster {
     pub world: Arc<Mutex<World>>,
     disks: BTreeMap<i32, FaultyDisk>,
     voters: Vec<i32>,
-    /// Whom observers ask first.
+    /// The bootstrap servers of observers.
     pub bootstrap: Vec<i32>,
     pub snapshot_bytes: u64,
     proposed: u128,
@@ -156,7 +157,7 @@ impl Cluster {
         }
     }
 
-    /// A node that follows the log and does not vote.
+    /// Adds an observer, without starting it.
     pub fn add_observer(&mut self, id: i32) {
         self.disks.insert(id, FaultyDisk::default());
     }
@@ -236,7 +237,7 @@ impl Cluster {
         });
     }
 
-    /// Ends a node at once. What it does from now on reaches neither its disk nor the others.
+    /// Ends a node at once. Nothing that it does from now on reaches its disk or other nodes.
     pub async fn crash(&mut self, id: i32, crash: Crash) {
         let Some((_, quorum)) = lock(&self.world).up.remove(&id) else { return };
         let after = self.disks[&id].crash(crash);
@@ -248,7 +249,7 @@ impl Cluster {
         lock(&self.world).up[&id].1.clone()
     }
 
-    /// What every node thinks of the quorum, for who looks into a failure.
+    /// The state of the quorum on every node, for messages of failed assertions.
     pub fn states(&self) -> Vec<String> {
         let state = |id: &i32| {
             let node = self.node(*id);
@@ -280,7 +281,7 @@ impl Cluster {
         world.loss_percent = 0;
     }
 
-    /// The active leader, if one shows within the time.
+    /// The active leader and its epoch, or `None` if there is none within the time.
     pub async fn leader(&self, within: Duration) -> Option<(i32, i32)> {
         let deadline = tokio::time::Instant::now() + within;
         loop {
@@ -300,7 +301,7 @@ impl Cluster {
         }
     }
 
-    /// Has a topic created by whoever leads; true if that was acknowledged.
+    /// Creates a topic on the active leader. Returns whether that was acknowledged.
     pub async fn propose(&mut self) -> bool {
         let Some((leader, epoch)) = self.leader(Duration::from_secs(5)).await else {
             return false;
@@ -321,7 +322,7 @@ impl Cluster {
         acknowledged
     }
 
-    /// Waits until all nodes have committed the same, and holds every log against every other.
+    /// Heals the network, waits until all nodes have committed the same, and compares all logs.
     pub async fn settle(&mut self) {
         self.heal();
         for _ in 0..20 {

@@ -1,4 +1,4 @@
-//! Nodes outside of the quorum follow its log through Fetch and FetchSnapshot.
+//! Observers follow the log with Fetch and FetchSnapshot.
 
 use std::{sync::Arc, time::Duration};
 
@@ -145,7 +145,7 @@ async fn an_observer_follows_whoever_leads() {
         for _ in 0..3 {
             cluster.propose().await;
         }
-        // It keeps nothing that it may lose from being there again.
+        // Batches that the observer loses in a crash do not prevent it from following again.
         cluster.crash(4, Crash::LoseUnsynced).await;
         cluster.start(4).await;
         cluster.start(leader).await;
@@ -175,7 +175,8 @@ async fn an_observer_far_behind_gets_a_snapshot() {
     }
 }
 
-/// A sole voter need not sync what only it relies on; an observer relies on what it is told.
+/// A sole voter need not sync deferred batches that only it relies on. It syncs them before an
+/// observer gets them.
 #[tokio::test(start_paused = true)]
 async fn what_an_observer_has_seen_survives_the_machine_of_a_sole_voter() {
     let mut cluster = Cluster::new(5, &[1]);

@@ -12,14 +12,14 @@ use crate::{
     metadata::records::TopicRecord,
 };
 
-/// Every operation that waits for a disk takes long from now on, on all nodes.
+/// Makes every operation that waits for a disk slow, on all nodes.
 fn slow_down(seed: u64) {
     let random = Random::new(seed);
     let machine = Simulated { now_ms: 1, random, boots: 0, has_slow_disk: true };
     simulate(Some(machine));
 }
 
-/// Each write to one node's metadata log takes so many seconds from now on.
+/// Makes each write to one node's metadata log take this many seconds.
 fn slow_down_one(cluster: &Cluster, id: i32, seconds: u64) {
     let delay_ms = &cluster.node(id).inner.storage.durability.thread.delay_ms;
     delay_ms.store(seconds * 1_000, Ordering::Relaxed);
@@ -68,7 +68,7 @@ async fn entries_count_only_once_a_majority_has_them_on_disk() {
             }
         }
         simulate(None);
-        // Power is lost everywhere at once: what was acknowledged is on disk of a majority.
+        // All nodes lose power at once. What was acknowledged is on the disks of a majority.
         for id in cluster.up() {
             cluster.crash(id, Crash::LoseUnsynced).await;
         }
@@ -80,8 +80,8 @@ async fn entries_count_only_once_a_majority_has_them_on_disk() {
     assert!(acknowledged > 0, "no change was committed in time");
 }
 
-/// The leader cannot count what the other voter acknowledges before its own disk has written it, but
-/// that voter answers.
+/// The leader cannot count the other voter's acknowledgements before its own disk has written the
+/// entries. But that voter answers, so the leader does not resign.
 #[tokio::test(start_paused = true)]
 async fn a_leader_with_a_slow_disk_stays_while_another_voter_is_down() {
     for seed in 0..5 {
@@ -115,7 +115,7 @@ async fn a_leader_with_a_slow_disk_stays_while_another_voter_is_down() {
     }
 }
 
-/// Crashes the leader while the disks of so many of the other two are slow; another is elected.
+/// Crashes the leader while `slow` of the other two disks are slow. Another leader is elected.
 async fn elects_with_slow_disks(slow: usize) {
     for seed in 0..6 {
         let mut cluster = Cluster::started(100 + seed, &[1, 2, 3]).await;
@@ -131,7 +131,7 @@ async fn elects_with_slow_disks(slow: usize) {
         cluster.crash(led.0, Crash::Process).await;
         let next = cluster.leader(Duration::from_secs(120)).await;
         let (_, epoch) = next.unwrap_or_else(|| panic!("no leader: {:?}", cluster.states()));
-        // The epoch says how many elections it took.
+        // The epoch shows how many elections there were.
         assert!((led.1 + 1..led.1 + 6).contains(&epoch), "{seed}: {epoch} after {}", led.1);
         for id in others {
             slow_down_one(&cluster, id, 0);
@@ -151,7 +151,7 @@ async fn a_leader_is_elected_while_the_disks_of_both_remaining_voters_are_slow()
     elects_with_slow_disks(2).await;
 }
 
-/// No disk answers in time, and which one is slower changes all the time.
+/// No disk is fast enough, and which one is slower changes all the time.
 #[tokio::test(start_paused = true)]
 async fn leaders_are_elected_while_all_disks_are_slow() {
     for seed in 0..6 {
