@@ -1,4 +1,4 @@
-//! Names for the things that Kafka counts and identifies.
+//! Types for the ids of topics, brokers and partitions.
 
 use std::{fmt, sync::Arc};
 
@@ -15,7 +15,7 @@ impl fmt::Display for BrokerId {
     }
 }
 
-/// A partition of a topic, printed as its directory is called.
+/// A partition of a topic. It is printed like the name of its directory: `topic-0`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct TopicPartition {
     pub topic: Arc<str>,

@@ -6,16 +6,18 @@ use base64::{
 };
 use uuid::Uuid;
 
-/// As in Java, the last character may have bits that no byte takes.
+/// As in Java, the bits of the last character that belong to no byte are ignored.
 const BASE64: GeneralPurpose =
     GeneralPurpose::new(&alphabet::URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
 
+/// The text of a UUID.
 pub fn encode(id: Uuid) -> String {
     BASE64.encode(id.as_bytes())
 }
 
+/// The UUID of a text, or `None` if the text is invalid.
 pub fn decode(text: &str) -> Option<Uuid> {
-    // Room for the groups of three bytes that a UUID's text begins.
+    // Base64 decodes groups of three bytes, so 16 bytes need room for 18.
     let mut bytes = [0; 18];
     let length = BASE64.decode_slice(text, &mut bytes).ok()?;
     Uuid::from_slice(&bytes[..length]).ok()

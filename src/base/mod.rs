@@ -1,4 +1,4 @@
-//! Ids, time and the configuration table. Knows nothing of files, sockets or the protocol.
+//! Ids, time, randomness and the configuration table. Independent of all other layers.
 
 pub mod config;
 pub mod ids;

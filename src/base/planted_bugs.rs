@@ -1,19 +1,20 @@
 //! Bugs that a simulation plants, to prove that its checks find them. Only builds with the feature
 //! `simulation` can have them.
 
+/// A bug that a simulation can plant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
     /// A follower does not send its leader the epoch of its last record, so that it keeps records
     /// that the leader lacks.
     SkipTruncation,
-    /// An append is acknowledged before the in-sync replicas have it.
+    /// An append is acknowledged before all in-sync replicas have it.
     EarlyAck,
-    /// A leader leaves a replica out of the ISR before the controller has removed it.
+    /// A leader treats a replica as out of the ISR before the controller has removed it.
     StaleIsr,
-    /// A process registers although its predecessor's session lives, and keeps the leaderships that
-    /// the predecessor had.
+    /// A broker registers although the session of its previous process is still active, and keeps
+    /// the leaderships of that process.
     MissingFence,
-    /// Appends are not woken when their replica no longer leads.
+    /// Appends that wait are not completed when their replica is no longer the leader.
     LostWaiter,
 }
 
@@ -22,7 +23,7 @@ thread_local! {
     static PLANTED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
 }
 
-/// Plants a bug in all code that this thread runs.
+/// Plants a bug in all code that this thread runs, or removes it.
 #[cfg(any(test, feature = "simulation"))]
 pub fn plant(bug: Option<Bug>) {
     PLANTED.set(bug);

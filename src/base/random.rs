@@ -25,7 +25,7 @@ impl Random {
         (self.next_u64() % end.max(1) as u64) as usize
     }
 
-    /// A duration between half of the longest and the longest.
+    /// A random duration between half of `longest` and `longest`.
     pub fn about(&mut self, longest: Duration) -> Duration {
         let half = longest.as_micros() as u64 / 2;
         Duration::from_micros(half + self.next_u64() % half.max(1))

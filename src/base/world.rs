@@ -1,9 +1,9 @@
-//! What a process takes from its machine besides disks and network: the time, chance, and threads
-//! that may block.
+//! What a process takes from its machine besides disks and network: the time, random numbers, and
+//! threads that may block.
 //!
-//! A simulation puts its own in their place, thread by thread: time that it advances, chance that
-//! its seed decides, and work that is done where it is asked for. Nothing else here is global.
-//! Only builds with the feature `simulation` can be simulated.
+//! A simulation replaces these per thread: it sets the time, random numbers follow from its seed,
+//! and blocking work runs in the calling task. Nothing else here is global. Only builds with the
+//! feature `simulation`, and tests, can be simulated.
 
 use std::{
     fs, io,
@@ -19,18 +19,18 @@ use uuid::Uuid;
 
 use super::random::Random;
 
-/// Where Linux tells one run of the machine from another.
+/// Linux's id of this boot of the machine.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// The machine of the node that a simulation runs at the moment.
+/// The simulated machine of the node whose code runs on this thread.
 #[derive(Clone, Debug)]
 pub struct Simulated {
-    /// Milliseconds since the epoch, as this node's clock has them.
+    /// This node's clock, in milliseconds since the Unix epoch.
     pub now_ms: i64,
     pub random: Random,
     /// How often the machine has been started.
     pub boots: u32,
-    /// Every operation that waits for the disk takes up to two seconds, and one in ten takes ten.
+    /// If true, every operation that waits for the disk takes up to 2 s, and one in ten takes 10 s.
     pub has_slow_disk: bool,
 }
 
@@ -40,14 +40,14 @@ thread_local! {
         const { std::cell::RefCell::new(None) };
 }
 
-/// Puts a simulated machine in the place of the real one for this thread, or takes it away. Returns
-/// the one that was there before.
+/// Replaces this thread's machine by a simulated one, or with `None` restores the real one. Returns
+/// the simulated machine that was there before.
 #[cfg(any(test, feature = "simulation"))]
 pub fn simulate(machine: Option<Simulated>) -> Option<Simulated> {
     SIMULATED.replace(machine)
 }
 
-/// What `look` finds in this thread's simulated machine, if it has one.
+/// The result of `look` on this thread's simulated machine. `None` if it has none.
 #[cfg(any(test, feature = "simulation"))]
 fn simulated<T>(look: impl FnOnce(&mut Simulated) -> T) -> Option<T> {
     SIMULATED.with_borrow_mut(|machine| machine.as_mut().map(look))
@@ -59,7 +59,7 @@ fn simulated<T>(_: impl FnOnce(&mut Simulated) -> T) -> Option<T> {
     None
 }
 
-/// Milliseconds since the epoch, as Kafka's timestamps count them.
+/// Milliseconds since the Unix epoch, as Kafka's timestamps count them.
 pub fn now_ms() -> i64 {
     simulated(|machine| machine.now_ms).unwrap_or_else(|| {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -67,7 +67,7 @@ pub fn now_ms() -> i64 {
     })
 }
 
-/// An id that nobody else has.
+/// A new random UUID (version 4).
 pub fn new_uuid() -> Uuid {
     let drawn = simulated(|machine| (machine.random.next_u64(), machine.random.next_u64()));
     drawn.map_or_else(Uuid::new_v4, |(high, low)| {
@@ -75,23 +75,23 @@ pub fn new_uuid() -> Uuid {
     })
 }
 
-/// What tells this run of the machine from others, if that is known.
+/// The id of this boot of the machine, or `None` if it is unknown.
 pub fn boot_id() -> Option<String> {
     let here = || fs::read_to_string(BOOT_ID).ok().map(|id| id.trim().to_owned());
     simulated(|machine| format!("boot-{}", machine.boots)).map_or_else(here, Some)
 }
 
-/// The work on a thread that may block did not come to its end: it has panicked.
+/// The work on a blocking thread has panicked, so it is not complete.
 #[derive(Debug, thiserror::Error)]
 #[error("work on a blocking thread has panicked")]
 pub struct Panicked;
 
-/// Does work that may wait for the disk, without holding up other tasks.
+/// Runs work that may wait for the disk, and waits for its result without blocking other tasks.
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Panicked> {
     if is_simulated() {
-        // Others get their turn first, as they do while a thread works.
+        // Other tasks run first, as they do while a real thread works.
         tokio::task::yield_now().await;
         let (before, after) = simulated_disk_delays();
         wait(before).await;
@@ -102,7 +102,7 @@ pub async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(|_| Panicked)
 }
 
-/// Has work that may wait for the disk done, without waiting for it.
+/// Runs work that may wait for the disk, without waiting for it.
 pub fn spawn_blocking(work: impl FnOnce() + Send + 'static) {
     if is_simulated() {
         tokio::spawn(async {
@@ -114,7 +114,7 @@ pub fn spawn_blocking(work: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// How long the simulated disk takes for one operation: the times before and after its effect.
+/// The delays of one operation of the simulated disk, before and after its effect.
 fn simulated_disk_delays() -> (Duration, Duration) {
     let delays_ms = simulated(|machine| {
         machine.has_slow_disk.then(|| {
@@ -136,17 +136,18 @@ async fn wait(delay: Duration) {
     }
 }
 
-/// Work for a disk thread. It returns what is done with its result.
+/// A job of a disk thread. It returns a function that handles the result.
 type Job = Box<dyn FnOnce() -> Completion + Send>;
 type Completion = Box<dyn FnOnce() + Send>;
 
-/// A thread of its own for work that may wait for the disk. Jobs run one after the other, in the
-/// order in which they were given. A single-threaded runtime runs them in a task, so that a run can
-/// be repeated. The thread ends when its handle is dropped.
+/// A thread for work that may wait for the disk. Jobs run one after the other, in the order in
+/// which they were queued. In a single-threaded runtime, a task runs them instead, so that a run
+/// can be repeated. The thread ends when its handle is dropped.
 #[derive(Debug)]
 pub struct DiskThread {
     jobs: mpsc::UnboundedSender<Job>,
-    /// Milliseconds that each job takes in a single-threaded runtime, besides what the machine takes.
+    /// Milliseconds that each job takes in a single-threaded runtime, in addition to the delays of
+    /// the simulated disk.
     #[cfg(test)]
     pub delay_ms: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }
@@ -189,9 +190,9 @@ impl DiskThread {
         });
     }
 
-    /// Queues work and does not wait for it. `complete` receives its result, also on the thread. A
-    /// simulation lets time pass between the two. Neither may panic: the thread continues with the
-    /// next job, and the caller does not learn of it.
+    /// Queues work and does not wait for it. `complete` receives the result on the same thread. A
+    /// simulation lets time pass between the two. Neither may panic: the thread would continue with
+    /// the next job, and the caller would get no error.
     pub fn spawn<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -201,7 +202,7 @@ impl DiskThread {
             let done = work();
             Box::new(move || complete(done))
         };
-        // The receiver ends only with its runtime, and then no caller is left either.
+        // The receiver ends only with its runtime, and then there is no caller.
         let _ = self.jobs.send(Box::new(job));
     }
 }
@@ -222,7 +223,8 @@ pub fn is_single_threaded() -> bool {
     Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread
 }
 
-/// Does work that may take its time where the task is; other tasks go elsewhere meanwhile.
+/// Runs blocking work in the current task. The runtime moves other tasks to other threads
+/// meanwhile.
 pub fn in_place<T>(work: impl FnOnce() -> T) -> T {
     if is_simulated() { work() } else { tokio::task::block_in_place(work) }
 }
