@@ -2,8 +2,8 @@
 //! threads that may block.
 //!
 //! A simulation replaces these per thread: it sets the time, random numbers follow from its seed,
-//! and blocking work runs in the calling task. Nothing else here is global. Only builds with the
-//! feature `simulation`, and tests, can be simulated.
+//! and blocking work runs in tasks of the same thread. Nothing else here is global. Only tests and
+//! builds with the feature `simulation` can be simulated.
 
 use std::{
     fs, io,

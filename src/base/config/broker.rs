@@ -1,4 +1,4 @@
-//! The broker's settings as the code uses them.
+//! The typed view of a broker's configuration.
 
 use std::{
     collections::BTreeMap,
@@ -12,24 +12,24 @@ use super::{
     values::Values,
 };
 
-/// Where `/metrics` and `/health` answer.
+/// The listener of `/metrics` and `/health`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HttpListener {
     pub host: String,
     pub port: u16,
-    /// False for the default. A second broker on the machine finds the default port taken, which
-    /// is worth a warning; a port that was asked for must be had.
+    /// False for the default. If the default port is taken, for example by a second broker on the
+    /// machine, the start logs a warning. If a configured port is taken, the start fails.
     pub is_explicit: bool,
 }
 
-/// `max.connections.per.ip` and its exceptions by host, as written.
+/// `max.connections.per.ip`, and its overrides by host as they are written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PerIpLimits {
     pub max: i32,
     pub overrides: BTreeMap<String, i32>,
 }
 
-/// Everything that group coordinators go by (`GroupCoordinatorConfig` of Kafka).
+/// The settings of group coordinators (`GroupCoordinatorConfig` of Kafka).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GroupSettings {
     pub min_session_timeout_ms: i32,
@@ -45,28 +45,28 @@ pub struct GroupSettings {
     pub offsets_retention_check_interval_ms: i64,
 }
 
-/// The typed view of a broker's configuration. Names are Kafka's with `_` for `.`; units are last.
+/// All settings of a broker. Names are Kafka's with `_` for `.`, and units are last.
 #[derive(Clone, PartialEq, Debug)]
 pub struct BrokerConfig {
     pub node_id: i32,
     pub broker_rack: Option<String>,
-    /// What stands for this machine where an advertised host is missing.
+    /// The host of advertised listeners that have none.
     pub host_name: String,
 
-    /// The brokers' listeners; those of `controller.listener.names` are apart.
+    /// The listeners for clients and brokers, without those of `controller.listener.names`.
     pub listeners: Vec<Listener>,
     pub controller_listeners: Vec<Listener>,
-    /// Where other nodes reach the controller; empty where it is nobody's to be reached.
+    /// Where other nodes reach this controller. Empty if it has no listener for them.
     pub advertised_controller_listeners: Vec<Listener>,
     pub advertised_listeners: Vec<Listener>,
     pub inter_broker_listener: String,
-    /// None: metrics and health are off.
+    /// `None`: metrics and health are off.
     pub http_listener: Option<HttpListener>,
     pub logging_level: String,
     pub logging_json: bool,
 
     pub log_dirs: Vec<PathBuf>,
-    /// Those of them that get no new partitions.
+    /// Those of `log_dirs` that get no new partitions.
     pub cordoned_log_dirs: Vec<PathBuf>,
     pub metadata_log_dir: PathBuf,
 
@@ -79,14 +79,14 @@ pub struct BrokerConfig {
     pub socket_send_buffer_bytes: i32,
     pub socket_receive_buffer_bytes: i32,
     pub socket_request_max_bytes: i32,
-    /// As set by the user; without a value the system's limit applies.
+    /// `None` unless it is configured. The limit of the system applies then.
     pub socket_listen_backlog: Option<i32>,
     pub connections_max_idle_ms: i64,
     pub max_connections: i32,
     pub max_connections_per_ip: PerIpLimits,
     pub num_recovery_threads_per_data_dir: i32,
     pub background_threads: i32,
-    /// As many as log directories, where it is not set.
+    /// `None` stands for the number of log directories.
     pub num_replica_alter_log_dirs_threads: Option<i64>,
 
     pub fetch_max_bytes: i32,
@@ -128,7 +128,7 @@ impl BrokerConfig {
         host_name: &str,
     ) -> Result<Self, ConfigError> {
         let log_dirs = log_dirs(values);
-        // The default gives way where a listener has its port.
+        // If a listener has the default port of `http.listener`, metrics and health are off.
         let mut all = listeners.broker.iter().chain(&listeners.controller);
         let http_listener = http_listener(values, statics)?
             .filter(|http| http.is_explicit || !all.any(|it| it.port == http.port));
@@ -182,7 +182,8 @@ impl BrokerConfig {
         })
     }
 
-    /// Better no start than a listener that is less safe than it was asked to be.
+    /// Refuses a listener whose security protocol is not supported, because it would be less secure
+    /// than configured.
     fn check_security(&self) -> Result<(), ConfigError> {
         let all = self.listeners.iter().chain(&self.controller_listeners);
         match all.into_iter().find(|listener| listener.protocol != SecurityProtocol::Plaintext) {
@@ -254,7 +255,8 @@ fn http_listener(
     }
 }
 
-/// Kafka's default of 50 makes clients wait for a second where more of them connect at once.
+/// The configured backlog only. Kafka's default of 50 makes clients wait for a second if more of
+/// them connect at once.
 fn listen_backlog(values: &Values, statics: &Properties) -> Option<i32> {
     const NAME: &str = "socket.listen.backlog.size";
     statics.contains_key(NAME).then(|| values.i32(NAME))
@@ -288,7 +290,7 @@ fn per_ip_limits(values: &Values) -> Result<PerIpLimits, ConfigError> {
     Ok(PerIpLimits { max, overrides })
 }
 
-/// The rules that join several keys (`AbstractKafkaConfig.validateValues` and
+/// Checks the rules about several keys (`AbstractKafkaConfig.validateValues` and
 /// `GroupCoordinatorConfig` of Kafka).
 fn check(values: &Values) -> Result<(), ConfigError> {
     let require = |holds: bool, message: &str| match holds {
@@ -342,7 +344,7 @@ fn check_cordoned(values: &Values) -> Result<(), ConfigError> {
     }
 }
 
-/// Each of the newer groups' settings lies between its own limits.
+/// Checks that each setting of consumer, share and streams groups is between its limits.
 fn check_group_limits(values: &Values) -> Result<(), ConfigError> {
     const LIMITED: [(&str, &str); 12] = [
         ("consumer", "session.timeout.ms"),

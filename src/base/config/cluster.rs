@@ -1,4 +1,4 @@
-//! What makes a node part of a cluster: its roles, the quorum, and how replicas follow each other.
+//! The settings that make a node part of a cluster: its roles, the quorum, and replication.
 
 use super::{ConfigError, Values, host_and_port};
 
@@ -10,15 +10,15 @@ pub struct QuorumVoter {
     pub port: u16,
 }
 
-/// The typed view of what concerns the cluster. Names are Kafka's with `_` for `.`.
+/// The typed view of the cluster's settings. Names are Kafka's with `_` for `.`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ClusterConfig {
     /// From `process.roles`.
     pub is_broker: bool,
     pub is_controller: bool,
-    /// By id. Empty where the voters are in the metadata log itself.
+    /// Sorted by id. Empty if the voters are in the metadata log itself.
     pub controller_quorum_voters: Vec<QuorumVoter>,
-    /// Hosts and ports.
+    /// Pairs of host and port.
     pub controller_quorum_bootstrap_servers: Vec<(String, u16)>,
     pub controller_quorum_auto_join_enable: bool,
     pub controller_quorum_election_timeout_ms: i32,
@@ -40,7 +40,7 @@ pub struct ClusterConfig {
     pub replica_fetch_response_max_bytes: i32,
     pub num_replica_fetchers: i32,
     pub replica_selector_class: Option<String>,
-    /// Bytes a second of throttled replicas; none without a limit.
+    /// Bytes per second of throttled replicas. `None`: no limit.
     pub leader_replication_throttled_rate: Option<i64>,
     pub follower_replication_throttled_rate: Option<i64>,
     pub replica_alter_log_dirs_io_max_bytes_per_second: Option<i64>,
@@ -93,7 +93,7 @@ impl ClusterConfig {
         }
     }
 
-    /// What Kafka's `KafkaConfig.validateValues` asks of a node by its roles.
+    /// Checks the rules for the node's roles (Kafka's `KafkaConfig.validateValues`).
     pub(super) fn check(&self, node_id: i32, has_controllers: bool) -> Result<(), ConfigError> {
         let refuse = |why: String| Err(ConfigError::requirement(why));
         let voters = &self.controller_quorum_voters;
@@ -132,7 +132,7 @@ impl ClusterConfig {
                 ids(voters)
             ));
         }
-        // Alone, a node needs no listener for other controllers.
+        // A node without others needs no listener for other controllers.
         if (voters.len() > 1 || !self.is_broker) && !has_controllers {
             return refuse(
                 "controller.listener.names must contain at least one value appearing in the \
@@ -144,7 +144,7 @@ impl ClusterConfig {
     }
 }
 
-/// As Kafka prints a set of ids.
+/// The ids as Kafka prints a set.
 fn ids(voters: &[QuorumVoter]) -> String {
     let ids: Vec<String> = voters.iter().map(|voter| voter.id.to_string()).collect();
     format!("Set({})", ids.join(", "))

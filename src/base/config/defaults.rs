@@ -1,12 +1,12 @@
-//! The values of keys that neither file, environment nor arguments set. A default that would contradict
-//! a value that is set is left out, or derived from that value.
+//! The values of keys that neither file, environment nor arguments set. A default that would
+//! contradict a configured value is left out, or derived from that value.
 
 use super::{Properties, host_and_port};
 
-/// What a broker starts with that has no properties file.
+/// Defaults of a start without a properties file.
 const WITHOUT_FILE: &[(&str, &str)] = &[("log.dirs", "./data")];
 
-/// What a broker without a file and without other nodes starts with besides.
+/// Further defaults of a start without a properties file and without other nodes.
 const ALONE: &[(&str, &str)] = &[
     ("offsets.topic.replication.factor", "1"),
     ("transaction.state.log.replication.factor", "1"),
@@ -15,8 +15,8 @@ const ALONE: &[(&str, &str)] = &[
     ("share.coordinator.state.topic.min.isr", "1"),
 ];
 
-/// Fills in keys that Kafka demands where they have one sensible value, and, without a properties
-/// file, what makes a broker that can be tried at once. Kafka shows `broker.id` as set, too.
+/// Sets keys that Kafka requires, if they have one sensible value. Without a properties file, also
+/// sets what a broker needs to be usable at once. `broker.id` is set too, as Kafka reports it.
 pub(super) fn fill_in(properties: &mut Properties, has_file: bool) {
     let quorum = Quorum::of(properties);
     let set = |properties: &mut Properties, name: &str, value: &str| {
@@ -41,9 +41,9 @@ pub(super) fn fill_in(properties: &mut Properties, has_file: bool) {
     }
 }
 
-/// What is said of the quorum.
+/// What the properties say about the quorum.
 struct Quorum {
-    /// Ids with hosts and ports.
+    /// Ids and addresses (host:port).
     voters: Vec<(String, String)>,
     is_alone: bool,
 }
@@ -58,8 +58,7 @@ impl Quorum {
         Self { is_alone: voters.len() <= 1 && servers <= 1, voters }
     }
 
-    /// The id that is given, or the one that a node must have. `None` where only the operator can
-    /// tell.
+    /// The configured id, or the only possible one. `None` if the operator has to choose.
     fn node_id(&self, properties: &Properties) -> Option<String> {
         let broker_id = properties.get("broker.id").filter(|id| id.trim() != "-1");
         if let Some(id) = properties.get("node.id").or(broker_id) {
@@ -74,15 +73,16 @@ impl Quorum {
         }
     }
 
-    /// The address among the voters that belongs to this node.
+    /// This node's address among the voters.
     fn own(&self, properties: &Properties) -> Option<&str> {
         let id = properties.get("node.id")?.trim();
         let own = self.voters.iter().find(|(voter, _)| voter == id);
         own.map(|(_, address)| address.as_str())
     }
 
-    /// Clients are served on this machine only, unless `advertised.listeners` names other hosts.
-    /// Controllers listen at their address in `controller.quorum.voters`.
+    /// The default of `listeners`. Clients are served on this machine only, unless
+    /// `advertised.listeners` names other hosts. Controllers listen at their address in
+    /// `controller.quorum.voters`.
     fn listeners(&self, properties: &Properties) -> String {
         let mut listeners = Vec::new();
         if has_role(properties, "broker") {

@@ -1,4 +1,5 @@
-//! What DescribeConfigs says of a resource (`ConfigHelper` of Kafka), as plain data.
+//! The content of a DescribeConfigs response for each kind of resource (`ConfigHelper` of Kafka),
+//! as plain data.
 
 use super::{
     Config, ConfigError, Key, Properties,
@@ -27,7 +28,7 @@ pub enum ConfigSource {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Synonym {
     pub name: String,
-    /// None for what must stay secret.
+    /// `None` for a sensitive value.
     pub value: Option<String>,
     pub source: ConfigSource,
 }
@@ -40,20 +41,22 @@ pub struct Entry {
     pub read_only: bool,
     pub source: ConfigSource,
     pub is_sensitive: bool,
-    /// The strongest first; all of them, whether asked for or not.
+    /// All synonyms, also if the request does not ask for them. The one with the highest precedence
+    /// comes first.
     pub synonyms: Vec<Synonym>,
-    /// None: the table does not know the name.
+    /// `None` if the name is not in the table.
     pub kind: Option<Type>,
     pub documentation: Option<&'static str>,
 }
 
 impl Entry {
-    /// `ConfigEntry.ConfigType` on the wire; 0 is unknown.
+    /// The id of `ConfigEntry.ConfigType` in the response. 0 means unknown.
     pub fn type_id(&self) -> i8 {
         self.kind.map_or(0, Type::wire_id)
     }
 
-    /// Up to version 0 of DescribeConfigs, and still in its answers.
+    /// Whether the value is a default. Version 0 of DescribeConfigs has this field in place of the
+    /// source.
     pub fn is_default(&self) -> bool {
         self.source == ConfigSource::Default
     }
@@ -67,7 +70,7 @@ impl Entry {
             is_sensitive: false,
             synonyms: Vec::new(),
             kind: None,
-            // Empty and not missing, as Kafka leaves it for loggers.
+            // An empty text, not null, as in Kafka's response for loggers.
             documentation: Some(""),
         }
     }
@@ -86,7 +89,7 @@ impl Entry {
     }
 }
 
-/// A topic's configs: all that topics can have, whatever their source.
+/// All configs that topics can have, with their values for this topic.
 pub fn topic(config: &Config, overrides: &Properties) -> Result<Vec<Entry>, ConfigError> {
     let values = TopicValues::resolve(config, overrides)?;
     let is_shown = |key: &&Key| key.is_listed() || overrides.contains_key(key.name);
@@ -106,9 +109,9 @@ pub fn topic(config: &Config, overrides: &Properties) -> Result<Vec<Entry>, Conf
     Ok(entries.collect())
 }
 
-/// The value that a broker gives to a config which a topic does not set, as CreateTopics answers it
-/// (`KafkaConfigSchema.resolveEffectiveTopicConfig` of Kafka): text as it is set, under any of the
-/// config's synonyms. `None` if the topic config's own default counts.
+/// The broker's value of a config that a topic does not set, as CreateTopics returns it
+/// (`KafkaConfigSchema.resolveEffectiveTopicConfig` of Kafka): the text as it is set, under any of
+/// the config's synonyms. `None` if the default of the topic config applies.
 pub fn topic_config_of_broker(config: &Config, topic_key: &str) -> Option<(String, ConfigSource)> {
     let (_, synonyms) = keys::topic::SYNONYMS.iter().find(|(name, _)| *name == topic_key)?;
     let layers = [
@@ -131,7 +134,7 @@ pub fn topic_config_of_broker(config: &Config, topic_key: &str) -> Option<(Strin
     })
 }
 
-/// A group's configs. A group need not exist to have them.
+/// All configs of a group. The group need not exist.
 pub fn group(config: &Config, overrides: &Properties) -> Result<Vec<Entry>, ConfigError> {
     let mut entries = Vec::with_capacity(keys::group().len());
     for key in keys::group().values() {
@@ -160,7 +163,7 @@ pub fn group(config: &Config, overrides: &Properties) -> Result<Vec<Entry>, Conf
     Ok(entries)
 }
 
-/// This broker's configs: every listed key, and every name that somebody has set.
+/// This broker's configs: every listed key, and every other name that is set.
 pub fn broker(config: &Config) -> Vec<Entry> {
     let layers = [config.per_broker(), config.cluster_default(), config.statics()];
     let mut names: Vec<&str> =
@@ -201,9 +204,9 @@ fn broker_entry(config: &Config, name: &str, per_broker: bool) -> Entry {
     }
 }
 
-/// Everything that sets a broker's key, the strongest first. What is set under a stronger name
-/// than the key's own is left out, unless the key itself is set more strongly still: so Kafka
-/// leaves listeners' values out of a key without a prefix.
+/// All settings and defaults of a broker's key, in the order of precedence. Those under a name with
+/// a higher precedence than the key's own come first and are left out, up to the first entry of the
+/// key itself. So, as in Kafka, a key without a prefix does not show the values of listeners.
 fn broker_synonyms(config: &Config, name: &str, is_sensitive: bool) -> Vec<Synonym> {
     let names = keys::broker_synonyms(name);
     let mut found = Vec::new();
@@ -232,14 +235,14 @@ fn synonym(name: &str, value: &str, source: ConfigSource) -> Synonym {
     Synonym { name: name.to_owned(), value: Some(value.to_owned()), source }
 }
 
-/// Loggers and their levels.
+/// The loggers and their levels.
 pub fn loggers<'a>(levels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<Entry> {
     let entry = |(name, level)| Entry::plain(name, level, ConfigSource::BrokerLogger);
     levels.into_iter().map(entry).collect()
 }
 
-/// A client metrics subscription: what it says itself, and defaults for the rest. It need not
-/// exist.
+/// The configs of a client metrics subscription, with defaults for those that it does not set. The
+/// subscription need not exist.
 pub fn client_metrics(configs: &Properties) -> Result<Vec<Entry>, ConfigError> {
     let entry = |key: &&Key| {
         let (text, source) = match configs.get(key.name) {

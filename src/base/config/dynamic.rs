@@ -1,11 +1,11 @@
-//! What may be set while the broker runs, on topics, brokers, groups and client metrics, with
-//! Kafka's refusals.
+//! Checks of configs that are set while the broker runs, of topics, brokers, groups and client
+//! metrics, with Kafka's error messages.
 
 use super::{
     Config, ConfigError, ConfigErrorKind, Properties, effects, key::Mode, keys, parse, parse::Value,
 };
 
-/// Keys that are changed per listener only (`DynamicBrokerConfig.DYNAMIC_SECURITY_CONFIGS`).
+/// Keys that can be changed only per listener (`DynamicBrokerConfig.DYNAMIC_SECURITY_CONFIGS`).
 const PER_LISTENER: &[&str] = &[
     "ssl.key.password",
     "ssl.keystore.certificate.chain",
@@ -19,11 +19,11 @@ const PER_LISTENER: &[&str] = &[
     "ssl.truststore.type",
 ];
 
-/// Keys of a listener that can be set for all brokers at once.
+/// Listener keys that can be set for all brokers at once.
 const CLUSTER_LEVEL_OF_LISTENER: &[&str] =
     &["max.connections", "max.connection.creation.rate", "num.network.threads"];
 
-/// Keys whose value may at most double or halve at a time.
+/// Keys whose value may at most double or halve in one change.
 const THREADS: &[&str] = &[
     "num.io.threads",
     "num.replica.fetchers",
@@ -33,7 +33,7 @@ const THREADS: &[&str] = &[
     "log.cleaner.threads",
 ];
 
-/// Checks all of a topic's own configs (`LogConfig.validate` of Kafka).
+/// Checks all configs of a topic (`LogConfig.validate` of Kafka).
 pub fn validate_topic_configs(config: &Config, configs: &Properties) -> Result<(), ConfigError> {
     if let Some(unknown) = configs.keys().find(|name| !keys::topic().contains_key(name.as_str())) {
         let message = format!("Unknown topic config name: {unknown}");
@@ -61,7 +61,7 @@ pub fn validate_topic_configs(config: &Config, configs: &Properties) -> Result<(
     Ok(())
 }
 
-/// Checks all of a group's own configs (`GroupConfig.validate` of Kafka).
+/// Checks all configs of a group (`GroupConfig.validate` of Kafka).
 pub fn validate_group_configs(config: &Config, configs: &Properties) -> Result<(), ConfigError> {
     if let Some(unknown) = configs.keys().find(|name| !keys::group().contains_key(name.as_str())) {
         let message = format!("Unknown group config name: {unknown}");
@@ -115,7 +115,8 @@ pub fn validate_client_metrics_configs(configs: &Properties) -> Result<(), Confi
     Ok(())
 }
 
-/// `name=regular expression`; of the expression only the brackets are looked at.
+/// Whether a pattern is `name=regular expression`. Of the expression, only the brackets are
+/// checked.
 fn is_client_match(pattern: &str) -> bool {
     const NAMES: &[&str] = &[
         "client_instance_id",
@@ -154,8 +155,8 @@ impl Config {
     }
 
     /// Checks all dynamic configs of this broker (resource name: its id) or of all brokers
-    /// (resource name ""), as they would be after a change. Refusals are INVALID_REQUEST, as
-    /// Kafka's are (KAFKA-13609).
+    /// (resource name ""), as they would be after a change. Every error becomes INVALID_REQUEST, as
+    /// in Kafka (KAFKA-13609).
     pub fn validate_broker_configs(
         &self,
         configs: &Properties,
@@ -201,7 +202,7 @@ fn as_request(error: ConfigError) -> ConfigError {
     ConfigError::request(message)
 }
 
-/// What Kafka says when a part of the running broker refuses its new configuration.
+/// Kafka's message when a component of the running broker refuses its new configuration.
 fn refused_change(why: &str) -> ConfigError {
     ConfigError::config(format!(
         "Invalid value org.apache.kafka.common.config.ConfigException: {why} for configuration \
@@ -231,7 +232,8 @@ fn check_threads(name: &str, old: i64, new: i64) -> Result<(), ConfigError> {
     Err(refused_change(&why))
 }
 
-/// What stays on local disk cannot outlast the whole; -2 follows the whole.
+/// Checks that local retention does not exceed total retention. A local value of -2 means the total
+/// retention.
 fn check_local_retention(local: (&str, i64), whole: (&str, i64)) -> Result<(), ConfigError> {
     let ((local_name, local), (whole_name, whole)) = (local, whole);
     if whole == -1 || local == -2 {
@@ -263,7 +265,7 @@ fn check_names(configs: &Properties, per_broker: bool) -> Result<(), ConfigError
         key.is_some_and(|key| key.mode == Mode::ReadOnly)
     };
     refuse_names(&such(is_read_only), "Cannot update these configs dynamically")?;
-    // Kafka resolves variables in dynamic configs, too.
+    // Unlike Sordini, Kafka also resolves variables in dynamic configs.
     refuse_names(
         &such(|name| name.starts_with("config.providers")),
         "Config providers can be set at the start only",

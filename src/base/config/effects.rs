@@ -1,4 +1,4 @@
-//! Keys that ask for protection that is missing, and keys that are set without effect.
+//! Keys that ask for protection that is missing, and keys that are set but have no effect.
 
 use super::{
     ConfigError, Key, Properties,
@@ -8,7 +8,7 @@ use super::{
 };
 
 impl Key {
-    /// What is missing of the protection that this value asks for.
+    /// The missing protection that this value asks for, or `None` if nothing is missing.
     pub fn missing_protection(&self, value: &Value) -> Option<&'static str> {
         match (self.effect, value) {
             (Effect::Protects(missing), _) if !self.is_unset_or_default(value) => Some(missing),
@@ -17,7 +17,7 @@ impl Key {
         }
     }
 
-    /// Whether this value asks for something that does not happen yet.
+    /// Whether this value has no effect yet, or not all of its effect.
     pub fn ignores(&self, value: &Value) -> bool {
         match (self.effect, value) {
             (Effect::Protects(_) | Effect::ProtectsAbove(..), _) => {
@@ -40,8 +40,8 @@ impl Key {
     }
 }
 
-/// Refuses broker configs that ask for protection that is missing: a broker without it would let
-/// in what it was set to keep out.
+/// Refuses broker configs that ask for protection that is missing. Otherwise, the broker would
+/// allow access that the operator meant to prevent.
 pub(super) fn check_protection(configs: &Properties) -> Result<(), ConfigError> {
     for (name, text) in configs {
         let Some(key) = keys::find_broker(name) else { continue };
@@ -57,8 +57,8 @@ pub(super) fn check_protection(configs: &Properties) -> Result<(), ConfigError> 
     Ok(())
 }
 
-/// The names of those configs that ask for something that does not happen yet. `find` gives a
-/// name's row; unknown names and values that do not fit are left out.
+/// The names of the given configs that have no effect yet. `find` returns the row of a name.
+/// Unknown names and values that are not allowed are left out.
 pub fn ignored_configs<'a>(
     configs: impl IntoIterator<Item = (&'a str, &'a str)>,
     find: impl Fn(&str) -> Option<&'static Key>,

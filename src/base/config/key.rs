@@ -1,4 +1,4 @@
-//! What the table says of one key, and how Java prints the values in it.
+//! A row of the key table, and how Java prints doubles.
 
 use std::fmt;
 
@@ -48,13 +48,13 @@ impl Type {
     }
 }
 
-/// What a key is worth when nobody sets it.
+/// The value of a key that is not set.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Default {
     Is(&'static str),
-    /// Nothing: another key, or the code that reads it, decides.
+    /// No value. Another key, or the code that reads it, decides.
     Null,
-    /// Kafka refuses to start without it.
+    /// The key has to be set by the operator or by `defaults`. A missing list is treated as empty.
     Required,
 }
 
@@ -70,7 +70,7 @@ pub enum Valid {
     OneOf(&'static [&'static str]),
     OneOfIgnoringCase(&'static [&'static str]),
     NonEmpty,
-    /// A list whose entries are different and not empty; it may be empty itself.
+    /// A list of different entries that are not empty. The list itself may be empty.
     ListMayBeEmpty,
     ListNotEmpty,
     ListOf(&'static [&'static str]),
@@ -88,7 +88,7 @@ pub enum Importance {
     Low,
 }
 
-/// Whether, and how widely, a broker's key can change while it runs (KIP-226).
+/// Whether a broker's key can change while the broker runs, and for which scope (KIP-226).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
     ReadOnly,
@@ -96,22 +96,22 @@ pub enum Mode {
     ClusterWide,
 }
 
-/// What setting a key does here.
+/// What Sordini does with a key that is set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Effect {
     Used,
-    /// Used for these values. Others are accepted, and the start warns of them.
+    /// Only these values have an effect. Others are accepted, and the start logs a warning.
     UsedOnly(&'static [&'static str]),
-    /// Known and checked, without effect yet: the start warns if it is set.
+    /// The value is checked but has no effect yet. The start logs a warning if the key is set.
     Ignored,
-    /// Asks for protection that is missing, unless it is empty or has its default: the start is
-    /// refused. The text says what is missing.
+    /// Any value but the default or an empty one asks for protection that is missing, so the start
+    /// is refused. The text names what is missing.
     Protects(&'static str),
-    /// As `Protects`, for values above this.
+    /// Values above this ask for protection that is missing, as in `Protects`.
     ProtectsAbove(i64, &'static str),
 }
 
-/// A row of the table.
+/// A row of the key table.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
     pub name: &'static str,
@@ -121,7 +121,7 @@ pub struct Key {
     pub importance: Importance,
     pub mode: Mode,
     pub effect: Effect,
-    /// Kafka lists the key only where it is set.
+    /// DescribeConfigs lists the key only if it is set.
     pub is_hidden: bool,
     pub doc: &'static str,
 }

@@ -1,4 +1,4 @@
-//! Listeners: where the broker listens and where clients are told to connect.
+//! Listeners: the addresses at which a node listens, and the ones that it advertises to clients.
 
 use std::collections::BTreeMap;
 
@@ -47,16 +47,16 @@ impl SecurityProtocol {
 /// An entry of `listeners` or `advertised.listeners`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Listener {
-    /// In capitals, as clients and metadata see it.
+    /// In capitals, as in metadata.
     pub name: String,
     pub protocol: SecurityProtocol,
-    /// Empty in `listeners`: all of this machine's addresses.
+    /// In `listeners`, an empty host stands for all addresses of this machine.
     pub host: String,
-    /// 0 in `listeners`: any free port.
+    /// In `listeners`, 0 stands for any free port.
     pub port: u16,
 }
 
-/// All listeners of a node, sorted by whom they serve.
+/// All listeners of a node. Those of controllers are apart from those for clients and brokers.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Listeners {
     pub broker: Vec<Listener>,
@@ -67,8 +67,8 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    /// Reads and checks the listeners as `AbstractKafkaConfig` of Kafka does. Hosts that are
-    /// missing from what is advertised become `host_name`.
+    /// Reads and checks the listeners (`AbstractKafkaConfig` of Kafka). An advertised listener
+    /// without a host gets `host_name`.
     pub fn from_values(values: &Values, host_name: &str) -> Result<Self, ConfigError> {
         let controller_names: Vec<String> = names(values.list("controller.listener.names"));
         let protocols = protocols(values, &controller_names)?;
@@ -158,7 +158,7 @@ fn names(entries: Option<&[String]>) -> Vec<String> {
 
 type Protocols = BTreeMap<String, SecurityProtocol>;
 
-/// `listener.security.protocol.map`; controllers' listeners are PLAINTEXT when it is left alone.
+/// Reads `listener.security.protocol.map`. If it is not set, controller listeners are PLAINTEXT.
 fn protocols(values: &Values, controller_names: &[String]) -> Result<Protocols, ConfigError> {
     const NAME: &str = "listener.security.protocol.map";
     let text = values.text(NAME).unwrap_or_default();
@@ -234,7 +234,7 @@ fn unique_names(entries: &[String], listeners: &[Listener]) -> Result<(), Config
     }
 }
 
-/// A port serves one listener, or one of IPv4 and one of IPv6.
+/// Checks that no two listeners have the same port. One for IPv4 and one for IPv6 may share a port.
 fn unique_ports(entries: &[String], listeners: &[Listener]) -> Result<(), ConfigError> {
     let is_ip = |host: &str| host.parse::<std::net::IpAddr>().ok().map(|ip| ip.is_ipv6());
     let clash = |a: &Listener, b: &Listener| {
@@ -255,7 +255,7 @@ fn unique_ports(entries: &[String], listeners: &[Listener]) -> Result<(), Config
     }
 }
 
-/// The name of the listener among brokers.
+/// The name of the listener that brokers use among themselves.
 fn inter_broker(
     values: &Values,
     protocols: &Protocols,
@@ -263,7 +263,8 @@ fn inter_broker(
 ) -> Result<String, ConfigError> {
     let Some(name) = values.text("inter.broker.listener.name") else {
         let protocol = values.text("security.inter.broker.protocol").unwrap_or("PLAINTEXT");
-        // Sordini alone has nobody to talk to, so any listener will do where Kafka insists.
+        // Kafka requires a listener with this protocol. Sordini takes the first listener if there
+        // is none.
         let named = broker.iter().find(|listener| listener.name == protocol);
         return Ok(named.or(broker.first()).map_or(protocol, |l| &l.name).to_owned());
     };

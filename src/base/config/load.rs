@@ -1,5 +1,5 @@
-//! Where a configuration comes from: the defaults, a properties file, the environment and the
-//! command line, each over the one before.
+//! Loads a configuration from its sources. In increasing precedence: the defaults, a properties
+//! file, the environment, and the command line.
 
 use std::fmt;
 
@@ -10,19 +10,19 @@ use super::{
     providers,
 };
 
-/// What the caller found outside; nothing here is opened or looked up, but by `files`.
+/// The sources that the caller has read. Only `files` opens anything.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// The properties file's name, for messages, and its bytes. Without one, defaults that make a
-    /// broker on this machine alone.
+    /// The properties file's name, for messages, and its bytes. Without a file, defaults make a
+    /// broker that serves only this machine.
     pub file: Option<(String, Vec<u8>)>,
-    /// All environment variables; those that begin with `KAFKA_` count.
+    /// All environment variables. Those that begin with `KAFKA_` are configuration.
     pub environment: Vec<(String, String)>,
     /// The pairs of `--override`.
     pub overrides: Vec<(String, String)>,
-    /// This machine's name, which is advertised where no host is given.
+    /// This machine's name, which is advertised if no host is configured.
     pub host_name: String,
-    /// For `config.providers`.
+    /// The files that `config.providers` may read.
     pub files: FileAccess,
 }
 
@@ -33,7 +33,7 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
-/// Why there is no configuration, and where its cause is.
+/// Why a configuration is refused, and which settings caused that.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LoadError {
     pub error: ConfigError,
@@ -61,13 +61,13 @@ impl LoadError {
     }
 }
 
-/// Whether a text has this key in it as a whole word.
+/// Whether a text contains this key as a whole word.
 fn names(text: &str, key: &str) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-');
     text.split(|c| !is_part(c)).any(|word| word.trim_end_matches('.') == key)
 }
 
-/// Joins the sources and checks the result. The first value that does not fit is the error.
+/// Joins the sources and checks the result. Fails with the first value that is not allowed.
 pub fn load(sources: Sources) -> Result<Loaded, LoadError> {
     let has_file = sources.file.is_some();
     let file = sources.file.as_ref().map(|(name, bytes)| from_file(name, bytes)).transpose();
@@ -89,7 +89,7 @@ pub fn load(sources: Sources) -> Result<Loaded, LoadError> {
                 .map_err(|error| (error, found.variables))
         });
     checked.map_err(|(mut error, variables)| {
-        // What a provider has may be secret: the message shows the variable.
+        // A value from a provider may be secret, so the message shows the variable instead.
         for (written, value) in variables.iter().filter(|(_, value)| value.len() >= SECRET_MIN) {
             error.message = error.message.replace(value, written);
         }
@@ -97,7 +97,8 @@ pub fn load(sources: Sources) -> Result<Loaded, LoadError> {
     })
 }
 
-/// A shorter text is no secret, and may be in a message by chance.
+/// Length in bytes from which a value of a provider is hidden in messages. A shorter one is no
+/// secret, and may be in a message by chance.
 const SECRET_MIN: usize = 4;
 
 fn check(
@@ -120,7 +121,7 @@ fn check(
     Ok(Loaded { config, warnings })
 }
 
-/// A pair, and the place that sets it.
+/// A pair, and its origin: file and line, variable or argument.
 #[derive(Clone, Debug)]
 struct Setting {
     name: String,
@@ -139,10 +140,11 @@ fn from_file(file: &str, bytes: &[u8]) -> Result<Vec<Setting>, ConfigError> {
     Ok(pairs.map(setting).collect())
 }
 
-/// One source for the `config` crate, which takes a dot in a name for nesting. Names go through
-/// it behind this mark, which it cannot take for a path, so they stay whole and case is kept.
+/// The `config` crate treats a dot in a name as nesting. This prefix cannot be a part of a path, so
+/// a name behind it stays whole and keeps its case.
 const WHOLE: char = '\u{1f}';
 
+/// One source of settings for the `config` crate.
 #[derive(Clone, Debug)]
 struct Layer(Vec<Setting>);
 
@@ -177,7 +179,7 @@ fn join(layers: [Layer; 3]) -> Result<(Properties, Properties), ConfigError> {
     Ok((properties, origins))
 }
 
-/// Variables of the stock container images and of Kubernetes that are no configuration.
+/// Variables of the stock container images and of Kubernetes that are not configuration.
 const NO_CONFIGURATION: &[&str] = &[
     "KAFKA_VERSION",
     "KAFKA_HOME",
@@ -194,11 +196,12 @@ const NO_CONFIGURATION: &[&str] = &[
     "KAFKA_TOOLS_LOG4J_LOGLEVEL",
 ];
 
-/// `KAFKA_LOG_DIRS` is `log.dirs`; `___` is `-` and `__` is `_` (KIP-975).
+/// Settings from the environment: `KAFKA_LOG_DIRS` sets `log.dirs`, `___` is `-`, and `__` is `_`
+/// (KIP-975).
 fn from_environment(environment: &[(String, String)]) -> Vec<Setting> {
     let settings = environment.iter().filter_map(|(variable, value)| {
         let name = variable.strip_prefix("KAFKA_")?;
-        // What Kubernetes sets for a service that is called kafka.
+        // Kubernetes sets these variables for a service named kafka.
         let is_service_link = name.starts_with("PORT_")
             || name.starts_with("SERVICE_")
             || (name == "PORT" && value.contains("://"));
@@ -212,7 +215,7 @@ fn from_environment(environment: &[(String, String)]) -> Vec<Setting> {
     settings.collect()
 }
 
-/// Keys that Kafka has dropped, but that files out there still have.
+/// Handles keys that Kafka has removed and existing files still have.
 fn adopt_legacy_keys(
     properties: &mut Properties,
     warnings: &mut Vec<String>,
@@ -236,8 +239,8 @@ fn adopt_legacy_keys(
             }
         };
         warnings.push(format!(
-            "host.name and port (also advertised.*) are keys of old: {listeners} takes their \
-             place, here {listeners}={kept}"
+            "host.name and port (also advertised.*) are keys of older Kafka versions: {listeners} \
+             replaces them, here {listeners}={kept}"
         ));
     }
     let zookeeper: Vec<String> =
@@ -262,7 +265,7 @@ fn adopt_legacy_keys(
     }
 }
 
-/// One warning for all keys that are set and do nothing yet.
+/// One warning for all keys that are set and have no effect yet.
 fn without_effect(properties: &Properties) -> Option<String> {
     let set = properties.iter().map(|(name, text)| (name.as_str(), text.as_str()));
     let names = ignored_configs(set, keys::find_static);
@@ -270,7 +273,7 @@ fn without_effect(properties: &Properties) -> Option<String> {
     (!names.is_empty()).then(listed)
 }
 
-/// Settings of Kafka's authorizer, which are no keys of the broker.
+/// Settings of Kafka's authorizer, which are not broker keys.
 const OF_AUTHORIZER: &[&str] = &["super.users", "allow.everyone.if.no.acl.found"];
 
 fn unknown_key(name: &str, origin: &str) -> Option<String> {
@@ -288,7 +291,7 @@ fn unknown_key(name: &str, origin: &str) -> Option<String> {
     Some(format!("{origin} sets {name}, which is no known key and has no effect{hint}"))
 }
 
-/// The known key that is so near to this name that it is likely meant.
+/// The known key that is so similar to this name that it is probably meant.
 fn similar_key(name: &str) -> Option<&'static str> {
     let near = (name.len() / 5).min(4);
     let known = keys::broker().keys().filter(|known| keys::find_static(known).is_some());
@@ -296,7 +299,7 @@ fn similar_key(name: &str) -> Option<&'static str> {
     distances.filter(|(distance, _)| *distance <= near).min().map(|(_, known)| known)
 }
 
-/// Settings that Kafka would take, too, and then never get to work with.
+/// Warnings about settings that are allowed, as in Kafka, but cannot work.
 fn unusable(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     let factor = config.broker.group.offsets_topic_replication_factor;

@@ -1,11 +1,14 @@
 //! Configuration: one typed table of Kafka's keys, and the typed views made from it.
 //!
 //! Owns the names, types, defaults, limits and synonyms of every key, the syntax of properties
-//! files, the order of sources, and what DescribeConfigs says of them. It must not know files,
-//! sockets, the clock or the protocol: bytes and environment come as arguments.
+//! files, the precedence of sources, and the content of DescribeConfigs responses. It does not
+//! depend on files, sockets, the clock or the protocol: the caller passes bytes and environment as
+//! arguments.
 //!
-//! Invariants: a [`Config`] holds only values that fit the table; it never changes, a dynamic
-//! change (KIP-226) makes another one; it is passed, never global.
+//! Invariants:
+//! - A [`Config`] holds only values that the table allows.
+//! - A [`Config`] never changes: a dynamic change (KIP-226) makes another one.
+//! - A [`Config`] is passed to its users and never global.
 
 mod broker;
 mod cluster;
@@ -40,10 +43,10 @@ pub use providers::FileAccess;
 pub use topic::{CleanupPolicy, CompressionType, TimestampType, TopicConfig};
 pub use values::Values;
 
-/// Names and values as somebody wrote them.
+/// Names and values as they are written in a source, not parsed.
 pub type Properties = BTreeMap<String, String>;
 
-/// Why a configuration is refused, in Kafka's words.
+/// Why a configuration is refused, with Kafka's message.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct ConfigError {
@@ -51,15 +54,15 @@ pub struct ConfigError {
     pub message: String,
 }
 
-/// Which of Kafka's exceptions a refusal is.
+/// The exception with which Kafka refuses the configuration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ConfigErrorKind {
     /// `ConfigException` and `InvalidConfigurationException`: INVALID_CONFIG on the wire.
     InvalidConfig,
     /// `InvalidRequestException`: INVALID_REQUEST on the wire.
     InvalidRequest,
-    /// `IllegalArgumentException` of a rule that joins several keys: it stops the start, and is
-    /// INVALID_REQUEST where it comes of a dynamic change.
+    /// `IllegalArgumentException` of a rule about several keys. It stops a start, and is
+    /// INVALID_REQUEST in the response to a dynamic change.
     Requirement,
 }
 
@@ -77,13 +80,13 @@ impl ConfigError {
     }
 }
 
-/// A broker's whole configuration: what it started with, what has been changed since, and the
+/// A broker's whole configuration: the values of its start, the dynamic changes since then, and the
 /// typed view of both.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What file, environment and command line say.
+    /// The pairs from file, environment and command line.
     statics: Arc<Properties>,
-    /// Dynamic configs of all brokers, and of this one.
+    /// Dynamic configs of all brokers. Those of this broker, in `per_broker`, take precedence.
     cluster_default: Arc<Properties>,
     per_broker: Arc<Properties>,
     values: Arc<Values>,
@@ -91,7 +94,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Takes the pairs that a broker starts with; see [`load`] for where they come from.
+    /// Builds the configuration from the pairs of a start, which [`load`] collects. Fails at the
+    /// first value that is not allowed.
     pub fn new(statics: Properties, host_name: &str) -> Result<Self, ConfigError> {
         let nothing = Arc::new(Properties::new());
         Self::build(Arc::new(statics), nothing.clone(), nothing, host_name)
@@ -114,8 +118,8 @@ impl Config {
         })
     }
 
-    /// The configuration with these dynamic configs (KIP-226) in place of the former ones: those
-    /// of all brokers (resource name "") and those of this broker, which are stronger.
+    /// The configuration with these dynamic configs (KIP-226) in place of the earlier ones: those
+    /// of all brokers (resource name "") and those of this broker, which take precedence.
     pub fn with_dynamic(
         &self,
         cluster_default: &Properties,
@@ -134,7 +138,7 @@ impl Config {
         &self.values
     }
 
-    /// What the broker started with, unchecked names included.
+    /// The pairs of the start, including unknown names.
     pub fn statics(&self) -> &Properties {
         &self.statics
     }

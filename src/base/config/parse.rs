@@ -1,11 +1,11 @@
-//! Java's .properties syntax, and values as Kafka's `ConfigDef` reads and checks them.
+//! Java's .properties syntax, and the types and checks of values in Kafka's `ConfigDef`.
 
 use super::{
     ConfigError,
     key::{Key, Type, Valid, java_double},
 };
 
-/// A value that fits its key's type.
+/// A value of a key's type.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Value {
     Boolean(bool),
@@ -16,7 +16,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// The value as Kafka prints it back (`ConfigDef.convertToString`).
+    /// The value as Kafka prints it (`ConfigDef.convertToString`).
     pub fn text(&self) -> String {
         match self {
             Self::Boolean(value) => value.to_string(),
@@ -31,15 +31,15 @@ impl Value {
 /// A pair of a properties file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Property {
-    /// The line on which it begins, from 1.
+    /// The line on which it begins, counted from 1.
     pub line: usize,
     pub name: String,
     pub value: String,
 }
 
-/// Reads the pairs of a properties file, in order; a key given twice comes twice.
+/// Reads the pairs of a properties file, in order. A key that is there twice is returned twice.
 ///
-/// The bytes are UTF-8 or else ISO-8859-1, which is what Java reads.
+/// The bytes are UTF-8, or else ISO-8859-1, which is what Java reads.
 pub fn properties(bytes: &[u8]) -> Result<Vec<Property>, ConfigError> {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
@@ -117,7 +117,7 @@ fn unescape(text: &str) -> Result<String, ConfigError> {
     Ok(String::from_utf16_lossy(&units))
 }
 
-/// The four hexadecimal digits after `\u`: a UTF-16 unit, maybe half a character.
+/// The four hexadecimal digits after `\u`: a UTF-16 code unit, possibly one of a surrogate pair.
 fn unicode_escape(chars: &mut std::str::Chars<'_>) -> Result<u16, ConfigError> {
     let digits: String = chars.take(4).collect();
     let is_complete = digits.len() == 4 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -125,7 +125,7 @@ fn unicode_escape(chars: &mut std::str::Chars<'_>) -> Result<u16, ConfigError> {
     unit.ok_or_else(|| ConfigError::config("Malformed \\uxxxx encoding.".to_owned()))
 }
 
-/// Reads a value and checks it against its row, under the name it was given by.
+/// Parses a value and checks it against its key's row. Errors name the key as `name`.
 pub fn value(key: &Key, name: &str, text: &str) -> Result<Value, ConfigError> {
     let value = typed(key.kind, name, text)?;
     let value = match (key.valid, value) {
@@ -142,7 +142,7 @@ pub fn value(key: &Key, name: &str, text: &str) -> Result<Value, ConfigError> {
     Ok(value)
 }
 
-/// KIP-1161: entries given twice count once.
+/// Removes repeated entries (KIP-1161).
 fn without_duplicates(entries: Vec<String>) -> Vec<String> {
     let mut once: Vec<String> = Vec::with_capacity(entries.len());
     for entry in entries {
@@ -153,7 +153,7 @@ fn without_duplicates(entries: Vec<String>) -> Vec<String> {
     once
 }
 
-/// `ConfigDef.parseType` of Kafka.
+/// Parses a value of a type (`ConfigDef.parseType` of Kafka).
 fn typed(kind: Type, name: &str, text: &str) -> Result<Value, ConfigError> {
     let trimmed = trim(text);
     let not_a_number = || invalid(name, text, &format!("Not a number of type {}", kind.name()));
@@ -180,13 +180,13 @@ fn typed(kind: Type, name: &str, text: &str) -> Result<Value, ConfigError> {
     }
 }
 
-/// What Java's `String.trim` takes away.
+/// Trims like Java's `String.trim`.
 fn trim(text: &str) -> &str {
     text.trim_matches(|c: char| c <= ' ')
 }
 
-/// The items that APPEND and SUBTRACT name (Java's `String.split`): empty ones at the end do not
-/// count, unless there is nothing else.
+/// The items in the value of APPEND and SUBTRACT (Java's `String.split`): empty ones at the end do
+/// not count. An empty text has one empty item.
 pub fn list_items(text: &str) -> impl Iterator<Item = &str> {
     let end = if text.is_empty() { text } else { text.trim_end_matches(',') };
     let is_none = end.is_empty() && !text.is_empty();
@@ -197,7 +197,8 @@ fn split_list(text: &str) -> Vec<String> {
     text.split(',').map(|entry| trim(entry).to_owned()).collect()
 }
 
-/// `Double.parseDouble`: a suffix `d` or `f`, `NaN` and `Infinity` in just that case.
+/// Parses like Java's `Double.parseDouble`: with a suffix `d` or `f`, and `NaN` and `Infinity` only
+/// in this case.
 fn java_decimal(text: &str) -> Option<f64> {
     match text.strip_prefix(['+', '-']).unwrap_or(text) {
         "NaN" => return Some(f64::NAN),
@@ -354,7 +355,7 @@ fn auto_offset_reset(name: &str, text: &str) -> Result<(), ConfigError> {
     Err(invalid(name, text, &why))
 }
 
-/// An ISO 8601 duration that is not negative: `PnDTnHnMn.nS`.
+/// Whether the text is an ISO 8601 duration that is not negative: `PnDTnHnMn.nS`.
 fn is_duration(text: &str) -> bool {
     let Some(rest) = text.strip_prefix(['P', 'p']) else { return false };
     let upper = rest.to_ascii_uppercase();
@@ -383,7 +384,7 @@ fn units_in_order(mut text: &str, units: &str) -> bool {
     true
 }
 
-/// Splits `host:port`; an IPv6 host stands in brackets, which are taken away.
+/// Splits `host:port`. An IPv6 host has brackets, which are removed. `None` if the text is invalid.
 pub fn host_and_port(address: &str) -> Option<(&str, u16)> {
     let (host, port) = address.rsplit_once(':')?;
     let host = match host.strip_prefix('[') {

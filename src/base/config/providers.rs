@@ -1,5 +1,5 @@
-//! Config providers (KIP-297): values written as `${provider:[path:]key}` are looked up outside of
-//! the properties file. The providers that come with Apache Kafka are here; others are Java classes.
+//! Config providers (KIP-297), which replace `${provider:[path:]key}` in values. The providers that
+//! come with Apache Kafka are here. All others are Java classes.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use regex_lite::Regex;
 
 use super::{ConfigError, Properties, parse};
 
-/// The files that providers read.
+/// Access to the files that providers read.
 #[derive(Clone, Copy, Debug)]
 pub struct FileAccess {
     pub exists: fn(&Path) -> bool,
@@ -21,7 +21,7 @@ pub struct FileAccess {
 }
 
 impl Default for FileAccess {
-    /// No file at all.
+    /// No file exists.
     fn default() -> Self {
         let read = |_: &Path| Err(io::ErrorKind::NotFound.into());
         Self { exists: |_| false, is_file: |_| false, is_dir: |_| false, read }
@@ -32,26 +32,27 @@ const PROVIDERS: &str = "config.providers";
 const CLASSES: &str = "org.apache.kafka.common.config.provider.";
 
 enum Provider {
-    /// Environment variables whose whole name matches the expression.
+    /// Environment variables. With an expression, only those whose whole name matches it.
     EnvVar(Option<Regex>),
-    /// Keys of a properties file.
+    /// The values of a properties file.
     File(AllowedPaths),
-    /// Files in a directory.
+    /// The files of a directory.
     Directory(AllowedPaths),
 }
 
-/// What providers look into.
+/// The data that providers read.
 pub(super) struct Outside<'a> {
     pub environment: &'a [(String, String)],
     pub files: FileAccess,
 }
 
-/// Properties with their variables put in.
+/// Properties whose variables are replaced by their values.
 pub(super) struct Resolved {
     pub properties: Properties,
     /// Variables as they are written, and their values.
     pub variables: Vec<(String, String)>,
-    /// One for each key that still has a variable. As in Kafka, it stays as it is written.
+    /// One for each value that still has a variable. As in Kafka, the variable stays as it is
+    /// written.
     pub warnings: Vec<String>,
 }
 
@@ -74,7 +75,7 @@ pub(super) fn resolve(
     Ok(resolved)
 }
 
-/// The providers by name. A name that has no class is left out, as in Kafka.
+/// The configured providers by name. As in Kafka, a name without a class is left out.
 fn providers(
     properties: &Properties,
     files: FileAccess,
@@ -109,7 +110,7 @@ fn expression(pattern: &str) -> Result<Regex, ConfigError> {
     })
 }
 
-/// A value with its variables put in, and the variables that no provider has.
+/// A value whose variables are replaced, and the variables that no provider resolves.
 #[derive(Default)]
 struct ResolvedValue {
     text: String,
@@ -142,7 +143,8 @@ fn resolve_value(
     Ok(resolved)
 }
 
-/// `${provider:[path:]key}` and where it stands (`ConfigTransformer.DEFAULT_PATTERN` of Kafka).
+/// A variable `${provider:[path:]key}` and its position (`ConfigTransformer.DEFAULT_PATTERN` of
+/// Kafka).
 struct Variable<'a> {
     start: usize,
     end: usize,
@@ -204,7 +206,7 @@ fn property(file: &Path, key: &str, files: FileAccess) -> Result<Option<String>,
         return Err(failed("it is not UTF-8".to_owned()));
     }
     let pairs = parse::properties(&bytes).map_err(|error| failed(error.message))?;
-    // The last one counts where a key comes twice.
+    // If a key is there twice, the last value counts.
     Ok(pairs.into_iter().rev().find(|it| it.name == key).map(|it| it.value))
 }
 
@@ -223,14 +225,14 @@ fn file_in(dir: &Path, name: &str, files: FileAccess) -> Result<Option<String>, 
     Ok(Some(text))
 }
 
-/// Where a provider may look; everywhere, if there is no list.
+/// The paths that a provider may read. `None` allows all.
 struct AllowedPaths(Option<Vec<PathBuf>>);
 
 impl AllowedPaths {
     fn parse(list: Option<&str>, files: FileAccess) -> Result<Self, ConfigError> {
         let Some(list) = list.filter(|list| !list.is_empty()) else { return Ok(Self(None)) };
         let mut allowed = Vec::new();
-        // As in Java, empty elements at the end do not count. A list of commas allows no path at all.
+        // As in Java, empty elements at the end do not count. A list of commas only allows no path.
         let list = list.trim_end_matches(',');
         let paths = list.split(',').filter(|_| !list.is_empty());
         for path in paths.map(|entry| normalized(Path::new(entry))) {
@@ -246,7 +248,7 @@ impl AllowedPaths {
         Ok(Self(Some(allowed)))
     }
 
-    /// The path that may be read. `None` where it is not allowed, or not given.
+    /// The path to read. `None` if it is not allowed or empty.
     fn check(&self, path: &str) -> Option<PathBuf> {
         if path.is_empty() {
             return None;
@@ -257,7 +259,7 @@ impl AllowedPaths {
     }
 }
 
-/// Takes `.` and `..` out of a path, without a look at the disk.
+/// Removes `.` and `..` from a path, without reading the disk.
 fn normalized(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for part in path.components() {

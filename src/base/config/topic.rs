@@ -1,4 +1,4 @@
-//! A topic's settings: its own configs over the broker's (`LogConfig` of Kafka).
+//! A topic's settings: its own configs take precedence over the broker's (`LogConfig` of Kafka).
 
 use super::{
     Config, ConfigError, Properties, keys,
@@ -7,7 +7,7 @@ use super::{
     values::Values,
 };
 
-/// What becomes of old segments. Neither: they are kept (KIP-1030's empty list).
+/// What happens to old segments. If both are false, they are kept (KIP-1030's empty list).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CleanupPolicy {
     pub delete: bool,
@@ -20,10 +20,10 @@ pub enum TimestampType {
     LogAppendTime,
 }
 
-/// How batches are stored.
+/// The compression of stored batches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CompressionType {
-    /// As the producer sent them.
+    /// The compression that the producer chose.
     Producer,
     Uncompressed,
     Gzip,
@@ -32,11 +32,11 @@ pub enum CompressionType {
     Zstd,
 }
 
-/// Replicas that are throttled while they are copied (KIP-73).
+/// Replicas whose replication is throttled (KIP-73).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ThrottledReplicas {
     All,
-    /// Partitions and brokers; often none.
+    /// Pairs of partition and broker, possibly none.
     Some(Vec<(i32, i32)>),
 }
 
@@ -60,12 +60,12 @@ impl ThrottledReplicas {
     }
 }
 
-/// The settings of one topic's logs, complete.
+/// All settings of one topic's logs.
 #[derive(Clone, PartialEq, Debug)]
 pub struct TopicConfig {
     pub cleanup_policy: CleanupPolicy,
     pub compression_type: CompressionType,
-    /// -1: the codec's own default.
+    /// -1: the default level of the codec.
     pub compression_gzip_level: i32,
     pub compression_lz4_level: i32,
     pub compression_zstd_level: i32,
@@ -80,9 +80,9 @@ pub struct TopicConfig {
     pub min_insync_replicas: i32,
     pub leader_replication_throttled_replicas: ThrottledReplicas,
     pub follower_replication_throttled_replicas: ThrottledReplicas,
-    /// None: no bound.
+    /// `None`: no limit.
     pub retention_bytes: Option<i64>,
-    /// None: for ever.
+    /// `None`: no limit.
     pub retention_ms: Option<i64>,
     pub segment_bytes: i32,
     pub segment_index_bytes: i32,
@@ -91,7 +91,7 @@ pub struct TopicConfig {
 }
 
 impl TopicConfig {
-    /// The settings of a topic with these configs of its own, on a broker with this configuration.
+    /// The settings of a topic with these overrides on a broker with this configuration.
     pub fn resolve(config: &Config, overrides: &Properties) -> Result<Self, ConfigError> {
         let values = TopicValues::resolve(config, overrides)?;
         let cleanup = values.list("cleanup.policy");
@@ -148,7 +148,7 @@ fn compression_type(name: &str) -> CompressionType {
     }
 }
 
-/// Every topic config's value for one topic.
+/// The values of all topic configs for one topic.
 pub(super) struct TopicValues(Vec<(&'static str, Value)>);
 
 impl TopicValues {
@@ -200,7 +200,7 @@ impl TopicValues {
     }
 }
 
-/// What a topic config is worth on a broker (`AbstractKafkaConfig.extractLogConfigMap` of Kafka).
+/// The broker's default of a topic config (`AbstractKafkaConfig.extractLogConfigMap` of Kafka).
 fn from_broker(values: &Values, topic_key: &str) -> Option<Value> {
     let (_, synonyms) = keys::topic::SYNONYMS.iter().find(|(name, _)| *name == topic_key)?;
     match topic_key {
@@ -225,7 +225,7 @@ fn first_in_ms(values: &Values, topic_key: &str) -> i64 {
     synonyms.iter().find_map(in_ms).unwrap_or_default()
 }
 
-/// Milliseconds that records are kept; -1 for ever.
+/// How long records are kept, in milliseconds. -1: no limit.
 pub(super) fn retention_ms(values: &Values) -> i64 {
     first_in_ms(values, "retention.ms").max(-1)
 }

@@ -9,16 +9,16 @@ use super::{
     parse::{self, Value},
 };
 
-/// Every broker key's value; a key without one has no entry. Prefixed names
-/// (`listener.name.<listener>.`) have entries where they are set.
+/// The value of every broker key. A key without a value has no entry. Prefixed names
+/// (`listener.name.<listener>.`) have entries if they are set.
 #[derive(Clone, Debug)]
 pub struct Values {
     by_name: BTreeMap<String, Value>,
 }
 
 impl Values {
-    /// Takes each key from the first layer that has it, or else its default. Unknown names have
-    /// no value here.
+    /// Takes each key's value from the first layer that has it, or else its default. Unknown names
+    /// have no value here. Fails if a value is not allowed or a required key is missing.
     pub fn resolve(layers: &[&Properties]) -> Result<Self, ConfigError> {
         let mut by_name = BTreeMap::new();
         for (name, key) in keys::broker() {
@@ -27,7 +27,7 @@ impl Values {
                 Some(text) => {
                     by_name.insert((*name).to_owned(), parse::value(key, name, text)?);
                 }
-                // A list that is missing is empty, which is enough to go on.
+                // A missing list is treated as empty.
                 None if key.default == Default::Required && key.kind != Type::List => {
                     return Err(ConfigError::config(format!(
                         "Missing required configuration \"{name}\" which has no default value."
@@ -67,7 +67,7 @@ impl Values {
         value.unwrap_or_else(|| unreachable!("{name} has a default in the table"))
     }
 
-    /// As [`Values::i64`], for a key whose type is INT or SHORT.
+    /// The value of an INT or SHORT key that has a default.
     pub fn i32(&self, name: &str) -> i32 {
         let value = i32::try_from(self.i64(name));
         value.unwrap_or_else(|_| unreachable!("{name} is an INT in the table"))

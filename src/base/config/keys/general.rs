@@ -1,4 +1,4 @@
-//! The broker as a whole: who it is, what topics get by default, limits of answers.
+//! The broker as a whole: its ids, defaults of topics, and limits of responses.
 
 use super::{Key, keys};
 

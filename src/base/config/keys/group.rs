@@ -1,4 +1,4 @@
-//! Group configs, each with the key of the broker that stands in for it.
+//! Group configs, and the broker keys with their defaults.
 
 use super::{Key, keys};
 
@@ -42,7 +42,7 @@ keys! {
         "The least time between two assignments of a streams group.";
 }
 
-/// A group config's stand-in among the broker's keys.
+/// For a group config, the broker key whose value is its default.
 pub static SYNONYMS: &[(&str, &str)] = &[
     ("consumer.session.timeout.ms", "group.consumer.session.timeout.ms"),
     ("consumer.heartbeat.interval.ms", "group.consumer.heartbeat.interval.ms"),

@@ -1,5 +1,5 @@
-//! The table: every key that Apache Kafka 4.3.1 knows, by theme, and the few of our own. A row is
-//! `name type default valid importance mode effect "what it means";`.
+//! The key table: all keys of Apache Kafka 4.3.1 and the few of Sordini, by theme. A row is `name
+//! type default valid importance mode effect "what it means";`.
 
 mod client_metrics;
 mod general;
@@ -117,14 +117,14 @@ pub static BROKER_THEMES: &[(&str, &[Key])] = &[
     ("Sordini's own", own::OWN),
 ];
 
-/// Keys that only dynamic configuration knows; a properties file cannot set them.
+/// Keys that exist only as dynamic configs. A properties file cannot set them.
 pub static DYNAMIC_ONLY: &[&str] = &[
     "leader.replication.throttled.rate",
     "follower.replication.throttled.rate",
     "replica.alter.log.dirs.io.max.bytes.per.second",
 ];
 
-/// A table by name.
+/// Keys by name.
 pub type Table = BTreeMap<&'static str, &'static Key>;
 
 static BROKER: LazyLock<Table> = LazyLock::new(|| {
@@ -154,7 +154,7 @@ pub fn client_metrics() -> &'static Table {
     &CLIENT_METRICS
 }
 
-/// The names that set the same thing as `name`, the strongest first
+/// The names that set the same value as `name`, in the order of precedence
 /// (`DynamicBrokerConfig.brokerConfigSynonyms` of Kafka).
 pub fn broker_synonyms(name: &str) -> Vec<&str> {
     const ROLL: &[&str] = &["log.roll.ms", "log.roll.hours"];
@@ -174,12 +174,12 @@ pub fn broker_synonyms(name: &str) -> Vec<&str> {
     }
 }
 
-/// What `listener.name.<listener>.` stands before.
+/// The name without the prefix `listener.name.<listener>.`, or `None` if it has no such prefix.
 pub fn listener_base_name(name: &str) -> Option<&str> {
     name.strip_prefix("listener.name.")?.split_once('.').map(|(_, base)| base)
 }
 
-/// SASL settings of one listener stand behind the mechanism's name too.
+/// The name without the SASL mechanism, which precedes some SASL settings of a listener.
 fn without_mechanism(base: &str) -> &str {
     const PER_MECHANISM: &[&str] = &[
         "sasl.jaas.config",
@@ -191,7 +191,7 @@ fn without_mechanism(base: &str) -> &str {
     PER_MECHANISM.iter().find(|name| base.ends_with(**name)).unwrap_or(&base)
 }
 
-/// The row of a broker's key, given with or without a listener's prefix.
+/// The row of a broker's key. The name may have a listener's prefix.
 pub fn find_broker(name: &str) -> Option<&'static Key> {
     let base = listener_base_name(name).map(without_mechanism);
     broker().get(name).or_else(|| broker().get(base?)).copied()

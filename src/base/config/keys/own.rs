@@ -1,4 +1,4 @@
-//! Keys that Kafka does not have. They are listed only where they are set.
+//! Keys that Kafka does not have. DescribeConfigs lists them only if they are set.
 
 use super::{Key, keys};
 

@@ -1,4 +1,4 @@
-//! Tiered storage (KIP-405); accepted, not used yet.
+//! Tiered storage (KIP-405). Accepted, but not used yet.
 
 use super::{Key, keys};
 

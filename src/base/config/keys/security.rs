@@ -1,4 +1,4 @@
-//! TLS, SASL, authorizers and delegation tokens; accepted, not used yet.
+//! TLS, SASL, authorizers and delegation tokens, which Sordini does not support yet.
 
 use super::{Key, keys};
 

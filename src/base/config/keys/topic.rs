@@ -1,4 +1,4 @@
-//! Topic configs, each with the broker's keys that stand in for it.
+//! Topic configs, and the broker keys with their defaults.
 
 use super::{Key, keys};
 
@@ -77,7 +77,7 @@ keys! {
         "As segment.bytes, without its lower bound; for tests.";
 }
 
-/// How a broker's value becomes the topic's (`ConfigSynonym` of Kafka).
+/// How the value of a broker key becomes that of a topic config (`ConfigSynonym` of Kafka).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Convert {
     Same,
@@ -85,7 +85,7 @@ pub enum Convert {
     MinutesToMs,
 }
 
-/// A topic config's stand-ins among the broker's keys: the first that is set counts
+/// For a topic config, the broker keys with its default. The first one that is set counts
 /// (`ServerTopicConfigSynonyms` of Kafka).
 pub static SYNONYMS: &[(&str, &[(&str, Convert)])] = &[
     ("segment.bytes", &[("log.segment.bytes", Convert::Same)]),

@@ -1,3 +1,5 @@
+//! DescribeConfigs: values, sources and synonyms.
+
 use super::{config, properties};
 use crate::base::config::{
     Config,
@@ -41,7 +43,7 @@ fn a_topics_configs_name_where_they_come_from() {
     assert_eq!(entries.len(), 33);
     let retention = find(&entries, "retention.ms");
     assert_eq!((retention.source, retention.kind), (ConfigSource::Topic, Some(Type::Long)));
-    // Kafka leaves out what is set under another name than the key's own.
+    // Kafka leaves out values that are set under another name than the key's own.
     assert_eq!(synonyms(&retention), ["Topic:retention.ms=1000"]);
     let segment = find(&entries, "segment.ms");
     assert_eq!(segment.value.as_deref(), Some("36000000"));
@@ -66,7 +68,7 @@ fn a_topics_configs_name_where_they_come_from() {
 fn a_broker_lists_what_kafka_lists_and_what_is_set() {
     let config = example();
     let entries = describe::broker(&config);
-    // 340 keys of Kafka, and the three names that are set besides.
+    // 340 keys of Kafka, and three other names that are set.
     assert_eq!(entries.len(), 340 + 3);
     let unknown = find(&entries, "foo.bar");
     assert!(unknown.is_sensitive && unknown.read_only && unknown.value.is_none());

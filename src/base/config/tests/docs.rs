@@ -1,3 +1,5 @@
+//! The page `docs/configuration.md`.
+
 use std::{fs, path::Path};
 
 use crate::base::config::keys;

@@ -1,3 +1,5 @@
+//! Checks of dynamic configs of brokers.
+
 use super::{config, properties};
 use crate::base::config::{Config, ConfigErrorKind};
 

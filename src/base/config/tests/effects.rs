@@ -1,5 +1,5 @@
-//! What the table says of a key's effect holds: used keys have a reader and the others have none,
-//! keys that ask for missing protection stop the start, and keys without effect are warned of.
+//! The effects in the key table are true: used keys have a reader and all others have none, keys
+//! that ask for missing protection stop the start, and keys without effect cause a warning.
 
 use std::{fs, path::Path};
 
@@ -28,7 +28,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("group.max.size", "max_size"),
 ];
 
-/// Keys that have all their effect within the configuration.
+/// Keys that only the configuration code reads.
 const WITHIN: &[&str] =
     &["config.providers", "controller.listener.names", "listener.security.protocol.map"];
 
@@ -55,7 +55,7 @@ fn used_keys_and_only_those_have_a_reader() {
     }
 }
 
-/// Each key that asks for protection, with a value that does. The table must agree.
+/// Each key that can ask for missing protection, with such a value. The table must agree.
 const PROTECTION: &[(&str, &str)] = &[
     ("alter.config.policy.class.name", "com.example.Policy"),
     ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
@@ -114,7 +114,7 @@ fn dynamic_configs_cannot_ask_for_missing_protection() {
     assert_eq!(config.validate_broker_configs(&asked, true), Ok(()));
 }
 
-/// Values of which at least one fits any key.
+/// Values to try. At least one of them is allowed for any key.
 fn candidates(key: &Key) -> Vec<String> {
     let near = key.default_text().and_then(|text| text.parse::<i64>().ok());
     let near = near.into_iter().flat_map(|n| [n.saturating_add(1), n.saturating_sub(1)]);
@@ -197,7 +197,7 @@ fn has_word(code: &str, word: &str) -> bool {
     code.match_indices(word).any(|(at, _)| !code[at + word.len()..].starts_with(is_part))
 }
 
-/// All code outside of the configuration, without tests.
+/// Appends all code outside of the configuration, without tests.
 fn read_code(folder: &Path, code: &mut String) {
     for entry in fs::read_dir(folder).expect("src is readable") {
         let path = entry.expect("src is readable").path();

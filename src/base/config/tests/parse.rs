@@ -1,3 +1,5 @@
+//! The syntax of properties files, and values of each type.
+
 use crate::base::config::{keys, parse};
 
 fn pairs(text: &str) -> Vec<(String, String)> {
@@ -66,7 +68,7 @@ fn a_key_given_twice_comes_twice_in_order() {
     assert_eq!(pairs("a=1\ra=2"), [owned("a", "1"), owned("a", "2")]);
 }
 
-/// A value as it is printed back, or the refusal.
+/// The value as it is printed after parsing, or the error.
 fn value(name: &str, text: &str) -> Result<String, String> {
     let key = keys::broker()[name];
     let value = parse::value(key, name, text);

@@ -1,3 +1,5 @@
+//! Config providers and their variables.
+
 use std::{fs, path::Path};
 
 use crate::base::config::{FileAccess, Loaded, Sources, load};
@@ -26,7 +28,7 @@ fn start(lines: &str) -> Result<Loaded, String> {
     load(sources).map_err(|error| error.to_string())
 }
 
-/// The rack that a value becomes, and the warnings.
+/// The resolved `broker.rack` for a value, and the warnings.
 fn rack(value: &str, lines: &str) -> (String, Vec<String>) {
     let loaded = start(&format!("{lines}\nbroker.rack={value}\n")).expect(value);
     (loaded.config.broker.broker_rack.clone().unwrap_or_default(), loaded.warnings)
@@ -49,7 +51,7 @@ fn variables_are_resolved() {
         (&format!("${{file:{file}:a:b}}"), "r4"),
         (&format!("${{dir:{dir}:secrets}}"), "rack = r2\nrack: r3\na:b=r4"),
     ] {
-        // Backslashes of the file that is read stay as they are.
+        // Backslashes in the file that the provider reads stay as they are.
         let expected = resolved.replace("a:b=r4", "a\\:b=r4");
         assert_eq!(rack(value, "").0, expected.trim_end(), "{value}");
     }

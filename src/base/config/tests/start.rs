@@ -1,3 +1,5 @@
+//! Configurations of starts: sources, defaults, listeners, warnings and errors.
+
 use std::path::PathBuf;
 
 use super::{properties, started};
@@ -103,7 +105,7 @@ fn the_environment_is_read_as_the_container_images_do() {
     );
 }
 
-/// Names that begin with one another and names like paths must come through whole.
+/// Names that are prefixes of each other, and names like paths, stay whole.
 #[test]
 fn layers_keep_names_whole() {
     let pairs = [

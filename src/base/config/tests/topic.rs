@@ -1,3 +1,5 @@
+//! Configs of topics, groups and client metrics.
+
 use super::{config, properties};
 use crate::base::config::{
     CompressionType, ConfigErrorKind, TimestampType, TopicConfig, validate_client_metrics_configs,
