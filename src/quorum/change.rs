@@ -252,8 +252,9 @@ fn add(new: &Voter) -> ChangeMembers<i32, Voter> {
 }
 
 impl Turn {
-    /// Removes the new voter from the learners if it is one with another directory. A removed voter
-    /// remains a learner for a while. With another directory, its log is another, too.
+    /// Removes the new voter from the learners if it is a learner with another directory. A removed
+    /// voter remains a learner for a while. With another directory, its log is another one, so it
+    /// has to become a new learner.
     async fn forget_other_directory(
         &self,
         new: &Voter,

@@ -307,8 +307,8 @@ impl Timers {
         Ok(())
     }
 
-    /// Whether there have been learners for so long that each has received the change that made it
-    /// one.
+    /// Whether there have been learners for so long that each should have received the change that
+    /// made it a learner.
     fn learners_since(&mut self, metrics: &Metrics) -> bool {
         if metrics.membership_config.membership().learner_ids().next().is_none() {
             self.learners = None;

@@ -11,7 +11,8 @@
 //!
 //! Invariants:
 //! - An acknowledged batch is on the disks of a majority (exception: `Durability::Deferred`).
-//! - Only committed batches are published, in log order, each once.
+//! - Only committed batches are published, in log order, each once. A snapshot from the leader is
+//!   published as one batch, in place of the batches that it includes.
 //! - One Raft entry is one record batch, and its bytes are the same on every node.
 //! - A quorum of one runs the same code and writes the same files.
 
@@ -385,8 +386,10 @@ impl Quorum {
         }
     }
 
-    /// Stops Raft and follows the log as an observer. Exception: if a change that removes this node
-    /// from the voters is not known to be committed, this node drops that change and restarts Raft.
+    /// Stops Raft, if it runs, and follows the log as an observer. Exception: if a change that
+    /// removes this node from the voters is not known to be committed, this node removes that
+    /// change from its log and restarts Raft. Fails with `NotAVoter` if this node is not configured
+    /// to observe.
     async fn observe(&self) -> Result<(), QuorumError> {
         let mut turn = self.inner.turn.lock().await;
         let Some(observe) = self.inner.config.observe.clone() else {

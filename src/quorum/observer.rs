@@ -45,6 +45,7 @@ use crate::{
 
 /// The topic id of `__cluster_metadata`.
 pub const METADATA_TOPIC_ID: Uuid = Uuid::from_u128(1);
+/// The name of the topic of the metadata log.
 pub const METADATA_TOPIC: &str = "__cluster_metadata";
 
 const NONE: i16 = 0;
@@ -250,7 +251,8 @@ impl Observer {
             .with_topics(vec![topic])
     }
 
-    /// Takes the leader from a response.
+    /// Takes the leader from a response. Fails if the response has no error but is not the
+    /// leader's.
     fn learn_leader(
         &mut self,
         inner: &Inner,

@@ -106,7 +106,7 @@ impl Machine {
         self.image.timestamp_ms = append_ms;
         self.publish(records, changes);
         self.growth.since_snapshot += bytes.len() as u64;
-        // An open transaction is not in the image, so no snapshot can stand for the log after it.
+        // The image lacks the records of an open transaction, so a snapshot could not replace them.
         if self.growth.since_snapshot >= self.growth.snapshot_bytes && !self.filter.is_open() {
             self.growth.enough.notify_one();
         }

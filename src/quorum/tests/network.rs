@@ -53,7 +53,7 @@ impl World {
     }
 
     fn see_batch(&mut self, node: i32, batch: CommittedBatch) {
-        // A snapshot stands for batches that this node did not see.
+        // A snapshot is published in place of the batches that it includes.
         if batch.records.is_empty() {
             return;
         }
