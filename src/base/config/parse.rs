@@ -197,8 +197,8 @@ fn split_list(text: &str) -> Vec<String> {
     text.split(',').map(|entry| trim(entry).to_owned()).collect()
 }
 
-/// Parses like Java's `Double.parseDouble`: with a suffix `d` or `f`, and `NaN` and `Infinity` only
-/// in this case.
+/// Parses like Java's `Double.parseDouble`: a suffix `d` or `f` is allowed, and `NaN` and
+/// `Infinity` are case-sensitive.
 fn java_decimal(text: &str) -> Option<f64> {
     match text.strip_prefix(['+', '-']).unwrap_or(text) {
         "NaN" => return Some(f64::NAN),

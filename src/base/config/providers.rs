@@ -232,7 +232,8 @@ impl AllowedPaths {
     fn parse(list: Option<&str>, files: FileAccess) -> Result<Self, ConfigError> {
         let Some(list) = list.filter(|list| !list.is_empty()) else { return Ok(Self(None)) };
         let mut allowed = Vec::new();
-        // As in Java, empty elements at the end do not count. A list of commas only allows no path.
+        // As in Java, empty elements at the end do not count. A list that has only commas allows no
+        // path.
         let list = list.trim_end_matches(',');
         let paths = list.split(',').filter(|_| !list.is_empty());
         for path in paths.map(|entry| normalized(Path::new(entry))) {
