@@ -54,7 +54,8 @@ pub async fn create_topics(client: &mut Client) {
     }
 }
 
-/// What comes of its requests is for the checks to see.
+/// Sends administrative requests for as long as the run lasts. It does not check their effects:
+/// the invariants do.
 pub async fn run(mut client: Client, nodes: i32, has_joining_voters: bool) {
     create_topics(&mut client).await;
     let last = if has_joining_voters { 6 } else { 4 };
@@ -80,7 +81,7 @@ pub async fn run(mut client: Client, nodes: i32, has_joining_voters: bool) {
                 let answer = client.ask(&broker, 3, &request).await;
                 let code = answer.and_then(|mut it| it.results.pop()).map(|it| it.error_code);
                 let done = code == Some(0);
-                // It may have been done although nobody said so.
+                // An earlier request without a response may have taken effect.
                 partitions += i32::from(done || code == Some(ErrorCode::InvalidPartitions.code()));
                 done
             }
@@ -97,7 +98,7 @@ pub async fn run(mut client: Client, nodes: i32, has_joining_voters: bool) {
     }
 }
 
-/// Asks for it once.
+/// Requests preferred leader elections of all partitions, once.
 pub async fn elect_preferred(mut client: Client) {
     let broker = client.any_broker();
     client.ask(&broker, 2, &preferred()).await;
@@ -118,7 +119,7 @@ fn alter_config(segment_ms: u64) -> IncrementalAlterConfigsRequest {
     IncrementalAlterConfigsRequest::default().with_resources(vec![resource])
 }
 
-/// One voter less, which joins again by itself.
+/// Removes a random voter from the quorum. With auto-join, it adds itself again.
 async fn remove_voter(client: &mut Client, broker: &Address) -> Option<()> {
     let topic = describe_quorum_request::TopicData::default()
         .with_topic_name(TopicName(text("__cluster_metadata")))
@@ -137,7 +138,7 @@ async fn remove_voter(client: &mut Client, broker: &Address) -> Option<()> {
     (code == 0).then_some(())
 }
 
-/// Other replicas come first, and others are preferred leaders by it.
+/// Reorders the replicas of a partition, which changes its preferred leader.
 fn reorder(client: &mut Client, nodes: i32) -> AlterPartitionReassignmentsRequest {
     let first = client.chance.between(0, nodes as u64 - 1) as i32;
     let replicas = (0..3).map(|at| BrokerId((first + at) % nodes + 1)).collect();

@@ -1,5 +1,5 @@
-//! Chance, all of it from one seed: the simulation's own draws, and what the process asks the
-//! system for (hash maps, ids).
+//! Random numbers of a run, all from one seed: those that the simulation draws, and those that the
+//! process requests from the system (for hash maps and ids).
 
 use std::cell::Cell;
 
@@ -36,12 +36,12 @@ thread_local! {
     static ASKED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Stands in the place of the system's function for all of this program, so that the order of a
-/// hash map is the same in each run.
+/// Replaces the system's `getrandom` in this program, so that the order of a hash map is the same
+/// in each run.
 ///
 /// # Safety
 ///
-/// `buf` has room for `len` bytes, as the system's function wants it.
+/// `buf` must have room for `len` bytes, as for the system's function.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn getrandom(buf: *mut u8, len: usize, _flags: u32) -> isize {
     for at in 0..len {

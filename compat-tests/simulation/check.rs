@@ -1,4 +1,4 @@
-//! The invariants, checked on the real state of all nodes after each step.
+//! The invariants, checked after each step against the state of all nodes and the clients' history.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -19,12 +19,13 @@ use crate::{
     node::Node,
 };
 
-/// What a broker knows it tells within this, and it arrives.
+/// Time within which a leader must answer an append after the high watermark passes it, and a
+/// former leader after it loses its role.
 const AT_ONCE_MS: u64 = 500;
-/// So long it is known when a high watermark rose.
+/// How long the checks remember when a high watermark rose.
 const RISES_MS: u64 = 5_000;
 
-/// A process of a node.
+/// One process of a node: the node id, and the number of its start.
 type Run = (i32, u32);
 
 #[derive(Default)]
@@ -33,7 +34,7 @@ pub struct Checks {
     leaders: BTreeMap<(Place, i32), i32>,
     committed: BTreeMap<Place, Committed>,
     replicas: BTreeMap<(Run, Place), Replica>,
-    /// What each node had at the step before.
+    /// The partitions of each node at the previous step.
     had: BTreeMap<i32, Vec<Arc<Partition>>>,
     metadata: Metadata,
     /// The newest metadata that any node has applied.
@@ -41,28 +42,28 @@ pub struct Checks {
     now_ms: u64,
     states: BTreeMap<Place, (i32, i32, Vec<i32>, Vec<i32>)>,
     brokers: BTreeMap<i32, (i64, bool)>,
-    /// What changed in it, for the trace.
+    /// Changes of the metadata since the last step, as lines for the trace.
     pub told: Vec<String>,
 }
 
-/// What was seen last of a replica in one process.
+/// The last observed state of a replica in one process.
 #[derive(Default)]
 struct Replica {
-    /// It may be removed and made anew.
+    /// The observed object. Once the broker removes and recreates the replica, it is another one.
     of: Weak<Partition>,
-    /// When it took the role that it has.
+    /// When it took its current role.
     since_ms: u64,
-    /// When its high watermark rose to what, lately.
+    /// Recent rises of the high watermark: when, and to which offset.
     rises: VecDeque<(u64, i64)>,
     view: Option<Arc<View>>,
     high_watermark: i64,
     epoch: i32,
-    /// As leader in `epoch`: so many entries of what is committed have been found.
+    /// How many committed entries have been found in its log while it leads in `epoch`.
     found: usize,
 }
 
 impl Checks {
-    /// The first thing that is wrong.
+    /// Checks all invariants. Returns the first violation as an error.
     pub fn step(
         &mut self,
         nodes: &[Node],
@@ -79,7 +80,7 @@ impl Checks {
             self.raft(node.id, broker).map_err(told)?;
             self.metadata.step(node, broker).map_err(told)?;
             self.tell_changes(broker);
-            // A replica is nobody's business before: its metadata may be old.
+            // Before the broker serves, its metadata may be old, and so may the roles of replicas.
             if broker.serves() {
                 self.partitions(node, broker).map_err(told)?;
             }
@@ -100,7 +101,7 @@ impl Checks {
         }
     }
 
-    /// What metadata says of partitions whose leaders or in-sync replicas changed.
+    /// Adds a line to the trace for each partition and broker whose state in metadata changed.
     fn tell_changes(&mut self, broker: &Broker) {
         let image = broker.metadata();
         if image.offset <= self.newest {
@@ -138,15 +139,15 @@ impl Checks {
             image.partition(topic, index).is_some_and(|it| it.isr.contains(&node.id))
         };
         let has = broker.partitions.partitions();
-        // What was removed in this step may have got on in it before.
+        // A partition that was removed in this step may have changed before its removal.
         let mut looked_at = self.had.insert(node.id, has.clone()).unwrap_or_default();
         looked_at.retain(|it| !has.iter().any(|here| Arc::ptr_eq(here, it)));
         looked_at.extend(has);
         for partition in looked_at {
             let place = (partition.id.topic.to_string(), partition.id.partition);
             let replica = self.replicas.entry((run, place.clone())).or_default();
-            // After a loss of power a truncation may be undone, and the log may not be the leader's
-            // below a high watermark that was written before. Kafka does not flush these either.
+            // A power loss may undo a truncation. Then the log may differ from the leader's below
+            // the checkpointed high watermark. Kafka does not flush truncations either.
             if node.boots > 0 && !in_sync(&place.0, place.1) && !replica.led() {
                 continue;
             }
@@ -189,7 +190,8 @@ impl Checks {
         Ok(())
     }
 
-    /// Whether a broker was wrong to say that an append is not acknowledged in time.
+    /// Checks a REQUEST_TIMED_OUT response to an append. It is an error if the high watermark had
+    /// already passed the batch, or if the replica had already ceased to lead.
     pub fn timed_out(&self, node: &Node, place: &Place, first: &str) -> Result<(), String> {
         let run = (node.id, node.starts);
         let Some(replica) = self.replicas.get(&(run, place.clone())) else { return Ok(()) };
@@ -210,7 +212,7 @@ impl Checks {
         }
     }
 
-    /// Records that are committed.
+    /// Number of committed records of all topics but internal ones.
     pub fn committed_records(&self) -> i64 {
         let of_topics = self.committed.iter().filter(|((topic, _), _)| !topic.starts_with("__"));
         of_topics.map(|(_, committed)| committed.end).sum()
@@ -218,7 +220,7 @@ impl Checks {
 }
 
 impl Replica {
-    /// Whether it led when it was looked at last.
+    /// Whether it was leader at the last step.
     fn led(&self) -> bool {
         self.view.as_ref().is_some_and(|view| matches!(view.role, Role::Leader { .. }))
     }
@@ -246,14 +248,14 @@ impl Replica {
             let before = self.high_watermark;
             return Err(format!("{place:?}: the high watermark fell: {before}, {high_watermark}"));
         }
-        // A replica that has just ceased to lead may have got on before.
+        // A leader that has just become follower may have committed more in its old epoch.
         let epoch = view.role.leader_epoch();
         let committed_in = if self.view.is_some() { self.epoch } else { epoch };
         if epoch != self.epoch {
             self.found = 0;
         }
         if epoch < 0 {
-            // What it had committed before its disk failed is so.
+            // Its disk failed. What it committed before remains committed.
             committed.extend(place, &view.log, high_watermark, self.epoch)?;
         } else {
             committed.extend(place, &view.log, high_watermark, committed_in.max(0))?;
@@ -269,8 +271,8 @@ impl Replica {
 #[derive(Default)]
 struct Metadata {
     batches: BTreeMap<i64, (i64, u64)>,
-    /// How far each process has been looked at: the offset after the last batch that was, and where
-    /// it ended in which file.
+    /// Up to where each process has been checked: its committed offset then, and the file and
+    /// position after the last batch that was compared.
     seen: BTreeMap<Run, Seen>,
 }
 

@@ -1,4 +1,4 @@
-//! Runs seeds in processes of their own, as many at a time as there are processors.
+//! Runs each seed in its own process, several at a time: as many as processors, at most 8.
 
 use std::{
     env,
@@ -11,13 +11,13 @@ use std::{
     time::Duration,
 };
 
-/// Far more than a run takes.
+/// Time limit of one process. A run needs far less.
 const CHILD_MAX: Duration = Duration::from_secs(180);
 
 #[derive(Clone, Copy)]
 pub struct Child {
     pub seed: u64,
-    /// A bug that is planted, one of `node::BUGS`.
+    /// The bug to plant, a name in `node::BUGS`.
     pub bug: Option<&'static str>,
 }
 
@@ -54,7 +54,7 @@ impl Child {
     }
 }
 
-/// A child that does not come to its end is killed: it has found a loop without one.
+/// Waits for the child. Kills it after `CHILD_MAX`, because it is in an endless loop.
 fn output_in_time(command: &mut Command) -> Output {
     let (stdout, stderr) = (Stdio::piped(), Stdio::piped());
     let child = command.stdout(stdout).stderr(stderr).spawn().expect("this program starts");
@@ -62,7 +62,7 @@ fn output_in_time(command: &mut Command) -> Output {
     let (ended, waiting) = mpsc::channel::<()>();
     let watch = thread::spawn(move || {
         if waiting.recv_timeout(CHILD_MAX) == Err(RecvTimeoutError::Timeout) {
-            // It may have ended just now.
+            // Fails if the child has just ended.
             let _ = Command::new("kill").args(["-9", &id]).status();
         }
     });
@@ -72,8 +72,8 @@ fn output_in_time(command: &mut Command) -> Output {
     output
 }
 
-/// Runs the children; `done` is told of each in the order in which they end, and says whether to
-/// begin others.
+/// Runs the children and calls `done` for each one as it ends. Starts no further child once `done`
+/// returns false.
 pub fn run_all(
     children: impl IntoIterator<Item = Child>,
     done: impl FnMut(Child, Outcome) -> bool + Send,

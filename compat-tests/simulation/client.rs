@@ -1,4 +1,4 @@
-//! What all clients of the simulation have: channels, and who leads what.
+//! What all clients of the simulation share: channels, known leaders and coordinators.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -27,12 +27,12 @@ pub struct Client {
     pub network: SimNetwork,
     nodes: usize,
     channels: BTreeMap<Address, Arc<dyn Channel>>,
-    /// With the epochs that they lead in.
+    /// The known leader of each partition, with its leader epoch.
     leaders: BTreeMap<Place, (Address, i32)>,
-    /// The newest epoch of each partition that it has heard of.
+    /// The newest known leader epoch of each partition.
     epochs: BTreeMap<Place, i32>,
     coordinator: Option<Address>,
-    /// It did not answer: others are asked next.
+    /// The broker that did not respond last. `any_broker` avoids it.
     silent: Option<Address>,
 }
 
@@ -89,19 +89,19 @@ impl Client {
         answer
     }
 
-    /// Waits a little less or more each time.
+    /// Waits for `REST`, up to half of it less or more.
     pub async fn rest(&mut self) {
         sleep(REST.mul_f64(self.chance.between(50, 150) as f64 / 100.0)).await;
     }
 
-    /// Where a partition is led, asked for until somebody knows.
+    /// Returns the leader of a partition and its epoch. Asks brokers until one returns a leader.
     pub async fn leader(&mut self, place: &Place) -> (Address, i32) {
         loop {
             if let Some(leader) = self.leaders.get(place) {
                 return leader.clone();
             }
             for (partition, leader) in self.look_up(&place.0).await.unwrap_or_default() {
-                // As stock clients do, it believes nobody who is behind what it knows.
+                // Like stock clients, ignore a leader epoch that is older than the known one.
                 let place = (place.0.clone(), partition);
                 let newest = self.epochs.entry(place.clone()).or_default();
                 if leader.epoch >= *newest {
@@ -119,7 +119,7 @@ impl Client {
         self.leaders.remove(place);
     }
 
-    /// Where the partitions of a topic are led, as some broker has it.
+    /// Asks one random broker for the leaders of a topic. `None` without a response.
     pub async fn look_up(&mut self, topic: &str) -> Option<Vec<(i32, Leader)>> {
         let name = TopicName(StrBytes::from_string(topic.to_owned()));
         let asked = metadata_request::MetadataRequestTopic::default().with_name(Some(name));
@@ -140,7 +140,7 @@ impl Client {
         Some(led.collect())
     }
 
-    /// Where a group's coordinator is, asked for until somebody knows.
+    /// Returns the coordinator of a group. Asks brokers until one returns it.
     pub async fn coordinator(&mut self, group: &str) -> Address {
         loop {
             if let Some(known) = &self.coordinator {

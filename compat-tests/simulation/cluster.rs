@@ -15,15 +15,15 @@ use crate::{
     wire::{Link, MachineId, Power, SharedWire},
 };
 
-/// The first nodes are voters, as many as there are at least.
+/// Nodes 1 to `VOTERS` are voters. A cluster has at least as many nodes.
 pub const VOTERS: i32 = 3;
-/// Between two turns of a machine.
+/// Microseconds between two turns of a machine.
 pub const TICK_US: u64 = 1_000;
 
 pub struct Cluster {
     pub wire: SharedWire,
     pub nodes: Vec<Node>,
-    /// Where the clients are.
+    /// The process of all clients, on a machine of its own.
     pub clients: Process,
     pub chance: Chance,
     pub has_joining_voters: bool,
@@ -34,11 +34,11 @@ pub struct Cluster {
 pub struct Setup {
     pub nodes: usize,
     pub lag_max_ms: u64,
-    /// The first node founds the quorum, and the other controllers join it by themselves.
+    /// Whether the first node bootstraps the quorum alone and the other controllers auto-join.
     pub has_joining_voters: bool,
 }
 
-/// What has panicked in this process.
+/// The panics in this process, with place and message.
 static PANICKED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 pub fn panics() -> Vec<String> {
@@ -65,7 +65,7 @@ impl Cluster {
         let mut chance = Chance::new(seed);
         let wire = SharedWire::new(nodes + 1, Chance::new(chance.next()));
         let new_node = |machine: MachineId| {
-            // No clock is right, and none goes as the others do.
+            // Clocks have different offsets and rates.
             let offset_ms = chance.between(0, 2_000) as i64;
             let clock = Clock::new(offset_ms, chance.between(970, 1_030));
             Node::new(machine, wire.clone(), clock, properties(machine as i32 + 1, setup))
@@ -89,14 +89,15 @@ impl Cluster {
         self.wire.lock().tell(what);
     }
 
-    /// Packets take up to so long between all machines.
+    /// Sets the longest delay of packets on all links.
     pub fn slow_down(&self, delay_us: u64) {
         for link in self.wire.lock().links.iter_mut().flatten() {
             link.delay_us.1 = delay_us;
         }
     }
 
-    /// Whether a node does not run as it should, or cannot be reached from everywhere.
+    /// Whether a node is not started, is paused, has a slow disk, or has a link that is cut or
+    /// breaks connections.
     pub fn is_disturbed(&self, machine: MachineId) -> bool {
         let node = &self.nodes[machine];
         let links = &self.wire.lock().links;
@@ -115,7 +116,7 @@ impl Cluster {
         links.iter_mut().for_each(|from| from[machine].is_cut = is_cut);
     }
 
-    /// Each machine has its turn, in an order that is another each time.
+    /// Gives each machine one turn. A random machine begins.
     pub fn tick(&mut self) {
         self.wire.lock().now_us += TICK_US;
         let now_us = self.now_us();
@@ -129,7 +130,7 @@ impl Cluster {
         }
     }
 
-    /// The leader of the quorum and its epoch, as all nodes that know one agree.
+    /// The leader of the quorum and its epoch, if all running nodes agree on them.
     pub fn quorum_leader(&self) -> Option<(i32, i32)> {
         let leaderships = self.nodes.iter().filter_map(Node::broker);
         let mut known = leaderships.map(|broker| *broker.quorum.leadership().borrow());
@@ -138,7 +139,7 @@ impl Cluster {
         known.all(|it| (it.leader, it.epoch) == (Some(first.0), first.1)).then_some(first)
     }
 
-    /// Brokers that are fenced, as any node knows it.
+    /// Brokers that are fenced in the metadata image of at least one node.
     pub fn fenced_brokers(&self) -> BTreeSet<i32> {
         let images = self.nodes.iter().filter_map(Node::broker).map(|broker| broker.metadata());
         let fenced = |image: Arc<Image>| -> Vec<i32> {
@@ -147,10 +148,11 @@ impl Cluster {
         images.flat_map(fenced).collect()
     }
 
-    /// Whether every partition has a leader and all its replicas are in sync, as every node knows.
+    /// Whether, in the metadata image of every node, each partition has a leader and all its
+    /// replicas are in the ISR.
     pub fn is_in_sync(&self) -> bool {
         let is_well = |node: &Node| {
-            // One that has just started may not know what it has lost.
+            // The image of a node that is still starting may be old.
             let Some(broker) = node.broker().filter(|_| node.is_started()) else { return false };
             let image = broker.metadata();
             let mut partitions = image.topics.iter().flat_map(|topic| topic.partitions.iter());
@@ -159,7 +161,7 @@ impl Cluster {
         self.nodes.iter().all(is_well)
     }
 
-    /// Whether all controllers vote, where they are to join by themselves.
+    /// Whether all controllers are voters. True at once if they do not auto-join.
     pub fn has_all_voters(&self) -> bool {
         let has_all = |broker: &Arc<Broker>| {
             let voters = voters(broker);
@@ -168,7 +170,7 @@ impl Cluster {
         !self.has_joining_voters || self.nodes.iter().filter_map(Node::broker).all(has_all)
     }
 
-    /// What nodes know of the cluster, to be told.
+    /// What each node knows of the cluster, as text for a failure.
     pub fn state(&self) -> String {
         let mut state = String::new();
         for node in &self.nodes {
@@ -205,7 +207,7 @@ impl Cluster {
     }
 }
 
-/// Who votes, as a node knows it.
+/// The voters that a node knows.
 fn voters(broker: &Broker) -> Vec<i32> {
     broker.quorum.status().voters.iter().map(|it| it.replica_id).collect()
 }
@@ -214,7 +216,7 @@ fn client_time_ms(now_us: u64) -> i64 {
     EPOCH_MS + (now_us / 1_000) as i64
 }
 
-/// What a node is started with: waits are short, so that much happens in little time.
+/// The properties of a node. Timeouts are short, so that much happens in little time.
 fn properties(id: i32, setup: Setup) -> Properties {
     let addresses = (1..=VOTERS).map(|id| format!("n{id}:{CONTROLLER_PORT}"));
     let (quorum, controllers): (_, Vec<_>) = match setup.has_joining_voters {

@@ -1,4 +1,4 @@
-//! What has been committed of a partition, for ever: the log that every later leader must have.
+//! The committed log of a partition, which every later leader must have.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ struct Entry {
     leader_epoch: i32,
     crc: u32,
     values: Vec<String>,
-    /// The epoch of the leader that had it committed first.
+    /// The leader epoch in which it was first committed.
     committed_in: i32,
 }
 
@@ -22,12 +22,12 @@ struct Entry {
 pub struct Committed {
     entries: Vec<Entry>,
     pub end: i64,
-    /// The last number of each producer.
+    /// The last record number of each producer.
     last: BTreeMap<String, u64>,
 }
 
 impl Committed {
-    /// Takes what a replica says is committed, up to its high watermark.
+    /// Adds the batches of a replica up to its high watermark.
     pub fn extend(
         &mut self,
         place: &Place,
@@ -65,7 +65,7 @@ impl Committed {
         Ok(())
     }
 
-    /// Idempotent producers number what they send, and each number comes once and in order.
+    /// Checks that the numbers of each idempotent producer's records are complete and in order.
     fn check_order(&mut self, place: &Place, values: &[String]) -> Result<(), String> {
         for value in values {
             let Some((producer, number)) = value.split_once(':') else {
@@ -81,7 +81,7 @@ impl Committed {
         Ok(())
     }
 
-    /// Where the batch ends that begins with this value, if it is committed.
+    /// The offset after the batch whose first value is `first`, if that batch is committed.
     pub fn end_of(&self, first: &str) -> Option<i64> {
         let mut newest = self.entries.iter().rev();
         let entry = newest.find(|it| it.values.first().is_some_and(|value| value == first))?;
@@ -92,7 +92,8 @@ impl Committed {
         self.entries.len()
     }
 
-    /// Whether a replica has what is committed of the entries in `range`, `is_asked` for.
+    /// Checks that a replica's log has the first run of entries from `from` on for which `is_asked`
+    /// is true.
     fn check(
         &self,
         place: &Place,
@@ -125,7 +126,7 @@ impl Committed {
         }
     }
 
-    /// A leader has everything that was committed in epochs before its own.
+    /// Checks that a leader has everything that was committed in epochs before its own.
     pub fn check_leader(
         &self,
         place: &Place,
@@ -136,7 +137,8 @@ impl Committed {
         self.check(place, log, from, |entry| entry.committed_in < epoch)
     }
 
-    /// What a replica takes for committed is what was committed.
+    /// Checks that a replica's log between its former and its new high watermark is what was
+    /// committed.
     pub fn check_prefix(
         &self,
         place: &Place,

@@ -1,4 +1,4 @@
-//! Consumers that read partitions from their beginning, and groups that commit offsets.
+//! A consumer that reads a partition from its beginning, and a client that commits offsets.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ use crate::{
     history::{Place, Read},
 };
 
-/// Reads what there is, and then what comes.
+/// Reads a partition from its first offset on, without end.
 pub async fn read(mut client: Client, place: Place) {
     let mut next = 0;
     loop {
@@ -79,12 +79,12 @@ fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
-/// Commits one offset after the other, and asks now and then which was the last.
+/// Commits increasing offsets and sometimes checks the committed one.
 pub async fn commit(mut client: Client, place: Place) {
     let group = client.name.clone();
     let (mut next, mut acknowledged) = (1, None);
-    // What went into a connection that was given up may arrive when its link is whole again, after
-    // what was asked on another one. Nobody can tell that from an order (Kafka applies it, too).
+    // Commits without a response. One on an abandoned connection may arrive late, after a newer
+    // commit on another connection. The broker cannot detect that (Kafka applies it, too).
     let mut unanswered = BTreeSet::new();
     loop {
         if client.chance.one_in(8) {
@@ -124,13 +124,13 @@ pub async fn commit(mut client: Client, place: Place) {
                 client.forget_coordinator();
             }
         }
-        // One that was not acknowledged may have been committed.
+        // A commit that was not acknowledged may have been applied, so its offset is not reused.
         next += 1;
         client.rest().await;
     }
 }
 
-/// What is committed; -1 if nothing is.
+/// Returns the committed offset, or -1 if there is none. `None` if the request failed.
 pub async fn fetch_committed(client: &mut Client, group: &str, place: &Place) -> Option<i64> {
     let topic = OffsetFetchRequestTopics::default()
         .with_name(TopicName(text(&place.0)))

@@ -1,4 +1,4 @@
-//! What goes wrong, drawn from the seed, and put right again.
+//! Faults that are drawn from the seed, and their ends.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use crate::{
     wire::{Link, MachineId},
 };
 
-/// Milliseconds between two faults.
+/// Least and most milliseconds between two faults.
 const PAUSE_MS: (u64, u64) = (100, 4_000);
 
 pub struct Faults {
     chance: Chance,
     active: Vec<Active>,
     next_ms: u64,
-    /// A machine that has lost what was not synced, from when on: no other may, until all replicas
+    /// The machine whose disk lost unsynced data. No other machine may lose any until all replicas
     /// are in sync again.
     lossy: Option<MachineId>,
     pub counts: BTreeMap<&'static str, u64>,
@@ -33,7 +33,7 @@ struct Active {
 enum Undo {
     Start,
     Resume,
-    /// A controlled stop, then a start.
+    /// Restart after a controlled shutdown that has begun.
     Stopped,
     Links(Vec<(MachineId, MachineId)>),
     Disk,
@@ -50,7 +50,7 @@ impl Faults {
         }
     }
 
-    /// To be called before each tick.
+    /// Ends and begins faults. The caller calls it before each tick.
     pub fn step(&mut self, cluster: &mut Cluster, may_begin: bool) {
         let now_ms = cluster.now_us() / 1_000;
         self.bury(cluster, now_ms);
@@ -67,7 +67,7 @@ impl Faults {
         }
     }
 
-    /// Processes that have ended by themselves are started again, as by a supervisor.
+    /// Ends processes that have failed and schedules their restart, as a supervisor does.
     fn bury(&mut self, cluster: &mut Cluster, now_ms: u64) {
         for machine in 0..cluster.nodes.len() {
             let node = &mut cluster.nodes[machine];
@@ -96,7 +96,7 @@ impl Faults {
         if self.lossy.is_some() && cluster.is_in_sync() {
             self.lossy = None;
         }
-        // To whoever decides on leaders, all processes that end unexpectedly have lost something.
+        // The controller treats every unclean end of a process as a possible loss of data.
         let may_end = self.lossy.is_none_or(|lossy| lossy == machine);
         let is_free = !self.is_affected(machine) && cluster.nodes[machine].is_started();
         let (name, machine, undo) = match kind {
@@ -141,8 +141,8 @@ impl Faults {
         self.active.push(Active { until_ms: now_ms + length, machine, undo });
     }
 
-    /// What Kafka promises rests on replicas that keep what they have: only one may lose something,
-    /// and only when the others have it.
+    /// Chooses how a machine loses power. `None` if it must not: Kafka's guarantees hold only if at
+    /// most one replica loses data, and the others have that data.
     fn power_loss(&mut self, cluster: &Cluster, machine: MachineId) -> Option<Crash> {
         let is_disk_bad = self.active.iter().any(|it| matches!(it.undo, Undo::Disk));
         if self.lossy.is_none() && (is_disk_bad || !cluster.is_in_sync()) {
@@ -155,7 +155,7 @@ impl Faults {
         })
     }
 
-    /// Cuts a machine off from some others, clients included, both ways or one way.
+    /// Cuts links between a machine and some others (clients included), in one direction or both.
     fn cut(&mut self, cluster: &Cluster, machine: MachineId) -> Undo {
         let mut wire = cluster.wire.lock();
         let mut cut = Vec::new();
@@ -177,7 +177,7 @@ impl Faults {
         Undo::Links(cut)
     }
 
-    /// Packets take long, and connections break.
+    /// Gives some links long delays and connections that break.
     fn worsen(&mut self, cluster: &Cluster) -> Undo {
         let mut wire = cluster.wire.lock();
         let machines = wire.links.len();
@@ -202,7 +202,7 @@ impl Faults {
                 node.crash(Crash::Process);
                 node.start();
             }
-            // It waits for others to take over.
+            // Its controlled shutdown goes on until other brokers lead its partitions.
             (Undo::Stopped, Some(_)) => {
                 self.active.push(Active { until_ms: now_ms + 100, ..fault });
                 return;
@@ -210,7 +210,7 @@ impl Faults {
             (Undo::Disk, Some(node)) => {
                 node.disk.set_room(None);
                 node.disk.fail_after(None);
-                // What was offline stays so until the next start.
+                // Logs that went offline stay offline until a restart.
                 node.crash(Crash::Process);
                 node.start();
             }

@@ -1,4 +1,4 @@
-//! What clients did and heard, for the checks.
+//! What clients sent and received, for the checks.
 
 use std::{
     collections::BTreeMap,
@@ -9,14 +9,14 @@ use std::{
 /// A topic and a partition of it.
 pub type Place = (String, i32);
 
-/// Records whose append was acknowledged, with the offset of the first.
+/// An acknowledged batch of records, with the offset of the first one.
 pub struct Acked {
     pub place: Place,
     pub base_offset: i64,
     pub values: Vec<String>,
 }
 
-/// A batch as a consumer was given it.
+/// A batch that a consumer received.
 pub struct Read {
     pub place: Place,
     pub base_offset: i64,
@@ -24,34 +24,34 @@ pub struct Read {
     pub crc: u32,
 }
 
-/// A request that was not answered for longer than it allows.
+/// A request without a response within its time limit.
 pub struct Silence {
     pub client: String,
     pub host: String,
-    /// When the connection was asked for, by the clients' clock.
+    /// When the client opened the connection, in milliseconds of the clients' clock.
     pub opened_ms: i64,
     pub waited: Duration,
 }
 
-/// An append of which a broker said that it is not acknowledged in time.
+/// An append that a broker answered with REQUEST_TIMED_OUT.
 pub struct TimedOut {
     pub host: String,
     pub place: Place,
-    /// The first value.
+    /// The first value of the batch.
     pub first: String,
 }
 
-/// What a group's members have committed of a partition. No offset is committed twice.
+/// The committed offsets of a group and a partition. Members never commit an offset twice.
 #[derive(Clone, Copy)]
 pub struct Commits {
-    /// The largest that was sent.
+    /// The largest offset that a member sent.
     pub drawn: i64,
     pub acknowledged: i64,
 }
 
 impl Default for Commits {
     fn default() -> Self {
-        // As the coordinator answers where nothing is committed.
+        // -1 is also the coordinator's response if no offset is committed.
         Self { drawn: -1, acknowledged: -1 }
     }
 }
@@ -69,20 +69,20 @@ impl Commits {
 
 #[derive(Default)]
 pub struct History {
-    /// Since the last check.
+    /// Acknowledged batches since the last check.
     pub acked: Vec<Acked>,
     pub read: Vec<Read>,
-    /// By group and place.
+    /// Commits by group and partition.
     commits: BTreeMap<(String, Place), Commits>,
     /// Members by group, partition and generation.
     pub owners: BTreeMap<(String, i32, i32), String>,
     pub silences: Vec<Silence>,
     pub timed_out: Vec<TimedOut>,
-    /// What clients have found by themselves.
+    /// Errors that clients found themselves.
     pub wrong: Vec<String>,
-    /// How often each client has got on.
+    /// Number of successful steps of each client.
     pub progress: BTreeMap<String, u64>,
-    /// How often each error was answered.
+    /// Number of responses with each error code.
     pub errors: BTreeMap<i16, u64>,
 }
 

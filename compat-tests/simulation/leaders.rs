@@ -1,4 +1,4 @@
-//! Where the partitions of a topic are led, kept up to date beside a producer's work.
+//! The leaders of a topic's partitions, kept up to date by a task beside the producer.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use tokio::{sync::Notify, time::timeout};
 
 use crate::client::Client;
 
-/// How old what is known may be.
+/// How long the task of [`keep`] waits for [`Leaders::ask`] before it looks the leaders up anyway.
 const AGE_MAX: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Debug)]
@@ -42,7 +42,7 @@ impl Leaders {
         self.lock().keys().copied().collect()
     }
 
-    /// Takes a leader, unless one of a later epoch is known.
+    /// Stores a leader, unless a later leader epoch is known.
     pub fn set(&self, partition: i32, leader: Leader) {
         let mut known = self.lock();
         if known.get(&partition).is_none_or(|it| it.epoch <= leader.epoch) {
@@ -50,19 +50,19 @@ impl Leaders {
         }
     }
 
-    /// Has them looked up.
+    /// Wakes the task of [`keep`] to look up the leaders.
     pub fn ask(&self) {
         self.0.asked.notify_one();
     }
 }
 
-/// Looks them up when that is asked for, and now and then.
+/// Looks up the leaders after each [`Leaders::ask`], and otherwise about every [`AGE_MAX`].
 pub async fn keep(mut client: Client, topic: String, leaders: Leaders) {
     loop {
         for (partition, leader) in client.look_up(&topic).await.unwrap_or_default() {
             leaders.set(partition, leader);
         }
-        // Not all the time, whatever is asked.
+        // Limits the rate of look-ups.
         client.rest().await;
         let _ = timeout(AGE_MAX, leaders.0.asked.notified()).await;
     }

@@ -1,10 +1,10 @@
-//! A cluster of nodes in one process under a scheduler that a seed decides: the real code, on
-//! simulated disks, links and clocks, with faults; invariants are checked at every step.
+//! A simulation of a cluster in one process: the real code on simulated disks, links and clocks. A
+//! seed decides the schedule and the faults. Invariants are checked at every step.
 //!
-//! Each seed runs in a process of its own, so that nothing is left over from another one.
-//! `SIMULATION_SEEDS=FROM,COUNT` has `seeds` run others, as `scripts/simulate` does. To look into
-//! one: `SIMULATION_SEED=N SIMULATION_TRACE=FILE SIMULATION_LOG=sordini=debug cargo test --test
-//! simulation -- --ignored --nocapture one_seed`.
+//! Each seed runs in a process of its own, so that seeds do not influence each other.
+//! `SIMULATION_SEEDS=FROM,COUNT` chooses the seeds of the test `seeds`; `scripts/simulate` sets it.
+//! To trace one seed: `SIMULATION_SEED=N SIMULATION_TRACE=FILE SIMULATION_LOG=sordini=debug cargo
+//! test --test simulation -- --ignored --nocapture one_seed`.
 
 mod admin;
 mod chance;
@@ -33,12 +33,12 @@ use tracing_subscriber::EnvFilter;
 
 use children::{Child, run_all};
 
-/// Seeds that a run of all tests has time for.
+/// Number of seeds in a normal test run.
 const SEEDS: u64 = 7;
-/// How many seeds may pass before a bug is found.
+/// Number of seeds within which a planted bug must be found.
 const PATIENCE: u64 = 30;
 
-/// What the parent reads: what is wrong, and the hash of the trace.
+/// Runs one seed and prints, for the parent process, the violation and the hash of the trace.
 #[test]
 #[ignore = "started by the others, with a seed"]
 fn one_seed() {
@@ -47,7 +47,7 @@ fn one_seed() {
         let filter = EnvFilter::from_env("SIMULATION_LOG");
         tracing_subscriber::fmt().with_env_filter(filter).without_time().init();
     }
-    // In a thread of its own, so that the logging has drawn nothing from the chance there.
+    // In a new thread: logging has drawn random numbers from the generator of this thread.
     let outcome = thread::spawn(move || run::run(seed)).join().expect("it does not panic itself");
     if let Some(wrong) = &outcome.wrong {
         for line in &outcome.last {

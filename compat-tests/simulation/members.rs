@@ -1,6 +1,6 @@
-//! Members of a group, as a classic consumer is one: they join, share the partitions out, tell that
-//! they live, commit, and now and then leave. Whoever gets a partition asks where it stands; what
-//! was acknowledged to a member before must be there.
+//! Members of a classic group. They join, assign partitions, send heartbeats, commit offsets, and
+//! sometimes leave. A member that gets a partition fetches its committed offset, which must not be
+//! older than the last acknowledged commit of any member.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ struct Member {
     topic: (String, i32),
     id: StrBytes,
     generation: i32,
-    /// The partitions that are this member's.
+    /// The partitions in this member's assignment.
     owned: Vec<i32>,
 }
 
@@ -40,7 +40,7 @@ fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
-/// `topic` is named with how many of its partitions are shared out.
+/// Runs a member. `topic` is the name and the number of partitions to assign.
 pub async fn run(client: Client, group: String, topic: (String, i32)) {
     let (id, owned) = (StrBytes::default(), Vec::new());
     let mut member = Member { client, group, topic, id, generation: -1, owned };
@@ -53,7 +53,8 @@ pub async fn run(client: Client, group: String, topic: (String, i32)) {
 }
 
 impl Member {
-    /// Notes what an answer says of this member. True if nothing is wrong.
+    /// Handles the error code of a response (`None`: no response). Returns true if there is no
+    /// error.
     fn is_good(&mut self, code: Option<i16>) -> bool {
         let code = code.unwrap_or(ErrorCode::RequestTimedOut.code());
         if code == 0 {
@@ -74,7 +75,7 @@ impl Member {
         false
     }
 
-    /// `None` if it is to be tried again.
+    /// Joins the group and syncs. `None` if the caller must retry.
     async fn join(&mut self) -> Option<()> {
         let protocol = JoinGroupRequestProtocol::default().with_name(text(PROTOCOL));
         let request = JoinGroupRequest::default()
@@ -117,7 +118,7 @@ impl Member {
         Some(())
     }
 
-    /// A partition has one owner in a generation.
+    /// Checks that no other member owns one of its partitions in this generation.
     fn claim(&mut self) {
         let mut history = self.client.history.lock();
         for partition in &self.owned {
@@ -132,7 +133,7 @@ impl Member {
         }
     }
 
-    /// Until the group changes.
+    /// Commits and sends heartbeats until the group rebalances or the member leaves.
     async fn work(&mut self) {
         for partition in self.owned.clone() {
             let place = (self.topic.0.clone(), partition);
@@ -206,7 +207,7 @@ impl Member {
             .with_members(vec![member]);
         let coordinator = self.client.coordinator(&self.group).await;
         let answer = self.client.ask(&coordinator, 4, &request).await;
-        // If nobody has heard it, the session ends by itself.
+        // If the request was lost, the coordinator removes the member after its session timeout.
         self.is_good(answer.map(|it| it.error_code));
         self.id = StrBytes::default();
         let pause = self.client.chance.between(10, 500);
@@ -214,7 +215,7 @@ impl Member {
     }
 }
 
-/// Partitions in turn to the members.
+/// Assigns the partitions to the members in turn (round robin).
 fn share_out(
     members: &[JoinGroupResponseMember],
     partitions: i32,

@@ -1,4 +1,4 @@
-//! The seam `peers::Network`, over the simulated wire.
+//! Implements `peers::Network` over the simulated wire.
 
 use std::{
     io,
@@ -19,10 +19,10 @@ use tokio::{
 
 use crate::wire::{ConnectionId, Heard, MachineId, SharedWire};
 
-/// As for connections over TCP.
+/// Time limit for opening a connection, the same as over TCP.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 
-/// The network as one machine has it.
+/// The network of one machine.
 #[derive(Clone)]
 pub struct SimNetwork {
     pub wire: SharedWire,
@@ -41,7 +41,7 @@ impl Network for SimNetwork {
 }
 
 impl SimNetwork {
-    /// Asks for a connection, which is told of by what is heard.
+    /// Opens a connection. The client end then receives `Heard::Accepted` or `Heard::Refused`.
     pub fn open(&self, to: &Address) -> ClientEnd {
         let (id, heard) = self.wire.lock().open(self.machine, to);
         ClientEnd { wire: self.wire.clone(), id, heard }
@@ -52,11 +52,11 @@ struct SimChannel {
     wire: SharedWire,
     machine: MachineId,
     to: Address,
-    /// Empty before the first request, while one is on its way, and after a failure.
+    /// The idle connection. `None` before the first request, during a request, and after a failure.
     connection: Mutex<Option<ClientEnd>>,
 }
 
-/// Closes its connection when it is dropped.
+/// The client's end of a connection. Dropping it closes the connection.
 pub struct ClientEnd {
     wire: SharedWire,
     id: ConnectionId,
@@ -74,7 +74,7 @@ impl ClientEnd {
         matches!(self.heard.try_recv(), Err(TryRecvError::Empty))
     }
 
-    /// Sends a request, whatever else is on its way.
+    /// Sends a request. Others may still wait for their responses.
     pub fn send(&self, request: Bytes) {
         self.wire.lock().request(self.id, request);
     }
@@ -125,7 +125,7 @@ impl SimChannel {
         match timeout(after.min(CONNECT_MAX), end.heard.recv()).await {
             Ok(Some(Heard::Accepted)) => Ok(end),
             Ok(Some(Heard::Refused)) => Err(unreachable(io::ErrorKind::ConnectionRefused)),
-            // An address that nobody has.
+            // No machine has this address.
             Ok(None) => Err(unreachable(io::ErrorKind::HostUnreachable)),
             Ok(Some(_)) => Err(unreachable(io::ErrorKind::ConnectionReset)),
             Err(_) => Err(unreachable(io::ErrorKind::TimedOut)),

@@ -1,5 +1,5 @@
-//! A machine: its clock, its disk, and the process on it, which runs in a runtime of its own. To
-//! drop the runtime is what kill -9 is to a process.
+//! A machine: its clock, its disk, and its process. The process has its own tokio runtime; dropping
+//! the runtime simulates kill -9.
 
 use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
@@ -34,10 +34,10 @@ use crate::{
 pub const BROKER_PORT: u16 = 9092;
 pub const CONTROLLER_PORT: u16 = 9093;
 
-/// Where the simulation's time begins.
+/// Wall-clock time at the start of a simulation.
 pub const EPOCH_MS: i64 = 1_900_000_000_000;
 
-/// A process on a machine: a runtime, and the part of the world that it sees.
+/// A process on a machine: its runtime, and its simulated clock, random numbers and disk speed.
 pub struct Process {
     runtime: Option<Runtime>,
     machine: Option<Simulated>,
@@ -67,7 +67,7 @@ impl Process {
         Self { runtime: Some(runtime.expect("no resources are needed")), machine: Some(machine) }
     }
 
-    /// Lets the process do something at this time.
+    /// Runs `work` with the process's simulated environment, at `now_ms` of the machine's clock.
     pub fn enter<T>(&mut self, now_ms: i64, work: impl FnOnce(&Runtime) -> T) -> T {
         let runtime = self.runtime.as_ref().expect("it lives until it is dropped");
         if let Some(machine) = &mut self.machine {
@@ -79,14 +79,14 @@ impl Process {
         done
     }
 
-    /// Everything that is due within `ms` happens.
+    /// Runs the process's tasks and timers for `ms` milliseconds.
     pub fn run(&mut self, now_ms: i64, ms: u64) {
         self.enter(now_ms, |it| {
             it.block_on(async { time::sleep(Duration::from_millis(ms)).await })
         });
     }
 
-    /// The process was stopped for so long, and finds that it is later.
+    /// Advances the process's time by `ms` at once, as after a pause.
     pub fn jump(&mut self, now_ms: i64, ms: u64) {
         self.enter(now_ms, |it| {
             it.block_on(async { time::advance(Duration::from_millis(ms)).await })
@@ -103,15 +103,17 @@ impl Drop for Process {
     }
 }
 
-/// How fast a machine's clock goes, and what it shows.
+/// The clock of a machine, with its own offset and rate.
 #[derive(Clone, Copy)]
 pub struct Clock {
     pub offset_ms: i64,
-    /// Parts in a thousand.
+    /// Speed in thousandths of real time.
     pub rate: u64,
-    /// So much of the real time is accounted for, and so much has passed here.
+    /// The real time up to the last `pass`, in microseconds.
     accounted_us: u64,
+    /// The time that has passed on this clock.
     passed_ms: u64,
+    /// Less than a millisecond of this clock, in thousandths of a microsecond.
     rest: u64,
 }
 
@@ -124,7 +126,7 @@ impl Clock {
         EPOCH_MS + self.offset_ms + self.passed_ms as i64
     }
 
-    /// The milliseconds of this clock that have passed since it was asked last.
+    /// Advances the clock to `now_us` of real time. Returns its milliseconds since the last call.
     fn pass(&mut self, now_us: u64) -> u64 {
         self.rest += (now_us - self.accounted_us) * self.rate;
         self.accounted_us = now_us;
@@ -145,7 +147,7 @@ pub struct Node {
     pub clock: Clock,
     pub is_paused: bool,
     pub has_slow_disk: bool,
-    /// Counts the processes.
+    /// Number of processes started so far.
     pub starts: u32,
     pub boots: u32,
     wire: SharedWire,
@@ -154,10 +156,10 @@ pub struct Node {
 }
 
 struct Running {
-    // Before the runtime, whose tasks have it too.
+    // Dropped before the runtime, whose tasks hold it too.
     broker: Arc<OnceLock<Arc<Broker>>>,
     started: Started,
-    /// Set by a controlled stop that has come to its end.
+    /// Set when a controlled shutdown is complete.
     stopped: Arc<OnceLock<()>>,
     waiting: Vec<Accepted>,
     process: Process,
@@ -172,7 +174,7 @@ impl Node {
         }
         drop(names);
         let disk = FaultyDisk::default();
-        // As an administrator leaves it.
+        // The parent of `log.dirs` exists, as on a machine that an administrator prepared.
         let made = disk.create_dir_all("/sim".as_ref()).and_then(|()| disk.sync_dir("/".as_ref()));
         made.expect("a new disk takes it");
         Self {
@@ -194,18 +196,18 @@ impl Node {
         self.running.is_some()
     }
 
-    /// The broker of the running process, from when it is composed.
+    /// The broker of the running process. `None` until the server has composed it.
     pub fn broker(&self) -> Option<&Arc<Broker>> {
         self.running.as_ref()?.broker.get()
     }
 
-    /// Whether the start has come to its end.
+    /// Whether the server has started.
     pub fn is_started(&self) -> bool {
         let started = self.running.as_ref().map(|it| &it.started);
         started.is_some_and(|it| matches!(&*lock(it), Some(Ok(_))))
     }
 
-    /// Why the start has failed.
+    /// The error of a failed start.
     pub fn start_failure(&self) -> Option<String> {
         match &*lock(&self.running.as_ref()?.started) {
             Some(Err(error)) => Some(error.clone()),
@@ -243,8 +245,8 @@ impl Node {
         });
     }
 
-    /// Ends the process at once. `None` leaves the machine running, otherwise it is off until the
-    /// next start, and finds its disk as it is then.
+    /// Ends the process at once. After `Crash::Process` the machine still refuses connections.
+    /// After the other crashes it is off until the next start, and its disk has lost unsynced data.
     pub fn crash(&mut self, crash: Crash) {
         self.running = None;
         self.is_paused = false;
@@ -259,21 +261,21 @@ impl Node {
         self.wire.lock().process_ended(self.machine, power);
     }
 
-    /// Begins a controlled stop, as SIGTERM does.
+    /// Begins a controlled shutdown, as SIGTERM does.
     pub fn begin_stop(&mut self) {
         let now_ms = self.clock.now_ms();
         let Some(running) = &mut self.running else { return };
         let Some(Ok(server)) = lock(&running.started).take() else { return };
         let stopped = Arc::clone(&running.stopped);
         let stop = async move {
-            // What it could not do is seen at the next start.
+            // The checks see the effects of a failed shutdown after the next start.
             let _ = server.stop().await;
             let _ = stopped.set(());
         };
         running.process.enter(now_ms, |runtime| drop(runtime.spawn(stop)));
     }
 
-    /// Has every operation that waits for the disk take long from now on, or not any more.
+    /// Makes every blocking disk operation slow, or fast again.
     pub fn set_slow_disk(&mut self, is_slow: bool) {
         self.has_slow_disk = is_slow;
         if let Some(running) = &mut self.running
@@ -287,7 +289,7 @@ impl Node {
         self.running.as_ref().is_some_and(|it| it.stopped.get().is_some())
     }
 
-    /// The node's turn: what has come is handed over, and what is due happens.
+    /// Gives the node a turn: delivers packets, then runs tasks and timers that are due.
     pub fn turn(&mut self, now_us: u64) {
         let accepted = self.wire.lock().deliver(self.machine, self.is_paused);
         let Some(running) = &mut self.running else {
@@ -315,7 +317,8 @@ impl Node {
 }
 
 impl Running {
-    /// Connections to a port wait until it is served, as they do in a system's backlog.
+    /// Hands accepted connections to the broker. Until the broker serves their port, they wait, as
+    /// in the backlog of a listening socket.
     fn hand_over(&mut self, wire: &SharedWire, now_ms: i64) {
         let Some(broker) = self.broker.get() else { return };
         let waiting = std::mem::take(&mut self.waiting);

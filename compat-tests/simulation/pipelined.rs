@@ -1,7 +1,7 @@
-//! An idempotent producer as the Java client is one: several requests on their way on each
-//! connection, with a batch for each partition that the node leads, and batches of a partition on
-//! their way one after the other, each with the sequence that follows. What is not acknowledged is
-//! sent again in order, with the sequences that it had.
+//! An idempotent producer that pipelines requests like the Java client. A request has one batch for
+//! each partition that the node leads. Several requests are in flight on a connection, so that
+//! several batches of a partition are in flight, too, with consecutive sequence numbers. Batches
+//! that are not acknowledged are sent again, in order and with the same sequence numbers.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -36,53 +36,53 @@ use crate::{
     wire::Heard,
 };
 
-/// The first version that tells where the leader is (KIP-951).
+/// The first version of Produce whose response names the current leader (KIP-951).
 const VERSION: i16 = 12;
 /// `max.in.flight.requests.per.connection`
 const IN_FLIGHT_MAX: usize = 5;
-/// Batches of a partition that are made before the first of them is acknowledged: some may be on
-/// their way to the leader that was, and some to the one that is.
+/// Limit of unacknowledged batches of a partition. It is above `IN_FLIGHT_MAX`, so that some may
+/// be in flight to the former leader and others to the current one.
 const BATCHES_MAX: usize = 10;
-/// What the broker may take for an answer.
+/// The `timeout.ms` of a request, in milliseconds.
 const TIMEOUT_MS: i32 = 1_500;
-/// What requests and answers take on their ways, at most, in a network that is well.
+/// The most time that a request and its response travel in a healthy network.
 const ON_ITS_WAY_MAX: Duration = Duration::from_millis(500);
 const CONNECT_MAX: Duration = Duration::from_millis(1_000);
 struct Batch {
     values: Vec<String>,
-    /// Its first.
+    /// The sequence number of its first record.
     sequence: i32,
     bytes: Bytes,
     is_on_its_way: bool,
     is_repeated: bool,
 }
 
-/// A partition.
+/// What the producer holds for one partition.
 #[derive(Default)]
 struct Stream {
     number: u64,
     sequence: i32,
-    /// What is not acknowledged, in the order of the sequences.
+    /// Unacknowledged batches in the order of their sequence numbers.
     batches: VecDeque<Batch>,
-    /// The newest sequence that was acknowledged.
+    /// The newest acknowledged sequence number.
     acknowledged: Option<i32>,
     made: Option<Instant>,
     resumes: Option<Instant>,
 }
 
-/// A connection, and what is on its way on it.
+/// A connection and its requests in flight.
 struct Node {
     end: ClientEnd,
     is_connected: bool,
     requests: VecDeque<Sent>,
-    /// As the clock shows it.
+    /// When the connection was opened, in milliseconds of the clients' clock.
     opened_ms: i64,
     deadline: Instant,
 }
 
 struct Sent {
     at: Instant,
-    /// The first number of each partition's batch.
+    /// Each partition's batch, named by its first value.
     batches: Vec<(i32, String)>,
     deadline: Instant,
 }
@@ -94,23 +94,23 @@ pub struct Producer {
     chance: Chance,
     history: SharedHistory,
     network: SimNetwork,
-    /// How long it waits for an answer before it gives its connection up.
+    /// How long it waits for a response before it closes the connection.
     patience: Duration,
     streams: BTreeMap<i32, Stream>,
     nodes: BTreeMap<Address, Node>,
-    /// When a node may be tried again to which there was no way.
+    /// When the producer may connect again to a node whose connection failed.
     avoided: BTreeMap<Address, Instant>,
     leaders: Leaders,
 }
 
-/// Writes to all partitions of the topic, and to those that are added.
+/// Writes to all partitions of the topic, including those that are added later.
 pub async fn run(mut client: Client, topic: String) {
     let producer_id = produce::producer_id(&mut client).await;
     let mut chance = Chance::new(client.chance.next());
     let patience = if chance.one_in(2) { 1_500 } else { 3_000 };
     let (history, network) = (client.history.clone(), client.network.clone());
     let (name, leaders) = (client.name.clone(), Leaders::default());
-    // It ends with the runtime.
+    // This task ends with the runtime.
     tokio::spawn(leaders::keep(client, topic.clone(), leaders.clone()));
     let mut producer = Producer {
         name,
@@ -150,7 +150,7 @@ impl Producer {
         }
     }
 
-    /// Makes a batch here and there.
+    /// Makes a batch for each partition that is due.
     fn make(&mut self) {
         let now = Instant::now();
         let pause = Duration::from_millis(self.chance.between(5, 60));
@@ -180,7 +180,7 @@ impl Producer {
         }
     }
 
-    /// Gives every node that has room for a request what there is for the partitions that it leads.
+    /// Sends each ready node one request with the next batch of each partition that it leads.
     fn send(&mut self) {
         let now = Instant::now();
         let mut by_leader: BTreeMap<Address, Vec<i32>> = BTreeMap::new();
@@ -201,7 +201,7 @@ impl Producer {
         }
     }
 
-    /// Whether a request can be sent there; if there is no connection, one is opened.
+    /// Whether a request can be sent to this address now. Opens a connection if there is none.
     fn is_ready(&mut self, address: &Address, now: Instant) -> bool {
         if let Some(node) = self.nodes.get(address) {
             return node.is_connected && node.requests.len() < IN_FLIGHT_MAX;
@@ -310,7 +310,8 @@ impl Producer {
         let sequence = stream.batches[at].sequence;
         let is_stored = match code {
             Some(ErrorCode::DuplicateSequenceNumber) => true,
-            // A broker remembers five; what later ones follow is there, or they were refused.
+            // A broker remembers five batches. An older one than an acknowledged batch is stored,
+            // because the broker would have refused the later batch otherwise.
             Some(ErrorCode::OutOfOrderSequenceNumber) => Some(sequence) < stream.acknowledged,
             _ => false,
         };
@@ -326,7 +327,7 @@ impl Producer {
         }
         history.refused(reply.error_code);
         tracing::debug!(name = self.name, partition, first, at, ?code, "refused");
-        // Clients go on in another epoch then, and may write twice.
+        // Real clients would continue with a new producer epoch here, and might duplicate records.
         if code == Some(ErrorCode::OutOfOrderSequenceNumber) && at == 0 {
             let wrong = format!("{first} for {place:?} is next, but refused by {}", by.host);
             history.wrong.push(wrong);
@@ -349,7 +350,8 @@ impl Producer {
         self.leaders.ask();
     }
 
-    /// The connection is of no use any more: whether what was on its way has come is not known.
+    /// Closes a connection. The broker may or may not have received the requests in flight, so
+    /// their batches are sent again.
     fn give_up(&mut self, address: &Address) {
         let Some(node) = self.nodes.remove(address) else { return };
         let pause = Duration::from_millis(self.chance.between(20, 200));
@@ -379,8 +381,8 @@ impl Producer {
 }
 
 impl Producer {
-    /// Has the checks judge whether a broker may have left a request without an answer for longer
-    /// than the request allows.
+    /// Records that a request had no response for longer than its timeout. The checks decide
+    /// whether the broker has an excuse.
     fn note_silence(&self, address: &Address) {
         let Some(node) = self.nodes.get(address) else { return };
         let Some(waited) = node.requests.front().map(|sent| sent.at.elapsed()) else { return };
@@ -393,21 +395,21 @@ impl Producer {
 }
 
 impl Stream {
-    /// The batch that may be sent now: the first that is not on its way. One that was sent before
-    /// waits for those before it. A broker takes any sequence for the first of a producer that it
-    /// does not know, as Kafka does, so nothing may overtake the first.
+    /// The batch to send next: the first that is not in flight. A repeated batch waits until it is
+    /// the first of all. So does every batch until one is acknowledged: like Kafka, a broker
+    /// accepts any sequence number as the first of an unknown producer.
     fn next(&self) -> Option<usize> {
         let at = self.batches.iter().position(|it| !it.is_on_its_way)?;
         (at == 0 || self.acknowledged.is_some() && !self.batches[at].is_repeated).then_some(at)
     }
 
-    /// Where the batch is that begins with this value.
+    /// The index of the batch whose first value is `first`.
     fn position(&self, first: &str) -> Option<usize> {
         self.batches.iter().position(|it| it.values[0] == first)
     }
 }
 
-/// The next that comes on any connection.
+/// Waits for the next event on any connection.
 async fn heard(nodes: &mut BTreeMap<Address, Node>) -> (Address, Heard) {
     poll_fn(|cx| {
         for (address, node) in &mut *nodes {

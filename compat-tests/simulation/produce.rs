@@ -1,4 +1,4 @@
-//! Producers that repeat a batch until it is acknowledged by all.
+//! A producer with acks=all that repeats each batch until it is acknowledged.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ pub async fn producer_id(client: &mut Client) -> i64 {
     }
 }
 
-/// With a producer id of -1 it is nobody's in particular.
+/// Encodes a batch. A producer id of -1 makes it a batch without idempotence.
 pub fn batch(values: &[String], producer_id: i64, base_sequence: i32) -> Bytes {
     let mut builder = BatchBuilder::new(BatchOptions {
         producer_id,

@@ -1,5 +1,5 @@
-//! One run: a cluster, its clients, faults for a while, and then a time in which everything must
-//! get on again.
+//! One run: a cluster and its clients under faults for a while. After the last fault, the cluster
+//! must recover and every client must make progress again.
 
 use std::collections::BTreeMap;
 
@@ -21,30 +21,30 @@ use crate::{
 };
 
 const NODES: usize = 3;
-/// One seed in so many has two more nodes, which are brokers only.
+/// One seed in five has two more nodes, which are brokers only.
 const LARGE_ONE_IN: u64 = 5;
 const NODES_LARGE: usize = 5;
-/// When the first fault may come.
+/// No fault before this time.
 const CALM_MS: u64 = 3_000;
 const FAULTS_MS: u64 = 20_000;
-/// After the last fault everything must be well within this.
+/// The cluster must recover within this time after the last fault.
 const RECOVERY_MS: u64 = 30_000;
-/// And then clients get on within this.
+/// After that, every client must make progress within this time.
 const PROGRESS_MS: u64 = 6_000;
-/// One seed in so many has one fault at a time.
+/// One seed in three has one fault at a time.
 const IN_TURN_ONE_IN: u64 = 3;
-/// How many then.
+/// Number of faults in such a run.
 const TURNS: u64 = 6;
-/// Of the others, one in so many has a quorum that voters leave and join.
+/// Of the other seeds, one in four has a quorum that voters leave and join.
 const JOINING_ONE_IN: u64 = 4;
-/// Of those with several faults at a time, one in so many has slow disks instead, and one in so many
-/// a leader with a slow disk while another voter is down.
+/// Of the other seeds, one in eight has slow disks instead of several faults at a time, and one in
+/// eight has a quorum leader with a slow disk while another voter is down.
 const SLOW_ONE_IN: u64 = 8;
-/// Where only one node is gone clients get on within this.
+/// Every client must make progress within this time while only one node is gone.
 const FAILOVER_MS: u64 = 10_000;
-/// Whoever was well for so long has no excuse.
+/// A node that was undisturbed for this long has no excuse for a timeout.
 const WELL_MS: u64 = 5_000;
-/// What was under way when a node went may still be answered for so long.
+/// Requests in flight when a node goes may still be answered for this long.
 const UNDER_WAY_MS: u64 = 500;
 
 pub struct Outcome {
@@ -61,13 +61,13 @@ struct Run {
     faults: Faults,
     history: SharedHistory,
     may_fault: bool,
-    /// When each machine last was not as it should be, or what leads to it was not.
+    /// When each machine or one of its links was last disturbed, in milliseconds.
     disturbed_ms: Vec<u64>,
 }
 
 pub fn run(seed: u64) -> Outcome {
     let is_in_turn = seed.is_multiple_of(IN_TURN_ONE_IN);
-    // With few faults nobody lags, and no leader may need that to get on.
+    // With one fault at a time, a leader must not depend on a short lag limit to make progress.
     let lag_max_ms = if is_in_turn { 30_000 } else { 1_500 };
     let nodes = if seed.is_multiple_of(LARGE_ONE_IN) { NODES_LARGE } else { NODES };
     let has_joining_voters = !is_in_turn && seed % JOINING_ONE_IN == 2;
@@ -144,15 +144,15 @@ impl Run {
         self.all_get_on()
     }
 
-    /// The disks of one node or of all take seconds for each operation: the quorum keeps its leader
-    /// and no broker is fenced, since all of them answer.
+    /// Disk operations of one node or of all take seconds. The quorum must keep its leader and no
+    /// broker may be fenced, because all nodes still respond.
     fn slow_disks(&mut self) -> Result<(), String> {
         self.until_ms(CALM_MS)?;
         self.may_fault = false;
         self.until_well()?;
         let mut chance = Chance::new(self.cluster.chance.next());
         let count = self.cluster.nodes.len() as u64;
-        // All of them, or any one.
+        // Either all nodes or a random one.
         let one = chance.one_in(2).then(|| chance.between(0, count - 1) as usize);
         let slow: Vec<_> = one.map_or((0..count as usize).collect(), |one| vec![one]);
         self.set_slow_disks(&slow, true);
@@ -162,8 +162,8 @@ impl Run {
         self.all_get_on()
     }
 
-    /// The disk of the quorum's leader takes seconds for each operation, and another voter is down:
-    /// the leader stays, since a majority answers it.
+    /// Disk operations of the quorum's leader take seconds and another voter is down. The leader
+    /// must stay, because a majority still responds to it.
     fn slow_leader_and_lost_voter(&mut self) -> Result<(), String> {
         self.until_ms(CALM_MS)?;
         self.may_fault = false;
@@ -192,7 +192,8 @@ impl Run {
         }
     }
 
-    /// For so long the quorum keeps its leader, and no broker is fenced but the lost one.
+    /// Runs for `ms`. It is an error if the quorum's leader changes or a broker other than `lost`
+    /// is fenced.
     fn keep_leader(&mut self, ms: u64, lost: Option<i32>) -> Result<(), String> {
         let leader = self.cluster.quorum_leader();
         let until_ms = self.now_ms() + ms;
@@ -211,7 +212,7 @@ impl Run {
         Ok(())
     }
 
-    /// Nodes go one at a time, and the others have all that is needed to go on.
+    /// Takes one node away at a time. The others suffice to continue.
     fn in_turn(&mut self) -> Result<(), String> {
         self.until_ms(CALM_MS)?;
         self.may_fault = false;
@@ -221,7 +222,7 @@ impl Run {
         let first = chance.next() % self.cluster.nodes.len() as u64;
         for turn in 0..TURNS {
             self.until_well()?;
-            // What has just come together is no more settled than that.
+            // Sometimes leaders change just after the cluster has recovered.
             if chance.one_in(2) {
                 self.elect_preferred();
             }
@@ -234,7 +235,7 @@ impl Run {
         self.all_get_on()
     }
 
-    /// A node goes, the others go on, and it comes back.
+    /// Takes a node away, checks that clients make progress, and brings it back.
     fn goes(&mut self, machine: usize, chance: &mut Chance) -> Result<(), String> {
         let how = chance.between(0, 9);
         self.cluster.tell(format_args!("n{} goes: {how}", machine + 1));
@@ -323,7 +324,7 @@ impl Run {
         panics().pop().map_or(Ok(()), |panic| Err(format!("panicked at {panic}")))
     }
 
-    /// A broker that was well all the time has answered whatever was asked.
+    /// Checks that undisturbed brokers answered requests, and that their timeouts were right.
     fn check_answers(&mut self) -> Result<(), String> {
         let now_ms = self.now_ms();
         for (machine, disturbed_ms) in self.disturbed_ms.iter_mut().enumerate() {

@@ -1,4 +1,4 @@
-//! The server's end of a connection: what `net` does with a socket, done with frames.
+//! The server's end of a simulated connection. It does with frames what `net` does with a socket.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -14,7 +14,7 @@ use crate::wire::{Accepted, ConnectionId, SharedWire};
 
 type Waiting = BoxFuture<'static, Result<Bytes, HandlerError>>;
 
-/// Closes the connection when its task ends, however it does.
+/// Closes the connection when its task ends for any reason.
 struct ServerEnd {
     wire: SharedWire,
     id: ConnectionId,
@@ -26,7 +26,8 @@ impl Drop for ServerEnd {
     }
 }
 
-/// Answers in order; a request is looked at when the one before has passed its ordering point.
+/// Serves a connection. Handles a request once the one before it has passed its ordering point, and
+/// sends responses in the order of the requests.
 pub async fn serve(broker: Arc<Broker>, wire: SharedWire, accepted: Accepted, controllers: bool) {
     let Accepted { id, peer, mut frames, .. } = accepted;
     let end = ServerEnd { wire, id };
@@ -86,7 +87,8 @@ async fn handle(
     })
 }
 
-/// The frame without its size. What would be sent from files is read.
+/// Returns the response frame without its size. Reads the parts that a socket would send from
+/// files.
 fn in_memory(reply: ReplyBuffer) -> Result<Bytes, HandlerError> {
     let mut frame = BytesMut::with_capacity(reply.wire_len());
     let (parts, rest) = reply.into_parts();

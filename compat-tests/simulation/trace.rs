@@ -1,4 +1,4 @@
-//! What happened, a line per event, and a hash of all of it.
+//! The trace of a run: a line per event, and a hash of all lines.
 
 use std::{
     collections::VecDeque,
@@ -7,13 +7,13 @@ use std::{
     io::{BufWriter, Write},
 };
 
-/// Lines that are kept to be told when something is found.
+/// Number of last lines that are kept for the report of a failure.
 const KEPT: usize = 120;
 
 pub struct Trace {
     hash: u64,
     last: VecDeque<String>,
-    /// All of it, where `SIMULATION_TRACE` names a file.
+    /// Receives all lines if `SIMULATION_TRACE` names a file.
     file: Option<BufWriter<File>>,
 }
 
@@ -31,7 +31,7 @@ impl Trace {
         let line = format!("{:>9}.{:03} {what}", now_us / 1000, now_us % 1000);
         self.hash = extend(self.hash, line.as_bytes());
         if let Some(file) = &mut self.file {
-            // It is for whoever looks.
+            // The file is only for reading. A failed write does not fail the run.
             let _ = writeln!(file, "{line}");
         }
         if self.last.len() == KEPT {
@@ -57,7 +57,7 @@ impl Drop for Trace {
     }
 }
 
-/// FNV-1a.
+/// Returns the FNV-1a hash of `bytes`.
 pub fn hash_of(bytes: &[u8]) -> u64 {
     extend(0xcbf2_9ce4_8422_2325, bytes)
 }

@@ -1,5 +1,5 @@
-//! What lies between machines: links, and connections whose packets come late, not at all, or in
-//! order among themselves only.
+//! The network between machines: links and connections. Packets may be delayed or lost. They keep
+//! their order within one direction of a connection, but not between connections.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -17,7 +17,7 @@ use crate::{chance::Chance, trace::Trace, trace::hash_of};
 pub type MachineId = usize;
 pub type ConnectionId = u64;
 
-/// What a client's end of a connection hears.
+/// What a client's end of a connection receives.
 pub enum Heard {
     Accepted,
     Refused,
@@ -33,7 +33,7 @@ enum Packet {
     Closed,
 }
 
-/// From the client to the server, or back.
+/// The direction of a packet: from the client to the server, or back.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Way {
     There,
@@ -49,7 +49,7 @@ struct Connection {
     there: VecDeque<Packet>,
     back: VecDeque<Packet>,
     last_due_us: [u64; 2],
-    /// Whether the machines forgot each other: nothing comes through, and nobody is told.
+    /// Whether packets of this connection are dropped without notice to either end.
     is_lost: bool,
 }
 
@@ -61,18 +61,18 @@ pub struct Accepted {
     pub frames: UnboundedReceiver<Bytes>,
 }
 
-/// How one machine's packets come to another.
+/// How packets travel from one machine to another.
 #[derive(Clone, Copy)]
 pub struct Link {
     pub is_cut: bool,
     pub delay_us: (u64, u64),
-    /// One packet in so many breaks its connection; 0 for none.
+    /// One packet in `breaks_one_in` breaks its connection. 0: none does.
     pub breaks_one_in: u64,
 }
 
-/// The delays of a network that is well.
+/// The least and most delay in a healthy network, in microseconds.
 pub const DELAY_US: (u64, u64) = (100, 2_000);
-/// How long packets wait for a link that is cut before they are tried again.
+/// The least and most time before a packet is tried again on a cut link, in microseconds.
 const AGAIN_US: (u64, u64) = (20_000, 200_000);
 
 impl Default for Link {
@@ -83,7 +83,7 @@ impl Default for Link {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Power {
-    /// Nobody answers, not even that nobody is there.
+    /// The machine is off: packets get no answer, not even a refusal.
     Off,
     /// Connections are refused.
     NoProcess,
@@ -95,16 +95,17 @@ pub struct Wire {
     pub chance: Chance,
     pub trace: Trace,
     pub power: Vec<Power>,
-    /// By sender and receiver.
+    /// Links by sender and receiver.
     pub links: Vec<Vec<Link>>,
     addresses: BTreeMap<(String, u16), MachineId>,
     connections: BTreeMap<ConnectionId, Connection>,
     next_id: u64,
-    /// By receiver: which connections have a packet due when.
+    /// Packets under way by receiver: (time in microseconds, number) to (connection, direction).
     due: Vec<BTreeMap<(u64, u64), (ConnectionId, Way)>>,
 }
 
-/// Everybody on the one thread has it in turn.
+/// The wire, shared by all machines. They run in turn on one thread, so the lock is never
+/// contended.
 #[derive(Clone)]
 pub struct SharedWire(Arc<Mutex<Wire>>);
 
@@ -137,7 +138,7 @@ impl Wire {
         self.trace.tell(self.now_us, what);
     }
 
-    /// Asks for a connection. Nothing at all is heard of one that nobody has an address for.
+    /// Opens a connection. If no machine has the address, the receiver's channel is closed at once.
     pub fn open(
         &mut self,
         client: MachineId,
@@ -191,7 +192,7 @@ impl Wire {
         let (from, to) = connection.ends(way);
         let link = self.links[from][to];
         let delay = self.chance.between(link.delay_us.0, link.delay_us.1);
-        // Packets of a connection come in order.
+        // Packets of one direction of a connection arrive in order.
         let due = (self.now_us + delay).max(connection.last_due_us[way as usize]);
         connection.last_due_us[way as usize] = due;
         connection.queue(way).push_back(packet);
@@ -204,8 +205,8 @@ impl Wire {
         self.due[to].insert((due_us, number), (id, way));
     }
 
-    /// The connections of a process that has ended: the system closes them, unless the machine is
-    /// off.
+    /// Closes the connections of a process that has ended, as its system does. A machine that is
+    /// off sends no packet.
     pub fn process_ended(&mut self, machine: MachineId, power: Power) {
         self.power[machine] = power;
         let ids: Vec<_> = self.connections.keys().copied().collect();
@@ -228,8 +229,8 @@ impl Wire {
         }
     }
 
-    /// Brings a machine what is due. A process that is paused accepts connections all the same,
-    /// and hears the rest later.
+    /// Delivers the due packets of a machine. For a paused process, connections are accepted by its
+    /// system and other packets wait.
     pub fn deliver(&mut self, machine: MachineId, is_paused: bool) -> Vec<Accepted> {
         let mut accepted = Vec::new();
         let later = self.due[machine].split_off(&(self.now_us + 1, 0));
@@ -296,7 +297,7 @@ impl Wire {
         None
     }
 
-    /// Breaks one connection in so many, as a middlebox does that forgets them.
+    /// Breaks random connections, one in `one_in`.
     pub fn break_connections(&mut self, one_in: u64) {
         let ids: Vec<_> = self.connections.keys().copied().collect();
         for id in ids {
@@ -324,7 +325,7 @@ impl Connection {
         }
     }
 
-    /// Both ends hear at once that it is no more.
+    /// Closes both ends at once.
     fn break_now(&mut self) {
         self.is_lost = true;
         self.server_end = None;
@@ -339,7 +340,7 @@ impl Connection {
             Packet::Closed | Packet::Open => Heard::Closed,
         };
         if let Some(end) = &self.client_end {
-            // The client may have gone.
+            // Fails if the client has closed its end.
             let _ = end.send(heard);
         }
     }
