@@ -1,5 +1,5 @@
-//! The life of a connection, over TCP against a broker in this process: pipelining, waiting fetches,
-//! limits, idle time, and the controlled stop.
+//! Tests of connections, over TCP to a broker in this process: pipelining, long polls, connection
+//! limits, idle connections, and controlled shutdown.
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +32,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 const TOPIC: &str = "t";
 
-/// A broker with these settings, its data gone when the test ends.
+/// A running broker. Its data directory is removed when it is dropped.
 struct Broker {
     server: Server,
     address: SocketAddr,
@@ -43,7 +43,7 @@ async fn start(settings: &[(&str, &str)]) -> Broker {
     start_with(settings, Handle::current()).await
 }
 
-/// A broker whose quorum has a runtime of its own.
+/// Starts a broker whose quorum runs on the runtime `control`.
 async fn start_with(settings: &[(&str, &str)], control: Handle) -> Broker {
     start_in(settings, Surroundings::real(control)).await
 }
@@ -66,7 +66,7 @@ async fn start_in(settings: &[(&str, &str)], surroundings: Surroundings) -> Brok
     Broker { server, address, _data: data }
 }
 
-/// A client that sends without waiting and reads one reply at a time.
+/// A blocking client that can pipeline: it sends without waiting and reads one response at a time.
 struct Client(TcpStream);
 
 impl Client {
@@ -97,7 +97,7 @@ impl Client {
         Ok(frame.into())
     }
 
-    /// The next reply and its correlation id.
+    /// Reads the next response. Returns its correlation id and its body.
     fn reply<R: Decodable + HeaderVersion>(&mut self, version: i16) -> (i32, R) {
         let mut frame = self.frame().expect("a reply");
         let id = frame.get_i32();
@@ -177,7 +177,7 @@ async fn replies_leave_in_the_order_of_requests() {
     let broker = start(&[]).await;
     let mut client = Client::connect(broker.address);
     client.create_topic();
-    // A fetch that waits holds back what was asked after it, and nothing else.
+    // Responses to later requests must wait for the response of the waiting fetch.
     client.send(1, 11, 10, &fetch(0, 300));
     for id in 11..80 {
         client.send(18, 0, id, &api_versions());
@@ -278,7 +278,7 @@ async fn a_flood_above_max_connections_waits_for_places() {
     assert!(!flood[20].is_closed(), "it is neither closed nor answered");
     assert_eq!(broker.server.broker().connection_limits.open(), 20);
     flood[20].0.set_read_timeout(Some(Duration::from_secs(10))).expect("is set");
-    // Each one that goes makes room for the next in line.
+    // Each closed connection makes room for the next waiting one.
     let mut waiting = flood.split_off(20);
     for (gone, next) in flood.into_iter().zip(&mut waiting) {
         drop(gone);
@@ -292,7 +292,8 @@ async fn a_flood_above_max_connections_waits_for_places() {
     }
 }
 
-/// How many connections to a broker that accepts one come up at once.
+/// Opens up to `count` connections to a broker with `max.connections=1`. Returns how many of them
+/// the kernel established; all but one wait in the backlog of the listening socket.
 async fn connections_that_come_up(settings: &[(&str, &str)], count: usize) -> usize {
     let mut all = vec![("max.connections", "1")];
     all.extend(settings);
@@ -399,7 +400,7 @@ fn controller_and_probes_answer_while_no_worker_of_data_is_free() {
     let mut client = Client::connect(broker.address);
     client.ask();
     assert!(client.is_answered());
-    // As if each of them waited for a disk.
+    // Blocks both workers, as if each of them waited for a disk.
     let blocked: Vec<_> =
         (0..2).map(|_| data.spawn(async { std::thread::sleep(Duration::from_secs(3)) })).collect();
     std::thread::sleep(Duration::from_millis(200));
@@ -427,7 +428,7 @@ fn controller_and_probes_answer_while_no_worker_of_data_is_free() {
     data.block_on(broker.server.stop()).expect("stops");
 }
 
-/// Lets all reads from the disk run when the test ends, so that no thread waits for ever.
+/// A disk whose cold reads a test can block. Dropping it releases them, so that no thread hangs.
 struct HeldReads(FaultyDisk);
 
 impl Drop for HeldReads {
@@ -436,10 +437,10 @@ impl Drop for HeldReads {
     }
 }
 
-/// More batches than those whose positions a segment remembers.
+/// Number of batches: more than a segment caches positions for.
 const BATCHES: i64 = 40;
 
-/// Takes the topic's files out of the page cache, and holds all reads from the disk.
+/// Drops the topic's files from the (simulated) page cache, and blocks all reads from the disk.
 fn make_cold(disk: &FaultyDisk) {
     disk.allow_cold_reads(Some(0));
     disk.drop_from_cache(is_of_topic);
@@ -449,7 +450,7 @@ fn is_of_topic(path: &Path) -> bool {
     path.parent().is_some_and(|dir| dir.ends_with("t-0"))
 }
 
-/// Tests a broker whose connections share one worker, on a disk in memory.
+/// Runs a test against a broker whose connections share one worker, on a disk in memory.
 fn with_one_worker(test: impl FnOnce(&FaultyDisk, SocketAddr)) {
     let (data, control) = (runtime(1), runtime(1));
     let held = HeldReads(FaultyDisk::default());
@@ -467,7 +468,7 @@ fn with_one_worker(test: impl FnOnce(&FaultyDisk, SocketAddr)) {
     }
     test(&held.0, broker.address);
     drop(held);
-    // A failed disk leaves nothing to stop in order.
+    // The shutdown fails if the test made the disk fail.
     let _ = data.block_on(broker.server.stop());
 }
 
@@ -483,7 +484,8 @@ fn wait_for_a_cold_read(disk: &FaultyDisk) {
 fn a_fetch_that_waits_for_the_disk_delays_no_other_connection() {
     with_one_worker(|disk, address| {
         let (mut consumer, mut other) = (Client::connect(address), Client::connect(address));
-        // The position of the first batch is read from the disk, that of the last is remembered.
+        // The segment reads the position of the first batch from the disk. That of the last one
+        // is cached.
         for (offset, max_wait_ms) in [(0, 0), (0, 100), (BATCHES - 1, 0)] {
             make_cold(disk);
             consumer.send(1, 11, 1, &fetch(offset, max_wait_ms).with_min_bytes(1 << 20));
@@ -512,7 +514,7 @@ fn a_fetch_of_what_the_disk_cannot_read_is_a_storage_error() {
         make_cold(disk);
         consumer.send(1, 11, 1, &fetch(0, 0));
         wait_for_a_cold_read(disk);
-        // A second read would wait, and the worker with it.
+        // A second read would block, and the worker with it.
         disk.allow_cold_reads(Some(1));
         let (_, fetched) = consumer.reply::<FetchResponse>(11);
         assert_eq!(fetched.responses[0].partitions[0].error_code, KAFKA_STORAGE_ERROR);

@@ -33,25 +33,26 @@ use std::{
 use broker::Site;
 use load::{Load, Random, Spec, check};
 
-/// Segments roll every so often, and two flush policies are at work.
+/// The topics and their configs: segments roll often, and one topic flushes each batch.
 const TOPICS: [(&str, &[(&str, &str)]); 2] = [
     ("rolling", &[("segment.ms", "150"), ("index.interval.bytes", "500")]),
     ("flushed", &[("flush.messages", "1"), ("segment.ms", "400")]),
 ];
 const PARTITIONS: i32 = 3;
 
-/// One test at a time: each of them keeps the machine busy.
+/// Lets one test run at a time, because each of them keeps the machine busy. Held for the whole
+/// test.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a variable of the environment says.
+/// Reads a number from an environment variable. `None` if it is unset or no number.
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().and_then(|it| it.parse().ok())
 }
 
-/// How long a loop of kills goes on, and the chance of this one.
+/// Returns the end of a loop of kills and its random generator, and prints the seed.
 fn loop_of_kills() -> (Instant, Random) {
     let until = Instant::now() + Duration::from_secs(number("CRASH_SECONDS").unwrap_or(15));
     let seed = load::now_ms() as u64;
@@ -68,7 +69,7 @@ fn create_topics(site: &Site) {
     process.stop();
 }
 
-/// Plain and idempotent producers on each partition.
+/// The producers: for each partition, an idempotent one, and plain ones with acks=1 and acks=all.
 fn specs() -> Vec<Spec> {
     let mut specs = Vec::new();
     for (topic, _) in TOPICS {

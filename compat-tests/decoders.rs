@@ -1,6 +1,6 @@
-//! Fuzzes the decoder of every API in the handlers' table, behind its guard, for a bounded time:
-//! `FUZZ_SECONDS` of them, 10 unless told. No bytes may make one panic or allocate more than
-//! `shape::memory_limit` says. `FUZZ_SEED` repeats a run.
+//! Fuzzes the request decoder of every API, with the shape check before it, for `FUZZ_SECONDS`
+//! (default 10). No bytes may make a decoder panic or allocate more than `shape::memory_limit`.
+//! `FUZZ_SEED` repeats a run.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -19,7 +19,7 @@ use sordini::{
     },
 };
 
-/// The system's allocator, with an account for each thread.
+/// The system's allocator, with a count of the live and peak bytes of each thread.
 struct Counting;
 
 thread_local! {
@@ -33,8 +33,8 @@ fn account(bytes: isize) {
     PEAK_BYTES.set(PEAK_BYTES.get().max(live));
 }
 
-// SAFETY: every call goes to the system's allocator as it came; the account is kept in cells that
-// need no allocation and no destructor.
+// SAFETY: every call goes unchanged to the system's allocator. The counts are in cells that need
+// no allocation and no destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         account(layout.size() as isize);
@@ -49,7 +49,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // While it moves, both the old and the new may be there.
+        // During a reallocation, both the old and the new block may exist.
         account(size as isize);
         account(-(layout.size() as isize));
         // SAFETY: the caller's promise, passed on.
@@ -70,7 +70,7 @@ fn varint(mut value: u32) -> Vec<u8> {
     out
 }
 
-/// Gives one of the sample's lengths another value, and sometimes the bytes that make it true.
+/// Changes one length of the sample, and sometimes inserts bytes that fit the new length.
 fn change_length(sample: &mut Sample, random: &mut Random) {
     let length = sample.lengths[random.below(sample.lengths.len())];
     let small = random.below(20_000) as i32;
@@ -85,7 +85,7 @@ fn change_length(sample: &mut Sample, random: &mut Random) {
     let end = (length.at + width).min(sample.body.len());
     sample.body.splice(length.at..end, bytes.clone());
     if value == small {
-        // Elements of nothing: empty strings and arrays, no tagged fields.
+        // Elements without content: empty strings and arrays, no tagged fields.
         let filling = vec![random.below(2) as u8; random.below(4 * small as usize + 1)];
         let at = length.at + bytes.len();
         sample.body.splice(at..at, filling);
@@ -108,7 +108,7 @@ fn mutate(sample: &mut Sample, random: &mut Random) {
     }
 }
 
-/// Decodes and returns the bytes that this took at most, above those of the body itself.
+/// Decodes a body. Returns whether that succeeded, and the peak of bytes allocated during it.
 fn peak_of(entry: &Entry, version: i16, body: Bytes) -> (bool, usize) {
     let before = LIVE_BYTES.get();
     PEAK_BYTES.set(before);
@@ -118,7 +118,7 @@ fn peak_of(entry: &Entry, version: i16, body: Bytes) -> (bool, usize) {
 
 #[test]
 fn no_bytes_make_a_decoder_panic_or_allocate_beyond_its_limit() {
-    /// An error and its text.
+    /// Allowance in bytes for an error and its text.
     const SMALL_CHANGE: usize = 4096;
 
     let from_env = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
@@ -138,7 +138,7 @@ fn no_bytes_make_a_decoder_panic_or_allocate_beyond_its_limit() {
             };
             for _ in 0..random.below(4) {
                 mutate(&mut sample, &mut random);
-                // Places of lengths move with the first change.
+                // The change may have moved or cut lengths. Keep only those inside the body.
                 sample.lengths.retain(|length| length.at + 4 < sample.body.len());
             }
             let limit = memory_limit(sample.body.len()) + SMALL_CHANGE;
@@ -159,7 +159,8 @@ fn no_bytes_make_a_decoder_panic_or_allocate_beyond_its_limit() {
     assert!(passed > 0 && passed < tried, "both well-formed and malformed requests were tried");
 }
 
-/// Requests at the edge of the limit: the decoder takes what was counted, and hardly less.
+/// Tests requests near the memory limit: the decoder allocates at most what the shape check counts,
+/// and at least nine tenths of it.
 #[test]
 fn what_is_counted_is_what_is_taken() {
     let topics = |count: usize| {

@@ -1,7 +1,7 @@
-//! Hostile bytes over TCP: whatever comes, the process lives, other connections are answered, and
-//! memory stays within the frame's size and 1 MiB. `HOSTILE_BROKER=127.0.0.1:9092` runs the same
-//! against a broker that is up already, such as Apache Kafka, whose answers these are; and
-//! `HOSTILE_REPORT=file` writes down which lies were answered, for comparison.
+//! Malformed bytes over TCP. The broker must survive, must respond on other connections, and must
+//! use at most the frame's size and 1 MiB of memory. `HOSTILE_BROKER=127.0.0.1:9092` tests a
+//! running broker instead, such as Apache Kafka, from which the expected responses were recorded.
+//! `HOSTILE_REPORT=FILE` lists which malformed requests got a response, for comparison.
 
 #[path = "hostile/batches.rs"]
 mod batches;
@@ -21,11 +21,11 @@ use sordini::protocol::{api::APIS, shape::sample::Sample};
 use wire::{header, lies, request, sized, varint};
 
 const SOON: Duration = Duration::from_secs(5);
-/// How long a request that passed may be left waiting, as a long poll or a join is.
+/// How long to wait for a response. A valid request may wait in the broker, such as a join.
 const BRIEFLY: Duration = Duration::from_millis(30);
-/// What may be resident above a frame's size, by the rule.
+/// Allowed growth of resident memory above a frame's size, in bytes.
 const ALLOWED: u64 = 1 << 20;
-/// What sockets, buffers of connections and the allocator's own habits take.
+/// Allowance for sockets, connection buffers and the allocator, in bytes.
 const NOISE: u64 = 1 << 20;
 
 fn api_versions() -> Vec<u8> {
@@ -36,7 +36,7 @@ fn is_foreign() -> bool {
     std::env::var("HOSTILE_BROKER").is_ok()
 }
 
-/// A connection that is asked now and then, and answers at once.
+/// A second connection that must stay responsive during the attack.
 struct Bystander {
     connection: Connection,
 }
@@ -55,7 +55,7 @@ impl Bystander {
     }
 }
 
-/// The keys and versions that the broker says it serves and the table knows.
+/// The API keys and versions in the broker's ApiVersions response that the API table has, too.
 fn served(broker: &Broker) -> Vec<(ApiKey, i16)> {
     let Reply::Frame(frame) = broker.send(&api_versions(), SOON) else {
         panic!("ApiVersions is answered")
@@ -71,7 +71,7 @@ fn served(broker: &Broker) -> Vec<(ApiKey, i16)> {
     rows.flat_map(|row| row.versions().map(move |version| (row.key, version))).collect()
 }
 
-/// Sends a request on a connection that is used until it is closed.
+/// Sends a request on `connection`, and opens it first if the broker closed the last one.
 fn attack(broker: &Broker, connection: &mut Option<Connection>, bytes: &[u8]) -> Reply {
     let used = connection.get_or_insert_with(|| broker.connect());
     used.write(bytes);
@@ -92,7 +92,7 @@ fn assert_grew_at_most(broker: &Broker, before: Option<u64>, allowed: u64, what:
     assert!(grown <= allowed, "{what}: memory grew by {grown} bytes, {allowed} are allowed");
 }
 
-/// Recorded from Apache Kafka 4.3.1, with the same test against it.
+/// Compares responses with those of Apache Kafka 4.3.1. The same test passes against it.
 #[test]
 fn samples_are_answered_as_kafka_answers_them() {
     let mut broker = Broker::start();
@@ -100,7 +100,7 @@ fn samples_are_answered_as_kafka_answers_them() {
     for (what, bytes, expected) in samples::all() {
         let is_served = |key: u8| served.iter().any(|(api, _)| *api as i16 == i16::from(key));
         if matches!(expected, Expected::Answered) && !is_served(bytes[5]) {
-            continue; // An API without a handler is closed upon, as an unknown one is.
+            continue; // Without a handler, the broker closes the connection, as for an unknown API.
         }
         match (broker.send(&bytes, SOON), expected) {
             (Reply::Closed, Expected::Closed) => {}
@@ -121,7 +121,7 @@ fn lies_about_lengths_harm_nothing() {
     let mut connection = None;
     let (mut answered, mut closed, mut waiting) = (0u32, 0u32, 0u32);
     let mut report = String::new();
-    // The first pass warms up what a broker keeps: connections, topics, groups.
+    // The first pass creates the state that a broker keeps: connections, topics, groups.
     for pass in 0..2 {
         let before = broker.reset_peak_rss();
         for &(api, version) in &served {
@@ -155,7 +155,7 @@ fn lies_about_lengths_harm_nothing() {
 #[test]
 fn frames_of_nothing_but_elements_take_no_more_than_their_size() {
     if is_foreign() {
-        return; // Apache Kafka decodes them, and answers nobody afterwards.
+        return; // Apache Kafka decodes them, and stops responding on all connections.
     }
     const SIZE: usize = 16 << 20;
     let filled = |start: Vec<u8>, filling: u8| {
@@ -178,8 +178,8 @@ fn frames_of_nothing_but_elements_take_no_more_than_their_size() {
     let mut broker = Broker::start();
     let served = served(&broker);
     let mut bystander = Bystander::of(&broker);
-    // The first frame of that size on each of the broker's threads, in whichever pass that is,
-    // leaves its buffers with the allocator, and has code mapped.
+    // Allowance for the first frame of that size on each thread of the broker, in either pass:
+    // the allocator keeps its buffers, and the kernel maps code.
     const FIRST_TIME: u64 = 2 << 20;
     for pass in 0..2 {
         for (api, version, body) in &bodies {
@@ -200,7 +200,7 @@ fn frames_of_nothing_but_elements_take_no_more_than_their_size() {
 #[test]
 fn frames_that_are_announced_and_not_sent_take_no_memory() {
     if is_foreign() {
-        return; // Apache Kafka allocates what is announced, and is then out of memory.
+        return; // Apache Kafka allocates the announced size, and runs out of memory.
     }
     let mut broker = Broker::start();
     let mut bystander = Bystander::of(&broker);
@@ -214,7 +214,7 @@ fn frames_that_are_announced_and_not_sent_take_no_memory() {
         idle.push(connection);
     }
     bystander.assert_answered();
-    // 64 KiB for each connection, and nothing for the 5,000 MiB.
+    // 64 KiB for each connection, and nothing for the announced 5,000 MiB.
     assert_grew_at_most(&broker, before, 50 * (64 << 10) + NOISE, "fifty announcements");
     broker.assert_running();
 }
@@ -233,7 +233,7 @@ fn slow_frames_are_answered_and_delay_nobody() {
     for connection in &mut slow {
         assert!(matches!(connection.read(SOON), Reply::Frame(_)), "answered in the end");
     }
-    // Half a frame, and gone.
+    // Close all connections after half a frame.
     let half = api_versions();
     slow.iter_mut().for_each(|connection| {
         connection.write(&half[..half.len() / 2]);

@@ -1,4 +1,4 @@
-//! A broker as a process that is started, stopped and killed over one set of directories.
+//! A broker process that tests start, stop and kill, with the same directories for all its runs.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use super::client::Client;
 const READY_MAX: Duration = Duration::from_secs(30);
 const STOP_MAX: Duration = Duration::from_secs(20);
 
-/// Where a broker keeps its data and listens, over all its runs.
+/// The directories, address and settings of a broker, which all its processes share.
 pub struct Site {
     pub dir: PathBuf,
     pub address: SocketAddr,
@@ -31,7 +31,7 @@ impl Site {
         site
     }
 
-    /// In a directory that is somebody else's to remove.
+    /// Uses `dir`, which the caller must remove.
     pub fn at(dir: &Path, overrides: &[&str]) -> Self {
         let unused = TcpListener::bind("127.0.0.1:0").expect("a free port");
         Self {
@@ -56,7 +56,7 @@ impl Site {
         self.dir.join("stderr")
     }
 
-    /// Starts a process; its log begins anew.
+    /// Starts a process with a new log file.
     pub fn spawn(&self) -> Process {
         let dirs: Vec<_> = self.log_dirs.iter().map(|dir| dir.display().to_string()).collect();
         let stderr = fs::File::create(self.stderr_path()).expect("a file for its log");
@@ -78,7 +78,7 @@ impl Site {
         Process { child, address: self.address, stderr: self.stderr_path(), spawned }
     }
 
-    /// Starts a process and waits until it answers.
+    /// Starts a process and waits until it responds to requests.
     pub fn start(&self) -> Process {
         let mut process = self.spawn();
         if let Err(status) = process.wait_ready() {
@@ -96,7 +96,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Waits for the first answer and says how long it took from the start, or how it ended.
+    /// Waits for the first response. Returns the time since the process started, or its exit status
+    /// if it ended instead.
     pub fn wait_ready(&mut self) -> Result<Duration, ExitStatus> {
         loop {
             if let Some(status) = self.child.try_wait().expect("its state can be asked") {
@@ -120,13 +121,13 @@ impl Process {
         fs::read_to_string(&self.stderr).expect("its log can be read")
     }
 
-    /// kill -9.
+    /// Kills the process with SIGKILL.
     pub fn kill(mut self) {
         self.child.kill().expect("it can be killed");
         self.child.wait().expect("it ends");
     }
 
-    /// SIGTERM; says how it ended and how long that took.
+    /// Sends SIGTERM. Returns the exit status and how long the shutdown took.
     pub fn terminate(mut self) -> (ExitStatus, Duration) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it is signalled");
@@ -156,7 +157,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Resident memory in KiB.
+    /// The resident memory of the process in KiB.
     pub fn rss_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id()));
         let status = status.unwrap_or_default();
@@ -167,7 +168,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended already, which the test has then complained of.
+        // Both fail if the process has already ended. The test has then reported that.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

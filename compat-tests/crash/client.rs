@@ -1,4 +1,4 @@
-//! A client of a few APIs on one blocking connection.
+//! A client for a few APIs on one blocking connection.
 
 use std::{
     io::{self, Read, Write},
@@ -29,7 +29,7 @@ use kafka_protocol::{
 };
 use sordini::records::Batch;
 
-/// What a broker under a heavy load may take.
+/// The longest time for a response, even of a busy broker.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 const FETCH_BYTES: i32 = 1 << 20;
 
@@ -40,7 +40,7 @@ pub struct Client {
     correlation_id: i32,
 }
 
-/// What a fetch brought.
+/// One partition of a Fetch response.
 pub struct Fetched {
     pub code: Code,
     pub records: Bytes,
@@ -48,7 +48,7 @@ pub struct Fetched {
     pub log_start: i64,
 }
 
-/// A member of a classic group.
+/// The id, generation and so on of a member of a classic group.
 pub struct Member {
     pub id: String,
     pub generation: i32,
@@ -173,7 +173,7 @@ impl Client {
         self.send(9, &request)
     }
 
-    /// The base offset, or the error code.
+    /// Receives a Produce response. Returns the base offset, or the error code.
     pub fn receive_produce(&mut self) -> io::Result<Result<i64, Code>> {
         let answer = self.receive::<ProduceRequest>(9)?;
         let partition = &answer.responses[0].partition_responses[0];
@@ -232,7 +232,7 @@ impl Client {
         })
     }
 
-    /// The new start of the log, or the error code.
+    /// Deletes records before an offset. Returns the new log start offset, or the error code.
     pub fn delete_records(
         &mut self,
         from: (&str, i32),
@@ -253,13 +253,13 @@ impl Client {
         }
     }
 
-    /// Waits until the group's coordinator has loaded.
+    /// Sends FindCoordinator until the group's coordinator has loaded. Returns the error code.
     pub fn find_coordinator(&mut self, group: &str) -> io::Result<Code> {
         let request = FindCoordinatorRequest::default().with_coordinator_keys(vec![text(group)]);
         Ok(self.call(4, &request)?.coordinators[0].error_code)
     }
 
-    /// Joins alone, with a static id, and takes an assignment.
+    /// Joins a group as its only member, with a static id (`group.instance.id`), and syncs.
     pub fn join(&mut self, group: &str, instance: &str) -> io::Result<Result<Member, Code>> {
         let protocol = JoinGroupRequestProtocol::default()
             .with_name(text("range"))
@@ -317,7 +317,7 @@ impl Client {
         Ok(answer.topics[0].partitions[0].error_code)
     }
 
-    /// The committed offset and its metadata.
+    /// Returns the committed offset and its metadata.
     pub fn committed(
         &mut self,
         group: &str,
@@ -338,7 +338,7 @@ impl Client {
         Ok(Ok((partition.committed_offset, metadata.unwrap_or_default())))
     }
 
-    /// The group's state and its members' ids and assignments.
+    /// Returns the group's state, and the ids and assignments of its members.
     pub fn describe_group(&mut self, group: &str) -> io::Result<(String, Vec<(String, Bytes)>)> {
         let request = DescribeGroupsRequest::default().with_groups(vec![group_id(group)]);
         let answer = self.call(5, &request)?;

@@ -1,4 +1,4 @@
-//! A thousand connections at once.
+//! A thousand simultaneous connections, and what they leave behind.
 
 use std::{
     fs,
@@ -19,9 +19,9 @@ use super::{
 const CROWD: usize = 1000;
 const PARTITIONS: i32 = 10;
 const TOPIC: &str = "crowd";
-/// What a connection may keep resident while it is open, KiB: its buffers and its task.
+/// Allowed resident memory of an open connection in KiB, for its buffers and its task.
 const EACH_KIB: u64 = 64;
-/// What may stay after they are gone, KiB: the allocator does not give back all it has.
+/// Allowed growth in KiB after all connections are closed. The allocator keeps some free memory.
 const LEFT_KIB: u64 = 24 << 10;
 
 fn allow_files() {
@@ -35,7 +35,7 @@ fn partition_of(number: usize) -> i32 {
     number as i32 % PARTITIONS
 }
 
-/// Each of them writes a record and reads it; all ask before any looks for its answer.
+/// Lets each client produce a record and fetch it. All clients send before the first one receives.
 fn produce_and_fetch(crowd: &mut [Client], acknowledged: &Acknowledged, round: u64) {
     for (number, client) in crowd.iter_mut().enumerate() {
         let batch = load::batch(&[(number, round)], 2000, None);
@@ -57,8 +57,8 @@ fn produce_and_fetch(crowd: &mut [Client], acknowledged: &Acknowledged, round: u
     }
 }
 
-/// A quarter leaves in the middle of a frame, a quarter while its fetch waits; the others' waiting
-/// fetches are answered when there is something.
+/// Closes all connections. A quarter of them closes in the middle of a frame, a quarter while a
+/// fetch waits, a quarter after new records complete its waiting fetch, and a quarter while idle.
 fn leave_in_all_ways(mut crowd: Vec<Client>, process: &Process, ends: &[i64], round: u64) {
     let quarter = crowd.len() / 4;
     for client in &mut crowd[..quarter] {
@@ -136,7 +136,7 @@ fn a_thousand_connections_are_served_and_leave_nothing_behind() {
     process.stop();
 }
 
-/// As [`load::check`], but for the records that woke the waiting.
+/// Does [`load::check`], and also allows the records that completed the waiting fetches.
 fn check(client: &mut Client, specs: &[Spec], acknowledged: &Acknowledged) {
     let mut all = specs.to_vec();
     let extra =

@@ -1,5 +1,5 @@
-//! Files that are cut, flipped or zeroed between two runs: the next start works, or says which file
-//! is bad. Other partitions are as they were.
+//! Files that are truncated, flipped, zeroed, emptied or removed between two runs. The next start
+//! must work or name the bad file. Other partitions must be unchanged.
 
 use std::{
     fs,
@@ -93,7 +93,7 @@ pub fn fill(process: &Process) {
     }
 }
 
-/// What a damaged file may cost.
+/// Whether damage to this file may prevent a start.
 pub fn may_refuse(file: &Path) -> bool {
     file.ends_with("meta.properties") || file.starts_with("__cluster_metadata-0")
 }
@@ -102,7 +102,7 @@ fn keys(found: &[(i64, Vec<u8>)]) -> Vec<u64> {
     found.iter().map(|(_, key)| load::id_of(key).1).collect()
 }
 
-/// Starts on damaged files and looks at what is served.
+/// Starts a broker on damaged files and checks what it serves.
 fn run(site: &Site, file: &Path, what: &str) {
     let mut process = site.spawn();
     if let Err(status) = process.wait_ready() {
@@ -122,7 +122,7 @@ fn run(site: &Site, file: &Path, what: &str) {
     assert!(!log.contains("panicked"), "{what}: no panic: {log}");
     let mut client = process.client();
     if file.starts_with("__cluster_metadata-0") {
-        // Topics may be forgotten; their files may not.
+        // Topics may be missing from the metadata then, but their files must remain.
         for partition in ["damaged-0", "whole-0"] {
             assert!(site.log_dir().join(partition).exists(), "{what}: {partition} is kept");
         }
@@ -130,10 +130,10 @@ fn run(site: &Site, file: &Path, what: &str) {
     }
     let whole: Vec<u64> = (0..RECORDS).collect();
     assert_eq!(keys(&load::read_all(&mut client, ("whole", 0))), whole, "{what}: the other topic");
-    // A flipped bit in a record that nobody checks again is for the consumer's CRC to find.
+    // The broker need not find a flipped bit in a record. The consumer's CRC check does.
     let is_log = file.extension().is_some_and(|it| it == "log");
     if put_aside(site) {
-        // It names another topic now, whose data is not this one's to serve: Kafka's strays.
+        // The file names another topic id now, so the directory is a stray partition, as in Kafka.
         assert!(file.ends_with("partition.metadata"), "{what}: nothing else is put aside");
     } else if !is_log {
         let found = keys(&load::read_all(&mut client, ("damaged", 0)));
@@ -179,7 +179,7 @@ fn every_damage(base: &Path, is_clean: bool) {
         for damage in DAMAGES {
             let is_first_log = name.starts_with("damaged-0/") && name.ends_with(".log");
             if damage == Damage::Missing && is_first_log {
-                continue; // Somebody who removes whole segments wants them gone.
+                continue; // A removed segment counts as intended.
             }
             let dir = tempfile::tempdir().expect("a temporary directory");
             copy(&data, &dir.path().join("data"));
@@ -207,7 +207,7 @@ fn damaged_files_after_a_clean_stop() {
 #[test]
 fn damaged_files_after_a_kill() {
     let _alone = alone();
-    // Checkpoints are written now and then, so that there are some.
+    // Checkpoints are written often, so that there are some to damage.
     let site = Site::new(&["log.flush.offset.checkpoint.interval.ms=100"]);
     let process = site.start();
     fill(&process);

@@ -1,4 +1,4 @@
-//! Disks that are full, and log directories that fail.
+//! Full disks, and log directories that fail.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use super::{
 const KAFKA_STORAGE_ERROR: i16 = 56;
 const LEADER_NOT_AVAILABLE: i16 = 5;
 
-/// A small file system, unmounted at the end.
+/// A mounted tmpfs of 12 MB. Dropping it unmounts it.
 struct Mounted<'a>(&'a Path);
 
 impl<'a> Mounted<'a> {
@@ -39,7 +39,7 @@ impl Drop for Mounted<'_> {
     }
 }
 
-/// Takes all the room that is left.
+/// Writes a file that uses all free space.
 fn fill_up(path: &Path) {
     let mut file = fs::File::create(path).expect("a name needs no room");
     for size in [4096, 1] {
@@ -53,7 +53,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes one record of 20 kB.
+    /// Produces one record of 20 kB.
     fn write(&mut self, client: &mut Client) -> io::Result<Result<i64, i16>> {
         let n = self.next;
         self.next += 1;
@@ -89,7 +89,7 @@ fn a_full_disk_refuses_and_goes_on() {
     let specs = [Spec { number: 0, topic: "full", partition: 0, idempotent: false, acks: -1 }];
     load::check(&mut client, &specs, &writer.acknowledged);
 
-    // The metadata log is on the same disk: at some point it can take no more.
+    // The metadata log is on the same disk. At some point it cannot append any more.
     let filler = dir.path().join("filler");
     fill_up(&filler);
     let create = |client: &mut Client, n: usize| {
@@ -136,7 +136,7 @@ fn a_full_disk_refuses_and_goes_on() {
 fn a_start_on_a_full_disk_reads_and_goes_on() {
     let _alone = alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
-    // The process's own messages go elsewhere.
+    // The process's own log file is not on the small file system.
     let small = dir.path().join("small");
     fs::create_dir(&small).expect("a directory");
     let _mounted = Mounted::small(&small);
@@ -163,7 +163,7 @@ fn a_start_on_a_full_disk_reads_and_goes_on() {
         let process = site.start();
         let mut client = process.client();
         load::check(&mut client, &specs, &writer.acknowledged);
-        // A start may give up an index, which leaves room for a record or two.
+        // A start may remove an index, which frees space for a few records.
         let refused = (0..200).find_map(|_| writer.write(&mut client).expect("answered").err());
         assert_eq!(refused, Some(KAFKA_STORAGE_ERROR), "before {end}: {}", process.log());
         let code = client.create_topic("more", 1, &[]).expect("answered");
@@ -194,7 +194,7 @@ fn a_start_on_a_full_disk_reads_and_goes_on() {
     process.stop();
 }
 
-/// The partitions of `spread` by the log directory that they lie in.
+/// The partitions of topic `spread` in a log directory.
 fn partitions_in(site: &Site, dir: &str) -> Vec<i32> {
     let names = fs::read_dir(site.dir.join(dir)).expect("a log directory");
     let names = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
@@ -227,7 +227,7 @@ fn a_failed_log_directory_takes_only_its_own_partitions() {
     let kept = site.dir.join("kept");
     fs::rename(site.dir.join("second"), &kept).expect("the disk goes away");
     std::thread::sleep(Duration::from_millis(60));
-    // One of its partitions rolls and finds out; the other hears of it.
+    // One of its partitions rolls a segment and detects the failure. That takes both offline.
     let answers: Vec<_> = failing.iter().map(|it| produce(&mut client, *it, 1)).collect();
     assert_eq!(answers, [Err(KAFKA_STORAGE_ERROR); 2], "{}", process.log());
     for partition in &staying {
@@ -247,7 +247,7 @@ fn a_failed_log_directory_takes_only_its_own_partitions() {
     }
     process.stop();
 
-    // A start without the directory: its partitions are not made anew elsewhere.
+    // Starts without the directory. Its partitions must not be recreated in another one.
     fs::write(site.dir.join("second"), "in the way").expect("a file");
     let process = site.start();
     let mut client = process.client();
@@ -272,7 +272,8 @@ fn a_failed_log_directory_takes_only_its_own_partitions() {
     process.stop();
 }
 
-/// Two of four partitions lie on a full disk: the node lives and serves the others, but is not ready.
+/// Two of four partitions are on a full disk. The node is alive and serves the others, but it is
+/// not ready.
 #[test]
 #[ignore = "mounts a file system: scripts/test runs it"]
 fn a_full_disk_of_some_partitions_is_not_ready() {
@@ -308,7 +309,7 @@ fn a_full_disk_of_some_partitions_is_not_ready() {
     assert_eq!(failing.len(), 2, "new partitions are spread");
     fill_up(&full.join("filler"));
     for partition in &failing {
-        // More than the last page of the file has room for.
+        // More than fits into the last page of the file.
         let batch = load::batch(&[(0, 1)], 20_000, None);
         let answer = client.produce(("spread", *partition), -1, &batch).expect("answered");
         assert_eq!(answer, Err(KAFKA_STORAGE_ERROR));
@@ -355,7 +356,7 @@ fn a_deletion_that_is_not_kept_is_not_answered_with_success() {
     process.stop();
 }
 
-/// The controller hears of it a little later.
+/// Waits until metadata has the partitions offline. The controller learns of it a little later.
 fn assert_told_offline(process: &Process, failing: &[i32]) {
     let expected: Vec<_> = (0..4)
         .map(|index| match failing.contains(&index) {
@@ -400,7 +401,7 @@ fn without_any_log_directory_the_process_ends() {
     fs::rename(site.log_dir(), site.dir.join("gone")).expect("the disk goes away");
     std::thread::sleep(Duration::from_millis(60));
     let batch = load::batch(&[(0, 1)], 100, None);
-    // The connection may end before the answer.
+    // The connection may close before the response.
     let answer = client.produce(("spread", 0), -1, &batch);
     assert!(!matches!(answer, Ok(Ok(_))), "nothing is acknowledged");
     let status = process.wait_ended();

@@ -1,6 +1,6 @@
-//! Bits that flip while nobody looks: a start works or says what is wrong, and nothing that fails
-//! its CRC comes back as if it had been acknowledged. `FLIP_ROUNDS` makes the loop longer,
-//! `FLIP_SEED` repeats one.
+//! Bits that flip in files between two runs. A start must work or say what is wrong, and the broker
+//! must not serve an invalid batch after it has recovered the log. `FLIP_ROUNDS` sets the length of
+//! the loop, and `FLIP_SEED` repeats one.
 
 use std::{
     collections::BTreeSet,
@@ -24,7 +24,7 @@ const NONE: i16 = 0;
 const CORRUPT_MESSAGE: i16 = 2;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 
-/// A batch in a file, as it was written.
+/// The place and offset of a batch in an undamaged file.
 struct Written {
     position: usize,
     size: usize,
@@ -42,7 +42,7 @@ fn batches(path: &Path) -> Vec<Written> {
     found
 }
 
-/// The partition's logs in the order of their offsets.
+/// The `.log` files of a partition in the order of their offsets.
 fn logs(data: &Path, partition: &str) -> Vec<PathBuf> {
     let all = damage::files(data).into_iter();
     let mut all: Vec<_> = all
@@ -53,7 +53,7 @@ fn logs(data: &Path, partition: &str) -> Vec<PathBuf> {
     all
 }
 
-/// What one round did: which files have other bits now, and from which byte on.
+/// The flips of one round: each file and the index of the flipped byte.
 struct Flips(Vec<(PathBuf, usize)>);
 
 impl Flips {
@@ -86,7 +86,7 @@ impl Flips {
         self.0.iter().filter(|(hit, _)| hit == file).map(|(_, at)| *at).min()
     }
 
-    /// How many of the first records lie before all flips in the partition's logs.
+    /// Number of records before the first flip in the partition's logs.
     fn untouched(&self, base: &Path, partition: &str) -> u64 {
         let mut before = 0;
         for log in logs(base, partition) {
@@ -102,7 +102,8 @@ impl Flips {
     }
 }
 
-/// The keys of a partition as they are served, each batch's CRC checked.
+/// Fetches a whole partition and checks the CRC of each batch. Returns the numbers in the records'
+/// keys, or the error code.
 fn served(client: &mut Client, from: (&str, i32), what: &str) -> Result<Vec<u64>, i16> {
     let (mut keys, mut next) = (Vec::new(), 0);
     loop {
@@ -138,7 +139,7 @@ fn check(process: &Process, flips: &Flips, base: &Path, what: &str) {
         };
         let is_stray = flips.is_hit_in(Path::new(&format!("{partition}/partition.metadata")));
         if is_stray.is_some() && keys.is_empty() {
-            continue; // It names another topic now, and is put aside.
+            continue; // It names another topic id now, so it is a stray partition.
         }
         let distinct: BTreeSet<_> = keys.iter().copied().collect();
         assert!(keys.iter().is_sorted(), "{what}: {topic} in order");
@@ -187,10 +188,11 @@ fn random_flips_are_survived() {
     println!("{rounds} rounds from FLIP_SEED={seed}, {refused} refused to start");
 }
 
-/// What stands in the middle of a log that nobody reads at a start: it is served as Apache Kafka
-/// serves it, whose consumers check the CRC; a batch that has no plausible size is an error, and
-/// what is before and behind it goes on. (Where such a size reaches past the segment's end, Kafka
-/// passes over the rest of the segment without a word; we say that it is corrupt.)
+/// Damages a closed segment that recovery does not read. As in Kafka, the broker serves a batch
+/// with a bad CRC and the consumer finds it. Fetching a batch with an impossible size returns
+/// CORRUPT_MESSAGE, and batches before and after it stay readable. (If the size reaches past the
+/// end of the segment, Kafka skips the rest of the segment silently, and Sordini returns the
+/// error.)
 #[test]
 fn flips_in_a_closed_segment_are_the_consumers_to_find() {
     let _alone = alone();

@@ -1,4 +1,4 @@
-//! What else survives kill -9: groups' offsets and members, deletions, retention.
+//! State that must survive kill -9: offsets and members of groups, deletions, retention.
 
 use std::{
     fs,
@@ -113,7 +113,7 @@ fn deleted_records_stay_deleted() {
     process.stop();
 }
 
-/// Waits until retention has moved the start of a log, and says where to.
+/// Waits until retention has moved the log start offset. Returns the new one.
 fn moved_start(client: &mut Client, topic: &str) -> i64 {
     until("old segments are deleted", || {
         let start = client.fetch((topic, 0), 0).expect("answered");
@@ -122,7 +122,8 @@ fn moved_start(client: &mut Client, topic: &str) -> i64 {
     })
 }
 
-/// A fetch below the start is refused without saying where that is; one at the end says it.
+/// Returns the log start offset, from a fetch at the end of the log. (The error of a fetch below
+/// the log start offset does not contain it.)
 fn latest_start(client: &mut Client, topic: &str) -> i64 {
     client.fetch((topic, 0), 200).expect("answered").log_start
 }
@@ -137,7 +138,7 @@ fn retention_deletes_whole_segments() {
     ]);
     let process = site.start();
     let mut client = process.client();
-    // A quiet machine writes all records within 20 ms.
+    // An idle machine writes all records within 20 ms, so segments must roll fast.
     let by_size = [("segment.ms", "2"), ("retention.bytes", "20000")];
     let by_time = [("segment.ms", "2"), ("retention.ms", "300")];
     assert_eq!(client.create_topic("by-size", 1, &by_size).expect("answered"), 0);

@@ -1,4 +1,4 @@
-//! Producers that note what was acknowledged, and the check of what is there afterwards.
+//! Producers that record which appends were acknowledged, and the check that finds them in the log.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -16,15 +16,16 @@ use sordini::records::{Batch, BatchBuilder, BatchOptions};
 
 use super::client::Client;
 
-/// Batches that an idempotent producer has under way.
+/// Number of batches that an idempotent producer has in flight.
 const IN_FLIGHT: usize = 4;
-/// Codes upon which a client tries again: no leader, not coordinator, timed out, storage.
+/// Error codes after which a producer retries: UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE,
+/// NOT_LEADER_OR_FOLLOWER, REQUEST_TIMED_OUT, KAFKA_STORAGE_ERROR.
 const RETRIABLE: [i16; 5] = [3, 5, 6, 7, 56];
 
-/// A record by its producer and its place in what that sends.
+/// A record: the number of its producer, and its own number among that producer's records.
 type Id = (usize, u64);
 
-/// Offsets that were acknowledged.
+/// The offset of each acknowledged record.
 #[derive(Default)]
 pub struct Acknowledged(Mutex<HashMap<Id, i64>>);
 
@@ -57,7 +58,7 @@ pub struct Spec {
     pub acks: i16,
 }
 
-/// Small numbers that differ from run to run.
+/// A xorshift generator of random numbers.
 pub struct Random(u64);
 
 impl Random {
@@ -77,7 +78,8 @@ pub fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64
 }
 
-/// A batch whose records name themselves. `producer` is an id, an epoch and a first sequence.
+/// Builds a batch with one record per id, whose key is the id. `producer` is the producer id, epoch
+/// and base sequence. `size` is the length of each value in bytes.
 pub fn batch(ids: &[Id], size: usize, producer: Option<(i64, i16, i32)>) -> Batch {
     let mut options = BatchOptions::default();
     if let Some((id, epoch, sequence)) = producer {
@@ -100,7 +102,7 @@ pub fn id_of(key: &[u8]) -> Id {
     (producer.parse().expect("a number"), n.parse().expect("a number"))
 }
 
-/// All producers at work.
+/// Running producers, one thread each.
 pub struct Load {
     pub specs: Vec<Spec>,
     pub acknowledged: Arc<Acknowledged>,
@@ -133,7 +135,8 @@ impl Load {
         Self { specs, acknowledged, refused, stop, threads }
     }
 
-    /// Lets the producers end; a broker must be up for those that repeat.
+    /// Stops the producers and waits for them. A broker must be running, because idempotent
+    /// producers retry until all their batches are acknowledged.
     pub fn finish(self) -> (Vec<Spec>, Arc<Acknowledged>) {
         self.stop.store(true, Ordering::SeqCst);
         for thread in self.threads {
@@ -173,7 +176,7 @@ impl Producer {
         (self.spec.topic, self.spec.partition)
     }
 
-    /// Sends each batch once.
+    /// Sends each batch once, one at a time.
     fn run_plain(&mut self) {
         let mut client = None;
         while !self.is_stopped() {
@@ -198,12 +201,12 @@ impl Producer {
         thread::sleep(Duration::from_millis(20));
     }
 
-    /// Keeps some batches under way, and repeats all that are not acknowledged.
+    /// Keeps [`IN_FLIGHT`] batches in flight and retries each one until it is acknowledged.
     fn run_idempotent(&mut self) {
         let mut waiting: VecDeque<(Vec<Id>, Batch)> = VecDeque::new();
         let mut identity = None;
         while !self.is_stopped() || !waiting.is_empty() {
-            // A connection that ends is the reason to be here again.
+            // After an error, the loop connects again and resends.
             let _ = self.send_and_repeat(&mut waiting, &mut identity);
         }
     }
@@ -240,7 +243,8 @@ impl Producer {
                     sent -= 1;
                     self.acknowledged.note(ids[0].0, ids[0].1, ids.len() as u64, base);
                 }
-                // What was sent behind it is out of order: all is sent again on a new connection.
+                // The batches in flight behind it are out of order now. A new connection resends
+                // all.
                 Err(code) => {
                     self.note_refusal(code);
                     return Ok(());
@@ -250,7 +254,7 @@ impl Producer {
     }
 }
 
-/// Everything in a partition, from its start to its high watermark: offset and key.
+/// Reads a partition from offset 0 to the high watermark. Returns offset and key of each record.
 pub fn read_all(client: &mut Client, from: (&str, i32)) -> Vec<(i64, Vec<u8>)> {
     read_from(client, from, 0)
 }
@@ -282,8 +286,8 @@ pub fn read_from(client: &mut Client, from: (&str, i32), start: i64) -> Vec<(i64
     }
 }
 
-/// Every acknowledged record is where it was said to be, none is there twice, and those of a
-/// producer are in order. `known` is what was acknowledged before the reading began.
+/// Checks that every record that was acknowledged before the call is at its offset, that no record
+/// is there twice, and that the records of each producer are in order.
 pub fn check(client: &mut Client, specs: &[Spec], acknowledged: &Acknowledged) {
     let mut partitions: Vec<(&str, i32)> =
         specs.iter().map(|spec| (spec.topic, spec.partition)).collect();

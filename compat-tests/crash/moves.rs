@@ -1,4 +1,4 @@
-//! Replicas that move between log directories while the broker is killed, or its disks go away.
+//! Replicas that move between log directories while the broker is killed or a directory fails.
 
 use std::{
     fs,
@@ -35,7 +35,7 @@ fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
-/// Asks for a replica to lie in a directory.
+/// Requests the move of a replica to a log directory. Returns the error code.
 fn alter(client: &mut Client, (topic, index): (&str, i32), dir: &Path) -> std::io::Result<i16> {
     let topic = AlterReplicaLogDirTopic::default()
         .with_name(TopicName(text(topic)))
@@ -48,7 +48,7 @@ fn alter(client: &mut Client, (topic, index): (&str, i32), dir: &Path) -> std::i
     Ok(answer.results[0].partitions[0].error_code)
 }
 
-/// Limits, or no longer limits, how fast replicas move.
+/// Sets or (with `None`) removes the throttle of moves, in bytes per second.
 fn limit(client: &mut Client, rate: Option<&str>) {
     let config = AlterableConfig::default()
         .with_name(text(RATE))
@@ -64,7 +64,7 @@ fn limit(client: &mut Client, rate: Option<&str>) {
     assert_eq!(answer.responses[0].error_code, 0);
 }
 
-/// Directories of a partition, by the log directories that they lie in.
+/// Partition directories whose names start with `prefix`, each with the index of its log directory.
 fn found(site: &Site, prefix: &str) -> Vec<(usize, String)> {
     let in_dir = |(at, dir): (usize, &&str)| {
         let names = fs::read_dir(site.dir.join(dir)).into_iter().flatten();
@@ -82,7 +82,8 @@ fn wait(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// Partitions of one topic are deleted from at the front; what is gone stays so.
+/// A partition whose first records are deleted (DeleteRecords) again and again. Deleted records
+/// must never reappear.
 struct Cut {
     start: i64,
     end: i64,
@@ -100,7 +101,7 @@ impl Cut {
             assert_eq!(offset, Ok(self.end), "nothing is lost");
             self.end += 1;
         }
-        // May be answered or not; what is sure is sure.
+        // The request may fail. Only a successful response moves the expected start.
         if let Ok(Ok(start)) = client.delete_records(Self::PARTITION, self.start + 2) {
             self.start = start;
         }
@@ -159,8 +160,8 @@ fn replicas_that_move_under_kills_lose_nothing() {
     process.stop();
 }
 
-/// A broker with one partition that is held up on its way: the directory where it lies, and the
-/// other.
+/// Starts a broker with one partition whose move is throttled to a stop. Returns the source and
+/// target directories, too.
 fn held_up(site: &Site) -> (super::broker::Process, &'static str, &'static str) {
     let process = site.start();
     let mut client = process.client();
@@ -206,7 +207,7 @@ fn a_directory_that_fails_ends_the_moves_to_it() {
     process.stop();
 }
 
-/// Whether the replica lies in a directory, and no copy of it anywhere.
+/// Whether the replica is in this log directory and no future replica exists.
 fn lies_in(site: &Site, dir: &str) -> bool {
     let at = DIRS.iter().position(|it| *it == dir).expect("is one of them");
     let all = found(site, "moving-0");
@@ -231,7 +232,7 @@ fn a_directory_that_fails_takes_those_that_are_to_leave_it() {
     assert_eq!(refused, Err(KAFKA_STORAGE_ERROR), "a copy does not stand in");
     process.kill();
 
-    // The copy may lack what was acknowledged: without its original it is not served.
+    // The future replica may lack acknowledged records, so it must not replace a missing replica.
     fs::write(site.dir.join(here), "in the way").expect("a file");
     let process = site.start();
     let refused = process.client().produce(("moving", 0), -1, &batch).expect("answered");
@@ -244,7 +245,7 @@ fn a_directory_that_fails_takes_those_that_are_to_leave_it() {
     read_and_write(&mut process.client(), 4);
     process.stop();
 
-    // What a crash between the two renames leaves: the replica twice.
+    // The replica is in both directories, as after a crash between the two renames.
     let [from, to] = [there, here].map(|dir| site.dir.join(dir).join("moving-0"));
     fs::create_dir(&to).expect("the name is free");
     for entry in fs::read_dir(&from).expect("it is there").flatten() {
@@ -257,7 +258,7 @@ fn a_directory_that_fails_takes_those_that_are_to_leave_it() {
     assert!(names.iter().any(|(_, name)| name.ends_with("-stray")), "{names:?}");
     process.stop();
 
-    // And a copy that metadata has in the replica's place, whose original is gone.
+    // Only a future replica is left, in the directory that metadata names for the replica.
     let copy = from.with_file_name("moving-0.0123456789abcdef0123456789abcdef-future");
     fs::rename(&from, &copy).expect("the name is free");
     let process = site.start();

@@ -1,5 +1,5 @@
-//! Ten thousand partitions on one node: made, written, killed, started again, read; and a start that
-//! takes its time tells how far it is. Prints what each of it took.
+//! Ten thousand partitions on one node: create, produce, kill, start, fetch. Also checks that a
+//! long start reports its progress. Prints the time of each step.
 
 use std::{
     io::{Read, Write},
@@ -19,14 +19,14 @@ use super::{alone, broker::Site, client::Client, load};
 
 const TOPICS: usize = 20;
 const PARTITIONS: i32 = 500;
-/// Files that the broker has open when all partitions are written at once, and some more.
+/// Required limit of open files: one per partition, and some more.
 const FILES: u64 = 11_000;
 
 fn topic(number: usize) -> String {
     format!("scale-{number}")
 }
 
-/// Each partition's topic and index, and a number of its own.
+/// All partitions: topic, partition index, and a unique number.
 fn partitions() -> impl Iterator<Item = (String, i32, u64)> {
     (0..TOPICS).flat_map(|number| {
         (0..PARTITIONS).map(move |partition| {
@@ -35,7 +35,7 @@ fn partitions() -> impl Iterator<Item = (String, i32, u64)> {
     })
 }
 
-/// Status and body; `None` while nobody listens.
+/// Sends an HTTP GET. Returns status and body, or `None` if there is no response.
 pub fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").ok()?;
@@ -52,7 +52,7 @@ fn value(metrics: &str, name: &str) -> f64 {
     value.unwrap_or_else(|| panic!("{name} is exported: {metrics}")).parse().expect("a number")
 }
 
-/// Asks for the health until the broker serves; what it said before.
+/// Polls `/health` until the broker is ready. Returns the earlier responses.
 fn watch(address: SocketAddr, stop: Arc<AtomicBool>) -> thread::JoinHandle<Vec<String>> {
     thread::spawn(move || {
         let mut said = Vec::new();
@@ -137,7 +137,8 @@ fn ten_thousand_partitions_survive_a_kill() {
     process.kill();
 }
 
-/// `/health` told of logs that were still to be opened, and the metrics and the log agree on it.
+/// Checks that `/health` reported the logs that were still to be opened, and that the metrics and
+/// the log agree with it.
 fn check_progress(said: &[String], http: SocketAddr, log: &str) {
     let number = |body: &str, name: &str| {
         let object: serde_json::Value = serde_json::from_str(body).expect("JSON");

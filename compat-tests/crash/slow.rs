@@ -1,5 +1,5 @@
-//! Readers that take a few bytes a second while retention deletes what they read: they get what
-//! they were promised, nobody else waits for them, and memory does not grow.
+//! Consumers that read a few bytes per second while retention deletes their segments. They must get
+//! their whole response, must not delay other clients, and must not make memory grow.
 
 use std::{
     fs,
@@ -33,19 +33,19 @@ const READERS: usize = 20;
 const RECORD: usize = 50_000;
 const FETCH_VERSION: i16 = 12;
 const LOAD: Duration = Duration::from_secs(5);
-/// The slowest answer that others may see, on a machine that does much else.
+/// The longest time for a response to other clients, even on a busy machine.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
-/// What producers and fetches of their own may have under way.
+/// Allowed growth of resident memory in KiB, for the requests of the other clients.
 const MEMORY_KIB: u64 = 24 << 10;
 
-/// A client in the middle of a response.
+/// A client that has read a part of a response.
 struct Reader {
     client: Client,
     taken: Vec<u8>,
 }
 
 impl Reader {
-    /// Asks for the first segment of all partitions at once.
+    /// Sends a fetch for the first segment of all partitions.
     fn ask(address: SocketAddr) -> Self {
         let mut client = Client::connect(address).expect("connects");
         let room = rustix::net::sockopt::set_socket_recv_buffer_size(client.stream(), 64 << 10);
@@ -79,7 +79,8 @@ impl Reader {
         self.taken.extend_from_slice(&some[..taken]);
     }
 
-    /// Takes all that is left, and counts the records, which follow each other from the first on.
+    /// Reads the rest of the response. Checks that offsets are consecutive from 0, and returns the
+    /// number of batches.
     fn finish(mut self) -> usize {
         while self.taken.len() < 4 {
             self.take(4);
@@ -111,7 +112,7 @@ impl Reader {
     }
 }
 
-/// What those who are not slow see: how much, and the longest wait for an answer.
+/// The other clients: number of their responses, and the longest time for one.
 #[derive(Default)]
 struct Others {
     stop: AtomicBool,
@@ -143,7 +144,7 @@ impl Others {
             let asked = Instant::now();
             let fetched = client.fetch((TOPIC, 0), next).expect("answered");
             self.answered(asked);
-            // Out of range: retention was faster.
+            // On an error the offset is out of range: retention has deleted it.
             next = if fetched.code == 0 { fetched.high_watermark } else { next + 100 };
         }
     }
@@ -175,7 +176,7 @@ fn fill(client: &mut Client) {
     }
 }
 
-/// Whether the partitions' first segments are gone, in their last form too.
+/// Whether the first segments of all partitions are gone, also under the name `.log.deleted`.
 fn are_first_segments_gone(site: &Site) -> bool {
     (0..PARTITIONS).all(|index| {
         let dir = site.log_dir().join(format!("{TOPIC}-{index}"));

@@ -1,4 +1,4 @@
-//! Record batches that are not what they say, through Produce.
+//! Malformed record batches in Produce requests.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use super::{
 const PATIENCE: Duration = Duration::from_secs(10);
 const VERSION: i16 = 9;
 
-/// One batch of one record (key null, value `v`), in place for changes before its CRC is made.
+/// The bytes of a batch with one record (key null, value `v`), to be changed before the CRC is set.
 struct Batch(Vec<u8>);
 
 impl Batch {
@@ -63,7 +63,7 @@ fn send<M: Encodable>(broker: &Broker, api: ApiKey, version: i16, message: &M) -
     }
 }
 
-/// By auto-creation.
+/// Creates a topic with a Metadata request (auto-creation).
 fn create_topic(broker: &Broker, name: &'static str) {
     let topic =
         MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from_static_str(name))));
@@ -73,7 +73,7 @@ fn create_topic(broker: &Broker, name: &'static str) {
     send(broker, ApiKey::Metadata, 9, &message);
 }
 
-/// The error code and base offset of a produce of these bytes.
+/// Produces these bytes. Returns the error code and the base offset.
 fn produce(broker: &Broker, topic: &'static str, records: Vec<u8>) -> (i16, i64) {
     let data = PartitionProduceData::default().with_records(Some(Bytes::from(records)));
     let topic = TopicProduceData::default()
@@ -87,7 +87,7 @@ fn produce(broker: &Broker, topic: &'static str, records: Vec<u8>) -> (i16, i64)
     (partition.error_code, partition.base_offset)
 }
 
-/// A description, the error code of Apache Kafka 4.3.1, and the bytes.
+/// A case: its description, the error code of Apache Kafka 4.3.1, and the bytes.
 type Case = (&'static str, i16, Vec<u8>);
 
 fn good() -> Vec<u8> {

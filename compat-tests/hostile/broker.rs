@@ -1,5 +1,5 @@
-//! A broker to be attacked: Sordini as a process of its own, or, to compare by hand, whatever
-//! listens at `HOSTILE_BROKER` (`127.0.0.1:9092`).
+//! The broker under attack: a process of Sordini, or, for manual comparison, the running broker at
+//! the address in `HOSTILE_BROKER` (such as `127.0.0.1:9092`).
 
 use std::{
     env, fs,
@@ -16,12 +16,12 @@ pub struct Broker {
     _dir: Option<tempfile::TempDir>,
 }
 
-/// What came back for some bytes.
+/// The reaction of the broker to some bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reply {
     Frame(Vec<u8>),
     Closed,
-    /// Nothing within the time allowed.
+    /// Neither a response nor a close within the allowed time.
     Silence,
 }
 
@@ -72,7 +72,7 @@ impl Broker {
         Connection { stream }
     }
 
-    /// Sends bytes on a connection of their own.
+    /// Sends bytes on a new connection and waits for the reaction.
     pub fn send(&self, bytes: &[u8], wait: Duration) -> Reply {
         let mut connection = self.connect();
         if !connection.write(bytes) {
@@ -81,15 +81,15 @@ impl Broker {
         connection.read(wait)
     }
 
-    /// Lets the peak of resident memory begin anew at what is resident now, and returns that.
-    /// Nothing of a broker that is not ours.
+    /// Resets the peak of resident memory to the current value, and returns that in bytes. `None`
+    /// if the broker is not a process of this test.
     pub fn reset_peak_rss(&self) -> Option<u64> {
         let pid = self.process.as_ref()?.id();
         fs::write(format!("/proc/{pid}/clear_refs"), "5").ok()?;
         self.peak_rss()
     }
 
-    /// The most memory that was ever resident, in bytes (VmHWM).
+    /// The peak of resident memory since the last reset, in bytes (VmHWM).
     pub fn peak_rss(&self) -> Option<u64> {
         let pid = self.process.as_ref()?.id();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -102,7 +102,7 @@ impl Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         if let Some(process) = &mut self.process {
-            // It may have ended already, which the test has then complained of.
+            // Both fail if the process has already ended. The test has then reported that.
             let _ = process.kill();
             let _ = process.wait();
         }
@@ -114,12 +114,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Whether all bytes could be written before the broker closed the connection.
+    /// Writes bytes. Returns false if the broker closed the connection before all were written.
     pub fn write(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
     }
 
-    /// Reads one frame, without its size.
+    /// Reads one frame and returns it without its size.
     pub fn read(&mut self, wait: Duration) -> Reply {
         self.stream.set_read_timeout(Some(wait)).expect("a socket option");
         let mut size = [0; 4];

@@ -1,8 +1,8 @@
-//! Frames whose answers were recorded from Apache Kafka 4.3.1.
+//! Frames with the reactions of Apache Kafka 4.3.1 to them.
 
 use super::wire::{header, sized};
 
-/// What comes back.
+/// The expected reaction of the broker.
 pub enum Expected {
     Closed,
     Answered,
@@ -12,9 +12,9 @@ use Expected::*;
 
 pub type Sample = (&'static str, Vec<u8>, Expected);
 
-/// UNSUPPORTED_VERSION in version 0, with the one row of ApiVersions.
+/// An ApiVersions response of version 0: UNSUPPORTED_VERSION, with the row of ApiVersions only.
 const UNSUPPORTED: &[u8] = &[0, 0, 0, 7, 0, 35, 0, 0, 0, 1, 0, 18, 0, 0, 0, 4];
-/// INVALID_REQUEST in version 3, with no rows.
+/// An ApiVersions response of version 3: INVALID_REQUEST, with no rows.
 const INVALID_REQUEST: &[u8] = &[0, 0, 0, 7, 0, 42, 1, 0, 0, 0, 0, 0];
 
 pub fn all() -> impl Iterator<Item = Sample> {

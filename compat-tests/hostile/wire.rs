@@ -1,4 +1,4 @@
-//! Bytes to attack with.
+//! Builds frames and malformed request bodies.
 
 use kafka_protocol::messages::ApiKey;
 use sordini::protocol::{
@@ -8,14 +8,14 @@ use sordini::protocol::{
 
 pub const CORRELATION_ID: i32 = 7;
 
-/// A frame with its size: what may come after it is up to the caller.
+/// Returns the frame with its size before it.
 pub fn sized(frame: &[u8]) -> Vec<u8> {
     let mut out = (frame.len() as u32).to_be_bytes().to_vec();
     out.extend(frame);
     out
 }
 
-/// A header of any key and version, with the client id `c`.
+/// Builds a request header with any API key and version, and the client id `c`.
 pub fn header(api: i16, version: i16, flexible: bool) -> Vec<u8> {
     let mut out = Vec::new();
     out.extend(api.to_be_bytes());
@@ -28,7 +28,7 @@ pub fn header(api: i16, version: i16, flexible: bool) -> Vec<u8> {
     out
 }
 
-/// A whole request of an API in the table, size and all.
+/// Builds a complete request of an API in the table, with its size and header.
 pub fn request(api: ApiKey, version: i16, body: &[u8]) -> Vec<u8> {
     let row = api::find(api as i16).expect("in the table");
     let mut frame = header(api as i16, version, row.is_flexible(version));
@@ -46,7 +46,7 @@ pub fn varint(mut value: u32) -> Vec<u8> {
     out
 }
 
-/// Every way to lie about one length of a body.
+/// Returns copies of the body with wrong values for one length, and two that end at that length.
 pub fn lies(sample: &Sample, length: Length) -> Vec<Vec<u8>> {
     let body = &sample.body;
     let (before, after) = body.split_at(length.at);
@@ -63,8 +63,7 @@ pub fn lies(sample: &Sample, length: Length) -> Vec<Vec<u8>> {
             let left = after.len() as u32;
             let mut all: Vec<_> =
                 [u32::MAX, 0x8000_0000, 0, 1, 3, 0x10_0000, left, left + 1].map(varint).into();
-            // Too long, too long by far, with a bit beyond the 32nd, one at length, and without
-            // end.
+            // Malformed varints: too long, much too long, more than 32 bits, a padded 1.
             all.push(vec![0x81, 0x80, 0x80, 0x80, 0x80, 0x01]);
             all.push(vec![0xff; 12]);
             all.push(vec![0xff, 0xff, 0xff, 0xff, 0x7f]);
@@ -75,12 +74,12 @@ pub fn lies(sample: &Sample, length: Length) -> Vec<Vec<u8>> {
     let old_len = match length.width {
         Width::I16 => 2,
         Width::I32 => 4,
-        // The sample's own are small.
+        // Lengths in samples are small: one byte.
         Width::Varint => 1,
     };
     let mut lies: Vec<Vec<u8>> =
         values.into_iter().map(|value| [before, &value, &after[old_len..]].concat()).collect();
-    // And the frame may end there.
+    // Bodies that end before and after the length.
     lies.push(before.to_vec());
     lies.push(body[..length.at + old_len].to_vec());
     lies
