@@ -1,6 +1,6 @@
-//! What this machine's kernel asks for the bytes alone: from a socket through a CRC into a file, and
-//! from a file into a socket. A broker cannot be cheaper by much; `scripts/measure-load` tells how
-//! far it is from here. The CPU seconds are those of the side that a broker would have.
+//! Measures the least CPU time that a broker needs on this machine: from a socket through a CRC
+//! into a file, and from a file into a socket, with nothing else. `scripts/measure-load` compares a
+//! broker with it. The CPU seconds are those of the broker's side of the socket.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,7 +13,7 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 
 const BYTES: usize = 2 << 30;
-/// As much as a producer's batch.
+/// Bytes of a read, the size of a producer's batch.
 const CHUNK: usize = 64 << 10;
 const SENDFILE: usize = 1 << 20;
 
@@ -34,7 +34,7 @@ fn main() -> io::Result<()> {
     fs::remove_file(path)
 }
 
-/// CPU seconds that this thread spends in `work`.
+/// CPU seconds per GiB that this thread spends in `work`.
 fn cpu_per_gib(work: impl FnOnce() -> io::Result<()>) -> io::Result<f64> {
     let seconds = || {
         let spent = clock_gettime(ClockId::ThreadCPUTime);

@@ -1,4 +1,4 @@
-//! A disk that takes writes and keeps nothing of them: what is left is what the log itself costs.
+//! A disk that discards writes, so that a bench measures the log itself and not the file system.
 
 use std::{
     io::{self, IoSlice},
@@ -12,7 +12,7 @@ use sordini::log::{
     disk::{DirEntry, DirLock, OpenMode},
 };
 
-/// The real one but for what is written into files.
+/// The real disk, but bytes written to files are discarded.
 #[derive(Debug)]
 pub struct Discarding;
 

@@ -1,4 +1,4 @@
-//! A fetch's answer: which partitions of a session are in it, and its bytes.
+//! The Fetch response: choosing the partitions of a fetch session, and encoding.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -75,7 +75,7 @@ fn session_request(epoch: i32, session_id: i32, partitions: i32) -> SessionReque
 
 const SESSION: i32 = 7;
 
-/// An incremental fetch in which one partition has something new.
+/// An incremental fetch in which one partition has changed.
 #[divan::bench(args = [100, 10_000], sample_size = 20)]
 fn session_with_one_changed(bencher: Bencher, partitions: i32) {
     let mut cache = SessionCache::new(1);
@@ -94,7 +94,8 @@ fn session_with_one_changed(bencher: Bencher, partitions: i32) {
     let mut epoch = 0;
     bencher.bench_local(|| {
         epoch += 1;
-        // Only one: it stays last, and so the results stay in order.
+        // The session moves a changed partition to its end. This one is there already, so the
+        // results stay in the order of the session.
         results[partitions as usize - 1].high_watermark += 1;
         let request = session_request(epoch, SESSION, 0);
         let fetch = cache.begin(request, &name_of, NOW_MS, 1).expect("begins");

@@ -1,4 +1,4 @@
-//! What the group coordinator's state machine takes to decide, and to apply what it decided.
+//! The state machine of the group coordinator: `decide`, and `apply` of its records.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use crate::NOW_MS;
 const GROUP: &str = "group";
 const MEMBERS: u32 = 100;
 
-/// A shard with its log left out.
+/// A shard without its log.
 struct Machine {
     hard: Hard,
     soft: Soft,
@@ -37,7 +37,7 @@ impl Machine {
         Self { hard: Hard::default(), soft, next_offset: 0 }
     }
 
-    /// As the runtime does it, but that the records' bytes are thrown away.
+    /// Handles an event as the coordinator runtime does, but discards the encoded records.
     fn event(&mut self, event: Event) -> Vec<(Token, Reply)> {
         let outcome = GroupShard::decide(&self.hard, &mut self.soft, NOW_MS, event);
         for record in &outcome.records {
@@ -52,12 +52,12 @@ impl Machine {
         self.event(Event::Request { token: 1, request })
     }
 
-    /// A rebalance of a group without members, from the first join to the last assignment.
+    /// Rebalances an empty group, from the first JoinGroup to the last SyncGroup.
     fn rebalance(&mut self, member_ids: &[Arc<str>]) {
         for (at, _) in (0..).zip(member_ids) {
             self.request(Request::Join(join(at)));
         }
-        // The delay of a group's first rebalance, and as often as it is prolonged.
+        // The delay of the first rebalance (`group.initial.rebalance.delay.ms`) may be extended.
         let mut joined = 0;
         while joined == 0 {
             joined = self.event(Event::Timer(TimerKey::Join { group: GROUP.into() })).len();
@@ -83,7 +83,7 @@ fn fresh_id(at: u32) -> Uuid {
     Uuid::from_u128(u128::from(at) + 1)
 }
 
-/// As before KIP-394, so that a member joins with its first request.
+/// A join as before KIP-394, so that a member joins with its first request.
 fn join(at: u32) -> JoinRequest {
     let topic = b"\0\x01\0\0\0\x01\0\x05topic\xff\xff\xff\xff";
     JoinRequest {

@@ -1,4 +1,4 @@
-//! Appends, look-ups in the indexes, and recovery.
+//! Log: appends, look-ups in the indexes, and recovery.
 
 use std::{path::Path, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::{NOW_MS, batch, disk::Discarding};
 const START: LogStart =
     LogStart { recovery_point: 0, settled: 0, log_start: None, clean: false, now_ms: NOW_MS };
 
-/// On the file system that the build is on, not in memory as `/tmp` may be.
+/// A temporary directory on the file system of the build. `/tmp` may be in memory.
 pub fn dir() -> TempDir {
     TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory")
 }
@@ -56,7 +56,7 @@ fn append_64_kib_discarded(bencher: Bencher) {
     append_to(bencher, Arc::new(Discarding), batch(63, 1024));
 }
 
-/// So many entries has the index of a segment of 1 GiB in batches of 4 KiB.
+/// Number of index entries of a segment of 1 GiB in batches of 4 KiB.
 const ENTRIES: i64 = 1 << 18;
 
 /// A log in one segment, with an index entry for each batch.
@@ -74,7 +74,7 @@ fn indexed(dir: &TempDir) -> Log {
     log
 }
 
-/// Offsets in an order that no cache likes.
+/// Offsets in a scattered order, which makes caches ineffective.
 fn scattered() -> impl FnMut() -> i64 {
     let mut state = 0i64;
     move || {
@@ -113,7 +113,7 @@ fn offset_for_time(bencher: Bencher) {
         .bench_local(|| view.offset_for_timestamp(timestamp(), view.log_end()).expect("looks up"));
 }
 
-/// What a start after kill -9 does to what was not flushed.
+/// Recovers 64 MiB of unflushed log, as a start after kill -9 does.
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn recover_64_mib(bencher: Bencher) {
     let dir = dir();

@@ -1,4 +1,5 @@
-//! What a request costs in each layer, without sockets: `cargo bench --bench hot [-- NAME]`.
+//! Micro-benchmarks of the work for a request in each layer, without sockets:
+//! `cargo bench --bench hot [-- NAME]`.
 
 mod disk;
 mod fetch;
@@ -14,10 +15,10 @@ fn main() {
     divan::main();
 }
 
-/// Wall-clock time is an argument to everything below; any will do.
+/// The wall-clock time that the benches pass to the code. Any value will do.
 const NOW_MS: i64 = 1_700_000_000_000;
 
-/// Words in no order, so that there is something to compress.
+/// Random words, which compress like text.
 fn text(len: usize) -> Vec<u8> {
     const WORDS: [&str; 8] =
         ["offset ", "leader ", "epoch ", "batch ", "segment ", "index ", "group ", "topic "];

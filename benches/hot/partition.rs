@@ -1,4 +1,4 @@
-//! What a partition adds to its log: the lock, the published view, the look for who waits.
+//! What a partition adds to the cost of its log: the lock, the view, and the check for waiters.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
     log::{dir, open},
 };
 
-/// Its log keeps nothing: [`crate::log`] says what the writes cost.
+/// A partition whose log discards its bytes. The benches in [`crate::log`] measure the writes.
 fn partition(dir: &TempDir) -> Arc<Partition> {
     let log = open(Arc::new(Discarding), dir.path(), LogConfig::default());
     let core = Core::new(log, Role::Leader { epoch: 0 }, 0);

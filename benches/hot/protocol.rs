@@ -1,4 +1,4 @@
-//! A request's way from bytes to a message: the guard's walk, then guard and decoder.
+//! Decoding of a request: the shape check alone, and with the decoder.
 
 use bytes::{Bytes, BytesMut};
 use divan::Bencher;
@@ -26,7 +26,7 @@ fn encoded(request: impl Encodable, version: i16) -> Bytes {
     body.freeze()
 }
 
-/// A batch of 64 KiB for each of six partitions.
+/// A Produce request with a batch of 64 KiB for each of six partitions.
 fn produce() -> Bytes {
     let batch = batch(63, 1024);
     let records = Bytes::from([&batch.header.to_bytes()[..], &batch.payload].concat());

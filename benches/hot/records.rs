@@ -1,4 +1,4 @@
-//! The checks of a produced batch; the CRC alone is their floor.
+//! Validation of a produced batch, and the CRC alone for comparison.
 
 use std::fmt;
 

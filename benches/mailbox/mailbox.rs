@@ -1,4 +1,4 @@
-//! The other way to own a partition's core: a writer task, and a mailbox bounded by bytes.
+//! A partition core that a writer task owns, behind a mailbox with a limit in bytes.
 
 use std::sync::Arc;
 
@@ -11,25 +11,25 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::NOW_MS;
 
-/// What may wait in one mailbox.
+/// The most bytes that may wait in one mailbox.
 const ROOM_BYTES: usize = 4 << 20;
 
 pub struct Mailbox {
     calls: mpsc::UnboundedSender<Call>,
     room: Arc<Semaphore>,
-    /// For readers, as a partition publishes it.
+    /// The current view for readers, as a partition publishes it.
     _view: Arc<ArcSwap<View>>,
 }
 
 struct Call {
     batch: Batch,
     _room: OwnedSemaphorePermit,
-    /// Gets the first offset.
+    /// Receives the first offset of the batch.
     reply: oneshot::Sender<i64>,
 }
 
 impl Mailbox {
-    /// Starts the writer, which takes up to `group_max` batches at once.
+    /// Starts the writer task, which appends up to `group_max` batches at once.
     pub fn new(core: Core, group_max: usize) -> Self {
         let (calls, received) = mpsc::unbounded_channel();
         let view = Arc::new(ArcSwap::from_pointee(core.view()));

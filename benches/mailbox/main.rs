@@ -1,11 +1,11 @@
-//! Who should own a partition's core: a mutex, as `sordini::partition` has it, or a writer task
-//! behind a mailbox? `cargo bench --bench mailbox [-- ROUNDS] [LINES]` compares them on the file
-//! system of the build, with as many producers and partitions as the tables below say, and prints
-//! medians. LINES is how the lines to be measured begin, such as `'63 KiB | 1 '`.
+//! Compares two owners of a partition's core: a mutex, as in `sordini::partition`, and a writer
+//! task behind a mailbox. `cargo bench --bench mailbox [-- ROUNDS] [LINES]` runs on the file system
+//! of the build, with the numbers of producers and partitions below, and prints medians. LINES is
+//! the beginning of the table lines to measure, such as `'63 KiB | 1 '`.
 //!
-//! Each producer is a task that awaits its next turn, as a connection awaits its next request, and
-//! then appends a checked batch to the next partition. Latency counts from the beginning of that
-//! wait, so that it holds all queues of the scheduler, whichever way the append goes.
+//! Each producer is a task. It yields to the scheduler, as a connection does when it awaits a
+//! request, and then appends a validated batch to the next partition. Latency includes the yield,
+//! so that it contains the time in the scheduler's queues in both cases.
 
 mod mailbox;
 
@@ -32,7 +32,7 @@ const NOW_MS: i64 = 1_700_000_000_000;
 const WORKERS: usize = 2;
 const MANY: usize = 10_000;
 const PRODUCERS: [usize; 3] = [1, 8, 64];
-/// Records of 1 KiB in a batch, appends in a run, and over how many partitions.
+/// Records of 1 KiB in a batch, appends in a run, and numbers of partitions.
 const BATCHES: [(usize, usize, &[usize]); 2] =
     [(1, 64_000, &[1, 100, MANY]), (63, 6_400, &[1, 100])];
 const WAYS: [Way; 3] = [Way::Mutex, Way::Mailbox { group_max: 64 }, Way::Mailbox { group_max: 1 }];
@@ -62,7 +62,7 @@ impl Place {
         let config = Arc::new(LogConfig::default());
         let log = Log::open(Arc::new(RealDisk), &dir.join(id.to_string()), config, start);
         let (mut log, _) = log.expect("opens");
-        // Else each first append would write the epoch's file.
+        // Otherwise the first append to each partition would write the epoch checkpoint.
         log.assign_epoch(0).expect("writes");
         let core = Core::new(log, Role::Leader { epoch: 0 }, 0);
         match way {
@@ -109,7 +109,7 @@ struct Measured {
 fn main() {
     allow_open_files();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // Without it this is not a run for the figures: `cargo test --benches`.
+    // Without this argument (`cargo test --benches`), a short run suffices.
     let is_bench = arguments.iter().any(|argument| argument == "--bench");
     let rounds = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(ROUNDS);
     let lines = arguments.iter().find(|argument| argument.contains("KiB"));
@@ -137,7 +137,7 @@ fn main() {
 }
 
 fn print_line(dir: &Path, load: Load, rounds: usize) {
-    // The ways take turns, so that what else the machine does hits all of them.
+    // The variants take turns, so that other work on the machine affects all of them.
     let mut rounds_by_way = [const { Vec::new() }; WAYS.len()];
     for _ in 0..rounds {
         for (way, measured) in WAYS.into_iter().zip(&mut rounds_by_way) {
@@ -159,7 +159,8 @@ fn print_line(dir: &Path, load: Load, rounds: usize) {
 }
 
 fn run(dir: &Path, load: Load, way: Way) -> Measured {
-    // Few logs are removed before their pages reach the disk; many would take too long to make.
+    // Each run of few partitions creates its own logs, and removes them before their pages reach
+    // the disk. Runs of many partitions share theirs, because creating them takes too long.
     let own = (load.partitions < MANY).then(|| TempDir::new_in(dir).expect("a directory"));
     let dir = own.as_ref().map_or(dir, |own| own.path());
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -180,7 +181,7 @@ fn run(dir: &Path, load: Load, way: Way) -> Measured {
     }
 }
 
-/// Runs all producers to their end; gives the latency of each append.
+/// Runs all producers. Returns the latency of each append.
 async fn produce(runtime: &Runtime, load: Load, places: &Arc<[Place]>) -> Vec<Duration> {
     let share = load.appends / load.producers;
     let producers: Vec<_> = (0..load.producers)
@@ -220,7 +221,7 @@ fn batch(records: usize) -> Batch {
     builder.build()
 }
 
-/// CPU time of all threads there are now.
+/// CPU time of all current threads of this process.
 fn cpu_time() -> Duration {
     let threads = fs::read_dir("/proc/self/task").expect("Linux");
     let nanos = threads.map(|thread| {
@@ -232,7 +233,7 @@ fn cpu_time() -> Duration {
     Duration::from_nanos(nanos.sum())
 }
 
-/// Each partition keeps a file open.
+/// Raises the limit of open files, because each partition keeps a file open.
 fn allow_open_files() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, ..limit };
