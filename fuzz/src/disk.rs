@@ -1,4 +1,4 @@
-//! Targets for the files on disk. The files lie in a file system in memory.
+//! Fuzz targets for files. The files are on a file system in memory.
 
 use std::{path::Path, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::Input;
 
 const DIR: &str = "/log";
 
-/// The small files of a log directory; the first byte chooses the format.
+/// Parses the small files of a log directory. The first byte chooses the format.
 pub fn log_files(data: &[u8]) {
     let mut input = Input(data);
     let format = input.byte();
@@ -68,8 +68,8 @@ fn producer_snapshot(data: &[u8]) {
     assert_eq!(formats::decode_snapshot(&encoded), Ok(entries));
 }
 
-/// The directory of a partition: opens the log as after a crash, reads it, and opens it again as
-/// after a clean stop.
+/// Opens the log of a partition as after a crash, reads it, and opens it again as after a clean
+/// shutdown.
 pub fn log_directories(data: &[u8]) {
     let mut input = Input(data);
     let flags = input.byte();
@@ -112,7 +112,7 @@ pub fn log_directories(data: &[u8]) {
     }
 }
 
-/// Reads all that a fetch or ListOffsets may read, and returns the log end offset.
+/// Reads everything that Fetch and ListOffsets can read. Returns the log end offset.
 fn read(log: &Log) -> i64 {
     let view = log.view();
     let (start, end) = (log.log_start(), log.log_end());
@@ -128,7 +128,7 @@ fn read(log: &Log) -> i64 {
     end
 }
 
-/// A snapshot of the metadata log, and `quorum-state`.
+/// Reads a snapshot of the metadata log, and `quorum-state`.
 pub fn metadata_snapshots(data: &[u8]) {
     let mut input = Input(data);
     let disk = FaultyDisk::default();
@@ -147,7 +147,7 @@ pub fn metadata_snapshots(data: &[u8]) {
     }
 }
 
-/// `server.properties`, up to the configuration that the broker makes of it.
+/// Parses `server.properties` and builds the broker's configuration from it.
 pub fn properties(data: &[u8]) {
     let file = Some(("server.properties".to_owned(), data.to_vec()));
     let host_name = "host".to_owned();

@@ -18,7 +18,7 @@ use sordini::records::{
     batch::{HEADER_LEN, LOG_OVERHEAD},
 };
 
-/// Takes bytes off the front of an input.
+/// The rest of a fuzz input. Its methods take bytes off the front.
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
@@ -26,7 +26,8 @@ impl<'a> Input<'a> {
         self.0.split_off_first().copied().unwrap_or_default()
     }
 
-    /// A piece whose length is in the two bytes before it, or what is left.
+    /// Takes a piece whose length is in the two bytes before it. If too few bytes are left, takes
+    /// them.
     fn piece(&mut self) -> &'a [u8] {
         let len = usize::from(u16::from_be_bytes([self.byte(), self.byte()]) % 1024);
         self.0.split_off(..len.min(self.0.len())).unwrap_or_default()
@@ -40,8 +41,8 @@ impl<'a> Input<'a> {
         i64::from(self.byte() as i8)
     }
 
-    /// Batches: most with a header whose fields are small numbers, some of any bytes. All have the
-    /// CRC that fits them.
+    /// Builds batches. Most have headers with small numbers, some have arbitrary bytes. All have
+    /// valid CRCs.
     fn batches(mut self) -> Vec<u8> {
         let mut out = Vec::new();
         let mut next_offset = 0;
@@ -87,7 +88,7 @@ const LENGTH_END: usize = 12;
 const CRC_AT: usize = 17;
 const CRC_END: usize = 21;
 
-/// Gives each batch the CRC that fits it, so that the fuzzer reaches the code behind the check.
+/// Sets the CRC of each batch, so that the fuzzer reaches the code behind the CRC check.
 fn seal_batches(mut bytes: &mut [u8]) {
     while bytes.len() > CRC_END {
         let length = bytes[LENGTH_AT..LENGTH_END].try_into().expect("four bytes");

@@ -1,4 +1,4 @@
-//! Targets for what arrives over connections, and for the values of internal topics.
+//! Fuzz targets for requests, batches and Raft messages, and for records of internal topics.
 
 use bytes::Bytes;
 use sordini::{
@@ -17,10 +17,10 @@ use sordini::{
 
 use crate::Input;
 
-/// Bytes that a target decompresses at most.
+/// The most bytes that a target decompresses.
 const DECOMPRESSED_MAX: usize = 1 << 20;
 
-/// The body of a request: the first byte chooses the API, the second one the version.
+/// Decodes the body of a request. The first byte chooses the API, the second one the version.
 pub fn requests(data: &[u8]) {
     let mut input = Input(data);
     let entry = &TABLE[usize::from(input.byte()) % TABLE.len()];
@@ -29,7 +29,7 @@ pub fn requests(data: &[u8]) {
     let _ = (entry.try_decode)(version, Bytes::copy_from_slice(input.rest()));
 }
 
-/// A frame as a connection reads it, without its size.
+/// Parses the header of a frame that has no size.
 pub fn request_headers(data: &[u8]) {
     let mut body = Bytes::copy_from_slice(data);
     let Ok(Incoming::Request(header)) = frame::parse_header(&mut body) else { return };
@@ -38,7 +38,7 @@ pub fn request_headers(data: &[u8]) {
     let _ = (entry.try_decode)(header.version, body);
 }
 
-/// Messages between controllers.
+/// Decodes Raft messages between controllers.
 pub fn raft_messages(data: &[u8]) {
     let mut input = Input(data);
     let kind = input.byte();
@@ -56,7 +56,7 @@ pub fn raft_messages(data: &[u8]) {
     }
 }
 
-/// Batches as logs hold them.
+/// Reads batches as they are in a log.
 pub fn batches(data: &[u8]) {
     let mut rest = Bytes::from(Input(data).batches());
     while let Ok(batch) = Batch::split_first(&mut rest) {
@@ -69,7 +69,8 @@ pub fn batches(data: &[u8]) {
     }
 }
 
-/// A partition's share of a produce request. The first bytes choose the topic's configs.
+/// Validates the records of a partition in a Produce request. The first bytes choose the topic's
+/// configs.
 pub fn produced_batches(data: &[u8]) {
     let mut input = Input(data);
     let (codec, flags) = (input.byte(), input.byte());
@@ -97,7 +98,8 @@ pub fn produced_batches(data: &[u8]) {
     let Ok(batch) = validate_for_append(Some(records), &rules) else { return };
     batch.verify_crc().expect("an accepted batch has its CRC");
     if !matches!(batch.header.compression(), Ok(Compression::None)) {
-        // As in Kafka, records of a compressed batch that stays as sent may declare a wrong size.
+        // As in Kafka, a compressed batch that is stored as sent may have records with a wrong
+        // size.
         return;
     }
     let records = batch.records(DECOMPRESSED_MAX).expect("an accepted batch can be read");
@@ -115,7 +117,7 @@ fn codec_of(number: u8) -> Compression {
     }
 }
 
-/// A compressed payload; the first byte chooses the codec.
+/// Decompresses a payload. The first byte chooses the codec.
 pub fn codecs(data: &[u8]) {
     let mut input = Input(data);
     let codec = codec_of(input.byte());
@@ -125,7 +127,7 @@ pub fn codecs(data: &[u8]) {
     assert_eq!(decompress(codec, &compressed).as_deref(), Some(data), "{codec:?}");
 }
 
-/// The first bytes of what a payload holds, or nothing if it is malformed.
+/// Returns the first [`DECOMPRESSED_MAX`] bytes of a payload, or `None` if it is malformed.
 fn decompress(codec: Compression, data: &[u8]) -> Option<Vec<u8>> {
     Scratch::with(|scratch| {
         let mut decoder = Decoder::open(codec, data, scratch).ok()?;
@@ -140,7 +142,7 @@ fn decompress(codec: Compression, data: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// Records of the metadata log, and what the metadata image makes of them.
+/// Decodes records of the metadata log, and applies them to a metadata image.
 pub fn metadata_records(data: &[u8]) {
     let mut input = Input(data);
     let mut image = Image::default();
@@ -155,7 +157,7 @@ pub fn metadata_records(data: &[u8]) {
     image.records();
 }
 
-/// Records of `__consumer_offsets`.
+/// Decodes records of `__consumer_offsets`.
 pub fn group_records(data: &[u8]) {
     let mut input = Input(data);
     let has_value = input.byte() % 2 == 1;
