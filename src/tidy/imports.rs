@@ -1,19 +1,20 @@
-//! Which file names what of which other file, and the circles that these imports form.
+//! The graph of imports between files, and the circles in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::source::{Source, Token, is_name};
 
-/// From the crate's root: `crate::log::disk::Disk` is `log`, `disk`, `Disk`.
+/// A path from the crate's root: `crate::log::disk::Disk` is `log`, `disk`, `Disk`.
 type Path = Vec<String>;
 
-/// Per file, the other files that define what it names.
+/// For each file, the other files that define items that it names.
 pub type Graph<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
 
 pub struct Imports<'a> {
-    /// By module path, such as `log`, `disk`.
+    /// Files by module path, such as `log`, `disk`.
     files: BTreeMap<Path, &'a Source>,
-    /// Per module: what `use` brings into it, by the name that it has there. A glob has the name `*`.
+    /// For each module, the paths that `use` brings into it, with their local names. A glob has the
+    /// name `*`.
     uses: BTreeMap<Path, Vec<(String, Path)>>,
 }
 
@@ -25,8 +26,8 @@ impl<'a> Imports<'a> {
         Self { files, uses }
     }
 
-    /// A name that a `pub use` passes on joins the file that names it with the file that defines
-    /// it, and not with the file between them.
+    /// Builds the graph. If a name comes through a `pub use` of another file, the edge goes to the
+    /// file that defines it, not to the file with the `pub use`.
     pub fn graph(&self) -> Graph<'a> {
         let named_by = |source: &Source| {
             paths(source)
@@ -39,7 +40,7 @@ impl<'a> Imports<'a> {
         self.files.values().map(|source| (source.name.as_str(), named_by(source))).collect()
     }
 
-    /// The file that defines what `path` names.
+    /// Returns the file that defines the item that `path` names.
     fn definer(&self, path: &[String], seen: &mut Vec<Path>) -> Option<&'a str> {
         if seen.iter().any(|one| one == path) {
             return None;
@@ -80,9 +81,9 @@ impl Source {
 /// A path that a file names.
 pub struct Named {
     pub path: Path,
-    /// The name by which a `use` brings it into the module.
+    /// Its local name, if a `use` brings it into the module.
     bound: Option<String>,
-    /// A `pub use` passes it on, and the file itself does not name it.
+    /// Whether the file only re-exports it with a `pub use` and does not use it.
     passed_on: bool,
 }
 
@@ -90,7 +91,7 @@ fn uses_of(source: &Source) -> Vec<(String, Path)> {
     paths(source).into_iter().filter_map(|named| Some((named.bound?, named.path))).collect()
 }
 
-/// Every path into its own crate that the production code of a file names.
+/// Returns every path within this crate that the production code of a file names.
 pub fn paths(source: &Source) -> Vec<Named> {
     let children = source.children();
     let module = source.module();
@@ -127,7 +128,7 @@ pub fn paths(source: &Source) -> Vec<Named> {
     found
 }
 
-/// Whether a file names what a `use` brings in, besides in that `use`.
+/// Whether a file uses an imported name outside its `use`.
 fn is_named(source: &Source, named: &Named) -> bool {
     let is_name = |token: &&Token| Some(&token.text) == named.bound.as_ref();
     source.code.iter().filter(is_name).count() > 1
@@ -138,8 +139,8 @@ fn precedes_path(code: &[Token], at: usize) -> bool {
     is_colon(at + 1) && is_colon(at + 2)
 }
 
-/// Walks the path, or the tree of paths in braces, that begins at `at` and is relative to `base`.
-/// Returns the index after it.
+/// Adds to `found` the path, or the tree of paths in braces, that starts at token `at` and is
+/// relative to `base`. Returns the index after it.
 fn walk(code: &[Token], mut at: usize, base: &[String], found: &mut Vec<Named>) -> usize {
     let mut path = base.to_vec();
     loop {
@@ -155,7 +156,7 @@ fn walk(code: &[Token], mut at: usize, base: &[String], found: &mut Vec<Named>) 
             "crate" | "self" => {}
             "super" => drop(path.pop()),
             name if is_name(name) || name == "*" => path.push(name.to_owned()),
-            // A turbofish or a leading `::` ends what can be an import.
+            // A turbofish or a leading `::` is not part of an import.
             _ => return at + 1,
         }
         if !precedes_path(code, at) {
@@ -174,8 +175,8 @@ fn walk(code: &[Token], mut at: usize, base: &[String], found: &mut Vec<Named>) 
     at
 }
 
-/// The circles that remain when a module may name the files in its own folder and they may name it:
-/// groups of files, each of which reaches every other one of its group.
+/// Returns the circles: groups of files, each of which reaches every other one of its group.
+/// Imports between a module and the files in its own folder are allowed and do not count.
 pub fn circles(graph: &Graph) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     for circle in groups(graph) {
@@ -198,7 +199,7 @@ fn is_above(top: &str, file: &str) -> bool {
         || file.strip_prefix(folder.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// The part of a graph that has only these files.
+/// Returns the graph of only these files.
 fn within<'a>(graph: &Graph<'a>, files: &[&'a str]) -> Graph<'a> {
     let is_kept = |file: &&&str| files.contains(*file);
     graph
@@ -208,7 +209,7 @@ fn within<'a>(graph: &Graph<'a>, files: &[&'a str]) -> Graph<'a> {
         .collect()
 }
 
-/// Groups of at least two files, each of which reaches every other one of its group.
+/// Returns groups of at least two files, each of which reaches every other one of its group.
 fn groups<'a>(graph: &Graph<'a>) -> BTreeSet<Vec<&'a str>> {
     let reached: BTreeMap<&str, BTreeSet<&str>> =
         graph.keys().map(|file| (*file, reach(graph, file))).collect();

@@ -1,4 +1,4 @@
-//! The rules of this code base as tests: layers, circles of files, pure folders, and lengths of
+//! Unit tests of the structure of this code: layers, circles of files, pure folders, and lengths of
 //! files, functions and lines.
 //!
 //! Each table of exceptions may only shrink: an exception that is no longer needed fails its test.
@@ -12,13 +12,13 @@ use std::{collections::BTreeSet, sync::LazyLock};
 use imports::{Imports, circles, paths};
 use source::{Function, Source, read_crate};
 
-/// A file and what it may have against a rule.
+/// A file and the violation that is allowed in it.
 type Exception = (&'static str, &'static str);
 
-/// A file and what it has against a rule.
+/// A file and its violation of a rule.
 type Violation = (String, String);
 
-/// Each layer with the layers that it may name, besides itself. All of them come before it.
+/// The layers from bottom to top, each with the layers below it that it may name.
 const LAYERS: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("protocol", &["base"]),
@@ -75,7 +75,7 @@ const UPWARD: &[Exception] = &[
     ("broker/to_controller.rs", "names handlers"),
 ];
 
-/// Imports that close a circle of files in `src`, from the first file to the second.
+/// Imports of the second file by the first one that close a circle of files in `src`.
 const CIRCULAR: &[Exception] = &[
     ("broker/lifecycle.rs", "broker/server.rs"),
     ("broker/listeners.rs", "broker/server.rs"),
@@ -89,7 +89,7 @@ const CIRCULAR: &[Exception] = &[
 /// Imports that close a circle of files in `compat-tests/simulation`.
 const CIRCULAR_IN_SIMULATION: &[Exception] = &[("leaders.rs", "client.rs")];
 
-/// Folders and files that can be replayed: no tokio, no clock, no randomness.
+/// Folders and files whose code is deterministic: no tokio, no clock, no randomness.
 const PURE: &[&str] = &[
     "base/config/",
     "base/ids.rs",
@@ -108,7 +108,7 @@ const NOT_PURE: &[Exception] = &[];
 
 const FILE_LINES_MAX: usize = 600;
 const FUNCTION_LINES_MAX: usize = 70;
-/// rustfmt keeps code to 100; strings that it cannot break may be somewhat longer.
+/// rustfmt limits code to 100 columns. Strings that it cannot break may be longer.
 const LINE_COLUMNS_MAX: usize = 110;
 const TOO_LONG: &[Exception] = &[("quorum/start.rs", "start has 80 lines")];
 
@@ -150,7 +150,7 @@ fn assert_none(wrong: Vec<String>) {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// The violations without an exception, and the exceptions without a violation.
+/// Returns the violations without an exception, and the exceptions without a violation.
 fn unexpected(found: Vec<Violation>, exceptions: &[Exception]) -> Vec<String> {
     let is_expected = |(file, what): &Violation| exceptions.contains(&(file, what));
     let is_needed = |exception: &&Exception| {
@@ -185,8 +185,8 @@ fn upward_imports(sources: &[Source]) -> Vec<Violation> {
     found
 }
 
-/// The circles that are left without the imports that are exceptions, and the exceptions without
-/// which no circle comes back.
+/// Returns the circles that remain without the excepted imports, and the exceptions that close no
+/// circle.
 fn import_circles(sources: &[Source], exceptions: &[Exception]) -> Vec<String> {
     let complete = Imports::new(sources).graph();
     let mut cut = complete.clone();
@@ -223,7 +223,8 @@ fn impurities(sources: &[Source]) -> Vec<Violation> {
     found
 }
 
-/// Files, functions and lines that are too long, those of tests included.
+/// Returns the lengths in a file that exceed a limit: the file, its functions, its lines. Tests
+/// count.
 fn too_long(source: &Source) -> Vec<Violation> {
     let mut found = Vec::new();
     let lines = source.text.lines().count();

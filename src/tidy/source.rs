@@ -1,4 +1,4 @@
-//! A source file as tokens, so that text in comments and strings is never taken for code.
+//! Source files as tokens, so that text in comments and strings does not count as code.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -8,9 +8,9 @@ pub struct Source {
     /// Path below the crate's root, with `/`.
     pub name: String,
     pub text: String,
-    /// All tokens but those of items that exist in tests only.
+    /// All tokens except those of test-only items.
     pub code: Vec<Token>,
-    /// All functions with a body, those of tests included.
+    /// All functions with a body, including those of tests.
     pub functions: Vec<Function>,
 }
 
@@ -59,8 +59,8 @@ impl Source {
     }
 }
 
-/// Every `.rs` file of a crate, in the order of the names. `root` is the folder of the crate's
-/// `main.rs` or `lib.rs`.
+/// Reads every `.rs` file of a crate, in the order of their names. `root` is the folder of the
+/// crate's `main.rs` or `lib.rs`.
 pub fn read_crate(root: &str) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(root);
     let mut found = Vec::new();
@@ -81,8 +81,7 @@ pub fn read_crate(root: &str) -> Vec<Source> {
     found
 }
 
-/// Empties the code of files that exist in tests only: the production code of the files above them
-/// does not declare them.
+/// Empties `code` of test-only files: those that no production code declares with `mod`.
 pub fn remove_test_files(sources: &mut [Source]) {
     let mut declared = BTreeSet::from([vec![]]);
     for source in sources.iter() {
@@ -102,7 +101,7 @@ pub fn is_name(text: &str) -> bool {
     text.starts_with(|first: char| first.is_alphabetic() || first == '_')
 }
 
-/// Removes each item, field or statement that exists in tests only, at every depth.
+/// Removes each test-only item, field and statement, at every depth.
 fn without_tests(trees: TokenStream) -> TokenStream {
     let mut kept = Vec::new();
     let mut trees = trees.into_iter().peekable();
@@ -119,7 +118,7 @@ fn without_tests(trees: TokenStream) -> TokenStream {
     kept.into_iter().collect()
 }
 
-/// Whether an attribute leaves its item out of the build that is released.
+/// Whether an attribute excludes its item from release builds.
 fn is_cfg_test(attribute: &TokenTree) -> bool {
     let text = attribute.to_string().replace(' ', "");
     ["[cfg(test)]", "[cfg(any(test,feature=\"simulation\"))]"].contains(&text.as_str())
@@ -167,7 +166,8 @@ fn functions(tokens: &[Token]) -> Vec<Function> {
     found
 }
 
-/// Where the body of the function that `tokens` starts with ends. `None` if it has no body.
+/// Returns the index of the closing brace of the function at the start of `tokens`. `None` if the
+/// function has no body.
 fn body_end(tokens: &[Token]) -> Option<usize> {
     let mut depth = 0;
     let mut in_body = false;

@@ -1,5 +1,5 @@
-//! Plants a violation of each rule in files made of strings. Beside each one stands what looks like
-//! a violation and is none.
+//! Tests of the rules, on source files made of strings: each has a violation of a rule and, beside
+//! it, similar code that the rule allows.
 
 use super::{
     Exception, FILE_LINES_MAX, FUNCTION_LINES_MAX, LAYERS, LINE_COLUMNS_MAX, Violation,
@@ -8,7 +8,7 @@ use super::{
     too_long, unexpected, upward_imports,
 };
 
-/// A crate of these files, with a `lib.rs` that declares all of its folders.
+/// Builds a crate of these files, with a `lib.rs` that declares all of its folders.
 fn files(files: &[(&str, &str)]) -> Vec<Source> {
     let folders = LAYERS.iter().map(|(layer, _)| format!("mod {layer};")).collect::<String>();
     let mut sources = vec![Source::new("lib.rs", &folders)];
