@@ -253,7 +253,7 @@ impl Client {
         }
     }
 
-    /// Sends FindCoordinator until the group's coordinator has loaded. Returns the error code.
+    /// Sends FindCoordinator. Returns the error code, which is 0 once the coordinator is available.
     pub fn find_coordinator(&mut self, group: &str) -> io::Result<Code> {
         let request = FindCoordinatorRequest::default().with_coordinator_keys(vec![text(group)]);
         Ok(self.call(4, &request)?.coordinators[0].error_code)
