@@ -1,8 +1,8 @@
-"""The fixtures of all tests: one broker for the run, one JVM for the stock tools.
+"""Fixtures of the tests of one node: one broker for the run, one JVM for the stock tools.
 
     pytest                                against Sordini
     pytest --broker apache-kafka          against Apache Kafka itself: all tests must pass there
-    pytest --broker apache-kafka --record writes golden/ anew from what Apache Kafka prints
+    pytest --broker apache-kafka --record writes golden/ from what Apache Kafka prints
 """
 
 import pytest
@@ -25,7 +25,7 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session")
 def kind(request):
-    """Which broker is under test."""
+    """The kind of broker under test."""
     return request.config.getoption("--broker")
 
 
@@ -38,7 +38,7 @@ def tool_host():
 
 @pytest.fixture(scope="session")
 def broker(kind, tmp_path_factory):
-    """The broker that most tests share; each test has topics and groups of its own."""
+    """The broker that most tests share. Each test has its own topics and groups."""
     broker = Broker(kind, tmp_path_factory.mktemp("broker")).start()
     yield broker
     broker.stop()
@@ -54,7 +54,7 @@ def own_broker(kind, tmp_path):
 
 @pytest.fixture
 def shell(request, broker, tool_host):
-    """Command lines against the shared broker, compared with Apache Kafka's output at the end."""
+    """Runs command lines against the shared broker, and compares them with the golden file."""
     name = request.node.name.removeprefix("test_").replace("[", "-").replace("]", "")
     folder = GOLDEN / request.module.__name__.removeprefix("test_")
     record = request.config.getoption("--record")
@@ -63,7 +63,7 @@ def shell(request, broker, tool_host):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem):
-    """The comparison belongs to the test, so that a difference is a failure and not an error."""
+    """Compares inside the test, so that a difference is a failure and not an error."""
     result = yield
     if "shell" in pyfuncitem.funcargs:
         pyfuncitem.funcargs["shell"].compare()

@@ -1,7 +1,7 @@
-"""A cluster under the load of stock clients, what a fault did to them, and what was lost.
+"""Puts stock clients to work on a cluster, measures how long faults stop them, and checks for loss.
 
-Producers are idempotent and wait for all replicas; a group reads and commits. What counts is, per
-partition, how long nobody got on: no record acknowledged, no commit answered.
+Producers are idempotent with acks=all; a consumer group reads and commits. A pause is the time in
+which a partition makes no progress: no acknowledged record, no completed commit.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from harness.history import check, read_all
 from harness.loads import Group, JavaLoad, LibrdkafkaLoad, wait_until_begun
 
 PARTITIONS = 6
-# A client that waits long for a node that does not answer measures itself.
+# Short timeouts, so that the test measures the cluster and not a client that waits for a dead node.
 LIBRDKAFKA = {
     "socket.timeout.ms": 1500,
     "socket.connection.setup.timeout.ms": 1000,
@@ -27,19 +27,19 @@ JAVA = {
     "metadata_max_age_ms": 500,
     "socket_connection_setup_timeout_ms": 1000,
 }
-# What is promised of Sordini; of Apache Kafka the same is only measured. Where no process died it
-# is the group that must get on: a producer may ask a node for metadata that is cut off and believes
-# itself the leader, and only its own timeouts end that.
+# Limits of pauses. Sordini must keep them; for Apache Kafka they are only measured. If no process
+# died, only the group is judged: a producer may get metadata from a node that is cut off and still
+# acts as leader, and only the producer's own timeouts end that.
 AFTER_ANY_FAULT_S = 10
 AFTER_A_DEATH_S = 2
-# Times what is promised; more than 1 on machines that are busy with something else.
+# Factor for these limits: more than 1 on busy machines.
 PATIENCE = float(os.environ.get("CLUSTER_PATIENCE", "1"))
 GROUP = "group commits"
 _numbers = itertools.count(1)
 
 
 class Table:
-    """The longest pauses seen, by fault."""
+    """The longest pause of each stream, by fault."""
 
     def __init__(self):
         self._rows = []
@@ -63,7 +63,7 @@ TABLE = Table()
 
 
 class AtWork:
-    """Clients at work on topics of their own, spread over all nodes."""
+    """Two producers and a consumer group on their own topics, whose leaders are on all nodes."""
 
     def __init__(self, cluster, has_guest=False, replicas=3, min_isr=2, rate=600, in_flight=5):
         self._cluster, self._has_guest, self._rate = cluster, has_guest, rate
@@ -103,13 +103,13 @@ class AtWork:
         }
 
     def _tell_all(self):
-        """For whoever wants to know why."""
+        """Prints the logs of the group and of all nodes, to explain a failure."""
         print(f"-- the group, at {time.monotonic():.2f}\n{self.group.told}")
         for node in self._cluster.nodes.values():
             print(f"-- node {node.id}\n{node.log_tail()}", flush=True)
 
     def _behind(self, since):
-        """Which partitions of which stream have not got on since then."""
+        """Returns the partitions of all streams that have made no progress since then."""
         behind = []
         for name, events in self._streams().items():
             on = set()
@@ -130,10 +130,10 @@ class AtWork:
             time.sleep(0.05)
 
     def through(self, fault, act, limit=AFTER_ANY_FAULT_S, watch=2.0):
-        """Lets `act` happen and waits until everyone got on; the longest pause counts.
+        """Calls `act`, waits for progress of all partitions, and judges the longest pause.
 
-        What was under way when it happened may still be answered: progress counts from a moment
-        later. `watch` is how long everything must go on before it counts as over.
+        Responses to requests that were in flight at the fault do not count: progress counts from
+        half a second later. After the recovery, everything must make progress for `watch` seconds.
         """
         since = time.monotonic()
         act()
@@ -152,7 +152,7 @@ class AtWork:
         return pauses
 
     def _pauses(self, since, until):
-        """By stream, the longest time in which one of its partitions did not get on."""
+        """Returns, by stream, the longest time without progress of one of its partitions."""
         longest = {}
         for name, events in self._streams().items():
             last, worst = dict.fromkeys(range(PARTITIONS), since), 0
@@ -165,7 +165,7 @@ class AtWork:
         return longest
 
     def end(self):
-        """Ends the load and checks what everyone was told against what is there."""
+        """Stops the load and checks the topics against what the clients were told."""
         for load in self._loads:
             load.end()
         self._cluster.wait_until_in_sync()
@@ -191,7 +191,7 @@ class AtWork:
             )
 
     def client_errors(self):
-        """What the clients' own error callbacks were told; a broken connection is no error yet."""
+        """Returns the errors that the clients' callbacks got, without broken connections."""
         return self._loads[1].errors + self.group.errors
 
     def kill(self):

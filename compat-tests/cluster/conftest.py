@@ -1,4 +1,4 @@
-"""The fixtures for tests of several nodes.
+"""Fixtures for tests of clusters.
 
     scripts/test-cluster                    against Sordini
     CLUSTER=kafka scripts/test-cluster      against Apache Kafka itself: all tests must pass there
@@ -16,27 +16,27 @@ from harness.programs import CLOSING_LINES
 from harness.shell import Shell
 from harness.tools import ToolHost
 
-# The files of all clusters. Racks and their selector are on everywhere: they change nothing for
-# clients that name no rack.
+# The settings of all clusters. Racks and their selector are always on: they change nothing for
+# clients without a rack.
 SETTINGS = {
     "default.replication.factor": "3",
     "min.insync.replicas": "2",
-    # The default is 30 s: how long a follower that lives but cannot fetch holds writers up.
+    # How long a live follower that cannot fetch delays producers. The default is 30 s.
     "replica.lag.time.max.ms": "5000",
-    # The default is 5 min: how often leaderless partitions of topics that allow it get a leader.
+    # How often the controller elects leaders in topics with unclean election. Default: 5 min.
     "unclean.leader.election.interval.ms": "2000",
     "replica.selector.class": "org.apache.kafka.common.replica.RackAwareReplicaSelector",
 }
 
 
 def pytest_configure():
-    """SIGTERM ends the tests as Ctrl-C does: namespaces and file systems are taken away again."""
+    """Makes SIGTERM end the tests like Ctrl-C, so that namespaces and mounts are removed."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item):
-    """A failure shows the logs of all nodes, since their files may be gone when it is read."""
+    """Adds the logs of all nodes to the report of a failure. Their files may be gone later."""
     report = yield
     if report.failed:
         values = item.funcargs.values()
@@ -60,7 +60,7 @@ def tool_host():
 
 @pytest.fixture(scope="session")
 def shared_cluster(kind, tmp_path_factory):
-    """Three nodes in three racks."""
+    """A cluster of three nodes in three racks, for the whole run."""
     cluster = Cluster(kind, tmp_path_factory.mktemp("shared"), **SETTINGS)
     for node in cluster.nodes.values():
         node.settings["broker.rack"] = f"rack-{node.id}"
@@ -72,7 +72,7 @@ def shared_cluster(kind, tmp_path_factory):
 
 @pytest.fixture
 def cluster(shared_cluster):
-    """The cluster that most tests share, whole again; each test has topics of its own."""
+    """The cluster that most tests share, repaired before each test. Tests have their own topics."""
     shared_cluster.make_whole()
     yield shared_cluster
     assert shared_cluster.panics() == []
@@ -80,7 +80,7 @@ def cluster(shared_cluster):
 
 @pytest.fixture
 def new_cluster(kind, tmp_path):
-    """Makes clusters for this test alone, not yet started; they end with it."""
+    """Makes clusters for this test alone, not yet started. They stop at the end of the test."""
     made = []
 
     def make(**options):
@@ -97,7 +97,7 @@ def new_cluster(kind, tmp_path):
 
 @pytest.fixture(scope="module")
 def networked(kind, tmp_path_factory):
-    """Three nodes in network namespaces of their own."""
+    """A cluster of three nodes, each in its own network namespace."""
     if not is_possible():
         pytest.skip("needs root and ip")
     cluster = Cluster(
@@ -118,7 +118,7 @@ def networked_cluster(networked):
 
 @pytest.fixture
 def tools(tool_host):
-    """Stock command lines: `tools(cluster)("kafka-topics --list")`."""
+    """Runs stock command lines: `tools(cluster)("kafka-topics --list")`."""
 
     def on(cluster):
         shell = Shell(cluster, tool_host, None, record=False)
@@ -129,19 +129,19 @@ def tools(tool_host):
 
 @pytest.fixture
 def run(cluster, tools):
-    """Stock command lines against the shared cluster."""
+    """Runs stock command lines against the shared cluster."""
     return tools(cluster)
 
 
 @pytest.fixture
 def topic(request):
-    """A topic's name of this test's own."""
+    """A topic name that only this test uses."""
     return request.node.name.removeprefix("test_").replace("[", "-").replace("]", "")
 
 
 @pytest.fixture
 def at_work():
-    """Puts a cluster under load; what still runs at the end of the test is ended."""
+    """Puts a cluster under load, until the end of the test at the latest."""
     begun = []
 
     def start(cluster, **options):

@@ -1,4 +1,4 @@
-"""What single nodes of a cluster answer, whatever a client library would make of it."""
+"""The responses of single nodes of a cluster, without a client library that could hide them."""
 
 import struct
 import threading
@@ -36,7 +36,7 @@ def ask(cluster):
 
 @pytest.mark.parametrize("version", [1, 2, 7, 8])
 def test_offsets_elsewhere(cluster, ask, version):
-    """Who does not coordinate the group says so where each version of a client looks for it."""
+    """A broker that is not the coordinator returns NOT_COORDINATOR in the field of each version."""
 
     def coordinator():
         found = ask(1, "FindCoordinator", 3, {"key": "elsewhere", "keyType": 0})
@@ -67,7 +67,7 @@ def test_offsets_elsewhere(cluster, ask, version):
 
 
 def test_producers_of_every_replica(cluster, run, ask, topic):
-    """Leader and follower describe the same producers; a node without a replica refuses (KIP-664)."""
+    """Leader and follower describe the same producers. Nodes without a replica refuse (KIP-664)."""
     run(f"kafka-topics --create --topic {topic} --partitions 1 --replication-factor 2").ok()
     produce = f"kafka-console-producer --topic {topic} --command-property acks=all"
     run(produce, stdin="one\ntwo\n").ok()
@@ -89,7 +89,7 @@ def test_producers_of_every_replica(cluster, run, ask, topic):
 
 
 def test_damaged_batch(cluster, run, ask, topic):
-    """What cannot be read in one partition says nothing of its disk, nor of its leader."""
+    """A damaged batch in one partition takes neither its log directory nor its leader offline."""
     run(f"kafka-topics --create --topic {topic} --partitions 1 --replication-factor 3").ok()
     produce = f"kafka-console-producer --topic {topic} --command-property acks=all"
     run(f"{produce} --compression-codec gzip", stdin="some lines that compress\n" * 200).ok()
@@ -116,7 +116,7 @@ def test_damaged_batch(cluster, run, ask, topic):
 
 
 def test_heartbeats_do_not_wait_for_the_controllers_own_broker(new_cluster):
-    """The controller's node applies a mass creation as a broker, and answers other brokers meanwhile."""
+    """The controller answers heartbeats while its own broker applies many new topics."""
     cluster = new_cluster(count=1).start()
     controller = Connection(cluster[1].controller_port, "answers")
     described = Connection(cluster[1].port).request(

@@ -22,7 +22,7 @@ def directories(new_cluster):
 
 @pytest.fixture
 def plan(directories, tmp_path):
-    """Writes a reassignment file: {(topic, partition): {replica: directory or None}}."""
+    """Writes a reassignment file from {(topic, partition): {replica: directory or None}}."""
 
     def write(moves):
         def log_dirs(replicas):
@@ -41,7 +41,7 @@ def plan(directories, tmp_path):
 
 
 def lying(run, topic):
-    """{partition: {broker: directory}}, and whether a copy is on its way."""
+    """Returns {partition: {broker: directory}}, and whether a replica is being moved."""
     printed = run(f"kafka-log-dirs --describe --topic-list {topic}").ok()
     found, is_moving = {}, False
     for broker in json.loads(printed.lines[-1])["brokers"]:
@@ -56,7 +56,7 @@ def lying(run, topic):
 
 
 def reassign(run, file, replicas):
-    """Executes a plan and waits until so many replicas are where it has them."""
+    """Executes a plan and waits until `replicas` of its moves are complete."""
     arguments = f"kafka-reassign-partitions --reassignment-json-file {file}"
     run(f"{arguments} --execute --timeout 30000", timeout=90).ok()
     is_done = lambda out: out.count("completed successfully") == replicas and "progress" not in out  # noqa: E731
@@ -70,7 +70,7 @@ def fill(run, topic, records):
 
 
 def test_reassigned_into_directories(directories, tools, plan):
-    """To brokers that have a replica, and to one that is to make it there."""
+    """Moves to directories of brokers with a replica, and of one that must create it."""
     run = tools(directories)
     run("kafka-topics --create --topic placed --replica-assignment 1:2,2:3,3:1").ok()
     fill(run, "placed", 60)
@@ -95,7 +95,7 @@ def test_reassigned_into_directories(directories, tools, plan):
 
 
 def altered(node, name, topic, partition):
-    """What a node answers that is asked to have a replica in a directory."""
+    """Sends AlterReplicaLogDirs to a node. Returns the error code of the partition."""
     connection = Connection(node.port, "directories")
     dirs = [{"path": str(node.dir / name), "topics": [{"name": topic, "partitions": [partition]}]}]
     answer = connection.request("AlterReplicaLogDirs", 2, {"dirs": dirs})
@@ -104,7 +104,7 @@ def altered(node, name, topic, partition):
 
 
 def test_moves_under_load(directories, tools, at_work, plan):
-    """All replicas change their directories again and again; nodes are killed on the way."""
+    """All replicas move between directories repeatedly while nodes are killed."""
     run = tools(directories)
     work = at_work(directories)
     topic = work.topics[1]

@@ -1,4 +1,4 @@
-"""Which replica leads: the preferred one, one in sync, and only on request one that is not."""
+"""Leader election: the preferred replica, an in-sync one, and only on request another one."""
 
 import pytest
 from confluent_kafka import Producer
@@ -9,7 +9,7 @@ ELECT = "kafka-leader-election --election-type"
 
 
 def send(cluster, topic, value, acks="all", timeout_s=8):
-    """Sends one record once; returns the error's name, or None."""
+    """Sends one record without retries. Returns the name of the error, or None."""
     outcome = []
     producer = Producer(
         {
@@ -48,7 +48,7 @@ def test_preferred_leaders(cluster, run, topic):
 
 
 def test_leaders_are_balanced_by_themselves(new_cluster, tools):
-    """auto.leader.rebalance.enable, on by default, only looked at more often here."""
+    """auto.leader.rebalance.enable is on by default. Here the controller checks more often."""
     cluster = new_cluster(leader_imbalance_check_interval_seconds="2").start()
     run = tools(cluster)
     run("kafka-topics --create --topic balanced --replica-assignment 1:2:3,2:3:1,3:1:2").ok()
@@ -58,7 +58,7 @@ def test_leaders_are_balanced_by_themselves(new_cluster, tools):
 
 @pytest.mark.parametrize("how", ["asked", "allowed"])
 def test_unclean_election(cluster, run, topic, how):
-    """The only replica in sync dies: one that lags leads when that is asked for, or allowed."""
+    """The only in-sync replica dies. Another one leads on request, or if the topic allows it."""
     run(f"kafka-topics --create --topic {topic} --replica-assignment 1:2"
         " --config min.insync.replicas=1").ok()  # fmt: skip
     assert send(cluster, topic, "in both") is None
@@ -99,7 +99,7 @@ def test_min_insync_replicas(cluster, run, topic):
     cluster.wait_until("3 is out", lambda: 3 not in cluster.partition(topic).isr, 60)
     assert send(cluster, topic, "refused") == "NOT_ENOUGH_REPLICAS"
     assert send(cluster, topic, "by one", acks="1") is None
-    # What lies below the high watermark only is what consumers see.
+    # Consumers see only records below the high watermark.
     run(f"kafka-configs --alter --entity-type topics --entity-name {topic}"
         " --add-config min.insync.replicas=2").ok()  # fmt: skip
     assert send(cluster, topic, "by two") is None
@@ -107,7 +107,7 @@ def test_min_insync_replicas(cluster, run, topic):
 
 
 def test_too_few_replicas_while_a_producer_waits(cluster, run, topic):
-    """A follower stops: the record is not acknowledged, and nobody sees it until it is back."""
+    """A follower stops. A record is neither acknowledged nor visible until the follower is back."""
     run(f"kafka-topics --create --topic {topic} --replica-assignment 1:2:3"
         " --config min.insync.replicas=3").ok()  # fmt: skip
     assert send(cluster, topic, "first") is None
@@ -115,7 +115,7 @@ def test_too_few_replicas_while_a_producer_waits(cluster, run, topic):
     cluster[follower].pause()
     assert send(cluster, topic, "second", timeout_s=14) == "REQUEST_TIMED_OUT"
     assert sorted(cluster.partition(topic).isr) == sorted({1, 2, 3} - {follower})
-    # A node that accepts connections and never answers costs the tool 30 s; 60 s are all it has.
+    # A node that accepts connections but never responds costs the tool 30 s of its 60 s.
     ends = f"kafka-get-offsets --bootstrap-server {cluster[1].bootstrap} --topic {topic}"
     assert run(ends).ok().lines == [f"{topic}:0:1"]
     assert send(cluster, topic, "third") == "NOT_ENOUGH_REPLICAS"

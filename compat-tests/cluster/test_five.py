@@ -58,7 +58,7 @@ def test_two_are_killed(cluster, work, whom):
 
 
 def test_one_after_the_other(cluster, work):
-    """The next one dies before the last one is back."""
+    """Kills each node in turn, the next one before the last one is back."""
     for gone, victim in zip([None, *IDS], IDS, strict=False):
         work.through(f"kill -9 of {victim} of five", lambda v=victim: cluster.kill(v))
         if gone is not None:
@@ -70,7 +70,7 @@ def test_one_after_the_other(cluster, work):
 
 @pytest.mark.skipif(not is_possible(), reason="needs root and ip")
 def test_two_are_cut_off(cluster, work):
-    """The controller and another, from the three others, not from each other."""
+    """Cuts the controller and another node off from the three others, not from each other."""
     pair = two_with(cluster, True)
     rest = [node for node in IDS if node not in pair]
 
@@ -101,6 +101,6 @@ def test_two_are_paused(cluster, work):
 
 @pytest.mark.long
 def test_faults(cluster, at_work):
-    """The loop of test_soak.py, on five nodes."""
+    """Runs the loop of test_soak.py on five nodes."""
     names = ["kill", "pause", "restart", "cut_off", "cut_one_link", "cut_one_way"]
     loop(cluster, at_work, names if cluster.network else names[:3], replicas=5, min_isr=3)

@@ -1,4 +1,4 @@
-"""Requests that the active controller decides, while the active controller changes."""
+"""Forwarded requests while the active controller changes."""
 
 import pytest
 from differential.wire import Connection
@@ -36,7 +36,7 @@ def quorum_described():
 
 @pytest.mark.parametrize("asked", ["deposed", "other"])
 def test_controller_is_replaced(cluster, run, topic, asked):
-    """A broker's client gets the next controller's answer, not NOT_CONTROLLER.
+    """A broker's client gets the response of the next controller, not NOT_CONTROLLER.
 
     The active controller is paused when the requests are sent: to itself, so that it handles them
     after the others have elected a new one, or to another broker, which forwards them to it.
@@ -70,7 +70,7 @@ def test_controller_is_replaced(cluster, run, topic, asked):
 
 
 def test_no_controller_is_active(new_cluster):
-    """Without a majority the client gets REQUEST_TIMED_OUT once the request's time is up."""
+    """Without a majority, the client gets REQUEST_TIMED_OUT after the request's timeout."""
     cluster = new_cluster(request_timeout_ms="2000").start()
     connections = [Connection(cluster[1].port, "forwarding") for _ in range(3)]
     for connection in connections:

@@ -1,4 +1,4 @@
-"""Processes die under load, and a group goes on within two seconds."""
+"""Nodes die under load, and clients make progress within two seconds."""
 
 import json
 import time
@@ -17,7 +17,7 @@ def not_the_controller(cluster):
 
 @pytest.mark.parametrize("whom", ["leader", "controller"])
 def test_kill(cluster, at_work, whom):
-    """With 6 partitions on three nodes, every node leads some: one that is the controller, too."""
+    """Kills the controller, or another node. With 6 partitions, each of three nodes leads some."""
     work = at_work(cluster)
     victim = cluster.controller() if whom == "controller" else not_the_controller(cluster)
     role = "the controller" if whom == "controller" else "a leader"
@@ -28,12 +28,12 @@ def test_kill(cluster, at_work, whom):
 
 
 def elect_preferred(run):
-    """Every node leads its share again; where all do, the tool has nothing to do."""
+    """Elects the preferred leaders of all partitions."""
     run("kafka-leader-election --election-type preferred --all-topic-partitions", timeout=90).ok()
 
 
 def test_each_node_in_turn(cluster, at_work, run):
-    """Twice, while members of the group come and go."""
+    """Kills each node twice, while members of the group join and leave."""
     work = at_work(cluster, has_guest=True)
     for victim in [1, 2, 3] * 2:
         work.through(f"kill -9 of {victim}, members changing", lambda: cluster.kill(victim))
@@ -46,7 +46,7 @@ def test_each_node_in_turn(cluster, at_work, run):
 
 @pytest.fixture
 def start(cluster):
-    """Starts a stock tool as a process, which ends with the test at the latest."""
+    """Starts a stock tool as a process, until the end of the test at the latest."""
     begun = []
 
     def begin(tool, line):
@@ -60,15 +60,15 @@ def start(cluster):
 
 
 def told(program, what, key):
-    """What a verifiable client told of each record: the values of `key` in the events `what`."""
+    """Returns the values of `key` in the events `what` that a verifiable client printed."""
     lines = list(program.out)
     return [json.loads(line)[key] for line in lines if f'"name":"{what}"' in line]
 
 
 def test_verifiable_clients(cluster, run, topic, start):
-    """kafka-verifiable-producer and -consumer through the death of leader and coordinator.
+    """Runs kafka-verifiable-producer and -consumer while the leader and the coordinator are killed.
 
-    This producer never tries again, so that what it has under way when a leader dies may fail.
+    This producer never retries, so its requests in flight may fail when a leader dies.
     """
     run(f"kafka-topics --create --if-not-exists --topic {topic} --partitions 3").ok()
     producer = start(

@@ -1,4 +1,4 @@
-"""Links between nodes are cut, in both directions or in one, while all of them reach clients."""
+"""Links between nodes are cut in one direction or both. Clients still reach all nodes."""
 
 import pytest
 
@@ -9,7 +9,7 @@ def cluster(networked_cluster):
 
 
 def roles(cluster):
-    """The controller and the two others."""
+    """Returns the ids of the controller and the two other nodes."""
     controller = cluster.controller()
     return controller, *sorted(set(cluster.nodes) - {controller})
 
@@ -22,7 +22,7 @@ def after(cluster, work):
 
 
 def test_a_node_cut_off(cluster, at_work):
-    """It reaches clients only: what it leads must move, and it must not acknowledge anything."""
+    """A node reaches only clients. Its leaders must move, and it must acknowledge nothing."""
     controller, other, third = roles(cluster)
 
     def cut():
@@ -50,7 +50,7 @@ def test_the_controller_cut_off(cluster, at_work):
 
 
 def test_one_link(cluster, at_work):
-    """Two brokers do not reach each other; the controller reaches both."""
+    """Two brokers do not reach each other. The controller reaches both."""
     _, other, third = roles(cluster)
     work = at_work(cluster)
     work.through("link between two brokers cut", lambda: cluster.network.cut(other, third))
@@ -66,7 +66,7 @@ def test_one_link_of_the_controller(cluster, at_work):
 
 @pytest.mark.parametrize("way", ["to", "from"])
 def test_one_way(cluster, at_work, way):
-    """What the controller sends to one node is lost, or what that one sends to the controller."""
+    """Packets from the controller to one node are lost, or packets from that node to it."""
     controller, other, _ = roles(cluster)
     ends = (controller, other) if way == "from" else (other, controller)
     work = at_work(cluster)

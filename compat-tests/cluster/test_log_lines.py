@@ -1,4 +1,4 @@
-"""What the nodes of a cluster log: one line per event, and no warnings while all is well."""
+"""Log lines of a cluster: one line per event, and no warnings in a healthy cluster."""
 
 import socket
 import time
@@ -20,7 +20,7 @@ def logs(cluster):
 
 
 def test_fencing_by_silence_is_logged_once(cluster, run, topic):
-    """SIGSTOP for longer than a session: who was fenced and why, and counts of what that changed."""
+    """The controller logs a fencing with its reason and the number of changed partitions."""
     cluster.wait_until_in_sync()
     run(f"kafka-topics --create --topic {topic} --partitions 60 --replication-factor 3").ok()
     cluster.wait_until_in_sync()
@@ -41,7 +41,7 @@ def test_fencing_by_silence_is_logged_once(cluster, run, topic):
     moved = decided.with_text(message, broker=victim, reason='"session_timeout"')
     assert len(moved) == 1 and moved[0][0] == "WARN", moved
     assert field(moved[0], "leader_changed") == led
-    # Other leaders may have taken it out of their ISRs before.
+    # Other leaders may have removed it from their ISRs before.
     assert sum(field(line, "isr_shrunk") for line in decided.with_text(message)) >= 60
     other = next(id for id in cluster.nodes if id not in (victim, controller))
     cluster.wait_until(
@@ -66,7 +66,7 @@ def test_fencing_by_silence_is_logged_once(cluster, run, topic):
 
 
 def test_a_healthy_cluster_logs_no_fault(new_cluster, tools):
-    """Start, topics, a controlled restart of each node and a stop: no WARN, no ERROR."""
+    """Start, topics, a controlled restart of each node and a stop log no WARN and no ERROR."""
     cluster = new_cluster().start()
     run = tools(cluster)
     run("kafka-topics --create --topic healthy --partitions 9 --replication-factor 3").ok()
@@ -91,7 +91,7 @@ def test_a_healthy_cluster_logs_no_fault(new_cluster, tools):
 
 
 def test_a_lost_majority_is_logged_once(new_cluster):
-    """The node that is left names the voters of which a leader needs a majority."""
+    """The remaining node logs the voters that it cannot reach a majority of."""
     cluster = new_cluster(controller_quorum_fetch_timeout_ms="500").start()
     left, *others = sorted(cluster.nodes, key=lambda id: id == cluster.controller())
     lines = LogLines(cluster[left].log)
@@ -104,7 +104,7 @@ def test_a_lost_majority_is_logged_once(new_cluster):
 
 
 def test_a_taken_port_is_one_plain_error(new_cluster):
-    """The node says which port it is and ends; the Raft library adds no lines of its own."""
+    """The node names the port and ends. The Raft library adds no lines."""
     cluster = new_cluster().start()
     node = cluster[3]
     node.stop()

@@ -1,7 +1,7 @@
-"""Brokers of Sordini's and of Apache Kafka's in one cluster, with controllers of either.
+"""Brokers of Sordini and of Apache Kafka in one cluster, with controllers of either.
 
-Most tests have a broker of each under Apache Kafka's controller. With CLUSTER=kafka all nodes are
-Apache Kafka's: what these tests expect is what it does.
+Most tests have one broker of each kind under a controller of Apache Kafka. With CLUSTER=kafka, all
+nodes are Apache Kafka, which shows that the tests expect Kafka's behaviour.
 """
 
 import copy
@@ -23,13 +23,13 @@ SETTINGS = {
     "transaction.state.log.min.isr": "1",
     "replica.lag.time.max.ms": "5000",
 }
-# Told of a gap in its sequences by a broker that has just been elected, librdkafka writes again what
-# is there. One request at a time leaves no gaps.
+# If a new leader reports a gap in the sequence numbers, librdkafka writes stored records again.
+# With one request in flight there are no gaps.
 TWO = {"replicas": 2, "min_isr": 1, "in_flight": 1}
 
 
 class Mixed(Cluster):
-    """A cluster of Apache Kafka's with one broker that may be another's."""
+    """A cluster of Apache Kafka with one broker of the kind under test."""
 
     def __init__(self, kind, directory, **settings):
         super().__init__(
@@ -63,7 +63,7 @@ def run(mixed, tools):
 
 @pytest.fixture
 def another(tmp_path):
-    """Makes clusters for this test alone; they end with it."""
+    """Makes clusters for this test alone. They stop at the end of the test."""
     made = []
 
     def make(kind, **options):
@@ -92,7 +92,7 @@ def elect_preferred(run):
 
 @pytest.mark.parametrize("by", [KAFKA, OURS])
 def test_both_lead_and_follow(mixed, run, topic, by):
-    """What one broker is given, the other has; each creates, produces and consumes."""
+    """Topics and records of either broker are on the other one, too."""
     at = f"--bootstrap-server {mixed[by].bootstrap}"
     other = f"--bootstrap-server {mixed[KAFKA + OURS - by].bootstrap}"
     run(f"kafka-topics {at} --create --topic {topic} --partitions 4").ok()
@@ -110,7 +110,7 @@ def test_both_lead_and_follow(mixed, run, topic, by):
 
 @pytest.mark.parametrize("victim", [KAFKA, OURS])
 def test_a_broker_is_killed(mixed, run, at_work, victim):
-    """Twice, under load: nothing that was acknowledged is lost, whoever leads."""
+    """Kills a broker twice under load. No acknowledged record is lost, whichever broker leads."""
     work = at_work(mixed, **TWO)
     for _ in range(2):
         work.through(f"mixed: kill -9 of {mixed[victim].kind}", lambda: mixed.kill(victim))
@@ -130,12 +130,12 @@ def test_a_broker_is_let_go(mixed, run, at_work, who):
 
 
 def test_the_controller_is_killed(mixed, run, topic):
-    """The brokers go on without it, and with it again when it comes back."""
+    """The brokers serve clients without the controller, and work with it again after its return."""
     run(f"kafka-topics --create --topic {topic} --partitions 4").ok()
     mixed.wait_until("both know it", lambda: known_to(mixed, topic) == [KAFKA, OURS])
     mixed.kill(CONTROLLER)
     for at in (KAFKA, OURS):
-        # Producer ids are the controller's to give.
+        # Only the controller can assign producer ids.
         plain = "--command-property enable.idempotence=false"
         to = f"--bootstrap-server {mixed[at].bootstrap} --topic {topic} {plain}"
         run(f"kafka-console-producer {to}", stdin="a\nb\n").ok()
@@ -148,7 +148,7 @@ def test_the_controller_is_killed(mixed, run, topic):
 
 
 def test_partitions_move_between_them(mixed, run, topic):
-    """From one broker to the other and back, each time to that one alone."""
+    """Moves partitions from one broker to the other and back, with one replica each time."""
     placed = ",".join([f"{KAFKA}:{OURS}"] * 4)
     run(f"kafka-topics --create --topic {topic} --replica-assignment {placed}").ok()
     lines = [f"{number}" for number in range(500)]
@@ -170,7 +170,7 @@ def test_partitions_move_between_them(mixed, run, topic):
 
 
 def fails_over(cluster, run, first, second):
-    """Records outlive the death of either broker, and what they lead is led on."""
+    """Checks that records survive the death of either broker and partitions get new leaders."""
     mine = f"--bootstrap-server {cluster[second].bootstrap}"
     run(f"kafka-topics {mine} --create --topic t --partitions 6").ok()
     cluster.wait_until("both lead", lambda: leaders(cluster, "t") == {first, second})
@@ -189,8 +189,8 @@ def fails_over(cluster, run, first, second):
 
 @pytest.mark.parametrize("release", ["3.3-IV3", "4.3-IV0"])
 def test_three_controllers_of_apache_kafka(another, tools, kind, release):
-    """They are named in `controller.quorum.voters`; at the oldest level they do not register, and
-    do not tell the cluster's id."""
+    """Three controllers in `controller.quorum.voters`. At the oldest metadata version they do not
+    register and do not report the cluster id."""
     cluster = another(KAFKA_KIND)
     cluster.first_voters = [cluster.add_node(n, "controller") for n in (1, 2, 3)]
     cluster.add_node(4, "broker")
@@ -222,13 +222,13 @@ def test_a_broker_of_apache_kafka_joins_ours(another, tools, kind):
     cluster.wait_until("both lead", lambda: leaders(cluster, "after") == {2, 3})
 
 
-# Characters of a value, and the sizes of the slices that are read: in one segment, and in several.
+# For each topic: characters of a value, and sizes of fetches. "large" has several segments.
 TRANSACTIONS = {"small": (1, (1, 300, 1 << 20)), "large": (60_000, (1, 300_000))}
 
 
 @pytest.fixture
 def transactions(mixed, run, topic):
-    """Topics for transactions: Apache Kafka's broker coordinates them and leads the partitions."""
+    """Topics with transactions. Apache Kafka's broker coordinates them and leads the partitions."""
     at_kafka = f"--replica-assignment {KAFKA} --config cleanup.policy=compact"
     run(f"kafka-topics --create --if-not-exists --topic __transaction_state {at_kafka}").ok()
     for name in TRANSACTIONS:
@@ -238,7 +238,7 @@ def transactions(mixed, run, topic):
 
 
 class Transactions:
-    """What is written to the topics, what was committed, and what a broker answers about it."""
+    """Writes transactions to topics, and compares Fetch responses with what was committed."""
 
     def __init__(self, cluster, run, prefix):
         self.cluster, self.run = cluster, run
@@ -247,7 +247,7 @@ class Transactions:
         self.end = 0
 
     def write(self, name, pairs):
-        """The producers know only Apache Kafka's broker when they begin."""
+        """Writes transactions. The producers bootstrap from Apache Kafka's broker."""
         for topic, (size, _) in self.topics.items():
             bootstrap = self.cluster[KAFKA].bootstrap
             written = self.run(f"transaction-pairs {bootstrap} {topic} {name} {pairs} {size}").ok()
@@ -255,7 +255,7 @@ class Transactions:
         self.end += 22 * pairs
 
     def leave_open(self):
-        """Begins a transaction in each topic; returns what ends them."""
+        """Begins a transaction in each topic. Returns a function that aborts them."""
         bootstrap = self.cluster[KAFKA].bootstrap
         producers = [leave_open(bootstrap, topic, records=5) for topic in self.topics]
         self.end += 5
@@ -268,8 +268,8 @@ class Transactions:
         return abort
 
     def lead(self, leader):
-        """Makes one of the two brokers the leader, and waits until all that was written is below its
-        high watermark."""
+        """Makes one of the two brokers the leader, and waits until all records are below its high
+        watermark."""
         replicas = [leader, KAFKA + OURS - leader]
         plan = self.cluster.dir / "leaders.json"
         moves = [{"topic": topic, "partition": 0, "replicas": replicas} for topic in self.topics]
@@ -285,7 +285,7 @@ class Transactions:
         return answer.error == 0 and answer.high_watermark == self.end
 
     def answers(self, leader):
-        """What a consumer gets from every offset on, by topic and number of the fetch."""
+        """Returns the Fetch responses from every offset on, by topic and number of the fetch."""
         return {
             (topic, number): answer
             for topic, (_, sizes) in self.topics.items()
@@ -293,7 +293,7 @@ class Transactions:
         }
 
     def are_on_disk(self, broker, name):
-        """Whether a broker's files have the committed and the aborted values of this name."""
+        """Whether a broker's files have the committed and aborted values of `write(name)`."""
         files = [
             path.read_bytes()
             for topic in self.topics
@@ -303,7 +303,7 @@ class Transactions:
         return all(any(value in content for content in files) for value in values)
 
     def check_readers(self):
-        """Consumers of both libraries get what was committed and nothing else."""
+        """Checks that consumers of both libraries get the committed records and nothing else."""
         for topic, committed in self.committed.items():
             assert read(self.cluster.bootstrap, topic) == committed
             reads = f"--topic {topic} --isolation-level read_committed --from-beginning"
@@ -312,13 +312,13 @@ class Transactions:
 
 
 def differences(found, expected):
-    """Two answers for each fetch that has not the expected one."""
+    """Returns (found, expected) for each fetch with another response than expected."""
     assert found.keys() == expected.keys()
     return {at: (found[at], expected[at]) for at in found if found[at] != expected[at]}
 
 
 def test_transactions_outlive_changes_of_leader(mixed, transactions):
-    """Apache Kafka leads, then Sordini, then Apache Kafka again, and once more each."""
+    """Transactions stay intact while Apache Kafka and Sordini lead in turn."""
     transactions.write("a", pairs=3)
     abort = transactions.leave_open()
     transactions.lead(KAFKA)
@@ -340,8 +340,8 @@ def test_transactions_outlive_changes_of_leader(mixed, transactions):
 
 
 def test_kafka_takes_over_what_a_follower_truncated(mixed, transactions):
-    """Apache Kafka's broker loses its last transactions, and Sordini's cuts them off. Then Apache
-    Kafka runs on the directory of Sordini."""
+    """Apache Kafka's broker loses its last transactions, and Sordini truncates them. Then Apache
+    Kafka starts on Sordini's directory."""
     transactions.write("a", pairs=2)
     transactions.lead(KAFKA)
     kept = {topic: mixed.dir / f"kept-{topic}" for topic in transactions.topics}

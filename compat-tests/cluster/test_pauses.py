@@ -1,4 +1,4 @@
-"""Nodes that live but do not answer, that are restarted in order, and whose disk is full."""
+"""Nodes that are paused, restarted one by one, or have a full disk."""
 
 import subprocess
 
@@ -9,7 +9,7 @@ from test_kills import not_the_controller
 
 @pytest.mark.parametrize("whom", ["leader", "controller"])
 def test_pause(cluster, at_work, whom):
-    """SIGSTOP for longer than a session, then SIGCONT: who was deposed does not know it yet."""
+    """SIGSTOP for longer than a session, then SIGCONT. The node resumes with old leaderships."""
     work = at_work(cluster)
     victim = cluster.controller() if whom == "controller" else not_the_controller(cluster)
     role = "the controller" if whom == "controller" else "a leader"
@@ -20,7 +20,7 @@ def test_pause(cluster, at_work, whom):
 
 
 def test_a_short_pause_fences_nobody(cluster, at_work):
-    """Two seconds are less than the session of a broker: it still leads what it led before."""
+    """A pause of two seconds, less than a broker's session, changes no leader."""
     work = at_work(cluster)
     topic = work.topics[0]
     victim = not_the_controller(cluster)
@@ -38,7 +38,7 @@ def test_a_short_pause_fences_nobody(cluster, at_work):
 
 
 def test_rolling_restart(cluster, at_work, run):
-    """Node by node, as an operator does it: no client sees an error."""
+    """Restarts the nodes one by one, as an operator does. No client sees an error."""
     work = at_work(cluster)
     for node_id in (1, 2, 3):
         work.through(f"controlled restart of {node_id}", lambda n=node_id: cluster.restart(n))
@@ -48,7 +48,7 @@ def test_rolling_restart(cluster, at_work, run):
 
 @pytest.fixture
 def small_disk(cluster):
-    """Node 3's directory on a file system of its own, a small one."""
+    """Mounts a small file system as node 3's directory."""
     if not is_possible():
         pytest.skip("needs root")
     node = cluster[3]
@@ -69,7 +69,7 @@ def small_disk(cluster):
 
 
 def test_full_disk(cluster, small_disk, at_work):
-    """One node's disk fills up. The others go on; with room again, it catches up."""
+    """One node's disk fills up. The other nodes serve on. With free space, the node catches up."""
     work = at_work(cluster)
     ballast = small_disk / "ballast"
 

@@ -1,4 +1,4 @@
-"""The metadata quorum as kafka-metadata-quorum shows and changes it."""
+"""The metadata quorum: describing it with kafka-metadata-quorum, and changing its voters."""
 
 import re
 import shutil
@@ -20,18 +20,19 @@ def status(run, **how):
 
 
 def members(field):
-    """The ids in `CurrentVoters` or `CurrentObservers`."""
+    """Returns the ids in `CurrentVoters` or `CurrentObservers`."""
     return sorted(int(found) for found in re.findall(r'"id": (\d+)', field))
 
 
 def votes_no_more(printed, node):
-    """The tool fails while a leader that is no voter any more has no successor."""
+    """Whether the tool's output shows that the node is no voter. The output is empty while a
+    removed leader has no successor, because the tool fails then."""
     voters, others, _ = printed.partition("CurrentObservers")
     return bool(others) and f'"id": {node},' not in voters
 
 
 def replication(run):
-    """The rows of describe --replication: {node: [columns]}."""
+    """Returns the rows of describe --replication: {node: [columns]}."""
     printed = run("kafka-metadata-quorum describe --replication").ok()
     header, *rows = (line.split() for line in printed.lines)
     assert header == [
@@ -48,7 +49,7 @@ def test_status_and_replication(cluster, run):
     assert members(fields["CurrentVoters"]) == [1, 2, 3]
     for node in cluster.nodes.values():
         assert node.controller.split(":")[1] in fields["CurrentVoters"], fields
-    # One that has left is listed for a while.
+    # The tool lists a removed controller for a while.
     assert not set(members(fields["CurrentObservers"])) & {1, 2, 3}
     rows = replication(run)
     assert {node: row[-1] for node, row in rows.items()} == {
@@ -92,14 +93,14 @@ FEATURES = {
 
 
 def features(run, where=""):
-    """{feature: (lowest and highest level supported, level)}"""
+    """Returns {feature: (lowest and highest supported level, level)}."""
     printed = run(f"kafka-features {where} describe").ok()
     rows = (line.split()[1::2] for line in printed.lines)
     return {name: (low, high, level) for name, low, high, level, _ in rows}
 
 
 def test_brokers_refuse_configs_of_others(cluster, run, topic):
-    """Whoever decides: each is asked for its own, for another's, and for a topic's with it."""
+    """Each broker refuses configs of another broker, alone or with configs that it accepts."""
     run(f"kafka-topics --create --topic {topic}").ok()
     for node in cluster.nodes.values():
         own, another = (4, str(node.id)), (4, str(node.id % 3 + 1))
@@ -116,7 +117,7 @@ def test_brokers_refuse_configs_of_others(cluster, run, topic):
 
 
 def test_kraft_version_is_upgraded(new_cluster, tools):
-    """Voters that the files name are put into the log; from then on they can be changed."""
+    """The upgrade writes the static voters into the log. From then on they can be changed."""
     cluster = new_cluster()
     cluster.start()
     run = tools(cluster)
@@ -150,7 +151,7 @@ def test_kraft_version_is_upgraded(new_cluster, tools):
     run(f"kafka-metadata-quorum {remove}", timeout=90).ok()
     fields = status(run, until=lambda out: votes_no_more(out, 3))
     assert members(fields["CurrentVoters"]) == [1, 2, 4], fields
-    # The files still name the first voters; what the log names goes before.
+    # The files still name the first voters. The voters in the log take precedence.
     for node_id in (1, 2):
         cluster.restart(node_id)
     assert members(status(run)["CurrentVoters"]) == [1, 2, 4]
@@ -158,12 +159,12 @@ def test_kraft_version_is_upgraded(new_cluster, tools):
 
 
 def add(run, node):
-    """add-controller takes the files of the node that is to become a voter."""
+    """Runs add-controller with the properties file of the new voter."""
     return run(f"kafka-metadata-quorum --command-config {node.config} add-controller", timeout=90)
 
 
 def test_controllers_are_added_and_removed(new_cluster, tools):
-    """From one node to three and four without a restart of the first, and back to three."""
+    """Grows a quorum from one node to three and four without restarts, and shrinks it to three."""
     alone = {"default_replication_factor": "1", "offsets_topic_replication_factor": "1"}
     cluster = new_cluster(is_dynamic=True, count=1, min_insync_replicas="1", **alone)
     cluster.start()
@@ -179,7 +180,7 @@ def test_controllers_are_added_and_removed(new_cluster, tools):
         assert f"Added controller {node_id} with directory id" in added.stdout, added.stdout
         voters = members(status(run)["CurrentVoters"])
         assert voters == list(range(1, node_id + 1))
-    # Somebody answers where this one is said to listen, but nobody follows the log as node 9.
+    # A node answers at the address of node 9, but no node follows the log as node 9.
     stranger = cluster.add_node(9)
     stranger.controller_port = cluster[1].controller_port
     stranger.write_config()
@@ -192,7 +193,7 @@ def test_controllers_are_added_and_removed(new_cluster, tools):
     assert again.exit == 1 and "DuplicateVoterException" in again.stderr + again.stdout, again
     assert cluster[1].process.pid == first and cluster[1].is_running
 
-    # Four voters: the first may go, whoever leads.
+    # Of four voters, the first can be removed, whether it leads or not.
     directory = replication(run)[1][1]
     remove = "kafka-metadata-quorum remove-controller --controller-directory-id"
     stranger = run(f"{remove} AAAAAAAAAAAAAAAAAAAAAQ --controller-id 9")
@@ -202,7 +203,7 @@ def test_controllers_are_added_and_removed(new_cluster, tools):
     fields = status(run, until=lambda out: votes_no_more(out, 1))
     assert members(fields["CurrentVoters"]) == [2, 3, 4], fields
 
-    # The quorum of three outlives one of them, and knows what the first node once decided.
+    # The quorum of three survives the loss of one node, and has the records of the first node.
     leader = cluster.controller()
     cluster.kill(leader)
     fields = status(run)
@@ -212,7 +213,7 @@ def test_controllers_are_added_and_removed(new_cluster, tools):
 
 
 def test_controllers_join_by_themselves(new_cluster, tools):
-    """They come one after the other; one that lost its directory votes again with another."""
+    """Controllers auto-join one by one. One that lost its directory rejoins with a new one."""
     alone = {"default_replication_factor": "1", "offsets_topic_replication_factor": "1"}
     joins = {"controller.quorum.auto.join.enable": "true"}
     cluster = new_cluster(is_dynamic=True, count=1, min_insync_replicas="1", **alone)
@@ -228,7 +229,7 @@ def test_controllers_join_by_themselves(new_cluster, tools):
         expected = list(range(1, node_id + 1))
         cluster.wait_until(f"{node_id} votes", lambda want=expected: voters() == want, 60)
 
-    # A voter that comes back on another port says so by itself.
+    # A voter that returns on another port updates its address itself.
     moved = cluster[2]
     moved.stop()
     moved.controller_port = free_port()

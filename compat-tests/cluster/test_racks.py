@@ -1,4 +1,4 @@
-"""Replicas are spread over racks, and a consumer reads from the one in its own."""
+"""Replicas are spread over racks, and a consumer reads from the replica in its rack."""
 
 import json
 import time
@@ -30,7 +30,7 @@ def test_leaders_are_spread(cluster, run, topic):
 
 @pytest.mark.parametrize("rack", ["rack-1", "rack-3", "nowhere"])
 def test_a_consumer_reads_from_its_rack(cluster, run, topic, rack):
-    """The leader is node 2; librdkafka's statistics name the broker it reads from."""
+    """A consumer reads from the replica in its rack. The leader is node 2."""
     topic = topic.replace("_", "-")
     run(f"kafka-topics --create --topic {topic} --replica-assignment 2:1:3").ok()
     producer = Producer({"bootstrap.servers": cluster.bootstrap, "acks": "all"})
@@ -56,7 +56,7 @@ def test_a_consumer_reads_from_its_rack(cluster, run, topic, rack):
 
     deadline = time.monotonic() + 60
     sent = received = 0
-    # It asks the leader first, which sends it to its own rack.
+    # It fetches from the leader first, which redirects it to the replica in its rack.
     while received < 500 or read_from() != (expected, 2):
         assert time.monotonic() < deadline, f"{received} read, from {read_from()}"
         producer.produce(topic, str(sent))
@@ -67,7 +67,7 @@ def test_a_consumer_reads_from_its_rack(cluster, run, topic, rack):
             assert message.error() is None and message.value() == str(received).encode()
             received += 1
     if rack != "nowhere":
-        # Without its own rack's replica it reads on from the leader.
+        # Without the replica in its rack, it continues at the leader.
         cluster.kill(expected)
         more = received + 200
         while received < more:

@@ -1,4 +1,4 @@
-"""kafka-reassign-partitions, and the way of a broker out of the cluster."""
+"""kafka-reassign-partitions, and the removal of a broker from the cluster."""
 
 import json
 import re
@@ -10,7 +10,7 @@ PLAN = "Proposed partition reassignment configuration\n"
 
 @pytest.fixture
 def plan(tmp_path):
-    """Writes a reassignment file: {(topic, partition): replicas}."""
+    """Writes a reassignment file from {(topic, partition): replicas}."""
 
     def write(moves):
         partitions = [
@@ -107,7 +107,7 @@ def test_throttle_and_cancel(cluster, run, topic, plan):
 
 
 def test_reassign_under_load(cluster, run, at_work, plan):
-    """Partitions change all their replicas' order and leaders while clients use them."""
+    """The replicas of partitions change their order and leaders while clients use them."""
     work = at_work(cluster)
     topic = work.topics[1]
     file = plan({(topic, p): [[1, 2], [2, 3], [3, 1]][p % 3] for p in range(6)})
@@ -120,7 +120,7 @@ def test_reassign_under_load(cluster, run, at_work, plan):
 
 
 def test_a_broker_leaves_for_good(cluster, run, topic, plan):
-    """A fourth node, only a broker, comes, serves, hands everything over, and is unregistered."""
+    """A fourth node, only a broker, joins, serves, gives its replicas away and is unregistered."""
     node = cluster.nodes.get(4) or cluster.add_node(4, roles="broker")
     try:
         cluster.start(4)
@@ -131,7 +131,7 @@ def test_a_broker_leaves_for_good(cluster, run, topic, plan):
         run(f"kafka-reassign-partitions --execute --reassignment-json-file {file}").ok()
         verified(run, file, until=lambda out: out.count("is completed") == 2, within=60)
         cluster.wait_until_in_sync()
-        # What the internal topics placed on it goes, too.
+        # Replicas of internal topics move, too.
         on_it = {
             (name, index): [1, 2, 3]
             for name, partitions in cluster.metadata().topics.items()
@@ -151,5 +151,5 @@ def test_a_broker_leaves_for_good(cluster, run, topic, plan):
         assert unknown.exit != 0, unknown
     finally:
         cluster.forget(4)
-        # Where it failed, no later test shall meet it.
+        # After a failure, later tests must not find the node.
         run("kafka-cluster unregister --id 4")

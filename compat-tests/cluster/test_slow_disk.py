@@ -1,4 +1,4 @@
-"""Disks that take two seconds for each sync: commits take longer, and all else stays as it is."""
+"""Disks that need two seconds per sync. Commits take longer, and nothing else changes."""
 
 import contextlib
 import shutil
@@ -18,7 +18,7 @@ NONE, REQUEST_TIMED_OUT = 0, 7
 
 @contextlib.contextmanager
 def slow_syncs(nodes):
-    """Each sync of these nodes takes so much longer, and so does each time a file gets room."""
+    """Delays each fsync, fdatasync and fallocate of these nodes, with strace."""
     calls = "fsync,fdatasync,fallocate"
     tracers = [
         subprocess.Popen(
@@ -52,7 +52,7 @@ def slow_syncs_are_possible(kind):
 
 @pytest.fixture
 def one_node(new_cluster):
-    """Makes and starts a cluster of one node, and connects to its two listeners."""
+    """Starts a cluster of one node, and connects to its two listeners."""
     single = ["default.replication.factor", "offsets.topic.replication.factor"]
     alone = dict.fromkeys([*single, "min.insync.replicas"], "1")
 
@@ -94,7 +94,7 @@ def creation(name, timeout_ms):
 
 
 def test_the_nodes_own_controller_has_request_timeout_ms(one_node):
-    """The client of the active controller's broker gets an answer although no commit is done."""
+    """A client of the controller's own broker gets REQUEST_TIMED_OUT while a commit is slow."""
     cluster, client, _ = one_node(request_timeout_ms="1000")
     with slow_syncs([cluster[1]]):
         began = time.monotonic()
@@ -105,7 +105,7 @@ def test_the_nodes_own_controller_has_request_timeout_ms(one_node):
 
 
 def test_the_controller_begins_nothing_that_is_late(one_node):
-    """A request that waits for longer than its own `timeoutMs` is refused, and has no effect."""
+    """A request that waits longer than its `timeoutMs` is refused and has no effect."""
     cluster, client, controller = one_node()
     with slow_syncs([cluster[1]]):
         first = client.send("CreateTopics", 5, creation("first", 20_000))
@@ -118,8 +118,8 @@ def test_the_controller_begins_nothing_that_is_late(one_node):
 
 
 def test_a_heartbeat_shows_a_broker_alive_before_it_is_answered(one_node):
-    """A broker behind a firewall that refuses the controller connects again, and is not fenced
-    while the answer to its heartbeat waits for the disk."""
+    """A broker that the controller cannot reach reconnects. It is not fenced while the response to
+    its heartbeat waits for the disk."""
     cluster, client, controller = one_node()
     described = {"includeClusterAuthorizedOperations": False}
     registration = {

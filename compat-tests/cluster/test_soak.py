@@ -1,4 +1,4 @@
-"""Faults of all kinds in a loop; a seed decides which: scripts/test-cluster --long."""
+"""A loop of random faults, drawn from a seed: scripts/test-cluster --long."""
 
 import os
 import random
@@ -13,7 +13,7 @@ SEED = int(os.environ.get("CLUSTER_SEED", str(time.time_ns() % 1_000_000)))
 
 
 class Faults:
-    """What can happen to one node, and how long it lasts."""
+    """The faults of a node. Each method causes one and ends it after a while."""
 
     def __init__(self, cluster, chance):
         self._cluster, self._chance = cluster, chance
@@ -53,7 +53,7 @@ class Faults:
 
 
 def loop(cluster, at_work, names, **of_load):
-    """Faults until the time is over, sometimes the next before the last one has healed."""
+    """Causes faults until the time is over, sometimes before the cluster has recovered."""
     chance = random.Random(SEED)
     print(f"CLUSTER_SEED={SEED}")
     faults, happened = Faults(cluster, chance), Counter()

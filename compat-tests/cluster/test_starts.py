@@ -1,10 +1,10 @@
-"""What a start hears of again, it has done before: metadata from the last snapshot on."""
+"""A start replays metadata records from the last snapshot on, which the node has applied before."""
 
 from test_reassign import fill, plan, verified  # noqa: F401
 
 
 def restart_in_place(cluster, node, topic):
-    """Restarts a node, which must go on with the files that it has of the topic."""
+    """Restarts a node. It must keep its files of the topic."""
     cluster.wait_until_in_sync()
     log = cluster[node].data / f"{topic}-0" / f"{0:020}.log"
     before = log.stat().st_ino
@@ -14,7 +14,7 @@ def restart_in_place(cluster, node, topic):
 
 
 def test_there_and_back(cluster, run, topic, plan):  # noqa: F811
-    """What came back is not taken for what went."""
+    """A replica that moved away and came back is not deleted by the replay of its removal."""
     run(f"kafka-topics --create --topic {topic} --replica-assignment 1:2").ok()
     fill(run, topic, 5)
     for moved in ([1, 3], [1, 2]):
@@ -37,7 +37,7 @@ def test_a_topic_with_the_name_of_another(cluster, run, topic):
 
 
 def test_what_was_taken_away_meanwhile(cluster, run, topic, plan):  # noqa: F811
-    """Files of replicas that metadata has deleted, or given to others, do not stay for ever."""
+    """Replicas that were deleted or moved while the node was down are removed at its start."""
     deleted, moved = f"{topic}-deleted", f"{topic}-moved"
     for name in (deleted, moved):
         run(f"kafka-topics --create --topic {name} --replica-assignment 1:2").ok()
@@ -47,7 +47,7 @@ def test_what_was_taken_away_meanwhile(cluster, run, topic, plan):  # noqa: F811
     cluster[2].kill()
     assert all(path.exists() for path in dirs)
     unknown.mkdir()
-    # kafka-reassign-partitions waits a minute for a broker that goes between two of its requests.
+    # kafka-reassign-partitions waits a minute for a broker that leaves between two of its requests.
     cluster.wait_until_registered()
     run(f"kafka-topics --delete --topic {deleted}").ok()
     file = plan({(moved, 0): [1, 3]})

@@ -4,7 +4,7 @@ import re
 
 
 def described(run, topic):
-    """Of each partition (leader, replicas, isr), as kafka-topics prints them."""
+    """Returns (leader, replicas, isr) of each partition, as kafka-topics prints them."""
     printed = run(f"kafka-topics --describe --topic {topic}").ok()
     rows = re.findall(r"Partition: (\d+)\tLeader: (\w+)\tReplicas: ([\d,]*)\tIsr: ([\d,]*)",
                       printed.stdout)  # fmt: skip
@@ -16,7 +16,7 @@ def described(run, topic):
 
 
 def as_in_the_tutorial(cluster):
-    """Its files, with the keys that it names."""
+    """Gives the nodes the keys of the tutorial's files, such as `broker.id` and `log.dir`."""
     for node in cluster.nodes.values():
         node.settings.update(
             {
@@ -63,7 +63,7 @@ def test_three_brokers_on_one_host(new_cluster, tools):
 
 
 def test_under_replicated(cluster, run, topic):
-    """What the tool lists while a node is away: by what is wrong with the partitions."""
+    """The tool's lists of partitions with problems while a node is down."""
     run(f"kafka-topics --create --topic {topic} --replica-assignment 1:2:3,2:3:1,3:1:2"
         " --config min.insync.replicas=3").ok()  # fmt: skip
     listed = "kafka-topics --describe --topic " + topic
