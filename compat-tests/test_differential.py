@@ -1,5 +1,5 @@
-"""Every case of `differential/` against the broker under test, compared with what Apache Kafka
-answered: `differential/golden`. What may differ is in `differential/differences.json`."""
+"""Runs every case of `differential/` and compares the responses with those of Apache Kafka in
+`differential/golden`. Accepted differences are in `differential/differences.json`."""
 
 import json
 import re
@@ -21,7 +21,7 @@ _MISSING = "nothing"
 
 @pytest.fixture(scope="module")
 def peers(kind, tmp_path_factory):
-    """Brokers for these cases alone: other tests' topics would be in their answers."""
+    """Brokers that only these cases use: topics of other tests would be in their responses."""
     started = {}
 
     def peer(module):
@@ -57,7 +57,7 @@ def test_answers_are_those_of_apache_kafka(case, peers, request):
 
 
 def test_every_listed_difference_is_one(kind):
-    """The list may only shrink: an entry that no answer needs any more is to be removed."""
+    """Every entry of differences.json is needed. An entry without a difference must be removed."""
     if kind != SORDINI_KIND:
         pytest.skip("differences are Sordini's")
     if _ran != set(_CASES):
@@ -67,7 +67,7 @@ def test_every_listed_difference_is_one(kind):
 
 
 def test_every_version_of_every_api_is_in_the_corpus(kind, peers):
-    """Each version that ApiVersions promises is in a step whose answer is known."""
+    """Every version in the ApiVersions response is in a recorded step of a case."""
     if kind != SORDINI_KIND:
         pytest.skip("Sordini serves fewer APIs")
     asked = set()
@@ -94,7 +94,7 @@ _ran = set()
 
 
 def _wrong(case, expected, got, may_differ):
-    """The lines that say where two transcripts differ, without the listed differences."""
+    """Returns lines with the differences of two transcripts, without the accepted ones."""
     _ran.add(case)
     lines = []
     for label in dict.fromkeys([*expected, *got]):
@@ -123,7 +123,7 @@ def _is_listed(case, label, path, pair):
 
 
 def _flat(value, path=""):
-    """A nested answer as pairs of path and value; an empty list or object is a value."""
+    """Yields a nested response as (path, value). An empty list or object is a value."""
     if isinstance(value, dict) and value:
         for key, item in value.items():
             yield from _flat(item, f"{path}.{key}" if path else key)
@@ -135,6 +135,6 @@ def _flat(value, path=""):
 
 
 def _lines(steps):
-    """A line per step: small enough to keep, and a diff still says which step changed."""
+    """Writes a transcript as JSON with one line per step, for small files and clear diffs."""
     rows = (f"{json.dumps(label)}: {json.dumps(answer)}" for label, answer in steps.items())
     return "{\n" + ",\n".join(rows) + "\n}\n"

@@ -1,5 +1,4 @@
-"""Writes the frames of each codec by hand, with literals only, so that each of their fields can be
-wrong."""
+"""Builds frames of each codec, with literals only, so that a case can make any field wrong."""
 
 import gzip
 import struct
@@ -30,7 +29,7 @@ def _unsigned_varint(value):
 
 
 def snappy_block(data, length=None):
-    """A bare block."""
+    """A Snappy block without a frame."""
     out = _unsigned_varint(len(data) if length is None else length)
     for at in range(0, len(data), 60):
         part = data[at : at + 60]
@@ -87,7 +86,7 @@ def lz4_header(flags=0x60, size=0x40, content_size=None, checksum=None):
 
 
 def lz4_literals(data):
-    """A compressed block of one sequence."""
+    """An LZ4 block of one sequence with literals only."""
     if len(data) < 15:
         return bytes([len(data) << 4]) + data
     rest = len(data) - 15
@@ -130,7 +129,7 @@ def xxh64(data):
 
 
 def zstd_header(window=0x58, content_size=None, checksum=False, dictionary=None, reserved=0):
-    """A frame's header; `window` is the byte that describes it, none for a single segment."""
+    """A zstd frame header. `window` is the window descriptor, or None for a single segment."""
     flags = reserved | (0x04 if checksum else 0) | (0 if dictionary is None else 1)
     flags |= 0x20 if window is None else 0
     flags |= 0x80 if content_size is not None else 0
@@ -141,7 +140,7 @@ def zstd_header(window=0x58, content_size=None, checksum=False, dictionary=None,
 
 
 def zstd_block(content, last=True, kind=0, size=None):
-    """A raw block, or one byte repeated (kind 1), compressed (2) or of no kind (3)."""
+    """A zstd block: raw (kind 0), RLE (1), compressed (2) or reserved (3)."""
     size = len(content) if size is None else size
     return struct.pack("<I", size << 3 | kind << 1 | last)[:3] + content
 

@@ -1,4 +1,4 @@
-"""Builds record batches (magic 2) and tells what is in those that a broker returns."""
+"""Builds record batches (magic 2), and describes those that a broker returns."""
 
 import gzip
 import struct
@@ -47,7 +47,7 @@ def record(delta, timestamp_delta, value, key=None, headers=()):
 
 
 def batch(values, timestamps=None, **fields):
-    """A batch of `values` (bytes, or what `record` made of them), one per timestamp.
+    """Builds a batch of `values` (bytes, or records that `record` made), one per timestamp.
 
     `fields` overrides any field of the header: attributes, producer_id, sequence, count, crc ...
     """
@@ -86,7 +86,7 @@ def batch(values, timestamps=None, **fields):
 
 
 def old_message_set(values, magic):
-    """The formats before batches: each message has its own offset and CRC."""
+    """Builds a message set of magic 0 or 1, in which each message has its own offset and CRC."""
     out = b""
     for at, value in enumerate(values):
         body = struct.pack(">bb", magic, 0)
@@ -98,7 +98,7 @@ def old_message_set(values, magic):
 
 
 def describe(data):
-    """What a client sees in the records of a fetch; also the bytes of a batch that is cut off."""
+    """Describes the batches in a Fetch response. A batch that is cut off is shown as bytes."""
     out, at = [], 0
     while at < len(data):
         rest = data[at:]

@@ -22,7 +22,7 @@ _ZERO_ID = uuid.UUID(int=0)
 
 
 def _range(text):
-    """`3+`, `1-4`, `2` or `none`, as a lowest and a highest version."""
+    """Parses `3+`, `1-4`, `2` or `none`. Returns the lowest and the highest version."""
     if not text or text == "none":
         return (1, 0)
     low, plus, _ = text.partition("+")
@@ -39,7 +39,7 @@ def _within(version, text):
 
 @functools.cache
 def _messages():
-    """The schemas of all requests and responses, by API key and kind."""
+    """Returns the schemas of all requests and responses, by name and by (API key, kind)."""
     found = {}
     jar = next(JARS.glob("kafka-clients-*.jar"))
     with zipfile.ZipFile(jar) as archive:
@@ -62,7 +62,7 @@ def api_name(key):
 
 
 def versions(api):
-    """The versions that Kafka's schema has, the unstable last one left out."""
+    """Returns the versions in Kafka's schema, without an unstable last one."""
     request = _messages()[f"{api}Request"]
     low, high = _range(request["validVersions"])
     return range(low, high + 1 - bool(request.get("latestVersionUnstable")))
@@ -73,7 +73,7 @@ def is_flexible(api, version):
 
 
 def nullable_by_mistake(api, version):
-    """The texts and lists of a request that must not be null."""
+    """Yields the string, bytes and array fields of a request that are not nullable."""
     for field in _messages()[f"{api}Request"]["fields"]:
         has_length = field["type"].startswith("[]") or field["type"] in ("string", "bytes")
         if not has_length or not _within(version, field["versions"]):
@@ -118,7 +118,7 @@ def _key(name):
 
 
 class _Codec:
-    """One message at one version."""
+    """Encodes and decodes one message in one version."""
 
     def __init__(self, name, version):
         self.schema = _messages()[name]

@@ -1,4 +1,4 @@
-"""What a case saw, with everything masked that differs from run to run."""
+"""The responses of a case, with everything masked that differs between runs."""
 
 import base64
 import itertools
@@ -12,10 +12,10 @@ from . import records, schema
 from .wire import CLOSED, Connection
 
 _ZERO_ID = "00000000-0000-0000-0000-000000000000"
-# Times that the broker reads off its clock are after this; those that the cases write are before.
+# Timestamps from the broker's clock are after this. The cases write only earlier ones.
 _CLOCK_FROM_MS = 1_700_000_000_000
 _CLOCK_IN_TEXT = re.compile(r"\b1[789]\d{11}\b|-9223370\d{12}\b")
-# Answers whose order Kafka leaves to its hash tables.
+# Responses whose order depends on Kafka's hash tables.
 _UNORDERED = {"Produce", "DeleteRecords", "DescribeConfigs", "DescribeProducers", "ListOffsets",
               "IncrementalAlterConfigs", "AlterConfigs", "OffsetForLeaderEpoch", "Metadata",
               "CreateTopics", "DeleteTopics", "CreatePartitions", "ElectLeaders", "JoinGroup",
@@ -33,7 +33,7 @@ _ids = itertools.count(1)
 
 
 class Transcript:
-    """One case's steps against one broker: each is a label and a decoded, masked answer."""
+    """The steps of one case against one broker: labels with decoded, masked responses."""
 
     def __init__(self, broker, name):
         self.broker = broker
@@ -52,13 +52,13 @@ class Transcript:
             self._connection.close()
 
     def connect(self, client_id="differential"):
-        """A connection of its own, open until the case ends or closes it."""
+        """Opens another connection. It closes at the end of the case at the latest."""
         connection = Connection(self.broker.port, client_id)
         self._more_connections.append(connection)
         return connection
 
     def call(self, api, version, body=None):
-        """Sends a request on the case's connection; the answer is not part of the transcript."""
+        """Sends a request on the case's connection. The response is not part of the transcript."""
         self._connection = self._connection or self.connect()
         answer = self._connection.request(api, version, body or {})
         if answer == CLOSED:
@@ -66,17 +66,17 @@ class Transcript:
         return answer
 
     def ask(self, label, api, version, body=None):
-        """The same with the answer in the transcript."""
+        """Sends a request and adds its response to the transcript."""
         answer = self.call(api, version, body)
         self.note_answer(label, api, version, answer)
         return answer
 
     def note_answer(self, label, api, version, answer):
-        """Takes down what came of a request; the coverage test counts these labels."""
+        """Adds a response to the transcript. The coverage test counts these labels."""
         self.note(f"{label}, {api} {version}", answer, sort=api in _UNORDERED)
 
     def ask_all(self, label, api, body, versions=None):
-        """The same request in every version; `body` may be made for each of them."""
+        """Sends a request in every version. `body` may be a function of the version."""
         for version in versions or schema.versions(api):
             made = body(version) if callable(body) else body
             self.ask(label, api, version, made)
@@ -88,7 +88,7 @@ class Transcript:
         self.steps[label] = _sorted(masked) if sort else masked
 
     def topic(self, partitions=1, **configs):
-        """Makes a topic of this case's own and returns its name."""
+        """Creates a topic that only this case uses. Returns its name."""
         name = f"{self.name.replace(' ', '-')}-{next(_ids)}"
         answer = self.call("CreateTopics", 7, {
             "topics": [{
@@ -108,7 +108,7 @@ class Transcript:
         return name
 
     def new_name(self, label):
-        """A name of this case's own, written as its label."""
+        """Returns a name that only this case uses. The transcript shows its label instead."""
         name = f"{self.name.replace(' ', '-')}-{next(_ids)}-{label}"
         self._masks[name] = label
         return name
@@ -121,7 +121,7 @@ class Transcript:
         self._masks[text] = mask
 
     def learn_topic(self, name):
-        """Waits for a topic that another request is creating, and learns its id."""
+        """Waits for a topic that another request is creating, and remembers its id."""
         self.wait_for(name, 0)
         asked = {"topics": [{"name": name}], "allowAutoTopicCreation": False}
         deadline = time.monotonic() + _READY_TIMEOUT_S
@@ -133,7 +133,7 @@ class Transcript:
         raise TimeoutError(f"metadata has no {name}")
 
     def wait_for(self, name, partition):
-        """Waits until the broker leads a partition: Kafka answers before it does."""
+        """Waits until the broker leads a partition: Kafka responds to a creation before it does."""
         asked = [{"partitionIndex": partition, "timestamp": -1}]
         body = {"replicaId": -1, "topics": [{"name": name, "partitions": asked}]}
         deadline = time.monotonic() + _READY_TIMEOUT_S
@@ -145,7 +145,7 @@ class Transcript:
         raise TimeoutError(f"{name}-{partition} has no leader")
 
     def find_coordinator(self, group):
-        """Waits until a group's coordinator is there and has loaded what it leads."""
+        """Waits until a group's coordinator is available and has loaded its partition."""
         asked, groups = {"coordinatorKeys": [group]}, {"groups": [group]}
         deadline = time.monotonic() + _READY_TIMEOUT_S
         while time.monotonic() < deadline:
@@ -158,12 +158,12 @@ class Transcript:
         raise TimeoutError(f"{group} has no coordinator")
 
     def settle(self):
-        """Lets Apache Kafka apply a change that it has answered before it was in force."""
+        """Waits for Apache Kafka to apply a change: it responds before the change is in effect."""
         if self.broker.kind != SORDINI_KIND:
             time.sleep(_SETTLE_S)
 
     def restart(self):
-        """Stops the broker cleanly and starts it again."""
+        """Restarts the broker after a controlled shutdown."""
         self.close()
         self._connection = None
         self.broker.stop()
@@ -173,7 +173,7 @@ class Transcript:
         return self._topic_ids[name]
 
     def mask_as(self, value, mask):
-        """From here on `value` is written as `mask`."""
+        """Shows `value` as `mask` from now on."""
         self._masks[value] = mask
 
     def _mask_name(self, name):
@@ -226,7 +226,7 @@ class Transcript:
         return value.replace(str(self.broker.controller_port), "<controller-port>")
 
     def _mask_uuid(self, found):
-        """The first of its kind is 1, and so on; those that a case made up begin with zeros."""
+        """Numbers the ids of each prefix from 1. Ids that a case made up (with zeros) stay."""
         prefix, value = found[1], found[2]
         if value.startswith("00000000"):
             return found[0]
@@ -238,7 +238,7 @@ class Transcript:
 
 
 def _sorted(value):
-    """Lists of objects in the order of their names and indexes."""
+    """Sorts lists of objects by their names and indexes."""
     if isinstance(value, dict):
         return {key: _sorted(it) for key, it in value.items()}
     if not isinstance(value, list):

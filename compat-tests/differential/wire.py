@@ -1,4 +1,4 @@
-"""A connection that sends any bytes, and says what came of it."""
+"""A connection that can send any bytes, and reports a close or silence as a result."""
 
 import itertools
 import socket
@@ -23,7 +23,7 @@ class Connection:
         self._socket.close()
 
     def request(self, api, version, body):
-        """Sends one request and decodes its answer, or says that there was none."""
+        """Sends one request. Returns its decoded response, or a mark that there was none."""
         correlation_id = self.send(api, version, body)
         return self.receive(api, version, correlation_id)
 
@@ -66,7 +66,7 @@ class Connection:
         return schema.decode_response(api, version, body)
 
     def receive_frame(self, timeout=ANSWER_TIMEOUT_S):
-        """A frame's bytes, or what came in place of one."""
+        """Returns the bytes of a frame, or a mark that the connection closed or stayed silent."""
         self._socket.settimeout(timeout)
         try:
             size = self._read(4)
@@ -79,7 +79,7 @@ class Connection:
             return CLOSED
 
     def peek(self, timeout):
-        """Whether an answer is there, without taking it."""
+        """Waits for a response without reading it. Returns its first byte, CLOSED or SILENT."""
         self._socket.settimeout(timeout)
         try:
             return self._socket.recv(1, socket.MSG_PEEK) or CLOSED

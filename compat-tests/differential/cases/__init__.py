@@ -1,4 +1,4 @@
-"""The corpus. Every public function of these modules is a case; it gets a `Transcript`."""
+"""The cases: every public function of these modules is one, and gets a `Transcript`."""
 
 import importlib
 
@@ -26,18 +26,18 @@ MODULES = [
     "unsecured",
     "restarts",
 ]
-# Records of the corpus are years old, and stay.
+# The cases write records with timestamps of years ago, which must not expire.
 _SETTINGS = {"log_retention_ms": "-1", "group_max_size": "3", "group_min_session_timeout_ms": "300"}
 
 
 def settings_of(module):
-    """What a module's broker is configured with: `SETTINGS` adds to what all have."""
+    """Returns the settings of a module's broker: those of all modules, and its `SETTINGS`."""
     loaded = importlib.import_module(f"{__name__}.{module}")
     return {**_SETTINGS, **getattr(loaded, "SETTINGS", {})}
 
 
 def all_cases():
-    """All cases as (module, name, function)."""
+    """Yields all cases as (module, name, function)."""
     for module in MODULES:
         loaded = importlib.import_module(f"{__name__}.{module}")
         for name, function in vars(loaded).items():

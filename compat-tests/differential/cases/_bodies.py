@@ -14,7 +14,7 @@ def produce(t, topic, records, version=9, partition=0, acks=1, transactional_id=
 
 
 def append(t, topic, records, partition=0):
-    """Appends to a topic; the answer is not part of the transcript."""
+    """Appends to a topic. The response is not part of the transcript."""
     answer = t.call("Produce", 9, produce(t, topic, records, partition=partition))
     result = answer["responses"][0]["partitionResponses"][0]
     assert result["errorCode"] == 0, result
@@ -22,7 +22,7 @@ def append(t, topic, records, partition=0):
 
 
 def fetch(t, topic, version=12, partitions=None, topic_id=None, **fields):
-    """A fetch of partition 0 unless `partitions` says what to read; no waiting."""
+    """The body of a Fetch of partition 0, or of `partitions`, that does not wait for records."""
     body = {"maxWaitMs": 0, "minBytes": 0, "maxBytes": 1 << 20}
     one = {"partition": 0, "fetchOffset": 0, "partitionMaxBytes": 1 << 20}
     for name, value in fields.items():
@@ -50,7 +50,7 @@ def list_offsets(topic, *timestamps, partition=0, epoch=-1, **fields):
 
 
 def wait_until_gone(t, topic):
-    """Waits until the broker has let go of a deleted topic: Kafka answers before it has."""
+    """Waits until a deleted topic is gone: Kafka responds before it has applied the deletion."""
     asked = {"topics": [{"name": topic}], "allowAutoTopicCreation": False}
     deadline = time.monotonic() + 10
     while t.call("Metadata", 9, asked)["topics"][0]["errorCode"] == 0:

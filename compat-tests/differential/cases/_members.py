@@ -1,4 +1,4 @@
-"""Members of a group, each on a connection of its own, because a join waits for the others."""
+"""Members of a group, each on its own connection, because a join waits for the other members."""
 
 import struct
 import time
@@ -7,19 +7,19 @@ from ..wire import SILENT
 
 _MEMBER_ID_REQUIRED = 79
 _STATE_TIMEOUT_S = 10
-# How long an answer may take that is to be shown as not coming yet.
+# How long to wait before a request counts as waiting in the broker.
 _PATIENCE_S = 0.15
 
 
 def subscription(*topics, user_data=b"", version=0):
-    """What a consumer says in JoinGroup of the topics it wants."""
+    """A consumer's subscription, as it is in the metadata of JoinGroup."""
     names = b"".join(struct.pack(">h", len(it)) + it.encode() for it in topics)
     data = struct.pack(">hi", version, len(topics)) + names
     return data + struct.pack(">i", len(user_data)) + user_data
 
 
 class Group:
-    """A group of one case; `name` is what the transcript calls it."""
+    """A group of one case. `name` is its name in the transcript."""
 
     def __init__(self, t, name="group"):
         self.t, self.name = t, name
@@ -34,7 +34,7 @@ class Group:
         return answer["groups"][0]["groupState"]
 
     def wait(self, state):
-        """Waits until another connection's request has had its effect."""
+        """Waits until the group is in this state."""
         deadline = time.monotonic() + _STATE_TIMEOUT_S
         while (now := self.state()) != state:
             if time.monotonic() > deadline:
@@ -45,7 +45,7 @@ class Group:
         self.t.ask(label, "DescribeGroups", version, {"groups": [self.id]})
 
     def gather(self, *members, **fields):
-        """Makes the members one stable generation; the first is its leader."""
+        """Joins and syncs the members to one stable generation. The first one is its leader."""
         joined = []
         for member in members:
             for old in joined:
@@ -65,7 +65,7 @@ class Group:
         return members
 
     def assign(self, leader, *others):
-        """The leader assigns, and everyone hears of it."""
+        """The leader sends assignments, and all members sync."""
         everyone = (leader, *others)
         parts = [
             {"memberId": it.member_id, "assignment": b"part of " + it.name.encode()}
@@ -87,12 +87,12 @@ class Member:
         self._waiting = []
 
     def reconnect(self):
-        """After a restart, as the member that it was."""
+        """Connects again after a restart, with the same member id."""
         self._connection = self.t.connect(self.name)
         return self
 
     def version(self):
-        """A version of JoinGroup in which this member joins without being sent back for its id."""
+        """A version of JoinGroup in which this member joins without MEMBER_ID_REQUIRED."""
         return 5 if self.instance_id else 3
 
     def identity(self):
@@ -106,7 +106,7 @@ class Member:
         self._waiting.append((api, version, self._connection.send(api, version, body)))
 
     def answer(self, label=None):
-        """The answer to the oldest request that has none, in the transcript if it has a label."""
+        """Receives the response to the oldest request. A label adds it to the transcript."""
         api, version, correlation_id = self._waiting.pop(0)
         answer = self._connection.receive(api, version, correlation_id)
         if api == "JoinGroup" and isinstance(answer, dict):
@@ -118,7 +118,7 @@ class Member:
         return answer
 
     def waits(self, label):
-        """Notes whether the oldest request has not been answered yet."""
+        """Adds to the transcript whether the oldest request still waits for its response."""
         frame = self._connection.peek(_PATIENCE_S)
         self.t.note(f"{self.name}: {label}", "waits" if frame == SILENT else "is answered")
 

@@ -257,7 +257,7 @@ def alter_lists(t):
 
 
 def lists_with_odd_elements(t):
-    """Empty, doubled and spaced elements of every list that a client can set."""
+    """Empty, duplicate and spaced elements of every list config that a client can set."""
     topic = t.topic(1)
     keys = {
         (_TOPIC, topic, "cleanup.policy"): ("compact", "delete"),
@@ -293,7 +293,7 @@ def lists_with_odd_elements(t):
 
 
 def values_as_they_are_kept(t):
-    """What was given at creation, and how it is told."""
+    """Config values in unusual spellings at creation, and how they are described."""
     values = {"cleanup.policy": " compact , delete ", "preallocate": "TRUE", "retention.ms": " 9 ",
               "compression.type": "gzip", "min.cleanable.dirty.ratio": "1e-1",
               "flush.ms": "0010"}  # fmt: skip
@@ -310,7 +310,7 @@ def values_as_they_are_kept(t):
 
 
 def dynamic_broker_configs(t):
-    """Each source that a value may come from, told of the broker and of a topic."""
+    """Each source of a config value, described for the broker and for a topic."""
     topic = t.topic(1)
     key, of_topic = "log.segment.bytes", "segment.bytes"
 

@@ -1,4 +1,4 @@
-"""What describes the cluster, its quorum and features, and who finds a coordinator."""
+"""DescribeCluster, DescribeQuorum, features, voters, and FindCoordinator."""
 
 _POSITIONS = ("highWatermark", "logEndOffset", "leaderEpoch")
 _CLOCKS = ("lastFetchTimestamp", "lastCaughtUpTimestamp")
@@ -37,7 +37,7 @@ def describe_quorum(t):
 
 
 def _still(value):
-    """Without what moves from moment to moment."""
+    """Removes fields that change all the time."""
     if isinstance(value, list):
         return [_still(it) for it in value]
     if not isinstance(value, dict):
@@ -94,7 +94,7 @@ def _cluster_id(t):
 
 
 def add_raft_voter(t):
-    """The quorum is a static one: whatever is asked, nobody joins it."""
+    """AddRaftVoter to a static quorum, which refuses every voter."""
     cluster = _cluster_id(t)
     port = t.broker.controller_port
     listener = {"name": "CONTROLLER", "host": "127.0.0.1", "port": port}
@@ -148,7 +148,7 @@ def list_config_resources(t):
     for kinds in ([], [4], [8], [16], [32], [4, 8], [4, 4], [0], [3], [99], [4, 99], [-1]):
         answer = t.call("ListConfigResources", 1, {"resourceTypes": kinds})
         if isinstance(answer, dict):
-            # Topics and groups are those of other cases.
+            # Without topics and groups, which are those of other cases.
             answer["configResources"] = [
                 it for it in answer["configResources"] if it["resourceType"] not in (2, 32)
             ]

@@ -1,5 +1,5 @@
-"""Compressed batches: which frames of each codec are read, and what is checked inside. Each is
-produced to a topic that keeps the codec, and to one that does not; then ListOffsets looks into it."""
+"""Compressed batches: valid and malformed frames of each codec. Each is produced to a topic that
+keeps the codec and to one that does not. Then ListOffsets decompresses it."""
 
 import zlib
 
@@ -14,7 +14,7 @@ _LONG = record(0, 0, b"x" * 300)
 
 
 def _try_all(t, codec, payloads):
-    """Produces each payload, of one record unless a count is given with it."""
+    """Produces each payload. It has one record, or the count that is given with it."""
     kept, unpacked = t.topic(1), t.topic(1, compression_type="uncompressed")
     for at, (label, payload) in enumerate(payloads.items()):
         payload, count = payload if isinstance(payload, tuple) else (payload, 1)
@@ -300,7 +300,7 @@ def records_inside(t):
 
 
 def false_headers(t):
-    """What the header says of timestamps, against what the records say."""
+    """Batch headers with other timestamps than their records."""
     plain = t.topic(1)
     kept = {
         "a maximum too low": {"max_timestamp": _TIME - 1000},
@@ -338,7 +338,7 @@ def false_headers(t):
 
 
 def many_records(t):
-    """Records that do not fit into the buffers of any decoder."""
+    """More records than fit into the buffers of a decoder."""
     topic, unpacked = t.topic(1), t.topic(1, compression_type="uncompressed")
     payload = b"".join(record(at, at, b"v" * 199) for at in range(1500))
     times = [_TIME + at for at in range(1500)]

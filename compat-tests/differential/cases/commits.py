@@ -7,7 +7,7 @@ _UNKNOWN_ID = "00000000-0000-0000-0000-00000000abcd"
 
 
 def _commit(t, group, topic, version, *rows, **fields):
-    """`rows` are partitions, offsets and what else is said of them."""
+    """The body of an OffsetCommit. `rows` are (partition, offset, other fields)."""
     partitions = [
         {"partitionIndex": partition, "committedOffset": offset, **more}
         for partition, offset, more in rows

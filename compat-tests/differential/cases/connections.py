@@ -1,4 +1,4 @@
-"""What a connection does with ApiVersions, and with what is not a request."""
+"""ApiVersions in all versions, and malformed or unknown requests."""
 
 import struct
 
@@ -34,7 +34,7 @@ def api_versions_software(t):
 
 
 def _brief(answer):
-    """An error's answer in full; of a success only that it was one."""
+    """Returns the full response of an error, and a mark for a success."""
     return "answered" if isinstance(answer, dict) and answer["errorCode"] == 0 else answer
 
 
@@ -46,7 +46,7 @@ def api_versions_of_unknown_versions(t):
         head = connection.header(18, version, id_) + flexible
         connection.send_frame(head + b"\x02a\x02b\0")
         t.note(f"ApiVersions {version}", connection.receive("ApiVersions", version, id_))
-        # The connection goes on, so that the client can ask again.
+        # The connection stays open, so that the client can retry with another version.
         t.note(f"after {version}", _brief(connection.request("ApiVersions", 0, {})))
         connection.close()
 

@@ -1,4 +1,4 @@
-"""What goes with time: records behind a log's retention, and committed offsets."""
+"""Expiry by time: records under retention, and committed offsets."""
 
 import time
 
@@ -117,7 +117,7 @@ def _state(t, group):
 
 
 def offsets_of_members(t):
-    """They are kept while the group has members, and the group goes with the last of them."""
+    """Offsets of a group with members do not expire. Without members, offsets and group do."""
     topic = t.topic(1)
     group = Group(t)
     a = group.member("a")

@@ -1,4 +1,4 @@
-"""Fetch without sessions: what is read, how much of it, and what is refused."""
+"""Fetch without sessions: offsets, limits of bytes, and errors."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ _UNKNOWN_ID = "11111111-2222-3333-4444-555555555555"
 
 
 def _filled(t, batches=3, size=100):
-    """A topic with batches of two records each."""
+    """Creates a topic with batches of two records each."""
     topic = t.topic(1)
     for at in range(batches):
         append(t, topic, batch([b"%d" % at * size, b"y"]))
@@ -136,7 +136,7 @@ def isolation_levels(t):
 
 
 def waiting(t):
-    """How long the answer takes is told in halves of a second."""
+    """Fetches that wait. The transcript has their times in units of half a second."""
     topic = _filled(t, 1, 3)
 
     def timed(label, **fields):

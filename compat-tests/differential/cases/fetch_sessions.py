@@ -74,7 +74,7 @@ def without(t):
 
 
 def unknown_ids(t):
-    """A topic that is deleted under its session."""
+    """A topic that is deleted while a fetch session has it."""
     topic = t.topic(1)
     session = _session(t, topic, 13)
     t.call("DeleteTopics", 6, {"topics": [{"name": topic}], "timeoutMs": 5000})

@@ -1,4 +1,4 @@
-"""The group APIs with one member or none, in every version."""
+"""The group APIs with at most one member, in every version."""
 
 from ._members import Group, subscription
 
@@ -44,7 +44,7 @@ def join_refused(t):
 
 
 def another_member_is_asked_for(t):
-    """A member that was told its id and has not come back."""
+    """A member that received its id (MEMBER_ID_REQUIRED) and has not rejoined with it."""
     group = Group(t)
     a, b = group.member("a"), group.member("b")
     a.join("told to come back")
@@ -224,7 +224,7 @@ def delete_groups(t):
 
 
 def protocols(t):
-    """What a stable group says of its protocol, and subscriptions that cannot be read."""
+    """Descriptions of stable groups: their protocols, and subscriptions that cannot be decoded."""
     for label, kind, offered in (
         ("not consumers", "connect", {"x": b"anything"}),
         ("unreadable", "consumer", {"range": b"\0"}),

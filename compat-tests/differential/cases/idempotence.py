@@ -1,4 +1,4 @@
-"""Producer ids: duplicates, gaps, epochs, and what DescribeProducers tells of them."""
+"""Producer ids: duplicates, gaps, epochs, and DescribeProducers."""
 
 import time
 
@@ -16,7 +16,7 @@ def _send(t, topic, label, producer_id, epoch, sequence, values=(b"a", b"b")):
 def init_producer_id(t):
     body = {"transactionalId": None, "transactionTimeoutMs": 60000}
     deadline = time.monotonic() + 20
-    # Apache Kafka refuses until its controller has given it a block of ids.
+    # Apache Kafka refuses until its controller has assigned a block of ids to it.
     while t.call("InitProducerId", 4, body)["errorCode"] != 0 and time.monotonic() < deadline:
         time.sleep(0.05)
     for version in range(0, 6):

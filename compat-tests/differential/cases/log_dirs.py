@@ -1,4 +1,4 @@
-"""AlterReplicaLogDirs, and what DescribeLogDirs shows meanwhile, on a broker with two directories."""
+"""AlterReplicaLogDirs, and DescribeLogDirs during moves, on a broker with two directories."""
 
 import os
 import time
@@ -16,13 +16,13 @@ def _dirs(t):
 
 
 def _alter(*moves):
-    """Of (path, topic, partitions)."""
+    """The body of AlterReplicaLogDirs, from (path, topic, partitions)."""
     return {"dirs": [{"path": path, "topics": [{"name": topic, "partitions": partitions}]}
                      for path, topic, partitions in moves]}  # fmt: skip
 
 
 def _replicas(t, topic):
-    """Where a topic's replicas lie, as (path, partition, whether it is a copy): (size, lag)."""
+    """Returns a topic's replicas: {(path, partition, is future): (size, lag)}."""
     answer = t.call("DescribeLogDirs", 4, {"topics": None})
     return {
         (result["logDir"], it["partitionIndex"], it["isFutureKey"]):
@@ -42,7 +42,7 @@ def _wait(what, is_so):
 
 
 def _of_two(t, partition=0, **configs):
-    """A topic, the directory where its partition lies, and the other one."""
+    """Creates a topic. Returns it, the directory of its partition, and the other directory."""
     topic = t.topic(partition + 1, **configs)
     here = next(path for path, index, _ in _replicas(t, topic) if index == partition)
     there = next(path for path in _dirs(t) if path != here)
@@ -57,7 +57,7 @@ def _note(t, label, topic):
 
 
 def _limit(t, rate):
-    """Sets, or takes away, how fast this broker moves replicas."""
+    """Sets or (with None) removes the throttle of moves on this broker."""
     _configure(t, _RATE, rate)
 
 
@@ -116,7 +116,7 @@ def moved(t):
 
 
 def moved_after_deletion(t):
-    """The log starts within a batch, and the producer is known in the copy."""
+    """Moves a log that starts inside a batch. The moved replica knows the producer."""
     topic, here, there = _of_two(t)
     for value in range(3):
         append(t, topic, batch([b"%d" % value] * 4, producer_id=4, producer_epoch=0,
@@ -137,13 +137,13 @@ def moved_after_deletion(t):
 
 
 def _fill(t, topic):
-    """So much that a move is held up by a throttle."""
+    """Appends enough records for a throttle to delay a move."""
     for _ in range(4):
         append(t, topic, batch([os.urandom(900_000)]))
 
 
 def _is_held_up(t, topic):
-    """One batch is copied before the rate is looked at again."""
+    """Whether the throttle holds the move: one batch is copied before the rate is checked again."""
     lags = [lag for (_, _, is_copy), (size, lag) in _replicas(t, topic).items() if is_copy and size]
     return lags == [3]
 
@@ -203,7 +203,7 @@ def restarted_on_the_way(t):
 
 
 def made_there(t):
-    """A partition that does not exist yet is made where it is to lie."""
+    """A request for a partition that does not exist yet decides where it is created."""
     name = f"{t.name.replace(' ', '-')}-later"
     other = _dirs(t)[1]
     t.mask_as(name, "later")

@@ -2,7 +2,7 @@
 
 _TOPIC, _LOGGER = 2, 8
 _SET, _DELETE, _APPEND, _SUBTRACT = 0, 1, 2, 3
-# In `harness/log4j2.yaml`, too.
+# Also listed in `harness/log4j2.yaml`.
 _NAMES = [
     "kafka",
     "kafka.network.SocketServer",
@@ -34,7 +34,7 @@ def _alter(*changes, name="1", **fields):
 
 
 def _levels(t, label):
-    """The levels in force, one short line for all loggers."""
+    """Adds the effective levels of all loggers to the transcript, in one line."""
     answer = t.call("DescribeConfigs", 4, _describe())
     configs = answer["results"][0]["configs"]
     t.note(label, {it["name"]: it["value"] for it in sorted(configs, key=lambda it: it["name"])})

@@ -1,4 +1,4 @@
-"""Rebalances: several members, who joins, who waits, who is late."""
+"""Rebalances of several members, which join, wait or are late."""
 
 import time
 
@@ -34,7 +34,7 @@ def two_members(t):
 
 
 def with_member_ids(t):
-    """The same as clients of today do it."""
+    """The same steps with member ids, as today's clients join."""
     group = Group(t)
     a, b = group.member("a"), group.member("b")
     a.join("told its id")
@@ -81,7 +81,7 @@ def rejoin(t):
 
 
 def joins_twice(t):
-    """A member that gives up waiting and asks again on another connection."""
+    """A member that stops waiting for its join and joins again on another connection."""
     group = Group(t)
     a, b = group.member("a"), group.member("b")
     group.gather(a, b)

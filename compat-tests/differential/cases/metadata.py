@@ -10,7 +10,7 @@ _DEFAULT_ROW_LIMIT = 2000
 
 
 def _own(t, label, version, body, *topics):
-    """Asks and keeps the rows of some topics only: the broker has those of other cases too."""
+    """Sends Metadata and keeps only the rows of `topics`, without those of other cases."""
     answer = t.call("Metadata", version, body)
     if isinstance(answer, dict):
         answer["topics"] = [it for it in answer["topics"] if it["name"] in topics]
@@ -35,7 +35,7 @@ def by_name(t):
     topic = t.topic(2)
     for version in range(14):
         unknown = t.new_name("unknown")
-        # Before version 4 asking is creating.
+        # Before version 4, the request creates missing topics.
         names = (topic,) if version < 4 else (topic, unknown)
         t.ask("names", "Metadata", version, _named(*names))
         t.ask("twice", "Metadata", version, _named(topic, topic))
@@ -78,7 +78,7 @@ def odd_names(t):
 
 
 def internal(t):
-    """The topic of the group coordinators, which the first to ask for one has made."""
+    """The topic `__consumer_offsets`, which the first FindCoordinator created."""
     t.find_coordinator("anyone")
     name = "__consumer_offsets"
     t.ask("offsets", "Metadata", 12, _named(name))

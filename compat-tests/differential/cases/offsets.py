@@ -8,7 +8,7 @@ _SPECIAL = (-1, -2, -3, -4, -5, -6, -7)
 
 
 def _timed(t, attributes=0):
-    """Batches whose times go up, down and up again."""
+    """Creates a topic with batches whose timestamps rise, fall and rise again."""
     topic = t.topic(1)
     for times in ([0, 10, 20], [15, 5], [30, 25, 40]):
         stamps = [_T0 + it for it in times]
@@ -52,7 +52,7 @@ def equal_times(t):
     append(t, none, batch([b"a", b"b"], [-1, -1]))
     t.ask("no times, latest", "ListOffsets", 8, list_offsets(none, -3))
     t.ask("no times, 0", "ListOffsets", 8, list_offsets(none, 0))
-    # The largest time is that of a record in the middle of its batch.
+    # The record with the largest timestamp is in the middle of its batch.
     middle = t.topic(1)
     for attributes in (0, GZIP):
         stamps = [_T0 + 1, _T0 + 90, _T0 + 2, _T0 + 90]

@@ -71,7 +71,7 @@ def elect_leaders(t):
                   {"electionType": kind, "topicPartitions": []})  # fmt: skip
             everything = {"electionType": kind, "topicPartitions": None}
             answer = t.call("ElectLeaders", version, everything)
-            # Other cases have left topics behind.
+            # Without the topics of other cases.
             answer["replicaElectionResults"] = [
                 it for it in answer["replicaElectionResults"] if it["topic"] == topic
             ]
@@ -134,7 +134,7 @@ def reassign(t):
         topics = [{"name": topic, "partitions": [_to([1], it)]} for it in range(2)]
         topics.append({"name": unknown, "partitions": [_to([1])]})
         t.ask("a topic twice", "AlterPartitionReassignments", version, {"topics": topics})
-    # Only the last version can forbid another number of replicas.
+    # Only the last version can forbid a change of the replication factor.
     for label, replicas in {"where it is": [1], "one more": [1, 2], "another": [2],
                             "none": [], "twice": [1, 1], "cancel": None}.items():  # fmt: skip
         ask(f"as many replicas, {label}", _to(replicas), allowReplicationFactorChange=False)

@@ -1,4 +1,4 @@
-"""Produce without producer ids: which records are taken, and how those refused are told."""
+"""Produce without producer ids: accepted records, and the errors of refused ones."""
 
 import os
 
@@ -11,7 +11,7 @@ _VALUES = [b"one", b"two", b"three"]
 
 def every_version(t):
     topic = t.topic(2)
-    # Named by ApiVersions for the sake of librdkafka, and not served.
+    # ApiVersions lists these versions for librdkafka, but the broker does not serve them.
     t.ask_all("append", "Produce", lambda v: produce(t, topic, batch(_VALUES), v), range(3))
     t.ask_all("append", "Produce", lambda v: produce(t, topic, batch(_VALUES), v))
     t.ask_all("all replicas", "Produce", lambda v: produce(t, topic, batch(_VALUES), v, 1, -1))

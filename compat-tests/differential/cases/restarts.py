@@ -1,4 +1,4 @@
-"""What is remembered over a clean stop and a new start."""
+"""State that survives a controlled shutdown and a restart."""
 
 import time
 
@@ -12,7 +12,7 @@ def producers(t):
 
 
 def producers_of_long_ago(t):
-    """Their records are so old that they are expired when the log is loaded."""
+    """Producers whose records are so old that they have expired when the log is loaded."""
     _producers(t, [1_600_000_000_000] * 2)
 
 

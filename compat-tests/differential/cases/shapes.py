@@ -1,5 +1,5 @@
-"""Every API with as little as a request can hold, with nulls where none may be, and with tagged
-fields that nobody knows."""
+"""Every API with a minimal request, with nulls in fields that are not nullable, and with unknown
+tagged fields."""
 
 from .. import schema
 
@@ -11,7 +11,7 @@ _APIS = """ListOffsets OffsetCommit OffsetFetch FindCoordinator JoinGroup Heartb
     ListConfigResources DescribeTopicPartitions AlterReplicaLogDirs DescribeAcls CreateAcls
     DeleteAcls CreateDelegationToken RenewDelegationToken ExpireDelegationToken
     DescribeDelegationToken DescribeClientQuotas DescribeUserScramCredentials ListTransactions""".split()
-# Empty means everything, which is what other cases left.
+# An empty request returns everything, including what other cases created.
 _OF_ALL = {"ListGroups", "ListConfigResources", "DescribeTopicPartitions"}
 _UNKNOWN_TAGS = b"\x02\x63\x02ab\xff\x7f\x00"
 
@@ -44,14 +44,14 @@ def unknown_tags(t):
 
 
 def _brief(answer):
-    """Of ApiVersions only that it came: `connections` has it in full."""
+    """Replaces an ApiVersions response by a mark: `connections` has it in full."""
     if isinstance(answer, dict) and "apiKeys" in answer and answer["apiKeys"]:
         return "all APIs"
     return answer
 
 
 def nulls(t):
-    """Each field of a request that is a text or a list, as null."""
+    """Requests in which one string, bytes or array field is null, for each such field."""
     for api in _APIS:
         versions = schema.versions(api)
         for version in sorted({versions[0], versions[-1]}):

@@ -1,4 +1,4 @@
-"""Static members (KIP-345, KIP-814): who is fenced, and when nobody has to rejoin."""
+"""Static members (KIP-345, KIP-814): fencing, and returns without a rebalance."""
 
 import time
 
@@ -69,7 +69,7 @@ def follower_returns(t):
 
 
 def protocol_changes(t):
-    """The selected protocol would be another one: the group has to rebalance."""
+    """A static member returns with other protocols, so that the group must rebalance."""
     group = Group(t)
     a, b = group.member("a", "i"), group.member("b", "j")
     group.gather(a, b, protocols=("range", "sticky"))
@@ -178,7 +178,7 @@ def mistaken(t):
 
 
 def is_away(t):
-    """A static member that does not rejoin keeps its place until its session ends."""
+    """A static member that is away keeps its place until its session times out."""
     group = Group(t)
     a, b = group.member("a", "i"), group.member("b", "j")
     soon = {"rebalanceTimeoutMs": _SOON_MS}

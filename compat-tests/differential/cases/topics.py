@@ -17,7 +17,7 @@ def _create(*topics, **fields):
 
 
 def _ask(t, label, version, body):
-    """Asks for topics to be made, and waits until those that were can be used."""
+    """Sends CreateTopics, and waits until the created topics are available."""
     answer = t.call("CreateTopics", version, body)
     for topic in answer["topics"] if isinstance(answer, dict) else ():
         if topic["errorCode"] == 0 and not body.get("validateOnly"):
@@ -158,7 +158,7 @@ def delete(t):
 
 
 def comes_back(t):
-    """A topic is deleted, and one of the same name is made: who has the old id is told."""
+    """A topic is deleted and recreated. Requests with the old id get an error."""
     topic = t.topic(1)
     append(t, topic, batch([b"a", b"b"]))
     old_id = t.id_of(topic)
@@ -230,7 +230,7 @@ def delete_by_id(t):
 
 
 def requests_without_time(t):
-    """The controller has to begin within `timeoutMs`, so it begins nothing at 0 or less."""
+    """The controller must begin a request within `timeoutMs`, so it refuses 0 or less."""
     topic = t.topic(1)
     for timeout_ms in (0, -1):
         time_left = {"timeoutMs": timeout_ms}

@@ -1,4 +1,4 @@
-"""What a broker without an authorizer, users, quotas or transactions answers to those who ask."""
+"""Requests about ACLs, users, quotas and transactions to a broker that has none of them."""
 
 _FILTER = {
     "resourceTypeFilter": 2,
