@@ -1,4 +1,4 @@
-"""Starts, stops and kills a broker: Sordini, or Apache Kafka as the oracle, on the same settings."""
+"""Starts, stops and kills a broker: Sordini, or Apache Kafka with the same settings."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ _next_port = int(os.environ.get("COMPAT_FIRST_PORT", "0"))
 
 
 def free_port():
-    """A port nobody listens on: the next of COMPAT_FIRST_PORT..., or any that the system gives."""
+    """Returns a free port: the next one from COMPAT_FIRST_PORT on, or any if that is not set."""
     global _next_port
     while True:
         with socket.socket() as probe:
@@ -34,7 +34,7 @@ def free_port():
 
 
 class Broker:
-    """One broker process with its directory, port and settings; it may be started many times."""
+    """A broker with its directory, port and settings. It may be started many times."""
 
     def __init__(self, kind, directory, **settings):
         self.kind = kind
@@ -44,7 +44,7 @@ class Broker:
         self.port = free_port()
         self.controller_port = free_port()
         self.http_port = free_port()
-        # `{dir}` is this broker's own directory.
+        # `{dir}` in a value stands for this broker's directory.
         self.settings = {
             key.replace("_", "."): str(value).replace("{dir}", str(self.dir))
             for key, value in settings.items()
@@ -56,7 +56,7 @@ class Broker:
         return f"127.0.0.1:{self.port}"
 
     def properties(self):
-        """The server.properties of both kinds: Sordini takes Kafka's own file unchanged."""
+        """The server.properties, the same for both kinds of broker."""
         return {
             "process.roles": "broker,controller",
             "node.id": "1",
@@ -130,11 +130,11 @@ class Broker:
         return len(reply) == 12 and struct.unpack(">iii", reply)[2] > 0
 
     def stop(self):
-        """SIGTERM; returns the exit code."""
+        """Sends SIGTERM. Returns the exit code."""
         return self._end(signal.SIGTERM)
 
     def kill(self):
-        """SIGKILL: what a crash of the process leaves behind."""
+        """Sends SIGKILL, as in a crash of the process. Returns the exit code."""
         return self._end(signal.SIGKILL)
 
     def _end(self, how):

@@ -1,7 +1,7 @@
-"""Clusters of several nodes: Sordini's, or Apache Kafka's as the oracle, on the same files.
+"""Clusters of several nodes: of Sordini, or of Apache Kafka with the same properties files.
 
-Each node is a process with a properties file, a directory and a log of its own. Faults are what
-the system has: signals, namespaces whose links are cut, file systems that are full.
+Each node is a process with its own properties file, directory and log file. Faults use the
+operating system: signals, network namespaces with cut links, full file systems.
 """
 
 import ctypes
@@ -24,12 +24,12 @@ BOTH_ROLES = "broker,controller"
 
 
 def _die_with_the_tests():
-    """However the tests end, no node outlives them."""
+    """Makes the kernel kill this node when the test process ends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Node:
-    """One process of a cluster; it may be started many times."""
+    """A node of a cluster. It may be started many times."""
 
     def __init__(self, cluster, node_id, roles, kind, settings):
         self.cluster, self.id, self.roles, self.settings = cluster, node_id, roles, settings
@@ -43,7 +43,7 @@ class Node:
         self.controller_port = 9093 if network else free_port()
         self.process = None
         self.is_paused = False
-        # Sordini needs it only where the voters are not in the file.
+        # Sordini needs a format step only if the voters are not in the properties file.
         self.needs_format = kind == KAFKA_KIND or cluster.is_dynamic
 
     @property
@@ -60,7 +60,7 @@ class Node:
 
     @property
     def config(self):
-        """`server.properties`, `server-1.properties` and so on, as the tutorial names them."""
+        """The path of `server.properties`, `server-1.properties` and so on, as in the tutorial."""
         number = self.id - 1
         return self.cluster.dir / (f"server-{number}.properties" if number else "server.properties")
 
@@ -78,7 +78,7 @@ class Node:
         return {**own, **self.cluster.properties(), **self.settings}
 
     def start(self):
-        """Starts the process; whoever needs it ready waits for that."""
+        """Starts the process. Does not wait until it is ready."""
         assert self.process is None, f"node {self.id} runs already"
         self.write_config()
         if self.needs_format:
@@ -109,7 +109,7 @@ class Node:
         return network.inside(self.id, command) if network else command
 
     def format(self):
-        """Kafka's own format step, once."""
+        """Formats the directory with kafka-storage, once."""
         if (self.data / "meta.properties").exists():
             return
         how = self.cluster.format_options(self)
@@ -123,11 +123,11 @@ class Node:
         self.process.send_signal(what)
 
     def kill(self):
-        """SIGKILL: what a crash of the process leaves behind."""
+        """Sends SIGKILL, as in a crash of the process."""
         self._end(signal.SIGKILL)
 
     def stop(self):
-        """SIGTERM, and its exit code."""
+        """Sends SIGTERM. Returns the exit code."""
         return self._end(signal.SIGTERM)
 
     def _end(self, how):
@@ -159,14 +159,14 @@ class Node:
         return self.is_running and not self.is_paused
 
     def metadata(self, topics=None):
-        """What this node knows, or None where it does not answer."""
+        """Returns the metadata of this node, or None if it does not respond."""
         try:
             return wire.metadata(self.address, topics)
         except OSError:
             return None
 
     def cpu(self):
-        """Seconds of CPU the process has used."""
+        """Returns the CPU seconds of the process."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -181,10 +181,10 @@ class Node:
 
 
 class Cluster:
-    """Nodes 1 to `count`, all of them broker and controller; more can be added.
+    """A cluster of nodes 1 to `count`, each broker and controller. More nodes can be added.
 
-    They are named in `controller.quorum.voters`; where the quorum is dynamic, node 1 begins alone
-    and the others find it by `controller.quorum.bootstrap.servers`.
+    The nodes are in `controller.quorum.voters`. If the quorum is dynamic, node 1 starts alone and
+    the others find it by `controller.quorum.bootstrap.servers`.
     """
 
     def __init__(self, kind, directory, count=3, network=None, is_dynamic=False, **settings):
@@ -199,7 +199,7 @@ class Cluster:
         self.first_voters = list(self.nodes.values())
 
     def add_node(self, node_id, roles=BOTH_ROLES, kind=None, **settings):
-        """A node of the cluster's kind, or of another."""
+        """Adds a node of the cluster's kind or of another. Does not start it."""
         own = {key.replace("_", "."): value for key, value in settings.items()}
         self.nodes[node_id] = Node(self, node_id, roles, kind or self.kind, own)
         return self.nodes[node_id]
@@ -229,7 +229,7 @@ class Cluster:
         return ",".join(node.bootstrap for node in self.nodes.values() if "broker" in node.roles)
 
     def start(self, *ids):
-        """Starts these nodes, or all, and waits until every one of them knows all that run."""
+        """Starts these nodes, or all, and waits until all running nodes know each other."""
         for node in self._some(ids):
             node.start()
         try:
@@ -250,7 +250,7 @@ class Cluster:
         return [node for node in self.nodes.values() if node.answers and "broker" in node.roles]
 
     def wait_until(self, what, holds, timeout=None):
-        """Polls until `holds()`; the failure says what was waited for and what the nodes logged."""
+        """Polls until `holds()`. A timeout reports `what` and the nodes' logs."""
         start = time.monotonic()
         limit = timeout or START_TIMEOUT_S[self.kind]
         while not (result := holds()):
@@ -265,7 +265,7 @@ class Cluster:
         return result
 
     def wait_until_registered(self):
-        """Every node that runs knows of all the others, and of none that does not run."""
+        """Waits until the metadata of every running node has exactly the running nodes."""
         expected = {node.id for node in self.running()}
 
         def known():
@@ -275,7 +275,7 @@ class Cluster:
         self.wait_until(f"all know of brokers {sorted(expected)}", known)
 
     def wait_until_in_sync(self, timeout=None):
-        """Every replica on a running node is in sync, of every topic."""
+        """Waits until every replica on a running node is in sync."""
         running = {node.id for node in self.running()}
 
         def in_sync():
@@ -289,7 +289,7 @@ class Cluster:
         self.wait_until("all replicas are in sync", in_sync, timeout)
 
     def metadata(self, topics=None):
-        """What the first node that answers knows."""
+        """Returns the metadata of the first node that responds."""
         for node in self.running():
             seen = node.metadata(topics)
             if seen is not None:
@@ -301,7 +301,7 @@ class Cluster:
         return seen.topics[topic][index] if seen and index in seen.topics.get(topic, {}) else None
 
     def leader(self, topic, index=0):
-        """The leader's id, once there is one that runs."""
+        """Waits for a running leader of the partition. Returns its id."""
 
         def led():
             partition = self.partition(topic, index)
@@ -310,7 +310,7 @@ class Cluster:
         return self.wait_until(f"{topic}-{index} has a leader", led)
 
     def controller_of(self, node_id):
-        """The leader of the quorum as one node knows it, or None."""
+        """Returns the quorum leader that one node knows, or None."""
         try:
             leader = wire.quorum_leader(self.nodes[node_id].address)
         except OSError:
@@ -318,7 +318,7 @@ class Cluster:
         return leader and leader[0]
 
     def controller_epoch(self):
-        """The id and the epoch of the quorum's leader, once one that runs is known."""
+        """Waits for a running leader of the quorum. Returns its id and epoch."""
 
         def known():
             for node in self.running():
@@ -340,7 +340,7 @@ class Cluster:
             self.nodes[node_id].kill()
 
     def restart(self, node_id):
-        """A controlled stop, a start, and the wait for its replicas."""
+        """Stops a node with a controlled shutdown, starts it, and waits for its replicas."""
         node = self.nodes[node_id]
         code = node.stop()
         assert code in (0, 143), f"node {node_id} stopped with {code}:\n{node.log_tail()}"
@@ -348,7 +348,7 @@ class Cluster:
         self.wait_until_in_sync()
 
     def make_whole(self):
-        """Everything runs, is connected and in sync: where the next test begins."""
+        """Starts, resumes and reconnects all nodes, and waits until all replicas are in sync."""
         if self.network:
             self.network.heal()
         for node in self.nodes.values():
@@ -362,16 +362,16 @@ class Cluster:
         self.wait_until_in_sync()
 
     def forget(self, node_id):
-        """Takes a node out for good."""
+        """Kills a node and removes it from this cluster object."""
         node = self.nodes.pop(node_id)
         node.kill()
 
     def logs(self, lines=100):
-        """The last lines of each node's log, by a title, for the report of a failed test."""
+        """Returns the last lines of each node's log with a title, for the report of a failure."""
         return [(f"log of node {n.id}", n.log_tail(lines)) for n in self.nodes.values()]
 
     def panics(self):
-        """The lines of the logs that no fault explains."""
+        """Returns the log lines that no injected fault explains, such as panics."""
         return [
             f"node {node.id}: {line}"
             for node in self.nodes.values()

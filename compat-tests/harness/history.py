@@ -1,4 +1,4 @@
-"""The checker of histories: what is in a topic in the end, against what its producers were told."""
+"""Compares the records of a topic with the acknowledgements that its producers received."""
 
 import time
 
@@ -8,7 +8,7 @@ from .loads import SETTLE_S
 
 
 def read_all(bootstrap, topic, partitions):
-    """Everything in a topic: {partition: [(offset, number)]}."""
+    """Reads a whole topic. Returns {partition: [(offset, number)]}."""
     reader = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -36,7 +36,7 @@ def read_all(bootstrap, topic, partitions):
 
 
 def check(topic, partitions, found, acknowledged, sent, given_up=0):
-    """Every number is there once and in order, and where it was said to be."""
+    """Checks that every number is there once, in order, and at its acknowledged offset."""
     missing = 0
     for partition, records in found.items():
         offsets = [offset for offset, _ in records]

@@ -1,4 +1,4 @@
-"""Stock clients under way while faults happen: each knows what it was told, and when."""
+"""Stock clients that run during faults. Each records the responses that it got, and when."""
 
 import collections
 import logging
@@ -16,7 +16,7 @@ QUIET = "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"
 
 
 def noted_in(errors):
-    """An error callback: broken connections, which the client mends by itself, are no errors."""
+    """Returns an error callback that ignores broken connections, because the client reconnects."""
 
     def note(error):
         if error.code() not in (KafkaError._TRANSPORT, KafkaError._RESOLVE):
@@ -26,7 +26,7 @@ def noted_in(errors):
 
 
 class Told(logging.Handler):
-    """What a librdkafka client says of itself, the last of it."""
+    """A log handler that keeps the last lines of a librdkafka client."""
 
     def __init__(self, lines=60):
         super().__init__()
@@ -48,7 +48,7 @@ class Told(logging.Handler):
 
 
 class Program:
-    """A Java client as a process, its output collected as it comes."""
+    """A Java client process. Threads collect its output."""
 
     def __init__(self, main, *args):
         self._process = subprocess.Popen(
@@ -58,7 +58,7 @@ class Program:
             stderr=subprocess.PIPE,
             text=True,
         )
-        # The lines of its output, and when each of them came.
+        # The lines of its output, and the time of each.
         self.out, self.times, self.err = [], [], []
         self._readers = [
             threading.Thread(target=self._read, daemon=True),
@@ -77,7 +77,7 @@ class Program:
         self._process.stdin.flush()
 
     def end(self):
-        """Closes its input and waits for the end of its own accord."""
+        """Closes its input and waits until the program ends by itself."""
         self._process.stdin.close()
         code = self._process.wait(SETTLE_S)
         for reader in self._readers:
@@ -90,7 +90,7 @@ class Program:
 
 
 class JavaLoad:
-    """tools/NumberedProducer.java: several requests in flight, each record's callback noted."""
+    """tools/NumberedProducer.java: several requests in flight, and a callback per record."""
 
     def __init__(self, bootstrap, topic, partitions, rate=2000, **config):
         self.topic, self.partitions = topic, partitions
@@ -106,20 +106,20 @@ class JavaLoad:
         self._program.end()
 
     def progress(self):
-        """When which partition had a record acknowledged: [(time, partition)]."""
+        """Returns the times of acknowledged records: [(time, partition)]."""
         lines = zip(list(self._program.times), list(self._program.out))
         return [(at, int(line.split()[1])) for at, line in lines if line.startswith("at ")]
 
     @property
     def errors(self):
-        """The lines of its log."""
+        """Returns the lines of its log."""
         return self._program.err
 
     def kill(self):
         self._program.kill()
 
     def told(self):
-        """What was acknowledged, as {(partition, offset): number}, and what was sent."""
+        """Returns acknowledged records as {(partition, offset): number}, and how many were sent."""
         acknowledged = {}
         for line in self._program.out[:-1]:
             what, *rest = line.split()
@@ -174,8 +174,8 @@ class LibrdkafkaLoad:
             self._failed.append(str(error))
             return
         number = int(message.value())
-        # Told of a gap where later batches are acknowledged already, librdkafka concludes that this
-        # one is there, and does not know where. What is sent must be found anyway.
+        # If later batches are acknowledged already, librdkafka takes a sequence error as proof that
+        # this batch is stored, at an unknown offset. The final check finds the record anyway.
         if message.offset() is not None:
             place = (message.partition(), message.offset())
             before = self._acknowledged.setdefault(place, number)
@@ -186,11 +186,11 @@ class LibrdkafkaLoad:
         return [(at, partition) for at, partition, _ in list(self._progress)]
 
     def sent(self):
-        """The number that comes next."""
+        """Returns the next number to send."""
         return self._sent
 
     def acknowledged_since(self, number):
-        """When which number was acknowledged where, of those from `number` on."""
+        """Returns the acknowledgements of the records from `number` on."""
         return [event for event in list(self._progress) if event[2] >= number]
 
     def has_begun(self):
@@ -210,7 +210,7 @@ class LibrdkafkaLoad:
 
 
 class ConsoleLoad:
-    """kafka-console-producer with its own defaults, fed with numbered lines as they come."""
+    """kafka-console-producer with its defaults. A thread writes numbered lines to its input."""
 
     partitions = 1
 
@@ -244,7 +244,7 @@ class ConsoleLoad:
         self._program.kill()
 
     def told(self):
-        """It prints no offsets; what it gave up after its three retries, it says."""
+        """Returns no offsets, because the tool prints none, and how many lines were sent."""
         return {}, self._sent
 
     def given_up(self):
@@ -252,22 +252,21 @@ class ConsoleLoad:
 
 
 class Group:
-    """Two members of one group, one of which comes and goes; they note what they are handed.
-    Without a guest it is one member that stays.
+    """A group of one member, or with a guest: a second member that joins and leaves repeatedly.
 
-    One thread drives both in turn, so that what was handed out and what was committed have an
-    order.
+    The members record what they receive and commit. One thread drives both, so that received
+    records and commits have an order.
     """
 
     def __init__(self, bootstrap, topic, has_guest=True, **config):
         self._bootstrap, self.topic = bootstrap, topic
         self._has_guest, self._config = has_guest, config
-        # By partition: the offset after the last that was handed out, and the last commit that
-        # was answered.
+        # By partition: the offset after the last received record, and the last offset whose commit
+        # got a response.
         self.next, self.committed = {}, {}
         self.problems, self.commits, self.records = [], 0, 0
         self.errors, self.told = [], Told()
-        # What was handed out, by place, and when which partition went on.
+        # The received records by partition and offset, and the times of commits.
         self.seen, self._progress = {}, []
         self._enough = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -283,8 +282,8 @@ class Group:
                 "check.crcs": True,
                 "reconnect.backoff.max.ms": 200,
                 "fetch.wait.max.ms": 50,
-                # A member whose farewell met a dead broker holds the others up this long; one that
-                # is alone keeps the clients' default.
+                # If a member's LeaveGroup is lost, the other one waits this long. A single member
+                # keeps the clients' default.
                 "session.timeout.ms": 6000 if self._has_guest else 45_000,
                 "heartbeat.interval.ms": 500,
                 "log_level": 7,
@@ -329,7 +328,7 @@ class Group:
                         self.committed[place.partition] = place.offset
                         self._progress.append((time.monotonic(), place.partition))
         except KafkaException as error:
-            # Not answered, or refused because the group moved on: read again from the last one.
+            # No response, or refused after a rebalance: read again from the last commit.
             self.told.note(f"member is told: {error}")
 
     def _note(self, message):
@@ -345,7 +344,7 @@ class Group:
         self.records += 1
 
     def progress(self):
-        """When which partition had a commit answered."""
+        """Returns the times of completed commits: [(time, partition)]."""
         return list(self._progress)
 
     def catch_up(self, ends):

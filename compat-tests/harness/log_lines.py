@@ -1,4 +1,4 @@
-"""What a Sordini process logs: `2026-01-01T00:00:00.000000Z  INFO sordini::x: message a=1 b=2`."""
+"""Parses Sordini's log: `2026-01-01T00:00:00.000000Z  INFO sordini::x: message a=1 b=2`."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ LINE = re.compile(r"\S+Z\s+(?P<level>TRACE|DEBUG|INFO|WARN|ERROR) (?P<target>\S+
 
 
 class LogLines:
-    """The lines that a log file gets from now on."""
+    """The lines that are added to a log file from now on (or all, with `from_start`)."""
 
     def __init__(self, path, from_start=False):
         self.path = Path(path)
@@ -21,15 +21,15 @@ class LogLines:
         return [line for line in map(LINE.match, text.splitlines()) if line]
 
     def all(self):
-        """(level, text) of each line."""
+        """Returns (level, text) of each line."""
         return [(line["level"], line["text"]) for line in self._lines()]
 
     def of_level(self, level):
-        """(target, text) of each line with this level."""
+        """Returns (target, text) of each line with this level."""
         return [(it["target"], it["text"]) for it in self._lines() if it["level"] == level]
 
     def with_text(self, message, **fields):
-        """Lines that begin with a message and have these fields."""
+        """Returns the lines that begin with a message and have these fields."""
         wanted = [f"{name}={value}" for name, value in fields.items()]
         return [
             (level, text)
@@ -42,5 +42,5 @@ class LogLines:
 
 
 def field(line, name):
-    """A number in a line."""
+    """Returns the number in a field of a line."""
     return int(re.search(rf"\b{name}=(\d+)", line[1])[1])

@@ -1,6 +1,6 @@
-"""Network namespaces, one per node, on a bridge: links between nodes can be cut, one way too.
+"""Network namespaces, one per node, on a bridge. Links can be cut, in one direction or both.
 
-Needs root and `ip`. Nothing but the bridge's own subnet is touched.
+Needs root and `ip`. Uses only the subnet of the bridge.
 """
 
 import ipaddress
@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 
-# A frame sent to this address reaches nobody.
+# No interface has this address, so frames to it are lost.
 _NOBODY = "02:00:00:00:de:ad"
 
 
@@ -21,7 +21,7 @@ def _ip(*words):
 
 
 class Network:
-    """A bridge at which this process is a host, too: clients connect as to any other machine."""
+    """A bridge with all nodes and this process as hosts: clients connect as to other machines."""
 
     def __init__(self, ids):
         tag = os.getpid() % 10_000
@@ -57,11 +57,11 @@ class Network:
         _ip("-n", space, "link", "set", "lo", "up")
 
     def inside(self, node, command):
-        """The command line that runs `command` on the node; its process id is the command's."""
+        """Returns a command line that runs `command` in the node's namespace, under its own pid."""
         return ["ip", "netns", "exec", self.space(node), *command]
 
     def cut_one_way(self, source, target):
-        """What `source` sends to `target` is lost without a word; the way back stays open."""
+        """Drops packets from `source` to `target` silently. The other direction stays open."""
         self._cuts.add((source, target))
         _ip("-n", self.space(source), "neigh", "replace", self.address(target),
             "lladdr", _NOBODY, "nud", "permanent", "dev", "eth0")  # fmt: skip
@@ -76,7 +76,7 @@ class Network:
         self._cuts.clear()
 
     def close(self):
-        """Takes everything away again; the processes inside have ended by then."""
+        """Removes the namespaces and the bridge. The processes inside must have ended."""
         for space in self._spaces:
             subprocess.run(["ip", "netns", "del", space], capture_output=True)
         self._spaces.clear()

@@ -1,4 +1,4 @@
-"""Where the tests find what they run. Everything fetched or built lies under `target/`."""
+"""Paths of the programs that the tests run. Everything fetched or built is in `target/`."""
 
 import os
 from pathlib import Path
@@ -14,5 +14,5 @@ LOG4J = TESTS / "harness" / "log4j2.yaml"
 SORDINI = Path(os.environ.get("SORDINI_BIN", TARGET / "debug" / "sordini"))
 
 CLASSPATH = f"{CLASSES}:{JARS}/*"
-# Short-lived JVMs: the first compiler tier and the serial collector cost the least CPU.
+# For short-lived JVMs, the C1 compiler and the serial collector use the least CPU.
 JAVA = ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx512M"]

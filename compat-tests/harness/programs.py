@@ -1,4 +1,4 @@
-"""Runs test programs written in other languages, and keeps the line each of them closes with."""
+"""Runs test programs in other languages, and keeps their closing lines for the report."""
 
 import os
 import shutil
@@ -10,9 +10,9 @@ CLOSING_LINES = []
 
 
 def run_program(name, command, closing, cwd=None, env=None, timeout=600):
-    """Runs one program to its end: it fails the test unless it exits with 0.
+    """Runs a program. The test fails unless it exits with 0.
 
-    `closing` picks the program's own closing line out of its output.
+    `closing` is the pattern of the program's closing line.
     """
     done = subprocess.run(
         [str(word) for word in command],
@@ -29,6 +29,6 @@ def run_program(name, command, closing, cwd=None, env=None, timeout=600):
 
 
 def need(program):
-    """Skips, visibly, where a program is not installed."""
+    """Skips the test if a program is not installed."""
     if shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")

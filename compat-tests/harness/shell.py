@@ -1,4 +1,4 @@
-"""A transcript of commands and what they printed, compared with the one that Apache Kafka left."""
+"""Runs command lines and compares their output with golden files recorded from Apache Kafka."""
 
 import difflib
 import re
@@ -7,7 +7,7 @@ import time
 
 from .tools import BOOTSTRAP_LAST, WITHOUT_BOOTSTRAP, run_process
 
-# What differs from run to run, and the mark that takes its place.
+# Patterns of what differs between runs, with the marks that replace it.
 _VARYING = [
     (re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "<uuid>"),
     (re.compile(r"((?:TopicId|ClusterId|Cluster ID|DirectoryId|topicId|directoryId)\"?[:=]\s*\"?)"
@@ -19,12 +19,12 @@ _VARYING = [
     (re.compile(r"\bproducerId: \d+"), "producerId: <id>"),
 ]  # fmt: skip
 SOON_S = 10
-# Stack frames, and the tools' advice that has nothing to do with the broker.
+# Stack frames, and advice of the tools that does not depend on the broker.
 _NOISE = re.compile(r"^\s+(at |\.\.\. \d+ more)|The consumer rebalance protocol \(KIP-848\)")
 
 
 class Shell:
-    """Runs command lines against one broker and keeps the transcript."""
+    """Runs command lines against one broker and keeps a transcript of their output."""
 
     def __init__(self, broker, host, golden_file, record):
         self.broker = broker
@@ -37,10 +37,10 @@ class Shell:
         self, line, stdin="", sort=False, transcript=True, process=False, timeout=60, until=None,
         within=SOON_S,
     ):  # fmt: skip
-        """Runs one line to its end. `sort` is for output whose order Kafka does not promise.
+        """Runs one command line. `sort` is for output whose order Kafka does not guarantee.
 
-        `until(output)` is for what a change makes true soon after it was answered: the line runs
-        again until it holds, for `within` seconds at most.
+        `until(output)` is for changes that take effect only after their response: the line is
+        repeated until it is true, for at most `within` seconds.
         """
         tool, *args = self._split(line)
         run = run_process if process else self._host.run
@@ -53,12 +53,12 @@ class Shell:
         return result
 
     def start(self, line, stdin=""):
-        """Starts one line and leaves it running; it is not part of the transcript."""
+        """Starts one command line without waiting. It is not part of the transcript."""
         tool, *args = self._split(line)
         return self._host.start(tool, args, stdin)
 
     def note(self, title, lines):
-        """Puts facts taken from an output into the transcript, in place of the whole of it."""
+        """Adds chosen lines to the transcript, instead of a whole output."""
         self._transcript.append("\n".join([f"# {title}", *(self._mask(x) for x in lines), ""]))
 
     def _split(self, line):
@@ -88,7 +88,7 @@ class Shell:
         return text
 
     def compare(self):
-        """Fails with a diff where the transcript differs from the one recorded."""
+        """Fails with a diff if the transcript differs from the golden file."""
         if not self._transcript:
             return
         got = "\n".join(self._transcript)

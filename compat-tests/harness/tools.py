@@ -1,4 +1,4 @@
-"""Apache Kafka's command line tools, by the names their scripts have."""
+"""Runs Apache Kafka's command line tools by the names of their scripts."""
 
 import itertools
 import json
@@ -36,10 +36,10 @@ CLASSES = {
     "kafka-transactions": f"{_TOOLS}.TransactionsCommand",
     "kafka-verifiable-consumer": f"{_TOOLS}.VerifiableConsumer",
     "kafka-verifiable-producer": f"{_TOOLS}.VerifiableProducer",
-    # Of these tests: tools/TransactionPairs.java.
+    # Part of these tests: tools/TransactionPairs.java.
     "transaction-pairs": "sordini.compat.TransactionPairs",
 }
-# Tools that only read files, and those that take the broker's address after a sub-command.
+# Tools without an address of a broker, and tools that take it after a sub-command.
 WITHOUT_BOOTSTRAP = {"kafka-dump-log", "kafka-storage", "transaction-pairs"}
 BOOTSTRAP_LAST = {"kafka-cluster"}
 COMMAND_TIMEOUT_S = 60
@@ -47,7 +47,7 @@ COMMAND_TIMEOUT_S = 60
 
 @dataclass
 class Result:
-    """What a command left: its exit code (None while it runs) and what it printed."""
+    """The exit code of a command (None while it runs) and its output."""
 
     command: str
     exit: int | None
@@ -64,7 +64,7 @@ class Result:
 
 
 def run_process(tool, args, stdin="", timeout=COMMAND_TIMEOUT_S):
-    """The tool as a process of its own, as a user starts it."""
+    """Runs a tool as a separate process, as a user does."""
     done = subprocess.run(
         [*JAVA, "-Dorg.slf4j.simpleLogger.defaultLogLevel=off", "-cp", CLASSPATH,
          CLASSES[tool], *args],
@@ -77,7 +77,7 @@ def run_process(tool, args, stdin="", timeout=COMMAND_TIMEOUT_S):
 
 
 class ToolHost:
-    """The JVM of tools/ToolHost.java, started at first use and again after a command hung."""
+    """The JVM of tools/ToolHost.java. It starts at first use, and again after a command hung."""
 
     def __init__(self):
         self._ids = itertools.count(1)
@@ -101,7 +101,7 @@ class ToolHost:
         for line in process.stdout:
             reply = json.loads(line)
             self._replies[reply["id"]].put(reply)
-        # A tool ended the JVM itself: nothing of its output is left, only the exit code.
+        # A tool ended the JVM itself. Its output is lost, and only the exit code is known.
         self._process = None if self._process is process else self._process
         ended = {"exit": process.wait(), "stdout": "", "stderr": "(it ended the JVM)"}
         for replies in list(self._replies.values()):
@@ -123,12 +123,12 @@ class ToolHost:
         return self.start(tool, args, stdin).wait(timeout)
 
     def start(self, tool, args, stdin=""):
-        """Starts a command and leaves it running."""
+        """Starts a command without waiting."""
         request = {"class": CLASSES[tool], "args": args, "stdin": stdin}
         return Running(self, self._send("run", **request), f"{tool} {' '.join(args)}")
 
     def close(self):
-        """Ends the JVM; commands still running end with it."""
+        """Ends the JVM, and with it all running commands."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -136,7 +136,7 @@ class ToolHost:
 
 
 class Running:
-    """A command under way."""
+    """A running command."""
 
     def __init__(self, host, command_id, command):
         self._host = host
@@ -144,7 +144,7 @@ class Running:
         self.command = command
 
     def peek(self):
-        """What it printed so far."""
+        """Returns its output so far."""
         return self._result(self._host._await(self._host._send("peek", of=self._id), 10))
 
     def wait(self, timeout=COMMAND_TIMEOUT_S):
@@ -152,7 +152,7 @@ class Running:
             return self._result(self._host._await(self._id, timeout))
         except queue.Empty:
             so_far = self.peek()
-            # A command that hangs cannot be ended inside its JVM: the next one gets a new JVM.
+            # A hanging command cannot be ended inside its JVM, so the next command gets a new one.
             self._host.close()
             raise AssertionError(
                 f"$ {self.command}\nnot finished after {timeout} s; so far it printed:\n"
@@ -160,7 +160,7 @@ class Running:
             ) from None
 
     def stop(self, timeout=COMMAND_TIMEOUT_S):
-        """What SIGTERM does: its shutdown hooks run; then its result."""
+        """Runs the command's shutdown hooks, as SIGTERM does. Returns its result."""
         self._host._send("stop", of=self._id)
         return self.wait(timeout)
 

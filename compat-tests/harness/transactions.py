@@ -1,4 +1,4 @@
-"""Transactions of a stock producer, and what a broker answers about them."""
+"""Writes transactions with a stock producer, and fetches their records."""
 
 import io
 import socket
@@ -19,7 +19,7 @@ def transactional(bootstrap, name, **config):
 
 
 def write_pairs(bootstrap, topic, pairs=3, records=10, size=1):
-    """Pairs of transactions that overlap, one committed and one aborted; returns what is committed."""
+    """Writes pairs of overlapping transactions and aborts one of each. Returns committed values."""
     committed = transactional(bootstrap, f"{topic}-committed")
     aborted = transactional(bootstrap, f"{topic}-aborted")
     expected = []
@@ -31,7 +31,7 @@ def write_pairs(bootstrap, topic, pairs=3, records=10, size=1):
                 producer.produce(topic, f"{name}-{pair}-{number}".ljust(size, "."))
                 assert producer.flush(DEADLINE_S) == 0
             expected.append(f"committed-{pair}-{number}".ljust(size, "."))
-        # The aborted one ends first, last and in between.
+        # The aborted transaction ends first and last in turns.
         ends = [aborted.abort_transaction, committed.commit_transaction]
         for end in ends if pair % 2 else reversed(ends):
             end(DEADLINE_S)
@@ -39,7 +39,7 @@ def write_pairs(bootstrap, topic, pairs=3, records=10, size=1):
 
 
 def leave_open(bootstrap, topic, records=10):
-    """Returns a producer with a transaction that has records and no end."""
+    """Returns a producer with an open transaction that has records."""
     producer = transactional(bootstrap, f"{topic}-open", **{"transaction.timeout.ms": 900000})
     producer.begin_transaction()
     for number in range(records):
@@ -49,7 +49,7 @@ def leave_open(bootstrap, topic, records=10):
 
 
 def read(bootstrap, topic, isolation="read_committed"):
-    """All values that a consumer gets, up to the end that its isolation level has."""
+    """Returns all values that a consumer reads with this isolation level."""
     reader = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -98,7 +98,7 @@ class Fetched:
 
 
 def fetch(broker, topic, offset, max_bytes=1 << 20, isolation=1):
-    """What the broker answers to one fetch of a consumer, fields and bytes."""
+    """Sends one Fetch as a consumer. Returns the partition of the response."""
     name = topic.encode()
     body = struct.pack(">hhih", FETCH, FETCH_VERSION, 7, -1)
     body += struct.pack(">iiiibii", -1, 0, 1, 1 << 24, isolation, 0, -1)
@@ -113,7 +113,7 @@ def fetch(broker, topic, offset, max_bytes=1 << 20, isolation=1):
 
 
 def fetches(broker, topic, sizes=(1, 300, 1 << 20)):
-    """The answers from every offset on, with little and with much in each."""
+    """Returns the responses to fetches from every offset, with each of the size limits."""
     end = fetch(broker, topic, 0).high_watermark
     return [
         fetch(broker, topic, offset, max_bytes, isolation)

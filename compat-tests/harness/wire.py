@@ -1,6 +1,6 @@
-"""Requests that tell or change what a cluster looks like, sent to one node without a client library.
+"""Sends requests to one chosen node, without a client library and without retries.
 
-A client library asks whichever node it likes; these ask the one named, and do not retry.
+A client library would choose the node itself.
 """
 
 import socket
@@ -90,7 +90,7 @@ def _exactly(connection, count):
 
 
 def metadata(address, topics=None):
-    """What the node at `address` knows: of all topics, or of those named."""
+    """Returns the metadata of the node at `address`, of all topics or of those named."""
     if topics is None:
         body = struct.pack(">i", -1)
     else:
@@ -122,7 +122,7 @@ def metadata(address, topics=None):
 
 
 def quorum_leader(address):
-    """The leader of the metadata quorum, as (id, epoch); None where the node cannot tell."""
+    """Returns the leader of the metadata quorum as (id, epoch), or None if the node has none."""
     name = b"__cluster_metadata"
     body = b"\x02" + bytes([len(name) + 1]) + name + b"\x02" + struct.pack(">i", 0) + b"\0\0\0"
     reply = _call(address, _DESCRIBE_QUORUM, 0, body, flexible=True)
@@ -136,7 +136,7 @@ def quorum_leader(address):
 
 
 def set_configs(address, resources):
-    """IncrementalAlterConfigs of {(kind, name): (key, value)}; the code and the text for each."""
+    """Alters configs: {(kind, name): (key, value)}. Returns the code and the text of each."""
 
     def string(text):
         return struct.pack(">h", len(text)) + text.encode()
