@@ -1,11 +1,11 @@
-"""The tools that look at the cluster: versions, features, quorum, log directories, elections."""
+"""Tools that describe the cluster: versions, features, quorum, log directories, elections."""
 
 import json
 import re
 
 
 def test_broker_api_versions(shell):
-    """Every API with its version range. The ranges of later issues stay out of the comparison."""
+    """Every API with its version range. Only the APIs of a single node are compared."""
     printed = shell("kafka-broker-api-versions", transcript=False).ok()
     node = r"^127\.0\.0\.1:\d+ \(id: 1 rack: null isFenced: false\) -> \($"
     assert re.search(node, printed.stdout, re.M), printed.stdout
@@ -30,7 +30,7 @@ def test_cluster(shell):
 
 
 def test_features(shell):
-    """The levels of the metadata; those of groups and transactions belong to later issues."""
+    """The feature levels of the metadata. Those of groups and transactions are not compared yet."""
     described = shell("kafka-features describe", transcript=False).ok()
     levels = [line.split("Epoch")[0].strip() for line in described.lines]
     wanted = ("metadata.version", "kraft.version", "eligible.leader.replicas.version")

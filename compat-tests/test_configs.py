@@ -1,4 +1,4 @@
-"""kafka-configs: topics, brokers, the brokers' default, groups; what it sets, shows and refuses."""
+"""kafka-configs of topics, brokers, the brokers' default, and groups."""
 
 import re
 
@@ -66,7 +66,7 @@ def test_broker(shell):
 
 
 def test_brokers_default(shell):
-    """A default for all brokers, below a broker's own value and above its file."""
+    """A dynamic default of all brokers. A broker's own value overrides it, its file does not."""
     key = "log.retention.ms"
     describe = f"{CONFIGS} --describe {BROKERS}"
     shell(describe)
@@ -90,7 +90,7 @@ def test_broker_refused(shell):
 
 
 def test_broker_unknown_key(shell):
-    """Kafka keeps a broker key that it does not know: it may belong to a plug-in."""
+    """Kafka stores unknown broker keys, because a plug-in may use them."""
     key = "no.such.key"
     shell(f"{CONFIGS} --alter {BROKER} --add-config {key}=1")
     shell(f"{CONFIGS} --describe {BROKER}", until=shows(key))
@@ -124,7 +124,7 @@ def test_group(shell):
 
 
 def test_takes_effect(shell):
-    """A changed topic config governs the next request, without a restart."""
+    """A changed topic config is in effect for the next request, without a restart."""
     shell("kafka-topics --create --topic at-once")
     shell("kafka-console-producer --topic at-once", stdin="x" * 5000 + "\n").ok()
     shell(f"{CONFIGS} --alter {TOPIC} at-once --add-config max.message.bytes=1000").ok()

@@ -34,7 +34,7 @@ def admin(broker):
 
 @pytest.fixture
 def topic(admin, request):
-    """A topic of this test's own, with one partition, that its leader serves."""
+    """A topic with one partition that only this test uses, once its leader serves it."""
     name = "confluent-" + request.node.name.replace("[", "-").replace("]", "").replace("_", "-")
     admin.create_topics([NewTopic(name, 1, 1)])[name].result(20)
     wait_for_leader(admin, name)

@@ -1,4 +1,4 @@
-"""kafka-console-producer and kafka-console-consumer: what goes in comes out."""
+"""kafka-console-producer and kafka-console-consumer."""
 
 import pytest
 
@@ -11,7 +11,7 @@ def numbered(count, prefix="v"):
 
 
 def test_as_separate_processes(shell):
-    """The first thing a newcomer does, as they do it: on a topic that does not exist yet."""
+    """Produces to a topic that does not exist yet and consumes from it, each as a process."""
     shell("kafka-console-producer --topic first-steps", stdin="hello\nworld\n", process=True)
     consumer = f"kafka-console-consumer --topic first-steps {ALL} --max-messages 2"
     shell(consumer, process=True)
@@ -53,7 +53,7 @@ def test_compression(shell, codec):
 
 @pytest.mark.parametrize("codec", [*CODECS[1:], "uncompressed"])
 def test_compression_of_the_topic(shell, codec):
-    """The broker compresses anew where the topic asks for a codec that the producer did not use."""
+    """The broker recompresses batches if the topic has another codec than the producer."""
     shell(f"kafka-topics --create --topic repacked-{codec} --config compression.type={codec}")
     lines = numbered(200)
     for sent in ("none", "gzip"):

@@ -10,7 +10,7 @@ GROUPS = "kafka-consumer-groups"
 
 @pytest.fixture
 def consumed(shell, request):
-    """A topic of ten records in one partition, and a group that has read six and left."""
+    """A topic with ten records in one partition, and an empty group that has read six of them."""
     name = re.sub(r"[^a-z]+", "-", request.node.name.removeprefix("test_")).strip("-")
     topic, group = f"t-{name}", f"g-{name}"
     shell(f"kafka-topics --create --topic {topic}").ok()
@@ -58,7 +58,7 @@ def test_list(shell, consumed):
 
 
 def test_live_members(shell):
-    """A group at work: its members, their assignments, the coordinator, and what is refused."""
+    """A group with live members: members, assignments, coordinator, and refused changes."""
     shell("kafka-topics --create --topic live --partitions 2").ok()
     shell("kafka-console-producer --topic live", stdin="a\nb\n").ok()
     member = shell.start(

@@ -1,4 +1,4 @@
-"""kafka-dump-log reads what the broker wrote: segments, indexes, snapshots, group and metadata logs."""
+"""kafka-dump-log on the broker's files: segments, indexes, snapshots, internal topics, metadata."""
 
 import re
 
@@ -11,7 +11,7 @@ LOG = "00000000000000000000.log"
 
 @pytest.fixture(scope="module")
 def written(kind, tool_host, tmp_path_factory):
-    """The directory of a broker that took some traffic and was stopped."""
+    """The directory of a stopped broker that had some traffic."""
     broker = Broker(kind, tmp_path_factory.mktemp("written"), log_index_interval_bytes=200).start()
     write = Shell(broker, tool_host, None, record=False)
     write("kafka-topics --create --topic dumped").ok()
@@ -39,7 +39,7 @@ def written(kind, tool_host, tmp_path_factory):
 
 @pytest.fixture
 def dump(shell, written):
-    """kafka-dump-log with paths below the stopped broker's data directory."""
+    """Runs kafka-dump-log with paths below the stopped broker's data directory."""
 
     def run(path, options="", **how):
         shell.broker = written
@@ -55,7 +55,7 @@ def test_segment(dump, topic):
 
 
 def test_indexes_of_rolled_segments(dump, written):
-    """Each index holds what its segment says, and covers it at the configured density."""
+    """The entries of each index agree with its segment and have the configured density."""
     logs = sorted((written.data / "rolled-0").glob("*.log"))
     assert len(logs) >= 3, logs
     for log in logs:
@@ -70,7 +70,7 @@ def test_indexes_of_rolled_segments(dump, written):
 
 
 def test_producer_snapshot(dump, written):
-    """The state of idempotent producers, as the clean stop left it."""
+    """The state of idempotent producers after a controlled shutdown."""
     (snapshot,) = (written.data / "dumped-0").glob("*.snapshot")
     assert snapshot.name == "00000000000000000003.snapshot"
     dumped = dump(snapshot.relative_to(written.data), transcript=False).ok()
@@ -81,7 +81,7 @@ def test_producer_snapshot(dump, written):
 
 
 def test_committed_offsets(dump, written):
-    """__consumer_offsets holds Kafka's own records: its decoder reads them."""
+    """Kafka's decoder reads the records of __consumer_offsets."""
     (log,) = (log for log in written.data.glob(f"__consumer_offsets-*/{LOG}") if log.stat().st_size)
     decoded = dump(log.relative_to(written.data), "--offsets-decoder", transcript=False).ok()
     records = [line for line in decoded.lines if line.startswith("| offset:")]
@@ -95,7 +95,7 @@ def test_committed_offsets(dump, written):
 
 
 def test_metadata_log(dump, written):
-    """__cluster_metadata-0 holds KRaft's own records: its decoder reads them."""
+    """Kafka's decoder reads the records of __cluster_metadata-0."""
     path = f"__cluster_metadata-0/{LOG}"
     decoded = dump(path, "--cluster-metadata-decoder", transcript=False).ok()
     for kind in ("REGISTER_BROKER_RECORD", "FEATURE_LEVEL_RECORD", "TOPIC_RECORD", "PARTITION_RECORD",

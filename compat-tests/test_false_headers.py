@@ -1,5 +1,5 @@
-"""Compressed batches whose headers lie about their records' timestamps: retention and ListOffsets go
-by the records."""
+"""Compressed batches with wrong timestamps in their headers. Retention and ListOffsets use the
+timestamps of the records."""
 
 import time
 
@@ -29,7 +29,7 @@ def offset_at(client, topic, timestamp):
 
 
 def wait_until_empty(client, topic):
-    """Waits until retention has deleted all of a topic's records."""
+    """Waits until retention has deleted all records of a topic."""
     deadline = time.monotonic() + _TIMEOUT_S
     while offset_at(client, topic, -2) != offset_at(client, topic, -1):
         assert time.monotonic() < deadline, "old records are still there"
@@ -47,7 +47,7 @@ def test_retention_goes_by_the_records(client):
                batch(values, timestamps, attributes=GZIP, max_timestamp=max_timestamp))  # fmt: skip
         return topic
 
-    # What kafkajs sends if only one of two records has a timestamp of its own.
+    # kafkajs sends this if only one of two records has a timestamp.
     fresh = topic_with([old, now], max_timestamp=old)
     ahead = topic_with([older, old], max_timestamp=now + _HOUR_MS // 2)
     control = topic_with([older, old], max_timestamp=old)

@@ -1,8 +1,8 @@
-"""Kill -9 in a loop under the load of stock clients.
+"""Kills the broker in a loop under the load of stock clients.
 
-The checker knows what each of them was told: what was acknowledged is at its offset, nothing is
-there twice or out of order, and a group goes on from what it committed. `FAULT_SECONDS` makes the
-loop of kills longer, `FAULT_SEED` repeats one.
+The checks use the responses that each client got: every acknowledged record is at its offset, no
+record is there twice or out of order, and a group continues from its committed offsets.
+`FAULT_SECONDS` sets the length of the loop, and `FAULT_SEED` repeats one.
 """
 
 import os
@@ -19,7 +19,7 @@ SECONDS = float(os.environ.get("FAULT_SECONDS", "18"))
 SEED = int(os.environ.get("FAULT_SEED", str(time.time_ns() % 1_000_000)))
 UP_S = (0.15, 1.2)
 PARTITIONS = {"by-console": 1, "by-java": 3, "by-librdkafka": 2, "by-librdkafka-lz4": 2}
-# Segments roll within the loop, and one topic waits for the disk.
+# Configs with which segments roll during the loop.
 CONFIGS = {"segment.ms": "700", "index.interval.bytes": "500"}
 
 
@@ -36,7 +36,7 @@ def create_topics(bootstrap):
 
 @pytest.fixture
 def at_work(own_broker):
-    """All clients at work on a broker of their own."""
+    """A broker for this test alone, with all clients at work."""
     bootstrap = own_broker.start().bootstrap
     create_topics(bootstrap)
     loads = [

@@ -1,7 +1,7 @@
-"""The dashboards of grafana/: each of their queries returns data, judged by Prometheus' engine.
+"""Tests of the dashboards in grafana/: each query returns data in the engine of Prometheus.
 
-The broker runs under load while this file scrapes it as Prometheus would; `grafana/` here is the
-program that evaluates PromQL over what was scraped.
+These tests scrape a broker under load, as Prometheus does. The program in `compat-tests/grafana/`
+evaluates PromQL over the scrapes.
 """
 
 import contextlib
@@ -27,9 +27,9 @@ SCRAPE_EVERY_S = 0.5
 LOAD_S = 5
 TIMEOUT_S = 30
 RATE_INTERVAL = "5s"
-# The label that a scrape adds.
+# The value of the label `instance` that a scrape adds.
 INSTANCE = "broker:9644"
-# What Prometheus itself adds to a scrape.
+# Metrics that Prometheus itself adds to a scrape.
 OF_PROMETHEUS = {"up"}
 # Metrics that no dashboard draws, with the reason.
 NOT_DRAWN = {
@@ -48,7 +48,7 @@ def variables(dashboard):
 
 
 def question(promql, dashboard, instant=False):
-    """A query as Grafana sends it while the reader leaves all choices at «All»."""
+    """A query as Grafana sends it while all variables are at «All»."""
     for variable in variables(dashboard):
         promql = promql.replace(f"${variable['name']}", variable.get("allValue", INSTANCE))
     promql = promql.replace("$__rate_interval", RATE_INTERVAL)
@@ -57,7 +57,7 @@ def question(promql, dashboard, instant=False):
 
 
 def queries(file):
-    """All of a dashboard: where each stands, its question, and the labels that are shown of it."""
+    """Yields all queries of a dashboard: the place, the query, and the labels that it shows."""
     dashboard = json.loads(file.read_text())
     for panel in panels(dashboard["panels"]):
         for target in panel.get("targets", []):
@@ -78,7 +78,7 @@ def queries(file):
 
 @pytest.fixture(scope="module")
 def promql(kind):
-    """The program that evaluates queries, compiled."""
+    """Compiles the program that evaluates queries."""
     if kind != SORDINI_KIND:
         pytest.skip("the metrics are Sordini's own")
     need("go")
@@ -94,7 +94,7 @@ def promql(kind):
 
 @pytest.fixture(scope="module")
 def scrapes(kind, promql, tmp_path_factory):
-    """A folder of scrapes of a broker under load that is killed and started again meanwhile."""
+    """A folder with scrapes of a broker under load, which is killed and restarted meanwhile."""
     folder = tmp_path_factory.mktemp("scrapes")
     broker = Broker(kind, tmp_path_factory.mktemp("broker"))
     try:
@@ -118,7 +118,7 @@ def scrapes(kind, promql, tmp_path_factory):
 
 @contextlib.contextmanager
 def scraping(broker, folder):
-    """Scrapes the broker until the end of the block; an unanswered scrape leaves an empty file."""
+    """Scrapes the broker until the end of the block. A failed scrape leaves an empty file."""
     ended = threading.Event()
 
     def scrape():
@@ -145,7 +145,7 @@ def fetch_metrics(broker):
 
 
 def load(broker):
-    """Produces, reads with one group that keeps up and with one that does not, and errs."""
+    """Produces, consumes with a group that keeps up and one that lags, and causes errors."""
     producer = Producer({"bootstrap.servers": broker.bootstrap})
     produce(producer, 200)
     assert producer.flush(TIMEOUT_S) == 0
@@ -183,7 +183,7 @@ def reader(broker, group):
 
 
 def err(broker, producer):
-    """A produce and a fetch that are refused."""
+    """Sends a Produce and a Fetch that the broker refuses."""
     errors = []
     producer.produce("notes", b"v" * 5_000, on_delivery=lambda error, _: errors.append(error))
     assert producer.flush(TIMEOUT_S) == 0
@@ -210,7 +210,7 @@ def ask(promql, scrapes, questions):
 
 
 def complaint(answer, labels=()):
-    """Why an answer is no data, or None; each of the labels must be there on some series."""
+    """Returns why a result is not data, or None. Each label must be on some series."""
     if "error" in answer:
         return answer["error"]
     if not answer["series"]:
@@ -223,7 +223,7 @@ def complaint(answer, labels=()):
 
 
 def families(scrapes):
-    """The metrics of the last scrape: name to type; those without HELP or TYPE are a failure."""
+    """Returns the metrics of the last scrape: name to type. Fails on one without HELP or TYPE."""
     text = max(scrapes.glob("*.prom"), key=lambda file: file.name).read_text()
     types = dict(re.findall(r"^# TYPE (\w+) (\w+)$", text, re.M))
     assert types.keys() == set(re.findall(r"^# HELP (\w+) \S.*$", text, re.M))
@@ -233,7 +233,7 @@ def families(scrapes):
 
 
 def family(name, types):
-    """The metric that a series belongs to: a histogram's is without its ending."""
+    """Returns the metric of a series: for a histogram, the name without its suffix."""
     base = re.sub(r"_(bucket|sum|count)$", "", name)
     return base if types.get(base) == "histogram" else name
 
@@ -294,7 +294,7 @@ def test_dashboards_are_what_generate_writes():
 
 @pytest.mark.parametrize("file", DASHBOARDS, ids=lambda file: file.stem)
 def test_a_dashboard_is_complete(file):
-    """What a stock Grafana needs to take a dashboard, and a reader to read it."""
+    """A dashboard has what a stock Grafana needs, and titles, units and descriptions."""
     dashboard = json.loads(file.read_text())
     assert dashboard["uid"] == f"sordini-{file.stem}"
     chosen = [variable["name"] for variable in dashboard["templating"]["list"]]
@@ -313,7 +313,7 @@ def test_a_dashboard_is_complete(file):
 
 
 def test_provisioning_hangs_together():
-    """The files of grafana/, as compose.yaml mounts them, name the same paths, ports and times."""
+    """The files of grafana/ and compose.yaml agree on paths, ports and times."""
     compose = (ROOT / "compose.yaml").read_text()
     mounts = dict(re.findall(r"- \./(grafana/\S+?):(\S+?):ro", compose))
     files = {name: (GRAFANA / name).read_text() for name in ("datasources.yaml", "dashboards.yaml")}

@@ -15,8 +15,8 @@ def test_java_clients(broker):
 
 
 def test_records_outlive_a_retention_check(own_broker):
-    """The program's records have timestamps of 1970, and the broker checks retention 30 s after its
-    start. Here it checks all the time, so that a topic that lets its records expire fails each run."""
+    """The program's records have timestamps of 1970. Here retention runs all the time and not only
+    30 s after the start, so that a topic whose records may expire fails every run."""
     for key in ("log.retention.check.interval.ms", "log.initial.task.delay.ms"):
         own_broker.settings[key] = "100"
     own_broker.start()

@@ -1,4 +1,4 @@
-"""kafka-python, a client in Python alone."""
+"""kafka-python, a client in pure Python."""
 
 import time
 

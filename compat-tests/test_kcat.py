@@ -1,4 +1,4 @@
-"""kcat, the command line client on librdkafka."""
+"""kcat, a command line client on librdkafka."""
 
 import json
 import subprocess

@@ -1,5 +1,5 @@
-"""Replicas that move between the log directories of one broker: kafka-reassign-partitions with
-`log_dirs`, kafka-log-dirs."""
+"""Moves of replicas between the log directories of one broker: kafka-reassign-partitions with
+`log_dirs`, and kafka-log-dirs."""
 
 import json
 
@@ -11,7 +11,7 @@ DIRS = ("data", "other")
 
 @pytest.fixture(scope="module")
 def broker(kind, tmp_path_factory):
-    """A broker with two log directories, for these tests alone."""
+    """A broker with two log directories that only these tests use."""
     dirs = ",".join(f"{{dir}}/{name}" for name in DIRS)
     broker = Broker(kind, tmp_path_factory.mktemp("log-dirs"), log_dirs=dirs).start()
     yield broker
@@ -20,7 +20,7 @@ def broker(kind, tmp_path_factory):
 
 @pytest.fixture
 def plan(broker):
-    """Writes a reassignment file: the directories of a topic's partitions, by name."""
+    """Writes a reassignment file with the directory of each partition of a topic."""
 
     def write(topic, *names):
         partitions = [
@@ -35,7 +35,7 @@ def plan(broker):
 
 
 def described(shell, topic):
-    """(directory, partition, whether it is a copy) of a topic's replicas, and their sizes."""
+    """Returns a topic's replicas: {(directory, partition, is future): size}."""
     printed = shell(f"kafka-log-dirs --describe --topic-list {topic}", transcript=False).ok()
     (on_broker,) = json.loads(printed.lines[-1])["brokers"]
     last = lambda text, by: text.rsplit(by, 1)[1]  # noqa: E731
@@ -47,7 +47,7 @@ def described(shell, topic):
 
 
 def put(shell, file):
-    """Has the replicas where the file says, whatever it takes."""
+    """Moves the replicas to the directories in the file, and waits until they are there."""
     run = f"kafka-reassign-partitions --reassignment-json-file {file}"
     shell(f"{run} --execute", transcript=False).ok()
     is_done = lambda out: "progress" not in out and "completed" in out  # noqa: E731

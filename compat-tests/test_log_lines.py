@@ -1,4 +1,4 @@
-"""What one broker logs: each change that a tool makes, and no warnings while all is well."""
+"""Log lines of one broker: a line for each change by a tool, and no warnings in a healthy run."""
 
 import socket
 import time
@@ -21,7 +21,7 @@ def logged(own_broker):
 
 
 def test_tools_leave_lines(own_broker, logged, tool_host):
-    """Topics, partitions, configs and features changed by stock tools; a clean stop and restart."""
+    """Stock tools change topics, partitions, configs and features. Then the broker restarts."""
     own_broker.start()
     shell = Shell(own_broker, tool_host, None, record=False)
 
@@ -62,7 +62,7 @@ def test_a_topic_with_many_partitions_is_one_line(own_broker, logged, tool_host)
 
 
 def sent(broker, first_bytes):
-    """What comes back for bytes that are not Kafka's, until the broker closes the connection."""
+    """Sends bytes that are no Kafka request. Returns what the broker sends before it closes."""
     with socket.create_connection(("127.0.0.1", broker.port), timeout=10) as connection:
         connection.sendall(first_bytes)
         try:
@@ -90,7 +90,7 @@ def test_other_protocols_are_named_once_a_minute(own_broker, logged, first_bytes
 
 
 def test_a_logger_sets_the_level_of_its_lines_only(own_broker, logged, tool_host):
-    """Log levels that the stock tool changes are in force at once, and end with the process."""
+    """Log levels that the stock tool changes are in effect at once, and end with the process."""
     own_broker.start()
     shell = Shell(own_broker, tool_host, None, record=False)
     loggers = "kafka-configs --entity-type broker-loggers --entity-name 1"
@@ -104,12 +104,12 @@ def test_a_logger_sets_the_level_of_its_lines_only(own_broker, logged, tool_host
         return dict(line.split()[0].split("=") for line in lines if line.strip())
 
     def debug_lines():
-        """Crates and texts of the lines at DEBUG while a topic is created, over a connection."""
+        """Creates a topic. Returns the crates and texts of the DEBUG lines meanwhile."""
         since = LogLines(logged.path)
         run(f"kafka-topics --create --topic t{time.monotonic_ns()} --partitions 1")
         time.sleep(0.2)
         lines = since.of_level("DEBUG")
-        # openraft's lines name spans before the target.
+        # Lines of openraft have spans before the target.
         joined = " ".join(f"{target} {text}" for target, text in lines)
         crates = {it for it in ("openraft", "sordini") if f"{it}::" in joined}
         return crates, {text.split("=")[0] for _, text in lines}

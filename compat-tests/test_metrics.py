@@ -1,4 +1,4 @@
-"""What /metrics tells of groups, errors and requests that wait, driven by a stock client."""
+"""Metrics of groups, errors and waiting requests under a stock client."""
 
 import json
 import re
@@ -19,7 +19,7 @@ LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)",?')
 
 
 class Scrape:
-    """The samples of one GET /metrics, which must be as Prometheus wants them."""
+    """The samples of one GET /metrics, in valid Prometheus format."""
 
     def __init__(self, broker):
         self.samples, self.types = {}, {}
@@ -48,7 +48,7 @@ def get(broker, path):
 
 
 def eventually(broker, check):
-    """The first scrape that passes."""
+    """Scrapes until `check` passes. Returns that scrape."""
     deadline = time.monotonic() + DEADLINE_S
     while not check(scrape := Scrape(broker)):
         assert time.monotonic() < deadline, "\n".join(map(str, scrape.samples.items()))
@@ -71,7 +71,7 @@ def create(broker, name, partitions, **config):
 
 
 def produce(broker, topic, records, **config):
-    """Each record is (partition, timestamp in milliseconds, value); gives the errors by code."""
+    """Produces records of (partition, timestamp in milliseconds, value). Returns error codes."""
     errors = []
     producer = Producer({"bootstrap.servers": broker.bootstrap, "linger.ms": 500, **config})
     for partition, timestamp, value in records:
@@ -97,7 +97,7 @@ def test_a_group_and_its_lag(serving):
         "fetch.wait.max.ms": 5000,
     })
     consumer.subscribe(["lag"])
-    # Polling is what makes a member; there is nothing to read at the end.
+    # Polling joins the group. There are no records to read at the end.
     joined = time.monotonic() + DEADLINE_S
     while not consumer.assignment() and time.monotonic() < joined:
         assert consumer.poll(0.2) is None
@@ -126,7 +126,7 @@ def test_a_group_and_its_lag(serving):
     assert at(scrape, "lag_seconds", 1) == 0
     age = at(scrape, "lag_seconds", 0)
     assert 96 * 60 <= age < 96 * 60 + DEADLINE_S, f"the record at offset 4 is not {age} s old"
-    # Lag in seconds grows while nothing is committed, and ends with what is behind.
+    # The lag in seconds grows while there are no commits, and is gone without a lag in records.
     later = eventually(serving, lambda scrape: at(scrape, "lag_seconds", 0) > age)
     assert at(later, "lag", 0) == 6
     consumer.commit(offsets=[TopicPartition("lag", 0, 10)], asynchronous=False)
@@ -139,7 +139,7 @@ def test_a_group_and_its_lag(serving):
     assert scrape.get("kafka_consumergroup_state", consumergroup="readers", state="Empty") == 1
     assert scrape.get("kafka_consumergroup_state", consumergroup="readers", state="Stable") is None
     assert scrape.get("kafka_server_purgatory_size", operation="Heartbeat") == 0
-    # The first join of a member that has no id yet is told one.
+    # The response to the first join of a new member assigns its id.
     assert scrape.error("JoinGroup", "MEMBER_ID_REQUIRED") == 1
     assert scrape.error("Heartbeat", "NONE") is None
 
@@ -167,8 +167,8 @@ def test_errors_of_requests(serving):
     assert scrape.error("Produce", "MESSAGE_TOO_LARGE") == 1
     assert scrape.error("Fetch", "OFFSET_OUT_OF_RANGE") >= 1
     assert scrape.error("Metadata", "UNKNOWN_TOPIC_OR_PARTITION") >= 1
-    # A batch that is too large is a request of the topic, and nothing that failed unexpectedly; a
-    # topic that does not exist has no series.
+    # A batch that is too large counts as a request of the topic, but not as a failed one. A topic
+    # that does not exist has no series.
     assert scrape.get("kafka_topic_produce_requests_total", topic="small") == 2
     assert scrape.get("kafka_topic_failed_produce_requests_total", topic="small") == 0
     assert scrape.get("kafka_topic_produce_requests_total", topic="absent") is None
@@ -199,13 +199,13 @@ def test_a_directory_that_fails(kind, own_broker):
     assert before.get("kafka_log_offline_dirs") == 0
     assert before.get("kafka_server_offline_partitions") == 0
     second.rename(own_broker.dir / "gone")
-    # Its partitions roll their segments, and find out.
+    # Its partitions roll their segments and detect the failure.
     failed = produce(own_broker, "spread", everywhere(now_ms + 1000), **{"message.timeout.ms": 3000})
     assert len(failed) == 2
     scrape = eventually(own_broker, lambda it: it.get("kafka_server_offline_partitions") == 2)
     assert scrape.get("kafka_log_offline_dirs") == 1
     assert scrape.error("Produce", "KAFKA_STORAGE_ERROR") >= 2
-    # It is the disk's failure, which Kafka counts as none of the topic's.
+    # Kafka does not count a failed disk as a failed request of the topic.
     assert scrape.get("kafka_topic_failed_produce_requests_total", topic="spread") == 0
 
 
@@ -219,13 +219,13 @@ def test_all_metrics_are_documented(serving):
 
 
 def produce_without_acks(broker, topic):
-    """Produce, version 3, with acks=0 and no records; the broker closes the connection."""
+    """Sends Produce version 3 with acks=0 and no records. The broker closes the connection."""
     body = struct.pack(">hhii", -1, 0, 1000, 1) + string(topic) + struct.pack(">iii", 1, 0, -1)
     assert request(broker, 0, 3, body) == b""
 
 
 def begin_fetch_session(broker, topic):
-    """Fetch, version 7, that asks for a session; librdkafka fetches without."""
+    """Sends Fetch version 7 to begin a fetch session. librdkafka uses no sessions."""
     body = struct.pack(">iiiibiii", -1, 0, 0, 1000, 0, 0, 0, 1) + string(topic)
     body += struct.pack(">iiqqii", 1, 0, 0, -1, 1000, 0)
     assert request(broker, 1, 7, body) != b""
@@ -236,7 +236,7 @@ def string(text):
 
 
 def request(broker, api, version, body):
-    """The first bytes of the answer; none if the connection is closed."""
+    """Sends a request. Returns the first bytes of the response, none if the connection closed."""
     request = struct.pack(">hhih", api, version, 7, -1) + body
     with socket.create_connection(("127.0.0.1", broker.port), timeout=DEADLINE_S) as connection:
         connection.sendall(struct.pack(">i", len(request)) + request)

@@ -1,4 +1,4 @@
-"""kafka-get-offsets, kafka-delete-records: where a log begins and ends."""
+"""kafka-get-offsets and kafka-delete-records."""
 
 import json
 
@@ -14,7 +14,7 @@ def test_every_time(shell):
     for time in ("latest", "earliest", "max-timestamp", "earliest-local", "latest-tiered",
                  "earliest-pending-upload", "-1", "-2", "-3", "-4", "-5", "-6", "0", "1577836800000",
                  "7258118400000", "soon"):  # fmt: skip
-        # Which of the records is the latest depends on the clock; the Java clients' tests set it.
+        # Which record is the latest depends on the clock here. The Java tests set the timestamps.
         by_clock = time in ("max-timestamp", "-3")
         for topic in ("timed-empty",) if by_clock else ("timed", "timed-empty"):
             shell(f"kafka-get-offsets --topic {topic} --time {time}")
@@ -31,7 +31,7 @@ def test_selection(shell):
 
 
 def test_by_timestamp(shell):
-    """The offset of the first record at or after a time, between records written at known times."""
+    """The offset of the first record at or after a timestamp, with records of known timestamps."""
     shell("kafka-topics --create --topic by-time --config message.timestamp.type=LogAppendTime")
     times = []
     for n in range(3):

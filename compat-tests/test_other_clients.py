@@ -1,4 +1,4 @@
-"""Clients of other languages; each brings its own tests and its own runner."""
+"""Clients in other languages, each with its own tests and test runner."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from harness.programs import need, run_program
 
 
 def test_go(broker):
-    """franz-go, by `go test`."""
+    """franz-go, with `go test`."""
     need("go")
     command = ["go", "test", "-count=1", "-v", "./..."]
     env = {"KAFKA_BOOTSTRAP": broker.bootstrap, "GOFLAGS": "-mod=mod -buildvcs=false"}
@@ -16,7 +16,7 @@ def test_go(broker):
 
 
 def test_node(broker):
-    """kafkajs, by `node --test`. npm installs beside the tests' copy under target/."""
+    """kafkajs, with `node --test` in a copy under target/, where npm installs its packages."""
     need("npm")
     folder = FETCHED / "node"
     folder.mkdir(parents=True, exist_ok=True)
@@ -29,7 +29,7 @@ def test_node(broker):
 
 
 def test_rdkafka(broker):
-    """The rdkafka crate, by `cargo test`: a package of its own, since it compiles librdkafka."""
+    """The rdkafka crate, with `cargo test` in its own package, because it compiles librdkafka."""
     need("cargo")
     env = {
         "KAFKA_BOOTSTRAP": broker.bootstrap,

@@ -1,4 +1,4 @@
-"""The stock tools that drive load: they end well and count what they should."""
+"""Kafka's tools for load tests: they succeed and report the right counts."""
 
 import json
 

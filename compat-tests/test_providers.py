@@ -1,7 +1,7 @@
-"""Config providers (KIP-297): what a server.properties with variables comes to.
+"""Config providers (KIP-297): variables in server.properties.
 
-golden/providers.json has what Apache Kafka made of each case: the values of its settings, or why it
-refused to start. `--broker apache-kafka --record` writes the cases that run again.
+golden/providers.json has the outcome of each case in Apache Kafka: the values of its settings, or
+why it refused to start. `--broker apache-kafka --record` records the cases that it runs.
 """
 
 import json
@@ -55,7 +55,7 @@ def of(provider, **settings):
 ALLOWED = {**of("file", param_allowed_paths="{dir}/in"), **of("dir", param_allowed_paths="{dir}/in")}
 
 CASES = {
-    # What is a variable, and what takes its place.
+    # Syntax of variables, and their values.
     "env": rack("${env:RACK}"),
     "env-within-text": rack("a-${env:RACK}-${env:RACK}-b"),
     "env-missing": rack("${env:NONE}"),
@@ -109,7 +109,7 @@ CASES = {
     "dir-not-utf8": rack("${dir:{dir}:latin1}"),
     "dir-relative": rack("${dir:d:one}"),
     "dir-no-path": rack("${dir:one}"),
-    # Where they may look.
+    # Allowed paths.
     "allowed-file": rack("${file:{dir}/in/secrets:rack}") | ALLOWED,
     "allowed-file-outside": rack("${file:{dir}/secrets:rack}") | ALLOWED,
     "allowed-file-dots": rack("${file:{dir}/in/../secrets:rack}") | ALLOWED,
@@ -143,7 +143,7 @@ CASES = {
     "pattern-look-ahead": rack("${env:RACK}-${env:HIDDEN}")
     | of("env", param_allowlist_pattern="(?!HID).*"),
     "pattern-possessive": rack("${env:RACK}") | of("env", param_allowlist_pattern="R[A-Z&&[^B]]++"),
-    # Which providers there are.
+    # Lists of providers.
     "no-providers": rack("${env:RACK}") | {"config.providers": None},
     "providers-empty": rack("${env:RACK}") | {"config.providers": ""},
     "providers-not-listed": rack("${env:RACK}") | {"config.providers": "file"},
@@ -162,7 +162,7 @@ CASES = {
     "class-without-package": rack("x") | of("env", **{"class": "EnvVarConfigProvider"}),
     "class-spaced": rack("x") | of("env", **{"class": f"{CLASSES}EnvVarConfigProvider "}),
     "class-from-variable": rack("x") | of("env", **{"class": "${env:RACK}"}),
-    # Settings that are not text, and those that a start needs first.
+    # Settings that are no strings, and those that a start reads first.
     "number": {"num.partitions": "${env:NUMBER}"},
     "number-spaced": {"num.partitions": " ${env:NUMBER} "},
     "number-in-parts": {"num.partitions": "1${env:NUMBER}"},
@@ -177,13 +177,13 @@ CASES = {
     "key-with-variable": {"num.${env:RACK}": "3"},
 }  # fmt: skip
 CONFIG_EXCEPTION = "org.apache.kafka.common.config.ConfigException: "
-# Where Sordini does otherwise.
+# Cases in which Sordini differs.
 DIFFERENT = {
-    # Apache Kafka's DescribeConfigs resolves once more what a provider has. In effect is the same here
-    # and there: the racks that are registered are equal.
+    # Apache Kafka's DescribeConfigs resolves variables in the values of providers again. Both
+    # brokers use the same value: the registered racks are equal.
     "env-in-value": {"values": {"broker.rack": "${env:RACK}"}},
     "file-variable-in-value": {"values": {"broker.rack": "${env:RACK}"}},
-    # What only Java's regular expressions have refuses the start.
+    # Sordini refuses patterns that only Java's regular expressions support.
     "pattern-look-ahead": {"refused": "allowlist.pattern (?!HID).* cannot be used"},
     "pattern-possessive": {"refused": "allowlist.pattern R[A-Z&&[^B]]++ cannot be used"},
 }
@@ -191,7 +191,7 @@ DIFFERENT = {
 
 @pytest.fixture(scope="module")
 def outcomes(request):
-    """What Apache Kafka did, by case."""
+    """The outcomes in Apache Kafka, by case."""
     known = json.loads(OUTCOMES.read_text()) if OUTCOMES.exists() else {}
     yield known
     if request.config.getoption("--record"):
@@ -201,7 +201,7 @@ def outcomes(request):
 
 @pytest.fixture(scope="module")
 def formatted(kind, tmp_path_factory):
-    """A data directory that Apache Kafka's brokers begin with; Sordini's need none."""
+    """A formatted data directory for Apache Kafka. Sordini needs none."""
     if kind != KAFKA_KIND:
         return None
     broker = Broker(kind, tmp_path_factory.mktemp("formatted")).start()
@@ -238,7 +238,7 @@ def write_files(directory, broker):
 
 
 def outcome(broker, settings):
-    """The values of the settings once it is started, or the log of a start that it refused."""
+    """Starts the broker. Returns the values of its settings, or the log of a refused start."""
     try:
         broker.start()
     except RuntimeError:
@@ -261,7 +261,7 @@ def masked(text, broker):
 
 
 def exception(log):
-    """The exception that ended Apache Kafka, with its text."""
+    """Returns the exception that ended Apache Kafka, with its text."""
     lines = log.splitlines()
     at = next(number for number, line in enumerate(lines) if "Exiting Kafka due to fatal" in line)
     return next(line for line in lines[at + 1 :] if "Exception" in line)
@@ -299,7 +299,7 @@ def test_variables_come_to_what_apache_kafka_makes_of_them(
         return
     assert "refused" in found, found
     text = expected["refused"].removeprefix(CONFIG_EXCEPTION)
-    # Another text says which classes there are.
+    # Sordini's text lists the available classes instead.
     text = text.removesuffix(": Could not load config provider class or one of its dependencies")
     is_java = expected["refused"].startswith("java.")
     assert is_java or text in found["refused"]

@@ -1,4 +1,4 @@
-"""What survives: a clean stop, a kill -9, and a move of the data between Apache Kafka and Sordini."""
+"""State after a controlled shutdown, a kill -9, and a move between Apache Kafka and Sordini."""
 
 import shutil
 import threading
@@ -14,12 +14,12 @@ READ = "--from-beginning --timeout-ms 20000"
 
 @pytest.fixture
 def on(tool_host):
-    """Command lines against one broker."""
+    """Runs command lines against one broker."""
     return lambda broker: Shell(broker, tool_host, None, record=False)
 
 
 def fill(run):
-    """Topics, records in several codecs, a config and a group, as the checks expect them."""
+    """Creates topics, records in several codecs, a config and a group, for `check`."""
     run("kafka-topics --create --topic kept --partitions 2 --config retention.ms=86400000").ok()
     for codec in ("none", "gzip", "snappy", "lz4", "zstd"):
         run("kafka-topics --create --topic kept-" + codec).ok()
@@ -30,7 +30,7 @@ def fill(run):
 
 
 def check(run):
-    """Everything that `fill` left is there, and the broker goes on from it."""
+    """Checks that everything from `fill` is there, and that clients can continue from it."""
     described = run("kafka-topics --describe --topic kept").ok()
     assert "PartitionCount: 2" in described.stdout and "retention.ms=86400000" in described.stdout
     for codec in ("none", "gzip", "snappy", "lz4", "zstd"):
@@ -57,7 +57,7 @@ def test_restart(own_broker, on, end):
 
 
 def test_kill_while_producing(own_broker, on):
-    """Every record that was acknowledged before a kill -9 is there after it, in order, once."""
+    """Every record that was acknowledged before a kill -9 is there after it, once and in order."""
     run = on(own_broker.start())
     run("kafka-topics --create --topic hit").ok()
     producer = run.start(
@@ -81,14 +81,14 @@ def test_kill_while_producing(own_broker, on):
 
 
 def moved(source, target):
-    """Hands the source's stopped directory over to the target, as `mv` would."""
+    """Moves the directory of the stopped source to the target."""
     assert source.process is None
     shutil.copytree(source.data, target.data)
 
 
 @pytest.fixture
 def two_brokers(tmp_path):
-    """Sordini and Apache Kafka, neither started."""
+    """A broker of Sordini and one of Apache Kafka, not yet started."""
     brokers = {kind: Broker(kind, tmp_path / kind) for kind in (SORDINI_KIND, KAFKA_KIND)}
     yield brokers[SORDINI_KIND], brokers[KAFKA_KIND]
     for broker in brokers.values():
@@ -98,7 +98,7 @@ def two_brokers(tmp_path):
 @pytest.mark.oracle
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_adopts_a_directory_of_apache_kafka(two_brokers, on, kind, end):
-    """Sordini starts on what Apache Kafka wrote, after a clean stop and after a crash."""
+    """Sordini starts on a directory of Apache Kafka, after a controlled shutdown or a crash."""
     if kind != SORDINI_KIND:
         pytest.skip("about Sordini")
     sordini, kafka = two_brokers
@@ -110,7 +110,7 @@ def test_adopts_a_directory_of_apache_kafka(two_brokers, on, kind, end):
 
 @pytest.mark.oracle
 def test_apache_kafka_starts_on_our_directory(two_brokers, on, kind):
-    """The way back: the whole directory, metadata log included."""
+    """Apache Kafka starts on a whole directory of Sordini, including the metadata log."""
     if kind != SORDINI_KIND:
         pytest.skip("about Sordini")
     sordini, kafka = two_brokers
@@ -122,7 +122,7 @@ def test_apache_kafka_starts_on_our_directory(two_brokers, on, kind):
 
 @pytest.mark.oracle
 def test_apache_kafka_reads_our_partitions(two_brokers, on, kind):
-    """The partition directories alone, put in the place of those of a topic that Kafka made."""
+    """Apache Kafka reads partition directories of Sordini in place of its own ones."""
     if kind != SORDINI_KIND:
         pytest.skip("about Sordini")
     sordini, kafka = two_brokers
@@ -145,7 +145,7 @@ def test_apache_kafka_reads_our_partitions(two_brokers, on, kind):
 
 
 def ask(broker, api, version, body):
-    """One request over a connection of its own."""
+    """Sends one request on a new connection. Returns the response."""
     connection = Connection(broker.port)
     try:
         return connection.request(api, version, body)
@@ -155,7 +155,8 @@ def ask(broker, api, version, body):
 
 @pytest.mark.oracle
 def test_keeps_groups_of_the_consumer_protocol(two_brokers, on, kind):
-    """Kafka's consumer group is listed, read and not replaced here, and is Kafka's again after."""
+    """Sordini lists and reads a consumer group (KIP-848) of Kafka, refuses classic members in it,
+    and leaves it intact for Kafka."""
     if kind != SORDINI_KIND:
         pytest.skip("about Sordini")
     sordini, kafka = two_brokers

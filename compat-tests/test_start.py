@@ -1,4 +1,4 @@
-"""What a start refuses, what it warns of, what it leaves behind, and how signals end it."""
+"""Starts and stops: refused starts, warnings, exit codes, signals."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def sordini_only(kind):
 
 @pytest.fixture
 def overrides(tmp_path):
-    """A broker on free ports whose directory is not there yet."""
+    """Settings of a broker with free ports and a directory that does not exist yet."""
     return {
         "listeners": f"PLAINTEXT://127.0.0.1:{free_port()}",
         "log.dirs": tmp_path / "new" / "data",
@@ -36,7 +36,7 @@ def command(overrides):
 
 
 def refused(overrides, **environment):
-    """The last line of a start that fails."""
+    """Returns the last line of a start that fails."""
     env = {**os.environ, **environment}
     ended = subprocess.run(command(overrides), env=env, capture_output=True, text=True, timeout=STOPPED_S)
     assert ended.returncode == 1, ended.stderr
@@ -45,7 +45,7 @@ def refused(overrides, **environment):
 
 class Started:
     def __init__(self, overrides, prefix=("env", "--default-signal=HUP")):
-        # The default prefix undoes what tests inherit that run under nohup themselves.
+        # The default prefix resets signals that are ignored if the tests run under nohup.
         self.process = subprocess.Popen(
             [*prefix, *command(overrides)],
             stdout=subprocess.PIPE,
@@ -189,7 +189,7 @@ def test_cluster_script_fails_over_a_running_cluster(tmp_path):
 
 
 def test_example_files_form_a_cluster(tmp_path):
-    """The files of `config/`, with free ports in place of theirs."""
+    """The example files of `config/`, with free ports, form a cluster."""
     names = ["server.properties", "server-1.properties", "server-2.properties"]
     texts = {name: (ROOT / "config" / name).read_text() for name in names}
     http_ports = []
@@ -218,7 +218,7 @@ def test_example_files_form_a_cluster(tmp_path):
 
 
 def readiness(port):
-    """The status of /readyz, or why there is none."""
+    """Returns the status of /readyz, or why there is none."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
             connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")

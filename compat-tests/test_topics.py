@@ -1,4 +1,4 @@
-"""kafka-topics: create, list, describe, alter, delete, and what it says when it refuses."""
+"""kafka-topics: create, list, describe, alter, delete, and its errors."""
 
 
 def test_create_and_describe(shell):
@@ -100,7 +100,7 @@ def test_delete(shell):
 
 
 def test_create_again_after_delete(shell):
-    """The second topic is another topic: it is empty and has another id."""
+    """A recreated topic is empty and has another id."""
     shell("kafka-topics --create --topic reborn").ok()
     ids = set()
     for _ in range(2):

@@ -1,6 +1,6 @@
-"""Transactions that Apache Kafka wrote, read from Sordini and from Apache Kafka again.
+"""Transactions that Apache Kafka wrote, read from Sordini and then from Apache Kafka again.
 
-Sordini does not coordinate transactions yet: it takes over what is in a log.
+Sordini does not coordinate transactions yet. It serves those that are in a log.
 """
 
 import shutil
@@ -13,20 +13,20 @@ from harness.shell import Shell
 from harness.transactions import fetches, leave_open, read, write_pairs
 
 READ = "--from-beginning --timeout-ms 20000"
-# Bytes of a record, and of the slices that are read: in one segment, and in a few. Some slices end
-# at a segment's first index entry.
+# For each topic: bytes of a record, and sizes of fetches. "large" has several segments, and some
+# fetches end at the first index entry of a segment.
 TOPICS = {"small": (1, (1, 300, 1 << 20)), "large": (60_000, (1, 100_000, 1 << 20))}
 
 
 @pytest.fixture
 def on(tool_host):
-    """Command lines against one broker."""
+    """Runs command lines against one broker."""
     return lambda broker: Shell(broker, tool_host, None, record=False)
 
 
 @pytest.fixture
 def two_brokers(kind, tmp_path):
-    """Sordini and Apache Kafka, neither started."""
+    """A broker of Sordini and one of Apache Kafka, not yet started."""
     if kind != SORDINI_KIND:
         pytest.skip("about Sordini")
     brokers = {kind: Broker(kind, tmp_path / kind) for kind in (SORDINI_KIND, KAFKA_KIND)}
@@ -49,7 +49,7 @@ def last_offset(broker, topic, isolation):
 
 
 def check(run, broker, expected):
-    """Consumers of both libraries get what was committed, and all records if they ask for all."""
+    """Checks that consumers of both libraries get the committed records, or all if uncommitted."""
     for topic, committed in expected.items():
         assert read(broker.bootstrap, topic) == committed
         everything = read(broker.bootstrap, topic, "read_uncommitted")
@@ -62,7 +62,7 @@ def check(run, broker, expected):
 @pytest.mark.oracle
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_aborted_records_stay_hidden(two_brokers, on, end):
-    """Through a takeover, a kill -9, lost indexes, and the way back."""
+    """Aborted records stay hidden in Sordini, after kill -9, without indexes, and in Kafka again."""
     sordini, kafka = two_brokers
     run = on(kafka.start())
     for topic in TOPICS:

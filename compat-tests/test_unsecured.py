@@ -1,5 +1,5 @@
 """kafka-acls, kafka-delegation-tokens, kafka-transactions list, and kafka-configs of users and
-clients: what they print where there is no authorizer, no user and no transaction."""
+clients, on a broker without an authorizer, users and transactions."""
 
 
 def test_acls(shell):
