@@ -62,7 +62,7 @@ def check(run, broker, expected):
 @pytest.mark.oracle
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_aborted_records_stay_hidden(two_brokers, on, end):
-    """Aborted records stay hidden in Sordini, after kill -9, without indexes, and in Kafka again."""
+    """Aborted records stay hidden: in Sordini, after kill -9, without indexes, in Kafka again."""
     sordini, kafka = two_brokers
     run = on(kafka.start())
     for topic in TOPICS:

@@ -125,7 +125,7 @@ def test_too_few_replicas_while_a_producer_waits(cluster, run, topic):
 
 
 def test_three_replicas_survive_two_failures(new_cluster, tools, at_work):
-    """Of five nodes, so that the quorum goes on, too."""
+    """Uses five nodes, so that the quorum keeps a majority."""
     cluster = new_cluster(count=5).start()
     run = tools(cluster)
     run("kafka-topics --create --topic kept --replica-assignment 1:2:3"

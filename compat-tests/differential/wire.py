@@ -47,7 +47,7 @@ class Connection:
         try:
             self._socket.sendall(data)
         except OSError:
-            pass  # it is closed, as reading from it will tell
+            pass  # the connection is closed, and the next read reports it
 
     def receive(self, api, version, correlation_id):
         frame = self.receive_frame()

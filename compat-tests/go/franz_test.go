@@ -34,7 +34,7 @@ func within(t *testing.T) context.Context {
 	return ctx
 }
 
-// topic creates a topic of the test's own and waits until its leaders answer.
+// topic creates a topic that only this test uses, and waits until its leaders respond.
 func topic(t *testing.T, name string, partitions int32) (string, *kadm.Client) {
 	t.Helper()
 	admin := kadm.NewClient(client(t))

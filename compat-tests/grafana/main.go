@@ -2,7 +2,7 @@
 //
 //	promql FOLDER <questions >answers
 //
-// Both are JSON lists. It judges nothing: an answer tells what came back.
+// Both are JSON lists. The program only reports results. The tests judge them.
 package main
 
 import (
@@ -19,14 +19,14 @@ import (
 
 const step = time.Second
 
-// question is a query: at the last scrape, or over all of them as a graph asks it.
+// question is a query, either at the last scrape (instant) or over all of them, as for a graph.
 type question struct {
 	Expr    string
 	Instant bool
 }
 
 type answer struct {
-	// Error says why there is no answer.
+	// Error says why the query failed.
 	Error string `json:"error,omitempty"`
 	// Metrics are the names in the query.
 	Metrics []string `json:"metrics"`
@@ -35,7 +35,7 @@ type answer struct {
 
 type series struct {
 	Labels map[string]string `json:"labels"`
-	// Numbers counts the points that are not NaN.
+	// Numbers is the number of points that are not NaN.
 	Numbers int `json:"numbers"`
 }
 

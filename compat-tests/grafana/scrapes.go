@@ -18,14 +18,14 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 )
 
-// scrapes is what Prometheus would have stored of a target, in memory.
+// scrapes has, in memory, the series that Prometheus would have stored for a target.
 type scrapes struct {
 	series      map[uint64]*promql.Series
 	first, last int64
 }
 
-// load reads a folder of scrapes in the order of their times: <milliseconds>.prom holds what the
-// target answered, and is empty where it did not answer.
+// load reads a folder of scrapes in the order of their times. The file <milliseconds>.prom has the
+// target's response, and is empty if there was none.
 func load(folder string) (*scrapes, error) {
 	files, err := filepath.Glob(filepath.Join(folder, "*.prom"))
 	if err != nil || len(files) == 0 {
@@ -46,7 +46,7 @@ func load(folder string) (*scrapes, error) {
 		if err := stored.scrape(text, at, now); err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
-		// A series that is gone ends, as in Prometheus: else its last value stands for minutes.
+		// A series that is gone ends, as in Prometheus. Otherwise its last value would stay for minutes.
 		for id := range before {
 			if !now[id] {
 				stored.add(stored.series[id].Metric, at, math.Float64frombits(value.StaleNaN))
@@ -61,7 +61,7 @@ func load(folder string) (*scrapes, error) {
 	return stored, nil
 }
 
-// scrape stores one answer of the target, and `up`, with the labels that a scrape adds.
+// scrape stores one response of the target, and `up`, with the labels that a scrape adds.
 func (s *scrapes) scrape(text []byte, at int64, now map[uint64]bool) error {
 	store := func(metric labels.Labels, sample float64) {
 		named := labels.NewBuilder(metric).Set("job", "sordini").Set("instance", "broker:9644")
@@ -100,7 +100,7 @@ func (s *scrapes) add(metric labels.Labels, at int64, sample float64) uint64 {
 	return id
 }
 
-// Querier makes scrapes a storage that the engine reads.
+// Querier implements the storage interface of the engine.
 func (s *scrapes) Querier(int64, int64) (storage.Querier, error) {
 	return &storage.MockQuerier{SelectMockFunction: s.find}, nil
 }
@@ -119,7 +119,7 @@ func (s *scrapes) find(_ bool, _ *storage.SelectHints, matchers ...*labels.Match
 	return found
 }
 
-// found walks the series that a selector matches.
+// found iterates over the series that a selector matches.
 type found struct {
 	series []storage.Series
 	next   int

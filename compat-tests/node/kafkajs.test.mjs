@@ -31,7 +31,7 @@ async function produce(topic, count, options = {}) {
   await producer.disconnect();
 }
 
-/** Reads until `count` messages have come, and leaves the group. */
+/** Consumes until `count` messages have arrived, and leaves the group. */
 async function consume(topic, groupId, count, autoCommit = true) {
   const consumer = kafka.consumer({ groupId });
   const messages = [];

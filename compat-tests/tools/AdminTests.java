@@ -58,7 +58,7 @@ import org.apache.kafka.common.errors.UnknownMemberIdException;
 import org.apache.kafka.common.errors.UnknownTopicIdException;
 import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 
-/** Everything the Java admin client asks of a single broker. */
+/** Tests of the Java admin client against a single broker. */
 final class AdminTests {
     private AdminTests() {}
 
@@ -184,7 +184,7 @@ final class AdminTests {
         String topic = t.topic(1);
         var listed = get(t.admin.listTopics().namesToListings());
         equal(describe(t, topic).topicId(), listed.get(topic).topicId(), "topic id");
-        // The offsets topic exists once a group has committed, and only shows when asked for.
+        // The offsets topic exists once a group has committed, and is listed only on request.
         try (Consumer<String, String> consumer = t.member(t.own("group"))) {
             consumer.assign(List.of(first(topic)));
             consumer.commitSync(Map.of(first(topic), new OffsetAndMetadata(0)));
@@ -246,7 +246,7 @@ final class AdminTests {
             new DescribeConfigsOptions().includeSynonyms(true)).all()).get(resource).get(name);
     }
 
-    /** A change is answered when the controller has it, and seen when the broker has applied it. */
+    /** Waits for a config value: the broker may apply a change after the controller's response. */
     private static void becomes(String value, ClientTests t, ConfigResource resource, String name) throws Exception {
         String last = entry(t, resource, name).value();
         for (int tries = 0; tries < 50 && !value.equals(last); tries++) {

@@ -103,7 +103,7 @@ public final class ClientTests {
         return properties;
     }
 
-    /** A name of this test's own, for a topic, a group or a client. */
+    /** Returns a name that only this test uses, for a topic, a group or a client. */
     String own(String what) {
         return "java-" + name.replaceAll("[^a-z0-9]+", "-") + "-" + what;
     }
@@ -114,8 +114,9 @@ public final class ClientTests {
     }
 
     /**
-     * Creates a topic and waits until its leaders answer. Kafka answers the creation before its broker
-     * has the partitions, and a producer that is early then may see its first batches reordered.
+     * Creates a topic and waits until its leaders respond. Kafka responds to the creation before
+     * its broker has the partitions. A producer that starts too early may then see its first
+     * batches reordered.
      *
      * <p>Without {@code retention.ms} among the configs, records do not expire: {@link #send} gives them
      * timestamps of 1970, so the first check of retention would delete them in the middle of a test.
@@ -185,7 +186,7 @@ public final class ClientTests {
         }
     }
 
-    /** Polls until {@code count} records came; fails when they do not come, or more come. */
+    /** Polls until {@code count} records have arrived. Fails if fewer or more arrive. */
     static List<ConsumerRecord<String, String>> poll(Consumer<String, String> consumer, int count) {
         List<ConsumerRecord<String, String>> records = new ArrayList<>();
         until(count + " records", () -> {
@@ -237,7 +238,7 @@ public final class ClientTests {
         void run() throws Exception;
     }
 
-    /** Runs an action that must fail with this exception, which it returns. */
+    /** Runs an action that must fail with this exception. Returns the exception. */
     static <E extends Throwable> E fails(Class<E> expected, Action action) throws Exception {
         try {
             action.run();

@@ -27,7 +27,7 @@ import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.errors.InvalidTopicException;
 import org.apache.kafka.common.errors.TimeoutException;
 
-/** A consumer without a group: where it starts, what it skips, and what it may ask of the log. */
+/** Tests of a consumer without a group: start offsets, skipped records, and queries of the log. */
 final class ConsumerTests {
     private ConsumerTests() {}
 
@@ -180,7 +180,7 @@ final class ConsumerTests {
         }
     }
 
-    /** A waiting fetch is answered when a record arrives, not when its time is over. */
+    /** A waiting fetch completes when a record arrives, not only after its maximum wait time. */
     private static void longPoll(ClientTests t) throws Exception {
         String topic = t.topic(1);
         try (Consumer<String, String> consumer = t.consumer("fetch.max.wait.ms", "5000")) {

@@ -34,7 +34,7 @@ import org.apache.kafka.common.errors.InvalidSessionTimeoutException;
 import org.apache.kafka.common.errors.OffsetMetadataTooLarge;
 import org.apache.kafka.common.errors.RebalanceInProgressException;
 
-/** The classic group protocol as the Java consumer drives it. */
+/** Tests of the classic group protocol with the Java consumer. */
 final class GroupTests {
     private GroupTests() {}
 

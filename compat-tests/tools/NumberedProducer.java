@@ -10,8 +10,8 @@ import org.apache.kafka.common.serialization.StringSerializer;
 
 /**
  * An idempotent producer with several requests in flight. It sends 0, 1, 2 and so on, round robin
- * to the partitions of a topic, until its input ends, and prints of each number where it was
- * acknowledged to be, or why it failed. Arguments: bootstrap, topic, partitions, records a second,
+ * to the partitions of a topic, until there is input. For each number it prints the acknowledged
+ * partition and offset, or the error. Arguments: bootstrap, topic, partitions, records per second,
  * then properties of the producer as key=value.
  */
 final class NumberedProducer {
@@ -63,7 +63,7 @@ final class NumberedProducer {
         out.flush();
     }
 
-    /** Whoever started it writes a byte when it is enough. */
+    /** Whether the parent process has written a byte to stop this program. */
     private static boolean isInputAtEnd() throws IOException {
         return System.in.available() > 0;
     }

@@ -22,7 +22,7 @@ import org.apache.kafka.common.errors.RecordTooLargeException;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.record.TimestampType;
 
-/** What a producer sends is stored once, in order, and answered with the offset it got. */
+/** Tests of the producer: records are stored once, in order, and acknowledged with their offset. */
 final class ProducerTests {
     private ProducerTests() {}
 
@@ -122,7 +122,7 @@ final class ProducerTests {
             get(producer.send(new ProducerRecord<>(topic, value)));
             get(producer.send(new ProducerRecord<>(topic, "after")));
         }
-        // Far above the consumer's limits: a fetch yields its first batch however large it is.
+        // Far above the consumer's limits: a fetch returns its first batch whatever its size.
         List<ConsumerRecord<String, String>> records =
             t.read(topic, 3, "max.partition.fetch.bytes", "1000", "fetch.max.bytes", "1000");
         equal("before", records.get(0).value(), "first value");

@@ -23,17 +23,17 @@ import java.util.concurrent.ConcurrentHashMap;
 import org.apache.kafka.common.utils.Exit;
 
 /**
- * Runs Apache Kafka's command line tools inside one JVM, because a JVM start per command costs more
- * than the command. Requests and replies are JSON, one per line, on stdin and stdout:
+ * Runs Apache Kafka's command line tools inside one JVM, because starting a JVM for each command
+ * takes longer than the command. Requests and replies are JSON, one per line, on stdin and stdout:
  *
  * <pre>
  *   {"op":"run",  "id":1, "class":"...", "args":[...], "stdin":"..."}   reply when the tool has ended
- *   {"op":"peek", "id":2, "of":1}                                       what command 1 printed so far
- *   {"op":"stop", "id":3, "of":1}                                       what SIGTERM would do to it
+ *   {"op":"peek", "id":2, "of":1}                                       output of command 1 so far
+ *   {"op":"stop", "id":3, "of":1}                                       run its shutdown hooks, as SIGTERM
  * </pre>
  *
- * Each command has its own streams and shutdown hooks: the threads it starts inherit them, so that
- * commands can run side by side.
+ * Each command has its own streams and shutdown hooks. The threads that it starts inherit them, so
+ * that commands can run concurrently.
  */
 public final class ToolHost {
     private static final ObjectMapper JSON = new ObjectMapper();
@@ -42,7 +42,7 @@ public final class ToolHost {
     private static final PrintStream REPLIES =
         new PrintStream(new FileOutputStream(FileDescriptor.out), true, StandardCharsets.UTF_8);
 
-    /** Thrown where the tool would have ended the process. An Error, so that tools do not catch it. */
+    /** Thrown instead of ending the process. It is an Error, so that tools do not catch it. */
     private static final class Exited extends Error {
         private static final long serialVersionUID = 1L;
 
@@ -63,7 +63,7 @@ public final class ToolHost {
             in = new ByteArrayInputStream(stdin.getBytes(StandardCharsets.UTF_8));
         }
 
-        /** A process prints nothing after its exit, whatever the tool does with the Error. */
+        /** Records the exit code and mutes the command: a process prints nothing after its exit. */
         synchronized void exit(int code) {
             if (exit == null) {
                 exit = code;

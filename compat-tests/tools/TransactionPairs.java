@@ -8,9 +8,9 @@ import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.serialization.StringSerializer;
 
 /**
- * Pairs of transactions that overlap, one committed and one aborted, with ten records each. It
- * prints the committed values in the order of their offsets. Arguments: bootstrap, topic, a name
- * that begins each value, pairs, characters of a value.
+ * Writes pairs of overlapping transactions, one committed and one aborted, with ten records each.
+ * It prints the committed values in the order of their offsets. Arguments: bootstrap, topic, the
+ * prefix of each value, number of pairs, characters of a value.
  */
 final class TransactionPairs {
     private TransactionPairs() {}
@@ -36,7 +36,7 @@ final class TransactionPairs {
                     aborted.send(new ProducerRecord<>(topic, hidden)).get();
                     expected.add(value);
                 }
-                // The aborted transaction ends last and first in turns.
+                // The aborted transaction ends last and first alternately.
                 if (pair % 2 == 0) {
                     committed.commitTransaction();
                     aborted.abortTransaction();
