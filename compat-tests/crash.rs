@@ -1,4 +1,4 @@
-//! Crashes, restarts and disk faults: nothing that was acknowledged is lost, doubled or reordered.
+//! Crashes, restarts and disk faults. No acknowledged record may be lost, duplicated or reordered.
 //! `CRASH_SECONDS` bounds the loop of kills (default 15).
 
 #[path = "crash/broker.rs"]

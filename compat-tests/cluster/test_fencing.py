@@ -34,13 +34,13 @@ def new_controller(cluster, old):
 
 
 def alive(cluster, node_id):
-    """The brokers that are not fenced, as one node knows them."""
+    """Returns the brokers that are not fenced in the metadata of one node."""
     return cluster[node_id].metadata([]).brokers
 
 
 @pytest.mark.parametrize("after_s", [0, 0.5])
 def test_broker_killed_after_a_change_of_controller(with_broker_only, after_s):
-    """The new controller notices the death of a broker whose heartbeat it has not had yet."""
+    """A new controller detects the death of a broker that has not sent it a heartbeat yet."""
     cluster = with_broker_only()
     _, controller = replace_controller(cluster)
     time.sleep(after_s)
@@ -54,7 +54,7 @@ def test_broker_killed_after_a_change_of_controller(with_broker_only, after_s):
 
 
 def test_broker_whose_listener_refuses_the_controller(with_broker_only):
-    """As behind a firewall that rejects: the broker is alive while its heartbeats arrive."""
+    """A broker that refuses the controller's connections is alive while its heartbeats arrive."""
     nowhere = f"PLAINTEXT://127.0.0.1:{free_port()}"
     cluster = with_broker_only(advertised_listeners=nowhere)
     old, controller = replace_controller(cluster)

@@ -1,4 +1,4 @@
-"""Five nodes, and topics on all of them: two may be gone at a time."""
+"""A cluster of five nodes, with replicas on all of them, of which two may fail at a time."""
 
 import pytest
 from at_work import AFTER_A_DEATH_S
@@ -20,7 +20,7 @@ IDS = [1, 2, 3, 4, 5]
 
 @pytest.fixture(scope="module")
 def five(kind, tmp_path_factory):
-    """Five nodes, in namespaces of their own where that is possible."""
+    """A cluster of five nodes, in network namespaces if possible."""
     network = Network(IDS) if is_possible() else None
     cluster = Cluster(kind, tmp_path_factory.mktemp("five"), len(IDS), network=network, **FIVE)
     try:
@@ -42,7 +42,7 @@ def work(cluster, at_work):
 
 
 def two_with(cluster, is_controller):
-    """Two nodes; the controller is one of them, or is not."""
+    """Returns two nodes: the controller and another one, or two without the controller."""
     controller = cluster.controller()
     others = [node for node in IDS if node != controller]
     return [controller, others[0]] if is_controller else others[:2]

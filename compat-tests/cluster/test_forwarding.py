@@ -38,8 +38,8 @@ def quorum_described():
 def test_controller_is_replaced(cluster, run, topic, asked):
     """A broker's client gets the response of the next controller, not NOT_CONTROLLER.
 
-    The active controller is paused when the requests are sent: to itself, so that it handles them
-    after the others have elected a new one, or to another broker, which forwards them to it.
+    The active controller is paused when the requests are sent. They go to it, so that it handles
+    them after the election of a new controller, or to another broker, which forwards them to it.
     """
     run(f"kafka-topics --create --topic {topic} --partitions 1 --replication-factor 3").ok()
     old = cluster.controller()

@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, Producer
 
 
 def test_replicas_are_spread_over_racks(new_cluster, tools):
-    """Four nodes in two racks: two replicas are never in the same one."""
+    """With four nodes in two racks, two replicas of a partition are in different racks."""
     cluster = new_cluster(count=3)
     cluster.add_node(4, roles="broker")
     for node in cluster.nodes.values():

@@ -1,4 +1,4 @@
-"""The tutorial: three brokers on one host, a replicated topic, and the death of its leader."""
+"""The tutorial: three brokers on one host, a replicated topic, and the loss of its leader."""
 
 import re
 

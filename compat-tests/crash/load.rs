@@ -49,6 +49,7 @@ impl Acknowledged {
     }
 }
 
+/// What one producer writes, and where to.
 #[derive(Clone, Debug)]
 pub struct Spec {
     pub number: usize,

@@ -28,6 +28,13 @@ const RISES_MS: u64 = 5_000;
 /// One process of a node: the node id, and the number of its start.
 type Run = (i32, u32);
 
+/// The invariants, and what they remember of earlier steps:
+///
+/// - An epoch of the quorum, and a leader epoch of a partition, has one leader.
+/// - Committed metadata and committed records never change.
+/// - A leader has all records that were committed in earlier epochs.
+/// - The high watermark of a replica never falls.
+/// - Acknowledged records and records that a consumer received are committed.
 #[derive(Default)]
 pub struct Checks {
     raft_leaders: BTreeMap<i32, i32>,

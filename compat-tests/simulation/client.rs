@@ -20,6 +20,7 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_millis(3_000);
 const REST: Duration = Duration::from_millis(100);
 
+/// A client on the clients' machine, with one channel per broker.
 pub struct Client {
     pub name: String,
     pub chance: Chance,
@@ -58,6 +59,7 @@ impl Client {
         }
     }
 
+    /// Returns a random broker, but not the one that did not respond last.
     pub fn any_broker(&mut self) -> Address {
         loop {
             let id = self.chance.between(1, self.nodes as u64);
@@ -68,6 +70,8 @@ impl Client {
         }
     }
 
+    /// Sends a request and waits for the response. `None` if the connection fails or no response
+    /// arrives within [`TIMEOUT`].
     pub async fn ask<R: Request>(
         &mut self,
         to: &Address,

@@ -13,6 +13,7 @@ use crate::{
 /// Least and most milliseconds between two faults.
 const PAUSE_MS: (u64, u64) = (100, 4_000);
 
+/// The active faults of a run, and when the next one begins.
 pub struct Faults {
     chance: Chance,
     active: Vec<Active>,

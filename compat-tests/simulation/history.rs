@@ -67,6 +67,7 @@ impl Commits {
     }
 }
 
+/// What all clients recorded. The checks remove what they have checked.
 #[derive(Default)]
 pub struct History {
     /// Acknowledged batches since the last check.

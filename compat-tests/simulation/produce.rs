@@ -1,4 +1,4 @@
-//! A producer with acks=all that repeats each batch until it is acknowledged.
+//! A plain producer with acks=all that repeats each batch until it is acknowledged.
 
 use std::time::Duration;
 

@@ -47,6 +47,7 @@ const WELL_MS: u64 = 5_000;
 /// Requests in flight when a node goes may still be answered for this long.
 const UNDER_WAY_MS: u64 = 500;
 
+/// The result of one run.
 pub struct Outcome {
     pub hash: u64,
     pub wrong: Option<String>,
@@ -65,6 +66,7 @@ struct Run {
     disturbed_ms: Vec<u64>,
 }
 
+/// Runs one seed to its end or to the first violation of an invariant.
 pub fn run(seed: u64) -> Outcome {
     let is_in_turn = seed.is_multiple_of(IN_TURN_ONE_IN);
     // With one fault at a time, a leader must not depend on a short lag limit to make progress.

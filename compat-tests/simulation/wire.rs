@@ -90,6 +90,7 @@ pub enum Power {
     Running,
 }
 
+/// The network: its links, its open connections, and the packets under way.
 pub struct Wire {
     pub now_us: u64,
     pub chance: Chance,
