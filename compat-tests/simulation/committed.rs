@@ -69,9 +69,9 @@ impl Committed {
     fn check_order(&mut self, place: &Place, values: &[String]) -> Result<(), String> {
         for value in values {
             let Some((producer, number)) = value.split_once(':') else {
-                return Err(format!("{place:?}: nobody sent {value:?}"));
+                return Err(format!("{place:?}: no producer sent {value:?}"));
             };
-            let number: u64 = number.parse().map_err(|_| format!("nobody sent {value:?}"))?;
+            let number: u64 = number.parse().map_err(|_| format!("no producer sent {value:?}"))?;
             let before = self.last.insert(producer.to_owned(), number);
             let is_next = before.map_or(number == 0, |before| number == before + 1);
             if producer.starts_with("idempotent") && !is_next {

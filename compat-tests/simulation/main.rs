@@ -97,7 +97,7 @@ fn planted_bugs_are_found() {
             }
             found.is_none()
         });
-        let (seed, wrong) = found.unwrap_or_else(|| panic!("nobody noticed {bug}"));
+        let (seed, wrong) = found.unwrap_or_else(|| panic!("no seed found {bug}"));
         eprintln!("{bug}: found with seed {seed}: {wrong}");
     }
 }

@@ -273,7 +273,7 @@ impl Run {
         let limit_ms = self.now_ms() + RECOVERY_MS;
         while !(self.faults.are_over() && self.is_well()) {
             if self.now_ms() >= limit_ms {
-                return Err(format!("not well in time: {}", self.cluster.state()));
+                return Err(format!("not recovered in time: {}", self.cluster.state()));
             }
             self.step()?;
         }
@@ -290,7 +290,7 @@ impl Run {
         while let Some(client) = self.who_stands_still(&before) {
             if self.now_ms() >= limit_ms {
                 let state = self.cluster.state();
-                return Err(format!("{client} does not get on in {ms} ms: {state}"));
+                return Err(format!("{client} makes no progress in {ms} ms: {state}"));
             }
             self.step()?;
         }
