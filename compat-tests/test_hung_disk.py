@@ -1,4 +1,4 @@
-"""A volume that hangs in a rename: probes answer, and so do requests for other partitions."""
+"""A volume that hangs in a rename. Probes still respond, and clients still use other partitions."""
 
 import contextlib
 import json
@@ -14,15 +14,15 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from harness.broker import SORDINI_KIND
 from harness.network import is_possible
 
-# Longer than a node may wait for a rename and still be ready.
+# Seconds of a rename: longer than a node may wait for one and still be ready.
 HANGS_S = 13
-# A probe that waits for the volume answers later.
+# Time limit of a probe in seconds. One that waits for the volume takes longer.
 ANSWERS_S = 3
 
 
 @contextlib.contextmanager
 def hanging_renames(broker, path):
-    """Each rename of this path takes so much longer."""
+    """Delays each rename of this path by `HANGS_S`, with strace."""
     calls = "rename,renameat,renameat2"
     tracer = subprocess.Popen(
         ["strace", "-f", "-q", "-o", "/dev/null", "-P", path, "-p", str(broker.process.pid)]
@@ -39,7 +39,7 @@ def hanging_renames(broker, path):
 
 
 def probe(broker, path):
-    """The code and the body of an answer."""
+    """Sends a GET. Returns the status and the body of the response."""
     url = f"http://127.0.0.1:{broker.http_port}{path}"
     try:
         with urllib.request.urlopen(url, timeout=ANSWERS_S) as reply:

@@ -89,7 +89,8 @@ def test_taken_port_leaves_nothing_behind(overrides, tmp_path, taken):
 
 
 def test_one_of_two_simultaneous_starts_gets_the_port(tmp_path):
-    """Both pass the first check of the port in most rounds where the second check is missing."""
+    """One of two simultaneous starts on a port fails. Without the broker's second check of the
+    port, both would start in most rounds."""
     for number in range(12):
         port = free_port()
         dirs = [tmp_path / f"{number}-{name}" for name in ("a", "b")]

@@ -165,7 +165,7 @@ class AtWork:
         return longest
 
     def end(self):
-        """Stops the load and checks the topics against what the clients were told."""
+        """Stops the load and checks the topics against the responses that the clients got."""
         for load in self._loads:
             load.end()
         self._cluster.wait_until_in_sync()

@@ -125,7 +125,7 @@ class JavaLoad:
             what, *rest = line.split()
             assert what == "at", f"an idempotent producer with time enough fails nothing: {line}"
             partition, offset, number = (int(word) for word in rest)
-            if offset >= 0:  # It is not known of one that the broker had and has forgotten.
+            if offset >= 0:  # -1: a duplicate whose offset the broker no longer has.
                 assert acknowledged.setdefault((partition, offset), number) == number
         last = self._program.out[-1].split()
         assert last[0] == "sent" and last[2:] == ["failed", "0"], last
