@@ -13,8 +13,8 @@ use kafka_protocol::{
 
 use super::{Context, ErrorCode, Handler, Reply};
 
-/// The code 0 of resource types, pattern types, operations and permission types. Kafka does not
-/// parse a request with it and closes the connection; any other code is answered.
+/// The code UNKNOWN of resource types, pattern types, operations and permission types. If a request
+/// has this code, Kafka fails to parse the request and closes the connection.
 const UNKNOWN: i8 = 0;
 
 pub struct DescribeAcls;
@@ -83,8 +83,7 @@ impl Handler for DeleteAcls {
     }
 }
 
-/// Answers with the refusal, or closes the connection if one of the request's ACLs has a code that
-/// Kafka does not parse.
+/// Responds with `refusal`, or closes the connection if one of the codes is UNKNOWN.
 fn refuse<R: Default>(codes: impl IntoIterator<Item = [i8; 4]>, refusal: R) -> Reply<R> {
     match codes.into_iter().flatten().any(|code| code == UNKNOWN) {
         true => Reply::Close(R::default()),

@@ -1,4 +1,4 @@
-//! AddRaftVoter (KIP-853).
+//! AddRaftVoter (KIP-853): adds a controller to the voters of the quorum.
 
 use std::{ops::RangeInclusive, time::Duration};
 

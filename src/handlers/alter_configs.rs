@@ -1,5 +1,5 @@
-//! AlterConfigs: sets a resource to just what is named; the rest is unset. IncrementalAlterConfigs
-//! has taken its place.
+//! AlterConfigs: replaces all configs of a resource. Configs that the request does not name are
+//! unset. Newer clients use IncrementalAlterConfigs instead.
 
 use std::ops::RangeInclusive;
 

@@ -16,7 +16,7 @@ use crate::{
 
 pub struct AlterPartition;
 
-/// Whose epoch is not known to the leader.
+/// The broker epoch of a replica if the leader does not know the epoch.
 const ANY_EPOCH: i64 = -1;
 
 impl Handler for AlterPartition {
@@ -50,7 +50,7 @@ impl Handler for AlterPartition {
 }
 
 fn change(asked: &asked::PartitionData) -> Change {
-    // Before version 3 without epochs.
+    // Requests before version 3 have no broker epochs.
     let without = asked.new_isr.iter().map(|id| (id.0, ANY_EPOCH));
     let with = asked.new_isr_with_epochs.iter().map(|it| (it.broker_id.0, it.broker_epoch));
     Change {

@@ -1,4 +1,4 @@
-//! AlterPartitionReassignments (KIP-455, KIP-860).
+//! AlterPartitionReassignments (KIP-455, KIP-860): begins or cancels reassignments of partitions.
 
 use std::ops::RangeInclusive;
 
@@ -38,7 +38,7 @@ impl Handler for AlterPartitionReassignments {
                 cx.broker.applied(committed.offset).await;
                 let answers = committed.value.into_iter();
                 let answers = answers.map(|(topic, results)| answer(&topic, results));
-                // Kafka says nothing where it has something to say nothing of.
+                // Kafka sends an empty message if the request has no topics, and null otherwise.
                 let message = request.topics.is_empty().then(Default::default);
                 Reply::Now(response.with_error_message(message).with_responses(answers.collect()))
             }
@@ -51,7 +51,7 @@ impl Handler for AlterPartitionReassignments {
     }
 }
 
-/// The controller has not begun in time.
+/// The response if the controller could not begin in time: REQUEST_TIMED_OUT everywhere.
 fn timed_out(
     request: &AlterPartitionReassignmentsRequest,
     response: AlterPartitionReassignmentsResponse,

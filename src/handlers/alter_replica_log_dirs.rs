@@ -1,4 +1,4 @@
-//! AlterReplicaLogDirs: has replicas of this broker lie in other log directories (KIP-113).
+//! AlterReplicaLogDirs: moves replicas of this broker to other log directories (KIP-113).
 
 use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 
@@ -30,14 +30,14 @@ impl Handler for AlterReplicaLogDirs {
         let wanted = last_of_each(request);
         let names: Vec<TopicPartition> = wanted.keys().cloned().collect();
         let broker = Arc::clone(cx.broker);
-        // Copies are begun: that is the disk's work.
+        // Beginning a copy creates files, so a blocking thread does it.
         let altered = blocking(move || alter(&broker, wanted)).await;
         let failed = |_| names.into_iter().map(|it| (it, ErrorCode::UnknownServerError.code()));
         Reply::Now(response(altered.unwrap_or_else(|error| failed(error).collect())))
     }
 }
 
-/// Each partition once: the last directory that the request names for it counts.
+/// The new directory of each partition. If the request names several, the last one is used.
 fn last_of_each(request: AlterReplicaLogDirsRequest) -> BTreeMap<TopicPartition, StrBytes> {
     let mut wanted = BTreeMap::new();
     for dir in request.dirs {

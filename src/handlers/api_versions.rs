@@ -1,4 +1,4 @@
-//! ApiVersions: what this broker serves, read off the handler table.
+//! ApiVersions: the APIs and versions that this node serves on a listener, from the handler table.
 
 use kafka_protocol::{
     messages::{
@@ -47,8 +47,9 @@ impl Handler for ApiVersions {
     }
 }
 
-/// Adds what KIP-584 tells of features. Clients before version 4 fail at a feature whose lowest
-/// level is 0, so those are left out for them (KAFKA-17492); a level of 0 is not finalized.
+/// Adds supported and finalized features (KIP-584). Clients that use versions before 4 fail at a
+/// feature whose lowest level is 0, so their responses omit such features (KAFKA-17492). A feature
+/// at level 0 is not finalized.
 fn with_features<'a>(
     response: ApiVersionsResponse,
     levels: impl Iterator<Item = (&'a str, i16)>,
@@ -72,7 +73,7 @@ fn with_features<'a>(
         .with_finalized_features(finalized.collect())
 }
 
-/// The table as an answer; `error_code` and the features are the caller's to add.
+/// The response with the APIs of a listener. The caller adds the features.
 fn response(of_controllers: bool) -> ApiVersionsResponse {
     let rows = TABLE.iter().map(Entry::row).filter(|row| row.scope.is_served(of_controllers));
     let rows = rows.map(|row| {

@@ -1,4 +1,4 @@
-//! AssignReplicasToDirs (KIP-858): in which log directories a broker's replicas lie.
+//! AssignReplicasToDirs (KIP-858): a broker reports the log directories of its replicas.
 
 use std::ops::RangeInclusive;
 

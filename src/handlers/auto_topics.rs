@@ -1,5 +1,5 @@
-//! Topics that are created because somebody asked for them (`auto.create.topics.enable`, and the
-//! topics of the coordinators). Kafka's `DefaultAutoTopicCreationManager`.
+//! Automatic creation of topics that clients request (`auto.create.topics.enable`), and of the
+//! topics of the coordinators. Kafka's `DefaultAutoTopicCreationManager`.
 
 use std::{
     collections::HashSet,
@@ -24,14 +24,14 @@ use crate::{
     broker::{Broker, OFFSETS_TOPIC},
 };
 
-/// How long a creation may take.
+/// How long the controller may take to create topics, and then this broker to apply them.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Leaves a number to the controller's configuration.
+/// A number of partitions or replicas that the configuration of the controller decides.
 const OF_CONTROLLER: i16 = -1;
 
-/// A topic that is created automatically. What this broker's own configuration does not set is
-/// left to the controller.
+/// The request for an automatically created topic. If this broker's own configuration does not set
+/// a number, the controller decides it.
 fn new_topic(config: &Config, name: &str) -> CreatableTopic {
     let topic = CreatableTopic::default().with_name(topic_name(name));
     let (settings, statics) = (&config.broker, config.statics());
@@ -63,11 +63,12 @@ pub enum CreateError {
     NotAnswered(#[from] HandlerError),
     #[error("{0:?}: {1}")]
     Refused(ErrorCode, String),
-    #[error("this broker has not heard of the new topics in time")]
+    #[error("the new topics have not reached the metadata of this broker in time")]
     TimedOut,
 }
 
-/// Creates topics and waits until this broker knows them. A topic that is there already is fine.
+/// Creates topics and waits until this broker's metadata has them. A topic that already exists is
+/// not an error.
 pub async fn create(broker: &Arc<Broker>, names: &[&str]) -> Result<(), CreateError> {
     let config = broker.config();
     let topics = names.iter().map(|name| new_topic(&config, name)).collect();
@@ -88,8 +89,8 @@ pub async fn create(broker: &Arc<Broker>, names: &[&str]) -> Result<(), CreateEr
     timeout(PATIENCE, known).await.map_err(|_| CreateError::TimedOut)
 }
 
-/// Creates topics without waiting; whoever asked comes again. What is on its way already is not
-/// asked for twice: clients ask for metadata many times over before a topic is there.
+/// Creates topics in the background. The client finds them with a later request. Topics whose
+/// creation is in progress are skipped, because clients repeat their request until a topic exists.
 pub fn create_later(broker: &Arc<Broker>, names: Vec<String>) {
     let Some(creation) = Creation::of(Arc::clone(broker), names) else { return };
     tokio::spawn(async move {
@@ -101,18 +102,18 @@ pub fn create_later(broker: &Arc<Broker>, names: Vec<String>) {
     });
 }
 
-/// A log line does not grow with what a client asks for.
+/// At most this many names are logged, because the client decides how many there are.
 const NAMES_TOLD: usize = 5;
 
-/// Topics that are being created. Dropping it, however that comes about, lets them be asked for
-/// again.
+/// Topics whose creation is in progress. Once it is dropped, their creation can be requested again,
+/// whether it succeeded or not.
 struct Creation {
     broker: Arc<Broker>,
     names: Vec<String>,
 }
 
 impl Creation {
-    /// `None` if all are on their way.
+    /// Keeps the topics whose creation is not in progress yet. `None` if there are none.
     fn of(broker: Arc<Broker>, mut names: Vec<String>) -> Option<Self> {
         claim(&mut broker.auto_creating(), &mut names);
         if names.is_empty() { None } else { Some(Self { broker, names }) }
@@ -128,7 +129,7 @@ impl Drop for Creation {
     }
 }
 
-/// Leaves in `names` what was not in flight, and puts it there.
+/// Removes the names from `names` that are in `in_flight`, and adds the others to `in_flight`.
 fn claim(in_flight: &mut HashSet<String>, names: &mut Vec<String>) {
     names.retain(|name| in_flight.insert(name.clone()));
 }

@@ -1,4 +1,5 @@
-//! BrokerHeartbeat (KIP-631): a broker lives, wants to serve, or wants to stop.
+//! BrokerHeartbeat (KIP-631): a broker reports that it is alive, and whether it wants to be
+//! unfenced, fenced or shut down.
 
 use std::ops::RangeInclusive;
 
@@ -33,17 +34,17 @@ impl Handler for BrokerHeartbeat {
             offline_log_dirs: request.offline_log_dirs,
             cordoned_log_dirs: request.cordoned_log_dirs,
         };
-        // The connection counts from the heartbeat's arrival on, because the answer may wait for a
-        // slow metadata disk. The end of the connection may be the end of the broker.
+        // The end of this connection may mean that the broker has ended. Register the connection
+        // before the controller decides, because the decision may wait for a slow metadata disk.
         let known = cx.session.presence.as_ref().is_some_and(|it| it.is_of(id, epoch));
         if !known && id != cx.broker.node_id {
             cx.session.presence = Some(Presence::new(cx.broker, id, epoch));
         }
         let answer = match cx.broker.controller.heartbeat(heartbeat).await {
             Ok(heard) => {
-                // A node that is both broker and controller applies what the answer rests on before
-                // its broker continues, so that it never answers clients by older metadata. Other
-                // brokers do not wait for this one, which may be busy applying much.
+                // If the broker is this node, it applies the metadata behind the decision first, so
+                // that it never serves clients with older metadata. The responses to other brokers
+                // do not wait for this node, which may have much metadata to apply.
                 if id == cx.broker.node_id {
                     cx.broker.applied(heard.offset).await;
                 }

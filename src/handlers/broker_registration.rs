@@ -1,4 +1,5 @@
-//! BrokerRegistration (KIP-631): a broker's process comes to the active controller.
+//! BrokerRegistration (KIP-631): a starting broker registers at the active controller, and gets its
+//! broker epoch.
 
 use std::ops::RangeInclusive;
 
@@ -36,7 +37,7 @@ impl Handler for BrokerRegistration {
         match registered.and_then(|it| it.value) {
             Ok(epoch) => Reply::Now(BrokerRegistrationResponse::default().with_broker_epoch(epoch)),
             Err(error) => {
-                tracing::info!(%error, broker = request.broker_id.0, "a broker is not registered");
+                tracing::info!(%error, broker = request.broker_id.0, "broker registration refused");
                 refuse(errors::controller(&error))
             }
         }

@@ -1,4 +1,5 @@
-//! What several answers say of topics, brokers and rights.
+//! Helpers that several handlers share: authorized operations, the addresses of brokers, and the
+//! leaders of partitions.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -17,13 +18,14 @@ use crate::{
     partition::{Absent, Partition, Role, Topic},
 };
 
-/// What a client may do to a topic: everything, while there is no authorizer. Bits are the codes of
-/// Kafka's `AclOperation`: read, write, create, delete, alter, describe, and both for configs.
+/// The authorized operations on a topic. All are allowed, because there is no authorizer yet. Each
+/// bit is a code of Kafka's `AclOperation`: read, write, create, delete, alter, describe, describe
+/// configs and alter configs.
 pub const TOPIC_OPERATIONS: i32 = bits(&[3, 4, 5, 6, 7, 8, 10, 11]);
-/// The same for the cluster: create, alter, describe, cluster action, both for configs, and
-/// idempotent write.
+/// The authorized operations on the cluster: create, alter, describe, cluster action, describe
+/// configs, alter configs and idempotent write.
 pub const CLUSTER_OPERATIONS: i32 = bits(&[5, 7, 8, 9, 10, 11, 12]);
-/// "Not asked for".
+/// The value of authorized operations if the client did not request them.
 pub const NO_OPERATIONS: i32 = i32::MIN;
 
 const fn bits(codes: &[u8]) -> i32 {
@@ -52,17 +54,19 @@ pub fn is_internal(topic: &str) -> bool {
     ["__consumer_offsets", "__transaction_state", "__share_group_state"].contains(&topic)
 }
 
-/// Where a broker listens for clients of a listener.
+/// The endpoint of a broker on a listener.
 pub fn endpoint<'a>(broker: &'a BrokerImage, listener: &str) -> Option<&'a BrokerEndpoint> {
     broker.end_points.iter().find(|endpoint| endpoint.name == listener)
 }
 
-/// A broker's place, if it lives and has the listener.
+/// The endpoint of a broker on a listener. `None` if the broker is fenced or not registered, or
+/// does not have the listener.
 pub fn alive<'a>(image: &'a Image, id: i32, listener: &str) -> Option<&'a BrokerEndpoint> {
     image.broker(id).filter(|broker| !broker.fenced).and_then(|it| endpoint(it, listener))
 }
 
-/// Replicas that clients of the listener cannot reach, or whose log directory failed.
+/// The replicas that are offline for clients of a listener, because their broker is fenced or does
+/// not have the listener, or because their log directory is offline.
 pub fn offline(image: &Image, partition: &PartitionImage, listener: &str) -> Vec<BrokerId> {
     let replicas = partition.replicas.iter().zip(&partition.directories);
     let is_offline = |(id, dir): &(&i32, &Uuid)| {
@@ -72,27 +76,29 @@ pub fn offline(image: &Image, partition: &PartitionImage, listener: &str) -> Vec
     replicas.filter(is_offline).map(|(id, _)| BrokerId(*id)).collect()
 }
 
-/// The partition as this broker has it.
+/// The replica of a partition on this broker, or the error code if there is none.
 pub fn partition(broker: &Broker, name: &str, index: i32) -> Result<Arc<Partition>, ErrorCode> {
     let elsewhere = || elsewhere(broker, Some(name), TopicId::nil(), index);
     let topic = broker.partitions.topic(name).ok_or_else(elsewhere)?;
     topic.partition(index).map_err(|missing| absent(broker, &topic, index, missing))
 }
 
-/// Why a partition of a topic that has replicas here is not served here.
+/// The error code for a partition without a usable replica on this broker. `topic` is the topic of
+/// other replicas on this broker.
 pub fn absent(broker: &Broker, topic: &Topic, index: i32, absent: Absent) -> ErrorCode {
     match absent {
         Absent::Offline => ErrorCode::KafkaStorageError,
         Absent::Unknown => match elsewhere(broker, None, topic.id, index) {
-            // The topic was found, and is being deleted.
+            // The metadata does not have the topic any more, so it is being deleted here.
             ErrorCode::UnknownTopicId => ErrorCode::UnknownTopicOrPartition,
             code => code,
         },
     }
 }
 
-/// Why a partition that has no replica here is not served: its leader is another broker, or there
-/// is no such partition (`ReplicaManager.getPartitionOrError`). Without a name the id counts.
+/// The error code for a partition without a replica on this broker: NOT_LEADER_OR_FOLLOWER if the
+/// partition exists, otherwise that it is unknown (`ReplicaManager.getPartitionOrError`). The topic
+/// is looked up by name, or by id if there is no name.
 pub fn elsewhere(broker: &Broker, name: Option<&str>, id: TopicId, index: i32) -> ErrorCode {
     let image = broker.metadata();
     let topic = match name {
@@ -110,14 +116,15 @@ fn has_partition(topic: &TopicImage, index: i32) -> bool {
     usize::try_from(index).is_ok_and(|index| index < topic.partitions.len())
 }
 
-/// Who leads a partition, as well as this broker knows.
+/// The leader of a partition as far as this broker knows.
 #[derive(Clone, Copy)]
 pub struct LeaderHint {
     pub leader: i32,
     pub epoch: i32,
 }
 
-/// The leader as the replica here knows it, or as metadata has it.
+/// The leader of a partition: from this broker's replica if it has one, otherwise from the
+/// metadata. The topic is looked up by id, or by name if the id is nil.
 pub fn leader(broker: &Broker, name: &str, id: TopicId, index: i32) -> Option<LeaderHint> {
     let topic = match id.is_nil() {
         true => broker.partitions.topic(name),
@@ -139,7 +146,7 @@ pub fn leader(broker: &Broker, name: &str, id: TopicId, index: i32) -> Option<Le
     Some(LeaderHint { leader: partition.leader, epoch: partition.leader_epoch })
 }
 
-/// A broker as clients of one listener reach it.
+/// The address of a broker on one listener, with its rack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     pub host: String,
@@ -147,7 +154,7 @@ pub struct Node {
     pub rack: Option<String>,
 }
 
-/// Adds a broker that lives to those that an answer tells of.
+/// Adds the address of a broker to `nodes`, unless the broker is fenced or lacks the listener.
 pub fn add_endpoint(image: &Image, id: i32, listener: &str, nodes: &mut BTreeMap<i32, Node>) {
     if let Some(endpoint) = alive(image, id, listener) {
         let rack = image.broker(id).and_then(|broker| broker.rack.clone());

@@ -1,5 +1,5 @@
-//! What the APIs on configurations share: resources, refusals, and the check of a change before
-//! the controller sees it (`ConfigAdminManager` of Kafka), and its way through the controller.
+//! Shared by the APIs on configs: resources, errors, the checks that a broker makes before it
+//! forwards a change (Kafka's `ConfigAdminManager`), and the change at the controller.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -16,7 +16,7 @@ use crate::{
     telemetry::{LevelChange, LogLevel, Loggers, ROOT},
 };
 
-/// An error on the wire: its code, and the text if Kafka sends one.
+/// An error in a response: its code, and its message if Kafka sends one.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Refusal {
     pub code: ErrorCode,
@@ -50,9 +50,10 @@ impl From<ControllerError> for Refusal {
     }
 }
 
-/// The code and the text of a response's fields.
+/// The error code and the message of a response.
 pub type CodeAndMessage = (i16, Option<StrBytes>);
 
+/// The error code and the message for a result.
 pub fn code_and_message(result: Result<(), Refusal>) -> CodeAndMessage {
     match result {
         Ok(()) => (errors::NONE, None),
@@ -60,19 +61,19 @@ pub fn code_and_message(result: Result<(), Refusal>) -> CodeAndMessage {
     }
 }
 
-/// A name on the wire may pin the whole frame, so it is copied.
+/// A resource with a copy of `name`. A slice of the request would keep its whole frame in memory.
 pub fn resource(kind: ConfigResourceType, name: &str) -> ConfigResource {
     ConfigResource::new(kind, name)
 }
 
-/// A change of one resource, as the wire names it.
+/// The change of one resource, as requested.
 pub struct Change {
     pub kind: i8,
     pub name: String,
     pub ops: Vec<Op>,
 }
 
-/// One key of a change.
+/// The change of one config.
 pub struct Op {
     pub name: String,
     /// `AlterConfigOp.OpType` of Kafka: 0 set, 1 delete, 2 append, 3 subtract.
@@ -102,30 +103,32 @@ impl Op {
     }
 }
 
-/// Whether a change keeps what it does not name (IncrementalAlterConfigs) or unsets it
-/// (AlterConfigs).
+/// What happens to the configs of a resource that a change does not name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Keeps {
+    /// They are kept (IncrementalAlterConfigs).
     Others,
+    /// They are unset (AlterConfigs).
     Nothing,
 }
 
-/// What this broker knows when it judges a change.
+/// Checks changes, with the configuration and the metadata of this node.
 pub struct Judge<'a> {
     pub node_id: i32,
-    /// Another node has taken the change from a client, and has handed it on to this controller.
+    /// Whether the request came by a controller listener, usually forwarded from a broker. A change
+    /// of a broker's configs may then name any broker, not only this node.
     pub is_handed_on: bool,
     pub config: &'a Config,
     pub image: &'a Image,
     pub keeps: Keeps,
 }
 
-/// A change without a fault that this broker can see.
+/// A change that passed the checks of this node.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Checked {
     /// Configs in metadata, which the controller decides on.
     Configs(Configs),
-    /// Log levels of this broker, which it changes without a controller.
+    /// Log levels of this node, which it changes without the controller.
     Levels(Vec<LevelChange>),
 }
 
@@ -142,7 +145,7 @@ impl Checked {
 }
 
 impl Judge<'_> {
-    /// Checks each change; what is refused here does not reach the controller.
+    /// Checks each change. A change that fails does not reach the controller.
     pub fn check_all(&self, changes: &[Change]) -> Vec<Result<Checked, Refusal>> {
         let is_repeated = |change: &Change| {
             let same = |other: &&Change| other.kind == change.kind && other.name == change.name;
@@ -170,7 +173,7 @@ impl Judge<'_> {
         let unknown = || Refusal::request(format!("Unknown resource type {}", change.kind));
         let kind = ConfigResourceType::from_id(change.kind).ok_or_else(unknown)?;
         if kind == ConfigResourceType::Topic && !change.ops.iter().all(Op::is_known) {
-            // Kafka's controller fails at it without a word.
+            // Kafka's controller fails here, without a message.
             return Err(Refusal { code: ErrorCode::UnknownServerError, message: None });
         }
         if kind == ConfigResourceType::BrokerLogger {
@@ -194,7 +197,7 @@ impl Judge<'_> {
         Ok(Checked::Configs((resource(kind, &change.name), ops)))
     }
 
-    /// Dynamic configs of brokers are judged by the broker that they are sent to.
+    /// Checks a change of dynamic broker configs. The broker that receives the request does this.
     fn check_broker(&self, change: &Change, ops: &[(String, ConfigOp)]) -> Result<(), Refusal> {
         let per_broker = !change.name.is_empty();
         if per_broker && !self.is_handed_on {
@@ -212,7 +215,8 @@ impl Judge<'_> {
         self.check_min_insync_replicas(&configs, ops, per_broker)
     }
 
-    /// With eligible leader replicas (KIP-966) the cluster has one `min.insync.replicas`.
+    /// Checks a change of `min.insync.replicas`. With eligible leader replicas (KIP-966), it must
+    /// be set for the whole cluster, and cannot be changed for single brokers.
     fn check_min_insync_replicas(
         &self,
         configs: &Properties,
@@ -249,7 +253,8 @@ impl Judge<'_> {
         Ok(())
     }
 
-    /// All or none of the levels of a request change (`RuntimeLoggerManager` of Kafka).
+    /// Checks the changes of log levels of one resource. If one is invalid, none is made (Kafka's
+    /// `RuntimeLoggerManager`).
     fn check_loggers(&self, change: &Change) -> Result<Vec<LevelChange>, Refusal> {
         let id = node_id(&change.name)?;
         if id != self.node_id {
@@ -285,12 +290,12 @@ fn check_logger(op: &Op) -> Result<LevelChange, Refusal> {
         DELETE => Ok(LevelChange { logger: logger()?, level: None }),
         APPEND => Err(refuse_op("APPEND")),
         SUBTRACT => Err(refuse_op("SUBTRACT")),
-        // Kafka fails at it without a word.
+        // Kafka fails here, without a message.
         _ => Err(Refusal { code: ErrorCode::UnknownServerError, message: None }),
     }
 }
 
-/// The level that a logger is set to. Upper and lower case matter.
+/// The log level in a change. Its name is case-sensitive.
 fn level(op: &Op) -> Result<LogLevel, Refusal> {
     let text = op.value.as_deref().unwrap_or_default();
     let named = LogLevel::SETTABLE.into_iter().find(|level| level.name() == text);
@@ -304,6 +309,7 @@ fn level(op: &Op) -> Result<LogLevel, Refusal> {
     })
 }
 
+/// Applies the change of one broker config to `configs`.
 fn apply(configs: &mut Properties, name: &str, op: &ConfigOp) -> Result<(), Refusal> {
     let (items, verb) = match op {
         ConfigOp::Set(value) => {
@@ -338,7 +344,7 @@ fn apply(configs: &mut Properties, name: &str, op: &ConfigOp) -> Result<(), Refu
     Ok(())
 }
 
-/// Checks the changes, and makes those of log levels unless the request only asks for a check.
+/// Checks the changes. Valid changes of log levels are made at once, unless `validate_only` is set.
 fn check(
     broker: &Broker,
     changes: &[Change],
@@ -361,16 +367,18 @@ fn check(
     checked
 }
 
-/// A request that alters configs, with the types that the message crate has for it.
+/// The request types of AlterConfigs and IncrementalAlterConfigs, for [`handle`].
 pub trait AlterRequest: Request<Response: Send> + Send + Sync + 'static {
     const KEEPS: Keeps;
     type Resource;
 
     fn resources(&mut self) -> &mut Vec<Self::Resource>;
     fn validate_only(&self) -> bool;
+    /// The change that the request asks for one resource.
     fn change(resource: &Self::Resource) -> Change;
-    /// What a response has for each resource.
+    /// The error code and the message of each resource in a response.
     fn codes(response: Self::Response) -> impl Iterator<Item = CodeAndMessage> + Send;
+    /// The response with one row for each resource.
     fn response(rows: impl Iterator<Item = Row>) -> Self::Response;
 }
 
@@ -382,8 +390,8 @@ pub struct Row {
     pub message: Option<StrBytes>,
 }
 
-/// Handles AlterConfigs and IncrementalAlterConfigs. A broker changes its log levels itself, and has the
-/// active controller change configs.
+/// Handles AlterConfigs and IncrementalAlterConfigs. On a broker listener, the broker checks the
+/// changes, changes its own log levels, and forwards valid changes of configs to the controller.
 pub async fn handle<R: AlterRequest>(cx: &mut Context<'_>, mut request: R) -> Reply<R::Response> {
     let changes: Vec<Change> = request.resources().iter().map(R::change).collect();
     let validate_only = request.validate_only();
@@ -421,7 +429,7 @@ fn response<R: AlterRequest>(
     }))
 }
 
-/// An outcome, as another node has put it into a response.
+/// The outcome of a change from the error code and message in the controller's response.
 fn told(code: i16, message: Option<StrBytes>) -> Result<(), Refusal> {
     if code == errors::NONE {
         return Ok(());
@@ -430,8 +438,8 @@ fn told(code: i16, message: Option<StrBytes>) -> Result<(), Refusal> {
     Err(Refusal { code, message: message.map(|text| text.to_string()) })
 }
 
-/// Checks the changes on the controllers' listener, has the controller make those that pass, and
-/// answers when they are in force on this node.
+/// Handles the changes of a request on a controller listener. Checks them, lets the controller make
+/// those that pass, and returns once this node has applied them.
 async fn alter(
     cx: &Context<'_>,
     changes: &[Change],
@@ -469,7 +477,8 @@ async fn alter(
     outcomes(checked, decided)
 }
 
-/// Warns of configs that have been set without effect. Brokers do so for their own.
+/// Logs a warning if a change sets configs that have no effect yet. Each broker does this itself
+/// for broker configs.
 fn warn_of_ignored((resource, ops): &Configs) {
     if resource.kind == ConfigResourceType::Broker {
         return;
@@ -485,7 +494,7 @@ fn warn_of_ignored((resource, ops): &Configs) {
     }
 }
 
-/// The controller's form of a change that names everything.
+/// The new configs of a resource, as the controller's AlterConfigs takes them.
 fn whole((resource, ops): &Configs) -> (ConfigResource, Vec<(String, Option<String>)>) {
     let value = |op: &ConfigOp| match op {
         ConfigOp::Set(value) => Some(value.clone()),
@@ -495,7 +504,8 @@ fn whole((resource, ops): &Configs) -> (ConfigResource, Vec<(String, Option<Stri
     (resource.clone(), configs.collect())
 }
 
-/// Joins the answers of the controller with what this broker refused or did, in the request's order.
+/// The outcome of each change, in the order of the request. `decided` has the controller's outcomes
+/// of the changes that it decided. This node knows the outcomes of all others from its checks.
 fn outcomes(
     checked: Vec<Result<Checked, Refusal>>,
     decided: impl IntoIterator<Item = Result<(), Refusal>>,

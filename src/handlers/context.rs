@@ -1,4 +1,4 @@
-//! What a handler sees besides its request.
+//! What a handler gets besides its request: the connection's session and facts from the header.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -9,7 +9,8 @@ use crate::{
     controller::Controller,
 };
 
-/// One connection's own state; safe to change because handlers of a connection run one at a time.
+/// The state of one connection. A handler may change it before its ordering point, because up to
+/// there the requests of a connection are handled one after the other.
 #[derive(Clone)]
 pub struct Session {
     pub peer: SocketAddr,
@@ -17,24 +18,29 @@ pub struct Session {
     pub listener: Arc<str>,
     /// Whether the listener is one of `controller.listener.names`.
     pub of_controllers: bool,
-    /// `client.software.name` and version, as ApiVersions told them (KIP-511).
+    /// The client's software name and version, from its ApiVersions request (KIP-511).
     pub software: Option<(String, String)>,
-    /// The broker whose heartbeats come by this connection.
+    /// The broker that sends its heartbeats on this connection. When the session is dropped, the
+    /// active controller checks whether that broker has ended.
     pub presence: Option<Arc<Presence>>,
 }
 
-/// How a request that only the active controller decides (`Scope::Forwarded`) has come here.
+/// How a request that only the active controller decides (`Scope::Forwarded`) reached this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forwarding {
-    /// From a client of the controllers' listener, which finds the next controller itself. Every
-    /// other request, too.
+    /// From a client of a controller listener. If this node is not the active controller, the
+    /// client looks for the active controller itself. Requests that are never forwarded have this
+    /// value, too.
     Direct,
-    /// From a broker, which sends it to the next controller if this one is not active any more.
+    /// From a client of a broker listener, on this broker or another one. If this node is not the
+    /// active controller any more, the broker sends the request to the next controller.
     ByBroker,
-    /// No controller has answered it in time.
+    /// No controller has answered the request in time. The handler decides nothing, and only builds
+    /// the response with REQUEST_TIMED_OUT.
     TimedOut,
 }
 
+/// The context of one request.
 pub struct Context<'a> {
     pub broker: &'a Arc<Broker>,
     pub session: &'a mut Session,
@@ -45,12 +51,12 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// The client id, or nothing if there is none.
+    /// The client id, or an empty text if the request has none.
     pub fn client_id(&self) -> &str {
         self.client_id.unwrap_or_default()
     }
 
-    /// This node's controller. It refuses a request whose time is up.
+    /// This node's controller. It refuses a request that has timed out (`Forwarding::TimedOut`).
     pub fn controller(&self) -> Controller {
         match self.forwarding {
             Forwarding::Direct | Forwarding::ByBroker => self.broker.controller.clone(),
@@ -58,8 +64,8 @@ impl Context<'_> {
         }
     }
 
-    /// This node's controller, for a request that says within which time the controller has to
-    /// begin.
+    /// This node's controller, for a request with a timeout of its own. The controller refuses the
+    /// request if it cannot begin to decide within `timeout_ms`.
     pub fn controller_within(&self, timeout_ms: i32) -> Controller {
         let timeout = Duration::from_millis(timeout_ms.max(0) as u64);
         match self.forwarding {

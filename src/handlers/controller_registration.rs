@@ -1,4 +1,4 @@
-//! ControllerRegistration (KIP-919): where a controller listens.
+//! ControllerRegistration (KIP-919): a controller registers its endpoints and features.
 
 use std::ops::RangeInclusive;
 

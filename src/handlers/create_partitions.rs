@@ -1,4 +1,4 @@
-//! CreatePartitions.
+//! CreatePartitions: adds partitions to topics.
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 

@@ -1,4 +1,4 @@
-//! CreateTopics.
+//! CreateTopics: creates topics, or only checks whether they could be created.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,7 +45,7 @@ impl Handler for CreateTopics {
                 cx.broker.applied(committed.offset).await;
                 committed.value
             }
-            // The error is that of the whole request, whatever is wrong with a topic.
+            // The request failed as a whole. All topics have this error, also refused ones.
             Err(error) => {
                 let each = request.topics.iter().map(|topic| {
                     let topic = new_topic(topic);
@@ -67,8 +67,8 @@ impl Handler for CreateTopics {
     }
 }
 
-/// The topics to create, and the answers for those that are refused before: named twice, or
-/// Kafka's own.
+/// The topics to create, and the error responses for the others: names that appear twice, and
+/// `__cluster_metadata`.
 fn split(topics: &[CreatableTopic]) -> (Vec<NewTopic>, Vec<CreatableTopicResult>) {
     let mut count: BTreeMap<&str, usize> = BTreeMap::new();
     for topic in topics {
@@ -92,7 +92,7 @@ fn split(topics: &[CreatableTopic]) -> (Vec<NewTopic>, Vec<CreatableTopicResult>
     (wanted, refused)
 }
 
-/// Warns of configs that a client has set without effect.
+/// Logs a warning if the topic has configs that have no effect yet.
 fn warn_of_ignored(topic: &NewTopic) {
     if is_internal(&topic.name) {
         return;
@@ -154,8 +154,8 @@ fn answer(
     }
 }
 
-/// The new topic's configuration with all defaults, by name. What was given is told as it was
-/// given, where DescribeConfigs tells how it was understood.
+/// All configs of the new topic with their defaults, sorted by name. Values from the request are
+/// returned as they were sent, while DescribeConfigs returns them as they were parsed.
 fn configs(asked: &NewTopic, config: &Config) -> Vec<CreatableTopicConfigs> {
     let set = asked.configs.iter();
     let overrides: Properties =

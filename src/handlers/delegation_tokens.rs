@@ -16,7 +16,7 @@ use kafka_protocol::{
 use super::{Context, ErrorCode, Handler, Reply};
 
 const REFUSED: ErrorCode = ErrorCode::DelegationTokenRequestNotAllowed;
-/// The time in answers that have none.
+/// The timestamp in responses without a token.
 const NO_TIMESTAMP: i64 = -1;
 
 pub struct CreateDelegationToken;
@@ -37,7 +37,7 @@ impl Handler for CreateDelegationToken {
         let (code, owner) = match (named, request.owner_principal_type) {
             (None, _) => (REFUSED, requester.clone()),
             (Some(name), Some(kind)) => (REFUSED, (kind, name)),
-            // Kafka's handler fails at a name without a type.
+            // Kafka fails if the owner has a name but no type.
             (Some(_), None) => (ErrorCode::UnknownServerError, requester.clone()),
         };
         let response = CreateDelegationTokenResponse::default()
@@ -56,7 +56,7 @@ impl Handler for CreateDelegationToken {
     }
 }
 
-/// Handlers that give the same answer to every request.
+/// Defines handlers that send the same response to every request.
 macro_rules! always {
     ($($name:ident, $versions:expr, $request:ty => $response:ty: $answer:expr;)*) => {$(
         pub struct $name;

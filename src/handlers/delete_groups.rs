@@ -1,4 +1,4 @@
-//! DeleteGroups: ends empty groups, with their offsets.
+//! DeleteGroups: deletes empty groups with their committed offsets.
 
 use std::{collections::HashSet, ops::RangeInclusive};
 

@@ -1,4 +1,4 @@
-//! DeleteRecords: moves the start of partitions' logs (KIP-107).
+//! DeleteRecords: deletes the records before an offset, by moving the log start offset (KIP-107).
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -50,7 +50,8 @@ impl Handler for DeleteRecords {
         let patience = Duration::from_millis(request.timeout_ms.max(0) as u64);
         let deadline = Instant::now() + patience;
         Reply::Later(Box::pin(async move {
-            // A crash after the answer must not bring back what was deleted.
+            // Write the log start offsets before the response, so that a crash does not bring
+            // deleted records back.
             let unwritten = blocking(move || broker.write_log_starts()).await.ok();
             let mut response = DeleteRecordsResponse::default();
             for (name, partitions) in topics {
@@ -75,17 +76,19 @@ impl Handler for DeleteRecords {
     }
 }
 
-/// What became of a partition's deletion.
+/// A partition's index and the result of its deletion.
 type Outcome = (i32, Result<Deleted, ErrorCode>);
 
-/// A partition whose log starts later now.
+/// A partition whose log start offset has been moved.
 struct Deleted {
     partition: Arc<Partition>,
     log_start: i64,
 }
 
 impl Deleted {
-    /// Waits for the followers to delete too. Returns what all have deleted up to.
+    /// Waits until all followers have deleted the records, too, and returns the low watermark.
+    /// `unwritten` has the log directories whose log start offsets could not be written. `None`
+    /// means that writing them failed as a whole.
     async fn finish(
         &self,
         unwritten: Option<&HashSet<PathBuf>>,
@@ -105,7 +108,7 @@ fn refused(result: DeleteRecordsPartitionResult, code: ErrorCode) -> DeleteRecor
     result.with_low_watermark(-1).with_error_code(code.code())
 }
 
-/// Each partition once: the last offset that the request names counts, as in Kafka's maps.
+/// The offset for each partition. As in Kafka, the last one is used if the request names several.
 fn last_of_each(topics: Vec<DeleteRecordsTopic>) -> Vec<(TopicName, BTreeMap<i32, i64>)> {
     let mut merged: Vec<(TopicName, BTreeMap<i32, i64>)> = Vec::new();
     let mut places: HashMap<TopicName, usize> = HashMap::new();
@@ -119,7 +122,7 @@ fn last_of_each(topics: Vec<DeleteRecordsTopic>) -> Vec<(TopicName, BTreeMap<i32
     merged
 }
 
-/// Moves the start of the leader's log; followers learn of it by their fetches.
+/// Moves the log start offset of the leader. Followers get it in the responses to their fetches.
 fn delete(broker: &Arc<Broker>, name: &str, index: i32, offset: i64) -> Result<Deleted, ErrorCode> {
     let partition = cluster::partition(broker, name, index)?;
     if is_internal(name) {

@@ -36,7 +36,7 @@ impl Handler for DeleteTopics {
             };
             return Reply::Now(refusal(&request, code.code(), None));
         }
-        // The controller's image: a topic may be committed that this broker has not applied yet.
+        // Use the image of the quorum, because this broker may not have applied all topics yet.
         let (wanted, mut answers) = resolve(&request, &cx.broker.quorum.image());
         let ids: Vec<TopicId> = wanted.keys().copied().collect();
         let results = match cx.controller_within(request.timeout_ms).delete_topics(ids).await {
@@ -82,7 +82,7 @@ fn invalid(name: Option<&str>, id: TopicId, why: &str) -> DeletableTopicResult {
     answer(name, id, ErrorCode::InvalidRequest.code(), Some(string(why)))
 }
 
-/// The same refusal of every topic, whether it exists or not.
+/// The same error for every topic of the request, whether the topic exists or not.
 fn refusal(
     request: &DeleteTopicsRequest,
     code: i16,
@@ -97,7 +97,7 @@ fn refusal(
 
 type Wanted = BTreeMap<TopicId, String>;
 
-/// The topics to delete, and the answers for what names none, or names one twice.
+/// The topics to delete, and the error responses for invalid, unknown and repeated topics.
 fn resolve(request: &DeleteTopicsRequest, image: &Image) -> (Wanted, Vec<DeletableTopicResult>) {
     let mut answers = Vec::new();
     let mut names: BTreeMap<&str, usize> = BTreeMap::new();

@@ -17,7 +17,7 @@ use kafka_protocol::{
 use super::{Context, ErrorCode, Handler, Reply};
 use crate::metadata::QuotaEntity;
 
-/// What a component of the filter asks for (`match_type`).
+/// The values of `match_type` in a component of the filter.
 const EXACT: i8 = 0;
 const DEFAULT: i8 = 1;
 const SPECIFIED: i8 = 2;
@@ -59,11 +59,13 @@ impl Handler for DescribeClientQuotas {
     }
 }
 
-/// A valid filter: the names that an entity must have, by type, and the types that it must have
-/// under any name. A name of `None` is the default entity.
+/// A valid filter for quota entities.
 struct Filter<'a> {
+    /// The types that an entity must have with this name. `None` is the default entity.
     exact: BTreeMap<&'a str, Option<&'a str>>,
+    /// The types that an entity must have with any name.
     specified: BTreeSet<&'a str>,
+    /// Whether an entity must not have other types.
     is_strict: bool,
 }
 

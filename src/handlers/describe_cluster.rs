@@ -1,4 +1,5 @@
-//! DescribeCluster (KIP-700; fenced brokers: KIP-1073).
+//! DescribeCluster (KIP-700; fenced brokers: KIP-1073): the brokers, or the controllers on a
+//! controller listener.
 
 use std::ops::RangeInclusive;
 

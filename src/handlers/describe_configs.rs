@@ -1,5 +1,5 @@
-//! DescribeConfigs: what a topic, broker, group or subscription is set to, and by whom
-//! (`ConfigHelper` of Kafka).
+//! DescribeConfigs: the configs of topics, brokers, loggers, groups and client metrics
+//! subscriptions, with their sources (Kafka's `ConfigHelper`).
 
 use std::ops::RangeInclusive;
 
@@ -51,7 +51,7 @@ impl Handler for DescribeConfigs {
     }
 }
 
-/// What Kafka says of INVALID_REQUEST when it has nothing better to say.
+/// Kafka's default message for INVALID_REQUEST.
 const MALFORMED: &str = "This most likely occurs because of a request being malformed by the \
                          client library or the message was sent to an incompatible broker. See \
                          the broker logs for more details.";
@@ -69,7 +69,7 @@ impl Describer<'_> {
         let is_unknown = |resource: &DescribeConfigsResource| {
             ConfigResourceType::from_id(resource.resource_type).is_none()
         };
-        // Kafka gives up on the whole request.
+        // As in Kafka, one unknown resource type fails the whole request.
         let refuses_all = request.resources.iter().any(is_unknown);
         let results = request.resources.iter().map(|resource| {
             let described = match refuses_all {
@@ -92,7 +92,7 @@ impl Describer<'_> {
             Err(refusal) => (Vec::new(), Err(refusal)),
         };
         let (code, message) = code_and_message(outcome);
-        // Where Kafka has nothing to say here, it says an empty text.
+        // Kafka sends an empty message here, not null.
         let message = message.unwrap_or_default();
         let is_asked_for = |entry: &Entry| match resource.configuration_keys.as_deref() {
             None | Some([]) => true,

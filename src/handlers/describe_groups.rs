@@ -1,4 +1,4 @@
-//! DescribeGroups: state, protocol and members.
+//! DescribeGroups: the state, the protocol and the members of groups.
 
 use std::ops::RangeInclusive;
 
@@ -18,8 +18,8 @@ use crate::coordinator::group::{
 
 pub struct DescribeGroups;
 
-/// Everything that can be allowed on a group: READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS and
-/// ALTER_CONFIGS, as bits by `AclOperation`'s codes.
+/// The authorized operations on a group, which are all that exist: READ, DELETE, DESCRIBE,
+/// DESCRIBE_CONFIGS and ALTER_CONFIGS. Each bit is a code of Kafka's `AclOperation`.
 const ALL_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 
 impl Handler for DescribeGroups {
@@ -60,7 +60,7 @@ fn described_group(group: GroupDescription, version: i16) -> DescribedGroup {
         .with_members(members.collect());
     match group.error {
         None => {}
-        // KIP-1043: until version 6 a group that is not there is just dead.
+        // Before version 6, a missing group is described as dead, without an error (KIP-1043).
         Some(GroupError::GroupIdNotFound | GroupError::NotClassicGroup) if version < 6 => {}
         Some(error) => {
             described.error_code = code(error);

@@ -1,4 +1,5 @@
-//! DescribeLogDirs: what the log directories hold, and their disks' room (KIP-113, KIP-827).
+//! DescribeLogDirs: the replicas in each log directory, and the space on its disk (KIP-113,
+//! KIP-827).
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +22,7 @@ use crate::{
     },
 };
 
-/// Of a copy of what cannot be read.
+/// The lag of a future replica whose current replica is offline.
 const UNKNOWN_LAG: i64 = -1;
 
 pub struct DescribeLogDirs;
@@ -37,7 +38,7 @@ impl Handler for DescribeLogDirs {
         request: DescribeLogDirsRequest,
     ) -> Reply<DescribeLogDirsResponse> {
         let broker = Arc::clone(cx.broker);
-        // A volume that hangs keeps `statvfs` waiting.
+        // `statvfs` may block for long, for example on a volume that does not respond.
         let described = blocking(move || describe(&broker, &request)).await;
         Reply::Now(described.unwrap_or_else(|_| DescribeLogDirsResponse {
             error_code: ErrorCode::UnknownServerError.code(),
@@ -50,7 +51,8 @@ fn describe(broker: &Broker, request: &DescribeLogDirsRequest) -> DescribeLogDir
     let mut by_dir: BTreeMap<PathBuf, Vec<Described>> = BTreeMap::new();
     let partitions = broker.partitions.partitions();
     for partition in partitions.into_iter().filter(|it| is_asked(request, it)) {
-        // In this order none is told to be moving to where it lies.
+        // Read the current directory first. If a move ends in between, the response then does
+        // not show the replica as moving to the directory where it is.
         let dir = partition.log_dir().to_path_buf();
         if let Some(future) = partition.future_view() {
             let described = Described::future(&partition, &future.log);
@@ -94,7 +96,7 @@ fn offline(path: &Path) -> DescribeLogDirsResult {
     }
 }
 
-/// A replica, or a copy that is to take its place.
+/// A replica or a future replica in the form of the response.
 struct Described {
     topic: Arc<str>,
     described: DescribeLogDirsPartition,
@@ -106,7 +108,7 @@ impl Described {
         let described = DescribeLogDirsPartition {
             partition_index: partition.id.partition,
             partition_size: view.log.size() as i64,
-            // How far the log is behind the high watermark: a leader's never is.
+            // The distance from the log end to the high watermark, which is 0 for a leader.
             offset_lag: (view.high_watermark - view.log.log_end()).max(0),
             is_future_key: false,
         };
@@ -149,7 +151,7 @@ fn online(path: &Path, replicas: Vec<Described>) -> DescribeLogDirsResult {
     }
 }
 
-/// Bytes of the directory's file system, in all and for the taking; -1 if it does not tell.
+/// Total and usable bytes of the directory's file system, or -1 if they are not known.
 fn room(path: &Path) -> (i64, i64) {
     let Ok(stat) = rustix::fs::statvfs(path) else { return (-1, -1) };
     let bytes =

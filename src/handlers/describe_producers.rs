@@ -1,5 +1,5 @@
-//! DescribeProducers: the producers with an id that have written to a partition (KIP-664). Every
-//! replica answers.
+//! DescribeProducers: the producer ids that have written to a partition, and their state (KIP-664).
+//! Leaders and followers serve it.
 
 use std::ops::RangeInclusive;
 
@@ -46,7 +46,7 @@ impl Handler for DescribeProducers {
     }
 }
 
-/// Why a topic is refused as a whole; only then does Kafka say so in words.
+/// The error of a topic as a whole. As in Kafka, only errors of this kind have a message.
 fn refusal(broker: &Broker, topic: &str) -> Option<(ErrorCode, String)> {
     if let Err(error) = names::validate(topic) {
         return Some((errors::controller(&error), error.message().unwrap_or_default()));

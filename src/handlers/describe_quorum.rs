@@ -1,4 +1,5 @@
-//! DescribeQuorum (KIP-595, KIP-836; directories and endpoints: KIP-853).
+//! DescribeQuorum (KIP-595, KIP-836; directories and endpoints: KIP-853): the leader, the voters
+//! and the observers of the metadata quorum.
 
 use std::ops::RangeInclusive;
 
@@ -51,7 +52,7 @@ impl Handler for DescribeQuorum {
     }
 }
 
-/// There is one partition to ask for.
+/// Whether the request names exactly partition 0 of `__cluster_metadata`.
 fn asks_for_metadata(request: &DescribeQuorumRequest) -> bool {
     match request.topics.as_slice() {
         [topic] if topic.topic_name.as_str() == METADATA_TOPIC => {
@@ -104,7 +105,8 @@ fn partition(status: &QuorumStatus, version: i16) -> PartitionData {
         .with_observers(status.observers.iter().map(state).collect())
 }
 
-/// Where voters listen for each other: as the quorum knows them, or as they have registered.
+/// The listeners of the voters, from the voter set of the quorum. A voter without any in the set
+/// has those that it registered.
 fn nodes(status: &QuorumStatus, broker: &Broker) -> Vec<Node> {
     let image = broker.metadata();
     let listener = |name: &str, host: &str, port: u16| {

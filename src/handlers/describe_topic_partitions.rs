@@ -1,4 +1,4 @@
-//! DescribeTopicPartitions (KIP-966): topics by name, page by page. Kafka's
+//! DescribeTopicPartitions (KIP-966): the partitions of topics, sorted by name, in pages. Kafka's
 //! `DescribeTopicPartitionsRequestHandler`.
 
 use std::{collections::BTreeSet, ops::RangeInclusive};
@@ -51,7 +51,7 @@ impl Pages<'_> {
         limit: usize,
     ) -> DescribeTopicPartitionsResponse {
         if request.topics.iter().any(|topic| topic.name.is_empty()) {
-            // Kafka makes a resource of each name to ask for authorization, and fails at this one.
+            // Kafka fails at an empty name when it checks the authorization.
             return refusal(request, ErrorCode::UnknownServerError);
         }
         let all = request.topics.is_empty();
@@ -64,7 +64,7 @@ impl Pages<'_> {
         let first = request.cursor.as_ref().map_or(0, |cursor| cursor.partition_index);
         let unknown_start = !all && request.cursor.is_some() && !names.contains(start);
         if unknown_start || first < 0 {
-            // A cursor that points nowhere.
+            // The cursor names a topic that the request does not name, or a negative partition.
             return refusal(request, ErrorCode::InvalidRequest);
         }
         let mut response = DescribeTopicPartitionsResponse::default();
@@ -91,7 +91,8 @@ impl Pages<'_> {
         response
     }
 
-    /// Partitions from one on, as many as there is room for, and where to go on.
+    /// At most `room` partitions of a topic, starting at partition `from`. Also returns the
+    /// partition where the next page starts, if there are more.
     fn topic(
         &self,
         topic: &TopicImage,
@@ -145,7 +146,7 @@ fn missing(name: &str) -> DescribeTopicPartitionsResponseTopic {
         .with_topic_authorized_operations(TOPIC_OPERATIONS)
 }
 
-/// The request as a whole is refused topic by topic.
+/// The response to a request that fails as a whole: the error for each topic.
 fn refusal(
     request: &DescribeTopicPartitionsRequest,
     code: ErrorCode,

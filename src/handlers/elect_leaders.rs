@@ -1,4 +1,4 @@
-//! ElectLeaders (KIP-183, KIP-460).
+//! ElectLeaders (KIP-183, KIP-460): elects preferred or unclean leaders of partitions.
 
 use std::ops::RangeInclusive;
 
@@ -26,7 +26,7 @@ impl Handler for ElectLeaders {
             _ if cx.version == 0 => ElectionType::Preferred,
             0 => ElectionType::Preferred,
             1 => ElectionType::Unclean,
-            // Nothing to elect, nothing to refuse.
+            // A request for no partitions succeeds, even with an unknown election type.
             _ if request.topic_partitions.as_ref().is_some_and(Vec::is_empty) => {
                 return Reply::Now(ElectLeadersResponse::default());
             }
@@ -53,7 +53,8 @@ impl Handler for ElectLeaders {
     }
 }
 
-/// The whole and each partition are refused; version 0 has no place for an error of the whole.
+/// The same error for the request and for each of its partitions. Version 0 has no error code for
+/// the request.
 fn refusal(
     request: &ElectLeadersRequest,
     error: &ControllerError,

@@ -1,4 +1,4 @@
-//! Envelope (KIP-590): a client's request that a broker hands on to the active controller.
+//! Envelope (KIP-590): a client's request that a broker forwards to the active controller.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -57,6 +57,7 @@ impl Handler for Envelope {
     }
 }
 
+/// The address of the client, from its 4 or 16 bytes.
 fn address(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into()),

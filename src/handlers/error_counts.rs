@@ -1,5 +1,5 @@
-//! Which error codes of each response count in `kafka_server_request_errors_total`: those that
-//! Kafka's own responses tell in `errorCounts`. Codes that it leaves out are left out here.
+//! The error codes of each response that count in `kafka_server_request_errors_total`: exactly
+//! those that `errorCounts` of Kafka's response class counts.
 
 use kafka_protocol::messages::*;
 
@@ -9,8 +9,9 @@ use crate::protocol::messages::{
     OffsetCommitResponse, OffsetFetchResponse,
 };
 
-/// A response that tells its error codes, `NONE` among them.
+/// A response whose error codes are counted.
 pub trait ErrorCodes {
+    /// The error codes that count, including `NONE`.
     fn error_codes(&self) -> impl Iterator<Item = i16>;
 }
 
@@ -25,7 +26,7 @@ macro_rules! error_codes {
     };
 }
 
-/// The error codes of what a list holds.
+/// The error codes of the elements of a list, or of a list in each of its elements.
 macro_rules! each {
     ($list:expr) => {
         $list.iter().map(|it| it.error_code)

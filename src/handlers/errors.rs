@@ -1,5 +1,5 @@
-//! The only place that knows both domain errors and Kafka's error codes. The matches have no
-//! catch-all arm: a new error does not compile before its code is decided here.
+//! Maps the errors of the layers below to Kafka's error codes. The matches have no catch-all arm,
+//! so a new error does not compile until its code is decided here.
 
 pub use crate::protocol::ErrorCode;
 use kafka_protocol::protocol::StrBytes;
@@ -13,7 +13,7 @@ use crate::{
     records::RefusedKind,
 };
 
-/// The code on the wire of "no error".
+/// The code of "no error".
 pub const NONE: i16 = 0;
 
 pub fn append(error: &AppendError) -> ErrorCode {
@@ -26,7 +26,8 @@ pub fn append(error: &AppendError) -> ErrorCode {
     }
 }
 
-/// Why an append that was written is not acknowledged.
+/// The error code of an append that was written but cannot be acknowledged, from the replica's
+/// role.
 pub fn not_committed(role: Role) -> ErrorCode {
     match role {
         Role::Offline => ErrorCode::KafkaStorageError,
@@ -44,7 +45,8 @@ pub fn producer(error: &ProducerError) -> ErrorCode {
     }
 }
 
-/// A storage error takes the partition's log directory offline; clients retry elsewhere.
+/// The error code of a log error. A storage error also takes the partition's log directory offline,
+/// so clients that retry find another leader.
 pub fn log(error: &LogError) -> ErrorCode {
     match error {
         LogError::TooLarge { .. } => ErrorCode::RecordListTooLarge,
@@ -71,11 +73,11 @@ pub fn append_refused(kind: RefusedKind) -> ErrorCode {
     }
 }
 
-/// So often a client's read is tried while the log is cut, or moved to another directory.
+/// How often a read is tried while the log is truncated or moved to another directory.
 const READS_MAX: usize = 4;
 
-/// Repeats a read that returns `None` because the log is another by now, a few times. After those
-/// the client is to try again.
+/// Repeats `read` while it returns `None`, because the log was truncated or moved during the read.
+/// After [`READS_MAX`] attempts, returns KAFKA_STORAGE_ERROR, so that the client retries.
 pub fn read_again<T>(
     mut read: impl FnMut() -> Result<Option<T>, ErrorCode>,
 ) -> Result<T, ErrorCode> {
@@ -87,8 +89,9 @@ pub fn read_again<T>(
     Err(ErrorCode::KafkaStorageError)
 }
 
-/// What a read that failed is answered with; nothing if the log is another by now, and is to be read
-/// again. As in Kafka, a consumer stops at a batch that is none, and waits disk errors out.
+/// The error code of a failed read. `Ok` means that the log was truncated or moved since the view
+/// `seen`, so that the caller must repeat the read. As in Kafka, a consumer fails at an invalid
+/// batch, and retries after a disk error.
 pub fn read(partition: &Partition, seen: &View, error: ReadError) -> Result<(), ErrorCode> {
     let code = match error {
         ReadError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
@@ -110,7 +113,8 @@ pub fn delete_records(error: &DeleteRecordsError) -> ErrorCode {
     }
 }
 
-/// Kafka keeps an old code for a replica that is not here (KIP-392).
+/// The error code of a move to another log directory. As in Kafka, a replica that is not on this
+/// broker has the old code REPLICA_NOT_AVAILABLE (KIP-392).
 pub fn move_replica(error: &MoveError) -> ErrorCode {
     match error {
         MoveError::NameTooLong => ErrorCode::InvalidTopicException,
@@ -123,15 +127,14 @@ pub fn move_replica(error: &MoveError) -> ErrorCode {
     }
 }
 
-/// Whether an append was refused by what is in the log; Kafka then tells the log's start offset,
-/// and for all other errors none (`ReplicaManager.appendRecordsToLeader`).
+/// Whether the response to a failed append contains the log start offset, as in Kafka
+/// (`ReplicaManager.appendRecordsToLeader`).
 pub fn tells_log_start(error: &AppendError) -> bool {
     matches!(error, AppendError::Producer(_) | AppendError::NotEnoughReplicas { .. })
 }
 
-/// Refuses a request for what this replica does not lead, or whose `current_leader_epoch` is not
-/// the leader's (KIP-320); -1 means that the client does not know the epoch, and any other
-/// negative epoch is an old one.
+/// Checks that this replica is the leader and that `current_leader_epoch` is its epoch (KIP-320).
+/// The epoch -1 means that the client does not know the epoch. Any other negative epoch is fenced.
 pub fn check_leader_epoch(role: Role, current_leader_epoch: i32) -> Result<(), ErrorCode> {
     check_replica_epoch(role, current_leader_epoch)?;
     match role {
@@ -140,7 +143,7 @@ pub fn check_leader_epoch(role: Role, current_leader_epoch: i32) -> Result<(), E
     }
 }
 
-/// The same of what followers serve too.
+/// Checks `current_leader_epoch` like [`check_leader_epoch`], but also accepts a follower.
 pub fn check_replica_epoch(role: Role, current_leader_epoch: i32) -> Result<(), ErrorCode> {
     let epoch = role.leader_epoch();
     match role {
@@ -187,7 +190,7 @@ pub fn controller(error: &ControllerError) -> ErrorCode {
     }
 }
 
-/// A result's code and message on the wire.
+/// The error code and message of a controller's result, for a response.
 pub fn outcome<T>(result: &Result<T, ControllerError>) -> (i16, Option<StrBytes>) {
     match result {
         Ok(_) => (NONE, None),

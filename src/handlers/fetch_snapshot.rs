@@ -1,4 +1,4 @@
-//! FetchSnapshot (KIP-630): parts of a snapshot of the quorum's log, from its leader.
+//! FetchSnapshot (KIP-630): pieces of a snapshot of the metadata log, from the quorum's leader.
 
 use std::ops::RangeInclusive;
 

@@ -1,5 +1,5 @@
-//! FindCoordinator: who leads the partition that a group lives in. The first to ask has
-//! `__consumer_offsets` created.
+//! FindCoordinator: the broker that coordinates a group or a transactional id. If
+//! `__consumer_offsets` does not exist, the first request for a group creates it.
 
 use std::{ops::RangeInclusive, sync::Arc};
 
@@ -18,16 +18,17 @@ use crate::{
 
 pub struct FindCoordinator;
 
-/// Versions below name one key.
+/// The first version that names several keys.
 const BATCHED_SINCE: i16 = 4;
+/// The first version with keys of share groups.
 const SHARE_SINCE: i16 = 6;
 
-/// Kinds of keys, as the request numbers them (`CoordinatorType`).
+/// The types of keys (Kafka's `CoordinatorType`).
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 const SHARE: i8 = 2;
 
-/// Where a coordinator listens.
+/// The address of a coordinator.
 struct Endpoint {
     node_id: i32,
     host: String,
@@ -46,7 +47,7 @@ impl Handler for FindCoordinator {
     ) -> Reply<FindCoordinatorResponse> {
         let wants_group = request.key_type == GROUP
             && (cx.version < BATCHED_SINCE || !request.coordinator_keys.is_empty());
-        // Once, however many groups are asked for.
+        // Create the topic at most once, however many groups the request names.
         let image = match wants_group {
             true => with_offsets_topic(cx.broker).await,
             false => cx.broker.metadata(),
@@ -60,8 +61,8 @@ impl Handler for FindCoordinator {
             let found = find(cx, &image, request.key_type, &key);
             let error = found.as_ref().err().copied();
             let endpoint = found.unwrap_or_else(|_| nowhere());
-            // Only a request that is wrong as a whole says why; keys of share groups are judged
-            // one by one.
+            // As in Kafka, only INVALID_REQUEST has a message, and not for single keys of share
+            // groups.
             let says_why = |error: &ErrorCode| {
                 *error == ErrorCode::InvalidRequest && request.key_type != SHARE
             };
@@ -118,8 +119,8 @@ fn find(cx: &Context<'_>, image: &Image, key_type: i8, key: &str) -> Result<Endp
     let topic = match key_type {
         GROUP => OFFSETS_TOPIC,
         TRANSACTION if is_coordinated_elsewhere(cx, image, key) => TRANSACTIONS_TOPIC,
-        // This broker does not coordinate transactions and share groups yet. Clients give up at once
-        // on this code, while they would ask again on COORDINATOR_NOT_AVAILABLE.
+        // This broker does not coordinate transactions and share groups yet. Clients fail at once
+        // on this code, while they would retry for ever on COORDINATOR_NOT_AVAILABLE.
         TRANSACTION => return Err(ErrorCode::UnsupportedVersion),
         SHARE if cx.version >= SHARE_SINCE && is_share_key(key) => {
             return Err(ErrorCode::UnsupportedVersion);
@@ -129,40 +130,42 @@ fn find(cx: &Context<'_>, image: &Image, key_type: i8, key: &str) -> Result<Endp
     endpoint(cx, image, topic, key).ok_or(ErrorCode::CoordinatorNotAvailable)
 }
 
-/// Whether another broker leads the partition of a transactional id, or may lead it soon. In a
-/// cluster with brokers of Apache Kafka that broker can coordinate the transactions.
+/// Whether the partition of a transactional id exists and this broker does not lead it. In a
+/// cluster with brokers of Apache Kafka, its leader can coordinate the transactions.
 fn is_coordinated_elsewhere(cx: &Context<'_>, image: &Image, key: &str) -> bool {
     let partition = home_of(image, TRANSACTIONS_TOPIC, key);
     partition.is_some_and(|(_, partition)| partition.leader != cx.broker.node_id)
 }
 
-/// Group, topic id and partition, as a client of a share group joins them.
+/// Whether the key has the form of share groups: group, topic id and partition, joined by colons.
 fn is_share_key(key: &str) -> bool {
     let parts: Vec<&str> = key.split(':').collect();
     let [group, topic, partition] = parts.as_slice() else { return false };
     !group.is_empty() && kafka_uuid::decode(topic).is_some() && partition.parse::<i32>().is_ok()
 }
 
-/// The metadata once the topic of the group coordinators is there, or could not be created.
+/// Creates `__consumer_offsets` if it does not exist, and returns the metadata after that. If the
+/// creation fails, the metadata is returned without the topic.
 async fn with_offsets_topic(broker: &Arc<Broker>) -> Arc<Image> {
     let image = broker.metadata();
     if image.topic(OFFSETS_TOPIC).is_some() {
         return image;
     }
     if let Err(error) = auto_topics::create(broker, &[OFFSETS_TOPIC]).await {
-        tracing::warn!(topic = OFFSETS_TOPIC, %error, "not created");
+        tracing::warn!(topic = OFFSETS_TOPIC, %error, "cannot create the offsets topic");
     }
     broker.metadata()
 }
 
-/// The partition that holds the state of a group or of a transactional id, and its index.
+/// The partition that holds the state of a group or of a transactional id, with its index.
 fn home_of<'a>(image: &'a Image, topic: &str, key: &str) -> Option<(i32, &'a PartitionImage)> {
     let topic = image.topic(topic)?;
     let index = partition_for(key, topic.partitions.len() as i32);
     Some((index, topic.partitions.get(index as usize)?))
 }
 
-/// The leader of the key's partition, if it is alive and listens where the client asked.
+/// The address of the key's coordinator on the client's listener. `None` if there is no coordinator
+/// or it does not have the listener.
 fn endpoint(cx: &Context<'_>, image: &Image, topic: &str, key: &str) -> Option<Endpoint> {
     let (index, partition) = home_of(image, topic, key)?;
     let leader = match topic {

@@ -1,5 +1,5 @@
-//! Requests that the active controller decides: a broker forwards them in an Envelope (KIP-590,
-//! Kafka's `ForwardingManager`).
+//! Forwards requests to the active controller, which decides them, in an Envelope (KIP-590, Kafka's
+//! `ForwardingManager`).
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -17,14 +17,15 @@ use tokio::time::Instant;
 use super::{Forwarding, HandlerError, ReplyBuffer, answer};
 use crate::{broker::Broker, peers};
 
-/// When a request that arrives now has to be answered.
+/// The time by which a request that arrives now must be answered (`request.timeout.ms`).
 pub fn deadline(broker: &Broker) -> Instant {
     let timeout_ms = broker.settings().cluster.request_timeout_ms.max(0) as u64;
     Instant::now() + Duration::from_millis(timeout_ms)
 }
 
-/// Has the active controller answer a whole request frame, whichever node that is, and the next one
-/// if it cannot. After the deadline this node answers REQUEST_TIMED_OUT.
+/// Sends a whole request frame to the active controller, which may be this node, and returns the
+/// response. If that controller does not answer, the request is sent to the next one. After the
+/// deadline, this node builds the response, with REQUEST_TIMED_OUT.
 pub async fn forward(
     broker: Arc<Broker>,
     client: SocketAddr,
@@ -37,7 +38,7 @@ pub async fn forward(
         Ok(answer) if answer.error_code == 0 => {
             Ok(sized(&answer.response_data.ok_or(HandlerError::Close)?))
         }
-        // The controller does not understand what this node took for a request.
+        // The controller refused the envelope, although this node could parse the request.
         Ok(_) => Err(HandlerError::Close),
         Err(error) => {
             tracing::debug!(%error, "no controller has answered a request in time");
@@ -46,7 +47,7 @@ pub async fn forward(
     }
 }
 
-/// Answers a whole request frame with REQUEST_TIMED_OUT.
+/// Builds the response with REQUEST_TIMED_OUT to a whole request frame.
 pub async fn timed_out(
     broker: Arc<Broker>,
     client: SocketAddr,
@@ -56,6 +57,7 @@ pub async fn timed_out(
     Ok(sized(&answer(&broker, &mut session, frame, Forwarding::TimedOut).await?))
 }
 
+/// Adds the size field to a response frame.
 fn sized(response: &[u8]) -> ReplyBuffer {
     let mut sized = BytesMut::with_capacity(4 + response.len());
     sized.put_u32(response.len() as u32);
@@ -63,7 +65,7 @@ fn sized(response: &[u8]) -> ReplyBuffer {
     ReplyBuffer::from_frame(sized)
 }
 
-/// Has the active controller answer a request that this node makes itself, in a client's name.
+/// Sends a request that this node makes on behalf of `client` to the active controller.
 pub async fn ask<R: Request>(
     broker: Arc<Broker>,
     client: SocketAddr,
@@ -88,7 +90,8 @@ fn envelope(frame: Bytes, client: IpAddr) -> EnvelopeRequest {
         .with_client_host_address(host)
 }
 
-/// Who everybody is without authentication, as Kafka's `DefaultKafkaPrincipalBuilder` writes it.
+/// The principal of every connection without authentication, encoded as in Kafka's
+/// `DefaultKafkaPrincipalBuilder`.
 fn anonymous() -> Bytes {
     const VERSION: i16 = 0;
     let principal = DefaultPrincipalData::default()

@@ -1,5 +1,5 @@
-//! What the handlers of the group APIs share: domain texts and wire texts, and the codes of the
-//! group coordinator's errors.
+//! Shared by the handlers of the group APIs: conversions of texts from and to the wire, and the
+//! error codes of the group coordinator's errors.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use kafka_protocol::{
 use super::errors;
 use crate::coordinator::group::GroupError;
 
-/// Copies a text out of the frame, which must not outlive its request.
+/// Copies a text out of the request. A slice would keep the whole frame in memory.
 pub fn text(wire: &StrBytes) -> Arc<str> {
     Arc::from(wire.as_str())
 }
@@ -36,7 +36,7 @@ pub fn topic_name(text: &str) -> TopicName {
     TopicName(wire(text))
 }
 
-/// The code of a result, `NONE` if it is good.
+/// The error code of a result, or `NONE` for `Ok`.
 pub fn code_of<T>(result: &Result<T, GroupError>) -> i16 {
     result.as_ref().map_or_else(|error| code(*error), |_| errors::NONE)
 }

@@ -1,4 +1,5 @@
-//! Heartbeat: keeps a member's session, and tells it of a rebalance.
+//! Heartbeat: keeps the session of a group member alive. The response says whether a rebalance is
+//! in progress.
 
 use std::ops::RangeInclusive;
 
@@ -28,7 +29,8 @@ impl Handler for Heartbeat {
         let answer = cx.broker.groups.heartbeat(heartbeat).await;
         Reply::Later(Box::pin(async move {
             let result = match answer.wait().await {
-                // The members get new sessions when the load is done.
+                // No error: once the coordinator has loaded the group, its members get new
+                // sessions.
                 Err(GroupError::CoordinatorLoadInProgress) => Ok(()),
                 answered => answered.and_then(|result| result),
             };

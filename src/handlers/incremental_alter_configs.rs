@@ -1,4 +1,4 @@
-//! IncrementalAlterConfigs (KIP-339): sets, unsets and edits single keys.
+//! IncrementalAlterConfigs (KIP-339): sets, unsets and edits single configs of resources.
 
 use std::ops::RangeInclusive;
 

@@ -1,5 +1,5 @@
-//! InitProducerId: an id for an idempotent producer. Transactional ids belong to the transaction
-//! coordinator, which this broker does not have yet.
+//! InitProducerId: a producer id for an idempotent producer. Transactional ids are refused, because
+//! this broker does not have a transaction coordinator yet.
 
 use std::ops::RangeInclusive;
 
@@ -22,7 +22,7 @@ impl Handler for InitProducerId {
         let refused = match request.transactional_id.as_deref().map(|id| id.as_str()) {
             Some("") => Some(ErrorCode::InvalidRequest),
             Some(_) => Some(ErrorCode::UnsupportedVersion),
-            // An id comes with its epoch, or neither does (KIP-360).
+            // A request has both producer id and epoch, or neither (KIP-360).
             None if (request.producer_id.0 == -1) != (request.producer_epoch == -1) => {
                 Some(ErrorCode::InvalidRequest)
             }

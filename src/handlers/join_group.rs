@@ -1,4 +1,4 @@
-//! JoinGroup: enters a group, and waits until the rebalance has everyone.
+//! JoinGroup: adds a member to a group. The response waits for the end of the join phase.
 
 use std::ops::RangeInclusive;
 
@@ -37,7 +37,7 @@ impl Handler for JoinGroup {
 
 fn join_request(cx: &Context<'_>, request: &JoinGroupRequest) -> JoinRequest {
     let protocols = request.protocols.iter().map(|protocol| {
-        // Copied: the metadata stays with the group, the frame must not.
+        // The group keeps the metadata. A slice would keep the whole frame in memory.
         (text(&protocol.name), Bytes::copy_from_slice(&protocol.metadata))
     });
     JoinRequest {
@@ -47,7 +47,7 @@ fn join_request(cx: &Context<'_>, request: &JoinGroupRequest) -> JoinRequest {
         client_id: cx.client_id().into(),
         client_host: cx.client_host().into(),
         session_timeout_ms: request.session_timeout_ms,
-        // Version 0 has one timeout for both.
+        // Version 0 has only one timeout.
         rebalance_timeout_ms: match cx.version {
             0 => request.session_timeout_ms,
             _ => request.rebalance_timeout_ms,

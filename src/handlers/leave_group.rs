@@ -1,4 +1,4 @@
-//! LeaveGroup: of the caller up to version 2, of any number of members from then on.
+//! LeaveGroup: removes members from a group. Before version 3, a request names one member.
 
 use std::{ops::RangeInclusive, sync::Arc};
 
@@ -17,7 +17,8 @@ use crate::coordinator::group::{
 
 pub struct LeaveGroup;
 
-/// Versions below name one member, and are answered with its error as the request's.
+/// The first version that names several members. In earlier versions, the error of the member is
+/// the error of the response.
 const BATCHED_SINCE: i16 = 3;
 
 impl Handler for LeaveGroup {

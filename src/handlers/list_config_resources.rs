@@ -1,4 +1,4 @@
-//! ListConfigResources (KIP-1142): what has a configuration. Version 0 was
+//! ListConfigResources (KIP-1142): the resources that can have configs. Version 0 was
 //! ListClientMetricsResources (KIP-714).
 
 use std::ops::RangeInclusive;
@@ -64,7 +64,8 @@ fn answer(
     response.with_config_resources(resources.collect())
 }
 
-/// Topics and brokers are listed for being there, groups and subscriptions for being configured.
+/// The names of the resources of one kind: all topics and brokers, but only those groups and client
+/// metrics subscriptions that have configs.
 fn names(image: &Image, kind: ConfigResourceType) -> Vec<String> {
     let mut names: Vec<String> = match kind {
         ConfigResourceType::Topic => {

@@ -1,4 +1,4 @@
-//! ListGroups: the groups that this broker coordinates, by state and type.
+//! ListGroups: the groups that this broker coordinates, filtered by state and type.
 
 use std::ops::RangeInclusive;
 

@@ -1,4 +1,4 @@
-//! ListOffsets: the offset of a time, or of one of the log's ends.
+//! ListOffsets: the offset of a timestamp, or the earliest or latest offset of a log.
 
 use std::{collections::HashSet, ops::RangeInclusive};
 
@@ -25,7 +25,7 @@ const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
 const NO_TIMESTAMP: i64 = -1;
 const READ_COMMITTED: i8 = 1;
-/// The first version that has the error code of it.
+/// The first version with the error code OFFSET_NOT_AVAILABLE.
 const OFFSET_NOT_AVAILABLE_SINCE: i16 = 5;
 
 pub struct ListOffsets;
@@ -41,7 +41,8 @@ impl Handler for ListOffsets {
         request: ListOffsetsRequest,
     ) -> Reply<ListOffsetsResponse> {
         let duplicates = duplicates(&request);
-        // Looking a time up may decompress a batch: only a few at once, and not on an async worker.
+        // The look-up of a timestamp may decompress a batch. Only a few run at a time, outside the
+        // async workers.
         let mut partitions = request.topics.iter().flat_map(|topic| &topic.partitions);
         let looks_up = partitions.any(|it| it.timestamp >= 0 || it.timestamp == MAX_TIMESTAMP);
         let (broker, version) = (cx.broker, cx.version);
@@ -63,7 +64,7 @@ fn answer(
     duplicates: &HashSet<PartitionName>,
 ) -> ListOffsetsResponse {
     let mut told = HashSet::new();
-    // Kafka's own code trips at an isolation level that is none.
+    // Kafka fails at an unknown isolation level, with UNKNOWN_SERVER_ERROR.
     let is_level_known = (0..=READ_COMMITTED).contains(&request.isolation_level);
     let mut response = ListOffsetsResponse::default();
     for topic in request.topics {
@@ -91,7 +92,7 @@ fn answer(
             Some(reply(partition.partition_index, found))
         };
         let partitions: Vec<_> = topic.partitions.iter().filter_map(answer).collect();
-        // What is left of a topic that the request names again.
+        // All partitions of this entry are duplicates that the response has already.
         if partitions.is_empty() && !topic.partitions.is_empty() {
             continue;
         }
@@ -100,6 +101,7 @@ fn answer(
     response
 }
 
+/// The request for one partition.
 struct Asked {
     timestamp: i64,
     leader_epoch: i32,
@@ -126,7 +128,9 @@ fn reply(
     ListOffsetsPartitionResponse { partition_index, error_code, timestamp, offset, leader_epoch }
 }
 
-/// The outer `None` if the log was cut or moved while it was read.
+/// Timestamp, offset and leader epoch for one partition, or the inner `None` if no record matches.
+/// The outer `None` means that the log was truncated or moved meanwhile, so that the caller must
+/// repeat the look-up.
 fn find(
     broker: &Broker,
     topic: &str,
@@ -152,7 +156,8 @@ fn find(
         (false, true) => view.last_stable_offset,
         (false, false) => view.high_watermark,
     };
-    // A new leader may not know yet all that was committed: the offset must not seem to go back.
+    // The high watermark of a new leader may still be lower than that of the previous one. Offsets
+    // that a consumer sees must not go back, so it gets an error and retries.
     let is_behind = !asked.is_follower && view.high_watermark < view.epoch_start;
     let unknown = match asked.version {
         OFFSET_NOT_AVAILABLE_SINCE.. => ErrorCode::OffsetNotAvailable,
@@ -162,7 +167,7 @@ fn find(
         LATEST if is_behind => return Err(unknown),
         LATEST => return Ok(Some(Some((NO_TIMESTAMP, end, view.role.leader_epoch())))),
         EARLIEST | EARLIEST_LOCAL => return Ok(Some(Some(earliest(&partition)))),
-        // Nothing is ever tiered, and so nothing waits to be.
+        // There is no tiered storage, so there are no such offsets.
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => return Ok(Some(None)),
         MAX_TIMESTAMP => view.log.max_timestamp(),
         timestamp => view.log.offset_for_timestamp(timestamp, end),

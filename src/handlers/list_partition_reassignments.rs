@@ -1,4 +1,4 @@
-//! ListPartitionReassignments (KIP-455).
+//! ListPartitionReassignments (KIP-455): the reassignments in progress.
 
 use std::ops::RangeInclusive;
 
@@ -43,7 +43,7 @@ impl Handler for ListPartitionReassignments {
     }
 }
 
-/// A topic's partitions that are moving, if any.
+/// The partitions of a topic that are being reassigned. `None` if there are none.
 fn ongoing(topic: &TopicImage, asked: Option<&Vec<i32>>) -> Option<OngoingTopicReassignment> {
     let partitions = topic.partitions.iter().zip(0..);
     let wanted = partitions.filter(|(_, at)| asked.is_none_or(|asked| asked.contains(at)));

@@ -1,6 +1,7 @@
-//! ListTransactions (KIP-664). There is no transaction coordinator yet, so there are no
-//! transactions to list. What another broker of the cluster or an earlier Apache Kafka wrote to a
-//! partition of `__transaction_state` that this broker leads is not loaded, and is not denied.
+//! ListTransactions (KIP-664). This broker does not have a transaction coordinator yet, so its list
+//! is empty. If it leads a partition of `__transaction_state`, Apache Kafka may have written
+//! transactions there that this broker has not loaded. The response is then an error, not an empty
+//! list.
 
 use std::{collections::HashSet, ops::RangeInclusive};
 

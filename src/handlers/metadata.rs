@@ -1,5 +1,5 @@
-//! Metadata: brokers, topics, and who leads what. Kafka's `KafkaApis.handleTopicMetadataRequest`
-//! and `KRaftMetadataCache`.
+//! Metadata: the brokers, the topics, and the leaders of partitions. Kafka's
+//! `KafkaApis.handleTopicMetadataRequest` and `KRaftMetadataCache`.
 
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
@@ -39,7 +39,7 @@ impl Handler for Metadata {
         let (topics, missing) = view.topics(&request);
         let create = missing.iter().filter(|(_, code)| *code == ErrorCode::UnknownTopicOrPartition);
         let create: Vec<String> = create.map(|(name, _)| name.clone()).collect();
-        // Before version 4 every request may create topics; the crate's default says so.
+        // Before version 4, every request may create topics. The message crate decodes it so.
         let allowed =
             request.allow_auto_topic_creation && cx.broker.settings().auto_create_topics_enable;
         if allowed && !create.is_empty() {
@@ -50,8 +50,9 @@ impl Handler for Metadata {
     }
 }
 
-/// Only from version 12 on may topics be asked for by id, and then Kafka has no answer to a topic
-/// with neither, unless there are ids to make it forget the names.
+/// The error code of a request that fails as a whole. Before version 12, every topic must have a
+/// name and no id. From version 12 on, Kafka fails at a topic without a name, unless another topic
+/// of the request has an id, because names are then ignored.
 fn refused(request: &MetadataRequest, version: i16) -> Option<ErrorCode> {
     let mut topics = request.topics.iter().flatten();
     let by_id = topics.clone().any(|topic| !topic.topic_id.is_nil());
@@ -85,6 +86,7 @@ struct View<'a> {
 type Missing = Vec<(String, ErrorCode)>;
 
 impl View<'_> {
+    /// Whether the request is for all topics: no list, or an empty list in version 0.
     fn is_for_all(&self, request: &MetadataRequest) -> bool {
         match &request.topics {
             None => true,
@@ -92,7 +94,7 @@ impl View<'_> {
         }
     }
 
-    /// The topics asked for, and the names that are none.
+    /// The requested topics, and the requested names without a topic, each with its error code.
     fn topics(&self, request: &MetadataRequest) -> (Vec<MetadataResponseTopic>, Missing) {
         if self.is_for_all(request) {
             return (self.image.topics.iter().map(|topic| self.topic(topic)).collect(), vec![]);
@@ -100,7 +102,7 @@ impl View<'_> {
         let asked = || request.topics.iter().flatten();
         let by_id: BTreeSet<TopicId> =
             asked().map(|topic| topic.topic_id).filter(|id| !id.is_nil()).collect();
-        // One id makes Kafka forget the names.
+        // As in Kafka, names are ignored if the request has an id.
         if !by_id.is_empty() {
             return (by_id.into_iter().map(|id| self.topic_by_id(id)).collect(), vec![]);
         }
@@ -156,7 +158,8 @@ impl View<'_> {
         if self.version > 0 { answer } else { self.only_reachable(answer) }
     }
 
-    /// Version 0 tells of reachable brokers only, and says so when some are not.
+    /// Leaves only the reachable replicas, as version 0 does. If some are not reachable, the error
+    /// code is REPLICA_NOT_AVAILABLE.
     fn only_reachable(&self, mut answer: MetadataResponsePartition) -> MetadataResponsePartition {
         let reachable = |id: &BrokerId| alive(self.image, id.0, self.listener).is_some();
         let told = answer.replica_nodes.len() + answer.isr_nodes.len();
@@ -212,7 +215,7 @@ impl View<'_> {
         live.filter_map(row).collect()
     }
 
-    /// Any live broker: it forwards to the controller, which clients cannot reach (KIP-590).
+    /// A live broker. It forwards requests to the controller, which clients cannot reach (KIP-590).
     fn controller(&self) -> BrokerId {
         let live = self.image.brokers.values().find(|broker| !broker.fenced);
         BrokerId(live.map_or(-1, |broker| broker.broker_id))

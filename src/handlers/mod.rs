@@ -1,9 +1,10 @@
 //! One file per Kafka API, and the table of all APIs. The table drives dispatch, ApiVersions and
 //! metric names. `docs/compatibility.md` lists the same APIs; a test compares it with the table.
 //!
-//! A handler runs to its ordering point before its connection reads on (that is the back-pressure)
-//! and may leave the rest as a future; replies leave in request order. Handlers hold no state, and
-//! `errors` alone maps domain errors to Kafka's error codes.
+//! A handler runs to its ordering point before its connection reads the next request. This is the
+//! back-pressure. The handler may leave the rest of its work as a future. Responses leave in the
+//! order of the requests. Handlers hold no state. `errors` maps the errors of the layers below to
+//! Kafka's error codes; errors that only one API has are mapped in the file of that API.
 
 pub mod auto_topics;
 mod cluster;
@@ -40,29 +41,37 @@ pub use reply::{Part, Reply, ReplyBuffer, WireReply};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// How one Kafka API is answered.
+/// The handler of one Kafka API. [`TABLE`] has one entry for each.
 pub trait Handler: 'static {
     const API: ApiKey;
-    /// The versions that the request decodes and the response encodes.
+    /// The versions that this handler serves. The request decodes and the response encodes in each
+    /// of them. A test compares them with the API table.
     const VERSIONS: RangeInclusive<i16>;
     type Request: Decodable + Send + 'static;
     type Response: WireReply + ErrorCodes;
 
+    /// Handles a decoded request. The connection waits for this future before it reads the next
+    /// request. A wait for replicas, other nodes or a timeout therefore belongs in
+    /// [`Reply::Later`]. The connection polls that future once all earlier responses have left, so
+    /// the future must hold no lock and no permit until then. Both futures are dropped if the
+    /// connection ends. An error is a code in the response, or [`Reply::Close`].
     fn handle(
         cx: &mut Context<'_>,
         request: Self::Request,
     ) -> impl Future<Output = Reply<Self::Response>> + Send;
 }
 
-/// What a connection does with a request once its handler has passed the ordering point.
+/// The response to a request, encoded, once its handler has passed the ordering point.
 pub enum Outcome {
+    /// The response.
     Now(ReplyBuffer),
+    /// The response once this future completes.
     Later(BoxFuture<'static, Result<ReplyBuffer, HandlerError>>),
-    /// The protocol wants no answer (Produce with acks=0).
+    /// No response, because the protocol has none (Produce with acks=0).
     Silent,
 }
 
-/// Why a request has no answer. The connection is closed, as Kafka closes it.
+/// Why a request gets no response. As in Kafka, the connection is then closed.
 #[derive(Debug, thiserror::Error)]
 pub enum HandlerError {
     #[error(transparent)]
@@ -71,23 +80,25 @@ pub enum HandlerError {
     Encode(anyhow::Error),
     #[error("the connection is to be closed")]
     Close,
-    /// Of a request `Forwarding::ByBroker` only: the next controller has to answer it.
+    /// This node is not the active controller any more. The caller sends the request to the next
+    /// controller. Only requests with `Forwarding::ByBroker` fail with this error.
     #[error("this node is not the active controller any more")]
     NotController,
 }
 
-/// A row of the table: what the connection needs to know of an API.
+/// An entry of [`TABLE`]: how requests of one API are decoded and handled.
 pub struct Entry {
     pub api: ApiKey,
-    /// The lowest and the highest version that the handler speaks.
+    /// The lowest and the highest version that the handler serves.
     pub versions: (i16, i16),
     pub dispatch: for<'a> fn(Context<'a>, Bytes) -> BoxFuture<'a, Result<Outcome, HandlerError>>,
-    /// Decodes a request of this version as `dispatch` does, and drops it.
+    /// Decodes the body of a request of this version as `dispatch` does, and drops it. Tests and
+    /// fuzz targets call it.
     pub try_decode: fn(i16, Bytes) -> Result<(), DecodeError>,
 }
 
 impl Entry {
-    /// The API's name and offered versions.
+    /// The row of this API in the API table, with its name, versions and scope.
     pub fn row(&self) -> &'static Api {
         api::find(self.api as i16).expect("every handler's API is in the API table")
     }
@@ -176,13 +187,16 @@ table! {
     list_transactions::ListTransactions,
 }
 
-/// The row of an API, if it is served.
+/// The entry of an API in [`TABLE`], or `None` if no handler serves the API.
 pub fn find(api: ApiKey) -> Option<&'static Entry> {
     TABLE.iter().find(|entry| entry.api == api)
 }
 
-/// Answers a request that has come by another way than a connection: a whole frame, without its
-/// size, for a whole frame.
+/// Answers a request that this node sends to itself, without a connection. `frame` is the whole
+/// request without its size field. The returned frame has no size field either.
+///
+/// # Errors
+/// The request is not well formed, is not served on the listener of `session`, or has no response.
 pub async fn answer(
     broker: &Arc<Broker>,
     session: &mut Session,
@@ -197,10 +211,13 @@ pub async fn answer(
     }
 }
 
-/// Handles a request up to its ordering point. A request that only the active controller decides is
-/// forwarded if this node is not the active controller, or ceases to be while it decides. If no
-/// controller has answered within `request.timeout.ms`, the answer is REQUEST_TIMED_OUT. `whole` is
-/// the frame that the request came in, header and body.
+/// Handles a request of a connection up to its ordering point. `whole` is the request's frame
+/// without the size field; `body` is what follows the header in it.
+///
+/// If only the active controller decides the request and this node is not the active controller,
+/// the request is forwarded. If another node becomes the active controller before this node has
+/// decided, the request is forwarded, too. If no controller answers within `request.timeout.ms`,
+/// the response has REQUEST_TIMED_OUT.
 pub async fn handle(
     broker: &Arc<Broker>,
     session: &mut Session,
@@ -210,7 +227,7 @@ pub async fn handle(
     let entry = served(session, header)?;
     let is_forwarded = header.api.scope == Scope::Forwarded
         && !session.of_controllers
-        // A broker checks changes of configs, and forwards itself what it does not refuse.
+        // The handlers of these two check the changes first, and forward only the valid ones.
         && !matches!(header.api.key, ApiKey::AlterConfigs | ApiKey::IncrementalAlterConfigs);
     if !is_forwarded {
         return run(entry, broker, session, header, body, Forwarding::Direct).await;
@@ -237,7 +254,7 @@ pub async fn handle(
     }
 }
 
-/// The row of a request's API, if the session's listener serves it.
+/// The entry of the request's API. An API that the session's listener does not serve is unknown.
 fn served(session: &Session, header: &RequestHeader) -> Result<&'static Entry, DecodeError> {
     find(header.api.key)
         .filter(|_| header.api.scope.is_served(session.of_controllers))
@@ -263,7 +280,8 @@ async fn run(
     (entry.dispatch)(cx, body).await
 }
 
-/// Nobody in this process asks for files, so an answer is memory.
+/// Answers a request whose header has been parsed, like [`answer`]. A response with pieces of files
+/// (Fetch with records of a topic) is an error, because no caller in this process requests one.
 async fn answer_parsed(
     broker: &Arc<Broker>,
     session: &mut Session,
@@ -310,8 +328,9 @@ fn dispatch<H: Handler>(
     })
 }
 
-/// Whether the answer says that this node does not lead the quorum. The quorum's own APIs have
-/// another code for it. One such code in the answer is enough, as in Kafka.
+/// Whether the response says that this node is not the active controller. APIs of the quorum say so
+/// with NOT_LEADER_OR_FOLLOWER, all others with NOT_CONTROLLER. As in Kafka, one such code anywhere
+/// in the response is enough.
 fn is_not_controller<H: Handler>(response: &H::Response) -> bool {
     let code = match H::API {
         ApiKey::DescribeQuorum | ApiKey::AddRaftVoter | ApiKey::RemoveRaftVoter => {

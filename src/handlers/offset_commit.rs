@@ -1,5 +1,5 @@
-//! OffsetCommit: refuses partitions that do not exist, and commits the rest. Version 10 names
-//! topics by id.
+//! OffsetCommit: refuses partitions that do not exist, and commits the offsets of the others.
+//! Version 10 names topics by id.
 
 use std::ops::RangeInclusive;
 
@@ -39,7 +39,7 @@ impl Handler for OffsetCommit {
         let topics = request.topics.iter();
         let mut rows: Vec<Row> =
             topics.filter_map(|topic| Row::of(&image, topic, cx.version)).collect();
-        // Kafka answers what it refuses itself before what its coordinator commits.
+        // As in Kafka, topics with refused partitions come first in the response.
         rows.sort_by_key(|row| row.valid.is_some() && row.answer.partitions.is_empty());
         let mut response = OffsetCommitResponse::default();
         let (mut valid, mut places) = (Vec::new(), Vec::new());
@@ -76,14 +76,16 @@ impl Handler for OffsetCommit {
     }
 }
 
-/// A topic of the request: what can be committed, and an answer that has the rest.
+/// A topic of the request.
 struct Row {
+    /// The partitions to commit, if there are any.
     valid: Option<CommitTopic>,
+    /// The response for the topic, with the refused partitions.
     answer: OffsetCommitResponseTopic,
 }
 
 impl Row {
-    /// `None` if there is nothing to answer.
+    /// `None` if the topic exists and the request has no partitions of it. The response omits it.
     fn of(image: &Image, topic: &OffsetCommitRequestTopic, version: i16) -> Option<Self> {
         let (found, unknown) = match version >= TOPIC_IDS_SINCE {
             true => (image.topic_by_id(topic.topic_id), ErrorCode::UnknownTopicId),
@@ -145,6 +147,7 @@ fn result(partition_index: i32, error_code: i16) -> OffsetCommitResponsePartitio
     OffsetCommitResponsePartition { partition_index, error_code }
 }
 
+/// Adds the results of the coordinator to the topics of the response at `places`.
 fn fill(response: &mut OffsetCommitResponse, places: &[usize], results: Vec<Results>) {
     for (place, results) in places.iter().zip(results) {
         response.topics[*place].partitions.extend(results);

@@ -1,4 +1,4 @@
-//! OffsetDelete: forgets committed offsets of topics that the group does not subscribe to.
+//! OffsetDelete: deletes committed offsets of topics to which the group is not subscribed.
 
 use std::{ops::RangeInclusive, sync::Arc};
 
@@ -34,7 +34,7 @@ impl Handler for OffsetDelete {
             let indexes = topic.partitions.iter().map(|partition| partition.partition_index);
             let (valid, unknown): (Vec<i32>, Vec<i32>) = indexes.partition(exists);
             if count > 0 && topic.partitions.is_empty() {
-                continue; // nothing to answer
+                continue; // the response omits it
             }
             let name: Arc<str> = text(&topic.name);
             missing.push((name.clone(), unknown));

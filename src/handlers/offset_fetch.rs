@@ -1,5 +1,5 @@
-//! OffsetFetch: committed offsets of one group, or from version 8 on of many. Version 10 names
-//! topics by id. Without transactions every committed offset is stable.
+//! OffsetFetch: the committed offsets of one group, or of several from version 8 on. Version 10
+//! names topics by id. There are no transactions yet, so every committed offset is stable.
 
 use std::ops::RangeInclusive;
 
@@ -25,8 +25,9 @@ use crate::{
 
 pub struct OffsetFetch;
 
-/// Before it an error of the group is told of each partition.
+/// The first version with an error code for the group. Before it, each partition has the error.
 const GROUP_ERROR_SINCE: i16 = 2;
+/// The first version that names several groups.
 const GROUPS_SINCE: i16 = 8;
 const TOPIC_IDS_SINCE: i16 = 10;
 
@@ -67,7 +68,7 @@ impl Handler for OffsetFetch {
     }
 }
 
-/// A group whose offsets have been asked for.
+/// A group whose offsets have been requested from the coordinator.
 struct Asked {
     group: OffsetFetchRequestGroup,
     answer: Answer<Vec<FetchedTopic>>,
@@ -98,7 +99,7 @@ impl Asked {
     }
 }
 
-/// A request for one group in the form of one for many.
+/// The group of a request before version 8, in the form of later versions.
 fn only_group(request: OffsetFetchRequest) -> OffsetFetchRequestGroup {
     let topics = request.topics.map(|topics| {
         let topics = topics.into_iter().map(|topic| OffsetFetchRequestTopics {
@@ -111,7 +112,7 @@ fn only_group(request: OffsetFetchRequest) -> OffsetFetchRequestGroup {
     OffsetFetchRequestGroup { group_id: request.group_id, topics, ..Default::default() }
 }
 
-/// The topics to look up, and the answers for ids that nobody knows.
+/// The topics to look up, or `None` for all, and the responses for unknown topic ids.
 fn topics_of(
     group: &OffsetFetchRequestGroup,
     image: &Image,
@@ -142,7 +143,7 @@ fn topics_of(
     (Some(known), unknown)
 }
 
-/// A topic in the answer; none where it can only be told by an id that it does not have.
+/// A topic of the response. `None` if the version names topics by id and the topic has none.
 fn response_topic(
     topic: FetchedTopic,
     image: &Image,
@@ -180,8 +181,9 @@ fn no_offset(partition_index: i32, error_code: i16) -> OffsetFetchResponsePartit
     }
 }
 
-/// Java's consumers before 3.9 give up at COORDINATOR_NOT_AVAILABLE here; this they ask again, and
-/// perhaps elsewhere (Kafka's `handleOffsetFetchException`).
+/// Replaces COORDINATOR_NOT_AVAILABLE by NOT_COORDINATOR. In this API, Java consumers before 3.9
+/// fail on the former. On the latter, they find the coordinator again and retry (Kafka's
+/// `handleOffsetFetchException`).
 fn retriable(error: GroupError) -> GroupError {
     match error {
         GroupError::CoordinatorNotAvailable => GroupError::NotCoordinator,
@@ -198,7 +200,7 @@ fn failed_topic(topic: OffsetFetchRequestTopics, code: i16) -> OffsetFetchRespon
     }
 }
 
-/// The answer for one group as versions before 8 have it.
+/// The response for one group in the form of versions before 8.
 fn single(group: OffsetFetchResponseGroup, version: i16) -> OffsetFetchResponse {
     let topics = group.topics.into_iter().map(|topic| OffsetFetchResponseTopic {
         name: topic.name,

@@ -1,4 +1,4 @@
-//! OffsetForLeaderEpoch: where an epoch's records end (KIP-101, KIP-320).
+//! OffsetForLeaderEpoch: the end offset of a leader epoch (KIP-101, KIP-320).
 
 use std::ops::RangeInclusive;
 

@@ -1,4 +1,5 @@
-//! Produce: validates each partition's batch, appends it, and answers when it is acknowledged.
+//! Produce: validates the batch of each partition, appends it, and responds once all batches are
+//! acknowledged or the request times out.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -44,22 +45,24 @@ use crate::{
 
 pub struct Produce;
 
-/// Acknowledged when the high watermark has passed the records.
+/// The `acks` of a request that is acknowledged once the high watermark has passed its records.
 const ACKS_ALL: i16 = -1;
 /// The one client id that may write to internal topics (Kafka's `AdminUtils.ADMIN_CLIENT_ID`).
 const ADMIN_CLIENT: &str = "__admin_client";
-/// The first version that is told where the leader is (KIP-951).
+/// The first version whose response names the current leader of a partition (KIP-951).
 const LEADER_HINTS: i16 = 10;
 /// The first version that names topics by id (KIP-516).
 const TOPIC_IDS: i16 = 13;
-/// Where a batch of magic 2 has its magic and its attributes, and their bit of a transaction.
+/// Byte offsets of magic and attributes in a batch of magic 2, and the transactional bit in the
+/// low byte of the attributes.
 const MAGIC_AT: usize = 16;
 const ATTRIBUTES_AT: usize = 21;
 const TRANSACTIONAL: u8 = 0x10;
-/// A request whose compressed batches have this many bytes may take so long that they are checked
-/// off the async workers, and those of a few requests at once.
+/// From this many compressed bytes on, a request is validated outside the async workers, because
+/// decompression may take long. Only a few such requests are validated at a time.
 const LONG_DECOMPRESSION: usize = 256 << 10;
-/// Gzip and zstd count for more: they can expand a batch a thousand times and more.
+/// Each byte of gzip and zstd counts as this many bytes, because these codecs can expand a batch a
+/// thousand times and more.
 const GZIP_OR_ZSTD_WEIGHT: usize = 8;
 
 impl Handler for Produce {
@@ -116,7 +119,7 @@ impl Handler for Produce {
     }
 }
 
-/// Whether records claim to be of a transaction in a request that names none.
+/// Whether the request has transactional batches, but no transactional id.
 fn is_forbidden_transaction(request: &ProduceRequest) -> bool {
     let is_transactional = |records: &Bytes| {
         let attributes = records.get(ATTRIBUTES_AT..ATTRIBUTES_AT + 2);
@@ -130,7 +133,7 @@ fn is_forbidden_transaction(request: &ProduceRequest) -> bool {
         })
 }
 
-/// The bytes of a request's compressed batches, weighed by how much they can expand.
+/// The bytes of the request's compressed batches, weighted by how much they can expand.
 fn decompression_weight(request: &ProduceRequest) -> usize {
     let partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
     let weigh = |records: &Bytes| {
@@ -153,8 +156,8 @@ fn refuse_topic(data: TopicProduceData, code: ErrorCode) -> TopicProduceResponse
         .with_topic_id(data.topic_id)
 }
 
-/// What Kafka's maps make of a request: each topic and partition once, the last one counting, and
-/// no topic without partitions.
+/// Merges topics and partitions that the request names more than once. As in Kafka, the last batch
+/// of a partition is kept, and topics without partitions are left out.
 fn merged(topics: Vec<TopicProduceData>) -> Vec<TopicProduceData> {
     let mut merged: Vec<TopicProduceData> = Vec::with_capacity(topics.len());
     let mut places: HashMap<(TopicName, Uuid), usize> = HashMap::new();
@@ -181,6 +184,7 @@ fn merged(topics: Vec<TopicProduceData>) -> Vec<TopicProduceData> {
     merged
 }
 
+/// Keeps the last entry of each partition, in the place of the first.
 fn last_of_each(partitions: Vec<PartitionProduceData>) -> Vec<PartitionProduceData> {
     let mut places: HashMap<i32, usize> = HashMap::with_capacity(partitions.len());
     let mut kept: Vec<PartitionProduceData> = Vec::with_capacity(partitions.len());
@@ -199,7 +203,7 @@ fn any_error(response: &ProduceResponse) -> bool {
     partitions.any(|partition| partition.error_code != errors::NONE)
 }
 
-/// A partition's reply that waits for its records to be committed.
+/// A partition whose response waits until its records are acknowledged.
 struct AckWait {
     topic_at: usize,
     partition_at: usize,
@@ -210,7 +214,8 @@ struct AckWait {
 }
 
 impl AckWait {
-    /// Why the records are not acknowledged, once that is decided.
+    /// Waits until the records are acknowledged, and returns `None`, or until they cannot be any
+    /// more, and returns the reason.
     async fn refused(&self) -> Option<ErrorCode> {
         if has_bug(Bug::EarlyAck) {
             return None;
@@ -223,7 +228,7 @@ impl AckWait {
         let view = partition.view();
         match committed {
             false => Some(errors::not_committed(view.role)),
-            // They are committed, but by fewer replicas than the producer was promised.
+            // The records are committed, but the ISR is now smaller than `min.insync.replicas`.
             true if self.acks == Acks::All && view.isr.maximal < view.isr.min => {
                 Some(ErrorCode::NotEnoughReplicasAfterAppend)
             }
@@ -232,6 +237,8 @@ impl AckWait {
     }
 }
 
+/// Completes the response once each wait has ended or the deadline has passed. `_parked` counts the
+/// request in the purgatory metric until then.
 async fn wait_for_acks(
     mut response: ProduceResponse,
     waits: Vec<AckWait>,
@@ -252,7 +259,8 @@ async fn wait_for_acks(
     response
 }
 
-/// Tells producers that came to the wrong broker where the leaders are.
+/// Adds the current leaders and their endpoints for partitions that this broker does not lead.
+/// `listener` is the listener of the client; without one, the response stays as it is.
 fn hint_leaders(broker: &Broker, listener: Option<&str>, response: &mut ProduceResponse) {
     let Some(listener) = listener else { return };
     let code = ErrorCode::NotLeaderOrFollower.code();
@@ -277,18 +285,20 @@ fn hint_leaders(broker: &Broker, listener: Option<&str>, response: &mut ProduceR
     response.node_endpoints = endpoints.into_iter().map(endpoint).collect();
 }
 
-/// What all partitions of one request share.
+/// What the appends to all partitions of one request have in common.
 struct Append<'a> {
     broker: &'a Arc<Broker>,
     version: i16,
     may_write_internal: bool,
     acks: i16,
     now_ms: i64,
-    /// Whether checking the batches is kept off the async workers.
+    /// Whether the batches are validated outside the async workers.
     takes_long: bool,
 }
 
 impl Append<'_> {
+    /// Appends the batches of one topic. Adds an entry to `waits` for each partition whose batch is
+    /// not acknowledged yet. `topic_at` is the topic's index in the response.
     fn topic(
         &self,
         data: TopicProduceData,
@@ -344,6 +354,7 @@ impl Append<'_> {
             .with_partition_responses(replies)
     }
 
+    /// Validates the batch of one partition and appends it.
     fn partition(
         &self,
         topic: &Topic,
@@ -363,13 +374,14 @@ impl Append<'_> {
         }
         let rules = self.rules(config, &partition);
         let log_start = || partition.view().log.log_start();
-        // Compressing takes long enough to be kept off the async workers, too.
+        // If the topic has its own codec, the batch may be compressed again, which takes long, too.
         let takes_long = self.takes_long || rules.compression != TopicCompression::Producer;
         let validate = || validate_for_append(data.records, &rules);
         let validated = if takes_long { in_place(validate) } else { validate() };
         let batch = validated.map_err(|refused| Refusal::of_records(refused, log_start))?;
         if batch.header.is_transactional() {
-            // Nobody here could end the transaction, and readers would wait for that for ever.
+            // There is no transaction coordinator yet, so the transaction would never end, and
+            // `read_committed` consumers would wait for its end for ever.
             return Err(ErrorCode::InvalidTxnState.into());
         }
         let (bytes, records) = (batch.size() as u64, batch.header.record_count as u64);
@@ -432,9 +444,10 @@ impl Append<'_> {
     }
 }
 
-/// Counts what came of one partition's batch. As in Kafka, what does not reach the partition is no
-/// request of the topic, and what clients or other brokers can cause by being behind is no failure
-/// (`ReplicaManager.appendToLocalLog`); `kafka_server_request_errors_total` has all of it.
+/// Counts the append to one partition in the metrics of its topic. As in Kafka, a batch that is
+/// refused before it reaches the partition is not a request of the topic, and an expected error
+/// is not a failure (`ReplicaManager.appendToLocalLog`). `kafka_server_request_errors_total` counts
+/// all errors.
 fn count(topic: &TopicMetrics, refusal: Option<&Refusal>) {
     if refusal.is_some_and(|refusal| refusal.before_log) {
         return;
@@ -466,7 +479,7 @@ fn timestamp_type(config: &TopicConfig) -> TimestampType {
 }
 
 fn compression(config: &TopicConfig) -> TopicCompression {
-    // -1, and what is out of a codec's range, is the codec's own default.
+    // For gzip and lz4, -1 means the default of the codec.
     let level = |level: i32| Some(level).filter(|level| *level != -1);
     match config.compression_type {
         CompressionType::Producer => TopicCompression::Producer,
@@ -484,13 +497,13 @@ fn compression(config: &TopicConfig) -> TopicCompression {
     }
 }
 
-/// A partition's answer that is an error.
+/// An error response for one partition.
 struct Refusal {
     code: ErrorCode,
     message: Option<String>,
     record_errors: Vec<(i32, Option<String>)>,
     log_start: i64,
-    /// Whether Kafka finds it before it asks the partition.
+    /// Whether Kafka detects this error before the batch reaches the partition.
     before_log: bool,
 }
 
@@ -501,7 +514,8 @@ impl From<ErrorCode> for Refusal {
 }
 
 impl Refusal {
-    /// Kafka tells the log's start with errors that it met in the log, but not with these two.
+    /// The response to a batch that failed its validation. It has the log start offset only where
+    /// Kafka's has it: not if the batch did not reach the log, and not for the two errors below.
     fn of_records(refused: AppendRefused, log_start: impl FnOnce() -> i64) -> Self {
         let is_untold = refused.before_log
             || matches!(refused.kind, RefusedKind::CorruptMessage | RefusedKind::MessageTooLarge);

@@ -1,14 +1,15 @@
-//! What the three APIs that change the voters have in common.
+//! Shared by the three APIs that change voters: AddRaftVoter, RemoveRaftVoter and UpdateRaftVoter.
 
 use std::time::Duration;
 
 use super::{Context, ErrorCode, Forwarding, errors};
 use crate::quorum::{Endpoint, VoterChangeError};
 
-/// Kafka's `request.timeout.ms`, where a request names no time of its own.
+/// The time limit for a change whose request has no timeout (Kafka's `request.timeout.ms`).
 pub const COMMIT_WITHIN: Duration = Duration::from_secs(30);
 
-/// Why this node does not even look at the change.
+/// The error of a request that this node does not handle: its cluster id is wrong, it has timed
+/// out, or this node does not lead the quorum.
 pub fn refusal(cx: &Context<'_>, cluster_id: Option<&str>) -> Option<(i16, Option<String>)> {
     let quorum = &cx.broker.quorum;
     if let Some(told) = cluster_id.filter(|told| *told != quorum.cluster_id()) {
@@ -23,7 +24,8 @@ pub fn refusal(cx: &Context<'_>, cluster_id: Option<&str>) -> Option<(i16, Optio
     (!leads).then_some((ErrorCode::NotLeaderOrFollower.code(), None))
 }
 
-/// The endpoints, that of the controllers' own listener first; or that listener and what was told.
+/// Moves the endpoint of the first controller listener to the front. If there is none, returns the
+/// name of that listener and the given endpoints, both as Kafka prints them.
 pub fn with_default_first(
     cx: &Context<'_>,
     mut endpoints: Vec<Endpoint>,
@@ -47,6 +49,7 @@ pub fn with_default_first(
     }
 }
 
+/// The error code and message of a change of voters.
 pub fn outcome(outcome: &Result<(), VoterChangeError>) -> (i16, Option<String>) {
     let Err(error) = outcome else { return (errors::NONE, None) };
     let code = match error {

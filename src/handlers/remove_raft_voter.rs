@@ -1,4 +1,4 @@
-//! RemoveRaftVoter (KIP-853).
+//! RemoveRaftVoter (KIP-853): removes a controller from the voters of the quorum.
 
 use std::ops::RangeInclusive;
 

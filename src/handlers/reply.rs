@@ -1,4 +1,4 @@
-//! Replies, and the bytes they become: pieces of memory and of files, in order.
+//! Responses of handlers, and their encoded form: pieces of memory and pieces of files, in order.
 
 use std::sync::Arc;
 
@@ -9,16 +9,21 @@ use kafka_protocol::protocol::{Encodable, HeaderVersion};
 use super::BoxFuture;
 use crate::log::DiskFile;
 
-/// What a handler answers at its ordering point.
+/// The result of a handler at its ordering point.
 pub enum Reply<R> {
+    /// The response.
     Now(R),
+    /// The response once this future completes.
     Later(BoxFuture<'static, R>),
+    /// No response, because the protocol has none.
     None,
-    /// Close the connection without an answer; the errors of this one count all the same.
+    /// No response, and the connection is closed. The error codes in this value are still counted
+    /// in the metrics.
     Close(R),
 }
 
 impl<R: Send + 'static> Reply<R> {
+    /// Converts the response with `change`, now or when it is complete.
     pub fn map<S>(self, change: impl FnOnce(R) -> S + Send + 'static) -> Reply<S> {
         match self {
             Self::Now(answer) => Reply::Now(change(answer)),
@@ -29,9 +34,11 @@ impl<R: Send + 'static> Reply<R> {
     }
 }
 
-/// A response that can be written. Everything the message crate encodes is one.
+/// A response that can be encoded. Every message that the message crate encodes implements it.
 pub trait WireReply: Send + 'static {
+    /// The version of the response header that goes with `version` of the response.
     fn header_version(version: i16) -> i16;
+    /// Appends the body in this version to `out`. Fails if the response has no such version.
     fn write(self, version: i16, out: &mut ReplyBuffer) -> Result<()>;
 }
 
@@ -45,6 +52,7 @@ impl<T: Encodable + HeaderVersion + Send + 'static> WireReply for T {
     }
 }
 
+/// A piece of an encoded response.
 pub enum Part {
     Memory(Bytes),
     /// Bytes that go from the file to the socket without passing through this process.
@@ -64,9 +72,9 @@ impl Part {
     }
 }
 
-/// A response on its way out: its size, header and body.
+/// An encoded response frame: size field, header and body.
 pub struct ReplyBuffer {
-    /// What has been written since the last file part; starts with the size when there is none.
+    /// The bytes after the last part. If there is no part, it is the whole frame.
     pub head: BytesMut,
     parts: Vec<Part>,
 }
@@ -74,7 +82,7 @@ pub struct ReplyBuffer {
 impl ReplyBuffer {
     const SIZE_LEN: usize = 4;
 
-    /// Encodes a response behind its size and header.
+    /// Encodes a response with its size field and header. Fails if it has no such version.
     pub fn encode<R: WireReply>(response: R, version: i16, correlation_id: i32) -> Result<Self> {
         let mut out = Self { head: BytesMut::with_capacity(256), parts: Vec::new() };
         out.head.put_i32(0);
@@ -87,12 +95,12 @@ impl ReplyBuffer {
         Ok(out)
     }
 
-    /// A frame that is complete already.
+    /// Wraps a complete frame with its size field.
     pub fn from_frame(frame: BytesMut) -> Self {
         Self { head: frame, parts: Vec::new() }
     }
 
-    /// Ends the piece of memory written so far and adds a piece of a file.
+    /// Appends `len` bytes of a file, starting at `position`.
     pub fn push_file(&mut self, file: Arc<dyn DiskFile>, position: u64, len: usize) {
         let head = self.head.split().freeze();
         self.parts.push(Part::Memory(head));
@@ -113,17 +121,17 @@ impl ReplyBuffer {
         }
     }
 
-    /// Bytes on the wire, size field and all.
+    /// Bytes on the wire, including the size field.
     pub fn wire_len(&self) -> usize {
         self.parts.iter().map(Part::len).sum::<usize>() + self.head.len()
     }
 
-    /// The frame without its size, if all of it is memory.
+    /// The frame without its size field. `None` if it contains pieces of files.
     pub fn into_frame(self) -> Option<Bytes> {
         self.parts.is_empty().then(|| self.head.freeze().slice(Self::SIZE_LEN..))
     }
 
-    /// The file and memory parts, then the memory after the last of them.
+    /// The parts in order, and the bytes after the last part.
     pub fn into_parts(self) -> (Vec<Part>, BytesMut) {
         (self.parts, self.head)
     }

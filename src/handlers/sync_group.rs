@@ -1,4 +1,4 @@
-//! SyncGroup: the leader brings the assignments, everyone waits for its own.
+//! SyncGroup: the leader of the group sends all assignments, and each member gets its own.
 
 use std::ops::RangeInclusive;
 
@@ -24,7 +24,7 @@ impl Handler for SyncGroup {
 
     async fn handle(cx: &mut Context<'_>, request: SyncGroupRequest) -> Reply<SyncGroupResponse> {
         let version = cx.version;
-        // KIP-559: from version 5 on both must be told.
+        // From version 5 on, both fields are required (KIP-559).
         if version >= 5 && (request.protocol_type.is_none() || request.protocol_name.is_none()) {
             let reply = SyncReply::refused(GroupError::InconsistentGroupProtocol);
             return Reply::Now(response(reply, version));

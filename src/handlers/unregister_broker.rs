@@ -1,4 +1,4 @@
-//! UnregisterBroker (KIP-631): a broker that does not come back.
+//! UnregisterBroker (KIP-631): removes the registration of a broker that is gone for good.
 
 use std::ops::RangeInclusive;
 

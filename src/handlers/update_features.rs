@@ -1,4 +1,4 @@
-//! UpdateFeatures (KIP-584).
+//! UpdateFeatures (KIP-584): changes the finalized levels of features.
 
 use std::ops::RangeInclusive;
 
@@ -59,7 +59,7 @@ impl Handler for UpdateFeatures {
         if version > 1 || result.is_err() {
             return Reply::Now(response);
         }
-        // Kafka names "no error" here.
+        // As in Kafka, the message of each feature is "NONE".
         let row = |update: &FeatureUpdateKey| {
             UpdatableFeatureResult::default()
                 .with_feature(update.feature.clone())

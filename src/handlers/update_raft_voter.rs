@@ -1,4 +1,4 @@
-//! UpdateRaftVoter (KIP-853): a voter tells where it listens now.
+//! UpdateRaftVoter (KIP-853): a voter reports its endpoints and its range of `kraft.version`.
 
 use std::ops::RangeInclusive;
 

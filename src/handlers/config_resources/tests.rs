@@ -1,3 +1,5 @@
+//! Tests of the checks of config changes.
+
 use super::*;
 use crate::base::config::{Sources, load};
 

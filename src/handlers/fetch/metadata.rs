@@ -1,5 +1,6 @@
-//! Fetch of `__cluster_metadata` at a controller's listener: brokers, and controllers that do not
-//! vote, follow the quorum's log by it. Rules: Kafka's `KafkaRaftClient.handleFetchRequest`.
+//! Fetch of `__cluster_metadata` on a controller listener. Brokers, and controllers that are not
+//! voters, replicate the metadata log with it. Its rules are those of Kafka's
+//! `KafkaRaftClient.handleFetchRequest`.
 
 use std::time::Duration;
 
@@ -24,12 +25,12 @@ use crate::{
     quorum::{FetchFrom, FetchOutcome, Fetched, METADATA_TOPIC_ID, Quorum, Replica},
 };
 
-/// The first version that tells where the leader is.
+/// The first version whose response has the endpoint of the leader.
 const LEADER_ENDPOINTS: i16 = 17;
 /// The first version that names topics by id.
 const TOPIC_IDS: i16 = 13;
 
-/// What Fetch answers: from partitions of topics, or from the quorum's log.
+/// The response to Fetch: from partitions of topics, or from the metadata log.
 pub enum FetchAnswer {
     Partitions(FetchReply),
     Metadata(Box<FetchResponse>),
@@ -62,7 +63,7 @@ impl ErrorCodes for FetchAnswer {
     }
 }
 
-/// Answers a fetch that came by a controller's listener.
+/// Handles a fetch on a controller listener.
 pub fn fetch_metadata(cx: &Context<'_>, request: FetchRequest) -> Reply<FetchAnswer> {
     let (quorum, version) = (cx.broker.quorum.clone(), cx.version);
     let refused = |code: ErrorCode| {
@@ -89,7 +90,8 @@ pub fn fetch_metadata(cx: &Context<'_>, request: FetchRequest) -> Reply<FetchAns
     }))
 }
 
-/// There is one partition to ask for.
+/// The partition in the request. `None` if the request names anything but exactly partition 0 of
+/// `__cluster_metadata`.
 fn asked_for(request: &FetchRequest, version: i16) -> Option<&FetchPartition> {
     let [topic] = request.topics.as_slice() else { return None };
     let is_metadata = match version {

@@ -1,5 +1,6 @@
-//! Fetch: reads from published views, without a queue or a lock, and waits for more where there is
-//! less than `min_bytes`. A waiting fetch is one wake-up at its partitions or its deadline.
+//! Fetch: reads records from published views, without a queue and without a lock. If there are
+//! fewer than `min_bytes`, the fetch registers one waiter at all its partitions. It continues when
+//! one of them changes or its deadline passes.
 
 mod metadata;
 mod preferred_replica;
@@ -30,7 +31,7 @@ use crate::{
 pub struct Fetch;
 
 const READ_COMMITTED: i8 = 1;
-/// The first version that is told where the leader is (KIP-951).
+/// The first version whose response names the current leader of a partition (KIP-951).
 const LEADER_HINTS: i16 = 16;
 /// The first version whose consumers may read from followers (KIP-392).
 const READS_FOLLOWERS: i16 = 11;
@@ -49,7 +50,7 @@ impl Handler for Fetch {
     }
 }
 
-/// What brokers serve.
+/// Handles a fetch on a broker listener, which reads partitions of topics.
 async fn fetch_partitions(cx: &mut Context<'_>, request: FetchRequest) -> Reply<FetchReply> {
     if !(0..=READ_COMMITTED).contains(&request.isolation_level) {
         return Reply::Now(session::refuse_all(&request, ErrorCode::UnknownServerError));
@@ -76,15 +77,15 @@ async fn fetch_partitions(cx: &mut Context<'_>, request: FetchRequest) -> Reply<
     }))
 }
 
-/// Who fetches, which says what it may read and where.
+/// The sender of a fetch. It decides which part of a log may be read, and from which replicas.
 enum Reader {
     Consumer {
         is_committed_only: bool,
         only_from_leader: bool,
-        /// Where it is and what listener it uses, if it may be sent to a replica nearby.
+        /// The consumer's rack and listener, if it may be redirected to a replica in its rack.
         place: Option<(String, Arc<str>)>,
     },
-    /// Followers read what is not committed yet.
+    /// Followers also read records that are not committed yet.
     Follower { replica: i32, broker_epoch: i64, max_wait_ms: i32 },
 }
 
@@ -109,7 +110,7 @@ impl Reader {
         }
     }
 
-    /// Where the part of the log ends that it may read.
+    /// The end offset of the part of the log that this reader may read.
     fn end(&self, view: &View) -> i64 {
         match self {
             Self::Consumer { is_committed_only: true, .. } => view.last_stable_offset,
@@ -122,6 +123,7 @@ impl Reader {
         matches!(self, Self::Consumer { is_committed_only: true, .. })
     }
 
+    /// The change of a partition that wakes this reader.
     fn awaited(&self) -> Awaited {
         match self {
             Self::Consumer { .. } => Awaited::Committed,
@@ -134,7 +136,8 @@ impl Reader {
 struct Limits {
     min_bytes: usize,
     max_bytes: usize,
-    /// Kafka's reader trips at a negative limit.
+    /// Whether the request's `max_bytes` is negative. As in Kafka, reading records then fails with
+    /// UNKNOWN_SERVER_ERROR.
     is_negative: bool,
 }
 
@@ -150,14 +153,15 @@ impl Limits {
     }
 }
 
+/// One fetch: what to read, for which reader, and within which limits.
 struct Plan {
     broker: Arc<Broker>,
     fetch: SessionFetch,
-    /// The fetch's partitions, in its order.
+    /// The partitions of `fetch`, in its order, or the reason why one cannot be read here.
     partitions: Vec<Result<Found, ErrorCode>>,
     limits: Limits,
     reader: Reader,
-    /// The listener of a client that is told where leaders are.
+    /// The listener of the client, if its version names leaders in responses (KIP-951).
     hints: Option<Arc<str>>,
 }
 
@@ -179,7 +183,8 @@ impl Plan {
         Self { broker, fetch, partitions, limits, reader, hints }
     }
 
-    /// Whether there is enough to answer at once: bytes, or anything that the client must hear of.
+    /// Whether the fetch can be answered now: it has no partitions, enough bytes, or a partition
+    /// with an error, a diverging epoch or a preferred replica.
     fn is_satisfied(&self, replies: &[PartitionReply]) -> bool {
         let len = |reply: &PartitionReply| reply.records.as_ref().map_or(0, |slice| slice.len);
         let news = |reply: &PartitionReply| {
@@ -192,10 +197,11 @@ impl Plan {
             || replies.iter().map(len).sum::<usize>() >= self.limits.min_bytes
     }
 
+    /// Waits until the fetch can be answered or the deadline passes, and returns the last read.
     async fn wait(self: &Arc<Self>, deadline: Instant) -> Vec<PartitionReply> {
         let registered = Registered::new(self);
         loop {
-            // Read after registering: what arrives from here on wakes this fetch.
+            // Read after registering, because only later records wake this fetch.
             let replies = self.read_ready(Look::Again).await;
             if self.is_satisfied(&replies) {
                 return replies;
@@ -206,11 +212,12 @@ impl Plan {
         }
     }
 
-    /// The plan itself, after its last read.
+    /// Takes the plan out of its `Arc` after the last read.
     fn finished(plan: Arc<Self>) -> Self {
         Arc::into_inner(plan).expect("a blocking thread drops the plan before its result is here")
     }
 
+    /// Counts the fetch in the metrics, updates its session, and builds the response.
     fn answer(self, mut replies: Vec<PartitionReply>) -> FetchReply {
         for (found, reply) in self.partitions.iter().zip(&replies) {
             let Ok(Found { topic, partition }) = found else { continue };
@@ -228,7 +235,7 @@ impl Plan {
                 self.hint_leader(&asked.request, listener, reply, &mut nodes);
             }
         }
-        // Other brokers know already where everybody is.
+        // Followers have the endpoints of all brokers in their metadata.
         if matches!(self.reader, Reader::Follower { .. }) {
             nodes.clear();
         }
@@ -249,7 +256,7 @@ impl Plan {
         }
     }
 
-    /// Tells a client that came to the wrong broker where the leader is.
+    /// Adds the current leader and its address if the error means that the client has old metadata.
     fn hint_leader(
         &self,
         asked: &PartitionRequest,
@@ -272,8 +279,8 @@ impl Plan {
     }
 }
 
-/// Whether the error is one that no client causes by being behind; Kafka counts only those as
-/// failed (`ReplicaManager.readFromLog`).
+/// Whether Kafka counts a read with this error as failed (`ReplicaManager.readFromLog`). Expected
+/// errors, for example those of clients with old metadata, do not count.
 fn is_failure(code: i16) -> bool {
     use ErrorCode::*;
     let Some(code) = ErrorCode::try_from_code(code) else { return false };
@@ -290,7 +297,8 @@ fn is_failure(code: i16) -> bool {
     )
 }
 
-/// A fetch's registration at its partitions, undone when it is answered or its connection ends.
+/// The registration of a waiting fetch at its partitions. Dropping it removes the waiter, also if
+/// the connection ends while the fetch waits.
 struct Registered<'a> {
     plan: &'a Plan,
     wait: Arc<FetchWait>,
@@ -328,7 +336,8 @@ fn find_partition(broker: &Broker, spec: &PartitionRequest) -> Result<Found, Err
     let Some(topic) = found else {
         let name = spec.topic.as_deref();
         let code = cluster::elsewhere(broker, name.filter(|_| id.is_nil()), id, index);
-        // A session remembers the name of a topic that is gone, and another may have it by now.
+        // The fetch session may still have the name of a deleted topic. If a new topic has this
+        // name, the topic id does not match.
         return Err(match name {
             Some(name) if code == ErrorCode::UnknownTopicId => {
                 match broker.partitions.topic(name).map(|it| it.partition(index)) {

@@ -1,16 +1,17 @@
-//! Which replica a consumer is to read from (KIP-392): with Kafka's `RackAwareReplicaSelector` one
-//! in the consumer's own rack, if there is one that has what it wants.
+//! Selects the replica from which a consumer should read (KIP-392). With Kafka's
+//! `RackAwareReplicaSelector`, this is a replica in the consumer's rack that has the fetch offset.
 
 use crate::{broker::Broker, handlers::cluster, metadata::Image, partition::Partition};
 
 const RACK_AWARE: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
 
-/// Whether `replica.selector.class` asks for it. The other class that Kafka has chooses the leader.
+/// Whether `replica.selector.class` is the rack-aware selector. Kafka's other selector always
+/// selects the leader.
 pub fn is_selected(broker: &Broker) -> bool {
     broker.settings().cluster.replica_selector_class.as_deref() == Some(RACK_AWARE)
 }
 
-/// Where a consumer is.
+/// The location of a consumer.
 pub struct Near<'a> {
     pub rack: &'a str,
     pub listener: &'a str,
@@ -18,12 +19,13 @@ pub struct Near<'a> {
 }
 
 impl Near<'_> {
-    /// `None` for the leader, which is `me`, and where this broker does not lead.
+    /// The in-sync follower from which the consumer should read. `None` if it should stay at this
+    /// broker (`me`), or if this broker does not lead the partition.
     pub fn select(&self, partition: &Partition, fetch_offset: i64, me: i32) -> Option<i32> {
         if self.is_near(me) {
             return None;
         }
-        // Those out of sync may lag behind for ever, and have the consumer lag with them.
+        // A follower outside the ISR may lag without limit, and the consumer would lag with it.
         let near = partition.in_sync_followers().into_iter().filter(|follower| {
             follower.log_end >= fetch_offset
                 && follower.log_start <= fetch_offset

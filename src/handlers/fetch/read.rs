@@ -1,4 +1,4 @@
-//! Reading the partitions of a fetch: what may be read here, and from where to where.
+//! Reads the partitions of a fetch: checks what the reader may read here, and finds the records.
 
 use std::sync::Arc;
 
@@ -14,17 +14,19 @@ use crate::{
     partition::{EpochEnd, FollowerFetch, FollowerFetchError, Partition, Topic, View},
 };
 
-/// A follower's fetch says where it is; it says so once, however often its partitions are read.
+/// Whether a fetch reads its partitions for the first time. Only the first read of a follower's
+/// fetch reports the follower's position to the leader.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Look {
     First,
     Again,
 }
 
-/// What a read of one partition goes by besides its request.
+/// The limits and the time for the read of one partition.
 struct At {
-    /// Bytes that may still be answered.
+    /// Bytes that the response may still take.
     left: usize,
+    /// Whether a first batch that is larger than the limits is returned all the same.
     at_least_one: bool,
     look: Look,
     now_ms: i64,
@@ -47,6 +49,7 @@ impl Plan {
         })
     }
 
+    /// Reads all partitions in order, with `max_bytes` for all of them together.
     fn read_all(&self, look: Look) -> Vec<PartitionReply> {
         let mut left = self.limits.max_bytes;
         let mut is_empty = true;
@@ -80,7 +83,8 @@ impl Plan {
         }
     }
 
-    /// `None` if the log was cut or moved while it was read.
+    /// Reads one partition. `None` means that the log was truncated or moved meanwhile, so that the
+    /// caller must repeat the read.
     fn read_partition(
         &self,
         found: &Found,
@@ -96,7 +100,7 @@ impl Plan {
             }
             _ => diverging_epoch(partition, &view, spec)?,
         };
-        // What the follower has told may have raised the high watermark.
+        // The follower's position may have raised the high watermark, so get a new view.
         let view = partition.view();
         let mut reply = PartitionReply::of(&view, spec.partition);
         if let Reader::Consumer { place: Some((rack, listener)), .. } = &self.reader {
@@ -122,7 +126,7 @@ impl Plan {
             return Err(ErrorCode::UnknownServerError);
         }
         let read = view.log.read(offset, max_bytes, end, at.at_least_one).and_then(|slice| {
-            // Like Kafka, no list without records.
+            // As in Kafka, the list is null if the read returned no records.
             let lists = is_committed_only && slice.len > 0;
             let aborted = lists.then(|| view.log.aborted_transactions(offset, &slice)).transpose();
             Ok((aborted?, slice))
@@ -133,7 +137,7 @@ impl Plan {
                 reply.aborted = aborted.map(|all| all.into_iter().map(id).collect());
                 reply.records = Some(slice);
             }
-            // The read was refused because it would wait for the disk. `read_ready` repeats all.
+            // The read would have to wait for the disk. `read_ready` repeats it on another thread.
             Err(_) if is_refusing_reads() => {}
             Err(error) => {
                 errors::read(partition, &view, error)?;
@@ -143,7 +147,8 @@ impl Plan {
         Ok(Some(reply))
     }
 
-    /// Refuses what may not be read here, and leader epochs that differ (KIP-320).
+    /// Checks that the reader may read from this replica, and that its leader epoch is the current
+    /// one (KIP-320).
     fn check_leader(&self, view: &View, current_leader_epoch: i32) -> Result<(), ErrorCode> {
         match self.reader {
             Reader::Consumer { only_from_leader: false, .. } => {
@@ -153,7 +158,8 @@ impl Plan {
         }
     }
 
-    /// Whether the follower is one that is copied slowly, and has had enough for now.
+    /// Whether the reader is a throttled follower and the throttle's rate is exceeded for now.
+    /// Followers in the ISR are not throttled.
     fn is_held_back(&self, Found { topic, partition }: &Found, now_ms: i64) -> bool {
         let Reader::Follower { replica, .. } = self.reader else { return false };
         let limit = self.broker.settings().cluster.leader_replication_throttled_rate;
@@ -163,6 +169,7 @@ impl Plan {
             && !partition.in_sync_followers().iter().any(|it| it.id == replica)
     }
 
+    /// Whether the topic's `leader.replication.throttled.replicas` names this replica.
     pub(super) fn is_throttled(&self, topic: &Topic, partition: &Partition) -> bool {
         let config = topic.config.load();
         config
@@ -171,7 +178,8 @@ impl Plan {
     }
 }
 
-/// Has the leader know where its follower is, and tells the follower where it must truncate.
+/// Reports the follower's position to the leader. Returns where the follower's log diverges, if it
+/// does. The follower must then truncate its log.
 fn note_follower(
     partition: &Arc<Partition>,
     reader: &Reader,
@@ -188,7 +196,8 @@ fn note_follower(
         max_wait_ms: i64::from(max_wait_ms.max(0)),
     };
     partition.follower_fetched(&fetch, now_ms).map_err(|error| match error {
-        // It knows the leader epoch, and so of a replica that this broker has yet to hear of.
+        // The follower knows a leader epoch in which it is a replica. This broker has not applied
+        // that metadata yet.
         FollowerFetchError::UnknownReplica if spec.current_leader_epoch >= 0 => {
             ErrorCode::UnknownLeaderEpoch
         }
@@ -199,7 +208,8 @@ fn note_follower(
     })
 }
 
-/// Where a fetcher's log leaves this one: it must truncate before it reads on (KIP-595).
+/// Where the reader's log diverges from this log, if it does. The reader must truncate its log
+/// before it continues (KIP-595). Fails if the fetch offset is out of range.
 fn diverging_epoch(
     partition: &Partition,
     view: &View,

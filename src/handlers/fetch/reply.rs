@@ -1,5 +1,5 @@
-//! Fetch's response on the wire. Written by hand, and not by the message crate, so that records go
-//! from their file to the socket without being copied into the response.
+//! The encoding of Fetch responses. It is written by hand, because the message crate would copy the
+//! records. Here they go from their file to the socket without a copy.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -17,7 +17,7 @@ pub struct FetchReply {
     pub error_code: i16,
     pub session_id: i32,
     pub topics: Vec<TopicReply>,
-    /// Where the leaders are that partitions name.
+    /// The addresses of the leaders that partitions name, by broker id.
     pub nodes: BTreeMap<i32, Node>,
 }
 
@@ -35,18 +35,19 @@ pub struct PartitionReply {
     pub log_start: i64,
     /// Where the follower's log diverges: the last epoch that matches, and its end offset.
     pub diverging: Option<(i32, i64)>,
-    /// The leader and its epoch, told with an error that a newer leader causes.
+    /// The current leader and its epoch, if the error means that the client's metadata is old.
     pub current_leader: Option<(i32, i32)>,
-    /// The replica that the consumer is to read from (KIP-392).
+    /// The replica that the consumer should read from (KIP-392).
     pub preferred: Option<i32>,
-    /// Producer id and first offset; null unless the fetch is `read_committed`.
+    /// Producer id and first offset of aborted transactions. Null unless the fetch is
+    /// `read_committed`.
     pub aborted: Option<Vec<(i64, i64)>>,
     pub records: Option<LogSlice>,
 }
 
 /// The first flexible version (KIP-482).
 const FLEXIBLE: i16 = 12;
-/// The first version that tells where leaders are (KIP-951).
+/// The first version with the addresses of leaders (KIP-951).
 const NODE_ENDPOINTS: i16 = 16;
 /// The first version that names topics by id (KIP-516).
 const TOPIC_IDS: i16 = 13;
@@ -146,7 +147,7 @@ impl PartitionReply {
         }
     }
 
-    /// The tagged fields, with their count; none before they existed.
+    /// The tagged fields with their count. `None` in versions without tagged fields.
     fn tags(&self, version: i16) -> Option<BytesMut> {
         if version < FLEXIBLE {
             return None;
@@ -155,13 +156,13 @@ impl PartitionReply {
         let count = self.diverging.iter().len() + self.current_leader.iter().len();
         put_unsigned_varint(&mut tags, count as u32);
         if let Some((epoch, end_offset)) = self.diverging {
-            tags.put_slice(&[0, 13]); // tag, and the size of epoch, offset and no tags
+            tags.put_slice(&[0, 13]); // tag 0 with 13 bytes: epoch, offset, no tags
             tags.put_i32(epoch);
             tags.put_i64(end_offset);
             tags.put_u8(0);
         }
         if let Some((leader, epoch)) = self.current_leader {
-            tags.put_slice(&[1, 9]);
+            tags.put_slice(&[1, 9]); // tag 1 with 9 bytes: leader, epoch, no tags
             tags.put_i32(leader);
             tags.put_i32(epoch);
             tags.put_u8(0);
@@ -170,7 +171,7 @@ impl PartitionReply {
     }
 }
 
-/// As the only tagged field there is.
+/// Writes the addresses of leaders as the only tagged field of the response.
 fn put_nodes(out: &mut BytesMut, nodes: &BTreeMap<i32, Node>) {
     let mut field = BytesMut::new();
     put_array_len(&mut field, FLEXIBLE, nodes.len());
@@ -270,7 +271,7 @@ mod tests {
         FetchReply { error_code: 0, session_id: 77, topics: vec![topic], nodes }
     }
 
-    /// The same answer as the message crate has it, with only what `version` has.
+    /// The response of [`reply`] as a message of the crate, with the fields of `version` only.
     fn expected(version: i16) -> FetchResponse {
         let since =
             |first: i16, value: i64, absent: i64| if version >= first { value } else { absent };

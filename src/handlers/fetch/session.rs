@@ -1,5 +1,5 @@
-//! Between Fetch and the session cache: which partitions a request means, and which of the results
-//! its answer names.
+//! Fetch sessions in handlers: which partitions a request reads, and which results its response
+//! contains. The cache of sessions is in `broker::sessions`.
 
 use std::{
     collections::BTreeMap,
@@ -27,6 +27,8 @@ use crate::{
 /// The first version that names topics by id (KIP-516).
 const TOPIC_IDS: i16 = 13;
 
+/// Finds or creates the session of a request. The result has the partitions to read. If the request
+/// is invalid, the error is the whole response.
 pub fn begin(
     broker: &Broker,
     request: FetchRequest,
@@ -39,7 +41,7 @@ pub fn begin(
     let named = |name: &str, id: TopicId| match version {
         TOPIC_IDS.. => name_of(id),
         _ => Some(match broker.partitions.topic(name) {
-            // The broker's own copy: the request's would keep its whole frame in memory.
+            // Share the broker's copy. A slice of the request would keep its whole frame in memory.
             Some(topic) => topic.name.clone(),
             None => Arc::from(name),
         }),
@@ -87,7 +89,8 @@ fn random_session_id() -> i32 {
     ((random >> 33) as i32).max(1)
 }
 
-/// Ends the fetch: `replies` has one for each partition that was read, in that order.
+/// Updates the session with the results of the fetch, and builds the response. `replies` has one
+/// entry for each partition of `fetch`, in the same order.
 pub fn finish(broker: &Broker, fetch: SessionFetch, replies: Vec<PartitionReply>) -> FetchReply {
     let names: Vec<_> = fetch
         .partitions()
@@ -121,7 +124,8 @@ pub fn finish(broker: &Broker, fetch: SessionFetch, replies: Vec<PartitionReply>
     }
 }
 
-/// Kafka answers what is read first, then topics that it does not know by id, then the others.
+/// The place of a partition in the response. As in Kafka, unknown topic ids come after partitions
+/// that were read, and unknown topics or partitions come last.
 fn place(reply: &PartitionReply) -> u8 {
     match ErrorCode::try_from_code(reply.error_code) {
         Some(ErrorCode::UnknownTopicId) => 1,
@@ -130,7 +134,7 @@ fn place(reply: &PartitionReply) -> u8 {
     }
 }
 
-/// The answer to a request that is refused as a whole: all its partitions, and no session.
+/// The response to a request that fails as a whole: the error for each partition, and no session.
 pub fn refuse_all(request: &FetchRequest, code: ErrorCode) -> FetchReply {
     let topics = request.topics.iter().map(|topic| TopicReply {
         name: Arc::from(&**topic.topic),

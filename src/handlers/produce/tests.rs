@@ -1,3 +1,5 @@
+//! Tests of Produce: metrics, decompression limits and duplicates in a request.
+
 use super::*;
 
 fn topic(name: &'static str, indexes: &[i32], records: &'static [u8]) -> TopicProduceData {
