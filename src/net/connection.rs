@@ -1,8 +1,9 @@
-//! One connection: reads frames, hands them to the handler table, writes replies in request order.
+//! One connection: reads frames, passes them to the handler table, and writes responses in the
+//! order of the requests.
 //!
-//! A request is handled up to its ordering point before the next one is looked at; what a handler
-//! leaves as a future waits in a queue, and only the queue's front may leave. Replies that are
-//! ready together leave together.
+//! A request is handled up to its ordering point before the next one is parsed. If its handler
+//! leaves a future, the future waits in a queue. Only the response at the front of the queue may
+//! leave. Responses that are ready together are written together.
 
 use std::{collections::VecDeque, future::pending, io, sync::Arc, time::Duration};
 
@@ -18,19 +19,22 @@ use crate::{
     telemetry::CloseReason,
 };
 
-/// Requests of one connection that may wait for their replies at a time.
+/// The most requests of one connection that wait for their responses at a time.
 const PIPELINE_MAX: usize = 64;
-/// The read buffer of a connection that sends small requests.
+/// The read buffer of a connection that sends small requests, in bytes.
 const READ_CHUNK: usize = 8 << 10;
-/// Frames up to this size get their buffer at once; larger ones grow it as bytes really arrive.
+/// Frames up to this size, in bytes, get their buffer at once. For a larger frame, this many bytes
+/// must have arrived before the rest gets memory.
 const RESERVE_MAX: usize = 1 << 20;
-/// What glibc never takes from its heap, whatever it has freed before (its largest
-/// `M_MMAP_THRESHOLD`): such a buffer is mapped, so its untouched pages cost nothing and all of it
-/// goes back to the system when it is dropped. A heap would keep the pages of large frames.
+/// The smallest buffer for a large frame, in bytes. glibc always maps a buffer of this size,
+/// because it is above the largest `M_MMAP_THRESHOLD`. Untouched pages of a mapped buffer take no
+/// memory, and all pages go back to the system when it is dropped. The heap would keep pages of
+/// large frames.
 const MAPPED_MIN: usize = (32 << 20) + 1;
-/// A buffer that has grown past this is given back when the connection falls idle.
+/// A buffer with more bytes than this is freed when the connection becomes idle.
 const KEEP_MAX: usize = 64 << 10;
 
+/// Why a connection was closed.
 #[derive(Debug, thiserror::Error)]
 pub enum Closed {
     #[error("the client closed it")]
@@ -49,7 +53,7 @@ pub enum Closed {
     Handler(#[from] HandlerError),
 }
 
-/// A request on its way to its reply.
+/// A request whose response has not been written yet.
 struct Pending {
     api: ApiKey,
     request_bytes: usize,
@@ -75,20 +79,24 @@ impl Closed {
     }
 }
 
+/// An open connection with its buffers and its queue of requests.
 pub struct Connection {
     stream: TcpStream,
     session: Session,
     broker: Arc<Broker>,
     place: Arc<Admitted>,
+    /// Bytes that have arrived and have not been handled.
     input: BytesMut,
-    /// Whether `input` lies in a buffer for a large frame, though none of that may be left in it.
+    /// Whether `input` is in a mapped buffer for a large frame. That frame may have been handled.
     is_mapped: bool,
+    /// The requests that wait for their responses, oldest first.
     replies: VecDeque<Pending>,
     output: Output,
     frame_max: i32,
     idle_max: Option<Duration>,
 }
 
+/// An event that a connection has waited for.
 enum Wake {
     Reply(Result<ReplyBuffer, HandlerError>),
     Read(io::Result<usize>),
@@ -96,9 +104,10 @@ enum Wake {
     Shutdown,
 }
 
-/// A stop leaves a reply that is on its way this long.
+/// How long a stop waits for a response that is being written.
 const LAST_WRITE_MAX: Duration = Duration::from_secs(1);
 
+/// Returns when a write must be aborted: [`LAST_WRITE_MAX`] after the stop signal.
 async fn cut_off(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
     tokio::time::sleep(LAST_WRITE_MAX).await;
@@ -127,7 +136,7 @@ impl Connection {
         }
     }
 
-    /// Serves until the connection ends, and says why it did.
+    /// Serves requests until the connection ends. Returns the reason.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Closed {
         loop {
             if let Err(closed) = self.step(&mut stop).await {
@@ -136,6 +145,8 @@ impl Connection {
         }
     }
 
+    /// Handles the requests that have arrived, writes the responses that are ready, and waits for
+    /// the next event.
     async fn step(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Closed> {
         while self.replies.len() < PIPELINE_MAX {
             let Some(request) = self.next_frame()? else { break };
@@ -152,7 +163,8 @@ impl Connection {
             }
         }
         if self.replies.len() < PIPELINE_MAX && self.missing_bytes() == 0 {
-            // A pipeline longer than the queue: its rest is here already, and nothing else may come.
+            // The queue was full, and a whole frame still waits in `input`. Handle it now, because
+            // the client may send nothing else.
             return Ok(());
         }
         match self.wake(stop).await {
@@ -170,7 +182,7 @@ impl Connection {
         }
     }
 
-    /// Moves the front reply, which is ready, to the output.
+    /// Moves the response at the front of the queue, which is ready, to the output.
     fn send_front(&mut self) {
         let Some(Pending { api, request_bytes, since, reply }) = self.replies.pop_front() else {
             return;
@@ -181,7 +193,8 @@ impl Connection {
         self.output.push(reply);
     }
 
-    /// Waits for the first thing that moves the connection on.
+    /// Waits for the next event: the stop, the response at the front of the queue, bytes from the
+    /// client, or the idle timeout.
     async fn wake(&mut self, stop: &mut watch::Receiver<bool>) -> Wake {
         let may_read = self.replies.len() < PIPELINE_MAX;
         let need = self.missing_bytes();
@@ -201,7 +214,7 @@ impl Connection {
         let (stream, input) = (&mut self.stream, &mut self.input);
         tokio::select! {
             biased;
-            // First, or a client that never pauses would never be told.
+            // First, because a client that never pauses could otherwise prevent the stop.
             _ = stop.wait_for(|stop| *stop) => Wake::Shutdown,
             reply = async {
                 match front {
@@ -209,7 +222,7 @@ impl Connection {
                     _ => pending().await,
                 }
             } => Wake::Reply(reply),
-            // A large frame is read to its end and not beyond, so that its buffer need not move.
+            // A large frame is read to its end and not beyond, so that its buffer does not grow.
             read = async {
                 match need > READ_CHUNK {
                     true => stream.read_buf(&mut input.limit(need)).await,
@@ -225,21 +238,21 @@ impl Connection {
         }
     }
 
-    /// Room for at least a part of what the frame at the front still lacks.
+    /// Reserves space in `input` for some or all of the `need` bytes that the next frame lacks.
     fn make_room(&mut self, need: usize) {
         let spare = self.input.capacity() - self.input.len();
         if self.input.len() < RESERVE_MAX || spare >= need {
             self.input.reserve(need.clamp(READ_CHUNK, RESERVE_MAX));
             return;
         }
-        // The first of a large frame has really come: the rest gets a buffer that is mapped.
+        // The first part of a large frame has arrived. The whole frame gets a mapped buffer.
         let mut mapped = BytesMut::with_capacity((self.input.len() + need).max(MAPPED_MIN));
         mapped.extend_from_slice(&self.input);
         self.input = mapped;
         self.is_mapped = true;
     }
 
-    /// Bytes that the frame at the front of the buffer still lacks.
+    /// The number of bytes that the next frame in `input` lacks, or its size field.
     fn missing_bytes(&self) -> usize {
         match self.input.first_chunk::<4>() {
             Some(size) => (u32::from_be_bytes(*size) as usize + 4).saturating_sub(self.input.len()),
@@ -247,6 +260,7 @@ impl Connection {
         }
     }
 
+    /// Takes the next frame from `input`, without its size field. `None` if it is not complete.
     fn next_frame(&mut self) -> Result<Option<Bytes>, Closed> {
         let Some(size) = self.input.first_chunk::<4>() else { return Ok(None) };
         let size = frame::check_frame_size(i32::from_be_bytes(*size), self.frame_max)?;
@@ -257,6 +271,7 @@ impl Connection {
         Ok(Some(self.input.split_to(size).freeze()))
     }
 
+    /// Handles a request up to its ordering point, and puts its response into the queue.
     async fn handle(&mut self, mut frame: Bytes) -> Result<(), Closed> {
         let (since, request_bytes) = (Instant::now(), frame.len());
         let whole = frame.clone();
@@ -282,7 +297,7 @@ impl Connection {
                     let answer = frame::raft_response(correlation_id, &answer);
                     Ok(ReplyBuffer::from_frame(answer))
                 };
-                // Counted with the votes of KRaft, whose place it takes.
+                // Raft messages count as Vote requests in the metrics.
                 self.replies
                     .push_back(pending(ApiKey::Vote, PendingReply::Waiting(Box::pin(rest))));
                 return Ok(());

@@ -1,5 +1,5 @@
-//! Connections whose first bytes are not Kafka's protocol: logged once per address and minute, with
-//! what the bytes look like.
+//! Logs connections whose first bytes are not Kafka's protocol, with the protocol that they look
+//! like. Each address is logged at most once per minute.
 
 use std::{
     collections::HashMap,
@@ -13,8 +13,10 @@ use tracing::warn;
 use super::connection::Closed;
 use crate::protocol::frame::DecodeError;
 
+/// The time in which an address is logged at most once.
 const SILENT: Duration = Duration::from_secs(60);
-/// Addresses that are remembered. While all are in use, further ones are not logged.
+/// The most addresses that are remembered. If all of them are recent, other addresses are not
+/// logged.
 const ADDRESSES_MAX: usize = 1_024;
 /// The first four bytes of HTTP requests; `PRI ` begins HTTP/2.
 const HTTP: [&[u8; 4]; 10] =
@@ -25,7 +27,7 @@ const HTTP: [&[u8; 4]; 10] =
 pub struct ForeignProtocols(Mutex<HashMap<IpAddr, Instant>>);
 
 impl ForeignProtocols {
-    /// Logs a connection that was closed because of the size that its frame began with.
+    /// Logs a connection if it was closed because of an invalid frame size.
     pub fn note(&self, listener: &str, address: IpAddr, closed: &Closed) {
         let Closed::Frame(error) = closed else { return };
         let size = match error {
@@ -55,7 +57,8 @@ impl ForeignProtocols {
     }
 }
 
-/// A TLS record begins with its type, handshake or alert, and the major version 3.
+/// The protocol that these first bytes look like. A TLS record begins with its type, which is
+/// handshake or alert, and the major version 3.
 fn looks_like(bytes: [u8; 4]) -> &'static str {
     match bytes {
         [0x15 | 0x16, 3, ..] => "tls",

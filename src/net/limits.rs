@@ -1,4 +1,5 @@
-//! `max.connections` and `max.connections.per.ip`: who may be connected, counted as it happens.
+//! `max.connections` and `max.connections.per.ip`: counts the open connections, and decides whether
+//! a new one is admitted and which open one must close.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -16,7 +17,7 @@ use tokio::sync::Notify;
 
 use crate::base::config::BrokerConfig;
 
-/// How many connections there may be, in all and from one address.
+/// How many connections may be open, in total and from one address.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Limits {
     max: usize,
@@ -33,8 +34,11 @@ pub struct UnknownHost {
 }
 
 impl Limits {
-    /// What the configuration asks for, with the hosts' addresses of today. It may ask the name
-    /// service, and so block.
+    /// The limits of the configuration. Resolves the hosts of the overrides to their current
+    /// addresses, so it may block on the name service.
+    ///
+    /// # Errors
+    /// A host has no address.
     pub fn resolve(settings: &BrokerConfig) -> Result<Self, UnknownHost> {
         let count = |limit: i32| usize::try_from(limit).unwrap_or(0);
         let per_ip = &settings.max_connections_per_ip;
@@ -50,7 +54,7 @@ impl Limits {
     }
 }
 
-/// A host's one address: as Java's `InetAddress.getByName`, of the fourth version if it has one.
+/// The address of a host. Like Java's `InetAddress.getByName`, prefers IPv4.
 fn address(host: &str) -> io::Result<IpAddr> {
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let found: Vec<IpAddr> = (host, 0).to_socket_addrs()?.map(|it| it.ip()).collect();
@@ -58,14 +62,18 @@ fn address(host: &str) -> io::Result<IpAddr> {
     chosen.map(IpAddr::to_canonical).ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
+/// The limits of this node and its open connections, on all listeners.
 pub struct ConnectionLimits {
     limits: ArcSwap<Limits>,
+    /// Held only to count, admit and choose connections. Never held across an await.
     open: Mutex<Open>,
-    /// Tells those who wait for a place that there may be one.
+    /// Wakes the connections that wait for a place, because one may be free.
     freed: Notify,
+    /// The time that [`Place::last_used`] counts from.
     began: Instant,
 }
 
+/// The places of the open connections.
 #[derive(Default)]
 struct Open {
     next_id: u64,
@@ -73,19 +81,24 @@ struct Open {
     by_ip: HashMap<IpAddr, usize>,
 }
 
-/// What is known of an open connection here.
+/// The place that one open connection takes.
 struct Place {
     ip: IpAddr,
     is_protected: bool,
-    /// Milliseconds since the limits were made.
+    /// Milliseconds since [`ConnectionLimits::began`].
     last_used: AtomicU64,
+    /// Whether the connection was chosen to close, and has not closed yet.
     is_leaving: AtomicBool,
+    /// Wakes the connection when it must close.
     leave: Notify,
 }
 
+/// Why a connection is not admitted.
 #[derive(Debug, PartialEq, Eq)]
 enum Refused {
+    /// `max.connections` are open.
     Full,
+    /// Its address has reached its own limit.
     FromAddress,
 }
 
@@ -99,20 +112,21 @@ impl ConnectionLimits {
         })
     }
 
-    /// Takes other limits. Of the connections that are too many then, those end that were not used
-    /// for the longest time.
+    /// Changes the limits. If too many connections are open then, the least recently used ones
+    /// close.
     pub fn set(&self, limits: Limits) {
         self.limits.store(Arc::new(limits));
         self.end_excess(&self.lock());
         self.freed.notify_waiters();
     }
 
-    /// A place for a connection, held until the guard is dropped; none if its address has all that
-    /// it may have. At `max.connections` it waits until another connection ends, but for one of
-    /// the protected listener, for which another one is ended.
+    /// Admits a new connection, which takes a place until the guard is dropped. `None` if its
+    /// address has reached its limit. At `max.connections`, a new connection waits until an open
+    /// one closes. A connection of a protected listener is admitted at once, and the least recently
+    /// used connection of another listener must close.
     pub async fn admit(self: &Arc<Self>, ip: IpAddr, is_protected: bool) -> Option<Admitted> {
         loop {
-            // Registered before the look, so that a place given back meanwhile is not missed.
+            // Register before checking, so that a place that becomes free in between is noticed.
             let freed = self.freed.notified();
             match self.try_admit(ip, is_protected) {
                 Ok(admitted) => return Some(admitted),
@@ -149,7 +163,8 @@ impl ConnectionLimits {
         Ok(Admitted { limits: Arc::clone(self), id, place })
     }
 
-    /// Ends as many connections as there are too many, but none of the protected listener.
+    /// Makes the least recently used connections above `max.connections` close, but none of a
+    /// protected listener.
     fn end_excess(&self, open: &Open) {
         let excess = open.places.len().saturating_sub(self.limits.load().max);
         if excess == 0 {
@@ -157,7 +172,7 @@ impl ConnectionLimits {
         }
         let mut all: Vec<_> = open.places.values().filter(|place| !place.is_protected).collect();
         let last_used = |place: &&Arc<Place>| place.last_used.load(Ordering::Relaxed);
-        // Those that were told before and are not gone yet count among the excess.
+        // Connections that are closing already come first, so that no others close instead.
         all.sort_by_key(|place| (!place.is_leaving.load(Ordering::Relaxed), last_used(place)));
         for place in all.into_iter().take(excess) {
             if !place.is_leaving.swap(true, Ordering::Relaxed) {
@@ -170,12 +185,13 @@ impl ConnectionLimits {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The number of open connections.
     pub fn open(&self) -> usize {
         self.lock().places.len()
     }
 }
 
-/// A connection's place.
+/// The guard of a connection's place. Dropping it frees the place.
 pub struct Admitted {
     limits: Arc<ConnectionLimits>,
     id: u64,
@@ -183,13 +199,13 @@ pub struct Admitted {
 }
 
 impl Admitted {
-    /// Notes that the connection was used.
+    /// Records that the connection was used.
     pub fn used(&self, now: Instant) {
         let since = now.saturating_duration_since(self.limits.began);
         self.place.last_used.store(since.as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// Waits until the connection is to end for the sake of another.
+    /// Waits until the connection must close to make a place free.
     pub async fn told_to_leave(&self) {
         self.place.leave.notified().await;
     }
@@ -235,7 +251,7 @@ mod tests {
         let c = IpAddr::from([127, 0, 0, 3]);
         let _fourth = admit(c).expect("place");
         assert_eq!(admit(c).err(), Some(Refused::Full), "four in all");
-        assert_eq!(admit(a).err(), Some(Refused::Full), "whoever asks");
+        assert_eq!(admit(a).err(), Some(Refused::Full), "from any address");
         drop(first);
         assert!(admit(a).is_ok());
     }
@@ -266,7 +282,7 @@ mod tests {
         assert!(!first.place.is_leaving.load(Ordering::Relaxed));
         let _fourth = limits.admit(b, true).await.expect("place");
         first.told_to_leave().await;
-        let _fifth = limits.admit(b, true).await.expect("nobody is left to leave");
+        let _fifth = limits.admit(b, true).await.expect("no unprotected one is left to close");
         drop((first, second));
         assert_eq!(limits.open(), 3);
     }
@@ -312,7 +328,7 @@ mod tests {
         assert_eq!((limits.max, limits.max_per_ip), (9, i32::MAX as usize));
         let of = |ip: &str| limits.overrides.get(&ip.parse::<IpAddr>().expect("address")).copied();
         assert_eq!([of("127.0.0.1"), of("::1"), of("127.0.0.9")], [Some(5), Some(6), Some(7)]);
-        // No label of a name is as long: no server is asked.
+        // No label of a host name is so long, so no name server is queried.
         let host = "x".repeat(70);
         let error = resolved(&format!("localhost:5,{host}:1")).expect_err("unknown");
         assert!(error.to_string().contains(&host), "{error}");

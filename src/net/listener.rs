@@ -1,4 +1,4 @@
-//! Accepts connections of one listener within the limits, and ends them all at a controlled stop.
+//! Accepts the connections of one listener within the limits, and ends all of them at a stop.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -16,15 +16,17 @@ use super::{
 };
 use crate::{broker::Broker, handlers::Session, telemetry::CloseReason};
 
-/// Tells connections to end, and tells the stopper when they have.
+/// The two channels of a stop: one ends all connections, the other shows when all have ended.
 #[derive(Clone)]
 pub struct Shutdown {
+    /// Becomes true when the stop begins.
     pub signal: watch::Receiver<bool>,
-    /// Held by every connection; the receiving end closes when the last is gone.
+    /// Every connection holds a clone. The channel closes when the last connection has ended.
     pub alive: mpsc::Sender<()>,
 }
 
-/// Serves one listener until the shutdown signal.
+/// Accepts the connections of a listener until the stop signal. Each connection is a task of its
+/// own.
 pub async fn serve(
     listener: TcpListener,
     name: Arc<str>,
@@ -34,7 +36,9 @@ pub async fn serve(
 ) {
     let mut stop = shutdown.signal.clone();
     let foreign = Arc::<ForeignProtocols>::default();
-    // As Kafka: brokers reach each other however many clients there are.
+    // As in Kafka, clients cannot take all places, so that nodes can always connect to each other.
+    // This protects controller listeners. It protects the inter-broker listener only if there is
+    // another listener for clients.
     let (is_protected, of_controllers) = {
         let settings = broker.settings();
         let of_controllers = settings.controller_listeners.iter().any(|it| it.name == *name);
@@ -48,15 +52,15 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                // A socket of both families shows an IPv4 peer as an IPv6 address.
+                // A socket for IPv6 and IPv4 reports the address of an IPv4 peer in its IPv6 form.
                 let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                // The next ones stay with the system meanwhile, not accepted.
+                // While this waits, new connections stay in the backlog of the system.
                 let admitted = tokio::select! {
                     admitted = limits.admit(peer.ip(), is_protected) => admitted,
                     _ = stop.wait_for(|stop| *stop) => return,
                 };
                 let Some(admitted) = admitted else {
-                    debug!(%peer, "connection refused: its address has too many");
+                    debug!(%peer, "connection refused: too many from its address");
                     broker.metrics.connections.opened();
                     broker.metrics.connections.closed(CloseReason::Limit);
                     continue;
@@ -67,7 +71,7 @@ pub async fn serve(
                 spawn(stream, session, (&broker, &foreign), admitted, &shutdown);
             }
             Err(error) => {
-                // Out of descriptors, most likely: let connections end before trying again.
+                // Most likely there are no file descriptors left. Wait for connections to end.
                 warn!(%error, listener = %name, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -75,6 +79,7 @@ pub async fn serve(
     }
 }
 
+/// Starts the task that serves a connection, counts it, and logs why it was closed.
 fn spawn(
     stream: TcpStream,
     session: Session,
@@ -84,7 +89,7 @@ fn spawn(
 ) {
     let (peer, listener, foreign) =
         (session.peer, Arc::clone(&session.listener), Arc::clone(foreign));
-    // Small replies must not wait for the peer's acknowledgement of earlier ones.
+    // Small responses must not wait for the peer's TCP acknowledgement of earlier ones.
     let _ = stream.set_nodelay(true);
     let admitted = Arc::new(admitted);
     let connection = Connection::new(stream, session, Arc::clone(broker), Arc::clone(&admitted));

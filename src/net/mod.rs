@@ -1,5 +1,6 @@
-//! Listeners and connections: frame -> handler table -> replies in request order, within byte
-//! budgets. Knows no API but ApiVersions, whose unsupported versions must be answered (KIP-511).
+//! Listeners and connections. A connection reads frames, passes them to the handler table, and
+//! writes the responses in the order of the requests. Frames and pending requests are limited. This
+//! layer knows no API but ApiVersions, whose unsupported versions need a response (KIP-511).
 
 mod connection;
 mod foreign_protocols;

@@ -1,4 +1,5 @@
-//! The way out of a connection: memory by `write`, pieces of files by `sendfile`.
+//! The output of a connection. Sends pieces of memory with `send` and pieces of files with
+//! `sendfile`.
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
@@ -20,14 +21,15 @@ use crate::{
     },
 };
 
-/// Most bytes for one `sendfile` call, so that one reader cannot hold a worker for long.
+/// The most bytes for one `sendfile` call, so that one client does not occupy a worker for long.
 const SENDFILE_MAX: usize = 1 << 20;
-/// Reads of files from the disk at a time, of all connections: others need blocking threads, too.
+/// The most reads from disk at a time, for all connections. Other work needs blocking threads, too.
 const COLD_READS_MAX: usize = 64;
 
 static COLD_READS: Semaphore = Semaphore::const_new(COLD_READS_MAX);
 
-/// Replies that are ready, coalesced: small ones of a pipeline leave in one write.
+/// Responses that are ready to be written. Those in memory are joined, so that small responses of a
+/// pipeline leave in one write.
 #[derive(Default)]
 pub struct Output {
     parts: Vec<Part>,
@@ -55,7 +57,7 @@ impl Output {
         self.parts.is_empty() && self.tail.is_empty()
     }
 
-    /// Writes everything. A peer that takes nothing for as long as `stall_max` is given up.
+    /// Writes everything. Fails with `TimedOut` if the client accepts no bytes for `stall_max`.
     pub async fn write_to(
         &mut self,
         stream: &mut TcpStream,
@@ -65,7 +67,7 @@ impl Output {
         while let Some(part) = parts.next() {
             match part {
                 Part::Memory(bytes) => {
-                    // What leads a piece of a file travels with it, not in a packet of its own.
+                    // The bytes before a piece of a file are sent in one packet with it.
                     let flags = match parts.peek() {
                         Some(Part::File { .. }) => SendFlags::MORE,
                         _ => SendFlags::empty(),
@@ -83,7 +85,7 @@ impl Output {
     }
 }
 
-/// Waits for one step of a write, but not for ever.
+/// Waits for one step of a write, at most for `stall_max`.
 async fn progress<T>(
     stall_max: Option<Duration>,
     step: impl Future<Output = io::Result<T>>,
@@ -111,8 +113,8 @@ async fn write_memory(
     Ok(())
 }
 
-/// Has the bytes in the page cache, so that `sendfile` does not hold the worker until the disk has
-/// read them. What is dropped from the cache before it is sent is read again by `sendfile`.
+/// Reads the bytes into the page cache, so that `sendfile` does not block a worker on the disk. If
+/// the system drops them from the cache before they are sent, `sendfile` reads them again.
 async fn warm(file: &Arc<dyn DiskFile>, position: u64, len: usize) -> io::Result<()> {
     if file.is_cached(position, len) {
         return Ok(());
@@ -152,7 +154,7 @@ async fn send_file(
     Ok(())
 }
 
-/// For files that have no descriptor, such as a simulated disk's.
+/// Sends a piece of a file that has no descriptor, for example of a simulated disk.
 async fn copy_file(
     stream: &mut TcpStream,
     file: &Arc<dyn DiskFile>,
