@@ -77,7 +77,7 @@ pub fn append_refused(kind: RefusedKind) -> ErrorCode {
 const READS_MAX: usize = 4;
 
 /// Repeats `read` while it returns `None`, because the log was truncated or moved during the read.
-/// After [`READS_MAX`] attempts, returns KAFKA_STORAGE_ERROR, so that the client retries.
+/// After `READS_MAX` attempts, returns KAFKA_STORAGE_ERROR, so that the client retries.
 pub fn read_again<T>(
     mut read: impl FnMut() -> Result<Option<T>, ErrorCode>,
 ) -> Result<T, ErrorCode> {

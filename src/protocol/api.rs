@@ -1,19 +1,18 @@
-//! Every API that Sordini knows, with the versions it offers: those of Apache Kafka 4.3.1.
+//! The API table: every API that Sordini knows, with the versions of Apache Kafka 4.3.1.
 //!
-//! An API here without a handler is not advertised: ApiVersions lists the handlers' rows. The
-//! message crate's own `ApiKey::valid_versions` is not used, because it promises versions that the
-//! crate cannot decode.
+//! ApiVersions lists only the APIs that have a handler. The message crate's own
+//! `ApiKey::valid_versions` is not used, because it has versions that the crate cannot decode.
 
 use std::ops::RangeInclusive;
 
 use kafka_protocol::messages::ApiKey;
 
-/// One API's row. All facts are those of Kafka's message schemas.
+/// A row of the table, with facts from Kafka's message schemas.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Api {
     pub key: ApiKey,
     pub name: &'static str,
-    /// The versions that requests may have.
+    /// The lowest and the highest version of requests.
     pub min: i16,
     pub max: i16,
     /// The first version with compact lengths and tagged fields (KIP-482).
@@ -21,16 +20,17 @@ pub struct Api {
     pub scope: Scope,
 }
 
-/// On which listeners an API is served, and who decides on it.
+/// The listeners on which an API is served, and whether a broker forwards its requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// Brokers' listeners.
+    /// Broker listeners only.
     Broker,
-    /// Controllers' listeners.
+    /// Controller listeners only.
     Controller,
-    /// Both; each node answers for itself.
+    /// Both. Each node handles its requests itself.
     Both,
-    /// Both; a broker hands it on to the active controller (Kafka's `ApiKeys.forwardable`).
+    /// Both. A broker forwards its requests to the active controller (Kafka's
+    /// `ApiKeys.forwardable`).
     Forwarded,
 }
 
@@ -49,8 +49,9 @@ impl Api {
         self.min..=self.max
     }
 
-    /// The lowest version that ApiVersions names. Produce is advertised from 0 though served from
-    /// 3, because librdkafka reads the codecs it may use off it (KAFKA-18659).
+    /// The lowest version in the response to ApiVersions. Produce is served from version 3 on, but
+    /// advertised from version 0 on, because librdkafka derives the available codecs from it
+    /// (KAFKA-18659).
     pub fn advertised_min(&self) -> i16 {
         match self.key {
             ApiKey::Produce => 0,
@@ -58,17 +59,19 @@ impl Api {
         }
     }
 
+    /// Whether this version has compact lengths and tagged fields.
     pub fn is_flexible(&self, version: i16) -> bool {
         self.flexible_from.is_some_and(|from| version >= from)
     }
 
-    /// Header version 2 carries tagged fields, version 1 does not.
+    /// The version of the request header. Version 2 has tagged fields, version 1 does not.
     pub fn request_header_version(&self, version: i16) -> i16 {
         if self.is_flexible(version) { 2 } else { 1 }
     }
 
-    /// Header version 1 carries tagged fields, version 0 does not. ApiVersions is always answered
-    /// with version 0, because its client cannot know yet what the broker speaks (KIP-511).
+    /// The version of the response header. Version 1 has tagged fields, version 0 does not.
+    /// Responses to ApiVersions always have version 0, because the client does not know the
+    /// broker's versions yet (KIP-511).
     pub fn response_header_version(&self, version: i16) -> i16 {
         i16::from(self.is_flexible(version) && self.key != ApiKey::ApiVersions)
     }
@@ -76,7 +79,7 @@ impl Api {
 
 macro_rules! apis {
     ($($name:ident $min:literal..=$max:literal, $flexible:expr, $scope:ident;)*) => {
-        /// The table, by key.
+        /// The API table, sorted by key.
         pub static APIS: &[Api] = &[$(Api {
             key: ApiKey::$name,
             name: stringify!($name),
@@ -150,7 +153,7 @@ apis! {
     UpdateRaftVoter 0..=0, Some(0), Controller;
 }
 
-/// The row of a key on the wire, if Sordini knows it.
+/// The row of an API key, or `None` if Sordini does not know the API.
 pub fn find(key: i16) -> Option<&'static Api> {
     let at = APIS.binary_search_by_key(&key, |api| api.key as i16).ok()?;
     Some(&APIS[at])

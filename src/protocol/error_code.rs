@@ -1,4 +1,4 @@
-//! Kafka's error codes, -1 to 133, with their names and default messages (`Errors`).
+//! Kafka's error codes, -1 to 133, with their names and default messages (Kafka's `Errors`).
 //!
 //! The message crate's enum has every code of Kafka 4.3.1, so it is used as it is. It has neither
 //! Kafka's names nor the messages, and no variant for "no error": that is [`NONE`].
@@ -14,12 +14,13 @@ fn row(code: i16) -> Option<&'static (&'static str, &'static str)> {
     text::NAMES_AND_MESSAGES.get(usize::try_from(i32::from(code) + 1).ok()?)
 }
 
-/// A code's name in Kafka, such as `UNKNOWN_TOPIC_OR_PARTITION`; also of [`NONE`].
+/// The name of a code in Kafka, such as `UNKNOWN_TOPIC_OR_PARTITION` or `NONE`. Codes that Kafka
+/// 4.3.1 does not have are `UNKNOWN`.
 pub fn name(code: i16) -> &'static str {
     row(code).map_or("UNKNOWN", |(name, _)| name)
 }
 
-/// What Kafka says of an error when it has nothing better to say; empty for [`NONE`].
+/// Kafka's default message for a code. Empty for [`NONE`].
 pub fn default_message(code: i16) -> &'static str {
     row(code).map_or("", |(_, message)| message)
 }

@@ -1,5 +1,4 @@
-//! What surrounds a message: the size of a frame, the request header, and the decoding of a body
-//! behind the guard.
+//! Frames: their size field, the request header, and the decoding of a body after the shape check.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::{
@@ -14,7 +13,7 @@ use super::{
     shape,
 };
 
-/// Why a request is refused. Kafka closes the connection for each of these, without an answer.
+/// Why a frame is not a valid request. As in Kafka, the connection is closed without a response.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DecodeError {
     #[error("frame size {0} is negative")]
@@ -29,12 +28,12 @@ pub enum DecodeError {
     UnsupportedVersion { api: ApiKey, version: i16 },
     #[error("{api:?} version {version}: {error}")]
     Body { api: ApiKey, version: i16, error: WireError },
-    #[error("{api:?} version {version} passed the guard but does not decode: {error}")]
+    #[error("{api:?} version {version} passed the shape check but does not decode: {error}")]
     Message { api: ApiKey, version: i16, error: String },
 }
 
-/// Checks the four bytes before a frame, as Kafka's `NetworkReceive` does. A frame too short for a
-/// header is refused later, by [`parse_header`].
+/// Checks the size field of a frame, as Kafka's `NetworkReceive` does, and returns the size in
+/// bytes. [`parse_header`] refuses a frame that is too short for a header.
 pub fn check_frame_size(size: i32, max: i32) -> Result<usize, DecodeError> {
     if size > max {
         return Err(DecodeError::FrameTooLarge { size, max });
@@ -42,6 +41,7 @@ pub fn check_frame_size(size: i32, max: i32) -> Result<usize, DecodeError> {
     usize::try_from(size).map_err(|_| DecodeError::NegativeFrame(size))
 }
 
+/// The header of a request in a supported version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestHeader {
     pub api: &'static Api,
@@ -50,28 +50,28 @@ pub struct RequestHeader {
     pub client_id: Option<StrBytes>,
 }
 
-/// A frame whose header could be read.
+/// The kind of a frame, by its header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Incoming {
     Request(RequestHeader),
-    /// ApiVersions of a version that this broker lacks: answered by [`unsupported_api_versions`],
-    /// so that the client can go down to a version that both have (KIP-511).
+    /// ApiVersions in a version that this broker lacks. [`unsupported_api_versions`] is the
+    /// response, so that the client can choose a version that both have (KIP-511).
     UnsupportedApiVersions {
         correlation_id: i32,
     },
-    /// What controllers of the quorum send each other; see [`RAFT_KEY`].
+    /// A message that controllers send each other, with [`RAFT_KEY`] as its API key.
     Raft {
         correlation_id: i32,
     },
 }
 
-/// The key of messages between controllers. Their protocol is Raft's as openraft speaks it and not
-/// KRaft's, so that it has a key which none of Kafka's APIs has. Behind the key, a version and a
-/// correlation id lies the message; the response is the correlation id and the answer.
+/// The API key of Raft messages between controllers. They are openraft's messages and not KRaft's,
+/// so their key is not one of Kafka's. A request is this key, a version, a correlation id and the
+/// message. A response is the correlation id and the answer.
 pub const RAFT_KEY: i16 = i16::from_be_bytes(*b"Ra");
 const RAFT_VERSION: i16 = 0;
 
-/// A message to a controller as a request.
+/// The request, without its size field, that sends a Raft message to another controller.
 pub fn raft_request(message: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(8 + message.len());
     out.put_i16(RAFT_KEY);
@@ -81,7 +81,7 @@ pub fn raft_request(message: &[u8]) -> Bytes {
     out.freeze()
 }
 
-/// The frame, size first, that answers a message to a controller.
+/// The response frame, with its size field, to a Raft message.
 pub fn raft_response(correlation_id: i32, answer: &[u8]) -> BytesMut {
     let mut out = BytesMut::with_capacity(8 + answer.len());
     out.put_u32(4 + answer.len() as u32);
@@ -90,7 +90,7 @@ pub fn raft_response(correlation_id: i32, answer: &[u8]) -> BytesMut {
     out
 }
 
-/// Takes the header off a frame and leaves the body.
+/// Parses the header of a frame and removes it, so that `frame` is the body.
 pub fn parse_header(frame: &mut Bytes) -> Result<Incoming, DecodeError> {
     let mut reader = Reader::new(frame.clone());
     let (key, version, correlation_id) = read_numbers(&mut reader).map_err(DecodeError::Header)?;
@@ -119,7 +119,8 @@ fn read_numbers(reader: &mut Reader) -> Result<(i16, i16, i32), WireError> {
     Ok((reader.i16()?, reader.i16()?, reader.i32()?))
 }
 
-/// Kafka takes every negative length for null here and replaces what is not UTF-8.
+/// Reads the client id. As in Kafka, any negative length is null, and bytes that are not UTF-8 are
+/// replaced.
 fn read_client_id(reader: &mut Reader) -> Result<Option<StrBytes>, WireError> {
     let Ok(len) = usize::try_from(reader.i16()?) else { return Ok(None) };
     let bytes = reader.take(len)?;
@@ -127,7 +128,7 @@ fn read_client_id(reader: &mut Reader) -> Result<Option<StrBytes>, WireError> {
     Ok(Some(StrBytes::from_utf8(bytes.clone()).unwrap_or_else(|_| lossy(bytes))))
 }
 
-/// Decodes the body of a request whose bytes have been checked against its shape first.
+/// Checks the body of a request against its shape, and then decodes it.
 pub fn decode_body<R: Decodable>(api: ApiKey, version: i16, body: Bytes) -> Result<R, DecodeError> {
     let checked = shape::check_request(api as i16, version, body);
     let mut body = checked.map_err(|error| DecodeError::Body { api, version, error })?;
@@ -138,7 +139,7 @@ pub fn decode_body<R: Decodable>(api: ApiKey, version: i16, body: Bytes) -> Resu
     })
 }
 
-/// Starts a response: the header that goes with `version` of `api`.
+/// Appends the response header for `version` of `api`.
 pub fn put_response_header(out: &mut BytesMut, api: &Api, version: i16, correlation_id: i32) {
     out.put_i32(correlation_id);
     if api.response_header_version(version) == 1 {
@@ -146,9 +147,8 @@ pub fn put_response_header(out: &mut BytesMut, api: &Api, version: i16, correlat
     }
 }
 
-/// The whole frame, size first, that answers [`Incoming::UnsupportedApiVersions`]: version 0 of
-/// the response, UNSUPPORTED_VERSION, and the one row that says which versions of ApiVersions
-/// there are.
+/// The response frame, with its size field, to [`Incoming::UnsupportedApiVersions`]. It is version
+/// 0 of the response, with UNSUPPORTED_VERSION and only the versions of ApiVersions itself.
 pub fn unsupported_api_versions(correlation_id: i32) -> BytesMut {
     const BODY_LEN: i32 = 2 + 4 + 6;
     let mut out = BytesMut::with_capacity(4 + 4 + BODY_LEN as usize);

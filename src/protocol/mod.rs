@@ -1,12 +1,12 @@
-//! The wire: framing, headers, the API and version table, the guard in front of the decoders, error
-//! codes, and the messages that the message crate lacks.
+//! Kafka's wire protocol: framing, headers, the table of APIs and versions, the shape check before
+//! the decoders, error codes, and the messages that the message crate lacks.
 //!
-//! Must not know: what records contain, what a handler does, where bytes come from.
+//! This layer does not know what records contain, what a handler does, or where bytes come from.
 //!
 //! Invariants:
-//! - No bytes make anything in here panic or reserve more memory than [`shape::memory_limit`].
-//! - [`shape::check_request`] runs before any request is decoded: the message crate's decoders
-//!   reserve arrays by the count on the wire.
+//! - No input makes this layer panic or reserve more memory than [`shape::memory_limit`].
+//! - [`shape::check_request`] runs before any request is decoded, because the message crate's
+//!   decoders reserve memory for arrays by the count on the wire.
 //! - A version is offered only if its request decodes and its response encodes ([`api`]).
 
 pub mod api;

@@ -1,11 +1,13 @@
-//! One declarative layer for Kafka's message format (KIP-482), for the requests, responses and
-//! records that the `kafka-protocol` crate lacks. A declaration gives a struct, its defaults, and
-//! both directions; arrays never reserve more than four times the bytes that are left.
+//! Declares messages in Kafka's format (KIP-482) that the `kafka-protocol` crate lacks: requests,
+//! responses and records. [`wire!`](crate::wire) turns a declaration into a struct with defaults,
+//! a decoder and an encoder. For an array, the decoder reserves at most 1 MiB and twice the bytes
+//! that are left of the message.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
+/// Why bytes are not a valid message.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
 pub enum WireError {
     #[error("the message ends before its fields do")]
@@ -18,7 +20,7 @@ pub enum WireError {
     TooManyElements,
     #[error("a varint is longer than five bytes")]
     VarintTooLong,
-    #[error("a tagged field that only other versions have")]
+    #[error("a tagged field is not part of this version")]
     TagOfOtherVersions,
     #[error("a string is not UTF-8")]
     NotUtf8,
@@ -30,7 +32,7 @@ pub enum WireError {
 
 pub type Result<T> = std::result::Result<T, WireError>;
 
-/// Reads from one message; slices of it are shared, not copied.
+/// Reads the fields of one message in order. Slices share the bytes of the message.
 pub struct Reader {
     buf: Bytes,
 }
@@ -84,13 +86,14 @@ impl Reader {
         Ok(self.buf.split_to(len))
     }
 
-    /// A length as arrays and bytes carry it; `None` is null.
+    /// Reads the length of an array or of bytes. `None` is null.
     fn length(&mut self, flexible: bool) -> Result<Option<usize>> {
         let len =
             if flexible { i64::from(self.unsigned_varint()?) - 1 } else { i64::from(self.i32()?) };
         self.checked(len)
     }
 
+    /// Reads the length of a string. `None` is null.
     fn string_length(&mut self, flexible: bool) -> Result<Option<usize>> {
         let len =
             if flexible { i64::from(self.unsigned_varint()?) - 1 } else { i64::from(self.i16()?) };
@@ -106,8 +109,9 @@ impl Reader {
         }
     }
 
-    /// Calls `read` for each tagged field, and skips those of which it says that it has not read
-    /// them. One that it knows is as long as its type says, whatever its size says, as in Kafka.
+    /// Calls `read` with the tag of each tagged field. If `read` returns false, it has read nothing
+    /// and the field is skipped. If it returns true, it has read the field by its type. As in
+    /// Kafka, the size field is then ignored.
     pub fn tagged_fields(
         &mut self,
         mut read: impl FnMut(u32, &mut Reader) -> Result<bool>,
@@ -140,16 +144,16 @@ fn put_length(out: &mut BytesMut, flexible: bool, len: Option<usize>) {
     }
 }
 
-/// A value that can stand in a message. `flexible` is whether the enclosing message's version uses
-/// compact lengths and tagged fields.
+/// The type of a field in a message. `flexible` says whether the version of the enclosing message
+/// uses compact lengths and tagged fields.
 pub trait Field: Sized {
     fn read(reader: &mut Reader, flexible: bool, version: i16) -> Result<Self>;
     fn write(&self, out: &mut BytesMut, flexible: bool, version: i16);
 }
 
-/// A message or record that [`wire!`](crate::wire) declares, on its own.
+/// A whole message or record that [`wire!`](crate::wire) declares.
 pub trait WireMessage: Field {
-    /// Decodes the message and refuses bytes that follow it.
+    /// Decodes the message. Fails if bytes follow it.
     fn decode(bytes: Bytes, version: i16) -> Result<Self> {
         let mut reader = Reader::new(bytes);
         let value = Self::read(&mut reader, false, version)?;
@@ -210,7 +214,8 @@ impl Field for Option<String> {
     }
 }
 
-/// Shares the message's bytes: copy it before keeping it, or the whole frame stays in memory.
+/// The text shares the bytes of the message. Copy the text to keep it, because otherwise the whole
+/// frame stays in memory.
 impl Field for Option<StrBytes> {
     fn read(reader: &mut Reader, flexible: bool, _: i16) -> Result<Self> {
         let Some(len) = reader.string_length(flexible)? else { return Ok(None) };
@@ -222,7 +227,8 @@ impl Field for Option<StrBytes> {
     }
 }
 
-/// Where lengths have two bytes, a longer text is cut: a length that wraps could never be read again.
+/// Writes a string. If its length field has two bytes and the text is longer, the text is cut,
+/// because the message would not decode again otherwise.
 fn put_text(out: &mut BytesMut, flexible: bool, text: Option<&str>) {
     let text = match flexible {
         true => text,
@@ -252,8 +258,8 @@ impl Field for Option<Bytes> {
 impl<T: Field> Field for Option<Vec<T>> {
     fn read(reader: &mut Reader, flexible: bool, version: i16) -> Result<Self> {
         let Some(len) = reader.length(flexible)? else { return Ok(None) };
-        // As much as the guard of requests lets through is reserved at once: growing by doubling
-        // would take up to three times what the elements need.
+        // Reserve at once as much as the shape check of requests allows. Growing by doubling would
+        // take up to three times the memory of the elements.
         let bytes = reader.remaining().saturating_mul(2).saturating_add(1 << 20);
         let affordable = bytes / size_of::<T>().max(1);
         let mut items = Vec::with_capacity(len.min(affordable));
@@ -270,7 +276,7 @@ impl<T: Field> Field for Option<Vec<T>> {
     }
 }
 
-/// The same without null: null on the wire is an error.
+/// Implements [`Field`] for types that cannot be null. Null on the wire is an error.
 macro_rules! not_null {
     ($([$($generic:tt)*] $ty:ty),*) => {$(
         impl<$($generic)*> Field for $ty {
@@ -286,7 +292,7 @@ macro_rules! not_null {
 }
 not_null!([] String, [] StrBytes, [] Bytes, [T: Field] Vec<T>);
 
-/// Writes a present value in the form of its nullable type.
+/// Writes a value in the form of its nullable type.
 trait WriteSome {
     fn write_some(&self, out: &mut BytesMut, flexible: bool, version: i16);
 }
@@ -429,7 +435,7 @@ macro_rules! wire {
         $field:ident, $range:expr, $tag:literal) => {};
 }
 
-/// Writes tagged fields, which must come in the order of their tags.
+/// Writes the tagged fields and their count, sorted by tag as the format requires.
 pub fn put_tagged(out: &mut BytesMut, mut tagged: Vec<(u32, BytesMut)>) {
     tagged.sort_by_key(|(tag, _)| *tag);
     put_unsigned_varint(out, tagged.len() as u32);

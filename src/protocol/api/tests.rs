@@ -1,3 +1,5 @@
+//! Tests of the API table against the message types and against Apache Kafka.
+
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::{
     messages::*,
@@ -13,7 +15,7 @@ fn encoded(message: &impl Encodable, version: i16) -> Bytes {
     out.freeze()
 }
 
-/// What a request type and its response type can do, against the row.
+/// Checks that a request type and its response type have all versions of the row.
 fn agrees<R: Request + Default>(key: ApiKey)
 where
     R::Response: Default,
@@ -21,7 +23,7 @@ where
     agrees_both::<R, R::Response>(key);
 }
 
-/// What both directions of a message need, and a value to begin with.
+/// The traits of a message that the check needs.
 trait Whole: Message + HeaderVersion + Encodable + Decodable + Default {}
 impl<T: Message + HeaderVersion + Encodable + Decodable + Default> Whole for T {}
 
@@ -136,7 +138,7 @@ fn rows_are_in_order_of_their_keys() {
     assert_eq!(find(-1), None);
 }
 
-/// What Apache Kafka 4.3.1 answers to ApiVersions, for the APIs in the table.
+/// The expected versions are from Apache Kafka 4.3.1's response to ApiVersions.
 #[test]
 fn versions_are_those_of_kafka() {
     let kafka = [

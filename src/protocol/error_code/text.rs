@@ -1,7 +1,7 @@
-//! Names and default messages of all error codes: what Kafka's `Errors` says of them. The messages
-//! go over the wire wherever a response has room for one.
+//! Names and default messages of all error codes, from Kafka's `Errors`. Responses with a field for
+//! a message contain them.
 
-/// By code, from -1 on.
+/// The name and the default message of each code, in order, from code -1 on.
 pub static NAMES_AND_MESSAGES: [(&str, &str); 135] = [
     (
         "UNKNOWN_SERVER_ERROR",

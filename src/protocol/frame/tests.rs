@@ -1,3 +1,5 @@
+//! Tests of frames: sizes, headers, and the shape check before the decoder.
+
 use kafka_protocol::messages::MetadataRequest;
 
 use super::*;
@@ -61,7 +63,7 @@ fn unknown_apis_and_versions_are_errors() {
     }
 }
 
-/// Recorded from Apache Kafka 4.3.1.
+/// The expected bytes were recorded from Apache Kafka 4.3.1.
 #[test]
 fn an_unsupported_api_versions_is_answered_as_kafka_does() {
     for version in [-1, 5, 99] {

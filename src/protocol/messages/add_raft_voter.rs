@@ -1,4 +1,4 @@
-//! AddRaftVoter's request, versions 0 and 1. Version 1 says when to answer (KIP-1186).
+//! AddRaftVoter, versions 0 and 1. Version 1 adds `ack_when_committed` to the request (KIP-1186).
 
 use kafka_protocol::{
     messages::ApiKey,
@@ -16,7 +16,7 @@ wire! {
         voter_id: i32, in 0..;
         voter_directory_id: Uuid, in 0..;
         listeners: Vec<AddRaftVoterListener>, in 0..;
-        /// Whether to answer only when the new voters are committed.
+        /// Whether the response waits until the new voters are committed.
         ack_when_committed: bool = true, in 1..;
     }
     pub struct AddRaftVoterListener (flexible 0..) {

@@ -1,5 +1,5 @@
-//! BrokerHeartbeat, versions 0 to 2. Version 2 adds cordoned directories to the request (KIP-1066);
-//! the response is the same bytes as before.
+//! BrokerHeartbeat, versions 0 to 2. Version 2 adds cordoned directories to the request (KIP-1066)
+//! and does not change the response.
 
 use kafka_protocol::{messages::ApiKey, protocol::Request};
 use uuid::Uuid;
@@ -15,7 +15,7 @@ wire! {
         want_fence: bool, in 0..;
         want_shut_down: bool, in 0..;
         offline_log_dirs: Vec<Uuid>, in 1.., tag 0;
-        /// Null from brokers that do not know.
+        /// Null from brokers that do not support cordoned directories.
         cordoned_log_dirs: Option<Vec<Uuid>>, in 2.., tag 1;
     }
     pub struct BrokerHeartbeatResponse (flexible 0..) {

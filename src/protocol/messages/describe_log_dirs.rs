@@ -1,5 +1,5 @@
-//! DescribeLogDirs, versions 1 to 5. Version 5 adds cordoned directories to the response
-//! (KIP-1066); the request is the same bytes as version 4.
+//! DescribeLogDirs, versions 1 to 5. Version 5 adds cordoned directories to the response (KIP-1066)
+//! and does not change the request.
 
 use kafka_protocol::protocol::StrBytes;
 

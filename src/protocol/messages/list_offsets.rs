@@ -1,4 +1,4 @@
-//! ListOffsets, versions 1 to 11. Version 11 adds a special timestamp, no field (KIP-1023).
+//! ListOffsets, versions 1 to 11. Version 11 adds a special timestamp, but no field (KIP-1023).
 
 use kafka_protocol::protocol::StrBytes;
 
@@ -7,7 +7,7 @@ use crate::wire;
 
 wire! {
     pub struct ListOffsetsRequest (flexible 6..) {
-        /// -1 for a consumer.
+        /// The broker id of a follower, or -1 for a consumer.
         replica_id: i32, in 0..;
         isolation_level: i8, in 2..;
         topics: Vec<ListOffsetsTopic>, in 0..;

@@ -1,9 +1,9 @@
-//! The versions that the message crate lacks, declared with [`wire!`](crate::wire). Each type
-//! stands in for the crate's of the same name in every version, so that a handler has one type to
-//! treat, and carries the crate's traits, so that the handler table treats all types alike.
+//! Messages with versions that the message crate lacks, declared with [`wire!`](crate::wire). Each
+//! type replaces the crate's type of the same name in all versions, so that a handler uses only one
+//! type. It has the crate's traits, so that the handler table treats all types alike.
 //!
-//! Must not know handlers or states. Invariant: the bytes are those of Kafka's Java classes; golden
-//! vectors made with them are in the tests.
+//! Invariant: the bytes are those of Kafka's Java classes. The tests compare them with bytes that
+//! these classes wrote.
 
 mod add_raft_voter;
 mod broker_heartbeat;
@@ -19,8 +19,8 @@ pub use list_offsets::*;
 pub use offset_commit::*;
 pub use offset_fetch::*;
 
-/// Gives a message declared by `wire!` the message crate's traits. The header version is the one
-/// that goes with the message's own: a request's is one above its response's.
+/// Implements the message crate's traits for a message that `wire!` declares. The header version is
+/// 1 for requests and 0 for responses, and one more in flexible versions.
 macro_rules! message {
     (request $name:ident, $min:literal..=$max:literal) => {
         message!(@ $name, $min..=$max, 1);

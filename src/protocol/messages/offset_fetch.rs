@@ -1,5 +1,5 @@
-//! OffsetFetch, versions 1 to 10. Up to version 7 it asks for one group, from 8 on for many;
-//! version 10 names topics by id (KIP-848).
+//! OffsetFetch, versions 1 to 10. Before version 8, a request names one group, then several.
+//! Version 10 names topics by id (KIP-848).
 
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;

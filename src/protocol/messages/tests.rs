@@ -1,5 +1,5 @@
-//! Golden bytes, written by Kafka 4.3.1's Java classes, and the message crate for the versions
-//! that it has.
+//! Tests of the messages against bytes that Kafka 4.3.1's Java classes wrote, and against the
+//! message crate in the versions that it has.
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::{
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::*;
 
-/// Versions with the bytes, in hex, that Kafka writes for one and the same message.
+/// One message: the bytes, in hex, that Kafka writes for it in some versions.
 type Golden = &'static [(i16, &'static str)];
 
 const OFFSET_COMMIT_REQUEST: Golden = &[
@@ -189,7 +189,8 @@ fn decoded<T: Decodable>(bytes: &[u8], version: i16) -> T {
     message
 }
 
-/// Kafka's bytes are ours in both directions, and the crate's where it has the version.
+/// Checks that a message encodes to Kafka's bytes, and that the bytes decode and encode to
+/// themselves. If the message crate has the version, its type must do so, too.
 fn check<T, C>(message: &T, golden: Golden)
 where
     T: Message + Encodable + Decodable,
@@ -383,7 +384,7 @@ fn list_offsets() {
     check::<_, crates::ListOffsetsResponse>(&response, LIST_OFFSETS_RESPONSE);
 }
 
-/// Strings of a decoded request are the frame's own bytes.
+/// The strings of a decoded request share the bytes of its frame.
 #[test]
 fn nothing_is_copied_from_the_frame() {
     let (version, hex) = OFFSET_COMMIT_REQUEST[6];

@@ -1,17 +1,26 @@
-//! The guard in front of the decoders. The message crate reserves every array by the count on the
-//! wire (four bytes can ask for 4 GiB) and accepts varints without end. So each request is first
-//! walked by its shape, which allocates nothing, and is decoded only if that walk comes to its end.
+//! The shape check before the decoders. The message crate reserves memory for every array by the
+//! count on the wire, so four bytes can make it reserve 4 GiB. It also accepts varints of any
+//! length. Therefore, each request is first walked field by field along its shape, which allocates
+//! almost nothing. It is decoded only if the walk reaches the last field.
 //!
-//! The walk refuses what Apache Kafka refuses: a length beyond the frame, a negative length where
-//! null is not allowed, an array of more elements than bytes are left, a string above 32,767 bytes,
-//! a varint above five bytes. As in Kafka, bytes after the last field are ignored, and a known
-//! tagged field is as long as its type says, whatever its size field says, and any negative length
-//! is null. It refuses more than Kafka does, because the decoders do, in three cases that no client
-//! sends: strings that are not UTF-8, numbers of tagged fields that Kafka reads as negative, hence
-//! none, and tagged fields that only other versions have.
+//! The walk refuses what Apache Kafka refuses:
+//! - a length beyond the frame,
+//! - a negative length where null is not allowed,
+//! - an array with more elements than bytes are left,
+//! - a string above 32,767 bytes,
+//! - a varint above five bytes.
 //!
-//! Must not know what a field means. Invariant: what passes makes the decoder allocate at most
-//! [`memory_limit`].
+//! As in Kafka, any negative length is null where null is allowed, bytes after the last field are
+//! ignored, and the size of a known tagged field follows from its type, not from its size field.
+//!
+//! Because the decoders do so, the walk also refuses three things that Kafka accepts and that no
+//! client sends:
+//! - strings that are not UTF-8,
+//! - a count of tagged fields that Kafka reads as negative, and therefore as zero,
+//! - tagged fields that only other versions have.
+//!
+//! This module does not know what a field means. Invariant: decoding a request that passes
+//! allocates at most [`memory_limit`] bytes.
 
 mod parse;
 #[cfg(any(test, feature = "simulation"))]
@@ -28,16 +37,15 @@ use super::{
 };
 use parse::{Field, Kind};
 
-/// How much memory decoding a request of `len` bytes may take, in bytes.
+/// The most memory, in bytes, that decoding a request of `len` bytes may take.
 ///
-/// Strings, bytes and records are slices of the frame, so decoding pays for array elements only.
-/// Honest requests pay most per byte in Fetch of topics with one partition each: 176 bytes for 51
-/// on the wire. 1 MiB and twice the frame admit 14,000 such topics, 20,000 topics in Metadata and
-/// 50,000 partitions of one topic in Fetch or OffsetCommit. Frames that are all elements (a
-/// two-byte topic name is 72 bytes in memory, a one-byte tagged field up to 450) are refused from
-/// about 15,000 elements on. The limit does not grow past 4 MiB, because a request that large
-/// carries records or group metadata, which cost nothing here: so a frame of 100 MB still pays 4
-/// MiB at most.
+/// Strings, bytes and records are slices of the frame, so only array elements take memory. Of all
+/// real requests, a Fetch of topics with one partition each takes the most per byte: 176 bytes for
+/// 51 bytes on the wire. A limit of 1 MiB and twice the frame allows 14,000 such topics, 20,000
+/// topics in Metadata, and 50,000 partitions of one topic in Fetch or OffsetCommit. It refuses
+/// frames that consist of small elements only from about 15,000 elements on. (A topic name of two
+/// bytes takes 72 bytes in memory, a tagged field of one byte up to 450.) The limit is never above
+/// 4 MiB, because larger requests consist of records or group metadata, which take no memory here.
 pub const fn memory_limit(len: usize) -> usize {
     const MIB: usize = 1 << 20;
     let grown = MIB.saturating_add(len.saturating_mul(2));
@@ -47,8 +55,9 @@ pub const fn memory_limit(len: usize) -> usize {
 /// Java reads the length of a string as a signed 16-bit number, compact or not.
 const STRING_LEN_MAX: usize = i16::MAX as usize;
 
-/// What the crate's map of unknown tagged fields takes: a node of eleven places for the first, and
-/// then, nodes being half full, about a hundred bytes each.
+/// The memory, in bytes, of unknown tagged fields in the crate's map. The first one allocates a
+/// node with eleven places. Each further one takes about a hundred bytes, because nodes are half
+/// full.
 const FIRST_UNKNOWN_TAG: usize = 448;
 const NEXT_UNKNOWN_TAG: usize = 104;
 
@@ -61,8 +70,9 @@ fn shape(api: i16) -> Option<&'static [Field]> {
     Some(&SHAPES[at].1)
 }
 
-/// Walks the body of a request, header taken off, to its last field. Gives what to decode: the
-/// same bytes, unless there are nulls that the decoders would not take for such.
+/// Checks the body of a request, without its header, against its shape. Returns the bytes to
+/// decode. These are `body` itself, or a copy if it has lengths below -1: they mean null, but the
+/// decoders accept only -1 as null.
 ///
 /// # Errors
 /// The first fault found; `UnsupportedVersion` also for an API without a shape.
@@ -78,13 +88,14 @@ pub fn check_request(api: i16, version: i16, body: Bytes) -> Result<Bytes> {
     Ok(plain.into())
 }
 
-/// Where a walk ended, for those who want to know more than that it did.
+/// The result of a walk that reached the last field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Walked {
+    /// Bytes after the last field.
     trailing: usize,
     /// An upper bound of what decoding allocates, in bytes.
     memory: usize,
-    /// The places of lengths below -1.
+    /// The places of lengths below -1, as ranges of bytes in the body.
     odd_nulls: Vec<Range<usize>>,
 }
 
@@ -110,9 +121,11 @@ fn walk(api: i16, version: i16, body: &[u8]) -> Result<Walked> {
     Ok(Walked { trailing, memory, odd_nulls: walk.odd_nulls })
 }
 
+/// A walk in progress.
 struct Walk<'a> {
+    /// The bytes that have not been walked yet.
     rest: &'a [u8],
-    /// Of the whole body.
+    /// The length of the whole body in bytes.
     len: usize,
     version: i16,
     flexible: bool,
@@ -194,6 +207,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// Subtracts memory that the decoder will allocate from what is left of the limit.
     fn pay(&mut self, bytes: usize) -> Result<()> {
         self.memory_left = self.memory_left.checked_sub(bytes).ok_or(WireError::TooManyElements)?;
         Ok(())
@@ -225,7 +239,7 @@ impl<'a> Walk<'a> {
         Err(WireError::VarintTooLong)
     }
 
-    /// The length of an array, of bytes or of records; `None` is null.
+    /// Reads the length of an array, of bytes or of records. `None` is null.
     fn len(&mut self, nullable: bool) -> Result<Option<usize>> {
         let len = if self.flexible {
             i64::from(self.varint()?) - 1
@@ -236,6 +250,7 @@ impl<'a> Walk<'a> {
         self.bounded(len, 4, nullable)
     }
 
+    /// Reads the length of a string. `None` is null.
     fn text_len(&mut self, nullable: bool) -> Result<Option<usize>> {
         let len = if self.flexible {
             i64::from(self.varint()?) - 1
@@ -249,8 +264,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Every element and every byte of a value takes at least a byte of the frame. `width` is what
-    /// a length takes that is not compact; a compact one is never below -1.
+    /// Checks a length. Every element takes at least one byte, so a length above the number of
+    /// bytes that are left is invalid. `width` is the size in bytes of a length that is not
+    /// compact. A compact length is never below -1.
     fn bounded(&mut self, len: i64, width: usize, nullable: bool) -> Result<Option<usize>> {
         match usize::try_from(len) {
             Ok(len) if len <= self.rest.len() => Ok(Some(len)),
@@ -261,7 +277,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The length just read is to become -1, in a copy of the body.
+    /// Notes that the length just read must become -1 in a copy of the body.
     fn odd_null(&mut self, width: usize) -> Result<()> {
         if self.odd_nulls.is_empty() {
             self.pay(self.len)?;

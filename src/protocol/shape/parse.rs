@@ -1,4 +1,4 @@
-//! The little language of [`table`](super::table), and what it stands for.
+//! The language of [`table`](super::table): its grammar, its parser, and the parsed shapes.
 //!
 //! ```text
 //! fields  = { name ":" type [ "?" [from] ] [ "@" versions ] [ "#" tag ] }
@@ -7,13 +7,14 @@
 //! versions = from | from "-" to | "-" to
 //! ```
 //!
-//! `?` means nullable, from a version on if one is named. Without `@` a field is in every version
-//! of what encloses it. `#` makes it a tagged field.
+//! `?` means nullable, from a version on if one is given. Without `@`, a field is in all versions
+//! of its struct. `#` makes it a tagged field.
 
 use std::{iter::Peekable, ops::RangeInclusive, str::Chars};
 
 use kafka_protocol::protocol::StrBytes;
 
+/// A field of a message or of a struct in it.
 #[derive(Debug)]
 pub struct Field {
     pub kind: Kind,
@@ -23,9 +24,10 @@ pub struct Field {
     pub tag: Option<u32>,
 }
 
+/// The type of a field or of an array element.
 #[derive(Debug)]
 pub enum Kind {
-    /// A value of so many bytes.
+    /// A value with this number of bytes.
     Fixed(usize),
     Text,
     Bytes,
@@ -34,9 +36,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What a value takes inside the struct or vector that holds it, in bytes. A struct has the
-    /// fields of all versions and a map for unknown tagged fields; its size is a multiple of
-    /// eight.
+    /// The size, in bytes, of a decoded value inside its struct or vector. A struct has the fields
+    /// of all versions and a map for unknown tagged fields. Its size is a multiple of eight.
     pub fn memory(&self) -> usize {
         match self {
             Self::Fixed(len) => *len,
@@ -54,7 +55,7 @@ impl Kind {
 /// Parses one row of the table.
 ///
 /// # Panics
-/// If the row is not in the language; the table is ours, and a test parses all of it.
+/// If the row is not valid. The table is constant, and a test parses all of it.
 pub fn fields(text: &'static str) -> Vec<Field> {
     let mut parser = Parser { text, chars: text.chars().peekable(), at: 0 };
     let fields = parser.fields();
@@ -119,7 +120,7 @@ impl Parser {
     }
 
     fn field(&mut self) -> Field {
-        self.word(); // the name is for the reader
+        self.word(); // The name is only for readers of the table.
         self.expect(':');
         let kind = self.kind();
         let null_from = if self.accept('?') { self.number().unwrap_or(0) } else { i16::MAX };

@@ -1,5 +1,5 @@
-//! Requests made of their shapes, for tests and fuzzing: well formed, and with the places of all
-//! their lengths and counts, which are what hostile bytes are made of.
+//! Generates well-formed requests from their shapes, for tests and fuzzing. It also returns the
+//! places of all lengths and counts, so that a test can replace them with hostile ones.
 
 use bytes::{BufMut, BytesMut};
 use kafka_protocol::messages::ApiKey;
@@ -32,13 +32,14 @@ pub struct Length {
 #[derive(Debug, Clone)]
 pub struct Sample {
     pub body: Vec<u8>,
-    /// Of strings, bytes, arrays, tagged fields and their numbers, in order.
+    /// The places of all lengths and counts in `body`, in order: of strings, bytes and arrays, and
+    /// the sizes and the counts of tagged fields.
     pub lengths: Vec<Length>,
 }
 
 impl Sample {
-    /// One element in each array, one in each number, a letter in each string, no nulls: small
-    /// enough that a broker does nothing large or slow for it.
+    /// A request with one element in each array, the value 1 in each number, one letter in each
+    /// string, and no nulls. It is so small that a broker does nothing large or slow for it.
     ///
     /// # Panics
     /// If there is no such API or it has no such version.
@@ -46,7 +47,7 @@ impl Sample {
         Self::write(api, version, None)
     }
 
-    /// The same seed makes the same message.
+    /// A random request. The same seed always gives the same request.
     ///
     /// # Panics
     /// If there is no such API or it has no such version.
@@ -65,8 +66,9 @@ impl Sample {
     }
 }
 
+/// Writes one request.
 struct Writer {
-    /// Without one, everything is small.
+    /// If `None`, everything is small.
     random: Option<Random>,
     version: i16,
     flexible: bool,
@@ -75,12 +77,13 @@ struct Writer {
 }
 
 impl Writer {
+    /// A number from 0 to `max`. Without randomness it is 1.
     fn up_to(&mut self, max: u32) -> u32 {
         let Some(random) = &mut self.random else { return 1.min(max) };
         random.below(max as usize + 1) as u32
     }
 
-    /// How many elements or bytes: mostly few, seldom `many`.
+    /// A number of elements or bytes: mostly at most `few`, and rarely `many`.
     fn count(&mut self, few: u32, many: u32) -> u32 {
         if self.random.is_some() && self.up_to(19) == 0 { many } else { self.up_to(few) }
     }
@@ -132,7 +135,7 @@ impl Writer {
 
     fn value(&mut self, kind: &Kind) {
         match kind {
-            // A Boolean is one byte, and a decoder writes it back as 0 or 1.
+            // This may be a Boolean, which is encoded again as 0 or 1.
             Kind::Fixed(1) => {
                 let byte = self.up_to(1) as u8;
                 self.out.put_u8(byte);

@@ -1,10 +1,10 @@
-//! The shape of every request that may come: the facts of Kafka 4.3.1's message schemas in the
-//! language of [`parse`](super::parse). To serve a new API, add its row here and in
+//! The shapes of all requests, from Kafka 4.3.1's message schemas, in the language of
+//! [`parse`](super::parse). To serve a new API, add its row here and in
 //! [`api`](crate::protocol::api).
 
 use kafka_protocol::messages::ApiKey;
 
-/// By key.
+/// The shape of each request, sorted by API key.
 pub static REQUESTS: &[(ApiKey, &str)] = &[
     (
         ApiKey::Produce,

@@ -1,5 +1,5 @@
-//! The table against the message crate: bytes made by the shape decode, to their last byte, into
-//! what encodes to the same bytes; and bytes that pass the guard decode.
+//! Tests of the table against the message crate. A request generated from its shape must decode to
+//! its last byte, and encode to the same bytes again. All bytes that pass the check must decode.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::{
@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::{sample::Sample, *};
 use crate::protocol::{messages as ours, schema::put_unsigned_varint};
 
-/// Decodes and encodes again; `None` if it does not decode.
+/// Decodes bytes and encodes them again. `None` if they do not decode.
 type Codec = fn(&[u8], i16) -> Option<Vec<u8>>;
 
 fn codec<T: Decodable + Encodable>(body: &[u8], version: i16) -> Option<Vec<u8>> {
@@ -95,7 +95,7 @@ codecs! {
     ListTransactions: ListTransactionsRequest,
 }
 
-/// A message of random values.
+/// A request with random values.
 fn random_message(row: &api::Api, version: i16, seed: u64) -> Vec<u8> {
     Sample::random(row.key, version, seed).body
 }
@@ -108,8 +108,8 @@ fn each_version(mut check: impl FnMut(&'static api::Api, i16)) {
     }
 }
 
-/// A tagged field with its default value is not written back, so those are compared by a second
-/// round; all other bytes must be the same at once.
+/// A tagged field with its default value is not encoded, so requests with such fields are compared
+/// after a second round. All others must be equal after the first.
 #[test]
 fn random_messages_walk_to_their_end_and_mean_the_same_to_the_decoder() {
     each_version(|row, version| {
@@ -165,7 +165,7 @@ proptest! {
     }
 }
 
-/// The crate's structs, so that the estimate stays above what is allocated.
+/// Compares the estimate of memory with the size of the decoded structs. It must not be lower.
 #[test]
 fn elements_are_counted_at_no_less_than_their_size() {
     fn counted(key: ApiKey, path: &[usize]) -> usize {
@@ -242,7 +242,7 @@ fn check(api: ApiKey, version: i16, body: &[u8]) -> Result<()> {
     walk(api as i16, version, body).map(|_| ())
 }
 
-/// Kafka takes any negative length for null, the decoders -1 alone.
+/// Kafka accepts any negative length as null. The decoders accept only -1.
 #[test]
 fn odd_nulls_are_made_plain() {
     let body = |bytes: &'static [u8]| Bytes::from_static(bytes);
@@ -271,7 +271,7 @@ fn large_honest_requests_pass() {
     };
     assert_eq!(check(ApiKey::Metadata, 1, &topics(10_000)), Ok(()));
 
-    // As many topics as partitions is the dearest form of a Fetch.
+    // A Fetch takes the most memory if each topic has one partition.
     for (topics, partitions) in [(1, 10_000), (10_000, 1)] {
         let mut out = BytesMut::new();
         out.put_slice(&[0; 4 + 4 + 4 + 1 + 4 + 4]);
