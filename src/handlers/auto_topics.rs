@@ -57,6 +57,7 @@ fn new_topic(config: &Config, name: &str) -> CreatableTopic {
         ])
 }
 
+/// Why topics were not created, or not in time.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
     #[error(transparent)]
@@ -113,7 +114,8 @@ struct Creation {
 }
 
 impl Creation {
-    /// Keeps the topics whose creation is not in progress yet. `None` if there are none.
+    /// A creation of the given topics, without those whose creation is in progress. `None` if no
+    /// topic is left.
     fn of(broker: Arc<Broker>, mut names: Vec<String>) -> Option<Self> {
         claim(&mut broker.auto_creating(), &mut names);
         if names.is_empty() { None } else { Some(Self { broker, names }) }

@@ -29,8 +29,7 @@ impl Handler for Heartbeat {
         let answer = cx.broker.groups.heartbeat(heartbeat).await;
         Reply::Later(Box::pin(async move {
             let result = match answer.wait().await {
-                // No error: once the coordinator has loaded the group, its members get new
-                // sessions.
+                // Not an error for the member: after the load, all members get new sessions.
                 Err(GroupError::CoordinatorLoadInProgress) => Ok(()),
                 answered => answered.and_then(|result| result),
             };

@@ -22,7 +22,7 @@ const ADDRESSES_MAX: usize = 1_024;
 const HTTP: [&[u8; 4]; 10] =
     [b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"OPTI", b"PATC", b"CONN", b"TRAC", b"PRI "];
 
-/// When each address was last logged, for one listener.
+/// The time when each address was last logged, for one listener. The lock is held for a look-up.
 #[derive(Default)]
 pub struct ForeignProtocols(Mutex<HashMap<IpAddr, Instant>>);
 

@@ -37,6 +37,7 @@ pub struct Output {
 }
 
 impl Output {
+    /// Appends a response. Responses leave in the order of these calls.
     pub fn push(&mut self, reply: ReplyBuffer) {
         let (parts, head) = reply.into_parts();
         if parts.is_empty() {

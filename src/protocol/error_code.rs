@@ -1,7 +1,7 @@
 //! Kafka's error codes, -1 to 133, with their names and default messages (Kafka's `Errors`).
 //!
-//! The message crate's enum has every code of Kafka 4.3.1, so it is used as it is. It has neither
-//! Kafka's names nor the messages, and no variant for "no error": that is [`NONE`].
+//! [`ErrorCode`] is the message crate's enum, because it has every code of Kafka 4.3.1. It has
+//! neither Kafka's names nor the messages, and no variant for "no error", which is [`NONE`].
 
 mod text;
 

@@ -58,12 +58,14 @@ impl Reader {
         self.buf.len()
     }
 
+    /// The bytes that have not been read.
     pub fn into_rest(self) -> Bytes {
         self.buf
     }
 
     read_number!(u8: u8, i8: i8, i16: i16, u16: u16, i32: i32, u32: u32, i64: i64, f64: f64);
 
+    /// Reads a varint of at most five bytes.
     pub fn unsigned_varint(&mut self) -> Result<u32> {
         let mut value = 0u32;
         for shift in [0, 7, 14, 21, 28] {
@@ -79,6 +81,7 @@ impl Reader {
         Err(WireError::VarintTooLong)
     }
 
+    /// Takes the next `len` bytes, without a copy.
     pub fn take(&mut self, len: usize) -> Result<Bytes> {
         if len > self.buf.len() {
             return Err(WireError::LengthTooLarge);

@@ -13,6 +13,7 @@ use crate::{
     protocol::schema::put_unsigned_varint,
 };
 
+/// A Fetch response with partitions of topics.
 pub struct FetchReply {
     pub error_code: i16,
     pub session_id: i32,
@@ -21,12 +22,14 @@ pub struct FetchReply {
     pub nodes: BTreeMap<i32, Node>,
 }
 
+/// A topic of the response.
 pub struct TopicReply {
     pub name: Arc<str>,
     pub id: TopicId,
     pub partitions: Vec<PartitionReply>,
 }
 
+/// A partition of the response. Fields of other versions than the encoded one are left out.
 pub struct PartitionReply {
     pub index: i32,
     pub error_code: i16,

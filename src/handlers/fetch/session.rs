@@ -64,6 +64,7 @@ pub fn begin(
             .collect(),
         forgotten: forgotten.collect(),
     };
+    // The lock of the cache is not held while the fetch reads or waits. `finish` takes it again.
     let mut cache = broker.sessions.lock().unwrap_or_else(PoisonError::into_inner);
     cache.begin(session, &name_of, now_ms(), random_session_id()).map_err(refusal)
 }

@@ -75,7 +75,7 @@ fn shape(api: i16) -> Option<&'static [Field]> {
 /// decoders accept only -1 as null.
 ///
 /// # Errors
-/// The first fault found; `UnsupportedVersion` also for an API without a shape.
+/// The first fault that the walk finds. An API without a shape is an `UnsupportedVersion`, too.
 pub fn check_request(api: i16, version: i16, body: Bytes) -> Result<Bytes> {
     let walked = walk(api, version, &body)?;
     if walked.odd_nulls.is_empty() {
