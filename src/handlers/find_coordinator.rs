@@ -61,8 +61,7 @@ impl Handler for FindCoordinator {
             let found = find(cx, &image, request.key_type, &key);
             let error = found.as_ref().err().copied();
             let endpoint = found.unwrap_or_else(|_| nowhere());
-            // As in Kafka, only INVALID_REQUEST has a message, and not for single keys of share
-            // groups.
+            // Only INVALID_REQUEST has a message, and not for single keys of share groups.
             let says_why = |error: &ErrorCode| {
                 *error == ErrorCode::InvalidRequest && request.key_type != SHARE
             };
@@ -120,7 +119,7 @@ fn find(cx: &Context<'_>, image: &Image, key_type: i8, key: &str) -> Result<Endp
         GROUP => OFFSETS_TOPIC,
         TRANSACTION if is_coordinated_elsewhere(cx, image, key) => TRANSACTIONS_TOPIC,
         // This broker does not coordinate transactions and share groups yet. Clients fail at once
-        // on this code, while they would retry for ever on COORDINATOR_NOT_AVAILABLE.
+        // on this code, while they would retry on COORDINATOR_NOT_AVAILABLE.
         TRANSACTION => return Err(ErrorCode::UnsupportedVersion),
         SHARE if cx.version >= SHARE_SINCE && is_share_key(key) => {
             return Err(ErrorCode::UnsupportedVersion);
