@@ -1,10 +1,12 @@
-//! How one node asks another: requests of Kafka's protocol, and their responses, by channels.
+//! Channels between nodes: they send a request of Kafka's protocol and return its response.
 //!
-//! Owns the connections that this process opens. Must not know what is asked. Everything between
-//! nodes goes through [`Network`], which a simulation replaces.
+//! This module owns the connections that this process opens. It does not know the content of
+//! requests. All traffic between nodes goes through [`Network`], which a simulation replaces.
 //!
-//! Invariants: a channel has one request on its way at a time, and answers in order; a request that
-//! was given up on closes its connection, so that no late response is taken for another's.
+//! Invariants:
+//! - A channel has at most one request in flight.
+//! - If a request times out or is cancelled, its connection is closed. A late response is therefore
+//!   never taken for the response to another request.
 
 mod tcp;
 
@@ -20,7 +22,7 @@ pub use tcp::Tcp;
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Where a node listens.
+/// Host and port where a node listens.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
     pub host: String,
@@ -38,10 +40,10 @@ impl fmt::Display for Address {
 
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
-    /// Nobody listens there: the request did not leave.
+    /// No connection could be opened, so the request was not sent.
     #[error("{to}: cannot connect: {source}")]
     Unreachable { to: Address, source: io::Error },
-    /// Whether the request was handled is not known.
+    /// The connection failed. The node may have handled the request.
     #[error("{to}: {source}")]
     Broken { to: Address, source: io::Error },
     #[error("{to}: no answer within {} ms", .after.as_millis())]
@@ -52,23 +54,26 @@ pub enum PeerError {
     Decode(String),
 }
 
-/// A way to one node, which connects when it is needed, and again after it broke.
+/// A channel to one node. It connects at the first request, and again after the connection broke.
 pub trait Channel: Send + Sync {
-    /// Sends a request (header and body, without the size before it) and gives the response, header
-    /// and body. Callers wait for each other.
+    /// Sends a request and returns its response. Both are header and body, without the size in
+    /// front of them. Concurrent calls wait for each other, which counts towards `timeout`.
+    ///
+    /// # Errors
+    /// After any error except [`PeerError::Unreachable`], the node may have handled the request.
     fn call(&self, request: Bytes, timeout: Duration) -> BoxFuture<'_, Result<Bytes, PeerError>>;
 }
 
-/// The seam to the other nodes.
+/// The network to the other nodes: real ([`Tcp`]) or simulated.
 pub trait Network: Send + Sync {
-    /// A channel of the caller's own.
+    /// A new channel to this address, which no other caller uses. It does not connect yet.
     fn channel(&self, to: &Address) -> Arc<dyn Channel>;
 }
 
-/// One request on a channel needs no number to tell it from others.
+/// All requests have the same correlation id, because a channel has one request in flight.
 const CORRELATION_ID: i32 = 0;
 
-/// Sends a typed request.
+/// Encodes a request, sends it on the channel, and decodes the response.
 pub async fn send<R: Request>(
     channel: &dyn Channel,
     version: i16,
@@ -79,7 +84,7 @@ pub async fn send<R: Request>(
     decode::<R>(version, channel.call(frame, timeout).await?)
 }
 
-/// A request as it travels.
+/// Encodes the header and the body of a request.
 pub fn encode<R: Request>(version: i16, request: &R) -> Result<Bytes, PeerError> {
     let failed = |error: anyhow::Error| PeerError::Encode(error.to_string());
     let header = RequestHeader::default()
@@ -93,7 +98,7 @@ pub fn encode<R: Request>(version: i16, request: &R) -> Result<Bytes, PeerError>
     Ok(out.freeze())
 }
 
-/// The response in a frame.
+/// Decodes a response of header and body.
 pub fn decode<R: Request>(version: i16, mut frame: Bytes) -> Result<R::Response, PeerError> {
     let failed = |error: anyhow::Error| PeerError::Decode(error.to_string());
     if frame.remaining() < 4 {

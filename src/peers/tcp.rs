@@ -12,14 +12,15 @@ use tokio::{
 
 use super::{Address, BoxFuture, Channel, Network, PeerError};
 
-/// A node that does not take a connection within this is not there.
+/// The longest time to open a connection. After it, the node counts as unreachable.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
-/// A response's buffer is reserved at once up to this size; beyond it grows with what comes.
+/// The most bytes that are reserved at a time for a response, so that a wrong size in its frame
+/// reserves little memory.
 const RESERVE_MAX: usize = 1 << 20;
-/// No response of a node is larger than this.
+/// The largest response in bytes. A connection that announces a larger one is closed.
 const RESPONSE_MAX: usize = 1 << 30;
 
-/// The network of this machine.
+/// The real network: channels over TCP.
 pub struct Tcp;
 
 impl Network for Tcp {
@@ -30,7 +31,8 @@ impl Network for Tcp {
 
 struct TcpChannel {
     to: Address,
-    /// Empty before the first request, while one is on its way, and after a failure.
+    /// The idle connection. `None` before the first request, while a request is in flight, and
+    /// after a failure. The lock is held for a whole call.
     stream: Mutex<Option<TcpStream>>,
 }
 
@@ -47,7 +49,7 @@ impl Channel for TcpChannel {
 impl TcpChannel {
     async fn call_in_time(&self, request: Bytes, after: Duration) -> Result<Bytes, PeerError> {
         let mut place = self.stream.lock().await;
-        // Taken out, so that it is closed if this call ends before its response has come.
+        // Taken out of its place: if this call is cancelled or fails, the connection is closed.
         let mut stream = match place.take().filter(is_quiet) {
             Some(stream) => stream,
             None => self.connect(after).await?,
@@ -69,7 +71,7 @@ impl TcpChannel {
     }
 }
 
-/// Whether a connection is still open and nothing has come that nobody asked for.
+/// Whether an idle connection is still open and has received no unexpected bytes.
 fn is_quiet(stream: &TcpStream) -> bool {
     let read = stream.try_read(&mut [0; 1]);
     matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
@@ -93,7 +95,7 @@ async fn exchange(stream: &mut TcpStream, request: &Bytes) -> io::Result<Bytes> 
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
-    // A channel carries one request at a time, and its response repeats the request's number.
+    // The response starts with the request's correlation id (bytes 4 to 8 of the request).
     if response[..4] != request[4..8] {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer of another request"));
     }

@@ -1,4 +1,4 @@
-//! Channels against a listener that misbehaves.
+//! Tests of TCP channels against a listener that closes connections and sends invalid responses.
 
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use tokio::{
@@ -56,7 +56,7 @@ async fn a_connection_serves_many_requests_and_a_new_one_follows_a_broken_one() 
     for time in [1, 2] {
         assert_eq!(ask(&*channel, LONG).await.expect("an answer"), time);
     }
-    // The end of the first connection may still be on its way.
+    // The client may not have received the end of the first connection yet.
     let third = match ask(&*channel, LONG).await {
         Err(PeerError::Broken { .. }) => ask(&*channel, LONG).await,
         answered => answered,
@@ -72,7 +72,7 @@ async fn an_answer_that_comes_too_late_is_no_other_requests() {
         let (mut first, _) = listener.accept().await.expect("a connection");
         request(&mut first).await;
         let (mut second, _) = listener.accept().await.expect("another connection");
-        // The first client may have gone by now.
+        // The client may have closed the first connection by now.
         let _ = first.write_all(&answer(1)).await;
         request(&mut second).await;
         second.write_all(&answer(2)).await.expect("written");
