@@ -1,4 +1,5 @@
-//! The command line: arguments, environment and file become a configuration.
+//! The command line: turns arguments, environment variables and a properties file into a
+//! configuration.
 
 use std::{
     ffi::OsString,
@@ -21,19 +22,19 @@ process to start. Try it with Apache Kafka's own tools:
 
 To start over, stop it and remove ./data.
 
-Configuration, the later ones over the earlier:
+Sources of the configuration; a later source overrides the earlier ones:
   1. the defaults of Apache Kafka 4.3.1, key by key
   2. the properties file, if one is given; Kafka's server.properties works as it is
   3. environment variables, as in Kafka's container images: KAFKA_LOG_DIRS=/data sets log.dirs
      (a `_` in a key is written `__`, a `-` is written `___`)
   4. --override KEY=VALUE, as often as needed
-A file takes the place of the embedded defaults. A small one for a broker that is alone:
+A file replaces the embedded defaults. A small file for a single broker:
 
   listeners=PLAINTEXT://127.0.0.1:9092
   log.dirs=/var/lib/sordini
   offsets.topic.replication.factor=1
 
-Much used:
+Examples:
   sordini serve --override listeners=PLAINTEXT://0.0.0.0:9092 \\
                 --override advertised.listeners=PLAINTEXT://kafka.example.com:9092
   sordini serve --override log.dirs=/var/lib/sordini,/mnt/disk2/sordini
@@ -67,7 +68,7 @@ enum Command {
     Config,
 }
 
-/// What the arguments ask for.
+/// The command that the arguments select.
 #[derive(Debug)]
 pub enum Task {
     Serve(Box<Loaded>),
@@ -91,17 +92,17 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Why there is nothing to run.
+/// The reason why the command line gives no [`Task`].
 #[derive(Debug)]
 pub enum CliError {
-    /// The arguments do not fit, or only help or the version was asked for.
+    /// The arguments are invalid, or they ask for the help or the version.
     Usage(clap::Error),
     File(PathBuf, std::io::Error),
     Config(LoadError),
 }
 
 impl CliError {
-    /// 0 for help and the version, 2 for wrong arguments, 1 for the rest.
+    /// The exit code of the process: 0 for help and version, 2 for invalid arguments, otherwise 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(error) => u8::try_from(error.exit_code()).unwrap_or(2),
@@ -120,7 +121,7 @@ impl fmt::Display for CliError {
     }
 }
 
-/// What this process was started for.
+/// Reads the arguments, the environment and the properties file of this process.
 pub fn parse_args() -> Result<Task, CliError> {
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
@@ -155,7 +156,7 @@ fn configure(
     loaded.map(|loaded| Task::Serve(Box::new(loaded))).map_err(CliError::Config)
 }
 
-/// What other machines may know this one by.
+/// The host name of this machine, or `localhost`. Listeners without a host advertise it.
 fn host_name() -> String {
     let from_kernel = fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let name = from_kernel.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
@@ -187,7 +188,7 @@ mod tests {
         assert_eq!(broker.group.offsets_topic_replication_factor, 1);
     }
 
-    /// The file that the help shows is one that starts without a warning.
+    /// The properties file in the help text loads without a warning.
     #[test]
     fn the_file_in_the_help_is_whole() {
         let lines = AFTER_HELP.lines().map(str::trim);

@@ -14,17 +14,17 @@ use sordini::{
 };
 use tokio::runtime::Builder;
 
-/// Workers of the quorum, the controller and the broker's heartbeats: one works on while the other
-/// writes to the metadata log's pages.
+/// Worker threads of the runtime for the quorum, the controller and the broker's heartbeats. While
+/// one of them writes to the metadata log, the other continues.
 const CONTROL_WORKERS: usize = 2;
-/// How long the end waits for what still blocks.
+/// The longest time that the end of the process waits for blocking threads.
 const BLOCKED_MAX: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     match cli::parse_args() {
         Ok(cli::Task::Serve(loaded)) => serve(*loaded),
         Ok(cli::Task::PrintKeys) => match io::stdout().write_all(keys::page().as_bytes()) {
-            // The reader of a pipe may have seen enough.
+            // A broken pipe is no failure: for example, `head` closes it early.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 complain(&error);
                 ExitCode::FAILURE
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
             _ => ExitCode::SUCCESS,
         },
         Err(cli::CliError::Usage(usage)) => {
-            // Help goes to stdout, complaints to stderr; neither may be there any more.
+            // Help goes to stdout, errors to stderr. Either may be closed, which is ignored.
             let _ = usage.print();
             ExitCode::from(cli::CliError::Usage(usage).exit_code())
         }
@@ -43,11 +43,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// What stderr leads to may be full or gone, which is no reason to panic.
+/// Prints an error to stderr. A full or closed stderr is ignored; `eprintln!` would panic.
 fn complain(error: &dyn Display) {
     let _ = writeln!(io::stderr(), "sordini: {error}");
 }
 
+/// Runs the broker until it is stopped or fails.
 fn serve(loaded: Loaded) -> ExitCode {
     let settings = &loaded.config.broker;
     let loggers = match init_tracing(&settings.logging_level, settings.logging_json) {
@@ -73,7 +74,7 @@ fn serve(loaded: Loaded) -> ExitCode {
             let surroundings =
                 Surroundings { loggers, ..Surroundings::real(control.handle().clone()) };
             let ran = runtime.block_on(Server::run(loaded.config, surroundings));
-            // A start that was given up may be in the midst of many logs.
+            // Blocking threads of an interrupted start may still be opening logs.
             runtime.shutdown_timeout(BLOCKED_MAX);
             control.shutdown_background();
             ran
