@@ -1,7 +1,8 @@
-//! Composition: one broker out of the layers below. Handlers reach everything through it.
+//! The broker: composes the layers below into one node. Handlers reach everything through
+//! [`Broker`].
 //!
-//! `apply` is the only place that creates, changes or removes partitions, topics' settings and
-//! coordinator shards; `server` starts and stops it all in a written order.
+//! Partitions, topic configurations and coordinator shards are created, changed and removed when
+//! `apply` applies committed metadata. `server` has the order of a start and of a stop.
 
 mod apply;
 mod contact;
@@ -59,104 +60,111 @@ use crate::{
     telemetry::{Loggers, Metrics},
 };
 
-/// Where group coordinators keep their records.
+/// The topic with the records of group coordinators.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
-/// Where transaction coordinators keep theirs.
+/// The topic with the records of transaction coordinators.
 pub const TRANSACTIONS_TOPIC: &str = "__transaction_state";
 
-/// All handles; what changes is inside of them.
+/// The state of one node, which all its tasks share. Each field has its own synchronisation.
 pub struct Broker {
     pub node_id: i32,
     pub cluster_id: Arc<str>,
     config: Arc<ArcSwap<Config>>,
     metadata: ArcSwap<Image>,
-    /// Set when committed metadata can no longer be had or applied.
+    /// True once committed metadata can no longer be received or applied. The process then stops.
     metadata_failed: watch::Sender<bool>,
-    /// Held while a request looks times up in logs.
+    /// Limits how many requests look up timestamps in logs at the same time.
     pub look_ups: Semaphore,
-    /// Held while a produce request decompresses large batches.
+    /// Limits how many produce requests decompress large batches at the same time.
     pub decompressions: Semaphore,
-    /// The offset of the published image.
+    /// The last offset of the metadata log that this broker has applied.
     applied: watch::Sender<i64>,
     pub partitions: PartitionTable,
-    /// Flushes of partitions, a bounded number at a time.
+    /// The queue of partition flushes. It limits how many run at the same time.
     flushes: Arc<FlushQueue>,
     pub log_dirs: SharedLogDirs,
-    /// Replicas were removed that the checkpoints still name: they may come back as other logs.
+    /// True if replicas were removed but the checkpoints still have their entries. The entries
+    /// would be wrong for new logs of the same partitions.
     replicas_left: AtomicBool,
-    /// Held while checkpoints are written, one after the other.
+    /// Lock that is held while checkpoint files are written, so that no older values replace newer
+    /// ones.
     checkpointing: Mutex<()>,
     found: Mutex<found::FoundPartitions>,
     moves: moves::Moves,
-    /// Replicas whose logs are to be tried again.
+    /// Replicas whose logs could not be opened, although no disk failed. `open_again` retries them.
     unopened: Mutex<Vec<logs::Replica>>,
-    /// When a log's passing failure was last told of, in milliseconds.
+    /// Time of the last warning about a transient log failure, in milliseconds.
     told_ms: AtomicI64,
-    /// Held while metadata changes what is served, by whoever does it.
+    /// Lock for changes of partitions and coordinator shards. It is held while a metadata batch is
+    /// applied, logs are opened, or a move between log directories begins.
     applying: Mutex<()>,
     /// True once no log directory is left.
     all_dirs_failed: watch::Sender<bool>,
     pub quorum: Quorum,
     pub controller: Controller,
-    /// To the other nodes.
+    /// Opens channels to other nodes.
     pub network: Arc<dyn Network>,
     idle: to_controller::Idle,
     heartbeat_connections: presence::HeartbeatConnections,
     pub replication: replication::Replication,
-    /// With the controller.
+    /// When the controller last answered a heartbeat, and the coordinator shards that this broker
+    /// has resigned because it did not answer.
     contact: contact::Contact,
-    /// Has the next heartbeat sent at once.
+    /// Makes the heartbeat task send the next heartbeat at once.
     heartbeat_now: Notify,
-    /// Whether the partitions here are open: not before metadata shows the registration.
+    /// Whether the logs of this broker's partitions are open. They are opened once the metadata
+    /// contains this broker's registration.
     serves: AtomicBool,
-    /// Whether this broker has asked the controller for its shutdown.
+    /// Whether the controlled shutdown of this broker has begun.
     stopping: AtomicBool,
-    /// The epoch of the registration before a clean stop; -1 after any other stop.
+    /// The broker epoch of the previous process if it stopped cleanly, otherwise -1.
     previous_broker_epoch: i64,
     pub groups: GroupCoordinator,
     pub metrics: Arc<Metrics>,
     pub loggers: Arc<Loggers>,
     pub connection_limits: Arc<ConnectionLimits>,
     pub producer_ids: ProducerIds,
-    /// Topics that are being created because somebody asked for them.
+    /// Topics that are being created automatically, because a request named them.
     auto_creating: Mutex<HashSet<String>>,
-    /// Where blocking threads start tasks that outlive them.
+    /// The runtime for everything except the tasks of `control`. Blocking threads spawn tasks here.
     runtime: tokio::runtime::Handle,
-    /// The runtime of what must go on while all workers of `runtime` wait for a disk.
+    /// The runtime of the quorum, the controller and the heartbeats. These must continue while all
+    /// workers of `runtime` wait for a disk.
     control: tokio::runtime::Handle,
     pub sessions: Mutex<sessions::SessionCache>,
     progress: Arc<progress::Progress>,
-    /// The sum of all logs' `settled` when recovery points were last written.
+    /// The sum of the settled offsets of all logs when their checkpoint was last written.
     settled: AtomicI64,
 }
 
 impl Broker {
-    /// The configuration, dynamic changes included.
+    /// The current configuration, with dynamic broker configs applied.
     pub fn config(&self) -> Arc<Config> {
         self.config.load_full()
     }
 
-    /// The typed view of the configuration.
+    /// The typed settings of the current configuration.
     pub fn settings(&self) -> Arc<BrokerConfig> {
         Arc::clone(&self.config.load().broker)
     }
 
-    /// The cluster's metadata: one consistent image for all of a request.
+    /// The current metadata image. A request should call this once and use one image throughout.
     pub fn metadata(&self) -> Arc<Image> {
         self.metadata.load_full()
     }
 
-    /// Whether this broker has what clients and other brokers ask for.
+    /// Whether the logs of this broker's partitions are open, so that it can serve requests.
     pub fn serves(&self) -> bool {
         self.serves.load(Ordering::Relaxed)
     }
 
-    /// Whether nothing is left to serve, or metadata cannot be followed: the process is to end.
+    /// Whether all log directories are offline or metadata can no longer be applied. The process
+    /// then stops.
     pub fn has_failed(&self) -> bool {
         *self.all_dirs_failed.borrow() || *self.metadata_failed.borrow()
     }
 
-    /// The epoch of this broker's registration; -1 before it has one.
+    /// The broker epoch of this broker's registration, or -1 before it is registered.
     pub fn epoch(&self) -> i64 {
         self.metadata().broker(self.node_id).map_or(-1, |registered| registered.broker_epoch)
     }
@@ -168,19 +176,20 @@ impl Broker {
         let _ = applied.wait_for(|applied| *applied >= offset).await;
     }
 
-    /// Waits until this broker's metadata is as asked for.
+    /// Waits until `is_shown` returns true for this broker's metadata image.
     pub async fn metadata_shows(&self, is_shown: impl Fn(&Image) -> bool) {
         let mut applied = self.applied.subscribe();
         // The sender lives in `self`, so the wait cannot fail.
         let _ = applied.wait_for(|_| is_shown(&self.metadata())).await;
     }
 
-    /// The topics whose automatic creation is on its way. Never held across an await.
+    /// Locks the set of topics whose automatic creation is in progress. Do not hold the lock across
+    /// an await.
     pub fn auto_creating(&self) -> MutexGuard<'_, HashSet<String>> {
         self.auto_creating.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the dynamic broker configs of the image (KIP-226) into the configuration.
+    /// Applies the dynamic broker configs of the image (KIP-226) to the configuration.
     fn reconfigure(&self, image: &Image) {
         let config = self.config();
         let cluster_default = image.config(&ConfigResource::default_broker());
@@ -200,12 +209,14 @@ impl Broker {
                 self.flushes.set_background_limit(changed.broker.background_threads as usize);
                 self.config.store(Arc::new(changed));
             }
-            // The controller checked them; an adopted log may hold what this version refuses.
+            // The controller validates configs, but a metadata log of another Kafka version may
+            // have values that this version rejects.
             Err(error) => tracing::error!(%error, "dynamic broker configs ignored"),
         }
     }
 
-    /// Hosts are looked up only when the limits have changed, since the name service may be slow.
+    /// Applies changed connection limits. Host names in `max.connections.per.ip.overrides` are
+    /// resolved only if a limit has changed, because the name service may be slow.
     fn limit_connections(&self, before: &BrokerConfig, now: &BrokerConfig) {
         if before.max_connections == now.max_connections
             && before.max_connections_per_ip == now.max_connections_per_ip
@@ -214,7 +225,7 @@ impl Broker {
         }
         match Limits::resolve(now) {
             Ok(limits) => self.connection_limits.set(limits),
-            Err(error) => tracing::error!(%error, "the limits of connections stay as they were"),
+            Err(error) => tracing::error!(%error, "changed connection limits are not applied"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Starting and stopping a broker, each in one written order.
+//! [`Server`]: starts and stops a node. `start_in` has the order of a start, `stop` that of a stop.
 
 use std::{
     io::{self, Write},
@@ -54,14 +54,15 @@ use crate::{
     telemetry::{self, Loggers, Metrics},
 };
 
-/// How many requests may look times up in logs at once.
+/// The number of requests that may look up timestamps in logs at the same time.
 const LOOK_UPS_AT_ONCE: usize = 2;
-/// Produce requests that decompress large batches at a time: Kafka's default `num.io.threads`. Each may
-/// need 128 MiB for a zstd window.
+/// The number of produce requests that may decompress large batches at the same time (the default
+/// of Kafka's `num.io.threads`). Each may need 128 MiB for a zstd window.
 const DECOMPRESSIONS_AT_ONCE: usize = 8;
-/// How long a stop waits for connections to end.
+/// The longest time that a stop waits for connections to close.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
+/// The reason why a node cannot start or must stop.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     #[error(transparent)]
@@ -84,65 +85,72 @@ pub enum ServerError {
     Io(#[from] io::Error),
 }
 
-/// What a server takes from outside, besides time and chance.
+/// The environment of a node: disk, network, sockets and runtime. A simulation replaces them.
+/// Time and randomness come from `base::world`.
 pub struct Surroundings {
     pub disk: Arc<dyn Disk>,
     pub network: Arc<dyn Network>,
-    /// Whether it listens on sockets; a simulation brings requests by other ways.
+    /// Whether the node listens on sockets. A simulation delivers requests without them.
     pub listens: bool,
-    /// The runtime of the quorum, the controller, its listeners and this broker's heartbeats. With
-    /// a runtime of their own they go on while requests for data occupy all workers of the other.
+    /// The runtime of the quorum, the controller, its listeners and this broker's heartbeats. They
+    /// have their own runtime so that they continue while requests for data occupy all workers of
+    /// the other one.
     pub control: Handle,
-    /// The loggers whose levels clients read and change.
+    /// The loggers whose levels clients can read and change.
     pub loggers: Loggers,
 }
 
 impl Surroundings {
-    /// This machine, with loggers that change nothing.
+    /// The real disk, network and sockets. The loggers ignore changes of their levels.
     pub fn real(control: Handle) -> Self {
         let (disk, network) = (Arc::new(RealDisk), Arc::new(Tcp));
         Self { disk, network, listens: true, control, loggers: Loggers::default() }
     }
 }
 
-/// A running broker.
+/// A running node: a broker, a controller, or both.
 pub struct Server {
     broker: Arc<Broker>,
-    /// Ends the heartbeats of a broker that serves.
+    /// Ends the heartbeat task, as the first step of a stop.
     leave: watch::Sender<bool>,
+    /// Stops listeners, connections and periodic tasks.
     stop: watch::Sender<bool>,
-    /// Closes when the last connection has ended.
+    /// Closes when the last connection has closed.
     connections: mpsc::Receiver<()>,
     tasks: JoinSet<()>,
-    /// Sends the heartbeats, where this node is a broker.
+    /// The heartbeat task. `None` if this node is only a controller.
     lifecycle: Option<JoinHandle<Lifecycle>>,
-    /// Where each listener really listens, by name.
+    /// The bound address of each listener, by name.
     addresses: Vec<(String, SocketAddr)>,
     http_address: Option<SocketAddr>,
 }
 
 impl Server {
-    /// Runs a broker until SIGTERM, SIGINT or SIGHUP, and stops it cleanly.
+    /// Runs a node until SIGTERM, SIGINT or SIGHUP, then stops it cleanly. `main` calls this.
+    ///
+    /// # Errors
+    /// If the start fails, if all log directories have failed, or if metadata can no longer be
+    /// applied. In the last two cases the node does not stop cleanly.
     pub async fn run(config: Config, surroundings: Surroundings) -> Result<(), ServerError> {
         let mut signals = Signals::new()?;
-        // A start reads the tails of all logs, and a task that blocks would see no signal: another
-        // one starts. What an interrupted start leaves is what a crash leaves, and no clean marker.
+        // The start runs in a task of its own: it may block on disks, and this task must react to
+        // signals. An interrupted start leaves the same files as a crash, without clean markers.
         let start = Self::start_in(config, surroundings, |_| ());
         let mut starting = tokio::spawn(start);
         let server = tokio::select! {
             biased;
             started = &mut starting => started.map_err(io::Error::from)??,
             signal = signals.recv() => {
-                info!(signal, "start given up");
+                info!(signal, "start cancelled");
                 return Ok(());
             }
         };
-        // A file that is full or a pipe that is closed takes it or not.
+        // A full or closed stdout is ignored.
         let _ = writeln!(io::stdout(), "{}", server.banner());
         let mut all_failed = server.broker.all_dirs_failed.subscribe();
         let mut metadata_failed = server.broker.metadata_failed.subscribe();
         tokio::select! {
-            // As Kafka: nothing is left to serve, and whoever started it may know a remedy.
+            // As in Kafka, the process ends, so that its supervisor or an operator can react.
             Ok(_) = all_failed.wait_for(|failed| *failed) => return Err(ServerError::AllDirsFailed),
             Ok(_) = metadata_failed.wait_for(|failed| *failed) => {
                 return Err(ServerError::MetadataFailed);
@@ -152,13 +160,14 @@ impl Server {
         server.stop().await
     }
 
-    /// Starts a broker of this machine with one runtime for everything.
+    /// Starts a node with the real environment and one runtime for everything. Tests use it.
     pub async fn start(config: Config) -> Result<Self, ServerError> {
         Self::start_in(config, Surroundings::real(Handle::current()), |_| ()).await
     }
 
-    /// Opens the data, joins the quorum, registers, and listens. `composed` sees the broker before
-    /// it hears of anybody.
+    /// Starts a node: opens its log directories, joins the quorum, registers, opens its logs, and
+    /// listens. Returns once the broker is unfenced. `composed` is called with the broker before it
+    /// receives any request or metadata.
     pub async fn start_in(
         config: Config,
         surroundings: Surroundings,
@@ -171,7 +180,8 @@ impl Server {
         let mut tasks = JoinSet::new();
         raise_descriptor_limit();
         let limits = in_place(|| Limits::resolve(&settings))?;
-        // All ports are bound before anything is written: a taken one leaves no directory behind.
+        // All ports are bound before anything is written. If a port is taken, the start therefore
+        // fails without creating directories.
         let bound = |listeners| Bound::all(if listens { listeners } else { &[] }, &settings);
         let controllers = bound(&settings.controller_listeners).await?;
         let brokers = bound(&settings.listeners).await?;
@@ -197,7 +207,7 @@ impl Server {
         let (stop, stopping) = watch::channel(false);
         let (alive, connections) = mpsc::channel(1);
         let shutdown = Shutdown { signal: stopping.clone(), alive };
-        // First of all the controllers must hear each other: nothing is decided before.
+        // Controllers must reach each other first: without a leader nothing can be decided.
         controllers.serve(&broker, &shutdown, &mut tasks, &broker.control);
         broker.add_gauges();
         tasks.spawn(apply_committed(Arc::clone(&broker), stream));
@@ -222,7 +232,7 @@ impl Server {
             broker.spawn_tasks(&mut tasks, &stopping);
             let unfence = async move { begun.unfence().await.map(|()| begun) };
             let begun = on(&broker.control, unfence).await??;
-            // Who comes earlier waits to be accepted, and then finds this broker leading.
+            // Earlier connections wait in the backlog until the broker is unfenced and may lead.
             brokers.serve(&broker, &shutdown, &mut tasks, &broker.runtime);
             lifecycle = Some(broker.control.spawn(begun.run(leaving)));
         }
@@ -230,7 +240,7 @@ impl Server {
         Ok(Self { broker, leave, stop, connections, tasks, lifecycle, addresses, http_address })
     }
 
-    /// One line of text or JSON: where it listens, where its data and its metrics are.
+    /// The line on stdout after a start, as text or JSON: listeners, log directories, metrics URL.
     fn banner(&self) -> String {
         let settings = self.broker.settings();
         let listeners: Vec<_> =
@@ -251,7 +261,7 @@ impl Server {
         )
     }
 
-    /// Where a listener listens; for tests and for port 0.
+    /// The bound address of each listener, by name. Tests use it to find the port for port 0.
     pub fn addresses(&self) -> &[(String, SocketAddr)] {
         &self.addresses
     }
@@ -260,10 +270,10 @@ impl Server {
         &self.broker
     }
 
-    /// A controlled stop: no new connections, the open ones end, coordinators and logs are closed,
-    /// checkpoints and the clean-shutdown marker are written.
+    /// Stops the node: controlled shutdown, connections closed, coordinators resigned, logs closed,
+    /// checkpoints and clean-shutdown markers written, quorum stopped.
     pub async fn stop(mut self) -> Result<(), ServerError> {
-        // Others lead before the connections end.
+        // Other brokers take over the leadership before the connections are closed.
         self.leave.send_replace(true);
         if let Some(lifecycle) = self.lifecycle.take()
             && let Ok(lifecycle) = lifecycle.await
@@ -273,7 +283,7 @@ impl Server {
         }
         self.stop.send_replace(true);
         if tokio::time::timeout(DRAIN_MAX, self.connections.recv()).await.is_err() {
-            warn!("connections are still open; stopping without them");
+            warn!("connections are still open, stopping anyway");
         }
         self.tasks.shutdown().await;
         self.broker.stop_replication();
@@ -303,7 +313,7 @@ fn group_config(settings: &GroupSettings) -> GroupConfig {
     }
 }
 
-/// What a broker is made of, started in this order.
+/// The parts of [`Broker`] that a start creates before it.
 struct Parts {
     config: Arc<ArcSwap<Config>>,
     limits: Limits,
@@ -329,7 +339,7 @@ fn open_log_dirs(
     LogDirs::open(disk, &settings.log_dirs, &settings.metadata_log_dir, &owner, new_uuid)
 }
 
-/// What can be seen of a broker from outside, and before there is one.
+/// Metrics, start progress, probes and loggers: they exist before the broker does.
 struct Observed {
     metrics: Arc<Metrics>,
     progress: Arc<Progress>,
@@ -346,9 +356,9 @@ impl Observed {
         Self { metrics, progress, probes, loggers: Arc::new(loggers) }
     }
 
-    /// Starts the HTTP port. A default port that another broker of this machine has is no reason to
-    /// fail; one that was asked for is. It is served on the control runtime: probes are answered also
-    /// while all other workers wait for a disk.
+    /// Starts the HTTP port and returns its address. If the default port is taken, the node starts
+    /// without it; if a configured port is taken, the start fails. The port is served on the
+    /// control runtime, so that probes are answered while all other workers wait for a disk.
     async fn serve_http(
         &self,
         settings: &BrokerConfig,
@@ -390,7 +400,7 @@ fn start_controller(
     Controller::start(quorum.clone(), controller::Settings::new(config), bootstrap)
 }
 
-/// Runs a step of the start on a runtime.
+/// Runs a step of the start on another runtime and waits for it.
 async fn on<T: Send + 'static>(
     runtime: &Handle,
     step: impl Future<Output = T> + Send + 'static,
@@ -398,13 +408,13 @@ async fn on<T: Send + 'static>(
     runtime.spawn(step).await.map_err(io::Error::other)
 }
 
-/// Logs are opened on threads that may wait for the disk, so that the HTTP port answers meanwhile.
+/// Opens the logs on blocking threads. This takes long after a crash of the machine.
 async fn begin_to_serve(broker: &Arc<Broker>) -> Result<(), io::Error> {
     let broker = Arc::clone(broker);
     blocking(move || broker.begin_to_serve()).await.map_err(io::Error::other)
 }
 
-/// All directories must have been left by the same clean stop.
+/// The broker epoch in the clean-shutdown markers, or -1 unless all log directories have the same.
 fn previous_broker_epoch(log_dirs: &LogDirs) -> i64 {
     let mut epochs = log_dirs
         .dirs()
@@ -464,12 +474,13 @@ fn new_broker(parts: Parts, observed: &Observed, image: Image) -> Broker {
     }
 }
 
-/// Ends only when the quorum has, or when a batch cannot be applied: then this broker's state is not
-/// the cluster's any more, and it must not go on.
+/// Applies committed metadata. Returns only if the quorum has ended or a batch cannot be applied.
+/// The broker's metadata is then out of date, so `metadata_failed` makes the process stop.
 async fn apply_committed(broker: Arc<Broker>, mut stream: CommittedStream) {
     while let Some(batch) = stream.next().await {
         let apply = AssertUnwindSafe(|| broker.apply(&batch));
-        // Opening logs touches the disk; other tasks of this worker go elsewhere meanwhile.
+        // Applying may wait for the disk, for example to open logs. `in_place` moves the other
+        // tasks of this worker to another one.
         if in_place(|| catch_unwind(apply)).is_err() {
             error!(offset = batch.last_offset, "committed metadata cannot be applied");
             break;
@@ -478,14 +489,15 @@ async fn apply_committed(broker: Arc<Broker>, mut stream: CommittedStream) {
     broker.metadata_failed.send_replace(true);
 }
 
-/// A broker holds a file per busy log and a socket per connection: it takes what the system allows.
+/// Raises the limit of open files to the allowed maximum. A broker needs a file per active segment
+/// and a socket per connection.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if limit.current < limit.maximum {
         let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            warn!(%error, "the limit of open files stays at {:?}", limit.current);
+            warn!(%error, "cannot raise the limit of open files, it stays at {:?}", limit.current);
         }
     }
 }
