@@ -1,12 +1,14 @@
-//! A broker that does not reach the controller hears nothing of what is decided without it. Groups that it
-//! coordinates and cannot get on with it gives up after a while: their members then look for who
-//! coordinates them now, instead of waiting here for as long as they have patience.
+//! Resignation of group coordinators on a broker that is isolated. If no heartbeat is answered for
+//! one session timeout, the broker resigns each coordinator shard that cannot commit because an
+//! in-sync follower does not fetch. Members then look for a new coordinator instead of waiting
+//! here.
 //!
-//! Whoever looks may ask this broker again and again: clients prefer a node that they have no fetch
-//! under way to. It names those in turn that may have become the leader, the replicas in sync.
+//! Members may send FindCoordinator to this broker again, because clients prefer a node to which
+//! they have no request in flight. For a resigned shard the broker therefore names the other
+//! in-sync replicas in turn: one of them may be the leader by now.
 //!
-//! Kafka has nothing like it. A broker that merely lacks a controller, as while all of them are down,
-//! goes on as long as its followers do.
+//! Kafka does not do this. If only the controllers are down, followers still fetch, and the broker
+//! keeps its coordinators.
 
 use std::{
     collections::BTreeMap,
@@ -26,17 +28,19 @@ use crate::{
     metadata::PartitionImage,
 };
 
-/// How often groups are looked at.
+/// The interval of checks for isolation.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// This broker's contact with the controller.
 pub(super) struct Contact {
     state: Mutex<State>,
 }
 
 struct State {
+    /// Time of the last heartbeat that the controller answered.
     heard: Instant,
-    /// Partitions of the offsets topic whose groups were given up, and how often somebody has asked
-    /// for them since.
+    /// Partitions of the offsets topic whose shards were resigned, with the number of requests for
+    /// their coordinator since.
     given_up: BTreeMap<i32, usize>,
 }
 
@@ -51,7 +55,7 @@ impl Contact {
     }
 }
 
-/// Gives up groups where that is due, until the stop signal.
+/// Resigns coordinator shards while this broker is isolated, until the stop signal.
 pub(super) async fn watch(broker: Arc<Broker>, mut stop: watch::Receiver<bool>) {
     loop {
         tokio::select! {
@@ -61,14 +65,15 @@ pub(super) async fn watch(broker: Arc<Broker>, mut stop: watch::Receiver<bool>) 
         }
         if broker.is_silence_too_long() {
             let broker = Arc::clone(&broker);
-            // A look at a partition waits for whatever its disk does.
+            // The check takes the locks of partitions, which may be held while a disk is slow.
             let _ = blocking(move || broker.give_up_groups()).await;
         }
     }
 }
 
 impl Broker {
-    /// The controller has answered: what this broker leads by its metadata, it still leads.
+    /// Notes that the controller has answered a heartbeat, and starts the resigned coordinator
+    /// shards again if this broker still leads their partitions.
     pub(super) fn heard_controller(self: &Arc<Self>) {
         let given_up = {
             let mut state = self.contact.state();
@@ -78,8 +83,9 @@ impl Broker {
         if given_up.is_empty() {
             return;
         }
-        info!(partitions = ?given_up.keys(), "the controller is back: groups are coordinated again");
-        // Not on the heartbeats' runtime: changes of metadata wait for disks, and the shards use them.
+        info!(partitions = ?given_up.keys(), "controller answers again, restarting coordinators");
+        // Not on the heartbeats' runtime, because the `applying` lock may be held while a disk is
+        // slow, and the shards must run on the other runtime.
         let (broker, _entered) = (Arc::clone(self), self.runtime.enter());
         spawn_blocking(move || {
             let _applying = broker.applying();
@@ -87,19 +93,19 @@ impl Broker {
         });
     }
 
-    /// How long ago the controller answered a heartbeat.
+    /// The time since the controller last answered a heartbeat.
     pub(super) fn controller_silence(&self) -> Duration {
         self.contact.state().heard.elapsed()
     }
 
-    /// Gives up the groups that cannot get on, where the controller is out of reach. Not before it has
-    /// fenced this broker: until there is another coordinator a member is better off here, where its
-    /// heartbeats are answered, than nowhere, where its session ends.
+    /// Resigns the coordinator shards that cannot commit. The caller has checked that the session
+    /// timeout has passed, so the controller has fenced this broker. An earlier resignation would
+    /// harm members: no other broker would answer their heartbeats, and their sessions would end.
     fn give_up_groups(self: &Arc<Self>) {
         let now_ms = now_ms();
         for partition in self.partitions.topic(OFFSETS_TOPIC).iter().flat_map(|it| it.partitions())
         {
-            // Not with the state locked, which probes and heartbeats need.
+            // Without the lock of `state`, which probes and heartbeats need.
             if !partition.is_stuck(now_ms) {
                 continue;
             }
@@ -109,9 +115,9 @@ impl Broker {
                 && !state.given_up.contains_key(&index)
             {
                 warn!(partition = %partition.id,
-                    "neither the controller nor all followers are heard: its groups are given up");
+                    "no contact with controller and an in-sync follower, coordinator resigned");
                 state.given_up.insert(index, 0);
-                // Before anybody can take them up again.
+                // With `state` locked, so that the shards cannot be restarted in between.
                 self.groups.on_resigned(index);
             }
         }
@@ -121,14 +127,16 @@ impl Broker {
         self.controller_silence() > self.session_timeout()
     }
 
-    /// How long the controller may stay silent before it has fenced this broker.
+    /// `broker.session.timeout.ms`. If no heartbeat is answered for longer, the controller has
+    /// fenced this broker.
     pub(super) fn session_timeout(&self) -> Duration {
         let session_ms = self.settings().cluster.broker_session_timeout_ms;
         Duration::from_millis(session_ms.max(1) as u64)
     }
 
-    /// Who may coordinate the groups of a partition of the offsets topic, given its leader as
-    /// metadata has it.
+    /// The id of the broker that coordinates the groups of this partition of the offsets topic. It
+    /// is the leader in metadata, unless this broker has resigned the shard; then it is another
+    /// in-sync replica, a different one for each call.
     pub fn coordinator_of(&self, partition: i32, image: &PartitionImage) -> i32 {
         if image.leader != self.node_id {
             return image.leader;
@@ -140,7 +148,7 @@ impl Broker {
     }
 }
 
-/// One of those that may lead after a leader that is cut off, another one each time.
+/// An in-sync replica other than the leader. Successive values of `asked` select them in turn.
 fn successor(image: &PartitionImage, asked: usize) -> Option<i32> {
     let may_lead = |id: &&i32| **id != image.leader && image.isr.contains(id);
     let count = image.replicas.iter().filter(may_lead).count();

@@ -1,6 +1,5 @@
-//! What a node logs of itself as metadata changes: which partitions it leads and follows, whether it
-//! is fenced, and which leader of the quorum it knows. Facts about the cluster are logged by the
-//! active controller.
+//! Log lines about this node when metadata changes: roles of its replicas, whether it is fenced,
+//! and the leader of the quorum. The active controller logs facts about the whole cluster.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -62,7 +61,8 @@ impl RoleChanges {
 }
 
 impl Broker {
-    /// One line for the roles of this broker's replicas, and one if it is fenced or unfenced.
+    /// Logs one line for changed roles of this broker's replicas, and one if it was fenced or
+    /// unfenced.
     pub(super) fn log_own_changes(&self, offset: i64, changes: &[Change]) {
         for change in changes {
             if let Change::BrokerChanged { id, old: Some(old), new } = change
@@ -94,7 +94,8 @@ impl Broker {
     }
 }
 
-/// Logs each leader of the quorum, and once if there is none for a broker's session.
+/// Logs each new leader of the quorum. Logs a warning if there is none for
+/// `broker.session.timeout.ms`.
 pub(super) async fn watch_quorum_leader(broker: Arc<Broker>) {
     let session_ms = broker.settings().cluster.broker_session_timeout_ms.max(0) as u64;
     let mut leadership = broker.quorum.leadership();

@@ -1,6 +1,6 @@
-//! This broker's life in the cluster (Kafka's `BrokerLifecycleManager`): it registers, tells the
-//! active controller at intervals that it lives, stays fenced until its metadata is current, and
-//! asks to be let go before it stops.
+//! This broker's life in the cluster (Kafka's `BrokerLifecycleManager`): it registers, stays fenced
+//! until its metadata is current, sends heartbeats to the active controller, and asks for a
+//! controlled shutdown before it stops. It also reports the log directories of its replicas.
 
 use std::{
     collections::BTreeMap,
@@ -41,30 +41,31 @@ use crate::{
 };
 
 const NONE: i16 = 0;
-/// The rest before a request that failed is tried again, and its growth.
+/// The first and the longest pause before a failed request is sent again. The pause doubles.
 const BACKOFF: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
-/// How often a broker asks that is about to be unfenced, or about to stop.
+/// The interval of heartbeats while this broker is fenced or stopping.
 const SOON: Duration = Duration::from_millis(50);
-/// The `metadata.version` from which on replicas have directories (KIP-858).
+/// The first `metadata.version` in which replicas have log directories (KIP-858).
 const DIRECTORIES_OF_REPLICAS: i16 = 17;
-/// The `metadata.version` from which on brokers may cordon directories (KIP-1066).
+/// The first `metadata.version` in which brokers may cordon log directories (KIP-1066).
 const CORDONED_LOG_DIRS: i16 = 30;
 const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a stop waits for others to take over what this broker leads.
+/// The longest time that a stop waits for other brokers to take over this broker's partitions.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
-/// How long it looks for a controller; all nodes may be stopping.
+/// The longest time that a stop waits for a controller. All nodes may be stopping.
 const LEADERLESS_MAX: Duration = Duration::from_secs(5);
 
+/// The registration of this process and its heartbeats.
 pub(super) struct Lifecycle {
     broker: Arc<Broker>,
     incarnation_id: Uuid,
     endpoints: Vec<BrokerEndpoint>,
-    /// The offset of this broker's registration; -1 before.
+    /// The broker epoch, which is the offset of the registration; -1 before it.
     epoch: i64,
 }
 
-/// What a heartbeat tells besides that this broker lives.
+/// What a heartbeat asks of the controller.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wish {
     Serve,
@@ -72,7 +73,11 @@ enum Wish {
 }
 
 impl Lifecycle {
-    /// Registers this process, and returns when its own metadata shows it.
+    /// Registers this process. Returns once this broker's metadata contains the registration.
+    ///
+    /// # Errors
+    /// If the controller rejects the registration, or if none accepts it within
+    /// `initial.broker.registration.timeout.ms`.
     pub async fn begin(
         broker: Arc<Broker>,
         endpoints: Vec<BrokerEndpoint>,
@@ -103,8 +108,9 @@ impl Lifecycle {
                 Ok(answer) => {
                     let code = ErrorCode::try_from_code(answer.error_code);
                     match code {
-                        // Another controller may take it, the controller's disk may have room
-                        // again, or the last process's session may end.
+                        // Transient: another controller may accept it, the controller's disk may
+                        // have room later, or the session of this broker's previous process may
+                        // end.
                         Some(
                             ErrorCode::NotController
                             | ErrorCode::KafkaStorageError
@@ -129,7 +135,8 @@ impl Lifecycle {
         }
     }
 
-    /// Which of the cluster's features this broker does not have, as far as it sees them.
+    /// Names the features of the cluster that this broker does not support, according to its own
+    /// metadata, which may be out of date.
     fn unsupported_features(&self) -> String {
         let image = self.broker.metadata();
         let unsupported = image.features.iter().filter_map(|(name, level)| {
@@ -173,13 +180,14 @@ impl Lifecycle {
             .with_previous_broker_epoch(self.broker.previous_broker_epoch)
     }
 
+    /// Sends one heartbeat to the active controller.
     async fn heartbeat(&self, wish: Wish) -> Result<BrokerHeartbeatResponse, ToControllerError> {
         let cordons = self.broker.metadata().feature(METADATA_VERSION) >= CORDONED_LOG_DIRS;
         let request = BrokerHeartbeatRequest {
             broker_id: self.broker.node_id,
             broker_epoch: self.epoch,
             current_metadata_offset: *self.broker.applied.borrow(),
-            // Who cannot hear what others decide must not lead.
+            // A broker whose disk has no room for new metadata must not lead partitions.
             want_fence: self.broker.quorum.has_no_room(),
             want_shut_down: wish == Wish::Stop,
             offline_log_dirs: self.broker.log_dir_ids(false),
@@ -189,15 +197,20 @@ impl Lifecycle {
         self.broker.send_to_controller(version, &request, self.request_timeout()).await
     }
 
-    /// Whether the controller has no registration of this broker; that of another process with its
-    /// id is that one's.
+    /// Whether the error code means that the controller has no registration for this broker's id.
+    /// It is false if another process has registered the id: this process then must not do so
+    /// again.
     fn is_unknown(&self, code: i16) -> bool {
         let is_refused =
             [ErrorCode::BrokerIdNotRegistered, ErrorCode::StaleBrokerEpoch].map(|it| it.code());
         is_refused.contains(&code) && self.broker.metadata().broker(self.broker.node_id).is_none()
     }
 
-    /// Tells the controller that this broker serves, until it is unfenced.
+    /// Sends heartbeats until the controller unfences this broker. Registers again if the
+    /// controller has lost the registration.
+    ///
+    /// # Errors
+    /// If such a new registration fails.
     pub async fn unfence(&mut self) -> Result<(), ServerError> {
         self.broker.tell_directories().await;
         loop {
@@ -213,16 +226,18 @@ impl Lifecycle {
         }
     }
 
-    /// Tells the controller that this broker lives, if its answers arrive here: where they do not, this
-    /// broker learns of nothing and can commit nothing, and others should take its place.
+    /// Sends a heartbeat, but only after the controller has answered another request. A broker that
+    /// receives no responses must not count as alive, because it can neither follow metadata nor
+    /// commit records. Other brokers should then replace it.
     async fn beat(&self) -> Result<BrokerHeartbeatResponse, ToControllerError> {
         let anything = ApiVersionsRequest::default();
         self.broker.send_to_controller(0, &anything, self.request_timeout()).await?;
         self.heartbeat(Wish::Serve).await
     }
 
-    /// Sends heartbeats until the stop signal: at intervals, and at once to a new controller, which
-    /// then has a connection of this broker to watch.
+    /// Sends heartbeats until the stop signal: every `broker.heartbeat.interval.ms`, and at once if
+    /// another controller becomes active or `heartbeat_now` is notified. The new controller can
+    /// then watch this broker's connection.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Self {
         let mut next = Instant::now();
         let mut backoff = BACKOFF;
@@ -241,7 +256,7 @@ impl Lifecycle {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return self,
                 beat = self.beat() => beat,
-                // The controller before may not answer any more.
+                // The previous controller may never answer.
                 () = new_leader(&mut leadership, &mut leader) => {
                     (next, backoff) = (Instant::now(), BACKOFF);
                     continue;
@@ -277,7 +292,9 @@ impl Lifecycle {
         }
     }
 
-    /// Asks to be let go, which means that others lead what this broker led.
+    /// Asks the controller for a controlled shutdown, and waits until other brokers lead this
+    /// broker's partitions. Gives up without an error after [`SHUTDOWN_MAX`], or if no controller
+    /// answers for [`LEADERLESS_MAX`].
     pub async fn shut_down(self) {
         self.broker.stopping.store(true, Ordering::Relaxed);
         self.broker.quorum.expect_loss();
@@ -302,7 +319,7 @@ impl Lifecycle {
         let quorum = &self.broker.quorum;
         match asked.await {
             Ok(true) => info!(epoch = self.epoch, "controlled shutdown complete"),
-            // The last controllers of a cluster that stops have no majority.
+            // If the whole cluster stops, the last controllers have no majority.
             _ if quorum.leader().is_none() || quorum.has_lost_leader() => {
                 info!("no controller for a controlled shutdown, stopping anyway");
             }
@@ -311,7 +328,7 @@ impl Lifecycle {
     }
 }
 
-/// Returns when another node than `known` leads the quorum, which is then the known one.
+/// Waits until a node other than `known` leads the quorum, and stores it in `known`.
 async fn new_leader(leadership: &mut watch::Receiver<Leadership>, known: &mut Option<i32>) {
     let is_new = |now: &Leadership| now.leader.is_some() && now.leader != *known;
     match leadership.wait_for(is_new).await.map(|now| now.leader) {
@@ -320,7 +337,8 @@ async fn new_leader(leadership: &mut watch::Receiver<Leadership>, known: &mut Op
     }
 }
 
-/// What a controller does besides deciding.
+/// Spawns the tasks of a node that is a controller: they log elections, watch brokers without a
+/// heartbeat connection, update this node's voter entry, and register this controller.
 pub(super) fn spawn_controller(
     broker: &Arc<Broker>,
     addresses: &[(String, SocketAddr)],
@@ -333,7 +351,8 @@ pub(super) fn spawn_controller(
     tasks.spawn_on(register_controller(Arc::clone(broker), endpoints), &broker.control);
 }
 
-/// Has the controllers know where this one listens, for as long as it runs.
+/// Registers this controller's endpoints and features with the active controller. Registers again
+/// whenever metadata no longer contains this registration. Runs until it is aborted.
 async fn register_controller(broker: Arc<Broker>, endpoints: Vec<BrokerEndpoint>) {
     if endpoints.is_empty() {
         return;
@@ -366,7 +385,7 @@ async fn register_controller(broker: Arc<Broker>, endpoints: Vec<BrokerEndpoint>
         broker.metadata_shows(|image| !is_shown(image)).await;
         match broker.send_to_controller(0, &request, REGISTRATION_TIMEOUT).await {
             Ok(answer) if answer.error_code == NONE => {
-                // What is committed comes to this node soon.
+                // The registration is committed, and reaches this node soon.
                 let _ = timeout(REGISTRATION_TIMEOUT, broker.metadata_shows(is_shown)).await;
             }
             Ok(answer) => debug!(code = answer.error_code, "this controller is not registered"),
@@ -376,7 +395,7 @@ async fn register_controller(broker: Arc<Broker>, endpoints: Vec<BrokerEndpoint>
     }
 }
 
-/// What clients are told to connect to. A port of 0 is told as the one that the system chose.
+/// The endpoints that this node advertises. A port of 0 becomes the port that the system chose.
 pub(super) fn endpoints(
     advertised: &[ListenerConfig],
     addresses: &[(String, SocketAddr)],
@@ -398,11 +417,11 @@ pub(super) fn endpoints(
 }
 
 impl Broker {
-    /// Ids of the log directories that can be used, or of those that cannot.
+    /// The ids of the log directories that are online, or of those that are offline.
     fn log_dir_ids(&self, online: bool) -> Vec<Uuid> {
         let dirs = self.lock_dirs();
         let wanted = dirs.dirs().iter().filter(|dir| dir.is_offline() != online);
-        // A directory that was offline from the start has no id that anybody knows.
+        // The id of a directory that was offline at the start is unknown (nil).
         wanted.map(|dir| dir.id).filter(|id| !id.is_nil()).collect()
     }
 
@@ -413,31 +432,34 @@ impl Broker {
         wanted.map(|dir| dir.id).filter(|id| !id.is_nil()).collect()
     }
 
-    /// Tells the controller which directories are offline, and where replicas lie.
+    /// Reports to the controller which log directories are offline, and which directory each
+    /// replica is in. Returns at once; tasks send the reports.
     pub(super) fn report_directories(self: &Arc<Self>) {
         self.heartbeat_now.notify_one();
         let broker = Arc::clone(self);
         self.runtime.spawn(async move { broker.tell_directories().await });
     }
 
-    /// Until the controller knows it, or does not know this broker.
+    /// Sends AssignReplicasToDirs until metadata has the directory of each replica here, or has no
+    /// registration of this broker.
     pub(super) async fn tell_directories(self: &Arc<Self>) {
         while let Some(request) = self.moved_replicas() {
             match self.send_to_controller(0, &request, REGISTRATION_TIMEOUT).await {
                 Ok(answer) if answer.error_code == NONE => {
-                    // What is committed comes to this node soon.
+                    // The assignment is committed, and reaches this node soon.
                     let known = self.metadata_shows(|_| self.moved_replicas().is_none());
                     let _ = timeout(REGISTRATION_TIMEOUT, known).await;
                     continue;
                 }
-                Ok(answer) => debug!(code = answer.error_code, "directories are not noted"),
-                Err(error) => debug!(%error, "the controller does not know of directories"),
+                Ok(answer) => debug!(code = answer.error_code, "AssignReplicasToDirs refused"),
+                Err(error) => debug!(%error, "AssignReplicasToDirs failed"),
             }
             sleep(BACKOFF_MAX).await;
         }
     }
 
-    /// Replicas that do not lie where metadata says: in another directory, or in none that works.
+    /// The request that reports replicas whose log directory differs from metadata's: they are in
+    /// another directory, or cannot be used. `None` if there are no such replicas.
     fn moved_replicas(&self) -> Option<AssignReplicasToDirsRequest> {
         let image = self.metadata();
         if image.feature(METADATA_VERSION) < DIRECTORIES_OF_REPLICAS {
@@ -445,8 +467,8 @@ impl Broker {
         }
         let registered = image.broker(self.node_id)?;
         let online = self.log_dir_ids(true);
-        // What lies in a directory that is offline is known to be lost by that; metadata goes on to
-        // know where it lies.
+        // Replicas in an offline directory are not reported as lost: the heartbeat names the
+        // directory, and metadata must still say that they are in it.
         let is_news = |known: Uuid, now: Uuid| {
             known != now && (now != LOST || is_nowhere(known) || online.contains(&known))
         };
@@ -474,7 +496,8 @@ impl Broker {
         })
     }
 
-    /// The directory of each replica here, `LOST` for those that cannot be used.
+    /// The id of each local replica's log directory, or `LOST` if the replica cannot be used. A
+    /// replica that is about to move has its new directory.
     fn directories_of_replicas(&self) -> Vec<((TopicId, i32), Uuid)> {
         let dirs: Vec<_> = {
             let dirs = self.lock_dirs();
@@ -486,7 +509,7 @@ impl Broker {
         for topic in self.partitions.topics() {
             let works = |it: &Arc<Partition>| it.view().role != Role::Offline;
             for partition in topic.partitions().into_iter().filter(works) {
-                // Before a copy takes the replica's place, the controller knows of it.
+                // The controller must have the new directory before a copy replaces the replica.
                 let ready = partition.future_view().filter(|future| future.is_ready);
                 let lies_in = partition.log_dir();
                 let told = ready.as_ref().map_or(&**lies_in, |future| &future.log_dir);

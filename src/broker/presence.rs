@@ -1,5 +1,6 @@
-//! Brokers whose processes have ended are noticed at once, and not only when their sessions time
-//! out: the connections that carry their heartbeats break, and their listeners refuse connections.
+//! Fencing of brokers whose process has ended, before their session times out. The active
+//! controller detects the end of a process: the connection with its heartbeats breaks, and its
+//! listener refuses connections.
 
 use std::{
     collections::BTreeMap,
@@ -18,19 +19,19 @@ use crate::{
     quorum::Leadership,
 };
 
-/// A broker that is alive answers this quickly, or is taken for alive.
+/// The time limit of a probe. A broker that does not answer in it counts as alive but slow.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The pause before the next probe of a broker that may have ended, and of one that is alive.
+/// The pause after a probe of a broker that may have ended, and of one that is alive.
 const PROBE_AGAIN: Duration = Duration::from_millis(50);
 const PROBE_ALIVE: Duration = Duration::from_millis(200);
-/// How long all probes must be refused. A broker that is alive has sent a heartbeat by then: it
-/// sends one as soon as it knows of a new controller.
+/// How long all probes must be refused before the broker is fenced. A live broker connects within
+/// this time, because it sends a heartbeat as soon as it learns of a new controller.
 const REFUSED_MIN: Duration = Duration::from_millis(100);
-/// The same for a broker that does not vote and has sent this controller no heartbeat yet: it may
-/// still be looking for the new controller.
+/// As [`REFUSED_MIN`], for a broker that is not a voter and has not sent a heartbeat to this
+/// controller yet. It may still be looking for the new controller.
 const REFUSED_OBSERVER_MIN: Duration = Duration::from_secs(1);
 
-/// How many connections carry heartbeats of each broker, by its id and epoch.
+/// The number of open connections with heartbeats of each broker, by broker id and epoch.
 #[derive(Default)]
 pub(super) struct HeartbeatConnections {
     open: Mutex<BTreeMap<(i32, i64), usize>>,
@@ -49,7 +50,7 @@ impl HeartbeatConnections {
         *self.open().entry((id, epoch)).or_default() += 1;
     }
 
-    /// Whether it was the broker's last one.
+    /// Removes a connection. Returns whether it was the broker's last one.
     fn remove(&self, id: i32, epoch: i64) -> bool {
         let mut open = self.open();
         let left = open.get(&(id, epoch)).map_or(0, |count| count - 1);
@@ -61,7 +62,8 @@ impl HeartbeatConnections {
     }
 }
 
-/// A connection by which a broker's heartbeats come to the active controller. Dropped with it.
+/// A connection over which a broker sends heartbeats to this controller. The connection owns this
+/// value. When the last one of a broker is dropped, the controller starts to probe the broker.
 pub struct Presence {
     controller: Weak<Broker>,
     id: i32,
@@ -92,8 +94,9 @@ impl Drop for Presence {
     }
 }
 
-/// Watches all brokers whenever this node begins to lead the quorum: none is connected yet. One may
-/// have ended together with the last leader, or end before its first heartbeat to this one.
+/// Watches all brokers whenever this node becomes the active controller, because none is connected
+/// to it yet. A broker may have ended together with the previous controller, or may end before its
+/// first heartbeat to this one.
 pub(super) async fn watch_quorum(broker: Arc<Broker>) {
     let mut leadership = broker.quorum.leadership();
     loop {
@@ -107,14 +110,14 @@ pub(super) async fn watch_quorum(broker: Arc<Broker>) {
     }
 }
 
-/// What came of a probe of a broker's listener.
+/// The result of probing a broker's listener.
 enum Probe {
     /// The system at the broker's address says that no process listens there.
     Refused,
     /// The connection broke. A process that ends closes its connections before it is gone.
     Broken,
-    /// It answered, was too slow to, or cannot be reached. A broker that is paused, slow or cut off
-    /// is left to its session.
+    /// The broker answered, was too slow, or cannot be reached. A broker that is paused, slow or
+    /// cut off is only fenced when its session times out.
     Alive,
 }
 

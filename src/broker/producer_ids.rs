@@ -1,4 +1,4 @@
-//! Producer ids for idempotent producers, drawn from blocks that the controller hands out
+//! Producer ids for idempotent producers, from blocks that the controller allocates
 //! (AllocateProducerIds, `ProducerIdsRecord`).
 
 use std::{ops::Range, sync::Arc, time::Duration};
@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 
 use super::{Broker, ToControllerError};
 
-/// Producers wait for a block no longer than this.
+/// The longest time that a producer waits for a new block.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
@@ -21,12 +21,13 @@ pub enum ProducerIdError {
 
 #[derive(Default)]
 pub struct ProducerIds {
-    /// An async mutex, because one caller fetches the next block while the others wait for it.
+    /// The unused ids of the current block. This is an async mutex: one caller requests the next
+    /// block while the others wait.
     block: Mutex<Range<i64>>,
 }
 
 impl ProducerIds {
-    /// An id that no producer of this cluster has had.
+    /// Returns a producer id that is unique in the cluster. Requests a new block if necessary.
     pub async fn next(&self, broker: &Arc<Broker>) -> Result<i64, ProducerIdError> {
         let mut block = self.block.lock().await;
         if block.is_empty() {

@@ -1,4 +1,5 @@
-//! The way to the active controller: this node itself, without a socket, or another one.
+//! Requests to the active controller. If this node is the active controller, its handlers answer
+//! without a socket.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -21,16 +22,17 @@ use crate::{
     quorum::Leadership,
 };
 
-/// The pause before a request that no controller has answered is sent again.
+/// The pause before a request is sent again after a transient error.
 const BACKOFF: Duration = Duration::from_millis(50);
-/// A controller that another one has replaced may still answer for this long.
+/// How long a request waits for the answer of a controller that has been replaced.
 const LATE_ANSWER_MAX: Duration = Duration::from_secs(1);
 
+/// The reason why the active controller has not answered a request.
 #[derive(Debug, thiserror::Error)]
 pub enum ToControllerError {
-    #[error("no controller leads the quorum that this node knows of")]
+    #[error("the quorum has no known leader")]
     NoController,
-    #[error("controller {0} has no address that this node knows of")]
+    #[error("no known address for controller {0}")]
     NoAddress(i32),
     #[error("node {0:?} is not the active controller")]
     NotController(Option<i32>),
@@ -44,7 +46,7 @@ pub enum ToControllerError {
     Local(String),
 }
 
-/// Connections to the active controller that are not in use.
+/// Idle connections to the active controller.
 #[derive(Default)]
 pub(super) struct Idle {
     channels: Mutex<Vec<IdleChannel>>,
@@ -52,7 +54,7 @@ pub(super) struct Idle {
 
 struct IdleChannel {
     to: Address,
-    /// The runtime that opened the connection, which only makes progress while that runtime does.
+    /// The runtime that opened the connection. The connection needs it to make progress.
     runtime: runtime::Id,
     channel: Arc<dyn Channel>,
 }
@@ -72,7 +74,7 @@ impl ToControllerError {
 impl Idle {
     fn take(&self, network: &dyn Network, to: &Address) -> Arc<dyn Channel> {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those to controllers that lead no more are closed.
+        // Connections to previous controllers are closed.
         channels.retain(|idle| idle.to == *to);
         let here = Handle::current().id();
         match channels.iter().rposition(|idle| idle.runtime == here) {
@@ -94,8 +96,11 @@ impl Broker {
         leadership.active && leadership.leader == Some(self.node_id)
     }
 
-    /// Sends a typed request to the active controller. It is tried once: who asks knows what to do
-    /// when no controller is active, or when it is another by now.
+    /// Sends a request to the active controller once. The caller decides whether to send it again.
+    ///
+    /// # Errors
+    /// If no controller is known, or if it does not answer within `timeout`. The controller may
+    /// then still have handled the request. An error code in the response is not an error here.
     pub async fn send_to_controller<R: Request>(
         self: &Arc<Self>,
         version: i16,
@@ -118,12 +123,12 @@ impl Broker {
         Ok(peers::decode::<R>(version, response)?)
     }
 
-    /// Sends a typed request to the active controller, and to the next one, until a controller has
-    /// answered it or `timeout` has passed (Kafka's `NodeToControllerRequestThread`). The request is
-    /// sent again if no controller is active, if the answer is NOT_CONTROLLER, if the connection
-    /// breaks, and if another controller becomes active before the answer arrives. As in Kafka,
-    /// a request whose answer was lost may therefore be handled twice. `error_code` reads the
-    /// error code of the whole answer.
+    /// Sends a request to the active controller, and to its successors, until a controller has
+    /// answered it or `timeout` has passed (Kafka's `NodeToControllerRequestThread`). The request
+    /// is sent again if no controller is active, if the answer is NOT_CONTROLLER, if the connection
+    /// breaks, or if another controller becomes active before the answer arrives. As in Kafka, a
+    /// request whose answer was lost may therefore be handled twice. `error_code` returns the
+    /// top-level error code of a response.
     pub async fn ask_controller<R: Request>(
         self: &Arc<Self>,
         version: i16,
@@ -160,7 +165,7 @@ impl Broker {
         Ok(response)
     }
 
-    /// What the controller of this node answers.
+    /// Has this node's own handlers answer the request.
     async fn answer_itself(self: &Arc<Self>, frame: Bytes) -> Result<Bytes, ToControllerError> {
         let peer = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
         let mut session = self.controller_session(peer);
@@ -168,7 +173,8 @@ impl Broker {
         answered.map_err(|error| ToControllerError::Local(error.to_string()))
     }
 
-    /// A session as if `peer` had come by a listener of the controller.
+    /// The context of a connection from `peer` to the first controller listener. It is used for
+    /// requests that arrive in another way.
     pub fn controller_session(&self, peer: SocketAddr) -> Session {
         let settings = self.settings();
         let listener = settings.controller_listeners.first().map(|it| it.name.as_str());
@@ -181,15 +187,15 @@ impl Broker {
         }
     }
 
-    /// Where a broker listens for other brokers.
+    /// The address of a broker's inter-broker listener.
     pub(super) fn broker_address(&self, broker: &BrokerImage) -> Option<Address> {
         let name = &self.settings().inter_broker_listener;
         let endpoint = broker.end_points.iter().find(|it| it.name == *name)?;
         Some(Address { host: endpoint.host.clone(), port: endpoint.port })
     }
 
-    /// Where a controller listens for other nodes: as the voters are configured, or as it has
-    /// registered, or as the quorum knows it: controllers of Apache Kafka before 3.7 do not register.
+    /// The address of a controller: from `controller.quorum.voters`, or from its registration, or
+    /// from the quorum. Controllers of Apache Kafka before 3.7 do not register.
     fn controller_address(&self, id: i32) -> Option<Address> {
         let settings = self.settings();
         let voters = &settings.cluster.controller_quorum_voters;
@@ -205,8 +211,8 @@ impl Broker {
     }
 }
 
-/// Sends a request to the leader of the quorum with `send`, and to the next leader, until a leader
-/// has answered it or the deadline has passed.
+/// Calls `send` with the leader of the quorum and the remaining time, and again for each new leader
+/// or after a transient error, until a leader has answered or the deadline has passed.
 async fn ask_each_leader<T, F: Future<Output = Result<T, ToControllerError>>>(
     mut leadership: watch::Receiver<Leadership>,
     deadline: Instant,
@@ -231,7 +237,8 @@ async fn ask_each_leader<T, F: Future<Output = Result<T, ToControllerError>>>(
     }
 }
 
-/// Returns when another node leads the quorum and `leader` had time to answer since.
+/// Waits until another node leads the quorum, and then [`LATE_ANSWER_MAX`] for a late answer of
+/// `leader`.
 async fn is_replaced(leadership: &mut watch::Receiver<Leadership>, leader: Option<i32>) {
     let replaced = leadership.wait_for(|it| it.leader.is_some() && it.leader != leader).await;
     match replaced.map(drop) {
@@ -252,7 +259,7 @@ mod tests {
         Leadership { leader: Some(leader), ..Leadership::default() }
     }
 
-    /// Also if the leader changes just before the request leaves.
+    /// The leader changes just before the request is sent.
     #[tokio::test(start_paused = true)]
     async fn a_request_is_sent_once_to_each_leader() {
         let (leadership, _) = watch::channel(led_by(1));
@@ -270,7 +277,7 @@ mod tests {
         assert_eq!(sent_to, [Some(1), Some(2), Some(3)]);
     }
 
-    /// A request that is sent when its time is up could be handled twice.
+    /// A request that is sent after the deadline could be handled twice.
     #[tokio::test(start_paused = true)]
     async fn nothing_is_sent_after_the_deadline() {
         let (leadership, _) = watch::channel(led_by(1));

@@ -1,5 +1,6 @@
-//! A controller's part in who votes (KIP-853, KIP-1186): a voter tells the leader where it listens
-//! now, and one that is to join by itself asks to be added (`KafkaRaftClient`).
+//! Changes of the voter set that a controller requests for itself (KIP-853, KIP-1186; Kafka's
+//! `KafkaRaftClient`). A voter sends its current endpoints to the leader. With
+//! `controller.quorum.auto.join.enable`, a controller that is not a voter asks to be added.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,15 +25,15 @@ use crate::{
     quorum::{Endpoint, ReplicaStatus},
 };
 
-/// What is to be said to the leader, if anything.
+/// The change that this node requests from the leader.
 #[derive(Debug, PartialEq)]
 enum Wish {
     Nothing,
     /// This node is not among the voters.
     Add,
-    /// A directory that this node had before votes in its name.
+    /// The voter entry of this node has the id of a former metadata log directory.
     Remove(Uuid),
-    /// It listens elsewhere by now.
+    /// The voter entry of this node has outdated endpoints.
     Update,
 }
 
@@ -50,13 +51,13 @@ fn wish(own: (i32, Uuid), endpoints: &[Endpoint], voters: &[ReplicaStatus], join
     }
 }
 
-/// Sees to it for as long as this controller runs.
+/// Requests the changes that this node's voter entry needs, until it is aborted.
 pub(super) async fn keep(broker: Arc<Broker>, endpoints: Vec<BrokerEndpoint>) {
     let endpoint = |it: BrokerEndpoint| Endpoint { name: it.name, host: it.host, port: it.port };
     let endpoints: Vec<_> = endpoints.into_iter().map(endpoint).collect();
     let cluster = &broker.settings().cluster;
     let period = Duration::from_millis(cluster.controller_quorum_fetch_timeout_ms.max(1) as u64);
-    // What is not done by then goes on, and is found done or is asked for again.
+    // After the timeout the leader may still make the change. The next round checks it.
     let timeout = Duration::from_millis(cluster.controller_quorum_request_timeout_ms.max(1) as u64);
     let joins = cluster.controller_quorum_auto_join_enable;
     let own = (broker.node_id, broker.quorum.directory_id());
@@ -72,9 +73,10 @@ pub(super) async fn keep(broker: Arc<Broker>, endpoints: Vec<BrokerEndpoint>) {
         if wish == Wish::Nothing {
             continue;
         }
-        // Apache Kafka's quorum would count on a voter that does not speak its protocol.
+        // A quorum of Apache Kafka must not get this node as a voter, because it does not speak
+        // Kafka's consensus protocol.
         if !broker.quorum.leader_speaks_raft().await {
-            debug!("the leader takes no voters of this kind");
+            debug!("the quorum is Apache Kafka's, this node cannot be a voter of it");
             continue;
         }
         match broker.tell_leader(&wish, own.1, &endpoints, timeout).await {
