@@ -1,5 +1,6 @@
-//! Applies committed metadata to this broker, in one written order: partitions and topics first,
-//! then the image is published, then coordinators and whoever waits for the offset hear of it.
+//! Applies committed metadata to this broker. The order is fixed: first partitions and topics
+//! change, then the image is published, then coordinators change, and at last waiters for the
+//! offset are notified.
 
 use std::sync::{Arc, MutexGuard, PoisonError, atomic::Ordering};
 
@@ -15,8 +16,8 @@ use crate::{
 };
 
 impl Broker {
-    /// Applies one committed batch. A failing disk takes its partitions offline; nothing else here
-    /// may fail.
+    /// Applies one committed batch. The task that reads the committed stream calls this, in the
+    /// order of offsets. If a disk fails, its partitions go offline. Nothing else may fail here.
     pub fn apply(self: &Arc<Self>, batch: &CommittedBatch) {
         let _applying = self.applying();
         self.apply_broker_configs(&batch.image, &batch.changes);
@@ -41,9 +42,11 @@ impl Broker {
         self.log_own_changes(batch.last_offset, &batch.changes);
     }
 
-    /// Opens everything that metadata places on this broker, once that shows its registration. Changes
-    /// of before were told to an earlier process already: what they take away may have come back
-    /// since. Later ones reach the partitions (Kafka's first publish).
+    /// Opens the logs of all replicas that metadata assigns to this broker. The caller has waited
+    /// until metadata contains this process's registration. Earlier changes are not applied one by
+    /// one: a previous process may have applied them, and a partition that was removed may have
+    /// been assigned again since. Later changes are applied to the open partitions. Kafka does the
+    /// same with its first published image.
     pub(super) fn begin_to_serve(self: &Arc<Self>) {
         let _applying = self.applying();
         let image = self.metadata();
@@ -55,8 +58,8 @@ impl Broker {
         self.serves.store(true, Ordering::Relaxed);
     }
 
-    /// What was flushed of logs that were deleted, or put aside, says nothing of the next ones with their
-    /// names.
+    /// Removes deleted and stray logs from the checkpoints. Their offsets would be wrong for a new
+    /// log of the same name.
     fn forget_former_logs(self: &Arc<Self>, any_deleted: bool) {
         let any_put_aside = self.found().take_put_aside();
         if any_deleted || any_put_aside {
@@ -65,7 +68,7 @@ impl Broker {
         }
     }
 
-    /// Held while metadata changes what is served.
+    /// Locks [`Broker`]'s `applying`, for changes of partitions and coordinator shards.
     pub(super) fn applying(&self) -> MutexGuard<'_, ()> {
         self.applying.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -87,7 +90,7 @@ impl Broker {
         }
     }
 
-    /// Takes the changes in their order; new partitions that follow each other are made at once.
+    /// Applies the changes in order. Consecutive new partitions are created in parallel.
     fn apply_all_to_partitions(self: &Arc<Self>, image: &Image, changes: &[Change]) {
         for run in changes.chunk_by(|a, b| is_addition(a) == is_addition(b)) {
             if !is_addition(&run[0]) {
@@ -133,7 +136,8 @@ impl Broker {
             Change::PartitionChanged(change) if &*change.name == OFFSETS_TOPIC => {
                 let (old, new) = (&change.old, &change.new);
                 let led = |it: &PartitionImage| it.leader == self.node_id;
-                // Nobody else can have led in between: its shard knows all that is in the log.
+                // The leader epoch rose by at most one, so no other broker has led in between, and
+                // the shard's state still matches the log.
                 if led(old) && led(new) && new.leader_epoch <= old.leader_epoch + 1 {
                     return;
                 }
@@ -152,15 +156,15 @@ impl Broker {
         }
     }
 
-    /// Groups are routed by how many partitions `__consumer_offsets` has, not by what the
-    /// configuration would give it.
+    /// Passes the number of partitions of `__consumer_offsets` to the group coordinator, which maps
+    /// groups to partitions with it. The topic may have another number than the configuration says.
     fn count_offsets_partitions(&self, image: &Image) {
         if let Some(topic) = image.topic(OFFSETS_TOPIC) {
             self.groups.set_partition_count(topic.partitions.len() as i32);
         }
     }
 
-    /// Ends all coordinator shards, as a stop does before the logs are closed.
+    /// Resigns all coordinator shards. A stop calls this before it closes the logs.
     pub(super) fn resign_coordinators(&self) {
         let topic = self.partitions.topic(OFFSETS_TOPIC);
         for partition in topic.iter().flat_map(|topic| topic.partitions()) {
@@ -168,7 +172,8 @@ impl Broker {
         }
     }
 
-    /// Starts the coordinator shards of those partitions that are wanted and that this broker leads.
+    /// Starts the coordinator shards of the partitions that this broker leads, and ends the others,
+    /// among those for which `is_wanted` returns true.
     pub(super) fn elect_all(&self, image: &Image, is_wanted: impl Fn(i32) -> bool) {
         let Some(topic) = image.topic(OFFSETS_TOPIC) else { return };
         for (index, partition) in
@@ -178,7 +183,8 @@ impl Broker {
         }
     }
 
-    /// Starts or ends the coordinator shard of a partition of `__consumer_offsets`.
+    /// Starts the coordinator shard of a partition of `__consumer_offsets` if this broker leads it,
+    /// otherwise ends the shard.
     pub(super) fn elect(&self, id: TopicId, index: i32, image: &PartitionImage) {
         let topic = self.partitions.topic_by_id(id);
         match topic.and_then(|topic| topic.partition(index).ok()) {
@@ -190,7 +196,8 @@ impl Broker {
     }
 }
 
-/// New partitions do not mind each other, nor what their topics are created with.
+/// Whether a change only adds a topic or a partition. Such changes do not depend on each other, so
+/// they are applied in parallel.
 fn is_addition(change: &Change) -> bool {
     matches!(change, Change::TopicCreated { .. } | Change::PartitionAdded { .. })
 }

@@ -1,5 +1,5 @@
-//! How a cluster begins whose log directories nobody has formatted: which id it gets, and whether
-//! this node founds it or joins one.
+//! Start of a node whose log directories are not formatted: the cluster id that it uses, and
+//! whether it founds a cluster or joins one.
 
 use std::{
     io,
@@ -30,10 +30,11 @@ use crate::{
 const CONTROLLERS: i8 = 2;
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 const ASK_AGAIN: Duration = Duration::from_millis(200);
-/// How often it is said that nobody answers.
+/// After how many rounds without a cluster id the state is logged again.
 const TOLD_EVERY: u32 = 50;
 
-/// The id of the cluster that directories without one become part of.
+/// The cluster id for log directories without a format. Waits until another node answers, unless
+/// this node founds the cluster alone or the configured voters determine the id.
 pub(super) async fn new_cluster_id(
     settings: &BrokerConfig,
     disk: &dyn Disk,
@@ -44,19 +45,20 @@ pub(super) async fn new_cluster_id(
         return kafka_uuid::encode(new_uuid());
     }
     let voters = &settings.cluster.controller_quorum_voters;
-    // The controllers that a broker is to join may be of any make, and their cluster of any age.
+    // The controllers that a broker joins may be Apache Kafka's, and their cluster may exist
+    // already, so the id cannot be derived.
     if voters.is_empty() || !settings.cluster.is_controller {
         return ask_for_id(settings, network).await;
     }
-    // Voters that are configured found the cluster together, and have nobody to ask: all of them
-    // come to the same id by themselves.
+    // Configured voters found the cluster together. Each derives the same id from the list of
+    // voters, so that none has to be first.
     let names: Vec<String> =
         voters.iter().map(|it| format!("{}@{}:{}", it.id, it.host, it.port)).collect();
     kafka_uuid::encode(Uuid::new_v5(&Uuid::NAMESPACE_URL, names.join(",").as_bytes()))
 }
 
-/// Whether this node is a quorum of one until others are added: it alone is configured, or it is the
-/// first of the bootstrap servers, or no other controller could reach it.
+/// Whether this node is a quorum of one until other voters are added: it is the only configured
+/// voter, or the first of the bootstrap servers, or it has no controller listener.
 fn founds_alone(settings: &BrokerConfig) -> bool {
     let cluster = &settings.cluster;
     let first = cluster.controller_quorum_bootstrap_servers.first();
@@ -94,16 +96,16 @@ async fn ask_for_id(settings: &BrokerConfig, network: &dyn Network) -> String {
             let channel = network.channel(&Address { host: host.clone(), port });
             match peers::send(&*channel, 1, &request, ASK_TIMEOUT).await {
                 Ok(answer) if answer.error_code == 0 => return answer.cluster_id.to_string(),
-                // Those of Apache Kafka do not below metadata.version 3.7-IV0.
+                // Controllers of Apache Kafka refuse this below metadata.version 3.7-IV0.
                 Ok(answer) if round.is_multiple_of(TOLD_EVERY) => warn!(
                     host,
                     port,
                     code = answer.error_code,
-                    "the controller does not tell the cluster's id: format the log directories \
-                     with kafka-storage"
+                    "the controller does not return the cluster id: format the log directories \
+                    with kafka-storage"
                 ),
                 Err(error) if round.is_multiple_of(TOLD_EVERY) => {
-                    info!(%error, "waiting for a controller that tells the cluster's id");
+                    info!(%error, "waiting for a controller that returns the cluster id");
                 }
                 Ok(_) | Err(_) => {}
             }
@@ -113,8 +115,8 @@ async fn ask_for_id(settings: &BrokerConfig, network: &dyn Network) -> String {
     unreachable!("the rounds do not end")
 }
 
-/// This node's part in the quorum: a voter that is configured, the founder of a quorum whose log
-/// names the voters, or somebody who follows until it is added.
+/// The configuration of the quorum on this node. The node is a configured voter, or the founder of
+/// a quorum whose log names the voters, or an observer until it is added as a voter.
 pub(super) fn quorum_config(
     settings: &BrokerConfig,
     log_dirs: &LogDirs,
@@ -130,7 +132,7 @@ pub(super) fn quorum_config(
     let voters = match configured.is_empty() {
         false => configured.clone(),
         true if !founds_alone(settings) => Vec::new(),
-        // Nobody can ask to be added to it.
+        // Without a controller listener, no other voter can join.
         true if settings.controller_listeners.is_empty() => alone.voters.clone(),
         true if log_dirs.disk().len(&bootstrap_checkpoint(settings)).is_ok() => Vec::new(),
         true => {
@@ -160,13 +162,14 @@ pub(super) fn quorum_config(
     })
 }
 
-/// What `kafka-storage format` leaves for the first controller of a cluster. It names the voters in
-/// the log, or has this node wait until it is added.
+/// The path of the file that `kafka-storage format` writes for a new cluster. If it exists, the
+/// tool has also written the initial voters to the metadata log, or this node waits until it is
+/// added as a voter.
 fn bootstrap_checkpoint(settings: &BrokerConfig) -> PathBuf {
     settings.metadata_log_dir.join("bootstrap.checkpoint")
 }
 
-/// The records that `kafka-storage format` chose for a new cluster.
+/// The bootstrap records that `kafka-storage format` wrote for a new cluster, if it was used.
 pub(super) fn bootstrap_records(
     settings: &BrokerConfig,
     disk: &dyn Disk,
@@ -184,7 +187,7 @@ fn endpoint(settings: &BrokerConfig, host: &str, port: u16) -> Endpoint {
     Endpoint { name, host: host.to_owned(), port }
 }
 
-/// Voters that are configured are known by their ids alone.
+/// A voter from `controller.quorum.voters`. It has no directory id.
 fn configured(settings: &BrokerConfig, voter: &QuorumVoter) -> Voter {
     Voter::new(voter.id, Uuid::nil(), endpoint(settings, &voter.host, voter.port))
 }

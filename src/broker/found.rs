@@ -1,4 +1,5 @@
-//! What a start finds on disk: claimed by the partitions that metadata has, or left alone.
+//! Partition directories that a start finds on disk. Partitions in metadata claim them; the others
+//! are deleted if metadata has deleted their topic or moved the replica, otherwise kept.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,14 +20,15 @@ use crate::{
     partition::{Absent, Partition, Topic},
 };
 
-/// Directories of partitions that a start found and metadata has not claimed yet. A replica that
+/// Partition directories that the start found and that no partition has claimed yet. A replica that
 /// was being moved has two.
 #[derive(Default)]
 pub struct FoundPartitions {
     unclaimed: HashMap<TopicPartition, Vec<FoundPartition>>,
-    /// Topics that metadata has deleted since this process began to read it.
+    /// Topics that were deleted in metadata that this process received before its logs were opened.
     deleted: HashSet<TopicId>,
-    /// Whether one was put aside: what the checkpoints say of its name is not true of the next.
+    /// Whether a directory was renamed as stray. The checkpoints still have entries for its old
+    /// name, which would be wrong for the next directory of that name.
     put_aside: bool,
 }
 
@@ -37,7 +39,7 @@ impl FoundPartitions {
         found
     }
 
-    /// Notes what metadata has deleted that is not served yet.
+    /// Notes deleted topics, while the logs are not open yet.
     pub fn note_deleted(&mut self, changes: &[Change]) {
         for change in changes {
             if let Change::TopicDeleted { topic } = change {
@@ -46,7 +48,7 @@ impl FoundPartitions {
         }
     }
 
-    /// Whether one was put aside since this was asked last.
+    /// Whether a directory was renamed as stray since the last call.
     pub fn take_put_aside(&mut self) -> bool {
         std::mem::take(&mut self.put_aside)
     }
@@ -61,8 +63,9 @@ impl FoundPartitions {
 }
 
 impl Broker {
-    /// The directory that a start found for this partition; copies of it stay for
-    /// [`Self::resume_move`]. `named` is the log directory that metadata has it in.
+    /// Takes the directory that the start found for this partition. Copies stay unclaimed for
+    /// [`Self::resume_move`]. `named` is the log directory that metadata has for the replica.
+    /// Returns `None` if no directory was found.
     pub(super) fn claim(
         self: &Arc<Self>,
         topic: &Topic,
@@ -73,7 +76,7 @@ impl Broker {
         for found in self.claimed(name) {
             match self.is_of_topic(topic, &found) {
                 Ok(true) => all.push(found),
-                Ok(false) => self.put_aside(&found, "a former topic's directory"),
+                Ok(false) => self.put_aside(&found, "directory of a deleted topic"),
                 Err(error) => {
                     let is_future = found.is_future;
                     self.keep_found(found, &error);
@@ -83,7 +86,8 @@ impl Broker {
         }
         let ids: Vec<_> = self.lock_dirs().dirs().iter().map(|dir| dir.id).collect();
         let is_named = |it: &FoundPartition| named == Some(ids[it.dir]);
-        // A copy that metadata has in the replica's place is one, where there is none itself.
+        // The replica's own directory is first. Without one, a copy in the log directory that
+        // metadata names is the replica.
         all.sort_by_key(|it| (it.is_future, !is_named(it)));
         let is_replica = |it: &FoundPartition| !it.is_future || is_named(it);
         let has_replica = failed.is_none() && all.first().is_some_and(is_replica);
@@ -91,8 +95,9 @@ impl Broker {
         for found in all {
             match found.is_future || failed.is_some() {
                 true => self.found().put(found),
-                // A crash ended a move between its two renames: the copy has all that this has.
-                false => self.put_aside(&found, "the directory that a replica has left"),
+                // A crash ended a move between its two renames. The copy has all records of this
+                // one.
+                false => self.put_aside(&found, "former directory of a moved replica"),
             }
         }
         match (failed, replica) {
@@ -102,31 +107,32 @@ impl Broker {
         }
     }
 
-    /// Goes on with a move that an earlier process has begun.
+    /// Continues a move that a previous process began, if the start found a copy of the replica.
     pub(super) fn resume_move(self: &Arc<Self>, topic: &Topic, partition: &Arc<Partition>) {
         for found in self.claimed(&partition.id) {
             if *partition.log_dir() == found.dir_path() || partition.future_view().is_some() {
-                self.put_aside(&found, "a copy that nobody has a use for");
+                self.put_aside(&found, "unused copy of a replica");
                 continue;
             }
             match self.open_found(topic, &found) {
                 Ok((log, _)) => {
                     info!(partition = %partition.id, path = %found.path.display(),
-                        "the replica goes on to move");
+                        "continuing the move of a replica");
                     partition.begin_move(log);
                     self.move_on(topic.id, partition);
                 }
                 Err(error) => {
-                    error!(partition = %partition.id, %error, "the replica does not move");
+                    error!(partition = %partition.id, %error, "cannot continue to move a replica");
                     self.keep_found(found, &error);
                 }
             }
         }
     }
 
+    /// Makes a copy the replica by renaming its directory, and makes the new name durable.
     fn promote_found(self: &Arc<Self>, copy: FoundPartition) -> Result<FoundPartition, LogError> {
         warn!(partition = %copy.partition, path = %copy.path.display(),
-            "metadata has the replica where a copy of it lies, which takes its place");
+            "metadata names the log directory of a copy: the copy becomes the replica");
         let promoted = self.log_dirs.promote(&copy.path, &copy.partition, now_ms());
         let disk = self.log_dirs.disk();
         let promoted = promoted.and_then(|path| sync_above(&**disk, &path).map(|()| path));
@@ -139,7 +145,8 @@ impl Broker {
         }
     }
 
-    /// Whether a directory is this topic's. A former topic of the same name may have left it.
+    /// Whether a directory belongs to this topic, by its topic id. It may belong to a deleted topic
+    /// of the same name. If the directory has no topic id, it gets this topic's.
     fn is_of_topic(&self, topic: &Topic, found: &FoundPartition) -> Result<bool, LogError> {
         let disk = &**self.log_dirs.disk();
         match read_topic_id(disk, &found.path)? {
@@ -148,17 +155,18 @@ impl Broker {
         }
     }
 
-    /// Not opened, and not removed.
+    /// Renames a directory as Kafka renames stray ones. Its files are kept, but not opened.
     fn put_aside(&self, found: &FoundPartition, what: &str) {
         self.found().put_aside = true;
         let partition = &found.partition;
         match self.log_dirs.put_aside(&found.path, now_ms()) {
-            Ok(to) => warn!(%partition, to = %to.display(), "{what} is put aside"),
-            Err(error) => error!(%partition, %error, "{what} stays in the way"),
+            Ok(to) => warn!(%partition, to = %to.display(), "{what} renamed as stray"),
+            Err(error) => error!(%partition, %error, "{what} cannot be renamed as stray"),
         }
     }
 
-    /// A log that could not be opened is still there, for another try and for the checkpoints.
+    /// Returns a directory whose log could not be opened to the unclaimed ones, for a later
+    /// attempt. If its disk has failed, the log directory goes offline.
     pub(super) fn keep_found(self: &Arc<Self>, found: FoundPartition, error: &LogError) {
         if error.is_disk_failure() {
             self.fail_dir(&found.dir_path());
@@ -166,8 +174,9 @@ impl Broker {
         self.found().put(found);
     }
 
-    /// Deletes what metadata has taken from this broker while it was away. Other directories that
-    /// nothing has claimed are kept: a metadata log that was lost must not take the data with it.
+    /// Deletes the unclaimed directories whose topic was deleted, or whose replica was moved to
+    /// other brokers, while this broker was down. Other unclaimed directories are kept: if the
+    /// metadata log was lost, the data must survive.
     pub(super) fn delete_unclaimed(&self, image: &Image) -> Vec<DeletedPartition> {
         let unclaimed = std::mem::take(&mut self.found().unclaimed);
         let mut deleted = Vec::new();
@@ -180,19 +189,19 @@ impl Broker {
                         deleted.push(it);
                         continue;
                     }
-                    Err(error) => warn!(%error, "what metadata has taken away remains"),
+                    Err(error) => warn!(%error, "cannot delete stray partition directory"),
                 }
             } else if is_stray {
                 let path = found.path.display();
-                warn!(%path, "no topic has this partition; it is not served");
+                warn!(%path, "partition directory of an unknown topic, kept but not served");
             }
             self.found().put(found);
         }
         deleted
     }
 
-    /// Whether metadata has deleted the topic of a directory that nothing here has claimed, or given
-    /// the replica to other brokers.
+    /// Whether metadata has deleted the topic of an unclaimed directory, or assigned its replica to
+    /// other brokers.
     fn is_taken_away(&self, image: &Image, found: &FoundPartition) -> bool {
         let disk = &**self.log_dirs.disk();
         let Ok(Some(id)) = read_topic_id(disk, &found.path) else { return false };

@@ -1,5 +1,5 @@
-//! The logs of this broker's partitions: opened where metadata places them, configured by their
-//! topic, removed with it.
+//! The logs of this broker's partitions: opening, creating, configuring and closing them, their
+//! checkpoints, and what happens when a log directory fails.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -25,28 +25,31 @@ use crate::{
     partition::{Core, OnFailure, OnProposal, Partition, Role, Surroundings, Topic, View},
 };
 
-/// Threads that close logs, at least: they wait for the disk, and it takes several syncs at once.
+/// The minimum number of threads that close logs. They mostly wait for the disk, which can handle
+/// several syncs at the same time.
 const CLOSE_THREADS: usize = 8;
-/// A log of which so much had to be checked is worth a line of its own.
+/// If the recovery of a log has read this many bytes or more, it is logged.
 const TOLD_BYTES: u64 = 64 << 10;
 
-/// A replica of this broker.
+/// A replica whose log is to be opened here.
 #[derive(Clone, Copy)]
 pub(super) struct Replica {
     pub id: TopicId,
     pub index: i32,
-    /// Whether it was just created, and no directory can hold it yet.
+    /// Whether the replica was just assigned to this broker, so that no directory contains it yet.
     pub is_new: bool,
 }
 
 impl Broker {
+    /// The topic's configuration, according to the image and the broker's configuration.
     pub(super) fn topic_config(&self, image: &Image, name: &str) -> Arc<TopicConfig> {
         let overrides = image.config(&ConfigResource::topic(name));
         let config = self.config();
         match TopicConfig::resolve(&config, overrides) {
             Ok(resolved) => Arc::new(resolved),
             Err(error) => {
-                // The controller checked it; an adopted log may hold what this version refuses.
+                // The controller validates configs, but a metadata log of another Kafka version may
+                // have values that this version rejects.
                 error!(topic = name, %error, "topic configuration ignored");
                 let resolved = TopicConfig::resolve(&config, &BTreeMap::new());
                 Arc::new(resolved.expect("defaults are valid"))
@@ -68,8 +71,8 @@ impl Broker {
         }
     }
 
-    /// Opens everything that the image places here, on several threads: after a crash each log is
-    /// read from its recovery point on.
+    /// Opens the logs of all replicas that the image assigns to this broker, on several threads.
+    /// After a crash of the machine, each log is read from its recovery point.
     pub(super) fn open_all(self: &Arc<Self>, image: &Image) {
         let mut replicas = Vec::new();
         for topic in image.topics.iter() {
@@ -92,14 +95,15 @@ impl Broker {
         });
     }
 
-    /// As many as are configured, and as the machine has cores: most of the work is theirs.
+    /// The number of threads that open logs: as configured for all log directories, but at least
+    /// one per worker thread, because most of the work is for the CPU.
     pub(super) fn recovery_threads(&self) -> usize {
         let settings = self.settings();
         let per_dir = settings.num_recovery_threads_per_data_dir.max(1) as usize;
         (per_dir * settings.log_dirs.len()).max(self.runtime.metrics().num_workers())
     }
 
-    /// The topic in the table of partitions, entered if it was not.
+    /// The topic in the partition table. Adds it if it is missing.
     fn topic_of(&self, image: &Image, topic: &TopicImage) -> Arc<Topic> {
         self.partitions.topic_by_id(topic.id).unwrap_or_else(|| {
             let config = self.topic_config(image, &topic.name);
@@ -111,7 +115,8 @@ impl Broker {
         })
     }
 
-    /// Enters a topic of which this broker has a replica, before its partitions are made at once.
+    /// Adds the topic to the partition table if this broker has a replica of `partition`. It must
+    /// be there before its partitions are created in parallel.
     pub(super) fn enter_topic(&self, image: &Image, id: TopicId, partition: &PartitionImage) {
         if let Some(topic) = image.topic_by_id(id)
             && partition.replicas.contains(&self.node_id)
@@ -120,7 +125,9 @@ impl Broker {
         }
     }
 
-    /// Opens the replica's log, new or found on disk, if this broker has a replica.
+    /// Opens or creates the log of a replica, and gives the partition the role that metadata has
+    /// for it. Does nothing if metadata has no replica here, or if the partition is open. If the
+    /// log cannot be opened, the partition is offline.
     pub(super) fn open_partition(
         self: &Arc<Self>,
         image: &Image,
@@ -162,7 +169,7 @@ impl Broker {
         }
     }
 
-    /// Tries again to open what a full disk, or too few descriptors, kept closed.
+    /// Opens the logs again that could not be opened for lack of disk space or file descriptors.
     pub(super) fn open_again(self: &Arc<Self>) {
         let _applying = self.applying();
         let image = self.metadata();
@@ -183,7 +190,7 @@ impl Broker {
         self.unopened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Replicas whose logs cannot be used, but for those that are tried again.
+    /// The replicas whose logs cannot be used, except those that `open_again` retries.
     pub(super) fn offline_replicas(&self) -> Vec<(TopicId, i32)> {
         let unopened: HashSet<_> = self.unopened().iter().map(|it| (it.id, it.index)).collect();
         let topics = self.partitions.topics();
@@ -217,7 +224,11 @@ impl Broker {
         })
     }
 
-    /// The partition's log, with its high watermark: found on disk, or made.
+    /// Opens the log of a replica, or creates it. Returns it with its checkpointed high watermark.
+    /// `directory` is the log directory that metadata names.
+    ///
+    /// # Errors
+    /// [`LogError::NoDirectory`] if no log was found that may be in an offline directory.
     fn open_log(
         self: &Arc<Self>,
         topic: &Topic,
@@ -225,7 +236,7 @@ impl Broker {
         (directory, may_create): (Option<Uuid>, bool),
     ) -> Result<(Log, i64), LogError> {
         let Some(found) = self.claim(topic, name, directory)? else {
-            // An empty log in its place would hide the one that the other directory has.
+            // The log may be in an offline directory. A new, empty one would replace it.
             if !may_create && self.any_offline() {
                 return Err(LogError::NoDirectory);
             }
@@ -238,6 +249,7 @@ impl Broker {
         opened
     }
 
+    /// Opens a log that a start found on disk. Returns it with its checkpointed high watermark.
     pub(super) fn open_found(
         &self,
         topic: &Topic,
@@ -260,21 +272,23 @@ impl Broker {
         let flush_messages = config.flush_messages;
         let checked = self.progress.checked_bytes();
         let (mut log, recovery) = Log::open_counted(disk, &found.path, config, start, checked)?;
-        // After a crash nearly each of thousands of logs has some bytes to check.
+        // After a crash, nearly every log has some bytes to check; these are not all logged.
         if recovery.scanned_bytes >= TOLD_BYTES || recovery.cut_bytes > 0 {
             info!(partition = %found.partition, ?recovery, "log recovered");
         }
         warn_of_open_transactions(&found.partition, &log);
-        // What may be read, or repeated by its producer, from here on must be as durable as if it
-        // had been acknowledged.
+        // With `flush.messages`, acknowledged records are durable. Recovered records can now be
+        // read by consumers, or acknowledged when the producer repeats them, so they must be
+        // durable, too.
         if log.log_end() - log.recovery_point() >= flush_messages {
             log.flush()?;
         }
         Ok((log, high_watermark))
     }
 
-    /// A new log, in the directory that somebody has asked for, that metadata names, or that has
-    /// the fewest partitions. One that fails goes offline, and the next is tried.
+    /// Creates a log in the directory that AlterReplicaLogDirs asked for, or that metadata names,
+    /// or that has the fewest partitions. If the disk fails, its directory goes offline, and the
+    /// next directory is tried.
     fn create_log(
         self: &Arc<Self>,
         topic: &Topic,
@@ -300,7 +314,7 @@ impl Broker {
                     if !error.is_disk_failure() {
                         return Err(error);
                     }
-                    error!(partition = %name, %error, "not created");
+                    error!(partition = %name, %error, "cannot create the partition's log");
                     self.fail_dir(&place.dir_path);
                 }
             }
@@ -328,7 +342,9 @@ impl Broker {
         })
     }
 
-    /// Takes a failed disk's directory out of service, with its own partitions and no others.
+    /// Handles a failed operation on a partition's log. If the disk has failed, its log directory
+    /// goes offline with all partitions in it. If the disk is full, the directory also goes offline
+    /// if the partition has other replicas. Other failures do not affect other partitions.
     pub fn on_log_error(self: &Arc<Self>, partition: &Partition, error: &LogError) {
         if error.is_disk_failure() || self.may_tell() {
             error!(partition = %partition.id, %error, "the log failed");
@@ -341,7 +357,7 @@ impl Broker {
         }
     }
 
-    /// The log directory that an error speaks of: the replica may lie elsewhere since.
+    /// The log directory of the path in an error. The replica may have moved to another one since.
     fn dir_of_error(&self, error: &LogError) -> Option<PathBuf> {
         let (LogError::Io { path, .. } | LogError::Failed { dir: path }) = error else {
             return None;
@@ -351,15 +367,16 @@ impl Broker {
         above.map(|dir| dir.path.clone()).max_by_key(|dir| dir.as_os_str().len())
     }
 
-    /// Others have what a full disk cannot take: they may lead, and this one is given up as Kafka
-    /// does. A partition that only lies here waits for room.
+    /// Whether the partition has other replicas. If the disk is full, one of them can lead, so the
+    /// log directory goes offline, as in Kafka. A partition without other replicas waits for space.
     fn is_replicated(&self, partition: &Partition) -> bool {
         let image = self.metadata();
         let state = image.partition(&partition.id.topic, partition.id.partition);
         state.is_some_and(|state| state.replicas.len() > 1)
     }
 
-    /// Once a second: a full disk refuses every batch.
+    /// Whether a transient log failure may be logged now: once per second for all logs, because a
+    /// full disk rejects every batch.
     pub(super) fn may_tell(&self) -> bool {
         let now = now_ms();
         let last = self.told_ms.load(Ordering::Relaxed);
@@ -370,13 +387,14 @@ impl Broker {
         may
     }
 
-    /// Whether metadata has this broker's replica in a log directory that works.
+    /// Whether metadata says that this broker's replica is in a log directory that is online.
     fn lies_here(&self, partition: &PartitionImage) -> bool {
         let directory = partition.directory_of(self.node_id);
         let dirs = self.lock_dirs();
         dirs.dirs().iter().any(|dir| !dir.is_offline() && directory == Some(dir.id))
     }
 
+    /// Whether any log directory is offline.
     pub(super) fn any_offline(&self) -> bool {
         let dirs = self.lock_dirs();
         dirs.dirs().iter().any(LogDir::is_offline)
@@ -387,6 +405,8 @@ impl Broker {
         dirs.dirs().iter().any(|dir| dir.path == path && dir.is_offline())
     }
 
+    /// Takes a log directory offline, with its replicas, their coordinator shards, and the copies
+    /// in it. Reports it to the controller. If it was the last one, the process stops.
     pub(super) fn fail_dir(self: &Arc<Self>, path: &Path) {
         let mut dirs = self.lock_dirs();
         let index = dirs.dirs().iter().position(|dir| dir.path == path && !dir.is_offline());
@@ -402,7 +422,7 @@ impl Broker {
                     self.groups.on_resigned(partition.id.partition);
                 }
             } else if partition.future_view().is_some_and(|future| future.log_dir == path) {
-                // Its files stay where nobody can remove them.
+                // Ends the move. The files of the copy stay in the offline directory.
                 drop(partition.take_future());
             }
         }
@@ -412,17 +432,17 @@ impl Broker {
         }
     }
 
-    /// Replaces the checkpoint files of all directories with what the partitions say. What is on
-    /// disk and not served keeps the entry that it had. Returns the directories that still have
-    /// their old one.
+    /// Replaces a checkpoint file in all log directories. `value` returns the offset of a replica
+    /// or copy, if it has an entry. Directories of partitions that are not open keep the entry that
+    /// they had at the start (`before`). Returns the log directories whose file was not replaced.
     pub(super) fn write_checkpoint(
         self: &Arc<Self>,
         name: &str,
         before: impl Fn(&Checkpoints) -> &Offsets,
         value: impl Fn(&View, &LogView) -> Option<i64>,
     ) -> HashSet<PathBuf> {
-        // Read with this lock held: nobody else's older values come on top of these. The directories
-        // are not held: others need them while a disk takes its time.
+        // The offsets are read with this lock held, so that no older ones overwrite them. The log
+        // directories are not locked while files are written, because a disk may be slow.
         let _turn = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut by_dir: HashMap<PathBuf, Offsets> = HashMap::new();
         let mut served = HashSet::new();
@@ -468,14 +488,14 @@ impl Broker {
         unwritten
     }
 
-    /// Closes all logs for a clean stop and leaves checkpoints and markers.
+    /// Closes all logs for a clean stop, and writes checkpoints and clean-shutdown markers.
     pub(super) fn close_logs(self: &Arc<Self>) {
         let failed: Mutex<Vec<PathBuf>> = Mutex::default();
         let threads = self.recovery_threads().max(CLOSE_THREADS);
         in_parallel(threads, &self.partitions.partitions(), |partition| {
             let check = |closed: Result<(), LogError>, dir: &Path| {
                 if let Err(error) = closed {
-                    error!(partition = %partition.id, %error, "not closed: the next start recovers");
+                    error!(partition = %partition.id, %error, "not closed, next start recovers it");
                     let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
                     failed.push(dir.to_owned());
                 }
@@ -489,8 +509,8 @@ impl Broker {
         self.write_checkpoints();
         self.write_high_watermarks();
         if !self.unopened().is_empty() {
-            // A log that this start could not open was not recovered: the next must not trust it.
-            info!("logs stayed unopened: the next start recovers");
+            // Logs that could not be opened were not recovered, so no directory gets a marker.
+            info!("some logs could not be opened, the next start recovers all logs");
             return;
         }
         let epoch = self.epoch();
@@ -507,7 +527,7 @@ impl Broker {
     }
 }
 
-/// Runs `each` on every item, by so many threads at once.
+/// Runs `each` on every item, on up to `threads` threads. Returns when all are done.
 pub(super) fn in_parallel<T: Sync>(threads: usize, items: &[T], each: impl Fn(&T) + Sync) {
     let next = AtomicUsize::new(0);
     let work = || {
@@ -523,8 +543,8 @@ pub(super) fn in_parallel<T: Sync>(threads: usize, items: &[T], each: impl Fn(&T
     });
 }
 
-/// Logs the oldest transaction that is open in a log. No broker of Sordini's coordinates
-/// transactions, so that it stays open unless a broker of Apache Kafka's ends it.
+/// Logs a warning if a log has open transactions. Sordini does not coordinate transactions yet, so
+/// they stay open until a transaction coordinator of Apache Kafka ends them.
 fn warn_of_open_transactions(partition: &TopicPartition, log: &Log) {
     let mut open = log.open_transactions();
     let transactions = open.len();

@@ -1,9 +1,13 @@
-//! Moves of replicas between the log directories of this broker (KIP-113, KIP-858): what Kafka's
-//! `ReplicaManager.alterReplicaLogDirs` and `ReplicaAlterLogDirsThread` do.
+//! Moves of replicas between the log directories of this broker (KIP-113, KIP-858; Kafka's
+//! `ReplicaManager.alterReplicaLogDirs` and `ReplicaAlterLogDirsThread`).
 //!
-//! A replica is copied until its copy has all and is durable; then the controller is told that it
-//! lies in the new directory; then the copy takes its place. So metadata names a directory that
-//! has the replica at any time, and a start knows what to make of whatever a crash leaves.
+//! Steps of a move:
+//! - The replica is copied until the copy has all records and is durable.
+//! - The new directory is reported to the controller.
+//! - The copy replaces the replica.
+//!
+//! Metadata therefore always names a directory that has all records, and a start can resolve
+//! whatever a crash leaves.
 
 use std::{
     collections::HashMap,
@@ -35,25 +39,28 @@ use crate::{
     partition::{Absent, Copied, CopyError, Partition, Replaced, Role, Topic},
 };
 
-/// How long a move rests that is throttled, or that has failed.
+/// The pause of a move that is throttled, has failed, or waits for the controller.
 const REST: Duration = Duration::from_millis(200);
-/// So many wishes for what is not here are kept: any name may be asked for.
+/// The largest number of wanted directories that are kept for replicas that are not here. It is
+/// limited, because a request may name any partition.
 const WANTED_MAX: usize = 100_000;
-/// How long the controller is waited for until the copy is looked after again.
+/// The longest time that a move waits for the controller before it copies new records again.
 const AGREED_WITHIN: Duration = Duration::from_secs(1);
 
+/// The moves in progress, and the directories that were requested for future replicas.
 pub struct Moves {
-    /// Of the replicas that are copied at the same time.
+    /// Limits how many replicas are copied at the same time.
     turns: Semaphore,
     throttle: Throttle,
-    /// Where replicas are to lie that are not here yet.
+    /// The requested log directories of replicas that this broker does not have yet.
     wanted: Mutex<HashMap<TopicPartition, PathBuf>>,
     tasks: Mutex<JoinSet<()>>,
 }
 
+/// The reason why a replica cannot move to the requested log directory.
 #[derive(Debug, thiserror::Error)]
 pub enum MoveError {
-    #[error("the topic's name leaves no room for that of a copy's directory")]
+    #[error("the topic's name is too long for the directory name of a copy")]
     NameTooLong,
     #[error("no such log directory is configured")]
     UnknownDir,
@@ -69,10 +76,10 @@ pub enum MoveError {
     Log(#[from] LogError),
 }
 
-/// What is to be done next with a move.
+/// The next step of a move.
 enum Next {
     Copy,
-    /// It has failed, or waits for the controller: others have their turn.
+    /// The move has failed or waits for the controller. Other moves go first.
     Rest,
     Nothing,
 }
@@ -96,7 +103,7 @@ impl Moves {
         }
     }
 
-    /// Where the replica is to lie that is made now.
+    /// The requested log directory of a replica that is being created. Forgets the request.
     pub(super) fn take_wanted(&self, partition: &TopicPartition) -> Option<PathBuf> {
         self.wanted().remove(partition)
     }
@@ -109,15 +116,20 @@ impl Moves {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends all moves, which the next start goes on with.
+    /// Stops all moves. The next start continues them.
     pub(super) fn stop(&self) {
         self.tasks().abort_all();
     }
 }
 
 impl Broker {
-    /// Has a replica move to another log directory, or made there once it is this broker's. The
-    /// directory where it lies ends a move that is under way.
+    /// Begins to move a replica to another log directory. If this broker has no replica of the
+    /// partition, the directory is noted for when it gets one. If `dir` is the replica's current
+    /// directory, a move in progress is cancelled.
+    ///
+    /// # Errors
+    /// Also if this broker has no replica yet ([`MoveError::NotHere`]), although the request is
+    /// noted.
     pub fn alter_log_dir(
         self: &Arc<Self>,
         name: &TopicPartition,
@@ -146,7 +158,7 @@ impl Broker {
         if *partition.log_dir() == target || partition.future_view().is_some() {
             return Ok(());
         }
-        // There may be a copy already in a directory that nobody sees.
+        // An offline directory may already contain a copy of this replica.
         if self.any_offline() {
             return Err(MoveError::Offline);
         }
@@ -156,10 +168,13 @@ impl Broker {
         Ok(())
     }
 
-    /// The configured directory of that absolute path, if it is online.
+    /// The configured log directory with this absolute path.
+    ///
+    /// # Errors
+    /// If there is none, or if it is offline.
     fn online_dir(&self, path: &str) -> Result<PathBuf, MoveError> {
         let dirs = self.lock_dirs();
-        // As DescribeLogDirs tells it, to the letter.
+        // The path must be exactly as in a DescribeLogDirs response.
         let is_it =
             |dir: &&LogDir| std::path::absolute(&dir.path).is_ok_and(|it| it.as_os_str() == path);
         let dir = dirs.dirs().iter().find(is_it).ok_or(MoveError::UnknownDir)?;
@@ -199,7 +214,7 @@ impl Broker {
         let opened = place.create(topic.id).and_then(open);
         opened.map(|(log, _)| log).map_err(|error| {
             self.log_dirs.discard(&place, now_ms());
-            error!(partition = %partition.id, %error, "the replica does not move");
+            error!(partition = %partition.id, %error, "cannot create the copy for a move");
             if error.is_disk_failure() {
                 self.fail_dir(target);
             }
@@ -209,25 +224,25 @@ impl Broker {
 
     fn cancel_move(self: &Arc<Self>, topic: &Topic, partition: &Partition) {
         let deleted = self.delete_future(partition);
-        info!(partition = %partition.id, "the replica does not move any more");
+        info!(partition = %partition.id, "move of a replica cancelled");
         let (delay_ms, what) = (topic.config.load().file_delete_delay_ms, &partition.id);
         let removed = deleted.into_iter().collect();
         self.remove_after(delay_ms, format!("copy of {what}"), removed, DeletedPartition::remove);
-        // It may have been told where the replica was to be.
+        // The controller may have recorded the new directory already.
         self.report_directories();
     }
 
-    /// Ends a move and renames the copy's directory, for its removal.
+    /// Ends a move and renames the copy's directory. The caller removes the directory later.
     pub(super) fn delete_future(
         self: &Arc<Self>,
         partition: &Partition,
     ) -> Option<DeletedPartition> {
         let future = partition.take_future()?;
         let deleted = self.delete_dir(future.dir(), &partition.id);
-        deleted.inspect_err(|error| warn!(%error, "a copy's directory remains")).ok()
+        deleted.inspect_err(|error| warn!(%error, "cannot delete a copy's directory")).ok()
     }
 
-    /// Has the replica copied and exchanged.
+    /// Spawns the task that copies the replica and then replaces it with the copy.
     pub(super) fn move_on(self: &Arc<Self>, topic_id: TopicId, partition: &Arc<Partition>) {
         let mut tasks = self.moves.tasks();
         while tasks.try_join_next().is_some() {}
@@ -297,7 +312,8 @@ impl Broker {
         }
     }
 
-    /// What the checkpoints say of the copy must be true when it is the replica.
+    /// Makes the copy durable and writes the checkpoints. Their entries for the copy must be
+    /// correct before it replaces the replica.
     fn make_ready(self: &Arc<Self>, partition: &Arc<Partition>) -> Result<(), CopyError> {
         partition.ready_future()?;
         self.write_checkpoints();
@@ -306,7 +322,8 @@ impl Broker {
         Ok(())
     }
 
-    /// What they say of the directory that the replica has left must not be said of its next copy.
+    /// Cleans up after a move: writes the checkpoints, so that no old entry applies to a later copy
+    /// in the former directory, and removes that directory.
     fn moved(self: &Arc<Self>, partition: &Partition, left: Result<DeletedPartition, LogError>) {
         self.write_checkpoints();
         self.write_settled();
@@ -319,11 +336,12 @@ impl Broker {
             }
             Err(error) => self.on_log_error(partition, &error),
         }
-        // Where a move was ended and begun anew meanwhile, the controller may know of another.
+        // If the move was cancelled and restarted, metadata may name another directory.
         self.report_directories();
     }
 
-    /// Waits a while for the controller to have the replica in the directory.
+    /// Reports the new directory to the controller, and waits up to [`AGREED_WITHIN`] until
+    /// metadata has it. Returns whether it does.
     async fn is_agreed(self: &Arc<Self>, (topic_id, index): (TopicId, i32), dir: &Path) -> bool {
         let id = self.lock_dirs().dirs().iter().find(|it| it.path == dir).map(|it| it.id);
         let Some(id) = id else { return false };
@@ -344,7 +362,8 @@ impl Broker {
         topic.partitions.get(index as usize)?.directory_of(self.node_id)
     }
 
-    /// Does a step of a move where it may wait for the disk, and judges why it failed.
+    /// Runs a step of a move on a blocking thread. If the step fails, handles the failure and
+    /// returns the next step.
     async fn on_disk<T: Send + 'static>(
         self: &Arc<Self>,
         partition: &Arc<Partition>,
@@ -359,7 +378,7 @@ impl Broker {
             Err(_) => return Err(Next::Nothing),
         };
         if self.may_tell() {
-            error!(partition = %partition.id, %error, "the replica cannot be moved on");
+            error!(partition = %partition.id, %error, "move of a replica failed, will be retried");
         }
         match error {
             CopyError::Read(error) => {
@@ -370,7 +389,7 @@ impl Broker {
                     self.fail_dir(&future.log_dir);
                 }
             }
-            // There may be room later.
+            // For example a full disk, which may have space later.
             CopyError::Write(_) => {}
         }
         Err(Next::Rest)

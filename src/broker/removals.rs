@@ -1,4 +1,5 @@
-//! Replicas that are this broker's no longer: out of service at once, their files away later.
+//! Removal of replicas from this broker: they stop serving at once, and their files are removed
+//! later.
 
 use std::{
     collections::HashSet,
@@ -20,7 +21,7 @@ use crate::{
 };
 
 impl Broker {
-    /// Takes a deleted topic's partitions out of service.
+    /// Stops serving the partitions of a deleted topic and deletes their logs.
     pub(super) fn delete_topic(self: &Arc<Self>, image: &TopicImage) {
         let Some(topic) = self.partitions.remove(image.id) else { return };
         self.metrics.remove_topic(&image.name);
@@ -31,7 +32,7 @@ impl Broker {
         self.delete_logs(&topic, &partitions, format!("partitions of {}", image.name));
     }
 
-    /// Takes a replica out of service that metadata has given to other brokers.
+    /// Stops serving a replica that metadata has assigned to other brokers, and deletes its log.
     pub(super) fn remove_replica(self: &Arc<Self>, id: TopicId, index: i32) {
         let Some(topic) = self.partitions.topic_by_id(id) else { return };
         self.unfollow(id, index);
@@ -55,7 +56,7 @@ impl Broker {
             }
             match self.delete_dir(&path, &partition.id) {
                 Ok(deleted) => {
-                    // Before anything else comes to the name that is free now.
+                    // Must happen before a new log gets the directory name that is now free.
                     partition.update(|core| core.log_mut().set_dir(&deleted.path));
                     removed.push(deleted);
                 }
@@ -66,7 +67,7 @@ impl Broker {
         let mut synced = HashSet::new();
         for deleted in removed.iter().filter(|deleted| synced.insert(above(deleted))) {
             if let Err(error) = deleted.sync() {
-                warn!(%error, "a deletion may come back after a crash of the machine");
+                warn!(%error, "deleted directories may come back after a crash of the machine");
             }
         }
         self.remove_after(delay_ms, what, removed, DeletedPartition::remove);
@@ -77,7 +78,7 @@ impl Broker {
         dirs.dir_of(path).is_some_and(|dir| !dirs.dirs()[dir].is_offline())
     }
 
-    /// Renames a partition's directory, so that its name is free at once.
+    /// Renames a partition's directory for deletion, so that a new log can use the name at once.
     pub(super) fn delete_dir(
         &self,
         path: &Path,
@@ -86,7 +87,8 @@ impl Broker {
         self.log_dirs.delete_partition(path, partition, (new_uuid(), now_ms()))
     }
 
-    /// Removes what deletions before this start left behind, and what it deleted itself.
+    /// Removes directories that a previous process had renamed for deletion, and those in
+    /// `deleted`.
     pub(super) fn remove_leftovers(&self, deleted: Vec<DeletedPartition>) {
         let mut leftovers = self.lock_dirs().take_leftovers();
         leftovers.extend(deleted);
