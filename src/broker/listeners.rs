@@ -1,4 +1,5 @@
-//! The listeners of a node: bound before there is a broker, served when it may answer.
+//! The listeners of a node. A start binds all of them first, and serves them once requests can be
+//! answered.
 
 use std::{
     io,
@@ -21,10 +22,11 @@ use crate::{
 /// Kafka's default of `socket.send.buffer.bytes` and `socket.receive.buffer.bytes`.
 const SOCKET_BUFFER_DEFAULT: u32 = 100 << 10;
 
-/// Sockets that have their ports for themselves, and refuse connections yet.
+/// Bound sockets that own their ports but still refuse connections.
 pub(super) struct Bound(Vec<(String, TcpSocket)>);
 
 impl Bound {
+    /// Binds all listeners.
     pub async fn all(listeners: &[Listener], settings: &BrokerConfig) -> Result<Self, ServerError> {
         let mut bound = Vec::new();
         for listener in listeners {
@@ -38,14 +40,15 @@ impl Bound {
         self.0.iter().map(|(name, socket)| Ok((name.clone(), socket.local_addr()?))).collect()
     }
 
-    /// From here on connections wait to be accepted. The runtime is the one that will notice them.
+    /// Makes the sockets listen: connections now wait in the backlog. `runtime` is the one that
+    /// will accept them.
     pub fn listen(
         self,
         settings: &BrokerConfig,
         runtime: &Handle,
     ) -> Result<Listening, ServerError> {
         let _entered = runtime.enter();
-        // The kernel reduces it to net.core.somaxconn.
+        // The kernel limits the backlog to net.core.somaxconn.
         let backlog = settings.socket_listen_backlog.unwrap_or(i32::MAX).max(1) as u32;
         let listen = |(name, socket): (String, TcpSocket)| {
             let address = socket.local_addr()?.to_string();
@@ -58,11 +61,12 @@ impl Bound {
     }
 }
 
-/// Sockets that listen, and are served together.
+/// Listening sockets.
 pub(super) struct Listening(Vec<(String, TcpListener)>);
 
 impl Listening {
-    /// Serves them until the shutdown, on the runtime that they listen on.
+    /// Spawns a task per socket that serves its connections until the shutdown. `runtime` must be
+    /// the one that was passed to [`Bound::listen`].
     pub fn serve(
         self,
         broker: &Arc<Broker>,
@@ -79,7 +83,7 @@ impl Listening {
 }
 
 async fn bind(listener: &Listener, settings: &BrokerConfig) -> Result<TcpSocket, ServerError> {
-    // Any address means any of both families, as for Java's sockets, however it is written.
+    // As in Java, an empty host or 0.0.0.0 stands for all IPv4 and IPv6 addresses.
     let host = match listener.host.as_str() {
         "" | "0.0.0.0" if has_ipv6() => "::",
         "" => "0.0.0.0",
@@ -104,7 +108,7 @@ async fn bind(listener: &Listener, settings: &BrokerConfig) -> Result<TcpSocket,
             }
         };
         socket.set_reuseaddr(true)?;
-        // Accepted sockets take their sizes from the listening one.
+        // Accepted sockets inherit the buffer sizes of the listening socket.
         if let Some(size) = buffer_size(settings.socket_receive_buffer_bytes) {
             socket.set_recv_buffer_size(size)?;
         }
@@ -119,16 +123,16 @@ async fn bind(listener: &Listener, settings: &BrokerConfig) -> Result<TcpSocket,
 }
 
 /// Makes a bound socket the only owner of its port, or fails with `AddrInUse`. Several sockets with
-/// `SO_REUSEADDR` can bind one port until one of them listens. So this one listens for a moment. Then
-/// it gives up `SO_REUSEADDR`, after which no other socket can bind the port, and refuses connections
-/// again. A port that the system chose is given to one socket only.
+/// `SO_REUSEADDR` can bind one port until one of them listens. The socket therefore listens for a
+/// moment, clears `SO_REUSEADDR`, so that no other socket can bind the port, and stops listening. A
+/// port that the system chose (`port` is 0) belongs to one socket anyway.
 fn reserve_port(socket: &TcpSocket, port: u16) -> io::Result<()> {
     if port == 0 {
         return Ok(());
     }
     rustix::net::listen(socket, 1)?;
     socket.set_reuseaddr(false)?;
-    // Ends the listening, and keeps the port.
+    // Stops listening, but keeps the port.
     Ok(rustix::net::shutdown(socket, rustix::net::Shutdown::Read)?)
 }
 
@@ -138,8 +142,9 @@ fn listen(socket: TcpSocket, backlog: u32) -> io::Result<TcpListener> {
     socket.listen(backlog)
 }
 
-/// Kafka's default size would bound what the system grows by itself to what a connection needs:
-/// only another size is set. -1 leaves it to the system in Kafka too.
+/// The buffer size to set in bytes, or `None` for the system's default. Kafka's default value also
+/// means the system's: a fixed size would prevent the kernel from growing the buffer as needed. -1
+/// means the system's default in Kafka, too.
 fn buffer_size(configured: i32) -> Option<u32> {
     u32::try_from(configured).ok().filter(|size| *size > 0 && *size != SOCKET_BUFFER_DEFAULT)
 }

@@ -1,5 +1,5 @@
-//! How far a start has come, for `/health`, `/metrics` and the log: what the stages took, and how
-//! many logs are still to be opened.
+//! Progress of a start, for `/health`, `/metrics` and the log: the duration of each stage, and how
+//! many logs are not open yet.
 
 use std::{
     sync::{
@@ -13,18 +13,19 @@ use tracing::info;
 
 use crate::telemetry::{Health, Kind, NotReady, Scrape};
 
-/// How often long work says how far it has come.
+/// The interval at which long operations log their progress.
 pub const TOLD_EVERY: Duration = Duration::from_secs(1);
 
+/// The progress of a start. Tasks of the start update it, probes and scrapes read it.
 #[derive(Debug)]
 pub struct Progress {
-    /// Since the last stage ended.
+    /// The time when the last stage ended.
     since: Mutex<Instant>,
     stages: Mutex<Vec<(&'static str, Duration)>>,
     is_ready: AtomicBool,
     logs: AtomicU64,
     opened: AtomicU64,
-    /// Bytes read again and checked, since their flush was not known of.
+    /// Bytes that log recovery has read and checked, because they were not known to be flushed.
     checked_bytes: Arc<AtomicU64>,
 }
 
@@ -42,7 +43,7 @@ impl Default for Progress {
 }
 
 impl Progress {
-    /// Ends a stage of the start; the next begins with it.
+    /// Ends a stage of the start and begins the next one.
     pub fn stage_ended(&self, name: &'static str) {
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         let took = since.elapsed();
@@ -58,12 +59,12 @@ impl Progress {
         self.opened.fetch_add(1, Relaxed);
     }
 
-    /// Where whoever checks a log counts its bytes.
+    /// The counter of bytes that log recovery has read and checked. The caller adds to it.
     pub fn checked_bytes(&self) -> &Arc<AtomicU64> {
         &self.checked_bytes
     }
 
-    /// The start has come to its end.
+    /// Marks the start as complete and logs the duration of its stages.
     pub fn ready(&self) {
         self.is_ready.store(true, Relaxed);
         let stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,7 +88,7 @@ impl Progress {
         self.logs.load(Relaxed).saturating_sub(self.opened.load(Relaxed))
     }
 
-    /// Says from time to time how the recovery goes, for as long as it is waited for.
+    /// Logs the progress of log recovery every second. Never returns.
     pub async fn tell(&self) {
         loop {
             tokio::time::sleep(TOLD_EVERY).await;
@@ -99,7 +100,7 @@ impl Progress {
         }
     }
 
-    /// What `/health` and `/readyz` answer until the start has come to its end.
+    /// The answer of `/health` and `/readyz` before the start is complete.
     pub fn health(&self) -> Health {
         let stage = match self.stages.lock().unwrap_or_else(PoisonError::into_inner).len() {
             0 => "log_dirs",
@@ -132,7 +133,7 @@ impl Progress {
         scrape.gauge(name, help, &[], self.remaining() as f64);
         scrape.counter(
             "kafka_log_recovery_bytes_total",
-            "Bytes read again and checked since their flush was not known of",
+            "Bytes that log recovery has read and checked at this start",
             &[],
             self.checked_bytes.load(Relaxed) as f64,
         );

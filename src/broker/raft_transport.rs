@@ -1,4 +1,5 @@
-//! Carries Raft's messages to the other controllers' listeners.
+//! Sends Raft messages to the listeners of the other controllers, and fetches the metadata log for
+//! a node that does not vote.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +20,7 @@ use crate::{
     quorum::{Endpoint, Lane, LeaderClient, Peer, RaftTransport, TransportError},
 };
 
-/// A channel that is kept for as long as it goes where it is wanted to.
+/// A channel that is kept while the address stays the same.
 #[derive(Default)]
 struct Kept(Option<(Address, Arc<dyn Channel>)>);
 
@@ -28,7 +29,7 @@ impl Kept {
         let address = Address { host: at.host.clone(), port: at.port };
         match &self.0 {
             Some((known, channel)) if *known == address => Arc::clone(channel),
-            // Whom it went to has moved, or somebody else leads.
+            // The controller has another address, or another controller leads.
             _ => {
                 let channel = network.channel(&address);
                 self.0 = Some((address, Arc::clone(&channel)));
@@ -38,7 +39,7 @@ impl Kept {
     }
 }
 
-/// A channel per controller and kind of message.
+/// Sends Raft messages. It has a channel per controller and lane.
 pub(super) struct PeerTransport {
     network: Arc<dyn Network>,
     channels: Mutex<BTreeMap<(i32, Lane), Kept>>,
@@ -66,7 +67,7 @@ impl RaftTransport for PeerTransport {
         Box::pin(async move {
             let request = frame::raft_request(&message);
             let mut answer = channel.call(request, timeout).await.map_err(failure)?;
-            // Its correlation id has been checked.
+            // Skip the correlation id, which the channel has checked.
             answer.advance(4);
             Ok(answer)
         })
@@ -82,10 +83,10 @@ fn failure(error: PeerError) -> TransportError {
     }
 }
 
-/// Follows the metadata log for a node that does not vote.
+/// Sends the Fetch requests of a node that does not vote to the leader of the quorum.
 pub(super) struct PeerLeader {
     network: Arc<dyn Network>,
-    /// To whom it talked last.
+    /// The channel of the last request.
     channel: Mutex<Kept>,
 }
 

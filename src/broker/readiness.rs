@@ -1,4 +1,4 @@
-//! What the probes of orchestrators see of this node: `/livez`, `/readyz` and `/health`.
+//! Health of this node, for the probes `/livez`, `/readyz` and `/health`.
 
 use std::{
     path::PathBuf,
@@ -14,15 +14,17 @@ use crate::{
     telemetry::{Health, NotReady, http::HealthCheck},
 };
 
-/// How long a partition counts as failing after it refused a write. A later write that succeeds ends
-/// it at once.
+/// How long a partition counts as failing after a failed write, in milliseconds. A later successful
+/// write ends it at once.
 const FAILING_MS: i64 = 60_000;
-/// How long a rename or removal in a log directory may take before the node is not ready.
+/// How long a rename or removal in a log directory may take before the node counts as not ready, in
+/// milliseconds.
 const HUNG_MS: i64 = 10_000;
-/// Partitions that an answer names; it has the number of all.
+/// The most partitions that an answer names. It also has their total number.
 const NAMES_MAX: usize = 10;
 
-/// The progress of the start until that has come to its end, then the state of the broker.
+/// The health check of a node. It reports the progress of the start until the start is complete,
+/// and then the state of the broker.
 pub(super) struct Probes {
     progress: Arc<Progress>,
     /// Empty until the broker is composed.
@@ -34,12 +36,13 @@ impl Probes {
         Self { progress, broker: OnceLock::new() }
     }
 
+    /// Sets the broker whose state is reported once the start is complete.
     pub fn watch(&self, broker: &Arc<Broker>) {
-        // A start composes one broker.
+        // The start calls this once, so it cannot fail.
         let _ = self.broker.set(Arc::downgrade(broker));
     }
 
-    /// The broker of a start that has come to its end. Inner `None` once it is gone.
+    /// The broker, once the start is complete. The inner `None` means that the broker has stopped.
     fn started(&self) -> Option<Option<Arc<Broker>>> {
         self.broker.get().filter(|_| self.progress.is_ready()).map(Weak::upgrade)
     }
@@ -102,7 +105,7 @@ impl Broker {
         dirs_reason("offline_log_directories", offline.map(|dir| dir.path.clone()).collect())
     }
 
-    /// Directories whose volume seems to hang.
+    /// Log directories with a rename or removal that has not finished for [`HUNG_MS`].
     fn hung_dirs(&self) -> Option<NotReady> {
         let hung = self.log_dirs.hung_since(now_ms() - HUNG_MS);
         dirs_reason("hung_log_directories", hung)
@@ -114,7 +117,7 @@ impl Broker {
         partitions_reason("offline_partitions", offline.map(|it| it.id.to_string()).collect())
     }
 
-    /// Partitions whose writes the disk refuses, mostly because it is full.
+    /// Partitions whose writes have failed recently, mostly because the disk is full.
     fn failing_partitions(&self) -> Option<NotReady> {
         let since_ms = now_ms() - FAILING_MS;
         let all = self.partitions.partitions();

@@ -1,4 +1,4 @@
-//! A partition as a coordinator shard sees it.
+//! [`PartitionLog`]: the log of a coordinator shard, on a partition of this broker.
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -9,10 +9,11 @@ use crate::{
     records::Batch,
 };
 
-/// So often reading the log is begun while it is cut, or moved to another directory.
+/// How often a read of the log is retried because the log is truncated or moved meanwhile.
 const READS_MAX: usize = 100;
 
-/// The log of a shard, for as long as this broker leads it.
+/// The log of a shard. It is valid while this broker's leadership of the partition lasts (`reign`);
+/// afterwards, appends fail and nothing counts as committed.
 pub struct PartitionLog {
     partition: Arc<Partition>,
     reign: u64,
@@ -34,12 +35,12 @@ impl ShardLog for PartitionLog {
         let view = self.partition.view();
         match view.reign == self.reign {
             true => view.high_watermark,
-            false => -1, // Another leader's: nothing of this shard is committed by it.
+            false => -1, // A later leadership's high watermark commits nothing of this shard.
         }
     }
 
     fn append(&self, batch: Batch) -> Result<i64, ShardLogError> {
-        // The shard itself waits until it is committed.
+        // `acks=1`: the shard itself waits until the batch is committed.
         let (reign, now_ms) = (self.reign, now_ms());
         let appended = self.partition.append_in(reign, &mut [batch], Acks::Leader, now_ms);
         let appended = appended.map_err(|error| match error {
@@ -93,7 +94,8 @@ mod tests {
         partition::{Core, Role, Surroundings},
     };
 
-    /// A follower's high watermark rises over what its leader has in the place of this shard's.
+    /// After this broker has become a follower, its high watermark counts records of the new
+    /// leader, not of this shard.
     #[test]
     fn a_shard_counts_on_nothing_after_its_reign() {
         let start =

@@ -1,5 +1,6 @@
-//! What a broker does from time to time: retention, checkpoints, flushes by time, expiry of
-//! producers. Each runs on a blocking thread, since it touches the disk.
+//! Periodic tasks of a broker: retention, checkpoints, flushes by time, expiry of producers, checks
+//! of the in-sync replicas, and others. Each runs on a blocking thread, because it may use the
+//! disk.
 
 use std::{
     collections::HashSet,
@@ -22,17 +23,18 @@ use crate::{
     partition::{Partition, Urgency, View},
 };
 
-/// How often the tails of logs are looked at that a start after a crash would read.
+/// The interval at which unsettled tails of logs are checked. A start after a crash reads them.
 const TAILS_EVERY: Duration = Duration::from_secs(2);
-/// So much may be unsettled in all logs together: a fraction of a second to read.
+/// The most bytes that may be unsettled in all logs together. They take a fraction of a second to
+/// read.
 const TAILS_BYTES: u64 = 512 << 20;
-/// How many segments retention takes from a log at once.
+/// The number of segments that retention deletes while it holds the lock of a partition once.
 const DELETED_AT_ONCE: usize = 8;
-/// How often logs are tried again that could not be opened.
+/// The interval at which logs that could not be opened are tried again.
 const OPEN_AGAIN: Duration = Duration::from_secs(5);
 
 impl Broker {
-    /// Starts the periodic tasks; they end at the stop signal.
+    /// Spawns the periodic tasks. They end at the stop signal.
     pub fn spawn_tasks(self: &Arc<Self>, tasks: &mut JoinSet<()>, stop: &watch::Receiver<bool>) {
         let config = self.settings();
         let millis = |ms: i64| Duration::from_millis(ms.max(1) as u64);
@@ -58,7 +60,7 @@ impl Broker {
         tasks.spawn_on(contact::watch(Arc::clone(self), stop.clone()), &self.control);
     }
 
-    /// Rolls and deletes segments that are past their time or size.
+    /// Rolls and deletes segments of all logs that have exceeded their time or size.
     fn apply_retention(self: &Arc<Self>) {
         let now = now_ms();
         for partition in self.partitions.partitions() {
@@ -68,8 +70,9 @@ impl Broker {
         }
     }
 
-    /// Looks at the segments without the lock, which may mean to read them, and takes it for a few
-    /// at a time: producers wait meanwhile.
+    /// Applies retention to one log. It first looks up the ages of segments without the lock of the
+    /// partition, because this may read from disk. It then deletes a few segments each time that it
+    /// holds the lock, because producers wait for the lock.
     fn apply_retention_to(
         self: &Arc<Self>,
         partition: &Partition,
@@ -92,9 +95,10 @@ impl Broker {
         }
     }
 
-    /// Settles logs, those with the most to settle first, until all together have little: what a
-    /// start after a crash of the process has to read is bounded by it. To flush them instead would
-    /// bound it after a crash of the machine too, but producers wait while the disk is busy.
+    /// Settles logs, those with the most unsettled bytes first, until all logs together have at
+    /// most [`TAILS_BYTES`]. This bounds what a start reads after a crash of the process. Flushing
+    /// would bound it after a crash of the machine, too, but producers would wait for the busy
+    /// disk.
     fn bound_tails(self: &Arc<Self>) {
         let partitions = self.partitions.partitions();
         let tail = |it: &Arc<Partition>| (it.view().log.unsettled(), Arc::clone(it));
@@ -119,8 +123,8 @@ impl Broker {
         }
     }
 
-    /// Removes the files of deleted segments after `file.delete.delay.ms`, when slow readers have
-    /// had their time.
+    /// Removes the files of deleted segments after `file.delete.delay.ms`, so that slow readers can
+    /// finish.
     fn remove_later(self: &Arc<Self>, partition: &Partition, deleted: Vec<DeletedSegment>) {
         if deleted.is_empty() {
             return;
@@ -131,7 +135,8 @@ impl Broker {
         self.remove_after(delay_ms, what, deleted, DeletedSegment::remove);
     }
 
-    /// Removes files later, one after the other on one blocking thread.
+    /// Removes files after a delay, one after the other on a blocking thread. `what` describes them
+    /// in log lines.
     pub(super) fn remove_after<T: Send + 'static>(
         &self,
         delay_ms: i64,
@@ -141,12 +146,12 @@ impl Broker {
     ) {
         self.runtime.spawn(async move {
             sleep(Duration::from_millis(delay_ms.max(0) as u64)).await;
-            // It fails only if it panics, and has told so then.
+            // An error means that the removal panicked, which has been logged.
             let _ = blocking(move || remove_all(&what, deleted, remove)).await;
         });
     }
 
-    /// Recovery points and log start offsets, per log directory.
+    /// Writes the checkpoints of recovery points and log start offsets.
     pub(super) fn write_checkpoints(self: &Arc<Self>) {
         let recovery_point = |_: &View, log: &LogView| Some(log.recovery_point());
         self.write_checkpoint(
@@ -157,23 +162,28 @@ impl Broker {
         self.write_log_starts();
     }
 
+    /// Writes the checkpoint of settled offsets.
     pub(super) fn write_settled(self: &Arc<Self>) {
         let settled = |_: &View, log: &LogView| Some(log.settled());
         self.write_checkpoint(checkpoint::SETTLED, |before| &before.settled, settled);
     }
 
-    /// Records that were deleted must not come back: to be called before a deletion is answered.
-    /// Returns the log directories where they still may.
+    /// Writes the checkpoint of log start offsets. DeleteRecords calls this before it responds, so
+    /// that deleted records do not come back after a crash. Returns the log directories where the
+    /// checkpoint could not be written.
     pub fn write_log_starts(self: &Arc<Self>) -> HashSet<PathBuf> {
         let log_start = |view: &View, log: &LogView| {
-            // A copy learns of it later, but may be the replica when that is to be read.
+            // A copy gets the log start offset of its replica later, but may have replaced the
+            // replica when the checkpoint is read. So its entry is the replica's, limited to its
+            // own log.
             let start = view.log.log_start().min(log.log_end()).max(log.log_start());
-            // Only what the first segment's name does not say.
+            // An entry is only needed if the name of the first segment does not say it.
             Some(start).filter(|start| *start > log.first_base_offset())
         };
         self.write_checkpoint(checkpoint::LOG_START, |before| &before.log_starts, log_start)
     }
 
+    /// Writes the checkpoint of high watermarks.
     pub(super) fn write_high_watermarks(self: &Arc<Self>) {
         let high_watermark =
             |view: &View, log: &LogView| Some(view.high_watermark.min(log.log_end()));
@@ -201,13 +211,13 @@ impl Broker {
     }
 }
 
-/// Says how far it is if that takes long.
+/// Removes files one by one. Logs the progress if it takes long.
 fn remove_all<T>(what: &str, deleted: Vec<T>, remove: fn(T) -> Result<(), LogError>) {
     let (count, began) = (deleted.len(), Instant::now());
     let mut told = began;
     for (at, it) in deleted.into_iter().enumerate() {
         if let Err(error) = remove(it) {
-            warn!(%error, "files of deleted {what} remain");
+            warn!(%error, "cannot remove files of deleted {what}");
         }
         if told.elapsed() >= TOLD_EVERY {
             told = Instant::now();
@@ -219,6 +229,7 @@ fn remove_all<T>(what: &str, deleted: Vec<T>, remove: fn(T) -> Result<(), LogErr
     }
 }
 
+/// Runs a job periodically on a blocking thread, until the stop signal.
 async fn run_every(
     broker: Arc<Broker>,
     first: Duration,

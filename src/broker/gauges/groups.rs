@@ -1,5 +1,4 @@
-//! What a scrape tells of the groups: members, state, and how far each is behind, in offsets and
-//! in seconds.
+//! Metrics of groups: members, state, and lag in offsets and in seconds.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -10,7 +9,7 @@ use crate::{
     telemetry::{Kind, Labels, Scrape},
 };
 
-/// What groups have waiting.
+/// Numbers of pending operations of all groups together.
 #[derive(Default, PartialEq, Eq, Debug)]
 pub struct Parked {
     pub rebalances: usize,
@@ -23,13 +22,13 @@ pub struct GroupGauges<'a> {
     pub now_ms: i64,
 }
 
-/// A group's place in a partition.
+/// A group's committed offset in a partition, with its lag.
 struct Position {
     labels: Labels,
     committed: i64,
-    /// None if the partition is not here.
+    /// `None` if this broker has no replica of the partition.
     lag: Option<i64>,
-    /// None if it cannot be told, or not yet.
+    /// `None` if it is unknown, or could not be looked up in time.
     lag_seconds: Option<f64>,
 }
 
@@ -62,7 +61,8 @@ impl GroupGauges<'_> {
         position
     }
 
-    /// How long ago the first record was made that the group has not consumed; 0 if there is none.
+    /// The age in seconds of the first record that the group has not consumed, or 0 if there is
+    /// none. `None` if it is unknown.
     fn lag_seconds(
         &mut self,
         topic: TopicId,
@@ -70,7 +70,7 @@ impl GroupGauges<'_> {
         view: &View,
         committed: i64,
     ) -> Option<f64> {
-        // What retention has deleted is not waited for.
+        // Records that retention has deleted do not count.
         let first = committed.max(view.log.log_start());
         if first >= view.high_watermark {
             return Some(0.0);
@@ -129,13 +129,14 @@ fn collect_positions(positions: &[Position], scrape: &mut Scrape) {
 /// A partition, by its topic's id, and an offset in it.
 type Place = (TopicId, i32, i64);
 
-/// When records at committed offsets were made. A position that has not moved since the last scrape
-/// is not looked up again; one that no scrape asks for any more is forgotten.
+/// A cache of the timestamps of records at committed offsets. An offset that was looked up for the
+/// previous scrape is not looked up again. Entries that a scrape does not use are dropped.
 #[derive(Default)]
 pub struct RecordTimes {
     before: HashMap<Place, Option<i64>>,
     now: HashMap<Place, Option<i64>>,
-    /// Disks may be slow and positions many: the next scrape goes on where one stops.
+    /// No record is looked up after this time, because disks may be slow. The next scrape continues
+    /// with the missing ones.
     deadline: Option<Instant>,
 }
 

@@ -1,5 +1,5 @@
-//! What a scrape tells of this broker's state: its partitions, the groups that it coordinates, its
-//! disks. The names are those of kafka_exporter where it has one.
+//! Metrics of this broker's state: its partitions, the groups that it coordinates, its log
+//! directories. Names are those of kafka_exporter if it has the metric.
 
 mod groups;
 mod partitions;
@@ -23,14 +23,14 @@ use crate::{
     telemetry::{Kind, Scrape, SurveyResult},
 };
 
-/// How long a scrape waits for the groups' shards, which may wait for a disk; and how long it
-/// looks records up. What did not come in time is left out.
+/// The longest time that a scrape waits for coordinator shards, which may wait for a disk, and the
+/// longest time that it looks up records. Values that are not ready in time are left out.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
 impl Broker {
-    /// Has each scrape tell of the broker's state.
+    /// Registers the collectors of this broker's metrics.
     pub(super) fn add_gauges(self: &Arc<Self>) {
-        // The broker owns its metrics: a collector that owned the broker would keep both for ever.
+        // Weak, because the broker owns its metrics: a cycle of references would leak both.
         let broker = Arc::downgrade(self);
         self.metrics.add_collector(Box::new(move |scrape| {
             if let Some(broker) = broker.upgrade() {
@@ -80,11 +80,11 @@ impl Broker {
         let (name, help) = ("kafka_server_fetch_sessions", "Incremental fetch sessions");
         scrape.gauge(name, help, &[], sessions as f64);
         let name = "kafka_server_fetch_session_evictions_total";
-        scrape.counter(name, "Fetch sessions that made room for others", &[], evictions as f64);
+        scrape.counter(name, "Fetch sessions evicted for new ones", &[], evictions as f64);
     }
 }
 
-/// Tells of the topics as metadata has them, whether or not their logs could be opened.
+/// Collects metrics of the topics in metadata, whether or not their logs could be opened.
 fn collect_topics<'a>(
     topics: impl Iterator<Item = &'a Arc<TopicImage>>,
     table: &PartitionTable,

@@ -1,4 +1,4 @@
-//! What a scrape tells of each partition, read from its view: no partition is locked for it.
+//! Metrics of each partition, from its view, so that no partition is locked.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ const GAUGES: [(&str, &str, Gauge); 4] = [
     ("kafka_log_segments", "Segments of the log", |view| view.log.segment_count() as f64),
 ];
 
-/// What only a partition's leader tells.
+/// Metrics that only the leader of a partition has.
 const GAUGES_OF_LEADERS: [(&str, &str, Gauge); 3] = [
     ("kafka_topic_partition_replicas", "Replicas that the partition is to have", |view| {
         view.isr.replicas as f64
@@ -41,7 +41,7 @@ const GAUGES_OF_LEADERS: [(&str, &str, Gauge); 3] = [
 
 type IsCounted = fn(IsrCounts) -> bool;
 
-/// How many partitions that are led here are in a state.
+/// Counts of partitions that this broker leads, by condition.
 const COUNTS: [(&str, &str, IsCounted); 4] = [
     ("kafka_server_leaders", "Partitions that this broker leads", |_| true),
     (
@@ -77,6 +77,7 @@ fn collect_led(views: &[(Arc<View>, Labels)], scrape: &mut Scrape) {
     scrape.gauge(name, help, &[], views.len() as f64);
 }
 
+/// Collects the metrics of all partitions in the table.
 pub fn collect(table: &PartitionTable, scrape: &mut Scrape) {
     let mut partitions = table.partitions();
     partitions.sort_unstable_by(|a, b| a.id.cmp(&b.id));

@@ -1,3 +1,5 @@
+//! Tests of the metrics of partitions, topics and groups.
+
 use std::{
     path::Path,
     sync::Arc,
@@ -55,7 +57,7 @@ fn table() -> (Arc<PartitionTable>, Arc<Topic>) {
     (table, topic)
 }
 
-/// A batch with a record for each age in seconds.
+/// A batch with one record per age (in seconds).
 fn aged(ages: &[i64], options: BatchOptions) -> Batch {
     let mut builder = BatchBuilder::new(options);
     for age in ages {
@@ -81,7 +83,7 @@ fn survey(group: &str, offsets: &[(i32, i64)]) -> GroupSurvey {
     }
 }
 
-/// What a scrape at `NOW` tells of the groups.
+/// The text and the counts of a scrape of the groups at the time `NOW`.
 async fn scrape(
     table: &PartitionTable,
     record_times: &mut RecordTimes,
@@ -166,7 +168,7 @@ async fn groups_are_behind_in_offsets_and_in_seconds() {
         append(&partition, aged(&[60, 50, 40], options));
         topic.insert(partition);
     }
-    // Retention has taken the beginning of one, and all of another.
+    // Delete the first record of one partition, and all records of another.
     topic.partition(0).expect("here").update(|core| core.delete_records(1)).expect("in range");
     let emptied = partition(&disk, 3, i64::MAX);
     append(&emptied, aged(&[9, 8], plain()));
@@ -196,11 +198,11 @@ async fn groups_are_behind_in_offsets_and_in_seconds() {
         family("kafka_consumergroup_current_offset"),
         ["a 0 2", "a 1 6", "a 2 9", "a 9 1", "z 0 0", "z 1 4", "z 2 4", "z 3 0"]
     );
-    // Partition 9 is not here, and what is committed past the end is no lag.
+    // Partition 9 is not here. An offset that is committed past the end has no lag.
     let lags = ["a 0 4", "a 1 0", "a 2 0", "z 0 6", "z 1 2", "z 2 2", "z 3 2"];
     assert_eq!(family("kafka_consumergroup_lag"), lags);
-    // The record's own time; where retention took it, the next one's; the log's time; and the first
-    // of a compressed batch. Where nothing is left to consume, nothing is late.
+    // The record's timestamp; if the record was deleted, that of the next one; the log append time;
+    // and the first timestamp of a compressed batch. If no record is left to consume, 0.
     let seconds = ["a 0 70", "a 1 0", "a 2 0", "z 0 80", "z 1 5", "z 2 60", "z 3 0"];
     assert_eq!(family("kafka_consumergroup_lag_seconds"), seconds);
 }
