@@ -1,4 +1,5 @@
-//! What a leader's answer of one partition does to the replica here.
+//! Processing of a leader's Fetch response for one partition: append, truncate, or search for the
+//! leader's range of offsets.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,8 +31,9 @@ const LIST_OFFSETS_VERSION: i16 = 7;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 
-/// Makes the replica ready to follow in its epoch. Returns the epoch of its log's last record, -1
-/// if it has none; `None` if it does not follow any more.
+/// Prepares the replica to follow in its leader epoch, and truncates it if necessary. Returns the
+/// epoch of the last record of its log, or -1 if the log is empty. Returns `None` if the replica is
+/// no longer a follower in this epoch, or if its log fails.
 pub(super) fn begin(broker: &Arc<Broker>, followed: &Followed) -> Option<i32> {
     let partition = &followed.partition;
     let begun = partition.update(|core| {
@@ -53,7 +55,7 @@ pub(super) fn begin(broker: &Arc<Broker>, followed: &Followed) -> Option<i32> {
     }
 }
 
-/// An answer, with what was asked.
+/// The response for a partition, with the position that was requested.
 pub(super) struct Answered {
     pub ask: Ask,
     pub data: PartitionData,
@@ -64,8 +66,8 @@ impl Answered {
         self.data.error_code == ErrorCode::OffsetOutOfRange.code()
     }
 
-    /// Takes what came. `to_flush` gets replicas whose records are to be made durable before the
-    /// leader may count on them.
+    /// Appends the records, or truncates the log if it diverges from the leader's. Adds the replica
+    /// to `to_flush` if its records must be durable before they are acknowledged to the leader.
     pub fn take(
         self,
         broker: &Arc<Broker>,
@@ -88,7 +90,7 @@ impl Answered {
             Ok(batches) => batches,
             Err(error) => {
                 error!(partition = %partition.id, offset = self.ask.offset, %error,
-                    "the leader answered with records that are damaged");
+                    "the leader has sent corrupt records");
                 return Progress::Failed;
             }
         };
@@ -115,7 +117,8 @@ impl Answered {
         }
     }
 
-    /// Asks the leader where its log is, and goes on there.
+    /// Gets the start and end offset of the leader's log (ListOffsets), and truncates the replica
+    /// to this range. To be called after OFFSET_OUT_OF_RANGE.
     pub async fn find_range(
         self,
         broker: &Arc<Broker>,
@@ -141,21 +144,24 @@ impl Answered {
                 Ok(offset) => range[at] = offset,
                 Err(error) => {
                     warn!(partition = %partition.id, leader = leader_id, %error,
-                        "cannot learn where the leader's log is");
+                        "cannot get the offset range of the leader's log");
                     return Progress::Failed;
                 }
             }
         }
         let [start, end] = range;
         warn!(partition = %partition.id, offset = self.ask.offset, start, end,
-            "the leader has nothing at this replica's log end");
+            "the log end of this replica is outside of the leader's log");
         let (ask, now) = (self.ask, now_ms());
         let cut = partition.update(|core| core.truncate_to_range(ask, (start, end), now));
         truncated(broker, &partition, cut)
     }
 }
 
-/// The whole batches of an answer, whose last one may be cut.
+/// The complete batches of a response. The last batch may be incomplete, and is then ignored.
+///
+/// # Errors
+/// If a batch is corrupt.
 fn batches(mut records: Bytes) -> Result<Vec<Batch>, BatchError> {
     let mut batches = Vec::new();
     while !records.is_empty() {
@@ -172,7 +178,7 @@ fn batches(mut records: Bytes) -> Result<Vec<Batch>, BatchError> {
     Ok(batches)
 }
 
-/// Whether a batch of this length has more than so many bytes.
+/// Whether a batch whose header has this length needs more than the `left` bytes.
 fn is_cut(batch_length: i32, left: usize) -> bool {
     usize::try_from(batch_length).is_ok_and(|length| length + LOG_OVERHEAD > left)
 }
@@ -243,7 +249,7 @@ fn tell_refusal(partition: &Partition, code: i16) {
     use ErrorCode::*;
     let code = ErrorCode::try_from_code(code);
     match code {
-        // One of the two brokers knows more than the other, for a moment.
+        // These are normal for a short time, while the brokers have different metadata.
         Some(
             NotLeaderOrFollower
             | UnknownLeaderEpoch

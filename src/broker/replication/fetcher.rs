@@ -1,5 +1,5 @@
-//! One fetcher: fetches what this broker follows from one other, over a channel of its own, one
-//! request after the other.
+//! [`Fetcher`]: fetches replicas of this broker from one leader (Kafka's `ReplicaFetcherThread`).
+//! It has its own channel and sends one request after the other.
 
 use std::{
     collections::BTreeMap,
@@ -39,19 +39,21 @@ use crate::{
     protocol::ErrorCode,
 };
 
-/// With topic ids, the epochs of replicas, and truncation by the answer.
+/// The version of Fetch. It has topic ids, replica epochs, and diverging epochs for truncation.
 const FETCH_VERSION: i16 = 17;
-/// How long a throttled replica waits until it is looked at again.
+/// The pause before a throttled replica is checked again.
 const THROTTLED_REST: Duration = Duration::from_millis(200);
 
-/// What is to be asked for now, and when there is more.
+/// The positions to fetch now, and the earliest time at which a delayed replica is due.
 type Due = (BTreeMap<Key, Ask>, Option<Instant>);
 
+/// The replicas that are fetched from one leader.
 pub(super) struct Fetcher {
     leader: i32,
     followed: Mutex<BTreeMap<Key, Followed>>,
     changed: Notify,
-    /// A log was cut below what a checkpoint calls durable.
+    /// Whether a log was truncated below its recovery point, so that the checkpoint on disk is
+    /// wrong.
     has_cut: AtomicBool,
 }
 
@@ -61,7 +63,7 @@ impl Fetcher {
         Self { leader, followed, changed, has_cut: AtomicBool::new(false) }
     }
 
-    /// Begins to fetch a replica, or goes on in a newer epoch.
+    /// Begins to fetch a replica, or continues in a new leader epoch.
     pub fn add(&self, key: Key, partition: Arc<Partition>, leader_epoch: i32) {
         let mut followed = self.followed();
         let is_known = followed.get(&key).is_some_and(|it| {
@@ -85,7 +87,7 @@ impl Fetcher {
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Fetches until it is aborted.
+    /// Fetches until the task is aborted.
     pub async fn run(self: Arc<Self>, broker: Arc<Broker>) {
         let mut session = FetchSession::default();
         let mut channel: Option<(Address, Arc<dyn Channel>)> = None;
@@ -95,7 +97,8 @@ impl Fetcher {
             let address =
                 broker.metadata().broker(self.leader).and_then(|it| broker.broker_address(it));
             let (Some(to), false) = (address, asks.is_empty()) else {
-                // Without an address the next metadata may have one.
+                // Nothing is due, or the leader's address is unknown and later metadata may have
+                // it.
                 let resumes = resumes.unwrap_or_else(|| Instant::now() + FIRST_REST * 10);
                 let _ = timeout_at(resumes, self.changed.notified()).await;
                 continue;
@@ -125,8 +128,9 @@ impl Fetcher {
         }
     }
 
-    /// What is due, after the recovery points are written that a cut has made false: also if nothing
-    /// is due, as this broker may lead a log next that the fetcher has cut.
+    /// Returns the positions to fetch, after the recovery points of truncated logs were written.
+    /// They are written even if nothing is due, because this broker may lead the truncated log
+    /// next.
     async fn next_asks(
         &self,
         due: impl FnOnce() -> Due,
@@ -137,15 +141,16 @@ impl Fetcher {
         due
     }
 
-    /// Writes the recovery points if a log was cut, before anything follows that a crash of the
-    /// machine can take (Kafka's `LogManager.truncateTo`).
+    /// Writes the recovery points if a log was truncated below its own (Kafka's
+    /// `LogManager.truncateTo`). This must happen before new records are appended: after a crash of
+    /// the machine, a recovery point that is too high would hide that they are lost.
     async fn checkpoint_cuts(&self, write: impl FnOnce() + Send + 'static) {
         if self.has_cut.swap(false, Ordering::Relaxed) {
             let _ = blocking(write).await;
         }
     }
 
-    /// What is to be asked for now, and when there is more.
+    /// The positions to fetch now. Truncates replicas as their new leader epoch requires.
     fn due(&self, broker: &Arc<Broker>) -> Due {
         let now = Instant::now();
         let (mut asks, mut resumes) = (BTreeMap::new(), None::<Instant>);
@@ -166,7 +171,7 @@ impl Fetcher {
             }
             let Some(last_epoch) = followed.last_epoch else { continue };
             let view = followed.partition.view();
-            // Metadata has given it another role, or its disk failed.
+            // Skip the replica if metadata has given it another role, or if its disk has failed.
             let epoch = followed.leader_epoch;
             if !matches!(view.role, Role::Follower { epoch: now, .. } if now == epoch) {
                 continue;
@@ -182,6 +187,7 @@ impl Fetcher {
         (asks, resumes)
     }
 
+    /// Sends a Fetch request. Returns `None` after an error.
     async fn fetch(
         &self,
         settings: &BrokerConfig,
@@ -201,7 +207,7 @@ impl Fetcher {
             }
             Ok(response) => {
                 let code = ErrorCode::try_from_code(response.error_code);
-                debug!(leader = self.leader, ?code, "a fetch session is begun anew");
+                debug!(leader = self.leader, ?code, "fetch refused, starting a new session");
                 session.failed(code != Some(ErrorCode::FetchSessionIdNotFound));
                 None
             }
@@ -213,7 +219,7 @@ impl Fetcher {
         }
     }
 
-    /// Takes an answer, partition by partition. Others may go on between two of them.
+    /// Processes a response, partition by partition. Yields to other tasks after each partition.
     async fn take(
         &self,
         broker: &Arc<Broker>,
@@ -227,7 +233,7 @@ impl Fetcher {
             for data in topic.partitions {
                 let key = (topic.topic_id, data.partition_index);
                 let followed = self.followed().get(&key).cloned();
-                // It may have been removed, or be in a newer epoch, since the request.
+                // Since the request, the replica may have been removed or got a new leader epoch.
                 let (Some(ask), Some(mut followed)) = (session.asked(&key), followed) else {
                     continue;
                 };
@@ -238,7 +244,8 @@ impl Fetcher {
                 let before = followed.recovery_point();
                 let answered = answer::Answered { ask, data };
                 if answered.is_out_of_range() {
-                    // The leader may take long to answer.
+                    // `find_range` waits for the leader, so earlier truncations are checkpointed
+                    // first.
                     self.checkpoint_cuts(checkpoint(broker)).await;
                 }
                 let progress = match answered.is_out_of_range() {
@@ -257,7 +264,7 @@ impl Fetcher {
             }
         }
         for partition in to_flush {
-            // The next fetch tells the leader that this replica has the records.
+            // The next fetch acknowledges the records to the leader, so they must be durable.
             let _ = blocking(move || partition.flush_now()).await;
         }
     }
@@ -282,13 +289,13 @@ impl Fetcher {
     }
 }
 
-/// Writes the recovery points of all logs.
+/// Returns a function that writes the checkpoints of all logs.
 fn checkpoint(broker: &Arc<Broker>) -> impl FnOnce() + Send + 'static {
     let broker = Arc::clone(broker);
     move || broker.write_checkpoints()
 }
 
-/// Whether the replica here counts among those whose copying is throttled.
+/// Whether the topic config `follower.replication.throttled.replicas` names this replica.
 fn is_throttled(broker: &Broker, (topic_id, index): &Key) -> bool {
     let topic = broker.partitions.topic_by_id(*topic_id);
     topic.is_some_and(|it| {
@@ -353,7 +360,7 @@ mod tests {
             move || written.store(true, Ordering::Relaxed)
         };
         let cut = || {
-            // The last replica of this leader is cut, and then given another role.
+            // The last replica of this leader is truncated, and then gets another role.
             fetcher.has_cut.store(true, Ordering::Relaxed);
             (BTreeMap::new(), None)
         };

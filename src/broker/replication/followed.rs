@@ -1,4 +1,5 @@
-//! One replica that a fetcher fetches: how far it is, and when it may be fetched again.
+//! [`Followed`]: a replica that a fetcher fetches, with its progress and the time of its next
+//! fetch.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,8 +7,8 @@ use tokio::time::Instant;
 
 use crate::partition::Partition;
 
-/// The first rest after a failure. Most failures are short: two brokers apply the same change of
-/// metadata at slightly different times.
+/// The pause after a first failure. It is short, because most failures end soon: two brokers apply
+/// the same metadata change at slightly different times.
 pub(super) const FIRST_REST: Duration = Duration::from_millis(20);
 
 #[derive(Clone)]
@@ -23,7 +24,7 @@ pub(super) struct Followed {
     failures: u32,
 }
 
-/// The outcome of the leader's answer for one partition.
+/// The outcome of the leader's response for one partition.
 pub(super) enum Progress {
     Went,
     /// The log was cut, so the epoch of its last record is not known.
@@ -57,7 +58,7 @@ impl Followed {
     }
 }
 
-/// How long to rest after so many failures in a row.
+/// The pause after a number of consecutive failures: it doubles, up to `longest_ms`.
 pub(super) fn rest(failures: u32, longest_ms: i32) -> Duration {
     let longest = Duration::from_millis(longest_ms.max(0) as u64);
     (FIRST_REST * 2u32.pow(failures.saturating_sub(1).min(10))).min(longest)

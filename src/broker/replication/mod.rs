@@ -1,11 +1,14 @@
-//! Replication between brokers: fetchers, which have this broker's replicas follow their leaders,
-//! and the proposals by which its leaders change who is in sync.
+//! Replication between brokers: fetchers copy records from leaders to this broker's followers, and
+//! proposals (AlterPartition) change the in-sync replicas of partitions that this broker leads.
 //!
-//! Owns: which replica is fetched by whom. Must not know what a log looks like. Kafka's
-//! `ReplicaFetcherManager`, `ReplicaFetcherThread` and `AlterPartitionManager`.
+//! This module owns the assignment of replicas to fetchers. It does not know the format of logs. It
+//! corresponds to Kafka's `ReplicaFetcherManager`, `ReplicaFetcherThread` and
+//! `AlterPartitionManager`.
 //!
-//! Invariants: a replica is with one fetcher at most; whatever a fetcher does to a replica is bound
-//! to the leader epoch that it fetched in, so that one that is late changes nothing.
+//! Invariants:
+//! - At most one fetcher fetches a replica.
+//! - A fetcher changes a replica only in the leader epoch in which it has fetched, so that a late
+//!   response changes nothing.
 
 mod answer;
 mod fetcher;
@@ -31,20 +34,21 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// A leader's node id, and which of the fetchers from it.
+/// A leader's broker id, and the number of the fetcher among those for this leader.
 type FetcherId = (i32, i32);
 
+/// The fetchers and the pending proposals of a broker.
 pub struct Replication {
     state: Mutex<State>,
     proposals: Proposals,
-    /// Of what leaders here send to throttled replicas.
+    /// Throttle of the records that leaders here send to throttled replicas.
     pub leader_throttle: Throttle,
-    /// Of what throttled replicas here take.
+    /// Throttle of the records that throttled replicas here fetch.
     follower_throttle: Throttle,
     pub metrics: ReplicationMetrics,
 }
 
-/// Kafka's `BrokerTopicMetrics` of replication, and the meters of `ReplicaManager`.
+/// The metrics of replication: from Kafka's `BrokerTopicMetrics` and `ReplicaManager`.
 pub struct ReplicationMetrics {
     pub bytes_in: Counter,
     pub bytes_out: Counter,
@@ -59,7 +63,7 @@ impl ReplicationMetrics {
         Self {
             bytes_in: counter(
                 "kafka_server_replication_bytes_in_total",
-                "Bytes of batches that followers here have taken",
+                "Bytes of batches that followers here have appended",
             ),
             bytes_out: counter(
                 "kafka_server_replication_bytes_out_total",
@@ -67,15 +71,15 @@ impl ReplicationMetrics {
             ),
             isr_expands: counter(
                 "kafka_server_isr_expands_total",
-                "Replicas that leaders here have taken in among those in sync",
+                "Times that leaders here have added a replica to the in-sync replicas",
             ),
             isr_shrinks: counter(
                 "kafka_server_isr_shrinks_total",
-                "Times that leaders here have left out who did not keep up",
+                "Times that leaders here have removed replicas from the in-sync replicas",
             ),
             failed_isr_updates: counter(
                 "kafka_server_failed_isr_updates_total",
-                "Changes of the in-sync replicas that the controller did not take",
+                "Changes of the in-sync replicas that the controller has refused",
             ),
         }
     }
@@ -99,7 +103,7 @@ impl Replication {
         }
     }
 
-    /// The most records that a replica here is behind its leader (Kafka's `MaxLag`).
+    /// The largest number of records that a replica here is behind its leader (Kafka's `MaxLag`).
     pub(super) fn max_lag(&self) -> i64 {
         let fetchers: Vec<_> = self.state().fetchers.values().cloned().collect();
         fetchers.iter().map(|fetcher| fetcher.max_lag()).max().unwrap_or(0)
@@ -111,13 +115,13 @@ impl Replication {
 }
 
 impl Broker {
-    /// Begins to propose; fetchers begin with what they fetch.
+    /// Starts the task that sends proposals. A fetcher starts with its first replica.
     pub fn start_replication(self: &Arc<Self>) {
         let proposals = self.runtime.spawn(proposals::run(Arc::clone(self)));
         self.replication.state().tasks.push(proposals);
     }
 
-    /// Ends all fetchers, before the logs are closed.
+    /// Stops moves, fetchers and proposals. A stop calls this before it closes the logs.
     pub fn stop_replication(&self) {
         self.moves.stop();
         let mut state = self.replication.state();
@@ -126,7 +130,8 @@ impl Broker {
         state.followed.clear();
     }
 
-    /// Has the replica fetched as its role wants it: from its leader, or not at all.
+    /// Assigns the replica to a fetcher for its leader if it is a follower. Otherwise, or if the
+    /// leader is unknown, removes it from its fetcher.
     pub(super) fn follow(self: &Arc<Self>, topic_id: TopicId, partition: &Arc<Partition>) {
         let key = (topic_id, partition.id.partition);
         let wanted = match partition.view().role {
@@ -153,7 +158,7 @@ impl Broker {
         }
     }
 
-    /// The replica is no longer this broker's.
+    /// Removes a replica from its fetcher, because this broker no longer has it.
     pub(super) fn unfollow(&self, topic_id: TopicId, index: i32) {
         let key = (topic_id, index);
         let mut state = self.replication.state();
@@ -164,7 +169,8 @@ impl Broker {
         }
     }
 
-    /// Spreads partitions over `num.replica.fetchers`, as Kafka does.
+    /// The number of the fetcher for a partition. The hash is Kafka's, which spreads partitions
+    /// over `num.replica.fetchers`.
     fn fetcher_number(&self, partition: &Partition) -> i32 {
         let hash = partition
             .id

@@ -1,6 +1,6 @@
-//! Proposals to change who is in sync, on their way to the controller: one request at a time, with
-//! all that have gathered meanwhile. A proposal goes on asking until it is answered, or until
-//! metadata has made it void.
+//! Proposals to change in-sync replicas, sent to the controller (AlterPartition). At most one
+//! request is in flight; the next one contains all proposals that have accumulated meanwhile. A
+//! proposal is sent again until the controller decides on it, or until metadata makes it obsolete.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -23,8 +23,8 @@ use crate::{
 };
 
 const VERSION: i16 = 3;
-/// A controller that does not answer may not be the active one any more; whichever is can tell a
-/// proposal that comes again from a new one.
+/// The time limit of a request. Afterwards it is sent again, perhaps to another controller, which
+/// recognises a repeated proposal by its partition epoch.
 const PATIENCE: Duration = Duration::from_secs(3);
 const REST: Duration = Duration::from_millis(50);
 
@@ -49,7 +49,7 @@ impl Proposals {
 }
 
 impl Broker {
-    /// Notes a partition that has something to propose.
+    /// Queues a partition that has a proposal.
     pub(in crate::broker) fn propose(&self, topic_id: TopicId, partition: &Arc<Partition>) {
         self.replication.proposals.add([(topic_id, Arc::clone(partition))]);
     }
@@ -61,13 +61,13 @@ struct Sent {
     proposal: Proposal,
 }
 
-/// Sends proposals until it is aborted.
+/// Sends proposals until the task is aborted.
 pub(super) async fn run(broker: Arc<Broker>) {
     let mut is_answered = true;
     loop {
         let mut sent: Vec<Sent> = Vec::new();
         for (topic_id, partition) in broker.replication.proposals.take() {
-            // Metadata may have decided something else since.
+            // Later metadata may have made the proposal obsolete.
             if let Some(proposal) = partition.proposal() {
                 sent.push(Sent { topic_id, partition, proposal });
             }
@@ -80,12 +80,12 @@ pub(super) async fn run(broker: Arc<Broker>) {
         sent.dedup_by_key(|it| (it.topic_id, it.partition.id.partition));
         let answer = send(&broker, &sent).await;
         if let Err(error) = &answer {
-            // Once; it may be a long time that no controller is there.
+            // Warn once, because there may be no controller for a long time.
             match is_answered {
                 true => {
-                    warn!(%error, "the in-sync replicas are proposed until a controller answers")
+                    warn!(%error, "AlterPartition failed, retrying until a controller answers")
                 }
-                false => debug!(%error, "the in-sync replicas are proposed again"),
+                false => debug!(%error, "AlterPartition failed, retrying"),
             }
         }
         is_answered = answer.is_ok();
@@ -101,7 +101,8 @@ pub(super) async fn run(broker: Arc<Broker>) {
     }
 }
 
-/// `None` if the controller refuses to look at them, as it does until it knows this broker.
+/// Sends one AlterPartition request. Returns `None` if the controller refuses the whole request, or
+/// if this broker's metadata does not contain its registration yet.
 async fn send(
     broker: &Arc<Broker>,
     sent: &[Sent],
@@ -114,7 +115,7 @@ async fn send(
         return Ok(Some(response));
     }
     let code = ErrorCode::try_from_code(response.error_code);
-    debug!(?code, "the in-sync replicas are proposed again");
+    debug!(?code, "AlterPartition refused, retrying");
     Ok(None)
 }
 
@@ -144,7 +145,8 @@ fn request(node_id: i32, broker_epoch: i64, sent: &[Sent]) -> AlterPartitionRequ
         .with_topics(topics)
 }
 
-/// Gives each partition its answer; returns those that are to be asked again.
+/// Passes each partition the decision on its proposal. Returns the undecided ones, which are sent
+/// again.
 fn take(broker: &Broker, sent: Vec<Sent>, response: &AlterPartitionResponse) -> Vec<Sent> {
     let metrics = &broker.replication.metrics;
     let find = |sent: &Sent| {
@@ -160,7 +162,7 @@ fn take(broker: &Broker, sent: Vec<Sent>, response: &AlterPartitionResponse) -> 
                 let (id, proposal) = (&sent.partition.id, &sent.proposal);
                 debug!(partition = %id, ?proposal, ?answer, "the controller has answered");
                 let is_committed = matches!(answer, ProposalAnswer::Committed { .. });
-                // Metadata may have been quicker; then there is nothing left to take.
+                // If metadata with the change was applied before this response, nothing changes.
                 sent.partition.update(|core| core.answered(proposal, answer, now_ms()));
                 match &proposal.change {
                     _ if !is_committed => metrics.failed_isr_updates.increment(1),
@@ -173,7 +175,7 @@ fn take(broker: &Broker, sent: Vec<Sent>, response: &AlterPartitionResponse) -> 
     again
 }
 
-/// `None` if nothing is decided.
+/// The controller's decision on a proposal, or `None` if it has not decided.
 fn answer(data: &alter_partition_response::PartitionData) -> Option<ProposalAnswer> {
     use ErrorCode::*;
     if data.error_code == 0 {

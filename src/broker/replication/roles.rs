@@ -1,4 +1,4 @@
-//! Roles of replicas, as metadata gives them.
+//! Applies the roles that metadata assigns to this broker's replicas.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl Broker {
-    /// Gives a replica the role that metadata has for it, and has it fetched accordingly.
+    /// Gives a replica the role that metadata assigns to it. A follower is fetched from its leader.
     pub(in crate::broker) fn assign(
         self: &Arc<Self>,
         image: &Image,
@@ -23,7 +23,8 @@ impl Broker {
         self.follow(topic_id, partition);
     }
 
-    /// A partition has other replicas, another leader, or others in sync.
+    /// Applies a changed partition: its replicas, leader or in-sync replicas. Opens the log of a
+    /// new replica, and removes a replica that is no longer assigned to this broker.
     pub(in crate::broker) fn change_partition(
         self: &Arc<Self>,
         image: &Image,
@@ -36,13 +37,14 @@ impl Broker {
         let known = self.partitions.topic_by_id(id).and_then(|topic| topic.partition(index).ok());
         match known {
             Some(partition) => self.assign(image, (id, &partition), &change.new),
-            // A replica whose log could not be opened stays offline.
+            // The log of the replica could not be opened, so it stays offline.
             None if change.old.replicas.contains(&self.node_id) => {}
             None => self.open_partition(image, Replica { id, index, is_new: true }, &change.new),
         }
     }
 
-    /// Leaders hear how a follower's broker stands now: one that is fenced cannot join them.
+    /// Passes the changed state of a broker to the partitions led here. A replica on a fenced
+    /// broker cannot join the in-sync replicas.
     pub(in crate::broker) fn change_standing(&self, broker: &BrokerImage) {
         let id = broker.broker_id;
         let now = now_ms();
@@ -60,7 +62,8 @@ impl Broker {
         }
     }
 
-    /// Leaders look for followers that did not keep up.
+    /// Removes followers that have not kept up (`replica.lag.time.max.ms`) from the in-sync
+    /// replicas of partitions led here, by proposals to the controller.
     pub(in crate::broker) fn check_isrs(self: &Arc<Self>) {
         let now = now_ms();
         for partition in self.partitions.partitions() {

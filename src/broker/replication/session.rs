@@ -1,25 +1,26 @@
-//! The fetcher's side of an incremental fetch session (KIP-227): each request names only what
-//! differs from what the leader was told before. The rules are those of Kafka's
+//! The client side of an incremental fetch session (KIP-227): a request contains only partitions
+//! that have changed since the previous request. The rules are those of Kafka's
 //! `FetchSessionHandler`.
 
 use std::collections::BTreeMap;
 
 use crate::{base::TopicId, broker::sessions::next_epoch, partition::Ask};
 
-/// A partition as requests and responses name it.
+/// A partition by topic id and index, as in requests and responses.
 pub type Key = (TopicId, i32);
 
+/// A fetcher's session with a leader.
 #[derive(Debug, Default)]
 pub struct FetchSession {
-    /// 0 for none.
+    /// The session id, or 0 without a session.
     id: i32,
-    /// Of the next request; 0 for one that names everything.
+    /// The epoch of the next request. A request with epoch 0 contains all partitions.
     epoch: i32,
-    /// What the leader knows to be asked for.
+    /// The positions in the session, as of the last request.
     asked: BTreeMap<Key, Ask>,
 }
 
-/// What a request says.
+/// The session fields and partitions of a Fetch request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Request {
     pub id: i32,
@@ -29,7 +30,7 @@ pub struct Request {
 }
 
 impl FetchSession {
-    /// The request that asks for this and nothing else.
+    /// The request after which the session contains exactly the `wanted` positions.
     pub fn request(&mut self, wanted: BTreeMap<Key, Ask>) -> Request {
         let is_full = self.epoch == 0;
         let is_news = |(key, ask): &(&Key, &Ask)| is_full || self.asked.get(key) != Some(*ask);
@@ -42,12 +43,12 @@ impl FetchSession {
         Request { id: self.id, epoch: self.epoch, asks, forgotten }
     }
 
-    /// What the last request asked of a partition.
+    /// The position that the last request asked for, if it contained the partition.
     pub fn asked(&self, key: &Key) -> Option<Ask> {
         self.asked.get(key).copied()
     }
 
-    /// The leader has answered within the session that it names, or without one.
+    /// Notes a successful response with its session id, which is 0 if the leader has no session.
     pub fn answered(&mut self, id: i32) {
         match id {
             0 => (self.id, self.epoch) = (0, 0),
@@ -56,7 +57,8 @@ impl FetchSession {
         }
     }
 
-    /// The request failed: the next one begins anew, and closes what may be left of this session.
+    /// Notes a failed request. The next request starts a new session. It also closes the current
+    /// one, unless the leader does not have it (`is_session_known` is false).
     pub fn failed(&mut self, is_session_known: bool) {
         self.epoch = 0;
         if !is_session_known {

@@ -1,5 +1,6 @@
-//! How fast throttled replicas are copied (KIP-73), so that a reassignment leaves room for clients.
-//! The rate is measured as Kafka's `ReplicationQuotaManager` does: over eleven windows of a second.
+//! [`Throttle`]: the replication rate of throttled replicas (KIP-73), so that a reassignment leaves
+//! bandwidth to clients. As in Kafka's `ReplicationQuotaManager`, the rate is measured over eleven
+//! windows of one second.
 
 use std::{
     collections::VecDeque,
@@ -9,14 +10,15 @@ use std::{
 const WINDOWS: i64 = 11;
 const WINDOW_MS: i64 = 1000;
 
-/// The bytes of throttled replicas in one direction.
+/// Counts the bytes of throttled replicas in one direction.
 #[derive(Debug, Default)]
 pub struct Throttle {
-    /// Beginnings of windows with their bytes, rising.
+    /// The start times of the windows in milliseconds, in ascending order, with their bytes.
     windows: Mutex<VecDeque<(i64, u64)>>,
 }
 
 impl Throttle {
+    /// Counts bytes that were sent or received now.
     pub fn note(&self, bytes: u64, now_ms: i64) {
         let begin = now_ms - now_ms.rem_euclid(WINDOW_MS);
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
@@ -29,7 +31,7 @@ impl Throttle {
         }
     }
 
-    /// Whether more than `limit` bytes a second went by; never without a limit.
+    /// Whether the rate is above `limit` (bytes per second). Always false without a limit.
     pub fn is_exceeded(&self, limit: Option<i64>, now_ms: i64) -> bool {
         let Some(limit) = limit else { return false };
         let windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
