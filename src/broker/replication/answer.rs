@@ -117,8 +117,9 @@ impl Answered {
         }
     }
 
-    /// Gets the start and end offset of the leader's log (ListOffsets), and truncates the replica
-    /// to this range. To be called after OFFSET_OUT_OF_RANGE.
+    /// Gets the start and end offset of the leader's log (ListOffsets), and moves the replica's log
+    /// end into this range: by truncation, or by an empty log at the leader's start. To be called
+    /// after OFFSET_OUT_OF_RANGE.
     pub async fn find_range(
         self,
         broker: &Arc<Broker>,

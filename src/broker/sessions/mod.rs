@@ -1,15 +1,16 @@
-//! Incremental fetch sessions (KIP-227), with topic ids (KIP-516): a fetcher names its partitions
-//! once, and then only what changes, and is told only what changed.
+//! Incremental fetch sessions (KIP-227) with topic ids (KIP-516). The first request of a session
+//! has all partitions of the fetcher. Later requests and responses have only what has changed.
 //!
-//! Owns: the cache of sessions, its epochs and evictions. Must not know logs, connections, or what
-//! is read; time and random ids come as arguments. The rules are those of Kafka's `FetchManager`,
-//! `FetchSession` and `FetchSessionCacheShard`.
+//! This module owns the cache of sessions, with their epochs and evictions. It does not know logs,
+//! connections or records; time and random ids are arguments. The rules are those of Kafka's
+//! `FetchManager`, `FetchSession` and `FetchSessionCacheShard`.
 //!
 //! Invariants:
-//! - A session's epoch moves on when a request begins; an answer finished under another epoch is an
-//!   error, so that two requests of one epoch cannot both be answered.
-//! - What a fetcher was last told changes only when an answer is finished.
-//! - A fetch shares its session's partitions and copies none of them, unless a second request of
+//! - A session's epoch increases when a request begins. If the epoch has changed again when the
+//!   response is finished, the response is an error, so that at most one request of an epoch
+//!   succeeds.
+//! - The offsets that a session remembers as sent change only when a response is finished.
+//! - A fetch shares the partitions of its session without copying them, unless a second request of
 //!   the same session begins before the first is finished.
 
 mod partitions;
@@ -23,18 +24,19 @@ pub use partitions::{PartitionRequest, Partitions, SessionPartition};
 
 use crate::base::TopicId;
 
-/// The session id of requests and answers without a session.
+/// The session id of requests and responses without a session.
 pub const INVALID_SESSION_ID: i32 = 0;
-/// The epoch of a request that lists all partitions and wants a session.
+/// The epoch of a request that has all partitions and asks for a new session.
 pub const INITIAL_EPOCH: i32 = 0;
-/// The epoch of a request that lists all partitions and wants no session.
+/// The epoch of a request that has all partitions and asks for no session.
 pub const FINAL_EPOCH: i32 = -1;
 
-/// A session idle for longer than this may be evicted by anyone, and one older than this by a
-/// larger one (Kafka's `MIN_INCREMENTAL_FETCH_SESSION_EVICTION_MS`).
+/// Milliseconds. A session that has been idle for longer may be evicted by any new session. A
+/// session that was created longer ago may be evicted by a larger new session (Kafka's
+/// `MIN_INCREMENTAL_FETCH_SESSION_EVICTION_MS`).
 pub const MIN_EVICTION_MS: i64 = 120_000;
 
-/// The epoch after `epoch`: from 1 to `i32::MAX`, then 1 again.
+/// The epoch after `epoch`. After `i32::MAX` follows 1.
 pub fn next_epoch(epoch: i32) -> i32 {
     match epoch {
         ..0 => FINAL_EPOCH,
@@ -43,7 +45,7 @@ pub fn next_epoch(epoch: i32) -> i32 {
     }
 }
 
-/// Why a request of a session is refused; the answer then has no session id and no partitions.
+/// The reason why a request of a session is refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
 pub enum SessionError {
     #[error("there is no fetch session {0}")]
@@ -54,21 +56,22 @@ pub enum SessionError {
     TopicIdMismatch,
 }
 
-/// The pieces of a Fetch request that concern its session. Before version 7 a request is
-/// sessionless: id 0 and epoch -1.
+/// The parts of a Fetch request that concern its session. Before version 7, requests have no
+/// session: id 0 and epoch -1.
 #[derive(Debug, Clone)]
 pub struct SessionRequest {
     pub session_id: i32,
     pub epoch: i32,
-    /// From version 13 on.
+    /// Whether the request names topics by id (version 13 and later).
     pub uses_topic_ids: bool,
-    /// Followers' sessions are privileged: consumers do not evict them before they are old.
+    /// Sessions of followers are privileged: a consumer's session evicts them only if they are
+    /// idle.
     pub is_from_follower: bool,
     pub partitions: Vec<PartitionRequest>,
     pub forgotten: Vec<Forgotten>,
 }
 
-/// A partition to leave out of a session from now on.
+/// A partition to remove from a session.
 #[derive(Debug, Clone)]
 pub struct Forgotten {
     pub topic: Option<Arc<str>>,
@@ -76,7 +79,7 @@ pub struct Forgotten {
     pub partition: i32,
 }
 
-/// A fetch under way.
+/// A fetch in progress, from [`SessionCache::begin`] to [`SessionCache::finish`].
 #[derive(Debug)]
 pub struct SessionFetch {
     partitions: Arc<Partitions>,
@@ -86,7 +89,7 @@ pub struct SessionFetch {
 #[derive(Debug)]
 enum FetchKind {
     Sessionless,
-    /// Makes a session when it is finished.
+    /// Creates a session when it is finished.
     Full {
         new_id: i32,
         uses_topic_ids: bool,
@@ -99,7 +102,7 @@ enum FetchKind {
 }
 
 impl SessionFetch {
-    /// The partitions to read, in order. The results are finished in the same order.
+    /// The partitions to read, in order. `finish` takes their results in the same order.
     pub fn partitions(&self) -> impl Iterator<Item = &SessionPartition> {
         self.partitions.iter()
     }
@@ -112,24 +115,26 @@ impl SessionFetch {
         self.partitions.is_empty()
     }
 
-    /// Whether the answer names only partitions with something new.
+    /// Whether the response has only partitions that have changed.
     pub fn is_incremental(&self) -> bool {
         matches!(self.kind, FetchKind::Incremental { .. })
     }
 }
 
-/// What decides whether a partition is in an incremental answer.
+/// The result of reading a partition. It decides whether the partition is in an incremental
+/// response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionResult {
     pub is_error: bool,
     pub high_watermark: i64,
     pub log_start_offset: i64,
     pub records_len: usize,
-    /// The answer names a preferred read replica or a diverging epoch, which is always told.
+    /// Whether the result has a preferred read replica or a diverging epoch. It is then always in
+    /// the response.
     pub is_redirect: bool,
 }
 
-/// What to answer: which of the results, by position, under which session.
+/// The session fields of a response, and the results that it contains, by index.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SessionAnswer {
     pub session_id: i32,
@@ -146,12 +151,12 @@ struct FetchSession {
     last_used_ms: i64,
     /// The epoch that the next request must have.
     epoch: i32,
-    /// How many partitions it had when it was last used: part of its place among the evictable.
+    /// The number of partitions when the session was last used. It is part of the eviction order.
     cached_len: usize,
 }
 
-/// Sessions that may go are ordered as here: unprivileged before privileged, then small before
-/// large.
+/// The eviction order: whether the session is privileged, its number of partitions, its id. The
+/// smallest key is evicted first.
 type EvictableKey = (bool, usize, i32);
 
 /// All sessions of a broker, at most `max.incremental.fetch.session.cache.slots` of them.
@@ -179,7 +184,7 @@ impl SessionCache {
         }
     }
 
-    /// How many sessions there are (Kafka's NumIncrementalFetchSessions).
+    /// The number of sessions (Kafka's NumIncrementalFetchSessions).
     pub fn len(&self) -> usize {
         self.sessions.len()
     }
@@ -188,22 +193,24 @@ impl SessionCache {
         self.sessions.is_empty()
     }
 
-    /// Partitions in all sessions (Kafka's NumIncrementalFetchPartitionsCached).
+    /// The number of partitions in all sessions (Kafka's NumIncrementalFetchPartitionsCached).
     pub fn cached_partitions(&self) -> usize {
         self.partitions
     }
 
-    /// Sessions evicted since the start (Kafka's IncrementalFetchSessionEvictionsPerSec).
+    /// The number of evictions since the start (Kafka's IncrementalFetchSessionEvictionsPerSec).
     pub fn evictions(&self) -> u64 {
         self.evictions
     }
 
-    /// Begins a fetch. `new_id` is a random positive number, for the session that this fetch may
-    /// make; `name_of` finds the names of topics that a session knows only by id.
+    /// Begins a fetch. The Fetch handler calls it, reads the partitions, and calls
+    /// [`Self::finish`]. `new_id` is a random positive number, which becomes the id of a new
+    /// session. `name_of` returns the name of a topic, for partitions whose topic was unknown
+    /// before.
     ///
     /// # Errors
-    /// If the request names a session that is not there or is not at that point; the cache is
-    /// unchanged then.
+    /// If the session does not exist, has another epoch, or names topics in the other way (by name
+    /// or by id). The cache is then unchanged.
     pub fn begin(
         &mut self,
         request: SessionRequest,
@@ -254,7 +261,8 @@ impl SessionCache {
         Ok(SessionFetch { partitions, kind })
     }
 
-    /// Finishes a fetch with one result for each of its partitions, in their order.
+    /// Finishes a fetch with the results of its partitions, in the same order. Returns which of
+    /// them are in the response.
     ///
     /// # Panics
     /// If there are more or fewer results than partitions.
@@ -287,7 +295,8 @@ impl SessionCache {
         }
     }
 
-    /// Makes a session of a full fetch, if there is room or room can be made; returns its id.
+    /// Creates a session for a full fetch, and returns its id. Returns [`INVALID_SESSION_ID`] if
+    /// the cache is full and no session can be evicted.
     fn create(&mut self, fetch: SessionFetch, results: &[PartitionResult], now_ms: i64) -> i32 {
         let FetchKind::Full { new_id, uses_topic_ids, is_from_follower } = fetch.kind else {
             unreachable!("only a full fetch makes a session");
@@ -320,7 +329,7 @@ impl SessionCache {
         session_id
     }
 
-    /// The first id from `wanted` on that no session has.
+    /// The first unused session id from `wanted` on.
     fn free_id(&self, wanted: i32) -> i32 {
         let mut id = wanted.max(1);
         while self.sessions.contains_key(&id) {
@@ -356,7 +365,7 @@ impl SessionCache {
         self.partitions -= session.cached_len;
     }
 
-    /// Notes that a session is used now, and with how many partitions.
+    /// Notes the time and the number of partitions of a session that is used now.
     fn touch(&mut self, session_id: i32, now_ms: i64) {
         let Some(session) = self.sessions.get_mut(&session_id) else { return };
         self.by_last_use.remove(&(session.last_used_ms, session_id));
@@ -388,8 +397,8 @@ fn all_of(requests: Vec<PartitionRequest>) -> Partitions {
     partitions
 }
 
-/// Answers what changed since the last answer. A session that was removed in the meantime is
-/// answered once more from what the fetch still holds.
+/// Selects the partitions that have changed since the last response. If the session was removed
+/// meanwhile, the response is made from the partitions of the fetch.
 fn finish_incremental(
     fetch: SessionFetch,
     session_id: i32,
@@ -404,9 +413,9 @@ fn finish_incremental(
             changed.push((at, slot));
         }
     }
-    // Another session may have taken the id of the one that was removed.
+    // If the session was removed, another session may have got its id.
     let session = session.filter(|session| Arc::ptr_eq(&session.partitions, &fetch.partitions));
-    // Lets go of the shared partitions, so that the session's are changed in place.
+    // Drops the other reference to the partitions, so that `make_mut` does not copy them.
     drop(fetch);
     if let Some(session) = session.filter(|_| !changed.is_empty()) {
         let partitions = Arc::make_mut(&mut session.partitions);

@@ -1,15 +1,15 @@
-//! The partitions of a fetch, in the order in which they are read.
+//! [`Partitions`]: the partitions of a fetch or of a session, in the order in which they are read.
 
 use std::{collections::HashMap, sync::Arc};
 
 use crate::base::TopicId;
 
-/// What a fetch asks of one partition.
+/// The request for one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionRequest {
-    /// `None` while the id is of no topic that this broker knows.
+    /// The topic name. `None` while this broker's metadata has no topic with this id.
     pub topic: Option<Arc<str>>,
-    /// Nil before version 13.
+    /// The topic id. Nil before version 13.
     pub topic_id: TopicId,
     pub partition: i32,
     pub fetch_offset: i64,
@@ -22,16 +22,18 @@ pub struct PartitionRequest {
     pub last_fetched_epoch: i32,
 }
 
-/// A partition and what its fetcher was last told of it.
+/// A partition with the offsets of its last response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionPartition {
     pub request: PartitionRequest,
-    /// As last answered; -1 before the first answer and after an error, so that the next is sent.
+    /// The last high watermark that was sent. It is -1 before the first response and after an
+    /// error, so that the partition is in the next response.
     pub(super) high_watermark: i64,
     pub(super) log_start_offset: i64,
 }
 
-/// With topic ids the name does not count, because it may not be known yet.
+/// The topic in a key. A topic with an id has no name in its key, because the name may not be known
+/// yet.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Topic {
     Id(TopicId),
@@ -56,8 +58,9 @@ struct Slot {
     previous: u32,
 }
 
-/// A set of partitions in an order that can change: a list linked through a vector, and an index.
-/// Moving a partition to the end, as fairness demands after each answer with records, is two links.
+/// A set of partitions in a changeable order: a linked list in a vector, with an index. Partitions
+/// whose records were sent move to the end, so that the others are read first; this takes constant
+/// time.
 #[derive(Debug, Clone)]
 pub struct Partitions {
     slots: Vec<Slot>,
@@ -65,7 +68,7 @@ pub struct Partitions {
     index: HashMap<Key, u32>,
     first: u32,
     last: u32,
-    /// How many have no topic name yet.
+    /// The number of partitions without a topic name.
     unresolved: usize,
 }
 
@@ -89,7 +92,7 @@ impl Partitions {
         self.index.is_empty()
     }
 
-    /// In the order in which to read them.
+    /// The partitions in the order in which they are read.
     pub fn iter(&self) -> impl Iterator<Item = &SessionPartition> {
         self.slots_in_order().map(|(_, partition)| partition)
     }
@@ -106,7 +109,7 @@ impl Partitions {
         &mut self.slots[slot as usize].partition
     }
 
-    /// Adds a partition at the end, or takes over what is newly asked of it where it stands.
+    /// Adds a partition at the end. If it exists already, replaces its request and keeps its place.
     pub(super) fn insert(&mut self, request: PartitionRequest) {
         let key = key(request.topic_id, request.topic.as_ref(), request.partition);
         if let Some(slot) = self.index.get(&key) {
@@ -145,7 +148,7 @@ impl Partitions {
         self.unresolved > 0
     }
 
-    /// Gives topics that have become known their names.
+    /// Looks up the names of topics that are still unknown.
     pub(super) fn resolve(&mut self, name_of: &dyn Fn(TopicId) -> Option<Arc<str>>) {
         let mut at = self.first;
         while let Some(slot) = self.slots.get_mut(at as usize) {

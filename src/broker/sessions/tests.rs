@@ -1,4 +1,5 @@
-//! One test for each rule, under the names of Kafka's `FetchSessionTest` where it has one.
+//! Tests of fetch sessions, one per rule. Tests that exist in Kafka's `FetchSessionTest` have its
+//! names.
 
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -52,7 +53,7 @@ fn partitions_of(topic: &str, count: i32) -> Vec<PartitionRequest> {
     (0..count).map(|partition| named(topic, partition)).collect()
 }
 
-/// An answer without records.
+/// A result without records.
 const QUIET: PartitionResult = PartitionResult {
     is_error: false,
     high_watermark: 10,
@@ -93,7 +94,7 @@ impl Cache {
         Ok(self.finish(fetch, results))
     }
 
-    /// A session of so many quiet partitions; its id.
+    /// Creates a session with `count` partitions without records, and returns its id.
     fn session(&mut self, count: i32) -> i32 {
         let request = request(0, INITIAL_EPOCH, partitions_of("foo", count));
         let answer = self.fetch(request, &vec![QUIET; count as usize]).expect("begins");
@@ -126,7 +127,7 @@ fn indexes(fetch: &SessionFetch) -> Vec<i32> {
 fn new_session_id() {
     let mut cache = SessionCache::new(10);
     let mut ids = Vec::new();
-    // The same random number each time, and the largest.
+    // The same random number several times, 0, and the largest number.
     for new_id in [7, 7, 7, 0, i32::MAX, i32::MAX] {
         let request = request(0, INITIAL_EPOCH, partitions_of("foo", 1));
         let fetch = cache.begin(request, &names, 0, new_id).expect("begins");
@@ -174,8 +175,8 @@ fn forget(topic: &str, partition: i32) -> Forgotten {
     Forgotten { topic: Some(topic.into()), topic_id: Uuid::nil(), partition }
 }
 
-/// testCachedLeaderEpoch and testLastFetchedEpoch: what is asked of a partition is remembered, and
-/// replaced as a whole.
+/// Kafka's testCachedLeaderEpoch and testLastFetchedEpoch: the session remembers the request for a
+/// partition, and a new request replaces all of it.
 #[test]
 fn cached_request_of_a_partition() {
     let mut cache = Cache::new(1);
@@ -213,7 +214,7 @@ fn fetch_requests() {
     let mut cache = Cache::new(10);
     let not_found = cache.begin(request(1234, 5, partitions_of("foo", 1)));
     assert_eq!(not_found.err(), Some(SessionError::NotFound(1234)));
-    // Id 0 is no session, whatever the epoch.
+    // Id 0 never names a session.
     let none = cache.begin(request(INVALID_SESSION_ID, 1, partitions_of("foo", 1)));
     assert_eq!(none.err(), Some(SessionError::NotFound(0)));
 
@@ -230,11 +231,11 @@ fn fetch_requests() {
     assert_eq!(again.err(), Some(SessionError::InvalidEpoch));
     cache.fetch(request(id, 2, vec![]), &[QUIET; 2]).expect("epoch 2");
 
-    // A full fetch that names a session closes it and makes another.
+    // A full fetch that names a session closes it and creates another.
     let full = request(id, INITIAL_EPOCH, partitions_of("foo", 2));
     let other = cache.fetch(full, &[QUIET; 2]).expect("begins").session_id;
     assert!(!cache.has(id) && cache.has(other));
-    // The final epoch closes it and makes none.
+    // A request with the final epoch closes the session and creates none.
     let closing = request(other, FINAL_EPOCH, partitions_of("bar", 1));
     let answer = cache.fetch(closing, &[QUIET]).expect("begins");
     assert_eq!((answer.session_id, answer.answered), (INVALID_SESSION_ID, vec![0]));
@@ -258,7 +259,8 @@ fn incremental_fetch_session() {
     assert_eq!((answer.session_id, answer.answered), (id, vec![1]), "only what is new");
 }
 
-/// testFetchSessionWithUnknownIdOldRequestVersion and the two tests of ids that do not match.
+/// Kafka's testFetchSessionWithUnknownIdOldRequestVersion and the two tests of a switch between
+/// names and ids.
 #[test]
 fn sessions_keep_to_one_way_of_naming_topics() {
     let mut cache = Cache::new(10);
@@ -290,7 +292,7 @@ fn resolve_unknown_partitions() {
     let known = cache.begin(next(2)).expect("in session");
     assert_eq!(order(&known), [("foo".to_owned(), 0), ("bar".to_owned(), 0)]);
     assert_eq!(cache.finish(known, &[QUIET, QUIET]).answered, [0], "the error has gone");
-    // The name is known once and for all.
+    // The session remembers the name.
     let still = cache.cache.begin(next(3), &no_names, 0, 1).expect("in session");
     assert_eq!(order(&still)[0].0, "foo");
 }
@@ -335,7 +337,7 @@ fn update_and_generate_response_data() {
     ];
     assert_eq!(cache.finish(fetch, &results).answered, [1, 2, 3, 4, 5]);
 
-    // The same again, in the order that the answer left: 1 has gone to the end.
+    // The same results again. Partition 1 has moved to the end, because its records were sent.
     let fetch = cache.begin(request(id, 2, vec![])).expect("in session");
     assert_eq!(indexes(&fetch), [0, 2, 3, 4, 5, 1]);
     let results = [
@@ -365,7 +367,8 @@ fn diverging_epoch() {
     }
 }
 
-/// A duplicate of a request in flight, or the next one, takes the epoch away from the first.
+/// A repeated request of the same epoch fails. The next request makes the first one's response an
+/// error.
 #[test]
 fn two_requests_of_a_session_at_once() {
     let mut cache = Cache::new(10);
@@ -386,7 +389,7 @@ fn a_session_that_is_gone_is_answered_once_more() {
     let id = cache.session(2);
     let fetch = cache.begin(request(id, 1, vec![])).expect("in session");
     cache.begin(request(id, FINAL_EPOCH, vec![])).expect("closes");
-    // Another session with the same id must not be touched by that answer.
+    // The response must not change another session with the same id.
     cache.next_id = id - 1;
     let full = request(0, INITIAL_EPOCH, partitions_of("bar", 1));
     assert_eq!(cache.fetch(full, &[QUIET]).expect("begins").session_id, id);
@@ -403,7 +406,7 @@ fn fetch_session_expiration() {
     let second = cache.session(2);
     cache.now_ms = 500;
     cache.fetch(request(first, 1, vec![]), &[QUIET; 2]).expect("in session");
-    // The second has been idle for just as long as it may.
+    // The second session has been idle for the longest time without eviction.
     cache.now_ms = 1 + MIN_EVICTION_MS;
     assert_eq!(cache.session(1), INVALID_SESSION_ID);
     cache.now_ms += 1;
@@ -415,7 +418,7 @@ fn fetch_session_expiration() {
     assert_eq!(gone.err(), Some(SessionError::NotFound(second)));
 }
 
-/// An old session in use goes for one that is at least as large, never for a smaller one.
+/// A larger new session evicts an old session that is in use. A smaller one does not.
 #[test]
 fn old_sessions_go_for_larger_ones() {
     let mut cache = Cache::new(2);
@@ -439,11 +442,11 @@ fn privileged_session_handling() {
     let consumer = cache.session(20);
     let follower = cache.follower_session(1);
     assert_eq!(cache.session(30), INVALID_SESSION_ID, "consumers evict no young session");
-    // Followers evict consumers at once, whatever the size, but not each other.
+    // Followers' sessions evict those of consumers at any age and size, but not each other.
     let second = cache.follower_session(1);
     assert!(!cache.has(consumer) && cache.has(follower) && cache.has(second));
     assert_eq!(cache.follower_session(40), INVALID_SESSION_ID);
-    // Old followers' sessions go for larger ones of followers, not of consumers.
+    // Larger sessions of followers evict old sessions of followers. Those of consumers do not.
     cache.now_ms = MIN_EVICTION_MS;
     for id in [follower, second] {
         cache.fetch(request(id, 1, vec![]), &[QUIET]).expect("in session");
@@ -505,7 +508,7 @@ fn a_partition_named_twice_is_read_once() {
     assert_eq!(read, [(0, 9), (1, 0)], "at its first place, with what was asked last");
 }
 
-/// The steady state shares the session's partitions and changes them in place.
+/// Consecutive requests of a session change its partitions in place.
 #[test]
 fn a_quiet_session_copies_nothing() {
     let mut cache = Cache::new(10);
@@ -521,7 +524,8 @@ fn a_quiet_session_copies_nothing() {
 }
 
 proptest! {
-    /// Against a vector: new partitions go to the end, those with records move there.
+    /// Compares the order with that of a vector: new partitions are added at the end, and
+    /// partitions with records move there.
     #[test]
     fn partitions_keep_the_order_of_a_vector(
         steps in prop::collection::vec((0..3u8, 0..12i32), 0..200),
