@@ -16,6 +16,7 @@ pub struct Parked {
     pub sessions: usize,
 }
 
+/// Collects the metrics of groups in one scrape.
 pub struct GroupGauges<'a> {
     pub partitions: &'a PartitionTable,
     pub record_times: &'a mut RecordTimes,
@@ -81,6 +82,7 @@ impl GroupGauges<'_> {
     }
 }
 
+/// Collects members and states of the groups.
 fn collect_groups(surveys: &[GroupSurvey], scrape: &mut Scrape) {
     let name = "kafka_consumergroup_members";
     let mut family = scrape.family(name, "Members of the group", Kind::Gauge);
@@ -99,6 +101,7 @@ fn collect_groups(surveys: &[GroupSurvey], scrape: &mut Scrape) {
     }
 }
 
+/// Collects committed offsets and lags of the groups.
 fn collect_positions(positions: &[Position], scrape: &mut Scrape) {
     type Gauge = fn(&Position) -> Option<f64>;
     const GAUGES: [(&str, &str, Gauge); 3] = [
