@@ -1,6 +1,7 @@
-//! The broker's log directories: who they belong to, what is in them, and their checkpoints.
+//! The broker's log directories: the node and cluster that they belong to, the partitions in them,
+//! and their checkpoints.
 //!
-//! A directory that fails goes offline with its own partitions; the others go on.
+//! A directory that fails goes offline with its partitions. The others continue.
 
 mod checkpoint_file;
 mod moves;
@@ -33,17 +34,19 @@ use super::{
 };
 use crate::base::{BrokerId, TopicId, TopicPartition, world::new_uuid};
 
-/// Who the directories must belong to.
+/// The node and the cluster that the directories must belong to.
 #[derive(Debug, Clone)]
 pub struct Owner {
     pub node_id: BrokerId,
-    /// `None` takes the id that the directories have; if they have none, `new_cluster_id`.
+    /// `None` accepts the cluster id that the directories have, or `new_cluster_id` if they have
+    /// none.
     pub cluster_id: Option<String>,
     pub new_cluster_id: String,
-    /// Tells one run of the machine from another, where it has such an id.
+    /// Identifies the current run of the machine, if the machine has such an id.
     pub boot_id: Option<String>,
 }
 
+/// Why log directories cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DirsError {
     #[error("no log directory is configured")]
@@ -64,37 +67,38 @@ pub enum DirsError {
     Log(#[from] LogError),
 }
 
-/// A partition's directory as a start finds it.
+/// The directory of a partition that a start has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundPartition {
     pub partition: TopicPartition,
     /// Index of its log directory.
     pub dir: usize,
     pub path: PathBuf,
-    /// Whether it is a copy that was to take the replica's place.
+    /// Whether it is a future replica.
     pub is_future: bool,
-    /// From the checkpoints.
+    /// Offsets from the checkpoints.
     pub recovery_point: i64,
     pub settled: i64,
     pub log_start: Option<i64>,
-    /// Whether its directory was stopped cleanly.
+    /// Whether the last stop marked the log directory as clean.
     pub clean: bool,
 }
 
 impl FoundPartition {
-    /// The log directory that it lies in.
+    /// Path of the log directory that the partition is in.
     pub fn dir_path(&self) -> PathBuf {
         self.path.parent().map(Path::to_owned).unwrap_or_default()
     }
 }
 
-/// The offsets that a directory's checkpoints hold for its partitions.
+/// The offsets in the checkpoints of a log directory.
 #[derive(Debug, Clone, Default)]
 pub struct Checkpoints {
     pub recovery_points: Offsets,
-    /// Of this run of the machine and mounting of the file system; see [`super::Log::settle`].
+    /// Settled offsets, only of this run of the machine and this mount of the file system; see
+    /// [`super::Log::settle`].
     pub settled: Offsets,
-    /// Only where the start is past the first segment's base offset.
+    /// Has entries only of logs that start after the base offset of their first segment.
     pub log_starts: Offsets,
     pub high_watermarks: Offsets,
 }
@@ -104,14 +108,14 @@ pub struct Checkpoints {
 pub struct LogDir {
     pub path: PathBuf,
     pub id: Uuid,
-    /// What the last clean stop left, `None` after any other stop.
+    /// The marker of the last clean stop; `None` after any other stop.
     pub clean_shutdown: Option<CleanShutdown>,
     pub checkpoints: Checkpoints,
-    /// Names the run of the machine and the mounting of the file system, where both are known.
+    /// Identifies the run of the machine and the mount of the file system, if both are known.
     run: Option<String>,
     offline: bool,
     partitions: usize,
-    /// What a failed deletion or an earlier process left.
+    /// Directories of deleted partitions that are still to be removed.
     to_remove: Vec<PathBuf>,
     _lock: Option<Box<dyn DirLock>>,
 }
@@ -128,17 +132,20 @@ pub struct LogDirs {
     disk: Arc<dyn Disk>,
     dirs: Vec<LogDir>,
     cluster_id: String,
-    /// Of a metadata log that lies in none of the directories.
+    /// Lock of the metadata log's directory, if that is none of `dirs`.
     _metadata_lock: Option<Box<dyn DirLock>>,
 }
 
 impl LogDirs {
-    /// Opens and locks all directories, makes those that are missing, and gives those without
-    /// `meta.properties` one, with an id that `new_id` makes. A directory that cannot be read or
-    /// written is offline from the start, unless it is the one with the metadata log; one that
-    /// belongs to another node or process is an error. After an error nothing is left behind.
+    /// Opens and locks all directories. Creates missing ones, and writes a `meta.properties` with
+    /// an id from `new_id` where there is none.
     ///
-    /// The clean shutdown markers are gone afterwards, so that a crash is noticed from here on.
+    /// A directory that cannot be read or written is offline from the start. It is an error if all
+    /// directories fail, if the one with the metadata log fails, or if one belongs to another node
+    /// or cluster or is in use by another process. After an error, everything that was created is
+    /// removed.
+    ///
+    /// The clean shutdown markers are removed, so that a crash from here on is noticed.
     pub fn open(
         disk: Arc<dyn Disk>,
         paths: &[PathBuf],
@@ -185,7 +192,7 @@ impl LogDirs {
             Some((_, error)) if opened.iter().all(Option::is_none) => {
                 return Err(DirsError::AllFailed(error));
             }
-            // Without metadata there is no broker.
+            // A broker cannot run without its metadata log.
             Some((true, error)) => return Err(error.into()),
             Some((false, _)) | None => {}
         }
@@ -218,25 +225,26 @@ impl LogDirs {
         &self.disk
     }
 
-    /// The index of the directory that `path` lies in.
+    /// The index of the log directory that `path` is in.
     pub fn dir_of(&self, path: &Path) -> Option<usize> {
         self.dirs.iter().position(|dir| Some(dir.path.as_path()) == path.parent())
     }
 
-    /// Takes a directory out of use, as after an I/O error.
+    /// Takes a log directory out of use after an I/O error.
     pub fn mark_offline(&mut self, dir: usize) {
         self.dirs[dir].offline = true;
     }
 
-    /// The online directory with the fewest partitions; the first of several. One that is cordoned
-    /// only if all are.
+    /// The index of the online directory with the fewest partitions; the first of several. A
+    /// cordoned directory is returned only if all online ones are cordoned.
     pub fn pick(&self, cordoned: &[PathBuf]) -> Option<usize> {
         let online = self.dirs.iter().enumerate().filter(|(_, dir)| !dir.offline);
         let load = |dir: &LogDir| (cordoned.contains(&dir.path), dir.partitions);
         online.min_by_key(|(_, dir)| load(dir)).map(|(index, _)| index)
     }
 
-    /// The partitions that the directories hold. Removes what earlier deletions left.
+    /// Lists the partitions in all online directories. The directories of deleted partitions go to
+    /// [`Self::take_leftovers`].
     pub fn list(&mut self) -> Vec<FoundPartition> {
         let mut found = Vec::new();
         for index in 0..self.dirs.len() {
@@ -280,7 +288,8 @@ impl LogDirs {
         Ok(found)
     }
 
-    /// The directories of deleted partitions that a start found, to be removed at leisure.
+    /// Returns the directories of deleted partitions that [`Self::list`] has found. The caller
+    /// removes them later.
     pub fn take_leftovers(&mut self) -> Vec<DeletedPartition> {
         let disk = &self.disk;
         let dirs = self.dirs.iter_mut();
@@ -289,8 +298,9 @@ impl LogDirs {
             .collect()
     }
 
-    /// Picks the place of a new partition, which counts from now on: the directory that is wanted,
-    /// if it is online.
+    /// Picks the log directory of a new partition: a wanted one if it is online, else that of
+    /// [`Self::pick`]. From now on, the partition counts as one of its partitions. `None` if no
+    /// directory is online.
     pub fn place(
         &mut self,
         partition: &TopicPartition,
@@ -309,16 +319,17 @@ impl LogDirs {
         NewPlace { disk: self.disk.clone(), dir_path, path }
     }
 
-    /// Notes that a partition's directory has left its log directory.
+    /// Stops counting a partition whose directory has left its log directory.
     fn count_out(&mut self, path: &Path) {
         if let Some(dir) = self.dir_of(path) {
             self.dirs[dir].partitions = self.dirs[dir].partitions.saturating_sub(1);
         }
     }
 
-    /// One checkpoint file, named as in [`checkpoint`], to be written without the directories: that
-    /// may take as long as the disk likes. Settled offsets are of use only as long as the page cache
-    /// has what was written: until the machine restarts, or the file system is mounted again.
+    /// Returns a checkpoint file, with a name from [`checkpoint`]. The caller writes it without a
+    /// lock on the directories, because the disk may take long. `None` for settled offsets if the
+    /// run of the machine or the mount is unknown: they hold only until the machine restarts or the
+    /// file system is mounted again.
     pub fn checkpoint_file(&self, dir: usize, name: &str) -> Option<CheckpointFile> {
         let LogDir { path: dir, run, .. } = &self.dirs[dir];
         let (path, durability) = match (name, run) {
@@ -333,8 +344,8 @@ impl LogDirs {
     }
 }
 
-/// Leaves the marker of a clean stop in a log directory, after all its logs are closed and its
-/// checkpoints written.
+/// Writes the marker of a clean stop into a log directory. The caller has closed all its logs and
+/// written its checkpoints.
 pub fn mark_clean(disk: &dyn Disk, dir: &Path, broker_epoch: i64) -> Result<(), LogError> {
     let path = dir.join(names::CLEAN_SHUTDOWN);
     let text = CleanShutdown::new(broker_epoch).encode();
@@ -365,8 +376,8 @@ fn put_aside(disk: &dyn Disk, path: &Path) -> Result<PathBuf, LogError> {
     Ok(aside)
 }
 
-/// Where a new partition is to lie. Its making needs nothing of the directories, so that many are
-/// made at once.
+/// The place of a new partition. Creating the partition there needs no lock on the directories, so
+/// that many can be created at once.
 #[derive(Debug)]
 pub struct NewPlace {
     pub disk: Arc<dyn Disk>,
@@ -376,20 +387,20 @@ pub struct NewPlace {
 }
 
 impl NewPlace {
-    /// Makes the partition's directory with its `partition.metadata`. What lies there of another
-    /// topic is put aside.
+    /// Creates the partition's directory with its `partition.metadata`. If there is a directory of
+    /// another topic with the same name, renames that first.
     pub fn create(&self, topic_id: TopicId) -> Result<(), LogError> {
         let Self { disk, path, .. } = self;
         if read_topic_id(&**disk, path)?.is_some_and(|id| id != topic_id) {
             put_aside(&**disk, path)?;
         }
-        // The directory above is not made again if it is gone: that disk has failed.
+        // A missing log directory is not created again: its disk has failed.
         disk.create_dir(path).during("create", path)?;
         write_topic_id(&**disk, path, topic_id)
     }
 }
 
-/// The renamed directory of a partition that is no more.
+/// The renamed directory of a deleted partition.
 #[derive(Debug)]
 pub struct DeletedPartition {
     disk: Arc<dyn Disk>,
@@ -397,7 +408,7 @@ pub struct DeletedPartition {
 }
 
 impl DeletedPartition {
-    /// Makes the renaming durable.
+    /// Makes the rename durable.
     pub fn sync(&self) -> Result<(), LogError> {
         sync_above(&*self.disk, &self.path)
     }
@@ -410,17 +421,17 @@ impl DeletedPartition {
     }
 }
 
-/// The metadata log has no place among the topics' partitions.
+/// The metadata topic, whose log is not listed among the partitions.
 const METADATA_TOPIC: &str = "__cluster_metadata";
 
-/// Whose directory it is, and whether it is a copy's.
+/// The partition of a directory, and whether it is a future replica.
 fn partition_of(entry: &DirEntry) -> Option<(TopicPartition, bool)> {
     let whole = names::parse_partition_dir(&entry.name).map(|partition| (partition, false));
     let found = whole.or_else(|| Some((names::parse_future_dir(&entry.name)?, true)));
     found.filter(|(partition, _)| entry.is_dir && &*partition.topic != METADATA_TOPIC)
 }
 
-/// Reads a small file; `None` if there is none.
+/// Reads a small file; `None` if it does not exist.
 fn read_if_there(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>, LogError> {
     match read_file(disk, path) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -429,7 +440,7 @@ fn read_if_there(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>, LogErr
     }
 }
 
-/// The topic id of a partition's directory.
+/// Reads the topic id of a partition's directory; `None` if the file is missing or damaged.
 pub fn read_topic_id(disk: &dyn Disk, dir: &Path) -> Result<Option<TopicId>, LogError> {
     let path = dir.join(names::PARTITION_METADATA);
     let Some(bytes) = read_if_there(disk, &path)? else { return Ok(None) };
@@ -442,7 +453,8 @@ pub fn read_topic_id(disk: &dyn Disk, dir: &Path) -> Result<Option<TopicId>, Log
     }
 }
 
-/// Writes a partition's `partition.metadata`. Not synced: the metadata log has it too.
+/// Writes a partition's `partition.metadata`. It is not synced, because the metadata log has the
+/// id, too.
 pub fn write_topic_id(disk: &dyn Disk, dir: &Path, topic_id: TopicId) -> Result<(), LogError> {
     let path = dir.join(names::PARTITION_METADATA);
     let text = encode_partition_metadata(topic_id);
@@ -467,7 +479,7 @@ fn prepare(disk: &dyn Disk, path: &Path, traces: &mut Traces) -> Result<Prepared
     let lock = match disk.lock(&lock_path) {
         Ok(lock) => lock,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            // The other process may have made it a moment ago.
+            // The other process may have just created the directory.
             traces.keep(path);
             return Err(DirsError::InUse(path.to_owned()));
         }
@@ -482,7 +494,7 @@ fn prepare(disk: &dyn Disk, path: &Path, traces: &mut Traces) -> Result<Prepared
     Ok(Prepared { lock, meta })
 }
 
-/// Checks that all directories have the same owner and returns the cluster's id.
+/// Checks that all directories belong to the same node and cluster, and returns the cluster id.
 fn agree(
     paths: &[PathBuf],
     opened: &[Option<Prepared>],
@@ -511,7 +523,8 @@ fn agree(
     Ok(cluster_id.unwrap_or_else(|| owner.new_cluster_id.clone()))
 }
 
-/// Completes a directory's `meta.properties`, reads its checkpoints, and takes its clean marker.
+/// Completes a directory's `meta.properties`, reads its checkpoints, and removes its marker of a
+/// clean stop.
 fn settle(
     disk: &dyn Disk,
     path: &Path,
@@ -527,7 +540,7 @@ fn settle(
         let meta = MetaProperties { cluster_id, node_id: owner.node_id, directory_id: Some(id) };
         let meta_path = path.join(names::META_PROPERTIES);
         let text = meta.encode();
-        // Half of it would keep a broker from starting, whatever else was synced.
+        // A broker cannot start with a torn `meta.properties`, so it is synced.
         let written = replace_file(disk, &meta_path, text.as_bytes(), Durability::Synced);
         written.during("write", &meta_path)?;
     }
@@ -535,7 +548,8 @@ fn settle(
     let clean = read_if_there(disk, &clean_path)?;
     if clean.is_some() {
         disk.remove_file(&clean_path).during("remove", &clean_path)?;
-        // It must not come back with a crash of the machine, and vouch for what that tore.
+        // Otherwise the marker could be back after a crash of the machine, and torn logs would not
+        // be checked.
         disk.sync_dir(path).during("sync", path)?;
     }
     let run = run_of(owner.boot_id.as_deref(), disk.mounting(path));

@@ -22,11 +22,12 @@ pub struct CheckpointFile {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) path: PathBuf,
     pub(super) durability: Durability,
-    /// A start can do without it, at a cost.
+    /// Whether a start works without the file. It then reads more of the logs.
     pub(super) is_hint: bool,
 }
 
 impl CheckpointFile {
+    /// Replaces the content of the file. A hint that cannot be written is removed instead.
     pub fn replace(&self, offsets: &Offsets) -> Result<(), LogError> {
         let text =
             checkpoint::encode(offsets.iter().map(|(partition, offset)| (partition, *offset)));
@@ -40,7 +41,8 @@ impl CheckpointFile {
         }
     }
 
-    /// A start must not use the old content: a log may have been cut since.
+    /// Removes the file, because a start must not use old offsets: a log may have been truncated
+    /// since.
     fn remove(&self) -> Result<(), LogError> {
         match self.disk.remove_file(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -49,8 +51,9 @@ impl CheckpointFile {
     }
 }
 
-/// The run of the machine and the mounting of the file system that settled offsets hold for. Without
-/// either, what was written may be gone, and logs are checked from their recovery points on.
+/// Identifies the run of the machine and the mount of the file system for which settled offsets
+/// hold. `None` if one of them is unknown: unsynced data may be gone, so logs are checked from
+/// their recovery points.
 pub(super) fn run_of(boot_id: Option<&str>, mounting: Option<String>) -> Option<String> {
     Some(format!("{}.{}", boot_id?, mounting?))
 }
@@ -59,7 +62,7 @@ pub(super) fn settled_name(run: &str) -> String {
     format!("{}.{run}", checkpoint::SETTLED)
 }
 
-/// What this run of the machine and mounting has settled; removes what former ones left.
+/// Reads the settled offsets of this run and mount. Removes the files of earlier ones.
 pub(super) fn read_settled(
     disk: &dyn Disk,
     dir: &Path,
@@ -75,8 +78,8 @@ pub(super) fn read_settled(
     own.map_or_else(|| Ok(Offsets::new()), |name| read_checkpoint(disk, dir, &name))
 }
 
-/// A damaged checkpoint is as good as none: everything is checked, and starts at its first
-/// segment, as in Kafka.
+/// Reads a checkpoint. A damaged one counts as empty, as in Kafka: logs are checked completely, and
+/// start at their first segments.
 pub(super) fn read_checkpoint(
     disk: &dyn Disk,
     dir: &Path,

@@ -1,5 +1,6 @@
-//! A replica's way to another directory of its broker (KIP-113): the copy lies in
-//! `<topic>-<n>.<id>-future` until it has all, takes the name, and the old directory is deleted.
+//! Moving a replica to another log directory of its broker (KIP-113). The future replica is in
+//! `<topic>-<n>.<id>-future` until it has all records. Then it gets the partition's name, and the
+//! old directory is deleted.
 
 use std::path::Path;
 
@@ -9,12 +10,13 @@ use super::{Disk, During, LogDirs, LogError, NewPlace, names};
 use crate::base::TopicPartition;
 
 impl LogDirs {
-    /// Whether a copy's directory can have its name.
+    /// Whether the directory name of a future replica would be short enough.
     pub fn can_move(partition: &TopicPartition) -> bool {
         names::future_dir(partition, Uuid::nil()).is_some()
     }
 
-    /// The place of a copy in a directory, which counts from now on.
+    /// The place of a future replica in a log directory, which counts it as a partition from now
+    /// on. `None` if its name would be too long.
     pub fn place_future(
         &mut self,
         dir: usize,
@@ -26,7 +28,7 @@ impl LogDirs {
     }
 }
 
-/// Makes the name of a directory durable.
+/// Syncs the directory above `path`, which makes the name of `path` durable.
 pub fn sync_above(disk: &dyn Disk, path: &Path) -> Result<(), LogError> {
     let above = path.parent().unwrap_or(path);
     disk.sync_dir(above).during("sync", above)

@@ -1,5 +1,5 @@
-//! The log directories while a broker runs. Renames and removals of partition directories take as
-//! long as their volume likes, and request workers and probes take the lock of [`LogDirs`]. So no
+//! The log directories of a running broker. Renames and removals of partition directories take as
+//! long as the disk does, while request workers and probes need the lock of [`LogDirs`]. So no
 //! operation on a file runs while that lock is held.
 
 use std::{
@@ -12,11 +12,12 @@ use uuid::Uuid;
 use super::{DeletedPartition, Disk, During, LogDirs, LogError, NewPlace, names, put_aside};
 use crate::base::TopicPartition;
 
+/// The log directories behind a lock, and the operations that run without the lock.
 #[derive(Debug)]
 pub struct SharedLogDirs {
     disk: Arc<dyn Disk>,
     dirs: Mutex<LogDirs>,
-    /// Log directories with an operation under way, each with the time at which that began.
+    /// Log directories with a running operation, each with the time in ms at which it began.
     under_way: Mutex<Vec<(PathBuf, i64)>>,
 }
 
@@ -26,12 +27,13 @@ impl SharedLogDirs {
         Self { disk, dirs: Mutex::new(dirs), under_way: Mutex::default() }
     }
 
-    /// Locks what is known of the directories. The caller must not wait for a disk meanwhile.
+    /// Locks the state of the log directories. The caller must not wait for a disk while it holds
+    /// the lock.
     pub fn lock(&self) -> MutexGuard<'_, LogDirs> {
         self.dirs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same if it is free.
+    /// Locks the state of the log directories if the lock is free.
     #[cfg(test)]
     pub fn try_lock(&self) -> Option<MutexGuard<'_, LogDirs>> {
         self.dirs.try_lock().ok()
@@ -41,14 +43,14 @@ impl SharedLogDirs {
         &self.disk
     }
 
-    /// Renames a partition's directory as Kafka does with that of an unknown topic, and returns its
-    /// new path.
+    /// Renames the directory of a partition to a stray one, as Kafka does with partitions that
+    /// metadata does not have. Returns the new path.
     pub fn put_aside(&self, path: &Path, now_ms: i64) -> Result<PathBuf, LogError> {
         self.run(path, now_ms, || put_aside(&*self.disk, path))
     }
 
-    /// Gives a copy the replica's own name and returns its new path. The name is durable after
-    /// [`super::sync_above`].
+    /// Gives a future replica the directory name of its partition, and returns the new path. The
+    /// name is durable after [`super::sync_above`].
     pub fn promote(
         &self,
         future: &Path,
@@ -60,8 +62,8 @@ impl SharedLogDirs {
         Ok(path)
     }
 
-    /// Renames a partition's directory, so that its name is free at once. The caller removes it
-    /// after the delay for readers.
+    /// Renames the directory of a partition, so that its name is free at once. The caller removes
+    /// the directory once readers have had time to finish.
     pub fn delete_partition(
         &self,
         from: &Path,
@@ -74,7 +76,7 @@ impl SharedLogDirs {
         Ok(DeletedPartition { disk: Arc::clone(&self.disk), path })
     }
 
-    /// Removes what a failed creation has left.
+    /// Removes what a failed creation of a partition has left.
     pub fn discard(&self, place: &NewPlace, now_ms: i64) {
         // If the removal fails, the next creation empties the directory or puts it aside.
         if self.run(&place.path, now_ms, || self.disk.remove_dir_all(&place.path)).is_ok() {
@@ -82,7 +84,8 @@ impl SharedLogDirs {
         }
     }
 
-    /// Log directories with an operation that began before `before_ms` and has not ended, each once.
+    /// Log directories with an operation that began before `before_ms` and is still running, each
+    /// once.
     pub fn hung_since(&self, before_ms: i64) -> Vec<PathBuf> {
         let under_way = self.under_way();
         let hung = under_way.iter().filter(|(_, began_ms)| *began_ms < before_ms);
@@ -96,7 +99,7 @@ impl SharedLogDirs {
         self.run(from, now_ms, || self.disk.rename(from, to)).during("rename", from)
     }
 
-    /// Runs an operation on a partition's directory. It counts as under way until it ends.
+    /// Runs an operation on a partition's directory, and lists it in `under_way` until it ends.
     fn run<T>(&self, path: &Path, now_ms: i64, operation: impl FnOnce() -> T) -> T {
         let entry = (path.parent().unwrap_or(path).to_owned(), now_ms);
         self.under_way().push(entry.clone());

@@ -1,4 +1,5 @@
-//! What a start has made in log directories, to be taken back where the start is refused.
+//! Remembers the files and directories that a start creates, so that a start that fails can remove
+//! them.
 
 use std::{
     io,
@@ -7,7 +8,7 @@ use std::{
 
 use crate::log::disk::Disk;
 
-/// Directories and files that were not there before.
+/// Directories and files that did not exist before the start.
 #[derive(Debug, Default)]
 pub(super) struct Traces {
     dirs: Vec<PathBuf>,
@@ -15,7 +16,7 @@ pub(super) struct Traces {
 }
 
 impl Traces {
-    /// Notes which part of a directory's path is missing, before it is made.
+    /// Notes the missing part of a directory's path before it is created.
     pub fn expect_dir(&mut self, disk: &dyn Disk, path: &Path) {
         let is_missing = |path: &&Path| {
             !path.as_os_str().is_empty()
@@ -24,20 +25,20 @@ impl Traces {
         self.dirs.extend(path.ancestors().take_while(is_missing).last().map(Path::to_owned));
     }
 
-    /// Notes a file that is missing, before it is made.
+    /// Notes a missing file before it is created.
     pub fn expect_file(&mut self, disk: &dyn Disk, path: PathBuf) {
         if disk.len(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             self.files.push(path);
         }
     }
 
-    /// Keeps all that is below a directory, which is another process's.
+    /// Forgets everything in a directory that another process uses, so that it is kept.
     pub fn keep(&mut self, path: &Path) {
         self.files.retain(|file| !file.starts_with(path));
         self.dirs.retain(|dir| !path.starts_with(dir));
     }
 
-    /// Removes what has been made. What cannot be removed stays.
+    /// Removes what the start has created. What cannot be removed stays.
     pub fn remove(&self, disk: &dyn Disk) {
         for path in &self.files {
             let _ = disk.remove_file(path);
