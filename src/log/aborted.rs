@@ -1,5 +1,5 @@
-//! An aborted transaction, and the state of a segment's index of them. `txn_index` reads and writes
-//! the index.
+//! Aborted transactions, and a segment's index of them in memory. `txn_index` reads and writes the
+//! index file.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -12,10 +12,9 @@ const VERSION: i16 = 0;
 pub struct AbortedTxn {
     pub producer_id: i64,
     pub first_offset: i64,
-    /// Of the marker.
+    /// Offset of the marker that aborted it.
     pub last_offset: i64,
-    /// The last stable offset once this transaction has ended, as if the high watermark were past
-    /// its marker.
+    /// The last stable offset directly after the marker, if the high watermark is past it.
     pub last_stable_offset: i64,
 }
 
@@ -44,8 +43,8 @@ impl Entry for AbortedTxn {
     }
 }
 
-/// The content of a transaction index file, whose markers lie from `base_offset` to before `next`;
-/// `None` if it is damaged.
+/// Decodes a transaction index file; `None` if it is damaged. Markers must be at `base_offset` or
+/// later, and before `next`.
 pub(super) fn decode_all(bytes: &[u8], base_offset: i64, next: i64) -> Option<Vec<AbortedTxn>> {
     if !bytes.len().is_multiple_of(AbortedTxn::LEN) {
         return None;
@@ -75,13 +74,14 @@ pub(super) struct TxnIndex(Mutex<State>);
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// Entries in the file.
+    /// Number of entries in the file.
     pub stored: u32,
     /// The offset of the last marker in the file.
     pub last_stored: Option<i64>,
-    /// Entries that are not in the file.
+    /// Entries that are not in the file yet.
     pub pending: Vec<AbortedTxn>,
-    /// The file is damaged or has wrong entries: the pending entries replace it.
+    /// Set if the file is damaged or has wrong entries. The pending entries then replace the file,
+    /// with this durability.
     pub replaced: Option<Durability>,
     /// Whether entries were written or cut since the last flush.
     pub is_dirty: bool,
@@ -90,7 +90,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Whether writing the pending entries makes a file, or puts one in its place.
+    /// Whether writing the pending entries creates or replaces the file.
     pub fn makes_file(&self) -> bool {
         self.replaced.is_some() || (self.stored == 0 && !self.pending.is_empty())
     }

@@ -1,4 +1,4 @@
-//! Appending and rolling.
+//! Appending batches to a log, and rolling to a new segment.
 
 use std::{io::IoSlice, sync::Arc};
 
@@ -14,14 +14,14 @@ use super::{
 };
 use crate::records::{Batch, BatchHeader, batch::HEADER_LEN};
 
-/// Positions in an index are `int` in Kafka.
+/// Largest size of a segment: Kafka stores positions in an index as `int`.
 const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
-/// Two slices per batch fill one `pwritev`.
+/// Most batches in one write: two slices per batch fill one `pwritev`.
 const GROUP_MAX: usize = 512;
 
 impl Log {
-    /// Gives the batches the next offsets and the leader's epoch, and writes them. Nothing is
-    /// checked that concerns records: the caller has done that.
+    /// Assigns the next offsets and the leader epoch to the batches, and appends them as
+    /// [`Self::append_verbatim`] does. The caller has validated the records.
     pub fn append(
         &mut self,
         batches: &mut [Batch],
@@ -37,8 +37,11 @@ impl Log {
         self.append_verbatim(batches, now_ms)
     }
 
-    /// Writes batches as a leader has them, offsets and epochs included. Each must begin at or
+    /// Appends batches with the offsets and epochs that the leader gave them. Each must begin at or
     /// after the end of the one before.
+    ///
+    /// Appends all batches or none: after an error, everything that was written is undone. If the
+    /// undo fails, too, the log accepts no more writes ([`LogError::Failed`]).
     pub fn append_verbatim(
         &mut self,
         batches: &[Batch],
@@ -48,7 +51,7 @@ impl Log {
             return Err(LogError::Failed { dir: self.dir.to_path_buf() });
         }
         self.check_batches(batches)?;
-        // With too few descriptors nothing is written, and so there is nothing to undo.
+        // If there are too few descriptors, nothing is written, and nothing has to be undone.
         let segment = &self.active.segment;
         if let Err(error) = segment.file() {
             return Err(error).during("open", &segment.path(Kind::Log));
@@ -98,7 +101,7 @@ impl Log {
             if base_offset < log_end {
                 return Err(LogError::OffsetBehindEnd { base_offset, log_end });
             }
-            // Otherwise the transaction would stay open here, and end elsewhere.
+            // Otherwise the transaction would stay open on this replica and end on others.
             let is_marker = header.is_control() && header.has_producer_id();
             if is_marker && Marker::of(batch).is_err() {
                 let what = "a control record that does not end a transaction";
@@ -111,8 +114,9 @@ impl Log {
         Ok(())
     }
 
-    /// Writes the first batches, as many as fit the active segment; rolls if none does. Returns how
-    /// many. If others are to follow, keeps the producers' state of before, for an undo that reads
+    /// Writes as many of the first batches as fit the active segment, and returns their number.
+    /// Rolls before that if the first batch must not go there. If batches remain for another group,
+    /// the producers' state of before the write goes to `producers_before`, so that an undo reads
     /// no file.
     fn append_group(
         &mut self,
@@ -159,7 +163,7 @@ impl Log {
         let segment = &self.active.segment;
         let written =
             segment.file().and_then(|file| write_all_vectored_at(&*file, &mut slices, position));
-        // The path takes longer to make than all else here: it is for an error only.
+        // The path is built only for an error, because that takes longer than everything else here.
         if let Err(error) = written {
             return Err(error).during("write", &segment.path(Kind::Log));
         }
@@ -187,7 +191,7 @@ impl Log {
         relative.is_some_and(|relative| relative <= i64::from(i32::MAX))
     }
 
-    /// Kafka's `LogSegment.shouldRoll`.
+    /// Whether `next` must go to a new segment (Kafka's `LogSegment.shouldRoll`).
     fn must_roll(&mut self, next: &Batch, now_ms: i64) -> Result<bool, LogError> {
         if !self.offset_fits(next.header.last_offset()) {
             return Ok(true);
@@ -223,8 +227,8 @@ impl Log {
         Ok(first)
     }
 
-    /// Rolls a segment that holds something and is older than `segment_ms`, though nothing is
-    /// appended. Says whether it did.
+    /// Rolls the active segment if it has batches and is older than `segment_ms`, so that it is
+    /// rolled without an append, too. Returns whether it did.
     pub fn roll_if_due(&mut self, now_ms: i64) -> Result<bool, LogError> {
         if self.active.size == 0 || self.failed {
             return Ok(false);
@@ -241,12 +245,13 @@ impl Log {
         Ok(due)
     }
 
-    /// Closes the active segment and starts one at `base_offset`, at or after the log's end.
+    /// Closes the active segment and starts a new one at `base_offset`, which must not be before
+    /// the log end. An empty active segment is replaced.
     pub fn roll(&mut self, base_offset: i64, now_ms: i64) -> Result<(), LogError> {
         assert!(base_offset >= self.log_end, "a roll to {base_offset} before {}", self.log_end);
         let old = self.active.segment.clone();
-        // Both are hints. The next flush writes the index entries, and the next roll, settling or
-        // clean stop a snapshot.
+        // Both are hints, so a failure is no error. The next flush writes the index entries; the
+        // next roll, settling or clean stop writes a snapshot.
         let _ = old.seal();
         if let Err(error) = self.take_snapshot() {
             tracing::warn!(%error, "producer snapshot not written");
@@ -271,7 +276,7 @@ impl Log {
         Ok(())
     }
 
-    /// Writes the producers' state, if it went on since the last snapshot.
+    /// Writes a snapshot of the producers' state if the log has grown since the last one.
     pub(super) fn take_snapshot(&mut self) -> Result<(), LogError> {
         let Some(offset) = self.producers.snapshot_due() else { return Ok(()) };
         let bytes = snapshot::encode(self.producers.iter());
@@ -283,8 +288,8 @@ impl Log {
         Ok(())
     }
 
-    /// Takes back what a failed append wrote. Producers' state of before is given if any batch was
-    /// written.
+    /// Removes what a failed append wrote. `producers_before` is the producers' state of before, if
+    /// any batch was written.
     fn undo_to(&mut self, offset: i64, producers_before: Option<Producers>) {
         let undone = match self.log_end == offset {
             true => {
@@ -298,7 +303,8 @@ impl Log {
         if let Some(producers) = producers_before {
             self.producers = producers;
         }
-        // If the disk is full the epochs' file keeps an epoch too many, which a start drops.
+        // If the disk is full, the file keeps entries of the undone batches. The next start drops
+        // them.
         if self.epochs.truncate_from_end(offset) {
             let _ = self.write_epochs();
         }
@@ -312,7 +318,7 @@ impl Active {
     }
 }
 
-/// The first epoch in which something is written and where, for headers in order.
+/// The leader epoch of a batch if it is newer than `latest`.
 pub(super) fn new_epoch(latest: Option<i32>, header: &BatchHeader) -> Option<i32> {
     let epoch = header.leader_epoch;
     (epoch >= 0 && latest.is_none_or(|latest| epoch > latest)).then_some(epoch)

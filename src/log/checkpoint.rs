@@ -1,5 +1,5 @@
-//! Text files of offsets (Kafka's `CheckpointFile`): a version, a count, then one entry per line.
-//! The log directory's checkpoints hold `topic partition offset`.
+//! Checkpoint files (Kafka's `CheckpointFile`): text with a version, a count, then one entry per
+//! line. The checkpoints of a log directory have `topic partition offset` in each line.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,8 @@ use super::FormatError;
 use crate::base::TopicPartition;
 
 pub const RECOVERY_POINT: &str = "recovery-point-offset-checkpoint";
-/// Sordini's own, with the machine's boot id and the mounting at the end of its name.
+/// Sordini's own checkpoint. The boot id of the machine and the mount of the file system are at the
+/// end of its name.
 pub const SETTLED: &str = "settled-offset-checkpoint";
 pub const LOG_START: &str = "log-start-offset-checkpoint";
 pub const REPLICATION: &str = "replication-offset-checkpoint";
@@ -33,7 +34,7 @@ pub fn decode(bytes: &[u8]) -> Result<Offsets, FormatError> {
     Ok(entries.into_iter().collect())
 }
 
-/// The frame that every checkpoint file has.
+/// Encodes the lines of a checkpoint file, with version and count before them.
 pub(super) fn encode_lines(lines: impl Iterator<Item = String>) -> String {
     let (mut body, mut count) = (String::new(), 0);
     for line in lines {
@@ -44,7 +45,7 @@ pub(super) fn encode_lines(lines: impl Iterator<Item = String>) -> String {
     format!("{VERSION}\n{count}\n{body}")
 }
 
-/// The entries of a checkpoint file; an empty file, as Kafka makes it at first, has none.
+/// Decodes the entries of a checkpoint file. An empty file, as Kafka creates it at first, has none.
 pub(super) fn decode_lines<T>(
     bytes: &[u8],
     entry: impl Fn(&[&str]) -> Option<T>,

@@ -1,30 +1,31 @@
-//! What a topic's configuration says to its logs.
+//! The configuration of a log.
 
-/// Settings of one log, named as the topic's keys with `_` for `.`. Defaults are Kafka's.
+/// Settings of one log, named after Kafka's configuration keys, with Kafka's defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
-    /// A segment is never larger (`segment.bytes`).
+    /// Largest size of a segment (`segment.bytes`).
     pub segment_bytes: u64,
-    /// A segment is rolled once it spans this much time.
+    /// Age at which a segment is rolled (`segment.ms`).
     pub segment_ms: i64,
-    /// At most this much is taken off `segment_ms`, so that segments do not roll all at once.
+    /// Subtracted from `segment_ms`. Kafka subtracts a random part of it, so that segments do not
+    /// all roll at the same time.
     pub segment_jitter_ms: i64,
-    /// An index is never larger; a full one rolls the segment.
+    /// Largest size of an index file (`segment.index.bytes`). A full index rolls the segment.
     pub index_bytes: u64,
-    /// Bytes of log between two index entries.
+    /// Bytes of log between two entries of an index.
     pub index_interval_bytes: u64,
-    /// Negative: forever.
+    /// Negative: segments are kept at any age.
     pub retention_ms: i64,
-    /// Negative: any size.
+    /// Negative: the log may have any size.
     pub retention_bytes: i64,
     /// Whether `cleanup.policy` has `delete`.
     pub delete: bool,
-    /// How long a deleted segment's files stay for those who still read them.
+    /// How long the files of a deleted segment remain, for readers that still use them.
     pub file_delete_delay_ms: i64,
     pub producer_id_expiration_ms: i64,
-    /// A flush is due after this many records.
+    /// Records after which a flush is due.
     pub flush_messages: i64,
-    /// A flush is due after this much time.
+    /// Time after which a flush is due.
     pub flush_ms: i64,
 }
 

@@ -1,4 +1,5 @@
-//! The seam between the log and the file system, which a simulation or a faulty disk replaces.
+//! The interface between the log and the file system. [`RealDisk`] is the machine's file system;
+//! simulations and tests use another one.
 
 use std::{
     cell::Cell,
@@ -25,89 +26,96 @@ use super::mount;
 pub enum OpenMode {
     Read,
     Write,
-    /// Made if missing, kept as it is if not.
+    /// Created if missing, otherwise kept as it is.
     Create,
-    /// Made if missing, emptied if not.
+    /// Created if missing, otherwise emptied.
     Truncate,
 }
 
-/// One name in a directory.
+/// An entry of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirEntry {
     pub name: String,
     pub is_dir: bool,
 }
 
-/// Holds a directory's lock until it is dropped.
+/// A lock on a log directory. Dropping it releases the lock.
 pub trait DirLock: Send + Sync + Debug {}
 
-/// What the log needs of a file system. Nothing is durable before `sync_data` of the file and, for
-/// a new or renamed name, `sync_dir` of its directory.
+/// The operations of a file system that the log needs. Content of a file is durable after
+/// [`DiskFile::sync_data`]; a new name is durable after [`Self::sync_dir`] of its directory. Any
+/// operation may block for as long as the disk takes.
 pub trait Disk: Send + Sync + Debug {
+    /// Opens a file. Fails with `NotFound` if it is missing and the mode does not create it.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
-    /// Bytes of the file, without opening it.
+    /// Size of the file in bytes, without opening it.
     fn len(&self, path: &Path) -> io::Result<u64>;
-    /// Milliseconds since the epoch at which the file last changed.
+    /// When the content of the file last changed, in ms since the epoch.
     fn modified_ms(&self, path: &Path) -> io::Result<i64>;
+    /// Renames a file or a directory. A file replaces one that has the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes a directory with everything in it.
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
-    /// Makes one directory, if it is missing, in one that is there.
+    /// Creates one directory. Succeeds if it exists, and fails if the directory above it does not.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
-    /// Names in no particular order; names that are not UTF-8 are left out.
+    /// Entries of the directory in no particular order, without names that are not UTF-8.
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
-    /// Makes the directory's names durable.
+    /// Makes the names in the directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// A name for the mounting of the file system that a directory lies on, which no other mounting
-    /// has before the machine restarts. `None` if there is none, or if what was written can be lost
-    /// while the file system stays mounted.
+    /// A name for the current mount of the file system that the directory is on. No other mount has
+    /// it before the machine restarts. `None` if there is no such name, or if unsynced data can be
+    /// lost while the file system stays mounted.
     fn mounting(&self, path: &Path) -> Option<String>;
-    /// Takes an exclusive lock on a file, or fails with `WouldBlock` if another process has it.
+    /// Locks a file exclusively. Fails with `WouldBlock` if another process holds the lock.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>>;
 }
 
-/// An open file. Positions are absolute, so that readers and the one writer share a handle.
+/// An open file. Each call passes an absolute position, so that readers and the one writer can
+/// share a handle.
 pub trait DiskFile: Send + Sync + Debug {
-    /// Reads up to `buf.len()` bytes; 0 only at the end of the file.
+    /// Reads up to `buf.len()` bytes and returns their number, which is 0 only at the end of the
+    /// file. Implementations read through [`read_where_allowed`].
     fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize>;
-    /// Writes some of the bytes and says how many.
+    /// Writes some of the bytes and returns their number.
     fn write_vectored_at(&self, bufs: &[IoSlice<'_>], position: u64) -> io::Result<usize>;
     fn len(&self) -> io::Result<u64>;
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
     fn truncate(&self, len: u64) -> io::Result<()>;
+    /// Makes the content and size of the file durable.
     fn sync_data(&self) -> io::Result<()>;
-    /// Sets room aside for a write of `len` bytes, where the file system can promise that. The file
-    /// does not get longer by it.
+    /// Reserves space for a write of `len` bytes, if the file system supports that. The size of the
+    /// file stays the same.
     fn reserve(&self, position: u64, len: u64) -> io::Result<()>;
-    /// The descriptor for `sendfile`, if there is a real file behind this one.
+    /// The descriptor for `sendfile`; `None` if this is not a real file.
     fn raw_fd(&self) -> Option<BorrowedFd<'_>>;
-    /// Whether the bytes can be read without waiting for the disk, as far as a few probes show. False
-    /// where the file system cannot say.
+    /// Whether the bytes are in the page cache, according to a few probes. False if the file system
+    /// does not support such probes.
     fn is_cached(&self, position: u64, len: usize) -> bool;
 }
 
-/// Bytes between two probes of `is_cached`: the size in which Linux reads ahead.
+/// Bytes between two probes of `is_cached`: the size of Linux's read-ahead.
 const PROBE_BYTES: usize = 128 << 10;
 
 thread_local! {
     static READS: Cell<Reads> = const { Cell::new(Reads::MayWait) };
 }
 
-/// What reads of files do on this thread.
+/// How reads of files on this thread behave.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reads {
     MayWait,
-    /// They fail where they would wait for the disk.
+    /// A read fails if it would have to wait for the disk.
     FromCache,
-    /// One has failed by that, so all others fail too.
+    /// A read has failed for that reason, so all later ones fail, too.
     Refused,
 }
 
-/// Does work whose reads find all they need in the page cache. `None` if a read would have waited
-/// for the disk; the work's outcome means nothing then, and its caller repeats it on a blocking
+/// Runs `work` with reads that never wait for the disk. Returns `None` if a read would have waited.
+/// The result of the work is meaningless then, and the caller repeats the work on a blocking
 /// thread.
 pub fn without_waiting<T>(work: impl FnOnce() -> T) -> Option<T> {
     let _restored = RestoreReads(READS.replace(Reads::FromCache));
@@ -115,7 +123,7 @@ pub fn without_waiting<T>(work: impl FnOnce() -> T) -> Option<T> {
     (!is_refusing_reads()).then_some(done)
 }
 
-/// Restores what reads do on this thread, also after a panic.
+/// Restores how reads of this thread behave when it is dropped, also after a panic.
 struct RestoreReads(Reads);
 
 impl Drop for RestoreReads {
@@ -124,12 +132,13 @@ impl Drop for RestoreReads {
     }
 }
 
-/// Whether `without_waiting` will have its work repeated: errors of reads are not to be acted on.
+/// Whether a read has failed within [`without_waiting`], which will discard the result of the work.
+/// The work must not act on errors of reads then.
 pub fn is_refusing_reads() -> bool {
     READS.get() == Reads::Refused
 }
 
-/// Where a read may take bytes from.
+/// Where a read may get its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadSource {
     Disk,
@@ -137,8 +146,8 @@ pub enum ReadSource {
     PageCache,
 }
 
-/// Reads from where this thread may read at the moment: `DiskFile::read_at` of every file goes
-/// through it.
+/// Calls `read` with the source that this thread may read from at the moment. Every implementation
+/// of [`DiskFile::read_at`] goes through it.
 pub fn read_where_allowed(read: impl FnOnce(ReadSource) -> io::Result<usize>) -> io::Result<usize> {
     let read = match READS.get() {
         Reads::MayWait => return read(ReadSource::Disk),
@@ -151,7 +160,7 @@ pub fn read_where_allowed(read: impl FnOnce(ReadSource) -> io::Result<usize>) ->
     read
 }
 
-/// Reads a part of a file so that it is in the page cache, on a thread that may block.
+/// Reads a part of a file into the page cache. Call it on a thread that may block.
 pub fn read_ahead(file: &dyn DiskFile, mut position: u64, mut len: usize) -> io::Result<()> {
     let mut scratch = vec![0; len.min(PROBE_BYTES)];
     while len > 0 {
@@ -168,8 +177,8 @@ pub fn read_ahead(file: &dyn DiskFile, mut position: u64, mut len: usize) -> io:
     Ok(())
 }
 
-/// Reads what is in the page cache, and nothing else. Fails with `WouldBlock` where it would wait
-/// for the disk, or where the file system does not support such reads.
+/// Reads only from the page cache. Fails with `WouldBlock` if the page is missing or if the file
+/// system does not support such reads.
 fn read_cached(file: &fs::File, buf: &mut [u8], position: u64) -> io::Result<usize> {
     let bufs = &mut [IoSliceMut::new(buf)];
     match rustix::io::preadv2(file, bufs, position, ReadWriteFlags::NOWAIT) {
@@ -183,7 +192,7 @@ fn read_cached(file: &fs::File, buf: &mut [u8], position: u64) -> io::Result<usi
 /// At most this many slices go into one `pwritev` (IOV_MAX).
 const SLICES_MAX: usize = 1024;
 
-/// Fills `buf` or fails with `UnexpectedEof`.
+/// Fills `buf`, or fails with `UnexpectedEof` at the end of the file.
 pub fn read_exact_at(file: &dyn DiskFile, mut buf: &mut [u8], mut position: u64) -> io::Result<()> {
     while !buf.is_empty() {
         match file.read_at(buf, position) {
@@ -199,13 +208,14 @@ pub fn read_exact_at(file: &dyn DiskFile, mut buf: &mut [u8], mut position: u64)
     Ok(())
 }
 
-/// Writes all slices. One call of `write_vectored_at` unless the file takes fewer bytes at once.
+/// Writes all slices, with one call of `write_vectored_at` unless the file accepts only a part of
+/// them.
 pub fn write_all_vectored_at(
     file: &dyn DiskFile,
     mut slices: &mut [IoSlice<'_>],
     mut position: u64,
 ) -> io::Result<()> {
-    // Takes off slices that are empty.
+    // Removes empty slices at the front.
     IoSlice::advance_slices(&mut slices, 0);
     while !slices.is_empty() {
         let count = slices.len().min(SLICES_MAX);
@@ -227,7 +237,7 @@ pub fn write_all_at(file: &dyn DiskFile, bytes: &[u8], position: u64) -> io::Res
     write_all_vectored_at(file, &mut [IoSlice::new(bytes)], position)
 }
 
-/// The whole file.
+/// Reads a whole file.
 pub fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
     let file = disk.open(path, OpenMode::Read)?;
     let mut bytes = vec![0; file.len()? as usize];
@@ -235,22 +245,22 @@ pub fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Whether the new content of a small file must survive a crash of the machine at once.
+/// Whether the new content of a small file must be durable before the write returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// A crash of the process keeps it, a crash of the machine may lose it.
+    /// The content survives a crash of the process, but a crash of the machine may lose it.
     PageCache,
     Synced,
 }
 
-/// Writes a whole file, without a sync: a crash of the machine can leave a part of it.
+/// Writes a whole file without a sync. A crash of the machine may leave a part of it.
 pub fn write_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let file = disk.open(path, OpenMode::Truncate)?;
     write_all_at(&*file, bytes, 0)
 }
 
-/// Puts a new content in a small file's place by way of `<name>.tmp`, so that a reader finds the
-/// old or the new one. Same steps as Kafka's `CheckpointFile.write`.
+/// Replaces the content of a small file by renaming `<name>.tmp` to its name, so that a reader
+/// finds either the old or the new content. The steps are those of Kafka's `CheckpointFile.write`.
 pub fn replace_file(
     disk: &dyn Disk,
     path: &Path,
@@ -403,7 +413,7 @@ impl DiskFile for RealFile {
 mod tests {
     use super::*;
 
-    /// A file whose pages have been dropped from the page cache, on a file system that does that.
+    /// A file that was dropped from the page cache, on a file system that supports this.
     fn cold_file(dir: &Path, len: usize) -> Arc<dyn DiskFile> {
         let path = dir.join("cold");
         let file = RealDisk.open(&path, OpenMode::Create).expect("creates");
@@ -425,7 +435,7 @@ mod tests {
         let mut buf = [0; 100];
         let refused = without_waiting(|| {
             assert!(!is_refusing_reads());
-            // Code that takes an index for a hint goes on after an error.
+            // Code that treats an index as a hint continues after an error.
             let _ = read_exact_at(&*file, &mut buf, 5_000);
             assert!(is_refusing_reads());
             file.read_at(&mut buf, 0).is_err()
@@ -436,7 +446,7 @@ mod tests {
         assert!(file.is_cached(0, LEN));
         let read = without_waiting(|| read_exact_at(&*file, &mut buf, 5_000).is_ok());
         assert_eq!((read, buf[0]), (Some(true), 7));
-        // The end of the file is an answer, too.
+        // A read at the end of the file succeeds, too.
         assert_eq!(without_waiting(|| file.read_at(&mut buf, LEN as u64).expect("reads")), Some(0));
     }
 

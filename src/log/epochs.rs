@@ -1,5 +1,6 @@
-//! Which leader epoch wrote which offsets (KIP-101, KIP-320; Kafka's `LeaderEpochFileCache`), and
-//! the `leader-epoch-checkpoint` file: one `epoch start-offset` per line.
+//! Leader epochs: which epoch wrote which offsets (KIP-101, KIP-320; Kafka's
+//! `LeaderEpochFileCache`), and the `leader-epoch-checkpoint` file with one `epoch start-offset`
+//! per line.
 
 use super::{
     FormatError,
@@ -13,10 +14,10 @@ pub struct EpochEntry {
     pub start_offset: i64,
 }
 
-/// "No epoch" on the wire.
+/// The value in requests and responses for "no epoch".
 const UNDEFINED_EPOCH: i32 = -1;
 
-/// Entries whose epochs and start offsets both rise.
+/// The leader epochs of a log. Epochs and start offsets both ascend.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Epochs {
     entries: Vec<EpochEntry>,
@@ -52,8 +53,8 @@ impl Epochs {
         self.entries.last().copied()
     }
 
-    /// Notes that `epoch` starts at `start_offset`. Entries that contradict it give way. Says
-    /// whether anything changed.
+    /// Records that `epoch` starts at `start_offset`, and removes entries that contradict this.
+    /// Returns whether anything changed.
     pub fn assign(&mut self, epoch: i32, start_offset: i64) -> bool {
         assert!(epoch >= 0 && start_offset >= 0, "epoch {epoch} at {start_offset}");
         if self
@@ -71,14 +72,14 @@ impl Epochs {
         true
     }
 
-    /// Forgets what lies at or after `end_offset`. Says whether anything changed.
+    /// Removes epochs that start at or after `end_offset`. Returns whether anything changed.
     pub fn truncate_from_end(&mut self, end_offset: i64) -> bool {
         let before = self.entries.len();
         self.entries.retain(|entry| entry.start_offset < end_offset);
         self.entries.len() != before
     }
 
-    /// Lets the epoch that wrote `start_offset` begin there and forgets those before it. Says
+    /// Makes the epoch that wrote `start_offset` start there, and removes the earlier ones. Returns
     /// whether anything changed.
     pub fn truncate_from_start(&mut self, start_offset: i64) -> bool {
         let before = self.entries.partition_point(|entry| entry.start_offset <= start_offset);
@@ -93,7 +94,9 @@ impl Epochs {
         self.entries.clear();
     }
 
-    /// The largest epoch up to `epoch` and the offset where it ended, `None` if it cannot be told.
+    /// Returns the largest epoch up to `epoch` with its end offset. If all entries are of later
+    /// epochs, returns `epoch` with the first start offset. `None` if `epoch` is later than the
+    /// latest, or there is no entry.
     pub fn end_offset_for(&self, epoch: i32, log_end: i64) -> Option<(i32, i64)> {
         let latest = self.latest()?;
         if epoch == latest.epoch {

@@ -1,4 +1,4 @@
-//! What can go wrong between a log and its files.
+//! Errors of opening, reading and writing logs, and which of them mean that a disk has failed.
 
 use crate::records::RecordError;
 use std::{
@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Why the content of a file is not what its format says.
+/// The content of a file does not follow its format. The text continues a sentence that begins with
+/// the file's path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct FormatError(Cow<'static, str>);
@@ -40,13 +41,14 @@ pub enum LogError {
 }
 
 impl LogError {
-    /// Whether the disk has refused something, though it may take it later.
+    /// Whether an operation on a file failed, as opposed to a file with wrong content.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Io { source, .. } if !is_content(source))
     }
 
-    /// Whether the directory can no longer be trusted. A full disk can: the write was undone, and
-    /// there may be room again later. Files whose content is wrong concern their partition only.
+    /// Whether the log directory must go offline. A full disk is no such failure: the write was
+    /// undone, and there may be room later. Nor is a file with wrong content, which affects only
+    /// its partition.
     pub fn is_disk_failure(&self) -> bool {
         match self {
             Self::Io { source, .. } => !is_passing(source),
@@ -60,12 +62,12 @@ impl LogError {
     }
 }
 
-/// Whether a file was read, and has not what it should.
+/// Whether the file was read but has wrong content, or too little of it.
 fn is_content(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
-/// Whether the operating system could not do what was asked, and will not later.
+/// Whether the operating system returned an error that a later attempt will not get over.
 pub fn is_lasting(error: &io::Error) -> bool {
     error.raw_os_error().is_some() && !is_passing(error)
 }
@@ -92,7 +94,7 @@ pub enum ReadError {
     Records { path: PathBuf, position: u64, source: RecordError },
 }
 
-/// Adds to an I/O error what was being done to which file.
+/// Adds to an error the operation that failed and the path of its file.
 pub(super) trait During<T> {
     fn during(self, operation: &'static str, path: &Path) -> Result<T, LogError>;
 }

@@ -1,4 +1,5 @@
-//! A disk in memory that fails when told to and forgets what was not synced.
+//! A file system in memory, for tests and simulations. It fails when it is told to, and a crash
+//! loses what was not synced.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,19 +17,19 @@ use rustix::io::Errno;
 
 use super::disk::{DirEntry, DirLock, Disk, DiskFile, OpenMode, ReadSource, read_where_allowed};
 
-/// What is left of writes that were not synced.
+/// A kind of crash: what remains of writes that were not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Crash {
-    /// Only the process died: all of them.
+    /// Only the process crashed: all writes remain.
     Process,
-    /// None of them, nor of names that were not synced.
+    /// Writes and names that were not synced are lost.
     LoseUnsynced,
-    /// Of each file the first so many parts in a hundred of what was not synced, with the last
-    /// byte of that flipped.
+    /// Of each file, this percentage of the unsynced bytes remains, and the last of them is
+    /// damaged.
     Tear(u8),
 }
 
-/// What is done to a file.
+/// An operation on a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     Open,
@@ -47,9 +48,9 @@ pub type Fault = fn(Operation, &Path) -> Option<Errno>;
 struct Node {
     bytes: Vec<u8>,
     synced: Vec<u8>,
-    /// Both are the same before this.
+    /// `bytes` and `synced` are equal before this position.
     changed_from: usize,
-    /// The page cache has nothing of it until it is read.
+    /// Whether the page cache has nothing of the file. A read from the disk ends that.
     is_cold: bool,
 }
 
@@ -58,7 +59,7 @@ impl Node {
         self.changed_from = self.changed_from.min(from);
     }
 
-    /// Takes a file that grows in a time that does not grow with it.
+    /// Copies only the bytes that changed, so that the cost does not grow with the file.
     fn sync(&mut self) {
         self.synced.truncate(self.changed_from);
         let from = self.synced.len();
@@ -76,15 +77,15 @@ struct State {
     dirs: BTreeSet<PathBuf>,
     synced_dirs: BTreeSet<PathBuf>,
     locks: Vec<PathBuf>,
-    /// Bytes that may still be written.
+    /// Bytes that can be written before the disk is full.
     room: Option<u64>,
-    /// Calls until everything fails.
+    /// Number of changing calls that succeed before all fail.
     calls_left: Option<u32>,
     fails_reads: bool,
     fault: Option<Fault>,
-    /// How often the file system was mounted.
+    /// Number of times that the file system was mounted.
     mountings: u32,
-    /// Whether it is one that can lose pages while it is mounted.
+    /// Whether it is a file system that can lose pages while it stays mounted.
     loses_pages: bool,
     /// How long a sync of a file takes.
     sync_delay: Duration,
@@ -122,14 +123,14 @@ impl Gate {
     }
 }
 
-/// A file system in memory. Its copies are the same one.
+/// A file system in memory, which all clones share.
 #[derive(Debug, Clone, Default)]
 pub struct FaultyDisk {
     state: Arc<Mutex<State>>,
     syncs: Arc<Gate>,
-    /// Reads of files that are not in the page cache.
+    /// Holds back reads of files that are not in the page cache.
     cold_reads: Arc<Gate>,
-    /// Renames of anything, and removals of directories.
+    /// Holds back renames, and removals of directories.
     renames: Arc<Gate>,
 }
 
@@ -137,7 +138,7 @@ pub struct FaultyDisk {
 struct FaultyFile {
     disk: FaultyDisk,
     node: usize,
-    /// As it was when the file was opened.
+    /// The path at which the file was opened.
     path: PathBuf,
 }
 
@@ -160,7 +161,7 @@ impl FaultyDisk {
         self.state.lock().expect("not poisoned")
     }
 
-    /// Counts a call that changes something; fails when told to.
+    /// Counts a call that changes something, and fails it if no more calls are to succeed.
     fn change(&self) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.state();
         match &mut state.calls_left {
@@ -171,17 +172,17 @@ impl FaultyDisk {
         Ok(state)
     }
 
-    /// Lets so many changing calls succeed and fails all after them.
+    /// Lets this many changing calls succeed and fails all later ones.
     pub fn fail_after(&self, calls: Option<u32>) {
         self.state().calls_left = calls;
     }
 
-    /// Has all reads fail, as a broken medium does.
+    /// Makes all reads fail, as a broken medium does.
     pub fn fail_reads(&self, fails: bool) {
         self.state().fails_reads = fails;
     }
 
-    /// Has some operations on some files fail; `None` ends that.
+    /// Makes some operations on some files fail; `None` ends that.
     pub fn fail_files(&self, fault: Option<Fault>) {
         self.state().fault = fault;
     }
@@ -194,29 +195,29 @@ impl FaultyDisk {
         }
     }
 
-    /// Has each sync of a file take so long.
+    /// Makes each sync of a file take this long.
     pub fn set_sync_delay(&self, delay: Duration) {
         self.state().sync_delay = delay;
     }
 
-    /// The most syncs of files that were ever under way at the same time.
+    /// Largest number of syncs of files that ran at the same time.
     pub fn most_syncs_at_once(&self) -> usize {
         self.state().most_syncs_at_once
     }
 
-    /// Lets so many bytes be written before the disk is full.
+    /// Sets how many bytes can be written before the disk is full.
     pub fn set_room(&self, room: Option<u64>) {
         self.state().room = room;
     }
 
-    /// The disk as it is found afterwards. Handles of before see the old one.
+    /// Returns the disk as it is after a crash. Files that are open still use the old one.
     pub fn crash(&self, crash: Crash) -> Self {
         let state = self.state();
         let (mut names, mut dirs) = match crash {
             Crash::Process | Crash::Tear(_) => (state.names.clone(), state.dirs.clone()),
             Crash::LoseUnsynced => (state.synced_names.clone(), state.synced_dirs.clone()),
         };
-        // What is in a directory whose name is lost is lost with it.
+        // If the name of a directory is lost, everything in it is lost.
         let known = dirs.clone();
         let is_reached = |path: &Path| path.ancestors().skip(1).all(|above| known.contains(above));
         names.retain(|path, _| is_reached(path));
@@ -227,7 +228,7 @@ impl FaultyDisk {
                 Crash::LoseUnsynced => node.synced.clone(),
                 Crash::Tear(percent) => tear(node, usize::from(percent)),
             };
-            // The machine goes on, and may still crash.
+            // The machine still runs, and may crash later.
             let synced = if crash == Crash::Process { &node.synced } else { &bytes };
             Node { synced: synced.clone(), bytes, changed_from: 0, is_cold: false }
         };
@@ -245,17 +246,18 @@ impl FaultyDisk {
         self.state().mountings += 1;
     }
 
-    /// Makes it a file system that can lose pages while it is mounted, as one of a network.
+    /// Makes it a file system that can lose pages while it stays mounted, like a network file
+    /// system.
     pub fn lose_pages(&self) {
         self.state().loses_pages = true;
     }
 
-    /// Lets so many more syncs run, of files and directories; all others wait. `None` ends that.
+    /// Lets this many more syncs of files and directories run. All others wait. `None` ends that.
     pub fn allow_syncs(&self, allowed: Option<u32>) {
         self.syncs.allow(allowed);
     }
 
-    /// Syncs that wait to be allowed.
+    /// Number of syncs that wait.
     pub fn waiting_syncs(&self) -> usize {
         self.syncs.waiting()
     }
@@ -264,8 +266,8 @@ impl FaultyDisk {
         *self.syncs.allowed.lock().expect("not poisoned")
     }
 
-    /// Drops files from the page cache: a read that may not wait for the disk fails, until another
-    /// has read the file from the disk.
+    /// Drops files from the page cache. Reads that must not wait for the disk fail until another
+    /// read has read the file from the disk.
     pub fn drop_from_cache(&self, is_dropped: impl Fn(&Path) -> bool) {
         let mut state = self.state();
         let State { nodes, names, .. } = &mut *state;
@@ -274,28 +276,29 @@ impl FaultyDisk {
         }
     }
 
-    /// Lets so many more reads from the disk run, of files that are not in the page cache; all
-    /// others wait. `None` ends that.
+    /// Lets this many more reads of files that are not in the page cache run. All others wait.
+    /// `None` ends that.
     pub fn allow_cold_reads(&self, allowed: Option<u32>) {
         self.cold_reads.allow(allowed);
     }
 
-    /// Reads from the disk that wait to be allowed.
+    /// Number of reads from the disk that wait.
     pub fn waiting_cold_reads(&self) -> usize {
         self.cold_reads.waiting()
     }
 
-    /// Lets so many more renames and removals of directories run; all others wait. `None` ends that.
+    /// Lets this many more renames and removals of directories run. All others wait. `None` ends
+    /// that.
     pub fn allow_renames(&self, allowed: Option<u32>) {
         self.renames.allow(allowed);
     }
 
-    /// Renames and removals of directories that wait to be allowed.
+    /// Number of renames and removals of directories that wait.
     pub fn waiting_renames(&self) -> usize {
         self.renames.waiting()
     }
 
-    /// Flips bits of a file.
+    /// Flips the bits of `mask` in the byte at position `at` of a file.
     pub fn flip(&self, path: &Path, at: u64, mask: u8) {
         let mut state = self.state();
         let node = state.names[path];
@@ -397,7 +400,7 @@ impl Disk for FaultyDisk {
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut state = self.change()?;
         for dir in path.ancestors() {
-            // Those above are somebody else's, who has seen to them.
+            // Directories above are created by other code, which syncs them.
             if state.dirs.insert(dir.to_owned()) && dir != path {
                 state.synced_dirs.insert(dir.to_owned());
             }
@@ -486,7 +489,7 @@ impl DiskFile for FaultyFile {
         })
     }
 
-    /// Takes one slice at a time, and half of a long one, as a file may.
+    /// Writes one slice at a time, and only half of a long one, as a real file may.
     fn write_vectored_at(&self, bufs: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
         self.disk.check(Operation::Write, &self.path)?;
         let mut state = self.disk.change()?;

@@ -1,9 +1,10 @@
-//! Making a log durable, away from its owner: [`Log::begin_flush`] says what to sync,
-//! [`Flush::run`] does it on any thread, [`Log::flushed`] takes note. Writes go on meanwhile, and
-//! all that came before the beginning share one sync.
+//! Making a log durable without blocking its owner: [`Log::begin_flush`] collects what to sync,
+//! [`Flush::run`] syncs it on any thread, and [`Log::flushed`] moves the recovery point. Appends
+//! continue meanwhile. All records appended before `begin_flush` share one sync.
 //!
-//! Settling a log spares the start after a crash of the process most of its reading, without a
-//! sync, which would make producers wait for the disk. A flush of much settles the log too.
+//! Settling a log ([`Log::settle`]) writes index entries and a producer snapshot, so that a start
+//! after a crash of the process reads little. It does not sync, because producers would wait for
+//! the disk. A flush of many bytes settles the log, too.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,27 +19,27 @@ use super::{
     segment::Segment,
 };
 
-/// How much is much.
+/// A flush of at least this many bytes also settles the log.
 const SETTLE_BYTES: u64 = 1 << 20;
 
-/// What must be synced for everything before an offset to be durable.
+/// The files and directories to sync so that everything before an offset is durable.
 #[derive(Debug)]
 #[must_use = "nothing is durable before it has run"]
 pub struct Flush {
     disk: Arc<dyn Disk>,
     active: Arc<Segment>,
     sealed: Vec<Arc<Segment>>,
-    /// Segments whose index files are to be synced.
+    /// Segments whose index files to sync.
     indexes: Vec<Arc<Segment>>,
-    /// Snapshots to be synced, if they are there. A torn one does not pass its CRC.
+    /// Producer snapshots to sync, if they exist. A start finds a torn one by its CRC.
     snapshots: Vec<PathBuf>,
-    /// The leader epochs and transaction indexes that are to be synced, if they are there.
+    /// Leader epoch file and transaction indexes to sync, if they exist.
     required: Vec<PathBuf>,
     dirs: Vec<PathBuf>,
     done: Flushed,
 }
 
-/// What has been synced.
+/// What a flush has synced, for [`Log::flushed`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flushed {
     offset: i64,
@@ -55,14 +56,15 @@ impl Flushed {
 }
 
 impl Flush {
-    /// Syncs everything. After an error it is unknown what the disk has: its directory is to be
-    /// taken offline. Index files and snapshots are hints: one that cannot be synced is no error.
+    /// Syncs everything. Any thread may call it. After an error it is unknown what is on the disk,
+    /// so the caller must take the log directory offline. Index files and snapshots are hints: if
+    /// one cannot be synced, that is no error.
     pub fn run(&self) -> Result<Flushed, LogError> {
         for segment in &self.sealed {
             let path = segment.path(Kind::Log);
             match segment.file() {
                 Ok(file) => file.sync_data().during("sync", &path)?,
-                // It was deleted since: nothing of it is to be kept.
+                // The segment was deleted meanwhile and needs no sync.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error).during("open", &path),
             }
@@ -96,7 +98,9 @@ impl Flush {
 }
 
 impl Log {
-    /// `None` if everything is durable already.
+    /// Collects what to sync so that everything before the log end is durable; `None` if it is
+    /// already. If an entry of a transaction index cannot be written, the flush counts only up to
+    /// its marker.
     pub fn begin_flush(&mut self) -> Option<Flush> {
         if self.log_end == self.recovery_point
             && self.unsynced.is_empty()
@@ -163,7 +167,8 @@ impl Log {
     }
 
     /// Completes the index files of segments that were closed since the last flush, or removes
-    /// them. If neither is possible the disk has failed, and the log takes no more.
+    /// them. Returns false if neither is possible: the disk has failed, and the log accepts no more
+    /// writes.
     fn complete_sealed_indexes(&mut self) -> bool {
         for (_, segment) in &self.unsynced {
             if let Err(error) = segment.complete_or_remove_indexes() {
@@ -176,8 +181,9 @@ impl Log {
         true
     }
 
-    /// Writes what a start would otherwise read the log for: index entries and a snapshot of the
-    /// producers. Nothing is synced: it holds for as long as the machine runs.
+    /// Settles the log: writes index entries and a snapshot of the producers, so that a start after
+    /// a crash of the process need not read what is before the log end. Nothing is synced, so this
+    /// holds only until the machine restarts or the file system is mounted again.
     pub fn settle(&mut self) {
         if self.write_aborted().is_some() {
             return;
@@ -188,7 +194,7 @@ impl Log {
             let path = segment.path(Kind::Log);
             written = written.and(segment.write_indexes().during("write the indexes of", &path));
         }
-        // Both are hints that a start can do without, at a cost.
+        // Both are hints. Without them, a start reads more of the log.
         self.dir_changes.made += 1;
         match written.and_then(|()| self.take_snapshot()) {
             Ok(()) => {
@@ -202,7 +208,8 @@ impl Log {
         }
     }
 
-    /// Moves the recovery point to where a flush got.
+    /// Receives the result of a flush and moves the recovery point, unless the log was truncated
+    /// after the flush began.
     pub fn flushed(&mut self, flushed: Flushed) {
         self.epochs_changes.synced = self.epochs_changes.synced.max(flushed.epochs);
         self.dir_changes.synced = self.dir_changes.synced.max(flushed.dir);
@@ -219,8 +226,9 @@ impl Log {
         self.check_invariants();
     }
 
-    /// Removes snapshots that were taken in the midst of a segment, but for the newest that a start
-    /// may use: after a crash of the process, or of the machine.
+    /// Removes old snapshots that are not at the base offset of a segment. Keeps the newest ones
+    /// that a start may use: up to the settled offset after a crash of the process, up to the
+    /// recovery point after a crash of the machine.
     fn drop_passed_snapshots(&mut self) {
         let newest = |until| self.snapshots.iter().copied().rfind(|at| *at <= until);
         let of_use = [newest(self.recovery_point), newest(self.settled)];
@@ -233,12 +241,12 @@ impl Log {
             self.snapshots.iter().partition(|at| is_kept(at));
         self.snapshots = kept;
         for offset in passed {
-            // The next start removes it.
+            // If this fails, the next start removes it.
             let _ = self.remove_snapshot(offset);
         }
     }
 
-    /// Makes everything durable here and now.
+    /// Makes everything durable before it returns.
     pub fn flush(&mut self) -> Result<(), LogError> {
         self.write_all_aborted()?;
         if let Some(flush) = self.begin_flush() {
@@ -248,9 +256,10 @@ impl Log {
         Ok(())
     }
 
-    /// The clean stop: all is durable, indexes are whole or removed, the producers' state is in a
-    /// snapshot. Returns the recovery point for the checkpoint. If the snapshot cannot be written
-    /// the log is durable all the same, but the stop is not clean.
+    /// Closes the log for a clean stop: everything is durable, index files are complete or removed,
+    /// and a snapshot has the producers' state. Returns the recovery point for the checkpoint. If
+    /// the snapshot cannot be written, the log is durable, but the error tells the caller that the
+    /// stop is not clean.
     pub fn close(&mut self) -> Result<i64, LogError> {
         if self.failed {
             return Err(LogError::Failed { dir: self.dir.to_path_buf() });

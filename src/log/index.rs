@@ -1,14 +1,16 @@
 //! The entries of `.index` and `.timeindex` files, and the search in such a file.
 //!
-//! An offset index maps the last offset of a batch to the batch's position; a time index maps the
-//! largest timestamp so far to the last offset of the batch that has it. Both are sparse and both
-//! numbers of their entries rise. No entry is trusted: who uses one checks it against the log.
+//! An offset index maps the last offset of a batch to the position of the batch. A time index maps
+//! the largest timestamp so far to the last offset of the batch that has it. Both are sparse, and
+//! both numbers of an entry are larger than those of the entry before. Callers check an entry
+//! against the `.log` file before they use it.
 
 use std::io;
 
 use super::disk::{DiskFile, read_exact_at};
 
-/// A fixed-size entry of an index file; offsets are stored relative to the segment's base offset.
+/// A fixed-size entry of an index file. Offset and time indexes store offsets relative to the
+/// segment's base offset.
 pub trait Entry: Copy {
     const LEN: usize;
     fn decode(bytes: &[u8], base_offset: i64) -> Self;
@@ -18,7 +20,7 @@ pub trait Entry: Copy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OffsetEntry {
     pub offset: i64,
-    /// Of the batch's first byte, in the segment's file.
+    /// Position of the batch's first byte in the `.log` file.
     pub position: u32,
 }
 
@@ -66,7 +68,7 @@ impl Entry for TimeEntry {
     }
 }
 
-/// As much of an index as is read at once.
+/// Most bytes of an index file that are read at once.
 const BLOCK: usize = 2048;
 /// The largest [`Entry::LEN`].
 const LEN_MAX: usize = 34;
@@ -85,7 +87,8 @@ impl Entries<'_> {
         Ok(E::decode(&bytes[..E::LEN], self.base_offset))
     }
 
-    /// Some entries from `slot` on, as many as are read at once; none behind the last.
+    /// Entries from `slot` on, as many as one read returns. Empty if `slot` is after the last
+    /// entry.
     pub fn block<E: Entry>(&self, slot: u32) -> io::Result<Vec<E>> {
         let count = (self.count.saturating_sub(slot) as usize).min(BLOCK / E::LEN);
         let mut bytes = vec![0; count * E::LEN];
@@ -94,18 +97,18 @@ impl Entries<'_> {
         Ok(entries.map(|bytes| E::decode(bytes, self.base_offset)).collect())
     }
 
-    /// How many entries come before the first that `after` holds for.
+    /// Number of entries before the first one for which `after` is true.
     pub fn partition_point<E: Entry>(&self, after: impl Fn(&E) -> bool) -> io::Result<u32> {
         Ok(self.search(after)?.0)
     }
 
-    /// The last entry that `after` does not hold for.
+    /// The last entry for which `after` is false.
     pub fn floor<E: Entry>(&self, after: impl Fn(&E) -> bool) -> io::Result<Option<E>> {
         Ok(self.search(after)?.1)
     }
 
-    /// How many entries come before the first that `after` holds for, and the last of them. What is
-    /// left of the search when it has come down to a block is read at once.
+    /// Searches for the number of entries before the first one for which `after` is true, and the
+    /// last of them. Once the search has narrowed down to one block, the block is read at once.
     fn search<E: Entry>(&self, after: impl Fn(&E) -> bool) -> io::Result<(u32, Option<E>)> {
         let (mut low, mut high) = (0, self.count);
         while (high - low) as usize * E::LEN > BLOCK {

@@ -1,19 +1,21 @@
-//! Kafka's log on disk: segments, indexes, leader epochs, producer state, recovery, retention; and
-//! the log directories that hold the logs. File names and bytes are Apache Kafka's.
+//! The log of a partition on disk: segments, indexes, leader epochs, producer state, recovery and
+//! retention. Also the log directories that hold the logs. File names and formats are Apache
+//! Kafka's.
 //!
-//! Owns: everything below `log.dirs`. Synchronous; one owner changes a [`Log`] (`&mut self`), any
-//! number of readers hold a [`LogView`].
+//! Owns: everything in the directories of `log.dirs`. The code is synchronous. One owner changes a
+//! [`Log`] (`&mut self`), and any number of readers use [`LogView`]s.
 //!
-//! Must not know: leaders, replicas, high watermarks (but as numbers that callers pass), Kafka's
-//! error codes, requests, tokio, the clock.
+//! Must not know: leaders, replicas, Kafka's error codes, requests, tokio, the clock. A high
+//! watermark is only a number that callers pass.
 //!
 //! Invariants:
-//! - `log_start <= recovery_point <= log_end`, and segments rise by base offset; the last one takes
-//!   the writes.
-//! - An append is one vectored write per segment, all or nothing.
-//! - What was appended survives the process. What was flushed survives the machine.
-//! - Indexes and snapshots are hints: whatever they say is checked against the `.log` file, which
-//!   alone has the truth.
+//! - `log_start <= recovery_point <= log_end`. Segments are in the order of their base offsets, and
+//!   only the last one, the active segment, takes appends.
+//! - An append is written completely or, if a write fails, undone completely.
+//! - Appended records survive a crash of the process. Flushed records survive a crash of the
+//!   machine.
+//! - Offset and time indexes and producer snapshots are hints. Their content is checked against the
+//!   `.log` file. The transaction index is not a hint (see `txn_index`).
 
 mod aborted;
 mod append;
@@ -51,7 +53,7 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
-/// Decoders and encoders of the files that only this layer reads, for `fuzz/`.
+/// Decoders and encoders of files that only this layer reads, for the fuzz targets in `fuzz/`.
 #[cfg(feature = "fuzzing")]
 pub mod formats {
     pub use super::{
@@ -81,15 +83,16 @@ use segment::{Home, Segment};
 
 use crate::records::{Batch, BatchHeader};
 
-/// What is known about a log before it is opened.
+/// What checkpoints and the last stop say about a log before it is opened.
 #[derive(Debug, Clone, Copy)]
 pub struct LogStart {
-    /// From the recovery point checkpoint; 0 if it has no entry.
+    /// The recovery point from the checkpoint; 0 if the checkpoint has no entry.
     pub recovery_point: i64,
-    /// What lies before it was written whole, with its indexes, since the machine started: it may
-    /// not be durable, but it needs no check. See [`Log::settle`].
+    /// The settled offset (see [`Log::settle`]); 0 if unknown. Everything before it was completely
+    /// written, with its index entries, since the machine started. It may not be durable, but it
+    /// needs no check.
     pub settled: i64,
-    /// From the log start checkpoint.
+    /// The log start offset from the checkpoint, if the checkpoint has an entry.
     pub log_start: Option<i64>,
     /// Whether the last stop was clean.
     pub clean: bool,
@@ -97,26 +100,26 @@ pub struct LogStart {
 }
 
 impl LogStart {
-    /// Of a log that there was not before.
+    /// The values for a new log.
     pub fn of_new(now_ms: i64) -> Self {
         Self { recovery_point: 0, settled: 0, log_start: None, clean: false, now_ms }
     }
 
-    /// From where on batches are to be checked, unless the last stop was clean.
+    /// The offset from which a start checks batches, unless the last stop was clean.
     fn sound_until(&self) -> i64 {
         self.recovery_point.max(self.settled)
     }
 }
 
-/// Where a write went.
+/// The result of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
     pub first_offset: i64,
     pub last_offset: i64,
     pub log_start: i64,
-    /// The largest of the batches.
+    /// Largest timestamp of the batches, in ms; -1 without batches.
     pub max_timestamp: i64,
-    /// Whether a segment was closed on the way, so that a flush is worth its while.
+    /// Whether the append closed a segment, which is a good time for a flush.
     pub rolled: bool,
 }
 
@@ -125,7 +128,7 @@ pub struct Appended {
 pub struct Log {
     disk: Arc<dyn Disk>,
     dir: Arc<Path>,
-    /// The same directory, as the segments see it.
+    /// The same directory, shared with the segments, so that they follow when it is renamed.
     home: Arc<Home>,
     config: Arc<LogConfig>,
     segments: Arc<[Arc<Segment>]>,
@@ -134,27 +137,29 @@ pub struct Log {
     log_end: i64,
     recovery_point: i64,
     epochs: Epochs,
-    /// Changes of the epochs' file that need a flush.
+    /// Changes of the leader epoch file, counted for flushes.
     epochs_changes: Changes,
     producers: Producers,
-    /// Base offsets of the snapshot files there are, rising.
+    /// Offsets of the producer snapshot files, ascending.
     snapshots: Vec<i64>,
-    /// Segments that were closed since the last flush, with the count of directory changes then.
+    /// Segments closed since the last flush, each with the value of `dir_changes.made` at that
+    /// time.
     unsynced: Vec<(u64, Arc<Segment>)>,
-    /// Changes of the directory's names that need a flush.
+    /// Changes of names in the directory, counted for flushes.
     dir_changes: Changes,
     /// Whether the name of the directory itself may not be durable.
     parent_dirty: bool,
     /// Bytes appended since the log was last settled.
     unsettled: u64,
-    /// Where the log was last settled.
+    /// The log end when the log was last settled (see [`Log::settle`]).
     settled: i64,
-    /// Counts truncations, so that a flush from before one does not count.
+    /// Number of truncations. A flush that began before one does not move the recovery point.
     generation: u64,
     failed: bool,
 }
 
-/// Counts changes, so that a flush from before a change does not count for it.
+/// Counts the changes of something that a flush syncs. A flush covers only the changes made before
+/// it began.
 #[derive(Debug, Clone, Copy, Default)]
 struct Changes {
     made: u64,
@@ -167,19 +172,24 @@ impl Changes {
     }
 }
 
-/// The segment that takes the writes, as its writer sees it.
+/// The active segment, with state that only the owner of the log needs.
 #[derive(Debug)]
 struct Active {
     segment: Arc<Segment>,
     size: u64,
-    /// When the segment was made, or found.
+    /// When the segment was created, or opened by a start, in ms.
     created_ms: i64,
-    /// The largest timestamp of the first batch, once known; time to roll counts from it.
+    /// Largest timestamp of the segment's first batch, in ms, once it was needed. The age that
+    /// `segment.ms` limits counts from it.
     first_timestamp: Option<i64>,
 }
 
 impl Log {
-    /// Opens the log in `dir`; makes the directory and the first segment if they are missing.
+    /// Opens the log in `dir`. Creates the directory and the first segment if they are missing.
+    ///
+    /// After an unclean stop, batches from the recovery point or the settled offset on are checked.
+    /// The first invalid batch ends the log: it is cut off with everything after it, and
+    /// [`Recovery`] reports that. Fails if a file cannot be read, written or removed.
     pub fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
@@ -189,7 +199,8 @@ impl Log {
         Self::open_counted(disk, dir, config, start, &AtomicU64::new(0))
     }
 
-    /// The same; counts the bytes that are read and checked while it goes on.
+    /// Opens a log as [`Log::open`] does. Adds the bytes of each batch that it checks to
+    /// `checked_bytes`, so that other threads can report the progress.
     pub fn open_counted(
         disk: Arc<dyn Disk>,
         dir: &Path,
@@ -212,7 +223,7 @@ impl Log {
         self.config = config;
     }
 
-    /// The directory was renamed, as it is before it is removed.
+    /// Sets the new path after the caller renamed the directory, for example before deleting it.
     pub fn set_dir(&mut self, dir: &Path) {
         self.dir = dir.into();
         self.home.set(self.dir.clone());
@@ -244,17 +255,19 @@ impl Log {
         self.recovery_point
     }
 
-    /// Has less count as durable, until the next flush.
+    /// Lowers the recovery point to `offset`, but not below the log start. The next flush may raise
+    /// it again.
     pub fn lower_recovery_point(&mut self, offset: i64) {
         self.recovery_point = self.recovery_point.min(offset.max(self.log_start));
     }
 
-    /// Counts truncations: a view of before one may read what was written since.
+    /// Number of truncations. A view taken before a truncation may read records that were written
+    /// later, in place of the removed ones.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Bytes of all segments' logs.
+    /// Bytes of the `.log` files of all segments.
     pub fn size(&self) -> u64 {
         self.view().size()
     }
@@ -263,7 +276,7 @@ impl Log {
         self.epochs.latest().map(|entry| entry.epoch)
     }
 
-    /// Entries of the leader epoch cache, rising.
+    /// Entries of the leader epoch cache, ascending.
     pub fn epochs(&self) -> &[EpochEntry] {
         self.epochs.entries()
     }
@@ -273,8 +286,9 @@ impl Log {
         self.epochs.epoch_for_offset(offset)
     }
 
-    /// The cache as it is once `epoch` leads: a leader's epoch begins at its log's end, if it has
-    /// not written yet. The file learns of it with the first record.
+    /// A copy of the leader epoch cache as it is when `epoch` leads. If the leader has not written
+    /// in its epoch yet, the epoch starts at the log end. The file gets the entry with the first
+    /// record. A negative `epoch` adds nothing.
     pub fn epochs_led_by(&self, epoch: i32) -> Epochs {
         let mut epochs = self.epochs.clone();
         if epoch >= 0 && epochs.latest().is_none_or(|latest| latest.epoch < epoch) {
@@ -283,15 +297,15 @@ impl Log {
         epochs
     }
 
-    /// The largest epoch up to `epoch` and its end offset, `None` if the log cannot tell
-    /// (KIP-101, KIP-320).
+    /// Returns the largest epoch up to `epoch` with its end offset; `None` if the leader epoch
+    /// cache does not have the answer (KIP-101, KIP-320).
     pub fn end_offset_for_epoch(&self, epoch: i32) -> Option<(i32, i64)> {
         self.epochs.end_offset_for(epoch, self.log_end)
     }
 
-    /// Where this log is to be cut to be a part of another, given the last epoch that it may have
-    /// in common with that and where it ends there (KIP-595). An epoch that is unknown here is not
-    /// in common: the one before is to be compared next.
+    /// Returns the offset to which a follower truncates this log (KIP-595). The argument is the
+    /// leader's answer: an epoch and its end offset in the leader's log. If this log does not have
+    /// the epoch, the result is the end of the epoch before it, which the follower compares next.
     pub fn truncation_offset(&self, (epoch, end_offset): (i32, i64)) -> i64 {
         match self.end_offset_for_epoch(epoch) {
             Some((known, own_end)) if known == epoch => own_end.min(end_offset),
@@ -300,30 +314,30 @@ impl Log {
         }
     }
 
-    /// The first offset of the oldest transaction that is open, or whose marker was not yet below
-    /// the high watermark; at least the log start.
+    /// First offset of the oldest transaction that is open or whose marker is not yet below the
+    /// high watermark. At least the log start. The last stable offset cannot pass it.
     pub fn first_unstable_offset(&self) -> Option<i64> {
         self.producers.first_unstable_offset().map(|first| first.max(self.log_start))
     }
 
-    /// Takes the high watermark: ended transactions whose markers are below it no longer hold the
-    /// last stable offset.
+    /// Receives the high watermark. Ended transactions whose markers are below it no longer hold
+    /// back the last stable offset.
     pub fn note_high_watermark(&mut self, high_watermark: i64) {
         self.producers.forget_ended_below(high_watermark);
     }
 
-    /// Open transactions: first offset and producer id, by first offset.
+    /// Open transactions as pairs of first offset and producer id, in the order of first offsets.
     pub fn open_transactions(&self) -> impl ExactSizeIterator<Item = (i64, i64)> {
         self.producers.open_transactions()
     }
 
-    /// Judges a batch from a client by what its producer wrote before.
+    /// Compares the epoch and sequence of a client's batch with the producer's earlier batches.
     pub fn check_producer(&self, header: &BatchHeader) -> Result<ProducerCheck, ProducerError> {
         self.producers.check(&[], header)
     }
 
-    /// The same, as if `pending` were appended already: for batches that are to be appended at
-    /// once.
+    /// Checks a batch as [`Log::check_producer`] does, as if the batches of `pending` were appended
+    /// already. Callers use it for batches that they append together.
     pub fn check_producer_after(
         &self,
         pending: &[Batch],
@@ -332,18 +346,19 @@ impl Log {
         self.producers.check(pending, header)
     }
 
-    /// The producers by id, in no order.
+    /// Producer ids with their states, in no particular order.
     pub fn producers(&self) -> impl ExactSizeIterator<Item = (i64, &ProducerEntry)> {
         self.producers.iter()
     }
 
-    /// Forgets producers that did not write for `producer_id_expiration_ms`.
+    /// Removes producers that have no open transaction and have not written for
+    /// `producer.id.expiration.ms`.
     pub fn expire_producers(&mut self, now_ms: i64) {
         self.producers.expire(now_ms.saturating_sub(self.config.producer_id_expiration_ms));
     }
 
-    /// Notes that `epoch` begins at the log's end, before anything is written in it (as a new
-    /// leader does).
+    /// Records that `epoch` starts at the log end. A new leader calls it before it writes anything
+    /// in its epoch.
     pub fn assign_epoch(&mut self, epoch: i32) -> Result<(), LogError> {
         self.assign_epoch_at(epoch, self.log_end)
     }

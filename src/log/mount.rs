@@ -1,13 +1,13 @@
-//! Which mounting of which file system a directory lies on. Pages that are not synced live as long
-//! as their file system is mounted: a file system that was shut down, or whose device was detached,
-//! has lost them when it is mounted again, though the machine has not restarted.
+//! Identifies the mount of the file system that a directory is on. Pages that are not synced live
+//! only as long as their file system stays mounted. If it was shut down, or if its device was
+//! detached, they are gone after the next mount, although the machine has not restarted.
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 
-/// File systems of this machine, by their magic numbers. A network file system can lose pages while
-/// it stays mounted.
+/// Local file systems by their magic numbers. A network file system can lose pages while it stays
+/// mounted.
 const LOCAL: [u32; 9] = [
     0x0000_ef53, // ext2, ext3, ext4
     0x5846_5342, // xfs
@@ -26,8 +26,9 @@ const MOUNTED: [&str; 3] = ["/sys/fs/ext4", "/sys/fs/xfs", "/sys/fs/f2fs"];
 /// `STATX_MNT_ID_UNIQUE` (Linux 6.8): an id that no other mount has before the machine restarts.
 const MNT_ID_UNIQUE: u32 = 0x4000;
 
-/// A name for the mounting that `dir` lies on, which no other has before the machine restarts.
-/// `None` if the kernel does not tell it, or if pages can be lost all the same.
+/// A name for the mount that `dir` is on, which no other mount has before the machine restarts.
+/// `None` if the kernel does not provide one, or if the file system can lose pages while it stays
+/// mounted.
 pub(super) fn identity(dir: &Path) -> Option<String> {
     let kind = rustix::fs::statfs(dir).ok()?.f_type;
     if !LOCAL.contains(&(kind as u32)) {
@@ -42,8 +43,9 @@ pub(super) fn identity(dir: &Path) -> Option<String> {
     })
 }
 
-/// The mounted file system of a block device, as the kernel shows it. The inode number of its entry
-/// is not used twice. Unlike a mount's id it is the same in all containers.
+/// A name for the mounted file system of a block device, from its entry in the kernel's
+/// directories. The inode number of the entry is not used twice. Unlike the id of a mount, it is
+/// the same in all containers.
 fn superblock((major, minor): (u32, u32)) -> Option<String> {
     let device = fs::read_link(format!("/sys/dev/block/{major}:{minor}")).ok()?;
     let name = device.file_name()?;

@@ -1,4 +1,5 @@
-//! Names of files and directories (Kafka's `LogFileUtils`, `LocalLog`, `UnifiedLog`).
+//! Names of files and directories in a log directory (Kafka's `LogFileUtils`, `LocalLog`,
+//! `UnifiedLog`).
 
 use std::path::{Path, PathBuf};
 
@@ -11,11 +12,11 @@ pub const PARTITION_METADATA: &str = "partition.metadata";
 pub const META_PROPERTIES: &str = "meta.properties";
 pub const LOCK: &str = ".lock";
 pub const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
-/// What a file that is about to be removed is called until then.
+/// Suffix of files that will be removed later.
 pub const DELETED: &str = ".deleted";
-/// What a segment is called that compaction writes, and that is not complete.
+/// Suffix of a new segment while compaction writes it.
 pub const CLEANED: &str = ".cleaned";
-/// What a complete segment is called until it takes the place of others.
+/// Suffix of a complete new segment until it replaces old ones.
 pub const SWAP: &str = ".swap";
 const DELETE_DIR: &str = "-delete";
 const FUTURE_DIR: &str = "-future";
@@ -57,7 +58,7 @@ pub fn file(dir: &Path, offset: i64, kind: Kind) -> PathBuf {
     dir.join(format!("{offset:020}{}", kind.suffix()))
 }
 
-/// What [`file`] made, and nothing else.
+/// The offset and kind in the name of a file; `None` unless the name is one that [`file`] builds.
 pub fn parse_file(name: &str) -> Option<(i64, Kind)> {
     let (digits, suffix) = name.split_at_checked(20)?;
     let kind = Kind::ALL.into_iter().find(|kind| kind.suffix() == suffix)?;
@@ -67,24 +68,24 @@ pub fn parse_file(name: &str) -> Option<(i64, Kind)> {
     Some((digits.parse().ok()?, kind))
 }
 
-/// The same path with a suffix behind it.
+/// Appends a suffix to a path.
 pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// The same path with `.deleted` behind it.
+/// Appends `.deleted` to a path.
 pub fn deleted(path: &Path) -> PathBuf {
     with_suffix(path, DELETED)
 }
 
-/// Whether a file is left over from a deletion or a cleaning that did not finish.
+/// Whether a file remains from a deletion, a compaction or a replacement that did not finish.
 pub fn is_leftover(name: &str) -> bool {
     name.ends_with(DELETED) || name.ends_with(CLEANED) || name.ends_with(".tmp")
 }
 
-/// The topic and partition of a directory's name, `None` for directories that are something else.
+/// The topic and partition in the name of a directory; `None` if it is not a partition's directory.
 pub fn parse_partition_dir(name: &str) -> Option<TopicPartition> {
     let (topic, partition) = name.rsplit_once('-')?;
     if partition.is_empty() || !partition.bytes().all(|digit| digit.is_ascii_digit()) {
@@ -97,7 +98,8 @@ pub fn parse_partition_dir(name: &str) -> Option<TopicPartition> {
     Some(TopicPartition::new(topic, partition.parse().ok()?))
 }
 
-/// The name a partition's directory gets before it is removed: unique, and at most 255 bytes long.
+/// The name that a partition's directory gets before it is removed: unique, and at most 255 bytes
+/// long.
 pub fn delete_dir(partition: &TopicPartition, unique: Uuid) -> String {
     let tail = format!("-{}.{}{DELETE_DIR}", partition.partition, unique.simple());
     let topic = &partition.topic[..partition.topic.len().min(DIR_NAME_MAX - tail.len())];
@@ -108,14 +110,15 @@ pub fn is_delete_dir(name: &str) -> bool {
     before_unique(name, DELETE_DIR).is_some()
 }
 
-/// The name of a directory that a replica is copied to, to lie there. `None` where no file system
-/// takes a name of that length.
+/// The name of the directory of a future replica. `None` if the name would be longer than file
+/// systems allow (255 bytes).
 pub fn future_dir(partition: &TopicPartition, unique: Uuid) -> Option<String> {
     let name = format!("{partition}.{}{FUTURE_DIR}", unique.simple());
     (name.len() <= DIR_NAME_MAX).then_some(name)
 }
 
-/// What [`future_dir`] made, and nothing else.
+/// The partition in the name of a directory; `None` unless the name is one that [`future_dir`]
+/// builds.
 pub fn parse_future_dir(name: &str) -> Option<TopicPartition> {
     parse_partition_dir(before_unique(name, FUTURE_DIR)?)
 }

@@ -1,10 +1,10 @@
-//! What a log remembers of its idempotent producers (Kafka's `ProducerStateManager`,
-//! `ProducerStateEntry`, `ProducerAppendInfo`): their last five batches, to tell a repetition from
-//! a new batch and both from a gap.
+//! The state of the idempotent and transactional producers of a log (Kafka's
+//! `ProducerStateManager`, `ProducerStateEntry`, `ProducerAppendInfo`): the last five batches of
+//! each, to tell a repeated batch from a new one, and a new one from a gap.
 //!
-//! After a change of leaders it remembers more than Kafka does. A client has five batches in flight
-//! to each broker. What it has under way to the leader before may be unanswered while the next
-//! one takes new batches of it already, and is repeated only after them.
+//! After a leader change, it keeps more batches than Kafka does. A client has up to five batches in
+//! flight to each broker. While the client waits for responses from the former leader, it may send
+//! newer batches to the new leader. It repeats the older ones only after those.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,21 +13,21 @@ use crate::records::{
     Batch, BatchHeader, ControlRecordType, batch::NO_SEQUENCE, control::EndTxnMarker,
 };
 
-/// More than any control record has, should one be compressed.
+/// Most bytes of a control record, even if it was compressed. Real ones are much smaller.
 const MARKER_LEN_MAX: usize = 1 << 16;
 const NO_EPOCH: i16 = -1;
 const NO_LEADER_EPOCH: i32 = -1;
-/// So many batches can be in flight, and so many are remembered.
+/// Number of batches that a client can have in flight, and that are remembered.
 const BATCHES_MAX: usize = 5;
 
-/// Where a batch went and which sequences it had.
+/// The sequence numbers and offsets of a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BatchMeta {
     pub last_sequence: i32,
     pub last_offset: i64,
     /// Last offset minus first offset.
     pub offset_delta: i32,
-    /// The batch's largest.
+    /// Largest timestamp of the batch, in ms.
     pub timestamp: i64,
 }
 
@@ -58,7 +58,7 @@ impl BatchMeta {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProducerEntry {
     pub epoch: i16,
-    /// Of the coordinator that ended its last transaction; -1 before.
+    /// Epoch of the coordinator that ended the last transaction; -1 before the first end.
     pub coordinator_epoch: i32,
     pub last_timestamp: i64,
     pub current_txn_first_offset: Option<i64>,
@@ -66,10 +66,11 @@ pub struct ProducerEntry {
     pub(super) batch_count: usize,
     /// The leader epoch that the newest batch was written in; -1 if unknown.
     pub(super) leader_epoch: i32,
-    /// How many were written in it, as far as it matters.
+    /// Number of batches written in it, counted up to `BATCHES_MAX + 1`.
     pub(super) written_in_epoch: usize,
-    /// What was pushed out of the last batches by the first ones of a leader epoch: a client may
-    /// still wait for the leader that was, while the next acknowledges whatever else it sends.
+    /// Batches that the first batches of a leader epoch have displaced from `batches`. The client
+    /// may still repeat them, because it may not have received the former leader's responses, while
+    /// the new leader already acknowledges newer batches.
     pub(super) earlier: Vec<BatchMeta>,
 }
 
@@ -99,7 +100,7 @@ impl ProducerEntry {
         self.batches().last()
     }
 
-    /// -1 if no batch is known.
+    /// Last sequence number of the newest batch; -1 if no batch is known.
     pub fn last_sequence(&self) -> i32 {
         self.last_batch().map_or(NO_SEQUENCE, |last| last.last_sequence)
     }
@@ -115,7 +116,7 @@ impl ProducerEntry {
         self.last_timestamp = batch.timestamp;
     }
 
-    /// Takes note of a batch that was written.
+    /// Adds a batch that was appended.
     fn note(&mut self, header: &BatchHeader) {
         if self.leader_epoch != header.leader_epoch {
             (self.leader_epoch, self.written_in_epoch) = (header.leader_epoch, 0);
@@ -143,7 +144,8 @@ impl ProducerEntry {
             batch.first_sequence() == header.base_sequence
                 && batch.last_sequence == header.last_sequence()
         };
-        // Sequences return after 2^31 records: what is further behind than ahead is no repetition.
+        // Sequence numbers repeat after 2^31 records. A batch that is further behind than half of
+        // that is another one with the same numbers.
         let behind = |batch: &&BatchMeta| {
             self.last_sequence().wrapping_sub(batch.last_sequence) & i32::MAX < 1 << 30
         };
@@ -152,20 +154,21 @@ impl ProducerEntry {
     }
 }
 
-/// What to do with a batch.
+/// The result of comparing a batch with the state of its producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProducerCheck {
     Append,
-    /// It was written before.
+    /// The log already has the batch.
     Duplicate {
         base_offset: i64,
         last_offset: i64,
         timestamp: i64,
     },
-    /// It repeats the batch at this index of those about to be written.
+    /// The batch repeats the pending batch with this index.
     DuplicatePending(usize),
 }
 
+/// Why a batch does not follow the earlier batches of its producer.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
 pub enum ProducerError {
     #[error(
@@ -188,7 +191,7 @@ pub enum ProducerError {
 }
 
 impl ProducerError {
-    /// Whether batches are missing before this one.
+    /// Whether batches are missing before the refused one.
     pub fn is_gap(&self) -> bool {
         match self {
             Self::OutOfOrderSequence {
@@ -199,28 +202,28 @@ impl ProducerError {
     }
 }
 
-/// The producers of one log.
+/// The states of all producers of a log.
 #[derive(Debug, Clone, Default)]
 pub struct Producers {
     entries: HashMap<i64, ProducerEntry>,
-    /// Producer ids of open transactions by their first offset.
+    /// Open transactions: producer ids by first offset.
     open_txns: BTreeMap<i64, i64>,
-    /// First offsets of transactions that have ended, by the offset of the marker: of those whose
-    /// marker may not be below the high watermark.
+    /// Ended transactions whose markers may not be below the high watermark yet: first offsets by
+    /// the offset of the marker.
     unreplicated_txns: BTreeMap<i64, i64>,
-    /// The state is that of the log up to here.
+    /// The state includes all batches before this offset.
     end_offset: i64,
-    /// Of the newest snapshot file, or where the state began.
+    /// Offset of the newest snapshot file, or of the start of the state.
     snapshot_offset: i64,
 }
 
 impl Producers {
-    /// State that begins empty at `offset`.
+    /// An empty state that begins at `offset`.
     pub fn starting_at(offset: i64) -> Self {
         Self { end_offset: offset, snapshot_offset: offset, ..Self::default() }
     }
 
-    /// State as a snapshot file of `offset` has it, without the producers that are expired.
+    /// The state in the snapshot file of `offset`, without expired producers.
     pub fn from_snapshot(
         offset: i64,
         entries: Vec<(i64, ProducerEntry)>,
@@ -243,19 +246,19 @@ impl Producers {
         self.end_offset
     }
 
-    /// The first offset of the oldest transaction that is open, or whose marker may not be below
-    /// the high watermark.
+    /// First offset of the oldest transaction that is open or whose marker may not be below the
+    /// high watermark yet.
     pub fn first_unstable_offset(&self) -> Option<i64> {
         let open = self.open_txns.keys().next();
         open.into_iter().chain(self.unreplicated_txns.values()).copied().min()
     }
 
-    /// Open transactions: first offset and producer id, by first offset.
+    /// Open transactions as pairs of first offset and producer id, in the order of first offsets.
     pub fn open_transactions(&self) -> impl ExactSizeIterator<Item = (i64, i64)> {
         self.open_txns.iter().map(|(first, producer_id)| (*first, *producer_id))
     }
 
-    /// Forgets ended transactions whose markers are below `offset`, which is the high watermark or
+    /// Removes ended transactions whose markers are below `offset`, which is the high watermark or
     /// the log start.
     pub fn forget_ended_below(&mut self, offset: i64) {
         if self.unreplicated_txns.keys().next().is_some_and(|first| *first < offset) {
@@ -263,7 +266,7 @@ impl Producers {
         }
     }
 
-    /// Where a snapshot is due, if the state went on since the last.
+    /// The offset of the snapshot that is due; `None` if the last one has the current state.
     pub fn snapshot_due(&self) -> Option<i64> {
         (self.end_offset > self.snapshot_offset).then_some(self.end_offset)
     }
@@ -272,25 +275,26 @@ impl Producers {
         self.snapshot_offset = self.end_offset;
     }
 
-    /// There is nothing of any producer before `offset` that is not in the state.
+    /// Notes that the state includes all batches before `offset`.
     pub fn advance_to(&mut self, offset: i64) {
         self.forget_ended_below(offset);
         self.end_offset = self.end_offset.max(offset);
     }
 
-    /// Forgets producers without an open transaction that last wrote before the time given.
+    /// Removes producers without an open transaction that last wrote at or before `before_ms`.
     pub fn expire(&mut self, before_ms: i64) {
         self.entries.retain(|_, entry| {
             entry.last_timestamp > before_ms || entry.current_txn_first_offset.is_some()
         });
     }
 
-    /// Whether any producer last wrote at this time or later.
+    /// Whether any producer last wrote at `since_ms` or later.
     pub fn wrote_since(&self, since_ms: i64) -> bool {
         self.entries.values().any(|entry| entry.last_timestamp >= since_ms)
     }
 
-    /// Completes what a snapshot has by batches that were read from the log, in its order.
+    /// Adds batches that were read from the log to the producers of a snapshot. The batches of each
+    /// producer are in the order of the log.
     pub fn recall(&mut self, batches: &HashMap<i64, Vec<BatchHeader>>) {
         for (id, batches) in batches {
             let Some(entry) = self.entries.get_mut(id) else { continue };
@@ -308,7 +312,8 @@ impl Producers {
         }
     }
 
-    /// Judges a batch that a client sent, as if `pending` were written already.
+    /// Compares a client's batch with the state of its producer, as if `pending` were appended
+    /// already.
     pub fn check(
         &self,
         pending: &[Batch],
@@ -355,7 +360,7 @@ impl Producers {
         Ok(ProducerCheck::Append)
     }
 
-    /// Notes a batch that was written. Returns the transaction that the batch aborts, if it is an
+    /// Adds an appended batch to the state. Returns the transaction that it aborts, if it is an
     /// ABORT marker of a producer with an open transaction.
     pub fn apply(&mut self, batch: &Batch) -> Option<AbortedTxn> {
         let header = &batch.header;
@@ -393,8 +398,8 @@ fn check_order(header: &BatchHeader, epoch: i16, sequence: i32) -> Result<(), Pr
         let (epoch, current_epoch) = (header.producer_epoch, epoch);
         return Err(ProducerError::InvalidEpoch { producer_id, epoch, current_epoch });
     }
-    // Control batches and a coordinator's own have no sequence. A producer that is not known, or no
-    // longer, may begin with any.
+    // Control batches and a coordinator's batches have no sequence. A producer that is unknown or
+    // has expired may begin with any sequence.
     if header.base_sequence == NO_SEQUENCE || header.is_control() || epoch == NO_EPOCH {
         return Ok(());
     }
@@ -417,21 +422,21 @@ fn check_order(header: &BatchHeader, epoch: i16, sequence: i32) -> Result<(), Pr
     })
 }
 
-/// What a control batch of a producer says: how its transaction ends.
+/// The content of a transaction marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Marker {
     aborts: bool,
     coordinator_epoch: i32,
-    /// The record's, whatever the batch's header says.
+    /// Timestamp of the record, which may differ from that in the batch header.
     timestamp: i64,
 }
 
-/// A control batch has a producer's id, and a record that does not end a transaction.
+/// The error for a control batch with a producer id whose record is not a transaction marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NoMarker;
 
 impl Marker {
-    /// Nothing for a batch that compaction has emptied.
+    /// Reads the marker of a control batch; `None` if compaction has removed its record.
     pub(super) fn of(batch: &Batch) -> Result<Option<Self>, NoMarker> {
         let mut records = batch.records(MARKER_LEN_MAX).map_err(|_| NoMarker)?;
         let Some(record) = records.next() else { return Ok(None) };

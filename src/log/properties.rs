@@ -7,10 +7,10 @@ use uuid::Uuid;
 use super::FormatError;
 use crate::base::{BrokerId, TopicId, kafka_uuid};
 
-/// Who a log directory belongs to (Kafka's `MetaProperties`, version 1).
+/// The node and the cluster that a log directory belongs to (Kafka's `MetaProperties`, version 1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetaProperties {
-    /// As a base64 id, or whatever the cluster was formatted with.
+    /// A base64 id, or any other text that the cluster was formatted with.
     pub cluster_id: String,
     pub node_id: BrokerId,
     /// Absent in directories that an older Kafka formatted.
@@ -74,13 +74,13 @@ pub fn decode_partition_metadata(bytes: &[u8]) -> Result<TopicId, FormatError> {
     id.filter(|id| !id.is_nil()).ok_or_else(|| FormatError::new("has no topic id"))
 }
 
-/// What a clean stop leaves behind (KIP-966).
+/// The content of the file that marks a clean stop (KIP-966).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CleanShutdown {
     #[serde(default)]
     pub version: i32,
-    /// The epoch under which the broker was registered; -1 if it is not known.
+    /// The broker epoch at the stop; -1 if unknown.
     #[serde(default = "unknown_epoch")]
     pub broker_epoch: i64,
 }
@@ -98,8 +98,8 @@ impl CleanShutdown {
         serde_json::to_string(self).expect("two numbers make JSON")
     }
 
-    /// The file's existence is what counts; a content that cannot be read has no epoch, as in the
-    /// empty files of older Kafkas.
+    /// Decodes the file. It never fails, because the file's existence is what counts. Content that
+    /// cannot be read has no epoch, as in the empty files of older Kafka versions.
     pub fn decode(bytes: &[u8]) -> Self {
         serde_json::from_slice(bytes).unwrap_or_else(|_| Self::new(unknown_epoch()))
     }

@@ -1,7 +1,7 @@
-//! Opening a log. After a clean stop only the last segment's end is looked at. After any other,
-//! what lies past the recovery point is read and checked, or past what was settled since the machine
-//! started; the first batch that is not whole and
-//! sound ends the log. Producers come from the newest snapshot and what follows it.
+//! Opening a log. After a clean stop, only the end of the last segment is read. After any other
+//! stop, batches from the recovery point on are read and checked, or from the settled offset on if
+//! it is larger. The first invalid batch ends the log. The producers' state comes from the newest
+//! snapshot and the batches after it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,23 +31,23 @@ use crate::records::BatchHeader;
 /// What opening a log found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recovery {
-    /// There was no log.
+    /// The log did not exist and was created.
     pub created: bool,
-    /// Bytes read to check them.
+    /// Bytes of batches that were checked.
     pub scanned_bytes: u64,
-    /// Bytes cut off the end.
+    /// Bytes cut off the end of a segment.
     pub cut_bytes: u64,
-    /// Why they were cut, and where.
+    /// Where they were cut, and why.
     pub cut_reason: Option<String>,
-    /// Base offsets of segments removed, as they lay behind a cut or before the log's start.
+    /// Base offsets of removed segments, which were after a cut or before the log start.
     pub removed_segments: Vec<i64>,
-    /// Base offsets of segments that took the place of others, to complete a compaction.
+    /// Base offsets of segments that replaced others, to complete a compaction.
     pub swapped_segments: Vec<i64>,
     /// Base offsets of segments whose indexes were rebuilt, at least in part.
     pub rebuilt_indexes: Vec<i64>,
-    /// The same of transaction indexes.
+    /// Base offsets of segments whose transaction indexes were rebuilt.
     pub rebuilt_txn_indexes: Vec<i64>,
-    /// The leader epochs could not be read and were taken from the batches.
+    /// The leader epoch file was missing or damaged, so the epochs were read from the batches.
     pub rebuilt_epochs: bool,
     /// Batches read to restore the state of the producers.
     pub replayed_batches: u64,
@@ -61,13 +61,13 @@ impl Recovery {
     }
 }
 
-/// What the directory holds.
+/// The files in the directory of a log.
 #[derive(Debug, Default)]
 struct Found {
     logs: BTreeMap<i64, HasIndexes>,
     snapshots: BTreeSet<i64>,
     has_epochs: bool,
-    /// Base offsets of segments that have taken the place of others just now.
+    /// Base offsets of segments that have just replaced others.
     swapped: Vec<i64>,
 }
 
@@ -105,11 +105,11 @@ pub(super) fn open(
             };
             let (mut log, recovery) = opening.existing(found)?;
             if recovery.cut_reason.is_some() {
-                // Otherwise a loss of power before the next flush could bring the cut records
-                // back, behind records that were written in their place.
+                // Otherwise a loss of power before the next flush could bring the cut records back,
+                // after records that were written in their place.
                 log.flush()?;
             }
-            // Thousands of logs are opened, and few of them used at once.
+            // A start opens thousands of logs, and few of them are used at once.
             log.active.segment.close_file();
             Ok((log, recovery))
         }
@@ -117,7 +117,7 @@ pub(super) fn open(
     }
 }
 
-/// The names of the directory's files; `None` if there is no directory.
+/// The names of the files in a directory; `None` if the directory does not exist.
 fn file_names(disk: &dyn Disk, dir: &Path) -> Result<Option<Vec<String>>, LogError> {
     let entries = match disk.list(dir) {
         Ok(entries) => entries,
@@ -127,7 +127,8 @@ fn file_names(disk: &dyn Disk, dir: &Path) -> Result<Option<Vec<String>>, LogErr
     Ok(Some(entries.into_iter().filter(|entry| !entry.is_dir).map(|entry| entry.name).collect()))
 }
 
-/// Looks through the directory and clears it of what a crash left; `None` if there is none.
+/// Lists the files of a log and removes those that a crash has left. `None` if the directory does
+/// not exist.
 fn find(disk: &dyn Disk, dir: &Path) -> Result<Option<Found>, LogError> {
     let Some(mut names) = file_names(disk, dir)? else { return Ok(None) };
     let swapped = swap::settle(disk, dir, &names)?;
@@ -151,7 +152,7 @@ fn find(disk: &dyn Disk, dir: &Path) -> Result<Option<Found>, LogError> {
             }
         }
     }
-    // Indexes without their log are of no use.
+    // Indexes without their `.log` file are useless.
     for (offset, _) in found.logs.iter().filter(|(_, has)| !has.log) {
         for kind in [Kind::Index, Kind::TimeIndex, Kind::TxnIndex] {
             let path = names::file(dir, *offset, kind);
@@ -196,7 +197,7 @@ fn create(
         snapshots: Vec::new(),
         unsynced: Vec::new(),
         dir_changes: Changes { made: 1, synced: 0 },
-        // Its name, too, may be new.
+        // The name of the directory may be new, too.
         parent_dirty: true,
         unsettled: 0,
         settled: offset,
@@ -212,7 +213,7 @@ struct Opening<'a> {
     config: Arc<LogConfig>,
     start: LogStart,
     recovery: Recovery,
-    /// From here to the log's end all batches were looked at, and none is a producer's.
+    /// All batches from this offset to the log end were read, and none has a producer id.
     plain_from: Option<i64>,
     /// The base offset of the first segment whose transaction index is damaged or may be missing.
     aborted_from: Option<i64>,
@@ -251,7 +252,8 @@ impl Opening<'_> {
         };
         let unsynced = segments.iter().zip(&segments[1..]).filter(is_unsynced);
         let unsynced = unsynced.map(|(segment, _)| (1, segment.clone())).collect();
-        // Segments that were removed must not come back behind what is written next.
+        // The next flush must sync the directory, so that removed segments do not come back after
+        // records that are written next.
         let made = u64::from(self.recovery.has_changed_names());
         let mut log = Log {
             active: Active::new(active, size, self.start.now_ms),
@@ -276,7 +278,7 @@ impl Opening<'_> {
             failed: false,
         };
         if log_end < log_start {
-            // The checkpoint knows that everything that is left was deleted.
+            // The log start checkpoint says that all remaining records were deleted.
             let removed = log.segments.iter().map(|segment| segment.base_offset);
             self.recovery.removed_segments.extend(removed);
             log.truncate_fully_and_start_at(log_start, self.start.now_ms)?;
@@ -291,7 +293,7 @@ impl Opening<'_> {
         Ok((log, self.recovery))
     }
 
-    /// Takes over the transaction indexes.
+    /// Loads the transaction indexes and notes the first damaged one.
     fn load_aborted(
         &mut self,
         segments: &[Arc<Segment>],
@@ -312,7 +314,7 @@ impl Opening<'_> {
         self.aborted_from = Some(first);
     }
 
-    /// `None` if they have to be taken from the log.
+    /// Reads the leader epoch file; `None` if the epochs have to be read from the batches.
     fn load_epochs(&mut self, exists: bool) -> Result<Option<Epochs>, LogError> {
         if !exists {
             return Ok(None);
@@ -325,7 +327,7 @@ impl Opening<'_> {
         Ok(Epochs::decode(&bytes).ok())
     }
 
-    /// Without what is to be checked: it comes back with the batches.
+    /// Removes the epochs of batches that will be checked. The check adds them again.
     fn certain_epochs(&self, mut epochs: Option<Epochs>) -> Option<Epochs> {
         if let Some(epochs) = &mut epochs
             && !self.start.clean
@@ -335,7 +337,7 @@ impl Opening<'_> {
         epochs
     }
 
-    /// Reads all headers. Of use only when the epochs' file is damaged.
+    /// Reads the leader epochs from the headers of all batches, for lack of a valid file.
     fn epochs_from(&mut self, segments: &[Arc<Segment>]) -> Result<Epochs, LogError> {
         let mut epochs = Epochs::default();
         for segment in segments.iter().filter(|segment| segment.size() > 0) {
@@ -350,7 +352,7 @@ impl Opening<'_> {
         Ok(epochs)
     }
 
-    /// Finds the log's end. Removes what lies behind a torn batch.
+    /// Checks the segments and returns the log end. Removes the segments after an invalid batch.
     fn check_segments(
         &mut self,
         segments: &mut Vec<Arc<Segment>>,
@@ -363,7 +365,7 @@ impl Opening<'_> {
             let segment = segments[index].clone();
             let next = segments.get(index + 1).map_or(i64::MAX, |next| next.base_offset);
             let has_indexes = has[index].offsets && has[index].times;
-            // The indexes of a segment that ends at the recovery point were written after it.
+            // The indexes of a segment that ends at the recovery point may have been written later.
             let is_past = !self.start.clean && next >= self.start.sound_until();
             if index < last && !is_past && has_indexes {
                 self.plain_from = None;
@@ -410,13 +412,13 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// Takes the last segment as a clean stop left it and returns its end; `None` if its files do
-    /// not agree.
+    /// Opens the last segment without checking it, and returns its end offset; `None` if its files
+    /// contradict each other.
     fn adopt_active(&self, segment: &Segment) -> Result<Option<i64>, LogError> {
         let size = segment.size();
         let path = segment.path(Kind::Log);
         if size == 0 {
-            // A stop may have come between the making of a segment and of its indexes.
+            // The process may have stopped after it created the segment and before its indexes.
             segment.reset_indexes().during("create the indexes of", &path)?;
             return Ok(Some(segment.base_offset));
         }
@@ -453,9 +455,9 @@ impl Opening<'_> {
         Ok(Some(end))
     }
 
-    /// Reads and checks a segment from its last index entry before `from` on, rebuilds what
-    /// follows in its indexes, and cuts it at the first unsound batch. Returns its end and whether
-    /// nothing was cut.
+    /// Checks a segment, starting after the last index entry before `from`. Rebuilds the index
+    /// entries that follow, and cuts the segment at the first invalid batch. Returns its end offset
+    /// and whether nothing was cut.
     fn scan(
         &mut self,
         segment: &Segment,
@@ -477,7 +479,7 @@ impl Opening<'_> {
         segment.set_size(position);
         self.plain_from.get_or_insert(expected);
         self.recovery.rebuilt_indexes.push(segment.base_offset);
-        // What is flushed needs no check, only its place in the indexes.
+        // Batches before `from` need index entries, but no check.
         let mut walk = Walk::checked_from(from, &*file, position, file_size);
         let (valid, what) = loop {
             match walk.step().during("read", &path)? {
@@ -493,7 +495,7 @@ impl Opening<'_> {
                     }
                     if header.has_producer_id() {
                         self.plain_from = None;
-                        // Where indexes are missing, the transaction index may be, too.
+                        // If indexes are missing, the transaction index may be missing, too.
                         if from == i64::MIN && header.is_control() {
                             self.note_aborted_from(segment);
                         }
@@ -520,14 +522,14 @@ impl Opening<'_> {
         Ok((expected, is_whole))
     }
 
-    /// Finds an index entry before `from` that the log confirms, and cuts the indexes behind it.
-    /// Returns where its batch ends, in bytes and offsets.
+    /// Finds an index entry before `from` that the log confirms, and cuts the indexes after it.
+    /// Returns the position and the offset after its batch; `None` if there is no such entry.
     fn resume(&self, segment: &Segment, from: i64) -> io::Result<Option<(u64, i64)>> {
         if from <= segment.base_offset {
             return Ok(None);
         }
-        // Entries may be lost at the end of either index. Up to the last true time entry both are
-        // whole.
+        // Either index may lack entries at its end. Up to the last confirmed time index entry, both
+        // are complete.
         let Some(last) = segment.time_before_offset(from) else { return Ok(None) };
         if !segment.is_true_time(&last) {
             return Ok(None);
@@ -565,7 +567,7 @@ fn note_epoch(epochs: &mut Epochs, header: &BatchHeader) {
     }
 }
 
-/// Between which offsets a segment's batches lie.
+/// The offsets between which the batches of a segment must be.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
     first: i64,

@@ -1,6 +1,6 @@
-//! Restoring the state of a log's producers: from its newest snapshot, what lies just before it,
-//! and what follows it. With it come the transaction indexes. And fitting the leader epochs to the
-//! log's bounds.
+//! Restoring the state of a log's producers after it was opened or truncated: from the newest
+//! snapshot, the batches just before it, and the batches after it. The same pass rebuilds
+//! transaction indexes. Also fits the leader epochs to the log's bounds.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -20,16 +20,17 @@ use super::{
 };
 use crate::records::{Batch, BatchHeader};
 
-/// How much before a snapshot is read again, for the batches that it does not tell of: this many
-/// bytes of batches, or so many records where they are large. Of each batch the header is read.
+/// How much is read before a snapshot, to find batches that it does not contain: up to 16,384
+/// records if they have at most this many bytes, else up to 4,096 records of at most 64 MiB. Only
+/// the headers of batches are read.
 const RECALL_BYTES: u64 = 256 << 10;
 const RECALL_RECORDS: i64 = 1 << 12;
 const RECALL_RECORDS_BYTES: u64 = 64 << 20;
-/// Producers that wrote before this repeat nothing any more: more than twice the time in which
-/// Kafka's clients give up (`delivery.timeout.ms`).
+/// A producer that has not written for this time, in ms, no longer repeats batches: by default,
+/// clients stop retrying after two minutes (`delivery.timeout.ms`).
 const RECALL_MS: i64 = 5 * 60 * 1000;
 
-/// What was read from the log, from an offset to its end.
+/// The result of reading a log from an offset to its end.
 struct Replayed {
     from: i64,
     batches: u64,
@@ -37,9 +38,10 @@ struct Replayed {
 }
 
 impl Log {
-    /// Restores the producers' state, and the transaction indexes from where the producers are read
-    /// from the log. From `plain_from` on no batch is any producer's, as the log's check has seen.
-    /// The transaction indexes of the segments from `aborted_from` on are damaged or missing.
+    /// Restores the producers' state. Rebuilds the transaction indexes from the offset at which
+    /// this starts to read batches. No batch from `plain_from` on has a producer id, as the check
+    /// of the log has found. The transaction indexes of segments from `aborted_from` on are damaged
+    /// or missing.
     pub(super) fn settle_producers(
         &mut self,
         start: &LogStart,
@@ -48,7 +50,7 @@ impl Log {
     ) -> Result<(), LogError> {
         let newest = match start.clean {
             true => self.log_end,
-            // What comes later may be from a log that was cut since.
+            // A later snapshot may be from a log that was truncated since.
             false => self.log_end.min(self.settled),
         };
         self.drop_snapshots(newest.min(aborted_from.unwrap_or(i64::MAX)))?;
@@ -64,8 +66,8 @@ impl Log {
         Ok(())
     }
 
-    /// Removes snapshots after `newest`, and those that are neither the last nor at a segment's
-    /// start (Kafka's `removeStraySnapshots`).
+    /// Removes snapshots after `newest`, and those that are neither the last one nor at the base
+    /// offset of a segment (Kafka's `removeStraySnapshots`).
     pub(super) fn drop_snapshots(&mut self, newest: i64) -> Result<(), LogError> {
         let last = self.snapshots.iter().copied().rfind(|offset| *offset <= newest);
         let bases: BTreeSet<i64> =
@@ -78,7 +80,7 @@ impl Log {
         dropped.into_iter().try_for_each(|offset| self.remove_snapshot(offset))
     }
 
-    /// The same after a cut.
+    /// Restores the producers' state after the log was truncated.
     pub(super) fn reload_producers(&mut self) -> Result<(), LogError> {
         self.drop_snapshots(self.log_end)?;
         self.load_producers(i64::MIN, i64::MIN, None).map(|_| ())
@@ -96,7 +98,7 @@ impl Log {
             let bytes = match read_file(&*self.disk, &path) {
                 Ok(bytes) => bytes,
                 Err(error) => {
-                    // An older one, or the log, has the same.
+                    // An older snapshot or the log has the same state.
                     tracing::warn!(path = %path.display(), %error, "producer snapshot not read");
                     continue;
                 }
@@ -154,9 +156,9 @@ impl Log {
         Ok(replayed)
     }
 
-    /// A snapshot has the last batch of each producer, as Kafka's format wants it; but a producer
-    /// may repeat the four before it too, if it did not hear that they were written. They are read
-    /// from what lies just before the snapshot's offset.
+    /// Reads the batches just before a snapshot's offset. In Kafka's format, a snapshot has only
+    /// the last batch of each producer. But a producer may also repeat the four batches before that
+    /// one, if it has not received the responses.
     fn recall_batches(&mut self, offset: i64) -> Result<(), LogError> {
         let view = self.view();
         let Some((first, position)) = place_before(&view, offset)? else { return Ok(()) };
@@ -187,7 +189,8 @@ impl Log {
         Ok(())
     }
 
-    /// Fits the epochs to the log's bounds and writes them if they are no longer what the file has.
+    /// Removes leader epochs outside of the log, and writes the file if it does not have the result
+    /// already.
     pub(super) fn settle_epochs(&mut self, loaded: Option<&Epochs>) -> Result<(), LogError> {
         self.epochs.truncate_from_end(self.log_end);
         self.epochs.truncate_from_start(self.log_start);
@@ -195,7 +198,7 @@ impl Log {
             return Ok(());
         }
         match self.write_epochs() {
-            // There is no room for them: without the file, a start takes them from the log.
+            // The disk is full. Without the file, a start reads the epochs from the batches.
             Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
                 let path = self.epochs_path();
                 match self.disk.remove_file(&path) {
@@ -208,7 +211,8 @@ impl Log {
     }
 }
 
-/// Finds an offset in a segment; nothing where bytes are damaged, which are for readers to tell.
+/// Finds the batch of an offset in a segment. `None` also if bytes are damaged: readers report that
+/// when they get there.
 fn find_whole(segment: &Segment, offset: i64, end: u64) -> Result<Option<Place>, LogError> {
     match segment.find(offset, end) {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
@@ -216,7 +220,7 @@ fn find_whole(segment: &Segment, offset: i64, end: u64) -> Result<Option<Place>,
     }
 }
 
-/// A segment, and a position in it, from which what is to be recalled lies before `offset`.
+/// Where to start reading the batches before `offset`: the index of a segment and a position in it.
 fn place_before(view: &LogView, offset: i64) -> Result<Option<(usize, u64)>, LogError> {
     let place = |offset: i64| -> Result<Option<(usize, u64)>, LogError> {
         let index = view.segment_at(offset);

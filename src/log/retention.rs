@@ -1,5 +1,5 @@
-//! Removing what is too old, too much, or below the log's start (Kafka's
-//! `UnifiedLog.deleteOldSegments`), always whole segments from the front.
+//! Deleting segments that are too old, exceed the size limit, or are below the log start (Kafka's
+//! `UnifiedLog.deleteOldSegments`). Whole segments are deleted, the oldest first.
 
 use std::{io, path::PathBuf, sync::Arc};
 
@@ -11,18 +11,19 @@ use super::{
     segment::Segment,
 };
 
-/// A segment that is no longer part of its log. Its files are called `*.deleted` until they are
-/// removed, which is due `file_delete_delay_ms` later; a start removes them too.
+/// A segment that was deleted from its log. Its files have the suffix `.deleted`. The caller
+/// removes them after `file_delete_delay_ms`, and a start removes those that are left.
 #[derive(Debug)]
 pub struct DeletedSegment {
     pub base_offset: i64,
-    /// Bytes of its log.
+    /// Bytes of its `.log` file.
     pub size: u64,
     disk: Arc<dyn Disk>,
     paths: Vec<PathBuf>,
 }
 
 impl DeletedSegment {
+    /// Removes the files.
     pub fn remove(self) -> Result<(), LogError> {
         for path in &self.paths {
             match self.disk.remove_file(path) {
@@ -35,8 +36,9 @@ impl DeletedSegment {
 }
 
 impl Log {
-    /// Moves the log's start forward (DeleteRecords). Segments that lie below become deletable;
-    /// [`Log::apply_retention`] deletes them. Says whether the start moved.
+    /// Moves the log start forward (DeleteRecords) and returns whether it moved.
+    /// [`Log::apply_retention`] later deletes the segments below it. Fails if `offset` is after the
+    /// log end.
     pub fn advance_log_start(&mut self, offset: i64) -> Result<bool, LogError> {
         if offset > self.log_end {
             return Err(self.out_of_range(offset));
@@ -53,10 +55,10 @@ impl Log {
         Ok(true)
     }
 
-    /// Deletes segments that lie below the log's start; with `cleanup.policy` `delete` also those
-    /// by which the log is larger than `retention.bytes`, and those whose largest timestamp is
-    /// older than `retention.ms`. None that holds something at or above the high watermark, and
-    /// not more than `most`.
+    /// Deletes up to `most` segments, the oldest first: those below the log start and, if
+    /// `cleanup.policy` has `delete`, those that exceed `retention.bytes` or have no timestamp
+    /// within `retention.ms`. Keeps segments with records at or above the high watermark. Renames
+    /// the files of deleted segments; the caller removes them.
     pub fn apply_retention(
         &mut self,
         now_ms: i64,
@@ -85,7 +87,7 @@ impl Log {
         Ok(deleted)
     }
 
-    /// How many segments from the front are to go.
+    /// Number of segments to delete, counted from the oldest.
     fn deletable(&self, now_ms: i64, high_watermark: i64) -> Result<usize, LogError> {
         let mut excess = match u64::try_from(self.config.retention_bytes) {
             Ok(bytes) if self.config.delete => self.size().saturating_sub(bytes),
@@ -122,7 +124,7 @@ impl Log {
         Ok(now_ms.saturating_sub(timestamp) > self.config.retention_ms)
     }
 
-    /// Renames a segment's files.
+    /// Renames the files of a segment to `*.deleted`.
     fn retire(&mut self, segment: &Segment) -> Result<DeletedSegment, LogError> {
         let mut paths = Vec::with_capacity(4);
         let kinds = [Kind::Log, Kind::Index, Kind::TimeIndex, Kind::TxnIndex, Kind::Snapshot];

@@ -1,8 +1,8 @@
-//! One segment: a `.log` file and its two indexes. Shared by the log that owns it and by readers.
+//! A segment: a `.log` file with its indexes. The owner of the log and its readers share it.
 //!
-//! The newest index entries stay in memory and go to their files in blocks; what a crash loses of
-//! them, recovery rebuilds. No index file stays open. The `.log` file of a segment that nobody
-//! writes is opened when first read, and closed again when it was not read for a while.
+//! The newest index entries stay in memory and are written to their files in blocks. Entries that a
+//! crash loses are rebuilt by recovery. Index files are open only while they are used. The `.log`
+//! file is opened when it is first used, and closed when it has not been used for a while.
 
 mod indexes;
 
@@ -24,10 +24,10 @@ use super::{
 };
 use crate::records::BatchHeader;
 
-/// Of so many of the newest batches the positions are known without reading.
+/// Number of the newest batches whose positions are in memory.
 const RECENT_MAX: usize = 32;
 
-/// Where a batch lies.
+/// The offsets of a batch, and its position and size in the `.log` file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     pub base_offset: i64,
@@ -47,23 +47,24 @@ impl Place {
 struct State {
     size: u64,
     file: Option<Arc<dyn DiskFile>>,
-    /// Whether the file was read since the last look at idle files.
+    /// Whether the file was used since the last call of [`Segment::close_if_idle`].
     file_used: bool,
     offsets: Index<OffsetEntry>,
     times: Index<TimeEntry>,
     bytes_since_entry: u64,
-    /// The largest timestamp and the last offset of the first batch that has it; outer `None`
-    /// until somebody needs to know.
+    /// The largest timestamp, and the last offset of the first batch that has it. The outer option
+    /// is `None` until the timestamp is looked up, the inner one if there is no batch.
     largest: Option<Option<TimeEntry>>,
     recent: VecDeque<Place>,
-    /// Whether index blocks were written since the last flush.
+    /// Whether index entries were written to a file since the last flush.
     index_dirty: bool,
     /// Whether the last use of an index file failed.
     index_failed: bool,
 }
 
-/// Where a log's files lie. A deletion renames the directory while readers hold segments of it, and
-/// another topic may have its old name then.
+/// The path of a log's directory, as all its segments see it. A deletion renames the directory
+/// while readers still hold segments. A new topic may then get the old name, so segments must
+/// follow the rename.
 #[derive(Debug)]
 pub struct Home(RwLock<Arc<Path>>);
 
@@ -72,7 +73,8 @@ impl Home {
         Arc::new(Self(RwLock::new(dir)))
     }
 
-    /// To be called between the renaming and anything else coming to the old name.
+    /// Sets the new path. The caller has renamed the directory, and nothing else may have got the
+    /// old name yet.
     pub fn set(&self, dir: Arc<Path>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = dir;
     }
@@ -82,6 +84,8 @@ impl Home {
     }
 }
 
+/// A segment of a log. The lock of its state is held only briefly, except while the `.log` file is
+/// opened.
 #[derive(Debug)]
 pub struct Segment {
     pub base_offset: i64,
@@ -92,7 +96,7 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// A segment whose files are there, with `size` valid bytes.
+    /// A segment whose files exist, with `size` valid bytes in the `.log` file.
     pub fn existing(disk: Arc<dyn Disk>, home: Arc<Home>, base_offset: i64, size: u64) -> Self {
         let state = State {
             size,
@@ -109,7 +113,7 @@ impl Segment {
         Self { base_offset, txns: TxnIndex::default(), disk, home, state: Mutex::new(state) }
     }
 
-    /// Makes the files of an empty segment.
+    /// Creates an empty segment and its files.
     pub fn create(disk: Arc<dyn Disk>, home: Arc<Home>, base_offset: i64) -> io::Result<Self> {
         let segment = Self::existing(disk, home, base_offset, 0);
         let file = segment.open(Kind::Log, OpenMode::Truncate)?;
@@ -118,7 +122,7 @@ impl Segment {
             segment.empty_index(Kind::Index).and_then(|()| segment.empty_index(Kind::TimeIndex));
         segment.forget_indexes();
         if let Err(error) = emptied {
-            // An empty segment that is left would count as the log's end at the next start.
+            // A start would take an empty segment that remains for the end of the log.
             let _ = segment.disk.remove_file(&segment.path(Kind::Log));
             return Err(error);
         }
@@ -133,14 +137,14 @@ impl Segment {
         names::file(&self.home.dir(), self.base_offset, kind)
     }
 
-    /// Opens one of the segment's files, and never one of another log that has the name now: the
-    /// directory was not renamed until after the opening.
+    /// Opens one of the segment's files. If the directory was renamed meanwhile, opens the file
+    /// again under the new path, because another log may have the old one.
     pub(super) fn open(&self, kind: Kind, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         loop {
             let dir = self.home.dir();
             let path = names::file(&dir, self.base_offset, kind);
             let opened = match self.disk.open(&path, mode) {
-                // It was deleted while a reader still has it in view.
+                // The segment was deleted, but is still in a reader's view.
                 Err(error)
                     if error.kind() == io::ErrorKind::NotFound && kind.outlives_removal() =>
                 {
@@ -158,7 +162,7 @@ impl Segment {
         self.state().size
     }
 
-    /// The `.log` file, opened if it was not.
+    /// The `.log` file. Opens it if it is closed.
     pub fn file(&self) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.state();
         state.file_used = true;
@@ -170,7 +174,7 @@ impl Segment {
         Ok(file)
     }
 
-    /// Closes the file if nobody asked for it since the last call.
+    /// Closes the `.log` file if it was not used since the last call.
     pub fn close_if_idle(&self) {
         let mut state = self.state();
         if !std::mem::take(&mut state.file_used) {
@@ -182,8 +186,8 @@ impl Segment {
         self.state().file = None;
     }
 
-    /// Notes a batch at the segment's end: its size, its index entries if they are due. Says
-    /// whether index entries wait to be written in a block.
+    /// Adds batches that were written at the end of the segment: their sizes, and index entries in
+    /// memory if they are due. Returns whether index entries are due to be written to the files.
     pub fn note(&self, headers: impl Iterator<Item = BatchHeader>, index_interval: u64) -> bool {
         let mut state = self.state();
         for header in headers {
@@ -192,7 +196,7 @@ impl Segment {
         state.offsets.is_write_due() || state.times.is_write_due()
     }
 
-    /// The first batch that ends at or after `offset`, among the first `end` bytes.
+    /// Finds the first batch that ends at or after `offset`, within the first `end` bytes.
     pub fn find(&self, offset: i64, end: u64) -> io::Result<Option<Place>> {
         let (floor, stored) = {
             let state = self.state();
@@ -208,7 +212,8 @@ impl Segment {
         self.find_from(floor, end, |header| header.last_offset() >= offset)
     }
 
-    /// The first batch that `wanted` holds for, going on from an index entry if it is true.
+    /// Finds the first batch for which `wanted` is true. Starts at the index entry `floor` if the
+    /// log confirms the entry, else at the beginning.
     pub fn find_from(
         &self,
         floor: Option<OffsetEntry>,
@@ -233,14 +238,15 @@ impl Segment {
         }
     }
 
-    /// Whether an index entry points to the batch that it names.
+    /// Whether the log confirms an index entry: the batch that it names is at its position.
     pub fn is_true(&self, file: &dyn DiskFile, entry: &OffsetEntry, end: u64) -> bool {
         let mut walk = Walk::headers(file, u64::from(entry.position), end);
         matches!(walk.step(), Ok(Step::Batch { header, .. })
             if header.last_offset() == entry.offset && header.base_offset >= self.base_offset)
     }
 
-    /// The largest timestamp in the segment and the last offset of the first batch that has it.
+    /// The largest timestamp in the segment, and the last offset of the first batch that has it;
+    /// `None` without batches. Reads the segment only if the time index does not have it.
     pub fn largest(&self) -> io::Result<Option<TimeEntry>> {
         if let Some(largest) = self.state().largest {
             return Ok(largest);
@@ -254,7 +260,7 @@ impl Segment {
         Ok(largest)
     }
 
-    /// Whether the batch that a time index entry names has its timestamp.
+    /// Whether the log confirms a time index entry: the batch that it names has its timestamp.
     pub fn is_true_time(&self, entry: &TimeEntry) -> bool {
         let mut timestamp = None;
         let floor = self.floor_entry(entry.offset);
@@ -265,13 +271,13 @@ impl Segment {
         matches!(found, Ok(Some(_))) && timestamp == Some(entry.timestamp)
     }
 
-    /// Bytes that follow the last index entry, noted when the log is opened.
+    /// Sets the number of bytes after the last index entry when a log is opened.
     pub fn set_bytes_since_entry(&self, bytes: u64) {
         self.state().bytes_since_entry = bytes;
     }
 
-    /// Ends the segment before `position`, which is where `offset` would have been. Works on a full
-    /// disk: files only become shorter.
+    /// Truncates the segment to `position`, where the batch with `offset` begins or would begin.
+    /// Works on a full disk, because files only become shorter.
     pub fn truncate(&self, offset: i64, position: u64) -> io::Result<()> {
         let file = self.file()?;
         let pending = {
@@ -340,7 +346,8 @@ impl State {
         self.recent.push_back(place);
     }
 
-    /// Entries of the time index rise, and batches without a timestamp have none.
+    /// Adds an entry to the time index if its timestamp is larger than that of the last one.
+    /// Batches without a timestamp (-1) therefore get no entry.
     fn note_time(&mut self, entry: TimeEntry) {
         let last = self.times.last.map_or(-1, |last| last.timestamp);
         if entry.timestamp > last {

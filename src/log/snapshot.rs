@@ -1,5 +1,5 @@
 //! `.snapshot` files: the state of a log's producers at an offset (Kafka's `ProducerSnapshot`
-//! schema, version 1). A CRC-32C covers everything behind it.
+//! schema, version 1). A CRC-32C covers everything after it.
 
 use super::{
     FormatError,
@@ -51,7 +51,8 @@ impl Fields<'_> {
     }
 }
 
-/// The producers' ids and states.
+/// Decodes the ids of producers with their states. Fails on an unknown version, a wrong CRC or a
+/// wrong length.
 pub fn decode(bytes: &[u8]) -> Result<Vec<(i64, ProducerEntry)>, FormatError> {
     let (head, body) = bytes
         .split_at_checked(ENTRIES_AT + 4)

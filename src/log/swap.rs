@@ -1,12 +1,13 @@
-//! What a crash leaves of Kafka's exchange of segments (`LocalLog.replaceSegments`), which compaction
-//! and the split of a segment use, and what a start makes of it (`LogLoader`).
+//! Completes or undoes a replacement of segments that a crash of Kafka has interrupted. Compaction
+//! and the split of a segment replace segments (`LocalLog.replaceSegments`). A start handles the
+//! files that are left, as Kafka's `LogLoader` does.
 //!
-//! Kafka writes the new segments as `*.cleaned`, renames them to `*.swap` from the last to the first,
-//! renames the old segments to `*.deleted`, and takes the suffix off the new ones. So:
-//! - `*.swap` files at or behind a `*.cleaned` file belong to an exchange that had not begun to
-//!   touch the old segments. They are removed, and the old segments stay.
-//! - All other `*.swap` files are the whole of what replaces the old segments. Old segments that lie
-//!   between the first and the end of the last are removed, and the new ones take their names.
+//! Kafka writes the new segments as `*.cleaned`, renames them to `*.swap` from the last to the
+//! first, renames the old segments to `*.deleted`, and removes the suffix from the new ones. So:
+//! - `*.swap` files at or after the first `*.cleaned` file are from a replacement that had not
+//!   touched the old segments yet. They are removed, and the old segments stay.
+//! - All other `*.swap` files are the complete replacement. Old segments from the first of them to
+//!   the end of the last are removed, and the new ones get their final names.
 
 use std::path::Path;
 
@@ -18,9 +19,9 @@ use super::{
     walk::{Step, Walk},
 };
 
-/// Completes or undoes an exchange that a crash has interrupted, given the names in the log's
-/// directory. Each step leaves a state that a next call completes in the same way. Returns the base
-/// offsets of the segments that took their names.
+/// Completes or undoes an interrupted replacement, given the names in the log's directory. If a
+/// crash interrupts this, too, the next call continues. Returns the base offsets of the new
+/// segments.
 pub(super) fn settle(disk: &dyn Disk, dir: &Path, names: &[String]) -> Result<Vec<i64>, LogError> {
     let with = |suffix: &str| -> Vec<(i64, Kind)> {
         let bare = names.iter().filter_map(|name| name.strip_suffix(suffix));
@@ -32,7 +33,8 @@ pub(super) fn settle(disk: &dyn Disk, dir: &Path, names: &[String]) -> Result<Ve
         .partition(|(offset, _)| first_cleaned.is_some_and(|first| *offset >= first));
     let swap_path =
         |(offset, kind)| names::with_suffix(&names::file(dir, offset, kind), names::SWAP);
-    // Before the `*.cleaned` files go, which tell that these are not all.
+    // This comes before the removal of the `*.cleaned` files, which show that these files are
+    // incomplete.
     for file in undone {
         let path = swap_path(file);
         disk.remove_file(&path).during("remove", &path)?;
@@ -56,10 +58,10 @@ pub(super) fn settle(disk: &dyn Disk, dir: &Path, names: &[String]) -> Result<Ve
         }
     }
     if is_removed {
-        // After a crash of the machine no old segment may lie beside a new one.
+        // Otherwise an old segment could be back beside a new one after a crash of the machine.
         disk.sync_dir(dir).during("sync", dir)?;
     }
-    // Logs come first: nothing around a log is removed once it has its name.
+    // `.log` files come first: once one has its final name, another call removes nothing around it.
     swapped.sort_by_key(|(offset, kind)| (*kind != Kind::Log, *offset));
     for (offset, kind) in swapped {
         let from = swap_path((offset, kind));
@@ -70,7 +72,7 @@ pub(super) fn settle(disk: &dyn Disk, dir: &Path, names: &[String]) -> Result<Ve
     Ok(bases)
 }
 
-/// Where a segment's batches end; bytes that are no batch are for recovery to judge.
+/// Returns the offset after a segment's last batch. Invalid bytes are left to recovery.
 fn end_of(disk: &dyn Disk, path: &Path, base_offset: i64) -> Result<i64, LogError> {
     let file = disk.open(path, OpenMode::Read).during("open", path)?;
     let size = file.len().during("look at", path)?;

@@ -28,13 +28,13 @@ pub fn batch(base_offset: i64, count: i32, size: usize) -> Batch {
     sealed(Batch { header, payload })
 }
 
-/// The batch with the CRC that fits it.
+/// Sets the CRC of a batch to the one that fits it.
 pub fn sealed(mut batch: Batch) -> Batch {
     batch.header.crc = batch.computed_crc();
     batch
 }
 
-/// As a producer with an id sends it.
+/// Turns a batch into one of a producer with an id.
 pub fn of_producer(mut batch: Batch, id: i64, epoch: i16, sequence: i32) -> Batch {
     batch.header.producer_id = id;
     batch.header.producer_epoch = epoch;

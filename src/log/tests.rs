@@ -1,4 +1,4 @@
-//! Whole logs: by example here, against a model in `tests/model.rs`.
+//! Tests of whole logs by example. `tests/model.rs` compares logs with a model.
 
 use std::{path::Path, sync::Arc};
 
@@ -23,7 +23,7 @@ fn start(clean: bool, recovery_point: i64) -> LogStart {
     LogStart { recovery_point, settled: 0, log_start: None, clean, now_ms: NOW }
 }
 
-/// Segments of a few batches, with index entries for nearly each.
+/// Segments of a few batches, with an index entry for nearly each batch.
 fn small() -> LogConfig {
     LogConfig { segment_bytes: 1000, index_interval_bytes: 150, ..LogConfig::default() }
 }
@@ -33,7 +33,7 @@ fn open(disk: &FaultyDisk, config: LogConfig, start: LogStart) -> (Log, Recovery
     Log::open(disk, Path::new(DIR), Arc::new(config), start).expect("opens")
 }
 
-/// The bytes that readers get from `offset` on.
+/// All bytes that a reader gets from `offset` on.
 fn read_all(log: &Log, offset: i64) -> Vec<u8> {
     let view = log.view();
     let (mut bytes, mut next) = (Vec::new(), offset);
@@ -224,8 +224,8 @@ fn sequences_wrap_and_five_batches_are_remembered() {
     assert_eq!(log.producers().len(), 0);
 }
 
-/// What a client has in flight to one leader when another takes over may be repeated after five
-/// newer ones.
+/// After a leader change, a client may repeat batches that it sent to the former leader, even after
+/// five newer ones.
 #[test]
 fn batches_under_way_at_a_change_of_leaders_are_remembered() {
     let disk = FaultyDisk::default();
@@ -248,7 +248,8 @@ fn batches_under_way_at_a_change_of_leaders_are_remembered() {
     assert_eq!(remembered(6, 5), 10, "and no more");
 }
 
-/// Sequences begin anew after 2^31 records, and the batches with them are others.
+/// Sequence numbers repeat after 2^31 records. Batches with the same numbers are then different
+/// ones.
 #[test]
 fn what_is_remembered_of_a_former_leader_fades() {
     let disk = FaultyDisk::default();
@@ -271,7 +272,8 @@ fn what_is_remembered_of_a_former_leader_fades() {
     send(1, 2, 1).expect_err("is another");
 }
 
-/// A snapshot has one batch of each producer; the others are found however large they are.
+/// A snapshot has one batch of each producer. The others are read from the log, even if they are
+/// large.
 #[test]
 fn large_batches_before_a_snapshot_are_remembered() {
     let disk = FaultyDisk::default();
@@ -478,7 +480,7 @@ fn a_log_starts_over_elsewhere() {
     assert_eq!(log.view().read(100, 10, 101, true).expect("reads").len, 71);
 }
 
-/// Two records with the timestamps given, compressed.
+/// A compressed batch of two records with the given timestamps.
 fn timed(timestamps: [i64; 2]) -> Batch {
     let codec = crate::records::Compression::Lz4;
     let mut builder = BatchBuilder::new(BatchOptions { compression: codec, ..Default::default() });
@@ -510,8 +512,8 @@ fn timestamps_find_the_exact_record() {
     assert_eq!(found, Some((35, 3, 1)));
 }
 
-/// A producer that did not hear of its last five batches may repeat any of them, also after a
-/// restart, though a snapshot tells of the last one only.
+/// A producer that did not receive the last five responses may repeat any of these batches. After a
+/// restart, too, although a snapshot has only the last one.
 #[test]
 fn five_batches_of_a_producer_are_known_after_a_restart() {
     for clean in [true, false] {

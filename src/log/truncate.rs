@@ -1,4 +1,4 @@
-//! Cutting the end off a log, as a follower does, and starting over.
+//! Truncating a log, as a follower does, and restarting it at another offset.
 
 use std::sync::Arc;
 
@@ -11,8 +11,9 @@ use super::{
 };
 
 impl Log {
-    /// Removes everything from `offset` on; a batch that contains it goes as a whole. What lies
-    /// below the high watermark is never cut.
+    /// Removes all records from `offset` on. A batch that contains `offset` is removed as a whole.
+    /// Fails if `offset` is below the log start, and panics if it is below the high watermark,
+    /// because committed records are never removed.
     pub fn truncate_to(&mut self, offset: i64, high_watermark: i64) -> Result<(), LogError> {
         assert!(
             offset >= high_watermark.min(self.log_end),
@@ -35,7 +36,7 @@ impl Log {
         LogError::OutOfRange { offset, log_start, log_end }
     }
 
-    /// The same without the epochs.
+    /// Truncates the segments and the producers' state, but not the leader epochs.
     fn cut(&mut self, offset: i64) -> Result<(), LogError> {
         if offset >= self.log_end {
             return Ok(());
@@ -44,7 +45,7 @@ impl Log {
         self.reload_producers()
     }
 
-    /// The same without the epochs and the producers, of a log that ends behind `offset`.
+    /// Truncates only the segments. The log must end after `offset`.
     pub(super) fn cut_segments(&mut self, offset: i64) -> Result<(), LogError> {
         let kept = self.segments.partition_point(|segment| segment.base_offset <= offset);
         if kept == 0 {
@@ -54,7 +55,7 @@ impl Log {
             self.producers = producers;
             return restarted;
         }
-        // From the end, so that a crash on the way leaves no hole.
+        // The last segment is removed first, so that a crash in between leaves no gap.
         let removed = self.segments[kept..].to_vec();
         for segment in removed.iter().rev() {
             self.remove_files(segment)?;
@@ -82,8 +83,8 @@ impl Log {
         Ok(())
     }
 
-    /// Removes everything and goes on at `offset`, as a follower does whose leader no longer has
-    /// what follows the log's end.
+    /// Removes everything and restarts the log at `offset`. A follower does this if the leader no
+    /// longer has the records after the follower's log end.
     pub fn truncate_fully_and_start_at(
         &mut self,
         offset: i64,
@@ -112,7 +113,7 @@ impl Log {
         self.write_epochs()
     }
 
-    /// Removes a segment's files at once. Readers that have its file open go on reading.
+    /// Removes a segment's files at once. Readers that have its `.log` file open can still read it.
     pub(super) fn remove_files(&self, segment: &Segment) -> Result<(), LogError> {
         for kind in [Kind::Log, Kind::Index, Kind::TimeIndex, Kind::TxnIndex] {
             let path = segment.path(kind);

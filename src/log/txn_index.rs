@@ -1,13 +1,13 @@
-//! `.txnindex` files: the aborted transactions whose markers a segment holds (Kafka's `AbortedTxn`
-//! and `TransactionIndex`). A `read_committed` fetch returns those that overlap the records that it
-//! returns, and the consumer drops these producers' records.
+//! `.txnindex` files: the aborted transactions whose markers a segment has (Kafka's `AbortedTxn`
+//! and `TransactionIndex`). A `read_committed` fetch returns the transactions that overlap its
+//! records, and the consumer drops the records of those producers.
 //!
-//! Other indexes are hints; this one is not: without an entry consumers get aborted records.
+//! Other indexes are hints. This one is not: if an entry is missing, consumers get aborted records.
 //!
 //! Invariants:
-//! - Entries are in the order of their markers, and their last stable offsets never fall.
+//! - Entries are in the order of their markers, and their last stable offsets never decrease.
 //! - Readers see an entry once its marker is appended. An entry that cannot be written stays in
-//!   memory, and the next append of a marker, flush or settling writes it.
+//!   memory. The next append of a marker, flush or settling writes it.
 //! - The recovery point and the settled offset stay below a marker whose entry is not in the file,
 //!   so that a start after a crash rebuilds the entry.
 //! - A segment without aborted transactions has no file, or an empty one.
@@ -41,8 +41,8 @@ impl Segment {
         std::mem::take(&mut self.txns.state().is_dirty)
     }
 
-    /// Takes over the file that is there when a log is opened; false if it is damaged, and has to be
-    /// rebuilt. All markers of the segment lie before `next`.
+    /// Loads the index file when a log is opened. Returns false if the file is damaged and has to
+    /// be rebuilt. All markers of the segment are before `next`.
     pub(super) fn load_aborted(&self, next: i64) -> io::Result<bool> {
         let bytes = read_file(&*self.disk, &self.path(Kind::TxnIndex))?;
         let entries = decode_all(&bytes, self.base_offset, next);
@@ -50,13 +50,13 @@ impl Segment {
         state.stored = entries.as_ref().map_or(0, Vec::len) as u32;
         state.last_stored = entries.as_ref().and_then(|all| Some(all.last()?.last_offset));
         state.replaced = entries.is_none().then_some(Durability::PageCache);
-        // A process before this one may have written it and not synced it.
+        // An earlier process may have written the file without syncing it.
         state.is_dirty = true;
         Ok(entries.is_some())
     }
 
-    /// Makes `rebuilt` the entries whose markers are at or after `from`. Returns whether the file
-    /// had others.
+    /// Replaces the entries of markers at or after `from` by `rebuilt`, in memory. Returns whether
+    /// they differed.
     fn rebuild_aborted(
         &self,
         from: i64,
@@ -84,7 +84,7 @@ impl Segment {
 
     /// Writes entries that are only in memory.
     fn write_aborted(&self) -> io::Result<()> {
-        // Only the log's owner comes here, so that nothing is added between the two locks.
+        // Only the owner of the log calls this, so no entry is added while the lock is free.
         let (stored, bytes, replaced) = {
             let state = self.txns.state();
             if state.pending.is_empty() && state.replaced.is_none() {
@@ -115,7 +115,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Cuts off the entries of markers at or after `offset`.
+    /// Removes the entries of markers at or after `offset`.
     pub(super) fn cut_aborted(&self, offset: i64) -> io::Result<()> {
         let is_cut = {
             let mut state = self.txns.state();
@@ -132,8 +132,8 @@ impl Segment {
         Ok(())
     }
 
-    /// Adds the transactions that overlap the offsets from `from` to before `end`. Returns whether
-    /// later segments have no more of them.
+    /// Adds to `found` the transactions that overlap the offsets from `from` to before `end`.
+    /// Returns whether later segments have none.
     fn collect_aborted(
         &self,
         from: i64,
@@ -173,14 +173,15 @@ impl Segment {
 }
 
 impl Log {
-    /// Adds an entry to the active segment's transaction index.
+    /// Adds an entry to the active segment's transaction index. If it cannot be written, it stays
+    /// in memory.
     pub(super) fn note_aborted(&mut self, aborted: AbortedTxn) {
         self.active.segment.txns.state().pending.push(aborted);
         self.note_new_files();
         let _ = self.active.segment.write_aborted();
     }
 
-    /// Has the directory synced with the next flush if writing entries may make a file.
+    /// Makes the next flush sync the directory if writing entries may create a file.
     fn note_new_files(&mut self) {
         if self.segments_with_changes().any(|segment| segment.txns.state().makes_file()) {
             self.dir_changes.made += 1;
@@ -198,7 +199,8 @@ impl Log {
         self.segments_with_changes().filter_map(unwritten).min()
     }
 
-    /// The same for callers that need all entries to be written.
+    /// Writes entries of transaction indexes that are only in memory. Fails if one cannot be
+    /// written.
     pub(super) fn write_all_aborted(&mut self) -> Result<(), LogError> {
         self.note_new_files();
         self.segments_with_changes().try_for_each(|segment| {
@@ -210,8 +212,8 @@ impl Log {
         self.unsynced.iter().map(|(_, segment)| segment).chain([&self.active.segment])
     }
 
-    /// Gives the transaction indexes the entries of all markers from `from` on, as they were read
-    /// from the log. Returns the base offsets of the segments that had others.
+    /// Replaces the entries of all markers from `from` on by `aborted`, which was read from the
+    /// log. Returns the base offsets of the segments whose entries differed.
     pub(super) fn rebuild_aborted(
         &mut self,
         from: i64,
@@ -224,7 +226,8 @@ impl Log {
             let next = self.segments.get(index + 1).map_or(i64::MAX, |next| next.base_offset);
             let (own, later) = rest.split_at(rest.partition_point(|it| it.last_offset < next));
             rest = later;
-            // No flush syncs what lies before the recovery point.
+            // The recovery point is already past these markers, so the file must be durable at
+            // once.
             let durability = match segment.base_offset < self.recovery_point {
                 true => Durability::Synced,
                 false => Durability::PageCache,
@@ -247,9 +250,9 @@ impl Log {
 }
 
 impl LogView {
-    /// The aborted transactions that overlap a slice that was read from `offset` on, in the order
-    /// of their markers. As in Kafka, the end of the slice is rounded up to an index entry, so that
-    /// some may lie behind it.
+    /// Returns the aborted transactions that overlap a slice that was read from `offset` on, in the
+    /// order of their markers. As in Kafka, the end of the slice is rounded up to an index entry,
+    /// so some transactions may be after the slice.
     pub fn aborted_transactions(
         &self,
         offset: i64,
@@ -278,7 +281,8 @@ impl LogView {
     }
 }
 
-/// A file that is shorter than its entries is damaged, and no sign of a bad disk.
+/// Turns the error of a file that is too short into one of damaged content, because it does not
+/// mean that the disk has failed.
 fn cut_short(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => {

@@ -1,5 +1,6 @@
-//! What readers see of a log: an immutable list of segments and some numbers. A view costs two
-//! reference counts; it stays readable when the log rolls, is cut or loses segments.
+//! The view of a log that readers use: an immutable list of segments with the log's offsets. It is
+//! cheap to take and to clone. It stays readable when the log rolls, is truncated or deletes
+//! segments.
 
 use std::{io, sync::Arc};
 
@@ -12,14 +13,14 @@ use super::{
 };
 use crate::records::{Batch, BatchHeader, Compression, RecordError, RecordSummary, TimestampType};
 
-/// The largest batch that is read for one record's timestamp.
+/// Largest batch, in bytes, that is read for the timestamp of one record.
 const LOOKED_INTO_MAX: usize = 128 << 10;
 
-/// A log as it was at some moment.
+/// A log as it was at one moment.
 #[derive(Debug, Clone)]
 pub struct LogView {
     pub(super) segments: Arc<[Arc<Segment>]>,
-    /// Valid bytes of the last segment.
+    /// Valid bytes in the last segment.
     pub(super) active_size: u64,
     pub(super) log_start: i64,
     pub(super) log_end: i64,
@@ -29,21 +30,21 @@ pub struct LogView {
     pub(super) generation: u64,
 }
 
-/// A range of a segment's file that holds whole batches, the last one perhaps cut.
+/// A range of a `.log` file that starts with a batch. Its last batch may be incomplete.
 #[derive(Debug, Clone)]
 pub struct LogSlice {
     pub file: Arc<dyn DiskFile>,
     pub position: u64,
     /// Bytes; 0 if there is nothing to read yet.
     pub len: usize,
-    /// Bytes of the first batch, also if `len` is less because it was not to be exceeded; 0 if
-    /// there is no batch.
+    /// Bytes of the first batch, even if `len` is less because of the caller's limit; 0 if there is
+    /// no batch.
     pub first_batch_size: usize,
-    /// Of the segment that the range is in.
+    /// Base offset of the segment that the range is in.
     pub segment_base_offset: i64,
 }
 
-/// A timestamp that was looked for, the offset of its record, and the epoch that wrote it.
+/// The timestamp and offset of a record, and the leader epoch in which it was written.
 pub type TimestampOffset = (i64, i64, i32);
 
 impl LogView {
@@ -59,23 +60,24 @@ impl LogView {
         self.recovery_point
     }
 
-    /// Bytes appended since the log was last settled: what a start after a crash of the process
-    /// reads, at most.
+    /// Bytes appended since the log was last settled. A start after a crash of the process reads at
+    /// most these.
     pub fn unsettled(&self) -> u64 {
         self.unsettled
     }
 
-    /// Where the log was last settled, for the checkpoint of it.
+    /// The log end when the log was last settled, for its checkpoint.
     pub fn settled(&self) -> i64 {
         self.settled
     }
 
-    /// Counts truncations: what an older view shows may be cut off, and overwritten.
+    /// Number of truncations. Records that an older view shows may be gone, and others in their
+    /// place.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Bytes of all segments' logs.
+    /// Bytes of the `.log` files of all segments.
     pub fn size(&self) -> u64 {
         let (_, sealed) = self.segments.split_last().expect("a log has a segment");
         sealed.iter().map(|segment| segment.size()).sum::<u64>() + self.active_size
@@ -90,21 +92,21 @@ impl LogView {
         self.segments.first().expect("a log has a segment").base_offset
     }
 
-    /// The base offset of the segment that takes writes.
+    /// The base offset of the active segment.
     pub fn active_base_offset(&self) -> i64 {
         self.segments.last().expect("a log has a segment").base_offset
     }
 
-    /// Closes files that nobody read or wrote since the last call. To be called now and then.
+    /// Closes files that were not read or written since the last call. A periodic task calls it.
     pub fn close_idle_files(&self) {
         for segment in self.segments.iter() {
             segment.close_if_idle();
         }
     }
 
-    /// Looks up how old the segments are that have nothing newer than a time, from the front, so
-    /// that [`super::Log::apply_retention`] need not read them. A segment that cannot be read is
-    /// its to tell.
+    /// Looks up the largest timestamps of the oldest segments, up to the first segment that has one
+    /// of `before_ms` or later. [`super::Log::apply_retention`] then need not read these segments
+    /// while it holds the log. If a segment cannot be read, it reports that.
     pub fn look_up_ages(&self, before_ms: i64) {
         let is_older = |segment: &&Arc<Segment>| {
             segment.largest().is_ok_and(|it| it.is_none_or(|it| it.timestamp < before_ms))
@@ -117,13 +119,13 @@ impl LogView {
         ReadError::OffsetOutOfRange { offset, log_start, log_end }
     }
 
-    /// The segment that holds `offset`, or would.
+    /// Index of the segment that contains `offset` or would contain it.
     pub(super) fn segment_at(&self, offset: i64) -> usize {
         let after = self.segments.partition_point(|segment| segment.base_offset <= offset);
         after.saturating_sub(1)
     }
 
-    /// Valid bytes of the segment at `index`.
+    /// Valid bytes in the segment at `index`.
     pub(super) fn end_of(&self, index: usize) -> u64 {
         match index + 1 == self.segments.len() {
             true => self.active_size,
@@ -131,10 +133,11 @@ impl LogView {
         }
     }
 
-    /// At most `max_bytes` from the batch that contains `offset`, within one segment, and not past
-    /// the batch that contains `end_limit` (high watermark, last stable offset or log end).
-    /// With `at_least_one` the first batch is whole even if it is larger; without it, `len` is 0
-    /// if the first batch does not fit.
+    /// Returns at most `max_bytes` of one segment: from the batch that contains `offset` to before
+    /// the batch that contains `end_limit` (high watermark, last stable offset or log end). With
+    /// `at_least_one`, the first batch is complete even if it is larger. Without it, `len` is 0 if
+    /// the first batch does not fit. Fails if `offset` is before the log start or after the log
+    /// end.
     pub fn read(
         &self,
         offset: i64,
@@ -148,7 +151,7 @@ impl LogView {
         if offset >= end_limit.min(self.log_end) {
             return self.empty_slice();
         }
-        // A compacted segment may end before the next begins: then the next one has the batch.
+        // If a compacted segment ends before `offset`, the next segment has the batch.
         for index in self.segment_at(offset)..self.segments.len() {
             let segment = &self.segments[index];
             let found = segment.find(offset, self.end_of(index));
@@ -185,7 +188,7 @@ impl LogView {
         })
     }
 
-    /// Where reading in the segment at `index` ends.
+    /// Position in the segment at `index` at which a read up to `end_limit` ends.
     fn limit_position(&self, index: usize, end_limit: i64) -> Result<u64, ReadError> {
         let end = self.end_of(index);
         let next = self.segments.get(index + 1).map_or(self.log_end, |next| next.base_offset);
@@ -197,7 +200,8 @@ impl LogView {
         Ok(place.map_or(end, |place| place.position))
     }
 
-    /// Where the batch that contains `offset` begins: base offset of its segment, and position.
+    /// Finds the batch that contains `offset`: the base offset of its segment, and its position
+    /// there.
     pub fn position_of(&self, offset: i64) -> Result<Option<(i64, u64)>, ReadError> {
         for index in self.segment_at(offset)..self.segments.len() {
             let segment = &self.segments[index];
@@ -209,10 +213,10 @@ impl LogView {
         Ok(None)
     }
 
-    /// When the first record from `offset` on was made, and before `end_limit`; `None` if there is
-    /// none, or if it does not say. In a batch that is compressed or large it is the time of the
-    /// batch's first record, which is at most the producer's linger earlier: those who ask look at
-    /// many batches, and at none for long.
+    /// Returns the timestamp, in ms, of the first record from `offset` to before `end_limit`;
+    /// `None` if there is no record, or if it has no timestamp. In a compressed or large batch it
+    /// is the time of the batch's first record, which is earlier by at most the producer's linger.
+    /// This keeps each call short, because callers look at many batches.
     pub fn timestamp_at(&self, offset: i64, end_limit: i64) -> Result<Option<i64>, ReadError> {
         let from = offset.max(self.log_start);
         if from >= end_limit.min(self.log_end) {
@@ -235,20 +239,21 @@ impl LogView {
                 let record = record.map_err(|error| malformed(segment, found.position, error))?;
                 record.map_or(header.max_timestamp, |(timestamp, _)| timestamp)
             }
-            // The base is something else then.
+            // The base timestamp is the delete horizon then.
             _ if header.has_delete_horizon() => header.max_timestamp,
             _ => header.base_timestamp,
         };
         Ok(Some(timestamp).filter(|timestamp| *timestamp >= 0))
     }
 
-    /// The batches from the one that contains `offset` up to the log's end, read one by one.
+    /// Iterates over the batches from the one that contains `offset` to the log end. Reads them one
+    /// by one.
     pub fn batches_from(&self, offset: i64) -> Batches {
         Batches { view: self.clone(), next: offset.max(self.log_start), at: None }
     }
 
-    /// The offset of the first record whose timestamp is at least `timestamp`, among those from
-    /// the log's start to before `end_limit`.
+    /// Finds the first record with at least the given timestamp, from the log start to before
+    /// `end_limit`.
     pub fn offset_for_timestamp(
         &self,
         timestamp: i64,
@@ -279,7 +284,7 @@ impl LogView {
         let segment = &self.segments[index];
         let wrap = |error| io_error(segment, error);
         let before = segment.time_before(timestamp);
-        // Everything before a true entry is older than it.
+        // All records up to a confirmed entry are older than `timestamp`.
         let before = before.filter(|entry| segment.is_true_time(entry));
         let from = before.map_or(segment.base_offset, |entry| entry.offset).max(self.log_start);
         let mut floor = segment.floor_entry(from);
@@ -306,7 +311,7 @@ impl LogView {
         Ok(None)
     }
 
-    /// The first record with the largest timestamp; `None` in a log without records.
+    /// Finds the first record with the largest timestamp; `None` in a log without records.
     pub fn max_timestamp(&self) -> Result<Option<TimestampOffset>, ReadError> {
         let mut best: Option<(usize, i64, i64)> = None;
         for (index, segment) in self.segments.iter().enumerate() {
@@ -336,7 +341,7 @@ impl LogView {
     }
 }
 
-/// Timestamp and offset of the first record that `wanted` accepts, given both.
+/// Timestamp and offset of the first record in a batch for which `wanted` is true.
 fn first_record(
     batch: &Batch,
     wanted: impl Fn((i64, i64)) -> bool,
@@ -365,12 +370,12 @@ fn corrupt(segment: &Segment, position: u64, what: String) -> ReadError {
     ReadError::Corrupt { path: segment.path(Kind::Log), what }
 }
 
-/// Replays a log. After an error there is nothing more.
+/// An iterator over the batches of a view. Checks their CRCs. Ends after the first error.
 #[derive(Debug)]
 pub struct Batches {
     view: LogView,
     next: i64,
-    /// Segment and position of the next batch, once known.
+    /// Index of the segment and position of the next batch, once known.
     at: Option<(usize, u64)>,
 }
 

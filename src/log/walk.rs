@@ -1,4 +1,5 @@
-//! Goes from batch to batch through a segment's file, by the headers alone or checking every byte.
+//! Walks over the batches in a segment's file: reads only their headers, or reads and checks every
+//! byte.
 
 use std::io;
 
@@ -8,21 +9,22 @@ use crate::records::{
     batch::{HEADER_LEN, LOG_OVERHEAD},
 };
 
-/// Holds the headers of many small batches, and costs little more than one header to read.
+/// Bytes that a walk over headers reads at once: the headers of many small batches, for little more
+/// than the cost of one header.
 const HEADERS_LEN: usize = 4096;
-/// What a checked walk reads at once, at least.
+/// Bytes that a checked walk reads at once, at least.
 const CHUNK_LEN: usize = 1 << 20;
 
-/// What stands at the walk's position.
+/// What a walk has found at its position.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
     Batch {
         header: BatchHeader,
         position: u64,
     },
-    /// The walk's end.
+    /// The end of the walk.
     End,
-    /// Bytes that are not a whole, sound batch.
+    /// Bytes that are not a complete, valid batch.
     Torn {
         position: u64,
         what: String,
@@ -39,12 +41,12 @@ pub struct Walk<'a> {
     buf_position: u64,
     /// Batches that end at or after this offset are checked.
     check_from: i64,
-    /// Whether one of them was reached, so that all of the file is read from there on.
+    /// Whether such a batch was reached. From there on, everything is read.
     is_checking: bool,
 }
 
 impl<'a> Walk<'a> {
-    /// Over headers only; payloads are not read.
+    /// A walk that reads only headers.
     pub fn headers(file: &'a dyn DiskFile, position: u64, end: u64) -> Self {
         Self {
             file,
@@ -57,13 +59,13 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Reads everything and checks lengths, CRCs and the plausibility of headers.
+    /// A walk that reads everything, and checks lengths, CRCs and the plausibility of headers.
     pub fn checked(file: &'a dyn DiskFile, position: u64, end: u64) -> Self {
         Self { check_from: i64::MIN, is_checking: true, ..Self::headers(file, position, end) }
     }
 
-    /// The same from the batch on that holds `offset` or follows it; of those before only the
-    /// headers are read.
+    /// A walk that checks batches from the one that contains `offset` on. Of those before, it reads
+    /// only the headers.
     pub fn checked_from(offset: i64, file: &'a dyn DiskFile, position: u64, end: u64) -> Self {
         Self { check_from: offset, ..Self::headers(file, position, end) }
     }
@@ -73,6 +75,8 @@ impl<'a> Walk<'a> {
         self.is_checking
     }
 
+    /// Moves past the next batch and returns it. Fails only if the file cannot be read: invalid
+    /// bytes are [`Step::Torn`].
     pub fn step(&mut self) -> io::Result<Step> {
         let position = self.position;
         let left = self.end.saturating_sub(position);
@@ -111,13 +115,14 @@ impl<'a> Walk<'a> {
         Ok(Step::Batch { header, position })
     }
 
-    /// Has the next `len` bytes, which the file holds, in the buffer.
+    /// Reads the next `len` bytes into the buffer if they are not there yet. The file must have
+    /// them.
     fn fill(&mut self, len: usize) -> io::Result<()> {
         let at = self.position.wrapping_sub(self.buf_position) as usize;
         if at.checked_add(len).is_some_and(|end| end <= self.buf.len()) {
             return Ok(());
         }
-        // Where headers follow each other closely, more of them are read at once.
+        // If headers are close to each other, more of them are read at once.
         let is_close = at > 0 && at <= self.buf.len();
         let want = len.max(match (self.is_checking, is_close) {
             (true, _) => CHUNK_LEN,
@@ -131,7 +136,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The batch whose header stands at `position`.
+/// Reads the batch whose header is at `position`.
 pub fn read_batch(file: &dyn DiskFile, header: &BatchHeader, position: u64) -> io::Result<Batch> {
     let mut payload = vec![0; header.size() - HEADER_LEN];
     read_exact_at(file, &mut payload, position + HEADER_LEN as u64)?;

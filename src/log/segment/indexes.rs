@@ -1,12 +1,13 @@
-//! The index files of a segment. They are hints: a lookup without them walks the `.log` file. So no
-//! failure to read or write an index file fails an append, a lookup or a truncation.
+//! The offset and time index of a segment. They are hints: without them, a lookup walks the `.log`
+//! file. A failure to read or write an index file therefore fails no append, lookup or truncation,
+//! as long as a wrong file can be removed.
 //!
 //! Invariants:
 //! - Entries that could not be written stay in memory, at most [`KEPT_MAX`] per index, and are
 //!   written with the next block.
-//! - A start trusts an index file of a sealed segment below the recovery point to have its last
-//!   entry. Before a flush moves the recovery point past a segment, its index files are complete
-//!   or removed: a start rebuilds files that are missing.
+//! - A start assumes that the index files of a sealed segment below the recovery point are
+//!   complete, and rebuilds those that are missing. So before a flush moves the recovery point past
+//!   a segment, its index files are completed or removed.
 
 use std::io;
 
@@ -19,22 +20,22 @@ use super::{
     Segment,
 };
 
-/// So many index entries are kept in memory before they are written in one block.
+/// Number of entries in memory at which they are written to the file in one block.
 const PENDING_MAX: usize = 512;
-/// So many entries of an index stay in memory while its file cannot be written.
+/// Most entries of an index that stay in memory while its file cannot be written.
 const KEPT_MAX: usize = 4 * PENDING_MAX;
 
 /// Both index files of a segment.
 const INDEXES: [Kind; 2] = [Kind::Index, Kind::TimeIndex];
 
-/// An index: entries in the file, then entries in memory.
+/// An index: entries in the file, followed by entries in memory.
 #[derive(Debug)]
 pub(super) struct Index<E> {
-    /// Entries in the file; `None` until a lookup or a write needs the count.
+    /// Number of entries in the file; `None` until a lookup or a write needs it.
     pub stored: Option<u32>,
     pub pending: Vec<E>,
     pub last: Option<E>,
-    /// The count of pending entries at which they are to be written.
+    /// Number of pending entries at which they are to be written.
     write_at: usize,
 }
 
@@ -56,10 +57,10 @@ impl<E: Entry> Index<E> {
         self.pending.len() >= self.write_at
     }
 
-    /// Takes the result of a write of all pending entries: the count in the file, if there was
-    /// anything to write. After a failure the entries stay. If they are too many, every second one
-    /// is dropped, which makes lookups walk further; the last one is kept, as it tells the
-    /// segment's age.
+    /// Receives the result of writing all pending entries: the number of entries in the file, or
+    /// `None` if there was nothing to write. After a failure, the entries stay in memory. If there
+    /// are too many, every second one is dropped, so lookups walk further. The last one is kept,
+    /// because the last entry of a time index has the largest timestamp of the segment.
     fn written(&mut self, written: io::Result<Option<u32>>) -> io::Result<()> {
         match written {
             Ok(None) => {}
@@ -85,8 +86,8 @@ impl<E: Entry> Index<E> {
 }
 
 impl Segment {
-    /// Empties both indexes, in memory and on disk. Files that are empty are left alone: thousands
-    /// of small logs have such, and a start looks at all of them.
+    /// Empties both indexes, in memory and on disk. Does not open files that are empty already:
+    /// thousands of small logs have such files, and a start comes here for each of them.
     pub fn reset_indexes(&self) -> io::Result<()> {
         for kind in INDEXES {
             if !matches!(self.disk.len(&self.path(kind)), Ok(0)) {
@@ -97,7 +98,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Leaves no entry in an index file: it is empty, or not there.
+    /// Empties an index file, or removes it if that fails.
     pub(super) fn empty_index(&self, kind: Kind) -> io::Result<()> {
         match self.open(kind, OpenMode::Truncate) {
             Ok(_) => Ok(()),
@@ -115,14 +116,14 @@ impl Segment {
         }
     }
 
-    /// Logs the first failure of this segment's index files; one more after a success.
+    /// Logs the first failure of this segment's index files, and the first one after each success.
     fn warn_of_index(&self, kind: Kind, error: &io::Error) {
         if !std::mem::replace(&mut self.state().index_failed, true) {
             tracing::warn!(path = %self.path(kind).display(), %error, "index file failed");
         }
     }
 
-    /// Both indexes are empty on disk.
+    /// Sets the indexes in memory to those of empty files.
     pub(super) fn forget_indexes(&self) {
         let mut state = self.state();
         state.offsets = Index::new(Some(0));
@@ -132,8 +133,8 @@ impl Segment {
         state.recent.clear();
     }
 
-    /// Whether another entry may not fit an index of `index_bytes`. A slot of the time index is
-    /// kept for the entry at the roll.
+    /// Whether an index of `index_bytes` may have no room for another entry. In the time index, one
+    /// slot is reserved for the entry that [`Self::seal`] adds.
     pub fn index_full(&self, index_bytes: u64) -> bool {
         let state = self.state();
         let slots = |len: usize| index_bytes as usize / len;
@@ -141,10 +142,10 @@ impl Segment {
             || state.times.len() + 1 >= slots(TimeEntry::LEN)
     }
 
-    /// Writes index entries that are only in memory. Those that cannot be written stay there, and
-    /// the error is logged; the caller may ignore it.
+    /// Writes index entries that are only in memory. Entries that cannot be written stay there. The
+    /// error is logged, so the caller may ignore it.
     pub fn write_indexes(&self) -> io::Result<()> {
-        // Only the log's owner comes here, so that nothing is added between the two locks.
+        // Only the owner of the log calls this, so no entry is added while the lock is free.
         let (offsets, times, from) = {
             let state = self.state();
             let from = (state.offsets.stored, state.times.stored);
@@ -165,8 +166,8 @@ impl Segment {
         Err(error)
     }
 
-    /// Where index entries could not be written, does without: an empty index sends lookups to the
-    /// log itself.
+    /// If index entries could not be written, empties both indexes, so that lookups walk the log.
+    /// `written` is the result of writing them.
     pub fn or_without(&self, written: io::Result<()>) -> io::Result<()> {
         if written.is_err() {
             let largest = self.state().largest;
@@ -176,8 +177,8 @@ impl Segment {
         Ok(())
     }
 
-    /// Writes index entries that are only in memory. A file that cannot be completed is removed, so
-    /// that no start takes it for complete; its entries stay in memory.
+    /// Writes index entries that are only in memory. Removes a file that cannot be completed, so
+    /// that no start assumes that it is complete. Its entries stay in memory.
     pub fn complete_or_remove_indexes(&self) -> io::Result<()> {
         if self.write_indexes().is_ok() {
             return Ok(());
@@ -197,8 +198,8 @@ impl Segment {
         Ok(())
     }
 
-    /// Makes the index files durable. A file that cannot be synced is removed, for a start to
-    /// rebuild. Any thread may call it.
+    /// Makes the index files durable. Removes a file that cannot be synced; a start rebuilds it.
+    /// Any thread may call this.
     pub fn sync_indexes(&self) -> io::Result<()> {
         for kind in INDEXES {
             let synced = self.open(kind, OpenMode::Write).and_then(|file| file.sync_data());
@@ -214,7 +215,8 @@ impl Segment {
         Ok(())
     }
 
-    /// Returns how many entries the file has afterwards, if there was anything to write.
+    /// Writes entries to an index file. Returns the number of entries in the file afterwards, or
+    /// `None` if there was nothing to write.
     fn write_index<E: Entry>(
         &self,
         kind: Kind,
@@ -225,7 +227,7 @@ impl Segment {
             return Ok(None);
         }
         let file = self.open(kind, OpenMode::Create)?;
-        // The file may have been removed since.
+        // The file may have been removed since its entries were counted.
         let in_file = (file.len()? / E::LEN as u64) as u32;
         let stored = stored.map_or(in_file, |stored| stored.min(in_file));
         let mut bytes = Vec::with_capacity(pending.len() * E::LEN);
@@ -241,7 +243,8 @@ impl Segment {
         std::mem::take(&mut self.state().index_dirty)
     }
 
-    /// Gives the time index its last entry, which tells the segment's age without reading it.
+    /// Adds the last entry to the time index, so that retention need not read the segment for its
+    /// largest timestamp. Then writes both indexes.
     pub fn seal(&self) -> io::Result<()> {
         let mut state = self.state();
         if let Some(Some(largest)) = state.largest {
@@ -251,8 +254,8 @@ impl Segment {
         self.write_indexes()
     }
 
-    /// The last entry in an index file that `after` does not hold for. A file that is missing, too
-    /// short or cannot be read has none: the log itself has the truth.
+    /// Finds the last entry in an index file for which `after` is false. There is none if the file
+    /// is missing, too short or cannot be read; callers then walk the log.
     pub(super) fn stored_floor<E: Entry>(
         &self,
         kind: Kind,
@@ -273,7 +276,7 @@ impl Segment {
         found.unwrap_or_else(|error: io::Error| {
             let is_expected = matches!(
                 error.kind(),
-                // The last is of `without_waiting`, whose caller looks again.
+                // `WouldBlock` comes from `without_waiting`, whose caller repeats the lookup.
                 io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof | io::ErrorKind::WouldBlock
             );
             if !is_expected {
@@ -283,7 +286,7 @@ impl Segment {
         })
     }
 
-    /// The last index entry at or before `offset`, wherever it is.
+    /// The last offset index entry at or before `offset`, in memory or in the file.
     pub fn floor_entry(&self, offset: i64) -> Option<OffsetEntry> {
         let (pending, stored) = {
             let state = self.state();
@@ -295,9 +298,10 @@ impl Segment {
         })
     }
 
-    /// An offset behind all records before `position`, from the first index entry that is not
-    /// before it; `None` if there is no such entry. As in Kafka, the first entry of the index does
-    /// not count where it is exactly at `position` (`AbstractIndex.binarySearch`).
+    /// Returns an offset after all records before `position`: that of the first index entry at or
+    /// after `position`. `None` if there is no such entry. As in Kafka's
+    /// `AbstractIndex.binarySearch`, the first entry of the index does not count if it is exactly
+    /// at `position`.
     pub fn offset_behind(&self, position: u64) -> Option<i64> {
         let is_behind = |entry: &OffsetEntry| u64::from(entry.position) >= position;
         let counts = |(slot, entry): &(usize, &OffsetEntry)| {
@@ -323,12 +327,12 @@ impl Segment {
             Ok::<_, io::Error>(found)
         };
         let is_in_file = stored != Some(0) && first_pending.is_none_or(|first| is_behind(&first));
-        // Without the index, the end of the segment is an offset behind, too.
+        // If the file cannot be read, the caller uses the end of the segment.
         let in_file = if is_in_file { in_file().ok().flatten() } else { None };
         in_file.or(pending).map(|entry| entry.offset)
     }
 
-    /// The last time index entry that is before `timestamp`, wherever it is.
+    /// The last time index entry with a timestamp below `timestamp`, in memory or in the file.
     pub fn time_before(&self, timestamp: i64) -> Option<TimeEntry> {
         let (pending, stored) = {
             let state = self.state();
@@ -342,13 +346,13 @@ impl Segment {
         })
     }
 
-    /// The last time index entry in the file that is for an offset before `offset`.
+    /// The last entry in the time index file with an offset below `offset`.
     pub fn time_before_offset(&self, offset: i64) -> Option<TimeEntry> {
         self.stored_floor(Kind::TimeIndex, None, |entry: &TimeEntry| entry.offset >= offset)
     }
 
-    /// Takes over what an index file says at the log's opening: so many entries, of which the last
-    /// are these; and the largest timestamp.
+    /// Sets the state of the indexes after their files were read or cut: for each file, the number
+    /// of entries and the last one; and the largest timestamp of the segment.
     pub fn adopt_indexes(
         &self,
         offsets: (u32, Option<OffsetEntry>),
@@ -363,8 +367,8 @@ impl Segment {
         state.bytes_since_entry = 0;
     }
 
-    /// Cuts off the entries that `after` holds for, and returns how many are left, and the last. A
-    /// file that cannot be cut is removed.
+    /// Cuts the entries for which `after` is true off an index file. Returns the number of entries
+    /// that remain, and the last of them. A file that cannot be cut is removed.
     pub(super) fn cut_or_remove_index<E: Entry>(
         &self,
         kind: Kind,
@@ -380,7 +384,8 @@ impl Segment {
         }
     }
 
-    /// Cuts off the entries that `after` holds for; says how many are left, and the last.
+    /// Cuts the entries for which `after` is true off an index file. Returns the number of entries
+    /// that remain, and the last of them.
     pub fn cut_index<E: Entry>(
         &self,
         kind: Kind,
@@ -390,7 +395,7 @@ impl Segment {
         let len = file.len()?;
         let count = (len / E::LEN as u64) as u32;
         let entries = Entries { file: &*file, base_offset: self.base_offset, count };
-        // Most often nothing is to go, and the last entry tells.
+        // Usually nothing has to be cut, and the last entry is enough to see that.
         let newest = match count {
             0 => None,
             count => Some(entries.get(count - 1)?).filter(|newest| !after(newest)),

@@ -91,8 +91,8 @@ fn what_is_settled_counts_on_the_same_run_of_the_machine() {
     assert_eq!(on(None).dirs()[0].checkpoints.settled, Offsets::new());
 }
 
-/// Pages that were not synced are gone once a file system was unmounted, and perhaps sooner on one
-/// of a network.
+/// Pages that were not synced are lost when a file system is unmounted. A network file system may
+/// lose them at any time.
 #[test]
 fn settled_offsets_hold_until_the_file_system_is_mounted_again() {
     let disk = FaultyDisk::default();
@@ -183,7 +183,7 @@ fn a_stop_and_start_know_each_other() {
     assert!(dirs.take_leftovers().is_empty());
 }
 
-/// A volume that hangs keeps the operation waiting, and no reader of the directories' state.
+/// An operation waits while its volume hangs, but readers of the directories' state do not.
 #[test]
 fn directories_are_not_locked_while_a_rename_or_removal_hangs() {
     let disk = FaultyDisk::default();

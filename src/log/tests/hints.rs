@@ -1,4 +1,4 @@
-//! Index files and snapshots that cannot be written, read or synced take no data down.
+//! No data is lost if index files and snapshots cannot be written, read or synced.
 
 use rustix::io::Errno;
 
@@ -29,7 +29,7 @@ const FAULTS: [Fault; 6] = [
     },
 ];
 
-/// Segments of a few batches, with an index entry for each.
+/// Segments of a few batches, with an index entry for each batch.
 fn dense() -> LogConfig {
     LogConfig { segment_bytes: 400, index_interval_bytes: 1, ..LogConfig::default() }
 }
@@ -46,7 +46,7 @@ fn append_numbered(log: &mut Log, sequences: std::ops::Range<i32>) {
     }
 }
 
-/// Looks up each record by its offset and its time.
+/// Looks up each record by its offset and by its timestamp.
 fn check_lookups(log: &Log) {
     let view = log.view();
     for offset in 0..view.log_end() {

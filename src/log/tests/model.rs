@@ -1,4 +1,4 @@
-//! A log next to the simplest thing that behaves like one, through random steps, stops and crashes.
+//! Compares a log with a simple model through random steps, stops and crashes.
 
 use proptest::prelude::*;
 
@@ -49,7 +49,7 @@ struct Model {
     log_end: i64,
     epoch: i32,
     sequence: i32,
-    /// Everything below is durable and counts as the high watermark.
+    /// Everything below is durable. It is also the high watermark.
     durable: i64,
 }
 
@@ -147,7 +147,7 @@ impl Model {
 
     fn truncate(&mut self, back: usize) {
         let Some(index) = self.batches.len().checked_sub(back) else { return };
-        // A gap at the end is not in the files, so that a start would not know of it.
+        // A gap at the end is not in the files, so a start cannot restore it.
         let Some(last) = index.checked_sub(1).map(|last| &self.batches[last]) else { return };
         let offset = last.header.last_offset() + 1;
         if offset < self.durable.max(self.log_start) {
@@ -155,7 +155,7 @@ impl Model {
         }
         let high_watermark = self.durable;
         self.log().truncate_to(offset, high_watermark).expect("cuts");
-        // What was durable before the cut would come back otherwise.
+        // Otherwise, what was durable before the truncation would come back.
         self.log().flush().expect("flushes");
         self.durable = offset;
         self.batches.truncate(index);
@@ -183,7 +183,7 @@ impl Model {
         self.log_start = log_start;
     }
 
-    /// After this only what was flushed must be there; the rest may be, in order.
+    /// After this, everything that was flushed must exist. Later batches may exist, in order.
     fn crash(&mut self, crash: Crash) {
         let durable = self.durable;
         self.reopen(false, self.disk.crash(crash));
@@ -197,7 +197,8 @@ impl Model {
         let view = self.log().view();
         let left: Vec<Batch> = view.batches_from(0).map(|batch| batch.expect("is sound")).collect();
         let (durable, log_start) = (self.durable, self.log_start);
-        // Files are torn one by one, so that a later segment may have what an earlier one lost.
+        // Files are torn independently, so a later segment may have its batches although an earlier
+        // one lost some.
         self.batches.retain(|batch| {
             let must = (log_start..durable).contains(&batch.header.last_offset());
             let is_left = left.contains(batch);
@@ -246,7 +247,7 @@ impl Model {
         self.check_producer();
     }
 
-    /// The producer goes on where it was, if any of its batches are left.
+    /// The producer continues its sequence if any of its batches are left.
     fn check_producer(&self) {
         let log = self.log.as_ref().expect("is open");
         let own = self.batches.iter().rfind(|batch| {
@@ -278,7 +279,7 @@ proptest! {
     }
 }
 
-/// The second loss of power comes before any flush, and after the log's start has passed the cut.
+/// The second loss of power comes before any flush, and after the log start has passed the cut.
 #[test]
 fn power_loss_does_not_bring_back_what_recovery_cut() {
     let plain =

@@ -1,9 +1,9 @@
-//! What a start reads and writes, and whose files a log opens late.
+//! What a start reads and writes, and which logs open files late.
 
 use super::*;
 use crate::log::disk::{OpenMode, read_exact_at};
 
-/// One segment with entries in its indexes now and then.
+/// One segment with some entries in its indexes.
 fn large() -> LogConfig {
     LogConfig { segment_bytes: 1 << 30, ..LogConfig::default() }
 }
@@ -48,7 +48,8 @@ fn a_long_flush_spares_a_start_nearly_all() {
         assert!(recovery.replayed_batches <= 2, "{crash:?}: {recovery:?}");
         assert_eq!(log.producers().next().expect("is restored").1.last_sequence(), 599);
     }
-    // A short flush leaves no snapshot, and the next long one takes the former's away.
+    // A flush of few bytes leaves no snapshot. The next flush of many bytes removes the former
+    // snapshot.
     log.flush().expect("flushes");
     let snapshots = |disk: &FaultyDisk| {
         disk.paths().iter().filter(|it| it.extension().is_some_and(|it| it == "snapshot")).count()
@@ -121,7 +122,7 @@ fn files_that_are_opened_late_are_the_logs_own() {
     }
     assert!(log.view().segment_count() > 2);
     let view = log.view();
-    // Of two calls the second closes what was not used in between.
+    // The second of two calls closes what was not used in between.
     view.close_idle_files();
     view.close_idle_files();
     let renamed = Path::new("/data/t-0.gone-delete");

@@ -1,4 +1,4 @@
-//! Directories that Apache Kafka leaves when it dies while it replaces segments.
+//! Directories that Apache Kafka leaves if it is killed while it replaces segments.
 
 use super::*;
 use crate::log::{
@@ -17,7 +17,7 @@ fn original(disk: &FaultyDisk) -> Vec<u8> {
     written
 }
 
-/// A new segment as compaction writes it. Its index files are empty, its `.txnindex` is missing.
+/// A new segment as compaction writes it: with empty index files and without a `.txnindex` file.
 fn write_cleaned(disk: &FaultyDisk, base: i64, batches: &[Batch]) {
     for kind in [Kind::Log, Kind::Index, Kind::TimeIndex] {
         let path = names::with_suffix(&names::file(Path::new(DIR), base, kind), names::CLEANED);
@@ -29,8 +29,8 @@ fn write_cleaned(disk: &FaultyDisk, base: i64, batches: &[Batch]) {
     }
 }
 
-/// The renames of `LocalLog.replaceSegments`, in its order, and how many of them come before the
-/// first that completes the exchange.
+/// The renames of `LocalLog.replaceSegments` in its order, and the number of renames after which
+/// the replacement is completed rather than undone.
 fn renames(new: &[i64], old: &[i64]) -> (Vec<(String, String)>, usize) {
     let name = |base: i64, kind: Kind, suffix: &str| {
         let path = names::with_suffix(&names::file(Path::new(DIR), base, kind), suffix);
@@ -46,7 +46,7 @@ fn renames(new: &[i64], old: &[i64]) -> (Vec<(String, String)>, usize) {
     (all, KINDS.len() * new.len())
 }
 
-/// Kills Kafka after each rename, and at some of them the start that follows.
+/// Kills Kafka after each rename, and interrupts some of the starts that follow.
 fn check_every_step(new: &[(i64, Vec<Batch>)], old: &[i64], expected: &[u8]) {
     let bases: Vec<i64> = new.iter().map(|(base, _)| *base).collect();
     let (all, decided) = renames(&bases, old);
@@ -85,7 +85,7 @@ fn check_every_step(new: &[(i64, Vec<Batch>)], old: &[i64], expected: &[u8]) {
 
 #[test]
 fn an_interrupted_compaction_is_completed_or_undone_as_in_kafka() {
-    // Of nine batches in three segments two stay, the last of them with the end.
+    // Of nine batches in three segments, two remain. The last segment keeps its last batch.
     let kept = [batch(1, 1, 239), batch(8, 1, 239)];
     let tail = (9..12).map(|offset| batch(offset, 1, 239));
     let expected: Vec<u8> =
@@ -102,8 +102,8 @@ fn an_interrupted_split_is_completed_or_undone_as_in_kafka() {
     check_every_step(&[(3, first), (4, rest)], &[3], &expected);
 }
 
-/// Compaction has removed all of the last old segment, which Kafka had not renamed yet: what the
-/// new segment does not reach stays, to be compacted again.
+/// Compaction has removed all records of the last old segment, and Kafka had not renamed that
+/// segment yet. It stays, because the new segment ends before it, and will be compacted again.
 #[test]
 fn old_segments_behind_the_new_one_stay() {
     let disk = FaultyDisk::default();

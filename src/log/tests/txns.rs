@@ -1,5 +1,5 @@
-//! Transactions as a log keeps them: the transaction index beside a plain list, through random
-//! steps, stops, crashes and damaged files; and what a reader gets of it.
+//! Transactions in a log: compares the transaction index with a plain list through random steps,
+//! stops, crashes and damaged files, and checks what readers get.
 
 use proptest::prelude::*;
 
@@ -37,7 +37,7 @@ fn control(base_offset: i64, producer_id: i64, (key, value): (&[u8], &[u8])) -> 
     builder.build()
 }
 
-/// The aborted transactions of a log, from its batches alone.
+/// The aborted transactions of a log, computed from its batches alone.
 fn aborted_of(batches: &[Batch]) -> Vec<AbortedTxn> {
     let mut open: Vec<(i64, i64)> = Vec::new();
     let mut aborted = Vec::new();
@@ -68,7 +68,7 @@ fn is_abort(batch: &Batch) -> bool {
     ControlRecordType::from_key(&key) == Ok(ControlRecordType::Abort)
 }
 
-/// The first offset that a `read_committed` consumer must not see, from the batches alone.
+/// The last stable offset, computed from the batches alone.
 fn last_stable_of(batches: &[Batch], high_watermark: i64) -> i64 {
     let mut unstable = Vec::new();
     for batch in batches.iter().filter(|batch| batch.header.is_transactional()) {
@@ -91,7 +91,7 @@ fn index_path(base_offset: i64, kind: Kind) -> std::path::PathBuf {
     super::super::names::file(Path::new(DIR), base_offset, kind)
 }
 
-/// The entries of all files, in their order.
+/// The entries of all index files, in their order.
 fn stored(disk: &FaultyDisk, log: &Log) -> Vec<AbortedTxn> {
     let bytes = |segment: &Arc<super::super::segment::Segment>| {
         let path = index_path(segment.base_offset, Kind::TxnIndex);
@@ -182,7 +182,7 @@ impl Model {
                 let kept = self.batches.len().saturating_sub(back);
                 let offset = self.batches.get(kept).map_or(end, |batch| batch.header.base_offset);
                 self.log.truncate_to(offset, 0).expect("cuts");
-                // What was durable before the cut would come back otherwise.
+                // Otherwise, what was durable before the truncation would come back.
                 self.log.flush().expect("flushes");
                 self.batches.truncate(kept);
                 self.flushed = self.log.log_end();
@@ -191,7 +191,8 @@ impl Model {
             Step::Kill => self.reopen(false, Crash::Process),
             Step::PowerLoss => self.reopen(false, Crash::LoseUnsynced),
             Step::FullDisk => {
-                // As if the file grew over a block while the log's own block had room.
+                // Simulates a full disk on which the log's last block has room, but the index file
+                // needs a new block.
                 self.append(in_transaction(batch(end, 1, 10), 9));
                 let ends = marker(self.log.log_end(), 9, ControlRecordType::Abort);
                 self.disk.set_room(Some(ends.size() as u64 + 10));
@@ -249,7 +250,8 @@ impl Model {
         self.log = open(&self.disk, small(), start).0;
         let end = self.log.log_end();
         assert!(end >= self.flushed, "{end} {}", self.flushed);
-        // The names of later segments may be durable, and the content of an earlier one lost.
+        // The names of later segments may be durable although the content of an earlier one is
+        // lost.
         let view = self.log.view();
         let left: Vec<Batch> = view.batches_from(0).map(|batch| batch.expect("is sound")).collect();
         self.batches.retain(|batch| left.contains(batch));
@@ -260,7 +262,7 @@ impl Model {
         self.check_readers();
     }
 
-    /// A reader gets all transactions that overlap its slice, and none that ends before it.
+    /// A reader gets all transactions that overlap its slice, and none that end before it.
     fn check_readers(&self) {
         let (view, aborted) = (self.log.view(), aborted_of(&self.batches));
         for (at, batch) in self.batches.iter().enumerate() {
@@ -330,7 +332,8 @@ proptest! {
     }
 }
 
-/// Transactions that span segments: the list of a slice in the first one comes from all.
+/// The list of a slice in the first segment has entries from all segments that its transactions
+/// span.
 #[test]
 fn aborted_list_spans_segments() {
     let disk = FaultyDisk::default();
@@ -356,7 +359,7 @@ fn aborted_list_spans_segments() {
     let found = view.aborted_transactions(4, &slice).expect("reads");
     let ids: Vec<i64> = found.iter().map(|txn| txn.producer_id).collect();
     assert_eq!(ids, [4, 3, 2, 1, 0], "in the order of the markers");
-    // A reader that has deleted segments in view still gets their lists.
+    // A reader with deleted segments in its view still gets their lists.
     log.set_config(Arc::new(LogConfig { retention_bytes: 0, ..config }));
     let deleted = log.apply_retention(NOW, log.log_end(), usize::MAX).expect("runs");
     assert!(deleted.len() > 5);
@@ -380,8 +383,8 @@ fn entries_are_kafkas() {
     assert_eq!(AbortedTxn::decode(&bytes, 0), entry);
 }
 
-/// A disk that takes the batch and not the entry: neither the recovery point nor a clean stop may
-/// pass the marker, and a start after a crash has the entry again.
+/// If the disk accepts a batch but not its index entry, neither the recovery point nor a clean stop
+/// may pass the marker. A start after a crash restores the entry.
 #[test]
 fn unwritten_entry_holds_the_recovery_point() {
     let disk = FaultyDisk::default();
@@ -407,7 +410,7 @@ fn unwritten_entry_holds_the_recovery_point() {
     drop(after.open(&index_path(0, Kind::TxnIndex), OpenMode::Read).expect("is there"));
 }
 
-/// Kafka's followers refuse these, too: `ProducerAppendInfo.append`.
+/// Kafka's followers reject these, too (`ProducerAppendInfo.append`).
 #[test]
 fn control_batch_that_ends_no_transaction_is_refused() {
     let disk = FaultyDisk::default();
@@ -442,7 +445,8 @@ fn control_batch_that_ends_no_transaction_is_refused() {
     assert_eq!((log.log_end(), log.first_unstable_offset()), (2, Some(0)));
 }
 
-/// A producer expires by the time of the record, as in Kafka, whatever the batch's header says.
+/// The age of a producer counts from the timestamp of the marker's record, as in Kafka, and not
+/// from the batch header.
 #[test]
 fn marker_has_the_timestamp_of_its_record() {
     let disk = FaultyDisk::default();
