@@ -1,5 +1,6 @@
-//! The HTTP port: metrics for Prometheus, and what orchestrators and operators ask for: whether the
-//! process lives (`/livez`), whether it is ready (`/readyz`), and both in one word (`/health`).
+//! The HTTP port: metrics for Prometheus (`/metrics`), and probes for orchestrators and operators:
+//! whether the process works (`/livez`), whether the node is ready (`/readyz`), and a summary of
+//! both (`/health`).
 
 use super::Metrics;
 use axum::Router;
@@ -23,7 +24,7 @@ const INDEX: &str = "\
 /health   200 while this node serves, with \"degraded\" and the reasons if not in full; 503 otherwise
 ";
 
-/// One thing that keeps a node from being ready.
+/// One reason why a node is not ready.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NotReady {
     reason: &'static str,
@@ -35,7 +36,7 @@ impl NotReady {
         Self { reason, details: vec![] }
     }
 
-    /// Adds facts, such as the progress of a recovery.
+    /// Adds details, such as the progress of a recovery. They replace earlier ones.
     pub fn with(self, details: impl IntoIterator<Item = (&'static str, Value)>) -> Self {
         Self { details: details.into_iter().collect(), ..self }
     }
@@ -50,12 +51,12 @@ impl NotReady {
     }
 }
 
-/// The state of a node.
+/// The health of a node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Health {
-    /// The code of `/health`.
+    /// Whether `/health` returns 200 (else 503).
     pub is_healthy: bool,
-    /// A node without any is ready.
+    /// Why the node is not ready. A healthy node without any reason is ready.
     pub reasons: Vec<NotReady>,
 }
 
@@ -64,7 +65,7 @@ impl Health {
         Self { is_healthy: true, reasons: vec![] }
     }
 
-    /// Alive, but not of use.
+    /// A node that is alive but does not serve.
     pub fn unhealthy(reason: NotReady) -> Self {
         Self { is_healthy: false, reasons: vec![reason] }
     }
@@ -77,8 +78,9 @@ impl Health {
         (StatusCode::SERVICE_UNAVAILABLE, body)
     }
 
-    /// A node that serves is 200 here even if it is not ready in full: what restarts it on any other
-    /// code must not do so because a disk is full.
+    /// The response of `/health`. A node that serves returns 200 even if it is not fully ready. An
+    /// orchestrator may restart the node on any other code, and must not do so because, for
+    /// example, a disk is full.
     fn health(&self) -> (StatusCode, Value) {
         let body = match (self.is_healthy, &self.reasons[..]) {
             (true, []) => json!({ "status": "ok" }),
@@ -101,10 +103,11 @@ fn code(is_good: bool) -> StatusCode {
     if is_good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
-/// What the probes ask of a node. Each request asks on a worker, so an implementation never waits
-/// for a disk, nor for a lock that is held while a disk works.
+/// The source of a node's health, which the broker implements. Each probe calls it on a worker
+/// thread. An implementation must not wait for a disk, nor for a lock that is held during disk
+/// operations.
 pub trait HealthCheck: Send + Sync {
-    /// The code of `/livez`. False means that only a restart can help.
+    /// Whether `/livez` returns 200. False means that only a restart can help.
     fn is_alive(&self) -> bool;
     fn health(&self) -> Health;
 }
@@ -120,7 +123,8 @@ fn livez(is_alive: bool) -> (StatusCode, Value) {
     (code(is_alive), json!({ "status": status }))
 }
 
-/// Answers on `listener` until it is dropped. Errors of single connections are not logged.
+/// Serves the HTTP port on `listener` until the future is dropped. Errors of single connections are
+/// not logged.
 pub async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
@@ -216,7 +220,7 @@ mod tests {
         (port, tokio::spawn(serve(listener, metrics, health)))
     }
 
-    /// Asserts the code and the whole body.
+    /// Asserts the status code and the whole body.
     async fn assert_answer(port: u16, path: &str, code: u16, body: &str) {
         let answer = request(port, &format!("GET {path}")).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{answer}");

@@ -1,9 +1,9 @@
-//! Loggers with the names that Apache Kafka gives them (KIP-412). Each stands for the log lines of one
-//! part of this broker. Clients read and change their levels while the broker runs; a restart begins
-//! with the start-up filter again.
+//! Loggers with the names that Apache Kafka gives them (KIP-412). Each stands for the log lines of
+//! one part of the broker. Clients can read and change their levels while the broker runs. After a
+//! restart, the levels are again those of the start-up filter.
 //!
-//! As in Kafka, a logger that is not set has the level of its nearest set parent by the dots of its
-//! name, and of `root` without one.
+//! As in Kafka, a logger without a level of its own has the level of its nearest parent with one.
+//! Parents follow from the dots in the name; the last one is `root`.
 
 use std::{
     collections::BTreeMap,
@@ -23,8 +23,9 @@ pub const ROOT: &str = "root";
 /// The prefix of all targets of this broker.
 const ALL: &str = env!("CARGO_PKG_NAME");
 
-/// Names of loggers in order, with the tracing target whose lines each stands for. The longest target that
-/// begins a line's target decides. A logger without a target only passes its level on to those below it.
+/// Loggers in the order of their names, each with the tracing target of its log lines. A line
+/// belongs to the longest target that is a prefix of the line's target. A logger without a target
+/// only passes its level on to the loggers below it.
 const LOGGERS: &[(&str, Option<&str>)] = &[
     ("kafka", Some(ALL)),
     ("kafka.log.LogManager", Some("sordini::broker::tasks")),
@@ -72,7 +73,7 @@ pub enum LogLevel {
 }
 
 impl LogLevel {
-    /// What a client can set a logger to, in the order of the names.
+    /// Levels that a client can set, in the order of their names.
     pub const SETTABLE: [Self; 6] =
         [Self::Debug, Self::Error, Self::Fatal, Self::Info, Self::Trace, Self::Warn];
 
@@ -88,7 +89,8 @@ impl LogLevel {
         }
     }
 
-    /// No line of tracing is as severe as FATAL, so that level lets none pass.
+    /// The level of `tracing` with the same lines. No line there is as severe as FATAL, so FATAL
+    /// lets none pass.
     fn filter(self) -> LevelFilter {
         match self {
             Self::Off | Self::Fatal => LevelFilter::OFF,
@@ -108,15 +110,15 @@ impl From<LevelFilter> for LogLevel {
     }
 }
 
-/// Sets a logger to a level, or unsets it.
+/// A change of a logger's level.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LevelChange {
     pub logger: &'static str,
-    /// None: the logger inherits its level again.
+    /// The new level; `None` makes the logger inherit its level again.
     pub level: Option<LogLevel>,
 }
 
-/// Why changed levels are not in force.
+/// Why a change of levels failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LevelError {
     #[error("the log levels give no valid filter: {0}")]
@@ -125,17 +127,19 @@ pub enum LevelError {
     Replace(#[from] reload::Error),
 }
 
-/// Which loggers are set, and the part of the start-up filter that belongs to no logger.
+/// The levels of loggers that have one of their own, and the part of the start-up filter that
+/// belongs to no logger.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Levels {
     root: LogLevel,
     set: BTreeMap<&'static str, LogLevel>,
-    /// Directives for spans, for targets within those of loggers, and for other crates.
+    /// Directives for spans, for targets below those of loggers, and for other crates.
     fixed: Vec<String>,
 }
 
 impl Levels {
-    /// The levels of a valid filter: [`Self::directives`] lets the same lines pass.
+    /// The levels in a valid filter. [`Self::directives`] then lets the same lines pass as the
+    /// filter.
     fn from_filter(filter: &str) -> Self {
         let mut levels = Self { root: LogLevel::Off, set: BTreeMap::new(), fixed: Vec::new() };
         let mut by_target: Vec<(String, LogLevel)> = Vec::new();
@@ -170,7 +174,7 @@ impl Levels {
         levels
     }
 
-    /// The level that is in force for a logger.
+    /// The level of a logger: its own, or the one that it inherits.
     fn of(&self, logger: &str) -> LogLevel {
         let mut set = successors(Some(logger), |it| parent(it)).filter_map(|it| self.set.get(it));
         *set.next().unwrap_or(&self.root)
@@ -184,7 +188,7 @@ impl Levels {
         }
     }
 
-    /// The directives of a filter that has these levels.
+    /// The directives of a filter with these levels.
     fn directives(&self) -> String {
         let mut directives = vec![self.root.filter().to_string()];
         directives.extend(self.fixed.iter().cloned());
@@ -211,14 +215,15 @@ pub struct Loggers {
 }
 
 impl Default for Loggers {
-    /// Loggers of a broker in a process that has a log filter of its own, which they do not change.
+    /// Loggers that change nothing, for a broker in a process with a log filter of its own.
     fn default() -> Self {
         Self::new("info", |_| Ok(()))
     }
 }
 
 impl Loggers {
-    /// `start_filter` must be valid, and in force already.
+    /// Creates the loggers. `start_filter` must be valid and in use already. `replace_filter` puts
+    /// a new filter into use.
     pub(super) fn new(
         start_filter: &str,
         replace_filter: impl Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync + 'static,
@@ -232,13 +237,13 @@ impl Loggers {
         LOGGERS.iter().map(|(it, _)| *it).find(|it| *it == name)
     }
 
-    /// All loggers in the order of their names, with the level that is in force for each.
+    /// All loggers in the order of their names, each with its own or inherited level.
     pub fn all(&self) -> Vec<(&'static str, LogLevel)> {
         let levels = self.lock();
         LOGGERS.iter().map(|(name, _)| (*name, levels.of(name))).collect()
     }
 
-    /// Makes all changes at once, or none of them if it fails.
+    /// Makes all changes, or none of them if it fails.
     pub fn alter(&self, changes: &[LevelChange]) -> Result<(), LevelError> {
         {
             let mut levels = self.lock();

@@ -16,15 +16,15 @@ use tracing_subscriber::{
 
 use super::Loggers;
 
-/// The Raft library is silent unless the filter names it: it logs a node that does not answer as an
-/// error. `quorum` logs what an operator needs: leaders, voters that do not answer, and the error that
-/// Raft ends with.
+/// Turns off the log lines of the Raft library unless the filter names it, because it logs each
+/// node that does not respond as an error. `quorum` logs what operators need: leaders, voters that
+/// do not respond, and the error with which Raft stops.
 const QUIET: &str = "openraft=off";
 
-/// Names that may stand alone as directives.
+/// Module names that are valid directives without a level.
 const NAMES: [&str; 2] = [env!("CARGO_PKG_NAME"), "openraft"];
 
-/// A log filter that cannot be used.
+/// The error for an invalid log filter.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "Invalid value {filter} for {source_name}: it must be a level (off, error, warn, info, debug or \
@@ -35,29 +35,30 @@ pub struct InvalidFilter {
     filter: String,
 }
 
-/// Starts logging to stderr, as lines or as JSON objects. `RUST_LOG` wins over `level`, the value
-/// of `logging.level`. Both must be valid. The loggers that it returns change the filter; those of a second
-/// call change nothing, since the first subscriber stays.
+/// Starts logging to stderr, as text lines or as JSON objects. The filter is `RUST_LOG` or, without
+/// it, `level` (the value of `logging.level`). Fails if either is invalid. The returned loggers
+/// change the filter. In a process that has a subscriber already, that one stays, and the returned
+/// loggers change nothing.
 pub fn init_tracing(level: &str, json: bool) -> Result<Loggers, InvalidFilter> {
     let from_environment = std::env::var("RUST_LOG").ok();
     let filter = choose_filter(from_environment.as_deref(), level)?;
     let (filter_layer, handle) = reload::Layer::new(filter.parsed);
     let lines = layer()
         .with_writer(std::io::stderr)
-        // It would report a stderr that cannot be written to stderr, and panic: a full disk under
-        // the log must not stop anything.
+        // Otherwise an error of writing to stderr would be written to stderr, too, and panic. A
+        // full disk under the log must not stop the broker.
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     let lines = if json { lines.json().boxed() } else { lines.boxed() };
-    // A subscriber that is there already stays.
+    // If there is a subscriber already, it stays.
     let _ = registry().with(filter_layer).with(lines).try_init();
     Ok(Loggers::new(&filter.text, move |changed| handle.reload(changed)))
 }
 
-/// A line in the form of the JSON log lines, for what is written elsewhere.
+/// A line in the format of JSON log lines, for output that does not go through the subscriber.
 pub fn json_line(fields: serde_json::Value) -> String {
     let mut timestamp = String::new();
-    // A clock that cannot be read leaves it empty.
+    // If the clock cannot be read, the timestamp is empty.
     let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
     let line = serde_json::json!({
         "timestamp": timestamp, "level": "INFO", "fields": fields, "target": env!("CARGO_PKG_NAME"),
@@ -68,7 +69,7 @@ pub fn json_line(fields: serde_json::Value) -> String {
 /// A valid log filter.
 #[derive(Debug)]
 struct Filter {
-    /// Its directives, separated by commas and nothing else.
+    /// Its directives, separated by commas without blanks.
     text: String,
     parsed: EnvFilter,
 }
@@ -81,9 +82,10 @@ fn choose_filter(environment: Option<&str>, level: &str) -> Result<Filter, Inval
     }
 }
 
-/// `EnvFilter` takes a word that is no level for the name of a module, of which it then logs all,
-/// and of everything else nothing: such a word is refused. So is a filter without any directive.
-/// A filter that does not name the Raft library gets [`QUIET`].
+/// Parses a log filter. A word that is neither a level nor a known module name is an error:
+/// `EnvFilter` would take it for a module, log everything of that module, and nothing else. A
+/// filter without directives is an error, too. [`QUIET`] is added to a filter that does not name
+/// the Raft library.
 fn parse(source_name: &'static str, filter: &str) -> Result<Filter, InvalidFilter> {
     let invalid = || InvalidFilter { source_name, filter: filter.to_owned() };
     let mut directives: Vec<&str> =

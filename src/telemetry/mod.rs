@@ -1,12 +1,14 @@
-//! What an operator sees: logs by `tracing`, metrics in Prometheus' text format, and the HTTP port
-//! that serves them with the broker's health.
+//! What operators see of a node: logs (by `tracing`), metrics in the text format of Prometheus, and
+//! the HTTP port that serves the metrics and the health of the node.
 //!
-//! Must not know: partitions, groups, requests. They keep the handles that [`Metrics`] gives them,
-//! or register a collector or a survey that is asked at each scrape.
+//! Must not know: partitions, groups, requests. The code that has these keeps handles that
+//! [`Metrics`] gives it, or registers a collector or a survey, which each scrape calls.
 //!
-//! Invariants: a handle is made once and counting through it is an atomic addition; nothing is
-//! sampled or buffered, so memory grows with the number of series and not with traffic; nothing is
-//! global but the log subscriber.
+//! Invariants:
+//! - A handle is created once, and counting with it is an atomic addition.
+//! - Nothing is sampled or buffered, so memory grows with the number of series and not with
+//!   traffic.
+//! - Nothing is global but the log subscriber.
 
 pub mod http;
 mod loggers;

@@ -22,14 +22,14 @@ fn unset(logger: &'static str) -> LevelChange {
     LevelChange { logger, level: None }
 }
 
-/// Levels of a start-up filter after changes.
+/// The levels of a start-up filter after some changes.
 fn changed(filter: &str, changes: &[LevelChange]) -> Levels {
     let mut levels = Levels::from_filter(filter);
     changes.iter().for_each(|change| levels.change(*change));
     levels
 }
 
-/// Whether a file or folder of modules writes log lines.
+/// Whether a module's file, or any file in a folder of modules, writes log lines.
 fn logs(path: &Path) -> bool {
     let macros = ["error!(", "warn!(", "info!(", "debug!(", "trace!("];
     match fs::read_dir(path) {
@@ -99,7 +99,7 @@ fn loggers_inherit_from_their_nearest_set_parent() {
     }
 }
 
-/// Targets of lines: those of loggers, modules within and around them, and other crates.
+/// Targets of log lines: those of loggers, of modules in and around them, and of other crates.
 fn targets() -> Vec<String> {
     let of_loggers = LOGGERS.iter().filter_map(|(_, target)| *target);
     let nested = of_loggers.flat_map(|target| [target.to_owned(), format!("{target}::within")]);
@@ -145,10 +145,10 @@ fn levels_of_the_start_filter_belong_to_loggers() {
     assert_eq!(of("warn,openraft=off", API), Warn);
     assert_eq!(of("warn,openraft=off", "openraft"), Off);
     assert_eq!(of("info,sordini::broker=trace", "state.change.logger"), Trace);
-    // Only `kafka` and `org.apache.kafka` count as set by this, so the others follow them.
+    // This filter sets only `kafka` and `org.apache.kafka`, so the other loggers inherit from them.
     let lowered = changed("info,sordini=debug", &[set("kafka", Warn)]);
     assert_eq!((lowered.of(API), lowered.of("org.apache.kafka.controller")), (Warn, Debug));
-    // What the filter sets stays when `root` changes, until it is unset.
+    // A level from the filter stays when `root` changes, until it is unset.
     let mut levels = changed("info,sordini::net=debug", &[set(ROOT, Warn)]);
     assert_eq!((levels.of(NETWORK), levels.of(API)), (Debug, Warn));
     levels.change(unset(NETWORK));
@@ -159,7 +159,7 @@ fn levels_of_the_start_filter_belong_to_loggers() {
     assert!(levels.directives().starts_with("info,[span]=debug,sordini::net::output=trace,"));
 }
 
-/// What a subscriber writes.
+/// The output of a subscriber.
 #[derive(Clone, Default)]
 struct Written(Arc<Mutex<Vec<u8>>>);
 

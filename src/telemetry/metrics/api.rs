@@ -1,4 +1,4 @@
-//! What requests of each API cost and how they end.
+//! Metrics of each API: requests, bytes, latencies and errors.
 
 use super::{Counter, Histogram, Registry, Scrape};
 use kafka_protocol::ResponseError;
@@ -6,12 +6,12 @@ use kafka_protocol::messages::ApiKey;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// API keys in the table, those to come included.
+/// Size of the table by API key, with room for keys of later Kafka versions.
 const KEYS: usize = 128;
 /// Error codes start at -1 (UNKNOWN_SERVER_ERROR); there are about 140.
 const CODES: usize = 160;
 
-/// Handles by API key; an unused one is two words.
+/// Handles by API key. An unused entry takes two words.
 pub(super) struct ApiTable {
     known: Box<[OnceLock<Box<ApiMetrics>>]>,
     unknown: OnceLock<Box<ApiMetrics>>,
@@ -21,13 +21,13 @@ pub(super) struct ApiTable {
 pub struct ApiMetrics {
     name: &'static str,
     pub requests: Counter,
-    /// Bytes of requests, without the four of the frame's length.
+    /// Bytes of requests, without the four bytes of the frame's length.
     pub request_bytes: Counter,
-    /// Bytes of responses, likewise.
+    /// Bytes of responses, without the four bytes of the frame's length.
     pub response_bytes: Counter,
-    /// From the request's last byte read to the response's being ready.
+    /// Time from reading the request's last byte until the response is ready.
     pub seconds: Histogram,
-    /// By error code plus one; none before the API's first error.
+    /// Counts by error code plus one; empty before the first error of the API.
     errors: OnceLock<Box<[super::Count]>>,
 }
 
@@ -38,7 +38,7 @@ impl ApiTable {
 
     pub(super) fn get(&self, api_key: i16, registry: &Registry) -> &ApiMetrics {
         let slot = usize::try_from(api_key).ok().and_then(|key| self.known.get(key));
-        // Keys come off the wire: those that Kafka does not have must not make series.
+        // Clients choose the key. Keys that Kafka does not have must not create series.
         let slot = slot.filter(|slot| slot.get().is_some() || name(api_key).is_some());
         slot.unwrap_or(&self.unknown)
             .get_or_init(|| Box::new(ApiMetrics::new(name(api_key).unwrap_or("Unknown"), registry)))
@@ -76,7 +76,7 @@ impl ApiMetrics {
         self.seconds.observe(took);
     }
 
-    /// Counts an error code in a response; 0 (NONE) is none.
+    /// Counts an error code in a response. 0 (NONE) does not count.
     pub fn error(&self, code: i16) {
         if code == 0 {
             return;

@@ -1,10 +1,11 @@
-//! A histogram of durations in fixed buckets. The exporter's own keeps every sample until it is
-//! drained (16 bytes each); this one is a fixed array of atomics.
+//! A histogram of durations in fixed buckets, as an array of atomics. The exporter's own histogram
+//! keeps every sample (16 bytes) until it is drained.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Upper bounds in microseconds, with the text that Prometheus sees. The last bucket is unbounded.
+/// Upper bounds of buckets in microseconds, each with its text for Prometheus. The last bucket has
+/// no bound.
 pub(super) const BOUNDS: [(u64, &str); 17] = [
     (100, "0.0001"),
     (250, "0.00025"),
@@ -31,7 +32,7 @@ pub struct Histogram {
     sum_nanos: AtomicU64,
 }
 
-/// Cumulative counts by bound, then the count of all, and the sum in seconds.
+/// Cumulative counts by bound, the total count, and the sum in seconds.
 pub(super) struct Snapshot {
     pub(super) up_to: [u64; BOUNDS.len()],
     pub(super) count: u64,
@@ -46,7 +47,8 @@ impl Histogram {
         self.sum_nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 
-    /// The count is the sum of the buckets read, so that a scrape is consistent in itself.
+    /// Reads the histogram. The total count is the sum of the buckets, so that a scrape is
+    /// consistent.
     pub(super) fn snapshot(&self) -> Snapshot {
         let mut count = 0;
         let mut up_to = [0; BOUNDS.len()];

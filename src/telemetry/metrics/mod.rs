@@ -1,10 +1,11 @@
-//! The broker's metrics. Counters and gauges that live as long as the broker are `metrics` handles
-//! of a recorder of its own; what comes and goes (topics) and what must be quick (latencies) are
-//! atomics here, written at a scrape like what collectors compute.
+//! The broker's metrics. Counters and gauges that exist as long as the broker are handles of the
+//! `metrics` crate, from a recorder of this broker. Metrics of topics, which come and go, and
+//! latencies, which must be cheap, are atomics in this module. A scrape writes these, and what
+//! collectors compute.
 //!
-//! Names: prefix `kafka_`, units and `_total` last; `process_` as every Prometheus client library
-//! names them. Collectors follow kafka_exporter where it has a name for the thing
-//! (`kafka_topic_partition_current_offset`, ...).
+//! Names begin with `kafka_` and end with the unit and `_total`. Those with `process_` are the
+//! names that all Prometheus client libraries use. Collectors use the names of kafka_exporter where
+//! it has one (`kafka_topic_partition_current_offset`, ...).
 
 mod api;
 mod histogram;
@@ -26,14 +27,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::Semaphore;
 
-/// Threads that renderings may occupy.
+/// Most scrapes that are rendered at the same time, each on a thread.
 const RENDERINGS_AT_ONCE: usize = 2;
 
-/// Writes families at a scrape. It may block a little, but must not wait for a scrape.
+/// A function that writes metric families at each scrape. It runs on a blocking thread and may
+/// block briefly, but must not wait for another scrape.
 pub type Collector = Box<dyn Fn(&mut Scrape) + Send + Sync>;
 
-/// Asks other tasks before a scrape is rendered, and gives what is to be written then. It must end
-/// by itself, for the scrape waits for it.
+/// A function that asks other tasks before a scrape is rendered, and returns what writes the
+/// results. It must end by itself, because the scrape waits for it.
 pub type Survey = Box<dyn Fn() -> Pin<Box<dyn Future<Output = SurveyResult> + Send>> + Send + Sync>;
 pub type SurveyResult = Box<dyn FnOnce(&mut Scrape) + Send>;
 
@@ -44,14 +46,14 @@ pub struct Metrics {
     apis: ApiTable,
     pub connections: ConnectionMetrics,
     pub purgatory: PurgatoryMetrics,
-    /// Time that a log takes to be made durable (Kafka's `LogFlushRateAndTimeMs`).
+    /// Time to make a log durable (Kafka's `LogFlushRateAndTimeMs`).
     pub log_flush_seconds: Arc<Histogram>,
-    /// By name, so that a scrape lists them in order.
+    /// Topics by name, so that a scrape lists them in order.
     topics: RwLock<BTreeMap<Arc<str>, Arc<TopicMetrics>>>,
     histograms: Mutex<Vec<RegisteredHistogram>>,
     collectors: Mutex<Vec<Arc<Collector>>>,
     surveys: Mutex<Vec<Arc<Survey>>>,
-    /// Held by each rendering.
+    /// One permit for each rendering that may run.
     renderings: Arc<Semaphore>,
 }
 
@@ -62,7 +64,7 @@ struct RegisteredHistogram {
     histogram: Arc<Histogram>,
 }
 
-/// A count that only rises.
+/// A counter.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
 
@@ -76,7 +78,7 @@ impl Count {
     }
 }
 
-/// What one topic's partitions on this broker took in and gave out.
+/// Traffic of one topic's partitions on this broker.
 #[derive(Debug, Default)]
 pub struct TopicMetrics {
     /// Bytes of batches appended.
@@ -91,7 +93,7 @@ pub struct TopicMetrics {
 }
 
 impl TopicMetrics {
-    /// Counts a batch appended for a produce request.
+    /// Counts a batch that a produce request has appended.
     pub fn produced(&self, bytes: u64, records: u64) {
         self.bytes_in.increment(bytes);
         self.messages_in.increment(records);
@@ -105,9 +107,9 @@ pub enum CloseReason {
     Client,
     /// Idle for `connections.max.idle.ms`.
     Idle,
-    /// Over `max.connections` or one of its kin.
+    /// Over `max.connections` or another limit of connections.
     Limit,
-    /// The client sent what cannot be understood.
+    /// The client sent an invalid request.
     Protocol,
     /// The network failed.
     Io,
@@ -125,7 +127,7 @@ impl CloseReason {
     ];
 }
 
-/// The clients' connections.
+/// Counts of client connections.
 pub struct ConnectionMetrics {
     open: Gauge,
     accepted: Counter,
@@ -173,7 +175,7 @@ impl Registry<'_> {
     }
 }
 
-/// The recorder asks for it and does not look at it.
+/// The recorder requires metadata and ignores it.
 const METADATA: Metadata<'static> = Metadata::new("sordini", Level::INFO, None);
 
 fn key(name: &'static str, labels: &[(&str, &str)]) -> Key {
@@ -182,7 +184,7 @@ fn key(name: &'static str, labels: &[(&str, &str)]) -> Key {
 }
 
 impl Metrics {
-    /// Metrics of their own: nothing global is set, so there can be several.
+    /// Creates independent metrics. Nothing global is set, so a process can have several.
     pub fn new() -> Arc<Metrics> {
         let recorder = PrometheusBuilder::new().build_recorder();
         let build = Registry(&recorder).gauge(
@@ -213,13 +215,13 @@ impl Metrics {
         })
     }
 
-    /// The handles of an API, made when they are first asked for. Keys that Kafka does not have
-    /// share one.
+    /// The handles of an API, created at the first call. All keys that Kafka does not have share
+    /// one set.
     pub fn api(&self, api_key: i16) -> &ApiMetrics {
         self.apis.get(api_key, &Registry(&self.recorder))
     }
 
-    /// The handles of a topic; to be kept while one of its partitions is open.
+    /// The counters of a topic. The caller keeps them while one of the topic's partitions is open.
     pub fn topic(&self, name: &str) -> Arc<TopicMetrics> {
         if let Some(topic) = self.topics.read().unwrap_or_else(PoisonError::into_inner).get(name) {
             return Arc::clone(topic);
@@ -228,12 +230,12 @@ impl Metrics {
         Arc::clone(topics.entry(name.into()).or_default())
     }
 
-    /// Ends a deleted topic's series.
+    /// Removes the series of a deleted topic.
     pub fn remove_topic(&self, name: &str) {
         self.topics.write().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
-    /// A counter that lives as long as the broker. The name ends in `_total`.
+    /// Creates a counter that exists as long as the broker. The name must end in `_total`.
     pub fn counter(
         &self,
         name: &'static str,
@@ -243,12 +245,13 @@ impl Metrics {
         Registry(&self.recorder).counter(name, help, labels)
     }
 
-    /// A gauge that lives as long as the broker.
+    /// Creates a gauge that exists as long as the broker.
     pub fn gauge(&self, name: &'static str, help: &'static str, labels: &[(&str, &str)]) -> Gauge {
         Registry(&self.recorder).gauge(name, help, labels)
     }
 
-    /// A histogram of durations that lives as long as the broker. The name ends in `_seconds`.
+    /// Creates a histogram of durations that exists as long as the broker. The name must end in
+    /// `_seconds`.
     pub fn histogram(
         &self,
         name: &'static str,
@@ -263,20 +266,20 @@ impl Metrics {
         histogram
     }
 
-    /// Has `collector` asked at each scrape, after those added before it.
+    /// Calls `collector` at each scrape, after those added before it.
     pub fn add_collector(&self, collector: Collector) {
         let collector = Arc::new(collector);
         self.collectors.lock().unwrap_or_else(PoisonError::into_inner).push(collector);
     }
 
-    /// Has `survey` asked at each scrape, before the collectors.
+    /// Calls `survey` at each scrape, before the collectors.
     pub fn add_survey(&self, survey: Survey) {
         self.surveys.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(survey));
     }
 
-    /// All series in Prometheus' text format, version 0.0.4. Rendering many series takes
-    /// milliseconds, and collectors may read files, so neither runs on a worker. Where a disk hangs,
-    /// scrapes wait for those before them, and each occupies no thread of its own.
+    /// Returns all series in the text format of Prometheus, version 0.0.4. Rendering takes
+    /// milliseconds, and collectors may read files, so rendering runs on a blocking thread. If
+    /// collectors hang, later scrapes wait without a thread of their own.
     pub async fn scrape(self: &Arc<Self>) -> Result<String, tokio::task::JoinError> {
         let permit = Arc::clone(&self.renderings).acquire_owned().await;
         let surveys = self.surveys.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -286,7 +289,7 @@ impl Metrics {
         }
         let metrics = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
-            // The caller may give up, but the thread is occupied until the rendering ends.
+            // If the caller stops waiting, the thread is still in use until the rendering ends.
             let _permit = permit;
             metrics.render(results)
         })
@@ -299,7 +302,8 @@ impl Metrics {
         self.collect_topics(&mut scrape);
         self.collect_histograms(&mut scrape);
         process::collect(&mut scrape);
-        // Cloned, so that a collector may take its time, or add another, without holding the lock.
+        // Cloned, so that the lock is not held while collectors run. A collector may add another
+        // one.
         let collectors = self.collectors.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for collector in collectors {
             collector(&mut scrape);

@@ -1,5 +1,5 @@
-//! The process as Linux sees it, under the names that Prometheus' client libraries use.
-//! What cannot be read (another system) is left out.
+//! Metrics of the process from Linux's `/proc`, with the names that Prometheus client libraries
+//! use. What cannot be read, as on other systems, is left out.
 
 use super::{Kind, Scrape};
 use std::fs::{read_dir, read_to_string};
@@ -15,7 +15,7 @@ pub(super) fn collect(scrape: &mut Scrape) {
         collect_memory(scrape, &status);
     }
     if let Ok(open) = read_dir("/proc/self/fd") {
-        // Reading the directory holds one of its own.
+        // Reading the directory uses one descriptor itself.
         let open = open.count().saturating_sub(1);
         scrape.gauge("process_open_fds", "Open file descriptors", &[], open as f64);
     }
@@ -27,7 +27,8 @@ pub(super) fn collect(scrape: &mut Scrape) {
 }
 
 fn collect_times(scrape: &mut Scrape, stat: &str) {
-    // The second field is a name in parentheses and may hold anything; fields count on after it.
+    // The second field is a name in parentheses that may contain anything. The fields are split
+    // after it.
     let Some((_, fields)) = stat.rsplit_once(')') else {
         return;
     };

@@ -1,10 +1,10 @@
-//! Requests that are parked until something happens (Kafka's `DelayedOperationPurgatory`).
+//! Counts of requests that wait for a condition (Kafka's `DelayedOperationPurgatory`).
 
 use super::Registry;
 use ::metrics::Gauge;
 
-/// Kafka's `PurgatorySize` counts a request once for each partition it waits on; here it counts
-/// once.
+/// Gauges of waiting requests. Kafka's `PurgatorySize` counts a request once for each partition
+/// that it waits for. Here, each request counts once.
 pub struct PurgatoryMetrics {
     produce: Gauge,
     fetch: Gauge,
@@ -12,7 +12,7 @@ pub struct PurgatoryMetrics {
     heartbeat: Gauge,
 }
 
-/// A parked request, counted until this is dropped.
+/// Counts one waiting request until it is dropped.
 pub struct Parked(Gauge);
 
 impl PurgatoryMetrics {
@@ -27,17 +27,18 @@ impl PurgatoryMetrics {
         }
     }
 
-    /// A produce request waits for its records to be committed.
+    /// Counts a produce request that waits for its records to be committed.
     pub fn park_produce(&self) -> Parked {
         Parked::new(&self.produce)
     }
 
-    /// A fetch waits for more to read.
+    /// Counts a fetch request that waits for more records.
     pub fn park_fetch(&self) -> Parked {
         Parked::new(&self.fetch)
     }
 
-    /// Joins and syncs that wait for their group, and members whose sessions are watched.
+    /// Sets the number of JoinGroup and SyncGroup requests that wait for their group, and of
+    /// members with a session timeout.
     pub fn set_groups(&self, rebalances: usize, sessions: usize) {
         self.rebalance.set(rebalances as f64);
         self.heartbeat.set(sessions as f64);

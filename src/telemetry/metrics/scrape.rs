@@ -1,10 +1,10 @@
-//! Families as Prometheus' text format writes them.
+//! Metric families in the text format of Prometheus.
 
 use super::histogram::{BOUNDS, Histogram};
 use indexmap::IndexMap;
 use std::fmt::Write;
 
-/// A family's type.
+/// The type of a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Counter,
@@ -22,11 +22,11 @@ impl Kind {
     }
 }
 
-/// About what a family takes besides its samples.
+/// Estimated bytes of a family besides its samples.
 const HEAD_LEN: usize = 200;
 
-/// What one scrape collects. Families appear in the order in which they were begun, each once, also
-/// if several collectors write to it.
+/// The families that one scrape collects. They are in the order of their first use. Each is written
+/// once, even if several collectors add samples to it.
 #[derive(Debug, Default)]
 pub struct Scrape {
     families: IndexMap<String, Written>,
@@ -39,7 +39,7 @@ struct Written {
     samples: String,
 }
 
-/// Labels as they are written, for those that many families share.
+/// Labels in text form, for labels that many families share.
 #[derive(Debug)]
 pub struct Labels(String);
 
@@ -51,7 +51,7 @@ impl Labels {
     }
 }
 
-/// A family that samples are added to.
+/// A family to which samples are added.
 #[derive(Debug)]
 pub struct Family<'a> {
     name: &'a str,
@@ -59,8 +59,8 @@ pub struct Family<'a> {
 }
 
 impl Scrape {
-    /// Begins or continues a family. The first help and kind stay. A family without samples is not
-    /// shown.
+    /// Starts or continues a family. Help and kind of the first call stay. A family without samples
+    /// is not written.
     pub fn family<'a>(&'a mut self, name: &'a str, help: &str, kind: Kind) -> Family<'a> {
         debug_assert!(is_name(name), "{name} is not a metric's name");
         if !self.families.contains_key(name) {
@@ -109,7 +109,7 @@ impl Scrape {
         add("_count", None, snapshot.count as f64);
     }
 
-    /// What was collected, as Prometheus reads it.
+    /// The text of all families, as Prometheus reads it.
     pub fn into_text(self) -> String {
         let mut text = String::new();
         self.write_to(&mut text);
@@ -132,7 +132,7 @@ impl Scrape {
 }
 
 impl Family<'_> {
-    /// Adds a sample; label values may hold anything.
+    /// Adds a sample. Label values may contain any characters.
     pub fn sample(&mut self, labels: &[(&str, &str)], value: f64) {
         write_sample(self.samples, &[self.name], labels.iter().copied(), value);
     }
@@ -170,14 +170,14 @@ fn write_labels<'a>(out: &mut String, labels: impl Iterator<Item = (&'a str, &'a
 }
 
 fn write_value(out: &mut String, value: f64) {
-    /// Below this a float holds every whole number.
+    /// A float represents all integers below this exactly.
     const EXACT: f64 = (1_u64 << 53) as f64;
     let _ = match value {
         f64::INFINITY => writeln!(out, " +Inf"),
         f64::NEG_INFINITY => writeln!(out, " -Inf"),
-        // Most values are whole, and an integer is much quicker to print.
+        // Most values are integers, which are printed much faster than floats.
         whole if whole.fract() == 0.0 && whole.abs() < EXACT => writeln!(out, " {}", whole as i64),
-        // Without an exponent.
+        // `Display` writes no exponent.
         _ => writeln!(out, " {value}"),
     };
 }

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use std::sync::{atomic::AtomicUsize, mpsc};
 use std::time::Duration;
 
-/// Parses the text format strictly; gives each sample's value, and each family's type.
+/// Parses the text format strictly. Returns the value of each sample and the type of each family.
 fn parse(text: &str) -> (HashMap<String, f64>, HashMap<String, String>) {
     let (mut samples, mut types) = (HashMap::new(), HashMap::new());
     let mut helped = "";
@@ -181,7 +181,7 @@ async fn surveys_are_asked_before_the_rendering() {
     }
 }
 
-/// Prometheus gives up a scrape that takes long, and comes back: threads must not pile up.
+/// If a scrape takes too long, Prometheus closes it and starts another. Threads must not pile up.
 #[tokio::test]
 async fn scrapes_occupy_few_threads_while_a_collector_hangs() {
     let metrics = Metrics::new();
