@@ -89,7 +89,7 @@ impl Log {
             if batch.size() != header.size() {
                 return Err(LogError::BadBatch {
                     base_offset,
-                    what: "a length that is not its own",
+                    what: "a size that is not that in its header",
                 });
             }
             if batch.size() as u64 > segment_bytes {

@@ -203,7 +203,7 @@ impl Log {
                 self.drop_passed_snapshots();
             }
             Err(error) => {
-                tracing::warn!(%error, "a start after a crash would read more than it need");
+                tracing::warn!(%error, "log not settled, a start after a crash reads more of it");
             }
         }
     }

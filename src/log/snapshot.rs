@@ -65,7 +65,7 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<(i64, ProducerEntry)>, FormatError> {
     let (stored, computed) =
         (u32::from_be_bytes(head.take()), crc32c::crc32c(&bytes[ENTRIES_AT..]));
     if stored != computed {
-        let told = format!("has the CRC {stored:#010x} for the content of {computed:#010x}");
+        let told = format!("has the CRC {stored:#010x}, but its content has {computed:#010x}");
         return Err(FormatError::new(told));
     }
     if usize::try_from(head.i32()).ok() != Some(body.len() / ENTRY_LEN)

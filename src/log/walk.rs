@@ -85,7 +85,7 @@ impl<'a> Walk<'a> {
         }
         let torn = |what: String| Ok(Step::Torn { position, what });
         if left < HEADER_LEN as u64 {
-            return torn(format!("{left} bytes are no batch"));
+            return torn(format!("{left} bytes are too few for a batch"));
         }
         self.fill(HEADER_LEN)?;
         let at = (position - self.buf_position) as usize;
@@ -94,7 +94,7 @@ impl<'a> Walk<'a> {
             Err(error) => return torn(error.to_string()),
         };
         if header.size() as u64 > left {
-            return torn(format!("a batch of {} bytes in {left} bytes", header.size()));
+            return torn(format!("a batch of {} bytes where {left} bytes are left", header.size()));
         }
         if header.base_offset < 0 || header.last_offset_delta < 0 {
             return torn("offsets are negative".to_owned());
