@@ -1,5 +1,5 @@
-//! A file system in memory, for tests and simulations. It fails when it is told to, and a crash
-//! loses what was not synced.
+//! A file system in memory, for tests and simulations. Callers make its operations fail or wait. A
+//! crash loses what was not synced.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

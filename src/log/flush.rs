@@ -258,8 +258,8 @@ impl Log {
 
     /// Closes the log for a clean stop: everything is durable, index files are complete or removed,
     /// and a snapshot has the producers' state. Returns the recovery point for the checkpoint. If
-    /// the snapshot cannot be written, the log is durable, but the error tells the caller that the
-    /// stop is not clean.
+    /// the snapshot cannot be written, the log is durable, but the result is an error: the stop is
+    /// not clean.
     pub fn close(&mut self) -> Result<i64, LogError> {
         if self.failed {
             return Err(LogError::Failed { dir: self.dir.to_path_buf() });

@@ -128,7 +128,7 @@ pub struct Appended {
 pub struct Log {
     disk: Arc<dyn Disk>,
     dir: Arc<Path>,
-    /// The same directory, shared with the segments, so that they follow when it is renamed.
+    /// Path of the directory, shared with the segments, so that they follow a rename.
     home: Arc<Home>,
     config: Arc<LogConfig>,
     segments: Arc<[Arc<Segment>]>,

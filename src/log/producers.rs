@@ -144,8 +144,8 @@ impl ProducerEntry {
             batch.first_sequence() == header.base_sequence
                 && batch.last_sequence == header.last_sequence()
         };
-        // Sequence numbers repeat after 2^31 records. A batch that is further behind than half of
-        // that is another one with the same numbers.
+        // Sequence numbers repeat after 2^31 records. If a batch is more than half of that older
+        // than the newest one, it is not the batch that the client repeats.
         let behind = |batch: &&BatchMeta| {
             self.last_sequence().wrapping_sub(batch.last_sequence) & i32::MAX < 1 << 30
         };
