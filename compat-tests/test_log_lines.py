@@ -82,11 +82,12 @@ def test_other_protocols_are_named_once_a_minute(own_broker, logged, first_bytes
     own_broker.start()
     for _ in range(20):
         assert sent(own_broker, first_bytes) == b""
-    time.sleep(0.2)
+    logged.wait_for("connection closed: not Kafka's protocol")
+    # Lines of the other connections, if there were any, are written before the stop ends.
+    assert own_broker.stop() == 0
     lines = logged.with_text("connection closed: not Kafka's protocol")
     assert len(lines) == 1 and lines[0][0] == "WARN"
     assert f"looks_like={looks_like} address=127.0.0.1 " in lines[0][1]
-    own_broker.kill()
 
 
 def test_a_logger_sets_the_level_of_its_lines_only(own_broker, logged, tool_host):
@@ -103,11 +104,15 @@ def test_a_logger_sets_the_level_of_its_lines_only(own_broker, logged, tool_host
         lines = run(f"{loggers} --describe").stdout.split("\n")[1:]
         return dict(line.split()[0].split("=") for line in lines if line.strip())
 
-    def debug_lines():
+    def debug_lines(awaited=None):
         """Creates a topic. Returns the crates and texts of the DEBUG lines meanwhile."""
         since = LogLines(logged.path)
         run(f"kafka-topics --create --topic t{time.monotonic_ns()} --partitions 1")
-        time.sleep(0.2)
+        if awaited:
+            since.wait_for(awaited)
+        else:
+            # Time for lines that should not be written.
+            time.sleep(0.2)
         lines = since.of_level("DEBUG")
         # Lines of openraft have spans before the target.
         joined = " ".join(f"{target} {text}" for target, text in lines)
@@ -121,14 +126,14 @@ def test_a_logger_sets_the_level_of_its_lines_only(own_broker, logged, tool_host
     for level in ("DEBUG", "TRACE"):
         run(f"{loggers} --alter --add-config {network}={level}")
         assert levels()[network] == level and levels()["kafka"] == "INFO"
-        assert debug_lines() == ({"sordini"}, {closed})
+        assert debug_lines(closed) == ({"sordini"}, {closed})
     run(f"{loggers} --alter --add-config openraft=DEBUG --delete-config {network}")
     assert levels()[network] == "INFO" and levels()["openraft"] == "DEBUG"
     crates, texts = debug_lines()
     assert crates == {"openraft"} and closed not in texts
     run(f"{loggers} --alter --add-config kafka=DEBUG --delete-config openraft")
     assert levels()[network] == "DEBUG"
-    crates, texts = debug_lines()
+    crates, texts = debug_lines(closed)
     assert "openraft" not in crates and closed in texts
     run(f"{loggers} --alter --delete-config kafka")
     assert debug_lines() == quiet

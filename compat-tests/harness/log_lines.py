@@ -1,6 +1,7 @@
 """Parses Sordini's log: `2026-01-01T00:00:00.000000Z  INFO sordini::x: message a=1 b=2`."""
 
 import re
+import time
 from pathlib import Path
 
 LINE = re.compile(r"\S+Z\s+(?P<level>TRACE|DEBUG|INFO|WARN|ERROR) (?P<target>\S+?): (?P<text>.*)")
@@ -36,6 +37,13 @@ class LogLines:
             for level, text in self.all()
             if text.startswith(message) and all(f" {field} " in f"{text} " for field in wanted)
         ]
+
+    def wait_for(self, message, timeout_s=30):
+        """Waits until there is a line that begins with a message."""
+        deadline = time.monotonic() + timeout_s
+        while not self.with_text(message):
+            assert time.monotonic() < deadline, f"no line {message!r}: {self.all()}"
+            time.sleep(0.05)
 
     def faults(self):
         return [(level, text) for level, text in self.all() if level in ("WARN", "ERROR")]
