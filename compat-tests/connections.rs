@@ -410,6 +410,7 @@ fn controller_and_probes_answer_while_no_worker_of_data_is_free() {
     assert!(to_controller.is_answered());
     for path in ["/livez", "/readyz", "/health", "/metrics"] {
         let mut probe = TcpStream::connect(&http).expect("connects");
+        probe.set_read_timeout(Some(Duration::from_secs(10))).expect("is set");
         let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
         probe.write_all(request.as_bytes()).expect("is sent");
         let mut answer = String::new();
