@@ -1,7 +1,7 @@
 use super::*;
 use std::collections::HashMap;
 use std::sync::{atomic::AtomicUsize, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Parses the text format strictly. Returns the value of each sample and the type of each family.
 fn parse(text: &str) -> (HashMap<String, f64>, HashMap<String, String>) {
@@ -192,10 +192,23 @@ async fn scrapes_occupy_few_threads_while_a_collector_hangs() {
         // Ends when the sender is dropped.
         let _ = released.lock().expect("not poisoned").recv();
     }));
-    for _ in 0..RENDERINGS_AT_ONCE + 3 {
-        let scrape = tokio::time::timeout(Duration::from_millis(100), metrics.scrape());
-        assert!(scrape.await.is_err(), "the collector hangs");
+    let hanging = |count| {
+        let metrics = Arc::clone(&metrics);
+        async move {
+            for _ in 0..count {
+                let scrape = tokio::time::timeout(Duration::from_millis(100), metrics.scrape());
+                assert!(scrape.await.is_err(), "the collector hangs");
+            }
+        }
+    };
+    hanging(RENDERINGS_AT_ONCE).await;
+    // On a busy machine, a thread may start after its scrape has timed out.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while began.load(Ordering::Relaxed) < RENDERINGS_AT_ONCE {
+        assert!(Instant::now() < deadline, "a rendering did not start");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    hanging(3).await;
     assert_eq!(began.load(Ordering::Relaxed), RENDERINGS_AT_ONCE);
     drop(release);
     metrics.scrape().await.expect("renders once the collector ends");
