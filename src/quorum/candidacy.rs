@@ -137,12 +137,18 @@ impl Inner {
         let ballot =
             VoteRequest::new(Vote::new(metrics.current_term + 1, self.config.node_id), last);
         let poll = self.ask(membership, Request::PreVote, &ballot, timeouts.answer()).await;
-        if poll != Poll::Elected {
-            return Ok(poll);
+        match poll {
+            Poll::Elected => {}
+            Poll::EpochUsed => return Ok(Poll::Refused),
+            Poll::Refused | Poll::NoAnswer => return Ok(poll),
         }
         self.candidacy.stand_until(last, Instant::now() + OWN_VOTE_MAX);
         let outcome = match self.ask(membership, Request::Vote, &ballot, timeouts.lease()).await {
-            Poll::Elected if !self.is_overtaken(raft, metrics) => self.elect(raft, metrics).await,
+            // In a used epoch, openraft's election fails, but it makes the next attempt ask for votes
+            // in a later epoch.
+            Poll::Elected | Poll::EpochUsed if !self.is_overtaken(raft, metrics) => {
+                self.elect(raft, metrics).await
+            }
             _ => Ok(()),
         };
         self.candidacy.stand_until(last, Instant::now() + timeouts.patience());
@@ -187,7 +193,7 @@ impl Inner {
             asked.spawn(async move {
                 let answer = network.call(to, &request, timeout).await.ok()?;
                 let result = messages::decode_ballot_result(answer).ok()?;
-                Some((voter, result.vote_granted))
+                Some((voter, result))
             });
         }
         let is_majority = |granted: &[i32]| {
@@ -196,11 +202,15 @@ impl Inner {
                 votes * 2 > config.len()
             })
         };
-        let mut otherwise = Poll::NoAnswer;
+        let (mut otherwise, epoch) = (Poll::NoAnswer, ballot.vote.leader_id.term);
         while !is_majority(&granted) {
             match asked.join_next().await {
-                Some(Ok(Some((voter, true)))) => granted.push(voter),
-                Some(Ok(Some((_, false)))) => otherwise = Poll::Refused,
+                Some(Ok(Some((voter, result)))) if result.vote_granted => granted.push(voter),
+                Some(Ok(Some((_, result)))) if result.vote.leader_id.term >= epoch => {
+                    otherwise = Poll::EpochUsed;
+                }
+                Some(Ok(Some(_))) if otherwise == Poll::NoAnswer => otherwise = Poll::Refused,
+                Some(Ok(Some(_))) => {}
                 Some(Ok(None) | Err(_)) => {}
                 None => return otherwise,
             }
@@ -214,5 +224,8 @@ impl Inner {
 pub enum Poll {
     Elected,
     Refused,
+    /// A voter refused because it is in the epoch already, or in a later one.
+    EpochUsed,
+    /// No voter refused, and too few responded.
     NoAnswer,
 }

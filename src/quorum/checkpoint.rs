@@ -213,7 +213,8 @@ fn write_part(disk: &dyn Disk, part: &Path, content: &Content) -> io::Result<()>
     file.sync_data()
 }
 
-/// Makes a received snapshot the newest, and deletes those before it. Durable on return.
+/// Gives a received snapshot its name. Durable on return. The caller deletes older snapshots once
+/// no reader opens them any more.
 pub fn install(
     (disk, dir): (&dyn Disk, &Path),
     received: &Path,
@@ -222,7 +223,6 @@ pub fn install(
     let checkpoint = Checkpoint::read(disk, received).map_err(io::Error::other)?;
     disk.rename(received, &id.path(dir))?;
     disk.sync_dir(dir)?;
-    delete_before(disk, dir, id)?;
     Ok(checkpoint)
 }
 
@@ -230,7 +230,11 @@ pub fn install(
 pub fn delete_before(disk: &dyn Disk, dir: &Path, newest: SnapshotId) -> io::Result<()> {
     for entry in disk.list(dir)? {
         if SnapshotId::parse(&entry.name).is_some_and(|id| id < newest) {
-            disk.remove_file(&dir.join(entry.name))?;
+            match disk.remove_file(&dir.join(entry.name)) {
+                // Another thread deletes snapshots at the same time.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
         }
     }
     Ok(())

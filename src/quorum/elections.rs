@@ -395,7 +395,7 @@ impl Timers {
             Poll::Refused if self.is_forgotten(inner, self.timeouts.patience() * 10) => {
                 self.leave(inner);
             }
-            Poll::Elected | Poll::Refused | Poll::NoAnswer => {}
+            _ => {}
         }
         // The voters answer openraft's election before the next attempt.
         self.due = self.due.max(Instant::now() + self.timeouts.answer());

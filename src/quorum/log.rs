@@ -279,6 +279,11 @@ impl MetadataLog {
     /// `snapshot_is_durable`. Until then, no batch after the snapshot counts as durable, because a
     /// crash would lose it.
     pub fn continue_after(&mut self, base: Base) -> io::Result<Obsolete> {
+        if self.end_offset == base.offset {
+            // After a crash, a start tells the batches from those after the snapshot by the gap
+            // between them.
+            self.truncate(self.next_index().saturating_sub(1))?;
+        }
         // New segments may need the names of these files, so they are deleted now.
         self.delete_from(base.offset)?;
         let base_offsets = self.segments.drain(..).map(|segment| segment.base_offset);

@@ -422,6 +422,7 @@ impl Inner {
             let place = (&*inner.config.disk, &*inner.config.dir);
             let checkpoint = checkpoint::install(place, &path, id)?;
             let installed = inner.machine.machine().take(&checkpoint, id, None);
+            checkpoint::delete_before(place.0, place.1, id)?;
             inner.storage.begin_at(installed)
         })
         .await?;

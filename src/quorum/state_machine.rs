@@ -302,11 +302,13 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         };
         let received = file.path().to_owned();
         // The log's thread installs it, so that batches after the snapshot become durable after it.
-        let install = move || checkpoint::install((&*disk, &dir), &received, id);
+        let place = (disk.clone(), dir.clone());
+        let install = move || checkpoint::install((&*place.0, &place.1), &received, id);
         let checkpoint = self.storage.on_disk_thread(install);
         self.storage.snapshot_queued(installed.clone());
         let checkpoint = checkpoint.await.map_err(snapshot_error)?;
         self.machine().take(&checkpoint, id, Some(installed));
+        self.storage.on_disk_thread_soon(move || checkpoint::delete_before(&*disk, &dir, id));
         Ok(())
     }
 

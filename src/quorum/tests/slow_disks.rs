@@ -115,6 +115,27 @@ async fn a_leader_with_a_slow_disk_stays_while_another_voter_is_down() {
     }
 }
 
+/// A leader that no other voter answers resigns by a vote for the first of them, which is down. So
+/// its vote in the next epoch is used up when the third voter asks for it.
+#[tokio::test(start_paused = true)]
+async fn a_leader_is_elected_after_a_vote_for_a_node_that_is_down() {
+    for seed in 0..12 {
+        let mut cluster = Cluster::started(200 + seed, &[1, 2, 3]).await;
+        let led = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
+        cluster.settle().await;
+        let down = cluster.up().into_iter().find(|id| *id != led.0).expect("there are three");
+        cluster.crash(down, Crash::Process).await;
+        cluster.cut(led.0, true);
+        tokio::time::sleep(Duration::from_millis(2_500 + cluster.roll(1_000))).await;
+        cluster.heal();
+        let elected = cluster.leader(Duration::from_secs(8)).await;
+        assert!(elected.is_some_and(|it| it.1 > led.1), "{seed}: {elected:?}");
+        assert!(cluster.propose().await, "{seed}");
+        cluster.start(down).await;
+        cluster.settle().await;
+    }
+}
+
 /// Crashes the leader while `slow` of the other two disks are slow. Another leader is elected.
 async fn elects_with_slow_disks(slow: usize) {
     for seed in 0..6 {
