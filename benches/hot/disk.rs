@@ -48,7 +48,7 @@ impl Disk for Discarding {
         RealDisk.create_dir_all(path)
     }
 
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
+    fn create_dir(&self, path: &Path) -> io::Result<bool> {
         RealDisk.create_dir(path)
     }
 

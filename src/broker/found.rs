@@ -159,7 +159,7 @@ impl Broker {
     fn put_aside(&self, found: &FoundPartition, what: &str) {
         self.found().put_aside = true;
         let partition = &found.partition;
-        match self.log_dirs.put_aside(&found.path, now_ms()) {
+        match self.log_dirs.put_aside(&found.path, partition, now_ms()) {
             Ok(to) => warn!(%partition, to = %to.display(), "{what} renamed as stray"),
             Err(error) => error!(%partition, %error, "{what} cannot be renamed as stray"),
         }

@@ -304,10 +304,11 @@ impl Broker {
         loop {
             let cordoned = &self.settings().cordoned_log_dirs;
             let place = self.lock_dirs().place(name, is_wanted, cordoned);
-            let place = place.ok_or(LogError::NoDirectory)?;
+            let mut place = place.ok_or(LogError::NoDirectory)?;
             let config = self.log_config(&topic.config.load());
+            let created = place.create(topic.id);
             let open = |()| Log::open(Arc::clone(&place.disk), &place.path, config, start);
-            match place.create(topic.id).and_then(open) {
+            match created.and_then(open) {
                 Ok((log, _)) => return Ok(log),
                 Err(error) => {
                     self.log_dirs.discard(&place, now_ms());

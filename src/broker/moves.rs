@@ -202,7 +202,7 @@ impl Broker {
         partition: &Partition,
         target: &Path,
     ) -> Result<Log, MoveError> {
-        let place = {
+        let mut place = {
             let mut dirs = self.lock_dirs();
             let dir = dirs.dirs().iter().position(|dir| dir.path == target);
             let place = dir.and_then(|dir| dirs.place_future(dir, &partition.id, new_uuid()));
@@ -210,8 +210,9 @@ impl Broker {
         };
         let config = partition.with_log(|log| Arc::clone(log.config()));
         let start = LogStart::of_new(now_ms());
+        let created = place.create(topic.id);
         let open = |()| Log::open(Arc::clone(&place.disk), &place.path, config, start);
-        let opened = place.create(topic.id).and_then(open);
+        let opened = created.and_then(open);
         opened.map(|(log, _)| log).map_err(|error| {
             self.log_dirs.discard(&place, now_ms());
             error!(partition = %partition.id, %error, "cannot create the copy for a move");

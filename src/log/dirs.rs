@@ -309,14 +309,15 @@ impl LogDirs {
     ) -> Option<NewPlace> {
         let wanted = self.dirs.iter().position(|dir| !dir.offline && wanted(dir));
         let dir = wanted.or_else(|| self.pick(cordoned))?;
-        Some(self.place_at(dir, partition.to_string()))
+        Some(self.place_at(dir, partition, partition.to_string()))
     }
 
-    fn place_at(&mut self, dir: usize, name: String) -> NewPlace {
+    fn place_at(&mut self, dir: usize, partition: &TopicPartition, name: String) -> NewPlace {
         self.dirs[dir].partitions += 1;
         let dir_path = self.dirs[dir].path.clone();
         let path = dir_path.join(name);
-        NewPlace { disk: self.disk.clone(), dir_path, path }
+        let (disk, partition) = (self.disk.clone(), partition.clone());
+        NewPlace { disk, partition, dir_path, path, is_made: false }
     }
 
     /// Stops counting a partition whose directory has left its log directory.
@@ -369,9 +370,12 @@ impl LogDir {
     }
 }
 
-fn put_aside(disk: &dyn Disk, path: &Path) -> Result<PathBuf, LogError> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let aside = path.with_file_name(format!("{name}.{}-stray", new_uuid().simple()));
+fn put_aside(
+    disk: &dyn Disk,
+    path: &Path,
+    partition: &TopicPartition,
+) -> Result<PathBuf, LogError> {
+    let aside = path.with_file_name(names::stray_dir(partition, new_uuid()));
     disk.rename(path, &aside).during("rename", path)?;
     Ok(aside)
 }
@@ -381,21 +385,24 @@ fn put_aside(disk: &dyn Disk, path: &Path) -> Result<PathBuf, LogError> {
 #[derive(Debug)]
 pub struct NewPlace {
     pub disk: Arc<dyn Disk>,
+    partition: TopicPartition,
     /// The path of its log directory.
     pub dir_path: PathBuf,
     pub path: PathBuf,
+    /// Whether [`Self::create`] has made the directory. One that was there already can hold records.
+    is_made: bool,
 }
 
 impl NewPlace {
     /// Creates the partition's directory with its `partition.metadata`. If there is a directory of
     /// another topic with the same name, renames that first.
-    pub fn create(&self, topic_id: TopicId) -> Result<(), LogError> {
-        let Self { disk, path, .. } = self;
+    pub fn create(&mut self, topic_id: TopicId) -> Result<(), LogError> {
+        let Self { disk, partition, path, is_made, .. } = self;
         if read_topic_id(&**disk, path)?.is_some_and(|id| id != topic_id) {
-            put_aside(&**disk, path)?;
+            put_aside(&**disk, path, partition)?;
         }
         // A missing log directory is not created again: its disk has failed.
-        disk.create_dir(path).during("create", path)?;
+        *is_made = disk.create_dir(path).during("create", path)?;
         write_topic_id(&**disk, path, topic_id)
     }
 }

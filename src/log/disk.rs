@@ -58,8 +58,8 @@ pub trait Disk: Send + Sync + Debug {
     /// Removes a directory with everything in it.
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
-    /// Creates one directory. Succeeds if it exists, and fails if the directory above it does not.
-    fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// Creates one directory. Returns false if it exists. Fails if the directory above it does not.
+    fn create_dir(&self, path: &Path) -> io::Result<bool>;
     /// Entries of the directory in no particular order, without names that are not UTF-8.
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
     /// Makes the names in the directory durable.
@@ -332,10 +332,10 @@ impl Disk for RealDisk {
         fs::create_dir_all(path)
     }
 
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
+    fn create_dir(&self, path: &Path) -> io::Result<bool> {
         match fs::create_dir(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            other => other,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            other => other.map(|()| true),
         }
     }
 

@@ -408,13 +408,12 @@ impl Disk for FaultyDisk {
         Ok(())
     }
 
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
+    fn create_dir(&self, path: &Path) -> io::Result<bool> {
         let mut state = self.change()?;
         if !path.parent().is_some_and(|parent| state.dirs.contains(parent)) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        state.dirs.insert(path.to_owned());
-        Ok(())
+        Ok(state.dirs.insert(path.to_owned()))
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {

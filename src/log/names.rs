@@ -19,6 +19,7 @@ pub const CLEANED: &str = ".cleaned";
 /// Suffix of a complete new segment until it replaces old ones.
 pub const SWAP: &str = ".swap";
 const DELETE_DIR: &str = "-delete";
+const STRAY_DIR: &str = "-stray";
 const FUTURE_DIR: &str = "-future";
 const TOPIC_NAME_MAX: usize = 249;
 const DIR_NAME_MAX: usize = 255;
@@ -101,7 +102,18 @@ pub fn parse_partition_dir(name: &str) -> Option<TopicPartition> {
 /// The name that a partition's directory gets before it is removed: unique, and at most 255 bytes
 /// long.
 pub fn delete_dir(partition: &TopicPartition, unique: Uuid) -> String {
-    let tail = format!("-{}.{}{DELETE_DIR}", partition.partition, unique.simple());
+    capped_dir(partition, unique, DELETE_DIR)
+}
+
+/// The name of a partition's directory that is kept but not used: unique, and at most 255 bytes
+/// long.
+pub fn stray_dir(partition: &TopicPartition, unique: Uuid) -> String {
+    capped_dir(partition, unique, STRAY_DIR)
+}
+
+/// Cuts the topic's name where the whole would be too long for a file system.
+fn capped_dir(partition: &TopicPartition, unique: Uuid, suffix: &str) -> String {
+    let tail = format!("-{}.{}{suffix}", partition.partition, unique.simple());
     let topic = &partition.topic[..partition.topic.len().min(DIR_NAME_MAX - tail.len())];
     format!("{topic}{tail}")
 }
@@ -162,6 +174,10 @@ mod tests {
             let deleted = delete_dir(&partition, Uuid::max());
             prop_assert!(deleted.len() <= 255 && is_delete_dir(&deleted));
             prop_assert_eq!(parse_partition_dir(&deleted), None);
+            let stray = stray_dir(&partition, Uuid::max());
+            prop_assert!(stray.len() <= 255 && !is_delete_dir(&stray));
+            prop_assert_eq!(parse_partition_dir(&stray), None);
+            prop_assert_eq!(parse_future_dir(&stray), None);
             let future = future_dir(&partition, Uuid::max());
             let is_long = partition.to_string().len() > 255 - 40;
             prop_assert_eq!(future.is_none(), is_long);

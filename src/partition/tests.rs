@@ -143,7 +143,7 @@ async fn a_new_topic_survives_the_machine_with_its_first_record() {
     };
     let mut dirs = open_dirs(&disk);
     let name = TopicPartition::new("t", 0);
-    let place = dirs.place(&name, |_| false, &[]).expect("is online");
+    let mut place = dirs.place(&name, |_| false, &[]).expect("is online");
     place.create(Uuid::new_v4()).expect("is made");
     let (partition, _) = leader_at(&disk, &place.path, 1);
     partition.append(&mut [batch(0, 1, 50)], Acks::All, NOW).expect("appends");

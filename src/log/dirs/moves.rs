@@ -24,7 +24,7 @@ impl LogDirs {
         unique: Uuid,
     ) -> Option<NewPlace> {
         let name = names::future_dir(partition, unique)?;
-        Some(self.place_at(dir, name))
+        Some(self.place_at(dir, partition, name))
     }
 }
 

@@ -45,8 +45,13 @@ impl SharedLogDirs {
 
     /// Renames the directory of a partition to a stray one, as Kafka does with partitions that
     /// metadata does not have. Returns the new path.
-    pub fn put_aside(&self, path: &Path, now_ms: i64) -> Result<PathBuf, LogError> {
-        self.run(path, now_ms, || put_aside(&*self.disk, path))
+    pub fn put_aside(
+        &self,
+        path: &Path,
+        partition: &TopicPartition,
+        now_ms: i64,
+    ) -> Result<PathBuf, LogError> {
+        self.run(path, now_ms, || put_aside(&*self.disk, path, partition))
     }
 
     /// Gives a future replica the directory name of its partition, and returns the new path. The
@@ -76,10 +81,12 @@ impl SharedLogDirs {
         Ok(DeletedPartition { disk: Arc::clone(&self.disk), path })
     }
 
-    /// Removes what a failed creation of a partition has left.
+    /// Removes the directory that a failed creation has made. If the directory was there before, it
+    /// stays, because it can hold a former topic's records.
     pub fn discard(&self, place: &NewPlace, now_ms: i64) {
         // If the removal fails, the next creation empties the directory or puts it aside.
-        if self.run(&place.path, now_ms, || self.disk.remove_dir_all(&place.path)).is_ok() {
+        let remove = || self.disk.remove_dir_all(&place.path);
+        if !place.is_made || self.run(&place.path, now_ms, remove).is_ok() {
             self.lock().count_out(&place.path);
         }
     }

@@ -11,7 +11,8 @@ use crate::{
     log::{
         LogDirs,
         checkpoint::{self, Offsets},
-        dirs::{Checkpoints, DirsError, Owner, SharedLogDirs, mark_clean, read_topic_id},
+        dirs::{Checkpoints, DirsError, LogDir, Owner, SharedLogDirs, mark_clean, read_topic_id},
+        disk::RealDisk,
         faulty::Operation,
     },
 };
@@ -41,7 +42,7 @@ fn partitions_go_where_there_are_fewest() {
         let dir = dirs.pick(&[]).expect("one is online");
         assert_eq!(dir, n % 2);
         let partition = TopicPartition::new("t", n as i32);
-        let place = dirs.place(&partition, |_| false, &[]).expect("one is online");
+        let mut place = dirs.place(&partition, |_| false, &[]).expect("one is online");
         assert_eq!(place.dir_path, dirs.dirs()[dir].path);
         place.create(Uuid::from_u128(9)).expect("creates");
     }
@@ -141,10 +142,10 @@ fn a_stop_and_start_know_each_other() {
     assert!(dirs.dirs()[0].clean_shutdown.is_none());
     let partition = TopicPartition::new("some-topic", 3);
     let gone = TopicPartition::new("gone", 0);
-    let place = dirs.place(&partition, |_| false, &[]).expect("it is online");
+    let mut place = dirs.place(&partition, |_| false, &[]).expect("it is online");
     place.create(Uuid::from_u128(9)).expect("creates");
     let path = place.path;
-    let place = dirs.place(&gone, |_| false, &[]).expect("it is online");
+    let mut place = dirs.place(&gone, |_| false, &[]).expect("it is online");
     place.create(Uuid::from_u128(8)).expect("creates");
     let shared = SharedLogDirs::new(dirs);
     shared.delete_partition(&place.path, &gone, (Uuid::from_u128(7), 0)).expect("renames");
@@ -183,6 +184,62 @@ fn a_stop_and_start_know_each_other() {
     assert!(dirs.take_leftovers().is_empty());
 }
 
+/// A former topic's records stay if the directory for a new topic of that name cannot be created.
+#[test]
+fn failed_creation_removes_only_its_own_directory() {
+    let disk = FaultyDisk::default();
+    let partition = TopicPartition::new("t", 0);
+    let on_a = |dir: &LogDir| dir.path == Path::new("/a");
+    let mut dirs = open_dirs(&disk, &["/a", "/b"], &owner(1, None)).expect("opens");
+    let mut former = dirs.place(&partition, on_a, &[]).expect("it is online");
+    former.create(Uuid::from_u128(8)).expect("creates");
+    let mut place = dirs.place(&partition, on_a, &[]).expect("it is online");
+    let dirs = SharedLogDirs::new(dirs);
+    disk.fail_files(Some(|operation, _| {
+        (operation == Operation::Rename).then_some(rustix::io::Errno::NOSPC)
+    }));
+    place.create(Uuid::from_u128(9)).expect_err("the former directory is in the way");
+    dirs.discard(&place, 1);
+    disk.fail_files(None);
+    let id = read_topic_id(&disk, &place.path).expect("reads");
+    assert_eq!(id, Some(Uuid::from_u128(8)), "the former topic's directory is kept");
+    let next = TopicPartition::new("t", 1);
+    dirs.lock().place(&next, |dir| dir.path == Path::new("/b"), &[]).expect("it is online");
+    assert_eq!(dirs.lock().pick(&[]), Some(0), "both have one: the failed one is counted out");
+
+    place.create(Uuid::from_u128(9)).expect("puts the former one aside");
+    dirs.discard(&place, 1);
+    let names: Vec<_> = disk.list(Path::new("/a")).expect("lists").into_iter().collect();
+    let names: Vec<_> = names.iter().filter(|it| it.is_dir).map(|it| &*it.name).collect();
+    assert!(matches!(&names[..], [aside] if aside.ends_with("-stray")), "{names:?}");
+}
+
+/// The file system allows 255 bytes in a name.
+#[test]
+fn former_directories_with_long_names_are_put_aside() {
+    let site = tempfile::tempdir().expect("temporary directory");
+    let paths = [site.path().to_owned()];
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let dirs = LogDirs::open(disk, &paths, &paths[0], &owner(1, None), Uuid::new_v4);
+    let mut dirs = dirs.expect("opens");
+    let partition = TopicPartition::new("t".repeat(249), 12345);
+    for id in [8, 9] {
+        let mut place = dirs.place(&partition, |_| false, &[]).expect("it is online");
+        place.create(Uuid::from_u128(id)).expect("creates");
+        let found = read_topic_id(&RealDisk, &place.path).expect("reads");
+        assert_eq!(found, Some(Uuid::from_u128(id)));
+    }
+    // The name of a directory for a move is longer than that of its partition.
+    let moving = TopicPartition::new("t".repeat(210), 0);
+    let mut copy = dirs.place_future(0, &moving, Uuid::from_u128(7)).expect("has a name");
+    copy.create(Uuid::from_u128(8)).expect("creates");
+    let dirs = SharedLogDirs::new(dirs);
+    dirs.put_aside(&copy.path, &moving, 1).expect("renames");
+    assert_eq!(dirs.lock().list().len(), 1, "the others are not in the way");
+    let kept = RealDisk.list(site.path()).expect("lists");
+    assert_eq!(kept.iter().filter(|it| it.name.ends_with("-stray")).count(), 2);
+}
+
 /// An operation waits while its volume hangs, but readers of the directories' state do not.
 #[test]
 fn directories_are_not_locked_while_a_rename_or_removal_hangs() {
@@ -191,18 +248,18 @@ fn directories_are_not_locked_while_a_rename_or_removal_hangs() {
     let mut place = |index| {
         let partition = TopicPartition::new("t", index);
         let place = dirs.place(&partition, |dir| dir.path == Path::new("/a"), &[]);
-        let place = place.expect("it is online");
+        let mut place = place.expect("it is online");
         place.create(Uuid::from_u128(9)).expect("creates");
         (partition, place)
     };
     let (deleted, aside, discarded) = (place(0), place(1), place(2));
     let copy = dirs.place_future(0, &TopicPartition::new("t", 3), Uuid::from_u128(8));
-    let copy = copy.expect("has a name");
+    let mut copy = copy.expect("has a name");
     copy.create(Uuid::from_u128(9)).expect("creates");
     let dirs = &SharedLogDirs::new(dirs);
     let unique = Uuid::from_u128(7);
     let delete = || drop(dirs.delete_partition(&deleted.1.path, &deleted.0, (unique, 1)));
-    let put_aside = || drop(dirs.put_aside(&aside.1.path, 1));
+    let put_aside = || drop(dirs.put_aside(&aside.1.path, &aside.0, 1));
     let discard = || dirs.discard(&discarded.1, 1);
     let promote = || drop(dirs.promote(&copy.path, &TopicPartition::new("t", 3), 1));
     let operations: [&(dyn Fn() + Sync); 4] = [&delete, &put_aside, &discard, &promote];
