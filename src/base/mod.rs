@@ -1,5 +1,6 @@
 //! Ids, time, randomness and the configuration table. Independent of all other layers.
 
+pub mod blocking_limits;
 pub mod config;
 pub mod ids;
 pub mod kafka_uuid;

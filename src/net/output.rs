@@ -1,19 +1,21 @@
 //! The output of a connection. Sends pieces of memory with `send` and pieces of files with
 //! `sendfile`.
 
-use std::{future::Future, io, sync::Arc, time::Duration};
+use std::{future::Future, io, os::fd::BorrowedFd, sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
-use rustix::net::SendFlags;
+use rustix::{
+    fs::{AtFlags, StatxFlags, statx},
+    net::SendFlags,
+};
 use tokio::{
     io::{AsyncWriteExt, Interest},
     net::TcpStream,
-    sync::Semaphore,
     time::timeout,
 };
 
 use crate::{
-    base::world::blocking,
+    base::blocking_limits::BlockingLimits,
     handlers::{Part, ReplyBuffer},
     log::{
         DiskFile,
@@ -23,10 +25,12 @@ use crate::{
 
 /// The most bytes for one `sendfile` call, so that one client does not occupy a worker for long.
 const SENDFILE_MAX: usize = 1 << 20;
-/// The most reads from disk at a time, for all connections. Other work needs blocking threads, too.
+/// The most reads from one volume at a time, for all connections. Other work needs blocking
+/// threads, too.
 const COLD_READS_MAX: usize = 64;
 
-static COLD_READS: Semaphore = Semaphore::const_new(COLD_READS_MAX);
+/// Threads that read from disk, by the volume's device number.
+static COLD_READS: BlockingLimits<(u32, u32)> = BlockingLimits::new(COLD_READS_MAX);
 
 /// Responses that are ready to be written. Those in memory are joined, so that small responses of a
 /// pipeline leave in one write.
@@ -120,9 +124,17 @@ async fn warm(file: &Arc<dyn DiskFile>, position: u64, len: usize) -> io::Result
     if file.is_cached(position, len) {
         return Ok(());
     }
-    let _turn = COLD_READS.acquire().await.map_err(io::Error::other)?;
+    let volume = file.raw_fd().and_then(device).unwrap_or_default();
     let file = Arc::clone(file);
-    blocking(move || read_ahead(&*file, position, len)).await.map_err(io::Error::other)?
+    let read = COLD_READS.run(volume, move || read_ahead(&*file, position, len)).await;
+    read.map_err(io::Error::other)?
+}
+
+/// The device number of the file's volume, from memory: the volume need not respond.
+fn device(fd: BorrowedFd<'_>) -> Option<(u32, u32)> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let stat = statx(fd, "", flags, StatxFlags::empty()).ok()?;
+    Some((stat.stx_dev_major, stat.stx_dev_minor))
 }
 
 async fn send_file(
@@ -172,4 +184,93 @@ async fn copy_file(
         len -= piece.len();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        io::IoSlice,
+        os::fd::AsFd,
+        sync::{
+            Mutex,
+            atomic::{AtomicUsize, Ordering},
+            mpsc,
+        },
+    };
+
+    use rustix::fs::{MemfdFlags, memfd_create};
+
+    use super::*;
+
+    /// A file that is never in the page cache. Its reads wait until `released` fails, if it is set.
+    #[derive(Debug)]
+    struct ColdFile {
+        file: fs::File,
+        began: AtomicUsize,
+        released: Option<Mutex<mpsc::Receiver<()>>>,
+    }
+
+    impl DiskFile for ColdFile {
+        fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
+            self.began.fetch_add(1, Ordering::Relaxed);
+            if let Some(released) = &self.released {
+                let _ = released.lock().expect("not poisoned").recv();
+            }
+            Ok(0)
+        }
+        fn write_vectored_at(&self, _: &[IoSlice<'_>], _: u64) -> io::Result<usize> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+        fn len(&self) -> io::Result<u64> {
+            Ok(1)
+        }
+        fn truncate(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+        fn sync_data(&self) -> io::Result<()> {
+            Ok(())
+        }
+        fn reserve(&self, _: u64, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+        fn raw_fd(&self) -> Option<BorrowedFd<'_>> {
+            Some(self.file.as_fd())
+        }
+        fn is_cached(&self, _: u64, _: usize) -> bool {
+            false
+        }
+    }
+
+    #[tokio::test]
+    async fn cold_reads_of_a_hung_volume_leave_other_volumes_alone() {
+        let (release, released) = mpsc::channel::<()>();
+        let hung = Arc::new(ColdFile {
+            file: memfd_create("hung", MemfdFlags::CLOEXEC).expect("a file in memory").into(),
+            began: AtomicUsize::new(0),
+            released: Some(Mutex::new(released)),
+        });
+        let healthy: Arc<dyn DiskFile> = Arc::new(ColdFile {
+            file: tempfile::tempfile().expect("a file on disk"),
+            began: AtomicUsize::new(0),
+            released: None,
+        });
+        let file: Arc<dyn DiskFile> = hung.clone();
+        // The connections end before their reads do.
+        for _ in 0..COLD_READS_MAX + 3 {
+            assert!(timeout(Duration::from_millis(5), warm(&file, 0, 1)).await.is_err());
+        }
+        let read = timeout(Duration::from_secs(20), warm(&healthy, 0, 1)).await;
+        read.expect("does not wait for the hung volume").expect("reads");
+        let all_began = timeout(Duration::from_secs(20), async {
+            while hung.began.load(Ordering::Relaxed) < COLD_READS_MAX {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        all_began.await.expect("the volume has this many threads");
+        drop(release);
+        warm(&file, 0, 1).await.expect("reads again");
+        // The last three reads of the loop got no thread before their connections ended.
+        assert_eq!(hung.began.load(Ordering::Relaxed), COLD_READS_MAX + 1);
+    }
 }
