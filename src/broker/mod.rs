@@ -31,6 +31,7 @@ mod voting;
 
 use std::{
     collections::HashSet,
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI64, Ordering},
@@ -48,7 +49,10 @@ pub use self::{
     to_controller::ToControllerError,
 };
 use crate::{
-    base::config::{BrokerConfig, Config, ignored_configs, keys},
+    base::{
+        blocking_limits::BlockingLimits,
+        config::{BrokerConfig, Config, ignored_configs, keys},
+    },
     controller::Controller,
     coordinator::GroupCoordinator,
     log::dirs::SharedLogDirs,
@@ -75,6 +79,11 @@ pub struct Broker {
     metadata_failed: watch::Sender<bool>,
     /// Limits how many requests look up timestamps in logs at the same time.
     pub look_ups: Semaphore,
+    /// Threads that read indexes for fetches whose pages are not cached, by the log directory. All
+    /// fetches from several directories share the key `None`.
+    pub fetch_look_ups: BlockingLimits<Option<Arc<PathBuf>>>,
+    /// Threads that ask the file systems for the space in their log directories.
+    pub dir_descriptions: BlockingLimits<()>,
     /// Limits how many produce requests decompress large batches at the same time.
     pub decompressions: Semaphore,
     /// The last offset of the metadata log that this broker has applied.

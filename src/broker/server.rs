@@ -37,6 +37,7 @@ use super::{
 use crate::{
     base::{
         BrokerId,
+        blocking_limits::BlockingLimits,
         config::{BrokerConfig, Config, GroupSettings},
         world::{blocking, boot_id, in_place, new_uuid},
     },
@@ -56,6 +57,10 @@ use crate::{
 
 /// The number of requests that may look up timestamps in logs at the same time.
 const LOOK_UPS_AT_ONCE: usize = 2;
+/// The number of fetches of one log directory that may read uncached indexes at the same time.
+const FETCH_LOOK_UPS_AT_ONCE: usize = 32;
+/// The number of requests that may describe log directories at the same time.
+const DIR_DESCRIPTIONS_AT_ONCE: usize = 2;
 /// The number of produce requests that may decompress large batches at the same time (the default
 /// of Kafka's `num.io.threads`). Each may need 128 MiB for a zstd window.
 const DECOMPRESSIONS_AT_ONCE: usize = 8;
@@ -446,6 +451,8 @@ fn new_broker(parts: Parts, observed: &Observed, image: Image) -> Broker {
         all_dirs_failed: watch::channel(false).0,
         metadata_failed: watch::channel(false).0,
         look_ups: Semaphore::new(LOOK_UPS_AT_ONCE),
+        fetch_look_ups: BlockingLimits::new(FETCH_LOOK_UPS_AT_ONCE),
+        dir_descriptions: BlockingLimits::new(DIR_DESCRIPTIONS_AT_ONCE),
         decompressions: Semaphore::new(DECOMPRESSIONS_AT_ONCE),
         found: Mutex::new(FoundPartitions::new(found)),
         moves: Moves::new(&settings),

@@ -12,7 +12,6 @@ use kafka_protocol::{messages::ApiKey, protocol::StrBytes};
 
 use super::{Context, ErrorCode, Handler, Reply, errors};
 use crate::{
-    base::world::blocking,
     broker::Broker,
     log::LogView,
     partition::{Partition, Role},
@@ -38,8 +37,10 @@ impl Handler for DescribeLogDirs {
         request: DescribeLogDirsRequest,
     ) -> Reply<DescribeLogDirsResponse> {
         let broker = Arc::clone(cx.broker);
-        // `statvfs` may block for long, for example on a volume that does not respond.
-        let described = blocking(move || describe(&broker, &request)).await;
+        // `statvfs` may block for long, for example on a volume that does not respond. Clients whose
+        // requests timed out send them again, which must not occupy all blocking threads.
+        let threads = &cx.broker.dir_descriptions;
+        let described = threads.run((), move || describe(&broker, &request)).await;
         Reply::Now(described.unwrap_or_else(|_| DescribeLogDirsResponse {
             error_code: ErrorCode::UnknownServerError.code(),
             ..Default::default()

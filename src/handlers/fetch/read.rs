@@ -1,10 +1,10 @@
 //! Reads the partitions of a fetch: checks what the reader may read here, and finds the records.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use super::{Found, Plan, Reader, preferred_replica, reply::PartitionReply};
 use crate::{
-    base::world::{blocking, now_ms},
+    base::world::now_ms,
     broker::sessions::{PartitionRequest, SessionPartition},
     handlers::{ErrorCode, errors},
     log::{
@@ -34,19 +34,27 @@ struct At {
 
 impl Plan {
     /// Reads all partitions. If an index or a batch header is not in the page cache, a blocking
-    /// thread reads all of them, so that no worker waits for the disk.
+    /// thread reads all of them, so that no worker waits for the disk. If a log directory does not
+    /// respond, only fetches that read from it wait, and fetches from several directories.
     pub(super) async fn read_ready(self: &Arc<Self>, look: Look) -> Vec<PartitionReply> {
         if let Some(replies) = without_waiting(|| self.read_all(look)) {
             return replies;
         }
-        let plan = Arc::clone(self);
-        let read = blocking(move || plan.read_all(look)).await;
+        let (plan, look_ups) = (Arc::clone(self), &self.broker.fetch_look_ups);
+        let read = look_ups.run(self.log_dir(), move || plan.read_all(look)).await;
         read.unwrap_or_else(|_panicked| {
             let refused = |it: &SessionPartition| {
                 PartitionReply::error(it.request.partition, ErrorCode::UnknownServerError)
             };
             self.fetch.partitions().map(refused).collect()
         })
+    }
+
+    /// The log directory of all partitions, or `None` if they are in several directories.
+    fn log_dir(&self) -> Option<Arc<PathBuf>> {
+        let mut dirs = self.partitions.iter().flatten().map(|it| it.partition.log_dir());
+        let first = dirs.next()?;
+        dirs.all(|dir| dir == first).then_some(first)
     }
 
     /// Reads all partitions in order, with `max_bytes` for all of them together.
