@@ -166,6 +166,7 @@ impl Broker {
 
     /// Resigns all coordinator shards. A stop calls this before it closes the logs.
     pub(super) fn resign_coordinators(&self) {
+        self.contact.resign();
         let topic = self.partitions.topic(OFFSETS_TOPIC);
         for partition in topic.iter().flat_map(|topic| topic.partitions()) {
             self.groups.on_resigned(partition.id.partition);

@@ -42,12 +42,26 @@ struct State {
     /// Partitions of the offsets topic whose shards were resigned, with the number of requests for
     /// their coordinator since.
     given_up: BTreeMap<i32, usize>,
+    /// Whether a stop has ended all coordinator shards, so that none may start any more.
+    has_resigned: bool,
+}
+
+impl State {
+    /// Whether this broker may coordinate the groups of a partition again.
+    fn may_coordinate(&self, index: i32) -> bool {
+        !self.has_resigned && !self.given_up.contains_key(&index)
+    }
 }
 
 impl Contact {
     pub fn new() -> Self {
-        let state = State { heard: Instant::now(), given_up: BTreeMap::new() };
+        let state = State { heard: Instant::now(), given_up: BTreeMap::new(), has_resigned: false };
         Self { state: Mutex::new(state) }
+    }
+
+    /// Lets no coordinator shard start that waits for its election in `heard_controller`.
+    pub fn resign(&self) {
+        self.state().has_resigned = true;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -89,7 +103,12 @@ impl Broker {
         let (broker, _entered) = (Arc::clone(self), self.runtime.enter());
         spawn_blocking(move || {
             let _applying = broker.applying();
-            broker.elect_all(&broker.metadata(), |index| given_up.contains_key(&index));
+            // Waiting for `applying` may have taken long: the controller may be silent again, or
+            // the broker stops. The state stays locked, so that neither happens meanwhile.
+            let state = broker.contact.state();
+            broker.elect_all(&broker.metadata(), |index| {
+                given_up.contains_key(&index) && state.may_coordinate(index)
+            });
         });
     }
 
@@ -158,6 +177,16 @@ fn successor(image: &PartitionImage, asked: usize) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn partitions_given_up_again_are_not_coordinated() {
+        let contact = Contact::new();
+        contact.state().given_up.insert(1, 0);
+        assert!(!contact.state().may_coordinate(1));
+        assert!(contact.state().may_coordinate(2));
+        contact.resign();
+        assert!(!contact.state().may_coordinate(2), "the broker stops");
+    }
 
     #[test]
     fn whoever_is_in_sync_has_its_turn() {
