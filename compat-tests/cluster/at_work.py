@@ -89,7 +89,10 @@ class AtWork:
             JavaLoad(bootstrap, java, PARTITIONS, rate=self._rate, **JAVA),
             LibrdkafkaLoad(bootstrap, librdkafka, PARTITIONS, **LIBRDKAFKA, **self._in_flight),
         ]
-        config = {**LIBRDKAFKA, "group.id": self._group_id}
+        # A broker of Apache Kafka may not have the new topic yet. A member that joins without its
+        # partitions then gets them at the next refresh.
+        refresh = {"topic.metadata.refresh.interval.ms": 5_000}
+        config = {**LIBRDKAFKA, "group.id": self._group_id, **refresh}
         self.group = Group(bootstrap, librdkafka, self._has_guest, **config)
         wait_until_begun(self._loads)
         self._wait_for_all(time.monotonic(), 90)

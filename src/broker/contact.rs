@@ -30,6 +30,9 @@ use crate::{
 
 /// The interval of checks for isolation.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// A partition whose lock is held at every look for this long counts as stuck. Appends hold the
+/// lock, too, but not for long if the disk responds.
+const LOCKED_MAX: Duration = Duration::from_secs(1);
 
 /// This broker's contact with the controller.
 pub(super) struct Contact {
@@ -44,9 +47,23 @@ struct State {
     given_up: BTreeMap<i32, usize>,
     /// Whether a stop has ended all coordinator shards, so that none may start any more.
     has_resigned: bool,
+    /// Partitions whose lock was held at each of the last looks, with the time of the first.
+    locked: BTreeMap<i32, Instant>,
 }
 
 impl State {
+    /// Whether a partition is stuck, given what a look at it showed: `None` if another thread held
+    /// its lock.
+    fn is_stuck(&mut self, index: i32, look: Option<bool>) -> bool {
+        match look {
+            Some(is_stuck) => {
+                self.locked.remove(&index);
+                is_stuck
+            }
+            None => self.locked.entry(index).or_insert_with(Instant::now).elapsed() >= LOCKED_MAX,
+        }
+    }
+
     /// Whether this broker may coordinate the groups of a partition again.
     fn may_coordinate(&self, index: i32) -> bool {
         !self.has_resigned && !self.given_up.contains_key(&index)
@@ -55,7 +72,12 @@ impl State {
 
 impl Contact {
     pub fn new() -> Self {
-        let state = State { heard: Instant::now(), given_up: BTreeMap::new(), has_resigned: false };
+        let state = State {
+            heard: Instant::now(),
+            given_up: BTreeMap::new(),
+            has_resigned: false,
+            locked: BTreeMap::new(),
+        };
         Self { state: Mutex::new(state) }
     }
 
@@ -79,8 +101,13 @@ pub(super) async fn watch(broker: Arc<Broker>, mut stop: watch::Receiver<bool>) 
         }
         if broker.is_silence_too_long() {
             let broker = Arc::clone(&broker);
-            // The check takes the locks of partitions, which may be held while a disk is slow.
-            let _ = blocking(move || broker.give_up_groups()).await;
+            // The check may drop the last reference to a removed partition, which closes its files.
+            let look = blocking(move || broker.give_up_groups());
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return,
+                _ = look => {}
+            }
         }
     }
 }
@@ -92,6 +119,7 @@ impl Broker {
         let given_up = {
             let mut state = self.contact.state();
             state.heard = Instant::now();
+            state.locked.clear();
             std::mem::take(&mut state.given_up)
         };
         if given_up.is_empty() {
@@ -125,12 +153,10 @@ impl Broker {
         for partition in self.partitions.topic(OFFSETS_TOPIC).iter().flat_map(|it| it.partitions())
         {
             // Without the lock of `state`, which probes and heartbeats need.
-            if !partition.is_stuck(now_ms) {
-                continue;
-            }
-            let index = partition.id.partition;
+            let (index, look) = (partition.id.partition, partition.is_stuck(now_ms));
             let mut state = self.contact.state();
-            if state.heard.elapsed() > self.session_timeout()
+            if state.is_stuck(index, look)
+                && state.heard.elapsed() > self.session_timeout()
                 && !state.given_up.contains_key(&index)
             {
                 warn!(partition = %partition.id,
@@ -186,6 +212,18 @@ mod tests {
         assert!(contact.state().may_coordinate(2));
         contact.resign();
         assert!(!contact.state().may_coordinate(2), "the broker stops");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn partition_whose_lock_stays_held_is_stuck() {
+        let contact = Contact::new();
+        let is_stuck = |look| contact.state().is_stuck(1, look);
+        assert!(!is_stuck(None), "an append may hold the lock");
+        tokio::time::advance(LOCKED_MAX).await;
+        assert!(is_stuck(None));
+        assert!(!is_stuck(Some(false)), "the lock is free again");
+        assert!(!is_stuck(None), "another append may hold it");
+        assert!(is_stuck(Some(true)));
     }
 
     #[test]

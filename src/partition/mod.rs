@@ -25,7 +25,7 @@ mod waiters;
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
     time::Instant,
 };
 
@@ -371,11 +371,16 @@ impl Partition {
     }
 
     /// Whether records are not committed yet while the next fetch of an in-sync follower is
-    /// overdue.
-    pub fn is_stuck(&self, now_ms: i64) -> bool {
-        let core = self.lock();
+    /// overdue. `None` if another thread holds the lock, for example while it waits for the disk.
+    pub fn is_stuck(&self, now_ms: i64) -> Option<bool> {
+        let core = match self.core.try_lock() {
+            Ok(core) => core,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
         let is_silent = |it: &Follower| core.isr().contains(&it.id) && it.is_silent(now_ms);
-        core.high_watermark() < core.log().log_end() && core.followers().iter().any(is_silent)
+        let has_uncommitted = core.high_watermark() < core.log().log_end();
+        Some(has_uncommitted && core.followers().iter().any(is_silent))
     }
 
     /// Runs `change` on the locked core, publishes the new view, and wakes waiters.

@@ -350,3 +350,11 @@ async fn a_closed_segment_is_made_durable() {
     });
     waited.await.expect("a start after a crash reads from the last segment on");
 }
+
+#[tokio::test]
+async fn a_look_at_a_locked_partition_does_not_wait() {
+    let (partition, _) = leader(&FaultyDisk::default(), i64::MAX);
+    assert_eq!(partition.is_stuck(NOW), Some(false));
+    let _appending = partition.lock();
+    assert_eq!(partition.is_stuck(NOW), None);
+}
