@@ -24,7 +24,7 @@ use kafka_protocol::{
 use rustix::io::Errno;
 use sordini::{
     base::config::Config,
-    broker::{Server, Surroundings},
+    broker::{Environment, Server},
     log::faulty::{FaultyDisk, Operation},
     records::{BatchBuilder, BatchOptions},
 };
@@ -45,10 +45,10 @@ async fn start(settings: &[(&str, &str)]) -> Broker {
 
 /// Starts a broker whose quorum runs on the runtime `control`.
 async fn start_with(settings: &[(&str, &str)], control: Handle) -> Broker {
-    start_in(settings, Surroundings::real(control)).await
+    start_in(settings, Environment::real(control)).await
 }
 
-async fn start_in(settings: &[(&str, &str)], surroundings: Surroundings) -> Broker {
+async fn start_in(settings: &[(&str, &str)], environment: Environment) -> Broker {
     let data = tempfile::tempdir().expect("a directory");
     let mut properties: BTreeMap<String, String> = BTreeMap::from([
         ("node.id".to_owned(), "1".to_owned()),
@@ -61,7 +61,7 @@ async fn start_in(settings: &[(&str, &str)], surroundings: Surroundings) -> Brok
     ]);
     properties.extend(settings.iter().map(|(key, value)| ((*key).into(), (*value).into())));
     let config = Config::new(properties, "localhost").expect("a valid configuration");
-    let server = Server::start_in(config, surroundings, |_| ()).await.expect("starts");
+    let server = Server::start_in(config, environment, |_| ()).await.expect("starts");
     let address = server.addresses()[0].1;
     Broker { server, address, _data: data }
 }
@@ -455,11 +455,11 @@ fn is_of_topic(path: &Path) -> bool {
 fn with_one_worker(test: impl FnOnce(&FaultyDisk, SocketAddr)) {
     let (data, control) = (runtime(1), runtime(1));
     let held = HeldReads(FaultyDisk::default());
-    let surroundings = Surroundings {
+    let environment = Environment {
         disk: Arc::new(held.0.clone()),
-        ..Surroundings::real(control.handle().clone())
+        ..Environment::real(control.handle().clone())
     };
-    let broker = data.block_on(start_in(&[], surroundings));
+    let broker = data.block_on(start_in(&[], environment));
     let mut client = Client::connect(broker.address);
     client.create_topic();
     for offset in 0..BATCHES {

@@ -162,7 +162,7 @@ fn no_bytes_make_a_decoder_panic_or_allocate_beyond_its_limit() {
 /// Tests requests near the memory limit: the decoder allocates at most what the shape check counts,
 /// and at least nine tenths of it.
 #[test]
-fn what_is_counted_is_what_is_taken() {
+fn shape_check_counts_what_decoder_allocates() {
     let topics = |count: usize| {
         let mut body = (count as i32).to_be_bytes().to_vec();
         for topic in 0..count {

@@ -113,7 +113,7 @@ fn samples_are_answered_as_kafka_answers_them() {
 }
 
 #[test]
-fn lies_about_lengths_harm_nothing() {
+fn wrong_lengths_are_rejected() {
     let mut broker = Broker::start();
     let served = served(&broker);
     assert!(!served.is_empty(), "something is served");
@@ -220,7 +220,7 @@ fn frames_that_are_announced_and_not_sent_take_no_memory() {
 }
 
 #[test]
-fn slow_frames_are_answered_and_delay_nobody() {
+fn slow_frames_do_not_delay_other_connections() {
     let mut broker = Broker::start();
     let mut bystander = Bystander::of(&broker);
     let mut slow: Vec<_> = (0..20).map(|_| broker.connect()).collect();

@@ -9,7 +9,7 @@ use std::{
 
 use sordini::{
     base::config::{Loaded, keys},
-    broker::{Server, Surroundings},
+    broker::{Environment, Server},
     telemetry::init_tracing,
 };
 use tokio::runtime::Builder;
@@ -71,9 +71,9 @@ fn serve(loaded: Loaded) -> ExitCode {
         Builder::new_multi_thread().enable_all().build().and_then(|it| Ok((it, control?)));
     let ran = match runtimes {
         Ok((runtime, control)) => {
-            let surroundings =
-                Surroundings { loggers, ..Surroundings::real(control.handle().clone()) };
-            let ran = runtime.block_on(Server::run(loaded.config, surroundings));
+            let environment =
+                Environment { loggers, ..Environment::real(control.handle().clone()) };
+            let ran = runtime.block_on(Server::run(loaded.config, environment));
             // Blocking threads of an interrupted start may still be opening logs.
             runtime.shutdown_timeout(BLOCKED_MAX);
             control.shutdown_background();

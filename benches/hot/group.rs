@@ -9,7 +9,7 @@ use sordini::{
     coordinator::{
         Shard, Token,
         group::{
-            Event, GroupConfig, GroupShard, Hard, Reply, Request, Soft, TimerKey,
+            Event, GroupConfig, GroupShard, LoggedState, Reply, Request, TimerKey, VolatileState,
             messages::{
                 CommitPartition, CommitRequest, CommitTopic, HeartbeatRequest, JoinRequest,
                 SyncRequest,
@@ -26,23 +26,23 @@ const MEMBERS: u32 = 100;
 
 /// A shard without its log.
 struct Machine {
-    hard: Hard,
-    soft: Soft,
+    logged: LoggedState,
+    volatile: VolatileState,
     next_offset: i64,
 }
 
 impl Machine {
     fn new() -> Self {
-        let soft = Soft::new(Arc::new(GroupConfig::default()));
-        Self { hard: Hard::default(), soft, next_offset: 0 }
+        let volatile = VolatileState::new(Arc::new(GroupConfig::default()));
+        Self { logged: LoggedState::default(), volatile, next_offset: 0 }
     }
 
     /// Handles an event as the coordinator runtime does, but discards the encoded records.
     fn event(&mut self, event: Event) -> Vec<(Token, Reply)> {
-        let outcome = GroupShard::decide(&self.hard, &mut self.soft, NOW_MS, event);
+        let outcome = GroupShard::decide(&self.logged, &mut self.volatile, NOW_MS, event);
         for record in &outcome.records {
             divan::black_box(GroupShard::encode(record));
-            GroupShard::apply(&mut self.hard, self.next_offset, record);
+            GroupShard::apply(&mut self.logged, self.next_offset, record);
             self.next_offset += 1;
         }
         outcome.replies

@@ -6,7 +6,7 @@ use divan::Bencher;
 use sordini::{
     base::TopicPartition,
     log::LogConfig,
-    partition::{Acks, Core, Partition, Role, Surroundings},
+    partition::{Acks, Core, Partition, PartitionCallbacks, Role},
 };
 use tempfile::TempDir;
 
@@ -21,7 +21,7 @@ fn partition(dir: &TempDir) -> Arc<Partition> {
     let log = open(Arc::new(Discarding), dir.path(), LogConfig::default());
     let core = Core::new(log, Role::Leader { epoch: 0 }, 0);
     let id = TopicPartition::new("topic", 0);
-    Arc::new(Partition::new(id, core, Surroundings::default()))
+    Arc::new(Partition::new(id, core, PartitionCallbacks::default()))
 }
 
 #[divan::bench(sample_size = 1000)]

@@ -20,7 +20,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sordini::{
     base::TopicPartition,
     log::{Log, LogConfig, LogStart, RealDisk},
-    partition::{Acks, Core, Partition, Role, Surroundings},
+    partition::{Acks, Core, Partition, PartitionCallbacks, Role},
     records::{Batch, BatchBuilder, BatchOptions},
 };
 use tempfile::TempDir;
@@ -67,7 +67,7 @@ impl Place {
         let core = Core::new(log, Role::Leader { epoch: 0 }, 0);
         match way {
             Way::Mutex => {
-                let partition = Partition::new(id, core, Surroundings::default());
+                let partition = Partition::new(id, core, PartitionCallbacks::default());
                 Self::Mutex(Arc::new(partition))
             }
             Way::Mailbox { group_max } => Self::Mailbox(Mailbox::new(core, group_max)),

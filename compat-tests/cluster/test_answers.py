@@ -35,7 +35,7 @@ def ask(cluster):
 
 
 @pytest.mark.parametrize("version", [1, 2, 7, 8])
-def test_offsets_elsewhere(cluster, ask, version):
+def test_offset_fetch_from_other_broker(cluster, ask, version):
     """A broker that is not the coordinator returns NOT_COORDINATOR in the field of each version."""
 
     def coordinator():

@@ -104,7 +104,7 @@ def test_the_nodes_own_controller_has_request_timeout_ms(one_node):
     cluster.wait_until("the topic is there after all", lambda: cluster.partition("late"))
 
 
-def test_the_controller_begins_nothing_that_is_late(one_node):
+def test_expired_request_has_no_effect(one_node):
     """A request that waits longer than its `timeoutMs` is refused and has no effect."""
     cluster, client, controller = one_node()
     with slow_syncs([cluster[1]]):

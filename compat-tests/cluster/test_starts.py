@@ -13,7 +13,7 @@ def restart_in_place(cluster, node, topic):
     assert log.stat().st_ino == before, "the replica was made anew"
 
 
-def test_there_and_back(cluster, run, topic, plan):  # noqa: F811
+def test_replica_survives_move_away_and_back(cluster, run, topic, plan):  # noqa: F811
     """A replica that moved away and came back is not deleted by the replay of its removal."""
     run(f"kafka-topics --create --topic {topic} --replica-assignment 1:2").ok()
     fill(run, topic, 5)
@@ -36,7 +36,7 @@ def test_a_topic_with_the_name_of_another(cluster, run, topic):
     restart_in_place(cluster, 2, topic)
 
 
-def test_what_was_taken_away_meanwhile(cluster, run, topic, plan):  # noqa: F811
+def test_replicas_removed_while_down_are_deleted(cluster, run, topic, plan):  # noqa: F811
     """Replicas that were deleted or moved while the node was down are removed at its start."""
     deleted, moved = f"{topic}-deleted", f"{topic}-moved"
     for name in (deleted, moved):

@@ -65,7 +65,7 @@ impl Writer {
 
 #[test]
 #[ignore = "mounts a file system: scripts/test runs it"]
-fn a_full_disk_refuses_and_goes_on() {
+fn full_disk_returns_storage_error_and_recovers() {
     let _alone = alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let _mounted = Mounted::small(dir.path());
@@ -133,7 +133,7 @@ fn a_full_disk_refuses_and_goes_on() {
 
 #[test]
 #[ignore = "mounts a file system: scripts/test runs it"]
-fn a_start_on_a_full_disk_reads_and_goes_on() {
+fn broker_starts_on_full_disk() {
     let _alone = alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     // The process's own log file is not on the small file system.
@@ -333,7 +333,7 @@ fn a_full_disk_of_some_partitions_is_not_ready() {
 }
 
 #[test]
-fn a_deletion_that_is_not_kept_is_not_answered_with_success() {
+fn delete_records_fails_if_checkpoint_cannot_be_written() {
     let _alone = alone();
     let site = Site::new(&[]).with_log_dirs(&["first", "second"]);
     let process = site.start();

@@ -194,7 +194,7 @@ fn random_flips_are_survived() {
 /// end of the segment, Kafka skips the rest of the segment silently, and Sordini returns the
 /// error.)
 #[test]
-fn flips_in_a_closed_segment_are_the_consumers_to_find() {
+fn flipped_bits_in_closed_segment_are_served_as_in_kafka() {
     let _alone = alone();
     let site = Site::new(&[]);
     let process = site.start();

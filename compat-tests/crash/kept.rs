@@ -173,7 +173,7 @@ fn load_from(client: &mut Client, topic: &str) -> Vec<(i64, Vec<u8>)> {
 }
 
 #[test]
-fn a_topic_is_deleted_and_made_anew_under_load() {
+fn topic_is_recreated_under_load() {
     let _alone = alone();
     let site = Site::new(&["log.segment.delete.delay.ms=50"]);
     let mut process = site.start();

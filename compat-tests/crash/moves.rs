@@ -186,7 +186,7 @@ fn read_and_write(client: &mut Client, end: i64) {
 }
 
 #[test]
-fn a_directory_that_fails_ends_the_moves_to_it() {
+fn failed_target_directory_cancels_moves() {
     let _alone = alone();
     let site = Site::new(&[]).with_log_dirs(&DIRS);
     let (process, _, there) = held_up(&site);
@@ -216,7 +216,7 @@ fn lies_in(site: &Site, dir: &str) -> bool {
 }
 
 #[test]
-fn a_directory_that_fails_takes_those_that_are_to_leave_it() {
+fn failed_source_directory_takes_moving_replica_offline() {
     let _alone = alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let metadata = format!("metadata.log.dir={}", dir.path().join("metadata").display());

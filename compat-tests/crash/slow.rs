@@ -186,7 +186,7 @@ fn are_first_segments_gone(site: &Site) -> bool {
 }
 
 #[test]
-fn slow_readers_disturb_nobody_and_get_all_they_were_promised() {
+fn slow_consumers_get_deleted_segments_without_delaying_others() {
     let _alone = alone();
     let site = Site::new(&[
         "log.retention.check.interval.ms=100",

@@ -9,11 +9,11 @@ use std::{
 use sordini::{
     base::{
         config::{Config, Properties},
+        environment::{Simulated, simulate},
         planted_bugs::{Bug, plant},
         random::Random,
-        world::{Simulated, simulate},
     },
-    broker::{Broker, Server, Surroundings},
+    broker::{Broker, Environment, Server},
     log::{
         Disk,
         faulty::{Crash, FaultyDisk},
@@ -228,11 +228,11 @@ impl Node {
             let network = Arc::new(network);
             let control = Handle::current();
             let loggers = Loggers::default();
-            let surroundings = Surroundings { disk, network, listens: false, control, loggers };
+            let environment = Environment { disk, network, listens: false, control, loggers };
             let composed = |broker: &Arc<Broker>| {
                 let _ = composed.set(Arc::clone(broker));
             };
-            let server = Server::start_in(config, surroundings, composed).await;
+            let server = Server::start_in(config, environment, composed).await;
             *lock(&done) = Some(server.map_err(|error| error.to_string()));
         };
         process.enter(self.clock.now_ms(), |runtime| drop(runtime.spawn(start)));

@@ -20,7 +20,7 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 use sordini::{
-    base::world::now_ms,
+    base::environment::now_ms,
     peers::{self, Address},
     protocol::ErrorCode,
 };

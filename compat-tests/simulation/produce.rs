@@ -11,7 +11,7 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 use sordini::{
-    base::world::now_ms,
+    base::environment::now_ms,
     records::{BatchBuilder, BatchOptions},
 };
 use tokio::time::sleep;

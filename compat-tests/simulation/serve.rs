@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use sordini::{
     broker::Broker,
-    handlers::{self, BoxFuture, HandlerError, Outcome, Part, ReplyBuffer, Session},
+    handlers::{self, BoxFuture, ConnectionContext, HandlerError, Outcome, Part, ReplyBuffer},
     log::disk::read_exact_at,
     protocol::frame::{self, Incoming},
 };
@@ -34,7 +34,7 @@ pub async fn serve(broker: Arc<Broker>, wire: SharedWire, accepted: Accepted, co
     let mut session = broker.controller_session(peer);
     if !controllers {
         session.listener = Arc::from("PLAINTEXT");
-        session.of_controllers = false;
+        session.on_controller_listener = false;
     }
     let mut waiting = VecDeque::<Waiting>::new();
     loop {
@@ -65,13 +65,13 @@ pub async fn serve(broker: Arc<Broker>, wire: SharedWire, accepted: Accepted, co
 
 async fn handle(
     broker: &Arc<Broker>,
-    session: &mut Session,
+    session: &mut ConnectionContext,
     mut frame: Bytes,
 ) -> Result<Option<Waiting>, HandlerError> {
     let whole = frame.clone();
     let header = match frame::parse_header(&mut frame)? {
         Incoming::Request(header) => header,
-        Incoming::Raft { correlation_id } if session.of_controllers => {
+        Incoming::Raft { correlation_id } if session.on_controller_listener => {
             let quorum = broker.quorum.clone();
             return Ok(Some(Box::pin(async move {
                 let answer = quorum.answer(frame).await.map_err(|_| HandlerError::Close)?;

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::Semaphore;
 
-use super::world::{Panicked, blocking};
+use super::environment::{Panicked, blocking};
 
 /// At most `max` threads for each key. A key names a volume, or what else may stop responding
 /// independently of other keys.

@@ -2,10 +2,10 @@
 
 pub mod blocking_limits;
 pub mod config;
+pub mod environment;
 pub mod ids;
 pub mod kafka_uuid;
 pub mod planted_bugs;
 pub mod random;
-pub mod world;
 
 pub use ids::{BrokerId, TopicId, TopicPartition};

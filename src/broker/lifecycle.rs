@@ -27,9 +27,9 @@ use tokio::{
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use super::{Broker, ServerError, ToControllerError, event_log, presence, voting};
+use super::{Broker, ServerError, ToControllerError, disconnect_fencing, event_log, voting};
 use crate::{
-    base::{TopicId, config::Listener as ListenerConfig, world::new_uuid},
+    base::{TopicId, config::Listener as ListenerConfig, environment::new_uuid},
     controller::{METADATA_VERSION, SUPPORTED, SupportedFeature, is_nowhere},
     metadata::{Image, records::BrokerEndpoint, topics::LOST},
     partition::{Partition, Role},
@@ -67,7 +67,7 @@ pub(super) struct Lifecycle {
 
 /// What a heartbeat asks of the controller.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Wish {
+enum HeartbeatIntent {
     Serve,
     Stop,
 }
@@ -181,7 +181,10 @@ impl Lifecycle {
     }
 
     /// Sends one heartbeat to the active controller.
-    async fn heartbeat(&self, wish: Wish) -> Result<BrokerHeartbeatResponse, ToControllerError> {
+    async fn heartbeat(
+        &self,
+        intent: HeartbeatIntent,
+    ) -> Result<BrokerHeartbeatResponse, ToControllerError> {
         let cordons = self.broker.metadata().feature(METADATA_VERSION) >= CORDONED_LOG_DIRS;
         let request = BrokerHeartbeatRequest {
             broker_id: self.broker.node_id,
@@ -189,7 +192,7 @@ impl Lifecycle {
             current_metadata_offset: *self.broker.applied.borrow(),
             // A broker whose disk has no room for new metadata must not lead partitions.
             want_fence: self.broker.quorum.has_no_room(),
-            want_shut_down: wish == Wish::Stop,
+            want_shut_down: intent == HeartbeatIntent::Stop,
             offline_log_dirs: self.broker.log_dir_ids(false),
             cordoned_log_dirs: cordons.then(|| self.broker.cordoned_log_dir_ids()),
         };
@@ -214,7 +217,7 @@ impl Lifecycle {
     pub async fn unfence(&mut self) -> Result<(), ServerError> {
         self.broker.tell_directories().await;
         loop {
-            match self.heartbeat(Wish::Serve).await {
+            match self.heartbeat(HeartbeatIntent::Serve).await {
                 Ok(answer) if answer.error_code == NONE && !answer.is_fenced => {
                     return Ok(());
                 }
@@ -232,7 +235,7 @@ impl Lifecycle {
     async fn beat(&self) -> Result<BrokerHeartbeatResponse, ToControllerError> {
         let anything = ApiVersionsRequest::default();
         self.broker.send_to_controller(0, &anything, self.request_timeout()).await?;
-        self.heartbeat(Wish::Serve).await
+        self.heartbeat(HeartbeatIntent::Serve).await
     }
 
     /// Sends heartbeats until the stop signal: every `broker.heartbeat.interval.ms`, and at once if
@@ -301,7 +304,7 @@ impl Lifecycle {
         let asked = timeout(SHUTDOWN_MAX, async {
             let mut heard = Instant::now();
             while heard.elapsed() < LEADERLESS_MAX {
-                match self.heartbeat(Wish::Stop).await {
+                match self.heartbeat(HeartbeatIntent::Stop).await {
                     Ok(answer) if answer.error_code != NONE => {
                         debug!(code = answer.error_code, "a heartbeat was refused");
                         if self.is_unknown(answer.error_code) {
@@ -345,7 +348,7 @@ pub(super) fn spawn_controller(
     tasks: &mut JoinSet<()>,
 ) {
     tasks.spawn_on(event_log::watch_quorum_leader(Arc::clone(broker)), &broker.control);
-    tasks.spawn_on(presence::watch_quorum(Arc::clone(broker)), &broker.control);
+    tasks.spawn_on(disconnect_fencing::watch_quorum(Arc::clone(broker)), &broker.control);
     let endpoints = endpoints(&broker.settings().advertised_controller_listeners, addresses);
     tasks.spawn_on(voting::keep(Arc::clone(broker), endpoints.clone()), &broker.control);
     tasks.spawn_on(register_controller(Arc::clone(broker), endpoints), &broker.control);

@@ -15,14 +15,14 @@ use uuid::Uuid;
 
 use super::{Broker, OFFSETS_TOPIC};
 use crate::{
-    base::{TopicId, TopicPartition, config::TopicConfig, world::now_ms},
+    base::{TopicId, TopicPartition, config::TopicConfig, environment::now_ms},
     log::{
         Log, LogConfig, LogDirs, LogError, LogStart, LogView,
         checkpoint::Offsets,
-        dirs::{Checkpoints, FoundPartition, LogDir, mark_clean},
+        dirs::{Checkpoints, DiscoveredLog, LogDir, mark_clean},
     },
     metadata::{ConfigResource, Image, PartitionImage, TopicImage},
-    partition::{Core, OnFailure, OnProposal, Partition, Role, Surroundings, Topic, View},
+    partition::{Core, OnFailure, OnProposal, Partition, PartitionCallbacks, Role, Topic, View},
 };
 
 /// The minimum number of threads that close logs. They mostly wait for the disk, which can handle
@@ -151,7 +151,7 @@ impl Broker {
                 let nobody = Role::Follower { epoch: -1, leader: -1 };
                 let mut core = Core::new(log, nobody, high_watermark);
                 core.set_rules(self.isr_rules(&topic.config.load()), now_ms());
-                let opened = Arc::new(Partition::new(name, core, self.surroundings(id)));
+                let opened = Arc::new(Partition::new(name, core, self.partition_callbacks(id)));
                 self.assign(image, (id, &opened), partition);
                 topic.insert(Arc::clone(&opened));
                 if self.is_offline(&opened.log_dir()) {
@@ -200,14 +200,14 @@ impl Broker {
         offline.filter(|replica| !unopened.contains(replica)).collect()
     }
 
-    fn surroundings(self: &Arc<Self>, topic_id: TopicId) -> Surroundings {
+    fn partition_callbacks(self: &Arc<Self>, topic_id: TopicId) -> PartitionCallbacks {
         let broker = Arc::downgrade(self);
         let on_proposal: OnProposal = Box::new(move |partition| {
             if let Some(broker) = broker.upgrade() {
                 broker.propose(topic_id, partition);
             }
         });
-        Surroundings {
+        PartitionCallbacks {
             on_failure: self.on_failure(),
             on_proposal,
             flush_seconds: Arc::clone(&self.metrics.log_flush_seconds),
@@ -253,7 +253,7 @@ impl Broker {
     pub(super) fn open_found(
         &self,
         topic: &Topic,
-        found: &FoundPartition,
+        found: &DiscoveredLog,
     ) -> Result<(Log, i64), LogError> {
         let high_watermark = {
             let dirs = self.lock_dirs();
@@ -380,10 +380,10 @@ impl Broker {
     /// full disk rejects every batch.
     pub(super) fn may_tell(&self) -> bool {
         let now = now_ms();
-        let last = self.told_ms.load(Ordering::Relaxed);
+        let last = self.last_warned_ms.load(Ordering::Relaxed);
         let may = now.saturating_sub(last) >= 1000;
         if may {
-            self.told_ms.store(now, Ordering::Relaxed);
+            self.last_warned_ms.store(now, Ordering::Relaxed);
         }
         may
     }

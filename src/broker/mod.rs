@@ -5,16 +5,16 @@
 //! `apply` applies committed metadata. `server` has the order of a start and of a stop.
 
 mod apply;
-mod contact;
+mod cluster_bootstrap;
+mod controller_isolation;
+mod disconnect_fencing;
+mod discovered_logs;
 mod event_log;
-mod formation;
-mod found;
 mod gauges;
 mod lifecycle;
 mod listeners;
 mod logs;
 mod moves;
-mod presence;
 mod producer_ids;
 mod progress;
 mod raft_transport;
@@ -42,10 +42,10 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore, watch};
 
 pub use self::{
+    disconnect_fencing::HeartbeatConnection,
     moves::MoveError,
-    presence::Presence,
     producer_ids::ProducerIds,
-    server::{Server, ServerError, Surroundings},
+    server::{Environment, Server, ServerError},
     to_controller::ToControllerError,
 };
 use crate::{
@@ -98,12 +98,12 @@ pub struct Broker {
     /// Lock that is held while checkpoint files are written, so that no older values replace newer
     /// ones.
     checkpointing: Mutex<()>,
-    found: Mutex<found::FoundPartitions>,
+    found: Mutex<discovered_logs::DiscoveredLogs>,
     moves: moves::Moves,
     /// Replicas whose logs could not be opened, although no disk failed. `open_again` retries them.
     unopened: Mutex<Vec<logs::Replica>>,
     /// Time of the last warning about a transient log failure, in milliseconds.
-    told_ms: AtomicI64,
+    last_warned_ms: AtomicI64,
     /// Lock for changes of partitions and coordinator shards. It is held while a metadata batch is
     /// applied, logs are opened, or a move between log directories begins.
     applying: Mutex<()>,
@@ -114,11 +114,11 @@ pub struct Broker {
     /// Opens channels to other nodes.
     pub network: Arc<dyn Network>,
     idle: to_controller::Idle,
-    heartbeat_connections: presence::HeartbeatConnections,
+    heartbeat_connections: disconnect_fencing::HeartbeatConnections,
     pub replication: replication::Replication,
     /// When the controller last answered a heartbeat, and the coordinator shards that this broker
     /// has resigned because it did not answer.
-    contact: contact::Contact,
+    contact: controller_isolation::ControllerContact,
     /// Makes the heartbeat task send the next heartbeat at once.
     heartbeat_now: Notify,
     /// Whether the logs of this broker's partitions are open. They are opened once the metadata

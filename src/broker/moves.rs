@@ -29,14 +29,14 @@ use crate::{
     base::{
         TopicId, TopicPartition,
         config::BrokerConfig,
-        world::{blocking, new_uuid, now_ms},
+        environment::{blocking, new_uuid, now_ms},
     },
     log::{
         Log, LogDirs, LogError, LogStart,
         dirs::{DeletedPartition, LogDir},
     },
     metadata::Image,
-    partition::{Absent, Copied, CopyError, Partition, Replaced, Role, Topic},
+    partition::{Copied, CopyError, Partition, PartitionUnavailable, Replaced, Role, Topic},
 };
 
 /// The pause of a move that is throttled, has failed, or waits for the controller.
@@ -69,7 +69,7 @@ pub enum MoveError {
     #[error("a log directory is offline")]
     Offline,
     #[error("this broker has no replica of the partition")]
-    NotHere,
+    ReplicaNotAvailable,
     #[error("there is no such partition")]
     UnknownPartition,
     #[error(transparent)]
@@ -128,7 +128,7 @@ impl Broker {
     /// directory, a move in progress is cancelled.
     ///
     /// # Errors
-    /// Also if this broker has no replica yet ([`MoveError::NotHere`]), although the request is
+    /// Also if this broker has no replica yet ([`MoveError::ReplicaNotAvailable`]), although the request is
     /// noted.
     pub fn alter_log_dir(
         self: &Arc<Self>,
@@ -148,7 +148,7 @@ impl Broker {
         let (Some(topic), Some(partition)) = (&topic, self.served(found)?) else {
             self.moves.want(name, target);
             return Err(match self.metadata().partition(&name.topic, name.partition) {
-                Some(_) => MoveError::NotHere,
+                Some(_) => MoveError::ReplicaNotAvailable,
                 None => MoveError::UnknownPartition,
             });
         };
@@ -183,7 +183,7 @@ impl Broker {
 
     fn served(
         &self,
-        found: Option<Result<Arc<Partition>, Absent>>,
+        found: Option<Result<Arc<Partition>, PartitionUnavailable>>,
     ) -> Result<Option<Arc<Partition>>, MoveError> {
         match found {
             Some(Ok(partition)) => match partition.view().role {
@@ -191,8 +191,8 @@ impl Broker {
                 Role::Closed => Ok(None),
                 Role::Leader { .. } | Role::Follower { .. } => Ok(Some(partition)),
             },
-            Some(Err(Absent::Offline)) => Err(MoveError::Offline),
-            Some(Err(Absent::Unknown)) | None => Ok(None),
+            Some(Err(PartitionUnavailable::Offline)) => Err(MoveError::Offline),
+            Some(Err(PartitionUnavailable::Unknown)) | None => Ok(None),
         }
     }
 

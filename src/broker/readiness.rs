@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Broker, progress::Progress};
 use crate::{
-    base::world::now_ms,
+    base::environment::now_ms,
     partition::Role,
     telemetry::{Health, NotReady, http::HealthCheck},
 };

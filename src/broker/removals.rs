@@ -13,7 +13,7 @@ use super::Broker;
 use crate::{
     base::{
         TopicId, TopicPartition,
-        world::{new_uuid, now_ms},
+        environment::{new_uuid, now_ms},
     },
     log::{LogError, dirs::DeletedPartition},
     metadata::TopicImage,

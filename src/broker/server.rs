@@ -21,10 +21,9 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    Broker, ProducerIds,
-    contact::Contact,
-    formation,
-    found::FoundPartitions,
+    Broker, ProducerIds, cluster_bootstrap,
+    controller_isolation::ControllerContact,
+    discovered_logs::DiscoveredLogs,
     lifecycle::{self, Lifecycle},
     listeners::Bound,
     moves::Moves,
@@ -39,13 +38,13 @@ use crate::{
         BrokerId,
         blocking_limits::BlockingLimits,
         config::{BrokerConfig, Config, GroupSettings},
-        world::{blocking, boot_id, in_place, new_uuid},
+        environment::{blocking, boot_id, in_place, new_uuid},
     },
     controller::{self, Controller, ControllerError},
     coordinator::{GroupCoordinator, group::GroupConfig},
     log::{
         Disk, LogDirs, RealDisk,
-        dirs::{DirsError, FoundPartition, Owner, SharedLogDirs},
+        dirs::{DirsError, DiscoveredLog, Owner, SharedLogDirs},
     },
     metadata::{Image, MetadataRecord},
     net::{ConnectionLimits, Limits, Shutdown, UnknownHost},
@@ -92,7 +91,7 @@ pub enum ServerError {
 
 /// The environment of a node: disk, network, sockets and runtime. A simulation replaces them.
 /// Time and randomness come from `base::world`.
-pub struct Surroundings {
+pub struct Environment {
     pub disk: Arc<dyn Disk>,
     pub network: Arc<dyn Network>,
     /// Whether the node listens on sockets. A simulation delivers requests without them.
@@ -105,7 +104,7 @@ pub struct Surroundings {
     pub loggers: Loggers,
 }
 
-impl Surroundings {
+impl Environment {
     /// The real disk, network and sockets. The loggers ignore changes of their levels.
     pub fn real(control: Handle) -> Self {
         let (disk, network) = (Arc::new(RealDisk), Arc::new(Tcp));
@@ -136,11 +135,11 @@ impl Server {
     /// # Errors
     /// If the start fails, if all log directories have failed, or if metadata can no longer be
     /// applied. In the last two cases the node does not stop cleanly.
-    pub async fn run(config: Config, surroundings: Surroundings) -> Result<(), ServerError> {
+    pub async fn run(config: Config, environment: Environment) -> Result<(), ServerError> {
         let mut signals = Signals::new()?;
         // The start runs in a task of its own: it may block on disks, and this task must react to
         // signals. An interrupted start leaves the same files as a crash, without clean markers.
-        let start = Self::start_in(config, surroundings, |_| ());
+        let start = Self::start_in(config, environment, |_| ());
         let mut starting = tokio::spawn(start);
         let server = tokio::select! {
             biased;
@@ -167,7 +166,7 @@ impl Server {
 
     /// Starts a node with the real environment and one runtime for everything. Tests use it.
     pub async fn start(config: Config) -> Result<Self, ServerError> {
-        Self::start_in(config, Surroundings::real(Handle::current()), |_| ()).await
+        Self::start_in(config, Environment::real(Handle::current()), |_| ()).await
     }
 
     /// Starts a node: opens its log directories, joins the quorum, registers, opens its logs, and
@@ -175,32 +174,31 @@ impl Server {
     /// receives any request or metadata.
     pub async fn start_in(
         config: Config,
-        surroundings: Surroundings,
+        environment: Environment,
         composed: impl FnOnce(&Arc<Broker>),
     ) -> Result<Self, ServerError> {
-        let Surroundings { disk, network, listens, control, loggers } = surroundings;
+        let Environment { disk, network, listens, control, loggers } = environment;
         let settings = Arc::clone(&config.broker);
         let observed = Observed::new(loggers);
         let progress = &observed.progress;
         let mut tasks = JoinSet::new();
         raise_descriptor_limit();
         let limits = in_place(|| Limits::resolve(&settings))?;
-        // All ports are bound before anything is written. If a port is taken, the start therefore
-        // fails without creating directories.
+        // All ports are bound before anything is written, so a taken port leaves no directories.
         let bound = |listeners| Bound::all(if listens { listeners } else { &[] }, &settings);
         let controllers = bound(&settings.controller_listeners).await?;
         let brokers = bound(&settings.listeners).await?;
         let http_address = observed.serve_http(&settings, &mut tasks, &control).await?;
-        let new_cluster_id = formation::new_cluster_id(&settings, &*disk, &*network).await;
+        let new_cluster_id = cluster_bootstrap::new_cluster_id(&settings, &*disk, &*network).await;
         let mut log_dirs = open_log_dirs(disk, &settings, new_cluster_id)?;
         let found = log_dirs.list();
         progress.stage_ended("log_dirs");
         let mut addresses = controllers.addresses()?;
         let controllers = controllers.listen(&settings, &control)?;
         let config = Arc::new(ArcSwap::from_pointee(config));
-        let quorum_config = formation::quorum_config(&settings, &log_dirs, &network)?;
+        let quorum_config = cluster_bootstrap::quorum_config(&settings, &log_dirs, &network)?;
         let (quorum, image, stream) = on(&control, Quorum::start(quorum_config)).await??;
-        let chosen = formation::bootstrap_records(&settings, &**log_dirs.disk())?;
+        let chosen = cluster_bootstrap::bootstrap_records(&settings, &**log_dirs.disk())?;
         let controller = start_controller(&control, &quorum, &config, chosen);
         progress.stage_ended("metadata");
         let parts = Parts { config, limits, log_dirs, found, quorum, controller, network, control };
@@ -323,7 +321,7 @@ struct Parts {
     config: Arc<ArcSwap<Config>>,
     limits: Limits,
     log_dirs: LogDirs,
-    found: Vec<FoundPartition>,
+    found: Vec<DiscoveredLog>,
     quorum: Quorum,
     controller: Controller,
     network: Arc<dyn Network>,
@@ -446,7 +444,7 @@ fn new_broker(parts: Parts, observed: &Observed, image: Image) -> Broker {
         replicas_left: AtomicBool::new(false),
         checkpointing: Mutex::default(),
         unopened: Mutex::default(),
-        told_ms: AtomicI64::new(0),
+        last_warned_ms: AtomicI64::new(0),
         applying: Mutex::default(),
         all_dirs_failed: watch::channel(false).0,
         metadata_failed: watch::channel(false).0,
@@ -454,12 +452,12 @@ fn new_broker(parts: Parts, observed: &Observed, image: Image) -> Broker {
         fetch_look_ups: BlockingLimits::new(FETCH_LOOK_UPS_AT_ONCE),
         dir_descriptions: BlockingLimits::new(DIR_DESCRIPTIONS_AT_ONCE),
         decompressions: Semaphore::new(DECOMPRESSIONS_AT_ONCE),
-        found: Mutex::new(FoundPartitions::new(found)),
+        found: Mutex::new(DiscoveredLogs::new(found)),
         moves: Moves::new(&settings),
         quorum,
         controller,
         network,
-        contact: Contact::new(),
+        contact: ControllerContact::new(),
         heartbeat_now: Notify::new(),
         serves: AtomicBool::new(false),
         stopping: AtomicBool::new(false),

@@ -3,7 +3,7 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use crate::{
-    base::world::now_ms,
+    base::environment::now_ms,
     coordinator::{ShardLog, ShardLogError},
     partition::{Acks, AppendError, Partition},
     records::Batch,
@@ -12,17 +12,17 @@ use crate::{
 /// How often a read of the log is retried because the log is truncated or moved meanwhile.
 const READS_MAX: usize = 100;
 
-/// The log of a shard. It is valid while this broker's leadership of the partition lasts (`reign`);
-/// afterwards, appends fail and nothing counts as committed.
+/// The log of a shard. It is valid while this broker's leadership of the partition lasts; afterwards,
+/// appends fail and nothing counts as committed.
 pub struct PartitionLog {
     partition: Arc<Partition>,
-    reign: u64,
+    leadership_generation: u64,
 }
 
 impl PartitionLog {
     pub fn new(partition: Arc<Partition>) -> Self {
-        let reign = partition.view().reign;
-        Self { partition, reign }
+        let leadership_generation = partition.view().leadership_generation;
+        Self { partition, leadership_generation }
     }
 }
 
@@ -33,7 +33,7 @@ impl ShardLog for PartitionLog {
 
     fn high_watermark(&self) -> i64 {
         let view = self.partition.view();
-        match view.reign == self.reign {
+        match view.leadership_generation == self.leadership_generation {
             true => view.high_watermark,
             false => -1, // A later leadership's high watermark commits nothing of this shard.
         }
@@ -41,8 +41,9 @@ impl ShardLog for PartitionLog {
 
     fn append(&self, batch: Batch) -> Result<i64, ShardLogError> {
         // `acks=1`: the shard itself waits until the batch is committed.
-        let (reign, now_ms) = (self.reign, now_ms());
-        let appended = self.partition.append_in(reign, &mut [batch], Acks::Leader, now_ms);
+        let (leadership_generation, now_ms) = (self.leadership_generation, now_ms());
+        let appended =
+            self.partition.append_in(leadership_generation, &mut [batch], Acks::Leader, now_ms);
         let appended = appended.map_err(|error| match error {
             AppendError::NotLeader => ShardLogError::NotLeader,
             error => ShardLogError::Failed(error.to_string()),
@@ -51,7 +52,7 @@ impl ShardLog for PartitionLog {
     }
 
     fn wait_committed(&self, end_offset: i64) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
-        Box::pin(self.partition.wait_committed(end_offset, self.reign))
+        Box::pin(self.partition.wait_committed(end_offset, self.leadership_generation))
     }
 
     fn read_all(
@@ -91,13 +92,13 @@ mod tests {
     use crate::{
         base::TopicPartition,
         log::{Log, LogConfig, LogStart, faulty::FaultyDisk, testing::batch},
-        partition::{Core, Role, Surroundings},
+        partition::{Core, PartitionCallbacks, Role},
     };
 
     /// After this broker has become a follower, its high watermark counts records of the new
     /// leader, not of this shard.
     #[test]
-    fn a_shard_counts_on_nothing_after_its_reign() {
+    fn a_shard_counts_on_nothing_after_its_leadership() {
         let start =
             LogStart { recovery_point: 0, settled: 0, log_start: None, clean: true, now_ms: 0 };
         let (disk, config) = (Arc::new(FaultyDisk::default()), Arc::new(LogConfig::default()));
@@ -105,7 +106,7 @@ mod tests {
         let log = Log::open(disk, dir, config, start).expect("opens").0;
         let core = Core::new(log, Role::Leader { epoch: 0 }, 0);
         let id = TopicPartition::new("__consumer_offsets", 0);
-        let partition = Arc::new(Partition::new(id, core, Surroundings::default()));
+        let partition = Arc::new(Partition::new(id, core, PartitionCallbacks::default()));
         let own = PartitionLog::new(Arc::clone(&partition));
         assert_eq!(own.append(batch(0, 1, 20)).expect("leads"), 1);
         assert_eq!(own.high_watermark(), 1);

@@ -16,9 +16,9 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use super::{Broker, contact, progress::TOLD_EVERY};
+use super::{Broker, controller_isolation, progress::TOLD_EVERY};
 use crate::{
-    base::world::{blocking, now_ms},
+    base::environment::{blocking, now_ms},
     log::{DeletedSegment, LogError, LogView, checkpoint},
     partition::{Partition, Urgency, View},
 };
@@ -57,7 +57,7 @@ impl Broker {
             let flush = millis(config.log_flush_scheduler_interval_ms);
             every(flush, flush, Self::flush_by_time);
         }
-        tasks.spawn_on(contact::watch(Arc::clone(self), stop.clone()), &self.control);
+        tasks.spawn_on(controller_isolation::watch(Arc::clone(self), stop.clone()), &self.control);
     }
 
     /// Rolls and deletes segments of all logs that have exceeded their time or size.

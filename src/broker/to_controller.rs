@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::Broker;
 use crate::{
-    handlers::{self, Forwarding, Session},
+    handlers::{self, ConnectionContext, Forwarding},
     metadata::BrokerImage,
     peers::{self, Address, Channel, Network, PeerError},
     protocol::ErrorCode,
@@ -175,13 +175,13 @@ impl Broker {
 
     /// The context of a connection from `peer` to the first controller listener. It is used for
     /// requests that arrive in another way.
-    pub fn controller_session(&self, peer: SocketAddr) -> Session {
+    pub fn controller_session(&self, peer: SocketAddr) -> ConnectionContext {
         let settings = self.settings();
         let listener = settings.controller_listeners.first().map(|it| it.name.as_str());
-        Session {
+        ConnectionContext {
             peer,
             listener: Arc::from(listener.unwrap_or("CONTROLLER")),
-            of_controllers: true,
+            on_controller_listener: true,
             software: None,
             presence: None,
         }

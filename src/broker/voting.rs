@@ -27,7 +27,7 @@ use crate::{
 
 /// The change that this node requests from the leader.
 #[derive(Debug, PartialEq)]
-enum Wish {
+enum VoterIntent {
     Nothing,
     /// This node is not among the voters.
     Add,
@@ -37,17 +37,22 @@ enum Wish {
     Update,
 }
 
-fn wish(own: (i32, Uuid), endpoints: &[Endpoint], voters: &[ReplicaStatus], joins: bool) -> Wish {
+fn intent(
+    own: (i32, Uuid),
+    endpoints: &[Endpoint],
+    voters: &[ReplicaStatus],
+    joins: bool,
+) -> VoterIntent {
     let (id, directory_id) = own;
     match voters.iter().find(|voter| voter.replica_id == id) {
-        None if joins => Wish::Add,
+        None if joins => VoterIntent::Add,
         Some(voter) if voter.directory_id == directory_id => {
             let same = voter.endpoints.len() == endpoints.len()
                 && endpoints.iter().all(|it| voter.endpoints.contains(it));
-            if same { Wish::Nothing } else { Wish::Update }
+            if same { VoterIntent::Nothing } else { VoterIntent::Update }
         }
-        Some(voter) if joins => Wish::Remove(voter.directory_id),
-        None | Some(_) => Wish::Nothing,
+        Some(voter) if joins => VoterIntent::Remove(voter.directory_id),
+        None | Some(_) => VoterIntent::Nothing,
     }
 }
 
@@ -69,8 +74,8 @@ pub(super) async fn keep(broker: Arc<Broker>, endpoints: Vec<BrokerEndpoint>) {
         if broker.quorum.kraft_version() == 0 || broker.quorum.leader().is_none() {
             continue;
         }
-        let wish = wish(own, &endpoints, &broker.quorum.status().voters, joins);
-        if wish == Wish::Nothing {
+        let intent = intent(own, &endpoints, &broker.quorum.status().voters, joins);
+        if intent == VoterIntent::Nothing {
             continue;
         }
         // A quorum of Apache Kafka must not get this node as a voter, because it does not speak
@@ -79,13 +84,13 @@ pub(super) async fn keep(broker: Arc<Broker>, endpoints: Vec<BrokerEndpoint>) {
             debug!("the quorum is Apache Kafka's, this node cannot be a voter of it");
             continue;
         }
-        match broker.tell_leader(&wish, own.1, &endpoints, timeout).await {
-            Ok(0) => info!(?wish, "the leader changes the voters"),
+        match broker.tell_leader(&intent, own.1, &endpoints, timeout).await {
+            Ok(0) => info!(?intent, "the leader changes the voters"),
             Ok(code) => {
                 let code = ErrorCode::try_from_code(code);
-                debug!(?wish, ?code, "the voters are not changed yet");
+                debug!(?intent, ?code, "the voters are not changed yet");
             }
-            Err(error) => debug!(?wish, %error, "the voters are not changed yet"),
+            Err(error) => debug!(?intent, %error, "the voters are not changed yet"),
         }
     }
 }
@@ -93,16 +98,16 @@ pub(super) async fn keep(broker: Arc<Broker>, endpoints: Vec<BrokerEndpoint>) {
 impl Broker {
     async fn tell_leader(
         self: &Arc<Self>,
-        wish: &Wish,
+        intent: &VoterIntent,
         directory_id: Uuid,
         endpoints: &[Endpoint],
         timeout: Duration,
     ) -> Result<i16, ToControllerError> {
         let text = |text: &str| StrBytes::from_string(text.to_owned());
         let cluster_id = Some(text(&self.cluster_id));
-        match wish {
-            Wish::Nothing => Ok(0),
-            Wish::Add => {
+        match intent {
+            VoterIntent::Nothing => Ok(0),
+            VoterIntent::Add => {
                 let listener = |it: &Endpoint| AddRaftVoterListener {
                     name: text(&it.name),
                     host: text(&it.host),
@@ -118,14 +123,14 @@ impl Broker {
                 };
                 Ok(self.send_to_controller(1, &request, timeout).await?.error_code)
             }
-            Wish::Remove(before) => {
+            VoterIntent::Remove(before) => {
                 let request = RemoveRaftVoterRequest::default()
                     .with_cluster_id(cluster_id)
                     .with_voter_id(self.node_id)
                     .with_voter_directory_id(*before);
                 Ok(self.send_to_controller(0, &request, timeout).await?.error_code)
             }
-            Wish::Update => {
+            VoterIntent::Update => {
                 let listener = |it: &Endpoint| {
                     Listener::default()
                         .with_name(text(&it.name))
@@ -164,12 +169,12 @@ mod tests {
         };
         let voters = [voter];
         let here = [at(2), at(1)];
-        assert_eq!(wish((2, directory(2)), &here, &voters, true), Wish::Nothing);
-        assert_eq!(wish((2, directory(2)), &[at(3)], &voters, false), Wish::Update);
+        assert_eq!(intent((2, directory(2)), &here, &voters, true), VoterIntent::Nothing);
+        assert_eq!(intent((2, directory(2)), &[at(3)], &voters, false), VoterIntent::Update);
         let before = directory(2);
-        assert_eq!(wish((2, directory(9)), &here, &voters, true), Wish::Remove(before));
-        assert_eq!(wish((2, directory(9)), &here, &voters, false), Wish::Nothing);
-        assert_eq!(wish((3, directory(3)), &here, &voters, true), Wish::Add);
-        assert_eq!(wish((3, directory(3)), &here, &voters, false), Wish::Nothing);
+        assert_eq!(intent((2, directory(9)), &here, &voters, true), VoterIntent::Remove(before));
+        assert_eq!(intent((2, directory(9)), &here, &voters, false), VoterIntent::Nothing);
+        assert_eq!(intent((3, directory(3)), &here, &voters, true), VoterIntent::Add);
+        assert_eq!(intent((3, directory(3)), &here, &voters, false), VoterIntent::Nothing);
     }
 }

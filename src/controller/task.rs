@@ -14,7 +14,7 @@ use super::{
     features, timers,
 };
 use crate::{
-    base::world::new_uuid,
+    base::environment::new_uuid,
     metadata::{Image, MetadataRecord},
     quorum::{Durability, Leadership, Quorum, QuorumError},
 };

@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     group::{
-        GroupConfig, GroupShard, Soft,
+        GroupConfig, GroupShard, VolatileState,
         messages::{
             CommitReply, CommitRequest, DeleteOffsetsRequest, DeletedOffsets, FetchRequest,
             FetchedTopic, GroupDescription, GroupError, GroupSurvey, HeartbeatRequest, JoinReply,
@@ -106,11 +106,11 @@ impl GroupCoordinator {
         let limits = Limits { max_batch_bytes, commit_timeout };
         let inner = Arc::downgrade(&self.0);
         let config = self.config();
-        let new_soft = move || {
+        let new_volatile = move || {
             let latest = inner.upgrade().map(|inner| inner.config.load_full());
-            Soft::new(latest.unwrap_or_else(|| Arc::clone(&config)))
+            VolatileState::new(latest.unwrap_or_else(|| Arc::clone(&config)))
         };
-        self.0.shards.elect(partition, log, limits, new_soft);
+        self.0.shards.elect(partition, log, limits, new_volatile);
     }
 
     /// Stops the shard of a partition that this broker no longer leads. Requests that wait in it
@@ -292,7 +292,7 @@ impl GroupCoordinator {
 
 fn unavailable(unavailable: Unavailable) -> GroupError {
     match unavailable {
-        Unavailable::NotHere => GroupError::NotCoordinator,
+        Unavailable::NotCoordinator => GroupError::NotCoordinator,
         Unavailable::Loading => GroupError::CoordinatorLoadInProgress,
     }
 }

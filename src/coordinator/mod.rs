@@ -6,9 +6,9 @@
 //! connections, nor error codes of the protocol. A shard knows neither tokio nor logs.
 //!
 //! Invariants:
-//! - Hard state is what the log says. Only `apply` changes it, both while loading and while
+//! - Logged state is what the log says. Only `apply` changes it, both while loading and while
 //!   serving.
-//! - Soft state is lost with the shard: parked requests, and members of an unfinished rebalance.
+//! - Volatile state is lost with the shard: parked requests, and members of an unfinished rebalance.
 //!   Clients retry.
 //! - Tokens are integers and timers are data, so the events of a shard can be replayed and give the
 //!   same outcomes.
@@ -58,9 +58,9 @@ pub trait Shard: Sized + 'static {
     type Record: Send;
     type Timer: Clone + Ord + std::hash::Hash + Send;
     /// The state that the log determines. It begins with the default.
-    type Hard: Default + Send;
+    type LoggedState: Default + Send;
     /// The state that is lost with the shard.
-    type Soft: Send;
+    type VolatileState: Send;
 
     /// The event after all records of the log have been applied. It is the first of a shard.
     fn loaded() -> Self::Event;
@@ -69,18 +69,18 @@ pub trait Shard: Sized + 'static {
     /// The event of a timer whose time has come.
     fn expired(timer: Self::Timer) -> Self::Event;
 
-    /// Decides what an event leads to, and changes the soft state. If the records cannot be
-    /// appended, the runtime discards the shard and loads it again, because the soft state already
+    /// Decides what an event leads to, and changes the volatile state. If the records cannot be
+    /// appended, the runtime discards the shard and loads it again, because the volatile state already
     /// includes them.
     fn decide(
-        hard: &Self::Hard,
-        soft: &mut Self::Soft,
+        logged: &Self::LoggedState,
+        volatile: &mut Self::VolatileState,
         now_ms: i64,
         event: Self::Event,
     ) -> Outcome<Self>;
 
-    /// Applies a record at `offset` of the log to the hard state.
-    fn apply(hard: &mut Self::Hard, offset: i64, record: &Self::Record);
+    /// Applies a record at `offset` of the log to the logged state.
+    fn apply(logged: &mut Self::LoggedState, offset: i64, record: &Self::Record);
 
     /// Encodes a record as the key and the value of the log. A value of `None` is a tombstone.
     fn encode(record: &Self::Record) -> (Bytes, Option<Bytes>);

@@ -13,7 +13,7 @@ use kafka_protocol::{
 };
 
 use super::{Context, ErrorCode, Handler, Reply, errors};
-use crate::{base::TopicPartition, base::world::blocking, broker::Broker};
+use crate::{base::TopicPartition, base::environment::blocking, broker::Broker};
 
 pub struct AlterReplicaLogDirs;
 

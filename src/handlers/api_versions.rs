@@ -32,7 +32,7 @@ impl Handler for ApiVersions {
             }
             cx.session.software = Some((name.to_string(), version.to_string()));
         }
-        let response = response(cx.session.of_controllers);
+        let response = response(cx.session.on_controller_listener);
         let response = match cx.version {
             3.. => {
                 let image = cx.broker.metadata();
@@ -74,8 +74,9 @@ fn with_features<'a>(
 }
 
 /// The response with the APIs of a listener. The caller adds the features.
-fn response(of_controllers: bool) -> ApiVersionsResponse {
-    let rows = TABLE.iter().map(Entry::row).filter(|row| row.scope.is_served(of_controllers));
+fn response(on_controller_listener: bool) -> ApiVersionsResponse {
+    let rows =
+        TABLE.iter().map(Entry::row).filter(|row| row.scope.is_served(on_controller_listener));
     let rows = rows.map(|row| {
         ApiVersion::default()
             .with_api_key(row.key as i16)

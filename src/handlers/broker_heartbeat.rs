@@ -7,7 +7,7 @@ use kafka_protocol::messages::ApiKey;
 
 use super::{Context, Handler, Reply, errors};
 use crate::{
-    broker::Presence,
+    broker::HeartbeatConnection,
     controller::Heartbeat,
     protocol::messages::{BrokerHeartbeatRequest, BrokerHeartbeatResponse},
 };
@@ -38,7 +38,7 @@ impl Handler for BrokerHeartbeat {
         // before the controller decides, because the decision may wait for a slow metadata disk.
         let known = cx.session.presence.as_ref().is_some_and(|it| it.is_of(id, epoch));
         if !known && id != cx.broker.node_id {
-            cx.session.presence = Some(Presence::new(cx.broker, id, epoch));
+            cx.session.presence = Some(HeartbeatConnection::new(cx.broker, id, epoch));
         }
         let answer = match cx.broker.controller.heartbeat(heartbeat).await {
             Ok(heard) => {

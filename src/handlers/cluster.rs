@@ -15,7 +15,7 @@ use crate::{
     broker::Broker,
     controller::has_online_dir,
     metadata::{BrokerImage, Image, PartitionImage, TopicImage, records::BrokerEndpoint},
-    partition::{Absent, Partition, Role, Topic},
+    partition::{Partition, PartitionUnavailable, Role, Topic},
 };
 
 /// The authorized operations on a topic. All are allowed, because there is no authorizer yet. Each
@@ -85,10 +85,15 @@ pub fn partition(broker: &Broker, name: &str, index: i32) -> Result<Arc<Partitio
 
 /// The error code for a partition without a usable replica on this broker. `topic` is the topic of
 /// other replicas on this broker.
-pub fn absent(broker: &Broker, topic: &Topic, index: i32, absent: Absent) -> ErrorCode {
+pub fn absent(
+    broker: &Broker,
+    topic: &Topic,
+    index: i32,
+    absent: PartitionUnavailable,
+) -> ErrorCode {
     match absent {
-        Absent::Offline => ErrorCode::KafkaStorageError,
-        Absent::Unknown => match elsewhere(broker, None, topic.id, index) {
+        PartitionUnavailable::Offline => ErrorCode::KafkaStorageError,
+        PartitionUnavailable::Unknown => match elsewhere(broker, None, topic.id, index) {
             // The metadata does not have the topic any more, so it is being deleted here.
             ErrorCode::UnknownTopicId => ErrorCode::UnknownTopicOrPartition,
             code => code,

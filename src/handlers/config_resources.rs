@@ -18,12 +18,12 @@ use crate::{
 
 /// An error in a response: its code, and its message if Kafka sends one.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Refusal {
+pub struct ResourceError {
     pub code: ErrorCode,
     pub message: Option<String>,
 }
 
-impl Refusal {
+impl ResourceError {
     pub fn request(message: impl Into<String>) -> Self {
         Self { code: ErrorCode::InvalidRequest, message: Some(message.into()) }
     }
@@ -33,7 +33,7 @@ impl Refusal {
     }
 }
 
-impl From<ConfigError> for Refusal {
+impl From<ConfigError> for ResourceError {
     fn from(error: ConfigError) -> Self {
         match error.kind {
             ConfigErrorKind::InvalidConfig => Self::config(error.message),
@@ -44,7 +44,7 @@ impl From<ConfigError> for Refusal {
     }
 }
 
-impl From<ControllerError> for Refusal {
+impl From<ControllerError> for ResourceError {
     fn from(error: ControllerError) -> Self {
         Self { code: errors::controller(&error), message: error.message() }
     }
@@ -54,7 +54,7 @@ impl From<ControllerError> for Refusal {
 pub type CodeAndMessage = (i16, Option<StrBytes>);
 
 /// The error code and the message for a result.
-pub fn code_and_message(result: Result<(), Refusal>) -> CodeAndMessage {
+pub fn code_and_message(result: Result<(), ResourceError>) -> CodeAndMessage {
     match result {
         Ok(()) => (errors::NONE, None),
         Err(refusal) => (refusal.code.code(), refusal.message.map(StrBytes::from_string)),
@@ -87,14 +87,14 @@ pub const APPEND: i8 = 2;
 pub const SUBTRACT: i8 = 3;
 
 impl Op {
-    fn check(&self) -> Result<ConfigOp, Refusal> {
+    fn check(&self) -> Result<ConfigOp, ResourceError> {
         let value = self.value.clone().unwrap_or_default();
         match self.kind {
             SET => Ok(ConfigOp::Set(value)),
             DELETE => Ok(ConfigOp::Delete),
             APPEND => Ok(ConfigOp::Append(value)),
             SUBTRACT => Ok(ConfigOp::Subtract(value)),
-            other => Err(Refusal::request(format!("Unknown operations type {other}"))),
+            other => Err(ResourceError::request(format!("Unknown operations type {other}"))),
         }
     }
 
@@ -146,35 +146,35 @@ impl Checked {
 
 impl Judge<'_> {
     /// Checks each change. A change that fails does not reach the controller.
-    pub fn check_all(&self, changes: &[Change]) -> Vec<Result<Checked, Refusal>> {
+    pub fn check_all(&self, changes: &[Change]) -> Vec<Result<Checked, ResourceError>> {
         let is_repeated = |change: &Change| {
             let same = |other: &&Change| other.kind == change.kind && other.name == change.name;
             changes.iter().filter(same).count() > 1
         };
         let check = |change: &Change| match is_repeated(change) {
-            true => Err(Refusal::request("Each resource must appear at most once.")),
+            true => Err(ResourceError::request("Each resource must appear at most once.")),
             false => self.check(change),
         };
         changes.iter().map(check).collect()
     }
 
-    fn check(&self, change: &Change) -> Result<Checked, Refusal> {
+    fn check(&self, change: &Change) -> Result<Checked, ResourceError> {
         let mut names = HashSet::new();
         if !change.ops.iter().all(|op| names.insert(&op.name)) {
-            return Err(Refusal::request("Error due to duplicate config keys"));
+            return Err(ResourceError::request("Error due to duplicate config keys"));
         }
         let is_null = |op: &&Op| op.kind != DELETE && op.value.is_none();
         let nulls: Vec<&str> =
             change.ops.iter().filter(is_null).map(|op| op.name.as_str()).collect();
         if !nulls.is_empty() {
             let message = format!("Null value not supported for : {}", nulls.join(", "));
-            return Err(Refusal::request(message));
+            return Err(ResourceError::request(message));
         }
-        let unknown = || Refusal::request(format!("Unknown resource type {}", change.kind));
+        let unknown = || ResourceError::request(format!("Unknown resource type {}", change.kind));
         let kind = ConfigResourceType::from_id(change.kind).ok_or_else(unknown)?;
         if kind == ConfigResourceType::Topic && !change.ops.iter().all(Op::is_known) {
             // Kafka's controller fails here, without a message.
-            return Err(Refusal { code: ErrorCode::UnknownServerError, message: None });
+            return Err(ResourceError { code: ErrorCode::UnknownServerError, message: None });
         }
         if kind == ConfigResourceType::BrokerLogger {
             return match self.keeps {
@@ -183,11 +183,11 @@ impl Judge<'_> {
             };
         }
         let ops = change.ops.iter().map(|op| Ok((op.name.clone(), op.check()?)));
-        let ops: Vec<(String, ConfigOp)> = ops.collect::<Result<_, Refusal>>()?;
+        let ops: Vec<(String, ConfigOp)> = ops.collect::<Result<_, ResourceError>>()?;
         match kind {
             ConfigResourceType::Broker => self.check_broker(change, &ops)?,
             ConfigResourceType::ClientMetrics if change.name.is_empty() => {
-                return Err(Refusal::request("Subscription name can't be empty"));
+                return Err(ResourceError::request("Subscription name can't be empty"));
             }
             ConfigResourceType::Topic
             | ConfigResourceType::Group
@@ -198,7 +198,11 @@ impl Judge<'_> {
     }
 
     /// Checks a change of dynamic broker configs. The broker that receives the request does this.
-    fn check_broker(&self, change: &Change, ops: &[(String, ConfigOp)]) -> Result<(), Refusal> {
+    fn check_broker(
+        &self,
+        change: &Change,
+        ops: &[(String, ConfigOp)],
+    ) -> Result<(), ResourceError> {
         let per_broker = !change.name.is_empty();
         if per_broker && !self.is_handed_on {
             self.check_node_id(&change.name)?;
@@ -222,30 +226,30 @@ impl Judge<'_> {
         configs: &Properties,
         ops: &[(String, ConfigOp)],
         per_broker: bool,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ResourceError> {
         const NAME: &str = "min.insync.replicas";
         if self.image.feature("eligible.leader.replicas.version") == 0 {
             return Ok(());
         }
         let is_named = ops.iter().any(|(name, _)| name == NAME);
         if per_broker && is_named {
-            return Err(Refusal::config(format!(
+            return Err(ResourceError::config(format!(
                 "Broker-level {NAME} cannot be altered while ELR is enabled."
             )));
         }
         let may_lose_it = is_named || self.keeps == Keeps::Nothing;
         if !per_broker && may_lose_it && !configs.contains_key(NAME) {
-            return Err(Refusal::config(format!(
+            return Err(ResourceError::config(format!(
                 "Cluster-level {NAME} cannot be removed while ELR is enabled."
             )));
         }
         Ok(())
     }
 
-    fn check_node_id(&self, name: &str) -> Result<(), Refusal> {
+    fn check_node_id(&self, name: &str) -> Result<(), ResourceError> {
         let id = node_id(name)?;
         if id != self.node_id {
-            return Err(Refusal::request(format!(
+            return Err(ResourceError::request(format!(
                 "Unexpected broker id, expected {}, but received {name}",
                 self.node_id
             )));
@@ -255,10 +259,10 @@ impl Judge<'_> {
 
     /// Checks the changes of log levels of one resource. If one is invalid, none is made (Kafka's
     /// `RuntimeLoggerManager`).
-    fn check_loggers(&self, change: &Change) -> Result<Vec<LevelChange>, Refusal> {
+    fn check_loggers(&self, change: &Change) -> Result<Vec<LevelChange>, ResourceError> {
         let id = node_id(&change.name)?;
         if id != self.node_id {
-            return Err(Refusal::request(format!(
+            return Err(ResourceError::request(format!(
                 "Unexpected node id. Expected {}, but received {id}",
                 self.node_id
             )));
@@ -267,41 +271,44 @@ impl Judge<'_> {
     }
 }
 
-fn node_id(name: &str) -> Result<i32, Refusal> {
-    name.parse()
-        .map_err(|_| Refusal::request(format!("Node id must be an integer, but it is: {name}")))
+fn node_id(name: &str) -> Result<i32, ResourceError> {
+    name.parse().map_err(|_| {
+        ResourceError::request(format!("Node id must be an integer, but it is: {name}"))
+    })
 }
 
-fn check_logger(op: &Op) -> Result<LevelChange, Refusal> {
+fn check_logger(op: &Op) -> Result<LevelChange, ResourceError> {
     let name = &op.name;
     let logger = || {
-        let unknown = || Refusal::config(format!("Logger {name} does not exist!"));
+        let unknown = || ResourceError::config(format!("Logger {name} does not exist!"));
         Loggers::find(name).ok_or_else(unknown)
     };
     let refuse_op = |op: &str| {
-        Refusal::request(format!("{op} operation is not allowed for the BROKER_LOGGER resource"))
+        ResourceError::request(format!(
+            "{op} operation is not allowed for the BROKER_LOGGER resource"
+        ))
     };
     match op.kind {
         SET => Ok(LevelChange { logger: logger()?, level: Some(level(op)?) }),
         DELETE if logger()? == ROOT => {
             let message = format!("Removing the log level of the {ROOT} logger is not allowed");
-            Err(Refusal::request(message))
+            Err(ResourceError::request(message))
         }
         DELETE => Ok(LevelChange { logger: logger()?, level: None }),
         APPEND => Err(refuse_op("APPEND")),
         SUBTRACT => Err(refuse_op("SUBTRACT")),
         // Kafka fails here, without a message.
-        _ => Err(Refusal { code: ErrorCode::UnknownServerError, message: None }),
+        _ => Err(ResourceError { code: ErrorCode::UnknownServerError, message: None }),
     }
 }
 
 /// The log level in a change. Its name is case-sensitive.
-fn level(op: &Op) -> Result<LogLevel, Refusal> {
+fn level(op: &Op) -> Result<LogLevel, ResourceError> {
     let text = op.value.as_deref().unwrap_or_default();
     let named = LogLevel::SETTABLE.into_iter().find(|level| level.name() == text);
     named.ok_or_else(|| {
         let valid = LogLevel::SETTABLE.map(LogLevel::name).join(", ");
-        Refusal::config(format!(
+        ResourceError::config(format!(
             "Cannot set the log level of {} to {text} as it is not a supported log level. Valid log \
              levels are {valid}",
             op.name
@@ -310,7 +317,7 @@ fn level(op: &Op) -> Result<LogLevel, Refusal> {
 }
 
 /// Applies the change of one broker config to `configs`.
-fn apply(configs: &mut Properties, name: &str, op: &ConfigOp) -> Result<(), Refusal> {
+fn apply(configs: &mut Properties, name: &str, op: &ConfigOp) -> Result<(), ResourceError> {
     let (items, verb) = match op {
         ConfigOp::Set(value) => {
             configs.insert(name.to_owned(), value.clone());
@@ -324,11 +331,11 @@ fn apply(configs: &mut Properties, name: &str, op: &ConfigOp) -> Result<(), Refu
         ConfigOp::Subtract(items) => (items, "subtract"),
     };
     let Some(key) = keys::broker().get(name) else {
-        return Err(Refusal::config(format!("Unknown config name: {name}")));
+        return Err(ResourceError::config(format!("Unknown config name: {name}")));
     };
     if key.kind != Type::List {
         let message = format!("Config value {verb} is not allowed for config key: {name}");
-        return Err(Refusal::config(message));
+        return Err(ResourceError::config(message));
     }
     let current = configs.get(name).map_or(key.default_text().unwrap_or_default(), |text| text);
     let mut list: Vec<&str> = current.split(',').filter(|item| !item.is_empty()).collect();
@@ -351,7 +358,7 @@ fn check(
     keeps: Keeps,
     validate_only: bool,
     is_handed_on: bool,
-) -> Vec<Result<Checked, Refusal>> {
+) -> Vec<Result<Checked, ResourceError>> {
     let (config, image) = (broker.config(), broker.metadata());
     let (node_id, config, image) = (broker.node_id, &config, &image);
     let mut checked = Judge { node_id, is_handed_on, config, image, keeps }.check_all(changes);
@@ -361,7 +368,7 @@ fn check(
         {
             tracing::error!(%error, "log levels not changed");
             let code = ErrorCode::UnknownServerError;
-            *verdict = Err(Refusal { code, message: Some(error.to_string()) });
+            *verdict = Err(ResourceError { code, message: Some(error.to_string()) });
         }
     }
     checked
@@ -395,7 +402,7 @@ pub struct Row {
 pub async fn handle<R: AlterRequest>(cx: &mut Context<'_>, mut request: R) -> Reply<R::Response> {
     let changes: Vec<Change> = request.resources().iter().map(R::change).collect();
     let validate_only = request.validate_only();
-    if cx.session.of_controllers {
+    if cx.session.on_controller_listener {
         let altered = alter(cx, &changes, R::KEEPS, validate_only).await;
         return Reply::Now(response::<R>(changes, altered));
     }
@@ -421,7 +428,7 @@ pub async fn handle<R: AlterRequest>(cx: &mut Context<'_>, mut request: R) -> Re
 
 fn response<R: AlterRequest>(
     changes: Vec<Change>,
-    outcomes: Vec<Result<(), Refusal>>,
+    outcomes: Vec<Result<(), ResourceError>>,
 ) -> R::Response {
     R::response(changes.into_iter().zip(outcomes).map(|(change, outcome)| {
         let (code, message) = code_and_message(outcome);
@@ -430,12 +437,12 @@ fn response<R: AlterRequest>(
 }
 
 /// The outcome of a change from the error code and message in the controller's response.
-fn told(code: i16, message: Option<StrBytes>) -> Result<(), Refusal> {
+fn told(code: i16, message: Option<StrBytes>) -> Result<(), ResourceError> {
     if code == errors::NONE {
         return Ok(());
     }
     let code = ErrorCode::try_from_code(code).unwrap_or(ErrorCode::UnknownServerError);
-    Err(Refusal { code, message: message.map(|text| text.to_string()) })
+    Err(ResourceError { code, message: message.map(|text| text.to_string()) })
 }
 
 /// Handles the changes of a request on a controller listener. Checks them, lets the controller make
@@ -445,7 +452,7 @@ async fn alter(
     changes: &[Change],
     keeps: Keeps,
     validate_only: bool,
-) -> Vec<Result<(), Refusal>> {
+) -> Vec<Result<(), ResourceError>> {
     let (broker, controller) = (cx.broker, cx.controller());
     let checked = check(broker, changes, keeps, validate_only, true);
     let configs = checked.iter().flatten().filter_map(Checked::configs);
@@ -465,9 +472,9 @@ async fn alter(
         Ok(committed) => {
             broker.applied(committed.offset).await;
             let results = committed.value.into_iter();
-            results.map(|(_, result)| result.map_err(Refusal::from)).collect()
+            results.map(|(_, result)| result.map_err(ResourceError::from)).collect()
         }
-        Err(error) => vec![Err(Refusal::from(error)); count],
+        Err(error) => vec![Err(ResourceError::from(error)); count],
     };
     if !validate_only {
         for (change, _) in configs.zip(&decided).filter(|(_, it)| it.is_ok()) {
@@ -507,12 +514,12 @@ fn whole((resource, ops): &Configs) -> (ConfigResource, Vec<(String, Option<Stri
 /// The outcome of each change, in the order of the request. `decided` has the controller's outcomes
 /// of the changes that it decided. This node knows the outcomes of all others from its checks.
 fn outcomes(
-    checked: Vec<Result<Checked, Refusal>>,
-    decided: impl IntoIterator<Item = Result<(), Refusal>>,
-) -> Vec<Result<(), Refusal>> {
+    checked: Vec<Result<Checked, ResourceError>>,
+    decided: impl IntoIterator<Item = Result<(), ResourceError>>,
+) -> Vec<Result<(), ResourceError>> {
     let mut decided = decided.into_iter();
-    let lost = || Refusal { code: ErrorCode::UnknownServerError, message: None };
-    let outcome = |checked: Result<Checked, Refusal>| match checked? {
+    let lost = || ResourceError { code: ErrorCode::UnknownServerError, message: None };
+    let outcome = |checked: Result<Checked, ResourceError>| match checked? {
         Checked::Configs(_) => decided.next().unwrap_or_else(|| Err(lost())),
         Checked::Levels(_) => Ok(()),
     };

@@ -5,24 +5,24 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    broker::{Broker, Presence},
+    broker::{Broker, HeartbeatConnection},
     controller::Controller,
 };
 
 /// The state of one connection. A handler may change it before its ordering point, because up to
 /// there the requests of a connection are handled one after the other.
 #[derive(Clone)]
-pub struct Session {
+pub struct ConnectionContext {
     pub peer: SocketAddr,
     /// The listener's name (`PLAINTEXT`, `CONTROLLER`, ...).
     pub listener: Arc<str>,
     /// Whether the listener is one of `controller.listener.names`.
-    pub of_controllers: bool,
+    pub on_controller_listener: bool,
     /// The client's software name and version, from its ApiVersions request (KIP-511).
     pub software: Option<(String, String)>,
     /// The broker that sends its heartbeats on this connection. When the session is dropped, the
     /// active controller checks whether that broker has ended.
-    pub presence: Option<Arc<Presence>>,
+    pub presence: Option<Arc<HeartbeatConnection>>,
 }
 
 /// How a request that only the active controller decides (`Scope::Forwarded`) reached this node.
@@ -43,7 +43,7 @@ pub enum Forwarding {
 /// The context of one request.
 pub struct Context<'a> {
     pub broker: &'a Arc<Broker>,
-    pub session: &'a mut Session,
+    pub session: &'a mut ConnectionContext,
     pub version: i16,
     pub correlation_id: i32,
     pub client_id: Option<&'a str>,

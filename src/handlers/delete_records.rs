@@ -21,7 +21,7 @@ use super::{
     errors,
 };
 use crate::{
-    base::world::blocking,
+    base::environment::blocking,
     broker::Broker,
     partition::{DeleteRecordsError, Partition},
 };

@@ -31,7 +31,7 @@ impl Handler for DescribeCluster {
         request: DescribeClusterRequest,
     ) -> Reply<DescribeClusterResponse> {
         let kind = if cx.version == 0 { BROKERS } else { request.endpoint_type };
-        let here = if cx.session.of_controllers { CONTROLLERS } else { BROKERS };
+        let here = if cx.session.on_controller_listener { CONTROLLERS } else { BROKERS };
         if kind != here {
             return Reply::Now(refusal(kind));
         }

@@ -16,7 +16,7 @@ use kafka_protocol::{
 
 use super::{
     Context, ErrorCode, Handler, Reply,
-    config_resources::{Refusal, code_and_message, resource},
+    config_resources::{ResourceError, code_and_message, resource},
 };
 use crate::{
     base::config::{
@@ -73,7 +73,7 @@ impl Describer<'_> {
         let refuses_all = request.resources.iter().any(is_unknown);
         let results = request.resources.iter().map(|resource| {
             let described = match refuses_all {
-                true => Err(Refusal::request(MALFORMED)),
+                true => Err(ResourceError::request(MALFORMED)),
                 false => self.describe(resource),
             };
             self.result(request, resource, described)
@@ -85,7 +85,7 @@ impl Describer<'_> {
         &self,
         request: &DescribeConfigsRequest,
         resource: &DescribeConfigsResource,
-        described: Result<Vec<Entry>, Refusal>,
+        described: Result<Vec<Entry>, ResourceError>,
     ) -> DescribeConfigsResult {
         let (entries, outcome) = match described {
             Ok(entries) => (entries, Ok(())),
@@ -130,10 +130,10 @@ impl Describer<'_> {
             .with_documentation(documentation.map(StrBytes::from_static_str))
     }
 
-    fn describe(&self, asked: &DescribeConfigsResource) -> Result<Vec<Entry>, Refusal> {
+    fn describe(&self, asked: &DescribeConfigsResource) -> Result<Vec<Entry>, ResourceError> {
         let name = &*asked.resource_name;
         let Some(kind) = ConfigResourceType::from_id(asked.resource_type) else {
-            return Err(Refusal::request(MALFORMED));
+            return Err(ResourceError::request(MALFORMED));
         };
         let overrides = self.image.config(&resource(kind, name));
         match kind {
@@ -141,7 +141,7 @@ impl Describer<'_> {
                 names::validate(name)?;
                 if self.image.topic(name).is_none() {
                     let code = ErrorCode::UnknownTopicOrPartition;
-                    return Err(Refusal { code, message: None });
+                    return Err(ResourceError { code, message: None });
                 }
                 Ok(describe::topic(self.config, overrides)?)
             }
@@ -153,7 +153,7 @@ impl Describer<'_> {
                 Ok(describe::broker(self.config))
             }
             ConfigResourceType::BrokerLogger if name.is_empty() => {
-                Err(Refusal::request("Broker id must not be empty"))
+                Err(ResourceError::request("Broker id must not be empty"))
             }
             ConfigResourceType::BrokerLogger => {
                 self.check_broker_id(name, "")?;
@@ -161,26 +161,26 @@ impl Describer<'_> {
                 Ok(describe::loggers(levels.iter().map(|(logger, level)| (*logger, level.name()))))
             }
             ConfigResourceType::ClientMetrics if name.is_empty() => {
-                Err(Refusal::request("Client metrics subscription name must not be empty"))
+                Err(ResourceError::request("Client metrics subscription name must not be empty"))
             }
             ConfigResourceType::ClientMetrics => Ok(describe::client_metrics(overrides)?),
             ConfigResourceType::Group if name.is_empty() => {
-                Err(Refusal::request("Group name must not be empty"))
+                Err(ResourceError::request("Group name must not be empty"))
             }
             ConfigResourceType::Group => Ok(describe::group(self.config, overrides)?),
         }
     }
 
-    fn check_broker_id(&self, name: &str, or: &str) -> Result<(), Refusal> {
+    fn check_broker_id(&self, name: &str, or: &str) -> Result<(), ResourceError> {
         match name.parse::<i32>() {
             Ok(id) if id == self.node_id => Ok(()),
-            Ok(_) => Err(Refusal::request(format!(
+            Ok(_) => Err(ResourceError::request(format!(
                 "Unexpected broker id, expected {}{or} but received {name}",
                 self.node_id
             ))),
-            Err(_) => {
-                Err(Refusal::request(format!("Broker id must be an integer, but it is: {name}")))
-            }
+            Err(_) => Err(ResourceError::request(format!(
+                "Broker id must be an integer, but it is: {name}"
+            ))),
         }
     }
 }

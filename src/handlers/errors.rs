@@ -121,7 +121,7 @@ pub fn move_replica(error: &MoveError) -> ErrorCode {
         MoveError::UnknownDir => ErrorCode::LogDirNotFound,
         MoveError::Cordoned => ErrorCode::InvalidReplicaAssignment,
         MoveError::Offline => ErrorCode::KafkaStorageError,
-        MoveError::NotHere => ErrorCode::ReplicaNotAvailable,
+        MoveError::ReplicaNotAvailable => ErrorCode::ReplicaNotAvailable,
         MoveError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
         MoveError::Log(error) => log(error),
     }
@@ -129,7 +129,7 @@ pub fn move_replica(error: &MoveError) -> ErrorCode {
 
 /// Whether the response to a failed append contains the log start offset, as in Kafka
 /// (`ReplicaManager.appendRecordsToLeader`).
-pub fn tells_log_start(error: &AppendError) -> bool {
+pub fn includes_log_start(error: &AppendError) -> bool {
     matches!(error, AppendError::Producer(_) | AppendError::NotEnoughReplicas { .. })
 }
 

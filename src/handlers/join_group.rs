@@ -12,7 +12,7 @@ use super::{
     groups::{code, optional_text, optional_wire, text, wire},
 };
 use crate::{
-    base::world::new_uuid,
+    base::environment::new_uuid,
     coordinator::group::messages::{JoinReply, JoinRequest, JoinedMember},
 };
 

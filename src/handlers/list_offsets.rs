@@ -6,7 +6,7 @@ use kafka_protocol::messages::ApiKey;
 
 use super::{Context, ErrorCode, Handler, Reply, cluster, errors};
 use crate::{
-    base::world::in_place,
+    base::environment::in_place,
     broker::Broker,
     log::TimestampOffset,
     partition::Partition,

@@ -34,7 +34,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-pub use context::{Context, Forwarding, Session};
+pub use context::{ConnectionContext, Context, Forwarding};
 pub use errors::ErrorCode;
 pub use fetch::reply as fetch_reply;
 pub use reply::{Part, Reply, ReplyBuffer, WireReply};
@@ -199,7 +199,7 @@ pub fn find(api: ApiKey) -> Option<&'static Entry> {
 /// The request is not well formed, is not served on the listener of `session`, or has no response.
 pub async fn answer(
     broker: &Arc<Broker>,
-    session: &mut Session,
+    session: &mut ConnectionContext,
     mut frame: Bytes,
     forwarding: Forwarding,
 ) -> Result<Bytes, HandlerError> {
@@ -220,13 +220,13 @@ pub async fn answer(
 /// the response has REQUEST_TIMED_OUT.
 pub async fn handle(
     broker: &Arc<Broker>,
-    session: &mut Session,
+    session: &mut ConnectionContext,
     header: &RequestHeader,
     (whole, body): (Bytes, Bytes),
 ) -> Result<Outcome, HandlerError> {
     let entry = served(session, header)?;
     let is_forwarded = header.api.scope == Scope::Forwarded
-        && !session.of_controllers
+        && !session.on_controller_listener
         // The handlers of these two check the changes first, and forward only the valid ones.
         && !matches!(header.api.key, ApiKey::AlterConfigs | ApiKey::IncrementalAlterConfigs);
     if !is_forwarded {
@@ -255,16 +255,19 @@ pub async fn handle(
 }
 
 /// The entry of the request's API. An API that the session's listener does not serve is unknown.
-fn served(session: &Session, header: &RequestHeader) -> Result<&'static Entry, DecodeError> {
+fn served(
+    session: &ConnectionContext,
+    header: &RequestHeader,
+) -> Result<&'static Entry, DecodeError> {
     find(header.api.key)
-        .filter(|_| header.api.scope.is_served(session.of_controllers))
+        .filter(|_| header.api.scope.is_served(session.on_controller_listener))
         .ok_or(DecodeError::UnknownApi(header.api.key as i16))
 }
 
 async fn run(
     entry: &Entry,
     broker: &Arc<Broker>,
-    session: &mut Session,
+    session: &mut ConnectionContext,
     header: &RequestHeader,
     body: Bytes,
     forwarding: Forwarding,
@@ -284,7 +287,7 @@ async fn run(
 /// (Fetch with records of a topic) is an error, because no caller in this process requests one.
 async fn answer_parsed(
     broker: &Arc<Broker>,
-    session: &mut Session,
+    session: &mut ConnectionContext,
     header: &RequestHeader,
     body: Bytes,
     forwarding: Forwarding,

@@ -31,8 +31,8 @@ use super::{
 use crate::{
     base::{
         config::{self, CompressionType, TopicConfig},
+        environment::{in_place, now_ms},
         planted_bugs::{Bug, has_bug},
-        world::{in_place, now_ms},
     },
     broker::Broker,
     partition::{Acks, AppendError, Appended, Partition, Topic},
@@ -149,7 +149,7 @@ fn decompression_weight(request: &ProduceRequest) -> usize {
 }
 
 fn refuse_topic(data: TopicProduceData, code: ErrorCode) -> TopicProduceResponse {
-    let refuse = |data: &PartitionProduceData| Refusal::from(code).into_reply(data.index);
+    let refuse = |data: &PartitionProduceData| PartitionError::from(code).into_reply(data.index);
     TopicProduceResponse::default()
         .with_partition_responses(data.partition_data.iter().map(refuse).collect())
         .with_name(data.name)
@@ -209,7 +209,7 @@ struct AckWait {
     partition_at: usize,
     partition: Arc<Partition>,
     end_offset: i64,
-    reign: u64,
+    leadership_generation: u64,
     acks: Acks,
 }
 
@@ -220,10 +220,11 @@ impl AckWait {
         if has_bug(Bug::EarlyAck) {
             return None;
         }
-        let (partition, end, reign) = (&self.partition, self.end_offset, self.reign);
+        let (partition, end, leadership_generation) =
+            (&self.partition, self.end_offset, self.leadership_generation);
         let committed = match self.acks {
-            Acks::All => partition.wait_committed(end, reign).await,
-            Acks::Leader => partition.wait_durable(end, reign).await,
+            Acks::All => partition.wait_committed(end, leadership_generation).await,
+            Acks::Leader => partition.wait_durable(end, leadership_generation).await,
         };
         let view = partition.view();
         match committed {
@@ -328,9 +329,10 @@ impl Append<'_> {
                 Err(refusal) => refusal.into_reply(index),
                 Ok((partition, appended)) => {
                     let end_offset = appended.last_offset + 1;
-                    let (reign, acks) = (appended.reign, self.required());
+                    let (leadership_generation, acks) =
+                        (appended.leadership_generation, self.required());
                     let must_wait = match acks {
-                        Acks::All => !partition.has_committed(end_offset, reign),
+                        Acks::All => !partition.has_committed(end_offset, leadership_generation),
                         Acks::Leader => appended.flush_due,
                     };
                     if must_wait {
@@ -339,7 +341,7 @@ impl Append<'_> {
                             partition_at,
                             partition,
                             end_offset,
-                            reign,
+                            leadership_generation,
                             acks,
                         });
                     }
@@ -360,14 +362,14 @@ impl Append<'_> {
         topic: &Topic,
         config: &TopicConfig,
         data: PartitionProduceData,
-    ) -> Result<(Arc<Partition>, Appended), Refusal> {
+    ) -> Result<(Arc<Partition>, Appended), PartitionError> {
         let partition = topic.partition(data.index).map_err(|absent| {
             let code = cluster::absent(self.broker, topic, data.index, absent);
-            Refusal { before_log: code == ErrorCode::UnknownTopicOrPartition, ..code.into() }
+            PartitionError { before_log: code == ErrorCode::UnknownTopicOrPartition, ..code.into() }
         })?;
         if !(-1..=1).contains(&self.acks) {
-            let refusal = Refusal::from(ErrorCode::InvalidRequiredAcks);
-            return Err(Refusal { before_log: true, ..refusal });
+            let refusal = PartitionError::from(ErrorCode::InvalidRequiredAcks);
+            return Err(PartitionError { before_log: true, ..refusal });
         }
         if is_internal(&topic.name) && !self.may_write_internal {
             return Err(ErrorCode::InvalidTopicException.into());
@@ -378,7 +380,7 @@ impl Append<'_> {
         let takes_long = self.takes_long || rules.compression != TopicCompression::Producer;
         let validate = || validate_for_append(data.records, &rules);
         let validated = if takes_long { in_place(validate) } else { validate() };
-        let batch = validated.map_err(|refused| Refusal::of_records(refused, log_start))?;
+        let batch = validated.map_err(|refused| PartitionError::of_records(refused, log_start))?;
         if batch.header.is_transactional() {
             // There is no transaction coordinator yet, so the transaction would never end, and
             // `read_committed` consumers would wait for its end for ever.
@@ -390,9 +392,9 @@ impl Append<'_> {
             if let AppendError::Log(error) = &error {
                 self.broker.on_log_error(&partition, error);
             }
-            let refusal = Refusal::from(errors::append(&error));
-            match errors::tells_log_start(&error) {
-                true => Refusal { log_start: log_start(), ..refusal },
+            let refusal = PartitionError::from(errors::append(&error));
+            match errors::includes_log_start(&error) {
+                true => PartitionError { log_start: log_start(), ..refusal },
                 false => refusal,
             }
         })?;
@@ -448,7 +450,7 @@ impl Append<'_> {
 /// refused before it reaches the partition is not a request of the topic, and an expected error
 /// is not a failure (`ReplicaManager.appendToLocalLog`). `kafka_server_request_errors_total` counts
 /// all errors.
-fn count(topic: &TopicMetrics, refusal: Option<&Refusal>) {
+fn count(topic: &TopicMetrics, refusal: Option<&PartitionError>) {
     if refusal.is_some_and(|refusal| refusal.before_log) {
         return;
     }
@@ -498,7 +500,7 @@ fn compression(config: &TopicConfig) -> TopicCompression {
 }
 
 /// An error response for one partition.
-struct Refusal {
+struct PartitionError {
     code: ErrorCode,
     message: Option<String>,
     record_errors: Vec<(i32, Option<String>)>,
@@ -507,13 +509,13 @@ struct Refusal {
     before_log: bool,
 }
 
-impl From<ErrorCode> for Refusal {
+impl From<ErrorCode> for PartitionError {
     fn from(code: ErrorCode) -> Self {
         Self { code, message: None, record_errors: Vec::new(), log_start: -1, before_log: false }
     }
 }
 
-impl Refusal {
+impl PartitionError {
     /// The response to a batch that failed its validation. It has the log start offset only where
     /// Kafka's has it: not if the batch did not reach the log, and not for the two errors below.
     fn of_records(refused: AppendRefused, log_start: impl FnOnce() -> i64) -> Self {

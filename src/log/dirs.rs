@@ -32,7 +32,7 @@ use super::{
         CleanShutdown, MetaProperties, decode_partition_metadata, encode_partition_metadata,
     },
 };
-use crate::base::{BrokerId, TopicId, TopicPartition, world::new_uuid};
+use crate::base::{BrokerId, TopicId, TopicPartition, environment::new_uuid};
 
 /// The node and the cluster that the directories must belong to.
 #[derive(Debug, Clone)]
@@ -69,7 +69,7 @@ pub enum DirsError {
 
 /// The directory of a partition that a start has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundPartition {
+pub struct DiscoveredLog {
     pub partition: TopicPartition,
     /// Index of its log directory.
     pub dir: usize,
@@ -84,7 +84,7 @@ pub struct FoundPartition {
     pub clean: bool,
 }
 
-impl FoundPartition {
+impl DiscoveredLog {
     /// Path of the log directory that the partition is in.
     pub fn dir_path(&self) -> PathBuf {
         self.path.parent().map(Path::to_owned).unwrap_or_default()
@@ -245,7 +245,7 @@ impl LogDirs {
 
     /// Lists the partitions in all online directories. The directories of deleted partitions go to
     /// [`Self::take_leftovers`].
-    pub fn list(&mut self) -> Vec<FoundPartition> {
+    pub fn list(&mut self) -> Vec<DiscoveredLog> {
         let mut found = Vec::new();
         for index in 0..self.dirs.len() {
             if self.dirs[index].offline {
@@ -265,7 +265,7 @@ impl LogDirs {
         found
     }
 
-    fn list_dir(&mut self, index: usize) -> Result<Vec<FoundPartition>, LogError> {
+    fn list_dir(&mut self, index: usize) -> Result<Vec<DiscoveredLog>, LogError> {
         let dir = &mut self.dirs[index];
         let mut found = Vec::new();
         for entry in self.disk.list(&dir.path).during("list", &dir.path)? {
@@ -273,7 +273,7 @@ impl LogDirs {
             if entry.is_dir && names::is_delete_dir(&entry.name) {
                 dir.to_remove.push(path);
             } else if let Some((partition, is_future)) = partition_of(&entry) {
-                found.push(FoundPartition {
+                found.push(DiscoveredLog {
                     is_future,
                     recovery_point: *dir.checkpoints.recovery_points.get(&partition).unwrap_or(&0),
                     settled: *dir.checkpoints.settled.get(&partition).unwrap_or(&0),

@@ -63,7 +63,7 @@ impl Recovery {
 
 /// The files in the directory of a log.
 #[derive(Debug, Default)]
-struct Found {
+struct DirContents {
     logs: BTreeMap<i64, HasIndexes>,
     snapshots: BTreeSet<i64>,
     has_epochs: bool,
@@ -129,13 +129,13 @@ fn file_names(disk: &dyn Disk, dir: &Path) -> Result<Option<Vec<String>>, LogErr
 
 /// Lists the files of a log and removes those that a crash has left. `None` if the directory does
 /// not exist.
-fn find(disk: &dyn Disk, dir: &Path) -> Result<Option<Found>, LogError> {
+fn find(disk: &dyn Disk, dir: &Path) -> Result<Option<DirContents>, LogError> {
     let Some(mut names) = file_names(disk, dir)? else { return Ok(None) };
     let swapped = swap::settle(disk, dir, &names)?;
     if names.iter().any(|name| name.ends_with(names::SWAP)) {
         names = file_names(disk, dir)?.unwrap_or_default();
     }
-    let mut found = Found { swapped, ..Found::default() };
+    let mut found = DirContents { swapped, ..DirContents::default() };
     for name in names {
         let path = dir.join(&name);
         if names::is_leftover(&name) {
@@ -221,7 +221,7 @@ struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    fn existing(mut self, found: Found) -> Result<(Log, Recovery), LogError> {
+    fn existing(mut self, found: DirContents) -> Result<(Log, Recovery), LogError> {
         let epochs_before = self.load_epochs(found.has_epochs)?;
         let mut epochs = self.certain_epochs(epochs_before.clone());
         let home = Home::new(self.dir.clone());
@@ -252,8 +252,7 @@ impl Opening<'_> {
         };
         let unsynced = segments.iter().zip(&segments[1..]).filter(is_unsynced);
         let unsynced = unsynced.map(|(segment, _)| (1, segment.clone())).collect();
-        // The next flush must sync the directory, so that removed segments do not come back after
-        // records that are written next.
+        // The next flush syncs the directory, so that removed segments do not come back.
         let made = u64::from(self.recovery.has_changed_names());
         let mut log = Log {
             active: Active::new(active, size, self.start.now_ms),

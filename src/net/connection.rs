@@ -14,7 +14,7 @@ use tokio::{io::AsyncReadExt, net::TcpStream, sync::watch, time::Instant};
 use super::{limits::Admitted, output::Output};
 use crate::{
     broker::Broker,
-    handlers::{self, BoxFuture, ErrorCode, HandlerError, Outcome, ReplyBuffer, Session},
+    handlers::{self, BoxFuture, ConnectionContext, ErrorCode, HandlerError, Outcome, ReplyBuffer},
     protocol::frame::{self, DecodeError, Incoming},
     telemetry::CloseReason,
 };
@@ -82,7 +82,7 @@ impl Closed {
 /// An open connection with its buffers and its queue of requests.
 pub struct Connection {
     stream: TcpStream,
-    session: Session,
+    session: ConnectionContext,
     broker: Arc<Broker>,
     place: Arc<Admitted>,
     /// Bytes that have arrived and have not been handled.
@@ -116,7 +116,7 @@ async fn cut_off(stop: &mut watch::Receiver<bool>) {
 impl Connection {
     pub fn new(
         stream: TcpStream,
-        session: Session,
+        session: ConnectionContext,
         broker: Arc<Broker>,
         place: Arc<Admitted>,
     ) -> Self {
@@ -287,7 +287,7 @@ impl Connection {
                 self.replies.push_back(pending(ApiKey::ApiVersions, reply));
                 return Ok(());
             }
-            Incoming::Raft { correlation_id } if self.session.of_controllers => {
+            Incoming::Raft { correlation_id } if self.session.on_controller_listener => {
                 let quorum = self.broker.quorum.clone();
                 let rest = async move {
                     let answer = quorum.answer(frame).await.map_err(|error| {

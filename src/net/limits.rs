@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_limited_and_given_back() {
+    fn connection_limits_are_enforced_and_released() {
         let (a, b) = (IpAddr::from(A), IpAddr::from(B));
         let limits = ConnectionLimits::new(limits(4, 2, 1));
         let admit = |ip: IpAddr| limits.try_admit(ip, false);
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_comes_when_all_places_are_taken_waits() {
+    async fn new_connection_waits_at_max_connections() {
         let (a, b) = (IpAddr::from(A), IpAddr::from(B));
         let limits = ConnectionLimits::new(limits(1, 9, 9));
         let first = limits.admit(a, false).await.expect("place");
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_protected_listener_takes_the_place_of_the_idlest() {
+    async fn protected_listener_closes_least_recently_used_connection() {
         let (a, b) = (IpAddr::from(A), IpAddr::from(B));
         let limits = ConnectionLimits::new(limits(2, 9, 9));
         let first = limits.admit(a, false).await.expect("place");

@@ -14,7 +14,7 @@ use super::{
     foreign_protocols::ForeignProtocols,
     limits::Admitted,
 };
-use crate::{broker::Broker, handlers::Session, telemetry::CloseReason};
+use crate::{broker::Broker, handlers::ConnectionContext, telemetry::CloseReason};
 
 /// The two channels of a stop: one ends all connections, the other shows when all have ended.
 #[derive(Clone)]
@@ -39,11 +39,15 @@ pub async fn serve(
     // As in Kafka, clients cannot take all places, so that nodes can always connect to each other.
     // This protects controller listeners. It protects the inter-broker listener only if there is
     // another listener for clients.
-    let (is_protected, of_controllers) = {
+    let (is_protected, on_controller_listener) = {
         let settings = broker.settings();
-        let of_controllers = settings.controller_listeners.iter().any(|it| it.name == *name);
+        let on_controller_listener =
+            settings.controller_listeners.iter().any(|it| it.name == *name);
         let is_inter_broker = *name == *settings.inter_broker_listener;
-        (of_controllers || settings.listeners.len() > 1 && is_inter_broker, of_controllers)
+        (
+            on_controller_listener || settings.listeners.len() > 1 && is_inter_broker,
+            on_controller_listener,
+        )
     };
     loop {
         let accepted = tokio::select! {
@@ -66,8 +70,13 @@ pub async fn serve(
                     continue;
                 };
                 let listener = Arc::clone(&name);
-                let session =
-                    Session { peer, listener, of_controllers, software: None, presence: None };
+                let session = ConnectionContext {
+                    peer,
+                    listener,
+                    on_controller_listener,
+                    software: None,
+                    presence: None,
+                };
                 spawn(stream, session, (&broker, &foreign), admitted, &shutdown);
             }
             Err(error) => {
@@ -82,7 +91,7 @@ pub async fn serve(
 /// Starts the task that serves a connection, counts it, and logs why it was closed.
 fn spawn(
     stream: TcpStream,
-    session: Session,
+    session: ConnectionContext,
     (broker, foreign): (&Arc<Broker>, &Arc<ForeignProtocols>),
     admitted: Admitted,
     shutdown: &Shutdown,

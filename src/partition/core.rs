@@ -4,8 +4,8 @@
 use super::{
     View,
     isr::{
-        Follower, FollowerFetch, IsrCounts, IsrRules, Leading, Proposal, ProposalAnswer, Standing,
-        is_recent,
+        BrokerStatus, Follower, FollowerFetch, IsrCounts, IsrRules, Leading, Proposal,
+        ProposalAnswer, is_recent,
     },
 };
 use crate::{
@@ -57,7 +57,7 @@ pub struct Assignment<'a> {
     /// This broker.
     pub me: i32,
     pub partition: &'a PartitionImage,
-    pub standing: &'a dyn Fn(i32) -> Standing,
+    pub status: &'a dyn Fn(i32) -> BrokerStatus,
 }
 
 /// The result of an append.
@@ -66,8 +66,8 @@ pub struct Appended {
     pub first_offset: i64,
     pub last_offset: i64,
     pub log_start: i64,
-    /// The value of [`View::reign`] at the append.
-    pub reign: u64,
+    /// The value of [`View::leadership_generation`] at the append.
+    pub leadership_generation: u64,
     /// Whether `flush.messages` requires an fdatasync before these records are committed.
     pub flush_due: bool,
     /// Whether the append closed a segment. The caller then requests a background flush, so that a
@@ -122,7 +122,7 @@ pub struct Core {
     /// Partition epoch of the newest metadata that was applied.
     partition_epoch: i32,
     /// How often this replica has stopped leading.
-    reign: u64,
+    leadership_generation: u64,
     /// How often a copy has replaced the log.
     moves: u64,
     /// Unless 0, the results of flushes are ignored; see [`Self::hold_flushes`].
@@ -148,7 +148,7 @@ impl Core {
             last_flush_ms: 0,
             rules: IsrRules::default(),
             partition_epoch: -1,
-            reign: 0,
+            leadership_generation: 0,
             moves: 0,
             flush_holds: 0,
             refused_ms: i64::MIN,
@@ -195,8 +195,8 @@ impl Core {
         self.flush_holds -= 1;
     }
 
-    pub(super) fn reign(&self) -> u64 {
-        self.reign
+    pub(super) fn leadership_generation(&self) -> u64 {
+        self.leadership_generation
     }
 
     pub(super) fn moves(&self) -> u64 {
@@ -214,7 +214,7 @@ impl Core {
             high_watermark: self.high_watermark,
             last_stable_offset: self.high_watermark.min(first_unstable),
             role: self.role,
-            reign: self.reign,
+            leadership_generation: self.leadership_generation,
             epoch_start: self.leading.as_ref().map_or(0, Leading::epoch_start),
             isr: self.isr_counts(),
             moves: self.moves,
@@ -237,7 +237,7 @@ impl Core {
 
     pub(super) fn take_role(&mut self, role: Role, leading: Option<Leading>) {
         if self.leading.is_some() && leading.is_none() {
-            self.reign += 1;
+            self.leadership_generation += 1;
         }
         (self.role, self.leading) = (role, leading);
     }
@@ -245,7 +245,7 @@ impl Core {
     /// Applies the partition's state from metadata. A state with an older partition epoch is
     /// ignored: the controller's answer to a proposal may arrive before the metadata.
     pub fn assign(&mut self, assignment: &Assignment, now_ms: i64) {
-        let Assignment { me, partition, standing } = *assignment;
+        let Assignment { me, partition, status } = *assignment;
         let known = self.leading.as_ref().map_or(self.partition_epoch, Leading::partition_epoch);
         if self.role.is_final() || partition.partition_epoch < known {
             return;
@@ -280,20 +280,20 @@ impl Core {
                 self.take_role(Role::Leader { epoch }, Some(leading));
             }
         }
-        self.set_standings(standing, now_ms);
+        self.set_broker_statuses(status, now_ms);
     }
 
-    fn set_standings(&mut self, standing: &dyn Fn(i32) -> Standing, now_ms: i64) {
+    fn set_broker_statuses(&mut self, status: &dyn Fn(i32) -> BrokerStatus, now_ms: i64) {
         if let Some(leading) = &mut self.leading {
-            leading.set_standings(standing);
+            leading.set_broker_statuses(status);
         }
         self.advance_high_watermark(now_ms);
     }
 
     /// Applies the state of one broker from metadata.
-    pub fn set_standing(&mut self, broker: i32, standing: Standing, now_ms: i64) {
+    pub fn set_broker_status(&mut self, broker: i32, status: BrokerStatus, now_ms: i64) {
         if let Some(leading) = &mut self.leading {
-            leading.set_standing(broker, standing);
+            leading.set_broker_status(broker, status);
         }
         self.advance_high_watermark(now_ms);
     }
@@ -417,7 +417,7 @@ impl Core {
             first_offset: appended.first_offset,
             last_offset: appended.last_offset,
             log_start: self.log.log_start(),
-            reign: self.reign,
+            leadership_generation: self.leadership_generation,
             flush_due,
             rolled: appended.rolled,
             duplicate: false,
@@ -475,7 +475,7 @@ impl Core {
             first_offset: base_offset,
             last_offset,
             log_start: self.log.log_start(),
-            reign: self.reign,
+            leadership_generation: self.leadership_generation,
             // The first append may still wait for an fdatasync. Then this response waits, too.
             flush_due: (self.log.recovery_point()..self.flush_before).contains(&last_offset),
             rolled: false,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::Partition;
-use crate::base::world::spawn_blocking;
+use crate::base::environment::spawn_blocking;
 
 /// How many flushes that producers wait for may run at the same time.
 const URGENT_MAX: usize = 64;

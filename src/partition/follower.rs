@@ -9,7 +9,7 @@ use crate::{log::LogError, records::Batch};
 /// still ends there: after a later fetch in the same leader epoch, the leader already counts on the
 /// records that this replica has now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ask {
+pub struct FetchPosition {
     /// The log end, which is the fetch offset.
     pub offset: i64,
     pub log_start: i64,
@@ -84,7 +84,7 @@ impl Core {
         }
     }
 
-    fn check_asked(&self, ask: Ask) -> Result<(), FollowError> {
+    fn check_asked(&self, ask: FetchPosition) -> Result<(), FollowError> {
         self.check_follows(ask.leader_epoch)?;
         let (log_end, last_epoch) = (self.log.log_end(), self.log.latest_epoch().unwrap_or(-1));
         match (log_end, last_epoch) == (ask.offset, ask.last_epoch) {
@@ -144,7 +144,7 @@ impl Core {
     /// does not end at `ask` any more.
     pub fn truncate_to_diverging(
         &mut self,
-        ask: Ask,
+        ask: FetchPosition,
         leaders_end: EpochEnd,
         now_ms: i64,
     ) -> Result<Truncated, FollowError> {
@@ -159,7 +159,7 @@ impl Core {
     /// log start. Fails if the log does not end at `ask` any more.
     pub fn truncate_to_range(
         &mut self,
-        ask: Ask,
+        ask: FetchPosition,
         (leader_start, leader_end): (i64, i64),
         now_ms: i64,
     ) -> Result<Truncated, FollowError> {

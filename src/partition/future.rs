@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{Core, Partition};
 use crate::{
-    base::world::now_ms,
+    base::environment::now_ms,
     log::{
         Epochs, Log, LogConfig, LogError, LogView, ReadError,
         dirs::{DeletedPartition, SharedLogDirs, sync_above},

@@ -35,7 +35,7 @@ impl Default for IsrRules {
 
 /// The state of a broker's registration, from metadata.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct BrokerStatus {
     /// The broker epoch; `None` if the broker is fenced or not registered.
     pub epoch: Option<i64>,
     pub is_shutting_down: bool,
@@ -88,7 +88,7 @@ pub struct Follower {
     last_leader_end: i64,
     /// The broker epoch of its last fetch: -1 if the request had none, `None` before the first.
     broker_epoch: Option<i64>,
-    standing: Standing,
+    status: BrokerStatus,
 }
 
 impl Follower {
@@ -102,7 +102,7 @@ impl Follower {
             max_wait_ms: 0,
             last_leader_end: -1,
             broker_epoch: None,
-            standing: Standing::default(),
+            status: BrokerStatus::default(),
         }
     }
 
@@ -137,11 +137,11 @@ impl Follower {
     /// Whether the controller would add the follower to the in-sync replicas. The broker epoch of
     /// its last fetch must be current: a broker that has restarted since may have lost records.
     fn may_join(&self) -> bool {
-        let is_same = match (self.broker_epoch, self.standing.epoch) {
+        let is_same = match (self.broker_epoch, self.status.epoch) {
             (Some(fetched), Some(known)) => fetched == -1 || fetched == known,
             _ => false,
         };
-        is_same && !self.standing.is_shutting_down
+        is_same && !self.status.is_shutting_down
     }
 }
 
@@ -245,15 +245,15 @@ impl Leading {
         self.pending = None;
     }
 
-    pub fn set_standings(&mut self, standing: impl Fn(i32) -> Standing) {
+    pub fn set_broker_statuses(&mut self, status: impl Fn(i32) -> BrokerStatus) {
         for follower in &mut self.followers {
-            follower.standing = standing(follower.id);
+            follower.status = status(follower.id);
         }
     }
 
-    pub fn set_standing(&mut self, id: i32, standing: Standing) {
+    pub fn set_broker_status(&mut self, id: i32, status: BrokerStatus) {
         if let Some(follower) = self.followers.iter_mut().find(|it| it.id == id) {
-            follower.standing = standing;
+            follower.status = status;
         }
     }
 
@@ -320,7 +320,7 @@ impl Leading {
     /// The smallest log start of the leader and of followers on registered brokers that are not
     /// fenced.
     pub fn low_watermark(&self, log_start: i64) -> i64 {
-        let alive = self.followers.iter().filter(|it| it.standing.epoch.is_some());
+        let alive = self.followers.iter().filter(|it| it.status.epoch.is_some());
         alive.map(|it| it.log_start).fold(log_start, i64::min)
     }
 
@@ -331,7 +331,7 @@ impl Leading {
             return false;
         };
         let follower = &mut self.followers[at];
-        let is_stale = follower.standing.epoch.is_some_and(|known| known > fetch.broker_epoch);
+        let is_stale = follower.status.epoch.is_some_and(|known| known > fetch.broker_epoch);
         if is_stale && fetch.broker_epoch != -1 {
             return false;
         }

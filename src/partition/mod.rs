@@ -37,20 +37,21 @@ pub use self::{
         FollowerFetchError, OutOfRange, Role,
     },
     flush::{FlushQueue, Urgency},
-    follower::{Ask, Fetched, FollowError, Followed, Truncated},
+    follower::{FetchPosition, Fetched, FollowError, Followed, Truncated},
     future::{Copied, CopyError, FutureView, Replaced},
     isr::{
-        Follower, FollowerFetch, IsrChange, IsrCounts, IsrRules, Proposal, ProposalAnswer, Standing,
+        BrokerStatus, Follower, FollowerFetch, IsrChange, IsrCounts, IsrRules, Proposal,
+        ProposalAnswer,
     },
-    table::{Absent, PartitionTable, Topic},
+    table::{PartitionTable, PartitionUnavailable, Topic},
     waiters::FetchWait,
 };
 use self::{flush::FlushGate, future::FutureReplica, refusals::Refusals, waiters::Waiters};
 use crate::{
     base::{
         TopicPartition,
+        environment::now_ms,
         planted_bugs::{Bug, has_bug},
-        world::now_ms,
     },
     log::{Log, LogError, LogView, ReadError},
     records::Batch,
@@ -66,7 +67,7 @@ pub struct View {
     pub role: Role,
     /// How often this replica has stopped leading. If it has changed since an append, the appended
     /// records may have been truncated.
-    pub reign: u64,
+    pub leadership_generation: u64,
     /// The leader's log end when its leader epoch began; 0 on other replicas. The high watermark of
     /// a new leader may be below it for a while.
     pub epoch_start: i64,
@@ -82,14 +83,14 @@ pub type OnFailure = Box<dyn Fn(&Partition, &LogError) + Send + Sync>;
 pub type OnProposal = Box<dyn Fn(&Arc<Partition>) + Send + Sync>;
 
 /// What a partition uses of its broker: callbacks, a metric and the flush queue.
-pub struct Surroundings {
+pub struct PartitionCallbacks {
     pub on_failure: OnFailure,
     pub on_proposal: OnProposal,
     pub flush_seconds: Arc<Histogram>,
     pub flushes: Arc<FlushQueue>,
 }
 
-impl Default for Surroundings {
+impl Default for PartitionCallbacks {
     fn default() -> Self {
         Self {
             on_failure: Box::new(|_, _| {}),
@@ -107,7 +108,7 @@ pub struct Partition {
     log_dir: ArcSwap<PathBuf>,
     /// The copy in another log directory, while the replica moves there.
     future: FutureReplica,
-    around: Surroundings,
+    callbacks: PartitionCallbacks,
     /// Protects role, log, in-sync replicas and high watermark. Held for one synchronous operation,
     /// which may write to the log.
     core: Mutex<Core>,
@@ -136,13 +137,13 @@ pub enum Awaited {
 }
 
 impl Partition {
-    pub fn new(id: TopicPartition, core: Core, around: Surroundings) -> Self {
+    pub fn new(id: TopicPartition, core: Core, callbacks: PartitionCallbacks) -> Self {
         let dir = core.log().dir().to_owned();
         let partition = Self {
             id,
             log_dir: ArcSwap::default(),
             future: FutureReplica::default(),
-            around,
+            callbacks,
             view: ArcSwap::from_pointee(core.view()),
             core: Mutex::new(core),
             committed: Waiters::default(),
@@ -191,17 +192,17 @@ impl Partition {
     }
 
     /// Appends like [`Self::append`], but fails with [`AppendError::NotLeader`] unless the replica
-    /// still leads in the given `reign` ([`View::reign`]). Coordinators use it: their records are
-    /// valid only in the leadership in which they loaded their state.
+    /// still leads in the given generation ([`View::leadership_generation`]). Coordinators use it:
+    /// their records are valid only in the leadership in which they loaded their state.
     pub fn append_in(
         self: &Arc<Self>,
-        reign: u64,
+        leadership_generation: u64,
         batches: &mut [Batch],
         acks: Acks,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
         let core = self.lock();
-        match core.reign() == reign {
+        match core.leadership_generation() == leadership_generation {
             true => self.append_to(core, batches, acks, now_ms),
             false => Err(AppendError::NotLeader),
         }
@@ -227,42 +228,44 @@ impl Partition {
         appended
     }
 
-    /// Whether the records before `end_offset`, appended in `reign`, are committed. False in any
-    /// other reign: the high watermark then counts records of another leader.
-    pub fn has_committed(&self, end_offset: i64, reign: u64) -> bool {
+    /// Whether the records before `end_offset`, appended in `leadership_generation`, are committed.
+    /// False in any other generation: the high watermark then counts records of another leader.
+    pub fn has_committed(&self, end_offset: i64, leadership_generation: u64) -> bool {
         let view = self.view.load();
-        view.reign == reign && view.high_watermark >= end_offset
+        view.leadership_generation == leadership_generation && view.high_watermark >= end_offset
     }
 
     /// Waits until the high watermark is at least `end_offset`. Returns false if this replica has
-    /// stopped leading since it appended the records in `reign`.
-    pub async fn wait_committed(&self, end_offset: i64, reign: u64) -> bool {
+    /// stopped leading since it appended the records in `leadership_generation`.
+    pub async fn wait_committed(&self, end_offset: i64, leadership_generation: u64) -> bool {
         let high_watermark = |view: &View| view.high_watermark;
-        self.wait_until(&self.committed, high_watermark, (end_offset, reign)).await
+        self.wait_until(&self.committed, high_watermark, (end_offset, leadership_generation)).await
     }
 
     /// Waits until the records before `end_offset` are durable on this broker. Returns false if
-    /// this replica has stopped leading since it appended the records in `reign`.
-    pub async fn wait_durable(&self, end_offset: i64, reign: u64) -> bool {
+    /// this replica has stopped leading since it appended the records in `leadership_generation`.
+    pub async fn wait_durable(&self, end_offset: i64, leadership_generation: u64) -> bool {
         let flushed = |view: &View| view.log.recovery_point();
-        self.wait_until(&self.durable, flushed, (end_offset, reign)).await
+        self.wait_until(&self.durable, flushed, (end_offset, leadership_generation)).await
     }
 
     async fn wait_until(
         &self,
         waiters: &Waiters,
         reached: fn(&View) -> i64,
-        (offset, reign): (i64, u64),
+        (offset, leadership_generation): (i64, u64),
     ) -> bool {
         let view = self.view.load();
-        if view.reign != reign || reached(&view) >= offset {
-            return view.reign == reign;
+        if view.leadership_generation != leadership_generation || reached(&view) >= offset {
+            return view.leadership_generation == leadership_generation;
         }
         drop(view);
         let passed = waiters.register(offset);
         // The leadership and the offset may have changed before the registration.
         let view = self.view();
-        if view.reign != reign || !matches!(view.role, Role::Leader { .. }) {
+        if view.leadership_generation != leadership_generation
+            || !matches!(view.role, Role::Leader { .. })
+        {
             return false;
         }
         waiters.pass(reached(&view));
@@ -325,7 +328,7 @@ impl Partition {
             self.wake(changed);
         }
         if proposes {
-            (self.around.on_proposal)(self);
+            (self.callbacks.on_proposal)(self);
         }
         fetched
     }
@@ -353,7 +356,7 @@ impl Partition {
         let proposes = !proposed && core.proposal().is_some();
         drop(core);
         if proposes {
-            (self.around.on_proposal)(self);
+            (self.callbacks.on_proposal)(self);
         }
     }
 
@@ -439,7 +442,7 @@ impl Partition {
     /// Requests an fdatasync of the log on a blocking thread and returns at once. Requests that
     /// arrive while one is running share the next one.
     pub fn flush(self: &Arc<Self>, urgency: Urgency) {
-        self.around.flushes.submit(self, urgency);
+        self.callbacks.flushes.submit(self, urgency);
     }
 
     /// Makes the log durable, on the calling thread. If that fails, takes the replica offline and
@@ -452,7 +455,7 @@ impl Partition {
         let Some(flush) = flush else { return };
         let began = Instant::now();
         let ran = flush.run();
-        self.around.flush_seconds.observe(began.elapsed());
+        self.callbacks.flush_seconds.observe(began.elapsed());
         match ran {
             Ok(flushed) => self.update(|core| {
                 // A flush of the old log says nothing about the copy that has replaced it.
@@ -465,7 +468,7 @@ impl Partition {
             Err(error) => {
                 // After a failed fdatasync, any page may be missing on disk.
                 self.fail();
-                (self.around.on_failure)(self, &error);
+                (self.callbacks.on_failure)(self, &error);
             }
         }
     }
@@ -488,7 +491,10 @@ impl Partition {
             // The segment was deleted while a slow reader still had it in its view.
             ReadError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {}
             ReadError::Io { path, source } => {
-                (self.around.on_failure)(self, &LogError::Io { operation: "read", path, source });
+                (self.callbacks.on_failure)(
+                    self,
+                    &LogError::Io { operation: "read", path, source },
+                );
             }
             ReadError::Corrupt { path, what } => self.report_bad_data(path, what),
             ReadError::Records { path, position, source } => {
@@ -500,7 +506,7 @@ impl Partition {
 
     fn report_bad_data(&self, path: PathBuf, what: String) {
         let source = io::Error::new(io::ErrorKind::InvalidData, what);
-        (self.around.on_failure)(self, &LogError::Io { operation: "read", path, source });
+        (self.callbacks.on_failure)(self, &LogError::Io { operation: "read", path, source });
     }
 
     /// Takes the replica offline after its disk failed.

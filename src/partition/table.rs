@@ -36,7 +36,7 @@ enum Slot {
 
 /// Why this broker has no usable replica of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Absent {
+pub enum PartitionUnavailable {
     /// This broker has no replica of the partition.
     Unknown,
     /// Its log could not be opened.
@@ -54,13 +54,13 @@ impl Topic {
     }
 
     /// The replica of a partition, by its index.
-    pub fn partition(&self, index: i32) -> Result<Arc<Partition>, Absent> {
+    pub fn partition(&self, index: i32) -> Result<Arc<Partition>, PartitionUnavailable> {
         let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
         let slot = usize::try_from(index).ok().and_then(|index| partitions.get(index));
         match slot {
             Some(Slot::Here(partition)) => Ok(Arc::clone(partition)),
-            Some(Slot::Offline) => Err(Absent::Offline),
-            Some(Slot::Empty) | None => Err(Absent::Unknown),
+            Some(Slot::Offline) => Err(PartitionUnavailable::Offline),
+            Some(Slot::Empty) | None => Err(PartitionUnavailable::Unknown),
         }
     }
 
@@ -136,8 +136,8 @@ impl PartitionTable {
         self.read().by_id.get(&id).cloned()
     }
 
-    pub fn get(&self, topic: &str, index: i32) -> Result<Arc<Partition>, Absent> {
-        self.topic(topic).ok_or(Absent::Unknown)?.partition(index)
+    pub fn get(&self, topic: &str, index: i32) -> Result<Arc<Partition>, PartitionUnavailable> {
+        self.topic(topic).ok_or(PartitionUnavailable::Unknown)?.partition(index)
     }
 
     pub fn insert(&self, topic: Arc<Topic>) {

@@ -12,7 +12,8 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    Acks, AppendError, Core, DeleteRecordsError, FlushQueue, Partition, Role, Surroundings, Urgency,
+    Acks, AppendError, Core, DeleteRecordsError, FlushQueue, Partition, PartitionCallbacks, Role,
+    Urgency,
 };
 use crate::{
     base::{BrokerId, TopicPartition},
@@ -65,8 +66,8 @@ fn serving(log: Log) -> (Arc<Partition>, Arc<AtomicUsize>) {
     });
     let core = Core::new(log, LEADER, 0);
     let id = TopicPartition::new("t", 0);
-    let around = Surroundings { on_failure, ..Surroundings::default() };
-    (Arc::new(Partition::new(id, core, around)), failures)
+    let callbacks = PartitionCallbacks { on_failure, ..PartitionCallbacks::default() };
+    (Arc::new(Partition::new(id, core, callbacks)), failures)
 }
 
 /// Opens the log after a crash and checks its batches.
@@ -99,7 +100,7 @@ async fn acknowledge(partition: &Arc<Partition>, producer: i64, n: i32) -> (Batc
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn what_is_acknowledged_survives_the_machine() {
+async fn acknowledged_records_survive_a_machine_crash() {
     let disk = FaultyDisk::default();
     let (partition, failures) = leader(&disk, 1);
     let write = |task: i32| {
@@ -155,7 +156,7 @@ async fn a_new_topic_survives_the_machine_with_its_first_record() {
 }
 
 #[tokio::test]
-async fn a_disk_that_cannot_be_read_has_failed() {
+async fn read_error_reports_a_disk_failure() {
     let disk = FaultyDisk::default();
     let (partition, _) = leader(&disk, i64::MAX);
     for _ in 0..50 {
@@ -202,7 +203,7 @@ async fn an_undone_append_is_published() {
 /// A view may show records that a follower has truncated since. Failing to read them is no disk
 /// failure.
 #[tokio::test]
-async fn what_was_cut_while_it_was_read_has_not_failed() {
+async fn reading_truncated_records_is_no_disk_failure() {
     let (partition, failures) = leader(&FaultyDisk::default(), i64::MAX);
     for _ in 0..3 {
         partition.append(&mut [batch(0, 1, 200)], Acks::Leader, NOW).expect("appends");
@@ -216,7 +217,7 @@ async fn what_was_cut_while_it_was_read_has_not_failed() {
 }
 
 #[test]
-fn the_high_watermark_and_repetitions_wait_for_the_disk() {
+fn high_watermark_and_duplicates_wait_for_the_flush() {
     let disk = FaultyDisk::default();
     let mut core = Core::new(open(&disk, 1), LEADER, 0);
     let sent = of_producer(batch(0, 3, 50), 7, 0, 0);
@@ -263,8 +264,9 @@ async fn flushes_by_time_are_bounded_and_do_not_delay_producers() {
     let partition = |at: i32| {
         let log = open_at(&disk, Path::new(&format!("/data/t-{at}")), 1);
         let core = Core::new(log, LEADER, 0);
-        let around = Surroundings { flushes: Arc::clone(&flushes), ..Surroundings::default() };
-        Arc::new(Partition::new(TopicPartition::new("t", at), core, around))
+        let callbacks =
+            PartitionCallbacks { flushes: Arc::clone(&flushes), ..PartitionCallbacks::default() };
+        Arc::new(Partition::new(TopicPartition::new("t", at), core, callbacks))
     };
     let partitions: Vec<_> = (0..100).map(partition).collect();
     let append = |partition: &Arc<Partition>| {
@@ -292,7 +294,7 @@ async fn flushes_by_time_are_bounded_and_do_not_delay_producers() {
 }
 
 #[tokio::test]
-async fn a_removed_replica_lets_waiters_go_and_touches_nothing() {
+async fn removed_replica_ends_waiters_and_writes_nothing() {
     let disk = FaultyDisk::default();
     let (partition, _) = leader(&disk, 1);
     let appended = partition.update(|core| core.append(&mut [batch(0, 1, 50)], Acks::All, NOW));

@@ -118,7 +118,7 @@ mod tests {
 
     /// A coordinator registers again in each turn of its loop, for the same offset.
     #[test]
-    fn who_waits_no_longer_takes_no_room() {
+    fn cancelled_waiters_are_removed() {
         let waiters = Waiters::default();
         let mut last = waiters.register(5);
         for _ in 0..10_000 {

@@ -20,7 +20,7 @@ use super::{
     types::TypeConfig,
     voters::{self, Voter},
 };
-use crate::base::{kafka_uuid, world::now_ms};
+use crate::base::{environment::now_ms, kafka_uuid};
 
 /// The longest time since an observer was caught up, in milliseconds, at which it may still become
 /// a voter (Kafka's `LeaderState`).

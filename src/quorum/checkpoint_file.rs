@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    base::world::spawn_blocking,
+    base::environment::spawn_blocking,
     log::disk::{Disk, DiskFile, OpenMode},
 };
 

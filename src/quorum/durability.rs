@@ -32,7 +32,7 @@ use super::{
     types::{Membership, epoch_of, log_id},
     voters,
 };
-use crate::base::world::{DiskThread, Panicked, without_panic};
+use crate::base::environment::{DiskThread, Panicked, without_panic};
 
 /// The sync state of one node's log, shared by all handles to it.
 #[derive(Debug)]

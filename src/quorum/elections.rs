@@ -96,11 +96,11 @@ impl Timeouts {
 /// The last contact with a leader: when its last message arrived, or when this node last granted a
 /// vote to a candidate.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Contact {
+pub struct LeaderContact {
     heard: Option<Instant>,
 }
 
-impl Contact {
+impl LeaderContact {
     /// Records a contact now.
     pub fn hear(&mut self) {
         self.heard = Some(Instant::now());

@@ -13,7 +13,7 @@ use super::{
     storage::lock, voters::Endpoint,
 };
 use crate::{
-    base::world::now_ms,
+    base::environment::now_ms,
     log::disk::{self, OpenMode},
 };
 

@@ -65,7 +65,7 @@ pub mod formats {
 use self::{
     candidacy::Candidacy,
     checkpoint::{Checkpoint, CheckpointError},
-    elections::Contact,
+    elections::LeaderContact,
     fetch::Observers,
     format::Stamp,
     log::LogError,
@@ -87,7 +87,7 @@ pub use self::{
     voters::{Endpoint, Voter},
 };
 use crate::{
-    base::{random::Random, world::now_ms},
+    base::{environment::now_ms, random::Random},
     log::Disk,
     metadata::{Change, Image, MetadataRecord},
 };
@@ -197,7 +197,7 @@ struct Inner {
     machine: StateMachine,
     published: Arc<ArcSwap<Image>>,
     leadership: watch::Sender<Leadership>,
-    contact: Mutex<Contact>,
+    contact: Mutex<LeaderContact>,
     candidacy: Candidacy,
     /// The observers that fetch from this node while it leads.
     observers: Mutex<Observers>,

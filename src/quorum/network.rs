@@ -32,7 +32,7 @@ use super::{
     types::{Membership, TypeConfig},
     voters::{Endpoint, Voter},
 };
-use crate::base::world::now_ms;
+use crate::base::environment::now_ms;
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 

@@ -17,7 +17,7 @@ use super::{
     candidacy::Candidacy,
     change,
     checkpoint::{Checkpoint, SnapshotId},
-    elections::{self, Contact, Timeouts},
+    elections::{self, LeaderContact, Timeouts},
     files,
     format::{self, Contents},
     log::{Base, MetadataLog},
@@ -286,7 +286,7 @@ pub(super) async fn start(
     let inner = Inner {
         raft: ArcSwapOption::empty(),
         random: Mutex::new(Random::new(config.seed)),
-        contact: Mutex::new(Contact::default()),
+        contact: Mutex::new(LeaderContact::default()),
         candidacy: Candidacy::default(),
         config,
         network,

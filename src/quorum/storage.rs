@@ -31,8 +31,8 @@ use super::{
 };
 use crate::{
     base::{
+        environment::{is_single_threaded, now_ms},
         kafka_uuid,
-        world::{is_single_threaded, now_ms},
     },
     log::disk,
     metadata::records::NoOpRecord,

@@ -117,7 +117,7 @@ async fn a_flipped_bit_ends_the_log_there() {
 }
 
 #[tokio::test]
-async fn snapshots_bound_the_log_and_stand_for_it() {
+async fn snapshots_bound_the_log_and_replace_it() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = dir.path().join("__cluster_metadata-0");
     let config = QuorumConfig { snapshot_bytes: 2_000, ..QuorumConfig::alone(1, cluster.clone()) };

@@ -103,7 +103,7 @@ const PURE: &[&str] = &[
 ];
 const IMPURE: &[&str] = &["tokio", "async", "SystemTime", "Instant", "new_v4", "rand"];
 /// The module that gives access to the clock, randomness and blocking threads.
-const IMPURE_MODULE: [&str; 2] = ["base", "world"];
+const IMPURE_MODULE: [&str; 2] = ["base", "environment"];
 const NOT_PURE: &[Exception] = &[];
 
 const FILE_LINES_MAX: usize = 600;
@@ -137,7 +137,7 @@ fn release_has_no_test_tools() {
         assert!(find(name).code.is_empty(), "{name}");
     }
     assert!(!find("base/planted_bugs.rs").has("PLANTED"), "a bug can be planted");
-    assert!(!find("base/world.rs").has("SIMULATED"), "a machine can be simulated");
+    assert!(!find("base/environment.rs").has("SIMULATED"), "a machine can be simulated");
 }
 
 #[test]

@@ -169,8 +169,8 @@ fn impure_code_in_a_pure_folder_is_found() {
         ("use std::time::{Duration, Instant};", "has Instant"),
         ("fn name() { let id = uuid::Uuid::new_v4(); }", "has new_v4"),
         ("fn name() { rand::random(); }", "has rand"),
-        ("use crate::base::{TopicId, world::now_ms};", "names base::world"),
-        ("use crate::base::world;", "names base::world"),
+        ("use crate::base::{TopicId, environment::now_ms};", "names base::environment"),
+        ("use crate::base::environment;", "names base::environment"),
         ("#[cfg(test)]\nmod tests;\nuse tokio::sync::Notify;", "has tokio"),
     ] {
         let found = impurities(&files(&[("records/mod.rs", text)]));

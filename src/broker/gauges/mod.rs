@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use self::groups::{GroupGauges, RecordTimes};
 use super::Broker;
 use crate::{
-    base::world::now_ms,
+    base::environment::now_ms,
     metadata::TopicImage,
     partition::PartitionTable,
     telemetry::{Kind, Scrape, SurveyResult},

@@ -19,7 +19,7 @@ use crate::{
     coordinator::group::messages::GroupSurvey,
     log::{Log, LogConfig, LogStart, faulty::FaultyDisk, testing::batch},
     metadata::{PartitionImage, TopicImage},
-    partition::{Acks, Core, Partition, PartitionTable, Role, Surroundings, Topic},
+    partition::{Acks, Core, Partition, PartitionCallbacks, PartitionTable, Role, Topic},
     records::{Batch, BatchBuilder, BatchOptions, Compression, TimestampType},
     telemetry::Metrics,
 };
@@ -35,7 +35,7 @@ fn partition(disk: &FaultyDisk, index: i32, flush_messages: i64) -> Arc<Partitio
     let log = Log::open(disk, Path::new(&path), Arc::new(config), start).expect("opens").0;
     let core = Core::new(log, Role::Leader { epoch: 0 }, 0);
     let id = TopicPartition::new("t", index);
-    Arc::new(Partition::new(id, core, Surroundings::default()))
+    Arc::new(Partition::new(id, core, PartitionCallbacks::default()))
 }
 
 /// A table with the topic `t`, and that topic.
@@ -109,7 +109,9 @@ async fn a_scrape_tells_of_each_partition() {
     for _ in 0..4 {
         let appended =
             full.append(&mut [batch(0, 2, 150)], Acks::All, 0).expect("the disk takes it");
-        assert!(full.wait_committed(appended.last_offset + 1, appended.reign).await);
+        assert!(
+            full.wait_committed(appended.last_offset + 1, appended.leadership_generation).await
+        );
     }
     full.update(|core| core.delete_records(3)).expect("in range");
     let mut scrape = crate::telemetry::Scrape::default();

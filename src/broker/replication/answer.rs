@@ -17,11 +17,11 @@ use tracing::{debug, error, info, warn};
 use super::followed::{Followed, Progress};
 use crate::{
     base::{
+        environment::now_ms,
         planted_bugs::{Bug, has_bug},
-        world::now_ms,
     },
     broker::Broker,
-    partition::{Ask, Fetched, FollowError, Partition, Truncated},
+    partition::{FetchPosition, Fetched, FollowError, Partition, Truncated},
     peers::{self, Channel, PeerError},
     protocol::ErrorCode,
     records::{Batch, BatchError, batch::LOG_OVERHEAD},
@@ -57,7 +57,7 @@ pub(super) fn begin(broker: &Arc<Broker>, followed: &Followed) -> Option<i32> {
 
 /// The response for a partition, with the position that was requested.
 pub(super) struct Answered {
-    pub ask: Ask,
+    pub ask: FetchPosition,
     pub data: PartitionData,
 }
 

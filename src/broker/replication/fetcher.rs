@@ -31,10 +31,10 @@ use super::{
 use crate::{
     base::{
         config::BrokerConfig,
-        world::{blocking, now_ms},
+        environment::{blocking, now_ms},
     },
     broker::Broker,
-    partition::{Ask, Partition, Role},
+    partition::{FetchPosition, Partition, Role},
     peers::{self, Address, Channel, PeerError},
     protocol::ErrorCode,
 };
@@ -45,7 +45,7 @@ const FETCH_VERSION: i16 = 17;
 const THROTTLED_REST: Duration = Duration::from_millis(200);
 
 /// The positions to fetch now, and the earliest time at which a delayed replica is due.
-type Due = (BTreeMap<Key, Ask>, Option<Instant>);
+type Due = (BTreeMap<Key, FetchPosition>, Option<Instant>);
 
 /// The replicas that are fetched from one leader.
 pub(super) struct Fetcher {
@@ -176,7 +176,7 @@ impl Fetcher {
             if !matches!(view.role, Role::Follower { epoch: now, .. } if now == epoch) {
                 continue;
             }
-            let ask = Ask {
+            let ask = FetchPosition {
                 offset: view.log.log_end(),
                 log_start: view.log.log_start(),
                 leader_epoch: followed.leader_epoch,

@@ -16,7 +16,7 @@ use tokio::{sync::Notify, time::sleep};
 use tracing::{debug, warn};
 
 use crate::{
-    base::{TopicId, world::now_ms},
+    base::{TopicId, environment::now_ms},
     broker::{Broker, ToControllerError},
     partition::{IsrChange, Partition, Proposal, ProposalAnswer},
     protocol::ErrorCode,

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::super::{Broker, logs::Replica};
 use crate::{
-    base::{TopicId, config::TopicConfig, world::now_ms},
+    base::{TopicId, config::TopicConfig, environment::now_ms},
     metadata::{BrokerImage, Image, PartitionChange, PartitionImage},
-    partition::{Assignment, IsrRules, Partition, Standing},
+    partition::{Assignment, BrokerStatus, IsrRules, Partition},
 };
 
 impl Broker {
@@ -17,8 +17,8 @@ impl Broker {
         (topic_id, partition): (TopicId, &Arc<Partition>),
         assigned: &PartitionImage,
     ) {
-        let standing = |id| image.broker(id).map(|it| standing(it)).unwrap_or_default();
-        let assignment = Assignment { me: self.node_id, partition: assigned, standing: &standing };
+        let status = |id| image.broker(id).map(|it| status(it)).unwrap_or_default();
+        let assignment = Assignment { me: self.node_id, partition: assigned, status: &status };
         partition.update(|core| core.assign(&assignment, now_ms()));
         self.follow(topic_id, partition);
     }
@@ -50,7 +50,7 @@ impl Broker {
         let now = now_ms();
         for partition in self.partitions.partitions() {
             if partition.view().isr.replicas > 1 {
-                partition.update(|core| core.set_standing(id, standing(broker), now));
+                partition.update(|core| core.set_broker_status(id, status(broker), now));
             }
         }
     }
@@ -74,8 +74,8 @@ impl Broker {
     }
 }
 
-fn standing(broker: &BrokerImage) -> Standing {
-    Standing {
+fn status(broker: &BrokerImage) -> BrokerStatus {
+    BrokerStatus {
         epoch: (!broker.fenced).then_some(broker.broker_epoch),
         is_shutting_down: broker.in_controlled_shutdown,
     }

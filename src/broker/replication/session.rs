@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{base::TopicId, broker::sessions::next_epoch, partition::Ask};
+use crate::{base::TopicId, broker::sessions::next_epoch, partition::FetchPosition};
 
 /// A partition by topic id and index, as in requests and responses.
 pub type Key = (TopicId, i32);
@@ -17,7 +17,7 @@ pub struct FetchSession {
     /// The epoch of the next request. A request with epoch 0 contains all partitions.
     epoch: i32,
     /// The positions in the session, as of the last request.
-    asked: BTreeMap<Key, Ask>,
+    asked: BTreeMap<Key, FetchPosition>,
 }
 
 /// The session fields and partitions of a Fetch request.
@@ -25,15 +25,16 @@ pub struct FetchSession {
 pub struct Request {
     pub id: i32,
     pub epoch: i32,
-    pub asks: Vec<(Key, Ask)>,
+    pub asks: Vec<(Key, FetchPosition)>,
     pub forgotten: Vec<Key>,
 }
 
 impl FetchSession {
     /// The request after which the session contains exactly the `wanted` positions.
-    pub fn request(&mut self, wanted: BTreeMap<Key, Ask>) -> Request {
+    pub fn request(&mut self, wanted: BTreeMap<Key, FetchPosition>) -> Request {
         let is_full = self.epoch == 0;
-        let is_news = |(key, ask): &(&Key, &Ask)| is_full || self.asked.get(key) != Some(*ask);
+        let is_news =
+            |(key, ask): &(&Key, &FetchPosition)| is_full || self.asked.get(key) != Some(*ask);
         let asks = wanted.iter().filter(is_news).map(|(key, ask)| (*key, *ask)).collect();
         let mut forgotten = Vec::new();
         if !is_full {
@@ -44,7 +45,7 @@ impl FetchSession {
     }
 
     /// The position that the last request asked for, if it contained the partition.
-    pub fn asked(&self, key: &Key) -> Option<Ask> {
+    pub fn asked(&self, key: &Key) -> Option<FetchPosition> {
         self.asked.get(key).copied()
     }
 
@@ -74,8 +75,8 @@ mod tests {
     const A: Key = (TopicId::from_u128(1), 0);
     const B: Key = (TopicId::from_u128(1), 1);
 
-    fn at(offset: i64) -> Ask {
-        Ask { offset, log_start: 0, leader_epoch: 3, last_epoch: 2 }
+    fn at(offset: i64) -> FetchPosition {
+        FetchPosition { offset, log_start: 0, leader_epoch: 3, last_epoch: 2 }
     }
 
     #[test]

@@ -140,7 +140,7 @@ fn a_silent_broker_is_fenced_and_its_partitions_go_to_others() {
 }
 
 #[test]
-fn a_broker_whose_process_is_gone_is_fenced_at_once_and_may_come_back_at_once() {
+fn ended_process_is_fenced_and_may_reregister_at_once() {
     let mut script = Script::of(2).with_topic(&[2, 1]);
     script.run(|cx| registration::gone(cx, 2, Some(10)));
     script.expect("");
@@ -164,7 +164,7 @@ fn a_broker_whose_process_is_gone_is_fenced_at_once_and_may_come_back_at_once() 
 }
 
 #[test]
-fn a_broker_that_shuts_down_goes_when_all_others_have_seen_it() {
+fn controlled_shutdown_waits_for_metadata_of_other_brokers() {
     let mut script = Script::of(3).with_topic(&[1, 2, 3]);
     for id in 1..=3 {
         script.beat(id);
@@ -202,7 +202,7 @@ fn a_broker_that_shuts_down_goes_when_all_others_have_seen_it() {
 }
 
 #[test]
-fn a_broker_that_leads_nothing_may_go_at_once() {
+fn broker_without_leaderships_shuts_down_at_once() {
     let mut script = Script::of(2).with_topic(&[2]);
     script.shut_down(1);
     script.send(&Heartbeat { want_fence: true, ..script.heartbeat(2) });
@@ -218,7 +218,7 @@ fn a_broker_that_leads_nothing_may_go_at_once() {
 /// After a controlled shutdown, the only replica is an eligible leader. After a kill, it is only
 /// the last known leader.
 #[test]
-fn a_sole_broker_comes_back() {
+fn single_broker_restarts() {
     let mut script = Script::of(1).with_topic(&[1]);
     script.shut_down(1);
     script.shut_down(1);
@@ -299,7 +299,7 @@ fn a_broker_is_unregistered() {
 }
 
 #[test]
-fn a_failed_directory_takes_its_replicas_along() {
+fn failed_log_dir_removes_replicas_from_isr() {
     let mut script = Script::of(2);
     let two = vec![Uuid::from_u128(300), Uuid::from_u128(301)];
     script.register(&Registration { log_dirs: two.clone(), ..registration(3, 30) });
@@ -359,7 +359,7 @@ fn a_failed_directory_takes_its_replicas_along() {
 /// A broker must not become leader of a replica in a directory that the same heartbeat reports as
 /// failed.
 #[test]
-fn a_broker_is_unfenced_after_its_failed_directories_are_noted() {
+fn failed_log_dirs_are_recorded_before_unfencing() {
     let mut script = Script::of(1);
     let two = vec![Uuid::from_u128(300), Uuid::from_u128(301)];
     script.register(&Registration { log_dirs: two.clone(), ..registration(3, 30) });
@@ -379,7 +379,7 @@ fn a_broker_is_unfenced_after_its_failed_directories_are_noted() {
 /// A node that used to be a broker and is now only a controller gives the registered broker with
 /// its id a session, which then times out.
 #[test]
-fn a_controller_alone_gives_its_former_broker_a_session() {
+fn controller_only_node_times_out_its_former_broker() {
     for (here, fenced) in [(Some(1), ""), (None, "broker 1 fenced")] {
         let mut script = Script::of(1);
         script.soft = SoftState::activate(&script.image, here, script.now_ms, script.now_ms);

@@ -33,7 +33,7 @@ fn topics_are_created_with_defaults_and_configs() {
 }
 
 #[test]
-fn what_cannot_be_created_is_refused_in_kafkas_words() {
+fn create_topics_errors_match_kafka() {
     let mut script = Script::new(&[(1, None)]);
     script.create(topic("a.b", 1, 1));
     script.text.clear();
@@ -166,7 +166,7 @@ fn one_request_may_be_too_large() {
 
 /// `random` shows how many topics were placed: after the topic that exceeds the limit, none.
 #[test]
-fn a_request_too_large_is_not_decided_to_its_end() {
+fn too_large_request_stops_at_limit() {
     let script = Script::new(&[(1, None)]);
     let refuse = |random: &mut Random, count: usize| {
         let new: Vec<_> = (0..count).map(|at| topic(&format!("t{at}"), 10, 1)).collect();
@@ -257,7 +257,7 @@ fn configs_are_set_deleted_and_edited() {
 }
 
 #[test]
-fn the_old_way_of_altering_unsets_what_it_does_not_name() {
+fn alter_configs_unsets_unnamed_keys() {
     let mut script = Script::new(&[(1, None)]);
     script.create(topic("a", 1, 1));
     script.text.clear();
@@ -295,7 +295,7 @@ fn producer_ids_are_given_in_blocks() {
 }
 
 #[test]
-fn features_move_within_what_all_support() {
+fn feature_levels_are_limited_to_supported_range() {
     let mut script = Script::new(&[(1, None)]);
     for (name, level, upgrade) in [
         ("group.version", 0, UpgradeType::Upgrade),
@@ -439,7 +439,7 @@ async fn concurrent_requests_see_each_other() {
 
 /// One of two voters cannot become the leader, so its controller refuses requests.
 #[tokio::test]
-async fn a_controller_that_does_not_lead_says_who_does() {
+async fn inactive_controller_returns_not_controller() {
     use crate::quorum::{Endpoint, Quorum, QuorumConfig, Voter};
     let dir = tempfile::tempdir().unwrap();
     let mut config = QuorumConfig::alone(1, dir.path().to_owned());

@@ -132,7 +132,7 @@ fn eligible_leaders_are_kept_below_the_minimum() {
 
 /// After an unclean stop, records that were not flushed may be missing.
 #[test]
-fn who_was_killed_is_no_eligible_leader() {
+fn unclean_restart_leaves_elr() {
     let mut script = Script::of(3).with_topic(&[1, 2, 3]);
     script.set("min.insync.replicas", "2");
     for broker in [3, 2, 1] {
@@ -161,7 +161,7 @@ fn who_was_killed_is_no_eligible_leader() {
 }
 
 #[test]
-fn without_eligible_leaders_the_last_of_the_isr_stays() {
+fn last_isr_member_stays_without_elr() {
     let mut script = Script::of(2);
     let update = FeatureUpdate {
         name: "eligible.leader.replicas.version".into(),
@@ -226,7 +226,7 @@ fn unclean_elections_happen_where_they_are_allowed() {
 }
 
 #[test]
-fn an_unclean_election_on_request_takes_who_lives() {
+fn requested_unclean_election_elects_live_replica() {
     let mut script = Script::of(2).with_topic(&[1, 2]);
     script.alter_isr(&[1]);
     script.elect(ElectionType::Unclean);
@@ -265,7 +265,7 @@ fn leadership_returns_to_the_preferred_replica() {
 }
 
 #[test]
-fn a_controller_at_rest_has_nothing_to_wait_for_but_sessions() {
+fn idle_controller_waits_only_for_sessions() {
     let mut script = Script::of(2).with_topic(&[2, 1]);
     script.gone(1);
     script.gone(2);
@@ -330,7 +330,7 @@ fn replicas_are_reordered_and_removed_at_once() {
 }
 
 #[test]
-fn a_reassignment_is_not_called_off_at_the_price_of_records() {
+fn cancel_without_live_isr_needs_unclean_election() {
     let mut script = Script::of(4).with_topic(&[1, 2]);
     script.reassign(Some(&[3, 4]));
     script.alter_isr(&[1, 2, 3]);
@@ -383,7 +383,7 @@ fn reassignments_are_checked() {
 /// A new `min.insync.replicas` makes other replicas eligible. Which ones is not known, so the ELR
 /// is cleared.
 #[test]
-fn another_minimum_forgets_who_is_eligible() {
+fn min_isr_change_clears_elr() {
     let mut script = Script::of(3).with_topic(&[1, 2, 3]);
     script.set("min.insync.replicas", "3");
     script.gone(3);

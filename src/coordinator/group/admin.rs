@@ -15,7 +15,7 @@ impl Turn<'_> {
     pub(super) fn describe(&self, groups: &Groups, ids: Vec<Arc<str>>) -> Vec<GroupDescription> {
         let describe = |id: Arc<str>| {
             let described = self.look(groups, &id, |group| group.describe());
-            let error = match self.hard.unserved.contains_key(&id) {
+            let error = match self.logged.unserved.contains_key(&id) {
                 true => GroupError::NotClassicGroup,
                 false => GroupError::GroupIdNotFound,
             };
@@ -35,7 +35,7 @@ impl Turn<'_> {
         let named = |names: &[Arc<str>], name: &str| {
             names.is_empty() || names.iter().any(|it| it.eq_ignore_ascii_case(name))
         };
-        let classic = self.hard.groups.keys().filter_map(|id| {
+        let classic = self.logged.groups.keys().filter_map(|id| {
             self.look(groups, id, |group| ListedGroup {
                 group: id.clone(),
                 protocol_type: group.protocol_type.clone().unwrap_or_default(),
@@ -55,9 +55,9 @@ impl Turn<'_> {
         groups: &mut Groups,
         ids: Vec<Arc<str>>,
     ) -> Vec<(Arc<str>, Result<(), GroupError>)> {
-        let hard = self.hard;
+        let logged = self.logged;
         let delete = |id: Arc<str>| {
-            if let Some(unserved) = hard.unserved.get(&id) {
+            if let Some(unserved) = logged.unserved.get(&id) {
                 let result = self.delete_unserved(&id, unserved);
                 return (id, result);
             }
@@ -90,7 +90,7 @@ impl Turn<'_> {
     }
 
     pub(super) fn survey(&self, groups: &Groups) -> Vec<GroupSurvey> {
-        let surveys = self.hard.groups.keys().filter_map(|id| {
+        let surveys = self.logged.groups.keys().filter_map(|id| {
             self.look(groups, id, |group| GroupSurvey {
                 group: id.clone(),
                 state: group.state.name(),
@@ -105,7 +105,7 @@ impl Turn<'_> {
     }
 
     pub(super) fn surveyed_offsets(&self, group: &str) -> Vec<(TopicPartition, i64)> {
-        let topics = self.hard.offsets.get(group).into_iter().flatten();
+        let topics = self.logged.offsets.get(group).into_iter().flatten();
         let offsets = topics.flat_map(|(topic, partitions)| {
             partitions.iter().map(|(partition, committed)| {
                 (TopicPartition::new(topic.clone(), *partition), committed.value.offset)

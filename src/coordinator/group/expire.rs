@@ -48,13 +48,13 @@ impl Turn<'_> {
     /// Deletes expired offsets of all groups, and groups that are then without members and offsets.
     /// Sets the timer of the next run.
     pub(super) fn expire_offsets(&mut self, groups: &mut Groups) {
-        let hard = self.hard;
-        for id in hard.groups.keys() {
+        let logged = self.logged;
+        for id in logged.groups.keys() {
             let live;
             let group = match groups.get(id) {
                 Some(group) => group,
                 None => {
-                    live = hard.group(id).expect("a key of the groups");
+                    live = logged.group(id).expect("a key of the groups");
                     &live
                 }
             };
@@ -71,8 +71,8 @@ impl Turn<'_> {
         let since = RetainedSince::of(group);
         let (now_ms, retention_ms) = (self.now_ms, self.config.offsets_retention_ms);
         let mut all_expired = true;
-        let hard = self.hard;
-        for (topic, partitions) in hard.offsets.get(id).into_iter().flatten() {
+        let logged = self.logged;
+        for (topic, partitions) in logged.offsets.get(id).into_iter().flatten() {
             let subscribed = group.is_subscribed_to(topic);
             for (partition, committed) in partitions {
                 if !subscribed && since.is_expired(&committed.value, now_ms, retention_ms) {

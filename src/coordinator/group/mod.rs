@@ -1,14 +1,14 @@
 //! The group coordinator as a pure shard: the classic rebalance protocol, and committed offsets.
 //!
 //! The module owns the records of `__consumer_offsets` ([`records`]), the state that they determine
-//! ([`hard`]), the live groups ([`state`]) and all rules between a request and its reply. The rules
+//! ([`logged`]), the live groups ([`state`]) and all rules between a request and its reply. The rules
 //! are those of Kafka's `GroupMetadataManager` (classic groups) and `OffsetMetadataManager`.
 //!
 //! It knows neither the clock, nor randomness (ids for new members come with the request), nor the
 //! log, nor the wire protocol.
 //!
 //! A group is live if it had members when the shard was loaded, or has been used since. Live groups
-//! are in [`Soft`].
+//! are in [`VolatileState`].
 //!
 //! Invariants:
 //! - A live group differs from its record only during a rebalance, and in what a restart may lose:
@@ -20,9 +20,9 @@ mod admin;
 pub mod config;
 mod expire;
 pub mod group_type;
-pub mod hard;
 mod join;
 mod leave;
+pub mod logged_state;
 pub mod messages;
 mod offsets;
 mod rebalance;
@@ -39,7 +39,7 @@ use bytes::Bytes;
 
 pub use self::{
     config::GroupConfig,
-    hard::Hard,
+    logged_state::LoggedState,
     messages::{GroupError, Reply, Request},
     records::Record,
     state::ClassicGroup,
@@ -89,13 +89,13 @@ pub type Groups = BTreeMap<Arc<str>, ClassicGroup>;
 
 /// The state that a restart loses.
 #[derive(Debug, Default)]
-pub struct Soft {
+pub struct VolatileState {
     pub config: Arc<GroupConfig>,
     /// The live groups. All others are as their records say.
     pub groups: Groups,
 }
 
-impl Soft {
+impl VolatileState {
     pub fn new(config: Arc<GroupConfig>) -> Self {
         Self { config, groups: Groups::new() }
     }
@@ -107,8 +107,8 @@ impl Shard for GroupShard {
     type Reply = Reply;
     type Record = Record;
     type Timer = TimerKey;
-    type Hard = Hard;
-    type Soft = Soft;
+    type LoggedState = LoggedState;
+    type VolatileState = VolatileState;
 
     fn loaded() -> Event {
         Event::Loaded
@@ -122,19 +122,24 @@ impl Shard for GroupShard {
         Event::Timer(timer)
     }
 
-    fn decide(hard: &Hard, soft: &mut Soft, now_ms: i64, event: Event) -> Outcome<Self> {
-        let config = soft.config.clone();
-        let mut turn = Turn { hard, config: &config, now_ms, out: Outcome::default() };
+    fn decide(
+        logged: &LoggedState,
+        volatile: &mut VolatileState,
+        now_ms: i64,
+        event: Event,
+    ) -> Outcome<Self> {
+        let config = volatile.config.clone();
+        let mut turn = Turn { logged, config: &config, now_ms, out: Outcome::default() };
         match event {
-            Event::Loaded => turn.loaded(&mut soft.groups),
-            Event::Request { token, request } => turn.request(&mut soft.groups, token, request),
-            Event::Timer(key) => turn.timer(&mut soft.groups, key),
+            Event::Loaded => turn.loaded(&mut volatile.groups),
+            Event::Request { token, request } => turn.request(&mut volatile.groups, token, request),
+            Event::Timer(key) => turn.timer(&mut volatile.groups, key),
         }
         turn.out
     }
 
-    fn apply(hard: &mut Hard, offset: i64, record: &Record) {
-        hard.apply(offset, record);
+    fn apply(logged: &mut LoggedState, offset: i64, record: &Record) {
+        logged.apply(offset, record);
     }
 
     fn encode(record: &Record) -> (Bytes, Option<Bytes>) {
@@ -148,7 +153,7 @@ impl Shard for GroupShard {
 
 /// One decision in progress. `out` collects its effects.
 struct Turn<'a> {
-    hard: &'a Hard,
+    logged: &'a LoggedState,
     config: &'a GroupConfig,
     now_ms: i64,
     out: Outcome<GroupShard>,
@@ -204,7 +209,7 @@ impl Turn<'_> {
     /// Starts a new session for every loaded member, and a rebalance of groups with more members
     /// than `group.max.size`.
     fn loaded(&mut self, groups: &mut Groups) {
-        for (id, value) in &self.hard.groups {
+        for (id, value) in &self.logged.groups {
             let Some(value) = value.as_ref().filter(|value| !value.members.is_empty()) else {
                 continue;
             };
@@ -217,8 +222,8 @@ impl Turn<'_> {
             }
             groups.insert(id.clone(), group);
         }
-        if !self.hard.unserved.is_empty() {
-            let groups = self.hard.unserved.len();
+        if !self.logged.unserved.is_empty() {
+            let groups = self.logged.unserved.len();
             tracing::warn!(
                 groups,
                 "groups of the consumer, share or streams protocol were loaded; members of these \
@@ -249,7 +254,7 @@ impl Turn<'_> {
     /// becomes live.
     fn group<'g>(&self, groups: &'g mut Groups, id: &Arc<str>) -> Option<&'g mut ClassicGroup> {
         if !groups.contains_key(id) {
-            groups.insert(id.clone(), self.hard.group(id)?);
+            groups.insert(id.clone(), self.logged.group(id)?);
         }
         groups.get_mut(id)
     }
@@ -263,7 +268,7 @@ impl Turn<'_> {
     ) -> Option<T> {
         match groups.get(id) {
             Some(group) => Some(look(group)),
-            None => Some(look(&self.hard.group(id)?)),
+            None => Some(look(&self.logged.group(id)?)),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     Groups, Record, Turn,
-    hard::CommittedOffset,
+    logged_state::CommittedOffset,
     messages::{
         CommitPartition, CommitReply, CommitRequest, CommitTopic, CommittedTopic,
         DeleteOffsetsRequest, DeletedOffsets, FetchRequest, FetchTopic, FetchedOffset,
@@ -21,8 +21,8 @@ impl Turn<'_> {
         groups: &mut Groups,
         request: CommitRequest,
     ) -> CommitReply {
-        let hard = self.hard;
-        match (self.group(groups, &request.group), hard.unserved.get(&request.group)) {
+        let logged = self.logged;
+        match (self.group(groups, &request.group), logged.unserved.get(&request.group)) {
             (_, Some(unserved)) => unserved.validate_commit(&request)?,
             (Some(group), None) => {
                 validate_commit(group, &request)?;
@@ -113,7 +113,7 @@ impl Turn<'_> {
 
     fn fetch_topic(&self, group: &str, topic: FetchTopic) -> FetchedTopic {
         let partitions = topic.partitions.iter().map(|partition| {
-            let committed = self.hard.committed(group, &topic.name, *partition);
+            let committed = self.logged.committed(group, &topic.name, *partition);
             match committed.filter(|committed| !is_of_another(committed, topic.id)) {
                 Some(committed) => fetched(*partition, committed),
                 None => FetchedOffset {
@@ -128,7 +128,7 @@ impl Turn<'_> {
     }
 
     fn fetch_all(&self, group: &str) -> Vec<FetchedTopic> {
-        let topics = self.hard.offsets.get(group).into_iter().flatten();
+        let topics = self.logged.offsets.get(group).into_iter().flatten();
         let topics = topics.map(|(name, partitions)| FetchedTopic {
             name: name.clone(),
             id: TopicId::nil(),
@@ -142,7 +142,7 @@ impl Turn<'_> {
         groups: &mut Groups,
         request: &DeleteOffsetsRequest,
     ) -> Result<Vec<DeletedOffsets>, GroupError> {
-        let group = match self.hard.unserved.get(&request.group) {
+        let group = match self.logged.unserved.get(&request.group) {
             Some(unserved) => {
                 unserved.check_commits_offsets()?;
                 None
@@ -164,7 +164,7 @@ impl Turn<'_> {
                     continue;
                 }
                 results.push((*partition, Ok(())));
-                if self.hard.committed(&request.group, topic, *partition).is_some() {
+                if self.logged.committed(&request.group, topic, *partition).is_some() {
                     self.forget_offset(&request.group, topic, *partition);
                 }
             }
@@ -181,8 +181,8 @@ impl Turn<'_> {
 
     /// Deletes all committed offsets of a group.
     pub(super) fn forget_offsets(&mut self, group: &Arc<str>) {
-        let hard = self.hard;
-        for (topic, partitions) in hard.offsets.get(group).into_iter().flatten() {
+        let logged = self.logged;
+        for (topic, partitions) in logged.offsets.get(group).into_iter().flatten() {
             for partition in partitions.keys() {
                 self.forget_offset(group, topic, *partition);
             }
@@ -195,8 +195,8 @@ impl Turn<'_> {
         for place in gone {
             by_topic.entry(&place.topic).or_default().push(place.partition);
         }
-        let hard = self.hard;
-        for (group, topics) in &hard.offsets {
+        let logged = self.logged;
+        for (group, topics) in &logged.offsets {
             for (topic, partitions) in topics {
                 let gone = by_topic.get(topic).into_iter().flatten();
                 for partition in gone.filter(|partition| partitions.contains_key(partition)) {

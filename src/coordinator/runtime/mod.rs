@@ -107,7 +107,7 @@ struct Call<S: Shard> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unavailable {
     /// This broker runs no shard of the partition.
-    NotHere,
+    NotCoordinator,
     Loading,
 }
 
@@ -140,21 +140,21 @@ impl<S: Shard> Default for Shards<S> {
 
 impl<S: Shard> Shards<S> {
     /// Starts the shard of a partition that this broker now leads, and stops an earlier shard of
-    /// it. `new_soft` creates the soft state after each load. Must be called within a tokio
+    /// it. `new_volatile` creates the volatile state after each load. Must be called within a tokio
     /// runtime.
     pub fn elect(
         &self,
         partition: i32,
         log: Arc<dyn ShardLog>,
         limits: Limits,
-        new_soft: impl Fn() -> S::Soft + Send + 'static,
+        new_volatile: impl Fn() -> S::VolatileState + Send + 'static,
     ) {
         // An earlier shard of the partition must not append while this one loads.
         self.resign(partition);
         let (calls, mailbox) = mpsc::channel(MAILBOX_CALLS);
         let ready = Arc::new(AtomicBool::new(false));
         let task = ShardTask::<S>::new(partition, log, limits, mailbox);
-        let run = task.run(Arc::clone(&ready), Arc::clone(&self.loads), new_soft);
+        let run = task.run(Arc::clone(&ready), Arc::clone(&self.loads), new_volatile);
         let task = tokio::spawn(run).abort_handle();
         let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
         shards.insert(partition, ShardHandle { calls, ready, task });
@@ -179,9 +179,9 @@ impl<S: Shard> Shards<S> {
         request: S::Request,
     ) -> Result<oneshot::Receiver<Answered<S>>, Unavailable> {
         let calls = match self.read().get(&partition) {
-            None => return Err(Unavailable::NotHere),
+            None => return Err(Unavailable::NotCoordinator),
             // The shard ended because another broker leads; `resign` has not been called yet.
-            Some(shard) if shard.calls.is_closed() => return Err(Unavailable::NotHere),
+            Some(shard) if shard.calls.is_closed() => return Err(Unavailable::NotCoordinator),
             Some(shard) if !shard.ready.load(Ordering::Acquire) => {
                 return Err(Unavailable::Loading);
             }
@@ -189,7 +189,7 @@ impl<S: Shard> Shards<S> {
         };
         let (reply, receiver) = oneshot::channel();
         let call = Call { request, reply: Some(reply) };
-        calls.send(call).await.map_err(|_| Unavailable::NotHere)?;
+        calls.send(call).await.map_err(|_| Unavailable::NotCoordinator)?;
         Ok(receiver)
     }
 

@@ -22,7 +22,7 @@ use super::{
     timers::Timers,
 };
 use crate::{
-    base::world::{blocking, now_ms},
+    base::environment::{blocking, now_ms},
     coordinator::{Outcome, Shard, Token},
     records::{BatchBuilder, BatchOptions},
 };
@@ -78,12 +78,12 @@ impl<S: Shard> ShardTask<S> {
         mut self,
         ready: Arc<AtomicBool>,
         loads: Arc<Semaphore>,
-        new_soft: impl Fn() -> S::Soft + Send,
+        new_volatile: impl Fn() -> S::VolatileState + Send,
     ) {
         loop {
             let ended = match self.load(&loads).await {
-                Ok(Loaded { hard, end_offset }) => {
-                    let mut running = Running::<S>::new(&self, hard, new_soft(), end_offset);
+                Ok(Loaded { logged, end_offset }) => {
+                    let mut running = Running::<S>::new(&self, logged, new_volatile(), end_offset);
                     match running.start() {
                         Ok(()) => {
                             ready.store(true, Ordering::Release);
@@ -107,7 +107,7 @@ impl<S: Shard> ShardTask<S> {
 
     async fn load(&self, loads: &Semaphore) -> Result<Loaded<S>, ShardLogError> {
         if self.log.end_offset() == 0 {
-            return Ok(Loaded { hard: S::Hard::default(), end_offset: 0 });
+            return Ok(Loaded { logged: S::LoggedState::default(), end_offset: 0 });
         }
         let _turn = loads.acquire().await.expect("never closed");
         let log = Arc::clone(&self.log);
@@ -130,8 +130,8 @@ struct Running<S: Shard> {
     log: Arc<dyn ShardLog>,
     limits: Limits,
     clock: ShardClock,
-    hard: S::Hard,
-    soft: S::Soft,
+    logged: S::LoggedState,
+    volatile: S::VolatileState,
     timers: Timers<S::Timer>,
     next_token: Token,
     callers: HashMap<Token, oneshot::Sender<Answered<S>>>,
@@ -145,13 +145,18 @@ struct Running<S: Shard> {
 impl<S: Shard> Running<S> {
     /// `end_offset` is the log end offset that the load reached. If another broker has appended
     /// since, this shard's first append ends at another offset than expected, and fails.
-    fn new(task: &ShardTask<S>, hard: S::Hard, soft: S::Soft, end_offset: i64) -> Self {
+    fn new(
+        task: &ShardTask<S>,
+        logged: S::LoggedState,
+        volatile: S::VolatileState,
+        end_offset: i64,
+    ) -> Self {
         Self {
             log: Arc::clone(&task.log),
             limits: task.limits,
             clock: task.clock,
-            hard,
-            soft,
+            logged,
+            volatile,
             timers: Timers::default(),
             next_token: 0,
             callers: HashMap::new(),
@@ -212,7 +217,8 @@ impl<S: Shard> Running<S> {
         let now_ms = self.clock.now_ms();
         // A panic in the state machine is a bug. The shard is then loaded again, like after a
         // failure of its log.
-        let decide = AssertUnwindSafe(|| S::decide(&self.hard, &mut self.soft, now_ms, event));
+        let decide =
+            AssertUnwindSafe(|| S::decide(&self.logged, &mut self.volatile, now_ms, event));
         let outcome = catch_unwind(decide).map_err(|_| panicked("deciding"))?;
         let Outcome { records, replies, timers } = outcome;
         let mut encoded = Vec::with_capacity(records.len());
@@ -232,7 +238,7 @@ impl<S: Shard> Running<S> {
             if full && self.batch.count() > 0 {
                 self.append()?;
             }
-            let apply = AssertUnwindSafe(|| S::apply(&mut self.hard, self.end_offset, record));
+            let apply = AssertUnwindSafe(|| S::apply(&mut self.logged, self.end_offset, record));
             catch_unwind(apply).map_err(|_| panicked("applying"))?;
             self.batch.append(now_ms, Some(key), value.as_deref(), &[]);
             self.end_offset += 1;

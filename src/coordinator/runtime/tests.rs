@@ -245,7 +245,7 @@ async fn calls_are_refused_while_loading_and_elsewhere() {
 }
 
 #[tokio::test]
-async fn whoever_waits_is_told_when_the_shard_goes() {
+async fn waiting_calls_fail_when_shard_stops() {
     let log = MemoryLog::new(false);
     let groups = coordinator(&log);
     ready(&groups).await;
@@ -255,7 +255,7 @@ async fn whoever_waits_is_told_when_the_shard_goes() {
 }
 
 #[tokio::test]
-async fn a_failed_append_leaves_nothing_behind() {
+async fn failed_append_reloads_shard() {
     let log = MemoryLog::new(true);
     let groups = coordinator(&log);
     ready(&groups).await;
@@ -304,7 +304,7 @@ fn soon() -> tokio::time::Instant {
 }
 
 #[tokio::test]
-async fn a_survey_tells_of_members_and_of_who_waits() {
+async fn snapshot_counts_members_and_waiting_requests() {
     let log = MemoryLog::new(true);
     let groups = coordinator(&log);
     ready(&groups).await;
@@ -321,7 +321,7 @@ async fn a_survey_tells_of_members_and_of_who_waits() {
 }
 
 #[tokio::test]
-async fn a_survey_leaves_out_what_does_not_answer() {
+async fn snapshot_omits_unresponsive_shards() {
     let (quick, stuck) = (MemoryLog::new(true), MemoryLog::new(false));
     let config = GroupConfig { offsets_topic_num_partitions: 3, ..GroupConfig::default() };
     let groups = GroupCoordinator::new(config);
@@ -355,7 +355,7 @@ async fn deleted_topics_lose_their_offsets_even_while_loading() {
 }
 
 #[tokio::test]
-async fn an_adopted_log_loads() {
+async fn log_written_by_kafka_loads() {
     let log = MemoryLog::new(true);
     // OffsetCommitKey 1 of group g, topic t, partition 0; values of version 3.
     let key = [0, 1, 0, 1, b'g', 0, 1, b't', 0, 0, 0, 0];

@@ -22,7 +22,8 @@ fn judge(keeps: Keeps, changes: &[Change]) -> Vec<Option<String>> {
     let image = Image::default();
     let (node_id, config, image) = (1, &config, &image);
     let judge = Judge { node_id, is_handed_on: false, config, image, keeps };
-    let message = |refusal: Refusal| format!("{:?}: {}", refusal.code, refusal.message.unwrap());
+    let message =
+        |refusal: ResourceError| format!("{:?}: {}", refusal.code, refusal.message.unwrap());
     judge.check_all(changes).into_iter().map(|checked| checked.err().map(message)).collect()
 }
 
@@ -155,16 +156,16 @@ fn eligible_leader_replicas_need_one_minimum_in_the_cluster() {
 
 #[test]
 fn answers_keep_the_requests_order() {
-    let refused = || Err(Refusal::request("no"));
+    let refused = || Err(ResourceError::request("no"));
     let accepted = || Ok(Checked::Configs((resource(Kind::Topic, "t"), Vec::new())));
     let changed_here = || Ok(Checked::Levels(Vec::new()));
-    let decided = [Ok(()), Err(Refusal::config("bad"))];
+    let decided = [Ok(()), Err(ResourceError::config("bad"))];
     assert_eq!(
         outcomes(vec![refused(), accepted(), changed_here(), refused(), accepted()], decided),
-        [refused_outcome(), Ok(()), Ok(()), refused_outcome(), Err(Refusal::config("bad"))]
+        [refused_outcome(), Ok(()), Ok(()), refused_outcome(), Err(ResourceError::config("bad"))]
     );
 }
 
-fn refused_outcome() -> Result<(), Refusal> {
-    Err(Refusal::request("no"))
+fn refused_outcome() -> Result<(), ResourceError> {
+    Err(ResourceError::request("no"))
 }

@@ -15,12 +15,12 @@ use tokio::time::{Instant, timeout_at};
 
 use self::{
     metadata::{FetchAnswer, fetch_metadata},
-    read::Look,
+    read::FetchPass,
     reply::{FetchReply, PartitionReply},
 };
 use super::{Context, ErrorCode, Handler, Reply, cluster, errors};
 use crate::{
-    base::world::now_ms,
+    base::environment::now_ms,
     broker::{
         Broker,
         sessions::{PartitionRequest, SessionFetch, SessionPartition},
@@ -43,7 +43,7 @@ impl Handler for Fetch {
     type Response = FetchAnswer;
 
     async fn handle(cx: &mut Context<'_>, request: FetchRequest) -> Reply<FetchAnswer> {
-        match cx.session.of_controllers {
+        match cx.session.on_controller_listener {
             true => fetch_metadata(cx, request),
             false => fetch_partitions(cx, request).await.map(FetchAnswer::Partitions),
         }
@@ -64,7 +64,7 @@ async fn fetch_partitions(cx: &mut Context<'_>, request: FetchRequest) -> Reply<
     };
     let hints = (cx.version >= LEADER_HINTS).then(|| Arc::clone(&cx.session.listener));
     let plan = Arc::new(Plan::new(Arc::clone(cx.broker), fetch, limits, (reader, hints)));
-    let results = plan.read_ready(Look::First).await;
+    let results = plan.read_ready(FetchPass::First).await;
     if max_wait.is_zero() || plan.is_satisfied(&results) {
         return Reply::Now(Plan::finished(plan).answer(results));
     }
@@ -202,12 +202,12 @@ impl Plan {
         let registered = Registered::new(self);
         loop {
             // Read after registering, because only later records wake this fetch.
-            let replies = self.read_ready(Look::Again).await;
+            let replies = self.read_ready(FetchPass::Again).await;
             if self.is_satisfied(&replies) {
                 return replies;
             }
             if timeout_at(deadline, registered.wait.woken()).await.is_err() {
-                return self.read_ready(Look::Again).await;
+                return self.read_ready(FetchPass::Again).await;
             }
         }
     }
@@ -390,7 +390,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_nobody_explains_is_a_failure() {
+    fn expected_errors_are_not_failed_fetches() {
         assert!(is_failure(ErrorCode::UnknownServerError.code()));
         assert!(is_failure(ErrorCode::CorruptMessage.code()));
         assert!(!is_failure(errors::NONE));

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use super::{Found, Plan, Reader, preferred_replica, reply::PartitionReply};
 use crate::{
-    base::world::now_ms,
+    base::environment::now_ms,
     broker::sessions::{PartitionRequest, SessionPartition},
     handlers::{ErrorCode, errors},
     log::{
@@ -17,18 +17,18 @@ use crate::{
 /// Whether a fetch reads its partitions for the first time. Only the first read of a follower's
 /// fetch reports the follower's position to the leader.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
+pub(super) enum FetchPass {
     First,
     Again,
 }
 
 /// The limits and the time for the read of one partition.
-struct At {
+struct ReadBudget {
     /// Bytes that the response may still take.
     left: usize,
     /// Whether a first batch that is larger than the limits is returned all the same.
     at_least_one: bool,
-    look: Look,
+    pass: FetchPass,
     now_ms: i64,
 }
 
@@ -36,12 +36,12 @@ impl Plan {
     /// Reads all partitions. If an index or a batch header is not in the page cache, a blocking
     /// thread reads all of them, so that no worker waits for the disk. If a log directory does not
     /// respond, only fetches that read from it wait, and fetches from several directories.
-    pub(super) async fn read_ready(self: &Arc<Self>, look: Look) -> Vec<PartitionReply> {
-        if let Some(replies) = without_waiting(|| self.read_all(look)) {
+    pub(super) async fn read_ready(self: &Arc<Self>, pass: FetchPass) -> Vec<PartitionReply> {
+        if let Some(replies) = without_waiting(|| self.read_all(pass)) {
             return replies;
         }
         let (plan, look_ups) = (Arc::clone(self), &self.broker.fetch_look_ups);
-        let read = look_ups.run(self.log_dir(), move || plan.read_all(look)).await;
+        let read = look_ups.run(self.log_dir(), move || plan.read_all(pass)).await;
         read.unwrap_or_else(|_panicked| {
             let refused = |it: &SessionPartition| {
                 PartitionReply::error(it.request.partition, ErrorCode::UnknownServerError)
@@ -58,13 +58,13 @@ impl Plan {
     }
 
     /// Reads all partitions in order, with `max_bytes` for all of them together.
-    fn read_all(&self, look: Look) -> Vec<PartitionReply> {
+    fn read_all(&self, pass: FetchPass) -> Vec<PartitionReply> {
         let mut left = self.limits.max_bytes;
         let mut is_empty = true;
         let now = now_ms();
         let read = |(partition, found): (&SessionPartition, &Result<Found, ErrorCode>)| {
-            let at = At { left, at_least_one: is_empty, look, now_ms: now };
-            let reply = self.read(&partition.request, found, &at);
+            let budget = ReadBudget { left, at_least_one: is_empty, pass, now_ms: now };
+            let reply = self.read(&partition.request, found, &budget);
             let len = reply.records.as_ref().map_or(0, |slice| slice.len);
             left = left.saturating_sub(len);
             is_empty &= len == 0;
@@ -77,7 +77,7 @@ impl Plan {
         &self,
         request: &PartitionRequest,
         found: &Result<Found, ErrorCode>,
-        at: &At,
+        budget: &ReadBudget,
     ) -> PartitionReply {
         match found {
             Err(code) => PartitionReply {
@@ -85,7 +85,7 @@ impl Plan {
                 ..PartitionReply::error(request.partition, *code)
             },
             Ok(found) => {
-                let read = errors::read_again(|| self.read_partition(found, request, at));
+                let read = errors::read_again(|| self.read_partition(found, request, budget));
                 read.unwrap_or_else(|code| PartitionReply::error(request.partition, code))
             }
         }
@@ -97,14 +97,14 @@ impl Plan {
         &self,
         found: &Found,
         spec: &PartitionRequest,
-        at: &At,
+        budget: &ReadBudget,
     ) -> Result<Option<PartitionReply>, ErrorCode> {
         let partition = &found.partition;
         let view = partition.view();
         self.check_leader(&view, spec.current_leader_epoch.max(-1))?;
-        let diverging = match (&self.reader, at.look) {
-            (reader @ Reader::Follower { .. }, Look::First) => {
-                note_follower(partition, reader, spec, at.now_ms)?
+        let diverging = match (&self.reader, budget.pass) {
+            (reader @ Reader::Follower { .. }, FetchPass::First) => {
+                note_follower(partition, reader, spec, budget.now_ms)?
             }
             _ => diverging_epoch(partition, &view, spec)?,
         };
@@ -123,17 +123,17 @@ impl Plan {
         let is_committed_only = self.reader.is_committed_only();
         reply.aborted = is_committed_only.then(Vec::new);
         let (offset, end) = (spec.fetch_offset, self.reader.end(&view));
-        let max_bytes = at.left.min(spec.max_bytes.max(0) as usize);
+        let max_bytes = budget.left.min(spec.max_bytes.max(0) as usize);
         if offset >= end
-            || (max_bytes == 0 && !at.at_least_one)
-            || self.is_held_back(found, at.now_ms)
+            || (max_bytes == 0 && !budget.at_least_one)
+            || self.is_held_back(found, budget.now_ms)
         {
             return Ok(Some(reply));
         }
         if self.limits.is_negative || spec.max_bytes < 0 {
             return Err(ErrorCode::UnknownServerError);
         }
-        let read = view.log.read(offset, max_bytes, end, at.at_least_one).and_then(|slice| {
+        let read = view.log.read(offset, max_bytes, end, budget.at_least_one).and_then(|slice| {
             // As in Kafka, the list is null if the read returned no records.
             let lists = is_committed_only && slice.len > 0;
             let aborted = lists.then(|| view.log.aborted_transactions(offset, &slice)).transpose();

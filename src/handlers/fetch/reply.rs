@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn is_what_the_message_crate_writes() {
+    fn encodes_like_message_crate() {
         let dir = tempfile::tempdir().expect("a directory");
         for version in 4..=18 {
             let buffer =

@@ -12,7 +12,7 @@ use super::reply::{FetchReply, PartitionReply, TopicReply};
 use crate::{
     base::{
         TopicId,
-        world::{new_uuid, now_ms},
+        environment::{new_uuid, now_ms},
     },
     broker::{
         Broker,

@@ -15,23 +15,23 @@ fn topic(name: &'static str, indexes: &[i32], records: &'static [u8]) -> TopicPr
 
 #[test]
 fn a_topic_counts_what_reaches_it_and_what_fails_unexpectedly() {
-    let counted = |refusal: Option<Refusal>| {
+    let counted = |refusal: Option<PartitionError>| {
         let metrics = TopicMetrics::default();
         count(&metrics, refusal.as_ref());
         (metrics.produce_requests.get(), metrics.failed_produce_requests.get())
     };
-    let refusal = |code: ErrorCode| Refusal::from(code);
+    let refusal = |code: ErrorCode| PartitionError::from(code);
     assert_eq!(counted(None), (1, 0));
     assert_eq!(counted(Some(refusal(ErrorCode::OutOfOrderSequenceNumber))), (1, 1));
     assert_eq!(counted(Some(refusal(ErrorCode::InvalidTimestamp))), (1, 1));
     assert_eq!(counted(Some(refusal(ErrorCode::NotLeaderOrFollower))), (1, 0));
     assert_eq!(counted(Some(refusal(ErrorCode::MessageTooLarge))), (1, 0));
     let missing = refusal(ErrorCode::UnknownTopicOrPartition);
-    assert_eq!(counted(Some(Refusal { before_log: true, ..missing })), (0, 0));
+    assert_eq!(counted(Some(PartitionError { before_log: true, ..missing })), (0, 0));
 }
 
 #[test]
-fn requests_with_many_compressed_bytes_are_kept_off_the_workers() {
+fn large_compressed_requests_are_validated_off_workers() {
     let weight = |codec: u8, len: usize, partitions: usize| {
         let mut records = vec![0; len];
         records[ATTRIBUTES_AT + 1] = codec;
@@ -49,7 +49,7 @@ fn requests_with_many_compressed_bytes_are_kept_off_the_workers() {
 }
 
 #[test]
-fn what_is_named_twice_counts_once() {
+fn last_batch_of_repeated_partition_is_kept() {
     let topics = vec![
         topic("a", &[0, 1, 0], b"first"),
         topic("none", &[], b""),

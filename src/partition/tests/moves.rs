@@ -193,7 +193,7 @@ async fn nothing_new_is_durable_before_the_copy_has_its_name() {
 }
 
 #[tokio::test]
-async fn a_reader_who_comes_too_late_is_sent_to_the_copy() {
+async fn late_reader_retries_on_the_copy() {
     let site = Site::new();
     site.append(5);
     let before = site.partition.view();
@@ -210,7 +210,7 @@ async fn a_reader_who_comes_too_late_is_sent_to_the_copy() {
 }
 
 #[tokio::test]
-async fn a_flush_of_before_says_nothing_of_the_log_after() {
+async fn flush_of_the_old_log_does_not_count_for_the_copy() {
     let site = Site::new();
     site.append(4);
     let flush = site.partition.update(Core::begin_flush).expect("there is something to sync");

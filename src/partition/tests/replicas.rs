@@ -14,8 +14,8 @@ use crate::{
     },
     metadata::PartitionImage,
     partition::{
-        Acks, AppendError, Ask, Assignment, Core, Fetched, FollowError, FollowerFetch,
-        FollowerFetchError, IsrRules, Proposal, ProposalAnswer, Role, Standing, Truncated,
+        Acks, AppendError, Assignment, BrokerStatus, Core, FetchPosition, Fetched, FollowError,
+        FollowerFetch, FollowerFetchError, IsrRules, Proposal, ProposalAnswer, Role, Truncated,
     },
     records::Batch,
 };
@@ -48,8 +48,8 @@ struct Cluster {
 #[derive(Debug)]
 enum Answer {
     Records { leader_epoch: i32, offset: i64, batches: Vec<Batch>, ends: (i64, i64) },
-    Diverging { ask: Ask, at: (i32, i64) },
-    OutOfRange { ask: Ask, range: (i64, i64) },
+    Diverging { ask: FetchPosition, at: (i32, i64) },
+    OutOfRange { ask: FetchPosition, range: (i64, i64) },
     Refused(FollowerFetchError),
 }
 
@@ -107,9 +107,9 @@ impl Cluster {
 
     /// Applies the controller's newest state on a node.
     fn apply(&mut self, id: usize) {
-        let standings: Vec<_> = self.nodes.iter().map(Node::standing).collect();
-        let standing = |id: i32| standings[id as usize];
-        let assignment = Assignment { me: id as i32, partition: &self.image, standing: &standing };
+        let standings: Vec<_> = self.nodes.iter().map(Node::status).collect();
+        let status = |id: i32| standings[id as usize];
+        let assignment = Assignment { me: id as i32, partition: &self.image, status: &status };
         if let Some(core) = &mut self.nodes[id].core {
             core.assign(&assignment, self.now_ms);
         }
@@ -146,7 +146,7 @@ impl Cluster {
             log_start: core.log().log_start(),
             max_wait_ms: self.max_wait_ms,
         };
-        let ask = Ask {
+        let ask = FetchPosition {
             offset: fetch.fetch_offset,
             log_start: fetch.log_start,
             leader_epoch: epoch,
@@ -299,13 +299,16 @@ impl Cluster {
 }
 
 impl Node {
-    fn standing(&self) -> Standing {
-        Standing { epoch: (!self.is_fenced).then_some(self.broker_epoch), is_shutting_down: false }
+    fn status(&self) -> BrokerStatus {
+        BrokerStatus {
+            epoch: (!self.is_fenced).then_some(self.broker_epoch),
+            is_shutting_down: false,
+        }
     }
 }
 
 #[test]
-fn what_all_in_sync_have_is_committed() {
+fn high_watermark_follows_the_in_sync_replicas() {
     let mut cluster = Cluster::new(2);
     cluster.produce(0, Acks::All).expect("leads");
     cluster.produce(0, Acks::All).expect("leads");
@@ -325,7 +328,7 @@ fn what_all_in_sync_have_is_committed() {
 /// If another broker may have led in between, followers may have truncated records that they had
 /// reported to this leader.
 #[test]
-fn what_followers_told_before_another_led_does_not_count() {
+fn offsets_from_before_another_leader_do_not_count() {
     for (epochs, committed) in [(1, 2), (2, 0)] {
         let mut cluster = Cluster::new(2);
         cluster.produce(0, Acks::All).expect("leads");
@@ -341,7 +344,7 @@ fn what_followers_told_before_another_led_does_not_count() {
 }
 
 #[test]
-fn who_lags_leaves_and_who_catches_up_joins() {
+fn lagging_follower_leaves_the_isr_and_rejoins() {
     let mut cluster = Cluster::new(2);
     cluster.produce(0, Acks::All).expect("leads");
     cluster.fetch(1);
@@ -376,7 +379,7 @@ fn who_lags_leaves_and_who_catches_up_joins() {
 }
 
 #[test]
-fn too_few_in_sync_take_nothing_and_commit_nothing() {
+fn under_min_isr_refuses_appends_and_commits_nothing() {
     let mut cluster = Cluster::new(2);
     cluster.produce(0, Acks::All).expect("leads");
     cluster.fence(1);
@@ -395,7 +398,7 @@ fn too_few_in_sync_take_nothing_and_commit_nothing() {
 }
 
 #[test]
-fn a_deposed_leader_cuts_off_what_nobody_else_has() {
+fn former_leader_truncates_unreplicated_records() {
     let mut cluster = Cluster::new(1);
     cluster.produce(0, Acks::All).expect("leads");
     for follower in [1, 2, 1, 2] {

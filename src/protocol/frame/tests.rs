@@ -86,7 +86,7 @@ fn frame_sizes_are_bounded() {
 }
 
 #[test]
-fn a_body_is_decoded_behind_the_guard() {
+fn body_is_decoded_after_shape_check() {
     let body = Bytes::from_static(&[0, 0, 0, 1, 0, 1, b't']);
     let request: MetadataRequest = decode_body(ApiKey::Metadata, 1, body).expect("decodes");
     assert_eq!(request.topics.expect("topics").len(), 1);

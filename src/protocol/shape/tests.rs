@@ -138,7 +138,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_passes_the_guard_decodes(
+    fn request_that_passes_shape_check_decodes(
         seed: u64,
         cuts in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4u8), 1..6),
     ) {
@@ -244,7 +244,7 @@ fn check(api: ApiKey, version: i16, body: &[u8]) -> Result<()> {
 
 /// Kafka accepts any negative length as null. The decoders accept only -1.
 #[test]
-fn odd_nulls_are_made_plain() {
+fn negative_lengths_become_null() {
     let body = |bytes: &'static [u8]| Bytes::from_static(bytes);
     let check = |version, bytes| check_request(ApiKey::Metadata as i16, version, body(bytes));
     assert_eq!(check(1, &[0xff, 0xff, 0xff, 0xf9]), Ok(body(&[0xff; 4])));

@@ -203,7 +203,7 @@ async fn bytes_that_are_no_message_are_refused() {
 /// The stream of committed batches ends on a node that cannot write its log, because its broker
 /// must not continue without them.
 #[tokio::test(start_paused = true)]
-async fn who_cannot_write_ends() {
+async fn quorum_stops_on_write_failure() {
     let mut cluster = with_observer(3, 1 << 20).await;
     assert!(cluster.propose().await);
     let (leader, _) = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
@@ -217,7 +217,7 @@ async fn who_cannot_write_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_no_room_says_so_and_catches_up() {
+async fn full_disk_is_reported_and_the_node_catches_up() {
     let mut cluster = with_observer(4, 1 << 20).await;
     assert!(cluster.propose().await);
     let (leader, _) = cluster.leader(Duration::from_secs(5)).await.expect("a leader");

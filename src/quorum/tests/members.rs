@@ -200,7 +200,7 @@ async fn a_voter_is_listed_once_the_quorum_can_lose_another() {
 /// Without this vote no leader could be elected, and without a leader the voter would never receive
 /// the change that made it a voter.
 #[tokio::test(start_paused = true)]
-async fn who_has_not_heard_that_it_votes_votes() {
+async fn voter_grants_vote_before_learning_of_its_membership() {
     let mut cluster = Cluster::new(8, &[]);
     cluster.bootstrap = vec![1, 2];
     for id in [1, 2] {

@@ -126,7 +126,7 @@ pub async fn with_observer(seed: u64, snapshot_bytes: u64) -> Cluster {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_follows_whoever_leads() {
+async fn observer_follows_each_new_leader() {
     for seed in 0..3 {
         let mut cluster = with_observer(seed, 1 << 20).await;
         for _ in 0..5 {

@@ -5,8 +5,8 @@ use std::{sync::atomic::Ordering, time::Duration};
 use super::{network::Cluster, topic};
 use crate::{
     base::{
+        environment::{Simulated, simulate},
         random::Random,
-        world::{Simulated, simulate},
     },
     log::faulty::Crash,
     metadata::records::TopicRecord,

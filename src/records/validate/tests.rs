@@ -416,7 +416,7 @@ fn keyless_records_of_a_compacted_topic() {
 }
 
 #[test]
-fn no_limit_holds_for_what_is_decompressed_and_dropped() {
+fn streamed_decompression_has_no_size_limit() {
     // One record with a value of 64 MiB.
     let value_len = 64 << 20;
     let mut record = vec![0, 0, 0, 1];

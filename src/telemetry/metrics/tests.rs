@@ -261,6 +261,6 @@ fn the_process_shows() {
     assert!(samples["process_threads"] >= 1.0);
     assert!(samples["process_cpu_seconds_total"] >= 0.0);
     let started = samples["process_start_time_seconds"];
-    let now = crate::base::world::now_ms() as f64 / 1000.0;
+    let now = crate::base::environment::now_ms() as f64 / 1000.0;
     assert!((0.0..3600.0).contains(&(now - started + 1.0)), "{started} is not long before {now}");
 }

@@ -55,7 +55,7 @@ fn only_dynamic_keys_change_at_their_level() {
 }
 
 #[test]
-fn the_broker_as_it_would_be_must_hold_together() {
+fn dynamic_change_is_checked_against_the_whole_configuration() {
     let config = config(&[]);
     let all = |pairs: &[(&str, &str)]| refusal(&config, false, pairs);
     assert_eq!(

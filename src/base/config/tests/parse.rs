@@ -35,7 +35,7 @@ fn separators_and_blanks_are_javas() {
 }
 
 #[test]
-fn comments_and_empty_lines_say_nothing() {
+fn comments_and_empty_lines_are_ignored() {
     assert_eq!(pairs("# a=1\n  ! b=2\n\n \t\r\n#c=\\\nd=4\n"), [owned("d", "4")]);
 }
 

@@ -1,5 +1,5 @@
 //! Tests of the group state machine: golden scripts, and the property that a replay of the records
-//! gives the same hard state. A script (`testscripts/*.txt`) has commands, `---`, and the effects
+//! gives the same logged state. A script (`testscripts/*.txt`) has commands, `---`, and the effects
 //! that the commands print. `UPDATE_GOLDEN=1` rewrites the effects.
 
 mod property;

@@ -1,4 +1,4 @@
-//! Property test: after any events, a replay of the records gives the same hard state, and every
+//! Property test: after any events, a replay of the records gives the same logged state, and every
 //! token is answered at most once.
 
 use std::{collections::HashSet, sync::Arc};
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::super::{Event, Hard, Record, Soft, TimerKey, messages::*};
+use super::super::{Event, LoggedState, Record, TimerKey, VolatileState, messages::*};
 use crate::{
     base::{TopicId, TopicPartition},
     coordinator::{
@@ -41,8 +41,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 #[derive(Default)]
 struct Run {
-    hard: Hard,
-    soft: Soft,
+    logged: LoggedState,
+    volatile: VolatileState,
     now_ms: i64,
     log: Vec<Record>,
     timers: Vec<(i64, TimerKey)>,
@@ -54,9 +54,9 @@ struct Run {
 
 impl Run {
     fn event(&mut self, event: Event) {
-        let outcome = GroupShard::decide(&self.hard, &mut self.soft, self.now_ms, event);
+        let outcome = GroupShard::decide(&self.logged, &mut self.volatile, self.now_ms, event);
         for record in outcome.records {
-            self.hard.apply(self.log.len() as i64, &record);
+            self.logged.apply(self.log.len() as i64, &record);
             self.log.push(record);
         }
         for op in outcome.timers {
@@ -174,7 +174,7 @@ proptest! {
     #[test]
     fn replay_gives_the_live_state(steps in steps()) {
         let mut run = Run::default();
-        run.soft.config = Arc::new(GroupConfig {
+        run.volatile.config = Arc::new(GroupConfig {
             max_size: 3,
             offsets_retention_ms: 60_000,
             offsets_retention_check_interval_ms: 30_000,
@@ -184,16 +184,16 @@ proptest! {
         for step in &steps {
             run.step(step);
         }
-        let mut replayed = Hard::default();
+        let mut replayed = LoggedState::default();
         for (offset, record) in run.log.iter().enumerate() {
             let (key, value) = record.encode();
             let record = Record::decode(key, value).unwrap().unwrap();
             replayed.apply(offset as i64, &record);
         }
-        prop_assert_eq!(&replayed, &run.hard);
+        prop_assert_eq!(&replayed, &run.logged);
         // The group coordinator can start from any such state.
-        let mut soft = Soft::new(run.soft.config.clone());
-        GroupShard::decide(&replayed, &mut soft, run.now_ms, Event::Loaded);
+        let mut volatile = VolatileState::new(run.volatile.config.clone());
+        GroupShard::decide(&replayed, &mut volatile, run.now_ms, Event::Loaded);
         // If no further requests arrive, all waiting requests are answered in time.
         for _ in 0..200 {
             run.now_ms += 30_000;

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
-use super::super::{Event, Hard, Record, Soft, TimerKey, messages::*, subscription};
+use super::super::{
+    Event, LoggedState, Record, TimerKey, VolatileState, messages::*, subscription,
+};
 use crate::{
     base::{TopicId, TopicPartition},
     coordinator::{
@@ -19,8 +21,8 @@ const ID_PREFIX: &str = "00000000-0000-0000-0000-";
 
 #[derive(Default)]
 struct Machine {
-    hard: Hard,
-    soft: Soft,
+    logged: LoggedState,
+    volatile: VolatileState,
     now_ms: i64,
     timers: BTreeMap<TimerKey, i64>,
     log: Vec<Record>,
@@ -187,7 +189,7 @@ impl Machine {
     }
 
     fn configure(&mut self, words: &Words) {
-        let mut config = GroupConfig::clone(&self.soft.config);
+        let mut config = GroupConfig::clone(&self.volatile.config);
         config.initial_rebalance_delay_ms =
             words.number("delay", config.initial_rebalance_delay_ms);
         config.max_size = words.number("max-size", config.max_size);
@@ -197,7 +199,7 @@ impl Machine {
         config.offsets_retention_check_interval_ms =
             words.number("check", config.offsets_retention_check_interval_ms);
         config.max_batch_bytes = words.number("batch", config.max_batch_bytes);
-        self.soft.config = Arc::new(config);
+        self.volatile.config = Arc::new(config);
     }
 
     fn join(&mut self, words: &Words) -> JoinRequest {
@@ -251,30 +253,30 @@ impl Machine {
         }
         let record = Record::decode(key.freeze(), Some(Bytes::from_static(b"any"))).unwrap();
         let record = record.expect("a type that Kafka writes");
-        self.hard.apply(self.log.len() as i64, &record);
+        self.logged.apply(self.log.len() as i64, &record);
         self.log.push(record);
     }
 
-    /// Replays the log, checks that this gives the same hard state, and continues from it.
+    /// Replays the log, checks that this gives the same logged state, and continues from it.
     fn reload(&mut self) {
-        let mut hard = Hard::default();
+        let mut logged = LoggedState::default();
         for (offset, record) in self.log.iter().enumerate() {
             let (key, value) = record.encode();
             let record = Record::decode(key, value).unwrap().unwrap();
-            hard.apply(offset as i64, &record);
+            logged.apply(offset as i64, &record);
         }
-        assert_eq!(hard, self.hard);
-        self.soft = Soft::new(self.soft.config.clone());
+        assert_eq!(logged, self.logged);
+        self.volatile = VolatileState::new(self.volatile.config.clone());
         self.timers.clear();
         self.event(Event::Loaded);
     }
 
     fn event(&mut self, event: Event) {
-        let outcome = GroupShard::decide(&self.hard, &mut self.soft, self.now_ms, event);
+        let outcome = GroupShard::decide(&self.logged, &mut self.volatile, self.now_ms, event);
         let Outcome { records, replies, timers } = outcome;
         for record in records {
             self.print(&print_record(&record));
-            self.hard.apply(self.log.len() as i64, &record);
+            self.logged.apply(self.log.len() as i64, &record);
             self.log.push(record);
         }
         for (token, reply) in replies {
@@ -297,7 +299,7 @@ impl Machine {
 
     fn print_offsets(&mut self) {
         let mut lines = Vec::new();
-        for (group, topics) in &self.hard.offsets {
+        for (group, topics) in &self.logged.offsets {
             for (topic, partitions) in topics {
                 for (partition, at) in partitions {
                     lines.push(format!("{group} {topic}-{partition} {}", at.value.offset));

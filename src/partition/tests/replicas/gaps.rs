@@ -4,7 +4,7 @@ use super::*;
 
 /// After a change of leaders, a client may have to send older batches again after newer ones.
 #[test]
-fn a_gap_right_after_a_change_of_leaders_is_no_gap_yet() {
+fn gap_after_a_leader_change_returns_not_leader() {
     let mut cluster = Cluster::new(2);
     let send = |cluster: &mut Cluster, id: usize, (epoch, sequence): (i16, i32)| {
         let now = cluster.now_ms;
@@ -63,7 +63,7 @@ fn leader_of_an_idle_partition_reports_gaps_whatever_the_fetch_wait() {
 /// If the client received a sequence error, it would start a new producer epoch and write batches
 /// again that are not committed yet.
 #[test]
-fn a_gap_that_a_refusal_made_is_no_gap_yet() {
+fn gap_after_a_refusal_returns_not_leader() {
     let mut cluster = Cluster::new(2);
     let send = |cluster: &mut Cluster, sequence: i32| {
         let now = cluster.now_ms;

@@ -61,7 +61,7 @@ struct Run {
     cluster: Cluster,
     bug: Bug,
     travelling: [Option<Answer>; 3],
-    /// Node, reign and offset of the records that wait for the high watermark, by number.
+    /// Node, leadership_generation and offset of the records that wait for the high watermark, by number.
     unacknowledged: BTreeMap<i64, (usize, u64, i64)>,
     /// Offsets of the acknowledged records, by number.
     acknowledged: BTreeMap<i64, i64>,
@@ -87,9 +87,9 @@ impl Run {
         let now = self.cluster.now_ms;
         match step {
             Step::Produce(id) => {
-                let reign = self.cluster.core(id).view().reign;
+                let leadership_generation = self.cluster.core(id).view().leadership_generation;
                 if let Ok((number, offset)) = self.cluster.produce(id, Acks::All) {
-                    self.unacknowledged.insert(number, (id, reign, offset));
+                    self.unacknowledged.insert(number, (id, leadership_generation, offset));
                 }
             }
             Step::Fetch(id) => {
@@ -160,9 +160,9 @@ impl Run {
         let cluster = &mut self.cluster;
         let bug = self.bug;
         let acknowledged = &mut self.acknowledged;
-        self.unacknowledged.retain(|number, (node, reign, offset)| {
+        self.unacknowledged.retain(|number, (node, leadership_generation, offset)| {
             let view = cluster.core(*node).view();
-            if view.reign != *reign {
+            if view.leadership_generation != *leadership_generation {
                 return false;
             }
             let is_committed = view.high_watermark > *offset && view.isr.maximal >= view.isr.min;

@@ -64,13 +64,13 @@ impl HeartbeatConnections {
 
 /// A connection over which a broker sends heartbeats to this controller. The connection owns this
 /// value. When the last one of a broker is dropped, the controller starts to probe the broker.
-pub struct Presence {
+pub struct HeartbeatConnection {
     controller: Weak<Broker>,
     id: i32,
     epoch: i64,
 }
 
-impl Presence {
+impl HeartbeatConnection {
     pub fn new(controller: &Arc<Broker>, id: i32, epoch: i64) -> Arc<Self> {
         controller.heartbeat_connections.add(id, epoch);
         Arc::new(Self { controller: Arc::downgrade(controller), id, epoch })
@@ -81,7 +81,7 @@ impl Presence {
     }
 }
 
-impl Drop for Presence {
+impl Drop for HeartbeatConnection {
     fn drop(&mut self) {
         let Some(controller) = self.controller.upgrade() else { return };
         let (id, epoch) = (self.id, self.epoch);

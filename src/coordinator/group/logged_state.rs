@@ -19,7 +19,7 @@ pub type PartitionOffsets = BTreeMap<i32, CommittedOffset>;
 pub type TopicOffsets = BTreeMap<Arc<str>, PartitionOffsets>;
 
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Hard {
+pub struct LoggedState {
     /// Groups by id. A group without a record (`None`) is a simple group, which exists because it
     /// has committed offsets.
     pub groups: BTreeMap<Arc<str>, Option<GroupMetadataValue>>,
@@ -29,7 +29,7 @@ pub struct Hard {
     pub unserved: BTreeMap<Arc<str>, UnservedGroup>,
 }
 
-impl Hard {
+impl LoggedState {
     pub fn apply(&mut self, record_offset: i64, record: &Record) {
         match record {
             Record::Group { group, value: None } => {

@@ -24,7 +24,7 @@ use tracing::{info, warn};
 
 use super::{Broker, OFFSETS_TOPIC};
 use crate::{
-    base::world::{blocking, now_ms, spawn_blocking},
+    base::environment::{blocking, now_ms, spawn_blocking},
     metadata::PartitionImage,
 };
 
@@ -35,7 +35,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const LOCKED_MAX: Duration = Duration::from_secs(1);
 
 /// This broker's contact with the controller.
-pub(super) struct Contact {
+pub(super) struct ControllerContact {
     state: Mutex<State>,
 }
 
@@ -70,7 +70,7 @@ impl State {
     }
 }
 
-impl Contact {
+impl ControllerContact {
     pub fn new() -> Self {
         let state = State {
             heard: Instant::now(),
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn partitions_given_up_again_are_not_coordinated() {
-        let contact = Contact::new();
+        let contact = ControllerContact::new();
         contact.state().given_up.insert(1, 0);
         assert!(!contact.state().may_coordinate(1));
         assert!(contact.state().may_coordinate(2));
@@ -216,7 +216,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn partition_whose_lock_stays_held_is_stuck() {
-        let contact = Contact::new();
+        let contact = ControllerContact::new();
         let is_stuck = |look| contact.state().is_stuck(1, look);
         assert!(!is_stuck(None), "an append may hold the lock");
         tokio::time::advance(LOCKED_MAX).await;

@@ -17,8 +17,8 @@ use super::raft_transport::{PeerLeader, PeerTransport};
 use crate::{
     base::{
         config::{BrokerConfig, Listener, QuorumVoter},
+        environment::new_uuid,
         kafka_uuid,
-        world::new_uuid,
     },
     log::{Disk, LogDirs},
     metadata::MetadataRecord,

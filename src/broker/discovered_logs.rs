@@ -11,20 +11,20 @@ use uuid::Uuid;
 
 use super::Broker;
 use crate::{
-    base::{TopicId, TopicPartition, world::now_ms},
+    base::{TopicId, TopicPartition, environment::now_ms},
     log::{
         LogError,
-        dirs::{DeletedPartition, FoundPartition, read_topic_id, sync_above, write_topic_id},
+        dirs::{DeletedPartition, DiscoveredLog, read_topic_id, sync_above, write_topic_id},
     },
     metadata::{Change, Image},
-    partition::{Absent, Partition, Topic},
+    partition::{Partition, PartitionUnavailable, Topic},
 };
 
 /// Partition directories that the start found and that no partition has claimed yet. A replica that
 /// was being moved has two.
 #[derive(Default)]
-pub struct FoundPartitions {
-    unclaimed: HashMap<TopicPartition, Vec<FoundPartition>>,
+pub struct DiscoveredLogs {
+    unclaimed: HashMap<TopicPartition, Vec<DiscoveredLog>>,
     /// Topics that were deleted in metadata that this process received before its logs were opened.
     deleted: HashSet<TopicId>,
     /// Whether a directory was renamed as stray. The checkpoints still have entries for its old
@@ -32,8 +32,8 @@ pub struct FoundPartitions {
     put_aside: bool,
 }
 
-impl FoundPartitions {
-    pub fn new(all: Vec<FoundPartition>) -> Self {
+impl DiscoveredLogs {
+    pub fn new(all: Vec<DiscoveredLog>) -> Self {
         let mut found = Self::default();
         all.into_iter().for_each(|it| found.put(it));
         found
@@ -53,11 +53,11 @@ impl FoundPartitions {
         std::mem::take(&mut self.put_aside)
     }
 
-    fn put(&mut self, found: FoundPartition) {
+    fn put(&mut self, found: DiscoveredLog) {
         self.unclaimed.entry(found.partition.clone()).or_default().push(found);
     }
 
-    fn take(&mut self, partition: &TopicPartition) -> Vec<FoundPartition> {
+    fn take(&mut self, partition: &TopicPartition) -> Vec<DiscoveredLog> {
         self.unclaimed.remove(partition).unwrap_or_default()
     }
 }
@@ -71,7 +71,7 @@ impl Broker {
         topic: &Topic,
         name: &TopicPartition,
         named: Option<Uuid>,
-    ) -> Result<Option<FoundPartition>, LogError> {
+    ) -> Result<Option<DiscoveredLog>, LogError> {
         let (mut all, mut failed) = (Vec::new(), None);
         for found in self.claimed(name) {
             match self.is_of_topic(topic, &found) {
@@ -85,11 +85,11 @@ impl Broker {
             }
         }
         let ids: Vec<_> = self.lock_dirs().dirs().iter().map(|dir| dir.id).collect();
-        let is_named = |it: &FoundPartition| named == Some(ids[it.dir]);
+        let is_named = |it: &DiscoveredLog| named == Some(ids[it.dir]);
         // The replica's own directory is first. Without one, a copy in the log directory that
         // metadata names is the replica.
         all.sort_by_key(|it| (it.is_future, !is_named(it)));
-        let is_replica = |it: &FoundPartition| !it.is_future || is_named(it);
+        let is_replica = |it: &DiscoveredLog| !it.is_future || is_named(it);
         let has_replica = failed.is_none() && all.first().is_some_and(is_replica);
         let replica = has_replica.then(|| all.remove(0));
         for found in all {
@@ -130,14 +130,14 @@ impl Broker {
     }
 
     /// Makes a copy the replica by renaming its directory, and makes the new name durable.
-    fn promote_found(self: &Arc<Self>, copy: FoundPartition) -> Result<FoundPartition, LogError> {
+    fn promote_found(self: &Arc<Self>, copy: DiscoveredLog) -> Result<DiscoveredLog, LogError> {
         warn!(partition = %copy.partition, path = %copy.path.display(),
             "metadata names the log directory of a copy: the copy becomes the replica");
         let promoted = self.log_dirs.promote(&copy.path, &copy.partition, now_ms());
         let disk = self.log_dirs.disk();
         let promoted = promoted.and_then(|path| sync_above(&**disk, &path).map(|()| path));
         match promoted {
-            Ok(path) => Ok(FoundPartition { path, is_future: false, ..copy }),
+            Ok(path) => Ok(DiscoveredLog { path, is_future: false, ..copy }),
             Err(error) => {
                 self.keep_found(copy, &error);
                 Err(error)
@@ -147,7 +147,7 @@ impl Broker {
 
     /// Whether a directory belongs to this topic, by its topic id. It may belong to a deleted topic
     /// of the same name. If the directory has no topic id, it gets this topic's.
-    fn is_of_topic(&self, topic: &Topic, found: &FoundPartition) -> Result<bool, LogError> {
+    fn is_of_topic(&self, topic: &Topic, found: &DiscoveredLog) -> Result<bool, LogError> {
         let disk = &**self.log_dirs.disk();
         match read_topic_id(disk, &found.path)? {
             Some(id) => Ok(id == topic.id),
@@ -156,7 +156,7 @@ impl Broker {
     }
 
     /// Renames a directory as Kafka renames stray ones. Its files are kept, but not opened.
-    fn put_aside(&self, found: &FoundPartition, what: &str) {
+    fn put_aside(&self, found: &DiscoveredLog, what: &str) {
         self.found().put_aside = true;
         let partition = &found.partition;
         match self.log_dirs.put_aside(&found.path, partition, now_ms()) {
@@ -167,7 +167,7 @@ impl Broker {
 
     /// Returns a directory whose log could not be opened to the unclaimed ones, for a later
     /// attempt. If its disk has failed, the log directory goes offline.
-    pub(super) fn keep_found(self: &Arc<Self>, found: FoundPartition, error: &LogError) {
+    pub(super) fn keep_found(self: &Arc<Self>, found: DiscoveredLog, error: &LogError) {
         if error.is_disk_failure() {
             self.fail_dir(&found.dir_path());
         }
@@ -182,7 +182,8 @@ impl Broker {
         let mut deleted = Vec::new();
         for found in unclaimed.into_values().flatten() {
             let (name, index) = (&found.partition.topic, found.partition.partition);
-            let is_stray = self.partitions.get(name, index).err() == Some(Absent::Unknown);
+            let is_stray =
+                self.partitions.get(name, index).err() == Some(PartitionUnavailable::Unknown);
             if is_stray && self.is_taken_away(image, &found) {
                 match self.delete_dir(&found.path, &found.partition) {
                     Ok(it) => {
@@ -202,7 +203,7 @@ impl Broker {
 
     /// Whether metadata has deleted the topic of an unclaimed directory, or assigned its replica to
     /// other brokers.
-    fn is_taken_away(&self, image: &Image, found: &FoundPartition) -> bool {
+    fn is_taken_away(&self, image: &Image, found: &DiscoveredLog) -> bool {
         let disk = &**self.log_dirs.disk();
         let Ok(Some(id)) = read_topic_id(disk, &found.path) else { return false };
         let index = found.partition.partition as usize;
@@ -210,11 +211,11 @@ impl Broker {
         known.is_some() || self.found().deleted.contains(&id)
     }
 
-    fn claimed(&self, partition: &TopicPartition) -> Vec<FoundPartition> {
+    fn claimed(&self, partition: &TopicPartition) -> Vec<DiscoveredLog> {
         self.found().take(partition)
     }
 
-    pub(super) fn found(&self) -> MutexGuard<'_, FoundPartitions> {
+    pub(super) fn found(&self) -> MutexGuard<'_, DiscoveredLogs> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
