@@ -28,7 +28,11 @@ def test_fencing_by_silence_is_logged_once(cluster, run, topic):
     controller = cluster.controller()
     lines = logs(cluster)
     decided = lines[controller]
-    before = cluster.metadata()
+    # A broker may not have the new topic yet.
+    before = cluster.wait_until(
+        "metadata has all partitions of the topic",
+        lambda: (seen := cluster.metadata()) and len(seen.topics.get(topic, ())) == 60 and seen,
+    )
     led = sum(p.leader == victim for t in before.topics.values() for p in t.values())
     cluster[victim].pause()
     fenced = cluster.wait_until(
