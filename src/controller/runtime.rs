@@ -14,7 +14,7 @@ use super::{
     elections,
     events::Cause,
     features, heartbeat, producer_ids, reassignment, registration,
-    task::{Answer, Decide, Request, Task},
+    task::{Answer, Decide, Request, Task, is_past},
     topics,
 };
 use crate::{
@@ -83,10 +83,6 @@ impl Controller {
         Self { deadline: Some(deadline), ..self.clone() }
     }
 
-    fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
-    }
-
     /// Sends a decision to the controller's task and waits until it is committed.
     async fn run<T: Send + 'static>(
         &self,
@@ -94,7 +90,7 @@ impl Controller {
         durability: Durability,
         decide: impl FnOnce(&mut Context<'_>) -> Decision<T> + Send + 'static,
     ) -> Outcome<T> {
-        if self.is_late() {
+        if is_past(self.deadline) {
             return Err(ControllerError::TimedOut);
         }
         let (reply, committed) = oneshot::channel();
@@ -108,7 +104,7 @@ impl Controller {
             (records, answer)
         });
         // The task drops requests after their deadline, and all requests while it is inactive.
-        let refused = || match self.is_late() {
+        let refused = || match is_past(self.deadline) {
             true => ControllerError::TimedOut,
             false => ControllerError::not_controller(self.leadership.borrow().leader),
         };

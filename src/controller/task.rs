@@ -41,10 +41,9 @@ pub(super) struct Request {
     pub deadline: Option<Instant>,
 }
 
-impl Request {
-    fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
-    }
+/// Whether the deadline of a request has passed.
+pub(super) fn is_past(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| deadline <= Instant::now())
 }
 
 /// The task that owns the state of the controller. `run` ends when the last `Controller` is
@@ -213,7 +212,7 @@ impl Task {
         let (settings, random) = (&self.settings, &mut self.random);
         let mut next = first;
         while let Some(request) = next {
-            if request.is_late() {
+            if is_past(request.deadline) {
                 next = self.mailbox.try_recv().ok();
                 continue;
             }
