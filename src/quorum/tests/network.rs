@@ -322,6 +322,18 @@ impl Cluster {
         acknowledged
     }
 
+    /// Cuts a follower off and commits 100 batches without it. Returns the leader and the follower.
+    pub async fn leave_one_behind(&mut self) -> (i32, i32) {
+        assert!(self.propose().await);
+        let (leader, _) = self.leader(Duration::from_secs(5)).await.expect("a leader");
+        let lagging = self.ids().into_iter().find(|id| *id != leader).unwrap();
+        self.cut(lagging, true);
+        for _ in 0..100 {
+            assert!(self.propose().await);
+        }
+        (leader, lagging)
+    }
+
     /// Heals the network, waits until all nodes have committed the same, and compares all logs.
     pub async fn settle(&mut self) {
         self.heal();
