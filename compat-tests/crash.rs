@@ -25,13 +25,14 @@ mod scale;
 mod slow;
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::atomic::Ordering,
     thread,
     time::{Duration, Instant},
 };
 
 use broker::Site;
 use load::{Load, Random, Spec, check};
+use parking_lot::{Mutex, MutexGuard};
 
 /// The topics and their configs: segments roll often, and one topic flushes each batch.
 const TOPICS: [(&str, &[(&str, &str)]); 2] = [
@@ -44,7 +45,7 @@ const PARTITIONS: i32 = 3;
 /// test.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    ALONE.lock()
 }
 
 /// Reads a number from an environment variable. `None` if it is unset or no number.

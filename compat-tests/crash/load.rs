@@ -5,13 +5,14 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use parking_lot::Mutex;
 use sordini::records::{Batch, BatchBuilder, BatchOptions};
 
 use super::client::Client;
@@ -31,7 +32,7 @@ pub struct Acknowledged(Mutex<HashMap<Id, i64>>);
 
 impl Acknowledged {
     pub fn note(&self, producer: usize, first: u64, count: u64, base_offset: i64) {
-        let mut all = self.0.lock().expect("no producer has failed");
+        let mut all = self.0.lock();
         for n in 0..count {
             let before = all.insert((producer, first + n), base_offset + n as i64);
             assert_eq!(before, None, "a record is acknowledged once");
@@ -39,11 +40,11 @@ impl Acknowledged {
     }
 
     pub fn len(&self) -> usize {
-        self.0.lock().expect("no producer has failed").len()
+        self.0.lock().len()
     }
 
     fn of(&self, producers: &[Spec]) -> HashMap<Id, i64> {
-        let all = self.0.lock().expect("no producer has failed");
+        let all = self.0.lock();
         let is_of = |(producer, _): &Id| producers.iter().any(|it| it.number == *producer);
         all.iter().filter(|(id, _)| is_of(id)).map(|(id, offset)| (*id, *offset)).collect()
     }

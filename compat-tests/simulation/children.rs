@@ -3,13 +3,12 @@
 use std::{
     env,
     process::{Command, Output, Stdio},
-    sync::{
-        Mutex,
-        mpsc::{self, RecvTimeoutError},
-    },
+    sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::Duration,
 };
+
+use parking_lot::Mutex;
 
 /// Time limit of one process. A run needs far less.
 const CHILD_MAX: Duration = Duration::from_secs(180);
@@ -83,11 +82,11 @@ pub fn run_all(
     let done = Mutex::new((done, true));
     let work = || {
         loop {
-            let goes_on = done.lock().expect("not poisoned").1;
-            let next = waiting.lock().expect("not poisoned").next();
+            let goes_on = done.lock().1;
+            let next = waiting.lock().next();
             let Some(child) = next.filter(|_| goes_on) else { return };
             let outcome = child.run();
-            let (done, goes_on) = &mut *done.lock().expect("not poisoned");
+            let (done, goes_on) = &mut *done.lock();
             *goes_on &= done(child, outcome);
         }
     };

@@ -3,9 +3,10 @@
 use std::{
     collections::BTreeSet,
     fmt::Write,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
 };
 
+use parking_lot::Mutex;
 use sordini::{base::config::Properties, broker::Broker, metadata::Image};
 
 use crate::{
@@ -42,7 +43,7 @@ pub struct Setup {
 static PANICKED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 pub fn panics() -> Vec<String> {
-    std::mem::take(&mut *PANICKED.lock().unwrap_or_else(PoisonError::into_inner))
+    std::mem::take(&mut *PANICKED.lock())
 }
 
 fn note_panics() {
@@ -52,7 +53,7 @@ fn note_panics() {
         std::panic::set_hook(Box::new(move |info| {
             let place = info.location().map(ToString::to_string).unwrap_or_default();
             let what = format!("{place}: {}", info.payload_as_str().unwrap_or("?"));
-            PANICKED.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+            PANICKED.lock().push(what);
             told(info);
         }));
     });

@@ -1,10 +1,8 @@
 //! What clients sent and received, for the checks.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// A topic and a partition of it.
 pub type Place = (String, i32);
@@ -92,7 +90,7 @@ pub struct SharedHistory(Arc<Mutex<History>>);
 
 impl SharedHistory {
     pub fn lock(&self) -> MutexGuard<'_, History> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

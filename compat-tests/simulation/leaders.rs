@@ -1,11 +1,8 @@
 //! The leaders of a topic's partitions, kept up to date by a task beside the producer.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use parking_lot::{Mutex, MutexGuard};
 use sordini::peers::Address;
 use tokio::{sync::Notify, time::timeout};
 
@@ -31,7 +28,7 @@ struct Shared {
 
 impl Leaders {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, Leader>> {
-        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.known.lock()
     }
 
     pub fn get(&self, partition: i32) -> Option<Leader> {

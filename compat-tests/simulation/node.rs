@@ -2,10 +2,11 @@
 //! the runtime simulates kill -9.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use sordini::{
     base::{
         config::{Config, Properties},
@@ -204,12 +205,12 @@ impl Node {
     /// Whether the server has started.
     pub fn is_started(&self) -> bool {
         let started = self.running.as_ref().map(|it| &it.started);
-        started.is_some_and(|it| matches!(&*lock(it), Some(Ok(_))))
+        started.is_some_and(|it| matches!(&*it.lock(), Some(Ok(_))))
     }
 
     /// The error of a failed start.
     pub fn start_failure(&self) -> Option<String> {
-        match &*lock(&self.running.as_ref()?.started) {
+        match &*self.running.as_ref()?.started.lock() {
             Some(Err(error)) => Some(error.clone()),
             _ => None,
         }
@@ -233,7 +234,7 @@ impl Node {
                 let _ = composed.set(Arc::clone(broker));
             };
             let server = Server::start_in(config, environment, composed).await;
-            *lock(&done) = Some(server.map_err(|error| error.to_string()));
+            *done.lock() = Some(server.map_err(|error| error.to_string()));
         };
         process.enter(self.clock.now_ms(), |runtime| drop(runtime.spawn(start)));
         self.running = Some(Running {
@@ -265,7 +266,7 @@ impl Node {
     pub fn begin_stop(&mut self) {
         let now_ms = self.clock.now_ms();
         let Some(running) = &mut self.running else { return };
-        let Some(Ok(server)) = lock(&running.started).take() else { return };
+        let Some(Ok(server)) = running.started.lock().take() else { return };
         let stopped = Arc::clone(&running.stopped);
         let stop = async move {
             // The checks see the effects of a failed shutdown after the next start.
@@ -332,8 +333,4 @@ impl Running {
             }
         });
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

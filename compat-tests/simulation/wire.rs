@@ -4,11 +4,12 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
+use parking_lot::{Mutex, MutexGuard};
 use sordini::{peers::Address, protocol::frame::RAFT_KEY};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -126,7 +127,7 @@ impl SharedWire {
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Wire> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -3,11 +3,9 @@
 //! All work of the runtime shares its blocking threads. A volume that does not respond must not
 //! occupy all of them, because then the work on other volumes would stop, too.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::environment::{Panicked, blocking};
@@ -42,7 +40,7 @@ impl<K: Ord> BlockingLimits<K> {
     }
 
     fn semaphore(&self, key: K) -> Arc<Semaphore> {
-        let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_key = self.by_key.lock();
         Arc::clone(by_key.entry(key).or_insert_with(|| Arc::new(Semaphore::new(self.max))))
     }
 }
@@ -73,7 +71,7 @@ mod tests {
             let hung = limits.run("hung", move || {
                 began.fetch_add(1, Ordering::Relaxed);
                 // Ends when the sender is dropped.
-                let _ = released.lock().expect("not poisoned").recv();
+                let _ = released.lock().recv();
             });
             assert!(timeout(Duration::from_millis(100), hung).await.is_err());
         }

@@ -2,7 +2,9 @@
 //! change, then the image is published, then coordinators change, and at last waiters for the
 //! offset are notified.
 
-use std::sync::{Arc, MutexGuard, PoisonError, atomic::Ordering};
+use std::sync::{Arc, atomic::Ordering};
+
+use parking_lot::MutexGuard;
 
 use super::{
     Broker, OFFSETS_TOPIC,
@@ -70,7 +72,7 @@ impl Broker {
 
     /// Locks [`Broker`]'s `applying`, for changes of partitions and coordinator shards.
     pub(super) fn applying(&self) -> MutexGuard<'_, ()> {
-        self.applying.lock().unwrap_or_else(PoisonError::into_inner)
+        self.applying.lock()
     }
 
     fn publish(&self, image: &Arc<Image>) {

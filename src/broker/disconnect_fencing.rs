@@ -5,11 +5,12 @@
 use std::{
     collections::BTreeMap,
     io::ErrorKind,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use kafka_protocol::messages::ApiVersionsRequest;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
@@ -39,7 +40,7 @@ pub(super) struct HeartbeatConnections {
 
 impl HeartbeatConnections {
     fn open(&self) -> MutexGuard<'_, BTreeMap<(i32, i64), usize>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock()
     }
 
     fn has(&self, id: i32, epoch: i64) -> bool {

@@ -3,9 +3,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::MutexGuard;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
@@ -216,6 +217,6 @@ impl Broker {
     }
 
     pub(super) fn found(&self) -> MutexGuard<'_, DiscoveredLogs> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+        self.found.lock()
     }
 }

@@ -5,11 +5,12 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
@@ -187,7 +188,7 @@ impl Broker {
     }
 
     fn unopened(&self) -> MutexGuard<'_, Vec<Replica>> {
-        self.unopened.lock().unwrap_or_else(PoisonError::into_inner)
+        self.unopened.lock()
     }
 
     /// The replicas whose logs cannot be used, except those that `open_again` retries.
@@ -444,7 +445,7 @@ impl Broker {
     ) -> HashSet<PathBuf> {
         // The offsets are read with this lock held, so that no older ones overwrite them. The log
         // directories are not locked while files are written, because a disk may be slow.
-        let _turn = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.checkpointing.lock();
         let mut by_dir: HashMap<PathBuf, Offsets> = HashMap::new();
         let mut served = HashSet::new();
         for partition in self.partitions.partitions() {
@@ -497,7 +498,7 @@ impl Broker {
             let check = |closed: Result<(), LogError>, dir: &Path| {
                 if let Err(error) = closed {
                     error!(partition = %partition.id, %error, "not closed, next start recovers it");
-                    let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut failed = failed.lock();
                     failed.push(dir.to_owned());
                 }
             };
@@ -506,7 +507,7 @@ impl Broker {
                 check(partition.close_future(), &future.log_dir);
             }
         });
-        let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let failed = failed.into_inner();
         self.write_checkpoints();
         self.write_high_watermarks();
         if !self.unopened().is_empty() {

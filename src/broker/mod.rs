@@ -33,12 +33,13 @@ use std::{
     collections::HashSet,
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
 
 use arc_swap::ArcSwap;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore, watch};
 
 pub use self::{
@@ -195,7 +196,7 @@ impl Broker {
     /// Locks the set of topics whose automatic creation is in progress. Do not hold the lock across
     /// an await.
     pub fn auto_creating(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.auto_creating.lock().unwrap_or_else(PoisonError::into_inner)
+        self.auto_creating.lock()
     }
 
     /// Applies the dynamic broker configs of the image (KIP-226) to the configuration.

@@ -3,12 +3,13 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tracing::info;
 
 use crate::telemetry::{Health, Kind, NotReady, Scrape};
@@ -45,10 +46,10 @@ impl Default for Progress {
 impl Progress {
     /// Ends a stage of the start and begins the next one.
     pub fn stage_ended(&self, name: &'static str) {
-        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut since = self.since.lock();
         let took = since.elapsed();
         *since = Instant::now();
-        self.stages.lock().unwrap_or_else(PoisonError::into_inner).push((name, took));
+        self.stages.lock().push((name, took));
     }
 
     pub fn logs_found(&self, logs: usize) {
@@ -67,7 +68,7 @@ impl Progress {
     /// Marks the start as complete and logs the duration of its stages.
     pub fn ready(&self) {
         self.is_ready.store(true, Relaxed);
-        let stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        let stages = self.stages.lock();
         let total: Duration = stages.iter().map(|(_, took)| *took).sum();
         let stages: Vec<_> =
             stages.iter().map(|(name, took)| format!("{name} {}", took.as_millis())).collect();
@@ -102,7 +103,7 @@ impl Progress {
 
     /// The answer of `/health` and `/readyz` before the start is complete.
     pub fn health(&self) -> Health {
-        let stage = match self.stages.lock().unwrap_or_else(PoisonError::into_inner).len() {
+        let stage = match self.stages.lock().len() {
             0 => "log_dirs",
             1 => "metadata",
             2 => "register",
@@ -122,7 +123,7 @@ impl Progress {
         let ready = f64::from(u8::from(self.is_ready()));
         scrape.gauge("kafka_server_ready", "1 once the broker serves", &[], ready);
         let (name, help) = ("kafka_server_startup_seconds", "What each stage of the start took");
-        let stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let stages = self.stages.lock().clone();
         let mut family = scrape.family(name, help, Kind::Gauge);
         for (stage, took) in stages {
             family.sample(&[("stage", stage)], took.as_secs_f64());

@@ -1,18 +1,14 @@
 //! Sends Raft messages to the listeners of the other controllers, and fetches the metadata log for
 //! a node that does not vote.
 
-use std::{
-    collections::BTreeMap,
-    io::ErrorKind,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, io::ErrorKind, sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes};
 use kafka_protocol::{
     messages::{FetchRequest, FetchResponse, FetchSnapshotRequest, FetchSnapshotResponse},
     protocol::Request,
 };
+use parking_lot::Mutex;
 
 use crate::{
     peers::{self, Address, BoxFuture, Channel, Network, PeerError},
@@ -51,7 +47,7 @@ impl PeerTransport {
     }
 
     fn channel(&self, to: &Peer) -> Arc<dyn Channel> {
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut channels = self.channels.lock();
         channels.entry((to.id, to.lane)).or_default().to(&*self.network, &to.at)
     }
 }
@@ -106,7 +102,7 @@ impl PeerLeader {
         timeout: Duration,
     ) -> BoxFuture<'static, Result<R::Response, TransportError>> {
         let channel = {
-            let mut kept = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kept = self.channel.lock();
             kept.to(&*self.network, to)
         };
         Box::pin(async move {

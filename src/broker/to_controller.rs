@@ -3,12 +3,13 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
 use kafka_protocol::protocol::Request;
+use parking_lot::Mutex;
 use tokio::runtime::{self, Handle};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -73,7 +74,7 @@ impl ToControllerError {
 
 impl Idle {
     fn take(&self, network: &dyn Network, to: &Address) -> Arc<dyn Channel> {
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut channels = self.channels.lock();
         // Connections to previous controllers are closed.
         channels.retain(|idle| idle.to == *to);
         let here = Handle::current().id();
@@ -84,7 +85,7 @@ impl Idle {
     }
 
     fn put_back(&self, to: Address, channel: Arc<dyn Channel>) {
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut channels = self.channels.lock();
         channels.push(IdleChannel { to, runtime: Handle::current().id(), channel });
     }
 }

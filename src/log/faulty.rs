@@ -7,12 +7,13 @@ use std::{
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::io::Errno;
 
 use super::disk::{DirEntry, DirLock, Disk, DiskFile, OpenMode, ReadSource, read_where_allowed};
@@ -104,7 +105,7 @@ struct Gate {
 
 impl Gate {
     fn allow(&self, allowed: Option<u32>) {
-        *self.allowed.lock().expect("not poisoned") = allowed;
+        *self.allowed.lock() = allowed;
         self.changed.notify_all();
     }
 
@@ -113,10 +114,10 @@ impl Gate {
     }
 
     fn pass(&self) {
-        let mut allowed = self.allowed.lock().expect("not poisoned");
+        let mut allowed = self.allowed.lock();
         self.waiting.fetch_add(1, Ordering::SeqCst);
         while *allowed == Some(0) {
-            allowed = self.changed.wait(allowed).expect("not poisoned");
+            self.changed.wait(&mut allowed);
         }
         self.waiting.fetch_sub(1, Ordering::SeqCst);
         *allowed = allowed.map(|left| left - 1);
@@ -152,13 +153,13 @@ impl DirLock for FaultyLock {}
 
 impl Drop for FaultyLock {
     fn drop(&mut self) {
-        self.disk.state.lock().expect("not poisoned").locks.retain(|path| *path != self.path);
+        self.disk.state.lock().locks.retain(|path| *path != self.path);
     }
 }
 
 impl FaultyDisk {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("not poisoned")
+        self.state.lock()
     }
 
     /// Counts a call that changes something, and fails it if no more calls are to succeed.
@@ -263,7 +264,7 @@ impl FaultyDisk {
     }
 
     pub fn allowed_syncs(&self) -> Option<u32> {
-        *self.syncs.allowed.lock().expect("not poisoned")
+        *self.syncs.allowed.lock()
     }
 
     /// Drops files from the page cache. Reads that must not wait for the disk fail until another

@@ -10,10 +10,11 @@ use std::{
     collections::VecDeque,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::Arc,
 };
 
 use indexes::Index;
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::{
     aborted::TxnIndex,
@@ -76,11 +77,11 @@ impl Home {
     /// Sets the new path. The caller has renamed the directory, and nothing else may have got the
     /// old name yet.
     pub fn set(&self, dir: Arc<Path>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = dir;
+        *self.0.write() = dir;
     }
 
     fn dir(&self) -> Arc<Path> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.read())
     }
 }
 
@@ -130,7 +131,7 @@ impl Segment {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no code panics with a segment's state held")
+        self.state.lock()
     }
 
     pub fn path(&self, kind: Kind) -> PathBuf {

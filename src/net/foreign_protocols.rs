@@ -4,10 +4,10 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tracing::warn;
 
 use super::connection::Closed;
@@ -41,7 +41,7 @@ impl ForeignProtocols {
     }
 
     fn may_log(&self, address: IpAddr, now: Instant) -> bool {
-        let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut logged = self.0.lock();
         let is_recent = |at: &Instant| now.duration_since(*at) < SILENT;
         if logged.get(&address).is_some_and(is_recent) {
             return false;
@@ -94,7 +94,7 @@ mod tests {
         assert!(noted.may_log(address(0), begin + SILENT));
         let logged = (0..5_000).filter(|n| noted.may_log(address(*n), begin + SILENT)).count();
         assert_eq!(logged, ADDRESSES_MAX - 1);
-        assert_eq!(noted.0.lock().expect("not poisoned").len(), ADDRESSES_MAX);
+        assert_eq!(noted.0.lock().len(), ADDRESSES_MAX);
         assert!(noted.may_log(address(9_999), begin + 2 * SILENT), "the old ones make room");
     }
 }

@@ -5,10 +5,12 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU8, Ordering},
     },
 };
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::Partition;
 use crate::base::environment::spawn_blocking;
@@ -90,7 +92,7 @@ impl Lane {
     }
 
     fn lock(&self) -> MutexGuard<'_, Flushes> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -8,10 +8,11 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use arc_swap::ArcSwapOption;
+use parking_lot::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use super::{Core, Partition};
@@ -262,7 +263,7 @@ impl Partition {
     }
 
     fn lock_future(&self) -> MutexGuard<'_, Option<Log>> {
-        self.future.log.lock().unwrap_or_else(PoisonError::into_inner)
+        self.future.log.lock()
     }
 }
 

@@ -25,11 +25,12 @@ mod waiters;
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+    sync::Arc,
     time::Instant,
 };
 
 use arc_swap::ArcSwap;
+use parking_lot::{Mutex, MutexGuard};
 
 pub use self::{
     core::{
@@ -376,11 +377,7 @@ impl Partition {
     /// Whether records are not committed yet while the next fetch of an in-sync follower is
     /// overdue. `None` if another thread holds the lock, for example while it waits for the disk.
     pub fn is_stuck(&self, now_ms: i64) -> Option<bool> {
-        let core = match self.core.try_lock() {
-            Ok(core) => core,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return None,
-        };
+        let core = self.core.try_lock()?;
         let is_silent = |it: &Follower| core.isr().contains(&it.id) && it.is_silent(now_ms);
         let has_uncommitted = core.high_watermark() < core.log().log_end();
         Some(has_uncommitted && core.followers().iter().any(is_silent))
@@ -515,8 +512,7 @@ impl Partition {
     }
 
     fn lock(&self) -> MutexGuard<'_, Core> {
-        // Poisoning is ignored: a panic in one operation must not end all others.
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+        self.core.lock()
     }
 
     /// Publishes a view of the core, which the caller has locked.

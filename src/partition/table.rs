@@ -1,12 +1,10 @@
 //! The topics and partitions with a replica on this broker. Every produce and fetch reads the
 //! table. Only the code that applies metadata changes it.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
+use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::{Partition, Role};
 use crate::{
@@ -55,7 +53,7 @@ impl Topic {
 
     /// The replica of a partition, by its index.
     pub fn partition(&self, index: i32) -> Result<Arc<Partition>, PartitionUnavailable> {
-        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        let partitions = self.partitions.read();
         let slot = usize::try_from(index).ok().and_then(|index| partitions.get(index));
         match slot {
             Some(Slot::Here(partition)) => Ok(Arc::clone(partition)),
@@ -71,7 +69,7 @@ impl Topic {
     /// Removes the replica from the table and returns it, if its log was open.
     pub fn remove(&self, index: i32) -> Option<Arc<Partition>> {
         let removed = self.partition(index).ok();
-        let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        let mut partitions = self.partitions.write();
         if let Some(slot) = partitions.get_mut(index as usize) {
             *slot = Slot::Empty;
         }
@@ -85,7 +83,7 @@ impl Topic {
 
     fn set(&self, index: i32, slot: Slot) {
         let index = index as usize;
-        let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        let mut partitions = self.partitions.write();
         if partitions.len() <= index {
             partitions.resize(index + 1, Slot::Empty);
         }
@@ -94,7 +92,7 @@ impl Topic {
 
     /// Indexes of the partitions whose log could not be opened or has failed.
     pub fn offline(&self) -> Vec<i32> {
-        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        let partitions = self.partitions.read();
         let is_offline = |slot: &Slot| match slot {
             Slot::Empty => false,
             Slot::Offline => true,
@@ -106,7 +104,7 @@ impl Topic {
 
     /// The partitions with an open log, failed ones included.
     pub fn partitions(&self) -> Vec<Arc<Partition>> {
-        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        let partitions = self.partitions.read();
         let here = partitions.iter().filter_map(|slot| match slot {
             Slot::Here(partition) => Some(Arc::clone(partition)),
             Slot::Empty | Slot::Offline => None,
@@ -141,14 +139,14 @@ impl PartitionTable {
     }
 
     pub fn insert(&self, topic: Arc<Topic>) {
-        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        let mut topics = self.topics.write();
         topics.by_id.insert(topic.id, Arc::clone(&topic));
         topics.by_name.insert(Arc::clone(&topic.name), topic);
     }
 
     /// Removes a topic with all its replicas from the table and returns it.
     pub fn remove(&self, id: TopicId) -> Option<Arc<Topic>> {
-        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        let mut topics = self.topics.write();
         let topic = topics.by_id.remove(&id)?;
         // A new topic may have the name already.
         if topics.by_name.get(&topic.name).is_some_and(|named| named.id == id) {
@@ -166,6 +164,6 @@ impl PartitionTable {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Topics> {
-        self.topics.read().unwrap_or_else(PoisonError::into_inner)
+        self.topics.read()
     }
 }

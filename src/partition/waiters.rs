@@ -3,11 +3,12 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 /// Waiters for a rising offset. On a partition without followers there are nearly always none;
@@ -24,7 +25,7 @@ impl Waiters {
     /// called first.
     pub fn register(&self, offset: i64) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
-        let mut waiting = self.by_offset.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.by_offset.lock();
         let senders = waiting.entry(offset).or_default();
         if senders.len() == senders.capacity() {
             senders.retain(|sender| !sender.is_closed()); // removes waiters that were cancelled
@@ -39,7 +40,7 @@ impl Waiters {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }
-        let mut waiting = self.by_offset.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.by_offset.lock();
         let later = waiting.split_off(&(offset + 1));
         let passed: Vec<_> = std::mem::replace(&mut *waiting, later).into_values().collect();
         self.count.store(waiting.len(), Ordering::SeqCst);
@@ -54,7 +55,7 @@ impl Waiters {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }
-        let mut waiting = self.by_offset.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.by_offset.lock();
         waiting.clear();
         self.count.store(0, Ordering::SeqCst);
     }
@@ -92,13 +93,13 @@ pub struct FetchWaits {
 
 impl FetchWaits {
     pub fn add(&self, wait: &Arc<FetchWait>) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         waiting.insert(wait.number, Arc::clone(wait));
         self.count.store(waiting.len(), Ordering::SeqCst);
     }
 
     pub fn remove(&self, wait: &Arc<FetchWait>) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         waiting.remove(&wait.number);
         self.count.store(waiting.len(), Ordering::SeqCst);
     }
@@ -107,7 +108,7 @@ impl FetchWaits {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = self.waiting.lock();
         waiting.values().for_each(|wait| wait.notify.notify_one());
     }
 }
@@ -124,7 +125,7 @@ mod tests {
         for _ in 0..10_000 {
             last = waiters.register(5);
         }
-        assert!(waiters.by_offset.lock().unwrap()[&5].len() < 10);
+        assert!(waiters.by_offset.lock()[&5].len() < 10);
         waiters.pass(5);
         last.try_recv().expect("it is told");
     }

@@ -36,7 +36,6 @@ use super::{
     Inner,
     messages::{self, MessageError, Request},
     network::Lane,
-    storage::lock,
     types::{Membership, Metrics, TypeConfig, log_id},
 };
 
@@ -48,20 +47,20 @@ const OWN_VOTE_MAX: Duration = Duration::from_secs(60);
 pub struct Candidacy {
     /// While this node is a candidate: the end of its log, and until when it refuses its vote to
     /// candidates of a lower rank.
-    standing: std::sync::Mutex<Option<(Option<LogId<i32>>, Instant)>>,
+    standing: parking_lot::Mutex<Option<(Option<LogId<i32>>, Instant)>>,
     /// The number of votes for other candidates that openraft is deciding on or writing.
     granting: AtomicU32,
 }
 
 impl Candidacy {
     fn stand_until(&self, last: Option<LogId<i32>>, until: Instant) {
-        *lock(&self.standing) = Some((last, until));
+        *self.standing.lock() = Some((last, until));
     }
 
     /// Whether this node is a candidate itself and ranks above the other candidate. The longer log
     /// ranks higher, then the higher id.
     fn outranks(&self, node_id: i32, request: &VoteRequest<i32>) -> bool {
-        let standing = lock(&self.standing).filter(|(_, until)| Instant::now() < *until);
+        let standing = self.standing.lock().filter(|(_, until)| Instant::now() < *until);
         let candidate = request.vote.leader_id.voted_for;
         standing.is_some_and(|(last, _)| {
             candidate != Some(node_id) && (last, Some(node_id)) > (request.last_log_id, candidate)
@@ -92,7 +91,7 @@ impl Inner {
             None => (self.storage.known().vote.unwrap_or_default(), false),
         };
         let last = self.last_log_id();
-        let silence = lock(&self.contact).silence();
+        let silence = self.contact.lock().silence();
         let has_leader = silence.is_some_and(|silence| silence < self.config.timeouts.lease());
         let outranks = self.candidacy.outranks(self.config.node_id, request);
         let granted = !has_leader && !leads && !outranks && request.last_log_id >= last;
@@ -116,7 +115,7 @@ impl Inner {
         let voted = tokio::spawn(async move {
             let voted = raft.vote(request).await;
             if voted.as_ref().is_ok_and(|it| it.vote_granted) {
-                lock(&inner.contact).hear();
+                inner.contact.lock().hear();
             }
             inner.candidacy.granting.fetch_sub(1, Ordering::AcqRel);
             voted

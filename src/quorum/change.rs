@@ -16,7 +16,6 @@ use super::{
     Inner, Quorum, Replica,
     messages::{self, Request},
     network::{Lane, TransportError},
-    storage::lock,
     types::TypeConfig,
     voters::{self, Voter},
 };
@@ -111,7 +110,7 @@ impl Quorum {
         let probed = self.inner.network.call(to, &Request::Probe, answer_within).await;
         let replica = Replica { id: new.id, directory_id: new.directory_id };
         let caught_up =
-            lock(&self.inner.observers).is_caught_up(replica, now_ms() - CAUGHT_UP_MS_MAX);
+            self.inner.observers.lock().is_caught_up(replica, now_ms() - CAUGHT_UP_MS_MAX);
         match (probed, caught_up) {
             (Err(TransportError::Refused(_)), _) | (Err(_), true) => {
                 return Err(VoterChangeError::NotReady(name));

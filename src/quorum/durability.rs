@@ -13,14 +13,12 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
 use openraft::{LogId, raft::AppendEntriesResponse};
+use parking_lot::Mutex;
 use tokio::{
     sync::{oneshot, watch},
     time::{Instant, timeout_at},
@@ -28,7 +26,7 @@ use tokio::{
 
 use super::{
     log::BatchState,
-    storage::{Storage, lock},
+    storage::Storage,
     types::{Membership, epoch_of, log_id},
     voters,
 };
@@ -232,7 +230,7 @@ impl Storage {
             return Err(NotDurable::Replaced);
         }
         {
-            let mut known = lock(&self.durability.acknowledged);
+            let mut known = self.durability.acknowledged.lock();
             let newest = known.entry(follower).or_insert(acknowledged);
             *newest = acknowledged.max(*newest);
         }
@@ -257,7 +255,7 @@ impl Storage {
         if voters::is_alone(membership, self.node_id()) {
             return true;
         }
-        let acknowledged = lock(&self.durability.acknowledged);
+        let acknowledged = self.durability.acknowledged.lock();
         let has = |id: &&i32| {
             **id != self.node_id() && acknowledged.get(*id).is_some_and(|newest| *newest >= at)
         };

@@ -27,7 +27,6 @@ use super::{
     change,
     messages::Request,
     network::{Lane, TransportError},
-    storage::lock,
     types::{Metrics, TypeConfig, log_id},
 };
 
@@ -214,7 +213,7 @@ struct Timers {
 impl Timers {
     fn new(inner: &Inner, metrics: watch::Receiver<Metrics>) -> Self {
         let timeouts = inner.config.timeouts;
-        let mut random = lock(&inner.random);
+        let mut random = inner.random.lock();
         // There was no contact yet. The node whose timer ends first becomes a candidate.
         let due = Instant::now() + random.about(timeouts.heartbeat() * 2);
         let patience = random.about(timeouts.patience() * 3);
@@ -271,7 +270,7 @@ impl Timers {
         let metrics = self.metrics.borrow().clone();
         // openraft needs ticks to step down when this node is no longer a voter.
         raft.runtime_config().tick(true);
-        self.due = Instant::now() + lock(&inner.random).about(self.timeouts.heartbeat());
+        self.due = Instant::now() + inner.random.lock().about(self.timeouts.heartbeat());
         match metrics.state {
             ServerState::Leader => {
                 self.due = Instant::now() + self.timeouts.heartbeat();
@@ -321,7 +320,7 @@ impl Timers {
     /// Whether this node has had no contact with a leader for longer than `after`. Always false if
     /// it cannot observe.
     fn is_forgotten(&self, inner: &Inner, after: Duration) -> bool {
-        let silence = lock(&inner.contact).silence().unwrap_or(Duration::MAX);
+        let silence = inner.contact.lock().silence().unwrap_or(Duration::MAX);
         inner.config.observe.is_some() && silence.min(self.started.elapsed()) > after
     }
 
@@ -341,7 +340,7 @@ impl Timers {
         if inner.candidacy.is_granting() {
             return false;
         }
-        let Some(silence) = lock(&inner.contact).silence() else { return true };
+        let Some(silence) = inner.contact.lock().silence() else { return true };
         // As a candidate, this node was not elected. Another node may have been a candidate, too.
         if silence >= self.patience || metrics.state == ServerState::Candidate {
             return true;
@@ -380,7 +379,7 @@ impl Timers {
         metrics: &Metrics,
     ) -> Result<(), Fatal<i32>> {
         {
-            let mut random = lock(&inner.random);
+            let mut random = inner.random.lock();
             self.due = Instant::now() + random.about(self.timeouts.retry());
             self.patience = random.about(self.timeouts.patience() * 3);
         }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     Leadership, Quorum, ReplicaStatus, checkpoint::SnapshotId, state_machine::SnapshotAt,
-    storage::lock, voters::Endpoint,
+    voters::Endpoint,
 };
 use crate::{
     base::environment::now_ms,
@@ -232,7 +232,7 @@ impl Quorum {
             let log_start = log.start_offset();
             if let Some(replica) = replica.filter(|replica| replica.id >= 0) {
                 let end = (epoch, log.end_offset());
-                lock(&self.inner.observers).see(replica, end, from.offset);
+                self.inner.observers.lock().see(replica, end, from.offset);
             }
             let start_epoch = log.purged().map_or(0, |(epoch, _)| epoch);
             let is_at_start = from.offset == log_start;
@@ -285,7 +285,7 @@ impl Quorum {
     /// The observers that DescribeQuorum lists.
     pub(super) fn observers_status(&self) -> Vec<ReplicaStatus> {
         let voters = self.deciding_voters();
-        let observers = lock(&self.inner.observers);
+        let observers = self.inner.observers.lock();
         let seen = observers.seen.iter();
         seen.filter(|(replica, _)| !voters.iter().any(|voter| voter.id == replica.id))
             .map(|(replica, seen)| ReplicaStatus {
@@ -307,7 +307,7 @@ impl Quorum {
     /// A voter's first endpoint for other controllers. For the leader that this observer follows:
     /// the endpoint at which it reaches that leader.
     pub fn endpoint(&self, voter: i32) -> Option<Endpoint> {
-        if let Some((id, at)) = &*lock(&self.inner.followed)
+        if let Some((id, at)) = &*self.inner.followed.lock()
             && *id == voter
         {
             return Some(at.clone());

@@ -43,7 +43,7 @@ mod tests;
 use std::{
     path::Path,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -54,6 +54,7 @@ use openraft::{
     Raft, ServerState,
     error::{ClientWriteError, InstallSnapshotError, RaftError},
 };
+use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
 
 /// Decoders and encoders that only this layer uses, for `fuzz/`.
@@ -72,7 +73,7 @@ use self::{
     messages::Request,
     network::Network,
     state_machine::StateMachine,
-    storage::{Storage, lock},
+    storage::Storage,
     types::{Proposal, TypeConfig, epoch_of},
 };
 pub use self::{
@@ -377,7 +378,7 @@ impl Quorum {
     /// Ends the observer's task, if there is one, and waits for its end.
     async fn stop_observing(&self, turn: &mut Option<tokio::task::JoinHandle<()>>) {
         self.inner.observing.send_replace(false);
-        *lock(&self.inner.followed) = None;
+        *self.inner.followed.lock() = None;
         if let Some(task) = turn.take() {
             // The task has ended, with or without an error. An installation of a snapshot that it
             // started may still run on another thread.
@@ -435,7 +436,7 @@ impl Quorum {
 
     /// Records that this node is in contact with a leader.
     fn hear(&self) {
-        lock(&self.inner.contact).hear();
+        self.inner.contact.lock().hear();
     }
 
     /// Records contact with a leader that this node accepts as soon as its message arrives, however
@@ -460,7 +461,7 @@ impl Quorum {
     /// none since its start. `leader` names the old leader until another one is elected.
     pub fn has_lost_leader(&self) -> bool {
         let inner = &self.inner;
-        let silence = lock(&inner.contact).silence();
+        let silence = inner.contact.lock().silence();
         let is_silent = silence.is_none_or(|it| it > inner.config.timeouts.patience() * 2);
         self.raft().is_some() && self.leader() != Some(inner.config.node_id) && is_silent
     }

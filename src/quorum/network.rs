@@ -28,7 +28,7 @@ use uuid::Uuid;
 use super::{
     durability::NotDurable,
     messages::{self, Header, MessageError, Request},
-    storage::{Storage, lock},
+    storage::Storage,
     types::{Membership, TypeConfig},
     voters::{Endpoint, Voter},
 };
@@ -111,9 +111,9 @@ pub struct Network {
     cluster_id: Arc<str>,
     node_id: i32,
     storage: Storage,
-    heard: Arc<std::sync::Mutex<BTreeMap<i32, Heard>>>,
+    heard: Arc<parking_lot::Mutex<BTreeMap<i32, Heard>>>,
     /// Voters that did not answer the last message of this leader.
-    silent: Arc<std::sync::Mutex<BTreeSet<i32>>>,
+    silent: Arc<parking_lot::Mutex<BTreeSet<i32>>>,
 }
 
 impl Network {
@@ -130,7 +130,7 @@ impl Network {
 
     /// The last response of each voter, by id.
     pub fn heard(&self) -> BTreeMap<i32, Heard> {
-        lock(&self.heard).clone()
+        self.heard.lock().clone()
     }
 
     /// The time since a majority of the voters last answered this leader. A response counts even if
@@ -167,18 +167,18 @@ impl Network {
 
     /// Logs the first of several messages that a voter does not answer. openraft's own log is off.
     fn note_silent(&self, voter: i32, error: &TransportError) {
-        if lock(&self.silent).insert(voter) {
+        if self.silent.lock().insert(voter) {
             tracing::info!(voter, %error, "voter does not answer");
         }
     }
 
     /// Records a response of a voter.
     fn note(&self, id: i32, caught_up: bool) {
-        if lock(&self.silent).remove(&id) {
+        if self.silent.lock().remove(&id) {
             tracing::info!(voter = id, "voter answers");
         }
         let answered_ms = now_ms();
-        let mut heard = lock(&self.heard);
+        let mut heard = self.heard.lock();
         let caught_up_ms = match heard.get(&id) {
             _ if caught_up => answered_ms,
             Some(before) => before.caught_up_ms,

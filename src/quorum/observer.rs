@@ -31,7 +31,7 @@ use super::{
     checkpoint::{self, SnapshotId},
     format,
     network::{BoxFuture, TransportError},
-    storage::{blocking, lock},
+    storage::blocking,
     types::log_id,
     voters::{self, Endpoint},
 };
@@ -224,7 +224,7 @@ impl Observer {
             }
             return Err(FollowError::Refused(partition.error_code));
         }
-        lock(&inner.contact).hear();
+        inner.contact.lock().hear();
         inner.take(partition, self).await
     }
 
@@ -285,7 +285,7 @@ impl Observer {
             }),
             None => voter_endpoint(inner, id),
         };
-        *lock(&inner.followed) = at.clone().map(|at| (id, at));
+        *inner.followed.lock() = at.clone().map(|at| (id, at));
         self.leader = at.map(|at| (id, epoch, at));
         let now = Leadership { leader: Some(id), epoch, active: false };
         inner.leadership.send_if_modified(|known| std::mem::replace(known, now) != now);

@@ -4,12 +4,13 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use openraft::{Raft, ServerState};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::{

@@ -3,11 +3,7 @@
 // The error type is openraft's, and large; these paths are cold.
 #![allow(clippy::result_large_err)]
 
-use std::{
-    io,
-    path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard},
-};
+use std::{io, path::PathBuf, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -15,6 +11,7 @@ use openraft::{
     LogId, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta, StorageError, StorageIOError,
     storage::RaftStateMachine,
 };
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::{
@@ -204,7 +201,7 @@ impl StateMachine {
 
     /// Locks the state. The lock is held for one step and never across an await.
     pub fn machine(&self) -> MutexGuard<'_, Machine> {
-        storage::lock(&self.machine)
+        self.machine.lock()
     }
 
     /// Writes a snapshot of the current state and makes it the newest. Does nothing while a

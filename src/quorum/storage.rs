@@ -8,7 +8,7 @@ use std::{
     ops::{Bound, RangeBounds},
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -18,6 +18,7 @@ use openraft::{
     LeaderId, LogId, LogState, OptionalSend, RaftLogReader, StorageError, StorageIOError, Vote,
     storage::{LogFlushed, RaftLogStorage},
 };
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::{
@@ -119,11 +120,6 @@ fn write_error(error: impl std::error::Error + 'static) -> Failure {
     StorageIOError::write_logs(&error).into()
 }
 
-/// Locks a mutex even if it is poisoned. Its holders must leave no change half done.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
 /// Runs blocking work on a thread for it, or in place if the runtime has only one thread.
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -160,11 +156,11 @@ impl Storage {
     }
 
     pub fn log(&self) -> MutexGuard<'_, MetadataLog> {
-        lock(&self.log)
+        self.log.lock()
     }
 
     pub fn known(&self) -> MutexGuard<'_, Known> {
-        lock(&self.known)
+        self.known.lock()
     }
 
     /// Whether this node is the only voter. Its vote then need not be on disk before it leads: no

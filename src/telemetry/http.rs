@@ -173,7 +173,7 @@ fn answer(code: StatusCode, content_type: &'static str, body: String) -> Respons
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
     use std::sync::atomic::{AtomicBool, Ordering};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
@@ -198,7 +198,7 @@ mod tests {
         }
 
         fn set_health(&self, health: Health) {
-            *self.health.lock().unwrap() = health;
+            *self.health.lock() = health;
         }
     }
 
@@ -208,7 +208,7 @@ mod tests {
         }
 
         fn health(&self) -> Health {
-            self.health.lock().unwrap().clone()
+            self.health.lock().clone()
         }
     }
 

@@ -5,12 +5,9 @@
 //! As in Kafka, a logger without a level of its own has the level of its nearest parent with one.
 //! Parents follow from the dots in the name; the last one is `root`.
 
-use std::{
-    collections::BTreeMap,
-    iter::successors,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeMap, iter::successors};
 
+use parking_lot::{Mutex, MutexGuard};
 use tracing::{level_filters::LevelFilter, warn};
 use tracing_subscriber::{
     EnvFilter,
@@ -262,7 +259,7 @@ impl Loggers {
     }
 
     fn lock(&self) -> MutexGuard<'_, Levels> {
-        self.levels.lock().unwrap_or_else(PoisonError::into_inner)
+        self.levels.lock()
     }
 }
 

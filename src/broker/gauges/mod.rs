@@ -6,12 +6,9 @@ mod partitions;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use self::groups::{GroupGauges, RecordTimes};
@@ -50,8 +47,7 @@ impl Broker {
                 };
                 let surveys = broker.groups.survey(Instant::now() + WAIT_MAX).await;
                 let write: SurveyResult = Box::new(move |scrape| {
-                    let mut record_times =
-                        record_times.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut record_times = record_times.lock();
                     record_times.begin(std::time::Instant::now() + WAIT_MAX);
                     let mut gauges = GroupGauges {
                         partitions: &broker.partitions,
@@ -69,7 +65,7 @@ impl Broker {
     fn collect_own(&self, scrape: &mut Scrape) {
         let offline_dirs = self.lock_dirs().dirs().iter().filter(|dir| dir.is_offline()).count();
         let (sessions, evictions) = {
-            let cache = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+            let cache = self.sessions.lock();
             (cache.len(), cache.evictions())
         };
         let (name, help) = ("kafka_log_offline_dirs", "Log directories that have failed");

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -17,6 +17,7 @@ use kafka_protocol::{
     },
     protocol::StrBytes,
 };
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until, timeout_at},
@@ -84,7 +85,7 @@ impl Fetcher {
     }
 
     fn followed(&self) -> MutexGuard<'_, BTreeMap<Key, Followed>> {
-        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.followed.lock()
     }
 
     /// Fetches until the task is aborted.

@@ -20,10 +20,11 @@ pub mod throttle;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use metrics::Counter;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::task::JoinHandle;
 
 use self::{fetcher::Fetcher, proposals::Proposals, session::Key, throttle::Throttle};
@@ -110,7 +111,7 @@ impl Replication {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -2,16 +2,14 @@
 //! request is in flight; the next one contains all proposals that have accumulated meanwhile. A
 //! proposal is sent again until the controller decides on it, or until metadata makes it obsolete.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use kafka_protocol::messages::{
     AlterPartitionRequest, AlterPartitionResponse, BrokerId,
     alter_partition_request::{BrokerState, PartitionData, TopicData},
     alter_partition_response,
 };
+use parking_lot::Mutex;
 use tokio::{sync::Notify, time::sleep};
 use tracing::{debug, warn};
 
@@ -38,13 +36,13 @@ pub(super) struct Proposals {
 
 impl Proposals {
     fn add(&self, waiting: impl IntoIterator<Item = Waiting>) {
-        let mut all = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.waiting.lock();
         all.extend(waiting);
         self.added.notify_one();
     }
 
     fn take(&self) -> Vec<Waiting> {
-        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.waiting.lock())
     }
 }
 

@@ -2,10 +2,9 @@
 //! bandwidth to clients. As in Kafka's `ReplicationQuotaManager`, the rate is measured over eleven
 //! windows of one second.
 
-use std::{
-    collections::VecDeque,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
 
 const WINDOWS: i64 = 11;
 const WINDOW_MS: i64 = 1000;
@@ -21,7 +20,7 @@ impl Throttle {
     /// Counts bytes that were sent or received now.
     pub fn note(&self, bytes: u64, now_ms: i64) {
         let begin = now_ms - now_ms.rem_euclid(WINDOW_MS);
-        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut windows = self.windows.lock();
         match windows.back_mut() {
             Some((last, sum)) if *last >= begin => *sum += bytes,
             _ => windows.push_back((begin, bytes)),
@@ -34,7 +33,7 @@ impl Throttle {
     /// Whether the rate is above `limit` (bytes per second). Always false without a limit.
     pub fn is_exceeded(&self, limit: Option<i64>, now_ms: i64) -> bool {
         let Some(limit) = limit else { return false };
-        let windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let windows = self.windows.lock();
         let recent = windows.iter().filter(|(begin, _)| *begin > now_ms - WINDOWS * WINDOW_MS);
         let (mut oldest, mut bytes) = (now_ms, 0);
         for (begin, sum) in recent {

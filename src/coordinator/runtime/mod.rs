@@ -19,10 +19,11 @@ use std::{
     collections::BTreeMap,
     future::Future,
     pin::Pin,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, atomic::AtomicBool, atomic::Ordering},
+    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
     time::Duration,
 };
 
+use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     task::AbortHandle,
@@ -156,13 +157,13 @@ impl<S: Shard> Shards<S> {
         let task = ShardTask::<S>::new(partition, log, limits, mailbox);
         let run = task.run(Arc::clone(&ready), Arc::clone(&self.loads), new_volatile);
         let task = tokio::spawn(run).abort_handle();
-        let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
+        let mut shards = self.shards.write();
         shards.insert(partition, ShardHandle { calls, ready, task });
     }
 
     /// Stops the shard of a partition that this broker no longer leads.
     pub fn resign(&self, partition: i32) {
-        let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
+        let mut shards = self.shards.write();
         shards.remove(&partition);
     }
 
@@ -207,7 +208,7 @@ impl<S: Shard> Shards<S> {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<i32, ShardHandle<S>>> {
-        self.shards.read().unwrap_or_else(PoisonError::into_inner)
+        self.shards.read()
     }
 }
 

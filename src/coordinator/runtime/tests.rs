@@ -4,13 +4,14 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -53,7 +54,7 @@ impl MemoryLog {
     }
 
     fn batches(&self) -> usize {
-        self.batches.lock().unwrap().len()
+        self.batches.lock().len()
     }
 
     fn commit_all(&self) {
@@ -71,7 +72,7 @@ impl MemoryLog {
 
 impl ShardLog for MemoryLog {
     fn end_offset(&self) -> i64 {
-        *self.end.lock().unwrap()
+        *self.end.lock()
     }
 
     fn high_watermark(&self) -> i64 {
@@ -79,13 +80,13 @@ impl ShardLog for MemoryLog {
     }
 
     fn append(&self, mut batch: Batch) -> Result<i64, ShardLogError> {
-        if *self.fails.lock().unwrap() {
+        if *self.fails.lock() {
             return Err(ShardLogError::Failed("told to".into()));
         }
-        let mut end = self.end.lock().unwrap();
+        let mut end = self.end.lock();
         batch.header.base_offset = *end;
         *end = batch.header.last_offset() + 1;
-        self.batches.lock().unwrap().push(batch);
+        self.batches.lock().push(batch);
         if self.commits_itself {
             self.high_watermark.send_replace(*end);
         }
@@ -104,7 +105,7 @@ impl ShardLog for MemoryLog {
         while self.reads_wait.load(Ordering::Acquire) {
             std::thread::sleep(Duration::from_millis(1));
         }
-        let batches = self.batches.lock().unwrap().clone();
+        let batches = self.batches.lock().clone();
         batches.into_iter().try_for_each(each)
     }
 }
@@ -260,10 +261,10 @@ async fn failed_append_reloads_shard() {
     let groups = coordinator(&log);
     ready(&groups).await;
     groups.commit_offsets(commit("g", 7)).await.wait().await.unwrap().unwrap();
-    *log.fails.lock().unwrap() = true;
+    *log.fails.lock() = true;
     let refused = groups.commit_offsets(commit("g", 8)).await.wait().await;
     assert_eq!(refused, Err(GroupError::NotCoordinator));
-    *log.fails.lock().unwrap() = false;
+    *log.fails.lock() = false;
     ready(&groups).await;
     assert_eq!(committed(&groups, "g").await, [7]);
 }

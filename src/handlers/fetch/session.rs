@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError},
+    sync::Arc,
 };
 
 use kafka_protocol::messages::{FetchRequest, fetch_request::FetchTopic};
@@ -65,7 +65,7 @@ pub fn begin(
         forgotten: forgotten.collect(),
     };
     // The lock of the cache is not held while the fetch reads or waits. `finish` takes it again.
-    let mut cache = broker.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut cache = broker.sessions.lock();
     cache.begin(session, &name_of, now_ms(), random_session_id()).map_err(refusal)
 }
 
@@ -99,7 +99,7 @@ pub fn finish(broker: &Broker, fetch: SessionFetch, replies: Vec<PartitionReply>
         .collect();
     let results: Vec<_> = replies.iter().map(result).collect();
     let answer = {
-        let mut cache = broker.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cache = broker.sessions.lock();
         cache.finish(fetch, &results, now_ms())
     };
     if let Some(error) = answer.error {

@@ -4,9 +4,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use super::{DeletedPartition, Disk, During, LogDirs, LogError, NewPlace, names, put_aside};
@@ -30,13 +31,13 @@ impl SharedLogDirs {
     /// Locks the state of the log directories. The caller must not wait for a disk while it holds
     /// the lock.
     pub fn lock(&self) -> MutexGuard<'_, LogDirs> {
-        self.dirs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.dirs.lock()
     }
 
     /// Locks the state of the log directories if the lock is free.
     #[cfg(test)]
     pub fn try_lock(&self) -> Option<MutexGuard<'_, LogDirs>> {
-        self.dirs.try_lock().ok()
+        self.dirs.try_lock()
     }
 
     pub fn disk(&self) -> &Arc<dyn Disk> {
@@ -119,6 +120,6 @@ impl SharedLogDirs {
     }
 
     fn under_way(&self) -> MutexGuard<'_, Vec<(PathBuf, i64)>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+        self.under_way.lock()
     }
 }

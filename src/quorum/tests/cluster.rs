@@ -139,8 +139,8 @@ pub async fn one_fault(cluster: &mut Cluster) {
     match cluster.roll(8) {
         0 => cluster.cut(id, true),
         1 => cluster.cut(id, false),
-        2 => lock(&cluster.world).loss_percent = 20,
-        3 => lock(&cluster.world).delay_ms_max = 150,
+        2 => cluster.world.lock().loss_percent = 20,
+        3 => cluster.world.lock().delay_ms_max = 150,
         4 | 5 if is_up => {
             let crash = match cluster.roll(3) {
                 0 => Crash::Process,
@@ -152,7 +152,7 @@ pub async fn one_fault(cluster: &mut Cluster) {
         4 | 5 => cluster.start(id).await,
         _ => {
             cluster.heal();
-            lock(&cluster.world).delay_ms_max = 2;
+            cluster.world.lock().delay_ms_max = 2;
         }
     }
 }
@@ -207,7 +207,7 @@ async fn quorum_stops_on_write_failure() {
     }
     assert!(cluster.propose().await, "two of three are well");
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(lock(&cluster.world).ended, [follower, 4].into());
+    assert_eq!(cluster.world.lock().ended, [follower, 4].into());
 }
 
 #[tokio::test(start_paused = true)]
@@ -234,7 +234,7 @@ async fn full_disk_is_reported_and_the_node_catches_up() {
         cluster.up().into_iter().filter(|id| cluster.node(*id).has_no_room()).collect::<Vec<_>>()
     };
     assert_eq!(stuck(&cluster), [follower, 4]);
-    assert!(lock(&cluster.world).ended.is_empty());
+    assert!(cluster.world.lock().ended.is_empty());
     let left = cluster.disk(follower).paths();
     assert!(left.iter().all(|path| !path.to_string_lossy().ends_with(".part")), "{left:?}");
     for id in [follower, 4] {

@@ -1,12 +1,8 @@
 //! Which batches of the metadata log count as durable.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex},
-    thread,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, thread, time::Duration};
 
+use parking_lot::Mutex;
 use rustix::io::Errno;
 
 use super::{
@@ -77,7 +73,7 @@ async fn a_panic_while_the_log_is_written_stops_the_quorum() {
         let failed = tokio::time::timeout(soon, failure.wait_for(Option::is_some)).await;
         failed.expect("in time").expect("a failure");
         tokio::time::sleep(soon).await;
-        assert!(cluster.world.lock().unwrap().ended.contains(&leader), "its stream has ended");
+        assert!(cluster.world.lock().ended.contains(&leader), "its stream has ended");
     }
 }
 
@@ -114,7 +110,7 @@ fn note_thread(operation: Operation, path: &Path) -> Option<Errno> {
     };
     if waits {
         let thread = thread::current().name().unwrap_or_default().to_owned();
-        WAITS.lock().unwrap().push((operation, thread));
+        WAITS.lock().push((operation, thread));
     }
     None
 }
@@ -131,7 +127,7 @@ async fn no_task_of_the_quorum_waits_for_a_snapshot_a_purge_or_room() {
     // The leader purges batches between two attempts to send them.
     tokio::time::sleep(Duration::from_secs(1)).await;
     cluster.settle().await;
-    let waits = WAITS.lock().unwrap();
+    let waits = WAITS.lock();
     for operation in [Operation::Reserve, Operation::Remove, Operation::Rename] {
         assert!(waits.iter().any(|it| it.0 == operation), "no {operation:?}");
     }

@@ -4,11 +4,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::{
     super::*,
@@ -87,19 +88,19 @@ impl RaftTransport for Wire {
         let (world, from, incarnation) = (self.world.clone(), self.from, self.incarnation);
         let exchange = async move {
             let there = {
-                let mut world = lock(&world);
+                let mut world = world.lock();
                 let alive = world.up.get(&from).is_some_and(|it| it.0 == incarnation);
                 (alive && world.carries(from, to.id)).then(|| world.delay())
             };
             let Some(there) = there else { return std::future::pending().await };
             tokio::time::sleep(there).await;
-            let target = lock(&world).up.get(&to.id).map(|it| it.1.clone());
+            let target = world.lock().up.get(&to.id).map(|it| it.1.clone());
             let Some(target) = target else {
                 return Err(TransportError::Refused("it is down".into()));
             };
             let answer = target.answer(message).await;
             let back = {
-                let mut world = lock(&world);
+                let mut world = world.lock();
                 world.carries(to.id, from).then(|| world.delay())
             };
             let Some(back) = back else { return std::future::pending().await };
@@ -175,7 +176,7 @@ impl Cluster {
     }
 
     pub fn roll(&self, sides: u64) -> u64 {
-        lock(&self.world).roll(sides)
+        self.world.lock().roll(sides)
     }
 
     pub fn ids(&self) -> Vec<i32> {
@@ -184,7 +185,7 @@ impl Cluster {
 
     pub fn config(&self, id: i32) -> QuorumConfig {
         let (seed, incarnation) = {
-            let mut world = lock(&self.world);
+            let mut world = self.world.lock();
             world.incarnation += 1;
             (world.random.next_u64(), world.incarnation)
         };
@@ -210,7 +211,7 @@ impl Cluster {
         let (quorum, _, mut stream) = Quorum::start(config).await.expect("starts");
         let (world, mut leadership) = (self.world.clone(), quorum.leadership());
         {
-            let mut world = lock(&world);
+            let mut world = world.lock();
             let incarnation = world.incarnation;
             world.up.insert(id, (incarnation, quorum));
         }
@@ -219,9 +220,9 @@ impl Cluster {
                 tokio::select! {
                     biased;
                     batch = stream.next() => match batch {
-                        Some(batch) => lock(&world).see_batch(id, batch),
+                        Some(batch) => world.lock().see_batch(id, batch),
                         None => {
-                            lock(&world).ended.insert(id);
+                            world.lock().ended.insert(id);
                             return;
                         }
                     },
@@ -230,7 +231,7 @@ impl Cluster {
                             return;
                         }
                         let now = *leadership.borrow_and_update();
-                        lock(&world).see_leader(id, now);
+                        world.lock().see_leader(id, now);
                     }
                 }
             }
@@ -239,14 +240,14 @@ impl Cluster {
 
     /// Ends a node at once. Nothing that it does from now on reaches its disk or other nodes.
     pub async fn crash(&mut self, id: i32, crash: Crash) {
-        let Some((_, quorum)) = lock(&self.world).up.remove(&id) else { return };
+        let Some((_, quorum)) = self.world.lock().up.remove(&id) else { return };
         let after = self.disks[&id].crash(crash);
         self.disks.insert(id, after);
         let _ = quorum.stop().await;
     }
 
     pub fn node(&self, id: i32) -> Quorum {
-        lock(&self.world).up[&id].1.clone()
+        self.world.lock().up[&id].1.clone()
     }
 
     /// The state of the quorum on every node, for messages of failed assertions.
@@ -260,13 +261,13 @@ impl Cluster {
     }
 
     pub fn up(&self) -> Vec<i32> {
-        lock(&self.world).up.keys().copied().collect()
+        self.world.lock().up.keys().copied().collect()
     }
 
     /// Cuts a node off, in one direction or both.
     pub fn cut(&self, id: i32, others_too: bool) {
         let ids = self.ids();
-        let mut world = lock(&self.world);
+        let mut world = self.world.lock();
         for other in ids.into_iter().filter(|other| *other != id) {
             world.cut.insert((id, other));
             if others_too {
@@ -276,7 +277,7 @@ impl Cluster {
     }
 
     pub fn heal(&self) {
-        let mut world = lock(&self.world);
+        let mut world = self.world.lock();
         world.cut.clear();
         world.loss_percent = 0;
     }
@@ -286,7 +287,7 @@ impl Cluster {
         let deadline = tokio::time::Instant::now() + within;
         loop {
             let nodes: Vec<_> = {
-                let world = lock(&self.world);
+                let world = self.world.lock();
                 world.up.iter().map(|(id, (_, quorum))| (*id, quorum.clone())).collect()
             };
             let leaderships = nodes.iter().map(|(id, it)| (*id, *it.leadership().borrow()));

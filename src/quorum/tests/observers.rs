@@ -23,7 +23,7 @@ pub fn endpoint(id: i32) -> Endpoint {
 
 impl Client {
     fn node(&self, to: &Endpoint) -> Result<Quorum, TransportError> {
-        let found = lock(&self.0).node(i32::from(to.port));
+        let found = self.0.lock().node(i32::from(to.port));
         found.ok_or_else(|| TransportError::Refused("it is down".into()))
     }
 }

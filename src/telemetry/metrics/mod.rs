@@ -23,8 +23,10 @@ use api::ApiTable;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::Semaphore;
 
 /// Most scrapes that are rendered at the same time, each on a thread.
@@ -223,16 +225,16 @@ impl Metrics {
 
     /// The counters of a topic. The caller keeps them while one of the topic's partitions is open.
     pub fn topic(&self, name: &str) -> Arc<TopicMetrics> {
-        if let Some(topic) = self.topics.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+        if let Some(topic) = self.topics.read().get(name) {
             return Arc::clone(topic);
         }
-        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        let mut topics = self.topics.write();
         Arc::clone(topics.entry(name.into()).or_default())
     }
 
     /// Removes the series of a deleted topic.
     pub fn remove_topic(&self, name: &str) {
-        self.topics.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.topics.write().remove(name);
     }
 
     /// Creates a counter that exists as long as the broker. The name must end in `_total`.
@@ -262,19 +264,19 @@ impl Metrics {
         let labels = labels.iter().map(|(name, value)| (*name, value.to_string())).collect();
         let registered =
             RegisteredHistogram { name, help, labels, histogram: Arc::clone(&histogram) };
-        self.histograms.lock().unwrap_or_else(PoisonError::into_inner).push(registered);
+        self.histograms.lock().push(registered);
         histogram
     }
 
     /// Calls `collector` at each scrape, after those added before it.
     pub fn add_collector(&self, collector: Collector) {
         let collector = Arc::new(collector);
-        self.collectors.lock().unwrap_or_else(PoisonError::into_inner).push(collector);
+        self.collectors.lock().push(collector);
     }
 
     /// Calls `survey` at each scrape, before the collectors.
     pub fn add_survey(&self, survey: Survey) {
-        self.surveys.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(survey));
+        self.surveys.lock().push(Arc::new(survey));
     }
 
     /// Returns all series in the text format of Prometheus, version 0.0.4. Rendering takes
@@ -282,7 +284,7 @@ impl Metrics {
     /// collectors hang, later scrapes wait without a thread of their own.
     pub async fn scrape(self: &Arc<Self>) -> Result<String, tokio::task::JoinError> {
         let permit = Arc::clone(&self.renderings).acquire_owned().await;
-        let surveys = self.surveys.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let surveys = self.surveys.lock().clone();
         let mut results = Vec::with_capacity(surveys.len());
         for survey in surveys {
             results.push(survey().await);
@@ -304,7 +306,7 @@ impl Metrics {
         process::collect(&mut scrape);
         // Cloned, so that the lock is not held while collectors run. A collector may add another
         // one.
-        let collectors = self.collectors.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let collectors = self.collectors.lock().clone();
         for collector in collectors {
             collector(&mut scrape);
         }
@@ -317,7 +319,7 @@ impl Metrics {
     }
 
     fn collect_histograms(&self, scrape: &mut Scrape) {
-        let histograms = self.histograms.lock().unwrap_or_else(PoisonError::into_inner);
+        let histograms = self.histograms.lock();
         for RegisteredHistogram { name, help, labels, histogram } in histograms.iter() {
             let labels: Vec<_> = labels.iter().map(|(name, value)| (*name, &value[..])).collect();
             scrape.histogram(name, help, &labels, histogram);
@@ -343,7 +345,7 @@ impl Metrics {
                 &topic.failed_fetch_requests
             }),
         ];
-        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        let topics = self.topics.read();
         for (name, help, field) in FIELDS {
             let name = format!("kafka_topic_{name}");
             let mut family = scrape.family(&name, help, Kind::Counter);
