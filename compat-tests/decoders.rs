@@ -130,8 +130,8 @@ fn no_bytes_make_a_decoder_panic_or_allocate_beyond_its_limit() {
     let (mut tried, mut passed, mut peak_max) = (0u64, 0u64, 0);
     while Instant::now() < until {
         for entry in TABLE {
-            let (row, (min, max)) = (entry.row(), entry.versions);
-            let version = min + random.below((max - min) as usize + 1) as i16;
+            let row = entry.row;
+            let version = row.min + random.below((row.max - row.min) as usize + 1) as i16;
             let mut sample = match random.below(2) {
                 0 => Sample::small(row.key, version),
                 _ => Sample::random(row.key, version, random.next_u64()),

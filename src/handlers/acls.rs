@@ -1,7 +1,5 @@
 //! DescribeAcls, CreateAcls and DeleteAcls, as a cluster without an authorizer answers them.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::{
     messages::{
         ApiKey, CreateAclsRequest, CreateAclsResponse, DeleteAclsRequest, DeleteAclsResponse,
@@ -21,7 +19,6 @@ pub struct DescribeAcls;
 
 impl Handler for DescribeAcls {
     const API: ApiKey = ApiKey::DescribeAcls;
-    const VERSIONS: RangeInclusive<i16> = 1..=3;
     type Request = DescribeAclsRequest;
     type Response = DescribeAclsResponse;
 
@@ -47,7 +44,6 @@ pub struct CreateAcls;
 
 impl Handler for CreateAcls {
     const API: ApiKey = ApiKey::CreateAcls;
-    const VERSIONS: RangeInclusive<i16> = 1..=3;
     type Request = CreateAclsRequest;
     type Response = CreateAclsResponse;
 
@@ -67,7 +63,6 @@ pub struct DeleteAcls;
 
 impl Handler for DeleteAcls {
     const API: ApiKey = ApiKey::DeleteAcls;
-    const VERSIONS: RangeInclusive<i16> = 1..=3;
     type Request = DeleteAclsRequest;
     type Response = DeleteAclsResponse;
 

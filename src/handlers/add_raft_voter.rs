@@ -1,6 +1,6 @@
 //! AddRaftVoter (KIP-853): adds a controller to the voters of the quorum.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::time::Duration;
 
 use kafka_protocol::messages::ApiKey;
 
@@ -14,7 +14,6 @@ pub struct AddRaftVoter;
 
 impl Handler for AddRaftVoter {
     const API: ApiKey = ApiKey::AddRaftVoter;
-    const VERSIONS: RangeInclusive<i16> = 0..=1;
     type Request = AddRaftVoterRequest;
     type Response = AddRaftVoterResponse;
 

@@ -1,7 +1,5 @@
 //! AllocateProducerIds (KIP-730): a block of producer ids for a broker.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::messages::{
     AllocateProducerIdsRequest, AllocateProducerIdsResponse, ApiKey, ProducerId,
 };
@@ -13,7 +11,6 @@ pub struct AllocateProducerIds;
 
 impl Handler for AllocateProducerIds {
     const API: ApiKey = ApiKey::AllocateProducerIds;
-    const VERSIONS: RangeInclusive<i16> = 0..=0;
     type Request = AllocateProducerIdsRequest;
     type Response = AllocateProducerIdsResponse;
 

@@ -1,8 +1,6 @@
 //! AlterConfigs: replaces all configs of a resource. Configs that the request does not name are
 //! unset. Newer clients use IncrementalAlterConfigs instead.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::messages::{
     AlterConfigsRequest, AlterConfigsResponse, ApiKey, alter_configs_request::AlterConfigsResource,
     alter_configs_response::AlterConfigsResourceResponse,
@@ -17,7 +15,6 @@ pub struct AlterConfigs;
 
 impl Handler for AlterConfigs {
     const API: ApiKey = ApiKey::AlterConfigs;
-    const VERSIONS: RangeInclusive<i16> = 0..=2;
     type Request = AlterConfigsRequest;
     type Response = AlterConfigsResponse;
 

@@ -1,7 +1,5 @@
 //! AlterPartition (KIP-497): a leader changes the in-sync replicas of its partitions.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::messages::{
     AlterPartitionRequest, AlterPartitionResponse, ApiKey, BrokerId,
     alter_partition_request as asked,
@@ -21,7 +19,6 @@ const ANY_EPOCH: i64 = -1;
 
 impl Handler for AlterPartition {
     const API: ApiKey = ApiKey::AlterPartition;
-    const VERSIONS: RangeInclusive<i16> = 2..=3;
     type Request = AlterPartitionRequest;
     type Response = AlterPartitionResponse;
 

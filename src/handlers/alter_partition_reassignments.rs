@@ -1,7 +1,5 @@
 //! AlterPartitionReassignments (KIP-455, KIP-860): begins or cancels reassignments of partitions.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, ApiKey,
     alter_partition_reassignments_request::ReassignablePartition,
@@ -17,7 +15,6 @@ pub struct AlterPartitionReassignments;
 
 impl Handler for AlterPartitionReassignments {
     const API: ApiKey = ApiKey::AlterPartitionReassignments;
-    const VERSIONS: RangeInclusive<i16> = 0..=1;
     type Request = AlterPartitionReassignmentsRequest;
     type Response = AlterPartitionReassignmentsResponse;
 

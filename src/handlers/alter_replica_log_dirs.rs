@@ -1,6 +1,6 @@
 //! AlterReplicaLogDirs: moves replicas of this broker to other log directories (KIP-113).
 
-use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use kafka_protocol::{
     messages::{
@@ -19,7 +19,6 @@ pub struct AlterReplicaLogDirs;
 
 impl Handler for AlterReplicaLogDirs {
     const API: ApiKey = ApiKey::AlterReplicaLogDirs;
-    const VERSIONS: RangeInclusive<i16> = 1..=2;
     type Request = AlterReplicaLogDirsRequest;
     type Response = AlterReplicaLogDirsResponse;
 

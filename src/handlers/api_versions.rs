@@ -8,14 +8,13 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-use super::{Context, Entry, ErrorCode, Handler, Reply, TABLE};
+use super::{Context, ErrorCode, Handler, Reply, TABLE};
 use crate::controller::{KRAFT_VERSION, SUPPORTED};
 
 pub struct ApiVersions;
 
 impl Handler for ApiVersions {
     const API: ApiKey = ApiKey::ApiVersions;
-    const VERSIONS: std::ops::RangeInclusive<i16> = 0..=4;
     type Request = ApiVersionsRequest;
     type Response = ApiVersionsResponse;
 
@@ -76,7 +75,7 @@ fn with_features<'a>(
 /// The response with the APIs of a listener. The caller adds the features.
 fn response(on_controller_listener: bool) -> ApiVersionsResponse {
     let rows =
-        TABLE.iter().map(Entry::row).filter(|row| row.scope.is_served(on_controller_listener));
+        TABLE.iter().map(|entry| entry.row).filter(|row| row.scope.is_served(on_controller_listener));
     let rows = rows.map(|row| {
         ApiVersion::default()
             .with_api_key(row.key as i16)

@@ -1,7 +1,5 @@
 //! AssignReplicasToDirs (KIP-858): a broker reports the log directories of its replicas.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::messages::{
     ApiKey, AssignReplicasToDirsRequest, AssignReplicasToDirsResponse,
     assign_replicas_to_dirs_request as asked,
@@ -14,7 +12,6 @@ pub struct AssignReplicasToDirs;
 
 impl Handler for AssignReplicasToDirs {
     const API: ApiKey = ApiKey::AssignReplicasToDirs;
-    const VERSIONS: RangeInclusive<i16> = 0..=0;
     type Request = AssignReplicasToDirsRequest;
     type Response = AssignReplicasToDirsResponse;
 

@@ -1,8 +1,6 @@
 //! BrokerHeartbeat (KIP-631): a broker reports that it is alive, and whether it wants to be
 //! unfenced, fenced or shut down.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::messages::ApiKey;
 
 use super::{Context, Handler, Reply, errors};
@@ -16,7 +14,6 @@ pub struct BrokerHeartbeat;
 
 impl Handler for BrokerHeartbeat {
     const API: ApiKey = ApiKey::BrokerHeartbeat;
-    const VERSIONS: RangeInclusive<i16> = 0..=2;
     type Request = BrokerHeartbeatRequest;
     type Response = BrokerHeartbeatResponse;
 

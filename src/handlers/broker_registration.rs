@@ -1,8 +1,6 @@
 //! BrokerRegistration (KIP-631): a starting broker registers at the active controller, and gets its
 //! broker epoch.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::messages::{
     ApiKey, BrokerRegistrationRequest, BrokerRegistrationResponse,
     broker_registration_request::{Feature, Listener},
@@ -18,7 +16,6 @@ pub struct BrokerRegistration;
 
 impl Handler for BrokerRegistration {
     const API: ApiKey = ApiKey::BrokerRegistration;
-    const VERSIONS: RangeInclusive<i16> = 0..=4;
     type Request = BrokerRegistrationRequest;
     type Response = BrokerRegistrationResponse;
 

@@ -1,7 +1,5 @@
 //! ControllerRegistration (KIP-919): a controller registers its endpoints and features.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::messages::{
     ApiKey, ControllerRegistrationRequest, ControllerRegistrationResponse,
 };
@@ -13,7 +11,6 @@ pub struct ControllerRegistration;
 
 impl Handler for ControllerRegistration {
     const API: ApiKey = ApiKey::ControllerRegistration;
-    const VERSIONS: RangeInclusive<i16> = 0..=0;
     type Request = ControllerRegistrationRequest;
     type Response = ControllerRegistrationResponse;
 

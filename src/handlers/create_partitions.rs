@@ -1,6 +1,6 @@
 //! CreatePartitions: adds partitions to topics.
 
-use std::{collections::BTreeMap, ops::RangeInclusive};
+use std::collections::BTreeMap;
 
 use kafka_protocol::messages::{
     ApiKey, CreatePartitionsRequest, CreatePartitionsResponse,
@@ -19,7 +19,6 @@ pub struct CreatePartitions;
 
 impl Handler for CreatePartitions {
     const API: ApiKey = ApiKey::CreatePartitions;
-    const VERSIONS: RangeInclusive<i16> = 0..=3;
     type Request = CreatePartitionsRequest;
     type Response = CreatePartitionsResponse;
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::RangeInclusive,
 };
 
 use kafka_protocol::messages::{
@@ -27,7 +26,6 @@ pub struct CreateTopics;
 
 impl Handler for CreateTopics {
     const API: ApiKey = ApiKey::CreateTopics;
-    const VERSIONS: RangeInclusive<i16> = 2..=7;
     type Request = CreateTopicsRequest;
     type Response = CreateTopicsResponse;
 

@@ -1,8 +1,6 @@
 //! The delegation token APIs (KIP-48). Kafka allows them on authenticated connections only, so on
 //! a plaintext listener all are answered with DELEGATION_TOKEN_REQUEST_NOT_ALLOWED.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::{
     messages::{
         ApiKey, CreateDelegationTokenRequest, CreateDelegationTokenResponse,
@@ -23,7 +21,6 @@ pub struct CreateDelegationToken;
 
 impl Handler for CreateDelegationToken {
     const API: ApiKey = ApiKey::CreateDelegationToken;
-    const VERSIONS: RangeInclusive<i16> = 1..=3;
     type Request = CreateDelegationTokenRequest;
     type Response = CreateDelegationTokenResponse;
 
@@ -63,8 +60,7 @@ macro_rules! always {
 
         impl Handler for $name {
             const API: ApiKey = ApiKey::$name;
-            const VERSIONS: RangeInclusive<i16> = $versions;
-            type Request = $request;
+                    type Request = $request;
             type Response = $response;
 
             async fn handle(_: &mut Context<'_>, _: $request) -> Reply<$response> {

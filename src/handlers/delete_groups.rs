@@ -1,6 +1,6 @@
 //! DeleteGroups: deletes empty groups with their committed offsets.
 
-use std::{collections::HashSet, ops::RangeInclusive};
+use std::collections::HashSet;
 
 use kafka_protocol::messages::{
     ApiKey, DeleteGroupsRequest, DeleteGroupsResponse, delete_groups_response::DeletableGroupResult,
@@ -15,7 +15,6 @@ pub struct DeleteGroups;
 
 impl Handler for DeleteGroups {
     const API: ApiKey = ApiKey::DeleteGroups;
-    const VERSIONS: RangeInclusive<i16> = 0..=2;
     type Request = DeleteGroupsRequest;
     type Response = DeleteGroupsResponse;
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    ops::RangeInclusive,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -30,7 +29,6 @@ pub struct DeleteRecords;
 
 impl Handler for DeleteRecords {
     const API: ApiKey = ApiKey::DeleteRecords;
-    const VERSIONS: RangeInclusive<i16> = 0..=2;
     type Request = DeleteRecordsRequest;
     type Response = DeleteRecordsResponse;
 

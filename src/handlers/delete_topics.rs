@@ -1,6 +1,6 @@
 //! DeleteTopics, by name or by id (KIP-516).
 
-use std::{collections::BTreeMap, ops::RangeInclusive};
+use std::collections::BTreeMap;
 
 use kafka_protocol::{
     messages::{
@@ -21,7 +21,6 @@ pub struct DeleteTopics;
 
 impl Handler for DeleteTopics {
     const API: ApiKey = ApiKey::DeleteTopics;
-    const VERSIONS: RangeInclusive<i16> = 1..=6;
     type Request = DeleteTopicsRequest;
     type Response = DeleteTopicsResponse;
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::RangeInclusive,
 };
 
 use kafka_protocol::{
@@ -30,7 +29,6 @@ pub struct DescribeClientQuotas;
 
 impl Handler for DescribeClientQuotas {
     const API: ApiKey = ApiKey::DescribeClientQuotas;
-    const VERSIONS: RangeInclusive<i16> = 0..=1;
     type Request = DescribeClientQuotasRequest;
     type Response = DescribeClientQuotasResponse;
 

@@ -1,8 +1,6 @@
 //! DescribeCluster (KIP-700; fenced brokers: KIP-1073): the brokers, or the controllers on a
 //! controller listener.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::messages::{
     ApiKey, BrokerId, DescribeClusterRequest, DescribeClusterResponse,
     describe_cluster_response::DescribeClusterBroker,
@@ -22,7 +20,6 @@ pub struct DescribeCluster;
 
 impl Handler for DescribeCluster {
     const API: ApiKey = ApiKey::DescribeCluster;
-    const VERSIONS: RangeInclusive<i16> = 0..=2;
     type Request = DescribeClusterRequest;
     type Response = DescribeClusterResponse;
 

@@ -1,8 +1,6 @@
 //! DescribeConfigs: the configs of topics, brokers, loggers, groups and client metrics
 //! subscriptions, with their sources (Kafka's `ConfigHelper`).
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::{
     messages::{
         ApiKey, DescribeConfigsRequest, DescribeConfigsResponse,
@@ -32,7 +30,6 @@ pub struct DescribeConfigs;
 
 impl Handler for DescribeConfigs {
     const API: ApiKey = ApiKey::DescribeConfigs;
-    const VERSIONS: RangeInclusive<i16> = 1..=4;
     type Request = DescribeConfigsRequest;
     type Response = DescribeConfigsResponse;
 

@@ -1,7 +1,5 @@
 //! DescribeGroups: the state, the protocol and the members of groups.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::messages::{
     ApiKey, DescribeGroupsRequest, DescribeGroupsResponse,
     describe_groups_response::{DescribedGroup, DescribedGroupMember},
@@ -24,7 +22,6 @@ const ALL_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 
 impl Handler for DescribeGroups {
     const API: ApiKey = ApiKey::DescribeGroups;
-    const VERSIONS: RangeInclusive<i16> = 0..=6;
     type Request = DescribeGroupsRequest;
     type Response = DescribeGroupsResponse;
 

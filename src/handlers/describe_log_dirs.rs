@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -28,7 +27,6 @@ pub struct DescribeLogDirs;
 
 impl Handler for DescribeLogDirs {
     const API: ApiKey = ApiKey::DescribeLogDirs;
-    const VERSIONS: RangeInclusive<i16> = 1..=5;
     type Request = DescribeLogDirsRequest;
     type Response = DescribeLogDirsResponse;
 

@@ -1,8 +1,6 @@
 //! DescribeProducers: the producer ids that have written to a partition, and their state (KIP-664).
 //! Leaders and followers serve it.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::{
     messages::{
         ApiKey, DescribeProducersRequest, DescribeProducersResponse, ProducerId,
@@ -18,7 +16,6 @@ pub struct DescribeProducers;
 
 impl Handler for DescribeProducers {
     const API: ApiKey = ApiKey::DescribeProducers;
-    const VERSIONS: RangeInclusive<i16> = 0..=0;
     type Request = DescribeProducersRequest;
     type Response = DescribeProducersResponse;
 

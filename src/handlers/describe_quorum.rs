@@ -1,8 +1,6 @@
 //! DescribeQuorum (KIP-595, KIP-836; directories and endpoints: KIP-853): the leader, the voters
 //! and the observers of the metadata quorum.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::messages::{
     ApiKey, BrokerId, DescribeQuorumRequest, DescribeQuorumResponse,
     describe_quorum_response::{Listener, Node, PartitionData, ReplicaState, TopicData},
@@ -21,7 +19,6 @@ pub struct DescribeQuorum;
 
 impl Handler for DescribeQuorum {
     const API: ApiKey = ApiKey::DescribeQuorum;
-    const VERSIONS: RangeInclusive<i16> = 0..=2;
     type Request = DescribeQuorumRequest;
     type Response = DescribeQuorumResponse;
 

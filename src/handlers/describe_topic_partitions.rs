@@ -1,7 +1,7 @@
 //! DescribeTopicPartitions (KIP-966): the partitions of topics, sorted by name, in pages. Kafka's
 //! `DescribeTopicPartitionsRequestHandler`.
 
-use std::{collections::BTreeSet, ops::RangeInclusive};
+use std::collections::BTreeSet;
 
 use kafka_protocol::messages::{
     ApiKey, BrokerId, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse,
@@ -23,7 +23,6 @@ pub struct DescribeTopicPartitions;
 
 impl Handler for DescribeTopicPartitions {
     const API: ApiKey = ApiKey::DescribeTopicPartitions;
-    const VERSIONS: RangeInclusive<i16> = 0..=0;
     type Request = DescribeTopicPartitionsRequest;
     type Response = DescribeTopicPartitionsResponse;
 

@@ -1,6 +1,6 @@
 //! DescribeUserScramCredentials (KIP-554): the mechanisms and iterations of users in the metadata.
 
-use std::{collections::BTreeMap, ops::RangeInclusive};
+use std::collections::BTreeMap;
 
 use kafka_protocol::{
     messages::{
@@ -19,7 +19,6 @@ pub struct DescribeUserScramCredentials;
 
 impl Handler for DescribeUserScramCredentials {
     const API: ApiKey = ApiKey::DescribeUserScramCredentials;
-    const VERSIONS: RangeInclusive<i16> = 0..=0;
     type Request = DescribeUserScramCredentialsRequest;
     type Response = DescribeUserScramCredentialsResponse;
 

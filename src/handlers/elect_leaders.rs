@@ -1,7 +1,5 @@
 //! ElectLeaders (KIP-183, KIP-460): elects preferred or unclean leaders of partitions.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::messages::{
     ApiKey, ElectLeadersRequest, ElectLeadersResponse,
     elect_leaders_response::{PartitionResult, ReplicaElectionResult},
@@ -14,7 +12,6 @@ pub struct ElectLeaders;
 
 impl Handler for ElectLeaders {
     const API: ApiKey = ApiKey::ElectLeaders;
-    const VERSIONS: RangeInclusive<i16> = 0..=2;
     type Request = ElectLeadersRequest;
     type Response = ElectLeadersResponse;
 

@@ -2,7 +2,6 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    ops::RangeInclusive,
 };
 
 use kafka_protocol::messages::{ApiKey, EnvelopeRequest, EnvelopeResponse};
@@ -17,7 +16,6 @@ pub struct Envelope;
 
 impl Handler for Envelope {
     const API: ApiKey = ApiKey::Envelope;
-    const VERSIONS: RangeInclusive<i16> = 0..=0;
     type Request = EnvelopeRequest;
     type Response = EnvelopeResponse;
 

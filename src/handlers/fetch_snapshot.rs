@@ -1,7 +1,5 @@
 //! FetchSnapshot (KIP-630): pieces of a snapshot of the metadata log, from the quorum's leader.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::{
     messages::{
         ApiKey, FetchSnapshotRequest, FetchSnapshotResponse,
@@ -20,7 +18,6 @@ pub struct FetchSnapshot;
 
 impl Handler for FetchSnapshot {
     const API: ApiKey = ApiKey::FetchSnapshot;
-    const VERSIONS: RangeInclusive<i16> = 0..=1;
     type Request = FetchSnapshotRequest;
     type Response = FetchSnapshotResponse;
 

@@ -1,7 +1,7 @@
 //! FindCoordinator: the broker that coordinates a group or a transactional id. If
 //! `__consumer_offsets` does not exist, the first request for a group creates it.
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::sync::Arc;
 
 use kafka_protocol::messages::{
     ApiKey, BrokerId, FindCoordinatorRequest, FindCoordinatorResponse,
@@ -37,7 +37,6 @@ struct Endpoint {
 
 impl Handler for FindCoordinator {
     const API: ApiKey = ApiKey::FindCoordinator;
-    const VERSIONS: RangeInclusive<i16> = 0..=6;
     type Request = FindCoordinatorRequest;
     type Response = FindCoordinatorResponse;
 

@@ -1,8 +1,6 @@
 //! Heartbeat: keeps the session of a group member alive. The response says whether a rebalance is
 //! in progress.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::messages::{ApiKey, HeartbeatRequest, HeartbeatResponse};
 
 use super::{
@@ -15,7 +13,6 @@ pub struct Heartbeat;
 
 impl Handler for Heartbeat {
     const API: ApiKey = ApiKey::Heartbeat;
-    const VERSIONS: RangeInclusive<i16> = 0..=4;
     type Request = HeartbeatRequest;
     type Response = HeartbeatResponse;
 

@@ -1,7 +1,5 @@
 //! IncrementalAlterConfigs (KIP-339): sets, unsets and edits single configs of resources.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::messages::{
     ApiKey, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
     incremental_alter_configs_request::AlterConfigsResource,
@@ -17,7 +15,6 @@ pub struct IncrementalAlterConfigs;
 
 impl Handler for IncrementalAlterConfigs {
     const API: ApiKey = ApiKey::IncrementalAlterConfigs;
-    const VERSIONS: RangeInclusive<i16> = 0..=1;
     type Request = IncrementalAlterConfigsRequest;
     type Response = IncrementalAlterConfigsResponse;
 

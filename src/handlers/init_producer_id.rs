@@ -1,8 +1,6 @@
 //! InitProducerId: a producer id for an idempotent producer. Transactional ids are refused, because
 //! this broker does not have a transaction coordinator yet.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::messages::{ApiKey, InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 
 use super::{Context, ErrorCode, Handler, Reply};
@@ -11,7 +9,6 @@ pub struct InitProducerId;
 
 impl Handler for InitProducerId {
     const API: ApiKey = ApiKey::InitProducerId;
-    const VERSIONS: RangeInclusive<i16> = 0..=5;
     type Request = InitProducerIdRequest;
     type Response = InitProducerIdResponse;
 

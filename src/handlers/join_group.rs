@@ -1,7 +1,5 @@
 //! JoinGroup: adds a member to a group. The response waits for the end of the join phase.
 
-use std::ops::RangeInclusive;
-
 use bytes::Bytes;
 use kafka_protocol::messages::{
     ApiKey, JoinGroupRequest, JoinGroupResponse, join_group_response::JoinGroupResponseMember,
@@ -20,7 +18,6 @@ pub struct JoinGroup;
 
 impl Handler for JoinGroup {
     const API: ApiKey = ApiKey::JoinGroup;
-    const VERSIONS: RangeInclusive<i16> = 0..=9;
     type Request = JoinGroupRequest;
     type Response = JoinGroupResponse;
 

@@ -1,6 +1,6 @@
 //! LeaveGroup: removes members from a group. Before version 3, a request names one member.
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::sync::Arc;
 
 use kafka_protocol::messages::{
     ApiKey, LeaveGroupRequest, LeaveGroupResponse, leave_group_response::MemberResponse,
@@ -23,7 +23,6 @@ const BATCHED_SINCE: i16 = 3;
 
 impl Handler for LeaveGroup {
     const API: ApiKey = ApiKey::LeaveGroup;
-    const VERSIONS: RangeInclusive<i16> = 0..=5;
     type Request = LeaveGroupRequest;
     type Response = LeaveGroupResponse;
 

@@ -1,8 +1,6 @@
 //! ListConfigResources (KIP-1142): the resources that can have configs. Version 0 was
 //! ListClientMetricsResources (KIP-714).
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::{
     messages::{
         ApiKey, ListConfigResourcesRequest, ListConfigResourcesResponse,
@@ -18,7 +16,6 @@ pub struct ListConfigResources;
 
 impl Handler for ListConfigResources {
     const API: ApiKey = ApiKey::ListConfigResources;
-    const VERSIONS: RangeInclusive<i16> = 0..=1;
     type Request = ListConfigResourcesRequest;
     type Response = ListConfigResourcesResponse;
 

@@ -1,7 +1,5 @@
 //! ListGroups: the groups that this broker coordinates, filtered by state and type.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::messages::{
     ApiKey, ListGroupsRequest, ListGroupsResponse, list_groups_response,
 };
@@ -16,7 +14,6 @@ pub struct ListGroups;
 
 impl Handler for ListGroups {
     const API: ApiKey = ApiKey::ListGroups;
-    const VERSIONS: RangeInclusive<i16> = 0..=5;
     type Request = ListGroupsRequest;
     type Response = ListGroupsResponse;
 

@@ -1,6 +1,6 @@
 //! ListOffsets: the offset of a timestamp, or the earliest or latest offset of a log.
 
-use std::{collections::HashSet, ops::RangeInclusive};
+use std::collections::HashSet;
 
 use kafka_protocol::messages::ApiKey;
 
@@ -32,7 +32,6 @@ pub struct ListOffsets;
 
 impl Handler for ListOffsets {
     const API: ApiKey = ApiKey::ListOffsets;
-    const VERSIONS: RangeInclusive<i16> = 1..=11;
     type Request = ListOffsetsRequest;
     type Response = ListOffsetsResponse;
 

@@ -1,7 +1,5 @@
 //! ListPartitionReassignments (KIP-455): the reassignments in progress.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::messages::{
     ApiKey, ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse,
     list_partition_reassignments_response::{
@@ -19,7 +17,6 @@ pub struct ListPartitionReassignments;
 
 impl Handler for ListPartitionReassignments {
     const API: ApiKey = ApiKey::ListPartitionReassignments;
-    const VERSIONS: RangeInclusive<i16> = 0..=0;
     type Request = ListPartitionReassignmentsRequest;
     type Response = ListPartitionReassignmentsResponse;
 

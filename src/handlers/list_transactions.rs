@@ -3,7 +3,7 @@
 //! transactions there that this broker has not loaded. The response is then an error, not an empty
 //! list.
 
-use std::{collections::HashSet, ops::RangeInclusive};
+use std::collections::HashSet;
 
 use kafka_protocol::messages::{ApiKey, ListTransactionsRequest, ListTransactionsResponse};
 
@@ -26,7 +26,6 @@ pub struct ListTransactions;
 
 impl Handler for ListTransactions {
     const API: ApiKey = ApiKey::ListTransactions;
-    const VERSIONS: RangeInclusive<i16> = 0..=2;
     type Request = ListTransactionsRequest;
     type Response = ListTransactionsResponse;
 

@@ -1,7 +1,7 @@
 //! Metadata: the brokers, the topics, and the leaders of partitions. Kafka's
 //! `KafkaApis.handleTopicMetadataRequest` and `KRaftMetadataCache`.
 
-use std::{collections::BTreeSet, ops::RangeInclusive};
+use std::collections::BTreeSet;
 
 use kafka_protocol::messages::{
     ApiKey, BrokerId, MetadataRequest, MetadataResponse,
@@ -26,7 +26,6 @@ pub struct Metadata;
 
 impl Handler for Metadata {
     const API: ApiKey = ApiKey::Metadata;
-    const VERSIONS: RangeInclusive<i16> = 0..=13;
     type Request = MetadataRequest;
     type Response = MetadataResponse;
 

@@ -17,7 +17,7 @@ mod groups;
 mod raft_voters;
 pub mod reply;
 
-use std::{future::Future, ops::RangeInclusive, pin::Pin, sync::Arc};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use kafka_protocol::{messages::ApiKey, protocol::Decodable};
@@ -41,12 +41,10 @@ pub use reply::{Part, Reply, ReplyBuffer, WireReply};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// The handler of one Kafka API. [`TABLE`] has one entry for each.
+/// The handler of one Kafka API. [`TABLE`] has one entry for each. The API table has the versions
+/// that it serves. The request decodes and the response encodes in each of them.
 pub trait Handler: 'static {
     const API: ApiKey;
-    /// The versions that this handler serves. The request decodes and the response encodes in each
-    /// of them. A test compares them with the API table.
-    const VERSIONS: RangeInclusive<i16>;
     type Request: Decodable + Send + 'static;
     type Response: WireReply + ErrorCodes;
 
@@ -88,25 +86,16 @@ pub enum HandlerError {
 
 /// An entry of [`TABLE`]: how requests of one API are decoded and handled.
 pub struct Entry {
-    pub api: ApiKey,
-    /// The lowest and the highest version that the handler serves.
-    pub versions: (i16, i16),
+    /// The row of the API table, with the name, the versions and the scope of the API.
+    pub row: &'static Api,
     pub dispatch: for<'a> fn(Context<'a>, Bytes) -> BoxFuture<'a, Result<Outcome, HandlerError>>,
     /// Decodes the body of a request of this version as `dispatch` does, and drops it. Tests and
     /// fuzz targets call it.
     pub try_decode: fn(i16, Bytes) -> Result<(), DecodeError>,
 }
 
-impl Entry {
-    /// The row of this API in the API table, with its name, versions and scope.
-    pub fn row(&self) -> &'static Api {
-        api::find(self.api as i16).expect("every handler's API is in the API table")
-    }
-}
-
 const fn entry<H: Handler>() -> Entry {
-    let versions = (*H::VERSIONS.start(), *H::VERSIONS.end());
-    Entry { api: H::API, versions, dispatch: dispatch::<H>, try_decode: try_decode::<H> }
+    Entry { row: api::row(H::API), dispatch: dispatch::<H>, try_decode: try_decode::<H> }
 }
 
 fn decode<H: Handler>(version: i16, body: Bytes) -> Result<H::Request, DecodeError> {
@@ -189,7 +178,7 @@ table! {
 
 /// The entry of an API in [`TABLE`], or `None` if no handler serves the API.
 pub fn find(api: ApiKey) -> Option<&'static Entry> {
-    TABLE.iter().find(|entry| entry.api == api)
+    TABLE.iter().find(|entry| entry.row.key == api)
 }
 
 /// Answers a request that this node sends to itself, without a connection. `frame` is the whole
@@ -356,11 +345,10 @@ mod tests {
     use crate::protocol::api::APIS;
 
     #[test]
-    fn every_handler_has_its_row_once() {
+    fn every_api_has_one_handler_at_most() {
         for (at, entry) in TABLE.iter().enumerate() {
-            assert_eq!(entry.row().key, entry.api);
-            assert!(TABLE[..at].iter().all(|other| other.api != entry.api), "{:?}", entry.api);
-            assert_eq!(entry.row().versions(), entry.versions.0..=entry.versions.1);
+            let api = entry.row.key;
+            assert!(TABLE[..at].iter().all(|other| other.row.key != api), "{api:?}");
         }
     }
 

@@ -1,8 +1,6 @@
 //! OffsetCommit: refuses partitions that do not exist, and commits the offsets of the others.
 //! Version 10 names topics by id.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::messages::ApiKey;
 
 use super::{
@@ -27,7 +25,6 @@ const TOPIC_IDS_SINCE: i16 = 10;
 
 impl Handler for OffsetCommit {
     const API: ApiKey = ApiKey::OffsetCommit;
-    const VERSIONS: RangeInclusive<i16> = 2..=10;
     type Request = OffsetCommitRequest;
     type Response = OffsetCommitResponse;
 

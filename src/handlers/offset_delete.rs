@@ -1,6 +1,6 @@
 //! OffsetDelete: deletes committed offsets of topics to which the group is not subscribed.
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::sync::Arc;
 
 use kafka_protocol::messages::{
     ApiKey, OffsetDeleteRequest, OffsetDeleteResponse,
@@ -17,7 +17,6 @@ pub struct OffsetDelete;
 
 impl Handler for OffsetDelete {
     const API: ApiKey = ApiKey::OffsetDelete;
-    const VERSIONS: RangeInclusive<i16> = 0..=0;
     type Request = OffsetDeleteRequest;
     type Response = OffsetDeleteResponse;
 

@@ -1,8 +1,6 @@
 //! OffsetFetch: the committed offsets of one group, or of several from version 8 on. Version 10
 //! names topics by id. There are no transactions yet, so every committed offset is stable.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::messages::ApiKey;
 
 use super::{
@@ -33,7 +31,6 @@ const TOPIC_IDS_SINCE: i16 = 10;
 
 impl Handler for OffsetFetch {
     const API: ApiKey = ApiKey::OffsetFetch;
-    const VERSIONS: RangeInclusive<i16> = 1..=10;
     type Request = OffsetFetchRequest;
     type Response = OffsetFetchResponse;
 

@@ -1,7 +1,5 @@
 //! OffsetForLeaderEpoch: the end offset of a leader epoch (KIP-101, KIP-320).
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::messages::{
     ApiKey, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
     offset_for_leader_epoch_request::OffsetForLeaderPartition,
@@ -15,7 +13,6 @@ pub struct OffsetForLeaderEpoch;
 
 impl Handler for OffsetForLeaderEpoch {
     const API: ApiKey = ApiKey::OffsetForLeaderEpoch;
-    const VERSIONS: RangeInclusive<i16> = 2..=4;
     type Request = OffsetForLeaderEpochRequest;
     type Response = OffsetForLeaderEpochResponse;
 

@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    ops::RangeInclusive,
     sync::Arc,
     time::Duration,
 };
@@ -67,7 +66,6 @@ const GZIP_OR_ZSTD_WEIGHT: usize = 8;
 
 impl Handler for Produce {
     const API: ApiKey = ApiKey::Produce;
-    const VERSIONS: RangeInclusive<i16> = 3..=13;
     type Request = ProduceRequest;
     type Response = ProduceResponse;
 

@@ -1,7 +1,5 @@
 //! RemoveRaftVoter (KIP-853): removes a controller from the voters of the quorum.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::messages::{ApiKey, RemoveRaftVoterRequest, RemoveRaftVoterResponse};
 
 use super::{Context, ErrorCode, Handler, Reply, cluster::string, raft_voters};
@@ -10,7 +8,6 @@ pub struct RemoveRaftVoter;
 
 impl Handler for RemoveRaftVoter {
     const API: ApiKey = ApiKey::RemoveRaftVoter;
-    const VERSIONS: RangeInclusive<i16> = 0..=0;
     type Request = RemoveRaftVoterRequest;
     type Response = RemoveRaftVoterResponse;
 

@@ -1,7 +1,5 @@
 //! SyncGroup: the leader of the group sends all assignments, and each member gets its own.
 
-use std::ops::RangeInclusive;
-
 use bytes::Bytes;
 use kafka_protocol::messages::{ApiKey, SyncGroupRequest, SyncGroupResponse};
 
@@ -18,7 +16,6 @@ pub struct SyncGroup;
 
 impl Handler for SyncGroup {
     const API: ApiKey = ApiKey::SyncGroup;
-    const VERSIONS: RangeInclusive<i16> = 0..=5;
     type Request = SyncGroupRequest;
     type Response = SyncGroupResponse;
 

@@ -1,7 +1,5 @@
 //! UnregisterBroker (KIP-631): removes the registration of a broker that is gone for good.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::messages::{ApiKey, UnregisterBrokerRequest, UnregisterBrokerResponse};
 
 use super::{Context, Handler, Reply, errors};
@@ -10,7 +8,6 @@ pub struct UnregisterBroker;
 
 impl Handler for UnregisterBroker {
     const API: ApiKey = ApiKey::UnregisterBroker;
-    const VERSIONS: RangeInclusive<i16> = 0..=0;
     type Request = UnregisterBrokerRequest;
     type Response = UnregisterBrokerResponse;
 

@@ -1,7 +1,5 @@
 //! UpdateFeatures (KIP-584): changes the finalized levels of features.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::messages::{
     ApiKey, UpdateFeaturesRequest, UpdateFeaturesResponse,
     update_features_request::FeatureUpdateKey, update_features_response::UpdatableFeatureResult,
@@ -17,7 +15,6 @@ pub struct UpdateFeatures;
 
 impl Handler for UpdateFeatures {
     const API: ApiKey = ApiKey::UpdateFeatures;
-    const VERSIONS: RangeInclusive<i16> = 0..=2;
     type Request = UpdateFeaturesRequest;
     type Response = UpdateFeaturesResponse;
 

@@ -1,7 +1,5 @@
 //! UpdateRaftVoter (KIP-853): a voter reports its endpoints and its range of `kraft.version`.
 
-use std::ops::RangeInclusive;
-
 use kafka_protocol::messages::{
     ApiKey, UpdateRaftVoterRequest, UpdateRaftVoterResponse, update_raft_voter_request::Listener,
     update_raft_voter_response::CurrentLeader,
@@ -14,7 +12,6 @@ pub struct UpdateRaftVoter;
 
 impl Handler for UpdateRaftVoter {
     const API: ApiKey = ApiKey::UpdateRaftVoter;
-    const VERSIONS: RangeInclusive<i16> = 0..=0;
     type Request = UpdateRaftVoterRequest;
     type Response = UpdateRaftVoterResponse;
 

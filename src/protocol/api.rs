@@ -153,6 +153,19 @@ apis! {
     UpdateRaftVoter 0..=0, Some(0), Controller;
 }
 
+/// The row of an API that Sordini knows. Constants use it: if the API has no row, the code does not
+/// compile.
+pub const fn row(key: ApiKey) -> &'static Api {
+    let mut at = 0;
+    while at < APIS.len() {
+        if APIS[at].key as i16 == key as i16 {
+            return &APIS[at];
+        }
+        at += 1;
+    }
+    panic!("the API has no row in the API table")
+}
+
 /// The row of an API key, or `None` if Sordini does not know the API.
 pub fn find(key: i16) -> Option<&'static Api> {
     let at = APIS.binary_search_by_key(&key, |api| api.key as i16).ok()?;

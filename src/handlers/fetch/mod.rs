@@ -8,7 +8,7 @@ mod read;
 pub mod reply;
 mod session;
 
-use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kafka_protocol::messages::{ApiKey, FetchRequest};
 use tokio::time::{Instant, timeout_at};
@@ -38,7 +38,6 @@ const READS_FOLLOWERS: i16 = 11;
 
 impl Handler for Fetch {
     const API: ApiKey = ApiKey::Fetch;
-    const VERSIONS: RangeInclusive<i16> = 4..=18;
     type Request = FetchRequest;
     type Response = FetchAnswer;
 
