@@ -24,9 +24,9 @@ use kafka_protocol::{
 use rustix::io::Errno;
 use sordini::{
     base::config::Config,
-    broker::{Environment, Server},
     log::faulty::{FaultyDisk, Operation},
     records::{BatchBuilder, BatchOptions},
+    server::{Environment, Server},
 };
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -258,7 +258,7 @@ async fn a_flood_from_one_address_is_closed_above_its_limit() {
         assert!(client.is_answered());
     }
     assert!(flood[5..].iter_mut().all(Client::is_closed));
-    assert_eq!(broker.server.broker().connection_limits.open(), 5);
+    assert_eq!(broker.server.open_connections(), 5);
     flood.remove(0);
     tokio::time::sleep(Duration::from_millis(200)).await;
     let mut next = Client::connect(broker.address);
@@ -276,7 +276,7 @@ async fn a_flood_above_max_connections_waits_for_places() {
     let brief = Some(Duration::from_millis(300));
     flood[20].0.set_read_timeout(brief).expect("is set");
     assert!(!flood[20].is_closed(), "it is neither closed nor answered");
-    assert_eq!(broker.server.broker().connection_limits.open(), 20);
+    assert_eq!(broker.server.open_connections(), 20);
     flood[20].0.set_read_timeout(Some(Duration::from_secs(10))).expect("is set");
     // Each closed connection makes room for the next waiting one.
     let mut waiting = flood.split_off(20);

@@ -14,6 +14,7 @@ pub mod peers;
 pub mod protocol;
 pub mod quorum;
 pub mod records;
+pub mod server;
 pub mod telemetry;
 #[cfg(test)]
 mod tidy;

@@ -9,7 +9,7 @@ use std::{
 
 use sordini::{
     base::config::{Loaded, keys},
-    broker::{Environment, Server},
+    server::{Environment, Server},
     telemetry::init_tracing,
 };
 use tokio::runtime::Builder;

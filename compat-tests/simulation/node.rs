@@ -14,11 +14,12 @@ use sordini::{
         planted_bugs::{Bug, plant},
         random::Random,
     },
-    broker::{Broker, Environment, Server},
+    broker::Broker,
     log::{
         Disk,
         faulty::{Crash, FaultyDisk},
     },
+    server::{Environment, Server},
     telemetry::Loggers,
 };
 use tokio::{

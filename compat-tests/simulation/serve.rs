@@ -31,7 +31,7 @@ impl Drop for ServerEnd {
 pub async fn serve(broker: Arc<Broker>, wire: SharedWire, accepted: Accepted, controllers: bool) {
     let Accepted { id, peer, mut frames, .. } = accepted;
     let end = ServerEnd { wire, id };
-    let mut session = broker.controller_session(peer);
+    let mut session = ConnectionContext::of_controller_listener(&broker.settings(), peer);
     if !controllers {
         session.listener = Arc::from("PLAINTEXT");
         session.on_controller_listener = false;

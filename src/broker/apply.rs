@@ -2,9 +2,13 @@
 //! change, then the image is published, then coordinators change, and at last waiters for the
 //! offset are notified.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering},
+};
 
 use parking_lot::MutexGuard;
+use tracing::error;
 
 use super::{
     Broker, OFFSETS_TOPIC,
@@ -12,10 +16,25 @@ use super::{
     shard_log::PartitionLog,
 };
 use crate::{
-    base::{TopicId, TopicPartition},
+    base::{TopicId, TopicPartition, environment::in_place},
     metadata::{Change, ConfigResourceType, Image, PartitionImage},
-    quorum::CommittedBatch,
+    quorum::{CommittedBatch, CommittedStream},
 };
+
+/// Applies committed metadata. Returns only if the quorum has ended or a batch cannot be applied.
+/// The broker's metadata is then out of date, so `metadata_failed` makes the process stop.
+pub async fn apply_committed(broker: Arc<Broker>, mut stream: CommittedStream) {
+    while let Some(batch) = stream.next().await {
+        let apply = AssertUnwindSafe(|| broker.apply(&batch));
+        // Applying may wait for the disk, for example to open logs. `in_place` moves the other
+        // tasks of this worker to another one.
+        if in_place(|| catch_unwind(apply)).is_err() {
+            error!(offset = batch.last_offset, "committed metadata cannot be applied");
+            break;
+        }
+    }
+    broker.metadata_failed.send_replace(true);
+}
 
 impl Broker {
     /// Applies one committed batch. The task that reads the committed stream calls this, in the
@@ -49,7 +68,7 @@ impl Broker {
     /// one: a previous process may have applied them, and a partition that was removed may have
     /// been assigned again since. Later changes are applied to the open partitions. Kafka does the
     /// same with its first published image.
-    pub(super) fn begin_to_serve(self: &Arc<Self>) {
+    pub fn begin_to_serve(self: &Arc<Self>) {
         let _applying = self.applying();
         let image = self.metadata();
         self.open_all(&image);
@@ -167,7 +186,7 @@ impl Broker {
     }
 
     /// Resigns all coordinator shards. A stop calls this before it closes the logs.
-    pub(super) fn resign_coordinators(&self) {
+    pub fn resign_coordinators(&self) {
         self.contact.resign();
         let topic = self.partitions.topic(OFFSETS_TOPIC);
         for partition in topic.iter().flat_map(|topic| topic.partitions()) {

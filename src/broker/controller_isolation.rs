@@ -138,7 +138,7 @@ impl Broker {
     }
 
     /// The time since the controller last answered a heartbeat.
-    pub(super) fn controller_silence(&self) -> Duration {
+    pub fn controller_silence(&self) -> Duration {
         self.contact.state().heard.elapsed()
     }
 
@@ -171,7 +171,7 @@ impl Broker {
 
     /// `broker.session.timeout.ms`. If no heartbeat is answered for longer, the controller has
     /// fenced this broker.
-    pub(super) fn session_timeout(&self) -> Duration {
+    pub fn session_timeout(&self) -> Duration {
         let session_ms = self.settings().cluster.broker_session_timeout_ms;
         Duration::from_millis(session_ms.max(1) as u64)
     }

@@ -27,7 +27,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use super::{Broker, ServerError, ToControllerError, disconnect_fencing, event_log, voting};
+use super::{Broker, ToControllerError, disconnect_fencing, event_log, voting};
 use crate::{
     base::{TopicId, config::Listener as ListenerConfig, environment::new_uuid},
     controller::{METADATA_VERSION, SUPPORTED, SupportedFeature, is_nowhere},
@@ -57,13 +57,18 @@ const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
 const LEADERLESS_MAX: Duration = Duration::from_secs(5);
 
 /// The registration of this process and its heartbeats.
-pub(super) struct Lifecycle {
+pub struct Lifecycle {
     broker: Arc<Broker>,
     incarnation_id: Uuid,
     endpoints: Vec<BrokerEndpoint>,
     /// The broker epoch, which is the offset of the registration; -1 before it.
     epoch: i64,
 }
+
+/// The reason why the controller does not register this broker.
+#[derive(Debug, thiserror::Error)]
+#[error("the controller does not register this broker: {0}")]
+pub struct NotRegistered(String);
 
 /// What a heartbeat asks of the controller.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -81,7 +86,7 @@ impl Lifecycle {
     pub async fn begin(
         broker: Arc<Broker>,
         endpoints: Vec<BrokerEndpoint>,
-    ) -> Result<Self, ServerError> {
+    ) -> Result<Self, NotRegistered> {
         let mut lifecycle = Self { broker, incarnation_id: new_uuid(), endpoints, epoch: -1 };
         lifecycle.register().await?;
         Ok(lifecycle)
@@ -92,7 +97,7 @@ impl Lifecycle {
         Duration::from_millis(session_ms.max(2) as u64 / 2)
     }
 
-    async fn register(&mut self) -> Result<(), ServerError> {
+    async fn register(&mut self) -> Result<(), NotRegistered> {
         let patience = self.broker.settings().cluster.initial_broker_registration_timeout_ms;
         let deadline = Instant::now() + Duration::from_millis(patience.max(0) as u64);
         let mut backoff = BACKOFF;
@@ -119,16 +124,16 @@ impl Lifecycle {
                             | ErrorCode::UnknownServerError,
                         ) => format!("{code:?}"),
                         Some(ErrorCode::UnsupportedVersion) => {
-                            return Err(ServerError::NotRegistered(self.unsupported_features()));
+                            return Err(NotRegistered(self.unsupported_features()));
                         }
-                        _ => return Err(ServerError::NotRegistered(format!("{code:?}"))),
+                        _ => return Err(NotRegistered(format!("{code:?}"))),
                     }
                 }
                 Err(error) => error.to_string(),
             };
             debug!(why, "not registered yet");
             if Instant::now() >= deadline {
-                return Err(ServerError::NotRegistered(why));
+                return Err(NotRegistered(why));
             }
             sleep(backoff).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
@@ -214,7 +219,7 @@ impl Lifecycle {
     ///
     /// # Errors
     /// If such a new registration fails.
-    pub async fn unfence(&mut self) -> Result<(), ServerError> {
+    pub async fn unfence(&mut self) -> Result<(), NotRegistered> {
         self.broker.tell_directories().await;
         loop {
             match self.heartbeat(HeartbeatIntent::Serve).await {
@@ -342,7 +347,7 @@ async fn new_leader(leadership: &mut watch::Receiver<Leadership>, known: &mut Op
 
 /// Spawns the tasks of a node that is a controller: they log elections, watch brokers without a
 /// heartbeat connection, update this node's voter entry, and register this controller.
-pub(super) fn spawn_controller(
+pub fn spawn_controller(
     broker: &Arc<Broker>,
     addresses: &[(String, SocketAddr)],
     tasks: &mut JoinSet<()>,
@@ -399,7 +404,7 @@ async fn register_controller(broker: Arc<Broker>, endpoints: Vec<BrokerEndpoint>
 }
 
 /// The endpoints that this node advertises. A port of 0 becomes the port that the system chose.
-pub(super) fn endpoints(
+pub fn endpoints(
     advertised: &[ListenerConfig],
     addresses: &[(String, SocketAddr)],
 ) -> Vec<BrokerEndpoint> {

@@ -323,7 +323,7 @@ impl Broker {
         }
     }
 
-    pub(super) fn lock_dirs(&self) -> MutexGuard<'_, LogDirs> {
+    pub fn lock_dirs(&self) -> MutexGuard<'_, LogDirs> {
         self.log_dirs.lock()
     }
 
@@ -491,7 +491,7 @@ impl Broker {
     }
 
     /// Closes all logs for a clean stop, and writes checkpoints and clean-shutdown markers.
-    pub(super) fn close_logs(self: &Arc<Self>) {
+    pub fn close_logs(self: &Arc<Self>) {
         let failed: Mutex<Vec<PathBuf>> = Mutex::default();
         let threads = self.recovery_threads().max(CLOSE_THREADS);
         in_parallel(threads, &self.partitions.partitions(), |partition| {

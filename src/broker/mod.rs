@@ -1,30 +1,23 @@
-//! The broker: composes the layers below into one node. Handlers reach everything through
-//! [`Broker`].
+//! The broker: joins the layers below into the state of one node. Handlers reach everything
+//! through [`Broker`].
 //!
 //! Partitions, topic configurations and coordinator shards are created, changed and removed when
-//! `apply` applies committed metadata. `server` has the order of a start and of a stop.
+//! `apply` applies committed metadata.
 
 mod apply;
-mod cluster_bootstrap;
 mod controller_isolation;
 mod disconnect_fencing;
 mod discovered_logs;
 mod event_log;
 mod gauges;
-mod lifecycle;
-mod listeners;
+pub mod lifecycle;
 mod logs;
 mod moves;
 mod producer_ids;
-mod progress;
-mod raft_transport;
-mod readiness;
 mod removals;
 pub mod replication;
-mod server;
 pub mod sessions;
 mod shard_log;
-mod signals;
 mod tasks;
 mod to_controller;
 mod voting;
@@ -40,35 +33,74 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, Semaphore, watch},
+};
 
 pub use self::{
-    disconnect_fencing::HeartbeatConnection,
-    moves::MoveError,
-    producer_ids::ProducerIds,
-    server::{Environment, Server, ServerError},
-    to_controller::ToControllerError,
+    apply::apply_committed, disconnect_fencing::HeartbeatConnection, lifecycle::NotRegistered,
+    moves::MoveError, producer_ids::ProducerIds, to_controller::ToControllerError,
+};
+use self::{
+    controller_isolation::ControllerContact, discovered_logs::DiscoveredLogs, moves::Moves,
+    replication::Replication, sessions::SessionCache,
 };
 use crate::{
     base::{
         blocking_limits::BlockingLimits,
-        config::{BrokerConfig, Config, ignored_configs, keys},
+        config::{BrokerConfig, Config, GroupSettings, ignored_configs, keys},
     },
     controller::Controller,
-    coordinator::GroupCoordinator,
-    log::dirs::SharedLogDirs,
+    coordinator::{GroupCoordinator, group::GroupConfig},
+    log::{
+        LogDirs,
+        dirs::{DiscoveredLog, SharedLogDirs},
+    },
     metadata::{ConfigResource, Image},
-    net::{ConnectionLimits, Limits},
     partition::{FlushQueue, PartitionTable},
-    peers::Network,
+    peers::{Channel, Network},
     quorum::Quorum,
-    telemetry::{Loggers, Metrics},
+    telemetry::{Loggers, Metrics, StartProgress},
 };
 
 /// The topic with the records of group coordinators.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// The topic with the records of transaction coordinators.
 pub const TRANSACTIONS_TOPIC: &str = "__transaction_state";
+
+/// The number of requests that may look up timestamps in logs at the same time.
+const LOOK_UPS_AT_ONCE: usize = 2;
+/// The number of fetches of one log directory that may read uncached indexes at the same time.
+const FETCH_LOOK_UPS_AT_ONCE: usize = 32;
+/// The number of requests that may describe log directories at the same time.
+const DIR_DESCRIPTIONS_AT_ONCE: usize = 2;
+/// The number of produce requests that may decompress large batches at the same time (the default
+/// of Kafka's `num.io.threads`). Each may need 128 MiB for a zstd window.
+const DECOMPRESSIONS_AT_ONCE: usize = 8;
+
+/// A function that takes the settings before and after a change of dynamic broker configs.
+pub type OnReconfigured = Box<dyn Fn(&BrokerConfig, &BrokerConfig) + Send + Sync>;
+
+/// The parts that [`Broker::new`] joins.
+pub struct Parts {
+    pub config: Arc<ArcSwap<Config>>,
+    pub on_reconfigured: OnReconfigured,
+    pub log_dirs: LogDirs,
+    /// The partition directories in `log_dirs`.
+    pub found: Vec<DiscoveredLog>,
+    /// The image of the metadata that this node has received before its start.
+    pub image: Image,
+    pub quorum: Quorum,
+    pub controller: Controller,
+    pub network: Arc<dyn Network>,
+    /// The channel over which this node sends requests to its own controller.
+    pub own_channel: Arc<dyn Channel>,
+    pub control: Handle,
+    pub metrics: Arc<Metrics>,
+    pub loggers: Arc<Loggers>,
+    pub progress: Arc<StartProgress>,
+}
 
 /// The state of one node, which all its tasks share. Each field has its own synchronisation.
 pub struct Broker {
@@ -114,6 +146,8 @@ pub struct Broker {
     pub controller: Controller,
     /// Opens channels to other nodes.
     pub network: Arc<dyn Network>,
+    /// The channel over which this node sends requests to its own controller.
+    own_channel: Arc<dyn Channel>,
     idle: to_controller::Idle,
     heartbeat_connections: disconnect_fencing::HeartbeatConnections,
     pub replication: replication::Replication,
@@ -132,22 +166,76 @@ pub struct Broker {
     pub groups: GroupCoordinator,
     pub metrics: Arc<Metrics>,
     pub loggers: Arc<Loggers>,
-    pub connection_limits: Arc<ConnectionLimits>,
+    /// Called when dynamic broker configs have changed the configuration.
+    on_reconfigured: OnReconfigured,
     pub producer_ids: ProducerIds,
     /// Topics that are being created automatically, because a request named them.
     auto_creating: Mutex<HashSet<String>>,
     /// The runtime for everything except the tasks of `control`. Blocking threads spawn tasks here.
-    runtime: tokio::runtime::Handle,
+    pub runtime: Handle,
     /// The runtime of the quorum, the controller and the heartbeats. These must continue while all
     /// workers of `runtime` wait for a disk.
-    control: tokio::runtime::Handle,
+    pub control: Handle,
     pub sessions: Mutex<sessions::SessionCache>,
-    progress: Arc<progress::Progress>,
+    progress: Arc<StartProgress>,
     /// The sum of the settled offsets of all logs when their checkpoint was last written.
     settled: AtomicI64,
 }
 
 impl Broker {
+    /// Creates the state of a node. It belongs to the current runtime.
+    pub fn new(parts: Parts) -> Self {
+        let settings = Arc::clone(&parts.config.load().broker);
+        let previous_broker_epoch = previous_broker_epoch(&parts.log_dirs);
+        let slots = settings.max_incremental_fetch_session_cache_slots.max(0) as usize;
+        Self {
+            node_id: settings.node_id,
+            cluster_id: Arc::from(parts.log_dirs.cluster_id()),
+            config: parts.config,
+            on_reconfigured: parts.on_reconfigured,
+            applied: watch::channel(parts.image.offset).0,
+            metadata: ArcSwap::from_pointee(parts.image),
+            partitions: PartitionTable::default(),
+            flushes: FlushQueue::new(settings.background_threads as usize),
+            log_dirs: SharedLogDirs::new(parts.log_dirs),
+            replicas_left: AtomicBool::new(false),
+            checkpointing: Mutex::default(),
+            unopened: Mutex::default(),
+            last_warned_ms: AtomicI64::new(0),
+            applying: Mutex::default(),
+            all_dirs_failed: watch::channel(false).0,
+            metadata_failed: watch::channel(false).0,
+            look_ups: Semaphore::new(LOOK_UPS_AT_ONCE),
+            fetch_look_ups: BlockingLimits::new(FETCH_LOOK_UPS_AT_ONCE),
+            dir_descriptions: BlockingLimits::new(DIR_DESCRIPTIONS_AT_ONCE),
+            decompressions: Semaphore::new(DECOMPRESSIONS_AT_ONCE),
+            found: Mutex::new(DiscoveredLogs::new(parts.found)),
+            moves: Moves::new(&settings),
+            quorum: parts.quorum,
+            controller: parts.controller,
+            network: parts.network,
+            own_channel: parts.own_channel,
+            contact: ControllerContact::new(),
+            heartbeat_now: Notify::new(),
+            serves: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            previous_broker_epoch,
+            idle: Default::default(),
+            heartbeat_connections: Default::default(),
+            replication: Replication::new(&parts.metrics),
+            groups: GroupCoordinator::new(group_config(&settings.group)),
+            metrics: parts.metrics,
+            loggers: parts.loggers,
+            producer_ids: ProducerIds::default(),
+            auto_creating: Mutex::default(),
+            sessions: Mutex::new(SessionCache::new(slots)),
+            runtime: Handle::current(),
+            control: parts.control,
+            progress: parts.progress,
+            settled: AtomicI64::new(0),
+        }
+    }
+
     /// The current configuration, with dynamic broker configs applied.
     pub fn config(&self) -> Arc<Config> {
         self.config.load_full()
@@ -168,10 +256,25 @@ impl Broker {
         self.serves.load(Ordering::Relaxed)
     }
 
+    /// Whether the controlled shutdown of this broker has begun.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
     /// Whether all log directories are offline or metadata can no longer be applied. The process
     /// then stops.
     pub fn has_failed(&self) -> bool {
         *self.all_dirs_failed.borrow() || *self.metadata_failed.borrow()
+    }
+
+    /// Becomes true once no log directory is left.
+    pub fn all_dirs_failed(&self) -> watch::Receiver<bool> {
+        self.all_dirs_failed.subscribe()
+    }
+
+    /// Becomes true once committed metadata can no longer be received or applied.
+    pub fn metadata_failed(&self) -> watch::Receiver<bool> {
+        self.metadata_failed.subscribe()
     }
 
     /// The broker epoch of this broker's registration, or -1 before it is registered.
@@ -200,7 +303,7 @@ impl Broker {
     }
 
     /// Applies the dynamic broker configs of the image (KIP-226) to the configuration.
-    fn reconfigure(&self, image: &Image) {
+    pub fn reconfigure(&self, image: &Image) {
         let config = self.config();
         let cluster_default = image.config(&ConfigResource::default_broker());
         let per_broker = image.config(&ConfigResource::broker(self.node_id));
@@ -209,7 +312,7 @@ impl Broker {
         }
         match config.with_dynamic(cluster_default, per_broker) {
             Ok(changed) => {
-                self.limit_connections(&config.broker, &changed.broker);
+                (self.on_reconfigured)(&config.broker, &changed.broker);
                 let set = cluster_default.iter().chain(per_broker);
                 let set = set.map(|(name, value)| (name.as_str(), value.as_str()));
                 let ignored = ignored_configs(set, keys::find_broker);
@@ -224,18 +327,29 @@ impl Broker {
             Err(error) => tracing::error!(%error, "dynamic broker configs ignored"),
         }
     }
+}
 
-    /// Applies changed connection limits. Host names in `max.connections.per.ip.overrides` are
-    /// resolved only if a limit has changed, because the name service may be slow.
-    fn limit_connections(&self, before: &BrokerConfig, now: &BrokerConfig) {
-        if before.max_connections == now.max_connections
-            && before.max_connections_per_ip == now.max_connections_per_ip
-        {
-            return;
-        }
-        match Limits::resolve(now) {
-            Ok(limits) => self.connection_limits.set(limits),
-            Err(error) => tracing::error!(%error, "changed connection limits are not applied"),
-        }
+/// The broker epoch in the clean-shutdown markers, or -1 unless all log directories have the same.
+fn previous_broker_epoch(log_dirs: &LogDirs) -> i64 {
+    let mut epochs = log_dirs
+        .dirs()
+        .iter()
+        .map(|dir| dir.clean_shutdown.as_ref().map_or(-1, |clean| clean.broker_epoch));
+    let first = epochs.next().unwrap_or(-1);
+    if epochs.all(|epoch| epoch == first) { first } else { -1 }
+}
+
+fn group_config(settings: &GroupSettings) -> GroupConfig {
+    GroupConfig {
+        min_session_timeout_ms: settings.min_session_timeout_ms,
+        max_session_timeout_ms: settings.max_session_timeout_ms,
+        initial_rebalance_delay_ms: settings.initial_rebalance_delay_ms,
+        max_size: settings.max_size.max(0) as usize,
+        commit_timeout_ms: settings.offsets_commit_timeout_ms.max(1) as u64,
+        offset_metadata_max_bytes: settings.offset_metadata_max_bytes.max(0) as usize,
+        offsets_retention_ms: settings.offsets_retention_ms,
+        offsets_retention_check_interval_ms: settings.offsets_retention_check_interval_ms,
+        offsets_topic_num_partitions: settings.offsets_topic_num_partitions,
+        ..GroupConfig::default()
     }
 }

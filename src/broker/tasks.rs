@@ -16,11 +16,12 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use super::{Broker, controller_isolation, progress::TOLD_EVERY};
+use super::{Broker, controller_isolation};
 use crate::{
     base::environment::{blocking, now_ms},
     log::{DeletedSegment, LogError, LogView, checkpoint},
     partition::{Partition, Urgency, View},
+    telemetry::LOG_INTERVAL,
 };
 
 /// The interval at which unsettled tails of logs are checked. A start after a crash reads them.
@@ -219,7 +220,7 @@ fn remove_all<T>(what: &str, deleted: Vec<T>, remove: fn(T) -> Result<(), LogErr
         if let Err(error) = remove(it) {
             warn!(%error, "cannot remove files of deleted {what}");
         }
-        if told.elapsed() >= TOLD_EVERY {
+        if told.elapsed() >= LOG_INTERVAL {
             told = Instant::now();
             info!("removed {} of {count} deleted {what}", at + 1);
         }

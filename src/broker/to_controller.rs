@@ -1,22 +1,17 @@
-//! Requests to the active controller. If this node is the active controller, its handlers answer
-//! without a socket.
+//! Requests to the active controller. If this node is the active controller, the requests go over
+//! the channel to itself, without a socket.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use kafka_protocol::protocol::Request;
 use parking_lot::Mutex;
 use tokio::runtime::{self, Handle};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::Broker;
 use crate::{
-    handlers::{self, ConnectionContext, Forwarding},
     metadata::BrokerImage,
     peers::{self, Address, Channel, Network, PeerError},
     protocol::ErrorCode,
@@ -41,10 +36,6 @@ pub enum ToControllerError {
     Replaced(Option<i32>),
     #[error(transparent)]
     Peer(#[from] PeerError),
-    #[error("the controller of this node has not answered within {0:?}")]
-    TimedOut(Duration),
-    #[error("the request could not be handled here: {0}")]
-    Local(String),
 }
 
 /// Idle connections to the active controller.
@@ -64,10 +55,12 @@ impl ToControllerError {
     /// Whether the same request can succeed at the next active controller.
     fn is_transient(&self) -> bool {
         match self {
-            Self::NoController | Self::NoAddress(_) | Self::TimedOut(_) => true,
+            Self::NoController | Self::NoAddress(_) => true,
             Self::NotController(_) | Self::Replaced(_) => true,
-            Self::Peer(error) => !matches!(error, PeerError::Encode(_) | PeerError::Decode(_)),
-            Self::Local(_) => false,
+            Self::Peer(error) => {
+                use PeerError::{Decode, Encode, NotHandled};
+                !matches!(error, Encode(_) | Decode(_) | NotHandled(_))
+            }
         }
     }
 }
@@ -156,36 +149,13 @@ impl Broker {
         within: Duration,
     ) -> Result<Bytes, ToControllerError> {
         if leader == self.node_id {
-            let answered = timeout(within, self.answer_itself(frame)).await;
-            return answered.map_err(|_| ToControllerError::TimedOut(within))?;
+            return Ok(self.own_channel.call(frame, within).await?);
         }
         let to = self.controller_address(leader).ok_or(ToControllerError::NoAddress(leader))?;
         let channel = self.idle.take(&*self.network, &to);
         let response = channel.call(frame, within).await?;
         self.idle.put_back(to, channel);
         Ok(response)
-    }
-
-    /// Has this node's own handlers answer the request.
-    async fn answer_itself(self: &Arc<Self>, frame: Bytes) -> Result<Bytes, ToControllerError> {
-        let peer = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-        let mut session = self.controller_session(peer);
-        let answered = handlers::answer(self, &mut session, frame, Forwarding::Direct).await;
-        answered.map_err(|error| ToControllerError::Local(error.to_string()))
-    }
-
-    /// The context of a connection from `peer` to the first controller listener. It is used for
-    /// requests that arrive in another way.
-    pub fn controller_session(&self, peer: SocketAddr) -> ConnectionContext {
-        let settings = self.settings();
-        let listener = settings.controller_listeners.first().map(|it| it.name.as_str());
-        ConnectionContext {
-            peer,
-            listener: Arc::from(listener.unwrap_or("CONTROLLER")),
-            on_controller_listener: true,
-            software: None,
-            presence: None,
-        }
     }
 
     /// The address of a broker's inter-broker listener.
@@ -288,11 +258,14 @@ mod tests {
                 sent += 1;
                 async move {
                     sleep(left).await;
-                    Err::<(), _>(ToControllerError::TimedOut(left))
+                    Err::<(), _>(ToControllerError::from(PeerError::OwnTimedOut(left)))
                 }
             });
         let answered = answered.await;
-        assert!(matches!(answered, Err(ToControllerError::TimedOut(TIMEOUT))), "{answered:?}");
+        assert!(
+            matches!(answered, Err(ToControllerError::Peer(PeerError::OwnTimedOut(TIMEOUT)))),
+            "{answered:?}"
+        );
         assert_eq!(sent, 1);
     }
 }

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
+    base::config::BrokerConfig,
     broker::{Broker, HeartbeatConnection},
     controller::Controller,
 };
@@ -23,6 +24,21 @@ pub struct ConnectionContext {
     /// The broker that sends its heartbeats on this connection. When the session is dropped, the
     /// active controller checks whether that broker has ended.
     pub presence: Option<Arc<HeartbeatConnection>>,
+}
+
+impl ConnectionContext {
+    /// The context of a connection from `peer` to the first controller listener. It is used for
+    /// requests that arrive in another way.
+    pub fn of_controller_listener(settings: &BrokerConfig, peer: SocketAddr) -> Self {
+        let listener = settings.controller_listeners.first().map(|it| it.name.as_str());
+        Self {
+            peer,
+            listener: Arc::from(listener.unwrap_or("CONTROLLER")),
+            on_controller_listener: true,
+            software: None,
+            presence: None,
+        }
+    }
 }
 
 /// How a request that only the active controller decides (`Scope::Forwarded`) reached this node.

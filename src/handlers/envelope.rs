@@ -6,7 +6,7 @@ use std::{
 
 use kafka_protocol::messages::{ApiKey, EnvelopeRequest, EnvelopeResponse};
 
-use super::{Context, ErrorCode, Forwarding, Handler, HandlerError, Reply, answer_parsed};
+use super::{ConnectionContext, Context, ErrorCode, Forwarding, Handler, HandlerError, Reply, answer_parsed};
 use crate::protocol::{
     api::Scope,
     frame::{self, Incoming},
@@ -35,7 +35,9 @@ impl Handler for Envelope {
         let Some(client) = address(&request.client_host_address) else {
             return refuse(ErrorCode::InvalidRequest);
         };
-        let mut session = cx.broker.controller_session(SocketAddr::new(client, 0));
+        let client = SocketAddr::new(client, 0);
+        let mut session =
+            ConnectionContext::of_controller_listener(&cx.broker.settings(), client);
         let broker = cx.broker.clone();
         Reply::Later(Box::pin(async move {
             let forwarding = Forwarding::ByBroker;

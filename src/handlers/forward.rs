@@ -14,7 +14,7 @@ use kafka_protocol::{
 };
 use tokio::time::Instant;
 
-use super::{Forwarding, HandlerError, ReplyBuffer, answer};
+use super::{ConnectionContext, Forwarding, HandlerError, ReplyBuffer, answer};
 use crate::{broker::Broker, peers};
 
 /// The time by which a request that arrives now must be answered (`request.timeout.ms`).
@@ -53,7 +53,7 @@ pub async fn timed_out(
     client: SocketAddr,
     frame: Bytes,
 ) -> Result<ReplyBuffer, HandlerError> {
-    let mut session = broker.controller_session(client);
+    let mut session = ConnectionContext::of_controller_listener(&broker.settings(), client);
     Ok(sized(&answer(&broker, &mut session, frame, Forwarding::TimedOut).await?))
 }
 

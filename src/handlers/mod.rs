@@ -14,6 +14,7 @@ mod error_counts;
 pub mod errors;
 mod forward;
 mod groups;
+mod own_channel;
 mod raft_voters;
 pub mod reply;
 
@@ -37,6 +38,7 @@ use crate::{
 pub use context::{ConnectionContext, Context, Forwarding};
 pub use errors::ErrorCode;
 pub use fetch::reply as fetch_reply;
+pub use own_channel::OwnChannel;
 pub use reply::{Part, Reply, ReplyBuffer, WireReply};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -48,6 +48,12 @@ pub enum PeerError {
     Broken { to: Address, source: io::Error },
     #[error("{to}: no answer within {} ms", .after.as_millis())]
     TimedOut { to: Address, after: Duration },
+    /// As `TimedOut`, for a request of this node to its own controller.
+    #[error("the controller of this node has not answered within {0:?}")]
+    OwnTimedOut(Duration),
+    /// This node cannot handle a request of its own.
+    #[error("the request could not be handled here: {0}")]
+    NotHandled(String),
     #[error("the request does not encode: {0}")]
     Encode(String),
     #[error("the answer does not decode: {0}")]

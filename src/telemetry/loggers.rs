@@ -27,7 +27,7 @@ const LOGGERS: &[(&str, Option<&str>)] = &[
     ("kafka", Some(ALL)),
     ("kafka.log.LogManager", Some("sordini::broker::tasks")),
     ("kafka.network.SocketServer", Some("sordini::net")),
-    ("kafka.server.BrokerServer", Some("sordini::broker::server")),
+    ("kafka.server.BrokerServer", Some("sordini::server")),
     ("kafka.server.DefaultAlterPartitionManager", Some("sordini::broker::replication::proposals")),
     ("kafka.server.KafkaApis", Some("sordini::handlers")),
     ("kafka.server.ReplicaAlterLogDirsThread", Some("sordini::broker::moves")),

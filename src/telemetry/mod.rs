@@ -14,6 +14,7 @@ pub mod http;
 mod loggers;
 mod logging;
 pub mod metrics;
+mod startup;
 
 pub use http::{Health, NotReady, serve};
 pub use loggers::{LevelChange, LevelError, LogLevel, Loggers, ROOT};
@@ -22,3 +23,4 @@ pub use metrics::{
     ApiMetrics, CloseReason, Histogram, Kind, Labels, Metrics, Parked, Scrape, SurveyResult,
     TopicMetrics,
 };
+pub use startup::{LOG_INTERVAL, StartProgress};

@@ -26,7 +26,7 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 
 impl Broker {
     /// Registers the collectors of this broker's metrics.
-    pub(super) fn add_gauges(self: &Arc<Self>) {
+    pub fn add_gauges(self: &Arc<Self>) {
         // Weak, because the broker owns its metrics: a cycle of references would leak both.
         let broker = Arc::downgrade(self);
         self.metrics.add_collector(Box::new(move |scrape| {

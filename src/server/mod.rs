@@ -1,69 +1,56 @@
-//! [`Server`]: starts and stops a node. `start_in` has the order of a start, `stop` that of a stop.
+//! [`Server`]: composes a node from the layers below, starts it and stops it. `start_in` has the
+//! order of a start, `stop` that of a stop.
+
+mod cluster_bootstrap;
+mod listeners;
+mod raft_transport;
+mod readiness;
+mod signals;
 
 use std::{
     io::{self, Write},
     net::SocketAddr,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicI64},
-    },
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use tokio::{
     net::TcpListener,
     runtime::Handle,
-    sync::{Notify, Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
     task::{JoinHandle, JoinSet},
 };
 use tracing::{error, info, warn};
 
-use super::{
-    Broker, ProducerIds, cluster_bootstrap,
-    controller_isolation::ControllerContact,
-    discovered_logs::DiscoveredLogs,
-    lifecycle::{self, Lifecycle},
-    listeners::Bound,
-    moves::Moves,
-    progress::Progress,
+use self::{
+    listeners::{Bound, Listening},
     readiness::Probes,
-    replication::Replication,
-    sessions::SessionCache,
     signals::Signals,
 };
 use crate::{
     base::{
         BrokerId,
-        blocking_limits::BlockingLimits,
-        config::{BrokerConfig, Config, GroupSettings},
+        config::{BrokerConfig, Config},
         environment::{blocking, boot_id, in_place, new_uuid},
     },
+    broker::{
+        self, Broker, NotRegistered, OnReconfigured, Parts,
+        lifecycle::{self, Lifecycle},
+    },
     controller::{self, Controller, ControllerError},
-    coordinator::{GroupCoordinator, group::GroupConfig},
+    handlers::OwnChannel,
     log::{
         Disk, LogDirs, RealDisk,
-        dirs::{DirsError, DiscoveredLog, Owner, SharedLogDirs},
+        dirs::{DirsError, Owner},
     },
-    metadata::{Image, MetadataRecord},
+    metadata::MetadataRecord,
     net::{ConnectionLimits, Limits, Shutdown, UnknownHost},
-    partition::{FlushQueue, PartitionTable},
     peers::{Network, Tcp},
     quorum::{CommittedStream, Quorum, QuorumError},
-    telemetry::{self, Loggers, Metrics},
+    telemetry::{self, Loggers, Metrics, StartProgress},
 };
 
-/// The number of requests that may look up timestamps in logs at the same time.
-const LOOK_UPS_AT_ONCE: usize = 2;
-/// The number of fetches of one log directory that may read uncached indexes at the same time.
-const FETCH_LOOK_UPS_AT_ONCE: usize = 32;
-/// The number of requests that may describe log directories at the same time.
-const DIR_DESCRIPTIONS_AT_ONCE: usize = 2;
-/// The number of produce requests that may decompress large batches at the same time (the default
-/// of Kafka's `num.io.threads`). Each may need 128 MiB for a zstd window.
-const DECOMPRESSIONS_AT_ONCE: usize = 8;
 /// The longest time that a stop waits for connections to close.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
@@ -82,8 +69,8 @@ pub enum ServerError {
     Quorum(#[from] QuorumError),
     #[error(transparent)]
     Controller(#[from] ControllerError),
-    #[error("the controller does not register this broker: {0}")]
-    NotRegistered(String),
+    #[error(transparent)]
+    NotRegistered(#[from] NotRegistered),
     #[error("listener {name}: cannot listen on {address}: {source}")]
     Bind { name: String, address: String, source: io::Error },
     #[error(transparent)]
@@ -91,7 +78,7 @@ pub enum ServerError {
 }
 
 /// The environment of a node: disk, network, sockets and runtime. A simulation replaces them.
-/// Time and randomness come from `base::world`.
+/// Time and randomness come from `base::environment`.
 pub struct Environment {
     pub disk: Arc<dyn Disk>,
     pub network: Arc<dyn Network>,
@@ -122,6 +109,7 @@ pub struct Server {
     stop: watch::Sender<bool>,
     /// Closes when the last connection has closed.
     connections: mpsc::Receiver<()>,
+    limits: Arc<ConnectionLimits>,
     tasks: JoinSet<()>,
     /// The heartbeat task. `None` if this node is only a controller.
     lifecycle: Option<JoinHandle<Lifecycle>>,
@@ -152,8 +140,8 @@ impl Server {
         };
         // A full or closed stdout is ignored.
         let _ = writeln!(io::stdout(), "{}", server.banner());
-        let mut all_failed = server.broker.all_dirs_failed.subscribe();
-        let mut metadata_failed = server.broker.metadata_failed.subscribe();
+        let mut all_failed = server.broker.all_dirs_failed();
+        let mut metadata_failed = server.broker.metadata_failed();
         tokio::select! {
             // As in Kafka, the process ends, so that its supervisor or an operator can react.
             Ok(_) = all_failed.wait_for(|failed| *failed) => return Err(ServerError::AllDirsFailed),
@@ -178,43 +166,27 @@ impl Server {
         environment: Environment,
         composed: impl FnOnce(&Arc<Broker>),
     ) -> Result<Self, ServerError> {
-        let Environment { disk, network, listens, control, loggers } = environment;
-        let settings = Arc::clone(&config.broker);
-        let observed = Observed::new(loggers);
-        let progress = &observed.progress;
         let mut tasks = JoinSet::new();
-        raise_descriptor_limit();
-        let limits = in_place(|| Limits::resolve(&settings))?;
-        // All ports are bound before anything is written, so a taken port leaves no directories.
-        let bound = |listeners| Bound::all(if listens { listeners } else { &[] }, &settings);
-        let controllers = bound(&settings.controller_listeners).await?;
-        let brokers = bound(&settings.listeners).await?;
-        let http_address = observed.serve_http(&settings, &mut tasks, &control).await?;
-        let new_cluster_id = cluster_bootstrap::new_cluster_id(&settings, &*disk, &*network).await;
-        let mut log_dirs = open_log_dirs(disk, &settings, new_cluster_id)?;
-        let found = log_dirs.list();
-        progress.stage_ended("log_dirs");
-        let mut addresses = controllers.addresses()?;
-        let controllers = controllers.listen(&settings, &control)?;
-        let config = Arc::new(ArcSwap::from_pointee(config));
-        let quorum_config = cluster_bootstrap::quorum_config(&settings, &log_dirs, &network)?;
-        let (quorum, image, stream) = on(&control, Quorum::start(quorum_config)).await??;
-        let chosen = cluster_bootstrap::bootstrap_records(&settings, &**log_dirs.disk())?;
-        let controller = start_controller(&control, &quorum, &config, chosen);
-        progress.stage_ended("metadata");
-        let parts = Parts { config, limits, log_dirs, found, quorum, controller, network, control };
-        let broker = Arc::new(new_broker(parts, &observed, image));
-        in_place(|| broker.reconfigure(&broker.metadata()));
-        observed.probes.watch(&broker);
+        let Node {
+            broker,
+            stream,
+            controllers,
+            brokers,
+            limits,
+            settings,
+            mut addresses,
+            http_address,
+            progress,
+        } = compose(config, environment, &mut tasks).await?;
         composed(&broker);
         let (leave, leaving) = watch::channel(false);
         let (stop, stopping) = watch::channel(false);
         let (alive, connections) = mpsc::channel(1);
         let shutdown = Shutdown { signal: stopping.clone(), alive };
         // Controllers must reach each other first: without a leader nothing can be decided.
-        controllers.serve(&broker, &shutdown, &mut tasks, &broker.control);
+        controllers.serve((&broker, &limits), &shutdown, &mut tasks, &broker.control);
         broker.add_gauges();
-        tasks.spawn(apply_committed(Arc::clone(&broker), stream));
+        tasks.spawn(broker::apply_committed(Arc::clone(&broker), stream));
         if settings.cluster.is_controller {
             lifecycle::spawn_controller(&broker, &addresses, &mut tasks);
         }
@@ -237,11 +209,21 @@ impl Server {
             let unfence = async move { begun.unfence().await.map(|()| begun) };
             let begun = on(&broker.control, unfence).await??;
             // Earlier connections wait in the backlog until the broker is unfenced and may lead.
-            brokers.serve(&broker, &shutdown, &mut tasks, &broker.runtime);
+            brokers.serve((&broker, &limits), &shutdown, &mut tasks, &broker.runtime);
             lifecycle = Some(broker.control.spawn(begun.run(leaving)));
         }
         progress.ready();
-        Ok(Self { broker, leave, stop, connections, tasks, lifecycle, addresses, http_address })
+        Ok(Self {
+            broker,
+            leave,
+            stop,
+            connections,
+            limits,
+            tasks,
+            lifecycle,
+            addresses,
+            http_address,
+        })
     }
 
     /// The line on stdout after a start, as text or JSON: listeners, log directories, metrics URL.
@@ -274,6 +256,11 @@ impl Server {
         &self.broker
     }
 
+    /// The number of open connections on all listeners.
+    pub fn open_connections(&self) -> usize {
+        self.limits.open()
+    }
+
     /// Stops the node: controlled shutdown, connections closed, coordinators resigned, logs closed,
     /// checkpoints and clean-shutdown markers written, quorum stopped.
     pub async fn stop(mut self) -> Result<(), ServerError> {
@@ -302,31 +289,101 @@ impl Server {
     }
 }
 
-fn group_config(settings: &GroupSettings) -> GroupConfig {
-    GroupConfig {
-        min_session_timeout_ms: settings.min_session_timeout_ms,
-        max_session_timeout_ms: settings.max_session_timeout_ms,
-        initial_rebalance_delay_ms: settings.initial_rebalance_delay_ms,
-        max_size: settings.max_size.max(0) as usize,
-        commit_timeout_ms: settings.offsets_commit_timeout_ms.max(1) as u64,
-        offset_metadata_max_bytes: settings.offset_metadata_max_bytes.max(0) as usize,
-        offsets_retention_ms: settings.offsets_retention_ms,
-        offsets_retention_check_interval_ms: settings.offsets_retention_check_interval_ms,
-        offsets_topic_num_partitions: settings.offsets_topic_num_partitions,
-        ..GroupConfig::default()
-    }
+/// The parts of a node that a start creates before it serves any request.
+struct Node {
+    broker: Arc<Broker>,
+    /// The committed metadata after the broker's image.
+    stream: CommittedStream,
+    controllers: Listening,
+    brokers: Bound,
+    limits: Arc<ConnectionLimits>,
+    /// The settings without dynamic broker configs.
+    settings: Arc<BrokerConfig>,
+    /// The bound address of each controller listener, by name.
+    addresses: Vec<(String, SocketAddr)>,
+    http_address: Option<SocketAddr>,
+    progress: Arc<StartProgress>,
 }
 
-/// The parts of [`Broker`] that a start creates before it.
-struct Parts {
-    config: Arc<ArcSwap<Config>>,
-    limits: Limits,
-    log_dirs: LogDirs,
-    found: Vec<DiscoveredLog>,
-    quorum: Quorum,
-    controller: Controller,
-    network: Arc<dyn Network>,
-    control: Handle,
+/// Creates the parts of a node: binds its listeners, opens its log directories, joins the quorum,
+/// and creates the controller and the broker. Spawns the HTTP port on `tasks`.
+async fn compose(
+    config: Config,
+    environment: Environment,
+    tasks: &mut JoinSet<()>,
+) -> Result<Node, ServerError> {
+    let Environment { disk, network, listens, control, loggers } = environment;
+    let settings = Arc::clone(&config.broker);
+    let observed = Observed::new(loggers);
+    let progress = &observed.progress;
+    raise_descriptor_limit();
+    let limits = ConnectionLimits::new(in_place(|| Limits::resolve(&settings))?);
+    // All ports are bound before anything is written, so a taken port leaves no directories.
+    let bound = |listeners| Bound::all(if listens { listeners } else { &[] }, &settings);
+    let controllers = bound(&settings.controller_listeners).await?;
+    let brokers = bound(&settings.listeners).await?;
+    let http_address = observed.serve_http(&settings, tasks, &control).await?;
+    let new_cluster_id = cluster_bootstrap::new_cluster_id(&settings, &*disk, &*network).await;
+    let mut log_dirs = open_log_dirs(disk, &settings, new_cluster_id)?;
+    let found = log_dirs.list();
+    progress.stage_ended("log_dirs");
+    let addresses = controllers.addresses()?;
+    let controllers = controllers.listen(&settings, &control)?;
+    let config = Arc::new(ArcSwap::from_pointee(config));
+    let quorum_config = cluster_bootstrap::quorum_config(&settings, &log_dirs, &network)?;
+    let (quorum, image, stream) = on(&control, Quorum::start(quorum_config)).await??;
+    let chosen = cluster_bootstrap::bootstrap_records(&settings, &**log_dirs.disk())?;
+    let controller = start_controller(&control, &quorum, &config, chosen);
+    progress.stage_ended("metadata");
+    let on_reconfigured = limit_connections_again(&limits);
+    let broker = Arc::new_cyclic(|broker| {
+        Broker::new(Parts {
+            config,
+            on_reconfigured,
+            log_dirs,
+            found,
+            image,
+            quorum,
+            controller,
+            network,
+            own_channel: Arc::new(OwnChannel::new(Weak::clone(broker))),
+            control,
+            metrics: Arc::clone(&observed.metrics),
+            loggers: Arc::clone(&observed.loggers),
+            progress: Arc::clone(&observed.progress),
+        })
+    });
+    in_place(|| broker.reconfigure(&broker.metadata()));
+    observed.probes.watch(&broker);
+    Ok(Node {
+        broker,
+        stream,
+        controllers,
+        brokers,
+        limits,
+        settings,
+        addresses,
+        http_address,
+        progress: observed.progress,
+    })
+}
+
+/// Returns the function that applies changed connection limits. Host names in
+/// `max.connections.per.ip.overrides` are resolved only if a limit has changed, because the name
+/// service may be slow.
+fn limit_connections_again(limits: &Arc<ConnectionLimits>) -> OnReconfigured {
+    let limits = Arc::clone(limits);
+    Box::new(move |before, now| {
+        if before.max_connections == now.max_connections
+            && before.max_connections_per_ip == now.max_connections_per_ip
+        {
+            return;
+        }
+        match Limits::resolve(now) {
+            Ok(changed) => limits.set(changed),
+            Err(error) => error!(%error, "changed connection limits are not applied"),
+        }
+    })
 }
 
 fn open_log_dirs(
@@ -346,14 +403,14 @@ fn open_log_dirs(
 /// Metrics, start progress, probes and loggers: they exist before the broker does.
 struct Observed {
     metrics: Arc<Metrics>,
-    progress: Arc<Progress>,
+    progress: Arc<StartProgress>,
     probes: Arc<Probes>,
     loggers: Arc<Loggers>,
 }
 
 impl Observed {
     fn new(loggers: Loggers) -> Self {
-        let (metrics, progress) = (Metrics::new(), Arc::<Progress>::default());
+        let (metrics, progress) = (Metrics::new(), Arc::<StartProgress>::default());
         let collected = Arc::clone(&progress);
         metrics.add_collector(Box::new(move |scrape| collected.collect(scrape)));
         let probes = Arc::new(Probes::new(Arc::clone(&progress)));
@@ -416,83 +473,6 @@ async fn on<T: Send + 'static>(
 async fn begin_to_serve(broker: &Arc<Broker>) -> Result<(), io::Error> {
     let broker = Arc::clone(broker);
     blocking(move || broker.begin_to_serve()).await.map_err(io::Error::other)
-}
-
-/// The broker epoch in the clean-shutdown markers, or -1 unless all log directories have the same.
-fn previous_broker_epoch(log_dirs: &LogDirs) -> i64 {
-    let mut epochs = log_dirs
-        .dirs()
-        .iter()
-        .map(|dir| dir.clean_shutdown.as_ref().map_or(-1, |clean| clean.broker_epoch));
-    let first = epochs.next().unwrap_or(-1);
-    if epochs.all(|epoch| epoch == first) { first } else { -1 }
-}
-
-fn new_broker(parts: Parts, observed: &Observed, image: Image) -> Broker {
-    let Parts { config, limits, log_dirs, found, quorum, controller, network, control } = parts;
-    let settings = Arc::clone(&config.load().broker);
-    let previous_broker_epoch = previous_broker_epoch(&log_dirs);
-    let slots = settings.max_incremental_fetch_session_cache_slots.max(0) as usize;
-    Broker {
-        node_id: settings.node_id,
-        cluster_id: Arc::from(log_dirs.cluster_id()),
-        config,
-        applied: watch::channel(image.offset).0,
-        metadata: ArcSwap::from_pointee(image),
-        partitions: PartitionTable::default(),
-        flushes: FlushQueue::new(settings.background_threads as usize),
-        log_dirs: SharedLogDirs::new(log_dirs),
-        replicas_left: AtomicBool::new(false),
-        checkpointing: Mutex::default(),
-        unopened: Mutex::default(),
-        last_warned_ms: AtomicI64::new(0),
-        applying: Mutex::default(),
-        all_dirs_failed: watch::channel(false).0,
-        metadata_failed: watch::channel(false).0,
-        look_ups: Semaphore::new(LOOK_UPS_AT_ONCE),
-        fetch_look_ups: BlockingLimits::new(FETCH_LOOK_UPS_AT_ONCE),
-        dir_descriptions: BlockingLimits::new(DIR_DESCRIPTIONS_AT_ONCE),
-        decompressions: Semaphore::new(DECOMPRESSIONS_AT_ONCE),
-        found: Mutex::new(DiscoveredLogs::new(found)),
-        moves: Moves::new(&settings),
-        quorum,
-        controller,
-        network,
-        contact: ControllerContact::new(),
-        heartbeat_now: Notify::new(),
-        serves: AtomicBool::new(false),
-        stopping: AtomicBool::new(false),
-        previous_broker_epoch,
-        idle: Default::default(),
-        heartbeat_connections: Default::default(),
-        replication: Replication::new(&observed.metrics),
-        groups: GroupCoordinator::new(group_config(&settings.group)),
-        metrics: Arc::clone(&observed.metrics),
-        loggers: Arc::clone(&observed.loggers),
-        connection_limits: ConnectionLimits::new(limits),
-        producer_ids: ProducerIds::default(),
-        auto_creating: Mutex::default(),
-        sessions: Mutex::new(SessionCache::new(slots)),
-        runtime: Handle::current(),
-        control,
-        progress: Arc::clone(&observed.progress),
-        settled: AtomicI64::new(0),
-    }
-}
-
-/// Applies committed metadata. Returns only if the quorum has ended or a batch cannot be applied.
-/// The broker's metadata is then out of date, so `metadata_failed` makes the process stop.
-async fn apply_committed(broker: Arc<Broker>, mut stream: CommittedStream) {
-    while let Some(batch) = stream.next().await {
-        let apply = AssertUnwindSafe(|| broker.apply(&batch));
-        // Applying may wait for the disk, for example to open logs. `in_place` moves the other
-        // tasks of this worker to another one.
-        if in_place(|| catch_unwind(apply)).is_err() {
-            error!(offset = batch.last_offset, "committed metadata cannot be applied");
-            break;
-        }
-    }
-    broker.metadata_failed.send_replace(true);
 }
 
 /// Raises the limit of open files to the allowed maximum. A broker needs a file per active segment

@@ -13,10 +13,11 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Broker, ServerError};
+use super::ServerError;
 use crate::{
     base::config::{BrokerConfig, Listener},
-    net::{self, Shutdown},
+    broker::Broker,
+    net::{self, ConnectionLimits, Shutdown},
 };
 
 /// Kafka's default of `socket.send.buffer.bytes` and `socket.receive.buffer.bytes`.
@@ -69,13 +70,13 @@ impl Listening {
     /// the one that was passed to [`Bound::listen`].
     pub fn serve(
         self,
-        broker: &Arc<Broker>,
+        (broker, limits): (&Arc<Broker>, &Arc<ConnectionLimits>),
         shutdown: &Shutdown,
         tasks: &mut JoinSet<()>,
         runtime: &Handle,
     ) {
         for (name, socket) in self.0 {
-            let (broker, limits) = (Arc::clone(broker), Arc::clone(&broker.connection_limits));
+            let (broker, limits) = (Arc::clone(broker), Arc::clone(limits));
             let name = Arc::from(name);
             tasks.spawn_on(net::serve(socket, name, broker, limits, shutdown.clone()), runtime);
         }

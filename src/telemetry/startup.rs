@@ -12,14 +12,14 @@ use std::{
 use parking_lot::Mutex;
 use tracing::info;
 
-use crate::telemetry::{Health, Kind, NotReady, Scrape};
+use super::{Health, Kind, NotReady, Scrape};
 
 /// The interval at which long operations log their progress.
-pub const TOLD_EVERY: Duration = Duration::from_secs(1);
+pub const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The progress of a start. Tasks of the start update it, probes and scrapes read it.
 #[derive(Debug)]
-pub struct Progress {
+pub struct StartProgress {
     /// The time when the last stage ended.
     since: Mutex<Instant>,
     stages: Mutex<Vec<(&'static str, Duration)>>,
@@ -30,7 +30,7 @@ pub struct Progress {
     checked_bytes: Arc<AtomicU64>,
 }
 
-impl Default for Progress {
+impl Default for StartProgress {
     fn default() -> Self {
         Self {
             since: Mutex::new(Instant::now()),
@@ -43,7 +43,7 @@ impl Default for Progress {
     }
 }
 
-impl Progress {
+impl StartProgress {
     /// Ends a stage of the start and begins the next one.
     pub fn stage_ended(&self, name: &'static str) {
         let mut since = self.since.lock();
@@ -92,7 +92,7 @@ impl Progress {
     /// Logs the progress of log recovery every second. Never returns.
     pub async fn tell(&self) {
         loop {
-            tokio::time::sleep(TOLD_EVERY).await;
+            tokio::time::sleep(LOG_INTERVAL).await;
             let (logs, remaining) = (self.logs.load(Relaxed), self.remaining());
             if remaining > 0 {
                 let mib = self.checked_bytes.load(Relaxed) >> 20;
@@ -147,8 +147,8 @@ mod tests {
     use crate::telemetry::Metrics;
 
     #[tokio::test]
-    async fn health_and_metrics_tell_how_far_it_is() {
-        let progress = Arc::new(Progress::default());
+    async fn health_and_metrics_show_the_progress_of_a_start() {
+        let progress = Arc::new(StartProgress::default());
         let (metrics, collected) = (Metrics::new(), Arc::clone(&progress));
         metrics.add_collector(Box::new(move |scrape| collected.collect(scrape)));
         progress.stage_ended("log_dirs");
