@@ -16,7 +16,7 @@ use super::{
     Inner, Quorum, Replica,
     messages::{self, Request},
     network::{Lane, TransportError},
-    types::TypeConfig,
+    types::{Membership, TypeConfig},
     voters::{self, Voter},
 };
 use crate::base::{environment::now_ms, kafka_uuid};
@@ -230,6 +230,9 @@ impl Quorum {
             return Err(VoterChangeError::NotEstablished);
         }
         let known = self.inner.storage.known().clone();
+        if !is_member(&self.inner, known.effective().membership()) {
+            return Err(VoterChangeError::NotLeader);
+        }
         if let (Some(doing), 0) = (doing, known.kraft_version) {
             return Err(VoterChangeError::Unsupported(doing, 0));
         }
@@ -244,6 +247,12 @@ impl Quorum {
         let voters = voters::voters(known.effective().membership());
         Ok(Turn { _one_at_a_time: one_at_a_time, raft, voters })
     }
+}
+
+/// Whether this node is a voter or a learner. A leader that was removed leads for up to a heartbeat
+/// longer. openraft lets no such leader change the members.
+fn is_member(inner: &Inner, membership: &Membership) -> bool {
+    membership.get_node(&inner.config.node_id).is_some()
 }
 
 fn add(new: &Voter) -> ChangeMembers<i32, Voter> {
@@ -296,7 +305,7 @@ pub fn tidy_up(inner: &Inner, raft: &Raft<TypeConfig>, forgets_learners: bool) {
     let nodes: BTreeMap<i32, Voter> =
         membership.nodes().map(|(id, node)| (*id, node.clone())).collect();
     let learners = membership.learner_ids().collect();
-    let change = if known.kraft_version == 0 {
+    let change = if known.kraft_version == 0 || !is_member(inner, membership) {
         return;
     } else if stored.log_id().is_none() {
         ChangeMembers::SetNodes(nodes)

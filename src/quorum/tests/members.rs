@@ -172,6 +172,32 @@ async fn a_voter_removed_while_it_is_down_goes_on_as_an_observer() {
     assert!(cluster.node(other).is_voter());
 }
 
+/// A leader that has removed itself leads for up to a heartbeat after it is no member any more.
+#[tokio::test(start_paused = true)]
+async fn removed_leader_changes_no_voters() {
+    let mut cluster = three_that_joined(10).await;
+    let (id, _) = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
+    let (leader, other) = (cluster.node(id), id % 3 + 1);
+    assert_eq!(leader.remove_voter(id, directory(id), WITHIN).await, Ok(()));
+    let is_member = || {
+        let known = leader.inner.storage.known().clone();
+        known.effective().membership().get_node(&id).is_some()
+    };
+    while is_member() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(leader.leader(), Some(id), "it still leads");
+    let refused = loop {
+        match leader.remove_voter(other, directory(other), WITHIN).await {
+            Err(VoterChangeError::Pending) => tokio::time::sleep(Duration::from_millis(1)).await,
+            result => break result,
+        }
+    };
+    assert_eq!(refused, Err(VoterChangeError::NotLeader));
+    assert!(cluster.propose().await, "{:?}", cluster.states());
+    assert!(voter_ids(&leader_of(&cluster).await).contains(&other));
+}
+
 /// A change passes through a configuration in which the voters before it still decide.
 #[tokio::test(start_paused = true)]
 async fn a_voter_is_listed_once_the_quorum_can_lose_another() {
