@@ -270,7 +270,7 @@ impl Log {
         self.dir_changes.made += 1;
         self.log_end = base_offset;
         match replaces {
-            true => self.remove_files(&old)?,
+            true => old.files.remove()?,
             false => self.unsynced.push((self.dir_changes.made, old)),
         }
         Ok(())

@@ -60,17 +60,17 @@ impl Flush {
     /// so the caller must take the log directory offline. Index files and snapshots are hints: if
     /// one cannot be synced, that is no error.
     pub fn run(&self) -> Result<Flushed, LogError> {
-        for segment in &self.sealed {
+        for segment in self.sealed.iter().chain([&self.active]) {
             let path = segment.path(Kind::Log);
             match segment.file() {
                 Ok(file) => file.sync_data().during("sync", &path)?,
                 // The segment was deleted meanwhile and needs no sync.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error)
+                    if error.kind() == std::io::ErrorKind::NotFound && !segment.files.is_live() => {
+                }
                 Err(error) => return Err(error).during("open", &path),
             }
         }
-        let path = self.active.path(Kind::Log);
-        self.active.file().during("open", &path)?.sync_data().during("sync", &path)?;
         for segment in &self.indexes {
             segment.sync_indexes().during("remove the indexes of", &segment.path(Kind::Log))?;
         }

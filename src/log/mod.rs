@@ -50,7 +50,7 @@ mod walk;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, Weak, atomic::AtomicU64},
 };
 
 /// Decoders and encoders of files that only this layer reads, for the fuzz targets in `fuzz/`.
@@ -132,6 +132,8 @@ pub struct Log {
     home: Arc<Home>,
     config: Arc<LogConfig>,
     segments: Arc<[Arc<Segment>]>,
+    /// Segments that retention has deleted and that readers may still hold.
+    deleted: Vec<Weak<Segment>>,
     active: Active,
     log_start: i64,
     log_end: i64,

@@ -35,13 +35,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 5] =
+    pub const ALL: [Self; 5] =
         [Self::Log, Self::Index, Self::TimeIndex, Self::TxnIndex, Self::Snapshot];
-
-    /// Whether readers that still have a deleted segment in view may open the file.
-    pub fn outlives_removal(self) -> bool {
-        matches!(self, Self::Log | Self::TxnIndex)
-    }
 
     pub fn suffix(self) -> &'static str {
         match self {

@@ -187,6 +187,7 @@ fn create(
         home,
         config,
         segments: [segment.clone()].into(),
+        deleted: Vec::new(),
         active: Active::new(segment, 0, start.now_ms),
         log_start: offset,
         log_end: offset,
@@ -225,13 +226,7 @@ impl Opening<'_> {
         let epochs_before = self.load_epochs(found.has_epochs)?;
         let mut epochs = self.certain_epochs(epochs_before.clone());
         let home = Home::new(self.dir.clone());
-        let mut segments = Vec::with_capacity(found.logs.len());
-        for base_offset in found.logs.keys() {
-            let path = names::file(&self.dir, *base_offset, Kind::Log);
-            let size = self.disk.len(&path).during("look at", &path)?;
-            let (disk, home) = (self.disk.clone(), home.clone());
-            segments.push(Arc::new(Segment::existing(disk, home, *base_offset, size)));
-        }
+        let mut segments = self.existing_segments(&home, found.logs.keys())?;
         let has: Vec<HasIndexes> = found.logs.into_values().collect();
         let log_end = self.check_segments(&mut segments, &has, epochs.as_mut())?;
         self.load_aborted(&segments, &has)?;
@@ -257,6 +252,7 @@ impl Opening<'_> {
         let mut log = Log {
             active: Active::new(active, size, self.start.now_ms),
             segments: segments.into(),
+            deleted: Vec::new(),
             disk: self.disk,
             dir: self.dir,
             home,
@@ -290,6 +286,20 @@ impl Opening<'_> {
         log.settle_producers(&self.start, from, &mut self.recovery)?;
         log.check_invariants();
         Ok((log, self.recovery))
+    }
+
+    fn existing_segments<'a>(
+        &self,
+        home: &Arc<Home>,
+        base_offsets: impl Iterator<Item = &'a i64>,
+    ) -> Result<Vec<Arc<Segment>>, LogError> {
+        let segment = |base_offset: &i64| {
+            let path = names::file(&self.dir, *base_offset, Kind::Log);
+            let size = self.disk.len(&path).during("look at", &path)?;
+            let (disk, home) = (self.disk.clone(), home.clone());
+            Ok(Arc::new(Segment::existing(disk, home, *base_offset, size)))
+        };
+        base_offsets.map(segment).collect()
     }
 
     /// Loads the transaction indexes and notes the first damaged one.
@@ -391,24 +401,13 @@ impl Opening<'_> {
             }
             if !is_whole {
                 for removed in segments.drain(index + 1..).rev() {
-                    self.remove(&removed)?;
+                    self.recovery.removed_segments.push(removed.base_offset);
+                    removed.files.remove()?;
                 }
                 break;
             }
         }
         Ok(log_end)
-    }
-
-    fn remove(&mut self, segment: &Segment) -> Result<(), LogError> {
-        self.recovery.removed_segments.push(segment.base_offset);
-        for kind in [Kind::Log, Kind::Index, Kind::TimeIndex, Kind::TxnIndex] {
-            let path = segment.path(kind);
-            match self.disk.remove_file(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                other => other.during("remove", &path)?,
-            }
-        }
-        Ok(())
     }
 
     /// Opens the last segment without checking it, and returns its end offset; `None` if its files

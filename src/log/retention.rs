@@ -1,37 +1,19 @@
 //! Deleting segments that are too old, exceed the size limit, or are below the log start (Kafka's
 //! `UnifiedLog.deleteOldSegments`). Whole segments are deleted, the oldest first.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::sync::{Arc, Weak};
 
-use super::{
-    Log, LogError,
-    disk::Disk,
-    error::During,
-    names::{self, Kind},
-    segment::Segment,
-};
+use super::{Log, LogError, error::During, names::Kind, segment::Segment};
 
 /// A segment that was deleted from its log. Its files have the suffix `.deleted`. The caller
 /// removes them after `file_delete_delay_ms`, and a start removes those that are left.
 #[derive(Debug)]
-pub struct DeletedSegment {
-    pub base_offset: i64,
-    /// Bytes of its `.log` file.
-    pub size: u64,
-    disk: Arc<dyn Disk>,
-    paths: Vec<PathBuf>,
-}
+pub struct DeletedSegment(Arc<Segment>);
 
 impl DeletedSegment {
     /// Removes the files.
     pub fn remove(self) -> Result<(), LogError> {
-        for path in &self.paths {
-            match self.disk.remove_file(path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                other => other.during("remove", path)?,
-            }
-        }
-        Ok(())
+        self.0.files.remove_deleted()
     }
 }
 
@@ -125,21 +107,19 @@ impl Log {
     }
 
     /// Renames the files of a segment to `*.deleted`.
-    fn retire(&mut self, segment: &Segment) -> Result<DeletedSegment, LogError> {
-        let mut paths = Vec::with_capacity(4);
-        let kinds = [Kind::Log, Kind::Index, Kind::TimeIndex, Kind::TxnIndex, Kind::Snapshot];
-        for kind in kinds {
-            let path = names::file(&self.dir, segment.base_offset, kind);
-            let renamed = names::deleted(&path);
-            match self.disk.rename(&path, &renamed) {
-                Ok(()) => paths.push(renamed),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error).during("rename", &path),
+    fn retire(&mut self, segment: &Arc<Segment>) -> Result<DeletedSegment, LogError> {
+        // The log may have had the same base offset before, and readers may still hold that
+        // segment.
+        for earlier in self.deleted.iter().filter_map(Weak::upgrade) {
+            if earlier.base_offset == segment.base_offset {
+                earlier.files.give_up_names();
             }
         }
+        segment.files.mark_deleted()?;
+        self.deleted.retain(|deleted| deleted.strong_count() > 0);
+        self.deleted.push(Arc::downgrade(segment));
         self.snapshots.retain(|offset| *offset != segment.base_offset);
         self.dir_changes.made += 1;
-        let (base_offset, size) = (segment.base_offset, segment.size());
-        Ok(DeletedSegment { base_offset, size, disk: self.disk.clone(), paths })
+        Ok(DeletedSegment(segment.clone()))
     }
 }

@@ -2,25 +2,24 @@
 //!
 //! The newest index entries stay in memory and are written to their files in blocks. Entries that a
 //! crash loses are rebuilt by recovery. Index files are open only while they are used. The `.log`
-//! file is opened when it is first used, and closed when it has not been used for a while.
+//! file is opened when it is first used, and closed when it has not been used for a while. `files`
+//! knows which names the files have.
 
+mod files;
 mod indexes;
 
-use std::{
-    collections::VecDeque,
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::VecDeque, io, path::PathBuf, sync::Arc};
 
+pub use files::Home;
+use files::SegmentFiles;
 use indexes::Index;
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     aborted::TxnIndex,
     disk::{Disk, DiskFile, OpenMode},
     index::{OffsetEntry, TimeEntry},
-    names::{self, Kind},
+    names::Kind,
     walk::{Step, Walk},
 };
 use crate::records::BatchHeader;
@@ -63,36 +62,13 @@ struct State {
     index_failed: bool,
 }
 
-/// The path of a log's directory, as all its segments see it. A deletion renames the directory
-/// while readers still hold segments. A new topic may then get the old name, so segments must
-/// follow the rename.
-#[derive(Debug)]
-pub struct Home(RwLock<Arc<Path>>);
-
-impl Home {
-    pub fn new(dir: Arc<Path>) -> Arc<Self> {
-        Arc::new(Self(RwLock::new(dir)))
-    }
-
-    /// Sets the new path. The caller has renamed the directory, and nothing else may have got the
-    /// old name yet.
-    pub fn set(&self, dir: Arc<Path>) {
-        *self.0.write() = dir;
-    }
-
-    fn dir(&self) -> Arc<Path> {
-        Arc::clone(&self.0.read())
-    }
-}
-
 /// A segment of a log. The lock of its state is held only briefly, except while the `.log` file is
 /// opened.
 #[derive(Debug)]
 pub struct Segment {
     pub base_offset: i64,
     pub(super) txns: TxnIndex,
-    pub(super) disk: Arc<dyn Disk>,
-    home: Arc<Home>,
+    pub(super) files: SegmentFiles,
     state: Mutex<State>,
 }
 
@@ -111,20 +87,21 @@ impl Segment {
             index_dirty: false,
             index_failed: false,
         };
-        Self { base_offset, txns: TxnIndex::default(), disk, home, state: Mutex::new(state) }
+        let files = SegmentFiles::new(disk, home, base_offset);
+        Self { base_offset, txns: TxnIndex::default(), files, state: Mutex::new(state) }
     }
 
     /// Creates an empty segment and its files.
     pub fn create(disk: Arc<dyn Disk>, home: Arc<Home>, base_offset: i64) -> io::Result<Self> {
         let segment = Self::existing(disk, home, base_offset, 0);
-        let file = segment.open(Kind::Log, OpenMode::Truncate)?;
+        let file = segment.files.open(Kind::Log, OpenMode::Truncate)?;
         segment.state().file = Some(file);
         let emptied =
             segment.empty_index(Kind::Index).and_then(|()| segment.empty_index(Kind::TimeIndex));
         segment.forget_indexes();
         if let Err(error) = emptied {
             // A start would take an empty segment that remains for the end of the log.
-            let _ = segment.disk.remove_file(&segment.path(Kind::Log));
+            let _ = segment.files.disk.remove_file(&segment.path(Kind::Log));
             return Err(error);
         }
         Ok(segment)
@@ -135,28 +112,7 @@ impl Segment {
     }
 
     pub fn path(&self, kind: Kind) -> PathBuf {
-        names::file(&self.home.dir(), self.base_offset, kind)
-    }
-
-    /// Opens one of the segment's files. If the directory was renamed meanwhile, opens the file
-    /// again under the new path, because another log may have the old one.
-    pub(super) fn open(&self, kind: Kind, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
-        loop {
-            let dir = self.home.dir();
-            let path = names::file(&dir, self.base_offset, kind);
-            let opened = match self.disk.open(&path, mode) {
-                // The segment was deleted, but is still in a reader's view.
-                Err(error)
-                    if error.kind() == io::ErrorKind::NotFound && kind.outlives_removal() =>
-                {
-                    self.disk.open(&names::deleted(&path), OpenMode::Read)
-                }
-                other => other,
-            };
-            if Arc::ptr_eq(&dir, &self.home.dir()) {
-                return opened;
-            }
-        }
+        self.files.path(kind)
     }
 
     pub fn size(&self) -> u64 {
@@ -170,7 +126,7 @@ impl Segment {
         if let Some(file) = &state.file {
             return Ok(file.clone());
         }
-        let file = self.open(Kind::Log, OpenMode::Write)?;
+        let file = self.files.open(Kind::Log, OpenMode::Write)?;
         state.file = Some(file.clone());
         Ok(file)
     }

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::records::{Batch, BatchBuilder, BatchHeader, BatchOptions, batch::NO_SEQUENCE};
 
+mod deleted_segments;
 mod dirs;
 mod hints;
 mod model;

@@ -58,7 +58,7 @@ impl Log {
         // The last segment is removed first, so that a crash in between leaves no gap.
         let removed = self.segments[kept..].to_vec();
         for segment in removed.iter().rev() {
-            self.remove_files(segment)?;
+            segment.files.remove()?;
         }
         let segment = self.segments[kept - 1].clone();
         let path = segment.path(Kind::Log);
@@ -92,7 +92,7 @@ impl Log {
     ) -> Result<(), LogError> {
         let removed = self.segments.to_vec();
         for segment in removed.iter().rev() {
-            self.remove_files(segment)?;
+            segment.files.remove()?;
         }
         for snapshot in std::mem::take(&mut self.snapshots) {
             self.remove_snapshot(snapshot)?;
@@ -111,18 +111,6 @@ impl Log {
         self.failed = false;
         self.epochs.clear();
         self.write_epochs()
-    }
-
-    /// Removes a segment's files at once. Readers that have its `.log` file open can still read it.
-    pub(super) fn remove_files(&self, segment: &Segment) -> Result<(), LogError> {
-        for kind in [Kind::Log, Kind::Index, Kind::TimeIndex, Kind::TxnIndex] {
-            let path = segment.path(kind);
-            match self.disk.remove_file(&path) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                other => other.during("remove", &path)?,
-            }
-        }
-        Ok(())
     }
 
     pub(super) fn remove_snapshot(&self, offset: i64) -> Result<(), LogError> {

@@ -44,7 +44,7 @@ impl Segment {
     /// Loads the index file when a log is opened. Returns false if the file is damaged and has to
     /// be rebuilt. All markers of the segment are before `next`.
     pub(super) fn load_aborted(&self, next: i64) -> io::Result<bool> {
-        let bytes = read_file(&*self.disk, &self.path(Kind::TxnIndex))?;
+        let bytes = read_file(&*self.files.disk, &self.path(Kind::TxnIndex))?;
         let entries = decode_all(&bytes, self.base_offset, next);
         let mut state = self.txns.state();
         state.stored = entries.as_ref().map_or(0, Vec::len) as u32;
@@ -96,8 +96,8 @@ impl Segment {
         };
         let path = self.path(Kind::TxnIndex);
         let written = match replaced {
-            Some(durability) => replace_file(&*self.disk, &path, &bytes, durability),
-            None => self.open(Kind::TxnIndex, OpenMode::Create).and_then(|file| {
+            Some(durability) => replace_file(&*self.files.disk, &path, &bytes, durability),
+            None => self.files.open(Kind::TxnIndex, OpenMode::Create).and_then(|file| {
                 write_all_at(&*file, &bytes, u64::from(stored) * AbortedTxn::LEN as u64)
             }),
         };
@@ -156,7 +156,7 @@ impl Segment {
             false
         };
         if stored > 0 {
-            let file = self.open(Kind::TxnIndex, OpenMode::Read)?;
+            let file = self.files.open(Kind::TxnIndex, OpenMode::Read)?;
             let entries = Entries { file: &*file, base_offset: self.base_offset, count: stored };
             let mut slot =
                 entries.partition_point(|entry: &AbortedTxn| entry.last_offset >= from)?;

@@ -1,6 +1,7 @@
 //! The view of a log that readers use: an immutable list of segments with the log's offsets. It is
-//! cheap to take and to clone. It stays readable when the log rolls, is truncated or deletes
-//! segments.
+//! cheap to take and to clone. It stays readable when the log rolls or deletes segments, until the
+//! files of these segments are removed. A read of a segment whose file is gone fails with
+//! [`ReadError::Io`] of the kind `NotFound`.
 
 use std::{io, sync::Arc};
 

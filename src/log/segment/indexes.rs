@@ -90,7 +90,7 @@ impl Segment {
     /// thousands of small logs have such files, and a start comes here for each of them.
     pub fn reset_indexes(&self) -> io::Result<()> {
         for kind in INDEXES {
-            if !matches!(self.disk.len(&self.path(kind)), Ok(0)) {
+            if !matches!(self.files.disk.len(&self.path(kind)), Ok(0)) {
                 self.empty_index(kind)?;
             }
         }
@@ -100,7 +100,7 @@ impl Segment {
 
     /// Empties an index file, or removes it if that fails.
     pub(super) fn empty_index(&self, kind: Kind) -> io::Result<()> {
-        match self.open(kind, OpenMode::Truncate) {
+        match self.files.open(kind, OpenMode::Truncate) {
             Ok(_) => Ok(()),
             Err(error) => {
                 self.warn_of_index(kind, &error);
@@ -110,7 +110,11 @@ impl Segment {
     }
 
     fn remove_index(&self, kind: Kind) -> io::Result<()> {
-        match self.disk.remove_file(&self.path(kind)) {
+        // Another segment may have the name of a deleted segment's file.
+        if !self.files.is_live() {
+            return Ok(());
+        }
+        match self.files.disk.remove_file(&self.path(kind)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         }
@@ -202,7 +206,7 @@ impl Segment {
     /// Any thread may call this.
     pub fn sync_indexes(&self) -> io::Result<()> {
         for kind in INDEXES {
-            let synced = self.open(kind, OpenMode::Write).and_then(|file| file.sync_data());
+            let synced = self.files.open(kind, OpenMode::Write).and_then(|file| file.sync_data());
             match synced {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -226,7 +230,7 @@ impl Segment {
         if pending.is_empty() {
             return Ok(None);
         }
-        let file = self.open(kind, OpenMode::Create)?;
+        let file = self.files.open(kind, OpenMode::Create)?;
         // The file may have been removed since its entries were counted.
         let in_file = (file.len()? / E::LEN as u64) as u32;
         let stored = stored.map_or(in_file, |stored| stored.min(in_file));
@@ -266,7 +270,7 @@ impl Segment {
             return None;
         }
         let found = (|| {
-            let file = self.open(kind, OpenMode::Read)?;
+            let file = self.files.open(kind, OpenMode::Read)?;
             let count = match stored {
                 Some(stored) => stored,
                 None => (file.len()? / E::LEN as u64) as u32,
@@ -315,7 +319,7 @@ impl Segment {
             (offsets.stored, offsets.pending.first().copied(), behind)
         };
         let in_file = || {
-            let file = self.open(Kind::Index, OpenMode::Read)?;
+            let file = self.files.open(Kind::Index, OpenMode::Read)?;
             let count = match stored {
                 Some(stored) => stored,
                 None => (file.len()? / OffsetEntry::LEN as u64) as u32,
@@ -391,7 +395,7 @@ impl Segment {
         kind: Kind,
         after: impl Fn(&E) -> bool,
     ) -> io::Result<(u32, Option<E>)> {
-        let file = self.open(kind, OpenMode::Create)?;
+        let file = self.files.open(kind, OpenMode::Create)?;
         let len = file.len()?;
         let count = (len / E::LEN as u64) as u32;
         let entries = Entries { file: &*file, base_offset: self.base_offset, count };

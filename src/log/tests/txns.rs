@@ -367,8 +367,18 @@ fn aborted_list_spans_segments() {
     let left: Vec<_> = disk.paths().into_iter().filter(is_txn_index).collect();
     assert!(left.iter().all(|path| path.extension().is_some_and(|it| it == "deleted")), "{left:?}");
     assert_eq!(view.aborted_transactions(4, &slice).expect("reads"), found);
+    // New segments of the same names have other lists.
+    log.truncate_fully_and_start_at(0, NOW).expect("starts again");
+    for producer_id in 10..20 {
+        let end = log.log_end();
+        log.append(&mut [in_transaction(batch(end, 1, 100), producer_id)], 0, NOW)
+            .expect("appends");
+        log.append(&mut [marker(end + 1, producer_id, ControlRecordType::Abort)], 0, NOW)
+            .expect("appends");
+    }
+    assert_eq!(view.aborted_transactions(4, &slice).expect("reads"), found);
     deleted.into_iter().for_each(|segment| segment.remove().expect("removes"));
-    assert!(!disk.paths().iter().any(is_txn_index));
+    assert!(view.aborted_transactions(4, &slice).is_err());
 }
 
 /// Apache Kafka 4.3.1 wrote this entry.

@@ -209,6 +209,39 @@ async fn late_reader_retries_on_the_copy() {
     assert_eq!(site.failures.load(Ordering::SeqCst), 0);
 }
 
+/// The replica moves away and back, so other files have the paths of those that the reader holds.
+#[tokio::test]
+async fn late_reader_opens_the_files_of_the_replaced_log() {
+    let site = Site::new();
+    site.append(20);
+    let before = site.partition.view();
+    let move_to = |future: &str, unique: u128| {
+        site.partition.begin_move(open_at(&site.disk, Path::new(future), i64::MAX));
+        site.copy();
+        site.partition.ready_future().expect("is durable");
+        let replaced =
+            site.partition.replace_with_future(MOST, &site.dirs, Uuid::from_u128(unique));
+        match replaced.expect("is exchanged") {
+            Replaced::Done(left) => left.expect("the old directory is renamed"),
+            other => panic!("{other:?}"),
+        }
+    };
+    let left = move_to(FUTURE, 7);
+    move_to("/a/t-0.0123456789abcdef0123456789abcdef-future", 8);
+    assert_eq!(site.partition.log_dir().as_path(), Path::new("/a"));
+    // Reading the wrong file would find a damaged batch.
+    site.disk.flip(Path::new("/a/t-0/00000000000000000000.log"), 100, 1);
+    let close = || (0..2).for_each(|_| before.log.close_idle_files());
+    close();
+    let read: Vec<_> = before.log.batches_from(0).map(|batch| batch.expect("reads")).collect();
+    assert_eq!(read.len(), 20);
+    close();
+    left.remove().expect("is removed");
+    let error = before.log.batches_from(0).next().expect("a batch").expect_err("is gone");
+    assert!(site.partition.read_failed(&before, error), "the reader takes a new view");
+    assert_eq!(site.failures.load(Ordering::SeqCst), 0);
+}
+
 #[tokio::test]
 async fn flush_of_the_old_log_does_not_count_for_the_copy() {
     let site = Site::new();
