@@ -9,9 +9,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    format::{
-        self, Contents, Control, FormatError, KRAFT_VOTERS, SNAPSHOT_FOOTER, SNAPSHOT_HEADER, Stamp,
-    },
+    format::{self, Contents, Control, FormatError, Stamp},
     log::Base,
     types::{StoredMembership, epoch_of, log_id},
     voters,
@@ -20,7 +18,7 @@ use crate::{
     log::disk::{self, Disk, OpenMode},
     metadata::{Image, MetadataRecord},
     protocol::schema::WireMessage,
-    records::Batch,
+    records::{Batch, ControlRecordType},
 };
 
 /// Records per batch; small enough for Kafka's 8 MiB bound on a batch.
@@ -70,7 +68,8 @@ impl Checkpoint {
                 Contents::Records(records) => checkpoint.records.extend(records),
                 Contents::Control(controls) => {
                     checkpoint.take_controls(&controls).map_err(format)?;
-                    complete |= controls.iter().any(|it| it.kind == SNAPSHOT_FOOTER);
+                    complete |=
+                        controls.iter().any(|it| it.kind == ControlRecordType::SnapshotFooter);
                 }
             }
         }
@@ -82,7 +81,9 @@ impl Checkpoint {
 
     fn take_controls(&mut self, controls: &[Control]) -> Result<(), FormatError> {
         let mut voters_at = None;
-        if let Some(header) = controls.iter().find(|it| it.kind == SNAPSHOT_HEADER) {
+        if let Some(header) =
+            controls.iter().find(|it| it.kind == ControlRecordType::SnapshotHeader)
+        {
             let header = format::SnapshotHeader::decode(header.value.clone(), 0)?;
             self.timestamp_ms = header.last_contained_log_timestamp;
             self.raft_index = u64::try_from(header.raft_index).ok();
@@ -159,11 +160,12 @@ impl Content {
             voters_epoch: voters_at.map_or(-1, |at| epoch_of(&at)),
         };
         header.encode(&mut value, 0);
-        let mut controls = vec![Control { kind: SNAPSHOT_HEADER, value: value.freeze() }];
+        let mut controls =
+            vec![Control { kind: ControlRecordType::SnapshotHeader, value: value.freeze() }];
         if self.kraft_version > 0 {
             controls.push(voters::kraft_version(self.kraft_version));
             let value = voters::encode(self.membership.membership());
-            controls.push(Control { kind: KRAFT_VOTERS, value });
+            controls.push(Control { kind: ControlRecordType::KraftVoters, value });
         }
         controls
     }
@@ -181,7 +183,7 @@ impl Content {
         }
         let mut value = BytesMut::new();
         format::SnapshotFooter::default().encode(&mut value, 0);
-        let footer = Control { kind: SNAPSHOT_FOOTER, value: value.freeze() };
+        let footer = Control { kind: ControlRecordType::SnapshotFooter, value: value.freeze() };
         out(&format::encode_control(&stamp, &[footer]))
     }
 }

@@ -1,24 +1,18 @@
 //! Record batches of the metadata log: metadata records without keys, and control records.
 //! Layout: Kafka's `DefaultRecord`, `ControlRecordType` and `common/message/LeaderChangeMessage`.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
 use crate::{
     metadata::{MetadataRecord, RecordError},
     protocol::schema::WireError,
-    records::{Batch, BatchError, BatchHeader, Compression},
+    records::{Batch, BatchError, BatchHeader, Compression, ControlRecordType},
     wire,
 };
 
 const CONTROL: i16 = 0x20;
 const HEADER_LEN: usize = crate::records::batch::HEADER_LEN;
-
-pub const LEADER_CHANGE: i16 = 2;
-pub const SNAPSHOT_HEADER: i16 = 3;
-pub const SNAPSHOT_FOOTER: i16 = 4;
-pub const KRAFT_VERSION: i16 = 5;
-pub const KRAFT_VOTERS: i16 = 6;
 
 #[derive(Debug, thiserror::Error, PartialEq, Clone)]
 pub enum FormatError {
@@ -74,7 +68,7 @@ pub enum Contents {
 /// A control record's type and value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Control {
-    pub kind: i16,
+    pub kind: ControlRecordType,
     pub value: Bytes,
 }
 
@@ -103,10 +97,7 @@ pub fn encode_control(stamp: &Stamp, controls: &[Control]) -> Bytes {
     let mut body = BytesMut::with_capacity(HEADER_LEN + 64);
     body.put_bytes(0, HEADER_LEN);
     for (delta, control) in controls.iter().enumerate() {
-        let mut key = BytesMut::new();
-        key.put_i16(0);
-        key.put_i16(control.kind);
-        put_record(&mut body, delta as i32, Some(&key), &control.value);
+        put_record(&mut body, delta as i32, Some(&control.kind.to_key()[..]), &control.value);
     }
     finish(stamp, CONTROL, controls.len() as i32, body)
 }
@@ -191,12 +182,8 @@ fn decode_control(batch: &Batch) -> Result<Vec<Control>, FormatError> {
     let mut controls = Vec::new();
     while !payload.is_empty() {
         let (key, value) = take_record(&mut payload)?;
-        let mut key = key.ok_or(FormatError::BadRecord)?;
-        if key.len() < 4 {
-            return Err(FormatError::BadRecord);
-        }
-        key.advance(2);
-        controls.push(Control { kind: key.get_i16(), value });
+        let kind = ControlRecordType::from_key(&key.ok_or(FormatError::BadRecord)?);
+        controls.push(Control { kind: kind.map_err(|_| FormatError::BadRecord)?, value });
     }
     check_count(batch, controls.len())?;
     Ok(controls)
@@ -211,7 +198,7 @@ pub fn controls(batch: &Batch) -> Result<Vec<Control>, FormatError> {
 pub fn leader_of(bytes: &Bytes) -> Option<i32> {
     let batch = Batch::split_first(&mut bytes.clone()).ok()?;
     let controls = controls(&batch).ok()?;
-    let change = controls.iter().find(|control| control.kind == LEADER_CHANGE)?;
+    let change = controls.iter().find(|control| control.kind == ControlRecordType::LeaderChange)?;
     // The value begins with the version (2 bytes) and the leader's id (4 bytes).
     let id = change.value.get(2..6)?;
     Some(i32::from_be_bytes(id.try_into().ok()?))

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use super::{
     durability::Durability as LogDurability,
     files::{CurrentVoter, QuorumState},
-    format::{self, Control, KRAFT_VOTERS, LEADER_CHANGE, LeaderChangeMessage, Stamp},
+    format::{self, Control, LeaderChangeMessage, Stamp},
     log::{Base, MetadataLog},
     segment_files::{Obsolete, Reservation},
     types::{Content, Durability, Entry, Membership, StoredMembership, TypeConfig, log_id},
@@ -38,7 +38,7 @@ use crate::{
     log::disk,
     metadata::records::NoOpRecord,
     protocol::schema::WireMessage,
-    records::Batch,
+    records::{Batch, ControlRecordType},
 };
 
 type Failure = StorageError<i32>;
@@ -247,7 +247,8 @@ impl Storage {
                 (bytes, Durability::Deferred)
             }
             Content::Blank => {
-                let control = Control { kind: LEADER_CHANGE, value: self.leader_change() };
+                let control =
+                    Control { kind: ControlRecordType::LeaderChange, value: self.leader_change() };
                 (format::encode_control(&stamp(now_ms()), &[control]), Durability::Deferred)
             }
             Content::Membership(membership) => {
@@ -255,7 +256,10 @@ impl Storage {
                 if self.known().memberships.iter().all(|known| known.log_id().is_none()) {
                     controls.push(voters::kraft_version(1));
                 }
-                controls.push(Control { kind: KRAFT_VOTERS, value: voters::encode(membership) });
+                controls.push(Control {
+                    kind: ControlRecordType::KraftVoters,
+                    value: voters::encode(membership),
+                });
                 (format::encode_control(&stamp(now_ms()), &controls), Durability::Synced)
             }
             Content::Batch { bytes, .. } => (bytes.clone(), Durability::Synced),

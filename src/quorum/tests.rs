@@ -1,6 +1,7 @@
 //! Tests of the quorum: a quorum of one here, and several nodes on a simulated network.
 
 mod cluster;
+mod control_records;
 mod durability;
 mod members;
 mod network;

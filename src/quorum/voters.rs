@@ -8,11 +8,11 @@ use bytes::{Bytes, BytesMut};
 use uuid::Uuid;
 
 use super::{
-    format::{Control, FormatError, KRAFT_VERSION, KRAFT_VOTERS},
+    format::{Control, FormatError},
     network::{Lane, Peer},
     types::Membership,
 };
-use crate::{protocol::schema::WireMessage, wire};
+use crate::{protocol::schema::WireMessage, records::ControlRecordType, wire};
 
 /// An endpoint at which a voter listens for other controllers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -188,13 +188,14 @@ pub fn decode(value: Bytes) -> Result<Membership, FormatError> {
 
 /// The last membership among control records.
 pub fn last_of(controls: &[Control]) -> Result<Option<Membership>, FormatError> {
-    let last = controls.iter().rev().find(|control| control.kind == KRAFT_VOTERS);
+    let last = controls.iter().rev().find(|control| control.kind == ControlRecordType::KraftVoters);
     last.map(|control| decode(control.value.clone())).transpose()
 }
 
 /// The last feature level among control records.
 pub fn kraft_version_of(controls: &[Control]) -> Result<Option<i16>, FormatError> {
-    let last = controls.iter().rev().find(|control| control.kind == KRAFT_VERSION);
+    let last =
+        controls.iter().rev().find(|control| control.kind == ControlRecordType::KraftVersion);
     let decode = |control: &Control| KRaftVersionRecord::decode(control.value.clone(), 0);
     Ok(last.map(decode).transpose()?.map(|record| record.kraft_version))
 }
@@ -202,5 +203,5 @@ pub fn kraft_version_of(controls: &[Control]) -> Result<Option<i16>, FormatError
 pub fn kraft_version(level: i16) -> Control {
     let mut value = BytesMut::new();
     KRaftVersionRecord { version: 0, kraft_version: level }.encode(&mut value, 0);
-    Control { kind: KRAFT_VERSION, value: value.freeze() }
+    Control { kind: ControlRecordType::KraftVersion, value: value.freeze() }
 }

@@ -297,21 +297,3 @@ async fn configured_voters_do_not_change() {
     let text = "Cluster doesn't support removing voter because the kraft.version feature is 0";
     assert_eq!(refused.unwrap_err().to_string(), text);
 }
-
-/// VotersRecords have Kafka's format for a reader that skips tagged fields.
-#[test]
-fn voters_are_written_as_kafka_reads_them() {
-    let voters = [voter(1), voter(2)];
-    let plain = voters::encode(&voters::of_voters(&voters));
-    let kafkas = crate::records::control::Voters::from_value(&plain).unwrap();
-    assert_eq!(kafkas.voters.len(), 2);
-    assert_eq!(kafkas.to_value(), plain);
-    let configs = vec![[1].into(), [1, 2].into()];
-    let third = [voter(3)];
-    let nodes = voters.iter().chain(&third).map(|it| (it.id, it.clone()));
-    let joint =
-        types::Membership::new(configs, nodes.collect::<std::collections::BTreeMap<_, _>>());
-    let value = voters::encode(&joint);
-    assert_eq!(crate::records::control::Voters::from_value(&value).unwrap(), kafkas);
-    assert_eq!(voters::decode(value).unwrap(), joint);
-}
