@@ -7,7 +7,7 @@ use divan::Bencher;
 use sordini::{
     base::TopicId,
     coordinator::{
-        Shard, Token,
+        BatchKind, Shard, Token,
         group::{
             Event, GroupConfig, GroupShard, LoggedState, Reply, Request, TimerKey, VolatileState,
             messages::{
@@ -39,10 +39,10 @@ impl Machine {
 
     /// Handles an event as the coordinator runtime does, but discards the encoded records.
     fn event(&mut self, event: Event) -> Vec<(Token, Reply)> {
-        let outcome = GroupShard::decide(&self.logged, &mut self.volatile, NOW_MS, event);
+        let outcome = GroupShard::decide(&self.logged, &mut self.volatile, NOW_MS, 0, event);
         for record in &outcome.records {
             divan::black_box(GroupShard::encode(record));
-            GroupShard::apply(&mut self.logged, self.next_offset, record);
+            GroupShard::apply(&mut self.logged, self.next_offset, BatchKind::Plain, record);
             self.next_offset += 1;
         }
         outcome.replies

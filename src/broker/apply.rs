@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     base::{TopicId, TopicPartition, environment::in_place},
+    coordinator::Coordinator,
     metadata::{Change, ConfigResourceType, Image, PartitionImage},
     quorum::{CommittedBatch, CommittedStream},
 };
@@ -160,7 +161,7 @@ impl Broker {
                 // The leader epoch rose by at most one, so no other broker has led in between, and
                 // the shard's state still matches the log.
                 if led(old) && led(new) && new.leader_epoch <= old.leader_epoch + 1 {
-                    return;
+                    return self.groups.on_reelected(change.partition, new.leader_epoch);
                 }
                 self.groups.on_resigned(change.partition);
                 self.elect(change.id, change.partition, new);
@@ -211,7 +212,8 @@ impl Broker {
         let topic = self.partitions.topic_by_id(id);
         match topic.and_then(|topic| topic.partition(index).ok()) {
             Some(partition) if image.leader == self.node_id => {
-                self.groups.on_elected(index, Arc::new(PartitionLog::new(partition)));
+                let log = Arc::new(PartitionLog::new(partition));
+                self.groups.on_elected(index, image.leader_epoch, log);
             }
             _ => self.groups.on_resigned(index),
         }

@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use super::{Broker, OFFSETS_TOPIC};
 use crate::{
     base::environment::{blocking, now_ms, spawn_blocking},
+    coordinator::Coordinator,
     metadata::PartitionImage,
 };
 

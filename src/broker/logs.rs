@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::{Broker, OFFSETS_TOPIC};
 use crate::{
     base::{TopicId, TopicPartition, config::TopicConfig, environment::now_ms},
+    coordinator::Coordinator,
     log::{
         Log, LogConfig, LogDirs, LogError, LogStart, LogView,
         checkpoint::Offsets,

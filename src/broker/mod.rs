@@ -46,6 +46,7 @@ use self::{
     controller_isolation::ControllerContact, discovered_logs::DiscoveredLogs, moves::Moves,
     replication::Replication, sessions::SessionCache,
 };
+pub use crate::coordinator::OFFSETS_TOPIC;
 use crate::{
     base::{
         blocking_limits::BlockingLimits,
@@ -64,8 +65,6 @@ use crate::{
     telemetry::{Loggers, Metrics, StartProgress},
 };
 
-/// The topic with the records of group coordinators.
-pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// The topic with the records of transaction coordinators.
 pub const TRANSACTIONS_TOPIC: &str = "__transaction_state";
 

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicI32, Ordering},
@@ -17,6 +18,7 @@ use tokio::{
 };
 
 use super::{
+    Coordinator, OFFSETS_TOPIC,
     group::{
         GroupConfig, GroupShard, VolatileState,
         messages::{
@@ -79,49 +81,17 @@ impl GroupCoordinator {
     pub fn new(config: GroupConfig) -> Self {
         let partitions = AtomicI32::new(config.offsets_topic_num_partitions);
         let config = ArcSwap::from_pointee(config);
-        Self(Arc::new(Inner { shards: Shards::default(), config, partitions }))
+        let shards = Shards::new(|_, effect: Infallible| match effect {});
+        Self(Arc::new(Inner { shards, config, partitions }))
     }
 
     pub fn config(&self) -> Arc<GroupConfig> {
         self.0.config.load_full()
     }
 
-    /// Sets the number of partitions of `__consumer_offsets`. Before that topic exists, it is
-    /// `offsets.topic.num.partitions`.
-    pub fn set_partition_count(&self, partitions: i32) {
-        self.0.partitions.store(partitions, Ordering::Release);
-    }
-
     /// The partition of `__consumer_offsets` that stores a group.
     pub fn partition_of(&self, group: &str) -> i32 {
         partition_for(group, self.0.partitions.load(Ordering::Acquire))
-    }
-
-    /// Starts the shard of a partition of `__consumer_offsets` that this broker now leads, and
-    /// replaces an earlier one. Must be called within a tokio runtime, which then runs the shard's
-    /// task.
-    pub fn on_elected(&self, partition: i32, log: Arc<dyn ShardLog>) {
-        let GroupConfig { max_batch_bytes, commit_timeout_ms, .. } = *self.config();
-        let commit_timeout = Duration::from_millis(commit_timeout_ms);
-        let limits = Limits { max_batch_bytes, commit_timeout };
-        let inner = Arc::downgrade(&self.0);
-        let config = self.config();
-        let new_volatile = move || {
-            let latest = inner.upgrade().map(|inner| inner.config.load_full());
-            VolatileState::new(latest.unwrap_or_else(|| Arc::clone(&config)))
-        };
-        self.0.shards.elect(partition, log, limits, new_volatile);
-    }
-
-    /// Stops the shard of a partition that this broker no longer leads. Requests that wait in it
-    /// fail with `NotCoordinator`.
-    pub fn on_resigned(&self, partition: i32) {
-        self.0.shards.resign(partition);
-    }
-
-    /// Deletes the committed offsets of deleted partitions. Must be called within a tokio runtime.
-    pub fn on_topics_deleted(&self, partitions: &[TopicPartition]) {
-        self.0.shards.notify_all(|| Request::ForgetPartitions(partitions.to_vec()));
     }
 
     /// JoinGroup. The response may wait until the join phase of the rebalance completes.
@@ -287,6 +257,44 @@ impl GroupCoordinator {
             by_partition.entry(self.partition_of(&group)).or_default().push(group);
         }
         by_partition
+    }
+}
+
+impl Coordinator for GroupCoordinator {
+    fn topic(&self) -> &'static str {
+        OFFSETS_TOPIC
+    }
+
+    /// Before the topic exists, the number is `offsets.topic.num.partitions`.
+    fn set_partition_count(&self, partitions: i32) {
+        self.0.partitions.store(partitions, Ordering::Release);
+    }
+
+    fn on_elected(&self, partition: i32, leader_epoch: i32, log: Arc<dyn ShardLog>) {
+        let GroupConfig { max_batch_bytes, commit_timeout_ms, .. } = *self.config();
+        let commit_timeout = Duration::from_millis(commit_timeout_ms);
+        let limits = Limits { max_batch_bytes, commit_timeout };
+        let inner = Arc::downgrade(&self.0);
+        let config = self.config();
+        let new_volatile = move || {
+            let latest = inner.upgrade().map(|inner| inner.config.load_full());
+            VolatileState::new(latest.unwrap_or_else(|| Arc::clone(&config)))
+        };
+        self.0.shards.elect(partition, leader_epoch, log, limits, new_volatile);
+    }
+
+    fn on_reelected(&self, partition: i32, leader_epoch: i32) {
+        self.0.shards.set_leader_epoch(partition, leader_epoch);
+    }
+
+    /// Requests that wait in the shard fail with `NotCoordinator`.
+    fn on_resigned(&self, partition: i32) {
+        self.0.shards.resign(partition);
+    }
+
+    /// Deletes the committed offsets of the partitions.
+    fn on_topics_deleted(&self, partitions: &[TopicPartition]) {
+        self.0.shards.notify_all(|| Request::ForgetPartitions(partitions.to_vec()));
     }
 }
 

@@ -1,8 +1,9 @@
 //! Coordinators are pure state machines. This broker runs one instance, a shard, for each partition
 //! of a coordinator's internal topic that it leads.
 //!
-//! The module owns the interface of a shard ([`Shard`]), the group coordinator ([`group`]) and the
-//! runtime that loads, runs and stops shards ([`runtime`]). It knows neither requests, nor
+//! The module owns the interface of a shard ([`Shard`]), that of a coordinator for the broker
+//! ([`Coordinator`]), the group coordinator ([`group`]) and the runtime that loads, runs and stops
+//! shards ([`runtime`]). It knows neither requests, nor
 //! connections, nor error codes of the protocol. A shard knows neither tokio nor logs.
 //!
 //! Invariants:
@@ -17,13 +18,18 @@ pub mod group;
 mod group_coordinator;
 pub mod runtime;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 pub use self::{
     group_coordinator::{Answer, GroupCoordinator},
     runtime::{ShardLog, ShardLogError},
 };
-use crate::protocol::WireError;
+use crate::{base::TopicPartition, protocol::WireError};
+
+/// The topic with the records of the group coordinator.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 /// An integer that identifies a parked request until the shard answers it.
 pub type Token = u64;
@@ -35,17 +41,37 @@ pub enum TimerOp<K> {
     Cancel { key: K },
 }
 
-/// What an event leads to. The runtime appends and applies the records, sets the timers, and sends
-/// the replies once everything appended so far is committed.
+/// A producer of transactional records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Producer {
+    pub id: i64,
+    pub epoch: i16,
+}
+
+/// The kind of batch that a record is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchKind {
+    /// A batch without a producer, which most records are in.
+    Plain,
+    /// A batch in a transaction of a producer.
+    Transactional(Producer),
+    /// A batch with one record, the marker that ends a transaction of a producer.
+    Control(Producer),
+}
+
+/// What an event leads to. The runtime appends and applies the records, and sets the timers. Once
+/// everything appended so far is committed, it sends the replies and hands over the effects.
 pub struct Outcome<S: Shard> {
     pub records: Vec<S::Record>,
     pub replies: Vec<(Token, S::Reply)>,
     pub timers: Vec<TimerOp<S::Timer>>,
+    /// Work outside the shard, in the order in which it is handed over.
+    pub effects: Vec<S::Effect>,
 }
 
 impl<S: Shard> Default for Outcome<S> {
     fn default() -> Self {
-        Self { records: Vec::new(), replies: Vec::new(), timers: Vec::new() }
+        Self { records: Vec::new(), replies: Vec::new(), timers: Vec::new(), effects: Vec::new() }
     }
 }
 
@@ -57,6 +83,9 @@ pub trait Shard: Sized + 'static {
     type Reply: Send;
     type Record: Send;
     type Timer: Clone + Ord + std::hash::Hash + Send;
+    /// Work that a decision requests from the rest of the broker. Effects are lost with the shard,
+    /// so the event [`Self::loaded`] must request again what the logged state still demands.
+    type Effect: Send;
     /// The state that the log determines. It begins with the default.
     type LoggedState: Default + Send;
     /// The state that is lost with the shard.
@@ -69,18 +98,35 @@ pub trait Shard: Sized + 'static {
     /// The event of a timer whose time has come.
     fn expired(timer: Self::Timer) -> Self::Event;
 
-    /// Decides what an event leads to, and changes the volatile state. If the records cannot be
-    /// appended, the runtime discards the shard and loads it again, because the volatile state already
-    /// includes them.
+    /// Decides what an event leads to, and changes the volatile state. `leader_epoch` is that of
+    /// the shard's partition (Kafka's coordinator epoch). It rises when this broker is elected
+    /// again. If the records cannot be appended, the runtime discards the shard and loads it again,
+    /// because the volatile state already includes them.
     fn decide(
         logged: &Self::LoggedState,
         volatile: &mut Self::VolatileState,
         now_ms: i64,
+        leader_epoch: i32,
         event: Self::Event,
     ) -> Outcome<Self>;
 
-    /// Applies a record at `offset` of the log to the logged state.
-    fn apply(logged: &mut Self::LoggedState, offset: i64, record: &Self::Record);
+    /// The kind of batch that a record must be written in. Records of one event that need different
+    /// batches are appended in their order, but one batch may be written without the next.
+    fn batch_kind(_record: &Self::Record) -> BatchKind {
+        BatchKind::Plain
+    }
+
+    /// Applies a record at `offset` of the log to the logged state. A record in a transactional
+    /// batch counts only once [`Self::end_transaction`] commits it. Markers are not applied.
+    fn apply(
+        logged: &mut Self::LoggedState,
+        offset: i64,
+        batch_kind: BatchKind,
+        record: &Self::Record,
+    );
+
+    /// Commits or aborts the records of a producer's transaction, because the log has its marker.
+    fn end_transaction(_logged: &mut Self::LoggedState, _producer_id: i64, _commits: bool) {}
 
     /// Encodes a record as the key and the value of the log. A value of `None` is a tombstone.
     fn encode(record: &Self::Record) -> (Bytes, Option<Bytes>);
@@ -88,4 +134,30 @@ pub trait Shard: Sized + 'static {
     /// Decodes a record of the log; `None` if the shard does not use records of this type. An error
     /// fails the load of the shard.
     fn decode(key: Bytes, value: Option<Bytes>) -> Result<Option<Self::Record>, WireError>;
+}
+
+/// A coordinator, as the broker sees it. The broker tells it which partitions of its internal topic
+/// this broker leads, and the coordinator runs a shard for each.
+pub trait Coordinator: Send + Sync {
+    /// The name of the internal topic.
+    fn topic(&self) -> &'static str;
+
+    /// Sets the number of partitions of the internal topic. The broker calls this after each change
+    /// of metadata, once the topic exists.
+    fn set_partition_count(&self, partitions: i32);
+
+    /// Starts the shard of a partition that this broker now leads, and replaces an earlier one.
+    /// Must be called within a tokio runtime, which then runs the shard's task.
+    fn on_elected(&self, partition: i32, leader_epoch: i32, log: Arc<dyn ShardLog>);
+
+    /// Passes a new leader epoch to the shard of a partition that this broker leads without a
+    /// break. The shard is not loaded again.
+    fn on_reelected(&self, partition: i32, leader_epoch: i32);
+
+    /// Stops the shard of a partition that this broker no longer leads. Requests that wait in it
+    /// fail, and its effects are dropped.
+    fn on_resigned(&self, partition: i32);
+
+    /// Called with the partitions of any deleted topics. Must be called within a tokio runtime.
+    fn on_topics_deleted(&self, partitions: &[TopicPartition]);
 }

@@ -27,6 +27,9 @@ pub struct LoggedState {
     pub offsets: BTreeMap<Arc<str>, TopicOffsets>,
     /// Groups whose protocol is not served, by id. No id is both here and in `groups`.
     pub unserved: BTreeMap<Arc<str>, UnservedGroup>,
+    /// Records of open transactions with their offsets, by producer id. They are applied when the
+    /// transaction commits.
+    undecided: BTreeMap<i64, Vec<(i64, Record)>>,
 }
 
 impl LoggedState {
@@ -65,6 +68,19 @@ impl LoggedState {
                     }
                 }
             }
+        }
+    }
+
+    /// Keeps a record in a batch of a producer's transaction until the transaction ends.
+    pub fn apply_in_transaction(&mut self, producer_id: i64, record_offset: i64, record: &Record) {
+        self.undecided.entry(producer_id).or_default().push((record_offset, record.clone()));
+    }
+
+    /// Applies the records of a producer's transaction if it commits, otherwise drops them.
+    pub fn end_transaction(&mut self, producer_id: i64, commits: bool) {
+        let ended = self.undecided.remove(&producer_id).unwrap_or_default();
+        for (offset, record) in ended.iter().filter(|_| commits) {
+            self.apply(*offset, record);
         }
     }
 

@@ -33,7 +33,7 @@ mod subscription;
 mod sync;
 pub mod unserved;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
 use bytes::Bytes;
 
@@ -44,7 +44,7 @@ pub use self::{
     records::Record,
     state::ClassicGroup,
 };
-use super::{Outcome, Shard, TimerOp, Token};
+use super::{BatchKind, Outcome, Shard, TimerOp, Token};
 use crate::protocol::WireError;
 
 /// The partition of `__consumer_offsets` that stores a group: Java's hash of the group id, made
@@ -107,6 +107,7 @@ impl Shard for GroupShard {
     type Reply = Reply;
     type Record = Record;
     type Timer = TimerKey;
+    type Effect = Infallible;
     type LoggedState = LoggedState;
     type VolatileState = VolatileState;
 
@@ -126,6 +127,7 @@ impl Shard for GroupShard {
         logged: &LoggedState,
         volatile: &mut VolatileState,
         now_ms: i64,
+        _leader_epoch: i32,
         event: Event,
     ) -> Outcome<Self> {
         let config = volatile.config.clone();
@@ -138,8 +140,17 @@ impl Shard for GroupShard {
         turn.out
     }
 
-    fn apply(logged: &mut LoggedState, offset: i64, record: &Record) {
-        logged.apply(offset, record);
+    fn apply(logged: &mut LoggedState, offset: i64, batch_kind: BatchKind, record: &Record) {
+        match batch_kind {
+            BatchKind::Transactional(producer) => {
+                logged.apply_in_transaction(producer.id, offset, record);
+            }
+            BatchKind::Plain | BatchKind::Control(_) => logged.apply(offset, record),
+        }
+    }
+
+    fn end_transaction(logged: &mut LoggedState, producer_id: i64, commits: bool) {
+        logged.end_transaction(producer_id, commits);
     }
 
     fn encode(record: &Record) -> (Bytes, Option<Bytes>) {

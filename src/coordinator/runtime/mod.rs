@@ -2,15 +2,19 @@
 //!
 //! The module owns the table of shards and delivers calls to them. A shard is loaded by replaying
 //! its partition. It then decides on one event after another. The records of many events are
-//! appended as one batch. The replies leave once the high watermark has passed the batch.
+//! appended as one batch. The replies and the effects leave once the high watermark has passed the
+//! batch.
 //!
 //! It does not know what a shard decides on.
 //!
 //! Invariants:
 //! - A call gets exactly one reply, or is dropped with its shard.
+//! - An effect leaves at most once, after all records that were decided before it are committed, or
+//!   is dropped with its shard.
 //! - If an append fails, the shard's state, which already includes the records, is discarded and
 //!   loaded again.
 
+mod batches;
 mod load;
 mod task;
 mod timers;
@@ -19,7 +23,10 @@ use std::{
     collections::BTreeMap,
     future::Future,
     pin::Pin,
-    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI32, Ordering},
+    },
     time::Duration,
 };
 
@@ -29,7 +36,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use self::task::ShardTask;
+use self::task::{ShardClock, ShardTask};
 use super::Shard;
 use crate::{
     protocol::WireError,
@@ -112,10 +119,21 @@ pub enum Unavailable {
     Loading,
 }
 
+/// Handles the effects of the shards. The arguments are the partition of the shard and the effect.
+/// It is called in the shard's task, so it must neither block nor panic.
+type EffectHandler<S> = Arc<dyn Fn(i32, <S as Shard>::Effect) + Send + Sync>;
+
+/// What the handle of a shard and its task share.
+struct ShardStatus {
+    /// Whether the shard is loaded and takes calls.
+    ready: AtomicBool,
+    /// The leader epoch in which this broker was last elected leader of the partition.
+    leader_epoch: AtomicI32,
+}
+
 struct ShardHandle<S: Shard> {
     calls: mpsc::Sender<Call<S>>,
-    /// Whether the shard is loaded and takes calls.
-    ready: Arc<AtomicBool>,
+    status: Arc<ShardStatus>,
     task: AbortHandle,
 }
 
@@ -131,21 +149,24 @@ pub struct Shards<S: Shard> {
     /// The lock protects only the table. It is never held across an await.
     shards: RwLock<BTreeMap<i32, ShardHandle<S>>>,
     loads: Arc<Semaphore>,
-}
-
-impl<S: Shard> Default for Shards<S> {
-    fn default() -> Self {
-        Self { shards: RwLock::default(), loads: Arc::new(Semaphore::new(LOADS_AT_ONCE)) }
-    }
+    on_effect: EffectHandler<S>,
 }
 
 impl<S: Shard> Shards<S> {
+    /// `on_effect` handles the effects of all shards. Its arguments are the partition of the shard
+    /// and the effect. It must neither block nor panic.
+    pub fn new(on_effect: impl Fn(i32, S::Effect) + Send + Sync + 'static) -> Self {
+        let loads = Arc::new(Semaphore::new(LOADS_AT_ONCE));
+        Self { shards: RwLock::default(), loads, on_effect: Arc::new(on_effect) }
+    }
+
     /// Starts the shard of a partition that this broker now leads, and stops an earlier shard of
     /// it. `new_volatile` creates the volatile state after each load. Must be called within a tokio
     /// runtime.
     pub fn elect(
         &self,
         partition: i32,
+        leader_epoch: i32,
         log: Arc<dyn ShardLog>,
         limits: Limits,
         new_volatile: impl Fn() -> S::VolatileState + Send + 'static,
@@ -153,12 +174,30 @@ impl<S: Shard> Shards<S> {
         // An earlier shard of the partition must not append while this one loads.
         self.resign(partition);
         let (calls, mailbox) = mpsc::channel(MAILBOX_CALLS);
-        let ready = Arc::new(AtomicBool::new(false));
-        let task = ShardTask::<S>::new(partition, log, limits, mailbox);
-        let run = task.run(Arc::clone(&ready), Arc::clone(&self.loads), new_volatile);
+        let (ready, leader_epoch) = (AtomicBool::new(false), AtomicI32::new(leader_epoch));
+        let status = Arc::new(ShardStatus { ready, leader_epoch });
+        let on_effect = Arc::clone(&self.on_effect);
+        let task = ShardTask::<S> {
+            partition,
+            log,
+            limits,
+            mailbox,
+            status: Arc::clone(&status),
+            on_effect,
+            clock: ShardClock::new(),
+        };
+        let run = task.run(Arc::clone(&self.loads), new_volatile);
         let task = tokio::spawn(run).abort_handle();
         let mut shards = self.shards.write();
-        shards.insert(partition, ShardHandle { calls, ready, task });
+        shards.insert(partition, ShardHandle { calls, status, task });
+    }
+
+    /// Sets the leader epoch of a partition whose shard continues, because no other broker has led
+    /// it in between. Calls that come later are decided in this epoch.
+    pub fn set_leader_epoch(&self, partition: i32, leader_epoch: i32) {
+        if let Some(shard) = self.read().get(&partition) {
+            shard.status.leader_epoch.store(leader_epoch, Ordering::Release);
+        }
     }
 
     /// Stops the shard of a partition that this broker no longer leads.
@@ -183,7 +222,7 @@ impl<S: Shard> Shards<S> {
             None => return Err(Unavailable::NotCoordinator),
             // The shard ended because another broker leads; `resign` has not been called yet.
             Some(shard) if shard.calls.is_closed() => return Err(Unavailable::NotCoordinator),
-            Some(shard) if !shard.ready.load(Ordering::Acquire) => {
+            Some(shard) if !shard.status.ready.load(Ordering::Acquire) => {
                 return Err(Unavailable::Loading);
             }
             Some(shard) => shard.calls.clone(),

@@ -4,27 +4,25 @@
 use std::{
     collections::{HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     time::Instant,
 };
 
 use super::{
-    Answered, Call, Limits, NotCommitted, ShardLog, ShardLogError,
+    Answered, Call, EffectHandler, Limits, NotCommitted, ShardLog, ShardLogError, ShardStatus,
+    batches::{OpenBatch, end_transaction, record_len},
     load::{Loaded, load},
     timers::Timers,
 };
 use crate::{
     base::environment::{blocking, now_ms},
-    coordinator::{Outcome, Shard, Token},
-    records::{BatchBuilder, BatchOptions},
+    coordinator::{BatchKind, Outcome, Shard, Token},
 };
 
 /// The most calls that share one append.
@@ -33,22 +31,28 @@ const CALLS_PER_APPEND: usize = 256;
 const RELOAD_DELAY: Duration = Duration::from_secs(1);
 
 pub struct ShardTask<S: Shard> {
-    partition: i32,
-    log: Arc<dyn ShardLog>,
-    limits: Limits,
-    mailbox: mpsc::Receiver<Call<S>>,
-    clock: ShardClock,
+    pub partition: i32,
+    pub log: Arc<dyn ShardLog>,
+    pub limits: Limits,
+    pub mailbox: mpsc::Receiver<Call<S>>,
+    pub status: Arc<ShardStatus>,
+    pub on_effect: EffectHandler<S>,
+    pub clock: ShardClock,
 }
 
 /// Wall-clock milliseconds that advance with the monotonic clock, so that no session ends because
 /// the system time is set.
 #[derive(Clone, Copy)]
-struct ShardClock {
+pub struct ShardClock {
     started: Instant,
     started_ms: i64,
 }
 
 impl ShardClock {
+    pub fn new() -> Self {
+        Self { started: Instant::now(), started_ms: now_ms() }
+    }
+
     fn now_ms(&self) -> i64 {
         self.started_ms + self.started.elapsed().as_millis() as i64
     }
@@ -61,22 +65,11 @@ impl ShardClock {
 }
 
 impl<S: Shard> ShardTask<S> {
-    pub fn new(
-        partition: i32,
-        log: Arc<dyn ShardLog>,
-        limits: Limits,
-        mailbox: mpsc::Receiver<Call<S>>,
-    ) -> Self {
-        let clock = ShardClock { started: Instant::now(), started_ms: now_ms() };
-        Self { partition, log, limits, mailbox, clock }
-    }
-
     /// Loads the shard and serves calls, until its handle is dropped or another broker leads the
-    /// partition. `ready` is true while it serves. If the log fails, the shard is loaded again
-    /// after `RELOAD_DELAY`.
+    /// partition. `status.ready` is true while it serves. If the log fails, the shard is loaded
+    /// again after `RELOAD_DELAY`.
     pub async fn run(
         mut self,
-        ready: Arc<AtomicBool>,
         loads: Arc<Semaphore>,
         new_volatile: impl Fn() -> S::VolatileState + Send,
     ) {
@@ -86,7 +79,7 @@ impl<S: Shard> ShardTask<S> {
                     let mut running = Running::<S>::new(&self, logged, new_volatile(), end_offset);
                     match running.start() {
                         Ok(()) => {
-                            ready.store(true, Ordering::Release);
+                            self.status.ready.store(true, Ordering::Release);
                             running.serve(&mut self.mailbox).await
                         }
                         Err(error) => Err(error),
@@ -94,7 +87,7 @@ impl<S: Shard> ShardTask<S> {
                 }
                 Err(error) => Err(error),
             };
-            ready.store(false, Ordering::Release);
+            self.status.ready.store(false, Ordering::Release);
             match ended {
                 Ok(()) | Err(ShardLogError::NotLeader) => return,
                 Err(error) => {
@@ -127,6 +120,9 @@ struct Decided<S: Shard> {
 
 /// A loaded shard.
 struct Running<S: Shard> {
+    partition: i32,
+    status: Arc<ShardStatus>,
+    on_effect: EffectHandler<S>,
     log: Arc<dyn ShardLog>,
     limits: Limits,
     clock: ShardClock,
@@ -136,8 +132,9 @@ struct Running<S: Shard> {
     next_token: Token,
     callers: HashMap<Token, oneshot::Sender<Answered<S>>>,
     decided: VecDeque<Decided<S>>,
-    /// Records that have been applied, but not appended yet.
-    batch: BatchBuilder,
+    /// Effects that wait for the high watermark to reach an offset.
+    effects: VecDeque<(i64, S::Effect)>,
+    batch: OpenBatch,
     /// The log end offset after the batch is appended.
     end_offset: i64,
 }
@@ -152,6 +149,9 @@ impl<S: Shard> Running<S> {
         end_offset: i64,
     ) -> Self {
         Self {
+            partition: task.partition,
+            status: Arc::clone(&task.status),
+            on_effect: Arc::clone(&task.on_effect),
             log: Arc::clone(&task.log),
             limits: task.limits,
             clock: task.clock,
@@ -161,7 +161,8 @@ impl<S: Shard> Running<S> {
             next_token: 0,
             callers: HashMap::new(),
             decided: VecDeque::new(),
-            batch: BatchBuilder::new(batch_options()),
+            effects: VecDeque::new(),
+            batch: OpenBatch::new(BatchKind::Plain),
             end_offset,
         }
     }
@@ -175,7 +176,9 @@ impl<S: Shard> Running<S> {
         let log = Arc::clone(&self.log);
         loop {
             let wake_at = self.timers.next_look_ms().map(|at_ms| self.clock.instant(at_ms));
-            let awaited = self.decided.front().map(|front| front.offset);
+            let reply = self.decided.front().map(|front| front.offset);
+            let effect = self.effects.front().map(|(offset, _)| *offset);
+            let awaited = reply.into_iter().chain(effect).min();
             let given_up_at = self.decided.front().map(|front| front.until);
             tokio::select! {
                 call = mailbox.recv() => {
@@ -200,7 +203,7 @@ impl<S: Shard> Running<S> {
                 }
             }
             self.append()?;
-            self.answer();
+            self.release_committed();
         }
     }
 
@@ -217,32 +220,13 @@ impl<S: Shard> Running<S> {
         let now_ms = self.clock.now_ms();
         // A panic in the state machine is a bug. The shard is then loaded again, like after a
         // failure of its log.
-        let decide =
-            AssertUnwindSafe(|| S::decide(&self.logged, &mut self.volatile, now_ms, event));
+        let leader_epoch = self.status.leader_epoch.load(Ordering::Acquire);
+        let decide = AssertUnwindSafe(|| {
+            S::decide(&self.logged, &mut self.volatile, now_ms, leader_epoch, event)
+        });
         let outcome = catch_unwind(decide).map_err(|_| panicked("deciding"))?;
-        let Outcome { records, replies, timers } = outcome;
-        let mut encoded = Vec::with_capacity(records.len());
-        let mut len = 0;
-        for record in &records {
-            let (key, value) = S::encode(record);
-            len += record_len(&key, value.as_deref());
-            encoded.push((key, value));
-        }
-        if self.batch.count() > 0 && self.batch.size() + len > self.limits.max_batch_bytes {
-            self.append()?;
-        }
-        for (record, (key, value)) in records.iter().zip(&encoded) {
-            // The records of one event are appended together, unless they do not fit in one batch.
-            let full =
-                self.batch.size() + record_len(key, value.as_deref()) > self.limits.max_batch_bytes;
-            if full && self.batch.count() > 0 {
-                self.append()?;
-            }
-            let apply = AssertUnwindSafe(|| S::apply(&mut self.logged, self.end_offset, record));
-            catch_unwind(apply).map_err(|_| panicked("applying"))?;
-            self.batch.append(now_ms, Some(key), value.as_deref(), &[]);
-            self.end_offset += 1;
-        }
+        let Outcome { records, replies, timers, effects } = outcome;
+        self.write(now_ms, &records)?;
         for timer in timers {
             self.timers.change(timer);
         }
@@ -252,17 +236,42 @@ impl<S: Shard> Running<S> {
                 self.decided.push_back(Decided { offset: self.end_offset, until, caller, reply });
             }
         }
+        self.effects.extend(effects.into_iter().map(|effect| (self.end_offset, effect)));
+        Ok(())
+    }
+
+    /// Applies the records of one event and adds them to the batch. They are appended together,
+    /// unless they need different batches or do not fit in one.
+    fn write(&mut self, now_ms: i64, records: &[S::Record]) -> Result<(), ShardLogError> {
+        let encoded: Vec<(Bytes, Option<Bytes>)> = records.iter().map(S::encode).collect();
+        // Before the first record, the batch must have room for all of them.
+        let mut needed: usize = encoded.iter().map(record_len).sum();
+        for (record, encoded) in records.iter().zip(&encoded) {
+            let (kind, len) = (S::batch_kind(record), record_len(encoded).max(needed));
+            needed = 0;
+            if !self.batch.has_room_for(kind, len, self.limits.max_batch_bytes) {
+                self.append()?;
+            }
+            let (key, value) = encoded;
+            let apply = AssertUnwindSafe(|| match kind {
+                BatchKind::Control(producer) => {
+                    end_transaction::<S>(&mut self.logged, producer.id, key);
+                }
+                _ => S::apply(&mut self.logged, self.end_offset, kind, record),
+            });
+            catch_unwind(apply).map_err(|_| panicked("applying"))?;
+            self.batch.push(kind, now_ms, key, value.as_deref());
+            self.end_offset += 1;
+        }
         Ok(())
     }
 
     /// Appends the batch. Fails if the log does not end where the shard expects.
     fn append(&mut self) -> Result<(), ShardLogError> {
-        if self.batch.count() == 0 {
+        if self.batch.is_empty() {
             return Ok(());
         }
-        let batch = BatchBuilder::new(batch_options());
-        let batch = std::mem::replace(&mut self.batch, batch).build();
-        let end_offset = self.log.append(batch)?;
+        let end_offset = self.log.append(self.batch.take())?;
         if end_offset != self.end_offset {
             let expected = self.end_offset;
             let text = format!("the log ends at {end_offset} where {expected} was expected");
@@ -271,12 +280,17 @@ impl<S: Shard> Running<S> {
         Ok(())
     }
 
-    /// Sends the replies whose records are below the high watermark.
-    fn answer(&mut self) {
-        if self.decided.is_empty() {
+    /// Hands over the effects and sends the replies whose records are below the high watermark.
+    fn release_committed(&mut self) {
+        if self.decided.is_empty() && self.effects.is_empty() {
             return;
         }
         let high_watermark = self.log.high_watermark();
+        while let Some((_, effect)) =
+            self.effects.pop_front_if(|(offset, _)| *offset <= high_watermark)
+        {
+            (self.on_effect)(self.partition, effect);
+        }
         while let Some(next) = self.decided.pop_front_if(|next| next.offset <= high_watermark) {
             let _ = next.caller.send(Ok(next.reply)); // the client may be gone
         }
@@ -290,18 +304,6 @@ impl<S: Shard> Running<S> {
             let _ = next.caller.send(Err(NotCommitted));
         }
     }
-}
-
-/// Options for batches as Kafka's coordinators write them: without a producer id, but with a base
-/// sequence of 0.
-fn batch_options() -> BatchOptions {
-    BatchOptions { base_sequence: 0, ..BatchOptions::default() }
-}
-
-/// An upper bound of the bytes that a record takes in a batch.
-fn record_len(key: &[u8], value: Option<&[u8]>) -> usize {
-    const LENGTHS_AND_DELTAS: usize = 36;
-    LENGTHS_AND_DELTAS + key.len() + value.map_or(0, <[u8]>::len)
 }
 
 fn panicked(what: &str) -> ShardLogError {

@@ -54,7 +54,7 @@ struct Run {
 
 impl Run {
     fn event(&mut self, event: Event) {
-        let outcome = GroupShard::decide(&self.logged, &mut self.volatile, self.now_ms, event);
+        let outcome = GroupShard::decide(&self.logged, &mut self.volatile, self.now_ms, 0, event);
         for record in outcome.records {
             self.logged.apply(self.log.len() as i64, &record);
             self.log.push(record);
@@ -193,7 +193,7 @@ proptest! {
         prop_assert_eq!(&replayed, &run.logged);
         // The group coordinator can start from any such state.
         let mut volatile = VolatileState::new(run.volatile.config.clone());
-        GroupShard::decide(&replayed, &mut volatile, run.now_ms, Event::Loaded);
+        GroupShard::decide(&replayed, &mut volatile, run.now_ms, 0, Event::Loaded);
         // If no further requests arrive, all waiting requests are answered in time.
         for _ in 0..200 {
             run.now_ms += 30_000;

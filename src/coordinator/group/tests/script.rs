@@ -272,8 +272,8 @@ impl Machine {
     }
 
     fn event(&mut self, event: Event) {
-        let outcome = GroupShard::decide(&self.logged, &mut self.volatile, self.now_ms, event);
-        let Outcome { records, replies, timers } = outcome;
+        let outcome = GroupShard::decide(&self.logged, &mut self.volatile, self.now_ms, 0, event);
+        let Outcome { records, replies, timers, effects: _ } = outcome;
         for record in records {
             self.print(&print_record(&record));
             self.logged.apply(self.log.len() as i64, &record);

@@ -1,4 +1,7 @@
-//! Tests of the group coordinator on a log in memory, whose high watermark the tests move.
+//! Tests of the runtime on a log in memory, whose high watermark the tests move. Those in this file
+//! use the group coordinator.
+
+mod shard;
 
 use std::{
     future::Future,
@@ -19,7 +22,7 @@ use super::{ShardLog, ShardLogError};
 use crate::{
     base::{TopicId, TopicPartition},
     coordinator::{
-        GroupCoordinator,
+        Coordinator, GroupCoordinator,
         group::{
             GroupConfig, GroupError,
             messages::{
@@ -119,7 +122,7 @@ fn coordinator(log: &Arc<MemoryLog>) -> GroupCoordinator {
         ..GroupConfig::default()
     };
     let groups = GroupCoordinator::new(config);
-    groups.on_elected(0, Arc::clone(log) as _);
+    groups.on_elected(0, 0, Arc::clone(log) as _);
     groups
 }
 
@@ -237,7 +240,7 @@ async fn calls_are_refused_while_loading_and_elsewhere() {
     assert_eq!(refused, Err(GroupError::NotCoordinator));
 
     log.reads_wait.store(true, Ordering::Release);
-    groups.on_elected(0, Arc::clone(&log) as _);
+    groups.on_elected(0, 0, Arc::clone(&log) as _);
     let refused = groups.commit_offsets(commit("g", 8)).await.wait().await;
     assert_eq!(refused, Err(GroupError::CoordinatorLoadInProgress));
     log.reads_wait.store(false, Ordering::Release);
@@ -326,8 +329,8 @@ async fn snapshot_omits_unresponsive_shards() {
     let (quick, stuck) = (MemoryLog::new(true), MemoryLog::new(false));
     let config = GroupConfig { offsets_topic_num_partitions: 3, ..GroupConfig::default() };
     let groups = GroupCoordinator::new(config);
-    groups.on_elected(0, Arc::clone(&stuck) as _);
-    groups.on_elected(1, Arc::clone(&quick) as _);
+    groups.on_elected(0, 0, Arc::clone(&stuck) as _);
+    groups.on_elected(1, 0, Arc::clone(&quick) as _);
     ready(&groups).await;
     // The groups are in partitions 0 and 1. Another broker coordinates the third partition.
     assert_eq!((groups.partition_of("c"), groups.partition_of("a")), (0, 1));
@@ -348,7 +351,7 @@ async fn deleted_topics_lose_their_offsets_even_while_loading() {
     ready(&groups).await;
     groups.commit_offsets(commit("g", 7)).await.wait().await.unwrap().unwrap();
     log.reads_wait.store(true, Ordering::Release);
-    groups.on_elected(0, Arc::clone(&log) as _);
+    groups.on_elected(0, 0, Arc::clone(&log) as _);
     groups.on_topics_deleted(&[TopicPartition::new("t", 0)]);
     log.reads_wait.store(false, Ordering::Release);
     ready(&groups).await;
