@@ -11,14 +11,12 @@ use parking_lot::MutexGuard;
 use tracing::error;
 
 use super::{
-    Broker, OFFSETS_TOPIC,
+    Broker,
     logs::{Replica, in_parallel},
-    shard_log::PartitionLog,
 };
 use crate::{
-    base::{TopicId, TopicPartition, environment::in_place},
-    coordinator::Coordinator,
-    metadata::{Change, ConfigResourceType, Image, PartitionImage},
+    base::environment::in_place,
+    metadata::{Change, ConfigResourceType, Image},
     quorum::{CommittedBatch, CommittedStream},
 };
 
@@ -57,10 +55,7 @@ impl Broker {
         let is_deletion = |change: &Change| matches!(change, Change::TopicDeleted { .. });
         self.forget_former_logs(batch.changes.iter().any(is_deletion));
         self.publish(&batch.image);
-        self.count_offsets_partitions(&batch.image);
-        for change in &batch.changes {
-            self.apply_to_coordinators(change);
-        }
+        self.apply_to_coordinators(&batch.image, &batch.changes);
         self.log_own_changes(batch.last_offset, &batch.changes);
     }
 
@@ -75,7 +70,7 @@ impl Broker {
         self.open_all(&image);
         self.remove_leftovers(self.delete_unclaimed(&image));
         self.forget_former_logs(false);
-        self.count_offsets_partitions(&image);
+        self.set_partition_counts(&image);
         self.elect_all(&image, |_| true);
         self.serves.store(true, Ordering::Relaxed);
     }
@@ -147,75 +142,6 @@ impl Broker {
                 }
             }
             _ => {}
-        }
-    }
-
-    fn apply_to_coordinators(self: &Arc<Self>, change: &Change) {
-        match change {
-            Change::PartitionAdded { id, name, partition, new } if &**name == OFFSETS_TOPIC => {
-                self.elect(*id, *partition, new);
-            }
-            Change::PartitionChanged(change) if &*change.name == OFFSETS_TOPIC => {
-                let (old, new) = (&change.old, &change.new);
-                let led = |it: &PartitionImage| it.leader == self.node_id;
-                // The leader epoch rose by at most one, so no other broker has led in between, and
-                // the shard's state still matches the log.
-                if led(old) && led(new) && new.leader_epoch <= old.leader_epoch + 1 {
-                    return self.groups.on_reelected(change.partition, new.leader_epoch);
-                }
-                self.groups.on_resigned(change.partition);
-                self.elect(change.id, change.partition, new);
-            }
-            Change::TopicDeleted { topic } => {
-                let indexes = 0..topic.partitions.len() as i32;
-                if &*topic.name == OFFSETS_TOPIC {
-                    indexes.clone().for_each(|index| self.groups.on_resigned(index));
-                }
-                let partition = |index| TopicPartition::new(Arc::clone(&topic.name), index);
-                self.groups.on_topics_deleted(&indexes.map(partition).collect::<Vec<_>>());
-            }
-            _ => {}
-        }
-    }
-
-    /// Passes the number of partitions of `__consumer_offsets` to the group coordinator, which maps
-    /// groups to partitions with it. The topic may have another number than the configuration says.
-    fn count_offsets_partitions(&self, image: &Image) {
-        if let Some(topic) = image.topic(OFFSETS_TOPIC) {
-            self.groups.set_partition_count(topic.partitions.len() as i32);
-        }
-    }
-
-    /// Resigns all coordinator shards. A stop calls this before it closes the logs.
-    pub fn resign_coordinators(&self) {
-        self.contact.resign();
-        let topic = self.partitions.topic(OFFSETS_TOPIC);
-        for partition in topic.iter().flat_map(|topic| topic.partitions()) {
-            self.groups.on_resigned(partition.id.partition);
-        }
-    }
-
-    /// Starts the coordinator shards of the partitions that this broker leads, and ends the others,
-    /// among those for which `is_wanted` returns true.
-    pub(super) fn elect_all(&self, image: &Image, is_wanted: impl Fn(i32) -> bool) {
-        let Some(topic) = image.topic(OFFSETS_TOPIC) else { return };
-        for (index, partition) in
-            (0..).zip(&topic.partitions).filter(|(index, _)| is_wanted(*index))
-        {
-            self.elect(topic.id, index, partition);
-        }
-    }
-
-    /// Starts the coordinator shard of a partition of `__consumer_offsets` if this broker leads it,
-    /// otherwise ends the shard.
-    pub(super) fn elect(&self, id: TopicId, index: i32, image: &PartitionImage) {
-        let topic = self.partitions.topic_by_id(id);
-        match topic.and_then(|topic| topic.partition(index).ok()) {
-            Some(partition) if image.leader == self.node_id => {
-                let log = Arc::new(PartitionLog::new(partition));
-                self.groups.on_elected(index, image.leader_epoch, log);
-            }
-            _ => self.groups.on_resigned(index),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Resignation of group coordinators on a broker that is isolated. If no heartbeat is answered for
+//! Resignation of coordinators on a broker that is isolated. If no heartbeat is answered for
 //! one session timeout, the broker resigns each coordinator shard that cannot commit because an
 //! in-sync follower does not fetch. Members then look for a new coordinator instead of waiting
 //! here.
@@ -19,10 +19,12 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{Broker, OFFSETS_TOPIC};
+use super::Broker;
 use crate::{
-    base::environment::{blocking, now_ms, spawn_blocking},
-    coordinator::Coordinator,
+    base::{
+        TopicPartition,
+        environment::{blocking, now_ms, spawn_blocking},
+    },
     metadata::PartitionImage,
 };
 
@@ -40,31 +42,34 @@ pub(super) struct ControllerContact {
 struct State {
     /// Time of the last heartbeat that the controller answered.
     heard: Instant,
-    /// Partitions of the offsets topic whose shards were resigned, with the number of requests for
+    /// Partitions of internal topics whose shards were resigned, with the number of requests for
     /// their coordinator since.
-    given_up: BTreeMap<i32, usize>,
+    given_up: BTreeMap<TopicPartition, usize>,
     /// Whether a stop has ended all coordinator shards, so that none may start any more.
     has_resigned: bool,
     /// Partitions whose lock was held at each of the last looks, with the time of the first.
-    locked: BTreeMap<i32, Instant>,
+    locked: BTreeMap<TopicPartition, Instant>,
 }
 
 impl State {
     /// Whether a partition is stuck, given what a look at it showed: `None` if another thread held
     /// its lock.
-    fn is_stuck(&mut self, index: i32, look: Option<bool>) -> bool {
+    fn is_stuck(&mut self, id: &TopicPartition, look: Option<bool>) -> bool {
         match look {
             Some(is_stuck) => {
-                self.locked.remove(&index);
+                self.locked.remove(id);
                 is_stuck
             }
-            None => self.locked.entry(index).or_insert_with(Instant::now).elapsed() >= LOCKED_MAX,
+            None => {
+                let since = self.locked.entry(id.clone()).or_insert_with(Instant::now);
+                since.elapsed() >= LOCKED_MAX
+            }
         }
     }
 
-    /// Whether this broker may coordinate the groups of a partition again.
-    fn may_coordinate(&self, index: i32) -> bool {
-        !self.has_resigned && !self.given_up.contains_key(&index)
+    /// Whether this broker may run the coordinator shard of a partition again.
+    fn may_coordinate(&self, id: &TopicPartition) -> bool {
+        !self.has_resigned && !self.given_up.contains_key(id)
     }
 }
 
@@ -100,7 +105,7 @@ pub(super) async fn watch(broker: Arc<Broker>, mut stop: watch::Receiver<bool>) 
         if broker.is_silence_too_long() {
             let broker = Arc::clone(&broker);
             // The check may drop the last reference to a removed partition, which closes its files.
-            let look = blocking(move || broker.give_up_groups());
+            let look = blocking(move || broker.give_up_coordinators());
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return,
@@ -123,7 +128,8 @@ impl Broker {
         if given_up.is_empty() {
             return;
         }
-        info!(partitions = ?given_up.keys(), "controller answers again, restarting coordinators");
+        let partitions: Vec<i32> = given_up.keys().map(|id| id.partition).collect();
+        info!(?partitions, "controller answers again, restarting coordinators");
         // Not on the heartbeats' runtime, because the `applying` lock may be held while a disk is
         // slow, and the shards must run on the other runtime.
         let (broker, _entered) = (Arc::clone(self), self.runtime.enter());
@@ -132,8 +138,8 @@ impl Broker {
             // Waiting for `applying` may have taken long: the controller may be silent again, or
             // the broker stops. The state stays locked, so that neither happens meanwhile.
             let state = broker.contact.state();
-            broker.elect_all(&broker.metadata(), |index| {
-                given_up.contains_key(&index) && state.may_coordinate(index)
+            broker.elect_all(&broker.metadata(), |id| {
+                given_up.contains_key(id) && state.may_coordinate(id)
             });
         });
     }
@@ -146,22 +152,21 @@ impl Broker {
     /// Resigns the coordinator shards that cannot commit. The caller has checked that the session
     /// timeout has passed, so the controller has fenced this broker. An earlier resignation would
     /// harm members: no other broker would answer their heartbeats, and their sessions would end.
-    fn give_up_groups(self: &Arc<Self>) {
+    fn give_up_coordinators(self: &Arc<Self>) {
         let now_ms = now_ms();
-        for partition in self.partitions.topic(OFFSETS_TOPIC).iter().flat_map(|it| it.partitions())
-        {
+        for partition in self.coordinated_partitions() {
             // Without the lock of `state`, which probes and heartbeats need.
-            let (index, look) = (partition.id.partition, partition.is_stuck(now_ms));
+            let (id, look) = (&partition.id, partition.is_stuck(now_ms));
             let mut state = self.contact.state();
-            if state.is_stuck(index, look)
+            if state.is_stuck(id, look)
                 && state.heard.elapsed() > self.session_timeout()
-                && !state.given_up.contains_key(&index)
+                && !state.given_up.contains_key(id)
             {
-                warn!(partition = %partition.id,
+                warn!(partition = %id,
                     "no contact with controller and an in-sync follower, coordinator resigned");
-                state.given_up.insert(index, 0);
+                state.given_up.insert(id.clone(), 0);
                 // With `state` locked, so that the shards cannot be restarted in between.
-                self.groups.on_resigned(index);
+                self.resign(id);
             }
         }
     }
@@ -177,15 +182,15 @@ impl Broker {
         Duration::from_millis(session_ms.max(1) as u64)
     }
 
-    /// The id of the broker that coordinates the groups of this partition of the offsets topic. It
+    /// The id of the broker that runs the coordinator shard of a partition of an internal topic. It
     /// is the leader in metadata, unless this broker has resigned the shard; then it is another
     /// in-sync replica, a different one for each call.
-    pub fn coordinator_of(&self, partition: i32, image: &PartitionImage) -> i32 {
+    pub fn coordinator_of(&self, id: &TopicPartition, image: &PartitionImage) -> i32 {
         if image.leader != self.node_id {
             return image.leader;
         }
         let mut state = self.contact.state();
-        let Some(asked) = state.given_up.get_mut(&partition) else { return image.leader };
+        let Some(asked) = state.given_up.get_mut(id) else { return image.leader };
         *asked += 1;
         successor(image, *asked).unwrap_or(image.leader)
     }
@@ -205,17 +210,19 @@ mod tests {
     #[test]
     fn partitions_given_up_again_are_not_coordinated() {
         let contact = ControllerContact::new();
-        contact.state().given_up.insert(1, 0);
-        assert!(!contact.state().may_coordinate(1));
-        assert!(contact.state().may_coordinate(2));
+        let [given_up, other] = [("t", 1), ("u", 1)].map(|(name, n)| TopicPartition::new(name, n));
+        contact.state().given_up.insert(given_up.clone(), 0);
+        assert!(!contact.state().may_coordinate(&given_up));
+        assert!(contact.state().may_coordinate(&other));
         contact.resign();
-        assert!(!contact.state().may_coordinate(2), "the broker stops");
+        assert!(!contact.state().may_coordinate(&other), "the broker stops");
     }
 
     #[tokio::test(start_paused = true)]
     async fn partition_whose_lock_stays_held_is_stuck() {
         let contact = ControllerContact::new();
-        let is_stuck = |look| contact.state().is_stuck(1, look);
+        let id = TopicPartition::new("t", 1);
+        let is_stuck = |look| contact.state().is_stuck(&id, look);
         assert!(!is_stuck(None), "an append may hold the lock");
         tokio::time::advance(LOCKED_MAX).await;
         assert!(is_stuck(None));

@@ -14,10 +14,9 @@ use parking_lot::{Mutex, MutexGuard};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::{Broker, OFFSETS_TOPIC};
+use super::Broker;
 use crate::{
     base::{TopicId, TopicPartition, config::TopicConfig, environment::now_ms},
-    coordinator::Coordinator,
     log::{
         Log, LogConfig, LogDirs, LogError, LogStart, LogView,
         checkpoint::Offsets,
@@ -177,13 +176,11 @@ impl Broker {
         let image = self.metadata();
         let unopened = std::mem::take(&mut *self.unopened());
         for replica in unopened {
-            let topic = image.topic_by_id(replica.id);
-            let partition = topic.and_then(|topic| topic.partitions.get(replica.index as usize));
-            if let Some(partition) = partition {
+            let Some(topic) = image.topic_by_id(replica.id) else { continue };
+            if let Some(partition) = topic.partitions.get(replica.index as usize) {
                 self.open_partition(&image, replica, partition);
-                if topic.is_some_and(|topic| &*topic.name == OFFSETS_TOPIC) {
-                    self.elect(replica.id, replica.index, partition);
-                }
+                let id = TopicPartition::new(Arc::clone(&topic.name), replica.index);
+                self.elect(replica.id, &id, partition);
             }
         }
     }
@@ -421,9 +418,7 @@ impl Broker {
         for partition in self.partitions.partitions() {
             if *partition.log_dir() == path {
                 partition.fail();
-                if &*partition.id.topic == OFFSETS_TOPIC {
-                    self.groups.on_resigned(partition.id.partition);
-                }
+                self.resign(&partition.id);
             } else if partition.future_view().is_some_and(|future| future.log_dir == path) {
                 // Ends the move. The files of the copy stay in the offline directory.
                 drop(partition.take_future());

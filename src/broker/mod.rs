@@ -6,6 +6,7 @@
 
 mod apply;
 mod controller_isolation;
+mod coordinators;
 mod disconnect_fencing;
 mod discovered_logs;
 mod event_log;
@@ -46,7 +47,6 @@ use self::{
     controller_isolation::ControllerContact, discovered_logs::DiscoveredLogs, moves::Moves,
     replication::Replication, sessions::SessionCache,
 };
-pub use crate::coordinator::OFFSETS_TOPIC;
 use crate::{
     base::{
         blocking_limits::BlockingLimits,

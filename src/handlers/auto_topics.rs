@@ -19,10 +19,7 @@ use super::{
     cluster::{string, topic_name},
     forward,
 };
-use crate::{
-    base::config::Config,
-    broker::{Broker, OFFSETS_TOPIC},
-};
+use crate::{base::config::Config, broker::Broker, coordinator::OFFSETS_TOPIC};
 
 /// How long the controller may take to create topics, and then this broker to apply them.
 const PATIENCE: Duration = Duration::from_secs(10);

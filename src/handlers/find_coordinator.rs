@@ -10,9 +10,9 @@ use kafka_protocol::messages::{
 
 use super::{Context, ErrorCode, Handler, Reply, auto_topics, errors, groups::wire};
 use crate::{
-    base::kafka_uuid,
-    broker::{Broker, OFFSETS_TOPIC, TRANSACTIONS_TOPIC},
-    coordinator::group::partition_for,
+    base::{TopicPartition, kafka_uuid},
+    broker::{Broker, TRANSACTIONS_TOPIC},
+    coordinator::{OFFSETS_TOPIC, group::partition_for},
     metadata::{Image, PartitionImage},
 };
 
@@ -166,10 +166,7 @@ fn home_of<'a>(image: &'a Image, topic: &str, key: &str) -> Option<(i32, &'a Par
 /// or it does not have the listener.
 fn endpoint(cx: &Context<'_>, image: &Image, topic: &str, key: &str) -> Option<Endpoint> {
     let (index, partition) = home_of(image, topic, key)?;
-    let leader = match topic {
-        OFFSETS_TOPIC => cx.broker.coordinator_of(index, partition),
-        _ => partition.leader,
-    };
+    let leader = cx.broker.coordinator_of(&TopicPartition::new(topic, index), partition);
     let broker = image.broker(leader)?;
     let end_point = broker.end_points.iter().find(|it| *it.name == *cx.session.listener)?;
     Some(Endpoint {

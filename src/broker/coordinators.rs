@@ -1,0 +1,152 @@
+//! The coordinators of this broker, and which of their shards run here: those of the partitions
+//! that this broker leads in metadata.
+
+use std::sync::Arc;
+
+use super::{Broker, shard_log::PartitionLog};
+use crate::{
+    base::{TopicId, TopicPartition},
+    coordinator::Coordinator,
+    metadata::{Change, Image, PartitionChange, PartitionImage},
+    partition::Partition,
+};
+
+impl Broker {
+    /// All coordinators, each with an internal topic of its own.
+    fn coordinators(&self) -> [&dyn Coordinator; 1] {
+        [&self.groups]
+    }
+
+    /// The coordinator whose internal topic has this name.
+    fn coordinator(&self, topic: &str) -> Option<&dyn Coordinator> {
+        self.coordinators().into_iter().find(|coordinator| coordinator.topic() == topic)
+    }
+
+    /// Applies the changes of a metadata batch to the coordinators. `image` contains them already.
+    pub(super) fn apply_to_coordinators(&self, image: &Image, changes: &[Change]) {
+        self.set_partition_counts(image);
+        for change in changes {
+            match change {
+                Change::PartitionAdded { id, name, partition, new } => {
+                    self.elect(*id, &TopicPartition::new(Arc::clone(name), *partition), new);
+                }
+                Change::PartitionChanged(change) => self.change_coordinated(change),
+                Change::TopicDeleted { topic } => {
+                    let partition = |index| TopicPartition::new(Arc::clone(&topic.name), index);
+                    let partitions = (0..topic.partitions.len() as i32).map(partition);
+                    let partitions: Vec<TopicPartition> = partitions.collect();
+                    partitions.iter().for_each(|partition| self.resign(partition));
+                    for coordinator in self.coordinators() {
+                        coordinator.on_topics_deleted(&partitions);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn change_coordinated(&self, change: &PartitionChange) {
+        let Some(coordinator) = self.coordinator(&change.name) else { return };
+        if leads_without_break(self.node_id, change) {
+            // The shard's state still matches the log.
+            return coordinator.on_reelected(change.partition, change.new.leader_epoch);
+        }
+        let partition = TopicPartition::new(Arc::clone(&change.name), change.partition);
+        coordinator.on_resigned(change.partition);
+        self.elect(change.id, &partition, &change.new);
+    }
+
+    /// Passes the number of partitions of its internal topic to each coordinator, which maps its
+    /// keys to partitions with it. The topic may have another number than the configuration says.
+    pub(super) fn set_partition_counts(&self, image: &Image) {
+        for coordinator in self.coordinators() {
+            if let Some(topic) = image.topic(coordinator.topic()) {
+                coordinator.set_partition_count(topic.partitions.len() as i32);
+            }
+        }
+    }
+
+    /// Starts the coordinator shards of the partitions that this broker leads, and ends the others,
+    /// among those for which `is_wanted` returns true.
+    pub(super) fn elect_all(&self, image: &Image, is_wanted: impl Fn(&TopicPartition) -> bool) {
+        let topics = self.coordinators().map(|coordinator| image.topic(coordinator.topic()));
+        for topic in topics.into_iter().flatten() {
+            for (index, partition) in (0..).zip(&topic.partitions) {
+                let id = TopicPartition::new(Arc::clone(&topic.name), index);
+                if is_wanted(&id) {
+                    self.elect(topic.id, &id, partition);
+                }
+            }
+        }
+    }
+
+    /// Starts the coordinator shard of a partition of an internal topic if this broker leads it,
+    /// otherwise ends the shard. Does nothing for partitions of other topics.
+    pub(super) fn elect(&self, topic: TopicId, id: &TopicPartition, image: &PartitionImage) {
+        let Some(coordinator) = self.coordinator(&id.topic) else { return };
+        let topic = self.partitions.topic_by_id(topic);
+        match topic.and_then(|topic| topic.partition(id.partition).ok()) {
+            Some(partition) if image.leader == self.node_id => {
+                let log = Arc::new(PartitionLog::new(partition));
+                coordinator.on_elected(id.partition, image.leader_epoch, log);
+            }
+            _ => coordinator.on_resigned(id.partition),
+        }
+    }
+
+    /// Ends the coordinator shard of a partition, if it has one.
+    pub(super) fn resign(&self, id: &TopicPartition) {
+        if let Some(coordinator) = self.coordinator(&id.topic) {
+            coordinator.on_resigned(id.partition);
+        }
+    }
+
+    /// Ends all coordinator shards. A stop calls this before it closes the logs.
+    pub fn resign_coordinators(&self) {
+        self.contact.resign();
+        self.coordinated_partitions().iter().for_each(|partition| self.resign(&partition.id));
+    }
+
+    /// The replicas on this broker of all partitions of internal topics of coordinators.
+    pub(super) fn coordinated_partitions(&self) -> Vec<Arc<Partition>> {
+        let topics = self.coordinators().map(|it| self.partitions.topic(it.topic()));
+        topics.iter().flatten().flat_map(|topic| topic.partitions()).collect()
+    }
+}
+
+/// Whether a broker led a partition before a change and leads it afterwards, and no other broker
+/// has led it in between, because the leader epoch rose by at most one.
+fn leads_without_break(me: i32, change: &PartitionChange) -> bool {
+    let (old, new) = (&change.old, &change.new);
+    old.leader == me && new.leader == me && new.leader_epoch <= old.leader_epoch + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leadership_breaks_if_another_broker_led_in_between() {
+        let state = |leader, leader_epoch| PartitionImage {
+            leader,
+            leader_epoch,
+            ..PartitionImage::default()
+        };
+        let change = |old, new| PartitionChange {
+            id: TopicId::nil(),
+            name: "t".into(),
+            partition: 0,
+            old,
+            new,
+        };
+        for (old, new, continues) in [
+            (state(1, 5), state(1, 5), true),
+            (state(1, 5), state(1, 6), true),
+            (state(1, 5), state(1, 7), false),
+            (state(2, 5), state(1, 6), false),
+            (state(1, 5), state(2, 6), false),
+        ] {
+            assert_eq!(leads_without_break(1, &change(old, new)), continues);
+        }
+    }
+}
