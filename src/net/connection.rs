@@ -9,9 +9,9 @@ use std::{collections::VecDeque, future::pending, io, sync::Arc, time::Duration}
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::ApiKey;
-use tokio::{io::AsyncReadExt, net::TcpStream, sync::watch, time::Instant};
+use tokio::{io::AsyncReadExt, sync::watch, time::Instant};
 
-use super::{limits::Admitted, output::Output};
+use super::{limits::Admitted, output::Output, stream::Stream};
 use crate::{
     broker::Broker,
     handlers::{self, BoxFuture, ConnectionContext, ErrorCode, HandlerError, Outcome, ReplyBuffer},
@@ -80,8 +80,8 @@ impl Closed {
 }
 
 /// An open connection with its buffers and its queue of requests.
-pub struct Connection {
-    stream: TcpStream,
+pub struct Connection<S> {
+    stream: S,
     session: ConnectionContext,
     broker: Arc<Broker>,
     place: Arc<Admitted>,
@@ -113,9 +113,9 @@ async fn cut_off(stop: &mut watch::Receiver<bool>) {
     tokio::time::sleep(LAST_WRITE_MAX).await;
 }
 
-impl Connection {
+impl<S: Stream> Connection<S> {
     pub fn new(
-        stream: TcpStream,
+        stream: S,
         session: ConnectionContext,
         broker: Arc<Broker>,
         place: Arc<Admitted>,

@@ -7,6 +7,9 @@ mod foreign_protocols;
 mod limits;
 mod listener;
 mod output;
+mod stream;
 
-pub use limits::{ConnectionLimits, Limits, UnknownHost};
+pub use connection::{Closed, Connection};
+pub use limits::{Admitted, ConnectionLimits, Limits, UnknownHost};
 pub use listener::{Shutdown, serve};
+pub use stream::Stream;

@@ -1,19 +1,19 @@
-//! The output of a connection. Sends pieces of memory with `send` and pieces of files with
-//! `sendfile`.
+//! The output of a connection. On a plain socket, it sends pieces of memory with `send` and pieces
+//! of files with `sendfile`. On other streams, it reads the pieces of files into memory.
 
 use std::{future::Future, io, os::fd::BorrowedFd, sync::Arc, time::Duration};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::BytesMut;
 use rustix::{
     fs::{AtFlags, StatxFlags, statx},
     net::SendFlags,
 };
 use tokio::{
     io::{AsyncWriteExt, Interest},
-    net::TcpStream,
     time::timeout,
 };
 
+use super::stream::Stream;
 use crate::{
     base::blocking_limits::BlockingLimits,
     handlers::{Part, ReplyBuffer},
@@ -25,6 +25,8 @@ use crate::{
 
 /// The most bytes for one `sendfile` call, so that one client does not occupy a worker for long.
 const SENDFILE_MAX: usize = 1 << 20;
+/// The size of the buffer for pieces of files that are sent through memory, in bytes.
+const COPY_MAX: usize = 64 << 10;
 /// The most reads from one volume at a time, for all connections. Other work needs blocking
 /// threads, too.
 const COLD_READS_MAX: usize = 64;
@@ -63,9 +65,9 @@ impl Output {
     }
 
     /// Writes everything. Fails with `TimedOut` if the client accepts no bytes for `stall_max`.
-    pub async fn write_to(
+    pub async fn write_to<S: Stream>(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &mut S,
         stall_max: Option<Duration>,
     ) -> io::Result<()> {
         let mut parts = self.parts.drain(..).peekable();
@@ -77,7 +79,7 @@ impl Output {
                         Some(Part::File { .. }) => SendFlags::MORE,
                         _ => SendFlags::empty(),
                     };
-                    write_memory(stream, bytes, flags, stall_max).await?;
+                    write_memory(stream, &bytes, flags, stall_max).await?;
                 }
                 Part::File { file, position, len } => {
                     send_file(stream, &file, (position, len), stall_max).await?;
@@ -85,8 +87,10 @@ impl Output {
             }
         }
         drop(parts);
-        let tail = std::mem::take(&mut self.tail).freeze();
-        write_memory(stream, tail, SendFlags::empty(), stall_max).await
+        let tail = std::mem::take(&mut self.tail);
+        write_memory(stream, &tail, SendFlags::empty(), stall_max).await?;
+        // Does nothing on a socket. Other streams may still hold bytes in a buffer.
+        progress(stall_max, stream.flush()).await
     }
 }
 
@@ -104,16 +108,25 @@ async fn progress<T>(
     }
 }
 
-async fn write_memory(
-    stream: &mut TcpStream,
-    mut bytes: Bytes,
+/// Writes bytes of memory. `flags` count for sockets only.
+async fn write_memory<S: Stream>(
+    stream: &mut S,
+    mut bytes: &[u8],
     flags: SendFlags,
     stall_max: Option<Duration>,
 ) -> io::Result<()> {
-    while bytes.has_remaining() {
-        let send = || Ok(rustix::net::send(&*stream, &bytes, flags | SendFlags::NOSIGNAL)?);
-        let sent = progress(stall_max, stream.async_io(Interest::WRITABLE, send)).await?;
-        bytes.advance(sent);
+    while !bytes.is_empty() {
+        let sent = match stream.plain_socket() {
+            Some(socket) => {
+                let send = || Ok(rustix::net::send(socket, bytes, flags | SendFlags::NOSIGNAL)?);
+                progress(stall_max, socket.async_io(Interest::WRITABLE, send)).await?
+            }
+            None => progress(stall_max, stream.write(bytes)).await?,
+        };
+        if sent == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        bytes = &bytes[sent..];
     }
     Ok(())
 }
@@ -137,14 +150,14 @@ fn device(fd: BorrowedFd<'_>) -> Option<(u32, u32)> {
     Some((stat.stx_dev_major, stat.stx_dev_minor))
 }
 
-async fn send_file(
-    stream: &mut TcpStream,
+async fn send_file<S: Stream>(
+    stream: &mut S,
     file: &Arc<dyn DiskFile>,
     (mut position, mut len): (u64, usize),
     stall_max: Option<Duration>,
 ) -> io::Result<()> {
-    let Some(fd) = file.raw_fd() else {
-        return copy_file(stream, file, position, len).await;
+    let (Some(socket), Some(fd)) = (stream.plain_socket(), file.raw_fd()) else {
+        return copy_file(stream, file, (position, len), stall_max).await;
     };
     let mut warm_until = position;
     while len > 0 {
@@ -154,8 +167,8 @@ async fn send_file(
             warm_until = position + piece as u64;
         }
         let piece = (warm_until - position) as usize;
-        let send = || Ok(rustix::fs::sendfile(&*stream, fd, Some(&mut position), piece)?);
-        let sent = progress(stall_max, stream.async_io(Interest::WRITABLE, send)).await?;
+        let send = || Ok(rustix::fs::sendfile(socket, fd, Some(&mut position), piece)?);
+        let sent = progress(stall_max, socket.async_io(Interest::WRITABLE, send)).await?;
         if sent == 0 {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
@@ -167,19 +180,20 @@ async fn send_file(
     Ok(())
 }
 
-/// Sends a piece of a file that has no descriptor, for example of a simulated disk.
-async fn copy_file(
-    stream: &mut TcpStream,
+/// Sends a piece of a file through memory: the stream has no plain socket, or the file has no
+/// descriptor, for example on a simulated disk.
+async fn copy_file<S: Stream>(
+    stream: &mut S,
     file: &Arc<dyn DiskFile>,
-    mut position: u64,
-    mut len: usize,
+    (mut position, mut len): (u64, usize),
+    stall_max: Option<Duration>,
 ) -> io::Result<()> {
-    let mut buffer = vec![0; len.min(64 << 10)];
+    let mut buffer = vec![0; len.min(COPY_MAX)];
     while len > 0 {
-        let piece = &mut buffer[..len.min(64 << 10)];
+        let piece = &mut buffer[..len.min(COPY_MAX)];
         warm(file, position, piece.len()).await?;
         read_exact_at(&**file, piece, position)?;
-        stream.write_all(piece).await?;
+        write_memory(stream, piece, SendFlags::empty(), stall_max).await?;
         position += piece.len() as u64;
         len -= piece.len();
     }
@@ -200,8 +214,13 @@ mod tests {
 
     use parking_lot::Mutex;
     use rustix::fs::{MemfdFlags, memfd_create};
+    use tokio::{
+        io::{AsyncReadExt, DuplexStream},
+        net::TcpStream,
+    };
 
     use super::*;
+    use crate::log::{Disk, RealDisk, disk::OpenMode};
 
     /// A file that is never in the page cache. Its reads wait until `released` fails, if it is set.
     #[derive(Debug)]
@@ -240,6 +259,34 @@ mod tests {
         fn is_cached(&self, _: u64, _: usize) -> bool {
             false
         }
+    }
+
+    impl Stream for DuplexStream {
+        fn plain_socket(&self) -> Option<&TcpStream> {
+            None
+        }
+    }
+
+    #[tokio::test]
+    async fn streams_without_a_socket_get_pieces_of_files_through_memory() {
+        let content: Vec<u8> = (0..=255).cycle().take(3 * COPY_MAX).collect();
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(&file, &content).expect("written");
+        let file = RealDisk.open(file.path(), OpenMode::Read).expect("opens");
+        let mut reply = ReplyBuffer::from_frame(BytesMut::from(&b"head"[..]));
+        reply.push_file(file, 1, 2 * COPY_MAX);
+        reply.head.extend_from_slice(b"tail");
+        let (mut ours, mut theirs) = tokio::io::duplex(1 << 10);
+        let write = async {
+            let mut output = Output::default();
+            output.push(reply);
+            output.write_to(&mut ours, None).await.expect("written");
+            drop(ours);
+        };
+        let mut received = Vec::new();
+        let (_, read) = tokio::join!(write, theirs.read_to_end(&mut received));
+        read.expect("read");
+        assert_eq!(received, [b"head", &content[1..][..2 * COPY_MAX], b"tail"].concat());
     }
 
     #[tokio::test]
