@@ -5,7 +5,9 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use sordini::{
     broker::Broker,
-    handlers::{self, BoxFuture, ConnectionContext, HandlerError, Outcome, Part, ReplyBuffer},
+    handlers::{
+        self, BoxFuture, Client, ConnectionContext, HandlerError, Outcome, Part, ReplyBuffer,
+    },
     log::disk::read_exact_at,
     protocol::frame::{self, Incoming},
 };
@@ -31,7 +33,8 @@ impl Drop for ServerEnd {
 pub async fn serve(broker: Arc<Broker>, wire: SharedWire, accepted: Accepted, controllers: bool) {
     let Accepted { id, peer, mut frames, .. } = accepted;
     let end = ServerEnd { wire, id };
-    let mut session = ConnectionContext::of_controller_listener(&broker.settings(), peer);
+    let mut session =
+        ConnectionContext::of_controller_listener(&broker.settings(), Client::anonymous(peer));
     if !controllers {
         session.listener = Arc::from("PLAINTEXT");
         session.on_controller_listener = false;

@@ -1,12 +1,7 @@
 //! Automatic creation of topics that clients request (`auto.create.topics.enable`), and of the
 //! topics of the coordinators. Kafka's `DefaultAutoTopicCreationManager`.
 
-use std::{
-    collections::HashSet,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use kafka_protocol::messages::{
     CreateTopicsRequest,
@@ -15,7 +10,7 @@ use kafka_protocol::messages::{
 use tokio::time::{Instant, timeout};
 
 use super::{
-    ErrorCode, HandlerError,
+    Client, ErrorCode, HandlerError,
     cluster::{string, topic_name},
     forward,
 };
@@ -65,13 +60,16 @@ pub enum CreateError {
     TimedOut,
 }
 
-/// Creates topics and waits until this broker's metadata has them. A topic that already exists is
-/// not an error.
-pub async fn create(broker: &Arc<Broker>, names: &[&str]) -> Result<(), CreateError> {
+/// Creates topics on behalf of a client and waits until this broker's metadata has them. A topic
+/// that already exists is not an error.
+pub async fn create(
+    broker: &Arc<Broker>,
+    client: Client,
+    names: &[&str],
+) -> Result<(), CreateError> {
     let config = broker.config();
     let topics = names.iter().map(|name| new_topic(&config, name)).collect();
     let request = CreateTopicsRequest::default().with_topics(topics);
-    let client = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
     let deadline = Instant::now() + PATIENCE;
     let answer = forward::ask(Arc::clone(broker), client, 7, request, deadline).await?;
     for topic in answer.topics {
@@ -87,13 +85,13 @@ pub async fn create(broker: &Arc<Broker>, names: &[&str]) -> Result<(), CreateEr
     timeout(PATIENCE, known).await.map_err(|_| CreateError::TimedOut)
 }
 
-/// Creates topics in the background. The client finds them with a later request. Topics whose
+/// Creates topics on behalf of a client, in the background. The client finds them with a later request. Topics whose
 /// creation is in progress are skipped, because clients repeat their request until a topic exists.
-pub fn create_later(broker: &Arc<Broker>, names: Vec<String>) {
+pub fn create_later(broker: &Arc<Broker>, client: Client, names: Vec<String>) {
     let Some(creation) = Creation::of(Arc::clone(broker), names) else { return };
     tokio::spawn(async move {
         let names: Vec<&str> = creation.names.iter().map(String::as_str).collect();
-        if let Err(error) = create(&creation.broker, &names).await {
+        if let Err(error) = create(&creation.broker, client, &names).await {
             let some = &names[..names.len().min(NAMES_TOLD)];
             tracing::warn!(%error, topics = names.len(), ?some, "topics are not auto-created");
         }

@@ -409,7 +409,7 @@ pub async fn handle<R: AlterRequest>(cx: &mut Context<'_>, mut request: R) -> Re
     let checked = check(cx.broker, &changes, R::KEEPS, validate_only, false);
     let mut verdicts = checked.iter();
     request.resources().retain(|_| matches!(verdicts.next(), Some(Ok(Checked::Configs(_)))));
-    let (broker, client, version) = (Arc::clone(cx.broker), cx.session.peer, cx.version);
+    let (broker, client, version) = (Arc::clone(cx.broker), cx.session.client.clone(), cx.version);
     let is_decided_here = broker.leads_quorum();
     let rest = async move {
         let deadline = forward::deadline(&broker);

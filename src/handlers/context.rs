@@ -1,11 +1,12 @@
 //! What a handler gets besides its request: the connection's session and facts from the header.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+use super::Client;
 use crate::{
-    base::config::BrokerConfig,
+    base::config::{BrokerConfig, SecurityProtocol},
     broker::{Broker, HeartbeatConnection},
     controller::Controller,
 };
@@ -14,9 +15,11 @@ use crate::{
 /// there the requests of a connection are handled one after the other.
 #[derive(Clone)]
 pub struct ConnectionContext {
-    pub peer: SocketAddr,
+    pub client: Client,
     /// The listener's name (`PLAINTEXT`, `CONTROLLER`, ...).
     pub listener: Arc<str>,
+    /// How the listener's connections are secured. For now it is always `Plaintext`.
+    pub security_protocol: SecurityProtocol,
     /// Whether the listener is one of `controller.listener.names`.
     pub on_controller_listener: bool,
     /// The client's software name and version, from its ApiVersions request (KIP-511).
@@ -27,13 +30,14 @@ pub struct ConnectionContext {
 }
 
 impl ConnectionContext {
-    /// The context of a connection from `peer` to the first controller listener. It is used for
-    /// requests that arrive in another way.
-    pub fn of_controller_listener(settings: &BrokerConfig, peer: SocketAddr) -> Self {
-        let listener = settings.controller_listeners.first().map(|it| it.name.as_str());
+    /// The context of a connection to the first controller listener. It is used for requests that
+    /// arrive in another way.
+    pub fn of_controller_listener(settings: &BrokerConfig, client: Client) -> Self {
+        let listener = settings.controller_listeners.first();
         Self {
-            peer,
-            listener: Arc::from(listener.unwrap_or("CONTROLLER")),
+            client,
+            listener: Arc::from(listener.map_or("CONTROLLER", |it| it.name.as_str())),
+            security_protocol: listener.map_or(SecurityProtocol::Plaintext, |it| it.protocol),
             on_controller_listener: true,
             software: None,
             presence: None,
@@ -94,6 +98,6 @@ impl Context<'_> {
 
     /// The client's address as Kafka prints it: `/127.0.0.1`.
     pub fn client_host(&self) -> String {
-        format!("/{}", self.session.peer.ip())
+        format!("/{}", self.session.client.address.ip())
     }
 }

@@ -1,8 +1,6 @@
 //! CreateTopics: creates topics, or only checks whether they could be created.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_protocol::messages::{
     ApiKey, CreateTopicsRequest, CreateTopicsResponse,

@@ -55,12 +55,12 @@ impl Handler for CreateDelegationToken {
 
 /// Defines handlers that send the same response to every request.
 macro_rules! always {
-    ($($name:ident, $versions:expr, $request:ty => $response:ty: $answer:expr;)*) => {$(
+    ($($name:ident, $request:ty => $response:ty: $answer:expr;)*) => {$(
         pub struct $name;
 
         impl Handler for $name {
             const API: ApiKey = ApiKey::$name;
-                    type Request = $request;
+            type Request = $request;
             type Response = $response;
 
             async fn handle(_: &mut Context<'_>, _: $request) -> Reply<$response> {
@@ -71,15 +71,15 @@ macro_rules! always {
 }
 
 always! {
-    RenewDelegationToken, 1..=2, RenewDelegationTokenRequest => RenewDelegationTokenResponse:
+    RenewDelegationToken, RenewDelegationTokenRequest => RenewDelegationTokenResponse:
         RenewDelegationTokenResponse::default()
             .with_error_code(REFUSED.code())
             .with_expiry_timestamp_ms(NO_TIMESTAMP);
-    ExpireDelegationToken, 1..=2, ExpireDelegationTokenRequest => ExpireDelegationTokenResponse:
+    ExpireDelegationToken, ExpireDelegationTokenRequest => ExpireDelegationTokenResponse:
         ExpireDelegationTokenResponse::default()
             .with_error_code(REFUSED.code())
             .with_expiry_timestamp_ms(NO_TIMESTAMP);
-    DescribeDelegationToken, 1..=3, DescribeDelegationTokenRequest => DescribeDelegationTokenResponse:
+    DescribeDelegationToken, DescribeDelegationTokenRequest => DescribeDelegationTokenResponse:
         DescribeDelegationTokenResponse::default().with_error_code(REFUSED.code());
 }
 

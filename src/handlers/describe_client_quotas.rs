@@ -1,8 +1,6 @@
 //! DescribeClientQuotas (KIP-546): the quotas in the metadata that match a filter.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_protocol::{
     messages::{

@@ -2,12 +2,17 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
 };
 
 use kafka_protocol::messages::{ApiKey, EnvelopeRequest, EnvelopeResponse};
 
-use super::{ConnectionContext, Context, ErrorCode, Forwarding, Handler, HandlerError, Reply, answer_parsed};
+use super::{
+    Client, ConnectionContext, Context, ErrorCode, Forwarding, Handler, HandlerError, Reply,
+    answer_parsed,
+};
 use crate::protocol::{
+    Principal,
     api::Scope,
     frame::{self, Incoming},
 };
@@ -25,6 +30,10 @@ impl Handler for Envelope {
         if !cx.broker.leads_quorum() {
             return refuse(ErrorCode::NotController);
         }
+        let principal = request.request_principal.as_deref();
+        let Some(Ok(principal)) = principal.map(Principal::deserialize) else {
+            return refuse(ErrorCode::PrincipalDeserializationFailure);
+        };
         let mut body = request.request_data;
         let Ok(Incoming::Request(header)) = frame::parse_header(&mut body) else {
             return refuse(ErrorCode::InvalidRequest);
@@ -32,12 +41,18 @@ impl Handler for Envelope {
         if header.api.scope != Scope::Forwarded {
             return refuse(ErrorCode::InvalidRequest);
         }
-        let Some(client) = address(&request.client_host_address) else {
+        let Some(address) = address(&request.client_host_address) else {
             return refuse(ErrorCode::InvalidRequest);
         };
-        let client = SocketAddr::new(client, 0);
-        let mut session =
-            ConnectionContext::of_controller_listener(&cx.broker.settings(), client);
+        // As in Kafka, the forwarded request counts as one of this connection's listener.
+        let mut session = ConnectionContext {
+            client: Client { address: SocketAddr::new(address, 0), principal },
+            listener: Arc::clone(&cx.session.listener),
+            security_protocol: cx.session.security_protocol,
+            on_controller_listener: true,
+            software: None,
+            presence: None,
+        };
         let broker = cx.broker.clone();
         Reply::Later(Box::pin(async move {
             let forwarding = Forwarding::ByBroker;

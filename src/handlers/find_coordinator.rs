@@ -8,7 +8,7 @@ use kafka_protocol::messages::{
     find_coordinator_response::Coordinator,
 };
 
-use super::{Context, ErrorCode, Handler, Reply, auto_topics, errors, groups::wire};
+use super::{Client, Context, ErrorCode, Handler, Reply, auto_topics, errors, groups::wire};
 use crate::{
     base::{TopicPartition, kafka_uuid},
     broker::{Broker, TRANSACTIONS_TOPIC},
@@ -149,7 +149,7 @@ async fn with_offsets_topic(broker: &Arc<Broker>) -> Arc<Image> {
     if image.topic(OFFSETS_TOPIC).is_some() {
         return image;
     }
-    if let Err(error) = auto_topics::create(broker, &[OFFSETS_TOPIC]).await {
+    if let Err(error) = auto_topics::create(broker, Client::this_node(), &[OFFSETS_TOPIC]).await {
         tracing::warn!(topic = OFFSETS_TOPIC, %error, "cannot create the offsets topic");
     }
     broker.metadata()

@@ -1,20 +1,13 @@
 //! Forwards requests to the active controller, which decides them, in an Envelope (KIP-590, Kafka's
 //! `ForwardingManager`).
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::{
-    messages::{DefaultPrincipalData, EnvelopeRequest},
-    protocol::{Encodable, Request, StrBytes},
-};
+use kafka_protocol::{messages::EnvelopeRequest, protocol::Request};
 use tokio::time::Instant;
 
-use super::{ConnectionContext, Forwarding, HandlerError, ReplyBuffer, answer};
+use super::{Client, ConnectionContext, Forwarding, HandlerError, ReplyBuffer, answer};
 use crate::{broker::Broker, peers};
 
 /// The time by which a request that arrives now must be answered (`request.timeout.ms`).
@@ -28,11 +21,11 @@ pub fn deadline(broker: &Broker) -> Instant {
 /// deadline, this node builds the response, with REQUEST_TIMED_OUT.
 pub async fn forward(
     broker: Arc<Broker>,
-    client: SocketAddr,
+    client: Client,
     frame: Bytes,
     deadline: Instant,
 ) -> Result<ReplyBuffer, HandlerError> {
-    let envelope = envelope(frame.clone(), client.ip());
+    let envelope = envelope(frame.clone(), &client);
     let left = deadline.saturating_duration_since(Instant::now());
     match broker.ask_controller(0, &envelope, left, |it| it.error_code).await {
         Ok(answer) if answer.error_code == 0 => {
@@ -50,7 +43,7 @@ pub async fn forward(
 /// Builds the response with REQUEST_TIMED_OUT to a whole request frame.
 pub async fn timed_out(
     broker: Arc<Broker>,
-    client: SocketAddr,
+    client: Client,
     frame: Bytes,
 ) -> Result<ReplyBuffer, HandlerError> {
     let mut session = ConnectionContext::of_controller_listener(&broker.settings(), client);
@@ -68,7 +61,7 @@ fn sized(response: &[u8]) -> ReplyBuffer {
 /// Sends a request that this node makes on behalf of `client` to the active controller.
 pub async fn ask<R: Request>(
     broker: Arc<Broker>,
-    client: SocketAddr,
+    client: Client,
     version: i16,
     request: R,
     deadline: Instant,
@@ -79,26 +72,13 @@ pub async fn ask<R: Request>(
     peers::decode::<R>(version, frame).map_err(|_| HandlerError::Close)
 }
 
-fn envelope(frame: Bytes, client: IpAddr) -> EnvelopeRequest {
-    let host = match client {
+fn envelope(frame: Bytes, client: &Client) -> EnvelopeRequest {
+    let host = match client.address.ip() {
         IpAddr::V4(ip) => Bytes::copy_from_slice(&ip.octets()),
         IpAddr::V6(ip) => Bytes::copy_from_slice(&ip.octets()),
     };
     EnvelopeRequest::default()
         .with_request_data(frame)
-        .with_request_principal(Some(anonymous()))
+        .with_request_principal(Some(client.principal.serialize()))
         .with_client_host_address(host)
-}
-
-/// The principal of every connection without authentication, encoded as in Kafka's
-/// `DefaultKafkaPrincipalBuilder`.
-fn anonymous() -> Bytes {
-    const VERSION: i16 = 0;
-    let principal = DefaultPrincipalData::default()
-        .with_type(StrBytes::from_static_str("User"))
-        .with_name(StrBytes::from_static_str("ANONYMOUS"));
-    let mut out = BytesMut::new();
-    out.put_i16(VERSION);
-    principal.encode(&mut out, VERSION).expect("a principal of two short names is encoded");
-    out.freeze()
 }

@@ -42,7 +42,7 @@ impl Handler for Metadata {
         let allowed =
             request.allow_auto_topic_creation && cx.broker.settings().auto_create_topics_enable;
         if allowed && !create.is_empty() {
-            auto_topics::create_later(cx.broker, create);
+            auto_topics::create_later(cx.broker, cx.session.client.clone(), create);
         }
         let response = view.response(topics, missing, &request);
         Reply::Now(response.with_cluster_id(Some(string(&cx.broker.cluster_id))))

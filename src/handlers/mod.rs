@@ -7,6 +7,7 @@
 //! Kafka's error codes; errors that only one API has are mapped in the file of that API.
 
 pub mod auto_topics;
+mod client;
 mod cluster;
 mod config_resources;
 pub mod context;
@@ -35,6 +36,7 @@ use crate::{
     telemetry::Metrics,
 };
 
+pub use client::Client;
 pub use context::{ConnectionContext, Context, Forwarding};
 pub use errors::ErrorCode;
 pub use fetch::reply as fetch_reply;
@@ -224,12 +226,12 @@ pub async fn handle(
         return run(entry, broker, session, header, body, Forwarding::Direct).await;
     }
     let deadline = forward::deadline(broker);
-    let peer = session.peer;
-    let forwarded = forward::forward(Arc::clone(broker), peer, whole.clone(), deadline);
+    let client = session.client.clone();
+    let forwarded = forward::forward(Arc::clone(broker), client.clone(), whole.clone(), deadline);
     if !broker.leads_quorum() {
         return Ok(Outcome::Later(Box::pin(forwarded)));
     }
-    let timed_out = forward::timed_out(Arc::clone(broker), peer, whole);
+    let timed_out = forward::timed_out(Arc::clone(broker), client, whole);
     let begun = run(entry, broker, session, header, body, Forwarding::ByBroker);
     match timeout_at(deadline, begun).await {
         Ok(Err(HandlerError::NotController)) => Ok(Outcome::Later(Box::pin(forwarded))),

@@ -1,7 +1,6 @@
 //! [`OwnChannel`]: the channel over which a node sends requests to its own controller.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -9,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::{ConnectionContext, Forwarding, answer};
+use super::{Client, ConnectionContext, Forwarding, answer};
 use crate::{
     broker::Broker,
     peers::{BoxFuture, Channel, PeerError},
@@ -29,8 +28,8 @@ impl OwnChannel {
     async fn answer(&self, request: Bytes) -> Result<Bytes, PeerError> {
         let stopped = || PeerError::NotHandled("the broker has stopped".to_owned());
         let broker: Arc<Broker> = self.broker.upgrade().ok_or_else(stopped)?;
-        let peer = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-        let mut session = ConnectionContext::of_controller_listener(&broker.settings(), peer);
+        let client = Client::this_node();
+        let mut session = ConnectionContext::of_controller_listener(&broker.settings(), client);
         let answered = answer(&broker, &mut session, request, Forwarding::Direct).await;
         answered.map_err(|error| PeerError::NotHandled(error.to_string()))
     }

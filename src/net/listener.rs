@@ -14,7 +14,12 @@ use super::{
     foreign_protocols::ForeignProtocols,
     limits::Admitted,
 };
-use crate::{broker::Broker, handlers::ConnectionContext, telemetry::CloseReason};
+use crate::{
+    base::config::SecurityProtocol,
+    broker::Broker,
+    handlers::{Client, ConnectionContext},
+    telemetry::CloseReason,
+};
 
 /// The two channels of a stop: one ends all connections, the other shows when all have ended.
 #[derive(Clone)]
@@ -39,16 +44,14 @@ pub async fn serve(
     // As in Kafka, clients cannot take all places, so that nodes can always connect to each other.
     // This protects controller listeners. It protects the inter-broker listener only if there is
     // another listener for clients.
-    let (is_protected, on_controller_listener) = {
-        let settings = broker.settings();
-        let on_controller_listener =
-            settings.controller_listeners.iter().any(|it| it.name == *name);
-        let is_inter_broker = *name == *settings.inter_broker_listener;
-        (
-            on_controller_listener || settings.listeners.len() > 1 && is_inter_broker,
-            on_controller_listener,
-        )
-    };
+    let settings = broker.settings();
+    let on_controller_listener = settings.controller_listeners.iter().any(|it| it.name == *name);
+    let is_inter_broker = *name == *settings.inter_broker_listener;
+    let is_protected = on_controller_listener || settings.listeners.len() > 1 && is_inter_broker;
+    let mut listeners = settings.listeners.iter().chain(&settings.controller_listeners);
+    let security_protocol =
+        listeners.find(|it| it.name == *name).map_or(SecurityProtocol::Plaintext, |it| it.protocol);
+    drop(settings);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -69,10 +72,10 @@ pub async fn serve(
                     broker.metrics.connections.closed(CloseReason::Limit);
                     continue;
                 };
-                let listener = Arc::clone(&name);
                 let session = ConnectionContext {
-                    peer,
-                    listener,
+                    client: Client::anonymous(peer),
+                    listener: Arc::clone(&name),
+                    security_protocol,
                     on_controller_listener,
                     software: None,
                     presence: None,
@@ -97,7 +100,7 @@ fn spawn(
     shutdown: &Shutdown,
 ) {
     let (peer, listener, foreign) =
-        (session.peer, Arc::clone(&session.listener), Arc::clone(foreign));
+        (session.client.address, Arc::clone(&session.listener), Arc::clone(foreign));
     // Small responses must not wait for the peer's TCP acknowledgement of earlier ones.
     let _ = stream.set_nodelay(true);
     let admitted = Arc::new(admitted);

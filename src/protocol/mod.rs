@@ -13,10 +13,12 @@ pub mod api;
 pub mod error_code;
 pub mod frame;
 pub mod messages;
+pub mod principal;
 pub mod schema;
 pub mod shape;
 
 pub use api::Api;
 pub use error_code::ErrorCode;
 pub use frame::{DecodeError, Incoming, RequestHeader};
+pub use principal::Principal;
 pub use schema::WireError;

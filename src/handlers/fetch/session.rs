@@ -1,10 +1,7 @@
 //! Fetch sessions in handlers: which partitions a request reads, and which results its response
 //! contains. The cache of sessions is in `broker::sessions`.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use kafka_protocol::messages::{FetchRequest, fetch_request::FetchTopic};
 
