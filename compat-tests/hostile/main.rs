@@ -3,13 +3,9 @@
 //! running broker instead, such as Apache Kafka, from which the expected responses were recorded.
 //! `HOSTILE_REPORT=FILE` lists which malformed requests got a response, for comparison.
 
-#[path = "hostile/batches.rs"]
 mod batches;
-#[path = "hostile/broker.rs"]
 mod broker;
-#[path = "hostile/samples.rs"]
 mod samples;
-#[path = "hostile/wire.rs"]
 mod wire;
 
 use std::time::{Duration, Instant};

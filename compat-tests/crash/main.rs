@@ -1,27 +1,16 @@
 //! Crashes, restarts and disk faults. No acknowledged record may be lost, duplicated or reordered.
 //! `CRASH_SECONDS` bounds the loop of kills (default 15).
 
-#[path = "crash/broker.rs"]
 mod broker;
-#[path = "crash/client.rs"]
 mod client;
-#[path = "crash/crowd.rs"]
 mod crowd;
-#[path = "crash/damage.rs"]
 mod damage;
-#[path = "crash/disks.rs"]
 mod disks;
-#[path = "crash/flips.rs"]
 mod flips;
-#[path = "crash/kept.rs"]
 mod kept;
-#[path = "crash/load.rs"]
 mod load;
-#[path = "crash/moves.rs"]
 mod moves;
-#[path = "crash/scale.rs"]
 mod scale;
-#[path = "crash/slow.rs"]
 mod slow;
 
 use std::{
