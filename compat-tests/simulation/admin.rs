@@ -61,13 +61,13 @@ pub async fn run(mut client: Client, nodes: i32, has_joining_voters: bool) {
     let last = if has_joining_voters { 6 } else { 4 };
     let mut partitions = 1;
     loop {
-        let pause = client.chance.between(300, 3_000);
+        let pause = client.rng.between(300, 3_000);
         sleep(Duration::from_millis(pause)).await;
         let broker = client.any_broker();
-        let done = match client.chance.between(0, last) {
+        let done = match client.rng.between(0, last) {
             0 => client.ask(&broker, 2, &preferred()).await.is_some(),
             1 => {
-                let request = alter_config(client.chance.between(2, 9) * 1_000);
+                let request = alter_config(client.rng.between(2, 9) * 1_000);
                 client.ask(&broker, 1, &request).await.is_some()
             }
             2 if partitions < 6 => {
@@ -93,7 +93,7 @@ pub async fn run(mut client: Client, nodes: i32, has_joining_voters: bool) {
         };
         if done {
             let mut history = client.history.lock();
-            history.got_on("admin");
+            history.note_progress("admin");
         }
     }
 }
@@ -127,7 +127,7 @@ async fn remove_voter(client: &mut Client, broker: &Address) -> Option<()> {
     let request = DescribeQuorumRequest::default().with_topics(vec![topic]);
     let mut quorum = client.ask(broker, 2, &request).await?;
     let mut voters = quorum.topics.pop()?.partitions.pop()?.current_voters;
-    let at = client.chance.between(0, voters.len().checked_sub(1)? as u64) as usize;
+    let at = client.rng.between(0, voters.len().checked_sub(1)? as u64) as usize;
     let voter = voters.swap_remove(at);
     let request = RemoveRaftVoterRequest::default()
         .with_cluster_id(None)
@@ -140,7 +140,7 @@ async fn remove_voter(client: &mut Client, broker: &Address) -> Option<()> {
 
 /// Reorders the replicas of a partition, which changes its preferred leader.
 fn reorder(client: &mut Client, nodes: i32) -> AlterPartitionReassignmentsRequest {
-    let first = client.chance.between(0, nodes as u64 - 1) as i32;
+    let first = client.rng.between(0, nodes as u64 - 1) as i32;
     let replicas = (0..3).map(|at| BrokerId((first + at) % nodes + 1)).collect();
     let partition =
         ReassignablePartition::default().with_partition_index(0).with_replicas(Some(replicas));

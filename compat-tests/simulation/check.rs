@@ -50,7 +50,7 @@ pub struct Checks {
     states: BTreeMap<Place, (i32, i32, Vec<i32>, Vec<i32>)>,
     brokers: BTreeMap<i32, (i64, bool)>,
     /// Changes of the metadata since the last step, as lines for the trace.
-    pub told: Vec<String>,
+    pub trace_lines: Vec<String>,
 }
 
 /// The last observed state of a replica in one process.
@@ -83,13 +83,13 @@ impl Checks {
                 self.had.remove(&node.id);
                 continue;
             };
-            let told = |wrong| format!("n{}: {wrong}", node.id);
-            self.raft(node.id, broker).map_err(told)?;
-            self.metadata.step(node, broker).map_err(told)?;
-            self.tell_changes(broker);
+            let of_node = |wrong| format!("n{}: {wrong}", node.id);
+            self.raft(node.id, broker).map_err(of_node)?;
+            self.metadata.step(node, broker).map_err(of_node)?;
+            self.trace_changes(broker);
             // Before the broker serves, its metadata may be old, and so may the roles of replicas.
             if broker.serves() {
-                self.partitions(node, broker).map_err(told)?;
+                self.partitions(node, broker).map_err(of_node)?;
             }
         }
         self.clients(history)
@@ -109,7 +109,7 @@ impl Checks {
     }
 
     /// Adds a line to the trace for each partition and broker whose state in metadata changed.
-    fn tell_changes(&mut self, broker: &Broker) {
+    fn trace_changes(&mut self, broker: &Broker) {
         let image = broker.metadata();
         if image.offset <= self.newest {
             return;
@@ -123,7 +123,7 @@ impl Checks {
                 let place = (topic.name.to_string(), index);
                 if self.states.get(&place) != Some(&state) {
                     let (leader, epoch, isr, elr) = &state;
-                    self.told.push(format!(
+                    self.trace_lines.push(format!(
                         "{}-{index} at {}: leader {leader} in {epoch}, isr {isr:?}, elr {elr:?}",
                         topic.name, image.offset
                     ));
@@ -134,7 +134,7 @@ impl Checks {
         for (id, it) in image.brokers.iter() {
             let state = (it.broker_epoch, it.fenced);
             if self.brokers.insert(*id, state) != Some(state) {
-                self.told.push(format!("broker {id} at {}: {state:?}", image.offset));
+                self.trace_lines.push(format!("broker {id} at {}: {state:?}", image.offset));
             }
         }
     }

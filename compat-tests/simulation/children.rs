@@ -44,12 +44,16 @@ impl Child {
         }
         let output = output_in_time(&mut command);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let (told, errors) = (text(&output.stdout), text(&output.stderr));
+        let (printed, errors) = (text(&output.stdout), text(&output.stderr));
         let line = |mark: &str| {
-            let found = told.lines().find_map(|line| line.strip_prefix(mark));
+            let found = printed.lines().find_map(|line| line.strip_prefix(mark));
             found.map(str::to_owned)
         };
-        Outcome { hash: line("HASH "), wrong: line("WRONG "), output: format!("{errors}\n{told}") }
+        Outcome {
+            hash: line("HASH "),
+            wrong: line("WRONG "),
+            output: format!("{errors}\n{printed}"),
+        }
     }
 }
 

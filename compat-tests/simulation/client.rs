@@ -10,11 +10,11 @@ use sordini::peers::{self, Address, Channel, Network};
 use tokio::time::sleep;
 
 use crate::{
-    chance::Chance,
     history::{Place, SharedHistory},
     leaders::Leader,
     network::SimNetwork,
     node::BROKER_PORT,
+    random::Rng,
 };
 
 const TIMEOUT: Duration = Duration::from_millis(3_000);
@@ -23,7 +23,7 @@ const REST: Duration = Duration::from_millis(100);
 /// A client on the clients' machine, with one channel per broker.
 pub struct Client {
     pub name: String,
-    pub chance: Chance,
+    pub rng: Rng,
     pub history: SharedHistory,
     pub network: SimNetwork,
     nodes: usize,
@@ -47,7 +47,7 @@ impl Client {
     ) -> Self {
         Self {
             name,
-            chance: Chance::new(seed),
+            rng: Rng::new(seed),
             history,
             network,
             nodes,
@@ -62,7 +62,7 @@ impl Client {
     /// Returns a random broker, but not the one that did not respond last.
     pub fn any_broker(&mut self) -> Address {
         loop {
-            let id = self.chance.between(1, self.nodes as u64);
+            let id = self.rng.between(1, self.nodes as u64);
             let broker = Address { host: format!("n{id}"), port: BROKER_PORT };
             if self.silent.as_ref() != Some(&broker) {
                 return broker;
@@ -95,7 +95,7 @@ impl Client {
 
     /// Waits for `REST`, up to half of it less or more.
     pub async fn rest(&mut self) {
-        sleep(REST.mul_f64(self.chance.between(50, 150) as f64 / 100.0)).await;
+        sleep(REST.mul_f64(self.rng.between(50, 150) as f64 / 100.0)).await;
     }
 
     /// Returns the leader of a partition and its epoch. Asks brokers until one returns a leader.

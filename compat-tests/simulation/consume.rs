@@ -45,7 +45,7 @@ pub async fn read(mut client: Client, place: Place) {
             let header = &batch.header;
             next = header.last_offset() + 1;
             let mut history = client.history.lock();
-            history.got_on(&client.name);
+            history.note_progress(&client.name);
             history.read.push(Read {
                 place: place.clone(),
                 base_offset: header.base_offset,
@@ -87,7 +87,7 @@ pub async fn commit(mut client: Client, place: Place) {
     // commit on another connection. The broker cannot detect that (Kafka applies it, too).
     let mut unanswered = BTreeSet::new();
     loop {
-        if client.chance.one_in(8) {
+        if client.rng.one_in(8) {
             match fetch_committed(&mut client, &group, &place).await {
                 Some(found) if unanswered.contains(&found) => {}
                 Some(found) if Some(found) < acknowledged || found >= next => {
@@ -114,7 +114,7 @@ pub async fn commit(mut client: Client, place: Place) {
         match code.map(|it| it.error_code) {
             Some(0) => {
                 acknowledged = Some(next);
-                client.history.lock().got_on(&group);
+                client.history.lock().note_progress(&group);
             }
             code => {
                 if code.is_none() {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use sordini::log::faulty::Crash;
 
 use crate::{
-    chance::Chance,
-    cluster::Cluster,
+    machines::Machines,
+    random::Rng,
     wire::{Link, MachineId},
 };
 
@@ -15,7 +15,7 @@ const PAUSE_MS: (u64, u64) = (100, 4_000);
 
 /// The active faults of a run, and when the next one begins.
 pub struct Faults {
-    chance: Chance,
+    rng: Rng,
     active: Vec<Active>,
     next_ms: u64,
     /// The machine whose disk lost unsynced data. No other machine may lose any until all replicas
@@ -43,7 +43,7 @@ enum Undo {
 impl Faults {
     pub fn new(seed: u64, first_ms: u64) -> Self {
         Self {
-            chance: Chance::new(seed),
+            rng: Rng::new(seed),
             active: Vec::new(),
             next_ms: first_ms,
             lossy: None,
@@ -52,34 +52,34 @@ impl Faults {
     }
 
     /// Ends and begins faults. The caller calls it before each tick.
-    pub fn step(&mut self, cluster: &mut Cluster, may_begin: bool) {
-        let now_ms = cluster.now_us() / 1_000;
-        self.bury(cluster, now_ms);
+    pub fn step(&mut self, machines: &mut Machines, may_begin: bool) {
+        let now_ms = machines.now_us() / 1_000;
+        self.restart_failed(machines, now_ms);
         let is_over = |it: &Active| it.until_ms <= now_ms || !may_begin;
         let (over, active): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.active).into_iter().partition(is_over);
         self.active = active;
         for fault in over {
-            self.undo(cluster, fault, now_ms);
+            self.undo(machines, fault, now_ms);
         }
         if may_begin && now_ms >= self.next_ms {
-            self.next_ms = now_ms + self.chance.between(PAUSE_MS.0, PAUSE_MS.1);
-            self.begin(cluster, now_ms);
+            self.next_ms = now_ms + self.rng.between(PAUSE_MS.0, PAUSE_MS.1);
+            self.begin(machines, now_ms);
         }
     }
 
     /// Ends processes that have failed and schedules their restart, as a supervisor does.
-    fn bury(&mut self, cluster: &mut Cluster, now_ms: u64) {
-        for machine in 0..cluster.nodes.len() {
-            let node = &mut cluster.nodes[machine];
+    fn restart_failed(&mut self, machines: &mut Machines, now_ms: u64) {
+        for machine in 0..machines.nodes.len() {
+            let node = &mut machines.nodes[machine];
             let failure = node.start_failure();
             if failure.is_none() && !node.broker().is_some_and(|it| it.has_failed()) {
                 continue;
             }
             node.crash(Crash::Process);
             let id = node.id;
-            cluster.tell(format_args!("n{id} has ended: {failure:?}"));
-            let until_ms = now_ms + self.chance.between(200, 1_000);
+            machines.record(format_args!("n{id} has ended: {failure:?}"));
+            let until_ms = now_ms + self.rng.between(200, 1_000);
             let (machine, undo) = (Some(machine), Undo::Start);
             self.active.push(Active { until_ms, machine, undo });
         }
@@ -89,86 +89,86 @@ impl Faults {
         self.active.iter().any(|it| it.machine == Some(machine))
     }
 
-    fn begin(&mut self, cluster: &mut Cluster, now_ms: u64) {
-        let count = cluster.nodes.len();
-        let machine = self.chance.between(0, count as u64 - 1) as MachineId;
-        let length = self.chance.between(50, 5_000);
-        let kind = self.chance.between(0, 15);
-        if self.lossy.is_some() && cluster.is_in_sync() {
+    fn begin(&mut self, machines: &mut Machines, now_ms: u64) {
+        let count = machines.nodes.len();
+        let machine = self.rng.between(0, count as u64 - 1) as MachineId;
+        let length = self.rng.between(50, 5_000);
+        let kind = self.rng.between(0, 15);
+        if self.lossy.is_some() && machines.is_in_sync() {
             self.lossy = None;
         }
         // The controller treats every unclean end of a process as a possible loss of data.
         let may_end = self.lossy.is_none_or(|lossy| lossy == machine);
-        let is_free = !self.is_affected(machine) && cluster.nodes[machine].is_started();
+        let is_free = !self.is_affected(machine) && machines.nodes[machine].is_started();
         let (name, machine, undo) = match kind {
             0..=9 if !is_free => return,
             0..=4 | 9 if !may_end => return,
             0..=2 => {
-                cluster.nodes[machine].crash(Crash::Process);
+                machines.nodes[machine].crash(Crash::Process);
                 ("kill", Some(machine), Undo::Start)
             }
             3..=4 => {
-                let Some(crash) = self.power_loss(cluster, machine) else { return };
-                cluster.nodes[machine].crash(crash);
+                let Some(crash) = self.power_loss(machines, machine) else { return };
+                machines.nodes[machine].crash(crash);
                 ("power loss", Some(machine), Undo::Start)
             }
             5..=6 => {
-                cluster.nodes[machine].is_paused = true;
+                machines.nodes[machine].is_paused = true;
                 ("pause", Some(machine), Undo::Resume)
             }
             7..=8 => {
-                cluster.nodes[machine].begin_stop();
+                machines.nodes[machine].begin_stop();
                 ("stop", Some(machine), Undo::Stopped)
             }
             9 => {
-                let disk = &cluster.nodes[machine].disk;
-                match self.chance.one_in(2) {
-                    true => disk.set_room(Some(self.chance.between(0, 20_000))),
-                    false => disk.fail_after(Some(self.chance.between(0, 200) as u32)),
+                let disk = &machines.nodes[machine].disk;
+                match self.rng.one_in(2) {
+                    true => disk.set_room(Some(self.rng.between(0, 20_000))),
+                    false => disk.fail_after(Some(self.rng.between(0, 200) as u32)),
                 }
                 ("disk", Some(machine), Undo::Disk)
             }
-            10..=12 => ("cut", None, self.cut(cluster, machine)),
-            13..=14 => ("bad links", None, self.worsen(cluster)),
+            10..=12 => ("cut", None, self.cut(machines, machine)),
+            13..=14 => ("bad links", None, self.degrade_links(machines)),
             _ => {
-                let step = self.chance.between(0, 6_000) as i64 - 3_000;
-                cluster.nodes[machine].clock.offset_ms += step;
-                cluster.wire.lock().break_connections(4);
+                let step = self.rng.between(0, 6_000) as i64 - 3_000;
+                machines.nodes[machine].clock.offset_ms += step;
+                machines.wire.lock().break_connections(4);
                 ("clock", None, Undo::Links(Vec::new()))
             }
         };
         *self.counts.entry(name).or_default() += 1;
-        cluster.tell(format_args!("fault: {name} at {machine:?} for {length} ms"));
+        machines.record(format_args!("fault: {name} at {machine:?} for {length} ms"));
         self.active.push(Active { until_ms: now_ms + length, machine, undo });
     }
 
     /// Chooses how a machine loses power. `None` if it must not: Kafka's guarantees hold only if at
     /// most one replica loses data, and the others have that data.
-    fn power_loss(&mut self, cluster: &Cluster, machine: MachineId) -> Option<Crash> {
+    fn power_loss(&mut self, machines: &Machines, machine: MachineId) -> Option<Crash> {
         let is_disk_bad = self.active.iter().any(|it| matches!(it.undo, Undo::Disk));
-        if self.lossy.is_none() && (is_disk_bad || !cluster.is_in_sync()) {
+        if self.lossy.is_none() && (is_disk_bad || !machines.is_in_sync()) {
             return None;
         }
         self.lossy = Some(machine);
-        Some(match self.chance.one_in(2) {
+        Some(match self.rng.one_in(2) {
             true => Crash::LoseUnsynced,
-            false => Crash::Tear(self.chance.between(0, 99) as u8),
+            false => Crash::Tear(self.rng.between(0, 99) as u8),
         })
     }
 
     /// Cuts links between a machine and some others (clients included), in one direction or both.
-    fn cut(&mut self, cluster: &Cluster, machine: MachineId) -> Undo {
-        let mut wire = cluster.wire.lock();
+    fn cut(&mut self, machines: &Machines, machine: MachineId) -> Undo {
+        let mut wire = machines.wire.lock();
         let mut cut = Vec::new();
-        let ways = self.chance.between(0, 2);
+        let directions = self.rng.between(0, 2);
         for other in (0..wire.links.len()).filter(|other| *other != machine) {
-            if self.chance.one_in(3) {
+            if self.rng.one_in(3) {
                 continue;
             }
-            if ways != 0 {
+            if directions != 0 {
                 cut.push((machine, other));
             }
-            if ways != 1 {
+            if directions != 1 {
                 cut.push((other, machine));
             }
         }
@@ -179,23 +179,23 @@ impl Faults {
     }
 
     /// Gives some links long delays and connections that break.
-    fn worsen(&mut self, cluster: &Cluster) -> Undo {
-        let mut wire = cluster.wire.lock();
-        let machines = wire.links.len();
+    fn degrade_links(&mut self, machines: &Machines) -> Undo {
+        let mut wire = machines.wire.lock();
+        let count = wire.links.len();
         let mut worse = Vec::new();
-        for (from, to) in (0..machines).flat_map(|from| (0..machines).map(move |to| (from, to))) {
-            if self.chance.one_in(2) {
+        for (from, to) in (0..count).flat_map(|from| (0..count).map(move |to| (from, to))) {
+            if self.rng.one_in(2) {
                 let link = &mut wire.links[from][to];
-                link.delay_us = (100, self.chance.between(1_000, 400_000));
-                link.breaks_one_in = self.chance.between(5, 100);
+                link.delay_us = (100, self.rng.between(1_000, 400_000));
+                link.breaks_one_in = self.rng.between(5, 100);
                 worse.push((from, to));
             }
         }
         Undo::Links(worse)
     }
 
-    fn undo(&mut self, cluster: &mut Cluster, fault: Active, now_ms: u64) {
-        let node = fault.machine.map(|machine| &mut cluster.nodes[machine]);
+    fn undo(&mut self, machines: &mut Machines, fault: Active, now_ms: u64) {
+        let node = fault.machine.map(|machine| &mut machines.nodes[machine]);
         match (fault.undo.clone(), node) {
             (Undo::Start, Some(node)) if !node.is_running() => node.start(),
             (Undo::Resume, Some(node)) => node.is_paused = false,
@@ -216,14 +216,14 @@ impl Faults {
                 node.start();
             }
             (Undo::Links(links), _) => {
-                let mut wire = cluster.wire.lock();
+                let mut wire = machines.wire.lock();
                 for (from, to) in links {
                     wire.links[from][to] = Link::default();
                 }
             }
             _ => {}
         }
-        cluster.tell(format_args!("over at {:?}", fault.machine));
+        machines.record(format_args!("over at {:?}", fault.machine));
     }
 
     pub fn are_over(&self) -> bool {

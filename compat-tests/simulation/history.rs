@@ -23,7 +23,7 @@ pub struct Read {
 }
 
 /// A request without a response within its time limit.
-pub struct Silence {
+pub struct Unanswered {
     pub client: String,
     pub host: String,
     /// When the client opened the connection, in milliseconds of the clients' clock.
@@ -75,7 +75,7 @@ pub struct History {
     commits: BTreeMap<(String, Place), Commits>,
     /// Members by group, partition and generation.
     pub owners: BTreeMap<(String, i32, i32), String>,
-    pub silences: Vec<Silence>,
+    pub unanswered: Vec<Unanswered>,
     pub timed_out: Vec<TimedOut>,
     /// Errors that clients found themselves.
     pub wrong: Vec<String>,
@@ -95,7 +95,7 @@ impl SharedHistory {
 }
 
 impl History {
-    pub fn got_on(&mut self, client: &str) {
+    pub fn note_progress(&mut self, client: &str) {
         *self.progress.entry(client.to_owned()).or_default() += 1;
     }
 

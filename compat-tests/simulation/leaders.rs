@@ -1,15 +1,10 @@
-//! The leaders of a topic's partitions, kept up to date by a task beside the producer.
+//! The known leaders of a topic's partitions, shared by a producer and the task that looks them up.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::{Mutex, MutexGuard};
 use sordini::peers::Address;
 use tokio::{sync::Notify, time::timeout};
-
-use crate::client::Client;
-
-/// How long the task of [`keep`] waits for [`Leaders::ask`] before it looks the leaders up anyway.
-const AGE_MAX: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Debug)]
 pub struct Leader {
@@ -23,7 +18,7 @@ pub struct Leaders(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     known: Mutex<BTreeMap<i32, Leader>>,
-    asked: Notify,
+    lookup_requested: Notify,
 }
 
 impl Leaders {
@@ -47,20 +42,13 @@ impl Leaders {
         }
     }
 
-    /// Wakes the task of [`keep`] to look up the leaders.
-    pub fn ask(&self) {
-        self.0.asked.notify_one();
+    /// Requests a look-up of the leaders.
+    pub fn request_lookup(&self) {
+        self.0.lookup_requested.notify_one();
     }
-}
 
-/// Looks up the leaders after each [`Leaders::ask`], and otherwise about every [`AGE_MAX`].
-pub async fn keep(mut client: Client, topic: String, leaders: Leaders) {
-    loop {
-        for (partition, leader) in client.look_up(&topic).await.unwrap_or_default() {
-            leaders.set(partition, leader);
-        }
-        // Limits the rate of look-ups.
-        client.rest().await;
-        let _ = timeout(AGE_MAX, leaders.0.asked.notified()).await;
+    /// Waits for [`Leaders::request_lookup`], but not longer than `at_most`.
+    pub async fn wait_for_request(&self, at_most: Duration) {
+        let _ = timeout(at_most, self.0.lookup_requested.notified()).await;
     }
 }

@@ -1,5 +1,5 @@
-//! A simulation of a cluster in one process: the real code on simulated disks, links and clocks. A
-//! seed decides the schedule and the faults. Invariants are checked at every step.
+//! A simulation of several nodes in one process: the real code on simulated disks, links and
+//! clocks. A seed decides the schedule and the faults. Invariants are checked at every step.
 //!
 //! Each seed runs in a process of its own, so that seeds do not influence each other.
 //! `SIMULATION_SEEDS=FROM,COUNT` chooses the seeds of the test `seeds`; `scripts/simulate` sets it.
@@ -7,21 +7,21 @@
 //! test --test simulation -- --ignored --nocapture one_seed`.
 
 mod admin;
-mod chance;
 mod check;
 mod children;
 mod client;
-mod cluster;
 mod committed;
 mod consume;
 mod faults;
 mod history;
 mod leaders;
+mod machines;
 mod members;
 mod network;
 mod node;
 mod pipelined;
 mod produce;
+mod random;
 mod run;
 mod serve;
 mod trace;

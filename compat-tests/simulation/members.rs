@@ -148,7 +148,7 @@ impl Member {
             }
         }
         loop {
-            if self.client.chance.one_in(50) {
+            if self.client.rng.one_in(50) {
                 return self.leave().await;
             }
             if !self.beat().await || !self.commit().await {
@@ -167,7 +167,7 @@ impl Member {
         let answer = self.client.ask(&coordinator, 4, &request).await;
         let is_good = self.is_good(answer.map(|it| it.error_code));
         if is_good {
-            self.client.history.lock().got_on(&self.client.name);
+            self.client.history.lock().note_progress(&self.client.name);
         }
         is_good
     }
@@ -195,7 +195,7 @@ impl Member {
             }
             let mut history = self.client.history.lock();
             history.commits(&self.group, &place).acknowledge(offset);
-            history.got_on(&self.group);
+            history.note_progress(&self.group);
         }
         true
     }
@@ -210,7 +210,7 @@ impl Member {
         // If the request was lost, the coordinator removes the member after its session timeout.
         self.is_good(answer.map(|it| it.error_code));
         self.id = StrBytes::default();
-        let pause = self.client.chance.between(10, 500);
+        let pause = self.client.rng.between(10, 500);
         sleep(Duration::from_millis(pause)).await;
     }
 }

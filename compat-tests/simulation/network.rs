@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::wire::{ConnectionId, Heard, MachineId, SharedWire};
+use crate::wire::{ClientEvent, ConnectionId, MachineId, SharedWire};
 
 /// Time limit for opening a connection, the same as over TCP.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
@@ -41,10 +41,10 @@ impl Network for SimNetwork {
 }
 
 impl SimNetwork {
-    /// Opens a connection. The client end then receives `Heard::Accepted` or `Heard::Refused`.
+    /// Opens a connection. The client's end then receives `Accepted` or `Refused`.
     pub fn open(&self, to: &Address) -> ClientEnd {
-        let (id, heard) = self.wire.lock().open(self.machine, to);
-        ClientEnd { wire: self.wire.clone(), id, heard }
+        let (id, events) = self.wire.lock().open(self.machine, to);
+        ClientEnd { wire: self.wire.clone(), id, events }
     }
 }
 
@@ -60,7 +60,7 @@ struct SimChannel {
 pub struct ClientEnd {
     wire: SharedWire,
     id: ConnectionId,
-    heard: UnboundedReceiver<Heard>,
+    events: UnboundedReceiver<ClientEvent>,
 }
 
 impl Drop for ClientEnd {
@@ -71,7 +71,7 @@ impl Drop for ClientEnd {
 
 impl ClientEnd {
     fn is_quiet(&mut self) -> bool {
-        matches!(self.heard.try_recv(), Err(TryRecvError::Empty))
+        matches!(self.events.try_recv(), Err(TryRecvError::Empty))
     }
 
     /// Sends a request. Others may still wait for their responses.
@@ -79,14 +79,14 @@ impl ClientEnd {
         self.wire.lock().request(self.id, request);
     }
 
-    pub fn poll_heard(&mut self, cx: &mut Context<'_>) -> Poll<Heard> {
-        self.heard.poll_recv(cx).map(|heard| heard.unwrap_or(Heard::Closed))
+    pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<ClientEvent> {
+        self.events.poll_recv(cx).map(|event| event.unwrap_or(ClientEvent::Closed))
     }
 
     async fn exchange(&mut self, request: Bytes) -> io::Result<Bytes> {
         self.send(request);
-        match self.heard.recv().await {
-            Some(Heard::Frame(response)) => Ok(response),
+        match self.events.recv().await {
+            Some(ClientEvent::Frame(response)) => Ok(response),
             _ => Err(io::ErrorKind::ConnectionReset.into()),
         }
     }
@@ -122,9 +122,9 @@ impl SimChannel {
         };
         let network = SimNetwork { wire: self.wire.clone(), machine: self.machine };
         let mut end = network.open(&self.to);
-        match timeout(after.min(CONNECT_MAX), end.heard.recv()).await {
-            Ok(Some(Heard::Accepted)) => Ok(end),
-            Ok(Some(Heard::Refused)) => Err(unreachable(io::ErrorKind::ConnectionRefused)),
+        match timeout(after.min(CONNECT_MAX), end.events.recv()).await {
+            Ok(Some(ClientEvent::Accepted)) => Ok(end),
+            Ok(Some(ClientEvent::Refused)) => Err(unreachable(io::ErrorKind::ConnectionRefused)),
             // No machine has this address.
             Ok(None) => Err(unreachable(io::ErrorKind::HostUnreachable)),
             Ok(Some(_)) => Err(unreachable(io::ErrorKind::ConnectionReset)),

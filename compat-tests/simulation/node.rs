@@ -141,7 +141,7 @@ impl Clock {
 
 type Started = Arc<Mutex<Option<Result<Server, String>>>>;
 
-/// A node of the cluster.
+/// A node: its machine, and its process if it runs.
 pub struct Node {
     pub id: i32,
     pub machine: MachineId,
@@ -220,7 +220,7 @@ impl Node {
     pub fn start(&mut self) {
         self.starts += 1;
         self.wire.lock().power[self.machine] = Power::NoProcess;
-        let mut process = Process::new(self.wire.lock().chance.next(), self.boots);
+        let mut process = Process::new(self.wire.lock().rng.next(), self.boots);
         let (broker, started) = (Arc::new(OnceLock::new()), Started::default());
         let (composed, done) = (Arc::clone(&broker), Arc::clone(&started));
         let network = SimNetwork { wire: self.wire.clone(), machine: self.machine };

@@ -27,13 +27,13 @@ use sordini::{
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    chance::Chance,
     client::Client,
-    history::{Acked, SharedHistory, Silence, TimedOut},
-    leaders::{self, Leader, Leaders},
+    history::{Acked, SharedHistory, TimedOut, Unanswered},
+    leaders::{Leader, Leaders},
     network::{ClientEnd, SimNetwork},
     produce,
-    wire::Heard,
+    random::Rng,
+    wire::ClientEvent,
 };
 
 /// The first version of Produce whose response names the current leader (KIP-951).
@@ -48,6 +48,9 @@ const TIMEOUT_MS: i32 = 1_500;
 /// The most time that a request and its response travel in a healthy network.
 const ON_ITS_WAY_MAX: Duration = Duration::from_millis(500);
 const CONNECT_MAX: Duration = Duration::from_millis(1_000);
+/// How long known leaders are used before they are looked up again.
+const LEADERS_AGE_MAX: Duration = Duration::from_millis(500);
+
 struct Batch {
     values: Vec<String>,
     /// The sequence number of its first record.
@@ -91,7 +94,7 @@ pub struct Producer {
     name: String,
     topic: String,
     producer_id: i64,
-    chance: Chance,
+    rng: Rng,
     history: SharedHistory,
     network: SimNetwork,
     /// How long it waits for a response before it closes the connection.
@@ -106,17 +109,17 @@ pub struct Producer {
 /// Writes to all partitions of the topic, including those that are added later.
 pub async fn run(mut client: Client, topic: String) {
     let producer_id = produce::producer_id(&mut client).await;
-    let mut chance = Chance::new(client.chance.next());
-    let patience = if chance.one_in(2) { 1_500 } else { 3_000 };
+    let mut rng = Rng::new(client.rng.next());
+    let patience = if rng.one_in(2) { 1_500 } else { 3_000 };
     let (history, network) = (client.history.clone(), client.network.clone());
     let (name, leaders) = (client.name.clone(), Leaders::default());
     // This task ends with the runtime.
-    tokio::spawn(leaders::keep(client, topic.clone(), leaders.clone()));
+    tokio::spawn(keep_leaders_current(client, topic.clone(), leaders.clone()));
     let mut producer = Producer {
         name,
         topic,
         producer_id,
-        chance,
+        rng,
         history,
         network,
         patience: Duration::from_millis(patience),
@@ -128,6 +131,18 @@ pub async fn run(mut client: Client, topic: String) {
     producer.work().await;
 }
 
+/// Looks up the leaders at each request, and otherwise about every [`LEADERS_AGE_MAX`].
+async fn keep_leaders_current(mut client: Client, topic: String, leaders: Leaders) {
+    loop {
+        for (partition, leader) in client.look_up(&topic).await.unwrap_or_default() {
+            leaders.set(partition, leader);
+        }
+        // Limits the rate of look-ups.
+        client.rest().await;
+        leaders.wait_for_request(LEADERS_AGE_MAX).await;
+    }
+}
+
 fn stream_name(producer: &str, partition: i32) -> String {
     format!("{producer}-{partition}")
 }
@@ -137,14 +152,14 @@ impl Producer {
         loop {
             self.make();
             self.send();
-            let wake = Instant::now() + Duration::from_millis(self.chance.between(2, 15));
-            let heard = tokio::select! {
+            let wake = Instant::now() + Duration::from_millis(self.rng.between(2, 15));
+            let event = tokio::select! {
                 biased;
-                heard = heard(&mut self.nodes) => Some(heard),
+                event = next_event(&mut self.nodes) => Some(event),
                 () = sleep_until(wake) => None,
             };
-            if let Some((address, heard)) = heard {
-                self.take(&address, heard);
+            if let Some((address, event)) = event {
+                self.take(&address, event);
             }
             self.expire();
         }
@@ -153,7 +168,7 @@ impl Producer {
     /// Makes a batch for each partition that is due.
     fn make(&mut self) {
         let now = Instant::now();
-        let pause = Duration::from_millis(self.chance.between(5, 60));
+        let pause = Duration::from_millis(self.rng.between(5, 60));
         let id = self.producer_id;
         for partition in self.leaders.partitions() {
             if !self.streams.contains_key(&partition) {
@@ -166,7 +181,7 @@ impl Producer {
             if !is_due || stream.batches.len() >= BATCHES_MAX {
                 continue;
             }
-            let count = self.chance.between(1, 4);
+            let count = self.rng.between(1, 4);
             let numbers = stream.number..stream.number + count;
             let values: Vec<_> = numbers.map(|number| format!("{}:{number}", self.name)).collect();
             let sequence = stream.sequence;
@@ -191,7 +206,7 @@ impl Producer {
             }
             match self.leaders.get(*partition) {
                 Some(leader) => by_leader.entry(leader.address).or_default().push(*partition),
-                None => self.leaders.ask(),
+                None => self.leaders.request_lookup(),
             }
         }
         for (address, partitions) in by_leader {
@@ -246,15 +261,15 @@ impl Producer {
         }
     }
 
-    fn take(&mut self, address: &Address, heard: Heard) {
-        match heard {
-            Heard::Accepted => {
+    fn take(&mut self, address: &Address, event: ClientEvent) {
+        match event {
+            ClientEvent::Accepted => {
                 if let Some(node) = self.nodes.get_mut(address) {
                     node.is_connected = true;
                 }
             }
-            Heard::Refused | Heard::Closed => self.give_up(address),
-            Heard::Frame(frame) => {
+            ClientEvent::Refused | ClientEvent::Closed => self.give_up(address),
+            ClientEvent::Frame(frame) => {
                 let answer = peers::decode::<ProduceRequest>(VERSION, frame);
                 let Ok(answer) = answer else {
                     let wrong = format!("{}: {answer:?} is no answer", self.name);
@@ -318,8 +333,8 @@ impl Producer {
         if reply.error_code == 0 || is_stored {
             let values = stream.batches.remove(at).map(|it| it.values).unwrap_or_default();
             stream.acknowledged = stream.acknowledged.max(Some(sequence));
-            history.got_on(&self.name);
-            history.got_on(&stream_name(&self.name, partition));
+            history.note_progress(&self.name);
+            history.note_progress(&stream_name(&self.name, partition));
             if !is_stored {
                 history.acked.push(Acked { place, base_offset: reply.base_offset, values });
             }
@@ -342,19 +357,19 @@ impl Producer {
     }
 
     fn again(&mut self, partition: i32, at: usize) {
-        let pause = Duration::from_millis(self.chance.between(10, 100));
+        let pause = Duration::from_millis(self.rng.between(10, 100));
         if let Some(stream) = self.streams.get_mut(&partition) {
             (stream.batches[at].is_on_its_way, stream.batches[at].is_repeated) = (false, true);
             stream.resumes = Some(Instant::now() + pause);
         }
-        self.leaders.ask();
+        self.leaders.request_lookup();
     }
 
     /// Closes a connection. The broker may or may not have received the requests in flight, so
     /// their batches are sent again.
     fn give_up(&mut self, address: &Address) {
         let Some(node) = self.nodes.remove(address) else { return };
-        let pause = Duration::from_millis(self.chance.between(20, 200));
+        let pause = Duration::from_millis(self.rng.between(20, 200));
         self.avoided.insert(address.clone(), Instant::now() + pause);
         for (partition, first) in node.requests.into_iter().flat_map(|it| it.batches) {
             let stream = self.streams.get(&partition);
@@ -362,7 +377,7 @@ impl Producer {
                 self.again(partition, at);
             }
         }
-        self.leaders.ask();
+        self.leaders.request_lookup();
     }
 
     fn expire(&mut self) {
@@ -374,7 +389,7 @@ impl Producer {
         let late = self.nodes.iter().filter(|(_, node)| is_late(node));
         let late: Vec<_> = late.map(|(address, _)| address.clone()).collect();
         for address in late {
-            self.note_silence(&address);
+            self.note_unanswered(&address);
             self.give_up(&address);
         }
     }
@@ -383,13 +398,13 @@ impl Producer {
 impl Producer {
     /// Records that a request had no response for longer than its timeout. The checks decide
     /// whether the broker has an excuse.
-    fn note_silence(&self, address: &Address) {
+    fn note_unanswered(&self, address: &Address) {
         let Some(node) = self.nodes.get(address) else { return };
         let Some(waited) = node.requests.front().map(|sent| sent.at.elapsed()) else { return };
         if waited > Duration::from_millis(TIMEOUT_MS as u64) + ON_ITS_WAY_MAX {
             let (host, opened_ms) = (address.host.clone(), node.opened_ms);
-            let silence = Silence { client: self.name.clone(), host, opened_ms, waited };
-            self.history.lock().silences.push(silence);
+            let unanswered = Unanswered { client: self.name.clone(), host, opened_ms, waited };
+            self.history.lock().unanswered.push(unanswered);
         }
     }
 }
@@ -410,11 +425,11 @@ impl Stream {
 }
 
 /// Waits for the next event on any connection.
-async fn heard(nodes: &mut BTreeMap<Address, Node>) -> (Address, Heard) {
+async fn next_event(nodes: &mut BTreeMap<Address, Node>) -> (Address, ClientEvent) {
     poll_fn(|cx| {
         for (address, node) in &mut *nodes {
-            if let Poll::Ready(heard) = node.end.poll_heard(cx) {
-                return Poll::Ready((address.clone(), heard));
+            if let Poll::Ready(event) = node.end.poll_event(cx) {
+                return Poll::Ready((address.clone(), event));
             }
         }
         Poll::Pending

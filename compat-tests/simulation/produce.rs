@@ -24,7 +24,7 @@ use crate::{
 pub async fn run(mut client: Client, place: Place) {
     let mut number = 0;
     loop {
-        let count = client.chance.between(1, 4);
+        let count = client.rng.between(1, 4);
         let values: Vec<_> =
             (number..number + count).map(|number| format!("{}:{number}", client.name)).collect();
         number += count;
@@ -32,10 +32,10 @@ pub async fn run(mut client: Client, place: Place) {
         let base_offset = until_acknowledged(&mut client, &place, batch).await;
         {
             let mut history = client.history.lock();
-            history.got_on(&client.name);
+            history.note_progress(&client.name);
             history.acked.push(Acked { place: place.clone(), base_offset, values });
         }
-        let pause = client.chance.between(5, 60);
+        let pause = client.rng.between(5, 60);
         sleep(Duration::from_millis(pause)).await;
     }
 }

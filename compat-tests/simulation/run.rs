@@ -1,5 +1,5 @@
-//! One run: a cluster and its clients under faults for a while. After the last fault, the cluster
-//! must recover and every client must make progress again.
+//! One run: nodes and their clients under faults for a while. After the last fault, all nodes must
+//! recover and every client must make progress again.
 
 use std::collections::BTreeMap;
 
@@ -7,16 +7,16 @@ use sordini::log::faulty::Crash;
 
 use crate::{
     admin::{self, TOPICS},
-    chance::Chance,
     check::Checks,
     client::Client,
-    cluster::{Cluster, Setup, VOTERS, panics},
     consume,
     faults::Faults,
-    history::{SharedHistory, Silence, TimedOut},
+    history::{SharedHistory, TimedOut, Unanswered},
+    machines::{Machines, Setup, VOTERS, panics},
     members,
     node::{EPOCH_MS, Node},
     pipelined, produce,
+    random::Rng,
     wire::DELAY_US,
 };
 
@@ -27,7 +27,7 @@ const NODES_LARGE: usize = 5;
 /// No fault before this time.
 const CALM_MS: u64 = 3_000;
 const FAULTS_MS: u64 = 20_000;
-/// The cluster must recover within this time after the last fault.
+/// All nodes must recover within this time after the last fault.
 const RECOVERY_MS: u64 = 30_000;
 /// After that, every client must make progress within this time.
 const PROGRESS_MS: u64 = 6_000;
@@ -43,8 +43,8 @@ const SLOW_ONE_IN: u64 = 8;
 /// Every client must make progress within this time while only one node is gone.
 const FAILOVER_MS: u64 = 10_000;
 /// A node that was undisturbed for this long has no excuse for a timeout.
-const WELL_MS: u64 = 5_000;
-/// Requests in flight when a node goes may still be answered for this long.
+const UNDISTURBED_MS: u64 = 5_000;
+/// Requests in flight when a node is taken away may still be answered for this long.
 const UNDER_WAY_MS: u64 = 500;
 
 /// The result of one run.
@@ -57,7 +57,7 @@ pub struct Outcome {
 }
 
 struct Run {
-    cluster: Cluster,
+    machines: Machines,
     checks: Checks,
     faults: Faults,
     history: SharedHistory,
@@ -73,34 +73,34 @@ pub fn run(seed: u64) -> Outcome {
     let lag_max_ms = if is_in_turn { 30_000 } else { 1_500 };
     let nodes = if seed.is_multiple_of(LARGE_ONE_IN) { NODES_LARGE } else { NODES };
     let has_joining_voters = !is_in_turn && seed % JOINING_ONE_IN == 2;
-    let mut cluster = Cluster::new(Setup { nodes, lag_max_ms, has_joining_voters }, seed);
+    let mut machines = Machines::new(Setup { nodes, lag_max_ms, has_joining_voters }, seed);
     let history = SharedHistory::default();
-    let faults = Faults::new(cluster.chance.next(), CALM_MS);
-    for node in &mut cluster.nodes {
+    let faults = Faults::new(machines.rng.next(), CALM_MS);
+    for node in &mut machines.nodes {
         node.start();
     }
-    spawn_clients(&mut cluster, &history);
+    spawn_clients(&mut machines, &history);
     let checks = Checks::default();
     let mut run =
-        Run { cluster, checks, faults, history, may_fault: true, disturbed_ms: vec![0; nodes] };
+        Run { machines, checks, faults, history, may_fault: true, disturbed_ms: vec![0; nodes] };
     let wrong = match seed % SLOW_ONE_IN {
-        _ if is_in_turn => run.in_turn(),
+        _ if is_in_turn => run.one_fault_at_a_time(),
         4 => run.slow_disks(),
         7 => run.slow_leader_and_lost_voter(),
-        _ => run.all_of_it(),
+        _ => run.several_faults(),
     };
     let wrong = wrong.err();
     run.outcome(wrong)
 }
 
-fn spawn_clients(cluster: &mut Cluster, history: &SharedHistory) {
-    let has_joining_voters = cluster.has_joining_voters;
-    let nodes = cluster.nodes.len();
+fn spawn_clients(machines: &mut Machines, history: &SharedHistory) {
+    let has_joining_voters = machines.has_joining_voters;
+    let nodes = machines.nodes.len();
     let mut clients = Vec::new();
     let mut client = |name: String| {
-        let seed = cluster.chance.next();
+        let seed = machines.rng.next();
         history.lock().progress.insert(name.clone(), 0);
-        let network = cluster.client_network();
+        let network = machines.client_network();
         Client::new(name, network, nodes, seed, history.clone())
     };
     let admin = client("admin".to_owned());
@@ -119,7 +119,7 @@ fn spawn_clients(cluster: &mut Cluster, history: &SharedHistory) {
     let group = client("group".to_owned());
     let members = ["member-a", "member-b"].map(|name| client(name.to_owned()));
     history.lock().progress.insert("members".to_owned(), 0);
-    cluster.clients.enter(0, |runtime| {
+    machines.clients.enter(0, |runtime| {
         runtime.spawn(admin::run(admin, nodes as i32, has_joining_voters));
         for (place, plain) in clients {
             runtime.spawn(produce::run(plain, place));
@@ -139,11 +139,11 @@ fn spawn_clients(cluster: &mut Cluster, history: &SharedHistory) {
 }
 
 impl Run {
-    fn all_of_it(&mut self) -> Result<(), String> {
+    fn several_faults(&mut self) -> Result<(), String> {
         self.until_ms(CALM_MS + FAULTS_MS)?;
         self.may_fault = false;
-        self.until_well()?;
-        self.all_get_on()
+        self.until_recovered()?;
+        self.all_make_progress()
     }
 
     /// Disk operations of one node or of all take seconds. The quorum must keep its leader and no
@@ -151,17 +151,17 @@ impl Run {
     fn slow_disks(&mut self) -> Result<(), String> {
         self.until_ms(CALM_MS)?;
         self.may_fault = false;
-        self.until_well()?;
-        let mut chance = Chance::new(self.cluster.chance.next());
-        let count = self.cluster.nodes.len() as u64;
+        self.until_recovered()?;
+        let mut rng = Rng::new(self.machines.rng.next());
+        let count = self.machines.nodes.len() as u64;
         // Either all nodes or a random one.
-        let one = chance.one_in(2).then(|| chance.between(0, count - 1) as usize);
+        let one = rng.one_in(2).then(|| rng.between(0, count - 1) as usize);
         let slow: Vec<_> = one.map_or((0..count as usize).collect(), |one| vec![one]);
         self.set_slow_disks(&slow, true);
         self.keep_leader(FAULTS_MS, None)?;
         self.set_slow_disks(&slow, false);
-        self.until_well()?;
-        self.all_get_on()
+        self.until_recovered()?;
+        self.all_make_progress()
     }
 
     /// Disk operations of the quorum's leader take seconds and another voter is down. The leader
@@ -169,43 +169,43 @@ impl Run {
     fn slow_leader_and_lost_voter(&mut self) -> Result<(), String> {
         self.until_ms(CALM_MS)?;
         self.may_fault = false;
-        self.until_well()?;
-        let mut chance = Chance::new(self.cluster.chance.next());
-        let Some((leader, _)) = self.cluster.quorum_leader() else {
+        self.until_recovered()?;
+        let mut rng = Rng::new(self.machines.rng.next());
+        let Some((leader, _)) = self.machines.quorum_leader() else {
             return Err("the quorum has no leader after calm".to_owned());
         };
         let slow = leader as usize - 1;
-        let lost = (slow + chance.between(1, VOTERS as u64 - 1) as usize) % VOTERS as usize;
+        let lost = (slow + rng.between(1, VOTERS as u64 - 1) as usize) % VOTERS as usize;
         self.set_slow_disks(&[slow], true);
-        self.keep_leader(chance.between(0, 3_000), None)?;
-        self.cluster.tell(format_args!("n{} goes", lost + 1));
-        self.cluster.nodes[lost].crash(Crash::Process);
+        self.keep_leader(rng.between(0, 3_000), None)?;
+        self.machines.record(format_args!("n{} goes", lost + 1));
+        self.machines.nodes[lost].crash(Crash::Process);
         self.keep_leader(FAULTS_MS, Some(lost as i32 + 1))?;
         self.set_slow_disks(&[slow], false);
-        self.cluster.nodes[lost].start();
-        self.until_well()?;
-        self.all_get_on()
+        self.machines.nodes[lost].start();
+        self.until_recovered()?;
+        self.all_make_progress()
     }
 
     fn set_slow_disks(&mut self, machines: &[usize], are_slow: bool) {
-        self.cluster.tell(format_args!("the disks of {machines:?} are slow: {are_slow}"));
+        self.machines.record(format_args!("the disks of {machines:?} are slow: {are_slow}"));
         for machine in machines {
-            self.cluster.nodes[*machine].set_slow_disk(are_slow);
+            self.machines.nodes[*machine].set_slow_disk(are_slow);
         }
     }
 
     /// Runs for `ms`. It is an error if the quorum's leader changes or a broker other than `lost`
     /// is fenced.
     fn keep_leader(&mut self, ms: u64, lost: Option<i32>) -> Result<(), String> {
-        let leader = self.cluster.quorum_leader();
+        let leader = self.machines.quorum_leader();
         let until_ms = self.now_ms() + ms;
         while self.now_ms() < until_ms {
             self.step()?;
-            let now = self.cluster.quorum_leader();
+            let now = self.machines.quorum_leader();
             if now != leader {
                 return Err(format!("slow disks: the quorum is led by {now:?} after {leader:?}"));
             }
-            let mut fenced = self.cluster.fenced_brokers();
+            let mut fenced = self.machines.fenced_brokers();
             fenced.retain(|broker| Some(*broker) != lost);
             if !fenced.is_empty() {
                 return Err(format!("slow disks: brokers {fenced:?} are fenced"));
@@ -215,81 +215,81 @@ impl Run {
     }
 
     /// Takes one node away at a time. The others suffice to continue.
-    fn in_turn(&mut self) -> Result<(), String> {
+    fn one_fault_at_a_time(&mut self) -> Result<(), String> {
         self.until_ms(CALM_MS)?;
         self.may_fault = false;
-        let mut chance = Chance::new(self.cluster.chance.next());
-        let delay_us = if chance.one_in(2) { DELAY_US.1 } else { chance.between(5_000, 40_000) };
-        self.cluster.slow_down(delay_us);
-        let first = chance.next() % self.cluster.nodes.len() as u64;
+        let mut rng = Rng::new(self.machines.rng.next());
+        let delay_us = if rng.one_in(2) { DELAY_US.1 } else { rng.between(5_000, 40_000) };
+        self.machines.slow_down(delay_us);
+        let first = rng.next() % self.machines.nodes.len() as u64;
         for turn in 0..TURNS {
-            self.until_well()?;
-            // Sometimes leaders change just after the cluster has recovered.
-            if chance.one_in(2) {
+            self.until_recovered()?;
+            // Sometimes leaders change just after all nodes have recovered.
+            if rng.one_in(2) {
                 self.elect_preferred();
             }
-            let rest_max_ms = [0, 50, 2_000][chance.between(0, 2) as usize];
-            self.until_ms(self.now_ms() + chance.between(0, rest_max_ms))?;
-            let machine = (first + turn) as usize % self.cluster.nodes.len();
-            self.goes(machine, &mut chance)?;
+            let rest_max_ms = [0, 50, 2_000][rng.between(0, 2) as usize];
+            self.until_ms(self.now_ms() + rng.between(0, rest_max_ms))?;
+            let machine = (first + turn) as usize % self.machines.nodes.len();
+            self.take_away(machine, &mut rng)?;
         }
-        self.until_well()?;
-        self.all_get_on()
+        self.until_recovered()?;
+        self.all_make_progress()
     }
 
     /// Takes a node away, checks that clients make progress, and brings it back.
-    fn goes(&mut self, machine: usize, chance: &mut Chance) -> Result<(), String> {
-        let how = chance.between(0, 9);
-        self.cluster.tell(format_args!("n{} goes: {how}", machine + 1));
+    fn take_away(&mut self, machine: usize, rng: &mut Rng) -> Result<(), String> {
+        let how = rng.between(0, 9);
+        self.machines.record(format_args!("n{} goes: {how}", machine + 1));
         match how {
-            0..=5 => self.cluster.nodes[machine].crash(Crash::Process),
-            6 => self.cluster.nodes[machine].crash(Crash::LoseUnsynced),
-            7 => self.cluster.nodes[machine].is_paused = true,
-            _ => self.cluster.set_cut(machine, true),
+            0..=5 => self.machines.nodes[machine].crash(Crash::Process),
+            6 => self.machines.nodes[machine].crash(Crash::LoseUnsynced),
+            7 => self.machines.nodes[machine].is_paused = true,
+            _ => self.machines.set_cut(machine, true),
         }
         self.until_ms(self.now_ms() + UNDER_WAY_MS)?;
-        self.get_on_within(FAILOVER_MS - UNDER_WAY_MS)?;
-        self.until_ms(self.now_ms() + chance.between(0, 1_000))?;
-        self.cluster.tell(format_args!("n{} comes back", machine + 1));
+        self.make_progress_within(FAILOVER_MS - UNDER_WAY_MS)?;
+        self.until_ms(self.now_ms() + rng.between(0, 1_000))?;
+        self.machines.record(format_args!("n{} comes back", machine + 1));
         match how {
-            0..=6 => self.cluster.nodes[machine].start(),
-            7 => self.cluster.nodes[machine].is_paused = false,
-            _ => self.cluster.set_cut(machine, false),
+            0..=6 => self.machines.nodes[machine].start(),
+            7 => self.machines.nodes[machine].is_paused = false,
+            _ => self.machines.set_cut(machine, false),
         }
         Ok(())
     }
 
     fn elect_preferred(&mut self) {
-        let (seed, network) = (self.cluster.chance.next(), self.cluster.client_network());
+        let (seed, network) = (self.machines.rng.next(), self.machines.client_network());
         let name = "elections".to_owned();
         let client =
-            Client::new(name, network, self.cluster.nodes.len(), seed, self.history.clone());
-        self.cluster
+            Client::new(name, network, self.machines.nodes.len(), seed, self.history.clone());
+        self.machines
             .clients
             .enter(0, |runtime| drop(runtime.spawn(admin::elect_preferred(client))));
     }
 
-    fn until_well(&mut self) -> Result<(), String> {
+    fn until_recovered(&mut self) -> Result<(), String> {
         let limit_ms = self.now_ms() + RECOVERY_MS;
-        while !(self.faults.are_over() && self.is_well()) {
+        while !(self.faults.are_over() && self.is_recovered()) {
             if self.now_ms() >= limit_ms {
-                return Err(format!("not recovered in time: {}", self.cluster.state()));
+                return Err(format!("not recovered in time: {}", self.machines.state()));
             }
             self.step()?;
         }
         Ok(())
     }
 
-    fn all_get_on(&mut self) -> Result<(), String> {
-        self.get_on_within(PROGRESS_MS)
+    fn all_make_progress(&mut self) -> Result<(), String> {
+        self.make_progress_within(PROGRESS_MS)
     }
 
-    fn get_on_within(&mut self, ms: u64) -> Result<(), String> {
+    fn make_progress_within(&mut self, ms: u64) -> Result<(), String> {
         let limit_ms = self.now_ms() + ms;
         let before = self.history.lock().progress.clone();
-        while let Some(client) = self.who_stands_still(&before) {
+        while let Some(client) = self.client_without_progress(&before) {
             if self.now_ms() >= limit_ms {
-                let state = self.cluster.state();
+                let state = self.machines.state();
                 return Err(format!("{client} makes no progress in {ms} ms: {state}"));
             }
             self.step()?;
@@ -297,14 +297,14 @@ impl Run {
         Ok(())
     }
 
-    fn who_stands_still(&self, before: &BTreeMap<String, u64>) -> Option<String> {
+    fn client_without_progress(&self, before: &BTreeMap<String, u64>) -> Option<String> {
         let history = self.history.lock();
         let mut still = history.progress.iter().filter(|it| before.get(it.0) == Some(it.1));
         still.find(|(client, _)| *client != "admin").map(|(client, _)| client.clone())
     }
 
     fn now_ms(&self) -> u64 {
-        self.cluster.now_us() / 1_000
+        self.machines.now_us() / 1_000
     }
 
     fn until_ms(&mut self, until_ms: u64) -> Result<(), String> {
@@ -315,11 +315,11 @@ impl Run {
     }
 
     fn step(&mut self) -> Result<(), String> {
-        self.faults.step(&mut self.cluster, self.may_fault);
-        self.cluster.tick();
-        let checked = self.checks.step(&self.cluster.nodes, &self.history, self.now_ms());
-        for told in self.checks.told.drain(..) {
-            self.cluster.tell(format_args!("{told}"));
+        self.faults.step(&mut self.machines, self.may_fault);
+        self.machines.tick();
+        let checked = self.checks.step(&self.machines.nodes, &self.history, self.now_ms());
+        for line in self.checks.trace_lines.drain(..) {
+            self.machines.record(format_args!("{line}"));
         }
         checked?;
         self.check_answers()?;
@@ -330,36 +330,39 @@ impl Run {
     fn check_answers(&mut self) -> Result<(), String> {
         let now_ms = self.now_ms();
         for (machine, disturbed_ms) in self.disturbed_ms.iter_mut().enumerate() {
-            if self.cluster.is_disturbed(machine) {
+            if self.machines.is_disturbed(machine) {
                 *disturbed_ms = now_ms;
             }
         }
-        for Silence { client, host, opened_ms, waited } in self.history.lock().silences.drain(..) {
-            let node = self.cluster.nodes.iter().find(|it| format!("n{}", it.id) == host);
+        for Unanswered { client, host, opened_ms, waited } in
+            self.history.lock().unanswered.drain(..)
+        {
+            let node = self.machines.nodes.iter().find(|it| format!("n{}", it.id) == host);
             let disturbed_ms = node.map_or(now_ms, |it| self.disturbed_ms[it.machine]);
             if opened_ms - EPOCH_MS > disturbed_ms as i64 {
                 return Err(format!("{client} was not answered by {host} in {waited:?}"));
             }
         }
         for TimedOut { host, place, first } in self.history.lock().timed_out.drain(..) {
-            let node = self.cluster.nodes.iter().find(|it| format!("n{}", it.id) == host);
-            let was_well = |it: &&Node| self.disturbed_ms[it.machine] + WELL_MS < now_ms;
-            if let Some(node) = node.filter(was_well) {
+            let node = self.machines.nodes.iter().find(|it| format!("n{}", it.id) == host);
+            let was_undisturbed =
+                |it: &&Node| self.disturbed_ms[it.machine] + UNDISTURBED_MS < now_ms;
+            if let Some(node) = node.filter(was_undisturbed) {
                 self.checks.timed_out(node, &place, &first)?;
             }
         }
         Ok(())
     }
 
-    fn is_well(&self) -> bool {
-        self.cluster.nodes.iter().all(|it| it.is_started())
-            && self.cluster.is_in_sync()
-            && self.cluster.has_all_voters()
+    fn is_recovered(&self) -> bool {
+        self.machines.nodes.iter().all(|it| it.is_started())
+            && self.machines.is_in_sync()
+            && self.machines.has_all_voters()
     }
 
     fn outcome(self, wrong: Option<String>) -> Outcome {
         let history = self.history.lock();
-        let wire = self.cluster.wire.lock();
+        let wire = self.machines.wire.lock();
         let clients: u64 = history.progress.values().sum();
         let summary = format!(
             "{} ms, {} records committed, {clients} answers, faults {:?}, errors {:?}",

@@ -27,7 +27,7 @@ impl Trace {
         }
     }
 
-    pub fn tell(&mut self, now_us: u64, what: fmt::Arguments<'_>) {
+    pub fn add(&mut self, now_us: u64, what: fmt::Arguments<'_>) {
         let line = format!("{:>9}.{:03} {what}", now_us / 1000, now_us % 1000);
         self.hash = extend(self.hash, line.as_bytes());
         if let Some(file) = &mut self.file {

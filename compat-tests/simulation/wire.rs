@@ -13,13 +13,13 @@ use parking_lot::{Mutex, MutexGuard};
 use sordini::{peers::Address, protocol::frame::RAFT_KEY};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::{chance::Chance, trace::Trace, trace::hash_of};
+use crate::{random::Rng, trace::Trace, trace::hash_of};
 
 pub type MachineId = usize;
 pub type ConnectionId = u64;
 
-/// What a client's end of a connection receives.
-pub enum Heard {
+/// An event at the client's end of a connection.
+pub enum ClientEvent {
     Accepted,
     Refused,
     Frame(Bytes),
@@ -36,19 +36,19 @@ enum Packet {
 
 /// The direction of a packet: from the client to the server, or back.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Way {
-    There,
-    Back,
+enum Direction {
+    ToServer,
+    ToClient,
 }
 
 struct Connection {
     client: MachineId,
     server: MachineId,
     port: u16,
-    client_end: Option<UnboundedSender<Heard>>,
+    client_end: Option<UnboundedSender<ClientEvent>>,
     server_end: Option<UnboundedSender<Bytes>>,
-    there: VecDeque<Packet>,
-    back: VecDeque<Packet>,
+    to_server: VecDeque<Packet>,
+    to_client: VecDeque<Packet>,
     last_due_us: [u64; 2],
     /// Whether packets of this connection are dropped without notice to either end.
     is_lost: bool,
@@ -73,8 +73,8 @@ pub struct Link {
 
 /// The least and most delay in a healthy network, in microseconds.
 pub const DELAY_US: (u64, u64) = (100, 2_000);
-/// The least and most time before a packet is tried again on a cut link, in microseconds.
-const AGAIN_US: (u64, u64) = (20_000, 200_000);
+/// The least and most time before a packet is sent again on a cut link, in microseconds.
+const RETRY_US: (u64, u64) = (20_000, 200_000);
 
 impl Default for Link {
     fn default() -> Self {
@@ -94,7 +94,7 @@ pub enum Power {
 /// The network: its links, its open connections, and the packets under way.
 pub struct Wire {
     pub now_us: u64,
-    pub chance: Chance,
+    pub rng: Rng,
     pub trace: Trace,
     pub power: Vec<Power>,
     /// Links by sender and receiver.
@@ -103,7 +103,7 @@ pub struct Wire {
     connections: BTreeMap<ConnectionId, Connection>,
     next_id: u64,
     /// Packets under way by receiver: (time in microseconds, number) to (connection, direction).
-    due: Vec<BTreeMap<(u64, u64), (ConnectionId, Way)>>,
+    due: Vec<BTreeMap<(u64, u64), (ConnectionId, Direction)>>,
 }
 
 /// The wire, shared by all machines. They run in turn on one thread, so the lock is never
@@ -112,10 +112,10 @@ pub struct Wire {
 pub struct SharedWire(Arc<Mutex<Wire>>);
 
 impl SharedWire {
-    pub fn new(machines: usize, chance: Chance) -> Self {
+    pub fn new(machines: usize, rng: Rng) -> Self {
         Self(Arc::new(Mutex::new(Wire {
             now_us: 0,
-            chance,
+            rng,
             trace: Trace::new(),
             power: vec![Power::NoProcess; machines],
             links: vec![vec![Link::default(); machines]; machines],
@@ -136,8 +136,8 @@ impl Wire {
         self.addresses.insert((host.to_owned(), port), machine);
     }
 
-    pub fn tell(&mut self, what: std::fmt::Arguments<'_>) {
-        self.trace.tell(self.now_us, what);
+    pub fn record(&mut self, what: std::fmt::Arguments<'_>) {
+        self.trace.add(self.now_us, what);
     }
 
     /// Opens a connection. If no machine has the address, the receiver's channel is closed at once.
@@ -145,7 +145,7 @@ impl Wire {
         &mut self,
         client: MachineId,
         to: &Address,
-    ) -> (ConnectionId, UnboundedReceiver<Heard>) {
+    ) -> (ConnectionId, UnboundedReceiver<ClientEvent>) {
         let (sender, receiver) = unbounded_channel();
         let id = self.next_id;
         self.next_id += 1;
@@ -156,55 +156,55 @@ impl Wire {
                 port: to.port,
                 client_end: Some(sender),
                 server_end: None,
-                there: VecDeque::new(),
-                back: VecDeque::new(),
+                to_server: VecDeque::new(),
+                to_client: VecDeque::new(),
                 last_due_us: [0; 2],
                 is_lost: false,
             };
             self.connections.insert(id, connection);
-            self.send(id, Way::There, Packet::Open);
+            self.send(id, Direction::ToServer, Packet::Open);
         }
         (id, receiver)
     }
 
     pub fn request(&mut self, id: ConnectionId, frame: Bytes) {
-        self.send(id, Way::There, Packet::Frame(frame));
+        self.send(id, Direction::ToServer, Packet::Frame(frame));
     }
 
     pub fn respond(&mut self, id: ConnectionId, frame: Bytes) {
-        self.send(id, Way::Back, Packet::Frame(frame));
+        self.send(id, Direction::ToClient, Packet::Frame(frame));
     }
 
     pub fn close_client(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.client_end = None;
-            self.send(id, Way::There, Packet::Closed);
+            self.send(id, Direction::ToServer, Packet::Closed);
         }
     }
 
     pub fn close_server(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.server_end = None;
-            self.send(id, Way::Back, Packet::Closed);
+            self.send(id, Direction::ToClient, Packet::Closed);
         }
     }
 
-    fn send(&mut self, id: ConnectionId, way: Way, packet: Packet) {
+    fn send(&mut self, id: ConnectionId, direction: Direction, packet: Packet) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        let (from, to) = connection.ends(way);
+        let (from, to) = connection.ends(direction);
         let link = self.links[from][to];
-        let delay = self.chance.between(link.delay_us.0, link.delay_us.1);
+        let delay = self.rng.between(link.delay_us.0, link.delay_us.1);
         // Packets of one direction of a connection arrive in order.
-        let due = (self.now_us + delay).max(connection.last_due_us[way as usize]);
-        connection.last_due_us[way as usize] = due;
-        connection.queue(way).push_back(packet);
-        self.put(to, due, id, way);
+        let due = (self.now_us + delay).max(connection.last_due_us[direction as usize]);
+        connection.last_due_us[direction as usize] = due;
+        connection.queue(direction).push_back(packet);
+        self.put(to, due, id, direction);
     }
 
-    fn put(&mut self, to: MachineId, due_us: u64, id: ConnectionId, way: Way) {
+    fn put(&mut self, to: MachineId, due_us: u64, id: ConnectionId, direction: Direction) {
         let number = self.next_id;
         self.next_id += 1;
-        self.due[to].insert((due_us, number), (id, way));
+        self.due[to].insert((due_us, number), (id, direction));
     }
 
     /// Closes the connections of a process that has ended, as its system does. A machine that is
@@ -223,10 +223,10 @@ impl Wire {
                 connection.server_end = None;
             }
             if power != Power::Off && is_client {
-                self.send(id, Way::There, Packet::Closed);
+                self.send(id, Direction::ToServer, Packet::Closed);
             }
             if power != Power::Off && is_server {
-                self.send(id, Way::Back, Packet::Closed);
+                self.send(id, Direction::ToClient, Packet::Closed);
             }
         }
     }
@@ -237,64 +237,72 @@ impl Wire {
         let mut accepted = Vec::new();
         let later = self.due[machine].split_off(&(self.now_us + 1, 0));
         let due = std::mem::replace(&mut self.due[machine], later);
-        for (key, (id, way)) in due {
+        for (key, (id, direction)) in due {
             let Some(connection) = self.connections.get_mut(&id) else { continue };
-            let is_open = matches!(connection.queue(way).front(), Some(Packet::Open));
+            let is_open = matches!(connection.queue(direction).front(), Some(Packet::Open));
             if is_paused && !is_open {
-                self.due[machine].insert(key, (id, way));
+                self.due[machine].insert(key, (id, direction));
                 continue;
             }
-            let (from, to) = connection.ends(way);
+            let (from, to) = connection.ends(direction);
             if self.links[from][to].is_cut {
-                let again = self.now_us + self.chance.between(AGAIN_US.0, AGAIN_US.1);
-                self.put(machine, again, id, way);
+                let retry_us = self.now_us + self.rng.between(RETRY_US.0, RETRY_US.1);
+                self.put(machine, retry_us, id, direction);
                 continue;
             }
-            let Some(packet) = connection.queue(way).pop_front() else { continue };
-            accepted.extend(self.arrive(id, way, packet));
+            let Some(packet) = connection.queue(direction).pop_front() else { continue };
+            accepted.extend(self.arrive(id, direction, packet));
         }
         accepted
     }
 
-    fn arrive(&mut self, id: ConnectionId, way: Way, packet: Packet) -> Option<Accepted> {
+    fn arrive(
+        &mut self,
+        id: ConnectionId,
+        direction: Direction,
+        packet: Packet,
+    ) -> Option<Accepted> {
         let connection = self.connections.get_mut(&id)?;
-        let (from, to) = connection.ends(way);
+        let (from, to) = connection.ends(direction);
         let breaks_one_in = self.links[from][to].breaks_one_in;
-        if breaks_one_in > 0 && self.chance.one_in(breaks_one_in) {
+        if breaks_one_in > 0 && self.rng.one_in(breaks_one_in) {
             connection.is_lost = true;
-            if self.chance.one_in(2) {
+            if self.rng.one_in(2) {
                 connection.break_now();
             }
         }
         if connection.is_lost || self.power[to] == Power::Off {
-            self.tell(format_args!("m{from}>m{to} c{id} lost"));
+            self.record(format_args!("m{from}>m{to} c{id} lost"));
             return None;
         }
-        self.trace.tell(self.now_us, format_args!("m{from}>m{to} c{id} {}", told(&packet, way)));
+        self.trace
+            .add(self.now_us, format_args!("m{from}>m{to} c{id} {}", describe(&packet, direction)));
         let connection = self.connections.get_mut(&id)?;
-        match (way, packet) {
-            (Way::There, Packet::Open) if self.power[to] == Power::Running => {
+        match (direction, packet) {
+            (Direction::ToServer, Packet::Open) if self.power[to] == Power::Running => {
                 let (sender, frames) = unbounded_channel();
                 connection.server_end = Some(sender);
                 let port = connection.port;
-                self.send(id, Way::Back, Packet::Accepted);
+                self.send(id, Direction::ToClient, Packet::Accepted);
                 let peer = SocketAddr::new(Ipv4Addr::new(10, 0, 0, from as u8).into(), 1);
                 return Some(Accepted { id, port, peer, frames });
             }
-            (Way::There, Packet::Open) => self.send(id, Way::Back, Packet::Refused),
-            (Way::There, Packet::Frame(frame)) => {
+            (Direction::ToServer, Packet::Open) => {
+                self.send(id, Direction::ToClient, Packet::Refused)
+            }
+            (Direction::ToServer, Packet::Frame(frame)) => {
                 let end = connection.server_end.as_ref();
                 if end.is_none_or(|end| end.send(frame).is_err()) {
-                    self.send(id, Way::Back, Packet::Closed);
+                    self.send(id, Direction::ToClient, Packet::Closed);
                 }
             }
-            (Way::There, _) => {
+            (Direction::ToServer, _) => {
                 connection.server_end = None;
                 if connection.client_end.is_none() {
                     self.connections.remove(&id);
                 }
             }
-            (Way::Back, packet) => connection.tell_client(packet),
+            (Direction::ToClient, packet) => connection.notify_client(packet),
         }
         None
     }
@@ -303,7 +311,7 @@ impl Wire {
     pub fn break_connections(&mut self, one_in: u64) {
         let ids: Vec<_> = self.connections.keys().copied().collect();
         for id in ids {
-            if self.chance.one_in(one_in)
+            if self.rng.one_in(one_in)
                 && let Some(connection) = self.connections.get_mut(&id)
             {
                 connection.break_now();
@@ -313,17 +321,17 @@ impl Wire {
 }
 
 impl Connection {
-    fn ends(&self, way: Way) -> (MachineId, MachineId) {
-        match way {
-            Way::There => (self.client, self.server),
-            Way::Back => (self.server, self.client),
+    fn ends(&self, direction: Direction) -> (MachineId, MachineId) {
+        match direction {
+            Direction::ToServer => (self.client, self.server),
+            Direction::ToClient => (self.server, self.client),
         }
     }
 
-    fn queue(&mut self, way: Way) -> &mut VecDeque<Packet> {
-        match way {
-            Way::There => &mut self.there,
-            Way::Back => &mut self.back,
+    fn queue(&mut self, direction: Direction) -> &mut VecDeque<Packet> {
+        match direction {
+            Direction::ToServer => &mut self.to_server,
+            Direction::ToClient => &mut self.to_client,
         }
     }
 
@@ -331,24 +339,24 @@ impl Connection {
     fn break_now(&mut self) {
         self.is_lost = true;
         self.server_end = None;
-        self.tell_client(Packet::Closed);
+        self.notify_client(Packet::Closed);
     }
 
-    fn tell_client(&mut self, packet: Packet) {
-        let heard = match packet {
-            Packet::Accepted => Heard::Accepted,
-            Packet::Refused => Heard::Refused,
-            Packet::Frame(frame) => Heard::Frame(frame),
-            Packet::Closed | Packet::Open => Heard::Closed,
+    fn notify_client(&mut self, packet: Packet) {
+        let event = match packet {
+            Packet::Accepted => ClientEvent::Accepted,
+            Packet::Refused => ClientEvent::Refused,
+            Packet::Frame(frame) => ClientEvent::Frame(frame),
+            Packet::Closed | Packet::Open => ClientEvent::Closed,
         };
         if let Some(end) = &self.client_end {
             // Fails if the client has closed its end.
-            let _ = end.send(heard);
+            let _ = end.send(event);
         }
     }
 }
 
-fn told(packet: &Packet, way: Way) -> String {
+fn describe(packet: &Packet, direction: Direction) -> String {
     match packet {
         Packet::Open => "open".to_owned(),
         Packet::Accepted => "accepted".to_owned(),
@@ -356,8 +364,8 @@ fn told(packet: &Packet, way: Way) -> String {
         Packet::Closed => "closed".to_owned(),
         Packet::Frame(frame) => {
             let api = match frame.first_chunk::<2>().map(|key| i16::from_be_bytes(*key)) {
-                Some(RAFT_KEY) if way == Way::There => "Raft".to_owned(),
-                Some(key) if way == Way::There => {
+                Some(RAFT_KEY) if direction == Direction::ToServer => "Raft".to_owned(),
+                Some(key) if direction == Direction::ToServer => {
                     ApiKey::try_from(key).map_or("?".to_owned(), |api| format!("{api:?}"))
                 }
                 _ => "answer".to_owned(),

@@ -3,17 +3,18 @@
 
 use std::cell::Cell;
 
-/// A splitmix64 generator.
-pub struct Chance(u64);
+use sordini::base::random::Random;
 
-impl Chance {
+/// The generator of one part of the simulation.
+pub struct Rng(Random);
+
+impl Rng {
     pub fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(Random::new(seed))
     }
 
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.0)
+        self.0.next_u64()
     }
 
     /// At most `most`, at least `least`.
@@ -26,14 +27,12 @@ impl Chance {
     }
 }
 
-fn mix(mut bits: u64) -> u64 {
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
-}
+/// The distance between the seeds of two bytes.
+const SEED_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 thread_local! {
-    static ASKED: Cell<u64> = const { Cell::new(0) };
+    /// Number of bytes that this thread has requested from the system.
+    static REQUESTED: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Replaces the system's `getrandom` in this program, so that the order of a hash map is the same
@@ -45,11 +44,12 @@ thread_local! {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn getrandom(buf: *mut u8, len: usize, _flags: u32) -> isize {
     for at in 0..len {
-        let asked = ASKED.get();
-        ASKED.set(asked + 1);
-        let drawn = mix(asked.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1)) as u8;
+        let requested = REQUESTED.get();
+        REQUESTED.set(requested + 1);
+        let seed = requested.wrapping_sub(1).wrapping_mul(SEED_STEP).wrapping_add(1);
+        let byte = Random::new(seed).next_u64() as u8;
         // SAFETY: `at` is less than `len`.
-        unsafe { buf.add(at).write(drawn) };
+        unsafe { buf.add(at).write(byte) };
     }
     len as isize
 }

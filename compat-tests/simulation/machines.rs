@@ -1,4 +1,4 @@
-//! The whole cluster on one thread: the scheduler that gives each machine its turns.
+//! All machines of a simulation on one thread, and the scheduler that gives each one its turns.
 
 use std::{
     collections::BTreeSet,
@@ -10,27 +10,28 @@ use parking_lot::Mutex;
 use sordini::{base::config::Properties, broker::Broker, metadata::Image};
 
 use crate::{
-    chance::Chance,
     network::SimNetwork,
     node::{BROKER_PORT, CONTROLLER_PORT, Clock, EPOCH_MS, Node, Process},
+    random::Rng,
     wire::{Link, MachineId, Power, SharedWire},
 };
 
-/// Nodes 1 to `VOTERS` are voters. A cluster has at least as many nodes.
+/// Nodes 1 to `VOTERS` are voters. A simulation has at least as many nodes.
 pub const VOTERS: i32 = 3;
 /// Microseconds between two turns of a machine.
 pub const TICK_US: u64 = 1_000;
 
-pub struct Cluster {
+/// The machines, one for each node and one for all clients, and the network between them.
+pub struct Machines {
     pub wire: SharedWire,
     pub nodes: Vec<Node>,
     /// The process of all clients, on a machine of its own.
     pub clients: Process,
-    pub chance: Chance,
+    pub rng: Rng,
     pub has_joining_voters: bool,
 }
 
-/// How a cluster is set up.
+/// How the nodes are set up.
 #[derive(Clone, Copy)]
 pub struct Setup {
     pub nodes: usize,
@@ -49,33 +50,33 @@ pub fn panics() -> Vec<String> {
 fn note_panics() {
     static ONCE: OnceLock<()> = OnceLock::new();
     ONCE.get_or_init(|| {
-        let told = std::panic::take_hook();
+        let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             let place = info.location().map(ToString::to_string).unwrap_or_default();
             let what = format!("{place}: {}", info.payload_as_str().unwrap_or("?"));
             PANICKED.lock().push(what);
-            told(info);
+            previous(info);
         }));
     });
 }
 
-impl Cluster {
+impl Machines {
     pub fn new(setup: Setup, seed: u64) -> Self {
         note_panics();
         let nodes = setup.nodes;
-        let mut chance = Chance::new(seed);
-        let wire = SharedWire::new(nodes + 1, Chance::new(chance.next()));
+        let mut rng = Rng::new(seed);
+        let wire = SharedWire::new(nodes + 1, Rng::new(rng.next()));
         let new_node = |machine: MachineId| {
             // Clocks have different offsets and rates.
-            let offset_ms = chance.between(0, 2_000) as i64;
-            let clock = Clock::new(offset_ms, chance.between(970, 1_030));
+            let offset_ms = rng.between(0, 2_000) as i64;
+            let clock = Clock::new(offset_ms, rng.between(970, 1_030));
             Node::new(machine, wire.clone(), clock, properties(machine as i32 + 1, setup))
         };
         let nodes: Vec<_> = (0..nodes).map(new_node).collect();
         wire.lock().power[nodes.len()] = Power::Running;
-        let clients = Process::new(chance.next(), 0);
+        let clients = Process::new(rng.next(), 0);
         let has_joining_voters = setup.has_joining_voters;
-        Self { wire, nodes, clients, chance, has_joining_voters }
+        Self { wire, nodes, clients, rng, has_joining_voters }
     }
 
     pub fn now_us(&self) -> u64 {
@@ -86,8 +87,8 @@ impl Cluster {
         SimNetwork { wire: self.wire.clone(), machine: self.nodes.len() }
     }
 
-    pub fn tell(&self, what: std::fmt::Arguments<'_>) {
-        self.wire.lock().tell(what);
+    pub fn record(&self, what: std::fmt::Arguments<'_>) {
+        self.wire.lock().record(what);
     }
 
     /// Sets the longest delay of packets on all links.
@@ -122,7 +123,7 @@ impl Cluster {
         self.wire.lock().now_us += TICK_US;
         let now_us = self.now_us();
         let count = self.nodes.len();
-        let first = self.chance.next() as usize % (count + 1);
+        let first = self.rng.next() as usize % (count + 1);
         for at in 0..=count {
             match (first + at) % (count + 1) {
                 machine if machine == count => self.turn_of_clients(now_us),
@@ -152,14 +153,14 @@ impl Cluster {
     /// Whether, in the metadata image of every node, each partition has a leader and all its
     /// replicas are in the ISR.
     pub fn is_in_sync(&self) -> bool {
-        let is_well = |node: &Node| {
+        let is_in_sync = |node: &Node| {
             // The image of a node that is still starting may be old.
             let Some(broker) = node.broker().filter(|_| node.is_started()) else { return false };
             let image = broker.metadata();
             let mut partitions = image.topics.iter().flat_map(|topic| topic.partitions.iter());
             partitions.all(|it| it.leader >= 0 && it.isr.len() == it.replicas.len())
         };
-        self.nodes.iter().all(is_well)
+        self.nodes.iter().all(is_in_sync)
     }
 
     /// Whether all controllers are voters. True at once if they do not auto-join.
@@ -171,7 +172,7 @@ impl Cluster {
         !self.has_joining_voters || self.nodes.iter().filter_map(Node::broker).all(has_all)
     }
 
-    /// What each node knows of the cluster, as text for a failure.
+    /// Metadata and quorum as each node knows them, as text for the report of a failure.
     pub fn state(&self) -> String {
         let mut state = String::new();
         for node in &self.nodes {
