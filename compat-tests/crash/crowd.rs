@@ -1,9 +1,7 @@
 //! A thousand simultaneous connections, and what they leave behind.
 
 use std::{
-    fs,
-    io::Write,
-    thread,
+    fs, thread,
     time::{Duration, Instant},
 };
 
@@ -11,9 +9,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
     alone,
-    broker::{Process, Site},
-    client::Client,
     load::{self, Acknowledged, Spec},
+    shared::{
+        client::Client,
+        process::{Process, Site},
+    },
 };
 
 const CROWD: usize = 1000;
@@ -62,7 +62,7 @@ fn produce_and_fetch(crowd: &mut [Client], acknowledged: &Acknowledged, round: u
 fn leave_in_all_ways(mut crowd: Vec<Client>, process: &Process, ends: &[i64], round: u64) {
     let quarter = crowd.len() / 4;
     for client in &mut crowd[..quarter] {
-        client.stream().write_all(&[0, 0, 1, 0, 0, 1, 0, 12]).expect("is sent");
+        client.write(&[0, 0, 1, 0, 0, 1, 0, 12]).expect("is sent");
     }
     for (number, client) in crowd.iter_mut().enumerate().skip(quarter).take(2 * quarter) {
         let partition = partition_of(number);

@@ -8,9 +8,8 @@ use std::{
 };
 
 use super::{
-    alone,
-    broker::{Process, Site},
-    load,
+    alone, load,
+    shared::process::{Process, Site},
 };
 
 pub const RECORDS: u64 = 60;

@@ -11,10 +11,12 @@ use std::{
 
 use super::{
     alone,
-    broker::{Process, Site},
-    client::Client,
     load::{self, Acknowledged, Spec},
     scale::get,
+    shared::{
+        client::Client,
+        process::{Process, Site},
+    },
 };
 
 const KAFKA_STORAGE_ERROR: i16 = 56;

@@ -12,12 +12,13 @@ use bytes::Bytes;
 use sordini::records::Batch;
 
 use super::{
-    alone,
-    broker::{Process, Site},
-    client::Client,
-    damage,
+    alone, damage,
     load::{self, Random},
     number,
+    shared::{
+        client::Client,
+        process::{Process, Site},
+    },
 };
 
 const NONE: i16 = 0;

@@ -1,4 +1,4 @@
-//! State that must survive kill -9: offsets and members of groups, deletions, retention.
+//! State that must survive kill -9: deletions and retention.
 
 use std::{
     fs,
@@ -8,16 +8,11 @@ use std::{
 };
 
 use super::{
-    alone,
-    broker::Site,
-    client::{Client, Member},
-    load,
+    alone, load,
+    shared::{client::Client, process::Site},
 };
 
-const GROUP: &str = "readers";
-const INSTANCE: &str = "first";
-
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let since = Instant::now();
     loop {
         if let Some(found) = look() {
@@ -26,61 +21,6 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(since.elapsed() < Duration::from_secs(20), "{what}");
         thread::sleep(Duration::from_millis(20));
     }
-}
-
-fn join(client: &mut Client) -> Member {
-    until("the group can be joined", || {
-        assert_eq!(client.find_coordinator(GROUP).expect("answered"), 0);
-        client.join(GROUP, INSTANCE).expect("answered").ok()
-    })
-}
-
-#[test]
-fn groups_survive_kills() {
-    let _alone = alone();
-    let site = Site::new(&["log.roll.ms=100", "offsets.topic.segment.bytes=1048576"]);
-    let mut process = site.start();
-    let mut client = process.client();
-    assert_eq!(client.create_topic("read", 1, &[]).expect("answered"), 0);
-    until("the offsets topic is made", || {
-        (client.find_coordinator(GROUP).expect("answered") == 0).then_some(())
-    });
-    let member = join(&mut client);
-    for round in 1..=5 {
-        for step in 0..20 {
-            let offset = round * 100 + step;
-            let code = client.commit(GROUP, &member, INSTANCE, ("read", 0), offset);
-            assert_eq!(code.expect("answered"), 0, "an offset is committed");
-            if step % 10 == 0 {
-                thread::sleep(Duration::from_millis(60));
-            }
-        }
-        process.kill();
-        process = site.start();
-        client = process.client();
-        let committed = until("the group is loaded", || {
-            client.committed(GROUP, ("read", 0)).expect("answered").ok()
-        });
-        let last = round * 100 + 19;
-        assert_eq!(committed, (last, format!("at {last}")), "the last commit is there");
-        let (state, members) = client.describe_group(GROUP).expect("answered");
-        assert_eq!(state, "Stable", "the group is what it was");
-        assert_eq!(members, [(member.id.clone(), b"assigned".as_slice().into())]);
-    }
-    let offsets_dirs = fs::read_dir(site.log_dir()).expect("a log directory");
-    let segments = offsets_dirs
-        .filter_map(|entry| entry.ok())
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with("__consumer_offsets-"))
-        .map(|entry| count_segments(&entry.path()))
-        .max();
-    println!("__consumer_offsets has {segments:?} segments");
-    process.stop();
-}
-
-fn count_segments(dir: &std::path::Path) -> usize {
-    let names = fs::read_dir(dir).expect("a partition's directory");
-    let is_log = |name: &str| name.ends_with(".log");
-    names.filter_map(|it| it.ok()).filter(|it| is_log(&it.file_name().to_string_lossy())).count()
 }
 
 fn fill(client: &mut Client, topic: &str, records: u64) {

@@ -15,7 +15,7 @@ use std::{
 use parking_lot::Mutex;
 use sordini::records::{Batch, BatchBuilder, BatchOptions};
 
-use super::client::Client;
+use super::shared::client::Client;
 
 /// Number of batches that an idempotent producer has in flight.
 const IN_FLIGHT: usize = 4;

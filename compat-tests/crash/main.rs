@@ -1,16 +1,18 @@
 //! Crashes, restarts and disk faults. No acknowledged record may be lost, duplicated or reordered.
 //! `CRASH_SECONDS` bounds the loop of kills (default 15).
 
-mod broker;
-mod client;
 mod crowd;
 mod damage;
 mod disks;
 mod flips;
+mod groups;
 mod kept;
 mod load;
 mod moves;
 mod scale;
+#[path = "../shared/mod.rs"]
+#[allow(dead_code, reason = "each test program uses a part")]
+mod shared;
 mod slow;
 
 use std::{
@@ -19,9 +21,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker::Site;
 use load::{Load, Random, Spec, check};
 use parking_lot::{Mutex, MutexGuard};
+use shared::process::Site;
 
 /// The topics and their configs: segments roll often, and one topic flushes each batch.
 const TOPICS: [(&str, &[(&str, &str)]); 2] = [

@@ -7,22 +7,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kafka_protocol::{
-    messages::{
-        AlterReplicaLogDirsRequest, IncrementalAlterConfigsRequest, TopicName,
-        alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic},
-        incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig},
-    },
-    protocol::StrBytes,
+use kafka_protocol::messages::{
+    AlterReplicaLogDirsRequest, IncrementalAlterConfigsRequest,
+    alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic},
 };
 
 use super::{
-    PARTITIONS, TOPICS, alone,
-    broker::Site,
-    client::Client,
-    create_topics,
+    PARTITIONS, TOPICS, alone, create_topics,
     load::{self, Load, check},
-    loop_of_kills, specs,
+    loop_of_kills,
+    shared::{
+        client::Client,
+        process::{Process, Site},
+        requests::{self, text, topic_name},
+    },
+    specs,
 };
 
 const OFFSET_OUT_OF_RANGE: i16 = 1;
@@ -31,36 +30,22 @@ const DIRS: [&str; 2] = ["first", "second"];
 const RATE: &str = "replica.alter.log.dirs.io.max.bytes.per.second";
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
-
 /// Requests the move of a replica to a log directory. Returns the error code.
 fn alter(client: &mut Client, (topic, index): (&str, i32), dir: &Path) -> std::io::Result<i16> {
     let topic = AlterReplicaLogDirTopic::default()
-        .with_name(TopicName(text(topic)))
+        .with_name(topic_name(topic))
         .with_partitions(vec![index]);
     let dir = AlterReplicaLogDir::default()
         .with_path(text(&dir.display().to_string()))
         .with_topics(vec![topic]);
-    client.send(2, &AlterReplicaLogDirsRequest::default().with_dirs(vec![dir]))?;
-    let answer = client.receive::<AlterReplicaLogDirsRequest>(2)?;
+    let answer = client.call(2, &AlterReplicaLogDirsRequest::default().with_dirs(vec![dir]))?;
     Ok(answer.results[0].partitions[0].error_code)
 }
 
 /// Sets or (with `None`) removes the throttle of moves, in bytes per second.
 fn limit(client: &mut Client, rate: Option<&str>) {
-    let config = AlterableConfig::default()
-        .with_name(text(RATE))
-        .with_config_operation(i8::from(rate.is_none()))
-        .with_value(rate.map(text));
-    let resource = AlterConfigsResource::default()
-        .with_resource_type(4)
-        .with_resource_name(text("1"))
-        .with_configs(vec![config]);
-    let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
-    client.send(1, &request).expect("is sent");
-    let answer = client.receive::<IncrementalAlterConfigsRequest>(1).expect("answered");
+    let request = requests::alter_config(requests::BROKER, "1", RATE, rate);
+    let answer = client.call::<IncrementalAlterConfigsRequest>(1, &request).expect("answered");
     assert_eq!(answer.responses[0].error_code, 0);
 }
 
@@ -162,7 +147,7 @@ fn replicas_that_move_under_kills_lose_nothing() {
 
 /// Starts a broker with one partition whose move is throttled to a stop. Returns the source and
 /// target directories, too.
-fn held_up(site: &Site) -> (super::broker::Process, &'static str, &'static str) {
+fn held_up(site: &Site) -> (Process, &'static str, &'static str) {
     let process = site.start();
     let mut client = process.client();
     assert_eq!(client.create_topic("moving", 1, &[]).expect("answered"), 0);

@@ -15,7 +15,10 @@ use std::{
 use rustix::process::{Resource, getrlimit};
 use sordini::records::Batch;
 
-use super::{alone, broker::Site, client::Client, load};
+use super::{
+    alone, load,
+    shared::{client::Client, process::Site},
+};
 
 const TOPICS: usize = 20;
 const PARTITIONS: i32 = 500;

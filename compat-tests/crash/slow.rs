@@ -11,27 +11,22 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use kafka_protocol::{
-    messages::{
-        BrokerId, FetchRequest, FetchResponse, ResponseHeader, TopicName,
-        fetch_request::{FetchPartition, FetchTopic},
-    },
-    protocol::{Decodable, HeaderVersion, StrBytes},
-};
+use kafka_protocol::messages::FetchRequest;
 use sordini::records::Batch;
 
 use super::{
-    alone,
-    broker::{Process, Site},
-    client::Client,
-    load,
+    alone, load,
+    shared::{
+        client::{Client, FETCH_VERSION},
+        process::{Process, Site},
+        requests,
+    },
 };
 
 const TOPIC: &str = "slow";
 const PARTITIONS: i32 = 6;
 const READERS: usize = 20;
 const RECORD: usize = 50_000;
-const FETCH_VERSION: i16 = 12;
 const LOAD: Duration = Duration::from_secs(5);
 /// The longest time for a response to other clients, even on a busy machine.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
@@ -50,21 +45,8 @@ impl Reader {
         let mut client = Client::connect(address).expect("connects");
         let room = rustix::net::sockopt::set_socket_recv_buffer_size(client.stream(), 64 << 10);
         room.expect("is set");
-        let partitions = (0..PARTITIONS).map(|index| {
-            FetchPartition::default()
-                .with_partition(index)
-                .with_current_leader_epoch(-1)
-                .with_fetch_offset(0)
-                .with_partition_max_bytes(4 << 20)
-        });
-        let topic = FetchTopic::default()
-            .with_topic(TopicName(StrBytes::from_static_str(TOPIC)))
-            .with_partitions(partitions.collect());
-        let request = FetchRequest::default()
-            .with_replica_id(BrokerId(-1))
-            .with_max_bytes(64 << 20)
-            .with_session_epoch(-1)
-            .with_topics(vec![topic]);
+        let from = (0..PARTITIONS).map(|index| (index, 0));
+        let request = requests::fetch(TOPIC, from, 4 << 20).with_max_bytes(64 << 20);
         client.send(FETCH_VERSION, &request).expect("is sent");
         Self { client, taken: Vec::new() }
     }
@@ -91,9 +73,8 @@ impl Reader {
         self.taken.extend_from_slice(&rest);
         let mut frame = Bytes::from(self.taken);
         frame.advance(4);
-        ResponseHeader::decode(&mut frame, FetchResponse::header_version(FETCH_VERSION))
-            .expect("a header");
-        let response = FetchResponse::decode(&mut frame, FETCH_VERSION).expect("a response");
+        let response = self.client.decode::<FetchRequest>(FETCH_VERSION, frame);
+        let response = response.expect("a response");
         let partitions = &response.responses[0].partitions;
         assert_eq!(partitions.len(), PARTITIONS as usize);
         let mut count = 0;

@@ -1,24 +1,10 @@
 //! Malformed record batches in Produce requests.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use kafka_protocol::{
-    messages::{
-        ApiKey, MetadataRequest, ProduceRequest, ProduceResponse, TopicName,
-        metadata_request::MetadataRequestTopic,
-        produce_request::{PartitionProduceData, TopicProduceData},
-    },
-    protocol::{Decodable, Encodable, StrBytes},
-};
-
-use super::{
-    broker::{Broker, Reply},
-    wire::request,
-};
+use super::{broker::Broker, shared::client::Client};
 
 const PATIENCE: Duration = Duration::from_secs(10);
-const VERSION: i16 = 9;
 
 /// The bytes of a batch with one record (key null, value `v`), to be changed before the CRC is set.
 struct Batch(Vec<u8>);
@@ -54,37 +40,9 @@ impl Batch {
     }
 }
 
-fn send<M: Encodable>(broker: &Broker, api: ApiKey, version: i16, message: &M) -> Bytes {
-    let mut body = BytesMut::new();
-    message.encode(&mut body, version).expect("encodes");
-    match broker.send(&request(api, version, &body), PATIENCE) {
-        Reply::Frame(frame) => Bytes::from(frame).slice(5..), // correlation id, no tags
-        other => panic!("{api:?}: {other:?}"),
-    }
-}
-
-/// Creates a topic with a Metadata request (auto-creation).
-fn create_topic(broker: &Broker, name: &'static str) {
-    let topic =
-        MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from_static_str(name))));
-    let message = MetadataRequest::default()
-        .with_topics(Some(vec![topic]))
-        .with_allow_auto_topic_creation(true);
-    send(broker, ApiKey::Metadata, 9, &message);
-}
-
-/// Produces these bytes. Returns the error code and the base offset.
-fn produce(broker: &Broker, topic: &'static str, records: Vec<u8>) -> (i16, i64) {
-    let data = PartitionProduceData::default().with_records(Some(Bytes::from(records)));
-    let topic = TopicProduceData::default()
-        .with_name(TopicName(StrBytes::from_static_str(topic)))
-        .with_partition_data(vec![data]);
-    let message =
-        ProduceRequest::default().with_acks(1).with_timeout_ms(5000).with_topic_data(vec![topic]);
-    let mut answer = send(broker, ApiKey::Produce, VERSION, &message);
-    let answer = ProduceResponse::decode(&mut answer, VERSION).expect("decodes");
-    let partition = &answer.responses[0].partition_responses[0];
-    (partition.error_code, partition.base_offset)
+/// Produces these bytes. Returns the error code.
+fn produce(client: &mut Client, topic: &str, records: Vec<u8>) -> i16 {
+    client.produce_bytes((topic, 0), records).expect("answered").err().unwrap_or(0)
 }
 
 /// A case: its description, the error code of Apache Kafka 4.3.1, and the bytes.
@@ -156,17 +114,18 @@ fn contents() -> Vec<Case> {
 fn bad_batches_have_kafkas_error_codes() {
     const TOPIC: &str = "hostile-batches";
     let mut broker = Broker::start();
-    create_topic(&broker, TOPIC);
-    let until = std::time::Instant::now() + PATIENCE;
-    let mut first = (3, -1);
-    while first.0 == 3 && std::time::Instant::now() < until {
-        first = produce(&broker, TOPIC, good());
+    let mut client = broker.connect();
+    client.metadata(TOPIC).expect("creates the topic");
+    let until = Instant::now() + PATIENCE;
+    let mut first = 3;
+    while first == 3 && Instant::now() < until {
+        first = produce(&mut client, TOPIC, good());
     }
-    assert_eq!(first.0, 0, "a good batch is taken");
+    assert_eq!(first, 0, "a good batch is taken");
 
     let mut differences = Vec::new();
     for (what, expected, bytes) in headers().into_iter().chain(contents()) {
-        let (error_code, _) = produce(&broker, TOPIC, bytes);
+        let error_code = produce(&mut client, TOPIC, bytes);
         if error_code != expected {
             differences.push(format!("{what}: {error_code}, Kafka answers {expected}"));
         }

@@ -3,44 +3,30 @@
 
 use std::time::Duration;
 
-use kafka_protocol::{
-    messages::{
-        AlterPartitionReassignmentsRequest, BrokerId, CreatePartitionsRequest, CreateTopicsRequest,
-        DescribeQuorumRequest, ElectLeadersRequest, IncrementalAlterConfigsRequest,
-        RemoveRaftVoterRequest, TopicName,
-        alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic},
-        create_partitions_request::CreatePartitionsTopic,
-        create_topics_request::{CreatableTopic, CreatableTopicConfig},
-        describe_quorum_request,
-        incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig},
-    },
-    protocol::StrBytes,
+use kafka_protocol::messages::{
+    AlterPartitionReassignmentsRequest, BrokerId, CreatePartitionsRequest, DescribeQuorumRequest,
+    ElectLeadersRequest, RemoveRaftVoterRequest,
+    alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic},
+    create_partitions_request::CreatePartitionsTopic,
+    describe_quorum_request,
 };
 use sordini::{peers::Address, protocol::ErrorCode};
 use tokio::time::sleep;
 
-use crate::client::Client;
+use crate::{
+    client::Client,
+    requests::{self, topic_name},
+};
 
 /// Topics with their partitions.
 pub const TOPICS: [(&str, i32); 2] = [("first", 2), ("second", 1)];
 const TIMEOUT_MS: i32 = 2_500;
 
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
-
 pub async fn create_topics(client: &mut Client) {
     for (name, partitions) in TOPICS {
-        let config = CreatableTopicConfig::default()
-            .with_name(text("min.insync.replicas"))
-            .with_value(Some(text("2")));
-        let topic = CreatableTopic::default()
-            .with_name(TopicName(text(name)))
-            .with_num_partitions(partitions)
-            .with_replication_factor(3)
-            .with_configs(vec![config]);
-        let request =
-            CreateTopicsRequest::default().with_timeout_ms(TIMEOUT_MS).with_topics(vec![topic]);
+        let configs = [("min.insync.replicas", "2")];
+        let request = requests::create_topic(name, partitions, 3, &configs);
+        let request = request.with_timeout_ms(TIMEOUT_MS);
         loop {
             let broker = client.any_broker();
             let answer = client.ask(&broker, 7, &request).await;
@@ -67,12 +53,14 @@ pub async fn run(mut client: Client, nodes: i32, has_joining_voters: bool) {
         let done = match client.rng.between(0, last) {
             0 => client.ask(&broker, 2, &preferred()).await.is_some(),
             1 => {
-                let request = alter_config(client.rng.between(2, 9) * 1_000);
+                let segment_ms = client.rng.between(2, 9) * 1_000;
+                let (key, value) = ("segment.ms", segment_ms.to_string());
+                let request = requests::alter_config(requests::TOPIC, "first", key, Some(&value));
                 client.ask(&broker, 1, &request).await.is_some()
             }
             2 if partitions < 6 => {
                 let topic = CreatePartitionsTopic::default()
-                    .with_name(TopicName(text("second")))
+                    .with_name(topic_name("second"))
                     .with_count(partitions + 1)
                     .with_assignments(None);
                 let request = CreatePartitionsRequest::default()
@@ -108,21 +96,10 @@ fn preferred() -> ElectLeadersRequest {
     ElectLeadersRequest::default().with_timeout_ms(TIMEOUT_MS).with_topic_partitions(None)
 }
 
-fn alter_config(segment_ms: u64) -> IncrementalAlterConfigsRequest {
-    let config = AlterableConfig::default()
-        .with_name(text("segment.ms"))
-        .with_value(Some(text(&segment_ms.to_string())));
-    let resource = AlterConfigsResource::default()
-        .with_resource_type(2)
-        .with_resource_name(text("first"))
-        .with_configs(vec![config]);
-    IncrementalAlterConfigsRequest::default().with_resources(vec![resource])
-}
-
 /// Removes a random voter from the quorum. With auto-join, it adds itself again.
 async fn remove_voter(client: &mut Client, broker: &Address) -> Option<()> {
     let topic = describe_quorum_request::TopicData::default()
-        .with_topic_name(TopicName(text("__cluster_metadata")))
+        .with_topic_name(topic_name("__cluster_metadata"))
         .with_partitions(vec![describe_quorum_request::PartitionData::default()]);
     let request = DescribeQuorumRequest::default().with_topics(vec![topic]);
     let mut quorum = client.ask(broker, 2, &request).await?;
@@ -145,7 +122,7 @@ fn reorder(client: &mut Client, nodes: i32) -> AlterPartitionReassignmentsReques
     let partition =
         ReassignablePartition::default().with_partition_index(0).with_replicas(Some(replicas));
     let topic = ReassignableTopic::default()
-        .with_name(TopicName(text("first")))
+        .with_name(topic_name("first"))
         .with_partitions(vec![partition]);
     AlterPartitionReassignmentsRequest::default()
         .with_timeout_ms(TIMEOUT_MS)

@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use kafka_protocol::{
-    messages::{FindCoordinatorRequest, MetadataRequest, TopicName, metadata_request},
-    protocol::{Request, StrBytes},
-};
+use kafka_protocol::protocol::Request;
 use sordini::peers::{self, Address, Channel, Network};
 use tokio::time::sleep;
 
@@ -15,6 +12,7 @@ use crate::{
     network::SimNetwork,
     node::BROKER_PORT,
     random::Rng,
+    requests,
 };
 
 const TIMEOUT: Duration = Duration::from_millis(3_000);
@@ -125,11 +123,7 @@ impl Client {
 
     /// Asks one random broker for the leaders of a topic. `None` without a response.
     pub async fn look_up(&mut self, topic: &str) -> Option<Vec<(i32, Leader)>> {
-        let name = TopicName(StrBytes::from_string(topic.to_owned()));
-        let asked = metadata_request::MetadataRequestTopic::default().with_name(Some(name));
-        let request = MetadataRequest::default()
-            .with_topics(Some(vec![asked]))
-            .with_allow_auto_topic_creation(false);
+        let request = requests::metadata(topic).with_allow_auto_topic_creation(false);
         let broker = self.any_broker();
         let answer = self.ask(&broker, 9, &request).await?;
         let address = |id: i32| {
@@ -150,10 +144,8 @@ impl Client {
             if let Some(known) = &self.coordinator {
                 return known.clone();
             }
-            let request = FindCoordinatorRequest::default()
-                .with_coordinator_keys(vec![StrBytes::from_string(group.to_owned())]);
             let broker = self.any_broker();
-            let answer = self.ask(&broker, 4, &request).await;
+            let answer = self.ask(&broker, 4, &requests::find_coordinator(group)).await;
             let found = answer.and_then(|it| it.coordinators.into_iter().next());
             match found {
                 Some(it) if it.error_code == 0 => {

@@ -2,20 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use kafka_protocol::{
-    messages::{
-        BrokerId, FetchRequest, GroupId, OffsetCommitRequest, OffsetFetchRequest, TopicName,
-        fetch_request::{FetchPartition, FetchTopic},
-        offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic},
-        offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics},
-    },
-    protocol::StrBytes,
-};
+use kafka_protocol::messages::FetchRequest;
 use sordini::{protocol::ErrorCode, records::Batch};
 
 use crate::{
     client::Client,
     history::{Place, Read},
+    requests,
 };
 
 /// Reads a partition from its first offset on, without end.
@@ -56,27 +49,10 @@ pub async fn read(mut client: Client, place: Place) {
     }
 }
 
-fn fetch(place: &Place, offset: i64, leader_epoch: i32) -> FetchRequest {
-    let partition = FetchPartition::default()
-        .with_partition(place.1)
-        .with_fetch_offset(offset)
-        .with_current_leader_epoch(leader_epoch)
-        .with_partition_max_bytes(1 << 14);
-    FetchRequest::default()
-        .with_replica_id(BrokerId(-1))
-        .with_max_wait_ms(300)
-        .with_min_bytes(1)
-        .with_max_bytes(1 << 16)
-        .with_session_epoch(-1)
-        .with_topics(vec![
-            FetchTopic::default()
-                .with_topic(TopicName(StrBytes::from_string(place.0.clone())))
-                .with_partitions(vec![partition]),
-        ])
-}
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
+fn fetch((topic, partition): &Place, offset: i64, leader_epoch: i32) -> FetchRequest {
+    let mut request = requests::fetch(topic, [(*partition, offset)], 1 << 14);
+    request.topics[0].partitions[0].current_leader_epoch = leader_epoch;
+    request.with_max_wait_ms(300).with_max_bytes(1 << 16)
 }
 
 /// Commits increasing offsets and sometimes checks the committed one.
@@ -98,16 +74,7 @@ pub async fn commit(mut client: Client, place: Place) {
                 None => client.forget_coordinator(),
             }
         }
-        let partition = OffsetCommitRequestPartition::default()
-            .with_partition_index(place.1)
-            .with_committed_offset(next);
-        let topic = OffsetCommitRequestTopic::default()
-            .with_name(TopicName(text(&place.0)))
-            .with_partitions(vec![partition]);
-        let request = OffsetCommitRequest::default()
-            .with_group_id(GroupId(text(&group)))
-            .with_generation_id_or_member_epoch(-1)
-            .with_topics(vec![topic]);
+        let request = requests::commit_offset(&group, (&place.0, place.1), next, "");
         let coordinator = client.coordinator(&group).await;
         let answer = client.ask(&coordinator, 8, &request).await;
         let code = answer.and_then(|mut it| it.topics.pop()?.partitions.pop());
@@ -132,13 +99,7 @@ pub async fn commit(mut client: Client, place: Place) {
 
 /// Returns the committed offset, or -1 if there is none. `None` if the request failed.
 pub async fn fetch_committed(client: &mut Client, group: &str, place: &Place) -> Option<i64> {
-    let topic = OffsetFetchRequestTopics::default()
-        .with_name(TopicName(text(&place.0)))
-        .with_partition_indexes(vec![place.1]);
-    let asked = OffsetFetchRequestGroup::default()
-        .with_group_id(GroupId(text(group)))
-        .with_topics(Some(vec![topic]));
-    let request = OffsetFetchRequest::default().with_groups(vec![asked]);
+    let request = requests::committed_offset(group, (&place.0, place.1));
     let coordinator = client.coordinator(group).await;
     let mut answer = client.ask(&coordinator, 8, &request).await?.groups.pop()?;
     if answer.error_code != 0 {

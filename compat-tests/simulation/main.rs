@@ -22,6 +22,9 @@ mod node;
 mod pipelined;
 mod produce;
 mod random;
+#[path = "../shared/requests.rs"]
+#[allow(dead_code, reason = "each test program uses a part")]
+mod requests;
 mod run;
 mod serve;
 mod trace;

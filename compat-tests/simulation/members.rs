@@ -7,20 +7,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_protocol::{
     messages::{
-        GroupId, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, OffsetCommitRequest,
-        SyncGroupRequest, TopicName,
-        join_group_request::JoinGroupRequestProtocol,
-        join_group_response::JoinGroupResponseMember,
-        leave_group_request::MemberIdentity,
-        offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic},
-        sync_group_request::SyncGroupRequestAssignment,
+        HeartbeatRequest, LeaveGroupRequest, join_group_response::JoinGroupResponseMember,
+        leave_group_request::MemberIdentity, sync_group_request::SyncGroupRequestAssignment,
     },
     protocol::StrBytes,
 };
 use sordini::protocol::ErrorCode;
 use tokio::time::sleep;
 
-use crate::{client::Client, consume, history::Place};
+use crate::{
+    client::Client,
+    consume,
+    history::Place,
+    requests::{self, group_id},
+};
 
 const SESSION_MS: i32 = 1_500;
 const REBALANCE_MS: i32 = 1_500;
@@ -34,10 +34,6 @@ struct Member {
     generation: i32,
     /// The partitions in this member's assignment.
     owned: Vec<i32>,
-}
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
 }
 
 /// Runs a member. `topic` is the name and the number of partitions to assign.
@@ -77,14 +73,10 @@ impl Member {
 
     /// Joins the group and syncs. `None` if the caller must retry.
     async fn join(&mut self) -> Option<()> {
-        let protocol = JoinGroupRequestProtocol::default().with_name(text(PROTOCOL));
-        let request = JoinGroupRequest::default()
-            .with_group_id(GroupId(text(&self.group)))
+        let request = requests::join_group(&self.group, PROTOCOL, b"")
             .with_session_timeout_ms(SESSION_MS)
             .with_rebalance_timeout_ms(REBALANCE_MS)
-            .with_member_id(self.id.clone())
-            .with_protocol_type(text("consumer"))
-            .with_protocols(vec![protocol]);
+            .with_member_id(self.id.clone());
         let coordinator = self.client.coordinator(&self.group).await;
         let joined = self.client.ask(&coordinator, 9, &request).await;
         let is_good = self.is_good(joined.as_ref().map(|it| it.error_code));
@@ -102,13 +94,8 @@ impl Member {
             true => share_out(&joined.members, self.topic.1),
             false => Vec::new(),
         };
-        let request = SyncGroupRequest::default()
-            .with_group_id(GroupId(text(&self.group)))
-            .with_generation_id(self.generation)
-            .with_member_id(self.id.clone())
-            .with_protocol_type(Some(text("consumer")))
-            .with_protocol_name(Some(text(PROTOCOL)))
-            .with_assignments(assignments);
+        let member = (&self.id, self.generation);
+        let request = requests::sync_group(&self.group, member, PROTOCOL, assignments);
         let synced = self.client.ask(&coordinator, 5, &request).await;
         if !self.is_good(synced.as_ref().map(|it| it.error_code)) {
             return None;
@@ -160,7 +147,7 @@ impl Member {
 
     async fn beat(&mut self) -> bool {
         let request = HeartbeatRequest::default()
-            .with_group_id(GroupId(text(&self.group)))
+            .with_group_id(group_id(&self.group))
             .with_generation_id(self.generation)
             .with_member_id(self.id.clone());
         let coordinator = self.client.coordinator(&self.group).await;
@@ -176,17 +163,10 @@ impl Member {
         for partition in self.owned.clone() {
             let place: Place = (self.topic.0.clone(), partition);
             let offset = self.client.history.lock().commits(&self.group, &place).draw();
-            let data = OffsetCommitRequestPartition::default()
-                .with_partition_index(partition)
-                .with_committed_offset(offset);
-            let topic = OffsetCommitRequestTopic::default()
-                .with_name(TopicName(text(&place.0)))
-                .with_partitions(vec![data]);
-            let request = OffsetCommitRequest::default()
-                .with_group_id(GroupId(text(&self.group)))
+            let topic = (self.topic.0.as_str(), partition);
+            let request = requests::commit_offset(&self.group, topic, offset, "")
                 .with_generation_id_or_member_epoch(self.generation)
-                .with_member_id(self.id.clone())
-                .with_topics(vec![topic]);
+                .with_member_id(self.id.clone());
             let coordinator = self.client.coordinator(&self.group).await;
             let answer = self.client.ask(&coordinator, 8, &request).await;
             let answer = answer.and_then(|mut it| it.topics.pop()?.partitions.pop());
@@ -203,7 +183,7 @@ impl Member {
     async fn leave(&mut self) {
         let member = MemberIdentity::default().with_member_id(self.id.clone());
         let request = LeaveGroupRequest::default()
-            .with_group_id(GroupId(text(&self.group)))
+            .with_group_id(group_id(&self.group))
             .with_members(vec![member]);
         let coordinator = self.client.coordinator(&self.group).await;
         let answer = self.client.ask(&coordinator, 4, &request).await;

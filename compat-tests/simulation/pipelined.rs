@@ -11,13 +11,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use kafka_protocol::{
-    messages::{
-        ProduceRequest, ProduceResponse, TopicName,
-        produce_request::{PartitionProduceData, TopicProduceData},
-        produce_response::PartitionProduceResponse,
-    },
-    protocol::StrBytes,
+use kafka_protocol::messages::{
+    ProduceRequest, ProduceResponse, produce_response::PartitionProduceResponse,
 };
 use sordini::{
     base::environment::now_ms,
@@ -33,6 +28,7 @@ use crate::{
     network::{ClientEnd, SimNetwork},
     produce,
     random::Rng,
+    requests,
     wire::ClientEvent,
 };
 
@@ -233,27 +229,17 @@ impl Producer {
     }
 
     fn send_to(&mut self, address: &Address, partitions: &[i32], now: Instant) {
-        let mut data = Vec::new();
+        let mut records = Vec::new();
         let mut batches = Vec::new();
         for partition in partitions {
             let Some(stream) = self.streams.get_mut(partition) else { continue };
             let Some(at) = stream.next() else { continue };
             let batch = &mut stream.batches[at];
             batch.is_on_its_way = true;
-            data.push(
-                PartitionProduceData::default()
-                    .with_index(*partition)
-                    .with_records(Some(batch.bytes.clone())),
-            );
+            records.push((*partition, batch.bytes.clone()));
             batches.push((*partition, batch.values[0].clone()));
         }
-        let topic = TopicProduceData::default()
-            .with_name(TopicName(StrBytes::from_string(self.topic.clone())))
-            .with_partition_data(data);
-        let request = ProduceRequest::default()
-            .with_acks(-1)
-            .with_timeout_ms(TIMEOUT_MS)
-            .with_topic_data(vec![topic]);
+        let request = requests::produce(&self.topic, -1, records).with_timeout_ms(TIMEOUT_MS);
         let frame = peers::encode(VERSION, &request).expect("it is well formed");
         if let Some(node) = self.nodes.get_mut(address) {
             node.end.send(frame);

@@ -3,13 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_protocol::{
-    messages::{
-        InitProducerIdRequest, ProduceRequest, TopicName,
-        produce_request::{PartitionProduceData, TopicProduceData},
-    },
-    protocol::StrBytes,
-};
+use kafka_protocol::messages::InitProducerIdRequest;
 use sordini::{
     base::environment::now_ms,
     records::{BatchBuilder, BatchOptions},
@@ -19,6 +13,7 @@ use tokio::time::sleep;
 use crate::{
     client::Client,
     history::{Acked, Place},
+    requests,
 };
 
 pub async fn run(mut client: Client, place: Place) {
@@ -68,14 +63,7 @@ pub fn batch(values: &[String], producer_id: i64, base_sequence: i32) -> Bytes {
 }
 
 async fn until_acknowledged(client: &mut Client, place: &Place, batch: Bytes) -> i64 {
-    let request =
-        ProduceRequest::default().with_acks(-1).with_timeout_ms(2_000).with_topic_data(vec![
-            TopicProduceData::default()
-                .with_name(TopicName(StrBytes::from_string(place.0.clone())))
-                .with_partition_data(vec![
-                    PartitionProduceData::default().with_index(place.1).with_records(Some(batch)),
-                ]),
-        ]);
+    let request = requests::produce(&place.0, -1, [(place.1, batch)]).with_timeout_ms(2_000);
     loop {
         let (leader, _) = client.leader(place).await;
         let answer = client.ask(&leader, 9, &request).await;

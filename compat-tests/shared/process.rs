@@ -100,7 +100,7 @@ impl Process {
     /// if it ended instead.
     pub fn wait_ready(&mut self) -> Result<Duration, ExitStatus> {
         loop {
-            if let Some(status) = self.child.try_wait().expect("its state can be asked") {
+            if let Some(status) = self.ended() {
                 return Err(status);
             }
             if let Ok(mut client) = Client::connect(self.address)
@@ -145,12 +145,17 @@ impl Process {
     pub fn wait_ended(&mut self) -> ExitStatus {
         let since = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().expect("its state can be asked") {
+            if let Some(status) = self.ended() {
                 return status;
             }
             assert!(since.elapsed() < STOP_MAX, "it does not end: {}", self.log());
             thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    /// The exit status of the process, if it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("its state can be asked")
     }
 
     pub fn id(&self) -> u32 {
@@ -159,10 +164,14 @@ impl Process {
 
     /// The resident memory of the process in KiB.
     pub fn rss_kib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.id()));
-        let status = status.unwrap_or_default();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
-        line.split_ascii_whitespace().nth(1).and_then(|kib| kib.parse().ok()).unwrap_or(0)
+        self.memory_kib("VmRSS").unwrap_or(0)
+    }
+
+    /// Reads a line of `/proc/PID/status` that is in KiB.
+    pub fn memory_kib(&self, name: &str) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.split_ascii_whitespace().next()?.parse().ok()
     }
 }
 
