@@ -45,7 +45,7 @@ nodes *arguments:
 ci:
     .ci/run
 
-# simulate clusters with the seeds FROM to FROM + COUNT - 1
+# run the simulation with the seeds FROM to FROM + COUNT - 1
 simulate from="1000" count="1000":
     scripts/simulate {{ from }} {{ count }}
 

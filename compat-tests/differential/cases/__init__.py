@@ -15,7 +15,7 @@ MODULES = [
     "metadata",
     "topics",
     "partitions",
-    "cluster",
+    "nodes",
     "groups",
     "members",
     "static_members",

@@ -1,4 +1,4 @@
-"""Tools that describe the cluster: versions, features, quorum, log directories, elections."""
+"""Tools that describe one node: versions, features, quorum, log directories, elections."""
 
 import json
 import re
