@@ -85,8 +85,9 @@ pub async fn create(
     timeout(PATIENCE, known).await.map_err(|_| CreateError::TimedOut)
 }
 
-/// Creates topics on behalf of a client, in the background. The client finds them with a later request. Topics whose
-/// creation is in progress are skipped, because clients repeat their request until a topic exists.
+/// Creates topics on behalf of a client, in the background. The client finds them with a later
+/// request. Topics whose creation is in progress are skipped, because clients repeat their request
+/// until a topic exists.
 pub fn create_later(broker: &Arc<Broker>, client: Client, names: Vec<String>) {
     let Some(creation) = Creation::of(Arc::clone(broker), names) else { return };
     tokio::spawn(async move {
