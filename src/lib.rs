@@ -5,6 +5,7 @@ pub mod base;
 pub mod broker;
 pub mod controller;
 pub mod coordinator;
+pub mod fetch_sessions;
 pub mod handlers;
 pub mod log;
 pub mod metadata;

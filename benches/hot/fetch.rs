@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use divan::Bencher;
 use sordini::{
     base::TopicId,
-    broker::sessions::{PartitionRequest, PartitionResult, SessionCache, SessionRequest},
+    fetch_sessions::{PartitionRequest, PartitionResult, SessionCache, SessionRequest},
     handlers::{
         ReplyBuffer,
         fetch_reply::{FetchReply, PartitionReply, TopicReply},

@@ -145,7 +145,7 @@ impl Checks {
         let in_sync = |topic: &str, index| {
             image.partition(topic, index).is_some_and(|it| it.isr.contains(&node.id))
         };
-        let has = broker.partitions.partitions();
+        let has = broker.replicas.partitions.partitions();
         // A partition that was removed in this step may have changed before its removal.
         let mut looked_at = self.had.insert(node.id, has.clone()).unwrap_or_default();
         looked_at.retain(|it| !has.iter().any(|here| Arc::ptr_eq(here, it)));

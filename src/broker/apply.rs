@@ -4,18 +4,14 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
 };
 
-use parking_lot::MutexGuard;
 use tracing::error;
 
-use super::{
-    Broker,
-    logs::{Replica, in_parallel},
-};
+use super::Broker;
 use crate::{
-    base::environment::in_place,
+    base::{TopicPartition, environment::in_place},
     metadata::{Change, ConfigResourceType, Image},
     quorum::{CommittedBatch, CommittedStream},
 };
@@ -39,23 +35,21 @@ impl Broker {
     /// Applies one committed batch. The task that reads the committed stream calls this, in the
     /// order of offsets. If a disk fails, its partitions go offline. Nothing else may fail here.
     pub fn apply(self: &Arc<Self>, batch: &CommittedBatch) {
-        let _applying = self.applying();
+        let _applying = self.replicas.applying();
         self.apply_broker_configs(&batch.image, &batch.changes);
         if self.serves() {
             self.apply_to_served(batch);
         } else {
-            self.found().note_deleted(&batch.changes);
-            self.publish(&batch.image);
+            self.replicas.note_deleted(&batch.changes);
+            self.node.publish(&batch.image);
         }
-        self.applied.send_replace(batch.last_offset);
+        self.node.set_applied(batch.last_offset);
     }
 
     fn apply_to_served(self: &Arc<Self>, batch: &CommittedBatch) {
-        self.apply_all_to_partitions(&batch.image, &batch.changes);
-        let is_deletion = |change: &Change| matches!(change, Change::TopicDeleted { .. });
-        self.forget_former_logs(batch.changes.iter().any(is_deletion));
-        self.publish(&batch.image);
-        self.apply_to_coordinators(&batch.image, &batch.changes);
+        self.replicas.apply(&batch.image, &batch.changes);
+        self.node.publish(&batch.image);
+        self.coordinators.apply(&batch.image, &batch.changes, &self.replicas.partitions);
         self.log_own_changes(batch.last_offset, &batch.changes);
     }
 
@@ -65,33 +59,12 @@ impl Broker {
     /// been assigned again since. Later changes are applied to the open partitions. Kafka does the
     /// same with its first published image.
     pub fn begin_to_serve(self: &Arc<Self>) {
-        let _applying = self.applying();
+        let _applying = self.replicas.applying();
         let image = self.metadata();
-        self.open_all(&image);
-        self.remove_leftovers(self.delete_unclaimed(&image));
-        self.forget_former_logs(false);
-        self.set_partition_counts(&image);
-        self.elect_all(&image, |_| true);
-        self.serves.store(true, Ordering::Relaxed);
-    }
-
-    /// Removes deleted and stray logs from the checkpoints. Their offsets would be wrong for a new
-    /// log of the same name.
-    fn forget_former_logs(self: &Arc<Self>, any_deleted: bool) {
-        let any_put_aside = self.found().take_put_aside();
-        if any_deleted || any_put_aside {
-            self.write_checkpoints();
-            self.write_settled();
-        }
-    }
-
-    /// Locks [`Broker`]'s `applying`, for changes of partitions and coordinator shards.
-    pub(super) fn applying(&self) -> MutexGuard<'_, ()> {
-        self.applying.lock()
-    }
-
-    fn publish(&self, image: &Arc<Image>) {
-        self.metadata.store(Arc::clone(image));
+        self.replicas.open_all(&image);
+        self.coordinators.set_partition_counts(&image);
+        self.coordinators.elect_all(&image, &self.replicas.partitions, |_| true);
+        self.replicas.set_open();
     }
 
     fn apply_broker_configs(&self, image: &Image, changes: &[Change]) {
@@ -101,53 +74,27 @@ impl Broker {
         };
         if changes.iter().any(is_broker) {
             self.reconfigure(image);
-            for topic in self.partitions.topics() {
-                self.configure_topic(image, &topic);
+            self.replicas.configure_all(image);
+        }
+    }
+
+    /// Opens the logs again that could not be opened for lack of disk space or file descriptors.
+    pub(super) fn open_again(self: &Arc<Self>) {
+        let _applying = self.replicas.applying();
+        let image = self.metadata();
+        for replica in self.replicas.take_unopened() {
+            let Some(topic) = image.topic_by_id(replica.id) else { continue };
+            if let Some(partition) = topic.partitions.get(replica.index as usize) {
+                self.replicas.open_partition(&image, replica, partition);
+                let id = TopicPartition::new(Arc::clone(&topic.name), replica.index);
+                self.coordinators.elect(replica.id, &id, partition, &self.replicas.partitions);
             }
         }
     }
 
-    /// Applies the changes in order. Consecutive new partitions are created in parallel.
-    fn apply_all_to_partitions(self: &Arc<Self>, image: &Image, changes: &[Change]) {
-        for run in changes.chunk_by(|a, b| is_addition(a) == is_addition(b)) {
-            if !is_addition(&run[0]) {
-                run.iter().for_each(|change| self.apply_to_partitions(image, change));
-                continue;
-            }
-            for change in run {
-                if let Change::PartitionAdded { id, new, .. } = change {
-                    self.enter_topic(image, *id, new);
-                }
-            }
-            in_parallel(self.recovery_threads(), run, |change| {
-                self.apply_to_partitions(image, change);
-            });
-        }
+    /// Ends all coordinator shards. A stop calls this before it closes the logs.
+    pub fn resign_coordinators(&self) {
+        self.membership.resign();
+        self.coordinators.resign_all(&self.replicas.partitions);
     }
-
-    fn apply_to_partitions(self: &Arc<Self>, image: &Image, change: &Change) {
-        match change {
-            Change::PartitionAdded { id, partition, new, .. } => {
-                let replica = Replica { id: *id, index: *partition, is_new: true };
-                self.open_partition(image, replica, new);
-            }
-            Change::PartitionChanged(change) => self.change_partition(image, change),
-            Change::BrokerChanged { new, .. } => self.change_standing(new),
-            Change::TopicDeleted { topic } => self.delete_topic(topic),
-            Change::ConfigChanged { resource, .. }
-                if resource.kind == ConfigResourceType::Topic =>
-            {
-                if let Some(topic) = self.partitions.topic(&resource.name) {
-                    self.configure_topic(image, &topic);
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-/// Whether a change only adds a topic or a partition. Such changes do not depend on each other, so
-/// they are applied in parallel.
-fn is_addition(change: &Change) -> bool {
-    matches!(change, Change::TopicCreated { .. } | Change::PartitionAdded { .. })
 }

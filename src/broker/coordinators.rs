@@ -1,42 +1,53 @@
-//! The coordinators of this broker, and which of their shards run here: those of the partitions
-//! that this broker leads in metadata.
+//! [`Coordinators`]: the coordinators of this broker, and which of their shards run here: those of
+//! the partitions that this broker leads in metadata.
 
 use std::sync::Arc;
 
-use super::{Broker, shard_log::PartitionLog};
+use super::shard_log::PartitionLog;
 use crate::{
     base::{TopicId, TopicPartition},
-    coordinator::Coordinator,
+    coordinator::{Coordinator, GroupCoordinator},
     metadata::{Change, Image, PartitionChange, PartitionImage},
-    partition::Partition,
+    partition::{Partition, PartitionTable},
 };
 
-impl Broker {
+/// The table of coordinators. It does not hold partitions: callers pass the table of replicas.
+pub struct Coordinators {
+    node_id: i32,
+    pub groups: GroupCoordinator,
+}
+
+impl Coordinators {
+    pub fn new(node_id: i32, groups: GroupCoordinator) -> Self {
+        Self { node_id, groups }
+    }
+
     /// All coordinators, each with an internal topic of its own.
-    fn coordinators(&self) -> [&dyn Coordinator; 1] {
+    fn all(&self) -> [&dyn Coordinator; 1] {
         [&self.groups]
     }
 
     /// The coordinator whose internal topic has this name.
-    fn coordinator(&self, topic: &str) -> Option<&dyn Coordinator> {
-        self.coordinators().into_iter().find(|coordinator| coordinator.topic() == topic)
+    fn find(&self, topic: &str) -> Option<&dyn Coordinator> {
+        self.all().into_iter().find(|coordinator| coordinator.topic() == topic)
     }
 
     /// Applies the changes of a metadata batch to the coordinators. `image` contains them already.
-    pub(super) fn apply_to_coordinators(&self, image: &Image, changes: &[Change]) {
+    pub fn apply(&self, image: &Image, changes: &[Change], replicas: &PartitionTable) {
         self.set_partition_counts(image);
         for change in changes {
             match change {
                 Change::PartitionAdded { id, name, partition, new } => {
-                    self.elect(*id, &TopicPartition::new(Arc::clone(name), *partition), new);
+                    let partition = TopicPartition::new(Arc::clone(name), *partition);
+                    self.elect(*id, &partition, new, replicas);
                 }
-                Change::PartitionChanged(change) => self.change_coordinated(change),
+                Change::PartitionChanged(change) => self.change_partition(change, replicas),
                 Change::TopicDeleted { topic } => {
                     let partition = |index| TopicPartition::new(Arc::clone(&topic.name), index);
                     let partitions = (0..topic.partitions.len() as i32).map(partition);
                     let partitions: Vec<TopicPartition> = partitions.collect();
                     partitions.iter().for_each(|partition| self.resign(partition));
-                    for coordinator in self.coordinators() {
+                    for coordinator in self.all() {
                         coordinator.on_topics_deleted(&partitions);
                     }
                 }
@@ -45,21 +56,21 @@ impl Broker {
         }
     }
 
-    fn change_coordinated(&self, change: &PartitionChange) {
-        let Some(coordinator) = self.coordinator(&change.name) else { return };
+    fn change_partition(&self, change: &PartitionChange, replicas: &PartitionTable) {
+        let Some(coordinator) = self.find(&change.name) else { return };
         if leads_without_break(self.node_id, change) {
             // The shard's state still matches the log.
             return coordinator.on_reelected(change.partition, change.new.leader_epoch);
         }
         let partition = TopicPartition::new(Arc::clone(&change.name), change.partition);
         coordinator.on_resigned(change.partition);
-        self.elect(change.id, &partition, &change.new);
+        self.elect(change.id, &partition, &change.new, replicas);
     }
 
     /// Passes the number of partitions of its internal topic to each coordinator, which maps its
     /// keys to partitions with it. The topic may have another number than the configuration says.
-    pub(super) fn set_partition_counts(&self, image: &Image) {
-        for coordinator in self.coordinators() {
+    pub fn set_partition_counts(&self, image: &Image) {
+        for coordinator in self.all() {
             if let Some(topic) = image.topic(coordinator.topic()) {
                 coordinator.set_partition_count(topic.partitions.len() as i32);
             }
@@ -68,13 +79,18 @@ impl Broker {
 
     /// Starts the coordinator shards of the partitions that this broker leads, and ends the others,
     /// among those for which `is_wanted` returns true.
-    pub(super) fn elect_all(&self, image: &Image, is_wanted: impl Fn(&TopicPartition) -> bool) {
-        let topics = self.coordinators().map(|coordinator| image.topic(coordinator.topic()));
+    pub fn elect_all(
+        &self,
+        image: &Image,
+        replicas: &PartitionTable,
+        is_wanted: impl Fn(&TopicPartition) -> bool,
+    ) {
+        let topics = self.all().map(|coordinator| image.topic(coordinator.topic()));
         for topic in topics.into_iter().flatten() {
             for (index, partition) in (0..).zip(&topic.partitions) {
                 let id = TopicPartition::new(Arc::clone(&topic.name), index);
                 if is_wanted(&id) {
-                    self.elect(topic.id, &id, partition);
+                    self.elect(topic.id, &id, partition, replicas);
                 }
             }
         }
@@ -82,9 +98,15 @@ impl Broker {
 
     /// Starts the coordinator shard of a partition of an internal topic if this broker leads it,
     /// otherwise ends the shard. Does nothing for partitions of other topics.
-    pub(super) fn elect(&self, topic: TopicId, id: &TopicPartition, image: &PartitionImage) {
-        let Some(coordinator) = self.coordinator(&id.topic) else { return };
-        let topic = self.partitions.topic_by_id(topic);
+    pub fn elect(
+        &self,
+        topic: TopicId,
+        id: &TopicPartition,
+        image: &PartitionImage,
+        replicas: &PartitionTable,
+    ) {
+        let Some(coordinator) = self.find(&id.topic) else { return };
+        let topic = replicas.topic_by_id(topic);
         match topic.and_then(|topic| topic.partition(id.partition).ok()) {
             Some(partition) if image.leader == self.node_id => {
                 let log = Arc::new(PartitionLog::new(partition));
@@ -95,21 +117,20 @@ impl Broker {
     }
 
     /// Ends the coordinator shard of a partition, if it has one.
-    pub(super) fn resign(&self, id: &TopicPartition) {
-        if let Some(coordinator) = self.coordinator(&id.topic) {
+    pub fn resign(&self, id: &TopicPartition) {
+        if let Some(coordinator) = self.find(&id.topic) {
             coordinator.on_resigned(id.partition);
         }
     }
 
-    /// Ends all coordinator shards. A stop calls this before it closes the logs.
-    pub fn resign_coordinators(&self) {
-        self.contact.resign();
-        self.coordinated_partitions().iter().for_each(|partition| self.resign(&partition.id));
+    /// Ends all coordinator shards.
+    pub fn resign_all(&self, replicas: &PartitionTable) {
+        self.partitions(replicas).iter().for_each(|partition| self.resign(&partition.id));
     }
 
     /// The replicas on this broker of all partitions of internal topics of coordinators.
-    pub(super) fn coordinated_partitions(&self) -> Vec<Arc<Partition>> {
-        let topics = self.coordinators().map(|it| self.partitions.topic(it.topic()));
+    pub fn partitions(&self, replicas: &PartitionTable) -> Vec<Arc<Partition>> {
+        let topics = self.all().map(|it| replicas.topic(it.topic()));
         topics.iter().flatten().flat_map(|topic| topic.partitions()).collect()
     }
 }

@@ -1,10 +1,7 @@
 //! Log lines about this node when metadata changes: roles of its replicas, whether it is fenced,
 //! and the leader of the quorum. The active controller logs facts about the whole cluster.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -66,12 +63,12 @@ impl Broker {
     pub(super) fn log_own_changes(&self, offset: i64, changes: &[Change]) {
         for change in changes {
             if let Change::BrokerChanged { id, old: Some(old), new } = change
-                && *id == self.node_id
+                && *id == self.node.id
             {
                 self.log_own_fencing(old, new);
             }
         }
-        let counts = RoleChanges::of(self.node_id, changes);
+        let counts = RoleChanges::of(self.node.id, changes);
         if counts != RoleChanges::default() {
             let RoleChanges { became_leader, became_follower, became_leaderless, removed } = counts;
             info!(
@@ -83,7 +80,7 @@ impl Broker {
 
     fn log_own_fencing(&self, old: &BrokerImage, new: &BrokerImage) {
         let epoch = new.broker_epoch;
-        let is_asked_for = self.stopping.load(Ordering::Relaxed);
+        let is_asked_for = self.membership.is_stopping();
         match (old.fenced, new.fenced) {
             _ if old.incarnation_id != new.incarnation_id => {}
             (true, false) => info!(epoch, "this broker was unfenced"),

@@ -210,7 +210,8 @@ impl Controller {
 
     /// Fences a broker whose process has ended, without waiting for its session to time out.
     /// `epoch` is the broker epoch of the ended process; `None` means the current one. Called by
-    /// the watch for brokers without a heartbeat connection (`broker/disconnect_fencing.rs`).
+    /// the watch for brokers without a heartbeat connection
+    /// (`broker/membership/disconnect_fencing.rs`).
     pub async fn broker_gone(&self, broker_id: i32, epoch: Option<i64>) -> Outcome<()> {
         let decide = move |cx: &mut Context<'_>| registration::gone(cx, broker_id, epoch);
         self.run(Cause::fault("process_ended", broker_id), Durability::Deferred, decide).await

@@ -32,7 +32,7 @@ impl Handler for AlterPartitionReassignments {
         let controller = cx.controller_within(request.timeout_ms);
         match controller.alter_partition_reassignments(topics.collect(), allow).await {
             Ok(committed) => {
-                cx.broker.applied(committed.offset).await;
+                cx.broker.node.applied(committed.offset).await;
                 let answers = committed.value.into_iter();
                 let answers = answers.map(|(topic, results)| answer(&topic, results));
                 // Kafka sends an empty message if the request has no topics, and null otherwise.

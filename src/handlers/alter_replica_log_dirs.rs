@@ -54,7 +54,7 @@ fn alter(
     wanted: BTreeMap<TopicPartition, StrBytes>,
 ) -> Vec<(TopicPartition, i16)> {
     let one = |(partition, dir): (TopicPartition, StrBytes)| {
-        let altered = broker.alter_log_dir(&partition, &dir);
+        let altered = broker.replicas.alter_log_dir(&partition, &dir);
         let code =
             altered.map_or_else(|error| errors::move_replica(&error).code(), |()| errors::NONE);
         (partition, code)

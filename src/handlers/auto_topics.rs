@@ -81,7 +81,8 @@ pub async fn create(
             }
         }
     }
-    let known = broker.metadata_shows(|image| names.iter().all(|name| image.topic(name).is_some()));
+    let known =
+        broker.node.metadata_shows(|image| names.iter().all(|name| image.topic(name).is_some()));
     timeout(PATIENCE, known).await.map_err(|_| CreateError::TimedOut)
 }
 

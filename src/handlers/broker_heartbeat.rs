@@ -34,16 +34,17 @@ impl Handler for BrokerHeartbeat {
         // The end of this connection may mean that the broker has ended. Register the connection
         // before the controller decides, because the decision may wait for a slow metadata disk.
         let known = cx.session.presence.as_ref().is_some_and(|it| it.is_of(id, epoch));
-        if !known && id != cx.broker.node_id {
-            cx.session.presence = Some(HeartbeatConnection::new(cx.broker, id, epoch));
+        if !known && id != cx.broker.node.id {
+            let fencing = &cx.broker.membership.disconnect_fencing;
+            cx.session.presence = Some(HeartbeatConnection::new(fencing, id, epoch));
         }
         let answer = match cx.broker.controller.heartbeat(heartbeat).await {
             Ok(heard) => {
                 // If the broker is this node, it applies the metadata behind the decision first, so
                 // that it never serves clients with older metadata. The responses to other brokers
                 // do not wait for this node, which may have much metadata to apply.
-                if id == cx.broker.node_id {
-                    cx.broker.applied(heard.offset).await;
+                if id == cx.broker.node.id {
+                    cx.broker.node.applied(heard.offset).await;
                 }
                 BrokerHeartbeatResponse {
                     is_caught_up: heard.value.is_caught_up,

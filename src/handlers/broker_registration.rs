@@ -27,7 +27,7 @@ impl Handler for BrokerRegistration {
             let answer = BrokerRegistrationResponse::default().with_error_code(code.code());
             Reply::Now(answer.with_broker_epoch(-1))
         };
-        if *request.cluster_id != *cx.broker.cluster_id {
+        if *request.cluster_id != *cx.broker.node.cluster_id {
             return refuse(ErrorCode::InconsistentClusterId);
         }
         let registered = cx.broker.controller.register_broker(registration(&request)).await;

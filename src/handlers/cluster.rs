@@ -79,7 +79,7 @@ pub fn offline(image: &Image, partition: &PartitionImage, listener: &str) -> Vec
 /// The replica of a partition on this broker, or the error code if there is none.
 pub fn partition(broker: &Broker, name: &str, index: i32) -> Result<Arc<Partition>, ErrorCode> {
     let elsewhere = || elsewhere(broker, Some(name), TopicId::nil(), index);
-    let topic = broker.partitions.topic(name).ok_or_else(elsewhere)?;
+    let topic = broker.replicas.partitions.topic(name).ok_or_else(elsewhere)?;
     topic.partition(index).map_err(|missing| absent(broker, &topic, index, missing))
 }
 
@@ -132,12 +132,12 @@ pub struct LeaderHint {
 /// metadata. The topic is looked up by id, or by name if the id is nil.
 pub fn leader(broker: &Broker, name: &str, id: TopicId, index: i32) -> Option<LeaderHint> {
     let topic = match id.is_nil() {
-        true => broker.partitions.topic(name),
-        false => broker.partitions.topic_by_id(id),
+        true => broker.replicas.partitions.topic(name),
+        false => broker.replicas.partitions.topic_by_id(id),
     };
     if let Some(partition) = topic.and_then(|topic| topic.partition(index).ok()) {
         match partition.view().role {
-            Role::Leader { epoch } => return Some(LeaderHint { leader: broker.node_id, epoch }),
+            Role::Leader { epoch } => return Some(LeaderHint { leader: broker.node.id, epoch }),
             Role::Follower { epoch, leader } => return Some(LeaderHint { leader, epoch }),
             Role::Offline | Role::Closed => {}
         }

@@ -360,7 +360,7 @@ fn check(
     is_handed_on: bool,
 ) -> Vec<Result<Checked, ResourceError>> {
     let (config, image) = (broker.config(), broker.metadata());
-    let (node_id, config, image) = (broker.node_id, &config, &image);
+    let (node_id, config, image) = (broker.node.id, &config, &image);
     let mut checked = Judge { node_id, is_handed_on, config, image, keeps }.check_all(changes);
     for verdict in checked.iter_mut().filter(|_| !validate_only) {
         if let Ok(Checked::Levels(levels)) = verdict
@@ -470,7 +470,7 @@ async fn alter(
     };
     let decided: Vec<_> = match decided {
         Ok(committed) => {
-            broker.applied(committed.offset).await;
+            broker.node.applied(committed.offset).await;
             let results = committed.value.into_iter();
             results.map(|(_, result)| result.map_err(ResourceError::from)).collect()
         }

@@ -39,7 +39,7 @@ impl Handler for CreatePartitions {
         let controller = cx.controller_within(request.timeout_ms);
         let results = match controller.create_partitions(topics, validate_only).await {
             Ok(committed) => {
-                cx.broker.applied(committed.offset).await;
+                cx.broker.node.applied(committed.offset).await;
                 committed.value
             }
             Err(error) => names.into_iter().map(|name| (name, Err(error.clone()))).collect(),

@@ -38,7 +38,7 @@ impl Handler for CreateTopics {
         let outcome = controller.create_topics(topics, request.validate_only).await;
         let results = match outcome {
             Ok(committed) => {
-                cx.broker.applied(committed.offset).await;
+                cx.broker.node.applied(committed.offset).await;
                 committed.value
             }
             // The request failed as a whole. All topics have this error, also refused ones.

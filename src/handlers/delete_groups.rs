@@ -25,7 +25,7 @@ impl Handler for DeleteGroups {
         let mut seen = HashSet::new();
         let mut groups: Vec<_> = request.groups_names.iter().map(|name| text(name)).collect();
         groups.retain(|group| seen.insert(group.clone()));
-        let coordinator = cx.broker.groups.clone();
+        let coordinator = cx.broker.coordinators.groups.clone();
         Reply::Later(Box::pin(async move {
             let deleted = coordinator.delete_groups(groups).await;
             let results = deleted.iter().map(|(group, deleted)| {

@@ -50,7 +50,7 @@ impl Handler for DeleteRecords {
         Reply::Later(Box::pin(async move {
             // Write the log start offsets before the response, so that a crash does not bring
             // deleted records back.
-            let unwritten = blocking(move || broker.write_log_starts()).await.ok();
+            let unwritten = blocking(move || broker.replicas.write_log_starts()).await.ok();
             let mut response = DeleteRecordsResponse::default();
             for (name, partitions) in topics {
                 let mut results = Vec::with_capacity(partitions.len());
@@ -126,14 +126,14 @@ fn delete(broker: &Arc<Broker>, name: &str, index: i32, offset: i64) -> Result<D
     if is_internal(name) {
         return Err(ErrorCode::InvalidTopicException);
     }
-    let topic = broker.partitions.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let topic = broker.replicas.partitions.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let policy = topic.config.load().cleanup_policy;
     if policy.compact && !policy.delete {
         return Err(ErrorCode::PolicyViolation);
     }
     let deleted = partition.update(|core| core.delete_records(offset)).map_err(|error| {
         if let DeleteRecordsError::Log(error) = &error {
-            broker.on_log_error(&partition, error);
+            broker.replicas.on_log_error(&partition, error);
         }
         errors::delete_records(&error)
     });

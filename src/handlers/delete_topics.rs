@@ -40,7 +40,7 @@ impl Handler for DeleteTopics {
         let ids: Vec<TopicId> = wanted.keys().copied().collect();
         let results = match cx.controller_within(request.timeout_ms).delete_topics(ids).await {
             Ok(committed) => {
-                cx.broker.applied(committed.offset).await;
+                cx.broker.node.applied(committed.offset).await;
                 committed.value
             }
             Err(error) => {

@@ -38,7 +38,7 @@ impl Handler for DescribeCluster {
         };
         let answer = DescribeClusterResponse::default()
             .with_endpoint_type(kind)
-            .with_cluster_id(string(&cx.broker.cluster_id))
+            .with_cluster_id(string(&cx.broker.node.cluster_id))
             .with_cluster_authorized_operations(operations);
         let image = cx.broker.metadata();
         if kind == CONTROLLERS {

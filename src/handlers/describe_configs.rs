@@ -38,7 +38,7 @@ impl Handler for DescribeConfigs {
         request: DescribeConfigsRequest,
     ) -> Reply<DescribeConfigsResponse> {
         let describer = Describer {
-            node_id: cx.broker.node_id,
+            node_id: cx.broker.node.id,
             config: &cx.broker.config(),
             image: &cx.broker.metadata(),
             loggers: &cx.broker.loggers,

@@ -32,7 +32,7 @@ impl Handler for DescribeGroups {
         let version = cx.version;
         let tell_operations = version >= 3 && request.include_authorized_operations;
         let groups = request.groups.iter().map(|group| text(group)).collect();
-        let coordinator = cx.broker.groups.clone();
+        let coordinator = cx.broker.coordinators.groups.clone();
         Reply::Later(Box::pin(async move {
             let described = coordinator.describe(groups).await;
             let groups = described.into_iter().map(|group| {

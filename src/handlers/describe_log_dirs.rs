@@ -37,7 +37,7 @@ impl Handler for DescribeLogDirs {
         let broker = Arc::clone(cx.broker);
         // `statvfs` may block for long, for example on a volume that does not respond. Clients whose
         // requests timed out send them again, which must not occupy all blocking threads.
-        let threads = &cx.broker.dir_descriptions;
+        let threads = &cx.broker.limits.dir_descriptions;
         let described = threads.run((), move || describe(&broker, &request)).await;
         Reply::Now(described.unwrap_or_else(|_| DescribeLogDirsResponse {
             error_code: ErrorCode::UnknownServerError.code(),
@@ -48,7 +48,7 @@ impl Handler for DescribeLogDirs {
 
 fn describe(broker: &Broker, request: &DescribeLogDirsRequest) -> DescribeLogDirsResponse {
     let mut by_dir: BTreeMap<PathBuf, Vec<Described>> = BTreeMap::new();
-    let partitions = broker.partitions.partitions();
+    let partitions = broker.replicas.partitions.partitions();
     for partition in partitions.into_iter().filter(|it| is_asked(request, it)) {
         // Read the current directory first. If a move ends in between, the response then does
         // not show the replica as moving to the directory where it is.
@@ -60,7 +60,7 @@ fn describe(broker: &Broker, request: &DescribeLogDirsRequest) -> DescribeLogDir
         by_dir.entry(dir).or_default().push(Described::of(&partition));
     }
     let dirs: Vec<(PathBuf, bool)> = {
-        let dirs = broker.log_dirs.lock();
+        let dirs = broker.replicas.log_dirs.lock();
         dirs.dirs().iter().map(|dir| (dir.path.clone(), dir.is_offline())).collect()
     };
     let cordoned = &broker.settings().cordoned_log_dirs;

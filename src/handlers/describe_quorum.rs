@@ -33,7 +33,7 @@ impl Handler for DescribeQuorum {
         if cx.forwarding == Forwarding::TimedOut {
             return Reply::Now(refusal(&request, ErrorCode::RequestTimedOut, cx.version));
         }
-        if cx.broker.quorum.leader() != Some(cx.broker.node_id) {
+        if cx.broker.quorum.leader() != Some(cx.broker.node.id) {
             return Reply::Now(refusal(&request, ErrorCode::NotLeaderOrFollower, cx.version));
         }
         let status = cx.broker.quorum.status();

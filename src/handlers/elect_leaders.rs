@@ -39,7 +39,7 @@ impl Handler for ElectLeaders {
         });
         match cx.controller_within(request.timeout_ms).elect_leaders(kind, partitions).await {
             Ok(committed) => {
-                cx.broker.applied(committed.offset).await;
+                cx.broker.node.applied(committed.offset).await;
                 let topics = committed.value.into_iter();
                 let results = topics.map(|(topic, results)| answer(&topic, results)).collect();
                 let response = ElectLeadersResponse::default();

@@ -132,7 +132,7 @@ fn find(cx: &Context<'_>, image: &Image, key_type: i8, key: &str) -> Result<Endp
 /// cluster with brokers of Apache Kafka, its leader can coordinate the transactions.
 fn is_coordinated_elsewhere(cx: &Context<'_>, image: &Image, key: &str) -> bool {
     let partition = home_of(image, TRANSACTIONS_TOPIC, key);
-    partition.is_some_and(|(_, partition)| partition.leader != cx.broker.node_id)
+    partition.is_some_and(|(_, partition)| partition.leader != cx.broker.node.id)
 }
 
 /// Whether the key has the form of share groups: group, topic id and partition, joined by colons.

@@ -27,7 +27,7 @@ pub async fn forward(
 ) -> Result<ReplyBuffer, HandlerError> {
     let envelope = envelope(frame.clone(), &client);
     let left = deadline.saturating_duration_since(Instant::now());
-    match broker.ask_controller(0, &envelope, left, |it| it.error_code).await {
+    match broker.membership.to_controller.ask(0, &envelope, left, |it| it.error_code).await {
         Ok(answer) if answer.error_code == 0 => {
             Ok(sized(&answer.response_data.ok_or(HandlerError::Close)?))
         }

@@ -23,7 +23,7 @@ impl Handler for Heartbeat {
             member_id: text(&request.member_id),
             instance_id: optional_text(request.group_instance_id.as_ref()),
         };
-        let answer = cx.broker.groups.heartbeat(heartbeat).await;
+        let answer = cx.broker.coordinators.groups.heartbeat(heartbeat).await;
         Reply::Later(Box::pin(async move {
             let result = match answer.wait().await {
                 // Not an error for the member: after the load, all members get new sessions.

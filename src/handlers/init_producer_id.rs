@@ -28,7 +28,7 @@ impl Handler for InitProducerId {
         if let Some(code) = refused {
             return Reply::Now(refusal(code));
         }
-        match cx.broker.producer_ids.next(cx.broker).await {
+        match cx.broker.membership.producer_ids.next().await {
             Ok(id) => Reply::Now(
                 InitProducerIdResponse::default()
                     .with_producer_id(ProducerId(id))

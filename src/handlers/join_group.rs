@@ -24,7 +24,7 @@ impl Handler for JoinGroup {
     async fn handle(cx: &mut Context<'_>, request: JoinGroupRequest) -> Reply<JoinGroupResponse> {
         let version = cx.version;
         let asked = text(&request.member_id);
-        let answer = cx.broker.groups.join(join_request(cx, &request)).await;
+        let answer = cx.broker.coordinators.groups.join(join_request(cx, &request)).await;
         Reply::Later(Box::pin(async move {
             let reply = answer.wait().await;
             response(reply.unwrap_or_else(|error| JoinReply::refused(asked, error)), version)

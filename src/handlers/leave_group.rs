@@ -30,7 +30,7 @@ impl Handler for LeaveGroup {
         let version = cx.version;
         let group: Arc<str> = text(&request.group_id);
         let leave = LeaveRequest { group, members: leaving_members(&request, version) };
-        let answer = cx.broker.groups.leave(leave).await;
+        let answer = cx.broker.coordinators.groups.leave(leave).await;
         Reply::Later(Box::pin(async move {
             response(answer.wait().await.and_then(|left| left), version)
         }))

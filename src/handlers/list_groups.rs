@@ -23,7 +23,7 @@ impl Handler for ListGroups {
             states: request.states_filter.iter().map(text).collect(),
             types: request.types_filter.iter().map(text).collect(),
         };
-        let coordinator = cx.broker.groups.clone();
+        let coordinator = cx.broker.coordinators.groups.clone();
         Reply::Later(Box::pin(async move {
             match coordinator.list(list).await {
                 Ok(groups) => {

@@ -49,7 +49,7 @@ impl Handler for ListOffsets {
         if !looks_up {
             return Reply::Now(answer());
         }
-        let _turn = broker.look_ups.acquire().await.ok();
+        let _turn = broker.limits.look_ups.acquire().await.ok();
         Reply::Now(in_place(answer))
     }
 }

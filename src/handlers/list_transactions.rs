@@ -54,5 +54,5 @@ impl Handler for ListTransactions {
 fn leads_transaction_state(broker: &Broker) -> bool {
     let image = broker.metadata();
     let topic = image.topic(TRANSACTIONS_TOPIC);
-    topic.is_some_and(|topic| topic.partitions.iter().any(|it| it.leader == broker.node_id))
+    topic.is_some_and(|topic| topic.partitions.iter().any(|it| it.leader == broker.node.id))
 }

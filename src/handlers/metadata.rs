@@ -45,7 +45,7 @@ impl Handler for Metadata {
             auto_topics::create_later(cx.broker, cx.session.client.clone(), create);
         }
         let response = view.response(topics, missing, &request);
-        Reply::Now(response.with_cluster_id(Some(string(&cx.broker.cluster_id))))
+        Reply::Now(response.with_cluster_id(Some(string(&cx.broker.node.cluster_id))))
     }
 }
 

@@ -60,7 +60,7 @@ impl Handler for OffsetCommit {
             knows_group_id_not_found: cx.version >= 9,
             topics: valid,
         };
-        let answer = cx.broker.groups.commit_offsets(commit).await;
+        let answer = cx.broker.coordinators.groups.commit_offsets(commit).await;
         Reply::Later(Box::pin(async move {
             let committed = answer.wait().await.and_then(|committed| committed);
             let results = match committed {

@@ -42,7 +42,8 @@ impl Handler for OffsetDelete {
             }
         }
         let group = text(&request.group_id);
-        let answer = cx.broker.groups.delete_offsets(DeleteOffsetsRequest { group, topics }).await;
+        let delete = DeleteOffsetsRequest { group, topics };
+        let answer = cx.broker.coordinators.groups.delete_offsets(delete).await;
         Reply::Later(Box::pin(async move {
             let deleted = match answer.wait().await.and_then(|deleted| deleted) {
                 Ok(deleted) => deleted,

@@ -49,7 +49,7 @@ impl Handler for OffsetFetch {
             let (topics, unknown) = topics_of(&group, &image, version);
             let id = text(&group.group_id);
             let fetch = FetchRequest { group: id, topics };
-            let answer = cx.broker.groups.fetch_offsets(fetch).await;
+            let answer = cx.broker.coordinators.groups.fetch_offsets(fetch).await;
             asked.push(Asked { group, answer, unknown });
         }
         Reply::Later(Box::pin(async move {

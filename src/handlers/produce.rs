@@ -73,7 +73,7 @@ impl Handler for Produce {
         let (acks, timeout_ms) = (request.acks, request.timeout_ms);
         let takes_long = decompression_weight(&request) >= LONG_DECOMPRESSION;
         let _turn = match takes_long {
-            true => cx.broker.decompressions.acquire().await.ok(),
+            true => cx.broker.limits.decompressions.acquire().await.ok(),
             false => None,
         };
         let append = Append {
@@ -305,8 +305,8 @@ impl Append<'_> {
         waits: &mut Vec<AckWait>,
     ) -> TopicProduceResponse {
         let topic = match self.version {
-            TOPIC_IDS.. => self.broker.partitions.topic_by_id(data.topic_id),
-            _ => self.broker.partitions.topic(&data.name),
+            TOPIC_IDS.. => self.broker.replicas.partitions.topic_by_id(data.topic_id),
+            _ => self.broker.replicas.partitions.topic(&data.name),
         };
         let config = topic.as_deref().map(|topic| topic.config.load_full());
         let mut replies = Vec::with_capacity(data.partition_data.len());
@@ -388,7 +388,7 @@ impl Append<'_> {
         let appended = partition.append(&mut [batch], self.required(), self.now_ms);
         let appended = appended.map_err(|error| {
             if let AppendError::Log(error) = &error {
-                self.broker.on_log_error(&partition, error);
+                self.broker.replicas.on_log_error(&partition, error);
             }
             let refusal = PartitionError::from(errors::append(&error));
             match errors::includes_log_start(&error) {

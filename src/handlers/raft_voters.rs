@@ -20,7 +20,7 @@ pub fn refusal(cx: &Context<'_>, cluster_id: Option<&str>) -> Option<(i16, Optio
     if cx.forwarding == Forwarding::TimedOut {
         return Some((ErrorCode::RequestTimedOut.code(), None));
     }
-    let leads = quorum.leadership().borrow().leader == Some(cx.broker.node_id);
+    let leads = quorum.leadership().borrow().leader == Some(cx.broker.node.id);
     (!leads).then_some((ErrorCode::NotLeaderOrFollower.code(), None))
 }
 

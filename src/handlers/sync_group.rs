@@ -38,7 +38,7 @@ impl Handler for SyncGroup {
             protocol_name: optional_text(request.protocol_name.as_ref()),
             assignments: assignments.collect(),
         };
-        let answer = cx.broker.groups.sync(sync).await;
+        let answer = cx.broker.coordinators.groups.sync(sync).await;
         Reply::Later(Box::pin(async move {
             response(answer.wait().await.unwrap_or_else(SyncReply::refused), version)
         }))

@@ -17,7 +17,7 @@ impl Handler for UnregisterBroker {
     ) -> Reply<UnregisterBrokerResponse> {
         let result = match cx.controller().unregister_broker(request.broker_id.0).await {
             Ok(committed) => {
-                cx.broker.applied(committed.offset).await;
+                cx.broker.node.applied(committed.offset).await;
                 committed.value
             }
             Err(error) => Err(error),

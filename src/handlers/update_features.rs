@@ -31,7 +31,7 @@ impl Handler for UpdateFeatures {
         let kraft = quorum.kraft_version();
         let mut result = match controller.update_features(updates, kraft, validate_only).await {
             Ok(committed) => {
-                cx.broker.applied(committed.offset).await;
+                cx.broker.node.applied(committed.offset).await;
                 committed.value
             }
             Err(error) => Err(error),

@@ -140,7 +140,7 @@ impl Server {
         };
         // A full or closed stdout is ignored.
         let _ = writeln!(io::stdout(), "{}", server.banner());
-        let mut all_failed = server.broker.all_dirs_failed();
+        let mut all_failed = server.broker.replicas.all_dirs_failed();
         let mut metadata_failed = server.broker.metadata_failed();
         tokio::select! {
             // As in Kafka, the process ends, so that its supervisor or an operator can react.
@@ -167,7 +167,7 @@ impl Server {
         composed: impl FnOnce(&Arc<Broker>),
     ) -> Result<Self, ServerError> {
         let mut tasks = JoinSet::new();
-        let Node {
+        let Composed {
             broker,
             stream,
             controllers,
@@ -184,7 +184,7 @@ impl Server {
         let (alive, connections) = mpsc::channel(1);
         let shutdown = Shutdown { signal: stopping.clone(), alive };
         // Controllers must reach each other first: without a leader nothing can be decided.
-        controllers.serve((&broker, &limits), &shutdown, &mut tasks, &broker.control);
+        controllers.serve((&broker, &limits), &shutdown, &mut tasks, &broker.node.control);
         broker.add_gauges();
         tasks.spawn(broker::apply_committed(Arc::clone(&broker), stream));
         if settings.cluster.is_controller {
@@ -193,12 +193,12 @@ impl Server {
         let mut lifecycle = None;
         if settings.cluster.is_broker {
             addresses.splice(0..0, brokers.addresses()?);
-            let brokers = brokers.listen(&settings, &broker.runtime)?;
+            let brokers = brokers.listen(&settings, &broker.node.runtime)?;
             let endpoints = lifecycle::endpoints(&settings.advertised_listeners, &addresses);
             let begin = Lifecycle::begin(Arc::clone(&broker), endpoints);
-            let mut begun = on(&broker.control, begin).await??;
+            let mut begun = on(&broker.node.control, begin).await??;
             progress.stage_ended("register");
-            broker.start_replication();
+            broker.replicas.start_replication();
             tokio::select! {
                 biased;
                 opened = begin_to_serve(&broker) => opened?,
@@ -207,10 +207,10 @@ impl Server {
             progress.stage_ended("logs");
             broker.spawn_tasks(&mut tasks, &stopping);
             let unfence = async move { begun.unfence().await.map(|()| begun) };
-            let begun = on(&broker.control, unfence).await??;
+            let begun = on(&broker.node.control, unfence).await??;
             // Earlier connections wait in the backlog until the broker is unfenced and may lead.
-            brokers.serve((&broker, &limits), &shutdown, &mut tasks, &broker.runtime);
-            lifecycle = Some(broker.control.spawn(begun.run(leaving)));
+            brokers.serve((&broker, &limits), &shutdown, &mut tasks, &broker.node.runtime);
+            lifecycle = Some(broker.node.control.spawn(begun.run(leaving)));
         }
         progress.ready();
         Ok(Self {
@@ -233,7 +233,7 @@ impl Server {
             self.addresses.iter().map(|(name, address)| format!("{name}://{address}")).collect();
         let (listeners, version) = (listeners.join(","), env!("CARGO_PKG_VERSION"));
         let dirs: Vec<_> = settings.log_dirs.iter().map(|dir| dir.display().to_string()).collect();
-        let (dirs, node) = (dirs.join(","), self.broker.node_id);
+        let (dirs, node) = (dirs.join(","), self.broker.node.id);
         let metrics = self.http_address.map(|address| format!("http://{address}/metrics"));
         if settings.logging_json {
             return telemetry::json_line(serde_json::json!({
@@ -277,10 +277,10 @@ impl Server {
             warn!("connections are still open, stopping anyway");
         }
         self.tasks.shutdown().await;
-        self.broker.stop_replication();
+        self.broker.replicas.stop_replication();
         self.broker.resign_coordinators();
         let broker = Arc::clone(&self.broker);
-        if blocking(move || broker.close_logs()).await.is_err() {
+        if blocking(move || broker.replicas.close_logs()).await.is_err() {
             error!("the logs were not closed: the next start recovers them");
         }
         self.broker.quorum.clone().stop().await?;
@@ -290,7 +290,7 @@ impl Server {
 }
 
 /// The parts of a node that a start creates before it serves any request.
-struct Node {
+struct Composed {
     broker: Arc<Broker>,
     /// The committed metadata after the broker's image.
     stream: CommittedStream,
@@ -311,7 +311,7 @@ async fn compose(
     config: Config,
     environment: Environment,
     tasks: &mut JoinSet<()>,
-) -> Result<Node, ServerError> {
+) -> Result<Composed, ServerError> {
     let Environment { disk, network, listens, control, loggers } = environment;
     let settings = Arc::clone(&config.broker);
     let observed = Observed::new(loggers);
@@ -355,7 +355,7 @@ async fn compose(
     });
     in_place(|| broker.reconfigure(&broker.metadata()));
     observed.probes.watch(&broker);
-    Ok(Node {
+    Ok(Composed {
         broker,
         stream,
         controllers,

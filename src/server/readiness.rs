@@ -63,25 +63,25 @@ impl HealthCheck for Probes {
 }
 
 fn health(broker: &Broker) -> Health {
-    let is_online = || broker.lock_dirs().dirs().iter().any(|it| !it.is_offline());
+    let is_online = || broker.replicas.lock_dirs().dirs().iter().any(|it| !it.is_offline());
     Health { is_healthy: !broker.has_failed() && is_online(), reasons: reasons(broker) }
 }
 
 fn reasons(broker: &Broker) -> Vec<NotReady> {
     let settings = broker.settings();
     let cluster = &settings.cluster;
-    let is_stopping = broker.is_stopping();
+    let is_stopping = broker.membership.is_stopping();
     let stopping = is_stopping.then(|| NotReady::new("stopping"));
-    let registered = broker.metadata().broker(broker.node_id).map(|it| it.fenced);
+    let registered = broker.metadata().broker(broker.node.id).map(|it| it.fenced);
     let fenced = match registered {
         _ if !cluster.is_broker => None,
         None => Some(NotReady::new("not_registered")),
         Some(true) => Some(NotReady::new("fenced")),
         Some(false) => None,
     };
-    let silence = broker.controller_silence();
+    let silence = broker.membership.controller_silence();
     let is_silent = match cluster.is_broker {
-        true => silence > broker.session_timeout(),
+        true => silence > broker.node.session_timeout(),
         false => broker.quorum.leader().is_none(),
     };
     let since = ("silent_ms", json!(silence.as_millis() as u64));
@@ -99,19 +99,19 @@ fn reasons(broker: &Broker) -> Vec<NotReady> {
 }
 
 fn offline_dirs(broker: &Broker) -> Option<NotReady> {
-    let dirs = broker.lock_dirs();
+    let dirs = broker.replicas.lock_dirs();
     let offline = dirs.dirs().iter().filter(|dir| dir.is_offline());
     dirs_reason("offline_log_directories", offline.map(|dir| dir.path.clone()).collect())
 }
 
 /// Log directories with a rename or removal that has not finished for [`HUNG_MS`].
 fn hung_dirs(broker: &Broker) -> Option<NotReady> {
-    let hung = broker.log_dirs.hung_since(now_ms() - HUNG_MS);
+    let hung = broker.replicas.log_dirs.hung_since(now_ms() - HUNG_MS);
     dirs_reason("hung_log_directories", hung)
 }
 
 fn offline_partitions(broker: &Broker) -> Option<NotReady> {
-    let all = broker.partitions.partitions();
+    let all = broker.replicas.partitions.partitions();
     let offline = all.iter().filter(|it| it.view().role == Role::Offline);
     partitions_reason("offline_partitions", offline.map(|it| it.id.to_string()).collect())
 }
@@ -119,7 +119,7 @@ fn offline_partitions(broker: &Broker) -> Option<NotReady> {
 /// Partitions whose writes have failed recently, mostly because the disk is full.
 fn failing_partitions(broker: &Broker) -> Option<NotReady> {
     let since_ms = now_ms() - FAILING_MS;
-    let all = broker.partitions.partitions();
+    let all = broker.replicas.partitions.partitions();
     let failing = all.iter().filter(|it| it.refuses_writes(since_ms));
     partitions_reason("partitions_refuse_writes", failing.map(|it| it.id.to_string()).collect())
 }

@@ -25,14 +25,17 @@ const ALL: &str = env!("CARGO_PKG_NAME");
 /// only passes its level on to the loggers below it.
 const LOGGERS: &[(&str, Option<&str>)] = &[
     ("kafka", Some(ALL)),
-    ("kafka.log.LogManager", Some("sordini::broker::tasks")),
+    ("kafka.log.LogManager", Some("sordini::broker::replicas::tasks")),
     ("kafka.network.SocketServer", Some("sordini::net")),
     ("kafka.server.BrokerServer", Some("sordini::server")),
-    ("kafka.server.DefaultAlterPartitionManager", Some("sordini::broker::replication::proposals")),
+    (
+        "kafka.server.DefaultAlterPartitionManager",
+        Some("sordini::broker::replicas::replication::proposals"),
+    ),
     ("kafka.server.KafkaApis", Some("sordini::handlers")),
-    ("kafka.server.ReplicaAlterLogDirsThread", Some("sordini::broker::moves")),
-    ("kafka.server.ReplicaFetcherThread", Some("sordini::broker::replication")),
-    ("kafka.server.ReplicaManager", Some("sordini::broker::logs")),
+    ("kafka.server.ReplicaAlterLogDirsThread", Some("sordini::broker::replicas::moves")),
+    ("kafka.server.ReplicaFetcherThread", Some("sordini::broker::replicas::replication")),
+    ("kafka.server.ReplicaManager", Some("sordini::broker::replicas::logs")),
     ("openraft", Some("openraft")),
     ("org.apache.kafka", None),
     ("org.apache.kafka.controller", Some("sordini::controller")),
@@ -46,10 +49,13 @@ const LOGGERS: &[(&str, Option<&str>)] = &[
         Some("sordini::coordinator::group"),
     ),
     ("org.apache.kafka.raft.KafkaRaftClient", Some("sordini::quorum")),
-    ("org.apache.kafka.server.BrokerLifecycleManager", Some("sordini::broker::lifecycle")),
+    (
+        "org.apache.kafka.server.BrokerLifecycleManager",
+        Some("sordini::broker::membership::lifecycle"),
+    ),
     (
         "org.apache.kafka.server.NodeToControllerRequestThread",
-        Some("sordini::broker::to_controller"),
+        Some("sordini::broker::membership::to_controller"),
     ),
     ("org.apache.kafka.storage.internals.log.UnifiedLog", Some("sordini::log")),
     (ROOT, None),

@@ -53,6 +53,19 @@ impl Source {
         self.code.windows(3).filter(declares).map(|tokens| tokens[1].text.clone()).collect()
     }
 
+    /// The number of fields of a struct, or `None` if production code has no such struct.
+    pub fn fields_of(&self, name: &str) -> Option<usize> {
+        let is_start =
+            |tokens: &[Token]| ["struct", name, "{"].iter().zip(tokens).all(|(a, b)| *a == b.text);
+        let start = self.code.windows(3).position(is_start)?;
+        let body = &self.code[start..=start + body_end(&self.code[start..])?];
+        let is_colon = |token: &Token| token.text == ":";
+        let ends_name = |tokens: &&[Token]| {
+            is_name(&tokens[0].text) && is_colon(&tokens[1]) && !is_colon(&tokens[2])
+        };
+        Some(body.windows(3).filter(ends_name).count())
+    }
+
     /// Whether production code has this identifier.
     pub fn has(&self, name: &str) -> bool {
         self.code.iter().any(|token| token.text == name)

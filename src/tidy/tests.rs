@@ -2,10 +2,10 @@
 //! it, similar code that the rule allows.
 
 use super::{
-    Exception, FILE_LINES_MAX, FUNCTION_LINES_MAX, LAYERS, LINE_COLUMNS_MAX, Violation,
-    import_circles, impurities,
+    BROKER_FIELDS_MAX, Exception, FILE_LINES_MAX, FUNCTION_LINES_MAX, LAYERS, LINE_COLUMNS_MAX,
+    Violation, import_circles, impurities,
     source::{Source, remove_test_files},
-    too_long, unexpected, upward_imports,
+    too_long, too_many_fields, unexpected, upward_imports,
 };
 
 /// Builds a crate of these files, with a `lib.rs` that declares all of its folders.
@@ -216,4 +216,18 @@ fn long_file_and_long_line_are_found() {
     assert_eq!(too_long(&source), [violation("log/mod.rs", &what)]);
     let source = Source::new("log/mod.rs", &"//\n".repeat(FILE_LINES_MAX));
     assert_eq!(too_long(&source), []);
+}
+
+#[test]
+fn struct_with_too_many_fields_is_found() {
+    let broker = |count: usize| {
+        let field = |number| format!("pub(super) field{number}: std::sync::Arc<Map<u8, [u8; 2]>>,");
+        let fields: String = (0..count).map(field).collect();
+        let text = format!("struct Other {{ one: u8 }}\nstruct Broker {{ {fields} }}\nenum A {{}}");
+        Source::new("broker/mod.rs", &text)
+    };
+    let what = format!("Broker has {} fields", BROKER_FIELDS_MAX + 1);
+    let found = too_many_fields(&broker(BROKER_FIELDS_MAX + 1));
+    assert_eq!(found, Some(violation("broker/mod.rs", &what)));
+    assert_eq!(too_many_fields(&broker(BROKER_FIELDS_MAX)), None);
 }

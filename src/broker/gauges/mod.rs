@@ -31,8 +31,12 @@ impl Broker {
         let broker = Arc::downgrade(self);
         self.metrics.add_collector(Box::new(move |scrape| {
             if let Some(broker) = broker.upgrade() {
-                partitions::collect(&broker.partitions, scrape);
-                collect_topics(broker.metadata().topics.iter(), &broker.partitions, scrape);
+                partitions::collect(&broker.replicas.partitions, scrape);
+                collect_topics(
+                    broker.metadata().topics.iter(),
+                    &broker.replicas.partitions,
+                    scrape,
+                );
                 broker.collect_own(scrape);
             }
         }));
@@ -45,12 +49,12 @@ impl Broker {
                     let nothing: SurveyResult = Box::new(|_| {});
                     return nothing;
                 };
-                let surveys = broker.groups.survey(Instant::now() + WAIT_MAX).await;
+                let surveys = broker.coordinators.groups.survey(Instant::now() + WAIT_MAX).await;
                 let write: SurveyResult = Box::new(move |scrape| {
                     let mut record_times = record_times.lock();
                     record_times.begin(std::time::Instant::now() + WAIT_MAX);
                     let mut gauges = GroupGauges {
-                        partitions: &broker.partitions,
+                        partitions: &broker.replicas.partitions,
                         record_times: &mut record_times,
                         now_ms: now_ms(),
                     };
@@ -63,7 +67,8 @@ impl Broker {
     }
 
     fn collect_own(&self, scrape: &mut Scrape) {
-        let offline_dirs = self.lock_dirs().dirs().iter().filter(|dir| dir.is_offline()).count();
+        let offline_dirs =
+            self.replicas.lock_dirs().dirs().iter().filter(|dir| dir.is_offline()).count();
         let (sessions, evictions) = {
             let cache = self.sessions.lock();
             (cache.len(), cache.evictions())
@@ -72,7 +77,7 @@ impl Broker {
         scrape.gauge(name, help, &[], offline_dirs as f64);
         let (name, help) =
             ("kafka_server_replica_max_lag", "Records that replicas are behind, at most");
-        scrape.gauge(name, help, &[], self.replication.max_lag() as f64);
+        scrape.gauge(name, help, &[], self.replicas.replication.max_lag() as f64);
         let (name, help) = ("kafka_server_fetch_sessions", "Incremental fetch sessions");
         scrape.gauge(name, help, &[], sessions as f64);
         let name = "kafka_server_fetch_session_evictions_total";

@@ -21,10 +21,8 @@ use self::{
 use super::{Context, ErrorCode, Handler, Reply, cluster, errors};
 use crate::{
     base::environment::now_ms,
-    broker::{
-        Broker,
-        sessions::{PartitionRequest, SessionFetch, SessionPartition},
-    },
+    broker::Broker,
+    fetch_sessions::{PartitionRequest, SessionFetch, SessionPartition},
     partition::{Awaited, FetchWait, Partition, Topic, View},
 };
 
@@ -249,9 +247,9 @@ impl Plan {
         if matches!(self.reader, Reader::Consumer { .. }) {
             return topic.metrics.bytes_out.increment(bytes);
         }
-        self.broker.replication.metrics.bytes_out.increment(bytes);
+        self.broker.replicas.replication.metrics.bytes_out.increment(bytes);
         if self.is_throttled(topic, partition) {
-            self.broker.replication.leader_throttle.note(bytes, now_ms());
+            self.broker.replicas.replication.leader_throttle.note(bytes, now_ms());
         }
     }
 
@@ -329,8 +327,8 @@ impl Drop for Registered<'_> {
 fn find_partition(broker: &Broker, spec: &PartitionRequest) -> Result<Found, ErrorCode> {
     let (id, index) = (spec.topic_id, spec.partition);
     let found = match &spec.topic {
-        Some(name) if id.is_nil() => broker.partitions.topic(name),
-        _ => broker.partitions.topic_by_id(id),
+        Some(name) if id.is_nil() => broker.replicas.partitions.topic(name),
+        _ => broker.replicas.partitions.topic_by_id(id),
     };
     let Some(topic) = found else {
         let name = spec.topic.as_deref();
@@ -339,7 +337,7 @@ fn find_partition(broker: &Broker, spec: &PartitionRequest) -> Result<Found, Err
         // name, the topic id does not match.
         return Err(match name {
             Some(name) if code == ErrorCode::UnknownTopicId => {
-                match broker.partitions.topic(name).map(|it| it.partition(index)) {
+                match broker.replicas.partitions.topic(name).map(|it| it.partition(index)) {
                     Some(Ok(_)) => ErrorCode::InconsistentTopicId,
                     _ => ErrorCode::UnknownTopicOrPartition,
                 }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use super::{Found, Plan, Reader, preferred_replica, reply::PartitionReply};
 use crate::{
     base::environment::now_ms,
-    broker::sessions::{PartitionRequest, SessionPartition},
+    fetch_sessions::{PartitionRequest, SessionPartition},
     handlers::{ErrorCode, errors},
     log::{
         AbortedTxn,
@@ -40,7 +40,7 @@ impl Plan {
         if let Some(replies) = without_waiting(|| self.read_all(pass)) {
             return replies;
         }
-        let (plan, look_ups) = (Arc::clone(self), &self.broker.fetch_look_ups);
+        let (plan, look_ups) = (Arc::clone(self), &self.broker.limits.fetch_look_ups);
         let read = look_ups.run(self.log_dir(), move || plan.read_all(pass)).await;
         read.unwrap_or_else(|_panicked| {
             let refused = |it: &SessionPartition| {
@@ -114,7 +114,7 @@ impl Plan {
         if let Reader::Consumer { place: Some((rack, listener)), .. } = &self.reader {
             let image = self.broker.metadata();
             let near = preferred_replica::Near { rack, listener, image: &image };
-            reply.preferred = near.select(partition, spec.fetch_offset, self.broker.node_id);
+            reply.preferred = near.select(partition, spec.fetch_offset, self.broker.node.id);
         }
         if diverging.is_some() || reply.preferred.is_some() {
             reply.diverging = diverging;
@@ -173,7 +173,7 @@ impl Plan {
         let limit = self.broker.settings().cluster.leader_replication_throttled_rate;
         limit.is_some()
             && self.is_throttled(topic, partition)
-            && self.broker.replication.leader_throttle.is_exceeded(limit, now_ms)
+            && self.broker.replicas.replication.leader_throttle.is_exceeded(limit, now_ms)
             && !partition.in_sync_followers().iter().any(|it| it.id == replica)
     }
 
@@ -182,7 +182,7 @@ impl Plan {
         let config = topic.config.load();
         config
             .leader_replication_throttled_replicas
-            .contains(partition.id.partition, self.broker.node_id)
+            .contains(partition.id.partition, self.broker.node.id)
     }
 }
 

@@ -1,5 +1,5 @@
 //! Fetch sessions in handlers: which partitions a request reads, and which results its response
-//! contains. The cache of sessions is in `broker::sessions`.
+//! contains. The cache of sessions is in `fetch_sessions`.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,12 +11,9 @@ use crate::{
         TopicId,
         environment::{new_uuid, now_ms},
     },
-    broker::{
-        Broker,
-        sessions::{
-            Forgotten, PartitionRequest, PartitionResult, SessionError, SessionFetch,
-            SessionRequest,
-        },
+    broker::Broker,
+    fetch_sessions::{
+        Forgotten, PartitionRequest, PartitionResult, SessionError, SessionFetch, SessionRequest,
     },
     handlers::{ErrorCode, errors},
 };
@@ -31,13 +28,13 @@ pub fn begin(
     request: FetchRequest,
     version: i16,
 ) -> Result<SessionFetch, FetchReply> {
-    let name_of = |id: TopicId| match broker.partitions.topic_by_id(id) {
+    let name_of = |id: TopicId| match broker.replicas.partitions.topic_by_id(id) {
         Some(topic) => Some(topic.name.clone()),
         None => broker.metadata().topic_by_id(id).map(|topic| topic.name.clone()),
     };
     let named = |name: &str, id: TopicId| match version {
         TOPIC_IDS.. => name_of(id),
-        _ => Some(match broker.partitions.topic(name) {
+        _ => Some(match broker.replicas.partitions.topic(name) {
             // Share the broker's copy. A slice of the request would keep its whole frame in memory.
             Some(topic) => topic.name.clone(),
             None => Arc::from(name),

@@ -104,7 +104,7 @@ fn targets() -> Vec<String> {
     let of_loggers = LOGGERS.iter().filter_map(|(_, target)| *target);
     let nested = of_loggers.flat_map(|target| [target.to_owned(), format!("{target}::within")]);
     let others =
-        ["sordini::broker", "sordini::broker::progress", "sordini::metadata", "hyper", "h2::x"];
+        ["sordini::broker", "sordini::broker::gauges", "sordini::metadata", "hyper", "h2::x"];
     nested.chain(others.map(str::to_owned)).collect()
 }
 
@@ -118,8 +118,8 @@ fn without_changes_the_start_filter_stays() {
         "info,openraft=off",
         "warn,sordini=trace,openraft=info",
         "error,sordini::quorum=debug,sordini::quorum::network=info",
-        "info,sordini::broker=debug,sordini::broker::logs=warn",
-        "info,sordini::broker::replication=debug,hyper=warn,h2=off",
+        "info,sordini::broker=debug,sordini::broker::replicas::logs=warn",
+        "info,sordini::broker::replicas::replication=debug,hyper=warn,h2=off",
         "sordini::broker=debug,sordini::broker=error",
         "debug,info,sordini::h=off",
         "4,sordini::net=0",

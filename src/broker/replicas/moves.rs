@@ -25,7 +25,7 @@ use tokio::{
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::{Broker, replication::throttle::Throttle};
+use super::{Replicas, replication::throttle::Throttle};
 use crate::{
     base::{
         TopicId, TopicPartition,
@@ -123,14 +123,14 @@ impl Moves {
     }
 }
 
-impl Broker {
+impl Replicas {
     /// Begins to move a replica to another log directory. If this broker has no replica of the
     /// partition, the directory is noted for when it gets one. If `dir` is the replica's current
     /// directory, a move in progress is cancelled.
     ///
     /// # Errors
-    /// Also if this broker has no replica yet ([`MoveError::ReplicaNotAvailable`]), although the request is
-    /// noted.
+    /// Also if this broker has no replica yet ([`MoveError::ReplicaNotAvailable`]), although the
+    /// request is noted.
     pub fn alter_log_dir(
         self: &Arc<Self>,
         name: &TopicPartition,
@@ -141,14 +141,14 @@ impl Broker {
             return Err(MoveError::NameTooLong);
         }
         let target = self.online_dir(dir)?;
-        if self.settings().cordoned_log_dirs.contains(&target) {
+        if self.node.settings().cordoned_log_dirs.contains(&target) {
             return Err(MoveError::Cordoned);
         }
         let topic = self.partitions.topic(&name.topic);
         let found = topic.as_ref().map(|topic| topic.partition(name.partition));
         let (Some(topic), Some(partition)) = (&topic, self.served(found)?) else {
             self.moves.want(name, target);
-            return Err(match self.metadata().partition(&name.topic, name.partition) {
+            return Err(match self.node.metadata().partition(&name.topic, name.partition) {
                 Some(_) => MoveError::ReplicaNotAvailable,
                 None => MoveError::UnknownPartition,
             });
@@ -248,14 +248,15 @@ impl Broker {
     pub(super) fn move_on(self: &Arc<Self>, topic_id: TopicId, partition: &Arc<Partition>) {
         let mut tasks = self.moves.tasks();
         while tasks.try_join_next().is_some() {}
-        let (broker, partition) = (Arc::clone(self), Arc::clone(partition));
-        tasks.spawn_on(broker.run_move(topic_id, partition), &self.runtime);
+        let (replicas, partition) = (Arc::clone(self), Arc::clone(partition));
+        tasks.spawn_on(replicas.run_move(topic_id, partition), &self.node.runtime);
     }
 
     async fn run_move(self: Arc<Self>, topic_id: TopicId, partition: Arc<Partition>) {
         while let Ok(turn) = self.moves.turns.acquire().await {
             loop {
-                let limit = self.settings().cluster.replica_alter_log_dirs_io_max_bytes_per_second;
+                let limit =
+                    self.node.settings().cluster.replica_alter_log_dirs_io_max_bytes_per_second;
                 if self.moves.throttle.is_exceeded(limit, now_ms()) {
                     sleep(REST).await;
                     continue;
@@ -272,7 +273,7 @@ impl Broker {
     }
 
     async fn advance_move(self: &Arc<Self>, topic_id: TopicId, partition: &Arc<Partition>) -> Next {
-        let most = self.settings().cluster.replica_fetch_max_bytes.max(1) as usize;
+        let most = self.node.settings().cluster.replica_fetch_max_bytes.max(1) as usize;
         match self.on_disk(partition, move |_, it| it.copy_to_future(most)).await {
             Ok(Copied::Over) => return Next::Nothing,
             Ok(Copied::Some { bytes, lag }) => {
@@ -292,22 +293,22 @@ impl Broker {
         if !self.is_agreed((topic_id, partition.id.partition), &future.log_dir).await {
             return Next::Rest;
         }
-        let replace = move |broker: &Arc<Self>, it: &Arc<Partition>| {
-            it.replace_with_future(most, &broker.log_dirs, new_uuid())
+        let replace = move |replicas: &Arc<Self>, it: &Arc<Partition>| {
+            it.replace_with_future(most, &replicas.log_dirs, new_uuid())
         };
         match self.on_disk(partition, replace).await {
             Ok(Replaced::Over) => Next::Nothing,
             Ok(Replaced::Behind) => Next::Copy,
             Ok(Replaced::Unnamed(error)) => {
-                let (broker, partition) = (Arc::clone(self), Arc::clone(partition));
-                let _ = blocking(move || broker.moved(&partition, Err(error))).await;
+                let (replicas, partition) = (Arc::clone(self), Arc::clone(partition));
+                let _ = blocking(move || replicas.moved(&partition, Err(error))).await;
                 Next::Nothing
             }
             Ok(Replaced::Done(left)) => {
                 info!(partition = %partition.id, to = %future.log_dir.display(), "moved");
-                let broker = Arc::clone(self);
+                let replicas = Arc::clone(self);
                 let partition = Arc::clone(partition);
-                let _ = blocking(move || broker.moved(&partition, left)).await;
+                let _ = blocking(move || replicas.moved(&partition, left)).await;
                 Next::Nothing
             }
             Err(next) => next,
@@ -351,17 +352,17 @@ impl Broker {
         let told = async {
             tokio::select! {
                 biased;
-                () = self.metadata_shows(shows) => {}
+                () = self.node.metadata_shows(shows) => {}
                 () = self.tell_directories() => {}
             }
         };
         let _ = timeout(AGREED_WITHIN, told).await;
-        shows(&self.metadata())
+        shows(&self.node.metadata())
     }
 
     fn directory_of(&self, image: &Image, topic_id: TopicId, index: i32) -> Option<Uuid> {
         let topic = image.topic_by_id(topic_id)?;
-        topic.partitions.get(index as usize)?.directory_of(self.node_id)
+        topic.partitions.get(index as usize)?.directory_of(self.node.id)
     }
 
     /// Runs a step of a move on a blocking thread. If the step fails, handles the failure and
@@ -371,15 +372,15 @@ impl Broker {
         partition: &Arc<Partition>,
         step: impl FnOnce(&Arc<Self>, &Arc<Partition>) -> Result<T, CopyError> + Send + 'static,
     ) -> Result<T, Next> {
-        let (broker, moving) = (Arc::clone(self), Arc::clone(partition));
+        let (replicas, moving) = (Arc::clone(self), Arc::clone(partition));
         let seen = partition.view();
-        let worked = blocking(move || step(&broker, &moving)).await;
+        let worked = blocking(move || step(&replicas, &moving)).await;
         let error = match worked {
             Ok(Ok(done)) => return Ok(done),
             Ok(Err(error)) => error,
             Err(_) => return Err(Next::Nothing),
         };
-        if self.may_tell() {
+        if self.may_warn() {
             error!(partition = %partition.id, %error, "move of a replica failed, will be retried");
         }
         match error {

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::super::{Broker, logs::Replica};
+use super::super::{Replicas, logs::Replica};
 use crate::{
     base::{TopicId, config::TopicConfig, environment::now_ms},
     metadata::{BrokerImage, Image, PartitionChange, PartitionImage},
     partition::{Assignment, BrokerStatus, IsrRules, Partition},
 };
 
-impl Broker {
+impl Replicas {
     /// Gives a replica the role that metadata assigns to it. A follower is fetched from its leader.
     pub(in crate::broker) fn assign(
         self: &Arc<Self>,
@@ -18,7 +18,7 @@ impl Broker {
         assigned: &PartitionImage,
     ) {
         let status = |id| image.broker(id).map(|it| status(it)).unwrap_or_default();
-        let assignment = Assignment { me: self.node_id, partition: assigned, status: &status };
+        let assignment = Assignment { me: self.node.id, partition: assigned, status: &status };
         partition.update(|core| core.assign(&assignment, now_ms()));
         self.follow(topic_id, partition);
     }
@@ -31,14 +31,14 @@ impl Broker {
         change: &PartitionChange,
     ) {
         let (id, index) = (change.id, change.partition);
-        if !change.new.replicas.contains(&self.node_id) {
+        if !change.new.replicas.contains(&self.node.id) {
             return self.remove_replica(id, index);
         }
         let known = self.partitions.topic_by_id(id).and_then(|topic| topic.partition(index).ok());
         match known {
             Some(partition) => self.assign(image, (id, &partition), &change.new),
             // The log of the replica could not be opened, so it stays offline.
-            None if change.old.replicas.contains(&self.node_id) => {}
+            None if change.old.replicas.contains(&self.node.id) => {}
             None => self.open_partition(image, Replica { id, index, is_new: true }, &change.new),
         }
     }
@@ -58,7 +58,7 @@ impl Broker {
     pub(in crate::broker) fn isr_rules(&self, config: &TopicConfig) -> IsrRules {
         IsrRules {
             min_in_sync: config.min_insync_replicas.max(1) as usize,
-            lag_max_ms: self.settings().cluster.replica_lag_time_max_ms,
+            lag_max_ms: self.node.settings().cluster.replica_lag_time_max_ms,
         }
     }
 

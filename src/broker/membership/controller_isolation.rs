@@ -84,6 +84,11 @@ impl ControllerContact {
         Self { state: Mutex::new(state) }
     }
 
+    /// The time since the controller last answered a heartbeat.
+    pub fn silence(&self) -> Duration {
+        self.state().heard.elapsed()
+    }
+
     /// Lets no coordinator shard start that waits for its election in `heard_controller`.
     pub fn resign(&self) {
         self.state().has_resigned = true;
@@ -95,7 +100,7 @@ impl ControllerContact {
 }
 
 /// Resigns coordinator shards while this broker is isolated, until the stop signal.
-pub(super) async fn watch(broker: Arc<Broker>, mut stop: watch::Receiver<bool>) {
+pub async fn watch(broker: Arc<Broker>, mut stop: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             biased;
@@ -120,7 +125,7 @@ impl Broker {
     /// shards again if this broker still leads their partitions.
     pub(super) fn heard_controller(self: &Arc<Self>) {
         let given_up = {
-            let mut state = self.contact.state();
+            let mut state = self.membership.contact.state();
             state.heard = Instant::now();
             state.locked.clear();
             std::mem::take(&mut state.given_up)
@@ -132,21 +137,17 @@ impl Broker {
         info!(?partitions, "controller answers again, restarting coordinators");
         // Not on the heartbeats' runtime, because the `applying` lock may be held while a disk is
         // slow, and the shards must run on the other runtime.
-        let (broker, _entered) = (Arc::clone(self), self.runtime.enter());
+        let (broker, _entered) = (Arc::clone(self), self.node.runtime.enter());
         spawn_blocking(move || {
-            let _applying = broker.applying();
+            let _applying = broker.replicas.applying();
             // Waiting for `applying` may have taken long: the controller may be silent again, or
             // the broker stops. The state stays locked, so that neither happens meanwhile.
-            let state = broker.contact.state();
-            broker.elect_all(&broker.metadata(), |id| {
-                given_up.contains_key(id) && state.may_coordinate(id)
-            });
+            let state = broker.membership.contact.state();
+            let is_wanted =
+                |id: &TopicPartition| given_up.contains_key(id) && state.may_coordinate(id);
+            let partitions = &broker.replicas.partitions;
+            broker.coordinators.elect_all(&broker.metadata(), partitions, is_wanted);
         });
-    }
-
-    /// The time since the controller last answered a heartbeat.
-    pub fn controller_silence(&self) -> Duration {
-        self.contact.state().heard.elapsed()
     }
 
     /// Resigns the coordinator shards that cannot commit. The caller has checked that the session
@@ -154,42 +155,35 @@ impl Broker {
     /// harm members: no other broker would answer their heartbeats, and their sessions would end.
     fn give_up_coordinators(self: &Arc<Self>) {
         let now_ms = now_ms();
-        for partition in self.coordinated_partitions() {
+        for partition in self.coordinators.partitions(&self.replicas.partitions) {
             // Without the lock of `state`, which probes and heartbeats need.
             let (id, look) = (&partition.id, partition.is_stuck(now_ms));
-            let mut state = self.contact.state();
+            let mut state = self.membership.contact.state();
             if state.is_stuck(id, look)
-                && state.heard.elapsed() > self.session_timeout()
+                && state.heard.elapsed() > self.node.session_timeout()
                 && !state.given_up.contains_key(id)
             {
                 warn!(partition = %id,
                     "no contact with controller and an in-sync follower, coordinator resigned");
                 state.given_up.insert(id.clone(), 0);
                 // With `state` locked, so that the shards cannot be restarted in between.
-                self.resign(id);
+                self.coordinators.resign(id);
             }
         }
     }
 
     fn is_silence_too_long(&self) -> bool {
-        self.controller_silence() > self.session_timeout()
-    }
-
-    /// `broker.session.timeout.ms`. If no heartbeat is answered for longer, the controller has
-    /// fenced this broker.
-    pub fn session_timeout(&self) -> Duration {
-        let session_ms = self.settings().cluster.broker_session_timeout_ms;
-        Duration::from_millis(session_ms.max(1) as u64)
+        self.membership.controller_silence() > self.node.session_timeout()
     }
 
     /// The id of the broker that runs the coordinator shard of a partition of an internal topic. It
     /// is the leader in metadata, unless this broker has resigned the shard; then it is another
     /// in-sync replica, a different one for each call.
     pub fn coordinator_of(&self, id: &TopicPartition, image: &PartitionImage) -> i32 {
-        if image.leader != self.node_id {
+        if image.leader != self.node.id {
             return image.leader;
         }
-        let mut state = self.contact.state();
+        let mut state = self.membership.contact.state();
         let Some(asked) = state.given_up.get_mut(id) else { return image.leader };
         *asked += 1;
         successor(image, *asked).unwrap_or(image.leader)

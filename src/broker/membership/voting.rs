@@ -65,7 +65,7 @@ pub(super) async fn keep(broker: Arc<Broker>, endpoints: Vec<BrokerEndpoint>) {
     // After the timeout the leader may still make the change. The next round checks it.
     let timeout = Duration::from_millis(cluster.controller_quorum_request_timeout_ms.max(1) as u64);
     let joins = cluster.controller_quorum_auto_join_enable;
-    let own = (broker.node_id, broker.quorum.directory_id());
+    let own = (broker.node.id, broker.quorum.directory_id());
     if endpoints.is_empty() || own.1.is_nil() {
         return;
     }
@@ -104,7 +104,7 @@ impl Broker {
         timeout: Duration,
     ) -> Result<i16, ToControllerError> {
         let text = |text: &str| StrBytes::from_string(text.to_owned());
-        let cluster_id = Some(text(&self.cluster_id));
+        let cluster_id = Some(text(&self.node.cluster_id));
         match intent {
             VoterIntent::Nothing => Ok(0),
             VoterIntent::Add => {
@@ -116,19 +116,19 @@ impl Broker {
                 let request = AddRaftVoterRequest {
                     cluster_id,
                     timeout_ms: timeout.as_millis() as i32,
-                    voter_id: self.node_id,
+                    voter_id: self.node.id,
                     voter_directory_id: directory_id,
                     listeners: endpoints.iter().map(listener).collect(),
                     ack_when_committed: false,
                 };
-                Ok(self.send_to_controller(1, &request, timeout).await?.error_code)
+                Ok(self.membership.to_controller.send(1, &request, timeout).await?.error_code)
             }
             VoterIntent::Remove(before) => {
                 let request = RemoveRaftVoterRequest::default()
                     .with_cluster_id(cluster_id)
-                    .with_voter_id(self.node_id)
+                    .with_voter_id(self.node.id)
                     .with_voter_directory_id(*before);
-                Ok(self.send_to_controller(0, &request, timeout).await?.error_code)
+                Ok(self.membership.to_controller.send(0, &request, timeout).await?.error_code)
             }
             VoterIntent::Update => {
                 let listener = |it: &Endpoint| {
@@ -141,11 +141,11 @@ impl Broker {
                 let request = UpdateRaftVoterRequest::default()
                     .with_cluster_id(cluster_id)
                     .with_current_leader_epoch(self.quorum.leadership().borrow().epoch)
-                    .with_voter_id(self.node_id)
+                    .with_voter_id(self.node.id)
                     .with_voter_directory_id(directory_id)
                     .with_listeners(endpoints.iter().map(listener).collect())
                     .with_k_raft_version_feature(versions);
-                Ok(self.send_to_controller(0, &request, timeout).await?.error_code)
+                Ok(self.membership.to_controller.send(0, &request, timeout).await?.error_code)
             }
         }
     }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{base::TopicId, broker::sessions::next_epoch, partition::FetchPosition};
+use crate::{base::TopicId, fetch_sessions::next_epoch, partition::FetchPosition};
 
 /// A partition by topic id and index, as in requests and responses.
 pub type Key = (TopicId, i32);

@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 
 use crate::{
     base::{TopicId, environment::now_ms},
-    broker::{Broker, ToControllerError},
+    broker::{Replicas, ToControllerError},
     partition::{IsrChange, Partition, Proposal, ProposalAnswer},
     protocol::ErrorCode,
 };
@@ -46,7 +46,7 @@ impl Proposals {
     }
 }
 
-impl Broker {
+impl Replicas {
     /// Queues a partition that has a proposal.
     pub(in crate::broker) fn propose(&self, topic_id: TopicId, partition: &Arc<Partition>) {
         self.replication.proposals.add([(topic_id, Arc::clone(partition))]);
@@ -60,23 +60,23 @@ struct Sent {
 }
 
 /// Sends proposals until the task is aborted.
-pub(super) async fn run(broker: Arc<Broker>) {
+pub(super) async fn run(replicas: Arc<Replicas>) {
     let mut is_answered = true;
     loop {
         let mut sent: Vec<Sent> = Vec::new();
-        for (topic_id, partition) in broker.replication.proposals.take() {
+        for (topic_id, partition) in replicas.replication.proposals.take() {
             // Later metadata may have made the proposal obsolete.
             if let Some(proposal) = partition.proposal() {
                 sent.push(Sent { topic_id, partition, proposal });
             }
         }
         if sent.is_empty() {
-            broker.replication.proposals.added.notified().await;
+            replicas.replication.proposals.added.notified().await;
             continue;
         }
         sent.sort_by_key(|it| (it.topic_id, it.partition.id.partition));
         sent.dedup_by_key(|it| (it.topic_id, it.partition.id.partition));
-        let answer = send(&broker, &sent).await;
+        let answer = send(&replicas, &sent).await;
         if let Err(error) = &answer {
             // Warn once, because there may be no controller for a long time.
             match is_answered {
@@ -88,13 +88,13 @@ pub(super) async fn run(broker: Arc<Broker>) {
         }
         is_answered = answer.is_ok();
         let again = match answer.unwrap_or_default() {
-            Some(response) => take(&broker, sent, &response),
+            Some(response) => take(&replicas, sent, &response),
             None => sent,
         };
         if !again.is_empty() {
             sleep(REST).await;
             let again = again.into_iter().map(|it| (it.topic_id, it.partition));
-            broker.replication.proposals.add(again);
+            replicas.replication.proposals.add(again);
         }
     }
 }
@@ -102,13 +102,13 @@ pub(super) async fn run(broker: Arc<Broker>) {
 /// Sends one AlterPartition request. Returns `None` if the controller refuses the whole request, or
 /// if this broker's metadata does not contain its registration yet.
 async fn send(
-    broker: &Arc<Broker>,
+    replicas: &Arc<Replicas>,
     sent: &[Sent],
 ) -> Result<Option<AlterPartitionResponse>, ToControllerError> {
-    let registered = broker.metadata().broker(broker.node_id).map(|it| it.broker_epoch);
+    let registered = replicas.node.metadata().broker(replicas.node.id).map(|it| it.broker_epoch);
     let Some(broker_epoch) = registered else { return Ok(None) };
-    let request = request(broker.node_id, broker_epoch, sent);
-    let response = broker.send_to_controller(VERSION, &request, PATIENCE).await?;
+    let request = request(replicas.node.id, broker_epoch, sent);
+    let response = replicas.to_controller.send(VERSION, &request, PATIENCE).await?;
     if response.error_code == 0 {
         return Ok(Some(response));
     }
@@ -145,8 +145,8 @@ fn request(node_id: i32, broker_epoch: i64, sent: &[Sent]) -> AlterPartitionRequ
 
 /// Passes each partition the decision on its proposal. Returns the undecided ones, which are sent
 /// again.
-fn take(broker: &Broker, sent: Vec<Sent>, response: &AlterPartitionResponse) -> Vec<Sent> {
-    let metrics = &broker.replication.metrics;
+fn take(replicas: &Replicas, sent: Vec<Sent>, response: &AlterPartitionResponse) -> Vec<Sent> {
+    let metrics = &replicas.replication.metrics;
     let find = |sent: &Sent| {
         let topics = response.topics.iter().filter(|it| it.topic_id == sent.topic_id);
         let mut partitions = topics.flat_map(|it| &it.partitions);

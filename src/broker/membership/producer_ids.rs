@@ -6,7 +6,7 @@ use std::{ops::Range, sync::Arc, time::Duration};
 use kafka_protocol::messages::{AllocateProducerIdsRequest, BrokerId};
 use tokio::sync::Mutex;
 
-use super::{Broker, ToControllerError};
+use super::{Node, ToController, ToControllerError};
 
 /// The longest time that a producer waits for a new block.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -19,22 +19,27 @@ pub enum ProducerIdError {
     Refused(i16),
 }
 
-#[derive(Default)]
 pub struct ProducerIds {
+    node: Arc<Node>,
+    to_controller: Arc<ToController>,
     /// The unused ids of the current block. This is an async mutex: one caller requests the next
     /// block while the others wait.
     block: Mutex<Range<i64>>,
 }
 
 impl ProducerIds {
+    pub fn new(node: Arc<Node>, to_controller: Arc<ToController>) -> Self {
+        Self { node, to_controller, block: Mutex::default() }
+    }
+
     /// Returns a producer id that is unique in the cluster. Requests a new block if necessary.
-    pub async fn next(&self, broker: &Arc<Broker>) -> Result<i64, ProducerIdError> {
+    pub async fn next(&self) -> Result<i64, ProducerIdError> {
         let mut block = self.block.lock().await;
         if block.is_empty() {
             let request = AllocateProducerIdsRequest::default()
-                .with_broker_id(BrokerId(broker.node_id))
-                .with_broker_epoch(broker.epoch());
-            let asked = broker.ask_controller(0, &request, PATIENCE, |it| it.error_code);
+                .with_broker_id(BrokerId(self.node.id))
+                .with_broker_epoch(self.node.epoch());
+            let asked = self.to_controller.ask(0, &request, PATIENCE, |it| it.error_code);
             let answer = asked.await?;
             if answer.error_code != 0 {
                 return Err(ProducerIdError::Refused(answer.error_code));

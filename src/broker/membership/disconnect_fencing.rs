@@ -14,10 +14,11 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
-use super::Broker;
+use super::{super::leads, Broker, Node};
 use crate::{
+    controller::Controller,
     peers::{self, Address, PeerError},
-    quorum::Leadership,
+    quorum::{Leadership, Quorum},
 };
 
 /// The time limit of a probe. A broker that does not answer in it counts as alive but slow.
@@ -32,9 +33,17 @@ const REFUSED_MIN: Duration = Duration::from_millis(100);
 /// controller yet. It may still be looking for the new controller.
 const REFUSED_OBSERVER_MIN: Duration = Duration::from_secs(1);
 
+/// Fences the brokers whose process has ended, while this node is the active controller.
+pub struct DisconnectFencing {
+    node: Arc<Node>,
+    quorum: Quorum,
+    controller: Controller,
+    connections: HeartbeatConnections,
+}
+
 /// The number of open connections with heartbeats of each broker, by broker id and epoch.
 #[derive(Default)]
-pub(super) struct HeartbeatConnections {
+struct HeartbeatConnections {
     open: Mutex<BTreeMap<(i32, i64), usize>>,
 }
 
@@ -66,15 +75,15 @@ impl HeartbeatConnections {
 /// A connection over which a broker sends heartbeats to this controller. The connection owns this
 /// value. When the last one of a broker is dropped, the controller starts to probe the broker.
 pub struct HeartbeatConnection {
-    controller: Weak<Broker>,
+    fencing: Weak<DisconnectFencing>,
     id: i32,
     epoch: i64,
 }
 
 impl HeartbeatConnection {
-    pub fn new(controller: &Arc<Broker>, id: i32, epoch: i64) -> Arc<Self> {
-        controller.heartbeat_connections.add(id, epoch);
-        Arc::new(Self { controller: Arc::downgrade(controller), id, epoch })
+    pub fn new(fencing: &Arc<DisconnectFencing>, id: i32, epoch: i64) -> Arc<Self> {
+        fencing.connections.add(id, epoch);
+        Arc::new(Self { fencing: Arc::downgrade(fencing), id, epoch })
     }
 
     pub fn is_of(&self, id: i32, epoch: i64) -> bool {
@@ -84,13 +93,11 @@ impl HeartbeatConnection {
 
 impl Drop for HeartbeatConnection {
     fn drop(&mut self) {
-        let Some(controller) = self.controller.upgrade() else { return };
+        let Some(fencing) = self.fencing.upgrade() else { return };
         let (id, epoch) = (self.id, self.epoch);
-        if controller.heartbeat_connections.remove(id, epoch) {
-            let runtime = controller.control.clone();
-            runtime.spawn(async move {
-                controller.watch_unconnected(id, epoch, REFUSED_MIN).await;
-            });
+        if fencing.connections.remove(id, epoch) {
+            let runtime = fencing.node.control.clone();
+            runtime.spawn(async move { fencing.watch_unconnected(id, epoch, REFUSED_MIN).await });
         }
     }
 }
@@ -103,7 +110,7 @@ pub(super) async fn watch_quorum(broker: Arc<Broker>) {
     loop {
         let Leadership { active, .. } = *leadership.borrow_and_update();
         if active {
-            broker.watch_all_unconnected();
+            broker.membership.disconnect_fencing.watch_all_unconnected();
         }
         if leadership.changed().await.is_err() {
             return;
@@ -122,21 +129,23 @@ enum Probe {
     Alive,
 }
 
-impl Broker {
+impl DisconnectFencing {
+    pub fn new(node: Arc<Node>, quorum: Quorum, controller: Controller) -> Self {
+        Self { node, quorum, controller, connections: HeartbeatConnections::default() }
+    }
+
     fn watch_all_unconnected(self: &Arc<Self>) {
         let voters = self.quorum.status().voters;
         let image = self.quorum.image();
-        let others = image.brokers.values().filter(|it| !it.fenced && it.broker_id != self.node_id);
+        let others = image.brokers.values().filter(|it| !it.fenced && it.broker_id != self.node.id);
         for other in others {
             let (id, epoch) = (other.broker_id, other.broker_epoch);
             let refused_min = match voters.iter().any(|voter| voter.replica_id == id) {
                 true => REFUSED_MIN,
                 false => REFUSED_OBSERVER_MIN,
             };
-            let controller = Arc::clone(self);
-            tokio::spawn(async move {
-                controller.watch_unconnected(id, epoch, refused_min).await;
-            });
+            let fencing = Arc::clone(self);
+            tokio::spawn(async move { fencing.watch_unconnected(id, epoch, refused_min).await });
         }
     }
 
@@ -167,16 +176,16 @@ impl Broker {
     /// The address of a broker, if it is to be watched: this node is the active controller, the
     /// broker has this epoch and is not fenced, and no connection carries its heartbeats.
     fn address_of_unconnected(&self, id: i32, epoch: i64) -> Option<Address> {
-        if !self.leads_quorum() || self.heartbeat_connections.has(id, epoch) {
+        if !leads(&self.quorum, self.node.id) || self.connections.has(id, epoch) {
             return None;
         }
         let image = self.quorum.image();
         let broker = image.broker(id).filter(|it| it.broker_epoch == epoch && !it.fenced)?;
-        self.broker_address(broker)
+        self.node.address_of(broker)
     }
 
     async fn probe(&self, address: &Address) -> Probe {
-        let channel = self.network.channel(address);
+        let channel = self.node.network.channel(address);
         let request = ApiVersionsRequest::default();
         match peers::send(&*channel, 0, &request, PROBE_TIMEOUT).await {
             Err(PeerError::Unreachable { source, .. })

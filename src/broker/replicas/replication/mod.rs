@@ -28,7 +28,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::task::JoinHandle;
 
 use self::{fetcher::Fetcher, proposals::Proposals, session::Key, throttle::Throttle};
-use super::Broker;
+use super::Replicas;
 use crate::{
     base::TopicId,
     partition::{Partition, Role},
@@ -105,7 +105,7 @@ impl Replication {
     }
 
     /// The largest number of records that a replica here is behind its leader (Kafka's `MaxLag`).
-    pub(super) fn max_lag(&self) -> i64 {
+    pub(in crate::broker) fn max_lag(&self) -> i64 {
         let fetchers: Vec<_> = self.state().fetchers.values().cloned().collect();
         fetchers.iter().map(|fetcher| fetcher.max_lag()).max().unwrap_or(0)
     }
@@ -115,10 +115,10 @@ impl Replication {
     }
 }
 
-impl Broker {
+impl Replicas {
     /// Starts the task that sends proposals. A fetcher starts with its first replica.
     pub fn start_replication(self: &Arc<Self>) {
-        let proposals = self.runtime.spawn(proposals::run(Arc::clone(self)));
+        let proposals = self.node.runtime.spawn(proposals::run(Arc::clone(self)));
         self.replication.state().tasks.push(proposals);
     }
 
@@ -155,7 +155,7 @@ impl Broker {
         let fetcher = Arc::clone(fetcher);
         fetcher.add(key, Arc::clone(partition), epoch);
         if is_new {
-            state.tasks.push(self.runtime.spawn(fetcher.run(Arc::clone(self))));
+            state.tasks.push(self.node.runtime.spawn(fetcher.run(Arc::clone(self))));
         }
     }
 
@@ -179,6 +179,6 @@ impl Broker {
             .encode_utf16()
             .fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
         let spread = hash.wrapping_mul(31).wrapping_add(partition.id.partition);
-        spread.unsigned_abs() as i32 % self.settings().cluster.num_replica_fetchers.max(1)
+        spread.unsigned_abs() as i32 % self.node.settings().cluster.num_replica_fetchers.max(1)
     }
 }

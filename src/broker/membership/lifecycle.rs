@@ -1,9 +1,8 @@
 //! This broker's life in the cluster (Kafka's `BrokerLifecycleManager`): it registers, stays fenced
 //! until its metadata is current, sends heartbeats to the active controller, and asks for a
-//! controlled shutdown before it stops. It also reports the log directories of its replicas.
+//! controlled shutdown before it stops.
 
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -11,9 +10,7 @@ use std::{
 
 use kafka_protocol::{
     messages::{
-        ApiVersionsRequest, AssignReplicasToDirsRequest, BrokerId, BrokerRegistrationRequest,
-        ControllerRegistrationRequest,
-        assign_replicas_to_dirs_request::{DirectoryData, PartitionData, TopicData},
+        ApiVersionsRequest, BrokerId, BrokerRegistrationRequest, ControllerRegistrationRequest,
         broker_registration_request::{Feature, Listener},
         controller_registration_request as of_controller,
     },
@@ -29,10 +26,9 @@ use uuid::Uuid;
 
 use super::{Broker, ToControllerError, disconnect_fencing, event_log, voting};
 use crate::{
-    base::{TopicId, config::Listener as ListenerConfig, environment::new_uuid},
-    controller::{METADATA_VERSION, SUPPORTED, SupportedFeature, is_nowhere},
-    metadata::{Image, records::BrokerEndpoint, topics::LOST},
-    partition::{Partition, Role},
+    base::{config::Listener as ListenerConfig, environment::new_uuid},
+    controller::{METADATA_VERSION, SUPPORTED, SupportedFeature},
+    metadata::{Image, records::BrokerEndpoint},
     protocol::{
         ErrorCode,
         messages::{BrokerHeartbeatRequest, BrokerHeartbeatResponse},
@@ -46,8 +42,6 @@ const BACKOFF: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// The interval of heartbeats while this broker is fenced or stopping.
 const SOON: Duration = Duration::from_millis(50);
-/// The first `metadata.version` in which replicas have log directories (KIP-858).
-const DIRECTORIES_OF_REPLICAS: i16 = 17;
 /// The first `metadata.version` in which brokers may cordon log directories (KIP-1066).
 const CORDONED_LOG_DIRS: i16 = 30;
 const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(2);
@@ -103,11 +97,12 @@ impl Lifecycle {
         let mut backoff = BACKOFF;
         loop {
             let request = self.registration();
-            let asked = self.broker.send_to_controller(4, &request, self.request_timeout());
+            let asked =
+                self.broker.membership.to_controller.send(4, &request, self.request_timeout());
             let why = match asked.await {
                 Ok(answer) if answer.error_code == NONE => {
                     self.epoch = answer.broker_epoch;
-                    self.broker.applied(self.epoch).await;
+                    self.broker.node.applied(self.epoch).await;
                     return Ok(());
                 }
                 Ok(answer) => {
@@ -175,14 +170,14 @@ impl Lifecycle {
         });
         let rack = self.broker.settings().broker_rack.as_deref().map(text);
         BrokerRegistrationRequest::default()
-            .with_broker_id(BrokerId(self.broker.node_id))
-            .with_cluster_id(text(&self.broker.cluster_id))
+            .with_broker_id(BrokerId(self.broker.node.id))
+            .with_cluster_id(text(&self.broker.node.cluster_id))
             .with_incarnation_id(self.incarnation_id)
             .with_listeners(self.endpoints.iter().map(listener).collect())
             .with_features(features.into())
             .with_rack(rack)
-            .with_log_dirs(self.broker.log_dir_ids(true))
-            .with_previous_broker_epoch(self.broker.previous_broker_epoch)
+            .with_log_dirs(self.broker.replicas.log_dir_ids(true))
+            .with_previous_broker_epoch(self.broker.membership.previous_broker_epoch)
     }
 
     /// Sends one heartbeat to the active controller.
@@ -192,17 +187,17 @@ impl Lifecycle {
     ) -> Result<BrokerHeartbeatResponse, ToControllerError> {
         let cordons = self.broker.metadata().feature(METADATA_VERSION) >= CORDONED_LOG_DIRS;
         let request = BrokerHeartbeatRequest {
-            broker_id: self.broker.node_id,
+            broker_id: self.broker.node.id,
             broker_epoch: self.epoch,
-            current_metadata_offset: *self.broker.applied.borrow(),
+            current_metadata_offset: self.broker.node.applied_offset(),
             // A broker whose disk has no room for new metadata must not lead partitions.
             want_fence: self.broker.quorum.has_no_room(),
             want_shut_down: intent == HeartbeatIntent::Stop,
-            offline_log_dirs: self.broker.log_dir_ids(false),
-            cordoned_log_dirs: cordons.then(|| self.broker.cordoned_log_dir_ids()),
+            offline_log_dirs: self.broker.replicas.log_dir_ids(false),
+            cordoned_log_dirs: cordons.then(|| self.broker.replicas.cordoned_log_dir_ids()),
         };
         let version = if cordons { 2 } else { 1 };
-        self.broker.send_to_controller(version, &request, self.request_timeout()).await
+        self.broker.membership.to_controller.send(version, &request, self.request_timeout()).await
     }
 
     /// Whether the error code means that the controller has no registration for this broker's id.
@@ -211,7 +206,7 @@ impl Lifecycle {
     fn is_unknown(&self, code: i16) -> bool {
         let is_refused =
             [ErrorCode::BrokerIdNotRegistered, ErrorCode::StaleBrokerEpoch].map(|it| it.code());
-        is_refused.contains(&code) && self.broker.metadata().broker(self.broker.node_id).is_none()
+        is_refused.contains(&code) && self.broker.metadata().broker(self.broker.node.id).is_none()
     }
 
     /// Sends heartbeats until the controller unfences this broker. Registers again if the
@@ -220,7 +215,7 @@ impl Lifecycle {
     /// # Errors
     /// If such a new registration fails.
     pub async fn unfence(&mut self) -> Result<(), NotRegistered> {
-        self.broker.tell_directories().await;
+        self.broker.replicas.tell_directories().await;
         loop {
             match self.heartbeat(HeartbeatIntent::Serve).await {
                 Ok(answer) if answer.error_code == NONE && !answer.is_fenced => {
@@ -239,12 +234,12 @@ impl Lifecycle {
     /// commit records. Other brokers should then replace it.
     async fn beat(&self) -> Result<BrokerHeartbeatResponse, ToControllerError> {
         let anything = ApiVersionsRequest::default();
-        self.broker.send_to_controller(0, &anything, self.request_timeout()).await?;
+        self.broker.membership.to_controller.send(0, &anything, self.request_timeout()).await?;
         self.heartbeat(HeartbeatIntent::Serve).await
     }
 
     /// Sends heartbeats until the stop signal: every `broker.heartbeat.interval.ms`, and at once if
-    /// another controller becomes active or `heartbeat_now` is notified. The new controller can
+    /// another controller becomes active or a log directory has changed. The new controller can
     /// then watch this broker's connection.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Self {
         let mut next = Instant::now();
@@ -256,7 +251,7 @@ impl Lifecycle {
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return self,
-                () = broker.heartbeat_now.notified() => {}
+                () = broker.replicas.dirs_changed() => {}
                 () = new_leader(&mut leadership, &mut leader) => backoff = BACKOFF,
                 () = sleep_until(next) => {}
             }
@@ -304,7 +299,7 @@ impl Lifecycle {
     /// broker's partitions. Gives up without an error after [`SHUTDOWN_MAX`], or if no controller
     /// answers for [`LEADERLESS_MAX`].
     pub async fn shut_down(self) {
-        self.broker.stopping.store(true, Ordering::Relaxed);
+        self.broker.membership.stopping.store(true, Ordering::Relaxed);
         self.broker.quorum.expect_loss();
         let asked = timeout(SHUTDOWN_MAX, async {
             let mut heard = Instant::now();
@@ -352,11 +347,11 @@ pub fn spawn_controller(
     addresses: &[(String, SocketAddr)],
     tasks: &mut JoinSet<()>,
 ) {
-    tasks.spawn_on(event_log::watch_quorum_leader(Arc::clone(broker)), &broker.control);
-    tasks.spawn_on(disconnect_fencing::watch_quorum(Arc::clone(broker)), &broker.control);
+    tasks.spawn_on(event_log::watch_quorum_leader(Arc::clone(broker)), &broker.node.control);
+    tasks.spawn_on(disconnect_fencing::watch_quorum(Arc::clone(broker)), &broker.node.control);
     let endpoints = endpoints(&broker.settings().advertised_controller_listeners, addresses);
-    tasks.spawn_on(voting::keep(Arc::clone(broker), endpoints.clone()), &broker.control);
-    tasks.spawn_on(register_controller(Arc::clone(broker), endpoints), &broker.control);
+    tasks.spawn_on(voting::keep(Arc::clone(broker), endpoints.clone()), &broker.node.control);
+    tasks.spawn_on(register_controller(Arc::clone(broker), endpoints), &broker.node.control);
 }
 
 /// Registers this controller's endpoints and features with the active controller. Registers again
@@ -380,7 +375,7 @@ async fn register_controller(broker: Arc<Broker>, endpoints: Vec<BrokerEndpoint>
             .with_min_supported_version(feature.min)
             .with_max_supported_version(feature.max)
     });
-    let id = broker.node_id;
+    let id = broker.node.id;
     let request = ControllerRegistrationRequest::default()
         .with_controller_id(id)
         .with_incarnation_id(incarnation_id)
@@ -390,11 +385,11 @@ async fn register_controller(broker: Arc<Broker>, endpoints: Vec<BrokerEndpoint>
         image.controllers.get(&id).is_some_and(|it| it.incarnation_id == incarnation_id)
     };
     loop {
-        broker.metadata_shows(|image| !is_shown(image)).await;
-        match broker.send_to_controller(0, &request, REGISTRATION_TIMEOUT).await {
+        broker.node.metadata_shows(|image| !is_shown(image)).await;
+        match broker.membership.to_controller.send(0, &request, REGISTRATION_TIMEOUT).await {
             Ok(answer) if answer.error_code == NONE => {
                 // The registration is committed, and reaches this node soon.
-                let _ = timeout(REGISTRATION_TIMEOUT, broker.metadata_shows(is_shown)).await;
+                let _ = timeout(REGISTRATION_TIMEOUT, broker.node.metadata_shows(is_shown)).await;
             }
             Ok(answer) => debug!(code = answer.error_code, "this controller is not registered"),
             Err(error) => debug!(%error, "this controller is not registered yet"),
@@ -422,109 +417,4 @@ pub fn endpoints(
         }
     };
     advertised.iter().map(endpoint).collect()
-}
-
-impl Broker {
-    /// The ids of the log directories that are online, or of those that are offline.
-    fn log_dir_ids(&self, online: bool) -> Vec<Uuid> {
-        let dirs = self.lock_dirs();
-        let wanted = dirs.dirs().iter().filter(|dir| dir.is_offline() != online);
-        // The id of a directory that was offline at the start is unknown (nil).
-        wanted.map(|dir| dir.id).filter(|id| !id.is_nil()).collect()
-    }
-
-    fn cordoned_log_dir_ids(&self) -> Vec<Uuid> {
-        let cordoned = &self.settings().cordoned_log_dirs;
-        let dirs = self.lock_dirs();
-        let wanted = dirs.dirs().iter().filter(|dir| cordoned.contains(&dir.path));
-        wanted.map(|dir| dir.id).filter(|id| !id.is_nil()).collect()
-    }
-
-    /// Reports to the controller which log directories are offline, and which directory each
-    /// replica is in. Returns at once; tasks send the reports.
-    pub(super) fn report_directories(self: &Arc<Self>) {
-        self.heartbeat_now.notify_one();
-        let broker = Arc::clone(self);
-        self.runtime.spawn(async move { broker.tell_directories().await });
-    }
-
-    /// Sends AssignReplicasToDirs until metadata has the directory of each replica here, or has no
-    /// registration of this broker.
-    pub(super) async fn tell_directories(self: &Arc<Self>) {
-        while let Some(request) = self.moved_replicas() {
-            match self.send_to_controller(0, &request, REGISTRATION_TIMEOUT).await {
-                Ok(answer) if answer.error_code == NONE => {
-                    // The assignment is committed, and reaches this node soon.
-                    let known = self.metadata_shows(|_| self.moved_replicas().is_none());
-                    let _ = timeout(REGISTRATION_TIMEOUT, known).await;
-                    continue;
-                }
-                Ok(answer) => debug!(code = answer.error_code, "AssignReplicasToDirs refused"),
-                Err(error) => debug!(%error, "AssignReplicasToDirs failed"),
-            }
-            sleep(BACKOFF_MAX).await;
-        }
-    }
-
-    /// The request that reports replicas whose log directory differs from metadata's: they are in
-    /// another directory, or cannot be used. `None` if there are no such replicas.
-    fn moved_replicas(&self) -> Option<AssignReplicasToDirsRequest> {
-        let image = self.metadata();
-        if image.feature(METADATA_VERSION) < DIRECTORIES_OF_REPLICAS {
-            return None;
-        }
-        let registered = image.broker(self.node_id)?;
-        let online = self.log_dir_ids(true);
-        // Replicas in an offline directory are not reported as lost: the heartbeat names the
-        // directory, and metadata must still say that they are in it.
-        let is_news = |known: Uuid, now: Uuid| {
-            known != now && (now != LOST || is_nowhere(known) || online.contains(&known))
-        };
-        let mut moved: BTreeMap<Uuid, BTreeMap<TopicId, Vec<PartitionData>>> = BTreeMap::new();
-        for ((topic, index), directory) in self.directories_of_replicas() {
-            let known = image.topic_by_id(topic);
-            let known = known.and_then(|it| it.partitions.get(index as usize));
-            let known = known.and_then(|it| it.directory_of(self.node_id));
-            if known.is_some_and(|known| is_news(known, directory)) {
-                let partition = PartitionData::default().with_partition_index(index);
-                moved.entry(directory).or_default().entry(topic).or_default().push(partition);
-            }
-        }
-        let topic =
-            |(id, partitions)| TopicData::default().with_topic_id(id).with_partitions(partitions);
-        let directory = |(id, topics): (_, BTreeMap<_, _>)| {
-            let topics = topics.into_iter().map(topic).collect();
-            DirectoryData::default().with_id(id).with_topics(topics)
-        };
-        (!moved.is_empty()).then(|| {
-            AssignReplicasToDirsRequest::default()
-                .with_broker_id(BrokerId(self.node_id))
-                .with_broker_epoch(registered.broker_epoch)
-                .with_directories(moved.into_iter().map(directory).collect())
-        })
-    }
-
-    /// The id of each local replica's log directory, or `LOST` if the replica cannot be used. A
-    /// replica that is about to move has its new directory.
-    fn directories_of_replicas(&self) -> Vec<((TopicId, i32), Uuid)> {
-        let dirs: Vec<_> = {
-            let dirs = self.lock_dirs();
-            let online = dirs.dirs().iter().filter(|dir| !dir.is_offline());
-            online.map(|dir| (dir.path.clone(), dir.id)).collect()
-        };
-        let lost = self.offline_replicas().into_iter().map(|replica| (replica, LOST));
-        let mut found: Vec<_> = lost.collect();
-        for topic in self.partitions.topics() {
-            let works = |it: &Arc<Partition>| it.view().role != Role::Offline;
-            for partition in topic.partitions().into_iter().filter(works) {
-                // The controller must have the new directory before a copy replaces the replica.
-                let ready = partition.future_view().filter(|future| future.is_ready);
-                let lies_in = partition.log_dir();
-                let told = ready.as_ref().map_or(&**lies_in, |future| &future.log_dir);
-                let dir = dirs.iter().find(|(path, _)| path == told);
-                found.extend(dir.map(|(_, id)| ((topic.id, partition.id.partition), *id)));
-            }
-        }
-        found
-    }
 }

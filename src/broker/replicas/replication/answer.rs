@@ -20,7 +20,7 @@ use crate::{
         environment::now_ms,
         planted_bugs::{Bug, has_bug},
     },
-    broker::Broker,
+    broker::Replicas,
     partition::{FetchPosition, Fetched, FollowError, Partition, Truncated},
     peers::{self, Channel, PeerError},
     protocol::ErrorCode,
@@ -34,7 +34,7 @@ const EARLIEST: i64 = -2;
 /// Prepares the replica to follow in its leader epoch, and truncates it if necessary. Returns the
 /// epoch of the last record of its log, or -1 if the log is empty. Returns `None` if the replica is
 /// no longer a follower in this epoch, or if its log fails.
-pub(super) fn begin(broker: &Arc<Broker>, followed: &Followed) -> Option<i32> {
+pub(super) fn begin(replicas: &Arc<Replicas>, followed: &Followed) -> Option<i32> {
     let partition = &followed.partition;
     let begun = partition.update(|core| {
         let truncated = core.begin_to_follow(followed.leader_epoch)?;
@@ -49,7 +49,7 @@ pub(super) fn begin(broker: &Arc<Broker>, followed: &Followed) -> Option<i32> {
             Some(last_epoch.unwrap_or(-1))
         }
         Err(error) => {
-            tell(broker, partition, &error);
+            tell(replicas, partition, &error);
             None
         }
     }
@@ -70,7 +70,7 @@ impl Answered {
     /// to `to_flush` if its records must be durable before they are acknowledged to the leader.
     pub fn take(
         self,
-        broker: &Arc<Broker>,
+        replicas: &Arc<Replicas>,
         followed: &mut Followed,
         to_flush: &mut Vec<Arc<Partition>>,
     ) -> Progress {
@@ -84,7 +84,7 @@ impl Answered {
             let at = (diverging.epoch, diverging.end_offset);
             let (ask, now) = (self.ask, now_ms());
             let cut = partition.update(|core| core.truncate_to_diverging(ask, at, now));
-            return truncated(broker, &partition, cut);
+            return truncated(replicas, &partition, cut);
         }
         let batches = match batches(self.data.records.unwrap_or_default()) {
             Ok(batches) => batches,
@@ -111,7 +111,7 @@ impl Answered {
                 Progress::Went
             }
             Err(error) => {
-                tell(broker, &partition, &error);
+                tell(replicas, &partition, &error);
                 Progress::Failed
             }
         }
@@ -122,17 +122,17 @@ impl Answered {
     /// after OFFSET_OUT_OF_RANGE.
     pub async fn find_range(
         self,
-        broker: &Arc<Broker>,
+        replicas: &Arc<Replicas>,
         leader_id: i32,
         leader: &dyn Channel,
         followed: &mut Followed,
     ) -> Progress {
         let partition = Arc::clone(&followed.partition);
-        let patience = broker.settings().cluster.replica_socket_timeout_ms.max(0) as u64;
+        let patience = replicas.node.settings().cluster.replica_socket_timeout_ms.max(0) as u64;
         let patience = Duration::from_millis(patience);
         let mut range = [0, 0];
         for (at, which) in [EARLIEST, LATEST].into_iter().enumerate() {
-            let request = list_offsets(broker.node_id, &partition, followed.leader_epoch, which);
+            let request = list_offsets(replicas.node.id, &partition, followed.leader_epoch, which);
             let sent = peers::send(leader, LIST_OFFSETS_VERSION, &request, patience).await;
             match sent.map_err(|error: PeerError| error.to_string()).and_then(|response| {
                 let answered = response.topics.first().and_then(|it| it.partitions.first());
@@ -155,7 +155,7 @@ impl Answered {
             "the log end of this replica is outside of the leader's log");
         let (ask, now) = (self.ask, now_ms());
         let cut = partition.update(|core| core.truncate_to_range(ask, (start, end), now));
-        truncated(broker, &partition, cut)
+        truncated(replicas, &partition, cut)
     }
 }
 
@@ -201,7 +201,7 @@ fn list_offsets(
 }
 
 fn truncated(
-    broker: &Arc<Broker>,
+    replicas: &Arc<Replicas>,
     partition: &Partition,
     cut: Result<Truncated, FollowError>,
 ) -> Progress {
@@ -211,7 +211,7 @@ fn truncated(
             Progress::Truncated
         }
         Err(error) => {
-            tell(broker, partition, &error);
+            tell(replicas, partition, &error);
             match error {
                 FollowError::OffsetMismatch { .. } => Progress::Truncated,
                 FollowError::NotFollowing(_)
@@ -233,7 +233,7 @@ fn tell_truncation(partition: &Partition, cut: Truncated) {
     }
 }
 
-fn tell(broker: &Arc<Broker>, partition: &Partition, error: &FollowError) {
+fn tell(replicas: &Arc<Replicas>, partition: &Partition, error: &FollowError) {
     match error {
         FollowError::NotFollowing(_) => {}
         FollowError::OffsetMismatch { .. } => {
@@ -242,7 +242,7 @@ fn tell(broker: &Arc<Broker>, partition: &Partition, error: &FollowError) {
         FollowError::LogStartPastHighWatermark { .. } => {
             error!(partition = %partition.id, %error, "the leader's answer is refused");
         }
-        FollowError::Log(error) => broker.on_log_error(partition, error),
+        FollowError::Log(error) => replicas.on_log_error(partition, error),
     }
 }
 

@@ -10,12 +10,11 @@ use tokio::runtime::{self, Handle};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::Broker;
+use super::Node;
 use crate::{
-    metadata::BrokerImage,
     peers::{self, Address, Channel, Network, PeerError},
     protocol::ErrorCode,
-    quorum::Leadership,
+    quorum::{Leadership, Quorum},
 };
 
 /// The pause before a request is sent again after a transient error.
@@ -38,9 +37,18 @@ pub enum ToControllerError {
     Peer(#[from] PeerError),
 }
 
+/// Sends requests to the active controller (Kafka's `NodeToControllerChannelManager`).
+pub struct ToController {
+    node: Arc<Node>,
+    quorum: Quorum,
+    /// The channel over which this node sends requests to its own controller.
+    own_channel: Arc<dyn Channel>,
+    idle: Idle,
+}
+
 /// Idle connections to the active controller.
 #[derive(Default)]
-pub(super) struct Idle {
+struct Idle {
     channels: Mutex<Vec<IdleChannel>>,
 }
 
@@ -83,11 +91,9 @@ impl Idle {
     }
 }
 
-impl Broker {
-    /// Whether this node is the active controller.
-    pub fn leads_quorum(&self) -> bool {
-        let leadership = *self.quorum.leadership().borrow();
-        leadership.active && leadership.leader == Some(self.node_id)
+impl ToController {
+    pub fn new(node: Arc<Node>, quorum: Quorum, own_channel: Arc<dyn Channel>) -> Self {
+        Self { node, quorum, own_channel, idle: Idle::default() }
     }
 
     /// Sends a request to the active controller once. The caller decides whether to send it again.
@@ -95,8 +101,8 @@ impl Broker {
     /// # Errors
     /// If no controller is known, or if it does not answer within `timeout`. The controller may
     /// then still have handled the request. An error code in the response is not an error here.
-    pub async fn send_to_controller<R: Request>(
-        self: &Arc<Self>,
+    pub async fn send<R: Request>(
+        &self,
         version: i16,
         request: &R,
         timeout: Duration,
@@ -105,7 +111,7 @@ impl Broker {
     }
 
     async fn send_to<R: Request>(
-        self: &Arc<Self>,
+        &self,
         leader: Option<i32>,
         version: i16,
         request: &R,
@@ -113,7 +119,7 @@ impl Broker {
     ) -> Result<R::Response, ToControllerError> {
         let leader = leader.ok_or(ToControllerError::NoController)?;
         let frame = peers::encode(version, request)?;
-        let response = self.call_controller(leader, frame, timeout).await?;
+        let response = self.call(leader, frame, timeout).await?;
         Ok(peers::decode::<R>(version, response)?)
     }
 
@@ -123,8 +129,8 @@ impl Broker {
     /// breaks, or if another controller becomes active before the answer arrives. As in Kafka, a
     /// request whose answer was lost may therefore be handled twice. `error_code` returns the
     /// top-level error code of a response.
-    pub async fn ask_controller<R: Request>(
-        self: &Arc<Self>,
+    pub async fn ask<R: Request>(
+        &self,
         version: i16,
         request: &R,
         timeout: Duration,
@@ -142,38 +148,31 @@ impl Broker {
         ask_each_leader(self.quorum.leadership(), deadline, send).await
     }
 
-    async fn call_controller(
-        self: &Arc<Self>,
+    async fn call(
+        &self,
         leader: i32,
         frame: Bytes,
         within: Duration,
     ) -> Result<Bytes, ToControllerError> {
-        if leader == self.node_id {
+        if leader == self.node.id {
             return Ok(self.own_channel.call(frame, within).await?);
         }
-        let to = self.controller_address(leader).ok_or(ToControllerError::NoAddress(leader))?;
-        let channel = self.idle.take(&*self.network, &to);
+        let to = self.address_of(leader).ok_or(ToControllerError::NoAddress(leader))?;
+        let channel = self.idle.take(&*self.node.network, &to);
         let response = channel.call(frame, within).await?;
         self.idle.put_back(to, channel);
         Ok(response)
     }
 
-    /// The address of a broker's inter-broker listener.
-    pub(super) fn broker_address(&self, broker: &BrokerImage) -> Option<Address> {
-        let name = &self.settings().inter_broker_listener;
-        let endpoint = broker.end_points.iter().find(|it| it.name == *name)?;
-        Some(Address { host: endpoint.host.clone(), port: endpoint.port })
-    }
-
     /// The address of a controller: from `controller.quorum.voters`, or from its registration, or
     /// from the quorum. Controllers of Apache Kafka before 3.7 do not register.
-    fn controller_address(&self, id: i32) -> Option<Address> {
-        let settings = self.settings();
+    fn address_of(&self, id: i32) -> Option<Address> {
+        let settings = self.node.settings();
         let voters = &settings.cluster.controller_quorum_voters;
         if let Some(voter) = voters.iter().find(|voter| voter.id == id) {
             return Some(Address { host: voter.host.clone(), port: voter.port });
         }
-        let image = self.metadata();
+        let image = self.node.metadata();
         let registered = image.controllers.get(&id).and_then(|it| it.end_points.first());
         if let Some(at) = registered {
             return Some(Address { host: at.host.clone(), port: at.port });

@@ -10,7 +10,7 @@ use parking_lot::MutexGuard;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::Broker;
+use super::Replicas;
 use crate::{
     base::{TopicId, TopicPartition, environment::now_ms},
     log::{
@@ -63,7 +63,7 @@ impl DiscoveredLogs {
     }
 }
 
-impl Broker {
+impl Replicas {
     /// Takes the directory that the start found for this partition. Copies stay unclaimed for
     /// [`Self::resume_move`]. `named` is the log directory that metadata has for the replica.
     /// Returns `None` if no directory was found.

@@ -34,7 +34,7 @@ use crate::{
         config::BrokerConfig,
         environment::{blocking, now_ms},
     },
-    broker::Broker,
+    broker::Replicas,
     partition::{FetchPosition, Partition, Role},
     peers::{self, Address, Channel, PeerError},
     protocol::ErrorCode,
@@ -89,14 +89,18 @@ impl Fetcher {
     }
 
     /// Fetches until the task is aborted.
-    pub async fn run(self: Arc<Self>, broker: Arc<Broker>) {
+    pub async fn run(self: Arc<Self>, replicas: Arc<Replicas>) {
         let mut session = FetchSession::default();
         let mut channel: Option<(Address, Arc<dyn Channel>)> = None;
         let mut failures = 0;
         loop {
-            let (asks, resumes) = self.next_asks(|| self.due(&broker), checkpoint(&broker)).await;
-            let address =
-                broker.metadata().broker(self.leader).and_then(|it| broker.broker_address(it));
+            let (asks, resumes) =
+                self.next_asks(|| self.due(&replicas), checkpoint(&replicas)).await;
+            let address = replicas
+                .node
+                .metadata()
+                .broker(self.leader)
+                .and_then(|it| replicas.node.address_of(it));
             let (Some(to), false) = (address, asks.is_empty()) else {
                 // Nothing is due, or the leader's address is unknown and later metadata may have
                 // it.
@@ -106,10 +110,10 @@ impl Fetcher {
             };
             if channel.as_ref().is_none_or(|(known, _)| *known != to) {
                 session = FetchSession::default();
-                channel = Some((to.clone(), broker.network.channel(&to)));
+                channel = Some((to.clone(), replicas.node.network.channel(&to)));
             }
             let (_, leader) = channel.as_ref().expect("set above");
-            let (settings, epoch) = (broker.settings(), broker.epoch());
+            let (settings, epoch) = (replicas.node.settings(), replicas.node.epoch());
             let mut request = request(&settings, epoch, session.request(asks));
             if let Some(resumes) = resumes {
                 let left = resumes.duration_since(Instant::now()).as_millis() as i32;
@@ -118,7 +122,7 @@ impl Fetcher {
             match self.fetch(&settings, &**leader, &mut session, &request).await {
                 Some(response) => {
                     failures = 0;
-                    self.take(&broker, &**leader, &session, response).await;
+                    self.take(&replicas, &**leader, &session, response).await;
                 }
                 None => {
                     failures += 1;
@@ -152,14 +156,14 @@ impl Fetcher {
     }
 
     /// The positions to fetch now. Truncates replicas as their new leader epoch requires.
-    fn due(&self, broker: &Arc<Broker>) -> Due {
+    fn due(&self, replicas: &Arc<Replicas>) -> Due {
         let now = Instant::now();
         let (mut asks, mut resumes) = (BTreeMap::new(), None::<Instant>);
-        let limit = broker.settings().cluster.follower_replication_throttled_rate;
-        let is_slowed = broker.replication.follower_throttle.is_exceeded(limit, now_ms());
+        let limit = replicas.node.settings().cluster.follower_replication_throttled_rate;
+        let is_slowed = replicas.replication.follower_throttle.is_exceeded(limit, now_ms());
         for (key, followed) in self.followed().iter_mut() {
             let is_held_back =
-                is_slowed && followed.lag.is_none_or(|lag| lag > 0) && is_throttled(broker, key);
+                is_slowed && followed.lag.is_none_or(|lag| lag > 0) && is_throttled(replicas, key);
             let held_back = is_held_back.then(|| now + THROTTLED_REST);
             if let Some(at) = held_back.or(followed.resumes.filter(|at| *at > now)) {
                 resumes = Some(resumes.map_or(at, |earliest| earliest.min(at)));
@@ -167,7 +171,7 @@ impl Fetcher {
             }
             if followed.last_epoch.is_none() {
                 let before = followed.recovery_point();
-                followed.last_epoch = answer::begin(broker, followed);
+                followed.last_epoch = answer::begin(replicas, followed);
                 self.note_cut(followed, before);
             }
             let Some(last_epoch) = followed.last_epoch else { continue };
@@ -223,12 +227,12 @@ impl Fetcher {
     /// Processes a response, partition by partition. Yields to other tasks after each partition.
     async fn take(
         &self,
-        broker: &Arc<Broker>,
+        replicas: &Arc<Replicas>,
         leader: &dyn Channel,
         session: &FetchSession,
         response: FetchResponse,
     ) {
-        let longest = broker.settings().cluster.replica_fetch_backoff_ms;
+        let longest = replicas.node.settings().cluster.replica_fetch_backoff_ms;
         let mut to_flush = Vec::new();
         for topic in response.responses {
             for data in topic.partitions {
@@ -247,17 +251,17 @@ impl Fetcher {
                 if answered.is_out_of_range() {
                     // `find_range` waits for the leader, so earlier truncations are checkpointed
                     // first.
-                    self.checkpoint_cuts(checkpoint(broker)).await;
+                    self.checkpoint_cuts(checkpoint(replicas)).await;
                 }
                 let progress = match answered.is_out_of_range() {
-                    true => answered.find_range(broker, self.leader, leader, &mut followed).await,
-                    false => answered.take(broker, &mut followed, &mut to_flush),
+                    true => answered.find_range(replicas, self.leader, leader, &mut followed).await,
+                    false => answered.take(replicas, &mut followed, &mut to_flush),
                 };
                 self.note_cut(&followed, before);
                 if bytes > 0 && matches!(progress, Progress::Went) {
-                    broker.replication.metrics.bytes_in.increment(bytes);
-                    if is_throttled(broker, &key) {
-                        broker.replication.follower_throttle.note(bytes, now_ms());
+                    replicas.replication.metrics.bytes_in.increment(bytes);
+                    if is_throttled(replicas, &key) {
+                        replicas.replication.follower_throttle.note(bytes, now_ms());
                     }
                 }
                 self.note(&key, followed, progress, longest);
@@ -291,16 +295,16 @@ impl Fetcher {
 }
 
 /// Returns a function that writes the checkpoints of all logs.
-fn checkpoint(broker: &Arc<Broker>) -> impl FnOnce() + Send + 'static {
-    let broker = Arc::clone(broker);
-    move || broker.write_checkpoints()
+fn checkpoint(replicas: &Arc<Replicas>) -> impl FnOnce() + Send + 'static {
+    let replicas = Arc::clone(replicas);
+    move || replicas.write_checkpoints()
 }
 
 /// Whether the topic config `follower.replication.throttled.replicas` names this replica.
-fn is_throttled(broker: &Broker, (topic_id, index): &Key) -> bool {
-    let topic = broker.partitions.topic_by_id(*topic_id);
+fn is_throttled(replicas: &Replicas, (topic_id, index): &Key) -> bool {
+    let topic = replicas.partitions.topic_by_id(*topic_id);
     topic.is_some_and(|it| {
-        it.config.load().follower_replication_throttled_replicas.contains(*index, broker.node_id)
+        it.config.load().follower_replication_throttled_replicas.contains(*index, replicas.node.id)
     })
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use tracing::{debug, warn};
 
-use super::Broker;
+use super::Replicas;
 use crate::{
     base::{
         TopicId, TopicPartition,
@@ -20,7 +20,7 @@ use crate::{
     partition::{Partition, Topic},
 };
 
-impl Broker {
+impl Replicas {
     /// Stops serving the partitions of a deleted topic and deletes their logs.
     pub(super) fn delete_topic(self: &Arc<Self>, image: &TopicImage) {
         let Some(topic) = self.partitions.remove(image.id) else { return };

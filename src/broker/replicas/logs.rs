@@ -14,7 +14,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::Broker;
+use super::Replicas;
 use crate::{
     base::{TopicId, TopicPartition, config::TopicConfig, environment::now_ms},
     log::{
@@ -34,18 +34,18 @@ const TOLD_BYTES: u64 = 64 << 10;
 
 /// A replica whose log is to be opened here.
 #[derive(Clone, Copy)]
-pub(super) struct Replica {
+pub struct Replica {
     pub id: TopicId,
     pub index: i32,
     /// Whether the replica was just assigned to this broker, so that no directory contains it yet.
     pub is_new: bool,
 }
 
-impl Broker {
+impl Replicas {
     /// The topic's configuration, according to the image and the broker's configuration.
     pub(super) fn topic_config(&self, image: &Image, name: &str) -> Arc<TopicConfig> {
         let overrides = image.config(&ConfigResource::topic(name));
-        let config = self.config();
+        let config = self.node.config();
         match TopicConfig::resolve(&config, overrides) {
             Ok(resolved) => Arc::new(resolved),
             Err(error) => {
@@ -73,12 +73,14 @@ impl Broker {
     }
 
     /// Opens the logs of all replicas that the image assigns to this broker, on several threads.
-    /// After a crash of the machine, each log is read from its recovery point.
-    pub(super) fn open_all(self: &Arc<Self>, image: &Image) {
+    /// After a crash of the machine, each log is read from its recovery point. Then deletes the
+    /// directories of replicas that were deleted or moved to other brokers while this broker was
+    /// down.
+    pub(in crate::broker) fn open_all(self: &Arc<Self>, image: &Image) {
         let mut replicas = Vec::new();
         for topic in image.topics.iter() {
             let all = (0..).zip(&topic.partitions);
-            let here = all.filter(|(_, partition)| partition.replicas.contains(&self.node_id));
+            let here = all.filter(|(_, partition)| partition.replicas.contains(&self.node.id));
             let before = replicas.len();
             replicas.extend(here.map(|(index, partition)| (topic, index, partition)));
             if replicas.len() > before {
@@ -94,14 +96,16 @@ impl Broker {
             );
             self.progress.log_opened();
         });
+        self.remove_leftovers(self.delete_unclaimed(image));
+        self.forget_former_logs(false);
     }
 
     /// The number of threads that open logs: as configured for all log directories, but at least
     /// one per worker thread, because most of the work is for the CPU.
     pub(super) fn recovery_threads(&self) -> usize {
-        let settings = self.settings();
+        let settings = self.node.settings();
         let per_dir = settings.num_recovery_threads_per_data_dir.max(1) as usize;
-        (per_dir * settings.log_dirs.len()).max(self.runtime.metrics().num_workers())
+        (per_dir * settings.log_dirs.len()).max(self.node.runtime.metrics().num_workers())
     }
 
     /// The topic in the partition table. Adds it if it is missing.
@@ -120,7 +124,7 @@ impl Broker {
     /// be there before its partitions are created in parallel.
     pub(super) fn enter_topic(&self, image: &Image, id: TopicId, partition: &PartitionImage) {
         if let Some(topic) = image.topic_by_id(id)
-            && partition.replicas.contains(&self.node_id)
+            && partition.replicas.contains(&self.node.id)
         {
             self.topic_of(image, topic);
         }
@@ -129,7 +133,7 @@ impl Broker {
     /// Opens or creates the log of a replica, and gives the partition the role that metadata has
     /// for it. Does nothing if metadata has no replica here, or if the partition is open. If the
     /// log cannot be opened, the partition is offline.
-    pub(super) fn open_partition(
+    pub(in crate::broker) fn open_partition(
         self: &Arc<Self>,
         image: &Image,
         replica: Replica,
@@ -137,7 +141,7 @@ impl Broker {
     ) {
         let Replica { id, index, .. } = replica;
         let Some(topic_image) = image.topic_by_id(id) else { return };
-        if !partition.replicas.contains(&self.node_id) {
+        if !partition.replicas.contains(&self.node.id) {
             return;
         }
         let topic = self.topic_of(image, topic_image);
@@ -146,7 +150,7 @@ impl Broker {
         }
         let name = TopicPartition::new(Arc::clone(&topic.name), index);
         let may_create = replica.is_new || self.lies_here(partition);
-        let directory = partition.directory_of(self.node_id);
+        let directory = partition.directory_of(self.node.id);
         match self.open_log(&topic, &name, (directory, may_create)) {
             Ok((log, high_watermark)) => {
                 let nobody = Role::Follower { epoch: -1, leader: -1 };
@@ -170,19 +174,10 @@ impl Broker {
         }
     }
 
-    /// Opens the logs again that could not be opened for lack of disk space or file descriptors.
-    pub(super) fn open_again(self: &Arc<Self>) {
-        let _applying = self.applying();
-        let image = self.metadata();
-        let unopened = std::mem::take(&mut *self.unopened());
-        for replica in unopened {
-            let Some(topic) = image.topic_by_id(replica.id) else { continue };
-            if let Some(partition) = topic.partitions.get(replica.index as usize) {
-                self.open_partition(&image, replica, partition);
-                let id = TopicPartition::new(Arc::clone(&topic.name), replica.index);
-                self.elect(replica.id, &id, partition);
-            }
-        }
+    /// Takes the replicas whose logs could not be opened for lack of disk space or file
+    /// descriptors.
+    pub(in crate::broker) fn take_unopened(&self) -> Vec<Replica> {
+        std::mem::take(&mut *self.unopened())
     }
 
     fn unopened(&self) -> MutexGuard<'_, Vec<Replica>> {
@@ -200,10 +195,10 @@ impl Broker {
     }
 
     fn partition_callbacks(self: &Arc<Self>, topic_id: TopicId) -> PartitionCallbacks {
-        let broker = Arc::downgrade(self);
+        let replicas = Arc::downgrade(self);
         let on_proposal: OnProposal = Box::new(move |partition| {
-            if let Some(broker) = broker.upgrade() {
-                broker.propose(topic_id, partition);
+            if let Some(replicas) = replicas.upgrade() {
+                replicas.propose(topic_id, partition);
             }
         });
         PartitionCallbacks {
@@ -215,10 +210,10 @@ impl Broker {
     }
 
     fn on_failure(self: &Arc<Self>) -> OnFailure {
-        let broker = Arc::downgrade(self);
+        let replicas = Arc::downgrade(self);
         Box::new(move |partition, error| {
-            if let Some(broker) = broker.upgrade() {
-                broker.on_log_error(partition, error);
+            if let Some(replicas) = replicas.upgrade() {
+                replicas.on_log_error(partition, error);
             }
         })
     }
@@ -301,7 +296,7 @@ impl Broker {
             None => directory == Some(dir.id),
         };
         loop {
-            let cordoned = &self.settings().cordoned_log_dirs;
+            let cordoned = &self.node.settings().cordoned_log_dirs;
             let place = self.lock_dirs().place(name, is_wanted, cordoned);
             let mut place = place.ok_or(LogError::NoDirectory)?;
             let config = self.log_config(&topic.config.load());
@@ -336,7 +331,7 @@ impl Broker {
             retention_bytes: config.retention_bytes.unwrap_or(-1),
             delete: config.cleanup_policy.delete,
             file_delete_delay_ms: config.file_delete_delay_ms,
-            producer_id_expiration_ms: i64::from(self.settings().producer_id_expiration_ms),
+            producer_id_expiration_ms: i64::from(self.node.settings().producer_id_expiration_ms),
             flush_messages: config.flush_messages,
             flush_ms: config.flush_ms,
         })
@@ -346,7 +341,7 @@ impl Broker {
     /// goes offline with all partitions in it. If the disk is full, the directory also goes offline
     /// if the partition has other replicas. Other failures do not affect other partitions.
     pub fn on_log_error(self: &Arc<Self>, partition: &Partition, error: &LogError) {
-        if error.is_disk_failure() || self.may_tell() {
+        if error.is_disk_failure() || self.may_warn() {
             error!(partition = %partition.id, %error, "the log failed");
         }
         if error.is_disk_failure() || error.is_refusal() && self.is_replicated(partition) {
@@ -370,14 +365,14 @@ impl Broker {
     /// Whether the partition has other replicas. If the disk is full, one of them can lead, so the
     /// log directory goes offline, as in Kafka. A partition without other replicas waits for space.
     fn is_replicated(&self, partition: &Partition) -> bool {
-        let image = self.metadata();
+        let image = self.node.metadata();
         let state = image.partition(&partition.id.topic, partition.id.partition);
         state.is_some_and(|state| state.replicas.len() > 1)
     }
 
     /// Whether a transient log failure may be logged now: once per second for all logs, because a
     /// full disk rejects every batch.
-    pub(super) fn may_tell(&self) -> bool {
+    pub(super) fn may_warn(&self) -> bool {
         let now = now_ms();
         let last = self.last_warned_ms.load(Ordering::Relaxed);
         let may = now.saturating_sub(last) >= 1000;
@@ -389,7 +384,7 @@ impl Broker {
 
     /// Whether metadata says that this broker's replica is in a log directory that is online.
     fn lies_here(&self, partition: &PartitionImage) -> bool {
-        let directory = partition.directory_of(self.node_id);
+        let directory = partition.directory_of(self.node.id);
         let dirs = self.lock_dirs();
         dirs.dirs().iter().any(|dir| !dir.is_offline() && directory == Some(dir.id))
     }
@@ -418,7 +413,7 @@ impl Broker {
         for partition in self.partitions.partitions() {
             if *partition.log_dir() == path {
                 partition.fail();
-                self.resign(&partition.id);
+                self.coordinators.resign(&partition.id);
             } else if partition.future_view().is_some_and(|future| future.log_dir == path) {
                 // Ends the move. The files of the copy stay in the offline directory.
                 drop(partition.take_future());
@@ -511,7 +506,7 @@ impl Broker {
             info!("some logs could not be opened, the next start recovers all logs");
             return;
         }
-        let epoch = self.epoch();
+        let epoch = self.node.epoch();
         let clean: Vec<_> = {
             let dirs = self.lock_dirs();
             let online = dirs.dirs().iter().filter(|dir| !dir.is_offline());
@@ -526,7 +521,7 @@ impl Broker {
 }
 
 /// Runs `each` on every item, on up to `threads` threads. Returns when all are done.
-pub(super) fn in_parallel<T: Sync>(threads: usize, items: &[T], each: impl Fn(&T) + Sync) {
+pub fn in_parallel<T: Sync>(threads: usize, items: &[T], each: impl Fn(&T) + Sync) {
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
