@@ -11,8 +11,8 @@ use bytes::{Bytes, BytesMut};
 use super::{
     format::{self, Contents, Control, FormatError, Stamp},
     log::Base,
-    types::{StoredMembership, epoch_of, log_id},
-    voters,
+    types::{epoch_of, log_id},
+    voters::{self, StoredMembership},
 };
 use crate::{
     log::disk::{self, Disk, OpenMode},

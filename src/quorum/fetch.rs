@@ -199,7 +199,7 @@ impl Quorum {
         if !has_records || !self.inner.storage.is_alone() {
             return fetched;
         }
-        match self.inner.storage.sync().await {
+        match self.inner.storage.thread.sync().await {
             Ok(()) => fetched,
             Err(error) => {
                 tracing::error!(%error, "the metadata log cannot be synced");

@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use super::{
     format::{self, FormatError},
-    types::{Content, Entry, Membership, StoredMembership, TypeConfig, epoch_of, log_id},
-    voters,
+    types::{Content, Entry, TypeConfig, epoch_of, log_id},
+    voters::{self, Membership, StoredMembership},
 };
 use crate::{
     protocol::schema::{Reader, WireError, WireMessage},

@@ -27,6 +27,7 @@ mod fetch;
 mod files;
 mod format;
 mod log;
+mod log_thread;
 mod messages;
 mod network;
 mod observer;
@@ -371,7 +372,7 @@ impl Quorum {
         }
         self.stop_observing(&mut turn).await;
         // From now on, Raft counts everything in the log as durable.
-        self.inner.storage.sync().await.map_err(|error| stopped(&error))?;
+        self.inner.storage.thread.sync().await.map_err(|error| stopped(&error))?;
         self.start_raft().await.map(Arc::new).map_err(|error| stopped(&error))
     }
 
@@ -542,7 +543,7 @@ impl Quorum {
             stopped.map_err(|error| QuorumError::Failed(error.to_string()))?;
         }
         let path = self.inner.config.dir.clone();
-        self.inner.storage.sync().await.map_err(|source| QuorumError::Io { path, source })
+        self.inner.storage.thread.sync().await.map_err(|source| QuorumError::Io { path, source })
     }
 }
 
@@ -574,7 +575,7 @@ pub fn found(disk: &dyn Disk, dir: &Path, voter: &Voter) -> std::io::Result<()> 
     let content = checkpoint::Content {
         image: Image::default(),
         raft_index: 0,
-        membership: types::StoredMembership::new(
+        membership: voters::StoredMembership::new(
             None,
             voters::of_voters(std::slice::from_ref(voter)),
         ),

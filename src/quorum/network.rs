@@ -29,8 +29,8 @@ use super::{
     durability::NotDurable,
     messages::{self, Header, MessageError, Request},
     storage::Storage,
-    types::{Membership, TypeConfig},
-    voters::{Endpoint, Voter},
+    types::TypeConfig,
+    voters::{Endpoint, Membership, Voter},
 };
 use crate::base::environment::now_ms;
 
@@ -64,6 +64,14 @@ pub struct Peer {
     pub directory_id: Uuid,
     pub at: Endpoint,
     pub lane: Lane,
+}
+
+impl Voter {
+    /// This voter as the receiver of a message. Its id is openraft's key of the node.
+    pub(super) fn peer(&self, id: i32, lane: Lane) -> Peer {
+        let at = self.endpoints.first().cloned().unwrap_or_default();
+        Peer { id, directory_id: self.directory_id, at, lane }
+    }
 }
 
 /// Carries messages to other controllers, where `Quorum::answer` handles them.

@@ -26,8 +26,8 @@ use super::{
     observer::Observe,
     state_machine::{Growth, Machine, SnapshotAt, StateMachine, apply},
     storage::{Known, Storage},
-    types::{Membership, StoredMembership, TypeConfig, epoch_of, log_id},
-    voters::{self, Endpoint, Voter},
+    types::{TypeConfig, epoch_of, log_id},
+    voters::{self, Endpoint, Membership, StoredMembership, Voter},
 };
 use crate::{
     base::random::Random,
@@ -251,21 +251,46 @@ pub(super) async fn start(
     let is_new = disk.list(dir).is_err();
     disk.create_dir_all(dir).map_err(io)?;
     files::write_partition_metadata(&**disk, dir).map_err(io)?;
-    let Replayed { image, filter, log, snapshot, applied, known } = replay(&config)?;
-    let effective = known.effective().membership().clone();
-    let alone = voters::is_alone(&effective, config.node_id);
-    let votes = config.is_voter(&effective);
+    let replayed = replay(&config)?;
     if let Some(above) = dir.parent().filter(|_| is_new) {
         disk.sync_dir(above).map_err(io)?;
     }
+    let image = replayed.image.clone();
+    let (quorum, stream) = assemble(config, replayed)?;
+    let inner = &quorum.inner;
+    let failure = inner.storage.thread.failure();
+    tokio::spawn(elections::watch_disk(Arc::downgrade(inner), failure));
+    if !quorum.is_voter() {
+        quorum.observe().await?;
+        return Ok((quorum, image, stream));
+    }
+    let is_alone = inner.storage.is_alone();
+    let raft = quorum.start_raft().await?;
+    if is_alone {
+        let failed = |error: openraft::error::Fatal<i32>| QuorumError::Failed(error.to_string());
+        raft.trigger().elect().await.map_err(failed)?;
+        lead(&raft, &inner.published, image.offset).await?;
+        // A sole voter sends no heartbeats, which otherwise call this.
+        change::tidy_up(inner, &raft, false);
+    }
+    Ok((quorum, image, stream))
+}
+
+/// Connects the parts of the quorum, with the state that was read from disk. Starts no task.
+fn assemble(
+    config: QuorumConfig,
+    replayed: Replayed,
+) -> Result<(Quorum, CommittedStream), QuorumError> {
+    let Replayed { image, filter, log, snapshot, applied, known } = replayed;
+    let place = (config.disk.clone(), config.dir.clone());
     let published = Arc::new(ArcSwap::from_pointee(image.clone()));
     let (committed, stream) = mpsc::unbounded_channel();
     let enough = Arc::new(Notify::new());
     let progress = Arc::new(watch::channel(image.offset).0);
     let machine = Machine {
-        disk: disk.clone(),
-        dir: dir.clone(),
-        image: image.clone(),
+        disk: place.0.clone(),
+        dir: place.1.clone(),
+        image,
         filter,
         applied: applied.map(|(epoch, index)| log_id(epoch, index)),
         membership: membership_at(&known, applied),
@@ -280,8 +305,8 @@ pub(super) async fn start(
             enough: enough.clone(),
         },
     };
-    let storage = Storage::new(log, (disk.clone(), dir.clone()), config.node_id, known);
-    let storage = storage.map_err(io)?;
+    let io = |source| QuorumError::Io { path: config.dir.clone(), source };
+    let storage = Storage::new(log, place, config.node_id, known).map_err(io)?;
     let network = Network::new(config.transport.clone(), &config.cluster_id, storage.clone());
     let machine = StateMachine::new(machine, storage.clone());
     let inner = Inner {
@@ -306,22 +331,7 @@ pub(super) async fn start(
         expects_loss: AtomicBool::new(false),
         changing: Arc::default(),
     };
-    let quorum = Quorum { inner: Arc::new(inner) };
-    let failure = quorum.inner.storage.failure();
-    tokio::spawn(elections::watch_disk(Arc::downgrade(&quorum.inner), failure));
-    if !votes {
-        quorum.observe().await?;
-        return Ok((quorum, image, CommittedStream(stream)));
-    }
-    let raft = quorum.start_raft().await?;
-    if alone {
-        let failed = |error: openraft::error::Fatal<i32>| QuorumError::Failed(error.to_string());
-        raft.trigger().elect().await.map_err(failed)?;
-        lead(&raft, &quorum.inner.published, image.offset).await?;
-        // A sole voter sends no heartbeats, which otherwise call this.
-        change::tidy_up(&quorum.inner, &raft, false);
-    }
-    Ok((quorum, image, CommittedStream(stream)))
+    Ok((Quorum { inner: Arc::new(inner) }, CommittedStream(stream)))
 }
 
 /// The voters as of a batch.
@@ -342,7 +352,7 @@ impl Quorum {
         let raft = raft.map_err(|error| QuorumError::Failed(error.to_string()))?;
         if !inner.storage.is_alone() {
             // Entries that the last process left in the page cache have to become durable to count.
-            inner.storage.sync_soon();
+            inner.storage.thread.sync_soon();
         }
         inner.raft.store(Some(Arc::new(raft.clone())));
         elections::spawn(&self.inner, &raft);

@@ -21,8 +21,8 @@ use super::{
     format::{self, Contents, FormatError},
     log::Base,
     storage::{self, Installed, Storage},
-    types::{Content, Entry, StoredMembership, TypeConfig, epoch_of, log_id},
-    voters::{self, Voter},
+    types::{Content, Entry, TypeConfig, epoch_of, log_id},
+    voters::{self, StoredMembership, Voter},
 };
 use crate::{
     log::disk::{Disk, OpenMode},
@@ -287,7 +287,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let (Some(end_offset), Some(last)) = (end, meta.last_log_id) else {
             let error = io::Error::other("the snapshot's id has no offset");
             // openraft's purge waits for this snapshot, and the failure ends the wait.
-            self.storage.fail(&error);
+            self.storage.thread.fail(&error);
             return Err(snapshot_error(error));
         };
         let id = SnapshotId { end_offset, epoch: epoch_of(&last) };
@@ -301,11 +301,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         // The log's thread installs it, so that batches after the snapshot become durable after it.
         let place = (disk.clone(), dir.clone());
         let install = move || checkpoint::install((&*place.0, &place.1), &received, id);
-        let checkpoint = self.storage.on_disk_thread(install);
+        let checkpoint = self.storage.thread.run(install);
         self.storage.snapshot_queued(installed.clone());
         let checkpoint = checkpoint.await.map_err(snapshot_error)?;
         self.machine().take(&checkpoint, id, Some(installed));
-        self.storage.on_disk_thread_soon(move || checkpoint::delete_before(&*disk, &dir, id));
+        self.storage.thread.run_soon(move || checkpoint::delete_before(&*disk, &dir, id));
         Ok(())
     }
 

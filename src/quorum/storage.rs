@@ -3,6 +3,7 @@
 #![allow(clippy::result_large_err)]
 
 use std::{
+    collections::BTreeMap,
     fmt::Debug,
     io,
     ops::{Bound, RangeBounds},
@@ -22,13 +23,13 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::{
-    durability::Durability as LogDurability,
     files::{CurrentVoter, QuorumState},
     format::{self, Control, LeaderChangeMessage, Stamp},
     log::{Base, MetadataLog},
+    log_thread::LogThread,
     segment_files::{Obsolete, Reservation},
-    types::{Content, Durability, Entry, Membership, StoredMembership, TypeConfig, log_id},
-    voters,
+    types::{Content, Durability, Entry, TypeConfig, log_id},
+    voters::{self, Membership, StoredMembership},
 };
 use crate::{
     base::{
@@ -52,8 +53,7 @@ const RESERVE_AHEAD_BYTES: u64 = 16 << 10;
 /// The log and the vote of one node.
 #[derive(Clone)]
 pub struct Storage {
-    /// Held only for a write to the page cache or a read, never across an await.
-    log: Arc<Mutex<MetadataLog>>,
+    pub thread: Arc<LogThread>,
     disk: Arc<dyn disk::Disk>,
     dir: Arc<PathBuf>,
     node_id: i32,
@@ -65,7 +65,8 @@ pub struct Storage {
     snapshot_end: Arc<AtomicU64>,
     /// Held while the disk reserves room, so that only one such job is queued at a time.
     reserving: Arc<tokio::sync::Mutex<()>>,
-    pub(super) durability: Arc<LogDurability>,
+    /// The last entry that each other voter has on disk, as it reported to this leader.
+    pub acknowledged: Arc<Mutex<BTreeMap<i32, LogId<i32>>>>,
 }
 
 /// The voters, their feature level and the vote, from the newest snapshot and the log.
@@ -139,7 +140,7 @@ impl Storage {
     ) -> io::Result<Self> {
         let snapshot_end = Arc::new(AtomicU64::new(log.first_index()));
         Ok(Self {
-            log: Arc::new(Mutex::new(log)),
+            thread: LogThread::start(log)?,
             disk,
             dir: Arc::new(dir),
             node_id,
@@ -147,7 +148,7 @@ impl Storage {
             installed: Arc::new(watch::channel(None).0),
             snapshot_end,
             reserving: Arc::default(),
-            durability: Arc::new(LogDurability::new()?),
+            acknowledged: Arc::default(),
         })
     }
 
@@ -156,7 +157,7 @@ impl Storage {
     }
 
     pub fn log(&self) -> MutexGuard<'_, MetadataLog> {
-        self.log.lock()
+        self.thread.log()
     }
 
     pub fn known(&self) -> MutexGuard<'_, Known> {
@@ -221,7 +222,7 @@ impl Storage {
         turn: tokio::sync::OwnedMutexGuard<()>,
     ) -> impl Future<Output = io::Result<io::Result<()>>> + Send + use<> {
         let storage = self.clone();
-        self.on_disk_thread(move || {
+        self.thread.run(move || {
             let made = reservation.make();
             if made.is_ok() {
                 storage.log().reserved(&reservation);
@@ -358,7 +359,7 @@ impl Storage {
     pub fn cut(&self, index: u64) -> io::Result<()> {
         self.known().truncate(index);
         self.log().truncate(index)?;
-        self.sync_soon();
+        self.thread.sync_soon();
         Ok(())
     }
 
@@ -377,7 +378,7 @@ impl Storage {
         let obsolete = self.log().continue_after(installed.base)?;
         self.delete_soon(obsolete, |storage| {
             storage.log().snapshot_is_durable();
-            storage.sync_soon();
+            storage.thread.sync_soon();
         });
         Ok(())
     }
@@ -386,9 +387,9 @@ impl Storage {
     /// the snapshot that replaces the segments.
     fn delete_soon(&self, obsolete: Obsolete, then: fn(&Self)) {
         let storage = self.clone();
-        self.on_disk_thread_soon(move || {
+        self.thread.run_soon(move || {
             // If the snapshot could not be written, the segments are kept.
-            storage.check_failure()?;
+            storage.thread.check_failure()?;
             obsolete.delete()?;
             then(&storage);
             Ok(())
@@ -399,14 +400,14 @@ impl Storage {
     async fn wait_installed(&self, upto: u64) -> io::Result<Option<Installed>> {
         let mut installed = self.installed.subscribe();
         let is_there = |it: &Option<Installed>| it.as_ref().is_some_and(|it| it.base.index > upto);
-        let mut failure = self.failure();
+        let mut failure = self.thread.failure();
         tokio::select! {
             biased;
             installed = installed.wait_for(is_there) => {
                 Ok(installed.map_err(io::Error::other)?.clone())
             }
             _ = failure.wait_for(Option::is_some) => {
-                Err(self.check_failure().err().unwrap_or_else(|| io::ErrorKind::Other.into()))
+                Err(self.thread.check_failure().err().unwrap_or_else(|| io::ErrorKind::Other.into()))
             }
         }
     }
@@ -482,10 +483,10 @@ impl RaftLogStorage<TypeConfig> for Storage {
         } else if vote.committed {
             // Saving a leader that is already elected need not wait: this node's own vote is on
             // disk, and entries of the epoch are synced after this write.
-            self.on_disk_thread_soon(write);
+            self.thread.run_soon(write);
             Ok(())
         } else {
-            self.on_disk_thread(write).await
+            self.thread.run(write).await
         };
         saved.map_err(|error| StorageIOError::write_vote(&error).into())
     }
@@ -521,14 +522,16 @@ impl RaftLogStorage<TypeConfig> for Storage {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        self.check_failure().map_err(write_error)?;
+        self.thread.check_failure().map_err(write_error)?;
         let must_sync = self.write(entries).map_err(write_error)?;
         match must_sync {
             // openraft commits the entries as soon as this node's copy is complete.
-            true if self.is_alone() => self.sync_then(|done| callback.log_io_completed(done)),
+            true if self.is_alone() => {
+                self.thread.sync_then(|done| callback.log_io_completed(done))
+            }
             // openraft also waits for other voters, and `durability` holds back their responses.
             true => {
-                self.sync_soon();
+                self.thread.sync_soon();
                 callback.log_io_completed(Ok(()));
             }
             false => callback.log_io_completed(Ok(())),

@@ -10,6 +10,7 @@ use openraft::{
     log_id::RaftLogId,
 };
 
+pub(super) use super::voters::Membership;
 use super::{checkpoint_file::CheckpointFile, voters::Voter};
 use crate::metadata::MetadataRecord;
 
@@ -26,8 +27,6 @@ openraft::declare_raft_types!(
 );
 
 pub(super) type Metrics = openraft::RaftMetrics<i32, Voter>;
-pub(super) type Membership = openraft::Membership<i32, Voter>;
-pub(super) type StoredMembership = openraft::StoredMembership<i32, Voter>;
 
 /// When a proposed batch may be acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -7,12 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::{Bytes, BytesMut};
 use uuid::Uuid;
 
-use super::{
-    format::{Control, FormatError},
-    network::{Lane, Peer},
-    types::Membership,
-};
+use super::format::{Control, FormatError};
 use crate::{protocol::schema::WireMessage, records::ControlRecordType, wire};
+
+pub(super) type Membership = openraft::Membership<i32, Voter>;
+pub(super) type StoredMembership = openraft::StoredMembership<i32, Voter>;
 
 /// An endpoint at which a voter listens for other controllers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -44,11 +43,6 @@ impl Voter {
     /// A voter with one endpoint.
     pub fn new(id: i32, directory_id: Uuid, endpoint: Endpoint) -> Self {
         Self { id, directory_id, endpoints: vec![endpoint], ..Self::default() }
-    }
-
-    pub(super) fn peer(&self, id: i32, lane: Lane) -> Peer {
-        let at = self.endpoints.first().cloned().unwrap_or_default();
-        Peer { id, directory_id: self.directory_id, at, lane }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     quorum::{
         Endpoint, Voter,
         format::{self, Contents, Control, LeaderChangeMessage, SnapshotFooter, SnapshotHeader},
-        types, voters,
+        voters,
     },
     records::{Batch, ControlRecordType},
 };
@@ -87,7 +87,7 @@ fn joint_configuration_is_in_tagged_fields() {
     let plain = voters::encode(&voters::of_voters(&[voter(1), voter(2)]));
     let configs = vec![[1].into(), [1, 2].into()];
     let nodes: BTreeMap<i32, Voter> = (1..=3).map(|id| (id, voter(id))).collect();
-    let joint = types::Membership::new(configs, nodes);
+    let joint = voters::Membership::new(configs, nodes);
     let value = voters::encode(&joint);
     // The last byte of the plain record is the number of its tagged fields.
     let (tagged, fields) = plain.split_last().unwrap();

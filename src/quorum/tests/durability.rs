@@ -57,17 +57,17 @@ async fn a_panic_while_the_log_is_written_stops_the_quorum() {
                 assert_ne!(operation, Operation::Sync, "planted");
                 None
             }));
-            cluster.node(id).inner.storage.sync_soon();
+            cluster.node(id).inner.storage.thread.sync_soon();
         },
         |cluster, id| {
-            cluster.node(id).inner.storage.on_disk_thread_soon(|| panic!("planted"));
+            cluster.node(id).inner.storage.thread.run_soon(|| panic!("planted"));
         },
-        |cluster, id| cluster.node(id).inner.storage.sync_then(|_| panic!("planted")),
+        |cluster, id| cluster.node(id).inner.storage.thread.sync_then(|_| panic!("planted")),
     ];
     for panics in panics {
         let cluster = Cluster::started(5, &[1, 2, 3]).await;
         let (leader, _) = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
-        let mut failure = cluster.node(leader).inner.storage.failure();
+        let mut failure = cluster.node(leader).inner.storage.thread.failure();
         panics(&cluster, leader);
         let soon = Duration::from_secs(1);
         let failed = tokio::time::timeout(soon, failure.wait_for(Option::is_some)).await;

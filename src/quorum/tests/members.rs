@@ -27,7 +27,7 @@ fn format(cluster: &Cluster, id: i32, voters: &[Voter]) {
     let content = checkpoint::Content {
         image: Image { offset: -1, ..Image::default() },
         raft_index: 0,
-        membership: types::StoredMembership::new(None, voters::of_voters(voters)),
+        membership: voters::StoredMembership::new(None, voters::of_voters(voters)),
         kraft_version: 1,
     };
     checkpoint::write(&disk, &dir(), &content).unwrap();

@@ -21,7 +21,7 @@ fn slow_down(seed: u64) {
 
 /// Makes each write to one node's metadata log take this many seconds.
 fn slow_down_one(cluster: &Cluster, id: i32, seconds: u64) {
-    let delay_ms = &cluster.node(id).inner.storage.durability.thread.delay_ms;
+    let delay_ms = &cluster.node(id).inner.storage.thread.thread.delay_ms;
     delay_ms.store(seconds * 1_000, Ordering::Relaxed);
 }
 
