@@ -1,6 +1,10 @@
 //! How a follower handles entries that the leader sends.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    io,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use openraft::{
     Raft,
@@ -53,16 +57,31 @@ impl Quorum {
 
 impl Inner {
     /// Reserves disk space for the leader's entries. openraft stops for good when a write fails,
-    /// but a full disk may have room later. Returns false if this takes longer than `wait`. Fails
-    /// if the disk is full.
+    /// but a full disk may have room later. Returns false if this takes longer than `wait`; its
+    /// outcome is then noted once the disk returns it. Fails if the disk is full.
     async fn make_room(&self, entries: &[Entry], wait: Duration) -> Result<bool, QuorumError> {
         if entries.is_empty() {
             return Ok(true);
         }
         let size = self.storage.missing_bytes(entries);
-        let room = async { if size > 0 { self.storage.reserve(size).await } else { Ok(()) } };
-        let Ok(room) = timeout(wait, room).await else { return Ok(false) };
-        self.has_no_room.store(room.is_err(), Ordering::Relaxed);
+        let has_no_room = self.has_no_room.clone();
+        let note = move |made: &io::Result<()>| note_room(&has_no_room, made);
+        let reserved = async {
+            match size {
+                0 => Ok(()),
+                _ => self.storage.reserve_and_report(size, note.clone()).await,
+            }
+        };
+        let Ok(room) = timeout(wait, reserved).await else { return Ok(false) };
+        note(&room);
         room.map(|()| true).map_err(QuorumError::NoRoom)
+    }
+}
+
+/// Stores whether the disk had no room for the leader's entries. Warns of the first failure.
+fn note_room(has_no_room: &AtomicBool, made: &io::Result<()>) {
+    let had_no_room = has_no_room.swap(made.is_err(), Ordering::Relaxed);
+    if let (false, Err(error)) = (had_no_room, made) {
+        tracing::warn!(%error, "the metadata log cannot grow: the leader's entries are refused");
     }
 }

@@ -215,7 +215,7 @@ struct Inner {
     /// Held while an observer replaces its log with a snapshot.
     installing: Arc<tokio::sync::Mutex<()>>,
     /// True while this node's disk has no room for batches from the leader.
-    has_no_room: AtomicBool,
+    has_no_room: Arc<AtomicBool>,
     /// True once this node begins to stop. A lost majority is then logged as info, not as a
     /// warning.
     expects_loss: AtomicBool,

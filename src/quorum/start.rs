@@ -327,7 +327,7 @@ fn assemble(
         observing: watch::channel(false).0,
         turn: tokio::sync::Mutex::default(),
         installing: Arc::default(),
-        has_no_room: AtomicBool::new(false),
+        has_no_room: Arc::default(),
         expects_loss: AtomicBool::new(false),
         changing: Arc::default(),
     };

@@ -195,39 +195,54 @@ impl Storage {
 
     /// Waits until room for a batch of `len` bytes is reserved. Fails if the disk is full.
     pub async fn reserve(&self, len: u64) -> io::Result<()> {
+        self.reserve_and_report(len, |_| {}).await
+    }
+
+    /// Reserves room as `reserve` does. `report` receives each result of the disk on the log's
+    /// thread, also if the returned future is dropped before.
+    pub async fn reserve_and_report(
+        &self,
+        len: u64,
+        report: impl Fn(&io::Result<()>) + Clone + Send + 'static,
+    ) -> io::Result<()> {
         while self.log().reservation(len)?.is_some() {
-            let turn = self.reserving.clone().lock_owned().await;
+            let guard = self.reserving.clone().lock_owned().await;
             // Another caller may have reserved it in the meantime.
             let Some(reservation) = self.log().reservation(len)? else { break };
-            self.set_aside(reservation, turn).await??;
+            self.set_aside(reservation, guard, report.clone()).await??;
         }
         Ok(())
     }
 
     /// Starts to reserve room before it is needed, so that entries need not wait for it.
     fn reserve_ahead(&self) {
-        let Ok(turn) = self.reserving.clone().try_lock_owned() else { return };
+        let Ok(guard) = self.reserving.clone().try_lock_owned() else { return };
         let reservation = self.log().reservation(RESERVE_AHEAD_BYTES);
         // If this fails, `reserve` tries again and reports why.
         if let Ok(Some(reservation)) = reservation {
-            drop(self.set_aside(reservation, turn));
+            drop(self.set_aside(reservation, guard, |_| {}));
         }
     }
 
-    /// Queues a reservation on the log's thread. The inner result is an error if the disk is full:
-    /// that does not make the log fail.
-    fn set_aside(
+    /// Queues a reservation on the log's thread, which then calls `report` with the result. The
+    /// inner result is an error if the disk is full: that does not make the log fail.
+    fn set_aside<Report>(
         &self,
         reservation: Reservation,
-        turn: tokio::sync::OwnedMutexGuard<()>,
-    ) -> impl Future<Output = io::Result<io::Result<()>>> + Send + use<> {
+        guard: tokio::sync::OwnedMutexGuard<()>,
+        report: Report,
+    ) -> impl Future<Output = io::Result<io::Result<()>>> + Send + use<Report>
+    where
+        Report: Fn(&io::Result<()>) + Send + 'static,
+    {
         let storage = self.clone();
         self.thread.run(move || {
             let made = reservation.make();
             if made.is_ok() {
                 storage.log().reserved(&reservation);
             }
-            drop(turn);
+            drop(guard);
+            report(&made);
             Ok(made)
         })
     }

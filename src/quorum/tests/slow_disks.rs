@@ -188,3 +188,23 @@ async fn leaders_are_elected_while_all_disks_are_slow() {
         cluster.settle().await;
     }
 }
+
+/// The disk takes longer to refuse a reservation than the follower waits for it.
+#[tokio::test(start_paused = true)]
+async fn full_disk_is_reported_however_late_it_answers() {
+    let mut cluster = Cluster::started(5, &[1, 2, 3]).await;
+    let (leader, _) = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
+    cluster.settle().await;
+    let follower = cluster.up().into_iter().find(|id| *id != leader).expect("there are three");
+    slow_down_one(&cluster, follower, 5);
+    cluster.disk(follower).set_room(Some(0));
+    cluster.node(follower).inner.storage.log().forget_reserve();
+    assert!(cluster.propose().await, "two of three have room");
+    assert!(!cluster.node(follower).has_no_room(), "the disk has not answered yet");
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(cluster.node(follower).has_no_room());
+    cluster.disk(follower).set_room(None);
+    slow_down_one(&cluster, follower, 0);
+    cluster.settle().await;
+    assert!(!cluster.node(follower).has_no_room());
+}
