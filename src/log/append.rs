@@ -1,9 +1,13 @@
 //! Appending batches to a log, and rolling to a new segment.
 
-use std::{io::IoSlice, sync::Arc};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    io::IoSlice,
+    sync::Arc,
+};
 
 use super::{
-    Active, Appended, Log, LogError,
+    Active, Appended, Log, LogConfig, LogError,
     disk::{write_all_vectored_at, write_file},
     error::During,
     names::{self, Kind},
@@ -12,7 +16,10 @@ use super::{
     snapshot,
     walk::{Step, Walk},
 };
-use crate::records::{Batch, BatchHeader, batch::HEADER_LEN};
+use crate::{
+    base::random::Random,
+    records::{Batch, BatchHeader, batch::HEADER_LEN},
+};
 
 /// Largest size of a segment: Kafka stores positions in an index as `int`.
 const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
@@ -209,7 +216,7 @@ impl Log {
             first if first >= 0 => next.header.max_timestamp.saturating_sub(first),
             _ => now_ms - self.active.created_ms,
         };
-        Ok(waited > self.config.segment_ms - self.config.segment_jitter_ms)
+        Ok(waited > self.active.roll_ms(&self.config))
     }
 
     fn first_timestamp(&mut self) -> Result<i64, LogError> {
@@ -238,7 +245,7 @@ impl Log {
             _ => self.active.created_ms,
         };
         let waited = now_ms.saturating_sub(since);
-        let due = waited > self.config.segment_ms - self.config.segment_jitter_ms;
+        let due = waited > self.active.roll_ms(&self.config);
         if due {
             self.roll(self.log_end, now_ms)?;
         }
@@ -314,7 +321,19 @@ impl Log {
 
 impl Active {
     pub(super) fn new(segment: Arc<Segment>, size: u64, now_ms: i64) -> Self {
-        Self { segment, size, created_ms: now_ms, first_timestamp: None }
+        let mut hasher = DefaultHasher::new();
+        (segment.path(Kind::Log), now_ms).hash(&mut hasher);
+        let random = Random::new(hasher.finish()).next_u64();
+        Self { segment, size, created_ms: now_ms, first_timestamp: None, random }
+    }
+
+    /// Age at which the segment is rolled, in ms: `segment.ms` less a random part of
+    /// `segment.jitter.ms`, as in Kafka's `LogConfig.randomSegmentJitter`.
+    fn roll_ms(&self, config: &LogConfig) -> i64 {
+        match u64::try_from(config.segment_jitter_ms.min(config.segment_ms)) {
+            Ok(longest) if longest > 0 => config.segment_ms - (self.random % longest) as i64,
+            _ => config.segment_ms,
+        }
     }
 }
 

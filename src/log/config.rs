@@ -7,8 +7,8 @@ pub struct LogConfig {
     pub segment_bytes: u64,
     /// Age at which a segment is rolled (`segment.ms`).
     pub segment_ms: i64,
-    /// Subtracted from `segment_ms`. Kafka subtracts a random part of it, so that segments do not
-    /// all roll at the same time.
+    /// A random part of this is subtracted from `segment_ms` for each segment, so that segments do
+    /// not all roll at the same time (`segment.jitter.ms`).
     pub segment_jitter_ms: i64,
     /// Largest size of an index file (`segment.index.bytes`). A full index rolls the segment.
     pub index_bytes: u64,

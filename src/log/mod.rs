@@ -184,6 +184,8 @@ struct Active {
     /// Largest timestamp of the segment's first batch, in ms, once it was needed. The age that
     /// `segment.ms` limits counts from it.
     first_timestamp: Option<i64>,
+    /// Decides which part of `segment.jitter.ms` applies to this segment.
+    random: u64,
 }
 
 impl Log {

@@ -1,6 +1,6 @@
 //! Tests of whole logs by example. `tests/model.rs` compares logs with a model.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use super::{
     Disk, Log, LogConfig, LogError, LogStart, ProducerCheck, ProducerError, ReadError, Recovery,
@@ -121,6 +121,25 @@ fn segments_roll_by_bytes_time_and_offsets() {
     assert_eq!(log.view().active_base_offset(), 3_000_000_000);
     assert!(log.roll_if_due(NOW * 1_000_000).expect("rolls"));
     assert!(!log.roll_if_due(NOW).expect("is empty now"));
+}
+
+#[test]
+fn each_segment_rolls_after_its_own_part_of_the_jitter() {
+    let config = LogConfig { segment_ms: 1000, segment_jitter_ms: 400, ..LogConfig::default() };
+    let ages: BTreeSet<i64> = (0..50)
+        .map(|partition| {
+            let disk: Arc<dyn Disk> = Arc::new(FaultyDisk::default());
+            let dir = format!("/data/t-{partition}");
+            let config = Arc::new(config.clone());
+            let opened = Log::open(disk, Path::new(&dir), config, start(true, 0));
+            let mut log = opened.expect("opens").0;
+            append(&mut log, 1, 100);
+            let first = batch(0, 1, 100).header.max_timestamp;
+            (0..=1001).find(|age| log.roll_if_due(first + age).expect("rolls")).expect("in time")
+        })
+        .collect();
+    assert!(ages.iter().all(|age| (602..=1001).contains(age)), "{ages:?}");
+    assert!(ages.len() > 25, "{ages:?}");
 }
 
 #[test]
