@@ -44,6 +44,8 @@ const SLOW_ONE_IN: u64 = 8;
 const FAILOVER_MS: u64 = 10_000;
 /// A node that was undisturbed for this long has no excuse for a timeout.
 const UNDISTURBED_MS: u64 = 5_000;
+/// The longest time of one operation of a slow disk.
+const SLOW_OPERATION_MS: u64 = 10_000;
 /// Requests in flight when a node is taken away may still be answered for this long.
 const UNDER_WAY_MS: u64 = 500;
 
@@ -159,7 +161,7 @@ impl Run {
         let slow: Vec<_> = one.map_or((0..count as usize).collect(), |one| vec![one]);
         self.set_slow_disks(&slow, true);
         self.keep_leader(FAULTS_MS, None)?;
-        self.set_slow_disks(&slow, false);
+        self.end_slow_disks(&slow)?;
         self.until_recovered()?;
         self.all_make_progress()
     }
@@ -181,8 +183,8 @@ impl Run {
         self.machines.record(format_args!("n{} goes", lost + 1));
         self.machines.nodes[lost].crash(Crash::Process);
         self.keep_leader(FAULTS_MS, Some(lost as i32 + 1))?;
-        self.set_slow_disks(&[slow], false);
         self.machines.nodes[lost].start();
+        self.end_slow_disks(&[slow])?;
         self.until_recovered()?;
         self.all_make_progress()
     }
@@ -192,6 +194,13 @@ impl Run {
         for machine in machines {
             self.machines.nodes[*machine].set_slow_disk(are_slow);
         }
+    }
+
+    /// Makes the disks fast, and runs until the last operation that began before is complete. Until
+    /// then, a broker may still wait for it before it leads a partition or loads a coordinator.
+    fn end_slow_disks(&mut self, machines: &[usize]) -> Result<(), String> {
+        self.set_slow_disks(machines, false);
+        self.until_ms(self.now_ms() + SLOW_OPERATION_MS)
     }
 
     /// Runs for `ms`. It is an error if the quorum's leader changes or a broker other than `lost`
