@@ -105,7 +105,7 @@ fn a_thousand_connections_are_served_and_leave_nothing_behind() {
         .collect();
     let (files_before, rss_before) = (files(&process), process.rss_kib());
     let mut left = Vec::new();
-    for round in 0..3 {
+    for round in 0..8 {
         let began = Instant::now();
         let mut crowd: Vec<_> = (0..CROWD).map(|_| process.client()).collect();
         produce_and_fetch(&mut crowd, &acknowledged, round);
@@ -131,7 +131,9 @@ fn a_thousand_connections_are_served_and_leave_nothing_behind() {
     println!("resident {rss_before} KiB before, {left:?} KiB after each round");
     let grown = left[2].saturating_sub(rss_before);
     assert!(grown <= LEFT_KIB, "{grown} KiB stay");
-    assert!(left[2] <= left[1] + (4 << 10), "nothing is left of each: {left:?}");
+    // What a connection leaves behind would grow in every round. The allocator keeps more in some.
+    let least = left.windows(2).map(|two| two[1].saturating_sub(two[0])).min();
+    assert!(least < Some(CROWD as u64), "a KiB is left of each: {left:?}");
     check(&mut client, &specs, &acknowledged);
     process.stop();
 }
