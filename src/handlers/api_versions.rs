@@ -74,8 +74,10 @@ fn with_features<'a>(
 
 /// The response with the APIs of a listener. The caller adds the features.
 fn response(on_controller_listener: bool) -> ApiVersionsResponse {
-    let rows =
-        TABLE.iter().map(|entry| entry.row).filter(|row| row.scope.is_served(on_controller_listener));
+    let rows = TABLE
+        .iter()
+        .map(|entry| entry.row)
+        .filter(|row| row.scope.is_served(on_controller_listener));
     let rows = rows.map(|row| {
         ApiVersion::default()
             .with_api_key(row.key as i16)
