@@ -19,6 +19,7 @@ use sordini::{
         Disk,
         faulty::{Crash, FaultyDisk},
     },
+    net::{ConnectionLimits, Limits},
     server::{Environment, Server},
     telemetry::Loggers,
 };
@@ -164,6 +165,8 @@ struct Running {
     /// Set when a controlled shutdown is complete.
     stopped: Arc<OnceLock<()>>,
     waiting: Vec<Accepted>,
+    /// The limits of its connections. `None` until it serves the first one.
+    limits: Option<Arc<ConnectionLimits>>,
     process: Process,
 }
 
@@ -243,6 +246,7 @@ impl Node {
             started,
             stopped: Arc::default(),
             waiting: Vec::new(),
+            limits: None,
             process,
         });
     }
@@ -327,10 +331,16 @@ impl Running {
         let is_served = |it: &Accepted| broker.serves() || it.port == CONTROLLER_PORT;
         let (served, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_served);
         self.waiting = waiting;
+        let limits = Arc::clone(self.limits.get_or_insert_with(|| {
+            let limits = Limits::resolve(&broker.settings()).expect("no overrides by host name");
+            ConnectionLimits::new(limits)
+        }));
         self.process.enter(now_ms, |runtime| {
             for accepted in served {
-                let controllers = accepted.port == CONTROLLER_PORT;
-                runtime.spawn(serve(Arc::clone(broker), wire.clone(), accepted, controllers));
+                let (broker, limits) = (Arc::clone(broker), Arc::clone(&limits));
+                let on_controller_listener = accepted.port == CONTROLLER_PORT;
+                let wire = wire.clone();
+                runtime.spawn(serve(broker, limits, wire, accepted, on_controller_listener));
             }
         });
     }

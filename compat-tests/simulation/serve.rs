@@ -1,25 +1,35 @@
-//! The server's end of a simulated connection. It does with frames what `net` does with a socket.
+//! The server's end of a simulated connection, as a byte stream for the connections of `net`.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use sordini::{
     broker::Broker,
-    handlers::{
-        self, BoxFuture, Client, ConnectionContext, HandlerError, Outcome, Part, ReplyBuffer,
-    },
-    log::disk::read_exact_at,
-    protocol::frame::{self, Incoming},
+    handlers::{Client, ConnectionContext},
+    net::{Connection, ConnectionLimits, Stream},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::{mpsc::UnboundedReceiver, watch},
 };
 
 use crate::wire::{Accepted, ConnectionId, SharedWire};
 
-type Waiting = BoxFuture<'static, Result<Bytes, HandlerError>>;
-
-/// Closes the connection when its task ends for any reason.
+/// A byte stream over the wire, whose packets are whole frames. Dropping it closes the connection.
 struct ServerEnd {
     wire: SharedWire,
     id: ConnectionId,
+    frames: UnboundedReceiver<Bytes>,
+    /// The rest of the frame that is being read, with its size.
+    input: BytesMut,
+    /// A response frame that is not complete yet, with its size.
+    output: BytesMut,
 }
 
 impl Drop for ServerEnd {
@@ -28,84 +38,79 @@ impl Drop for ServerEnd {
     }
 }
 
-/// Serves a connection. Handles a request once the one before it has passed its ordering point, and
-/// sends responses in the order of the requests.
-pub async fn serve(broker: Arc<Broker>, wire: SharedWire, accepted: Accepted, controllers: bool) {
-    let Accepted { id, peer, mut frames, .. } = accepted;
-    let end = ServerEnd { wire, id };
-    let mut session =
+impl Stream for ServerEnd {
+    fn plain_socket(&self) -> Option<&TcpStream> {
+        None
+    }
+}
+
+impl AsyncRead for ServerEnd {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.input.is_empty() {
+            // Reads nothing if the client has closed the connection, as from a socket.
+            let Some(frame) = ready!(self.frames.poll_recv(cx)) else { return Poll::Ready(Ok(())) };
+            self.input.put_u32(frame.len() as u32);
+            self.input.extend_from_slice(&frame);
+        }
+        let len = self.input.len().min(into.remaining());
+        into.put_slice(&self.input.split_to(len));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ServerEnd {
+    /// Sends each response frame once it is complete.
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.output.extend_from_slice(bytes);
+        while let Some(size) = self.output.first_chunk::<4>() {
+            let size = u32::from_be_bytes(*size) as usize;
+            if self.output.len() < 4 + size {
+                break;
+            }
+            self.output.advance(4);
+            let frame = self.output.split_to(size).freeze();
+            self.wire.lock().respond(self.id, frame);
+        }
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Serves a connection until the client closes it, or until a request or its response fails. The
+/// end of the process ends it, too.
+pub async fn serve(
+    broker: Arc<Broker>,
+    limits: Arc<ConnectionLimits>,
+    wire: SharedWire,
+    accepted: Accepted,
+    on_controller_listener: bool,
+) {
+    let Accepted { id, peer, frames, .. } = accepted;
+    let (input, output) = (BytesMut::new(), BytesMut::new());
+    let stream = ServerEnd { wire, id, frames, input, output };
+    let mut context =
         ConnectionContext::of_controller_listener(&broker.settings(), Client::anonymous(peer));
-    if !controllers {
-        session.listener = Arc::from("PLAINTEXT");
-        session.on_controller_listener = false;
+    if !on_controller_listener {
+        context.listener = Arc::from("PLAINTEXT");
+        context.on_controller_listener = false;
     }
-    let mut waiting = VecDeque::<Waiting>::new();
-    loop {
-        let is_waiting = !waiting.is_empty();
-        let reply = async {
-            match waiting.front_mut() {
-                Some(front) => front.await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            reply = reply, if is_waiting => {
-                waiting.pop_front();
-                let Ok(reply) = reply else { return };
-                end.wire.lock().respond(id, reply);
-            }
-            frame = frames.recv() => {
-                let Some(frame) = frame else { return };
-                match handle(&broker, &mut session, frame).await {
-                    Ok(reply) => waiting.extend(reply),
-                    Err(_) => return,
-                }
-            }
-        }
-    }
-}
-
-async fn handle(
-    broker: &Arc<Broker>,
-    session: &mut ConnectionContext,
-    mut frame: Bytes,
-) -> Result<Option<Waiting>, HandlerError> {
-    let whole = frame.clone();
-    let header = match frame::parse_header(&mut frame)? {
-        Incoming::Request(header) => header,
-        Incoming::Raft { correlation_id } if session.on_controller_listener => {
-            let quorum = broker.quorum.clone();
-            return Ok(Some(Box::pin(async move {
-                let answer = quorum.answer(frame).await.map_err(|_| HandlerError::Close)?;
-                in_memory(ReplyBuffer::from_frame(frame::raft_response(correlation_id, &answer)))
-            })));
-        }
-        _ => return Err(HandlerError::Close),
-    };
-    Ok(match handlers::handle(broker, session, &header, (whole, frame)).await? {
-        Outcome::Now(reply) => Some(Box::pin(async { in_memory(reply) })),
-        Outcome::Later(rest) => Some(Box::pin(async { in_memory(rest.await?) })),
-        Outcome::Silent => None,
-    })
-}
-
-/// Returns the response frame without its size. Reads the parts that a socket would send from
-/// files.
-fn in_memory(reply: ReplyBuffer) -> Result<Bytes, HandlerError> {
-    let mut frame = BytesMut::with_capacity(reply.wire_len());
-    let (parts, rest) = reply.into_parts();
-    for part in parts {
-        match part {
-            Part::Memory(bytes) => frame.extend_from_slice(&bytes),
-            Part::File { file, position, len } => {
-                let from = frame.len();
-                frame.resize(from + len, 0);
-                let read = read_exact_at(&*file, &mut frame[from..], position);
-                read.map_err(|_| HandlerError::Close)?;
-            }
-        }
-    }
-    frame.extend_from_slice(&rest);
-    Ok(frame.freeze().slice(4..))
+    let Some(place) = limits.admit(peer.ip(), on_controller_listener).await else { return };
+    // Connections stay open while a simulated node stops, until its process ends.
+    let (_running, stop) = watch::channel(false);
+    Connection::new(stream, context, broker, Arc::new(place)).run(stop).await;
 }
