@@ -12,6 +12,9 @@ use crate::{
 
 /// Least and most milliseconds between two faults.
 const PAUSE_MS: (u64, u64) = (100, 4_000);
+/// The shortest time that a node is isolated: `broker.session.timeout.ms`, after which other nodes
+/// lead its partitions.
+const ISOLATION_MS_MIN: u64 = 2_000;
 
 /// The active faults of a run, and when the next one begins.
 pub struct Faults {
@@ -92,8 +95,8 @@ impl Faults {
     fn begin(&mut self, machines: &mut Machines, now_ms: u64) {
         let count = machines.nodes.len();
         let machine = self.rng.between(0, count as u64 - 1) as MachineId;
-        let length = self.rng.between(50, 5_000);
-        let kind = self.rng.between(0, 15);
+        let mut length = self.rng.between(50, 5_000);
+        let kind = self.rng.between(0, 18);
         if self.lossy.is_some() && machines.is_in_sync() {
             self.lossy = None;
         }
@@ -130,6 +133,10 @@ impl Faults {
             }
             10..=12 => ("cut", None, self.cut(machines, machine)),
             13..=14 => ("bad links", None, self.degrade_links(machines)),
+            15..=17 => {
+                length += ISOLATION_MS_MIN;
+                ("isolation", None, isolate(machines, machine))
+            }
             _ => {
                 let step = self.rng.between(0, 6_000) as i64 - 3_000;
                 machines.nodes[machine].clock.offset_ms += step;
@@ -229,4 +236,15 @@ impl Faults {
     pub fn are_over(&self) -> bool {
         self.active.is_empty()
     }
+}
+
+/// Cuts all links between a node and the other nodes. Clients still reach it.
+fn isolate(machines: &Machines, machine: MachineId) -> Undo {
+    let others = (0..machines.nodes.len()).filter(|other| *other != machine);
+    let cut: Vec<_> = others.flat_map(|other| [(machine, other), (other, machine)]).collect();
+    let mut wire = machines.wire.lock();
+    for (from, to) in &cut {
+        wire.links[*from][*to].is_cut = true;
+    }
+    Undo::Links(cut)
 }
