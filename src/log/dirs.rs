@@ -17,7 +17,6 @@ use std::{
 
 pub use checkpoint_file::CheckpointFile;
 use checkpoint_file::{read_checkpoint, read_settled, run_of, settled_name};
-pub use moves::sync_above;
 pub use shared::SharedLogDirs;
 use uuid::Uuid;
 
@@ -415,11 +414,6 @@ pub struct DeletedPartition {
 }
 
 impl DeletedPartition {
-    /// Makes the rename durable.
-    pub fn sync(&self) -> Result<(), LogError> {
-        sync_above(&*self.disk, &self.path)
-    }
-
     pub fn remove(self) -> Result<(), LogError> {
         match self.disk.remove_dir_all(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

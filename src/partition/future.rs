@@ -20,7 +20,7 @@ use crate::{
     base::environment::now_ms,
     log::{
         Epochs, Log, LogConfig, LogError, LogView, ReadError,
-        dirs::{DeletedPartition, SharedLogDirs, sync_above},
+        dirs::{DeletedPartition, SharedLogDirs},
     },
 };
 
@@ -209,7 +209,7 @@ impl Partition {
             self.publish_future(future, true);
             return Ok(Replaced::Behind);
         }
-        let path = dirs.promote(future.dir(), &self.id, now_ms())?;
+        let path = dirs.promote(future.dir(), &self.id)?;
         future.set_dir(&path);
         let Some(future) = slot.take() else { return Ok(Replaced::Over) };
         self.future.view.store(None);
@@ -220,14 +220,14 @@ impl Partition {
         self.wake(changed);
         // The slot stays locked, so that a deletion of the partition waits. Otherwise, another
         // replica could be created under the old path before the old directory is renamed.
-        if let Err(error) = sync_above(&**dirs.disk(), &path) {
+        if let Err(error) = dirs.sync_above(&path) {
             return Ok(Replaced::Unnamed(error));
         }
-        let deleted = dirs.delete_partition(old.dir(), &self.id, (unique, now_ms()));
+        let deleted = dirs.delete_partition(old.dir(), &self.id, unique);
         Ok(Replaced::Done(deleted.and_then(|left| {
             // Slow readers open the files of the old log under its new path.
             old.set_dir(&left.path);
-            left.sync().map(|()| left)
+            dirs.sync_above(&left.path).map(|()| left)
         })))
     }
 

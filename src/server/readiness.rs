@@ -3,6 +3,7 @@
 use std::{
     path::PathBuf,
     sync::{Arc, OnceLock, Weak},
+    time::Duration,
 };
 
 use serde_json::json;
@@ -17,9 +18,9 @@ use crate::{
 /// How long a partition counts as failing after a failed write, in milliseconds. A later successful
 /// write ends it at once.
 const FAILING_MS: i64 = 60_000;
-/// How long a rename or removal in a log directory may take before the node counts as not ready, in
-/// milliseconds.
-const HUNG_MS: i64 = 10_000;
+/// How long a rename, a creation or a sync of directories in a log directory may take before the
+/// node counts as not ready.
+const HUNG: Duration = Duration::from_secs(10);
 /// The most partitions that an answer names. It also has their total number.
 const NAMES_MAX: usize = 10;
 
@@ -104,9 +105,9 @@ fn offline_dirs(broker: &Broker) -> Option<NotReady> {
     dirs_reason("offline_log_directories", offline.map(|dir| dir.path.clone()).collect())
 }
 
-/// Log directories with a rename or removal that has not finished for [`HUNG_MS`].
+/// Log directories with an operation on directories that has not finished for [`HUNG`].
 fn hung_dirs(broker: &Broker) -> Option<NotReady> {
-    let hung = broker.replicas.log_dirs.hung_since(now_ms() - HUNG_MS);
+    let hung = broker.replicas.log_dirs.hung_for(HUNG);
     dirs_reason("hung_log_directories", hung)
 }
 

@@ -12,10 +12,10 @@ use uuid::Uuid;
 
 use super::Replicas;
 use crate::{
-    base::{TopicId, TopicPartition, environment::now_ms},
+    base::{TopicId, TopicPartition},
     log::{
         LogError,
-        dirs::{DeletedPartition, DiscoveredLog, read_topic_id, sync_above, write_topic_id},
+        dirs::{DeletedPartition, DiscoveredLog, read_topic_id, write_topic_id},
     },
     metadata::{Change, Image},
     partition::{Partition, PartitionUnavailable, Topic},
@@ -134,9 +134,8 @@ impl Replicas {
     fn promote_found(self: &Arc<Self>, copy: DiscoveredLog) -> Result<DiscoveredLog, LogError> {
         warn!(partition = %copy.partition, path = %copy.path.display(),
             "metadata names the log directory of a copy: the copy becomes the replica");
-        let promoted = self.log_dirs.promote(&copy.path, &copy.partition, now_ms());
-        let disk = self.log_dirs.disk();
-        let promoted = promoted.and_then(|path| sync_above(&**disk, &path).map(|()| path));
+        let promoted = self.log_dirs.promote(&copy.path, &copy.partition);
+        let promoted = promoted.and_then(|path| self.log_dirs.sync_above(&path).map(|()| path));
         match promoted {
             Ok(path) => Ok(DiscoveredLog { path, is_future: false, ..copy }),
             Err(error) => {
@@ -160,7 +159,7 @@ impl Replicas {
     fn put_aside(&self, found: &DiscoveredLog, what: &str) {
         self.found().put_aside = true;
         let partition = &found.partition;
-        match self.log_dirs.put_aside(&found.path, partition, now_ms()) {
+        match self.log_dirs.put_aside(&found.path, partition) {
             Ok(to) => warn!(%partition, to = %to.display(), "{what} renamed as stray"),
             Err(error) => error!(%partition, %error, "{what} cannot be renamed as stray"),
         }

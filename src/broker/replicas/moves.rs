@@ -211,11 +211,12 @@ impl Replicas {
         };
         let config = partition.with_log(|log| Arc::clone(log.config()));
         let start = LogStart::of_new(now_ms());
-        let created = place.create(topic.id);
+        let path = place.path.clone();
+        let created = self.log_dirs.watched(&path, || place.create(topic.id));
         let open = |()| Log::open(Arc::clone(&place.disk), &place.path, config, start);
         let opened = created.and_then(open);
         opened.map(|(log, _)| log).map_err(|error| {
-            self.log_dirs.discard(&place, now_ms());
+            self.log_dirs.discard(&place);
             error!(partition = %partition.id, %error, "cannot create the copy for a move");
             if error.is_disk_failure() {
                 self.fail_dir(target);

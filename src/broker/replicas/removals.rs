@@ -11,10 +11,7 @@ use tracing::{debug, warn};
 
 use super::Replicas;
 use crate::{
-    base::{
-        TopicId, TopicPartition,
-        environment::{new_uuid, now_ms},
-    },
+    base::{TopicId, TopicPartition, environment::new_uuid},
     log::{LogError, dirs::DeletedPartition},
     metadata::TopicImage,
     partition::{Partition, Topic},
@@ -66,7 +63,7 @@ impl Replicas {
         let above = |deleted: &DeletedPartition| deleted.path.parent().map(Path::to_owned);
         let mut synced = HashSet::new();
         for deleted in removed.iter().filter(|deleted| synced.insert(above(deleted))) {
-            if let Err(error) = deleted.sync() {
+            if let Err(error) = self.log_dirs.sync_above(&deleted.path) {
                 warn!(%error, "deleted directories may come back after a crash of the machine");
             }
         }
@@ -84,7 +81,7 @@ impl Replicas {
         path: &Path,
         partition: &TopicPartition,
     ) -> Result<DeletedPartition, LogError> {
-        self.log_dirs.delete_partition(path, partition, (new_uuid(), now_ms()))
+        self.log_dirs.delete_partition(path, partition, new_uuid())
     }
 
     /// Removes directories that a previous process had renamed for deletion, and those in

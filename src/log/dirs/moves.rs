@@ -2,11 +2,9 @@
 //! `<topic>-<n>.<id>-future` until it has all records. Then it gets the partition's name, and the
 //! old directory is deleted.
 
-use std::path::Path;
-
 use uuid::Uuid;
 
-use super::{Disk, During, LogDirs, LogError, NewPlace, names};
+use super::{LogDirs, NewPlace, names};
 use crate::base::TopicPartition;
 
 impl LogDirs {
@@ -26,10 +24,4 @@ impl LogDirs {
         let name = names::future_dir(partition, unique)?;
         Some(self.place_at(dir, partition, name))
     }
-}
-
-/// Syncs the directory above `path`, which makes the name of `path` durable.
-pub fn sync_above(disk: &dyn Disk, path: &Path) -> Result<(), LogError> {
-    let above = path.parent().unwrap_or(path);
-    disk.sync_dir(above).during("sync", above)
 }

@@ -5,6 +5,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use parking_lot::{Mutex, MutexGuard};
@@ -18,8 +19,8 @@ use crate::base::TopicPartition;
 pub struct SharedLogDirs {
     disk: Arc<dyn Disk>,
     dirs: Mutex<LogDirs>,
-    /// Log directories with a running operation, each with the time in ms at which it began.
-    under_way: Mutex<Vec<(PathBuf, i64)>>,
+    /// Log directories with a running operation, each with the time at which it began.
+    under_way: Mutex<Vec<(PathBuf, Instant)>>,
 }
 
 impl SharedLogDirs {
@@ -46,25 +47,15 @@ impl SharedLogDirs {
 
     /// Renames the directory of a partition to a stray one, as Kafka does with partitions that
     /// metadata does not have. Returns the new path.
-    pub fn put_aside(
-        &self,
-        path: &Path,
-        partition: &TopicPartition,
-        now_ms: i64,
-    ) -> Result<PathBuf, LogError> {
-        self.run(path, now_ms, || put_aside(&*self.disk, path, partition))
+    pub fn put_aside(&self, path: &Path, partition: &TopicPartition) -> Result<PathBuf, LogError> {
+        self.watched(path, || put_aside(&*self.disk, path, partition))
     }
 
     /// Gives a future replica the directory name of its partition, and returns the new path. The
-    /// name is durable after [`super::sync_above`].
-    pub fn promote(
-        &self,
-        future: &Path,
-        partition: &TopicPartition,
-        now_ms: i64,
-    ) -> Result<PathBuf, LogError> {
+    /// name is durable after [`Self::sync_above`].
+    pub fn promote(&self, future: &Path, partition: &TopicPartition) -> Result<PathBuf, LogError> {
         let path = future.with_file_name(partition.to_string());
-        self.rename(future, &path, now_ms)?;
+        self.rename(future, &path)?;
         Ok(path)
     }
 
@@ -74,52 +65,54 @@ impl SharedLogDirs {
         &self,
         from: &Path,
         partition: &TopicPartition,
-        (unique, now_ms): (Uuid, i64),
+        unique: Uuid,
     ) -> Result<DeletedPartition, LogError> {
         let path = from.with_file_name(names::delete_dir(partition, unique));
-        self.rename(from, &path, now_ms)?;
+        self.rename(from, &path)?;
         self.lock().count_out(from);
         Ok(DeletedPartition { disk: Arc::clone(&self.disk), path })
     }
 
+    /// Syncs the directory above `path`, which makes the name of `path` durable.
+    pub fn sync_above(&self, path: &Path) -> Result<(), LogError> {
+        let above = path.parent().unwrap_or(path);
+        self.watched(path, || self.disk.sync_dir(above)).during("sync", above)
+    }
+
     /// Removes the directory that a failed creation has made. If the directory was there before, it
     /// stays, because it can hold a former topic's records.
-    pub fn discard(&self, place: &NewPlace, now_ms: i64) {
+    pub fn discard(&self, place: &NewPlace) {
         // If the removal fails, the next creation empties the directory or puts it aside.
         let remove = || self.disk.remove_dir_all(&place.path);
-        if !place.is_made || self.run(&place.path, now_ms, remove).is_ok() {
+        if !place.is_made || self.watched(&place.path, remove).is_ok() {
             self.lock().count_out(&place.path);
         }
     }
 
-    /// Log directories with an operation that began before `before_ms` and is still running, each
-    /// once.
-    pub fn hung_since(&self, before_ms: i64) -> Vec<PathBuf> {
-        let under_way = self.under_way();
-        let hung = under_way.iter().filter(|(_, began_ms)| *began_ms < before_ms);
+    /// Log directories with a watched operation that has run for `time` or longer, each once.
+    pub fn hung_for(&self, time: Duration) -> Vec<PathBuf> {
+        let under_way = self.under_way.lock();
+        let hung = under_way.iter().filter(|(_, began)| began.elapsed() >= time);
         let mut hung: Vec<_> = hung.map(|(dir, _)| dir.clone()).collect();
         hung.sort_unstable();
         hung.dedup();
         hung
     }
 
-    fn rename(&self, from: &Path, to: &Path, now_ms: i64) -> Result<(), LogError> {
-        self.run(from, now_ms, || self.disk.rename(from, to)).during("rename", from)
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), LogError> {
+        self.watched(from, || self.disk.rename(from, to)).during("rename", from)
     }
 
-    /// Runs an operation on a partition's directory, and lists it in `under_way` until it ends.
-    fn run<T>(&self, path: &Path, now_ms: i64, operation: impl FnOnce() -> T) -> T {
-        let entry = (path.parent().unwrap_or(path).to_owned(), now_ms);
-        self.under_way().push(entry.clone());
+    /// Runs an operation on a partition's directory. [`Self::hung_for`] counts it until it ends, so
+    /// it must be one that a working disk ends soon.
+    pub fn watched<T>(&self, path: &Path, operation: impl FnOnce() -> T) -> T {
+        let entry = (path.parent().unwrap_or(path).to_owned(), Instant::now());
+        self.under_way.lock().push(entry.clone());
         let result = operation();
-        let mut under_way = self.under_way();
+        let mut under_way = self.under_way.lock();
         if let Some(index) = under_way.iter().position(|it| *it == entry) {
             under_way.swap_remove(index);
         }
         result
-    }
-
-    fn under_way(&self) -> MutexGuard<'_, Vec<(PathBuf, i64)>> {
-        self.under_way.lock()
     }
 }

@@ -1,6 +1,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use uuid::Uuid;
@@ -148,7 +149,7 @@ fn a_stop_and_start_know_each_other() {
     let mut place = dirs.place(&gone, |_| false, &[]).expect("it is online");
     place.create(Uuid::from_u128(8)).expect("creates");
     let shared = SharedLogDirs::new(dirs);
-    shared.delete_partition(&place.path, &gone, (Uuid::from_u128(7), 0)).expect("renames");
+    shared.delete_partition(&place.path, &gone, Uuid::from_u128(7)).expect("renames");
     let mut offsets = Checkpoints::default();
     offsets.recovery_points.insert(partition.clone(), 17);
     offsets.log_starts.insert(partition.clone(), 4);
@@ -199,7 +200,7 @@ fn failed_creation_removes_only_its_own_directory() {
         (operation == Operation::Rename).then_some(rustix::io::Errno::NOSPC)
     }));
     place.create(Uuid::from_u128(9)).expect_err("the former directory is in the way");
-    dirs.discard(&place, 1);
+    dirs.discard(&place);
     disk.fail_files(None);
     let id = read_topic_id(&disk, &place.path).expect("reads");
     assert_eq!(id, Some(Uuid::from_u128(8)), "the former topic's directory is kept");
@@ -208,7 +209,7 @@ fn failed_creation_removes_only_its_own_directory() {
     assert_eq!(dirs.lock().pick(&[]), Some(0), "both have one: the failed one is counted out");
 
     place.create(Uuid::from_u128(9)).expect("puts the former one aside");
-    dirs.discard(&place, 1);
+    dirs.discard(&place);
     let names: Vec<_> = disk.list(Path::new("/a")).expect("lists").into_iter().collect();
     let names: Vec<_> = names.iter().filter(|it| it.is_dir).map(|it| &*it.name).collect();
     assert!(matches!(&names[..], [aside] if aside.ends_with("-stray")), "{names:?}");
@@ -234,7 +235,7 @@ fn former_directories_with_long_names_are_put_aside() {
     let mut copy = dirs.place_future(0, &moving, Uuid::from_u128(7)).expect("has a name");
     copy.create(Uuid::from_u128(8)).expect("creates");
     let dirs = SharedLogDirs::new(dirs);
-    dirs.put_aside(&copy.path, &moving, 1).expect("renames");
+    dirs.put_aside(&copy.path, &moving).expect("renames");
     assert_eq!(dirs.lock().list().len(), 1, "the others are not in the way");
     let kept = RealDisk.list(site.path()).expect("lists");
     assert_eq!(kept.iter().filter(|it| it.name.ends_with("-stray")).count(), 2);
@@ -258,10 +259,10 @@ fn directories_are_not_locked_while_a_rename_or_removal_hangs() {
     copy.create(Uuid::from_u128(9)).expect("creates");
     let dirs = &SharedLogDirs::new(dirs);
     let unique = Uuid::from_u128(7);
-    let delete = || drop(dirs.delete_partition(&deleted.1.path, &deleted.0, (unique, 1)));
-    let put_aside = || drop(dirs.put_aside(&aside.1.path, &aside.0, 1));
-    let discard = || dirs.discard(&discarded.1, 1);
-    let promote = || drop(dirs.promote(&copy.path, &TopicPartition::new("t", 3), 1));
+    let delete = || drop(dirs.delete_partition(&deleted.1.path, &deleted.0, unique));
+    let put_aside = || drop(dirs.put_aside(&aside.1.path, &aside.0));
+    let discard = || dirs.discard(&discarded.1);
+    let promote = || drop(dirs.promote(&copy.path, &TopicPartition::new("t", 3)));
     let operations: [&(dyn Fn() + Sync); 4] = [&delete, &put_aside, &discard, &promote];
     for operation in operations {
         disk.allow_renames(Some(0));
@@ -272,12 +273,12 @@ fn directories_are_not_locked_while_a_rename_or_removal_hangs() {
                 std::thread::yield_now();
             }
             let is_free = dirs.try_lock().is_some();
-            let hung = (dirs.hung_since(1), dirs.hung_since(2));
+            let hung = (dirs.hung_for(Duration::from_secs(3600)), dirs.hung_for(Duration::ZERO));
             disk.allow_renames(None);
             assert!(is_free, "the directories are locked");
             assert_eq!(hung, (vec![], vec![PathBuf::from("/a")]));
         });
-        assert!(dirs.hung_since(i64::MAX).is_empty(), "it has ended");
+        assert!(dirs.hung_for(Duration::ZERO).is_empty(), "it has ended");
     }
     for index in 4..6 {
         let partition = TopicPartition::new("t", index);
