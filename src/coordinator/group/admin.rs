@@ -15,7 +15,7 @@ impl Turn<'_> {
     pub(super) fn describe(&self, groups: &Groups, ids: Vec<Arc<str>>) -> Vec<GroupDescription> {
         let describe = |id: Arc<str>| {
             let described = self.look(groups, &id, |group| group.describe());
-            let error = match self.logged.unserved.contains_key(&id) {
+            let error = match self.logged.unserved(&id).is_some() {
                 true => GroupError::NotClassicGroup,
                 false => GroupError::GroupIdNotFound,
             };
@@ -57,7 +57,7 @@ impl Turn<'_> {
     ) -> Vec<(Arc<str>, Result<(), GroupError>)> {
         let logged = self.logged;
         let delete = |id: Arc<str>| {
-            if let Some(unserved) = logged.unserved.get(&id) {
+            if let Some(unserved) = logged.unserved(&id) {
                 let result = self.delete_unserved(&id, unserved);
                 return (id, result);
             }

@@ -50,12 +50,13 @@ impl Turn<'_> {
     pub(super) fn expire_offsets(&mut self, groups: &mut Groups) {
         let logged = self.logged;
         for id in logged.groups.keys() {
-            let live;
+            let loaded;
             let group = match groups.get(id) {
                 Some(group) => group,
                 None => {
-                    live = logged.group(id).expect("a key of the groups");
-                    &live
+                    let Some(group) = logged.group(id) else { continue };
+                    loaded = group;
+                    &loaded
                 }
             };
             let is_empty = group.state == State::Empty;

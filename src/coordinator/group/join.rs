@@ -11,7 +11,7 @@ use crate::coordinator::Token;
 
 impl Turn<'_> {
     pub(super) fn join(&mut self, groups: &mut Groups, token: Token, request: &JoinRequest) {
-        if self.logged.unserved.contains_key(&request.group) {
+        if self.logged.unserved(&request.group).is_some() {
             let error = GroupError::InconsistentGroupProtocol;
             return self.refuse_join(token, &Arc::default(), error);
         }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
+    group_type::GroupType,
     records::{GroupMetadataValue, OffsetCommitValue, Record},
     state::ClassicGroup,
     unserved::UnservedGroup,
@@ -18,15 +19,22 @@ pub struct CommittedOffset {
 pub type PartitionOffsets = BTreeMap<i32, CommittedOffset>;
 pub type TopicOffsets = BTreeMap<Arc<str>, PartitionOffsets>;
 
+/// A group as its records say.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LoggedGroup {
+    /// A group without a record of its own. It exists because it has committed offsets.
+    Simple,
+    Classic(GroupMetadataValue),
+    /// A group whose protocol is not served.
+    Unserved(UnservedGroup),
+}
+
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LoggedState {
-    /// Groups by id. A group without a record (`None`) is a simple group, which exists because it
-    /// has committed offsets.
-    pub groups: BTreeMap<Arc<str>, Option<GroupMetadataValue>>,
+    /// Groups by id.
+    pub groups: BTreeMap<Arc<str>, LoggedGroup>,
     /// Committed offsets by group id.
     pub offsets: BTreeMap<Arc<str>, TopicOffsets>,
-    /// Groups whose protocol is not served, by id. No id is both here and in `groups`.
-    pub unserved: BTreeMap<Arc<str>, UnservedGroup>,
     /// Records of open transactions with their offsets, by producer id. They are applied when the
     /// transaction commits.
     undecided: BTreeMap<i64, Vec<(i64, Record)>>,
@@ -36,14 +44,16 @@ impl LoggedState {
     pub fn apply(&mut self, record_offset: i64, record: &Record) {
         match record {
             Record::Group { group, value: None } => {
-                self.groups.remove(group);
+                if self.unserved(group).is_none() {
+                    self.groups.remove(group);
+                }
             }
             Record::Group { group, value: Some(value) } => {
-                self.groups.insert(group.clone(), Some(value.clone()));
+                self.groups.insert(group.clone(), LoggedGroup::Classic(value.clone()));
             }
             Record::Offset { group, topic, partition, value: Some(value) } => {
-                if !self.groups.contains_key(group) && !self.unserved.contains_key(group) {
-                    self.groups.insert(group.clone(), None);
+                if !self.groups.contains_key(group) {
+                    self.groups.insert(group.clone(), LoggedGroup::Simple);
                 }
                 let committed = CommittedOffset { record_offset, value: value.clone() };
                 let topics = entry(&mut self.offsets, group);
@@ -53,21 +63,29 @@ impl LoggedState {
                 self.forget(group, topic, *partition);
             }
             Record::Unserved { group, group_type, key, value: Some(_) } => {
-                // After compaction, offsets of the group can come before its records.
-                if self.groups.get(group).is_some_and(Option::is_none) {
-                    self.groups.remove(group);
-                }
-                let unserved = self.unserved.entry(group.clone());
-                unserved.or_insert_with(|| UnservedGroup::new(*group_type)).insert(key);
+                self.unserved_or_new(group, *group_type).insert(key);
             }
             Record::Unserved { group, key, value: None, .. } => {
-                if let Some(unserved) = self.unserved.get_mut(group) {
+                if let Some(LoggedGroup::Unserved(unserved)) = self.groups.get_mut(group) {
                     unserved.remove(key);
                     if unserved.is_gone() {
-                        self.unserved.remove(group);
+                        self.groups.remove(group);
                     }
                 }
             }
+        }
+    }
+
+    /// The group whose protocol is not served, created if it does not exist. It replaces a simple
+    /// group, because after compaction, offsets of the group can come before its records.
+    fn unserved_or_new(&mut self, id: &Arc<str>, group_type: GroupType) -> &mut UnservedGroup {
+        if self.unserved(id).is_none() {
+            let group = LoggedGroup::Unserved(UnservedGroup::new(group_type));
+            self.groups.insert(id.clone(), group);
+        }
+        match self.groups.get_mut(id) {
+            Some(LoggedGroup::Unserved(unserved)) => unserved,
+            _ => unreachable!("inserted above"),
         }
     }
 
@@ -96,11 +114,28 @@ impl LoggedState {
         }
     }
 
-    /// The group from its record; `None` if it does not exist.
+    /// The classic or simple group from its record; `None` if there is none with this id.
     pub fn group(&self, id: &Arc<str>) -> Option<ClassicGroup> {
-        Some(match self.groups.get(id)? {
-            Some(value) => ClassicGroup::loaded(id.clone(), value),
-            None => ClassicGroup::new(id.clone(), None),
+        match self.groups.get(id)? {
+            LoggedGroup::Classic(value) => Some(ClassicGroup::loaded(id.clone(), value)),
+            LoggedGroup::Simple => Some(ClassicGroup::new(id.clone(), None)),
+            LoggedGroup::Unserved(_) => None,
+        }
+    }
+
+    /// The group of an unserved protocol; `None` if there is none with this id.
+    pub fn unserved(&self, id: &str) -> Option<&UnservedGroup> {
+        match self.groups.get(id)? {
+            LoggedGroup::Unserved(unserved) => Some(unserved),
+            LoggedGroup::Simple | LoggedGroup::Classic(_) => None,
+        }
+    }
+
+    /// The groups of unserved protocols, by id.
+    pub fn unserved_groups(&self) -> impl Iterator<Item = (&Arc<str>, &UnservedGroup)> {
+        self.groups.iter().filter_map(|(id, group)| match group {
+            LoggedGroup::Unserved(unserved) => Some((id, unserved)),
+            LoggedGroup::Simple | LoggedGroup::Classic(_) => None,
         })
     }
 

@@ -39,7 +39,7 @@ use bytes::Bytes;
 
 pub use self::{
     config::GroupConfig,
-    logged_state::LoggedState,
+    logged_state::{LoggedGroup, LoggedState},
     messages::{GroupError, Reply, Request},
     records::Record,
     state::ClassicGroup,
@@ -220,10 +220,11 @@ impl Turn<'_> {
     /// Starts a new session for every loaded member, and a rebalance of groups with more members
     /// than `group.max.size`.
     fn loaded(&mut self, groups: &mut Groups) {
-        for (id, value) in &self.logged.groups {
-            let Some(value) = value.as_ref().filter(|value| !value.members.is_empty()) else {
+        for (id, group) in &self.logged.groups {
+            let LoggedGroup::Classic(value) = group else { continue };
+            if value.members.is_empty() {
                 continue;
-            };
+            }
             let mut group = ClassicGroup::loaded(id.clone(), value);
             for member in group.members.values() {
                 self.restart_session(&group, &member.id, member.session_timeout_ms);
@@ -233,8 +234,8 @@ impl Turn<'_> {
             }
             groups.insert(id.clone(), group);
         }
-        if !self.logged.unserved.is_empty() {
-            let groups = self.logged.unserved.len();
+        let groups = self.logged.unserved_groups().count();
+        if groups > 0 {
             tracing::warn!(
                 groups,
                 "groups of the consumer, share or streams protocol were loaded; members of these \

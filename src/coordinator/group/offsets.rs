@@ -22,7 +22,7 @@ impl Turn<'_> {
         request: CommitRequest,
     ) -> CommitReply {
         let logged = self.logged;
-        match (self.group(groups, &request.group), logged.unserved.get(&request.group)) {
+        match (self.group(groups, &request.group), logged.unserved(&request.group)) {
             (_, Some(unserved)) => unserved.validate_commit(&request)?,
             (Some(group), None) => {
                 validate_commit(group, &request)?;
@@ -142,7 +142,7 @@ impl Turn<'_> {
         groups: &mut Groups,
         request: &DeleteOffsetsRequest,
     ) -> Result<Vec<DeletedOffsets>, GroupError> {
-        let group = match self.logged.unserved.get(&request.group) {
+        let group = match self.logged.unserved(&request.group) {
             Some(unserved) => {
                 unserved.check_commits_offsets()?;
                 None

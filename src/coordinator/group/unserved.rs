@@ -61,7 +61,7 @@ impl UnservedGroup {
 
 impl Turn<'_> {
     pub(super) fn list_unserved(&self) -> impl Iterator<Item = ListedGroup> {
-        self.logged.unserved.iter().map(|(id, unserved)| ListedGroup {
+        self.logged.unserved_groups().map(|(id, unserved)| ListedGroup {
             group: id.clone(),
             protocol_type: unserved.group_type.name().into(),
             state: State::Empty.name(),
@@ -70,7 +70,7 @@ impl Turn<'_> {
     }
 
     pub(super) fn survey_unserved(&self) -> impl Iterator<Item = GroupSurvey> {
-        self.logged.unserved.keys().map(|id| GroupSurvey {
+        self.logged.unserved_groups().map(|(id, _)| GroupSurvey {
             group: id.clone(),
             state: State::Empty.name(),
             generation: 0,
