@@ -62,8 +62,9 @@ impl LoggedState {
             Record::Offset { group, topic, partition, value: None } => {
                 self.forget(group, topic, *partition);
             }
-            Record::Unserved { group, group_type, key, value: Some(_) } => {
-                self.unserved_or_new(group, *group_type).insert(key);
+            Record::Unserved { group, group_type, key, value: Some(value) } => {
+                let unserved = self.unserved_or_new(group, *group_type);
+                unserved.insert(key.clone(), value.clone());
             }
             Record::Unserved { group, key, value: None, .. } => {
                 if let Some(LoggedGroup::Unserved(unserved)) = self.groups.get_mut(group) {

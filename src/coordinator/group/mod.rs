@@ -32,6 +32,7 @@ mod static_member;
 mod subscription;
 mod sync;
 pub mod unserved;
+pub mod unserved_value;
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
@@ -234,14 +235,7 @@ impl Turn<'_> {
             }
             groups.insert(id.clone(), group);
         }
-        let groups = self.logged.unserved_groups().count();
-        if groups > 0 {
-            tracing::warn!(
-                groups,
-                "groups of the consumer, share or streams protocol were loaded; members of these \
-                 protocols are not served, the groups and their offsets are kept"
-            );
-        }
+        self.log_unserved();
         self.set_timer(TimerKey::Expire, self.config.offsets_retention_check_interval_ms);
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::group_type::GroupType;
+use super::{group_type::GroupType, unserved_value::UnservedValue};
 use crate::{
     base::TopicId,
     protocol::schema::{Field, Reader, WireError, WireMessage},
@@ -80,12 +80,12 @@ pub enum Record {
         partition: i32,
         value: Option<OffsetCommitValue>,
     },
-    /// Any record of a group whose protocol is not served, with the bytes of the log.
+    /// Any record of a group whose protocol is not served, with the key's bytes of the log.
     Unserved {
         group: Arc<str>,
         group_type: GroupType,
         key: Bytes,
-        value: Option<Bytes>,
+        value: Option<UnservedValue>,
     },
 }
 
@@ -103,7 +103,7 @@ impl Record {
             }
             Self::Group { group, value: None } => FIXED + group.len(),
             Self::Unserved { key, value, .. } => {
-                FIXED + key.len() + value.as_ref().map_or(0, Bytes::len)
+                FIXED + key.len() + value.as_ref().map_or(0, |value| value.encode().len())
             }
             Self::Group { group, value: Some(value) } => {
                 let member = |member: &MemberMetadata| {
@@ -129,7 +129,9 @@ impl Record {
     pub fn encode(&self) -> (Bytes, Option<Bytes>) {
         let mut key = BytesMut::new();
         let value = match self {
-            Self::Unserved { key, value, .. } => return (key.clone(), value.clone()),
+            Self::Unserved { key, value, .. } => {
+                return (key.clone(), value.as_ref().map(UnservedValue::encode));
+            }
             Self::Group { group, value } => {
                 key.put_i16(GROUP_METADATA);
                 GroupMetadataKey { group: group.to_string() }.encode(&mut key, 0);
@@ -180,7 +182,10 @@ impl Record {
                 let Some(group_type) = GroupType::of_record(other) else { return Ok(None) };
                 // The keys of all these types begin with the group id.
                 let group = String::read(&mut key, false, 0)?.into();
-                Ok(Some(Self::Unserved { group, group_type, key: whole_key, value }))
+                // Copies, because the key and the value are slices of the batch that was read.
+                let copied = |bytes: Bytes| Bytes::copy_from_slice(&bytes);
+                let value = value.map(|value| UnservedValue::decode(other, copied(value)));
+                Ok(Some(Self::Unserved { group, group_type, key: copied(whole_key), value }))
             }
         }
     }
@@ -255,7 +260,7 @@ mod tests {
                 group: "g".into(),
                 group_type: GroupType::Consumer,
                 key: Bytes::from_static(&[0, 5, 0, 1, b'g', 0, 1, b'm']),
-                value: Some(Bytes::from_static(b"any")),
+                value: Some(UnservedValue::Raw(Bytes::from_static(b"any"))),
             },
         ] {
             let (key, value) = record.encode();

@@ -6,7 +6,7 @@
 //! classic group would replace the records that Kafka wrote. Its own members cannot be alive here,
 //! so the group counts as empty.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 
@@ -15,32 +15,46 @@ use super::{
     group_type::GroupType,
     messages::{CommitRequest, GroupError, GroupSurvey, ListedGroup},
     state::State,
+    unserved_value::UnservedValue,
 };
 
-/// A group that is not served: its type and the keys of its records.
+/// A group that is not served: its type and its records by key. Keys are the bytes of the log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UnservedGroup {
     group_type: GroupType,
-    keys: BTreeSet<Bytes>,
+    records: BTreeMap<Bytes, UnservedValue>,
 }
 
 impl UnservedGroup {
     pub fn new(group_type: GroupType) -> Self {
-        Self { group_type, keys: BTreeSet::new() }
+        Self { group_type, records: BTreeMap::new() }
     }
 
-    pub fn insert(&mut self, key: &Bytes) {
-        // A copy, because the key is a slice of the batch that was read.
-        self.keys.insert(Bytes::copy_from_slice(key));
+    pub fn insert(&mut self, key: Bytes, value: UnservedValue) {
+        self.records.insert(key, value);
     }
 
     pub fn remove(&mut self, key: &Bytes) {
-        self.keys.remove(key);
+        self.records.remove(key);
     }
 
     /// Whether all records of the group have been deleted.
     pub fn is_gone(&self) -> bool {
-        self.keys.is_empty()
+        self.records.is_empty()
+    }
+
+    /// The epoch of a consumer group; `None` if the log does not have it, and for other types.
+    fn epoch(&self) -> Option<i32> {
+        self.records.values().find_map(|value| match value {
+            UnservedValue::GroupMetadata(group) => Some(group.epoch),
+            _ => None,
+        })
+    }
+
+    /// The number of members that a consumer group has in the log; 0 for other types.
+    fn member_count(&self) -> usize {
+        let is_member = |value: &&UnservedValue| matches!(value, UnservedValue::MemberMetadata(_));
+        self.records.values().filter(is_member).count()
     }
 
     /// Refuses requests for committed offsets of share groups. Their offsets are in
@@ -60,6 +74,30 @@ impl UnservedGroup {
 }
 
 impl Turn<'_> {
+    /// Logs the groups that were loaded but are not served.
+    pub(super) fn log_unserved(&self) {
+        let groups = self.logged.unserved_groups().count();
+        if groups > 0 {
+            tracing::warn!(
+                groups,
+                "groups of the consumer, share or streams protocol were loaded; members of these \
+                 protocols are not served, the groups and their offsets are kept"
+            );
+        }
+        for (group, unserved) in self.logged.unserved_groups() {
+            let (group_type, epoch) = (unserved.group_type.name(), unserved.epoch());
+            let (members, records) = (unserved.member_count(), unserved.records.len());
+            tracing::debug!(
+                group = &**group,
+                group_type,
+                epoch,
+                members,
+                records,
+                "group of a protocol that is not served was loaded"
+            );
+        }
+    }
+
     pub(super) fn list_unserved(&self) -> impl Iterator<Item = ListedGroup> {
         self.logged.unserved_groups().map(|(id, unserved)| ListedGroup {
             group: id.clone(),
@@ -94,7 +132,7 @@ impl Turn<'_> {
         self.forget_offsets(id);
         // Kafka can replay the tombstones only in this order: the assignments of a member, the
         // member, the group.
-        for key in unserved.keys.iter().rev() {
+        for key in unserved.records.keys().rev() {
             let (group, group_type) = (id.clone(), unserved.group_type);
             self.record(Record::Unserved { group, group_type, key: key.clone(), value: None });
         }
