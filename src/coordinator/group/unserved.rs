@@ -139,3 +139,43 @@ impl Turn<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coordinator::group::{LoggedState, logged_state::LoggedGroup};
+
+    /// A record of the consumer group `g`. `rest` follows the group id in the key.
+    fn record(key_type: u8, rest: &[u8], value: Option<&'static [u8]>) -> Record {
+        let key = [&[0, key_type, 0, 1, b'g'], rest].concat();
+        Record::decode(key.into(), value.map(Bytes::from_static)).unwrap().unwrap()
+    }
+
+    #[test]
+    fn consumer_group_is_kept_with_its_epoch_and_members_until_its_last_tombstone() {
+        let member = b"\0\x01m";
+        let no_subscription = b"\0\0\0\0\x01\x01\x01\0\0\0\0\0\0\x01\0\x01\0";
+        let mut logged = LoggedState::default();
+        let offset = Record::Offset {
+            group: "g".into(),
+            topic: "t".into(),
+            partition: 0,
+            value: Some(Default::default()),
+        };
+        logged.apply(0, &offset);
+        assert_eq!(logged.groups["g"], LoggedGroup::Simple);
+
+        logged.apply(1, &record(5, member, Some(no_subscription)));
+        logged.apply(2, &record(3, b"", Some(b"\0\0\0\0\0\x07\0")));
+        let group = logged.unserved("g").unwrap();
+        assert_eq!((group.epoch(), group.member_count()), (Some(7), 1));
+
+        logged.apply(3, &Record::Group { group: "g".into(), value: None });
+        logged.apply(4, &record(5, member, None));
+        let group = logged.unserved("g").unwrap();
+        assert_eq!((group.epoch(), group.member_count()), (Some(7), 0));
+
+        logged.apply(5, &record(3, b"", None));
+        assert!(logged.groups.is_empty());
+    }
+}
