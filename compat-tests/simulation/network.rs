@@ -8,7 +8,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use sordini::peers::{Address, BoxFuture, Channel, Network, PeerError};
+use futures_core::future::BoxFuture;
+use sordini::peers::{Address, Channel, Network, PeerError};
 use tokio::{
     sync::{
         Mutex,

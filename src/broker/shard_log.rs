@@ -1,6 +1,8 @@
 //! [`PartitionLog`]: the log of a coordinator shard, on a partition of this broker.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::sync::Arc;
+
+use futures_core::future::BoxFuture;
 
 use crate::{
     base::environment::now_ms,
@@ -51,7 +53,7 @@ impl ShardLog for PartitionLog {
         Ok(appended.last_offset + 1)
     }
 
-    fn wait_committed(&self, end_offset: i64) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+    fn wait_committed(&self, end_offset: i64) -> BoxFuture<'_, bool> {
         Box::pin(self.partition.wait_committed(end_offset, self.leadership_generation))
     }
 

@@ -19,9 +19,10 @@ mod own_channel;
 mod raft_voters;
 pub mod reply;
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
+use futures_core::future::BoxFuture;
 use kafka_protocol::{messages::ApiKey, protocol::Decodable};
 use tokio::time::timeout_at;
 
@@ -42,8 +43,6 @@ pub use errors::ErrorCode;
 pub use fetch::reply as fetch_reply;
 pub use own_channel::OwnChannel;
 pub use reply::{Part, Reply, ReplyBuffer, WireReply};
-
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The handler of one Kafka API. [`TABLE`] has one entry for each. The API table has the versions
 /// that it serves. The request decodes and the response encodes in each of them.

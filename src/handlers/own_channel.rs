@@ -6,12 +6,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_core::future::BoxFuture;
 use tokio::time::timeout;
 
 use super::{Client, ConnectionContext, Forwarding, answer};
 use crate::{
     broker::Broker,
-    peers::{BoxFuture, Channel, PeerError},
+    peers::{Channel, PeerError},
 };
 
 /// A channel to this node itself. The handlers answer as on the first controller listener, without

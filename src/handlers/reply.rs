@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use bytes::{BufMut, Bytes, BytesMut};
+use futures_core::future::BoxFuture;
 use kafka_protocol::protocol::{Encodable, HeaderVersion};
 
-use super::BoxFuture;
 use crate::log::DiskFile;
 
 /// The result of a handler at its ordering point.

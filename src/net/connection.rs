@@ -8,13 +8,14 @@
 use std::{collections::VecDeque, future::pending, io, sync::Arc, time::Duration};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures_core::future::BoxFuture;
 use kafka_protocol::messages::ApiKey;
 use tokio::{io::AsyncReadExt, sync::watch, time::Instant};
 
 use super::{limits::Admitted, output::Output, stream::Stream};
 use crate::{
     broker::Broker,
-    handlers::{self, BoxFuture, ConnectionContext, ErrorCode, HandlerError, Outcome, ReplyBuffer},
+    handlers::{self, ConnectionContext, ErrorCode, HandlerError, Outcome, ReplyBuffer},
     protocol::frame::{self, DecodeError, Incoming},
     telemetry::CloseReason,
 };

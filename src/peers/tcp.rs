@@ -3,6 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use futures_core::future::BoxFuture;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -10,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Address, BoxFuture, Channel, Network, PeerError};
+use super::{Address, Channel, Network, PeerError};
 
 /// The longest time to open a connection. After it, the node counts as unreachable.
 const CONNECT_MAX: Duration = Duration::from_secs(2);

@@ -82,7 +82,7 @@ pub use self::{
     elections::Timeouts,
     fetch::{FetchFrom, FetchOutcome, Fetched, Replica, SnapshotPart, SnapshotReadError},
     messages::MessageError,
-    network::{BoxFuture, Lane, NoPeers, Peer, RaftTransport, TransportError},
+    network::{Lane, NoPeers, Peer, RaftTransport, TransportError},
     observer::{LeaderClient, METADATA_TOPIC, METADATA_TOPIC_ID, Observe},
     start::QuorumConfig,
     types::Durability,

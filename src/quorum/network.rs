@@ -2,14 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    future::Future,
     io,
-    pin::Pin,
     sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
+use futures_core::future::BoxFuture;
 use openraft::{
     RaftNetwork, RaftNetworkFactory, SnapshotSegmentId,
     error::{
@@ -33,8 +32,6 @@ use super::{
     voters::{Endpoint, Membership, Voter},
 };
 use crate::base::environment::now_ms;
-
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Why a message got no response.
 #[derive(Debug, thiserror::Error)]

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_core::future::BoxFuture;
 use kafka_protocol::{
     messages::{
         BrokerId, FetchRequest, FetchResponse, FetchSnapshotRequest, FetchSnapshotResponse,
@@ -30,7 +31,7 @@ use super::{
     Inner, Leadership, Quorum,
     checkpoint::{self, SnapshotId},
     format,
-    network::{BoxFuture, TransportError},
+    network::TransportError,
     storage::blocking,
     types::log_id,
     voters::{self, Endpoint},

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, io::ErrorKind, sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes};
+use futures_core::future::BoxFuture;
 use kafka_protocol::{
     messages::{FetchRequest, FetchResponse, FetchSnapshotRequest, FetchSnapshotResponse},
     protocol::Request,
@@ -11,7 +12,7 @@ use kafka_protocol::{
 use parking_lot::Mutex;
 
 use crate::{
-    peers::{self, Address, BoxFuture, Channel, Network, PeerError},
+    peers::{self, Address, Channel, Network, PeerError},
     protocol::frame,
     quorum::{Endpoint, Lane, LeaderClient, Peer, RaftTransport, TransportError},
 };

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_core::future::BoxFuture;
 use parking_lot::Mutex;
 
 use super::{

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_core::future::BoxFuture;
 use kafka_protocol::messages::{
     FetchRequest, FetchResponse, FetchSnapshotRequest, FetchSnapshotResponse,
     fetch_response::{

@@ -20,9 +20,9 @@ pub use scrape::{Family, Kind, Labels, Scrape};
 
 use ::metrics::{Counter, Gauge, Key, KeyName, Label, Level, Metadata, Recorder};
 use api::ApiTable;
+use futures_core::future::BoxFuture;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -38,7 +38,7 @@ pub type Collector = Box<dyn Fn(&mut Scrape) + Send + Sync>;
 
 /// A function that asks other tasks before a scrape is rendered, and returns what writes the
 /// results. It must end by itself, because the scrape waits for it.
-pub type Survey = Box<dyn Fn() -> Pin<Box<dyn Future<Output = SurveyResult> + Send>> + Send + Sync>;
+pub type Survey = Box<dyn Fn() -> BoxFuture<'static, SurveyResult> + Send + Sync>;
 pub type SurveyResult = Box<dyn FnOnce(&mut Scrape) + Send>;
 
 /// All metrics of one broker.
