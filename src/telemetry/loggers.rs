@@ -49,6 +49,7 @@ const LOGGERS: &[(&str, Option<&str>)] = &[
         Some("sordini::coordinator::group"),
     ),
     ("org.apache.kafka.raft.KafkaRaftClient", Some("sordini::quorum")),
+    ("org.apache.kafka.server.AssignmentsManager", Some("sordini::broker::replicas::directories")),
     (
         "org.apache.kafka.server.BrokerLifecycleManager",
         Some("sordini::broker::membership::lifecycle"),
