@@ -1,6 +1,7 @@
-//! Values as Kafka 4.3.1's own classes (`ConsumerGroup...Value`) encode them.
+//! Values as Kafka 4.3.1's own classes (`ConsumerGroup...Value`) encode them, and a recording.
 
 use super::*;
+use crate::coordinator::group::{LoggedState, Record};
 
 const TOPIC_ID: TopicId = TopicId::from_u128(0x0123_4567_89ab_cdef_fedc_ba98_7654_3210);
 
@@ -202,4 +203,24 @@ fn values_of_unknown_versions_tags_and_types_keep_their_bytes() {
         let bytes = bytes_of(hex);
         assert_eq!(UnservedValue::decode(key_type, bytes.clone()), UnservedValue::Raw(bytes));
     }
+}
+
+#[test]
+fn all_records_of_a_recorded_group_are_decoded() {
+    let recording = include_str!("recorded_records.txt");
+    let mut logged = LoggedState::default();
+    let mut values = 0;
+    for line in recording.lines().filter(|line| !line.starts_with('#')) {
+        let (key, value) = line.split_once(' ').unwrap();
+        let (key, value) = (bytes_of(key), (value != "-").then(|| bytes_of(value)));
+        let record = Record::decode(key.clone(), value.clone()).unwrap().unwrap();
+        assert_eq!(record.encode(), (key, value));
+        let Record::Unserved { value, .. } = &record else { panic!("{record:?}") };
+        assert!(!matches!(value, Some(UnservedValue::Raw(_))), "{line}");
+        values += usize::from(value.is_some());
+        logged.apply(0, &record);
+    }
+    assert_eq!(values, 14);
+    let groups: Vec<_> = logged.unserved_groups().map(|(id, _)| &**id).collect();
+    assert_eq!(groups, ["modern", "regex"]);
 }
