@@ -78,7 +78,7 @@ pub fn process(
         Ok(broker) => broker,
         Err(error) => return Decision { records: Vec::new(), response: Err(error) },
     };
-    cx.soft.heard_of(id, beat.broker_epoch, cx.now_ms);
+    cx.soft.renew_session(id, beat.broker_epoch, cx.now_ms);
     let current = match (cx.soft.is_shutting_down(id), broker.fenced) {
         (true, _) => State::ShuttingDown,
         (false, true) => State::Fenced,

@@ -60,7 +60,7 @@ impl SoftState {
     }
 
     /// Renews the broker's session. If the broker or this epoch of it has no state yet, creates it.
-    pub fn heard_of(&mut self, broker: i32, epoch: i64, now_ms: i64) {
+    pub fn renew_session(&mut self, broker: i32, epoch: i64, now_ms: i64) {
         if self.brokers.get(&broker).is_none_or(|known| known.epoch != epoch) {
             self.register(broker, epoch);
         }
