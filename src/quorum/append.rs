@@ -29,8 +29,8 @@ impl Quorum {
         raft: &Raft<TypeConfig>,
     ) -> Result<Option<AppendEntriesResponse<i32>>, MessageError> {
         let stopped = |error: &dyn std::fmt::Display| MessageError::Stopped(error.to_string());
-        self.hear_of(&request.vote, raft);
-        let wait = self.inner.config.timeouts.answer() / 4;
+        self.record_accepted_leader(&request.vote, raft);
+        let wait = self.inner.config.timeouts.response_timeout() / 4;
         let has_room = self.inner.make_room(&request.entries, wait).await;
         let has_room = has_room.map_err(|error| stopped(&error))?;
         if !has_room {
@@ -41,7 +41,7 @@ impl Quorum {
         let previous = request.prev_log_id;
         let response = raft.append_entries(request).await.map_err(|error| stopped(&error))?;
         if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
-            self.hear();
+            self.record_leader_contact();
         }
         let (AppendEntriesResponse::Success, Some(last)) = (&response, last) else {
             let lacks_entries = !has_room && response.is_success();

@@ -115,7 +115,7 @@ impl Inner {
         let voted = tokio::spawn(async move {
             let voted = raft.vote(request).await;
             if voted.as_ref().is_ok_and(|it| it.vote_granted) {
-                inner.contact.lock().hear();
+                inner.contact.lock().record();
             }
             inner.candidacy.granting.fetch_sub(1, Ordering::AcqRel);
             voted
@@ -135,7 +135,8 @@ impl Inner {
         let last = self.last_log_id();
         let ballot =
             VoteRequest::new(Vote::new(metrics.current_term + 1, self.config.node_id), last);
-        let poll = self.ask(membership, Request::PreVote, &ballot, timeouts.answer()).await;
+        let poll =
+            self.ask(membership, Request::PreVote, &ballot, timeouts.response_timeout()).await;
         match poll {
             Poll::Elected => {}
             Poll::EpochUsed => return Ok(Poll::Refused),
@@ -150,7 +151,7 @@ impl Inner {
             }
             _ => Ok(()),
         };
-        self.candidacy.stand_until(last, Instant::now() + timeouts.patience());
+        self.candidacy.stand_until(last, Instant::now() + timeouts.contact_unit());
         outcome.map(|()| Poll::Elected)
     }
 

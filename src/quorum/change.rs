@@ -106,7 +106,7 @@ impl Quorum {
             return Err(VoterChangeError::Duplicate(name, keys(&turn.voters)));
         }
         let to = new.peer(new.id, Lane::Vote);
-        let answer_within = self.inner.config.timeouts.answer() * 4;
+        let answer_within = self.inner.config.timeouts.response_timeout() * 4;
         let probed = self.inner.network.call(to, &Request::Probe, answer_within).await;
         let replica = Replica { id: new.id, directory_id: new.directory_id };
         let caught_up =
@@ -211,7 +211,7 @@ impl Quorum {
     /// The id of another voter's metadata log directory, or `None` if it does not answer.
     async fn ask_directory(&self, voter: &Voter) -> Option<Uuid> {
         let to = voter.peer(voter.id, Lane::Vote);
-        let within = self.inner.config.timeouts.answer() * 4;
+        let within = self.inner.config.timeouts.response_timeout() * 4;
         let answer = self.inner.network.call(to, &Request::Probe, within).await.ok()?;
         messages::decode_probed(answer).ok()
     }

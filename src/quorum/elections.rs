@@ -60,7 +60,7 @@ impl Timeouts {
     }
 
     /// The longest wait for the response to a message.
-    pub fn answer(self) -> Duration {
+    pub fn response_timeout(self) -> Duration {
         Self::part(self.fetch_ms, 8, 25)
     }
 
@@ -71,23 +71,23 @@ impl Timeouts {
 
     /// After this long without a message, a follower checks whether the leader's process still
     /// runs.
-    fn doubt(self) -> Duration {
+    fn probe_after(self) -> Duration {
         self.heartbeat() * 3
     }
 
     /// The unit of the times without contact. A follower's election timeout is drawn between 1.5
     /// and 3 times this.
-    pub(super) fn patience(self) -> Duration {
+    pub(super) fn contact_unit(self) -> Duration {
         Self::part(self.fetch_ms, 2, 100)
     }
 
     /// A leader resigns if no majority answers it for this long.
-    fn resign(self) -> Duration {
-        self.patience() * 3 / 2
+    fn resign_after(self) -> Duration {
+        self.contact_unit() * 3 / 2
     }
 
     /// The longest pause before the next attempt to be elected.
-    fn retry(self) -> Duration {
+    fn candidacy_pause_max(self) -> Duration {
         Self::part(self.election_ms, 3, 30)
     }
 }
@@ -96,25 +96,25 @@ impl Timeouts {
 /// vote to a candidate.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LeaderContact {
-    heard: Option<Instant>,
+    last: Option<Instant>,
 }
 
 impl LeaderContact {
     /// Records a contact now.
-    pub fn hear(&mut self) {
-        self.heard = Some(Instant::now());
+    pub fn record(&mut self) {
+        self.last = Some(Instant::now());
     }
 
     /// The time since the last contact. `None` if there was none since the start.
     pub(super) fn silence(&self) -> Option<Duration> {
-        self.heard.map(|heard| heard.elapsed())
+        self.last.map(|last| last.elapsed())
     }
 }
 
 /// Starts the tasks that watch and drive Raft. They end with Raft and do not keep it alive.
 pub fn spawn(inner: &Arc<Inner>, raft: &Raft<TypeConfig>) {
     let (weak, metrics) = (Arc::downgrade(inner), raft.metrics());
-    inner.tell(&metrics.borrow());
+    inner.publish_leadership(&metrics.borrow());
     tokio::spawn(follow(weak.clone(), metrics.clone()));
     tokio::spawn(Timers::new(inner, metrics).run(weak));
 }
@@ -129,7 +129,7 @@ async fn follow(weak: Weak<Inner>, mut metrics: watch::Receiver<Metrics>) {
                 let Some(inner) = weak.upgrade().filter(|it| it.raft.load().is_some()) else {
                     return;
                 };
-                inner.tell(&metrics.borrow_and_update());
+                inner.publish_leadership(&metrics.borrow_and_update());
                 let ended = match &metrics.borrow().running_state {
                     Err(Fatal::Stopped) => return,
                     Err(fatal) => fatal.to_string(),
@@ -181,7 +181,7 @@ impl Inner {
     }
 
     /// Publishes the leadership as of these metrics.
-    fn tell(&self, metrics: &Metrics) {
+    fn publish_leadership(&self, metrics: &Metrics) {
         let epoch = metrics.current_term as i32;
         let leads = metrics.state == ServerState::Leader && metrics.running_state.is_ok();
         // The first batch of its epoch is applied, so everything before it is applied, too.
@@ -199,7 +199,7 @@ struct Timers {
     /// When the next step is due.
     due: Instant,
     /// This follower's current election timeout.
-    patience: Duration,
+    election_timeout: Duration,
     led_since: Option<Instant>,
     started: Instant,
     /// Since when there have been learners.
@@ -216,12 +216,12 @@ impl Timers {
         let mut random = inner.random.lock();
         // There was no contact yet. The node whose timer ends first becomes a candidate.
         let due = Instant::now() + random.about(timeouts.heartbeat() * 2);
-        let patience = random.about(timeouts.patience() * 3);
+        let election_timeout = random.about(timeouts.contact_unit() * 3);
         Self {
             timeouts,
             metrics,
             due,
-            patience,
+            election_timeout,
             led_since: None,
             started: Instant::now(),
             learners: None,
@@ -278,7 +278,7 @@ impl Timers {
                 raft.trigger().heartbeat().await?;
                 let membership = metrics.membership_config.membership();
                 let silence = inner.network.majority_silence(membership).unwrap_or(Duration::MAX);
-                if silence.min(since.elapsed()) > self.timeouts.resign() {
+                if silence.min(since.elapsed()) > self.timeouts.resign_after() {
                     resign(inner, raft, &metrics).await?;
                 }
                 if inner.leadership.borrow().active {
@@ -297,7 +297,7 @@ impl Timers {
             }
             ServerState::Learner => {
                 self.led_since = None;
-                if self.is_forgotten(inner, self.timeouts.patience() * 2) {
+                if self.is_forgotten(inner, self.timeouts.contact_unit() * 2) {
                     self.leave(inner);
                 }
             }
@@ -314,7 +314,7 @@ impl Timers {
             return false;
         }
         let since = *self.learners.get_or_insert_with(Instant::now);
-        since.elapsed() > self.timeouts.patience() * 2
+        since.elapsed() > self.timeouts.contact_unit() * 2
     }
 
     /// Whether this node has had no contact with a leader for longer than `after`. Always false if
@@ -342,27 +342,28 @@ impl Timers {
         }
         let Some(silence) = inner.contact.lock().silence() else { return true };
         // As a candidate, this node was not elected. Another node may have been a candidate, too.
-        if silence >= self.patience || metrics.state == ServerState::Candidate {
+        if silence >= self.election_timeout || metrics.state == ServerState::Candidate {
             return true;
         }
         let leader = metrics.current_leader.filter(|id| *id != metrics.id);
-        let Some(leader) = leader.filter(|_| silence >= self.timeouts.doubt()) else {
+        let Some(leader) = leader.filter(|_| silence >= self.timeouts.probe_after()) else {
             return false;
         };
         let membership = metrics.membership_config.membership();
         let Some(node) = membership.get_node(&leader) else { return false };
         let to = node.peer(leader, Lane::Vote);
-        let answer = inner.network.call(to, &Request::Probe, self.timeouts.answer()).await;
+        let answer =
+            inner.network.call(to, &Request::Probe, self.timeouts.response_timeout()).await;
         matches!(answer, Err(TransportError::Refused(_)))
     }
 
-    /// Warns once if there has been no leader for ten times `patience`. The warning shows the sets
-    /// of voters: there are two during a change of the voters, and a leader needs a majority of
-    /// each.
+    /// Warns once if there has been no leader for ten times `Timeouts::contact_unit`. The warning
+    /// shows the sets of voters: there are two during a change of the voters, and a leader needs a
+    /// majority of each.
     fn warn_of_no_leader(&mut self, inner: &Inner, metrics: &Metrics) {
         let since = *self.campaigning_since.get_or_insert_with(Instant::now);
         let is_expected = inner.expects_loss.load(Ordering::Relaxed);
-        if self.has_warned || is_expected || since.elapsed() < self.timeouts.patience() * 10 {
+        if self.has_warned || is_expected || since.elapsed() < self.timeouts.contact_unit() * 10 {
             return;
         }
         self.has_warned = true;
@@ -380,8 +381,8 @@ impl Timers {
     ) -> Result<(), Fatal<i32>> {
         {
             let mut random = inner.random.lock();
-            self.due = Instant::now() + random.about(self.timeouts.retry());
-            self.patience = random.about(self.timeouts.patience() * 3);
+            self.due = Instant::now() + random.about(self.timeouts.candidacy_pause_max());
+            self.election_timeout = random.about(self.timeouts.contact_unit() * 3);
         }
         // A new leader writes a batch first. openraft stops for good if there is no room for it.
         if let Err(error) = inner.storage.reserve(FIRST_BATCH_BYTES).await {
@@ -391,13 +392,13 @@ impl Timers {
         match inner.campaign(raft, metrics).await? {
             // The others may have a leader that sends nothing to this node, because this node was
             // removed from the voters and has not received that. As an observer, it gets the log.
-            Poll::Refused if self.is_forgotten(inner, self.timeouts.patience() * 10) => {
+            Poll::Refused if self.is_forgotten(inner, self.timeouts.contact_unit() * 10) => {
                 self.leave(inner);
             }
             _ => {}
         }
         // The voters answer openraft's election before the next attempt.
-        self.due = self.due.max(Instant::now() + self.timeouts.answer());
+        self.due = self.due.max(Instant::now() + self.timeouts.response_timeout());
         Ok(())
     }
 }

@@ -338,7 +338,7 @@ impl Quorum {
                 Ok(messages::encode_appended(response.as_ref()))
             }
             Request::Snapshot(request) => {
-                self.hear_of(&request.vote, &raft);
+                self.record_accepted_leader(&request.vote, &raft);
                 match raft.install_snapshot(request).await {
                     Ok(response) => Ok(messages::encode_chunk_result(Some(&response.vote))),
                     Err(RaftError::APIError(InstallSnapshotError::SnapshotMismatch(_))) => {
@@ -436,15 +436,15 @@ impl Quorum {
     }
 
     /// Records that this node is in contact with a leader.
-    fn hear(&self) {
-        self.inner.contact.lock().hear();
+    fn record_leader_contact(&self) {
+        self.inner.contact.lock().record();
     }
 
     /// Records contact with a leader that this node accepts as soon as its message arrives, however
     /// long the disk then takes.
-    fn hear_of(&self, vote: &openraft::Vote<i32>, raft: &Raft<TypeConfig>) {
+    fn record_accepted_leader(&self, vote: &openraft::Vote<i32>, raft: &Raft<TypeConfig>) {
         if *vote >= raft.metrics().borrow().vote {
-            self.hear();
+            self.record_leader_contact();
         }
     }
 
@@ -458,12 +458,13 @@ impl Quorum {
         self.inner.leadership.borrow().leader
     }
 
-    /// Whether this member has had no contact with its leader for twice `Timeouts::patience`, or
-    /// none since its start. `leader` names the old leader until another one is elected.
+    /// Whether this member has had no contact with its leader for twice
+    /// `Timeouts::contact_unit`, or none since its start. `leader` names the old leader until
+    /// another one is elected.
     pub fn has_lost_leader(&self) -> bool {
         let inner = &self.inner;
         let silence = inner.contact.lock().silence();
-        let is_silent = silence.is_none_or(|it| it > inner.config.timeouts.patience() * 2);
+        let is_silent = silence.is_none_or(|it| it > inner.config.timeouts.contact_unit() * 2);
         self.raft().is_some() && self.leader() != Some(inner.config.node_id) && is_silent
     }
 
@@ -508,7 +509,7 @@ impl Quorum {
         let inner = &self.inner;
         let deciding = self.deciding_voters();
         let replication = self.raft().and_then(|raft| raft.metrics().borrow().replication.clone());
-        let heard = inner.network.heard();
+        let contacts = inner.network.voter_contacts();
         let now = now_ms();
         let log = inner.storage.log();
         let voter = |voter: Voter| {
@@ -516,13 +517,13 @@ impl Quorum {
             let matching = replication.as_ref().and_then(|it| it.get(&voter.id).copied().flatten());
             let position = matching.and_then(|at| log.position(at.index));
             let end = if here { log.end_offset() } else { position.map_or(-1, |it| it.0.end()) };
-            let heard = heard.get(&voter.id);
+            let last = contacts.get(&voter.id);
             ReplicaStatus {
                 replica_id: voter.id,
                 directory_id: voter.directory_id,
                 log_end_offset: end,
-                last_fetch_ms: if here { now } else { heard.map_or(-1, |it| it.answered_ms) },
-                last_caught_up_ms: if here { now } else { heard.map_or(-1, |it| it.caught_up_ms) },
+                last_fetch_ms: if here { now } else { last.map_or(-1, |it| it.answered_ms) },
+                last_caught_up_ms: if here { now } else { last.map_or(-1, |it| it.caught_up_ms) },
                 endpoints: voter.endpoints,
             }
         };

@@ -99,9 +99,9 @@ impl RaftTransport for NoPeers {
     }
 }
 
-/// When a voter last answered the leader.
+/// Times of a voter's last response to the leader, and of the last one that showed it caught up.
 #[derive(Debug, Clone, Copy)]
-pub struct Heard {
+pub struct VoterContact {
     pub answered: Instant,
     /// Milliseconds since the Unix epoch.
     pub answered_ms: i64,
@@ -116,7 +116,7 @@ pub struct Network {
     cluster_id: Arc<str>,
     node_id: i32,
     storage: Storage,
-    heard: Arc<parking_lot::Mutex<BTreeMap<i32, Heard>>>,
+    contacts: Arc<parking_lot::Mutex<BTreeMap<i32, VoterContact>>>,
     /// Voters that did not answer the last message of this leader.
     silent: Arc<parking_lot::Mutex<BTreeSet<i32>>>,
 }
@@ -128,25 +128,25 @@ impl Network {
             cluster_id: cluster_id.into(),
             node_id: storage.node_id(),
             storage,
-            heard: Arc::default(),
+            contacts: Arc::default(),
             silent: Arc::default(),
         }
     }
 
     /// The last response of each voter, by id.
-    pub fn heard(&self) -> BTreeMap<i32, Heard> {
-        self.heard.lock().clone()
+    pub fn voter_contacts(&self) -> BTreeMap<i32, VoterContact> {
+        self.contacts.lock().clone()
     }
 
     /// The time since a majority of the voters last answered this leader. A response counts even if
     /// the entries are not durable yet, so that a slow disk does not look like a lost voter. `None`
     /// if too few voters have ever answered.
     pub fn majority_silence(&self, membership: &Membership) -> Option<Duration> {
-        let heard = self.heard();
+        let contacts = self.voter_contacts();
         let now = Instant::now();
         let answered = |id: &i32| match *id == self.node_id {
             true => Some(now),
-            false => heard.get(id).map(|it| it.answered),
+            false => contacts.get(id).map(|it| it.answered),
         };
         let last = membership.get_joint_config().iter().map(|config| {
             let mut times: Vec<_> = config.iter().map(answered).collect();
@@ -183,13 +183,13 @@ impl Network {
             tracing::info!(voter = id, "voter answers");
         }
         let answered_ms = now_ms();
-        let mut heard = self.heard.lock();
-        let caught_up_ms = match heard.get(&id) {
+        let mut contacts = self.contacts.lock();
+        let caught_up_ms = match contacts.get(&id) {
             _ if caught_up => answered_ms,
             Some(before) => before.caught_up_ms,
             None => -1,
         };
-        heard.insert(id, Heard { answered: Instant::now(), answered_ms, caught_up_ms });
+        contacts.insert(id, VoterContact { answered: Instant::now(), answered_ms, caught_up_ms });
     }
 }
 

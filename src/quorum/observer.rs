@@ -169,11 +169,11 @@ impl Observer {
     }
 
     /// Makes this observer a member again if its log says that it votes and it has had no leader
-    /// for ten times `patience`. All other voters may have become observers, too, and then none is
-    /// elected.
+    /// for ten times `Timeouts::contact_unit`. All other voters may have become observers, too, and
+    /// then none is elected.
     fn stand_again(&mut self, inner: &Arc<Inner>) {
         let quorum = Quorum { inner: inner.clone() };
-        let limit = inner.config.timeouts.patience() * 10;
+        let limit = inner.config.timeouts.contact_unit() * 10;
         if self.alone_since.elapsed() < limit || !quorum.is_voter() {
             return;
         }
@@ -225,7 +225,7 @@ impl Observer {
             }
             return Err(FollowError::Refused(partition.error_code));
         }
-        inner.contact.lock().hear();
+        inner.contact.lock().record();
         inner.take(partition, self).await
     }
 

@@ -225,7 +225,7 @@ fn raft_config(config: &QuorumConfig) -> Result<Arc<openraft::Config>, QuorumErr
     let raft = openraft::Config {
         cluster_name: "__cluster_metadata".into(),
         // openraft's request timeout. Heartbeats and elections are in `elections`.
-        heartbeat_interval: timeouts.answer().as_millis() as u64,
+        heartbeat_interval: timeouts.response_timeout().as_millis() as u64,
         enable_heartbeat: false,
         enable_elect: false,
         election_timeout_min: timeouts.lease().as_millis() as u64 - 1,
