@@ -26,14 +26,19 @@ use crate::{
 pub enum MessageError {
     #[error("the message's kind {0} is unknown")]
     UnknownKind(i8),
+    #[error("the result code {0} is unknown")]
+    UnknownResult(i8),
     #[error("the message is for node {0}")]
     NotForThisNode(i32),
     #[error("the message is for directory {0}, which this node no longer has")]
     OtherDirectory(Uuid),
     #[error("the message is from cluster {0:?}")]
     OtherCluster(String),
-    #[error("the entries do not follow each other")]
-    NotConsecutive,
+    #[error(
+        "the leader epoch of an entry is below that of the entry before, or above the epoch of the \
+         sender"
+    )]
+    EpochOutOfOrder,
     #[error(transparent)]
     Wire(#[from] WireError),
     #[error(transparent)]
@@ -195,9 +200,11 @@ pub fn encode_request(header: &Header, request: &Request) -> Bytes {
 fn append_data(append: &AppendEntriesRequest<TypeConfig>) -> AppendData {
     let mut batches = BytesMut::new();
     for entry in &append.entries {
-        // Entries to send come from the log, where they are encoded already.
+        // Entries to send come from the log, so all are `Content::Batch`.
         if let Content::Batch { bytes, .. } = &entry.content {
             batches.extend_from_slice(bytes);
+        } else {
+            debug_assert!(false, "entry {entry} is not encoded");
         }
     }
     AppendData {
@@ -262,7 +269,7 @@ fn append_request(data: AppendData) -> Result<AppendEntriesRequest<TypeConfig>, 
         let bytes = whole.slice(..batch.size());
         let header = &batch.header;
         if header.leader_epoch < epoch || header.leader_epoch as u64 > vote.leader_id.term {
-            return Err(MessageError::NotConsecutive);
+            return Err(MessageError::EpochOutOfOrder);
         }
         let membership = voters::last_of(&format::controls(&batch)?)?;
         let log_id = log_id(header.leader_epoch, next);
@@ -321,7 +328,7 @@ pub fn decode_appended(bytes: Bytes) -> Result<Option<AppendEntriesResponse<i32>
         2 => Ok(Some(AppendEntriesResponse::Conflict)),
         3 => Ok(Some(AppendEntriesResponse::HigherVote(data.vote.into()))),
         4 => Ok(None),
-        other => Err(MessageError::UnknownKind(other)),
+        other => Err(MessageError::UnknownResult(other)),
     }
 }
 
@@ -349,7 +356,11 @@ pub fn encode_chunk_result(vote: Option<&Vote<i32>>) -> Bytes {
 
 pub fn decode_chunk_result(bytes: Bytes) -> Result<Option<Vote<i32>>, MessageError> {
     let data = ChunkResultData::decode(bytes, 0)?;
-    Ok((data.result == 0).then(|| data.vote.into()))
+    match data.result {
+        0 => Ok(Some(data.vote.into())),
+        1 => Ok(None),
+        other => Err(MessageError::UnknownResult(other)),
+    }
 }
 
 pub fn encode_probed(directory_id: Uuid) -> Bytes {
