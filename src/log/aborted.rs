@@ -1,5 +1,5 @@
-//! Aborted transactions, and a segment's index of them in memory. `txn_index` reads and writes the
-//! index file.
+//! The entries of a `.txnindex` file: aborted transactions (Kafka's `AbortedTxn`), and the part of
+//! a segment's transaction index that is in memory. `txn_index` reads and writes the file.
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -14,7 +14,8 @@ pub struct AbortedTxn {
     pub first_offset: i64,
     /// Offset of the marker that aborted it.
     pub last_offset: i64,
-    /// The last stable offset directly after the marker, if the high watermark is past it.
+    /// The first offset of the oldest transaction that is still open, or the offset after the marker
+    /// if there is none. The high watermark does not limit it.
     pub last_stable_offset: i64,
 }
 
@@ -52,7 +53,7 @@ pub(super) fn decode_all(bytes: &[u8], base_offset: i64, next: i64) -> Option<Ve
     let mut all: Vec<AbortedTxn> = Vec::with_capacity(bytes.len() / AbortedTxn::LEN);
     for bytes in bytes.chunks_exact(AbortedTxn::LEN) {
         let entry = AbortedTxn::decode(bytes, base_offset);
-        let is_behind = all.last().is_none_or(|before| {
+        let is_ascending = all.last().is_none_or(|before| {
             before.last_offset < entry.last_offset
                 && before.last_stable_offset <= entry.last_stable_offset
         });
@@ -60,7 +61,7 @@ pub(super) fn decode_all(bytes: &[u8], base_offset: i64, next: i64) -> Option<Ve
             && (base_offset..next).contains(&entry.last_offset)
             && (0..entry.last_offset).contains(&entry.first_offset)
             && entry.last_stable_offset <= entry.last_offset + 1;
-        if !is_sound || !is_behind {
+        if !is_sound || !is_ascending {
             return None;
         }
         all.push(entry);

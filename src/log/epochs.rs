@@ -94,9 +94,9 @@ impl Epochs {
         self.entries.clear();
     }
 
-    /// Returns the largest epoch up to `epoch` with its end offset. If all entries are of later
-    /// epochs, returns `epoch` with the first start offset. `None` if `epoch` is later than the
-    /// latest, or there is no entry.
+    /// Returns the largest epoch up to `epoch` with its end offset. The latest epoch ends at
+    /// `log_end`. If all entries are of later epochs, returns `epoch` with the first start offset.
+    /// `None` if `epoch` is -1 or later than the latest, or if there is no entry.
     pub fn end_offset_for(&self, epoch: i32, log_end: i64) -> Option<(i32, i64)> {
         let latest = self.latest()?;
         if epoch == latest.epoch {

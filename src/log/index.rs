@@ -1,4 +1,5 @@
-//! The entries of `.index` and `.timeindex` files, and the search in such a file.
+//! The entries of index files, and the search in such a file. The entries of `.txnindex` are in
+//! `aborted`.
 //!
 //! An offset index maps the last offset of a batch to the position of the batch. A time index maps
 //! the largest timestamp so far to the last offset of the batch that has it. Both are sparse, and
@@ -70,7 +71,7 @@ impl Entry for TimeEntry {
 
 /// Most bytes of an index file that are read at once.
 const BLOCK: usize = 2048;
-/// The largest [`Entry::LEN`].
+/// The largest [`Entry::LEN`]: that of `AbortedTxn`.
 const LEN_MAX: usize = 34;
 
 /// The first `count` entries of an index file.

@@ -267,6 +267,8 @@ impl Segment {
     }
 }
 
+/// The largest timestamp between `position` and `end`, with the last offset of the first batch that
+/// has it. Stops at the first invalid batch.
 fn largest_from(file: &dyn DiskFile, position: u64, end: u64) -> io::Result<Option<TimeEntry>> {
     let mut largest: Option<TimeEntry> = None;
     let mut walk = Walk::headers(file, position, end);

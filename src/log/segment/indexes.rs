@@ -3,8 +3,8 @@
 //! as long as a wrong file can be removed.
 //!
 //! Invariants:
-//! - Entries that could not be written stay in memory, at most [`KEPT_MAX`] per index, and are
-//!   written with the next block.
+//! - Entries that could not be written stay in memory and are written with the next block. A failed
+//!   write keeps at most [`KEPT_MAX`] per index.
 //! - A start assumes that the index files of a sealed segment below the recovery point are
 //!   complete, and rebuilds those that are missing. So before a flush moves the recovery point past
 //!   a segment, its index files are completed or removed.
@@ -22,7 +22,7 @@ use super::{
 
 /// Number of entries in memory at which they are written to the file in one block.
 const PENDING_MAX: usize = 512;
-/// Most entries of an index that stay in memory while its file cannot be written.
+/// Most entries of an index that a failed write keeps in memory.
 const KEPT_MAX: usize = 4 * PENDING_MAX;
 
 /// Both index files of a segment.
@@ -120,7 +120,8 @@ impl Segment {
         }
     }
 
-    /// Logs the first failure of this segment's index files, and the first one after each success.
+    /// Logs the first failure of this segment's index files, and the first one after each successful
+    /// write.
     fn warn_of_index(&self, kind: Kind, error: &io::Error) {
         if !std::mem::replace(&mut self.state().index_failed, true) {
             tracing::warn!(path = %self.path(kind).display(), %error, "index file failed");
