@@ -1,6 +1,7 @@
-//! Applies committed metadata to this broker. The order is fixed: first partitions and topics
-//! change, then the image is published, then coordinators change, and at last waiters for the
-//! offset are notified.
+//! Applies committed metadata to this broker, in a fixed order: broker configs, partitions and
+//! topics, publication of the image, coordinators, and at last the notification of tasks that wait
+//! for the offset. Before the broker serves, only the configs are applied, deleted topics are noted
+//! and the image is published.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -16,15 +17,15 @@ use crate::{
     quorum::{CommittedBatch, CommittedStream},
 };
 
-/// Applies committed metadata. Returns only if the quorum has ended or a batch cannot be applied.
-/// The broker's metadata is then out of date, so `metadata_failed` makes the process stop.
+/// Applies committed metadata. Returns only if the quorum has ended or applying a batch panics. The
+/// broker's metadata is then out of date, so `metadata_failed` makes the process stop.
 pub async fn apply_committed(broker: Arc<Broker>, mut stream: CommittedStream) {
     while let Some(batch) = stream.next().await {
         let apply = AssertUnwindSafe(|| broker.apply(&batch));
         // Applying may wait for the disk, for example to open logs. `in_place` moves the other
         // tasks of this worker to another one.
         if in_place(|| catch_unwind(apply)).is_err() {
-            error!(offset = batch.last_offset, "committed metadata cannot be applied");
+            error!(offset = batch.last_offset, "cannot apply committed metadata: the broker stops");
             break;
         }
     }

@@ -48,6 +48,8 @@ pub enum Change {
         id: i32,
         old: Arc<BrokerImage>,
     },
+    /// A controller has registered or its registration has changed; after a snapshot, its
+    /// registration may also be gone.
     ControllerRegistered {
         id: i32,
     },
