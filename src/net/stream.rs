@@ -6,7 +6,8 @@ use tokio::{
 };
 
 /// The byte stream of a connection. Connections are generic over it, so that each kind of stream
-/// gets code of its own and a TCP socket costs nothing extra. Simulated connections are such streams.
+/// gets code of its own and a TCP socket costs nothing extra. Simulated connections are such
+/// streams.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// The socket whose bytes are the bytes of this stream. `sendfile` then sends pieces of files.
     /// `None` if the bytes change on their way (encryption) or if there is no socket. Pieces of
