@@ -80,8 +80,8 @@ def test_kill_while_producing(own_broker, on):
     assert acknowledged <= set(values), f"lost: {sorted(acknowledged - set(values))[:10]}"
 
 
-def moved(source, target):
-    """Moves the directory of the stopped source to the target."""
+def copy_data(source, target):
+    """Copies the data directory of the stopped source to the target."""
     assert source.process is None
     shutil.copytree(source.data, target.data)
 
@@ -104,7 +104,7 @@ def test_adopts_a_directory_of_apache_kafka(two_brokers, on, kind, end):
     sordini, kafka = two_brokers
     fill(on(kafka.start()))
     getattr(kafka, end)()
-    moved(kafka, sordini)
+    copy_data(kafka, sordini)
     check(on(sordini.start()))
 
 
@@ -116,7 +116,7 @@ def test_apache_kafka_starts_on_our_directory(two_brokers, on, kind):
     sordini, kafka = two_brokers
     fill(on(sordini.start()))
     assert sordini.stop() == 0
-    moved(sordini, kafka)
+    copy_data(sordini, kafka)
     check(on(kafka.start()))
 
 
@@ -156,7 +156,7 @@ def ask(broker, api, version, body):
 @pytest.mark.oracle
 def test_keeps_groups_of_the_consumer_protocol(two_brokers, on, kind):
     """Sordini lists and reads a consumer group (KIP-848) of Kafka, refuses classic members in it,
-    and leaves it intact for Kafka."""
+    and keeps the group, the quotas and the SCRAM credentials intact for Kafka."""
     if kind != SORDINI_KIND:
         pytest.skip("about Sordini")
     sordini, kafka = two_brokers
@@ -170,7 +170,7 @@ def test_keeps_groups_of_the_consumer_protocol(two_brokers, on, kind):
     run(f"{alter} consumer_byte_rate=1024").ok()
     run(f"{alter} SCRAM-SHA-256=[iterations=4096,password=any]").ok()
     kafka.stop()
-    moved(kafka, sordini)
+    copy_data(kafka, sordini)
 
     run = on(sordini.start())
     listed = run("kafka-groups --list").ok()
@@ -192,7 +192,7 @@ def test_keeps_groups_of_the_consumer_protocol(two_brokers, on, kind):
     assert "SCRAM-SHA-256=iterations=4096" in users.stdout, users.stdout
     assert sordini.stop() == 0
     shutil.rmtree(kafka.data)
-    moved(sordini, kafka)
+    copy_data(sordini, kafka)
 
     run = on(kafka.start())
     assert run(f"{modern} --max-messages 6").ok().lines == [str(n) for n in range(4, 10)]
