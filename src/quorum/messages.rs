@@ -1,5 +1,5 @@
 //! The Raft messages between controllers: openraft's requests and responses in Kafka's encoding.
-//! Log entries are sent as the record batches that they are.
+//! Log entries are sent as their record batches, unchanged.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use openraft::{
@@ -77,27 +77,28 @@ wire! {
         committed: Position, in 0..;
         batches: Bytes, in 0..;
     }
-    /// The response to `AppendData`.
-    pub struct AppendedData (flexible 0..) {
+    /// The response to `AppendData`. Result 0: appended; 1: appended up to `matching`; 2:
+    /// `previous` conflicts; 3: `vote` is higher; 4: the disk has not written the entries yet.
+    pub struct AppendResponseData (flexible 0..) {
         result: i8, in 0..;
         matching: Position, in 0..;
         vote: VoteData, in 0..;
     }
     /// A candidate's request, with the end of its log. With `is_pre_vote`, the candidate only asks
     /// whether it would be elected.
-    pub struct BallotData (flexible 0..) {
+    pub struct VoteRequestData (flexible 0..) {
         vote: VoteData, in 0..;
         last: Position, in 0..;
         is_pre_vote: bool, in 0..;
     }
     /// The response to a candidate.
-    pub struct BallotResultData (flexible 0..) {
+    pub struct VoteResponseData (flexible 0..) {
         vote: VoteData, in 0..;
         granted: bool, in 0..;
         last: Position, in 0..;
     }
     /// A part of a snapshot.
-    pub struct ChunkData (flexible 0..) {
+    pub struct SnapshotChunkData (flexible 0..) {
         vote: VoteData, in 0..;
         last: Position, in 0..;
         snapshot_id: String, in 0..;
@@ -107,9 +108,9 @@ wire! {
         data: Bytes, in 0..;
         done: bool, in 0..;
     }
-    /// The response to `ChunkData`. The result is 0 if the part was accepted, 1 if parts before it
-    /// are missing.
-    pub struct ChunkResultData (flexible 0..) {
+    /// The response to `SnapshotChunkData`. The result is 0 if the part was accepted, 1 if parts
+    /// before it are missing.
+    pub struct SnapshotChunkResponseData (flexible 0..) {
         result: i8, in 0..;
         vote: VoteData, in 0..;
     }
@@ -189,9 +190,9 @@ pub fn encode_request(header: &Header, request: &Request) -> Bytes {
     encode!(out, header);
     match request {
         Request::Append(append) => encode!(out, append_data(append)),
-        Request::Vote(vote) => encode!(out, ballot_data(vote, false)),
-        Request::PreVote(vote) => encode!(out, ballot_data(vote, true)),
-        Request::Snapshot(chunk) => encode!(out, chunk_data(chunk)),
+        Request::Vote(vote) => encode!(out, vote_request_data(vote, false)),
+        Request::PreVote(vote) => encode!(out, vote_request_data(vote, true)),
+        Request::Snapshot(chunk) => encode!(out, snapshot_chunk_data(chunk)),
         Request::Probe => encode!(out, Empty {}),
     }
     out.freeze()
@@ -215,13 +216,13 @@ fn append_data(append: &AppendEntriesRequest<TypeConfig>) -> AppendData {
     }
 }
 
-fn ballot_data(request: &VoteRequest<i32>, is_pre_vote: bool) -> BallotData {
-    BallotData { vote: (&request.vote).into(), last: request.last_log_id.into(), is_pre_vote }
+fn vote_request_data(request: &VoteRequest<i32>, is_pre_vote: bool) -> VoteRequestData {
+    VoteRequestData { vote: (&request.vote).into(), last: request.last_log_id.into(), is_pre_vote }
 }
 
-fn chunk_data(chunk: &InstallSnapshotRequest<TypeConfig>) -> ChunkData {
+fn snapshot_chunk_data(chunk: &InstallSnapshotRequest<TypeConfig>) -> SnapshotChunkData {
     let meta = &chunk.meta;
-    ChunkData {
+    SnapshotChunkData {
         vote: (&chunk.vote).into(),
         last: meta.last_log_id.into(),
         snapshot_id: meta.snapshot_id.clone(),
@@ -243,12 +244,12 @@ pub fn decode_request(message: Bytes) -> Result<(Header, Request), MessageError>
     let request = match kind {
         APPEND => Request::Append(append_request(AppendData::decode(body, 0)?)?),
         BALLOT => {
-            let data = BallotData::decode(body, 0)?;
+            let data = VoteRequestData::decode(body, 0)?;
             let is_pre_vote = data.is_pre_vote;
             let request = VoteRequest::new(data.vote.into(), data.last.into());
             if is_pre_vote { Request::PreVote(request) } else { Request::Vote(request) }
         }
-        CHUNK => Request::Snapshot(snapshot_request(ChunkData::decode(body, 0)?)?),
+        CHUNK => Request::Snapshot(snapshot_request(SnapshotChunkData::decode(body, 0)?)?),
         PROBE => Empty::decode(body, 0).map(|_| Request::Probe)?,
         other => return Err(MessageError::UnknownKind(other)),
     };
@@ -280,7 +281,9 @@ fn append_request(data: AppendData) -> Result<AppendEntriesRequest<TypeConfig>, 
     Ok(AppendEntriesRequest { vote, prev_log_id: previous, entries, leader_commit })
 }
 
-fn snapshot_request(data: ChunkData) -> Result<InstallSnapshotRequest<TypeConfig>, MessageError> {
+fn snapshot_request(
+    data: SnapshotChunkData,
+) -> Result<InstallSnapshotRequest<TypeConfig>, MessageError> {
     let membership: Membership = voters::decode(data.voters)?;
     let meta = SnapshotMeta {
         last_log_id: data.last.into(),
@@ -305,7 +308,7 @@ fn finish(data: impl FnOnce(&mut BytesMut)) -> Bytes {
 /// Encodes the response to entries. `None`: the follower accepts the leader, but its disk has not
 /// written the entries yet.
 pub fn encode_appended(response: Option<&AppendEntriesResponse<i32>>) -> Bytes {
-    let mut data = AppendedData::default();
+    let mut data = AppendResponseData::default();
     match response {
         Some(AppendEntriesResponse::Success) => {}
         Some(AppendEntriesResponse::PartialSuccess(matching)) => {
@@ -321,7 +324,7 @@ pub fn encode_appended(response: Option<&AppendEntriesResponse<i32>>) -> Bytes {
 }
 
 pub fn decode_appended(bytes: Bytes) -> Result<Option<AppendEntriesResponse<i32>>, MessageError> {
-    let data = AppendedData::decode(bytes, 0)?;
+    let data = AppendResponseData::decode(bytes, 0)?;
     match data.result {
         0 => Ok(Some(AppendEntriesResponse::Success)),
         1 => Ok(Some(AppendEntriesResponse::PartialSuccess(data.matching.into()))),
@@ -334,12 +337,12 @@ pub fn decode_appended(bytes: Bytes) -> Result<Option<AppendEntriesResponse<i32>
 
 pub fn encode_ballot_result(response: &VoteResponse<i32>) -> Bytes {
     let (vote, last) = ((&response.vote).into(), response.last_log_id.into());
-    let data = BallotResultData { vote, granted: response.vote_granted, last };
+    let data = VoteResponseData { vote, granted: response.vote_granted, last };
     finish(|out| data.encode(out, 0))
 }
 
 pub fn decode_ballot_result(bytes: Bytes) -> Result<VoteResponse<i32>, MessageError> {
-    let data = BallotResultData::decode(bytes, 0)?;
+    let data = VoteResponseData::decode(bytes, 0)?;
     Ok(VoteResponse {
         vote: data.vote.into(),
         vote_granted: data.granted,
@@ -350,12 +353,12 @@ pub fn decode_ballot_result(bytes: Bytes) -> Result<VoteResponse<i32>, MessageEr
 /// Encodes the response to a part of a snapshot. `None`: parts before it are missing.
 pub fn encode_chunk_result(vote: Option<&Vote<i32>>) -> Bytes {
     let result = i8::from(vote.is_none());
-    let data = ChunkResultData { result, vote: vote.map(Into::into).unwrap_or_default() };
+    let data = SnapshotChunkResponseData { result, vote: vote.map(Into::into).unwrap_or_default() };
     finish(|out| data.encode(out, 0))
 }
 
 pub fn decode_chunk_result(bytes: Bytes) -> Result<Option<Vote<i32>>, MessageError> {
-    let data = ChunkResultData::decode(bytes, 0)?;
+    let data = SnapshotChunkResponseData::decode(bytes, 0)?;
     match data.result {
         0 => Ok(Some(data.vote.into())),
         1 => Ok(None),
