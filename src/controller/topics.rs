@@ -52,7 +52,7 @@ pub type Results<T> = Vec<(String, Result<T, ControllerError>)>;
 /// Creates topics. The caller must have refused duplicate names. A request that would need too many
 /// partitions or records is refused as a whole, as in Kafka.
 pub fn create(cx: &mut Context<'_>, topics: &[NewTopic]) -> Decision<Results<CreatedTopic>> {
-    if asks_for_too_much(cx, topics) {
+    if exceeds_max_partitions(cx, topics) {
         return refuse_all(topics.iter().map(|topic| &topic.name), TOO_MANY_PARTITIONS);
     }
     let mut records = Vec::new();
@@ -72,8 +72,9 @@ pub fn create(cx: &mut Context<'_>, topics: &[NewTopic]) -> Decision<Results<Cre
 pub(super) const TOO_LARGE: &str = "Unable to perform excessively large batch operation.";
 pub(super) const TOO_MANY_PARTITIONS: &str = "Excessively large number of partitions per request.";
 
-/// Whether the topics have too many partitions in total. Invalid topics count, too.
-fn asks_for_too_much(cx: &Context<'_>, topics: &[NewTopic]) -> bool {
+/// Whether the topics have more than [`MAX_RECORDS`] partitions in total. Invalid topics count,
+/// too.
+fn exceeds_max_partitions(cx: &Context<'_>, topics: &[NewTopic]) -> bool {
     let count = |topic: &NewTopic| match (topic.assignments.len(), topic.partitions) {
         (0, -1) => cx.settings.num_partitions.max(0) as usize,
         (0, asked) => asked.max(0) as usize,
@@ -256,7 +257,7 @@ fn new_partition(
     }
 }
 
-/// Deletes topics. An unknown id fails alone.
+/// Deletes topics. An unknown id fails only its own result.
 pub fn delete(
     cx: &Context<'_>,
     ids: &[TopicId],
@@ -281,16 +282,16 @@ pub fn create_partitions(cx: &mut Context<'_>, topics: &[NewPartitions]) -> Deci
     let mut records = Vec::new();
     let mut results = Vec::with_capacity(topics.len());
     for topic in topics {
-        let grown = grow_one(cx, topic).map(|grown| records.extend(grown));
+        let added = add_partitions(cx, topic).map(|added| records.extend(added));
         if records.len() > MAX_RECORDS {
             return refuse_all(topics.iter().map(|topic| &topic.name), TOO_LARGE);
         }
-        results.push((topic.name.clone(), grown));
+        results.push((topic.name.clone(), added));
     }
     Decision { records, response: results }
 }
 
-fn grow_one(
+fn add_partitions(
     cx: &mut Context<'_>,
     wanted: &NewPartitions,
 ) -> Result<Vec<MetadataRecord>, ControllerError> {
