@@ -1,5 +1,5 @@
 //! Changes: the differences between one image and the next. `Image::apply` returns the change of
-//! one record, and `snapshot::diff` the changes between any two images. Brokers act only on
+//! one record, and `diff` the changes between any two images. Brokers act only on
 //! changes.
 
 use std::sync::Arc;

@@ -10,12 +10,13 @@
 //! - `diff` describes all differences of two images with the same changes that `apply` returns.
 
 pub mod change;
+mod diff;
 pub mod entities;
 pub mod image;
 pub mod record;
 pub mod records;
 mod sharded;
-pub mod snapshot;
+mod snapshot;
 pub mod topics;
 pub mod transaction;
 
@@ -25,6 +26,7 @@ mod golden;
 mod tests;
 
 pub use change::{Change, PartitionChange};
+pub use diff::diff;
 pub use entities::{
     BrokerImage, Config, ConfigResource, ConfigResourceType, ControllerImage, QuotaEntity,
 };

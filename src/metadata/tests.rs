@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::{records::*, snapshot::diff, *};
+use super::{records::*, *};
 
 fn id(n: u8) -> Uuid {
     Uuid::from_u128(u128::from(n) + 1)

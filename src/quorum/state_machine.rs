@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     log::disk::{Disk, OpenMode},
-    metadata::{Change, Image, MetadataRecord, TransactionFilter, snapshot},
+    metadata::{Change, Image, MetadataRecord, TransactionFilter, diff},
     records::Batch,
 };
 
@@ -157,7 +157,7 @@ impl Machine {
         image.offset = id.end_offset - 1;
         image.epoch = id.epoch;
         image.timestamp_ms = checkpoint.timestamp_ms;
-        let changes = snapshot::diff(&self.image, &image);
+        let changes = diff(&self.image, &image);
         (self.image, self.filter) = (image, TransactionFilter::default());
         self.applied = Some(log_id(id.epoch, index));
         self.membership = membership.clone();
