@@ -4,9 +4,9 @@
 //! A directory that fails goes offline with its partitions. The others continue.
 
 mod checkpoint_file;
+mod created_paths;
 mod moves;
 mod shared;
-mod traces;
 
 use std::{
     collections::HashMap,
@@ -20,7 +20,7 @@ use checkpoint_file::{read_checkpoint, read_settled, run_of, settled_name};
 pub use shared::SharedLogDirs;
 use uuid::Uuid;
 
-use self::traces::Traces;
+use self::created_paths::CreatedPaths;
 use super::{
     LogError,
     checkpoint::{self, Offsets},
@@ -157,9 +157,9 @@ impl LogDirs {
                 return Err(DirsError::Twice(path.clone()));
             }
         }
-        let mut traces = Traces::default();
-        let opened = Self::open_all(&disk, paths, metadata_dir, owner, &mut new_id, &mut traces);
-        opened.inspect_err(|_| traces.remove(&*disk))
+        let mut created = CreatedPaths::default();
+        let opened = Self::open_all(&disk, paths, metadata_dir, owner, &mut new_id, &mut created);
+        opened.inspect_err(|_| created.remove_all(&*disk))
     }
 
     fn open_all(
@@ -168,15 +168,18 @@ impl LogDirs {
         metadata_dir: &Path,
         owner: &Owner,
         new_id: &mut dyn FnMut() -> Uuid,
-        traces: &mut Traces,
+        created: &mut CreatedPaths,
     ) -> Result<Self, DirsError> {
         let mut opened = Vec::with_capacity(paths.len());
         let mut failure = None;
         for path in paths {
-            match prepare(&**disk, path, traces) {
+            match prepare(&**disk, path, created) {
                 Ok(prepared) => opened.push(Some(prepared)),
                 Err(DirsError::Log(error)) => {
-                    tracing::error!(path = %path.display(), %error, "log directory is offline");
+                    tracing::error!(
+                        path = %path.display(), %error,
+                        "log directory failed, taking it offline"
+                    );
                     let has_metadata = path == metadata_dir;
                     if has_metadata || failure.is_none() {
                         failure = Some((has_metadata, error));
@@ -197,9 +200,9 @@ impl LogDirs {
         }
         let metadata_lock = match paths.iter().any(|path| path == metadata_dir) {
             true => None,
-            false => Some(prepare(&**disk, metadata_dir, traces)?.lock),
+            false => Some(prepare(&**disk, metadata_dir, created)?.lock),
         };
-        let cluster_id = agree(paths, &opened, owner)?;
+        let cluster_id = check_owner(paths, &opened, owner)?;
         let mut dirs = Vec::with_capacity(paths.len());
         for (path, prepared) in paths.iter().zip(opened) {
             let dir = match prepared {
@@ -256,7 +259,8 @@ impl LogDirs {
                     found.append(&mut partitions);
                 }
                 Err(error) => {
-                    tracing::error!(%error, "log directory is offline");
+                    let path = self.dirs[index].path.display();
+                    tracing::error!(%path, %error, "log directory failed, taking it offline");
                     self.dirs[index].offline = true;
                 }
             }
@@ -316,11 +320,11 @@ impl LogDirs {
         let dir_path = self.dirs[dir].path.clone();
         let path = dir_path.join(name);
         let (disk, partition) = (self.disk.clone(), partition.clone());
-        NewPlace { disk, partition, dir_path, path, is_made: false }
+        NewPlace { disk, partition, dir_path, path, is_created: false }
     }
 
     /// Stops counting a partition whose directory has left its log directory.
-    fn count_out(&mut self, path: &Path) {
+    fn uncount_partition(&mut self, path: &Path) {
         if let Some(dir) = self.dir_of(path) {
             self.dirs[dir].partitions = self.dirs[dir].partitions.saturating_sub(1);
         }
@@ -369,7 +373,7 @@ impl LogDir {
     }
 }
 
-fn put_aside(
+fn rename_to_stray(
     disk: &dyn Disk,
     path: &Path,
     partition: &TopicPartition,
@@ -388,20 +392,20 @@ pub struct NewPlace {
     /// The path of its log directory.
     pub dir_path: PathBuf,
     pub path: PathBuf,
-    /// Whether [`Self::create`] has made the directory. One that was there already can hold records.
-    is_made: bool,
+    /// Whether [`Self::create`] created the directory. An existing directory can hold records.
+    is_created: bool,
 }
 
 impl NewPlace {
     /// Creates the partition's directory with its `partition.metadata`. If there is a directory of
     /// another topic with the same name, renames that first.
     pub fn create(&mut self, topic_id: TopicId) -> Result<(), LogError> {
-        let Self { disk, partition, path, is_made, .. } = self;
+        let Self { disk, partition, path, is_created, .. } = self;
         if read_topic_id(&**disk, path)?.is_some_and(|id| id != topic_id) {
-            put_aside(&**disk, path, partition)?;
+            rename_to_stray(&**disk, path, partition)?;
         }
         // A missing log directory is not created again: its disk has failed.
-        *is_made = disk.create_dir(path).during("create", path)?;
+        *is_created = disk.create_dir(path).during("create", path)?;
         write_topic_id(&**disk, path, topic_id)
     }
 }
@@ -468,26 +472,30 @@ struct Prepared {
     meta: Option<MetaProperties>,
 }
 
-fn prepare(disk: &dyn Disk, path: &Path, traces: &mut Traces) -> Result<Prepared, DirsError> {
-    traces.expect_dir(disk, path);
+fn prepare(
+    disk: &dyn Disk,
+    path: &Path,
+    created: &mut CreatedPaths,
+) -> Result<Prepared, DirsError> {
+    created.before_create_dir(disk, path);
     let is_new = disk.list(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
     disk.create_dir_all(path).during("create", path)?;
     if let (true, Some(above)) = (is_new, path.parent().filter(|it| !it.as_os_str().is_empty())) {
         disk.sync_dir(above).during("sync", above)?;
     }
     let lock_path = path.join(names::LOCK);
-    traces.expect_file(disk, lock_path.clone());
+    created.before_create_file(disk, lock_path.clone());
     let lock = match disk.lock(&lock_path) {
         Ok(lock) => lock,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             // The other process may have just created the directory.
-            traces.keep(path);
+            created.forget_dir(path);
             return Err(DirsError::InUse(path.to_owned()));
         }
         Err(error) => return Err(error).during("lock", &lock_path)?,
     };
     let meta_path = path.join(names::META_PROPERTIES);
-    traces.expect_file(disk, meta_path.clone());
+    created.before_create_file(disk, meta_path.clone());
     let meta = match read_if_there(disk, &meta_path)? {
         Some(bytes) => Some(MetaProperties::decode(&bytes).during("read", &meta_path)?),
         None => None,
@@ -496,7 +504,7 @@ fn prepare(disk: &dyn Disk, path: &Path, traces: &mut Traces) -> Result<Prepared
 }
 
 /// Checks that all directories belong to the same node and cluster, and returns the cluster id.
-fn agree(
+fn check_owner(
     paths: &[PathBuf],
     opened: &[Option<Prepared>],
     owner: &Owner,

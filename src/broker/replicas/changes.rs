@@ -32,8 +32,8 @@ impl Replicas {
     /// Removes deleted and stray logs from the checkpoints. Their offsets would be wrong for a new
     /// log of the same name.
     pub(super) fn forget_former_logs(self: &Arc<Self>, any_deleted: bool) {
-        let any_put_aside = self.found().take_put_aside();
-        if any_deleted || any_put_aside {
+        let any_renamed_stray = self.found().take_renamed_stray();
+        if any_deleted || any_renamed_stray {
             self.write_checkpoints();
             self.write_settled();
         }

@@ -30,7 +30,7 @@ pub struct DiscoveredLogs {
     deleted: HashSet<TopicId>,
     /// Whether a directory was renamed as stray. The checkpoints still have entries for its old
     /// name, which would be wrong for the next directory of that name.
-    put_aside: bool,
+    renamed_stray: bool,
 }
 
 impl DiscoveredLogs {
@@ -50,8 +50,8 @@ impl DiscoveredLogs {
     }
 
     /// Whether a directory was renamed as stray since the last call.
-    pub fn take_put_aside(&mut self) -> bool {
-        std::mem::take(&mut self.put_aside)
+    pub fn take_renamed_stray(&mut self) -> bool {
+        std::mem::take(&mut self.renamed_stray)
     }
 
     fn put(&mut self, found: DiscoveredLog) {
@@ -77,7 +77,7 @@ impl Replicas {
         for found in self.claimed(name) {
             match self.is_of_topic(topic, &found) {
                 Ok(true) => all.push(found),
-                Ok(false) => self.put_aside(&found, "directory of a deleted topic"),
+                Ok(false) => self.rename_to_stray(&found, "directory of a deleted topic"),
                 Err(error) => {
                     let is_future = found.is_future;
                     self.keep_found(found, &error);
@@ -98,7 +98,7 @@ impl Replicas {
                 true => self.found().put(found),
                 // A crash ended a move between its two renames. The copy has all records of this
                 // one.
-                false => self.put_aside(&found, "former directory of a moved replica"),
+                false => self.rename_to_stray(&found, "former directory of a moved replica"),
             }
         }
         match (failed, replica) {
@@ -112,7 +112,7 @@ impl Replicas {
     pub(super) fn resume_move(self: &Arc<Self>, topic: &Topic, partition: &Arc<Partition>) {
         for found in self.claimed(&partition.id) {
             if *partition.log_dir() == found.dir_path() || partition.future_view().is_some() {
-                self.put_aside(&found, "unused copy of a replica");
+                self.rename_to_stray(&found, "unused copy of a replica");
                 continue;
             }
             match self.open_found(topic, &found) {
@@ -156,10 +156,10 @@ impl Replicas {
     }
 
     /// Renames a directory as Kafka renames stray ones. Its files are kept, but not opened.
-    fn put_aside(&self, found: &DiscoveredLog, what: &str) {
-        self.found().put_aside = true;
+    fn rename_to_stray(&self, found: &DiscoveredLog, what: &str) {
+        self.found().renamed_stray = true;
         let partition = &found.partition;
-        match self.log_dirs.put_aside(&found.path, partition) {
+        match self.log_dirs.rename_to_stray(&found.path, partition) {
             Ok(to) => warn!(%partition, to = %to.display(), "{what} renamed as stray"),
             Err(error) => error!(%partition, %error, "{what} cannot be renamed as stray"),
         }

@@ -11,7 +11,7 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 use uuid::Uuid;
 
-use super::{DeletedPartition, Disk, During, LogDirs, LogError, NewPlace, names, put_aside};
+use super::{DeletedPartition, Disk, During, LogDirs, LogError, NewPlace, names, rename_to_stray};
 use crate::base::TopicPartition;
 
 /// The log directories behind a lock, and the operations that run without the lock.
@@ -20,13 +20,13 @@ pub struct SharedLogDirs {
     disk: Arc<dyn Disk>,
     dirs: Mutex<LogDirs>,
     /// Log directories with a running operation, each with the time at which it began.
-    under_way: Mutex<Vec<(PathBuf, Instant)>>,
+    running_operations: Mutex<Vec<(PathBuf, Instant)>>,
 }
 
 impl SharedLogDirs {
     pub fn new(dirs: LogDirs) -> Self {
         let disk = Arc::clone(&dirs.disk);
-        Self { disk, dirs: Mutex::new(dirs), under_way: Mutex::default() }
+        Self { disk, dirs: Mutex::new(dirs), running_operations: Mutex::default() }
     }
 
     /// Locks the state of the log directories. The caller must not wait for a disk while it holds
@@ -47,8 +47,12 @@ impl SharedLogDirs {
 
     /// Renames the directory of a partition to a stray one, as Kafka does with partitions that
     /// metadata does not have. Returns the new path.
-    pub fn put_aside(&self, path: &Path, partition: &TopicPartition) -> Result<PathBuf, LogError> {
-        self.watched(path, || put_aside(&*self.disk, path, partition))
+    pub fn rename_to_stray(
+        &self,
+        path: &Path,
+        partition: &TopicPartition,
+    ) -> Result<PathBuf, LogError> {
+        self.watched(path, || rename_to_stray(&*self.disk, path, partition))
     }
 
     /// Gives a future replica the directory name of its partition, and returns the new path. The
@@ -69,7 +73,7 @@ impl SharedLogDirs {
     ) -> Result<DeletedPartition, LogError> {
         let path = from.with_file_name(names::delete_dir(partition, unique));
         self.rename(from, &path)?;
-        self.lock().count_out(from);
+        self.lock().uncount_partition(from);
         Ok(DeletedPartition { disk: Arc::clone(&self.disk), path })
     }
 
@@ -82,17 +86,18 @@ impl SharedLogDirs {
     /// Removes the directory that a failed creation has made. If the directory was there before, it
     /// stays, because it can hold a former topic's records.
     pub fn discard(&self, place: &NewPlace) {
-        // If the removal fails, the next creation empties the directory or puts it aside.
+        // If the removal fails, the next creation empties the directory or renames it to a stray
+        // one.
         let remove = || self.disk.remove_dir_all(&place.path);
-        if !place.is_made || self.watched(&place.path, remove).is_ok() {
-            self.lock().count_out(&place.path);
+        if !place.is_created || self.watched(&place.path, remove).is_ok() {
+            self.lock().uncount_partition(&place.path);
         }
     }
 
     /// Log directories with a watched operation that has run for `time` or longer, each once.
     pub fn hung_for(&self, time: Duration) -> Vec<PathBuf> {
-        let under_way = self.under_way.lock();
-        let hung = under_way.iter().filter(|(_, began)| began.elapsed() >= time);
+        let running_operations = self.running_operations.lock();
+        let hung = running_operations.iter().filter(|(_, began)| began.elapsed() >= time);
         let mut hung: Vec<_> = hung.map(|(dir, _)| dir.clone()).collect();
         hung.sort_unstable();
         hung.dedup();
@@ -107,11 +112,11 @@ impl SharedLogDirs {
     /// it must be one that a working disk ends soon.
     pub fn watched<T>(&self, path: &Path, operation: impl FnOnce() -> T) -> T {
         let entry = (path.parent().unwrap_or(path).to_owned(), Instant::now());
-        self.under_way.lock().push(entry.clone());
+        self.running_operations.lock().push(entry.clone());
         let result = operation();
-        let mut under_way = self.under_way.lock();
-        if let Some(index) = under_way.iter().position(|it| *it == entry) {
-            under_way.swap_remove(index);
+        let mut running_operations = self.running_operations.lock();
+        if let Some(index) = running_operations.iter().position(|it| *it == entry) {
+            running_operations.swap_remove(index);
         }
         result
     }

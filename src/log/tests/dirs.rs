@@ -208,7 +208,7 @@ fn failed_creation_removes_only_its_own_directory() {
     dirs.lock().place(&next, |dir| dir.path == Path::new("/b"), &[]).expect("it is online");
     assert_eq!(dirs.lock().pick(&[]), Some(0), "both have one: the failed one is counted out");
 
-    place.create(Uuid::from_u128(9)).expect("puts the former one aside");
+    place.create(Uuid::from_u128(9)).expect("renames the former one to a stray one");
     dirs.discard(&place);
     let names: Vec<_> = disk.list(Path::new("/a")).expect("lists").into_iter().collect();
     let names: Vec<_> = names.iter().filter(|it| it.is_dir).map(|it| &*it.name).collect();
@@ -217,7 +217,7 @@ fn failed_creation_removes_only_its_own_directory() {
 
 /// The file system allows 255 bytes in a name.
 #[test]
-fn former_directories_with_long_names_are_put_aside() {
+fn former_directories_with_long_names_become_stray() {
     let site = tempfile::tempdir().expect("temporary directory");
     let paths = [site.path().to_owned()];
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
@@ -235,7 +235,7 @@ fn former_directories_with_long_names_are_put_aside() {
     let mut copy = dirs.place_future(0, &moving, Uuid::from_u128(7)).expect("has a name");
     copy.create(Uuid::from_u128(8)).expect("creates");
     let dirs = SharedLogDirs::new(dirs);
-    dirs.put_aside(&copy.path, &moving).expect("renames");
+    dirs.rename_to_stray(&copy.path, &moving).expect("renames");
     assert_eq!(dirs.lock().list().len(), 1, "the others are not in the way");
     let kept = RealDisk.list(site.path()).expect("lists");
     assert_eq!(kept.iter().filter(|it| it.name.ends_with("-stray")).count(), 2);
@@ -260,10 +260,10 @@ fn directories_are_not_locked_while_a_rename_or_removal_hangs() {
     let dirs = &SharedLogDirs::new(dirs);
     let unique = Uuid::from_u128(7);
     let delete = || drop(dirs.delete_partition(&deleted.1.path, &deleted.0, unique));
-    let put_aside = || drop(dirs.put_aside(&aside.1.path, &aside.0));
+    let rename_to_stray = || drop(dirs.rename_to_stray(&aside.1.path, &aside.0));
     let discard = || dirs.discard(&discarded.1);
     let promote = || drop(dirs.promote(&copy.path, &TopicPartition::new("t", 3)));
-    let operations: [&(dyn Fn() + Sync); 4] = [&delete, &put_aside, &discard, &promote];
+    let operations: [&(dyn Fn() + Sync); 4] = [&delete, &rename_to_stray, &discard, &promote];
     for operation in operations {
         disk.allow_renames(Some(0));
         std::thread::scope(|scope| {

@@ -10,14 +10,14 @@ use crate::log::disk::Disk;
 
 /// Directories and files that did not exist before the start.
 #[derive(Debug, Default)]
-pub(super) struct Traces {
+pub(super) struct CreatedPaths {
     dirs: Vec<PathBuf>,
     files: Vec<PathBuf>,
 }
 
-impl Traces {
+impl CreatedPaths {
     /// Notes the missing part of a directory's path before it is created.
-    pub fn expect_dir(&mut self, disk: &dyn Disk, path: &Path) {
+    pub fn before_create_dir(&mut self, disk: &dyn Disk, path: &Path) {
         let is_missing = |path: &&Path| {
             !path.as_os_str().is_empty()
                 && disk.list(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
@@ -26,20 +26,21 @@ impl Traces {
     }
 
     /// Notes a missing file before it is created.
-    pub fn expect_file(&mut self, disk: &dyn Disk, path: PathBuf) {
+    pub fn before_create_file(&mut self, disk: &dyn Disk, path: PathBuf) {
         if disk.len(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             self.files.push(path);
         }
     }
 
-    /// Forgets everything in a directory that another process uses, so that it is kept.
-    pub fn keep(&mut self, path: &Path) {
+    /// Forgets all paths in a directory that another process uses, so that [`Self::remove_all`]
+    /// keeps it.
+    pub fn forget_dir(&mut self, path: &Path) {
         self.files.retain(|file| !file.starts_with(path));
         self.dirs.retain(|dir| !path.starts_with(dir));
     }
 
-    /// Removes what the start has created. What cannot be removed stays.
-    pub fn remove(&self, disk: &dyn Disk) {
+    /// Removes what this start has created. Ignores failures.
+    pub fn remove_all(&self, disk: &dyn Disk) {
         for path in &self.files {
             let _ = disk.remove_file(path);
         }
@@ -58,13 +59,13 @@ mod tests {
     fn directory_of_another_process_is_kept() {
         let disk = FaultyDisk::default();
         disk.create_dir_all(Path::new("/")).expect("is made");
-        let mut traces = Traces::default();
+        let mut created = CreatedPaths::default();
         for path in ["/ours", "/theirs"].map(Path::new) {
-            traces.expect_dir(&disk, path);
+            created.before_create_dir(&disk, path);
             disk.create_dir_all(path).expect("is made");
         }
-        traces.keep(Path::new("/theirs"));
-        traces.remove(&disk);
+        created.forget_dir(Path::new("/theirs"));
+        created.remove_all(&disk);
         assert!(disk.list(Path::new("/ours")).is_err());
         assert!(disk.list(Path::new("/theirs")).is_ok());
     }
