@@ -186,7 +186,7 @@ impl Log {
         self.unsettled += size;
         self.log_end = group[group.len() - 1].header.last_offset() + 1;
         let noted = group.iter().map(|batch| batch.header);
-        if self.active.segment.note(noted, self.config.index_interval_bytes) {
+        if self.active.segment.record_appended(noted, self.config.index_interval_bytes) {
             // Entries that cannot be written stay in memory until the next block.
             let _ = self.active.segment.write_indexes();
         }

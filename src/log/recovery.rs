@@ -395,7 +395,7 @@ impl Opening<'_> {
             let (end, is_whole) = self.scan(&segment, from, bounds, epochs.as_deref_mut())?;
             log_end = end;
             if index < last {
-                let written = segment.or_without(segment.seal());
+                let written = segment.reset_indexes_unless_written(segment.seal());
                 written.during("write the indexes of", &segment.path(Kind::Log))?;
                 segment.close_file();
             }
@@ -429,7 +429,7 @@ impl Opening<'_> {
         let offsets = segment.cut_index(Kind::Index, |_: &OffsetEntry| false);
         let times = segment.cut_index(Kind::TimeIndex, |_: &TimeEntry| false);
         let (Ok(offsets), Ok(times)) = (offsets, times) else { return Ok(None) };
-        if offsets.1.is_some_and(|last| !segment.is_true(&*file, &last, size)) {
+        if offsets.1.is_some_and(|last| !segment.confirms_offset_entry(&*file, &last, size)) {
             return Ok(None);
         }
         let position = offsets.1.map_or(0, |last| u64::from(last.position));
@@ -502,8 +502,8 @@ impl Opening<'_> {
                         note_epoch(epochs, &header);
                     }
                     let header = std::iter::once(header);
-                    if segment.note(header, self.config.index_interval_bytes) {
-                        wrap(segment.or_without(segment.write_indexes()))?;
+                    if segment.record_appended(header, self.config.index_interval_bytes) {
+                        wrap(segment.reset_indexes_unless_written(segment.write_indexes()))?;
                     }
                 }
                 Step::End => break (file_size, None),
@@ -513,8 +513,8 @@ impl Opening<'_> {
         let is_whole = what.is_none();
         if let Some(what) = what {
             self.recovery.cut_bytes += file_size - valid;
-            let told = format!("{} at position {valid}: {what}", path.display());
-            self.recovery.cut_reason = Some(told);
+            let message = format!("{} at position {valid}: {what}", path.display());
+            self.recovery.cut_reason = Some(message);
             file.truncate(valid).during("truncate", &path)?;
         }
         Ok((expected, is_whole))
@@ -529,13 +529,13 @@ impl Opening<'_> {
         // Either index may lack entries at its end. Up to the last confirmed time index entry, both
         // are complete.
         let Some(last) = segment.time_before_offset(from) else { return Ok(None) };
-        if !segment.is_true_time(&last) {
+        if !segment.confirms_time_entry(&last) {
             return Ok(None);
         }
         let Some(floor) = segment.floor_entry(last.offset) else { return Ok(None) };
         let file = segment.file()?;
         let size = segment.size();
-        if !segment.is_true(&*file, &floor, size) {
+        if !segment.confirms_offset_entry(&*file, &floor, size) {
             return Ok(None);
         }
         let mut walk = Walk::checked(&*file, u64::from(floor.position), size);
@@ -547,7 +547,7 @@ impl Opening<'_> {
         let (Ok(offsets), Ok(times)) = (offsets, times) else { return Ok(None) };
         segment.adopt_indexes(offsets, times, times.1);
         let confirmed = match times.1 {
-            Some(last) => segment.is_true_time(&last),
+            Some(last) => segment.confirms_time_entry(&last),
             None => false,
         };
         if offsets.1 != Some(floor) || !confirmed {

@@ -101,7 +101,7 @@ impl Log {
         let largest = segment.largest().during("read", &path)?;
         let timestamp = match largest.filter(|largest| largest.timestamp >= 0) {
             Some(largest) => largest.timestamp,
-            None => self.disk.modified_ms(&path).during("look at", &path)?,
+            None => self.disk.modified_ms(&path).during("read the modification time of", &path)?,
         };
         Ok(now_ms.saturating_sub(timestamp) > self.config.retention_ms)
     }

@@ -1,9 +1,10 @@
-//! A segment: a `.log` file with its indexes. The owner of the log and its readers share it.
+//! A segment (Kafka's `LogSegment`): a `.log` file with its indexes, shared by the log and its
+//! readers.
 //!
 //! The newest index entries stay in memory and are written to their files in blocks. Entries that a
 //! crash loses are rebuilt by recovery. Index files are open only while they are used. The `.log`
 //! file is opened when it is first used, and closed when it has not been used for a while. `files`
-//! knows which names the files have.
+//! tracks the current names of the files.
 
 mod files;
 mod indexes;
@@ -98,9 +99,9 @@ impl Segment {
         segment.state().file = Some(file);
         let emptied =
             segment.empty_index(Kind::Index).and_then(|()| segment.empty_index(Kind::TimeIndex));
-        segment.forget_indexes();
+        segment.reset_indexes_in_memory();
         if let Err(error) = emptied {
-            // A start would take an empty segment that remains for the end of the log.
+            // Otherwise the next start would treat the empty file as the active segment.
             let _ = segment.files.disk.remove_file(&segment.path(Kind::Log));
             return Err(error);
         }
@@ -145,10 +146,14 @@ impl Segment {
 
     /// Adds batches that were written at the end of the segment: their sizes, and index entries in
     /// memory if they are due. Returns whether index entries are due to be written to the files.
-    pub fn note(&self, headers: impl Iterator<Item = BatchHeader>, index_interval: u64) -> bool {
+    pub fn record_appended(
+        &self,
+        headers: impl Iterator<Item = BatchHeader>,
+        index_interval: u64,
+    ) -> bool {
         let mut state = self.state();
         for header in headers {
-            state.note(&header, index_interval);
+            state.record_appended(&header, index_interval);
         }
         state.offsets.is_write_due() || state.times.is_write_due()
     }
@@ -178,7 +183,9 @@ impl Segment {
         mut wanted: impl FnMut(&BatchHeader) -> bool,
     ) -> io::Result<Option<Place>> {
         let file = self.file()?;
-        let start = floor.filter(|floor| self.is_true(&*file, floor, end)).map(|at| at.position);
+        let start = floor
+            .filter(|floor| self.confirms_offset_entry(&*file, floor, end))
+            .map(|at| at.position);
         let mut walk = Walk::headers(&*file, u64::from(start.unwrap_or(0)), end);
         loop {
             match walk.step()? {
@@ -188,15 +195,20 @@ impl Segment {
                 Step::Batch { .. } => {}
                 Step::End => return Ok(None),
                 Step::Torn { position, what } => {
-                    let told = format!("position {position}: {what}");
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, told));
+                    let message = format!("position {position}: {what}");
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, message));
                 }
             }
         }
     }
 
     /// Whether the log confirms an index entry: the batch that it names is at its position.
-    pub fn is_true(&self, file: &dyn DiskFile, entry: &OffsetEntry, end: u64) -> bool {
+    pub fn confirms_offset_entry(
+        &self,
+        file: &dyn DiskFile,
+        entry: &OffsetEntry,
+        end: u64,
+    ) -> bool {
         let mut walk = Walk::headers(file, u64::from(entry.position), end);
         matches!(walk.step(), Ok(Step::Batch { header, .. })
             if header.last_offset() == entry.offset && header.base_offset >= self.base_offset)
@@ -210,7 +222,7 @@ impl Segment {
         }
         let last = self.stored_floor(Kind::TimeIndex, None, |_: &TimeEntry| false);
         let largest = match last {
-            Some(last) if self.is_true_time(&last) => Some(last),
+            Some(last) if self.confirms_time_entry(&last) => Some(last),
             _ => largest_from(&*self.file()?, 0, self.size())?,
         };
         self.state().largest = Some(largest);
@@ -218,7 +230,7 @@ impl Segment {
     }
 
     /// Whether the log confirms a time index entry: the batch that it names has its timestamp.
-    pub fn is_true_time(&self, entry: &TimeEntry) -> bool {
+    pub fn confirms_time_entry(&self, entry: &TimeEntry) -> bool {
         let mut timestamp = None;
         let floor = self.floor_entry(entry.offset);
         let found = self.find_from(floor, self.size(), |header| {
@@ -282,7 +294,7 @@ fn largest_from(file: &dyn DiskFile, position: u64, end: u64) -> io::Result<Opti
 }
 
 impl State {
-    fn note(&mut self, header: &BatchHeader, index_interval: u64) {
+    fn record_appended(&mut self, header: &BatchHeader, index_interval: u64) {
         let place = Place::of(header, self.size);
         let known = self.largest.flatten();
         if known.is_none_or(|largest| header.max_timestamp > largest.timestamp) {

@@ -286,12 +286,12 @@ impl LogView {
         let wrap = |error| io_error(segment, error);
         let before = segment.time_before(timestamp);
         // All records up to a confirmed entry are older than `timestamp`.
-        let before = before.filter(|entry| segment.is_true_time(entry));
+        let before = before.filter(|entry| segment.confirms_time_entry(entry));
         let from = before.map_or(segment.base_offset, |entry| entry.offset).max(self.log_start);
         let mut floor = segment.floor_entry(from);
         let file = segment.file().map_err(wrap)?;
         let end = self.end_of(index);
-        floor = floor.filter(|entry| segment.is_true(&*file, entry, end));
+        floor = floor.filter(|entry| segment.confirms_offset_entry(&*file, entry, end));
         let mut walk = Walk::headers(&*file, floor.map_or(0, |at| u64::from(at.position)), end);
         while let Step::Batch { header, position } = walk.step().map_err(wrap)? {
             if header.base_offset >= end_limit {

@@ -9,11 +9,11 @@
 //!   complete, and rebuilds those that are missing. So before a flush moves the recovery point past
 //!   a segment, its index files are completed or removed.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use super::{
     super::{
-        disk::{OpenMode, write_all_at},
+        disk::{DiskFile, OpenMode, write_all_at},
         index::{Entries, Entry, OffsetEntry, TimeEntry},
         names::Kind,
     },
@@ -61,7 +61,7 @@ impl<E: Entry> Index<E> {
     /// `None` if there was nothing to write. After a failure, the entries stay in memory. If there
     /// are too many, every second one is dropped, so lookups walk further. The last one is kept,
     /// because the last entry of a time index has the largest timestamp of the segment.
-    fn written(&mut self, written: io::Result<Option<u32>>) -> io::Result<()> {
+    fn finish_write(&mut self, written: io::Result<Option<u32>>) -> io::Result<()> {
         match written {
             Ok(None) => {}
             Ok(stored) => {
@@ -86,15 +86,15 @@ impl<E: Entry> Index<E> {
 }
 
 impl Segment {
-    /// Empties both indexes, in memory and on disk. Does not open files that are empty already:
-    /// thousands of small logs have such files, and a start comes here for each of them.
+    /// Empties both indexes, in memory and on disk. Skips files that are already empty, because a
+    /// start calls this for thousands of small logs.
     pub fn reset_indexes(&self) -> io::Result<()> {
         for kind in INDEXES {
             if !matches!(self.files.disk.len(&self.path(kind)), Ok(0)) {
                 self.empty_index(kind)?;
             }
         }
-        self.forget_indexes();
+        self.reset_indexes_in_memory();
         Ok(())
     }
 
@@ -120,16 +120,19 @@ impl Segment {
         }
     }
 
-    /// Logs the first failure of this segment's index files, and the first one after each successful
-    /// write.
+    /// Logs the first failure of this segment's index files, and the first one after each
+    /// successful write.
     fn warn_of_index(&self, kind: Kind, error: &io::Error) {
         if !std::mem::replace(&mut self.state().index_failed, true) {
-            tracing::warn!(path = %self.path(kind).display(), %error, "index file failed");
+            tracing::warn!(
+                path = %self.path(kind).display(), %error,
+                "cannot read or write index file, lookups scan the log"
+            );
         }
     }
 
     /// Sets the indexes in memory to those of empty files.
-    pub(super) fn forget_indexes(&self) {
+    pub(super) fn reset_indexes_in_memory(&self) {
         let mut state = self.state();
         state.offsets = Index::new(Some(0));
         state.times = Index::new(Some(0));
@@ -160,8 +163,8 @@ impl Segment {
         let times_stored = self.write_index(Kind::TimeIndex, from.1, &times);
         let mut state = self.state();
         state.index_dirty |= !offsets.is_empty() || !times.is_empty();
-        let offsets = state.offsets.written(offsets_stored);
-        let times = state.times.written(times_stored);
+        let offsets = state.offsets.finish_write(offsets_stored);
+        let times = state.times.finish_write(times_stored);
         let failed = offsets.err().map(|error| (Kind::Index, error));
         let failed = failed.or(times.err().map(|error| (Kind::TimeIndex, error)));
         state.index_failed &= failed.is_some();
@@ -171,9 +174,9 @@ impl Segment {
         Err(error)
     }
 
-    /// If index entries could not be written, empties both indexes, so that lookups walk the log.
-    /// `written` is the result of writing them.
-    pub fn or_without(&self, written: io::Result<()>) -> io::Result<()> {
+    /// Empties both indexes if `written`, the result of [`Self::write_indexes`], is an error.
+    /// Lookups then scan the log.
+    pub fn reset_indexes_unless_written(&self, written: io::Result<()>) -> io::Result<()> {
         if written.is_err() {
             let largest = self.state().largest;
             self.reset_indexes()?;
@@ -259,6 +262,21 @@ impl Segment {
         self.write_indexes()
     }
 
+    /// Opens an index file for reading. Returns it with the number of its entries, which is
+    /// `stored` if that is known.
+    fn open_index<E: Entry>(
+        &self,
+        kind: Kind,
+        stored: Option<u32>,
+    ) -> io::Result<(Arc<dyn DiskFile>, u32)> {
+        let file = self.files.open(kind, OpenMode::Read)?;
+        let count = match stored {
+            Some(stored) => stored,
+            None => (file.len()? / E::LEN as u64) as u32,
+        };
+        Ok((file, count))
+    }
+
     /// Finds the last entry in an index file for which `after` is false. There is none if the file
     /// is missing, too short or cannot be read; callers then walk the log.
     pub(super) fn stored_floor<E: Entry>(
@@ -271,11 +289,7 @@ impl Segment {
             return None;
         }
         let found = (|| {
-            let file = self.files.open(kind, OpenMode::Read)?;
-            let count = match stored {
-                Some(stored) => stored,
-                None => (file.len()? / E::LEN as u64) as u32,
-            };
+            let (file, count) = self.open_index::<E>(kind, stored)?;
             Entries { file: &*file, base_offset: self.base_offset, count }.floor(after)
         })();
         found.unwrap_or_else(|error: io::Error| {
@@ -320,11 +334,7 @@ impl Segment {
             (offsets.stored, offsets.pending.first().copied(), behind)
         };
         let in_file = || {
-            let file = self.files.open(Kind::Index, OpenMode::Read)?;
-            let count = match stored {
-                Some(stored) => stored,
-                None => (file.len()? / OffsetEntry::LEN as u64) as u32,
-            };
+            let (file, count) = self.open_index::<OffsetEntry>(Kind::Index, stored)?;
             let entries = Entries { file: &*file, base_offset: self.base_offset, count };
             let slot = entries.partition_point(is_behind)?;
             let block = entries.block(slot)?;
