@@ -68,7 +68,7 @@ pub(super) fn decode_lines<T>(
     }
     if entries.len() != count {
         let found = entries.len();
-        return Err(FormatError::new(format!("says {count} entries and has {found}")));
+        return Err(FormatError::new(format!("declares {count} entries but has {found}")));
     }
     Ok(entries)
 }
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_told() {
+    fn damaged_checkpoint_is_rejected() {
         for damaged in ["1\n0\n", "0\n", "0\n2\nt 0 1\n", "0\n1\nt 0\n", "0\n1\nt 0 x\n", "\0\0"] {
             assert!(decode(damaged.as_bytes()).is_err(), "{damaged:?}");
         }

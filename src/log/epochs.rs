@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_told() {
+    fn damaged_checkpoint_is_rejected() {
         for damaged in ["0\n1\n1\n", "0\n1\n-1 0\n", "0\n1\n1 -5\n", "0\n0\n1 1\n", "\0"] {
             assert!(Epochs::decode(damaged.as_bytes()).is_err(), "{damaged:?}");
         }

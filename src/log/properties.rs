@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_told() {
+    fn damaged_properties_are_rejected() {
         for damaged in ["", "version=2\nnode.id=1\ncluster.id=c", "version=1\nnode.id=x", "\0"] {
             assert!(MetaProperties::decode(damaged.as_bytes()).is_err(), "{damaged:?}");
             assert!(decode_partition_metadata(damaged.as_bytes()).is_err(), "{damaged:?}");

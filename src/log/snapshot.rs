@@ -65,8 +65,8 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<(i64, ProducerEntry)>, FormatError> {
     let (stored, computed) =
         (u32::from_be_bytes(head.take()), crc32c::crc32c(&bytes[ENTRIES_AT..]));
     if stored != computed {
-        let told = format!("has the CRC {stored:#010x}, but its content has {computed:#010x}");
-        return Err(FormatError::new(told));
+        let message = format!("has the CRC {stored:#010x}, but its content has {computed:#010x}");
+        return Err(FormatError::new(message));
     }
     if usize::try_from(head.i32()).ok() != Some(body.len() / ENTRY_LEN)
         || !body.len().is_multiple_of(ENTRY_LEN)
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_told() {
+    fn damaged_snapshot_is_rejected() {
         for at in 0..KAFKAS.len() {
             let mut damaged = KAFKAS;
             damaged[at] ^= 0x10;

@@ -9,7 +9,7 @@ pub const HEADER_LEN: usize = 61;
 /// Size of base offset and length in bytes, which `batch_length` does not include.
 pub const LOG_OVERHEAD: usize = 12;
 /// The CRC covers everything from the attributes on.
-pub(super) const CRC_START: usize = 21;
+pub(crate) const CRC_START: usize = 21;
 
 pub const NO_PRODUCER_ID: i64 = -1;
 pub const NO_SEQUENCE: i32 = -1;
