@@ -41,7 +41,7 @@ fn read_all(log: &Log, offset: i64) -> Vec<u8> {
     while next < view.log_end() {
         let slice = view.read(next, 300, view.log_end(), true).expect("reads");
         if slice.len == 0 {
-            break; // The log's end may lie behind its last batch.
+            break; // The log end offset may be larger than the end of the last batch.
         }
         let mut part = vec![0; slice.len];
         super::disk::read_exact_at(&*slice.file, &mut part, slice.position).expect("reads");
@@ -143,7 +143,7 @@ fn each_segment_rolls_after_its_own_part_of_the_jitter() {
 }
 
 #[test]
-fn a_failed_write_leaves_nothing() {
+fn failed_append_is_undone() {
     let disk = FaultyDisk::default();
     let (mut log, _) = open(&disk, small(), start(true, 0));
     let kept = append(&mut log, 1, 100);
@@ -164,7 +164,7 @@ fn a_failed_write_leaves_nothing() {
 }
 
 #[test]
-fn a_log_that_cannot_undo_takes_no_more() {
+fn log_rejects_appends_after_failed_undo() {
     let disk = FaultyDisk::default();
     let (mut log, _) = open(&disk, small(), start(true, 0));
     disk.fail_after(Some(1));
@@ -191,7 +191,7 @@ fn bad_batches_are_refused() {
 }
 
 #[test]
-fn producers_are_judged_by_what_they_wrote() {
+fn producer_sequences_and_epochs_are_checked() {
     let disk = FaultyDisk::default();
     let (mut log, _) = open(&disk, small(), start(true, 0));
     let of = |epoch, sequence, count| of_producer(batch(0, count, 10), 9, epoch, sequence);
@@ -247,7 +247,7 @@ fn sequences_wrap_and_five_batches_are_remembered() {
 /// After a leader change, a client may repeat batches that it sent to the former leader, even after
 /// five newer ones.
 #[test]
-fn batches_under_way_at_a_change_of_leaders_are_remembered() {
+fn in_flight_batches_are_deduplicated_after_leader_change() {
     let disk = FaultyDisk::default();
     let (mut log, _) = open(&disk, small(), start(true, 0));
     let mut sent = Vec::new();
@@ -263,7 +263,7 @@ fn batches_under_way_at_a_change_of_leaders_are_remembered() {
     assert_eq!(remembered(3, 7), 5);
     assert_eq!(remembered(4, 1), 6);
     assert_eq!(remembered(4, 4), 10, "five of each epoch");
-    assert_eq!(remembered(4, 20), 10, "the leader that was may be silent for long");
+    assert_eq!(remembered(4, 20), 10, "batches of the former leader are kept");
     assert_eq!(remembered(5, 2), 10);
     assert_eq!(remembered(6, 5), 10, "and no more");
 }
@@ -271,7 +271,7 @@ fn batches_under_way_at_a_change_of_leaders_are_remembered() {
 /// Sequence numbers repeat after 2^31 records. Batches with the same numbers are then different
 /// ones.
 #[test]
-fn what_is_remembered_of_a_former_leader_fades() {
+fn batches_of_former_leader_expire() {
     let disk = FaultyDisk::default();
     let (mut log, _) = open(&disk, LogConfig::default(), start(true, 0));
     let mut send = |leader_epoch: i32, sequence: i32, count: i32| {
@@ -414,7 +414,7 @@ fn recovery_reads_only_past_the_recovery_point() {
 }
 
 #[test]
-fn damage_before_the_recovery_point_is_no_panic() {
+fn damage_below_recovery_point_does_not_panic() {
     let disk = FaultyDisk::default();
     let (mut log, _) = open(&disk, small(), start(true, 0));
     for _ in 0..12 {
@@ -444,7 +444,7 @@ fn damage_before_the_recovery_point_is_no_panic() {
 }
 
 #[test]
-fn epochs_come_back_from_the_batches() {
+fn epochs_are_rebuilt_from_batches() {
     let disk = FaultyDisk::default();
     let (mut log, _) = open(&disk, small(), start(true, 0));
     for epoch in [0, 0, 2, 5] {
@@ -459,7 +459,7 @@ fn epochs_come_back_from_the_batches() {
 }
 
 #[test]
-fn a_flush_from_before_a_cut_does_not_count() {
+fn flush_before_truncation_does_not_count() {
     let disk = FaultyDisk::default();
     let (mut log, _) = open(&disk, small(), start(true, 0));
     for _ in 0..8 {
@@ -486,7 +486,7 @@ fn a_cut_below_the_high_watermark_is_a_bug() {
 }
 
 #[test]
-fn a_log_starts_over_elsewhere() {
+fn log_restarts_at_new_offset() {
     let disk = FaultyDisk::default();
     let (mut log, _) = open(&disk, small(), start(true, 0));
     for _ in 0..8 {
@@ -532,8 +532,8 @@ fn timestamps_find_the_exact_record() {
     assert_eq!(found, Some((35, 3, 1)));
 }
 
-/// A producer that did not receive the last five responses may repeat any of these batches. After a
-/// restart, too, although a snapshot has only the last one.
+/// A producer that did not receive the last five responses may repeat any of these batches. The
+/// same holds after a restart, although a snapshot has only the last batch.
 #[test]
 fn five_batches_of_a_producer_are_known_after_a_restart() {
     for clean in [true, false] {

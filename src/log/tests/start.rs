@@ -9,7 +9,7 @@ fn large() -> LogConfig {
 }
 
 #[test]
-fn a_start_after_a_kill_writes_nothing_where_nothing_is_amiss() {
+fn start_after_kill_writes_nothing() {
     let disk = FaultyDisk::default();
     let (mut log, _) = open(&disk, large(), start(true, 0));
     let written = append(&mut log, 3, 200);
@@ -29,7 +29,7 @@ fn a_start_after_a_kill_writes_nothing_where_nothing_is_amiss() {
 }
 
 #[test]
-fn a_long_flush_spares_a_start_nearly_all() {
+fn large_flush_shortens_recovery() {
     let disk = FaultyDisk::default();
     let (mut log, _) = open(&disk, large(), start(true, 0));
     for sequence in 0..600 {
@@ -63,7 +63,7 @@ fn a_long_flush_spares_a_start_nearly_all() {
 }
 
 #[test]
-fn a_settled_log_is_read_again_only_where_the_machine_has_started_anew() {
+fn settled_log_is_scanned_only_after_machine_restart() {
     let disk = FaultyDisk::default();
     let (mut log, _) = open(&disk, large(), start(true, 0));
     for sequence in 0..600 {
@@ -85,7 +85,7 @@ fn a_settled_log_is_read_again_only_where_the_machine_has_started_anew() {
 }
 
 #[test]
-fn what_is_settled_becomes_durable_with_the_next_flush() {
+fn settled_data_is_durable_after_flush() {
     let disk = FaultyDisk::default();
     let (mut log, _) = open(&disk, small(), start(true, 0));
     let mut written = Vec::new();
@@ -103,7 +103,7 @@ fn what_is_settled_becomes_durable_with_the_next_flush() {
 }
 
 #[test]
-fn a_cut_log_is_settled_no_further_than_its_end() {
+fn truncation_lowers_settled_offset() {
     let disk = FaultyDisk::default();
     let (mut log, _) = open(&disk, small(), start(true, 0));
     append(&mut log, 3, 100);
@@ -113,7 +113,7 @@ fn a_cut_log_is_settled_no_further_than_its_end() {
 }
 
 #[test]
-fn files_that_are_opened_late_are_the_logs_own() {
+fn reopened_files_belong_to_renamed_log() {
     let disk = FaultyDisk::default();
     let (mut log, _) = open(&disk, small(), start(true, 0));
     let mut written = Vec::new();
@@ -143,7 +143,7 @@ fn files_that_are_opened_late_are_the_logs_own() {
 }
 
 #[test]
-fn ages_are_looked_up_from_the_front() {
+fn retention_uses_looked_up_timestamps() {
     let disk = FaultyDisk::default();
     let config = LogConfig { retention_ms: 1000, ..small() };
     let (mut log, _) = open(&disk, config.clone(), start(true, 0));
