@@ -66,7 +66,7 @@ pub(super) fn resolve(
         let found = resolve_value(value, &providers, outside, &mut resolved.variables)?;
         if !found.unresolved.is_empty() && !name.starts_with(PROVIDERS) {
             resolved.warnings.push(format!(
-                "{name} is taken as it is written, for no config provider resolves {}",
+                "{name}: no config provider resolves {}, so the value is used unchanged",
                 found.unresolved.join(", ")
             ));
         }

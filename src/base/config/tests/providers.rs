@@ -58,12 +58,12 @@ fn variables_are_resolved() {
 }
 
 #[test]
-fn variables_that_no_provider_has_stay_with_a_warning() {
+fn unresolved_variables_stay_with_a_warning() {
     for value in ["${env:NONE}", "${other:x}", "${file:rack}", "${dir:/none:x}", "${file::x}"] {
         let (rack, warnings) = rack(value, "");
         assert_eq!(rack, value);
-        let warning = "broker.rack is taken as it is written, for no config provider resolves ";
-        assert_eq!(warnings, [format!("{warning}{value}")]);
+        let unresolved = format!("broker.rack: no config provider resolves {value}");
+        assert_eq!(warnings, [format!("{unresolved}, so the value is used unchanged")]);
     }
     let plain = ["text", "$x", "${x}", "${", "${x:"];
     for value in plain {
@@ -72,7 +72,7 @@ fn variables_that_no_provider_has_stay_with_a_warning() {
 }
 
 #[test]
-fn providers_look_only_where_they_may() {
+fn providers_respect_allowed_paths_and_names() {
     let dir = tempfile::tempdir().expect("a directory");
     let (inside, outside) = (dir.path().join("in"), dir.path().join("out"));
     for folder in [&inside, &outside] {
@@ -105,7 +105,7 @@ fn providers_look_only_where_they_may() {
 }
 
 #[test]
-fn providers_that_cannot_be_used_refuse_the_start() {
+fn invalid_provider_configs_stop_the_start() {
     let refusal = |lines: &str| start(lines).expect_err(lines);
     let class = "config.providers.env.class=com.example.Vault";
     assert!(refusal(class).starts_with(
@@ -126,7 +126,7 @@ fn providers_that_cannot_be_used_refuse_the_start() {
 }
 
 #[test]
-fn errors_do_not_show_what_a_provider_has() {
+fn errors_do_not_show_resolved_values() {
     let refusal = start("num.partitions=${env:HIDDEN}").expect_err("refused");
     assert!(refusal.starts_with("Invalid value ${env:HIDDEN} for configuration num.partitions"));
     let refusal = start("listeners=PLAINTEXT://:9092,${env:HIDDEN}").expect_err("refused");
