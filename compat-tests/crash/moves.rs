@@ -28,7 +28,7 @@ const OFFSET_OUT_OF_RANGE: i16 = 1;
 const KAFKA_STORAGE_ERROR: i16 = 56;
 const DIRS: [&str; 2] = ["first", "second"];
 const RATE: &str = "replica.alter.log.dirs.io.max.bytes.per.second";
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Requests the move of a replica to a log directory. Returns the error code.
 fn alter(client: &mut Client, (topic, index): (&str, i32), dir: &Path) -> std::io::Result<i16> {
@@ -62,24 +62,24 @@ fn found(site: &Site, prefix: &str) -> Vec<(usize, String)> {
 fn wait(what: &str, is_so: impl Fn() -> bool) {
     let since = Instant::now();
     while !is_so() {
-        assert!(since.elapsed() < PATIENCE, "{what}");
+        assert!(since.elapsed() < TIMEOUT, "{what}");
         thread::sleep(Duration::from_millis(10));
     }
 }
 
 /// A partition whose first records are deleted (DeleteRecords) again and again. Deleted records
 /// must never reappear.
-struct Cut {
+struct DeletedPrefix {
     start: i64,
     end: i64,
 }
 
-impl Cut {
+impl DeletedPrefix {
     const PARTITION: (&'static str, i32) = ("cut", 0);
 
     fn check(&mut self, client: &mut Client) {
         let fetched = client.fetch(Self::PARTITION, self.start - 1).expect("answered");
-        assert_eq!(fetched.code, OFFSET_OUT_OF_RANGE, "what was deleted is back");
+        assert_eq!(fetched.code, OFFSET_OUT_OF_RANGE, "a deleted record reappeared");
         for _ in 0..3 {
             let batch = load::batch(&[(0, self.end as u64)], 100, None);
             let offset = client.produce(Self::PARTITION, -1, &batch).expect("answered");
@@ -99,15 +99,15 @@ fn replicas_that_move_under_kills_lose_nothing() {
     let (until, mut random) = loop_of_kills();
     let site = Site::new(&["file.delete.delay.ms=100"]).with_log_dirs(&DIRS);
     create_topics(&site);
-    let mut cut = Cut { start: 1, end: 0 };
+    let mut prefix = DeletedPrefix { start: 1, end: 0 };
     {
         let process = site.start();
         let mut client = process.client();
-        assert_eq!(client.create_topic(Cut::PARTITION.0, 1, &[]).expect("answered"), 0);
+        assert_eq!(client.create_topic(DeletedPrefix::PARTITION.0, 1, &[]).expect("answered"), 0);
         let batch = load::batch(&[(0, 0), (0, 1)], 100, None);
-        assert_eq!(client.produce(Cut::PARTITION, -1, &batch).expect("answered"), Ok(0));
-        assert_eq!(client.delete_records(Cut::PARTITION, 1).expect("answered"), Ok(1));
-        cut.end = 2;
+        assert_eq!(client.produce(DeletedPrefix::PARTITION, -1, &batch).expect("answered"), Ok(0));
+        assert_eq!(client.delete_records(DeletedPrefix::PARTITION, 1).expect("answered"), Ok(1));
+        prefix.end = 2;
         process.kill();
     }
     let load = Load::start(site.address, specs());
@@ -116,11 +116,11 @@ fn replicas_that_move_under_kills_lose_nothing() {
         let process = site.start();
         let mut client = process.client();
         let ends = Instant::now() + Duration::from_millis(100 + random.below(600));
-        cut.check(&mut client);
+        prefix.check(&mut client);
         while Instant::now() < ends {
             let topic = TOPICS[random.below(2) as usize].0;
             let of_load = (topic, random.below(PARTITIONS as u64) as i32);
-            let partition = if random.below(4) == 0 { Cut::PARTITION } else { of_load };
+            let partition = if random.below(4) == 0 { DeletedPrefix::PARTITION } else { of_load };
             let dir = site.dir.join(DIRS[random.below(2) as usize]);
             assert_eq!(alter(&mut client, partition, &dir).expect("answered"), 0);
             moves += 1;
@@ -133,7 +133,7 @@ fn replicas_that_move_under_kills_lose_nothing() {
     let process = site.start();
     let (specs, acknowledged) = load.finish();
     check(&mut process.client(), &specs, &acknowledged);
-    cut.check(&mut process.client());
+    prefix.check(&mut process.client());
     println!("{kills} kills, {moves} moves, {} records acknowledged", acknowledged.len());
     assert!(acknowledged.len() > 100 && moves > kills, "there was a load");
     wait("moves end, and leave nothing", || {
@@ -147,7 +147,7 @@ fn replicas_that_move_under_kills_lose_nothing() {
 
 /// Starts a broker with one partition whose move is throttled to a stop. Returns the source and
 /// target directories, too.
-fn held_up(site: &Site) -> (Process, &'static str, &'static str) {
+fn start_throttled_move(site: &Site) -> (Process, &'static str, &'static str) {
     let process = site.start();
     let mut client = process.client();
     assert_eq!(client.create_topic("moving", 1, &[]).expect("answered"), 0);
@@ -155,11 +155,11 @@ fn held_up(site: &Site) -> (Process, &'static str, &'static str) {
         let batch = load::batch(&[(0, n)], 900_000, None);
         assert_eq!(client.produce(("moving", 0), -1, &batch).expect("answered"), Ok(n as i64));
     }
-    let lies_in = found(site, "moving-0")[0].0;
-    let (here, there) = (DIRS[lies_in], DIRS[1 - lies_in]);
+    let current = found(site, "moving-0")[0].0;
+    let (here, there) = (DIRS[current], DIRS[1 - current]);
     limit(&mut client, Some("1"));
     assert_eq!(alter(&mut client, ("moving", 0), &site.dir.join(there)).expect("answered"), 0);
-    wait("the copy has begun", || process.log().contains("the replica moves"));
+    wait("the copy has begun", || process.log().contains("replica move started"));
     thread::sleep(Duration::from_millis(300));
     (process, here, there)
 }
@@ -174,12 +174,12 @@ fn read_and_write(client: &mut Client, end: i64) {
 fn failed_target_directory_cancels_moves() {
     let _alone = alone();
     let site = Site::new(&[]).with_log_dirs(&DIRS);
-    let (process, _, there) = held_up(&site);
+    let (process, _, there) = start_throttled_move(&site);
     let mut client = process.client();
     let gone = site.dir.join("gone");
     fs::rename(site.dir.join(there), &gone).expect("the disk goes away");
     limit(&mut client, None);
-    wait("it is noticed", || process.log().contains("log directory is offline"));
+    wait("it is noticed", || process.log().contains("taking it offline"));
     read_and_write(&mut client, 4);
     let refused = alter(&mut client, ("moving", 0), &site.dir.join(there)).expect("answered");
     assert_eq!(refused, KAFKA_STORAGE_ERROR);
@@ -187,7 +187,7 @@ fn failed_target_directory_cancels_moves() {
 
     fs::rename(&gone, site.dir.join(there)).expect("the disk is back");
     let process = site.start();
-    wait("the move goes on", || lies_in(&site, there));
+    wait("the move continues", || lies_in(&site, there));
     read_and_write(&mut process.client(), 5);
     process.stop();
 }
@@ -206,15 +206,15 @@ fn failed_source_directory_takes_moving_replica_offline() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let metadata = format!("metadata.log.dir={}", dir.path().join("metadata").display());
     let site = Site::at(dir.path(), &[&metadata]).with_log_dirs(&DIRS);
-    let (process, here, there) = held_up(&site);
+    let (process, here, there) = start_throttled_move(&site);
     let mut client = process.client();
     let gone = site.dir.join("gone");
     fs::rename(site.dir.join(here), &gone).expect("the disk goes away");
     limit(&mut client, None);
-    wait("it is noticed", || process.log().contains("log directory is offline"));
+    wait("it is noticed", || process.log().contains("taking it offline"));
     let batch = load::batch(&[(0, 4)], 100, None);
     let refused = client.produce(("moving", 0), -1, &batch).expect("answered");
-    assert_eq!(refused, Err(KAFKA_STORAGE_ERROR), "a copy does not stand in");
+    assert_eq!(refused, Err(KAFKA_STORAGE_ERROR), "the future replica must not serve");
     process.kill();
 
     // The future replica may lack acknowledged records, so it must not replace a missing replica.
@@ -226,7 +226,7 @@ fn failed_source_directory_takes_moving_replica_offline() {
     fs::remove_file(site.dir.join(here)).expect("the file is there");
     fs::rename(&gone, site.dir.join(here)).expect("the disk is back");
     let process = site.start();
-    wait("the move goes on", || lies_in(&site, there));
+    wait("the move continues", || lies_in(&site, there));
     read_and_write(&mut process.client(), 4);
     process.stop();
 

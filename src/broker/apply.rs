@@ -79,8 +79,8 @@ impl Broker {
         }
     }
 
-    /// Opens the logs again that could not be opened for lack of disk space or file descriptors.
-    pub(super) fn open_again(self: &Arc<Self>) {
+    /// Retries to open logs that failed to open for lack of disk space or file descriptors.
+    pub(super) fn retry_unopened(self: &Arc<Self>) {
         let _applying = self.replicas.applying();
         let image = self.metadata();
         for replica in self.replicas.take_unopened() {
@@ -93,7 +93,7 @@ impl Broker {
         }
     }
 
-    /// Ends all coordinator shards. A stop calls this before it closes the logs.
+    /// Resigns all coordinator shards. The shutdown calls this before it closes the logs.
     pub fn resign_coordinators(&self) {
         self.membership.resign();
         self.coordinators.resign_all(&self.replicas.partitions);

@@ -17,7 +17,7 @@ use crate::base::environment::blocking;
 /// The interval at which unsettled tails of logs are checked. A start after a crash reads them.
 const TAILS_EVERY: Duration = Duration::from_secs(2);
 /// The interval at which logs that could not be opened are tried again.
-const OPEN_AGAIN: Duration = Duration::from_secs(5);
+const RETRY_UNOPENED_EVERY: Duration = Duration::from_secs(5);
 
 impl Broker {
     /// Spawns the periodic tasks. They end at the stop signal.
@@ -36,7 +36,7 @@ impl Broker {
         every(watermarks, watermarks, |broker| broker.replicas.write_high_watermarks());
         let expiry = millis(i64::from(config.producer_id_expiration_check_interval_ms));
         every(expiry, expiry, |broker| broker.replicas.expire_producers());
-        every(OPEN_AGAIN, OPEN_AGAIN, Self::open_again);
+        every(RETRY_UNOPENED_EVERY, RETRY_UNOPENED_EVERY, Self::retry_unopened);
         let lag = millis(config.cluster.replica_lag_time_max_ms / 2);
         every(lag, lag, |broker| broker.replicas.check_isrs());
         every(TAILS_EVERY, TAILS_EVERY, |broker| broker.replicas.bound_tails());

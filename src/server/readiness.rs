@@ -80,7 +80,7 @@ fn reasons(broker: &Broker) -> Vec<NotReady> {
         Some(true) => Some(NotReady::new("fenced")),
         Some(false) => None,
     };
-    let silence = broker.membership.controller_silence();
+    let silence = broker.membership.since_heartbeat_response();
     let is_silent = match cluster.is_broker {
         true => silence > broker.node.session_timeout(),
         false => broker.quorum.leader().is_none(),

@@ -173,7 +173,7 @@ impl Broker {
     }
 
     fn is_silence_too_long(&self) -> bool {
-        self.membership.controller_silence() > self.node.session_timeout()
+        self.membership.since_heartbeat_response() > self.node.session_timeout()
     }
 
     /// The id of the broker that runs the coordinator shard of a partition of an internal topic. It

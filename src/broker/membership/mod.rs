@@ -1,6 +1,6 @@
-//! [`Membership`]: this broker's place in the cluster: its registration and heartbeats, the way to
-//! the active controller, and what this node does if it is a controller: it fences brokers whose
-//! process has ended, and updates its own voter entry.
+//! [`Membership`] holds the state of this broker's registration, heartbeats and connection to the
+//! active controller. On a controller node, it also fences brokers whose process has ended and
+//! updates this node's own voter entry.
 //!
 //! Invariants:
 //! - A heartbeat that counts as alive is sent only after the controller has answered another
@@ -38,8 +38,8 @@ pub struct Membership {
     pub disconnect_fencing: Arc<DisconnectFencing>,
     pub to_controller: Arc<ToController>,
     pub producer_ids: ProducerIds,
-    /// When the controller last answered a heartbeat, and the coordinator shards that this broker
-    /// has resigned because it did not answer.
+    /// Time of the last heartbeat response, and the coordinator shards that this broker resigned
+    /// because the controller sent none.
     contact: ControllerContact,
     /// Whether the controlled shutdown of this broker has begun.
     stopping: AtomicBool,
@@ -76,17 +76,18 @@ impl Membership {
     }
 
     /// The time since the controller last answered a heartbeat.
-    pub fn controller_silence(&self) -> Duration {
+    pub fn since_heartbeat_response(&self) -> Duration {
         self.contact.silence()
     }
 
-    /// Lets no coordinator shard start again that this broker has resigned while it was isolated.
+    /// Prevents the restart of coordinator shards that this broker resigned while it was isolated.
     pub(super) fn resign(&self) {
         self.contact.resign();
     }
 }
 
-/// The broker epoch in the clean-shutdown markers, or -1 unless all log directories have the same.
+/// The broker epoch in the clean shutdown markers. -1 if a log directory has no marker or the
+/// epochs differ.
 pub fn previous_broker_epoch(log_dirs: &LogDirs) -> i64 {
     let mut epochs = log_dirs
         .dirs()

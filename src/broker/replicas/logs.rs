@@ -184,7 +184,7 @@ impl Replicas {
         self.unopened.lock()
     }
 
-    /// The replicas whose logs cannot be used, except those that `open_again` retries.
+    /// The replicas whose logs cannot be used, except those that `retry_unopened` retries.
     pub(super) fn offline_replicas(&self) -> Vec<(TopicId, i32)> {
         let unopened: HashSet<_> = self.unopened().iter().map(|it| (it.id, it.index)).collect();
         let topics = self.partitions.topics();
@@ -410,7 +410,7 @@ impl Replicas {
         dirs.mark_offline(index);
         let is_last = dirs.dirs().iter().all(LogDir::is_offline);
         drop(dirs);
-        error!(dir = %path.display(), "log directory is offline");
+        error!(path = %path.display(), "log directory failed, taking it offline");
         for partition in self.partitions.partitions() {
             if *partition.log_dir() == path {
                 partition.fail();

@@ -164,7 +164,7 @@ impl Replicas {
             return Err(MoveError::Offline);
         }
         partition.begin_move(self.create_future(topic, &partition, &target)?);
-        info!(partition = %name, to = %target.display(), "the replica moves");
+        info!(partition = %name, to = %target.display(), "replica move started");
         self.move_on(topic.id, &partition);
         Ok(())
     }
