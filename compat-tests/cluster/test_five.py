@@ -4,7 +4,7 @@ import pytest
 from at_work import AFTER_A_DEATH_S
 from harness.cluster import Cluster
 from harness.network import Network, is_possible
-from test_soak import loop
+from test_soak import inject_faults
 
 from conftest import SETTINGS
 
@@ -101,6 +101,6 @@ def test_two_are_paused(cluster, work):
 
 @pytest.mark.long
 def test_faults(cluster, at_work):
-    """Runs the loop of test_soak.py on five nodes."""
+    """Injects the faults of test_soak.py on five nodes."""
     names = ["kill", "pause", "restart", "cut_off", "cut_one_link", "cut_one_way"]
-    loop(cluster, at_work, names if cluster.network else names[:3], replicas=5, min_isr=3)
+    inject_faults(cluster, at_work, names if cluster.network else names[:3], replicas=5, min_isr=3)

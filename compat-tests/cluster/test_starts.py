@@ -1,4 +1,5 @@
-"""A start replays metadata records from the last snapshot on, which the node has applied before."""
+"""Restarts: the replay of metadata that a node has applied before must not delete or recreate its
+replicas."""
 
 from test_reassign import fill, plan, verified  # noqa: F401
 
@@ -10,7 +11,7 @@ def restart_in_place(cluster, node, topic):
     before = log.stat().st_ino
     cluster.restart(node)
     cluster.wait_until_in_sync()
-    assert log.stat().st_ino == before, "the replica was made anew"
+    assert log.stat().st_ino == before, "the replica was created again"
 
 
 def test_replica_survives_move_away_and_back(cluster, run, topic, plan):  # noqa: F811
@@ -24,7 +25,7 @@ def test_replica_survives_move_away_and_back(cluster, run, topic, plan):  # noqa
     restart_in_place(cluster, 2, topic)
 
 
-def test_a_topic_with_the_name_of_another(cluster, run, topic):
+def test_recreated_topic_keeps_its_files_after_restart(cluster, run, topic):
     create = f"kafka-topics --create --topic {topic} --replica-assignment 1:2"
     run(create).ok()
     fill(run, topic, 1)
@@ -37,7 +38,8 @@ def test_a_topic_with_the_name_of_another(cluster, run, topic):
 
 
 def test_replicas_removed_while_down_are_deleted(cluster, run, topic, plan):  # noqa: F811
-    """Replicas that were deleted or moved while the node was down are removed at its start."""
+    """Replicas that were deleted or moved while the node was down are removed at its start.
+    A directory of a topic that metadata does not know stays."""
     deleted, moved = f"{topic}-deleted", f"{topic}-moved"
     for name in (deleted, moved):
         run(f"kafka-topics --create --topic {name} --replica-assignment 1:2").ok()
