@@ -6,10 +6,10 @@
 mod checkpoint_file;
 mod created_paths;
 mod moves;
+mod ownership;
 mod shared;
 
 use std::{
-    collections::HashMap,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,10 +17,14 @@ use std::{
 
 pub use checkpoint_file::CheckpointFile;
 use checkpoint_file::{read_checkpoint, read_settled, run_of, settled_name};
+pub use ownership::Owner;
 pub use shared::SharedLogDirs;
 use uuid::Uuid;
 
-use self::created_paths::CreatedPaths;
+use self::{
+    created_paths::CreatedPaths,
+    ownership::{check_metadata_location, check_owner, directory_id},
+};
 use super::{
     LogError,
     checkpoint::{self, Offsets},
@@ -32,18 +36,6 @@ use super::{
     },
 };
 use crate::base::{BrokerId, TopicId, TopicPartition, environment::new_uuid};
-
-/// The node and the cluster that the directories must belong to.
-#[derive(Debug, Clone)]
-pub struct Owner {
-    pub node_id: BrokerId,
-    /// `None` accepts the cluster id that the directories have, or `new_cluster_id` if they have
-    /// none.
-    pub cluster_id: Option<String>,
-    pub new_cluster_id: String,
-    /// Identifies the current run of the machine, if the machine has such an id.
-    pub boot_id: Option<String>,
-}
 
 /// Why log directories cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +52,12 @@ pub enum DirsError {
     OtherCluster { path: PathBuf, found: String, expected: String },
     #[error("log directories {} and {} have the same directory.id", first.display(), second.display())]
     SameId { first: PathBuf, second: PathBuf },
+    #[error(
+        "{} is outside of the metadata log directory {}: check metadata.log.dir",
+        path.display(),
+        metadata_dir.display()
+    )]
+    MetadataElsewhere { path: PathBuf, metadata_dir: PathBuf },
     #[error("no log directory can be used: {0}")]
     AllFailed(#[source] LogError),
     #[error(transparent)]
@@ -131,6 +129,7 @@ pub struct LogDirs {
     disk: Arc<dyn Disk>,
     dirs: Vec<LogDir>,
     cluster_id: String,
+    metadata_dir_id: Uuid,
     /// Lock of the metadata log's directory, if that is none of `dirs`.
     _metadata_lock: Option<Box<dyn DirLock>>,
 }
@@ -140,9 +139,9 @@ impl LogDirs {
     /// an id from `new_id` where there is none.
     ///
     /// A directory that cannot be read or written is offline from the start. It is an error if all
-    /// directories fail, if the one with the metadata log fails, or if one belongs to another node
-    /// or cluster or is in use by another process. After an error, everything that was created is
-    /// removed.
+    /// directories fail, if the one with the metadata log fails, if one belongs to another node or
+    /// cluster or is in use by another process, or if another one than `metadata_dir` has a
+    /// metadata log. After an error, everything that was created is removed.
     ///
     /// The clean shutdown markers are removed, so that a crash from here on is noticed.
     pub fn open(
@@ -198,25 +197,47 @@ impl LogDirs {
             Some((true, error)) => return Err(error.into()),
             Some((false, _)) | None => {}
         }
-        let metadata_lock = match paths.iter().any(|path| path == metadata_dir) {
+        let metadata = match paths.iter().any(|path| path == metadata_dir) {
             true => None,
-            false => Some(prepare(&**disk, metadata_dir, created)?.lock),
+            false => Some(prepare(&**disk, metadata_dir, created)?),
         };
-        let cluster_id = check_owner(paths, &opened, owner)?;
+        let all = paths.iter().zip(&opened).map(|(path, it)| (path.as_path(), it.as_ref()));
+        let all = all.chain([(metadata_dir, metadata.as_ref())]);
+        let all = all.filter_map(|(path, it)| Some((path, it?.meta.as_ref()?)));
+        let cluster_id = check_owner(all, owner)?;
+        check_metadata_location(&**disk, paths, metadata_dir)?;
+        let owner = (owner, &*cluster_id);
+        let metadata_id = match &metadata {
+            Some(it) => {
+                Some(directory_id(&**disk, metadata_dir, it.meta.as_ref(), owner, &mut *new_id)?)
+            }
+            None => None,
+        };
         let mut dirs = Vec::with_capacity(paths.len());
         for (path, prepared) in paths.iter().zip(opened) {
             let dir = match prepared {
-                Some(prepared) => settle(&**disk, path, prepared, owner, &cluster_id, new_id)?,
+                Some(prepared) => load_dir(&**disk, path, prepared, owner, new_id)?,
                 None => LogDir::offline(path),
             };
             dirs.push(dir);
         }
-        let disk = Arc::clone(disk);
-        Ok(Self { disk, dirs, cluster_id, _metadata_lock: metadata_lock })
+        let of_metadata = dirs.iter().find(|dir| dir.path == metadata_dir).map(|dir| dir.id);
+        Ok(Self {
+            disk: Arc::clone(disk),
+            dirs,
+            metadata_dir_id: metadata_id.or(of_metadata).unwrap_or_default(),
+            cluster_id,
+            _metadata_lock: metadata.map(|prepared| prepared.lock),
+        })
     }
 
     pub fn cluster_id(&self) -> &str {
         &self.cluster_id
+    }
+
+    /// The id of the directory with the metadata log. Voters are known by it (KIP-853).
+    pub fn metadata_dir_id(&self) -> Uuid {
+        self.metadata_dir_id
     }
 
     pub fn dirs(&self) -> &[LogDir] {
@@ -503,56 +524,15 @@ fn prepare(
     Ok(Prepared { lock, meta })
 }
 
-/// Checks that all directories belong to the same node and cluster, and returns the cluster id.
-fn check_owner(
-    paths: &[PathBuf],
-    opened: &[Option<Prepared>],
-    owner: &Owner,
-) -> Result<String, DirsError> {
-    let mut cluster_id = owner.cluster_id.clone();
-    let mut ids: HashMap<Uuid, &PathBuf> = HashMap::new();
-    for (path, prepared) in paths.iter().zip(opened) {
-        let Some(meta) = prepared.as_ref().and_then(|prepared| prepared.meta.as_ref()) else {
-            continue;
-        };
-        let path_owned = path.clone();
-        if meta.node_id != owner.node_id {
-            let (found, configured) = (meta.node_id, owner.node_id);
-            return Err(DirsError::OtherNode { path: path_owned, found, configured });
-        }
-        let expected = cluster_id.get_or_insert_with(|| meta.cluster_id.clone());
-        if *expected != meta.cluster_id {
-            let (found, expected) = (meta.cluster_id.clone(), expected.clone());
-            return Err(DirsError::OtherCluster { path: path_owned, found, expected });
-        }
-        if let Some(first) = meta.directory_id.and_then(|id| ids.insert(id, path)) {
-            return Err(DirsError::SameId { first: first.clone(), second: path_owned });
-        }
-    }
-    Ok(cluster_id.unwrap_or_else(|| owner.new_cluster_id.clone()))
-}
-
-/// Completes a directory's `meta.properties`, reads its checkpoints, and removes its marker of a
-/// clean stop.
-fn settle(
+/// Writes a missing `meta.properties`, reads the checkpoints, and removes the clean shutdown marker.
+fn load_dir(
     disk: &dyn Disk,
     path: &Path,
     prepared: Prepared,
-    owner: &Owner,
-    cluster_id: &str,
+    owner: (&Owner, &str),
     new_id: &mut dyn FnMut() -> Uuid,
 ) -> Result<LogDir, DirsError> {
-    let known = prepared.meta.as_ref().and_then(|meta| meta.directory_id);
-    let id = known.unwrap_or_else(new_id);
-    if known.is_none() {
-        let cluster_id = cluster_id.to_owned();
-        let meta = MetaProperties { cluster_id, node_id: owner.node_id, directory_id: Some(id) };
-        let meta_path = path.join(names::META_PROPERTIES);
-        let text = meta.encode();
-        // A broker cannot start with a torn `meta.properties`, so it is synced.
-        let written = replace_file(disk, &meta_path, text.as_bytes(), Durability::Synced);
-        written.during("write", &meta_path)?;
-    }
+    let id = directory_id(disk, path, prepared.meta.as_ref(), owner, new_id)?;
     let clean_path = path.join(names::CLEAN_SHUTDOWN);
     let clean = read_if_there(disk, &clean_path)?;
     if clean.is_some() {
@@ -561,7 +541,7 @@ fn settle(
         // be checked.
         disk.sync_dir(path).during("sync", path)?;
     }
-    let run = run_of(owner.boot_id.as_deref(), disk.mounting(path));
+    let run = run_of(owner.0.boot_id.as_deref(), disk.mounting(path));
     let checkpoints = Checkpoints {
         recovery_points: read_checkpoint(disk, path, checkpoint::RECOVERY_POINT)?,
         settled: read_settled(disk, path, run.as_deref()).unwrap_or_else(|error| {

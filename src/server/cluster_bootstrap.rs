@@ -41,7 +41,8 @@ pub(super) async fn new_cluster_id(
     network: &dyn Network,
 ) -> String {
     let is_formatted = |dir: &Path| disk.len(&dir.join("meta.properties")).is_ok();
-    if settings.log_dirs.iter().any(|dir| is_formatted(dir)) || founds_alone(settings) {
+    let mut dirs = settings.log_dirs.iter().chain([&settings.metadata_log_dir]);
+    if dirs.any(|dir| is_formatted(dir)) || founds_alone(settings) {
         return kafka_uuid::encode(new_uuid());
     }
     let voters = &settings.cluster.controller_quorum_voters;
@@ -124,8 +125,7 @@ pub(super) fn quorum_config(
 ) -> io::Result<QuorumConfig> {
     let cluster = &settings.cluster;
     let dir = settings.metadata_log_dir.join("__cluster_metadata-0");
-    let directory = log_dirs.dir_of(&dir).map(|at| log_dirs.dirs()[at].id);
-    let directory_id = directory.unwrap_or_default();
+    let directory_id = log_dirs.metadata_dir_id();
     let configured: Vec<_> =
         cluster.controller_quorum_voters.iter().map(|it| configured(settings, it)).collect();
     let alone = QuorumConfig::alone(settings.node_id, dir);

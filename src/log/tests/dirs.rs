@@ -1,4 +1,5 @@
 use std::{
+    cell::Cell,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -307,6 +308,39 @@ fn directories_of_others_are_refused() {
     drop(open_dirs(&disk, &["/b"], &owner(1, Some("d"))).expect("opens"));
     let mixed = open_dirs(&disk, &["/a", "/b"], &owner(1, None)).expect_err("are of two clusters");
     assert!(matches!(mixed, DirsError::OtherCluster { .. }), "{mixed}");
+}
+
+/// Kafka's `MetaPropertiesEnsemble` and `KafkaRaftServer.initializeLogDirs` check the same.
+#[test]
+fn separate_metadata_directory_has_its_own_id_and_the_same_owner() {
+    let disk = FaultyDisk::default();
+    let next_id = Cell::new(0);
+    let open = |dir: &str, metadata_dir: &str, owner: &Owner| {
+        let new_id = || {
+            next_id.set(next_id.get() + 1);
+            Uuid::from_u128(next_id.get())
+        };
+        let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+        LogDirs::open(disk, &[dir.into()], Path::new(metadata_dir), owner, new_id)
+    };
+    let dirs = open("/a", "/m", &owner(1, None)).expect("opens");
+    let (id, metadata_id) = (dirs.dirs()[0].id, dirs.metadata_dir_id());
+    assert_ne!(id, metadata_id);
+    drop(dirs);
+    let dirs = open("/a", "/m", &owner(1, None)).expect("opens again");
+    assert_eq!((dirs.dirs()[0].id, dirs.metadata_dir_id()), (id, metadata_id));
+    drop(dirs);
+    let other = open("/b", "/m", &owner(2, None)).expect_err("is another node's");
+    assert_eq!(other.to_string(), "log directory /m belongs to node 1, but node.id is 2");
+    let other = open("/b", "/m", &owner(1, Some("d"))).expect_err("is another cluster's");
+    assert!(matches!(other, DirsError::OtherCluster { .. }), "{other}");
+
+    disk.create_dir_all(Path::new("/m/__cluster_metadata-0")).expect("creates");
+    drop(open("/a", "/m", &owner(1, None)).expect("it is the configured one"));
+    let elsewhere = open("/m", "/a", &owner(1, None)).expect_err("the metadata is in /m");
+    assert!(matches!(elsewhere, DirsError::MetadataElsewhere { .. }), "{elsewhere}");
+    let dirs = open("/m", "/m", &owner(1, None)).expect("it is in the only directory");
+    assert_eq!(dirs.metadata_dir_id(), metadata_id);
 }
 
 #[test]
