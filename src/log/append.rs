@@ -273,7 +273,7 @@ impl Log {
         let kept = self.segments.len() - usize::from(replaces);
         let segments = self.segments[..kept].iter().cloned().chain([segment.clone()]);
         self.segments = segments.collect();
-        self.active = Active::new(segment, 0, now_ms);
+        self.active = Active::new(segment, 0, &self.config, now_ms);
         self.dir_changes.made += 1;
         self.log_end = base_offset;
         match replaces {
@@ -320,21 +320,27 @@ impl Log {
 }
 
 impl Active {
-    pub(super) fn new(segment: Arc<Segment>, size: u64, now_ms: i64) -> Self {
-        let mut hasher = DefaultHasher::new();
-        (segment.path(Kind::Log), now_ms).hash(&mut hasher);
-        let random = Random::new(hasher.finish()).next_u64();
-        Self { segment, size, created_ms: now_ms, first_timestamp: None, random }
+    pub(super) fn new(segment: Arc<Segment>, size: u64, config: &LogConfig, now_ms: i64) -> Self {
+        let roll_jitter_ms = random_jitter_ms(&segment, config, now_ms);
+        Self { segment, size, created_ms: now_ms, first_timestamp: None, roll_jitter_ms }
     }
 
-    /// Age at which the segment is rolled, in ms: `segment.ms` less a random part of
-    /// `segment.jitter.ms`, as in Kafka's `LogConfig.randomSegmentJitter`.
+    /// Age at which the segment is rolled, in ms.
     fn roll_ms(&self, config: &LogConfig) -> i64 {
-        match u64::try_from(config.segment_jitter_ms.min(config.segment_ms)) {
-            Ok(longest) if longest > 0 => config.segment_ms - (self.random % longest) as i64,
-            _ => config.segment_ms,
-        }
+        config.segment_ms - self.roll_jitter_ms
     }
+}
+
+/// A random part of `segment.jitter.ms`, as in Kafka's `LogConfig.randomSegmentJitter`.
+fn random_jitter_ms(segment: &Segment, config: &LogConfig, now_ms: i64) -> i64 {
+    let longest = config.segment_jitter_ms.min(config.segment_ms);
+    if longest <= 0 {
+        return 0;
+    }
+    let mut hasher = DefaultHasher::new();
+    (segment.path(Kind::Log), now_ms).hash(&mut hasher);
+    // Kafka draws a number of 31 bits.
+    i64::from(Random::new(hasher.finish()).next_u64() as u32 >> 1) % longest
 }
 
 /// The leader epoch of a batch if it is newer than `latest`.

@@ -184,8 +184,9 @@ struct Active {
     /// Largest timestamp of the segment's first batch, in ms, once it was needed. The age that
     /// `segment.ms` limits counts from it.
     first_timestamp: Option<i64>,
-    /// Decides which part of `segment.jitter.ms` applies to this segment.
-    random: u64,
+    /// The part of `segment.jitter.ms` by which this segment is rolled earlier, in ms. As in Kafka,
+    /// later changes of the config apply to the next segment.
+    roll_jitter_ms: i64,
 }
 
 impl Log {

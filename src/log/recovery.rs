@@ -185,10 +185,10 @@ fn create(
         disk,
         dir,
         home,
-        config,
         segments: [segment.clone()].into(),
         deleted: Vec::new(),
-        active: Active::new(segment, 0, start.now_ms),
+        active: Active::new(segment, 0, &config, start.now_ms),
+        config,
         log_start: offset,
         log_end: offset,
         recovery_point: offset,
@@ -250,7 +250,7 @@ impl Opening<'_> {
         // The next flush syncs the directory, so that removed segments do not come back.
         let made = u64::from(self.recovery.has_changed_names());
         let mut log = Log {
-            active: Active::new(active, size, self.start.now_ms),
+            active: Active::new(active, size, &self.config, self.start.now_ms),
             segments: segments.into(),
             deleted: Vec::new(),
             disk: self.disk,

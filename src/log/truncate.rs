@@ -71,7 +71,7 @@ impl Log {
         segment.truncate(offset, position).during("truncate", &path)?;
         let (created_ms, first) = (self.active.created_ms, self.active.first_timestamp);
         self.segments = self.segments[..kept].into();
-        self.active = Active::new(segment.clone(), position, created_ms);
+        self.active = Active::new(segment.clone(), position, &self.config, created_ms);
         self.active.first_timestamp = first.filter(|_| removed.is_empty() && position > 0);
         self.unsynced.retain(|(_, other)| other.base_offset < segment.base_offset);
         self.log_end = place.map_or(offset, |place| place.base_offset.min(offset));
@@ -101,7 +101,7 @@ impl Log {
         let path = names::file(&self.dir, offset, Kind::Log);
         let segment = Arc::new(created.during("create", &path)?);
         self.segments = [segment.clone()].into();
-        self.active = Active::new(segment, 0, now_ms);
+        self.active = Active::new(segment, 0, &self.config, now_ms);
         self.unsynced.clear();
         (self.log_start, self.log_end, self.recovery_point) = (offset, offset, offset);
         self.settled = offset;
