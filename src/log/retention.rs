@@ -109,10 +109,10 @@ impl Log {
     /// Renames the files of a segment to `*.deleted`.
     fn retire(&mut self, segment: &Arc<Segment>) -> Result<DeletedSegment, LogError> {
         // The log may have had the same base offset before, and readers may still hold that
-        // segment.
+        // segment. Its files must not be taken for those of this one.
         for earlier in self.deleted.iter().filter_map(Weak::upgrade) {
             if earlier.base_offset == segment.base_offset {
-                earlier.files.give_up_names();
+                earlier.files.remove_deleted()?;
             }
         }
         segment.files.mark_deleted()?;

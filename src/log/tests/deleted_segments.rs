@@ -1,7 +1,11 @@
 //! Readers that hold a view of deleted segments while other segments get the same names.
 
 use super::*;
-use crate::log::{LogView, disk::read_exact_at};
+use crate::log::{
+    LogView,
+    disk::{OpenMode, read_exact_at},
+    names::Kind,
+};
 
 /// A log whose segments begin at 0, 3, 6 and 9, three batches in each.
 fn filled(disk: &FaultyDisk) -> Log {
@@ -120,6 +124,23 @@ fn segments_deleted_under_the_same_name_are_not_mixed_up() {
     later_deleted.into_iter().for_each(|segment| segment.remove().expect("is removed"));
     let is_left = |path: &std::path::PathBuf| path.to_string_lossy().ends_with(".deleted");
     assert!(!disk.paths().iter().any(is_left), "{:?}", disk.paths());
+}
+
+#[test]
+fn deleted_segment_without_an_index_does_not_get_that_of_an_earlier_one() {
+    let disk = FaultyDisk::default();
+    let mut log = filled(&disk);
+    log.set_config(Arc::new(LogConfig { retention_bytes: 0, ..small() }));
+    let earlier_deleted = log.apply_retention(NOW, 12, usize::MAX).expect("runs");
+    log.truncate_fully_and_start_at(0, NOW).expect("starts again");
+    fill(&mut log);
+    let later = log.segments[0].clone();
+    disk.remove_file(&later.path(Kind::Index)).expect("is there");
+    let later_deleted = log.apply_retention(NOW, 12, usize::MAX).expect("runs");
+    assert!(later.files.open(Kind::Log, OpenMode::Read).is_ok());
+    let index = later.files.open(Kind::Index, OpenMode::Read);
+    assert!(index.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound));
+    drop((earlier_deleted, later_deleted));
 }
 
 #[test]
