@@ -129,11 +129,12 @@ fn a_thousand_connections_are_served_and_leave_nothing_behind() {
         left.push(process.rss_kib());
     }
     println!("resident {rss_before} KiB before, {left:?} KiB after each round");
-    let grown = left[2].saturating_sub(rss_before);
+    let grown = left[7].saturating_sub(rss_before);
     assert!(grown <= LEFT_KIB, "{grown} KiB stay");
     // What a connection leaves behind would grow in every round. The allocator keeps more in some.
-    let least = left.windows(2).map(|two| two[1].saturating_sub(two[0])).min();
-    assert!(least < Some(CROWD as u64), "a KiB is left of each: {left:?}");
+    let mut growth: Vec<i64> = left.windows(2).map(|two| two[1] as i64 - two[0] as i64).collect();
+    growth.sort_unstable();
+    assert!(growth[3] < CROWD as i64, "a KiB is left of each in most rounds: {left:?}");
     check(&mut client, &specs, &acknowledged);
     process.stop();
 }
