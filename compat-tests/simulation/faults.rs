@@ -104,7 +104,7 @@ impl Faults {
         let may_end = self.lossy.is_none_or(|lossy| lossy == machine);
         let is_free = !self.is_affected(machine) && machines.nodes[machine].is_started();
         let (name, machine, undo) = match kind {
-            0..=9 if !is_free => return,
+            0..=9 | 15..=17 if !is_free => return,
             0..=4 | 9 if !may_end => return,
             0..=2 => {
                 machines.nodes[machine].crash(Crash::Process);
@@ -225,7 +225,10 @@ impl Faults {
             (Undo::Links(links), _) => {
                 let mut wire = machines.wire.lock();
                 for (from, to) in links {
-                    wire.links[from][to] = Link::default();
+                    let is_faulty = |other: &Active| matches!(&other.undo, Undo::Links(more) if more.contains(&(from, to)));
+                    if !self.active.iter().any(is_faulty) {
+                        wire.links[from][to] = Link::default();
+                    }
                 }
             }
             _ => {}
