@@ -37,7 +37,7 @@ impl Log {
         Ok(true)
     }
 
-    /// Deletes up to `most` segments, the oldest first: those below the log start and, if
+    /// Deletes up to `max_segments` segments, the oldest first: those below the log start and, if
     /// `cleanup.policy` has `delete`, those that exceed `retention.bytes` or have no timestamp
     /// within `retention.ms`. Keeps segments with records at or above the high watermark. Renames
     /// the files of deleted segments; the caller removes them.
@@ -45,12 +45,12 @@ impl Log {
         &mut self,
         now_ms: i64,
         high_watermark: i64,
-        most: usize,
+        max_segments: usize,
     ) -> Result<Vec<DeletedSegment>, LogError> {
         if self.failed {
             return Ok(Vec::new());
         }
-        let count = self.deletable(now_ms, high_watermark)?.min(most);
+        let count = self.deletable_count(now_ms, high_watermark)?.min(max_segments);
         if count == 0 {
             return Ok(Vec::new());
         }
@@ -59,7 +59,7 @@ impl Log {
         }
         let mut deleted = Vec::with_capacity(count);
         for segment in &self.segments.clone()[..count] {
-            deleted.push(self.retire(segment)?);
+            deleted.push(self.mark_deleted(segment)?);
         }
         self.segments = self.segments[count..].into();
         let first = self.segments[0].base_offset;
@@ -70,7 +70,7 @@ impl Log {
     }
 
     /// Number of segments to delete, counted from the oldest.
-    fn deletable(&self, now_ms: i64, high_watermark: i64) -> Result<usize, LogError> {
+    fn deletable_count(&self, now_ms: i64, high_watermark: i64) -> Result<usize, LogError> {
         let mut excess = match u64::try_from(self.config.retention_bytes) {
             Ok(bytes) if self.config.delete => self.size().saturating_sub(bytes),
             _ => 0,
@@ -107,7 +107,7 @@ impl Log {
     }
 
     /// Renames the files of a segment to `*.deleted`.
-    fn retire(&mut self, segment: &Arc<Segment>) -> Result<DeletedSegment, LogError> {
+    fn mark_deleted(&mut self, segment: &Arc<Segment>) -> Result<DeletedSegment, LogError> {
         // The log may have had the same base offset before, and readers may still hold that
         // segment. Its files must not be taken for those of this one.
         for earlier in self.deleted.iter().filter_map(Weak::upgrade) {
