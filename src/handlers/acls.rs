@@ -9,11 +9,13 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-use super::{Context, ErrorCode, Handler, Reply};
+use super::{Context, ErrorCode, Handler, Reply, errors};
+use crate::protocol::checks::{CLUSTER_ALTER, CLUSTER_DESCRIBE, Check};
 
 /// The code UNKNOWN of resource types, pattern types, operations and permission types. If a request
 /// has this code, Kafka fails to parse the request and closes the connection.
 const UNKNOWN: i8 = 0;
+const NO_AUTHORIZER: &str = "No Authorizer is configured.";
 
 pub struct DescribeAcls;
 
@@ -23,7 +25,7 @@ impl Handler for DescribeAcls {
     type Response = DescribeAclsResponse;
 
     async fn handle(
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
         request: DescribeAclsRequest,
     ) -> Reply<DescribeAclsResponse> {
         let filter = [
@@ -32,10 +34,10 @@ impl Handler for DescribeAcls {
             request.operation,
             request.permission_type,
         ];
-        let message = StrBytes::from_static_str("No Authorizer is configured on the broker");
-        let refusal = DescribeAclsResponse::default()
-            .with_error_code(ErrorCode::SecurityDisabled.code())
-            .with_error_message(Some(message));
+        let (code, message) =
+            error(cx, CLUSTER_DESCRIBE, "No Authorizer is configured on the broker");
+        let refusal =
+            DescribeAclsResponse::default().with_error_code(code).with_error_message(message);
         refuse([filter], refusal)
     }
 }
@@ -47,10 +49,10 @@ impl Handler for CreateAcls {
     type Request = CreateAclsRequest;
     type Response = CreateAclsResponse;
 
-    async fn handle(_: &mut Context<'_>, request: CreateAclsRequest) -> Reply<CreateAclsResponse> {
-        let refused = AclCreationResult::default()
-            .with_error_code(ErrorCode::SecurityDisabled.code())
-            .with_error_message(Some(no_authorizer()));
+    async fn handle(cx: &mut Context<'_>, request: CreateAclsRequest) -> Reply<CreateAclsResponse> {
+        let (code, message) = error(cx, CLUSTER_ALTER, NO_AUTHORIZER);
+        let refused =
+            AclCreationResult::default().with_error_code(code).with_error_message(message);
         let results = vec![refused; request.creations.len()];
         let codes = request.creations.iter().map(|it| {
             [it.resource_type, it.resource_pattern_type, it.operation, it.permission_type]
@@ -66,10 +68,10 @@ impl Handler for DeleteAcls {
     type Request = DeleteAclsRequest;
     type Response = DeleteAclsResponse;
 
-    async fn handle(_: &mut Context<'_>, request: DeleteAclsRequest) -> Reply<DeleteAclsResponse> {
-        let refused = DeleteAclsFilterResult::default()
-            .with_error_code(ErrorCode::SecurityDisabled.code())
-            .with_error_message(Some(no_authorizer()));
+    async fn handle(cx: &mut Context<'_>, request: DeleteAclsRequest) -> Reply<DeleteAclsResponse> {
+        let (code, message) = error(cx, CLUSTER_ALTER, NO_AUTHORIZER);
+        let refused =
+            DeleteAclsFilterResult::default().with_error_code(code).with_error_message(message);
         let results = vec![refused; request.filters.len()];
         let codes = request.filters.iter().map(|it| {
             [it.resource_type_filter, it.pattern_type_filter, it.operation, it.permission_type]
@@ -86,6 +88,10 @@ fn refuse<R: Default>(codes: impl IntoIterator<Item = [i8; 4]>, refusal: R) -> R
     }
 }
 
-fn no_authorizer() -> StrBytes {
-    StrBytes::from_static_str("No Authorizer is configured.")
+/// The error of every request: SECURITY_DISABLED with this message if the client passes the check.
+fn error(cx: &Context<'_>, check: Check, message: &'static str) -> (i16, Option<StrBytes>) {
+    match cx.allowed_on_cluster(check) {
+        true => (ErrorCode::SecurityDisabled.code(), Some(StrBytes::from_static_str(message))),
+        false => errors::cluster_denied(),
+    }
 }

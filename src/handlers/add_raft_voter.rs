@@ -6,7 +6,10 @@ use kafka_protocol::messages::ApiKey;
 
 use super::{Context, ErrorCode, Handler, Reply, cluster::string, raft_voters};
 use crate::{
-    protocol::messages::{AddRaftVoterListener, AddRaftVoterRequest, AddRaftVoterResponse},
+    protocol::{
+        checks::CLUSTER_ALTER,
+        messages::{AddRaftVoterListener, AddRaftVoterRequest, AddRaftVoterResponse},
+    },
     quorum::{Endpoint, Voter},
 };
 
@@ -26,6 +29,9 @@ impl Handler for AddRaftVoter {
             error_message: why.as_deref().map(string),
             ..AddRaftVoterResponse::default()
         };
+        if !cx.allowed_on_cluster(CLUSTER_ALTER) {
+            return Reply::Now(answer(raft_voters::denied()));
+        }
         if let Some(refusal) = raft_voters::refusal(cx, request.cluster_id.as_deref()) {
             return Reply::Now(answer(refusal));
         }

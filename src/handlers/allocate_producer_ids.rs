@@ -4,8 +4,8 @@ use kafka_protocol::messages::{
     AllocateProducerIdsRequest, AllocateProducerIdsResponse, ApiKey, ProducerId,
 };
 
-use super::{Context, Handler, Reply, errors};
-use crate::controller::PRODUCER_ID_BLOCK;
+use super::{Context, ErrorCode, Handler, Reply, errors};
+use crate::{controller::PRODUCER_ID_BLOCK, protocol::checks::CLUSTER_ACTION};
 
 pub struct AllocateProducerIds;
 
@@ -18,6 +18,10 @@ impl Handler for AllocateProducerIds {
         cx: &mut Context<'_>,
         request: AllocateProducerIdsRequest,
     ) -> Reply<AllocateProducerIdsResponse> {
+        if !cx.allowed_on_cluster(CLUSTER_ACTION) {
+            let code = ErrorCode::ClusterAuthorizationFailed.code();
+            return Reply::Now(AllocateProducerIdsResponse::default().with_error_code(code));
+        }
         let (id, epoch) = (request.broker_id.0, request.broker_epoch);
         let answer = AllocateProducerIdsResponse::default();
         Reply::Now(match cx.broker.controller.allocate_producer_ids(id, epoch).await {

@@ -6,10 +6,11 @@ use kafka_protocol::messages::{
     alter_partition_response::{PartitionData, TopicData},
 };
 
-use super::{Context, Handler, Reply, cluster::ids, errors};
+use super::{Context, ErrorCode, Handler, Reply, cluster::ids, errors};
 use crate::{
     controller::{AlterPartition as Change, ControllerError},
     metadata::PartitionImage,
+    protocol::checks::CLUSTER_ACTION,
 };
 
 pub struct AlterPartition;
@@ -26,6 +27,10 @@ impl Handler for AlterPartition {
         cx: &mut Context<'_>,
         request: AlterPartitionRequest,
     ) -> Reply<AlterPartitionResponse> {
+        if !cx.allowed_on_cluster(CLUSTER_ACTION) {
+            let code = ErrorCode::ClusterAuthorizationFailed.code();
+            return Reply::Now(AlterPartitionResponse::default().with_error_code(code));
+        }
         let topic = |topic: &asked::TopicData| {
             (topic.topic_id, topic.partitions.iter().map(change).collect())
         };

@@ -1,15 +1,21 @@
 //! AlterPartitionReassignments (KIP-455, KIP-860): begins or cancels reassignments of partitions.
 
-use kafka_protocol::messages::{
-    AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, ApiKey,
-    alter_partition_reassignments_request::ReassignablePartition,
-    alter_partition_reassignments_response::{
-        ReassignablePartitionResponse, ReassignableTopicResponse,
+use kafka_protocol::{
+    messages::{
+        AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, ApiKey,
+        alter_partition_reassignments_request::ReassignablePartition,
+        alter_partition_reassignments_response::{
+            ReassignablePartitionResponse, ReassignableTopicResponse,
+        },
     },
+    protocol::StrBytes,
 };
 
 use super::{Context, ErrorCode, Handler, Reply, cluster::topic_name, errors};
-use crate::controller::{ControllerError, Reassignment};
+use crate::{
+    controller::{ControllerError, Reassignment},
+    protocol::checks::CLUSTER_ALTER,
+};
 
 pub struct AlterPartitionReassignments;
 
@@ -25,6 +31,9 @@ impl Handler for AlterPartitionReassignments {
         let allow = cx.version == 0 || request.allow_replication_factor_change;
         let response = AlterPartitionReassignmentsResponse::default()
             .with_allow_replication_factor_change(allow);
+        if !cx.allowed_on_cluster(CLUSTER_ALTER) {
+            return Reply::Now(refusal(&request, response, &errors::cluster_denied()));
+        }
         let topics = request.topics.iter();
         let topics = topics.map(|topic| {
             (topic.name.to_string(), topic.partitions.iter().map(reassignment).collect())
@@ -39,7 +48,11 @@ impl Handler for AlterPartitionReassignments {
                 let message = request.topics.is_empty().then(Default::default);
                 Reply::Now(response.with_error_message(message).with_responses(answers.collect()))
             }
-            Err(ControllerError::TimedOut) => Reply::Now(timed_out(&request, response)),
+            // The controller could not begin in time.
+            Err(ControllerError::TimedOut) => {
+                let error = (ErrorCode::RequestTimedOut.code(), None);
+                Reply::Now(refusal(&request, response, &error))
+            }
             Err(error) => {
                 let (code, message) = errors::outcome::<()>(&Err(error));
                 Reply::Now(response.with_error_code(code).with_error_message(message))
@@ -48,24 +61,25 @@ impl Handler for AlterPartitionReassignments {
     }
 }
 
-/// The response if the controller could not begin in time: REQUEST_TIMED_OUT everywhere.
-fn timed_out(
+/// The same error for the request and for each of its partitions.
+fn refusal(
     request: &AlterPartitionReassignmentsRequest,
     response: AlterPartitionReassignmentsResponse,
+    (code, message): &(i16, Option<StrBytes>),
 ) -> AlterPartitionReassignmentsResponse {
-    let code = ErrorCode::RequestTimedOut.code();
     let row = |it: &ReassignablePartition| {
         ReassignablePartitionResponse::default()
             .with_partition_index(it.partition_index)
-            .with_error_code(code)
-            .with_error_message(None)
+            .with_error_code(*code)
+            .with_error_message(message.clone())
     };
     let topics = request.topics.iter().map(|topic| {
         ReassignableTopicResponse::default()
             .with_name(topic.name.clone())
             .with_partitions(topic.partitions.iter().map(row).collect())
     });
-    response.with_error_code(code).with_error_message(None).with_responses(topics.collect())
+    let response = response.with_error_code(*code).with_error_message(message.clone());
+    response.with_responses(topics.collect())
 }
 
 fn reassignment(asked: &ReassignablePartition) -> Reassignment {

@@ -13,7 +13,11 @@ use kafka_protocol::{
 };
 
 use super::{Context, ErrorCode, Handler, Reply, errors};
-use crate::{base::TopicPartition, base::environment::blocking, broker::Broker};
+use crate::{
+    base::{TopicPartition, environment::blocking},
+    broker::Broker,
+    protocol::checks::CLUSTER_ALTER,
+};
 
 pub struct AlterReplicaLogDirs;
 
@@ -27,6 +31,10 @@ impl Handler for AlterReplicaLogDirs {
         request: AlterReplicaLogDirsRequest,
     ) -> Reply<AlterReplicaLogDirsResponse> {
         let wanted = last_of_each(request);
+        if !cx.allowed_on_cluster(CLUSTER_ALTER) {
+            let code = ErrorCode::ClusterAuthorizationFailed.code();
+            return Reply::Now(response(wanted.into_keys().map(|it| (it, code)).collect()));
+        }
         let names: Vec<TopicPartition> = wanted.keys().cloned().collect();
         let broker = Arc::clone(cx.broker);
         // Beginning a copy creates files, so a blocking thread does it.

@@ -3,11 +3,14 @@
 
 use kafka_protocol::messages::ApiKey;
 
-use super::{Context, Handler, Reply, errors};
+use super::{Context, ErrorCode, Handler, Reply, errors};
 use crate::{
     broker::HeartbeatConnection,
     controller::Heartbeat,
-    protocol::messages::{BrokerHeartbeatRequest, BrokerHeartbeatResponse},
+    protocol::{
+        checks::CLUSTER_ACTION,
+        messages::{BrokerHeartbeatRequest, BrokerHeartbeatResponse},
+    },
 };
 
 pub struct BrokerHeartbeat;
@@ -21,6 +24,12 @@ impl Handler for BrokerHeartbeat {
         cx: &mut Context<'_>,
         request: BrokerHeartbeatRequest,
     ) -> Reply<BrokerHeartbeatResponse> {
+        if !cx.allowed_on_cluster(CLUSTER_ACTION) {
+            return Reply::Now(BrokerHeartbeatResponse {
+                error_code: ErrorCode::ClusterAuthorizationFailed.code(),
+                ..Default::default()
+            });
+        }
         let (id, epoch) = (request.broker_id, request.broker_epoch);
         let heartbeat = Heartbeat {
             broker_id: id,

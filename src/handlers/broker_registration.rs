@@ -10,6 +10,7 @@ use super::{Context, ErrorCode, Handler, Reply, errors};
 use crate::{
     controller::Registration,
     metadata::records::{BrokerEndpoint, BrokerFeature},
+    protocol::checks::CLUSTER_ACTION,
 };
 
 pub struct BrokerRegistration;
@@ -27,6 +28,9 @@ impl Handler for BrokerRegistration {
             let answer = BrokerRegistrationResponse::default().with_error_code(code.code());
             Reply::Now(answer.with_broker_epoch(-1))
         };
+        if !cx.allowed_on_cluster(CLUSTER_ACTION) {
+            return refuse(ErrorCode::ClusterAuthorizationFailed);
+        }
         if *request.cluster_id != *cx.broker.node.cluster_id {
             return refuse(ErrorCode::InconsistentClusterId);
         }

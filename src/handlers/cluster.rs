@@ -9,32 +9,25 @@ use kafka_protocol::{
 };
 use uuid::Uuid;
 
-use super::ErrorCode;
+use super::{Context, ErrorCode};
 use crate::{
     base::TopicId,
     broker::Broker,
     controller::has_online_dir,
     metadata::{BrokerImage, Image, PartitionImage, TopicImage, records::BrokerEndpoint},
     partition::{Partition, PartitionUnavailable, Role, Topic},
+    protocol::checks::{CLUSTER_DESCRIBE, CLUSTER_NAME, ResourceType},
 };
 
-/// The authorized operations on a topic. All are allowed, because there is no authorizer yet. Each
-/// bit is a code of Kafka's `AclOperation`: read, write, create, delete, alter, describe, describe
-/// configs and alter configs.
-pub const TOPIC_OPERATIONS: i32 = bits(&[3, 4, 5, 6, 7, 8, 10, 11]);
-/// The authorized operations on the cluster: create, alter, describe, cluster action, describe
-/// configs, alter configs and idempotent write.
-pub const CLUSTER_OPERATIONS: i32 = bits(&[5, 7, 8, 9, 10, 11, 12]);
 /// The value of authorized operations if the client did not request them.
 pub const NO_OPERATIONS: i32 = i32::MIN;
 
-const fn bits(codes: &[u8]) -> i32 {
-    let (mut set, mut at) = (0, 0);
-    while at < codes.len() {
-        set |= 1 << codes[at];
-        at += 1;
+/// The client's authorized operations on the cluster, or 0 if it may not describe the cluster.
+pub fn cluster_operations(cx: &Context<'_>) -> i32 {
+    match cx.allowed_on_cluster(CLUSTER_DESCRIBE) {
+        true => cx.session.client.operations(ResourceType::Cluster, CLUSTER_NAME),
+        false => 0,
     }
-    set
 }
 
 pub fn string(text: &str) -> StrBytes {

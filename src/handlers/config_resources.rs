@@ -5,14 +5,19 @@ use std::{collections::HashSet, sync::Arc};
 
 use kafka_protocol::protocol::{Request, StrBytes};
 
-use super::{Context, ErrorCode, Reply, errors, forward};
+use super::{Client, Context, ErrorCode, Reply, errors, forward};
 use crate::{
     base::config::{
         Config, ConfigError, ConfigErrorKind, Properties, ignored_configs, key::Type, keys, parse,
     },
-    broker::Broker,
     controller::{ConfigOp, ControllerError, find_config},
     metadata::{ConfigResource, ConfigResourceType, Image},
+    protocol::{
+        checks::{
+            CLUSTER_ACTION, CLUSTER_ALTER_CONFIGS, Check, GROUP_ALTER_CONFIGS, TOPIC_ALTER_CONFIGS,
+        },
+        error_code,
+    },
     telemetry::{LevelChange, LogLevel, Loggers, ROOT},
 };
 
@@ -30,6 +35,48 @@ impl ResourceError {
 
     pub fn config(message: impl Into<String>) -> Self {
         Self { code: ErrorCode::InvalidConfig, message: Some(message.into()) }
+    }
+
+    /// Whether the client may not do what it requested.
+    pub fn is_denial(&self) -> bool {
+        use ErrorCode::{
+            ClusterAuthorizationFailed, GroupAuthorizationFailed, TopicAuthorizationFailed,
+        };
+        [ClusterAuthorizationFailed, TopicAuthorizationFailed, GroupAuthorizationFailed]
+            .contains(&self.code)
+    }
+}
+
+/// Checks whether the client may read or change the configs of a resource. There is a check for
+/// configs of topics, one for those of groups, and one on the cluster for all others.
+///
+/// # Errors
+/// The client may not. The error has Kafka's default message.
+pub fn check_allowed(
+    client: &Client,
+    kind: ConfigResourceType,
+    name: &str,
+    [on_cluster, on_topic, on_group]: [Check; 3],
+) -> Result<(), ResourceError> {
+    let (is_allowed, code) = match kind {
+        ConfigResourceType::Topic => {
+            (client.allowed(on_topic, name), ErrorCode::TopicAuthorizationFailed)
+        }
+        ConfigResourceType::Group => {
+            (client.allowed(on_group, name), ErrorCode::GroupAuthorizationFailed)
+        }
+        ConfigResourceType::Broker
+        | ConfigResourceType::BrokerLogger
+        | ConfigResourceType::ClientMetrics => {
+            (client.allowed_on_cluster(on_cluster), ErrorCode::ClusterAuthorizationFailed)
+        }
+    };
+    match is_allowed {
+        true => Ok(()),
+        false => {
+            let message = error_code::default_message(code.code()).to_owned();
+            Err(ResourceError { code, message: Some(message) })
+        }
     }
 }
 
@@ -121,6 +168,7 @@ pub struct Judge<'a> {
     pub config: &'a Config,
     pub image: &'a Image,
     pub keeps: Keeps,
+    pub client: &'a Client,
 }
 
 /// A change that passed the checks of this node.
@@ -172,6 +220,11 @@ impl Judge<'_> {
         }
         let unknown = || ResourceError::request(format!("Unknown resource type {}", change.kind));
         let kind = ConfigResourceType::from_id(change.kind).ok_or_else(unknown)?;
+        // Log levels have checks of their own. Other configs are checked by the controller only.
+        if self.is_handed_on && kind != ConfigResourceType::BrokerLogger {
+            let checks = [CLUSTER_ALTER_CONFIGS, TOPIC_ALTER_CONFIGS, GROUP_ALTER_CONFIGS];
+            check_allowed(self.client, kind, &change.name, checks)?;
+        }
         if kind == ConfigResourceType::Topic && !change.ops.iter().all(Op::is_known) {
             // Kafka's controller fails here, without a message.
             return Err(ResourceError { code: ErrorCode::UnknownServerError, message: None });
@@ -260,6 +313,8 @@ impl Judge<'_> {
     /// Checks the changes of log levels of one resource. If one is invalid, none is made (Kafka's
     /// `RuntimeLoggerManager`).
     fn check_loggers(&self, change: &Change) -> Result<Vec<LevelChange>, ResourceError> {
+        let check = if self.is_handed_on { CLUSTER_ACTION } else { CLUSTER_ALTER_CONFIGS };
+        check_allowed(self.client, ConfigResourceType::BrokerLogger, &change.name, [check; 3])?;
         let id = node_id(&change.name)?;
         if id != self.node_id {
             return Err(ResourceError::request(format!(
@@ -353,15 +408,17 @@ fn apply(configs: &mut Properties, name: &str, op: &ConfigOp) -> Result<(), Reso
 
 /// Checks the changes. Valid changes of log levels are made at once, unless `validate_only` is set.
 fn check(
-    broker: &Broker,
+    cx: &Context<'_>,
     changes: &[Change],
     keeps: Keeps,
     validate_only: bool,
     is_handed_on: bool,
 ) -> Vec<Result<Checked, ResourceError>> {
+    let (broker, client) = (cx.broker, &cx.session.client);
     let (config, image) = (broker.config(), broker.metadata());
     let (node_id, config, image) = (broker.node.id, &config, &image);
-    let mut checked = Judge { node_id, is_handed_on, config, image, keeps }.check_all(changes);
+    let judge = Judge { node_id, is_handed_on, config, image, keeps, client };
+    let mut checked = judge.check_all(changes);
     for verdict in checked.iter_mut().filter(|_| !validate_only) {
         if let Ok(Checked::Levels(levels)) = verdict
             && let Err(error) = broker.loggers.alter(levels)
@@ -406,7 +463,7 @@ pub async fn handle<R: AlterRequest>(cx: &mut Context<'_>, mut request: R) -> Re
         let altered = alter(cx, &changes, R::KEEPS, validate_only).await;
         return Reply::Now(response::<R>(changes, altered));
     }
-    let checked = check(cx.broker, &changes, R::KEEPS, validate_only, false);
+    let checked = check(cx, &changes, R::KEEPS, validate_only, false);
     let mut verdicts = checked.iter();
     request.resources().retain(|_| matches!(verdicts.next(), Some(Ok(Checked::Configs(_)))));
     let (broker, client, version) = (Arc::clone(cx.broker), cx.session.client.clone(), cx.version);
@@ -454,7 +511,7 @@ async fn alter(
     validate_only: bool,
 ) -> Vec<Result<(), ResourceError>> {
     let (broker, controller) = (cx.broker, cx.controller());
-    let checked = check(broker, changes, keeps, validate_only, true);
+    let checked = check(cx, changes, keeps, validate_only, true);
     let configs = checked.iter().flatten().filter_map(Checked::configs);
     let accepted: Vec<Configs> = configs.clone().cloned().collect();
     if accepted.is_empty() {

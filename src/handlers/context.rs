@@ -9,6 +9,7 @@ use crate::{
     base::config::{BrokerConfig, SecurityProtocol},
     broker::{Broker, HeartbeatConnection},
     controller::Controller,
+    protocol::checks::{CLUSTER_NAME, Check},
 };
 
 /// The state of one connection. A handler may change it before its ordering point, because up to
@@ -74,6 +75,16 @@ impl Context<'_> {
     /// The client id, or an empty text if the request has none.
     pub fn client_id(&self) -> &str {
         self.client_id.unwrap_or_default()
+    }
+
+    /// Whether the client may do the operation on the resource with this name. See
+    /// [`Client::allowed`]. A request that has timed out is not checked.
+    pub fn allowed(&self, check: Check, name: &str) -> bool {
+        self.forwarding == Forwarding::TimedOut || self.session.client.allowed(check, name)
+    }
+
+    pub fn allowed_on_cluster(&self, check: Check) -> bool {
+        self.allowed(check, CLUSTER_NAME)
     }
 
     /// This node's controller. It refuses a request that has timed out (`Forwarding::TimedOut`).

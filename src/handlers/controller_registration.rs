@@ -5,7 +5,10 @@ use kafka_protocol::messages::{
 };
 
 use super::{Context, Handler, Reply, errors};
-use crate::metadata::records::{ControllerEndpoint, ControllerFeature, RegisterControllerRecord};
+use crate::{
+    metadata::records::{ControllerEndpoint, ControllerFeature, RegisterControllerRecord},
+    protocol::checks::CLUSTER_ACTION,
+};
 
 pub struct ControllerRegistration;
 
@@ -18,6 +21,11 @@ impl Handler for ControllerRegistration {
         cx: &mut Context<'_>,
         request: ControllerRegistrationRequest,
     ) -> Reply<ControllerRegistrationResponse> {
+        if !cx.allowed_on_cluster(CLUSTER_ACTION) {
+            let (code, message) = errors::cluster_denied();
+            let response = ControllerRegistrationResponse::default().with_error_code(code);
+            return Reply::Now(response.with_error_message(message));
+        }
         let registered = cx.broker.controller.register_controller(record(&request)).await;
         let (code, message) = errors::outcome(&registered);
         Reply::Now(

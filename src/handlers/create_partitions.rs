@@ -13,7 +13,7 @@ use super::{
     cluster::{string, topic_name},
     errors,
 };
-use crate::controller::NewPartitions;
+use crate::{controller::NewPartitions, protocol::checks::TOPIC_ALTER};
 
 pub struct CreatePartitions;
 
@@ -33,7 +33,16 @@ impl Handler for CreatePartitions {
         let twice = count.iter().filter(|(_, count)| **count > 1);
         let mut answers: Vec<_> = twice.map(|(name, _)| duplicate(name)).collect();
         let once = request.topics.iter().filter(|topic| count[topic.name.as_str()] == 1);
-        let topics: Vec<NewPartitions> = once.map(new_partitions).collect();
+        let (once, denied): (Vec<_>, Vec<_>) =
+            once.partition(|topic| cx.allowed(TOPIC_ALTER, &topic.name));
+        let code = ErrorCode::TopicAuthorizationFailed.code();
+        answers.extend(denied.into_iter().map(|topic| {
+            CreatePartitionsTopicResult::default()
+                .with_name(topic.name.clone())
+                .with_error_code(code)
+                .with_error_message(None)
+        }));
+        let topics: Vec<NewPartitions> = once.into_iter().map(new_partitions).collect();
         let names: Vec<String> = topics.iter().map(|topic| topic.name.clone()).collect();
         let validate_only = request.validate_only;
         let controller = cx.controller_within(request.timeout_ms);

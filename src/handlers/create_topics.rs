@@ -16,6 +16,7 @@ use super::{
 use crate::{
     base::config::{Config, Properties, describe, ignored_configs, keys},
     controller::{ControllerError, CreatedTopic, NewTopic},
+    protocol::checks::{CLUSTER_CREATE, TOPIC_CREATE, TOPIC_DESCRIBE_CONFIGS},
 };
 
 const METADATA_TOPIC: &str = "__cluster_metadata";
@@ -32,7 +33,9 @@ impl Handler for CreateTopics {
         request: CreateTopicsRequest,
     ) -> Reply<CreateTopicsResponse> {
         let config = cx.broker.config();
-        let (topics, mut refused) = split(&request.topics);
+        let may_create_all = cx.allowed_on_cluster(CLUSTER_CREATE);
+        let may_create = |name: &str| may_create_all || cx.allowed(TOPIC_CREATE, name);
+        let (topics, mut refused) = split(&request.topics, may_create);
         let asked = topics.clone();
         let controller = cx.controller_within(request.timeout_ms);
         let outcome = controller.create_topics(topics, request.validate_only).await;
@@ -45,7 +48,7 @@ impl Handler for CreateTopics {
             Err(error) => {
                 let each = request.topics.iter().map(|topic| {
                     let topic = new_topic(topic);
-                    answer(&topic.name, Err(error.clone()), &topic, &config, cx.version)
+                    answer(cx, &topic.name, Err(error.clone()), &topic, &config)
                 });
                 return Reply::Now(CreateTopicsResponse::default().with_topics(each.collect()));
             }
@@ -56,16 +59,19 @@ impl Handler for CreateTopics {
         }
         let answered = results.into_iter().zip(&asked);
         let mut answers: Vec<_> = answered
-            .map(|((name, result), topic)| answer(&name, result, topic, &config, cx.version))
+            .map(|((name, result), topic)| answer(cx, &name, result, topic, &config))
             .collect();
         answers.append(&mut refused);
         Reply::Now(CreateTopicsResponse::default().with_topics(answers))
     }
 }
 
-/// The topics to create, and the error responses for the others: names that appear twice, and
-/// `__cluster_metadata`.
-fn split(topics: &[CreatableTopic]) -> (Vec<NewTopic>, Vec<CreatableTopicResult>) {
+/// The topics to create, and the error responses for the others: names that appear twice,
+/// `__cluster_metadata`, and topics that the client may not create.
+fn split(
+    topics: &[CreatableTopic],
+    may_create: impl Fn(&str) -> bool,
+) -> (Vec<NewTopic>, Vec<CreatableTopicResult>) {
     let mut count: BTreeMap<&str, usize> = BTreeMap::new();
     for topic in topics {
         *count.entry(&topic.name).or_default() += 1;
@@ -76,11 +82,14 @@ fn split(topics: &[CreatableTopic]) -> (Vec<NewTopic>, Vec<CreatableTopicResult>
         let name = topic.name.as_str();
         if count[name] > 1 {
             if seen.insert(name) {
-                refused.push(refusal(name, "Duplicate topic name."));
+                refused.push(refusal(name, ErrorCode::InvalidRequest, "Duplicate topic name."));
             }
         } else if name == METADATA_TOPIC {
             let why = format!("Creation of internal topic {METADATA_TOPIC} is prohibited.");
-            refused.push(refusal(name, &why));
+            refused.push(refusal(name, ErrorCode::InvalidRequest, &why));
+        } else if !may_create(name) {
+            let code = ErrorCode::TopicAuthorizationFailed;
+            refused.push(refusal(name, code, "Authorization failed."));
         } else {
             wanted.push(new_topic(topic));
         }
@@ -102,10 +111,10 @@ fn warn_of_ignored(topic: &NewTopic) {
     }
 }
 
-fn refusal(name: &str, why: &str) -> CreatableTopicResult {
+fn refusal(name: &str, code: ErrorCode, why: &str) -> CreatableTopicResult {
     CreatableTopicResult::default()
         .with_name(topic_name(name))
-        .with_error_code(ErrorCode::InvalidRequest.code())
+        .with_error_code(code.code())
         .with_error_message(Some(string(why)))
         .with_configs(Some(Vec::new()))
 }
@@ -128,11 +137,11 @@ fn new_topic(topic: &CreatableTopic) -> NewTopic {
 }
 
 fn answer(
+    cx: &Context<'_>,
     name: &str,
     result: Result<CreatedTopic, ControllerError>,
     asked: &NewTopic,
     config: &Config,
-    version: i16,
 ) -> CreatableTopicResult {
     let (code, message) = errors::outcome(&result);
     let answer = CreatableTopicResult::default()
@@ -141,11 +150,17 @@ fn answer(
         .with_error_message(message)
         .with_configs(Some(Vec::new()));
     match result {
-        Ok(created) if version >= 5 => answer
-            .with_topic_id(created.id)
-            .with_num_partitions(created.partitions)
-            .with_replication_factor(created.replication_factor)
-            .with_configs(Some(configs(asked, config))),
+        Ok(created) if cx.version >= 5 => {
+            let answer = answer.with_topic_id(created.id);
+            if !cx.allowed(TOPIC_DESCRIBE_CONFIGS, name) {
+                let code = ErrorCode::TopicAuthorizationFailed.code();
+                return answer.with_topic_config_error_code(code);
+            }
+            answer
+                .with_num_partitions(created.partitions)
+                .with_replication_factor(created.replication_factor)
+                .with_configs(Some(configs(asked, config)))
+        }
         _ => answer,
     }
 }

@@ -7,9 +7,10 @@ use kafka_protocol::messages::{
 };
 
 use super::{
-    Context, Handler, Reply,
+    Context, ErrorCode, Handler, Reply,
     groups::{code_of, group_id, text},
 };
+use crate::protocol::checks::GROUP_DELETE;
 
 pub struct DeleteGroups;
 
@@ -25,15 +26,19 @@ impl Handler for DeleteGroups {
         let mut seen = HashSet::new();
         let mut groups: Vec<_> = request.groups_names.iter().map(|name| text(name)).collect();
         groups.retain(|group| seen.insert(group.clone()));
+        let (groups, denied): (Vec<_>, Vec<_>) =
+            groups.into_iter().partition(|group| cx.allowed(GROUP_DELETE, group));
         let coordinator = cx.broker.coordinators.groups.clone();
         Reply::Later(Box::pin(async move {
             let deleted = coordinator.delete_groups(groups).await;
-            let results = deleted.iter().map(|(group, deleted)| {
-                DeletableGroupResult::default()
-                    .with_group_id(group_id(group))
-                    .with_error_code(code_of(deleted))
-            });
-            DeleteGroupsResponse::default().with_results(results.collect())
+            let deleted = deleted.iter().map(|(group, deleted)| result(group, code_of(deleted)));
+            let code = ErrorCode::GroupAuthorizationFailed.code();
+            let denied = denied.iter().map(|group| result(group, code));
+            DeleteGroupsResponse::default().with_results(deleted.chain(denied).collect())
         }))
     }
+}
+
+fn result(group: &str, code: i16) -> DeletableGroupResult {
+    DeletableGroupResult::default().with_group_id(group_id(group)).with_error_code(code)
 }

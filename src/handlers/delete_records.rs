@@ -23,6 +23,7 @@ use crate::{
     base::environment::blocking,
     broker::Broker,
     partition::{DeleteRecordsError, Partition},
+    protocol::checks::TOPIC_DELETE,
 };
 
 pub struct DeleteRecords;
@@ -39,7 +40,11 @@ impl Handler for DeleteRecords {
         let topics: Vec<(TopicName, Vec<Outcome>)> = last_of_each(request.topics)
             .into_iter()
             .map(|(name, partitions)| {
-                let delete = |(index, offset)| (index, delete(cx.broker, &name, index, offset));
+                let is_allowed = cx.allowed(TOPIC_DELETE, &name);
+                let delete = |(index, offset)| match is_allowed {
+                    true => (index, delete(cx.broker, &name, index, offset)),
+                    false => (index, Err(ErrorCode::TopicAuthorizationFailed)),
+                };
                 let deleted = partitions.into_iter().map(delete).collect();
                 (name, deleted)
             })

@@ -15,7 +15,15 @@ use super::{
     cluster::{string, topic_name},
     errors,
 };
-use crate::{base::TopicId, controller::ControllerError, metadata::Image};
+use crate::{
+    base::TopicId,
+    controller::ControllerError,
+    metadata::Image,
+    protocol::{
+        checks::{CLUSTER_DELETE, TOPIC_DELETE, TOPIC_DESCRIBE},
+        error_code,
+    },
+};
 
 pub struct DeleteTopics;
 
@@ -36,7 +44,15 @@ impl Handler for DeleteTopics {
             return Reply::Now(refusal(&request, code.code(), None));
         }
         // Use the image of the quorum, because this broker may not have applied all topics yet.
-        let (wanted, mut answers) = resolve(&request, &cx.broker.quorum.image());
+        let may_delete_all = cx.allowed_on_cluster(CLUSTER_DELETE);
+        let rights = |name: &str| match may_delete_all {
+            true => Rights { describe: true, delete: true },
+            false => Rights {
+                describe: cx.allowed(TOPIC_DESCRIBE, name),
+                delete: cx.allowed(TOPIC_DELETE, name),
+            },
+        };
+        let (wanted, mut answers) = resolve(&request, &cx.broker.quorum.image(), rights);
         let ids: Vec<TopicId> = wanted.keys().copied().collect();
         let results = match cx.controller_within(request.timeout_ms).delete_topics(ids).await {
             Ok(committed) => {
@@ -94,10 +110,28 @@ fn refusal(
     DeleteTopicsResponse::default().with_responses(named.chain(states).map(refuse).collect())
 }
 
+/// What the client may do with a topic.
+struct Rights {
+    describe: bool,
+    delete: bool,
+}
+
+/// The response for a topic that the client may not delete.
+fn denied(name: Option<&str>, id: TopicId) -> DeletableTopicResult {
+    let code = ErrorCode::TopicAuthorizationFailed.code();
+    answer(name, id, code, Some(string(error_code::default_message(code))))
+}
+
 type Wanted = BTreeMap<TopicId, String>;
 
-/// The topics to delete, and the error responses for invalid, unknown and repeated topics.
-fn resolve(request: &DeleteTopicsRequest, image: &Image) -> (Wanted, Vec<DeletableTopicResult>) {
+/// The topics to delete, and the error responses for invalid, unknown and repeated topics, and for
+/// those that the client may not delete. Whether a topic exists, its name and its id are secret
+/// unless the client may describe it.
+fn resolve(
+    request: &DeleteTopicsRequest,
+    image: &Image,
+    rights: impl Fn(&str) -> Rights,
+) -> (Wanted, Vec<DeletableTopicResult>) {
     let mut answers = Vec::new();
     let mut names: BTreeMap<&str, usize> = BTreeMap::new();
     let mut ids: BTreeMap<TopicId, usize> = BTreeMap::new();
@@ -122,7 +156,11 @@ fn resolve(request: &DeleteTopicsRequest, image: &Image) -> (Wanted, Vec<Deletab
     for (&id, &count) in &ids {
         match image.topic_by_id(id) {
             _ if count > 1 => answers.push(invalid(None, id, "Duplicate topic id.")),
-            Some(topic) => drop(wanted.insert(id, topic.name.to_string())),
+            Some(topic) => match rights(&topic.name) {
+                Rights { delete: true, .. } => drop(wanted.insert(id, topic.name.to_string())),
+                Rights { describe: true, .. } => answers.push(denied(Some(&topic.name), id)),
+                _ => answers.push(denied(None, id)),
+            },
             None => {
                 let (code, why) = errors::outcome(&Err::<(), _>(ControllerError::UnknownTopicId));
                 answers.push(answer(None, id, code, why));
@@ -130,16 +168,19 @@ fn resolve(request: &DeleteTopicsRequest, image: &Image) -> (Wanted, Vec<Deletab
         }
     }
     for (name, count) in names {
-        let topic = image.topic(name);
-        match topic {
-            _ if count > 1 => {
-                answers.push(invalid(Some(name), TopicId::nil(), "Duplicate topic name."));
-            }
+        if count > 1 {
+            answers.push(invalid(Some(name), TopicId::nil(), "Duplicate topic name."));
+            continue;
+        }
+        let rights = rights(name);
+        match image.topic(name) {
+            _ if !rights.describe => answers.push(denied(Some(name), TopicId::nil())),
             None => {
                 let code = ErrorCode::UnknownTopicOrPartition.code();
                 let why = Some(string("This server does not host this topic-partition."));
                 answers.push(answer(Some(name), TopicId::nil(), code, why));
             }
+            Some(_) if !rights.delete => answers.push(denied(Some(name), TopicId::nil())),
             Some(topic) if ids.contains_key(&topic.id) => {
                 wanted.remove(&topic.id);
                 let why = "The provided topic name maps to an ID that was already supplied.";

@@ -12,7 +12,7 @@ use kafka_protocol::{
 };
 
 use super::{Context, ErrorCode, Handler, Reply};
-use crate::metadata::QuotaEntity;
+use crate::{metadata::QuotaEntity, protocol::checks::CLUSTER_DESCRIBE_CONFIGS};
 
 /// The values of `match_type` in a component of the filter.
 const EXACT: i8 = 0;
@@ -35,6 +35,11 @@ impl Handler for DescribeClientQuotas {
         request: DescribeClientQuotasRequest,
     ) -> Reply<DescribeClientQuotasResponse> {
         let response = DescribeClientQuotasResponse::default();
+        if !cx.allowed_on_cluster(CLUSTER_DESCRIBE_CONFIGS) {
+            let code = ErrorCode::ClusterAuthorizationFailed.code();
+            let response = response.with_error_code(code).with_error_message(None);
+            return Reply::Now(response.with_entries(None));
+        }
         let filter = match Filter::new(&request) {
             Ok(filter) => filter,
             Err((code, message)) => {

@@ -8,9 +8,13 @@ use kafka_protocol::messages::{
 
 use super::{
     Context, ErrorCode, Handler, Reply,
-    cluster::{CLUSTER_OPERATIONS, NO_OPERATIONS, endpoint, string},
+    cluster::{self, NO_OPERATIONS, endpoint, string},
+    errors,
 };
-use crate::metadata::{BrokerImage, ControllerImage, Image};
+use crate::{
+    metadata::{BrokerImage, ControllerImage, Image},
+    protocol::checks::CLUSTER_ALTER,
+};
 
 /// The endpoint types of KIP-919.
 const BROKERS: i8 = 1;
@@ -27,13 +31,18 @@ impl Handler for DescribeCluster {
         cx: &mut Context<'_>,
         request: DescribeClusterRequest,
     ) -> Reply<DescribeClusterResponse> {
+        if cx.session.on_controller_listener && !cx.allowed_on_cluster(CLUSTER_ALTER) {
+            let (code, message) = errors::cluster_denied();
+            let response = DescribeClusterResponse::default().with_error_code(code);
+            return Reply::Now(response.with_error_message(message));
+        }
         let kind = if cx.version == 0 { BROKERS } else { request.endpoint_type };
         let here = if cx.session.on_controller_listener { CONTROLLERS } else { BROKERS };
         if kind != here {
             return Reply::Now(refusal(kind));
         }
         let operations = match request.include_cluster_authorized_operations {
-            true => CLUSTER_OPERATIONS,
+            true => cluster::cluster_operations(cx),
             false => NO_OPERATIONS,
         };
         let answer = DescribeClusterResponse::default()

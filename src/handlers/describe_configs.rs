@@ -13,8 +13,8 @@ use kafka_protocol::{
 };
 
 use super::{
-    Context, ErrorCode, Handler, Reply,
-    config_resources::{ResourceError, code_and_message, resource},
+    Client, Context, ErrorCode, Handler, Reply,
+    config_resources::{ResourceError, check_allowed, code_and_message, resource},
 };
 use crate::{
     base::config::{
@@ -23,6 +23,7 @@ use crate::{
     },
     controller::names,
     metadata::{ConfigResourceType, Image},
+    protocol::checks::{CLUSTER_DESCRIBE_CONFIGS, GROUP_DESCRIBE_CONFIGS, TOPIC_DESCRIBE_CONFIGS},
     telemetry::Loggers,
 };
 
@@ -42,6 +43,7 @@ impl Handler for DescribeConfigs {
             config: &cx.broker.config(),
             image: &cx.broker.metadata(),
             loggers: &cx.broker.loggers,
+            client: &cx.session.client,
             version: cx.version,
         };
         Reply::Now(describer.answer(&request))
@@ -58,6 +60,7 @@ struct Describer<'a> {
     config: &'a Config,
     image: &'a Image,
     loggers: &'a Loggers,
+    client: &'a Client,
     version: i16,
 }
 
@@ -68,13 +71,20 @@ impl Describer<'_> {
         };
         // As in Kafka, one unknown resource type fails the whole request.
         let refuses_all = request.resources.iter().any(is_unknown);
-        let results = request.resources.iter().map(|resource| {
-            let described = match refuses_all {
-                true => Err(ResourceError::request(MALFORMED)),
-                false => self.describe(resource),
-            };
-            self.result(request, resource, described)
-        });
+        let describe = |resource: &DescribeConfigsResource| match refuses_all {
+            true => Err(ResourceError::request(MALFORMED)),
+            false => self.describe(resource),
+        };
+        let described: Vec<_> = request.resources.iter().map(|it| (it, describe(it))).collect();
+        let is_denied = |described: &Result<_, ResourceError>| {
+            described.as_ref().is_err_and(ResourceError::is_denial)
+        };
+        let (denied, described): (Vec<_>, Vec<_>) =
+            described.into_iter().partition(|(_, described)| is_denied(described));
+        // As in Kafka, the denied resources come last.
+        let results = described.into_iter().chain(denied);
+        let results =
+            results.map(|(resource, described)| self.result(request, resource, described));
         DescribeConfigsResponse::default().with_results(results.collect())
     }
 
@@ -132,6 +142,8 @@ impl Describer<'_> {
         let Some(kind) = ConfigResourceType::from_id(asked.resource_type) else {
             return Err(ResourceError::request(MALFORMED));
         };
+        let checks = [CLUSTER_DESCRIBE_CONFIGS, TOPIC_DESCRIBE_CONFIGS, GROUP_DESCRIBE_CONFIGS];
+        check_allowed(self.client, kind, name, checks)?;
         let overrides = self.image.config(&resource(kind, name));
         match kind {
             ConfigResourceType::Topic => {

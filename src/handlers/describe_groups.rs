@@ -6,19 +6,18 @@ use kafka_protocol::messages::{
 };
 
 use super::{
-    Context, Handler, Reply,
+    Context, ErrorCode, Handler, Reply,
     groups::{code, group_id, optional_wire, text, wire},
 };
-use crate::coordinator::group::{
-    GroupError,
-    messages::{GroupDescription, MemberDescription},
+use crate::{
+    coordinator::group::{
+        GroupError,
+        messages::{GroupDescription, MemberDescription},
+    },
+    protocol::checks::{GROUP_DESCRIBE, ResourceType},
 };
 
 pub struct DescribeGroups;
-
-/// The authorized operations on a group, which are all that exist: READ, DELETE, DESCRIBE,
-/// DESCRIBE_CONFIGS and ALTER_CONFIGS. Each bit is a code of Kafka's `AclOperation`.
-const ALL_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 
 impl Handler for DescribeGroups {
     const API: ApiKey = ApiKey::DescribeGroups;
@@ -31,18 +30,27 @@ impl Handler for DescribeGroups {
     ) -> Reply<DescribeGroupsResponse> {
         let version = cx.version;
         let tell_operations = version >= 3 && request.include_authorized_operations;
-        let groups = request.groups.iter().map(|group| text(group)).collect();
+        let groups = request.groups.iter().map(|group| text(group));
+        let (groups, denied): (Vec<_>, Vec<_>) =
+            groups.partition(|group| cx.allowed(GROUP_DESCRIBE, group));
+        let client = cx.session.client.clone();
         let coordinator = cx.broker.coordinators.groups.clone();
         Reply::Later(Box::pin(async move {
             let described = coordinator.describe(groups).await;
             let groups = described.into_iter().map(|group| {
                 let mut group = described_group(group, version);
                 if tell_operations && group.error_code == 0 {
-                    group.authorized_operations = ALL_OPERATIONS;
+                    group.authorized_operations =
+                        client.operations(ResourceType::Group, &group.group_id);
                 }
                 group
             });
-            DescribeGroupsResponse::default().with_groups(groups.collect())
+            let code = ErrorCode::GroupAuthorizationFailed.code();
+            let denied = denied.iter().map(|group| {
+                DescribedGroup::default().with_group_id(group_id(group)).with_error_code(code)
+            });
+            // As in Kafka, the denied groups come first.
+            DescribeGroupsResponse::default().with_groups(denied.chain(groups).collect())
         }))
     }
 }

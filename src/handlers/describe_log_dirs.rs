@@ -14,9 +14,12 @@ use crate::{
     broker::Broker,
     log::LogView,
     partition::{Partition, Role},
-    protocol::messages::{
-        DescribeLogDirsPartition, DescribeLogDirsRequest, DescribeLogDirsResponse,
-        DescribeLogDirsResult, DescribeLogDirsTopic,
+    protocol::{
+        checks::CLUSTER_DESCRIBE,
+        messages::{
+            DescribeLogDirsPartition, DescribeLogDirsRequest, DescribeLogDirsResponse,
+            DescribeLogDirsResult, DescribeLogDirsTopic,
+        },
     },
 };
 
@@ -34,6 +37,12 @@ impl Handler for DescribeLogDirs {
         cx: &mut Context<'_>,
         request: DescribeLogDirsRequest,
     ) -> Reply<DescribeLogDirsResponse> {
+        if !cx.allowed_on_cluster(CLUSTER_DESCRIBE) {
+            return Reply::Now(DescribeLogDirsResponse {
+                error_code: ErrorCode::ClusterAuthorizationFailed.code(),
+                ..Default::default()
+            });
+        }
         let broker = Arc::clone(cx.broker);
         // `statvfs` may block for long, for example on a volume that does not respond. Clients whose
         // requests timed out send them again, which must not occupy all blocking threads.

@@ -10,7 +10,12 @@ use kafka_protocol::{
 };
 
 use super::{Context, ErrorCode, Handler, Reply, cluster, errors};
-use crate::{broker::Broker, controller::names, log::ProducerEntry, protocol::error_code};
+use crate::{
+    broker::Broker,
+    controller::names,
+    log::ProducerEntry,
+    protocol::{checks::TOPIC_READ, error_code},
+};
 
 pub struct DescribeProducers;
 
@@ -24,7 +29,7 @@ impl Handler for DescribeProducers {
         request: DescribeProducersRequest,
     ) -> Reply<DescribeProducersResponse> {
         let topics = request.topics.into_iter().map(|topic| {
-            let refused = refusal(cx.broker, &topic.name);
+            let refused = refusal(cx, &topic.name);
             let answer = |index: &i32| {
                 let response = PartitionResponse::default().with_partition_index(*index);
                 if let Some((code, message)) = &refused {
@@ -44,13 +49,18 @@ impl Handler for DescribeProducers {
 }
 
 /// The error of a topic as a whole. As in Kafka, only errors of this kind have a message.
-fn refusal(broker: &Broker, topic: &str) -> Option<(ErrorCode, String)> {
+fn refusal(cx: &Context<'_>, topic: &str) -> Option<(ErrorCode, String)> {
     if let Err(error) = names::validate(topic) {
         return Some((errors::controller(&error), error.message().unwrap_or_default()));
     }
-    let code = ErrorCode::UnknownTopicOrPartition;
-    let is_unknown = broker.metadata().topic(topic).is_none();
-    is_unknown.then(|| (code, error_code::default_message(code.code()).to_owned()))
+    let code = if !cx.allowed(TOPIC_READ, topic) {
+        ErrorCode::TopicAuthorizationFailed
+    } else if cx.broker.metadata().topic(topic).is_none() {
+        ErrorCode::UnknownTopicOrPartition
+    } else {
+        return None;
+    };
+    Some((code, error_code::default_message(code.code()).to_owned()))
 }
 
 fn producers(broker: &Broker, topic: &str, index: i32) -> Result<Vec<ProducerState>, ErrorCode> {

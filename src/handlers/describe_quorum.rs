@@ -6,10 +6,10 @@ use kafka_protocol::messages::{
     describe_quorum_response::{Listener, Node, PartitionData, ReplicaState, TopicData},
 };
 
-use super::{Context, ErrorCode, Forwarding, Handler, Reply, cluster::string};
+use super::{Context, ErrorCode, Forwarding, Handler, Reply, cluster::string, errors};
 use crate::{
     broker::Broker,
-    protocol::error_code,
+    protocol::{checks::CLUSTER_DESCRIBE, error_code},
     quorum::{QuorumStatus, ReplicaStatus},
 };
 
@@ -26,6 +26,12 @@ impl Handler for DescribeQuorum {
         cx: &mut Context<'_>,
         request: DescribeQuorumRequest,
     ) -> Reply<DescribeQuorumResponse> {
+        if !cx.allowed_on_cluster(CLUSTER_DESCRIBE) {
+            let (code, message) = errors::cluster_denied();
+            let response = DescribeQuorumResponse::default().with_error_code(code);
+            let message = message.filter(|_| cx.version >= 2);
+            return Reply::Now(response.with_error_message(message));
+        }
         if !asks_for_metadata(&request) {
             let code = ErrorCode::UnknownTopicOrPartition;
             return Reply::Now(refusal(&request, code, cx.version));

@@ -11,12 +11,13 @@ use kafka_protocol::messages::{
 };
 
 use super::{
-    Context, ErrorCode, Handler, Reply,
-    cluster::{TOPIC_OPERATIONS, alive, ids, is_internal, offline, topic_name},
+    Client, Context, ErrorCode, Handler, Reply,
+    cluster::{alive, ids, is_internal, offline, topic_name},
 };
 use crate::{
     controller::names,
     metadata::{Image, PartitionImage, TopicImage},
+    protocol::checks::{ResourceType, TOPIC_DESCRIBE},
 };
 
 pub struct DescribeTopicPartitions;
@@ -33,14 +34,15 @@ impl Handler for DescribeTopicPartitions {
         let limit = cx.broker.settings().max_request_partition_size_limit;
         let limit = limit.min(request.response_partition_limit).max(1) as usize;
         let image = cx.broker.metadata();
-        let listener = &*cx.session.listener;
-        Reply::Now(Pages { image: &image, listener }.answer(&request, limit))
+        let (listener, client) = (&*cx.session.listener, &cx.session.client);
+        Reply::Now(Pages { image: &image, listener, client }.answer(&request, limit))
     }
 }
 
 struct Pages<'a> {
     image: &'a Image,
     listener: &'a str,
+    client: &'a Client,
 }
 
 impl Pages<'_> {
@@ -66,6 +68,27 @@ impl Pages<'_> {
             // The cursor names a topic that the request does not name, or a negative partition.
             return refusal(request, ErrorCode::InvalidRequest);
         }
+        let (names, denied): (Vec<&str>, Vec<&str>) =
+            names.into_iter().partition(|name| self.client.allowed(TOPIC_DESCRIBE, name));
+        let mut response = self.pages(names, (start, first), limit);
+        // A request for all topics gets only those that the client may describe.
+        let denied = denied.into_iter().filter(|_| !all);
+        response.topics.extend(denied.map(|name| {
+            DescribeTopicPartitionsResponseTopic::default()
+                .with_error_code(ErrorCode::TopicAuthorizationFailed.code())
+                .with_name(Some(topic_name(name)))
+        }));
+        response
+    }
+
+    /// The pages of the topics from partition `first` of the topic `start` on, with at most `limit`
+    /// partitions.
+    fn pages(
+        &self,
+        names: Vec<&str>,
+        (start, first): (&str, i32),
+        limit: usize,
+    ) -> DescribeTopicPartitionsResponse {
         let mut response = DescribeTopicPartitionsResponse::default();
         let mut left = limit;
         for name in names {
@@ -84,7 +107,7 @@ impl Pages<'_> {
                         break;
                     }
                 }
-                None => response.topics.push(missing(name)),
+                None => response.topics.push(self.missing(name)),
             }
         }
         response
@@ -107,8 +130,24 @@ impl Pages<'_> {
             .with_topic_id(topic.id)
             .with_is_internal(is_internal(&topic.name))
             .with_partitions(partitions.collect())
-            .with_topic_authorized_operations(TOPIC_OPERATIONS);
+            .with_topic_authorized_operations(self.operations(&topic.name));
         (answer, (end < count).then_some(end))
+    }
+
+    fn operations(&self, topic: &str) -> i32 {
+        self.client.operations(ResourceType::Topic, topic)
+    }
+
+    fn missing(&self, name: &str) -> DescribeTopicPartitionsResponseTopic {
+        let code = match names::validate(name) {
+            Ok(()) => ErrorCode::UnknownTopicOrPartition,
+            Err(_) => ErrorCode::InvalidTopicException,
+        };
+        DescribeTopicPartitionsResponseTopic::default()
+            .with_error_code(code.code())
+            .with_name(Some(topic_name(name)))
+            .with_is_internal(is_internal(name))
+            .with_topic_authorized_operations(self.operations(name))
     }
 
     fn partition(
@@ -131,18 +170,6 @@ impl Pages<'_> {
 
 fn cursor(topic: &str, partition: i32) -> Cursor {
     Cursor::default().with_topic_name(topic_name(topic)).with_partition_index(partition)
-}
-
-fn missing(name: &str) -> DescribeTopicPartitionsResponseTopic {
-    let code = match names::validate(name) {
-        Ok(()) => ErrorCode::UnknownTopicOrPartition,
-        Err(_) => ErrorCode::InvalidTopicException,
-    };
-    DescribeTopicPartitionsResponseTopic::default()
-        .with_error_code(code.code())
-        .with_name(Some(topic_name(name)))
-        .with_is_internal(is_internal(name))
-        .with_topic_authorized_operations(TOPIC_OPERATIONS)
 }
 
 /// The response to a request that fails as a whole: the error for each topic.

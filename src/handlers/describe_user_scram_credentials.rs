@@ -13,7 +13,7 @@ use kafka_protocol::{
 };
 
 use super::{Context, ErrorCode, Handler, Reply};
-use crate::metadata::Image;
+use crate::{metadata::Image, protocol::checks::CLUSTER_DESCRIBE};
 
 pub struct DescribeUserScramCredentials;
 
@@ -26,6 +26,19 @@ impl Handler for DescribeUserScramCredentials {
         cx: &mut Context<'_>,
         request: DescribeUserScramCredentialsRequest,
     ) -> Reply<DescribeUserScramCredentialsResponse> {
+        if !cx.allowed_on_cluster(CLUSTER_DESCRIBE) {
+            let code = ErrorCode::ClusterAuthorizationFailed.code();
+            let row = DescribeUserScramCredentialsResult::default()
+                .with_error_code(code)
+                .with_error_message(None);
+            let rows = vec![row; request.users.map_or(0, |users| users.len())];
+            return Reply::Now(
+                DescribeUserScramCredentialsResponse::default()
+                    .with_error_code(code)
+                    .with_error_message(None)
+                    .with_results(rows),
+            );
+        }
         let image = cx.broker.metadata();
         // How often the request names each user.
         let mut users: BTreeMap<&str, usize> = BTreeMap::new();

@@ -5,8 +5,13 @@ use kafka_protocol::messages::{
     elect_leaders_response::{PartitionResult, ReplicaElectionResult},
 };
 
-use super::{Context, Handler, Reply, cluster::topic_name, errors};
-use crate::controller::{ControllerError, ElectionType};
+use super::{
+    Context, Handler, Reply, cluster::topic_name, config_resources::CodeAndMessage, errors,
+};
+use crate::{
+    controller::{ControllerError, ElectionType},
+    protocol::checks::CLUSTER_ALTER,
+};
 
 pub struct ElectLeaders;
 
@@ -19,6 +24,9 @@ impl Handler for ElectLeaders {
         cx: &mut Context<'_>,
         request: ElectLeadersRequest,
     ) -> Reply<ElectLeadersResponse> {
+        if !cx.allowed_on_cluster(CLUSTER_ALTER) {
+            return Reply::Now(refusal(&request, &errors::cluster_denied(), cx.version));
+        }
         let kind = match request.election_type {
             _ if cx.version == 0 => ElectionType::Preferred,
             0 => ElectionType::Preferred,
@@ -29,7 +37,7 @@ impl Handler for ElectLeaders {
             }
             other => {
                 let why = format!("Unknown election type {other}");
-                let error = ControllerError::InvalidRequest(why);
+                let error = errors::outcome::<()>(&Err(ControllerError::InvalidRequest(why)));
                 return Reply::Now(refusal(&request, &error, cx.version));
             }
         };
@@ -41,11 +49,19 @@ impl Handler for ElectLeaders {
             Ok(committed) => {
                 cx.broker.node.applied(committed.offset).await;
                 let topics = committed.value.into_iter();
-                let results = topics.map(|(topic, results)| answer(&topic, results)).collect();
+                let results = topics.map(|(topic, results)| {
+                    let each = results.into_iter();
+                    let results = each.map(|(at, result)| (at, errors::outcome(&result)));
+                    answer(&topic, results.collect())
+                });
+                let results = results.collect();
                 let response = ElectLeadersResponse::default();
                 Reply::Now(response.with_replica_election_results(results))
             }
-            Err(error) => Reply::Now(refusal(&request, &error, cx.version)),
+            Err(error) => {
+                let error = errors::outcome::<()>(&Err(error));
+                Reply::Now(refusal(&request, &error, cx.version))
+            }
         }
     }
 }
@@ -54,22 +70,20 @@ impl Handler for ElectLeaders {
 /// the request.
 fn refusal(
     request: &ElectLeadersRequest,
-    error: &ControllerError,
+    error: &CodeAndMessage,
     version: i16,
 ) -> ElectLeadersResponse {
-    let code = if version == 0 { errors::NONE } else { errors::controller(error).code() };
+    let code = if version == 0 { errors::NONE } else { error.0 };
     let topics = request.topic_partitions.iter().flatten().map(|topic| {
-        let refused = topic.partitions.iter().map(|at| (*at, Err(error.clone())));
-        answer(&topic.topic, refused.collect())
+        answer(&topic.topic, topic.partitions.iter().map(|at| (*at, error.clone())).collect())
     });
     ElectLeadersResponse::default()
         .with_error_code(code)
         .with_replica_election_results(topics.collect())
 }
 
-fn answer(topic: &str, results: Vec<(i32, Result<(), ControllerError>)>) -> ReplicaElectionResult {
-    let row = |(partition, result): (i32, Result<(), ControllerError>)| {
-        let (code, message) = errors::outcome(&result);
+fn answer(topic: &str, results: Vec<(i32, CodeAndMessage)>) -> ReplicaElectionResult {
+    let row = |(partition, (code, message)): (i32, CodeAndMessage)| {
         PartitionResult::default()
             .with_partition_id(partition)
             .with_error_code(code)

@@ -14,6 +14,7 @@ use super::{
 use crate::protocol::{
     Principal,
     api::Scope,
+    checks::CLUSTER_ACTION,
     frame::{self, Incoming},
 };
 
@@ -27,6 +28,9 @@ impl Handler for Envelope {
     async fn handle(cx: &mut Context<'_>, request: EnvelopeRequest) -> Reply<EnvelopeResponse> {
         let refuse =
             |code: ErrorCode| Reply::Now(EnvelopeResponse::default().with_error_code(code.code()));
+        if !cx.allowed_on_cluster(CLUSTER_ACTION) {
+            return refuse(ErrorCode::ClusterAuthorizationFailed);
+        }
         if !cx.broker.leads_quorum() {
             return refuse(ErrorCode::NotController);
         }
@@ -46,7 +50,11 @@ impl Handler for Envelope {
         };
         // As in Kafka, the forwarded request counts as one of this connection's listener.
         let mut session = ConnectionContext {
-            client: Client { address: SocketAddr::new(address, 0), principal },
+            client: Client {
+                address: SocketAddr::new(address, 0),
+                principal,
+                authorizer: cx.session.client.authorizer.clone(),
+            },
             listener: Arc::clone(&cx.session.listener),
             security_protocol: cx.session.security_protocol,
             on_controller_listener: true,

@@ -10,6 +10,7 @@ use crate::{
     coordinator::group::messages::GroupError,
     log::{LogError, ProducerError, ReadError},
     partition::{AppendError, DeleteRecordsError, Partition, Role, View},
+    protocol::error_code,
     records::RefusedKind,
 };
 
@@ -196,6 +197,12 @@ pub fn outcome<T>(result: &Result<T, ControllerError>) -> (i16, Option<StrBytes>
         Ok(_) => (NONE, None),
         Err(error) => (controller(error).code(), error.message().map(StrBytes::from_string)),
     }
+}
+
+/// The code CLUSTER_AUTHORIZATION_FAILED with its message, for responses that have one.
+pub fn cluster_denied() -> (i16, Option<StrBytes>) {
+    let code = ErrorCode::ClusterAuthorizationFailed.code();
+    (code, Some(StrBytes::from_static_str(error_code::default_message(code))))
 }
 
 pub fn group(error: GroupError) -> ErrorCode {

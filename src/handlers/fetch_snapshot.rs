@@ -12,7 +12,10 @@ use kafka_protocol::{
 };
 
 use super::{Context, ErrorCode, Handler, Reply};
-use crate::quorum::{METADATA_TOPIC, Quorum, SnapshotReadError};
+use crate::{
+    protocol::checks::CLUSTER_ACTION,
+    quorum::{METADATA_TOPIC, Quorum, SnapshotReadError},
+};
 
 pub struct FetchSnapshot;
 
@@ -28,6 +31,9 @@ impl Handler for FetchSnapshot {
         let quorum = &cx.broker.quorum;
         let refused =
             |code: ErrorCode| FetchSnapshotResponse::default().with_error_code(code.code());
+        if !cx.allowed_on_cluster(CLUSTER_ACTION) {
+            return Reply::Now(refused(ErrorCode::ClusterAuthorizationFailed));
+        }
         if request.cluster_id.as_ref().is_some_and(|id| id.as_str() != quorum.cluster_id()) {
             return Reply::Now(refused(ErrorCode::InconsistentClusterId));
         }

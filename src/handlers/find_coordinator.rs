@@ -3,9 +3,12 @@
 
 use std::sync::Arc;
 
-use kafka_protocol::messages::{
-    ApiKey, BrokerId, FindCoordinatorRequest, FindCoordinatorResponse,
-    find_coordinator_response::Coordinator,
+use kafka_protocol::{
+    messages::{
+        ApiKey, BrokerId, FindCoordinatorRequest, FindCoordinatorResponse,
+        find_coordinator_response::Coordinator,
+    },
+    protocol::StrBytes,
 };
 
 use super::{Client, Context, ErrorCode, Handler, Reply, auto_topics, errors, groups::wire};
@@ -14,6 +17,10 @@ use crate::{
     broker::{Broker, TRANSACTIONS_TOPIC},
     coordinator::{OFFSETS_TOPIC, group::partition_for},
     metadata::{Image, PartitionImage},
+    protocol::{
+        checks::{CLUSTER_ACTION, GROUP_DESCRIBE, TRANSACTIONAL_ID_DESCRIBE},
+        error_code,
+    },
 };
 
 pub struct FindCoordinator;
@@ -44,25 +51,37 @@ impl Handler for FindCoordinator {
         cx: &mut Context<'_>,
         request: FindCoordinatorRequest,
     ) -> Reply<FindCoordinatorResponse> {
-        let wants_group = request.key_type == GROUP
-            && (cx.version < BATCHED_SINCE || !request.coordinator_keys.is_empty());
+        let keys = match cx.version < BATCHED_SINCE {
+            true => vec![request.key],
+            false => request.coordinator_keys,
+        };
+        let key_type = request.key_type;
+        let denied: Vec<_> = keys.iter().map(|key| denied(cx, key_type, key)).collect();
+        let wants_group = key_type == GROUP && denied.contains(&None);
         // Create the topic at most once, however many groups the request names.
         let image = match wants_group {
             true => with_offsets_topic(cx.broker).await,
             false => cx.broker.metadata(),
         };
+        let find = |(key, denied): (&StrBytes, &Option<ErrorCode>)| match denied {
+            Some(code) => Err(*code),
+            None => find(cx, &image, key_type, key),
+        };
+        let found: Vec<_> = keys.iter().zip(&denied).map(find).collect();
         if cx.version < BATCHED_SINCE {
-            let found = find(cx, &image, request.key_type, &request.key);
-            return Reply::Now(single(found, cx.version));
+            let only = found.into_iter().next().expect("one key");
+            return Reply::Now(single(only, cx.version));
         }
-        let mut coordinators = Vec::with_capacity(request.coordinator_keys.len());
-        for key in request.coordinator_keys {
-            let found = find(cx, &image, request.key_type, &key);
+        let mut coordinators = Vec::with_capacity(keys.len());
+        for (key, found) in keys.into_iter().zip(found) {
             let error = found.as_ref().err().copied();
             let endpoint = found.unwrap_or_else(|_| nowhere());
-            // Only INVALID_REQUEST has a message, and not for single keys of share groups.
-            let says_why = |error: &ErrorCode| {
-                *error == ErrorCode::InvalidRequest && request.key_type != SHARE
+            // Only INVALID_REQUEST has a message, and not for single keys of share groups. These
+            // have one if the client may not find their coordinators.
+            let says_why = |error: &ErrorCode| match error {
+                ErrorCode::InvalidRequest => key_type != SHARE,
+                ErrorCode::ClusterAuthorizationFailed => true,
+                _ => false,
             };
             let message = error.filter(says_why).map(message);
             coordinators.push(
@@ -88,6 +107,11 @@ fn message(error: ErrorCode) -> &'static str {
              details."
         }
         ErrorCode::UnsupportedVersion => "The version of API is not supported.",
+        ErrorCode::ClusterAuthorizationFailed
+        | ErrorCode::GroupAuthorizationFailed
+        | ErrorCode::TransactionalIdAuthorizationFailed => {
+            error_code::default_message(error.code())
+        }
         _ => "The coordinator is not available.",
     }
 }
@@ -111,6 +135,22 @@ fn single(found: Result<Endpoint, ErrorCode>, version: i16) -> FindCoordinatorRe
         response.error_message = Some(wire(message));
     }
     response
+}
+
+/// The error of a client that may not find the coordinator of this key.
+fn denied(cx: &Context<'_>, key_type: i8, key: &str) -> Option<ErrorCode> {
+    let (is_allowed, code) = match key_type {
+        GROUP => (cx.allowed(GROUP_DESCRIBE, key), ErrorCode::GroupAuthorizationFailed),
+        TRANSACTION => (
+            cx.allowed(TRANSACTIONAL_ID_DESCRIBE, key),
+            ErrorCode::TransactionalIdAuthorizationFailed,
+        ),
+        SHARE if cx.version >= SHARE_SINCE => {
+            (cx.allowed_on_cluster(CLUSTER_ACTION), ErrorCode::ClusterAuthorizationFailed)
+        }
+        _ => return None,
+    };
+    (!is_allowed).then_some(code)
 }
 
 fn find(cx: &Context<'_>, image: &Image, key_type: i8, key: &str) -> Result<Endpoint, ErrorCode> {

@@ -4,10 +4,13 @@
 use kafka_protocol::messages::{ApiKey, HeartbeatRequest, HeartbeatResponse};
 
 use super::{
-    Context, Handler, Reply,
+    Context, ErrorCode, Handler, Reply,
     groups::{code_of, optional_text, text},
 };
-use crate::coordinator::group::{GroupError, messages};
+use crate::{
+    coordinator::group::{GroupError, messages},
+    protocol::checks::GROUP_READ,
+};
 
 pub struct Heartbeat;
 
@@ -17,6 +20,10 @@ impl Handler for Heartbeat {
     type Response = HeartbeatResponse;
 
     async fn handle(cx: &mut Context<'_>, request: HeartbeatRequest) -> Reply<HeartbeatResponse> {
+        if !cx.allowed(GROUP_READ, &request.group_id) {
+            let code = ErrorCode::GroupAuthorizationFailed.code();
+            return Reply::Now(HeartbeatResponse::default().with_error_code(code));
+        }
         let heartbeat = messages::HeartbeatRequest {
             group: text(&request.group_id),
             generation: request.generation_id,

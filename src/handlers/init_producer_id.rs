@@ -4,6 +4,7 @@
 use kafka_protocol::messages::{ApiKey, InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 
 use super::{Context, ErrorCode, Handler, Reply};
+use crate::protocol::checks::{CLUSTER_IDEMPOTENT_WRITE, TOPIC_WRITE, TRANSACTIONAL_ID_WRITE};
 
 pub struct InitProducerId;
 
@@ -16,6 +17,9 @@ impl Handler for InitProducerId {
         cx: &mut Context<'_>,
         request: InitProducerIdRequest,
     ) -> Reply<InitProducerIdResponse> {
+        if let Some(code) = denied(cx, &request) {
+            return Reply::Now(refusal(code));
+        }
         let refused = match request.transactional_id.as_deref().map(|id| id.as_str()) {
             Some("") => Some(ErrorCode::InvalidRequest),
             Some(_) => Some(ErrorCode::UnsupportedVersion),
@@ -40,6 +44,22 @@ impl Handler for InitProducerId {
             }
         }
     }
+}
+
+/// The error of a client that may not have a producer id. A client that may write to some topic may
+/// have one, too (KIP-679).
+fn denied(cx: &Context<'_>, request: &InitProducerIdRequest) -> Option<ErrorCode> {
+    let (is_allowed, code) = match &request.transactional_id {
+        Some(id) => {
+            (cx.allowed(TRANSACTIONAL_ID_WRITE, id), ErrorCode::TransactionalIdAuthorizationFailed)
+        }
+        None => (
+            cx.allowed_on_cluster(CLUSTER_IDEMPOTENT_WRITE)
+                || cx.session.client.allowed_on_any(TOPIC_WRITE),
+            ErrorCode::ClusterAuthorizationFailed,
+        ),
+    };
+    (!is_allowed).then_some(code)
 }
 
 fn refusal(code: ErrorCode) -> InitProducerIdResponse {

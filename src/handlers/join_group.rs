@@ -6,12 +6,13 @@ use kafka_protocol::messages::{
 };
 
 use super::{
-    Context, Handler, Reply,
+    Context, ErrorCode, Handler, Reply,
     groups::{code, optional_text, optional_wire, text, wire},
 };
 use crate::{
     base::environment::new_uuid,
     coordinator::group::messages::{JoinReply, JoinRequest, JoinedMember},
+    protocol::checks::GROUP_READ,
 };
 
 pub struct JoinGroup;
@@ -23,6 +24,9 @@ impl Handler for JoinGroup {
 
     async fn handle(cx: &mut Context<'_>, request: JoinGroupRequest) -> Reply<JoinGroupResponse> {
         let version = cx.version;
+        if !cx.allowed(GROUP_READ, &request.group_id) {
+            return Reply::Now(denied(version));
+        }
         let asked = text(&request.member_id);
         let answer = cx.broker.coordinators.groups.join(join_request(cx, &request)).await;
         Reply::Later(Box::pin(async move {
@@ -30,6 +34,14 @@ impl Handler for JoinGroup {
             response(reply.unwrap_or_else(|error| JoinReply::refused(asked, error)), version)
         }))
     }
+}
+
+fn denied(version: i16) -> JoinGroupResponse {
+    JoinGroupResponse::default()
+        .with_error_code(ErrorCode::GroupAuthorizationFailed.code())
+        .with_generation_id(-1)
+        // Before version 7 the name cannot be null.
+        .with_protocol_name((version < 7).then(Default::default))
 }
 
 fn join_request(cx: &Context<'_>, request: &JoinGroupRequest) -> JoinRequest {

@@ -7,12 +7,15 @@ use kafka_protocol::messages::{
 };
 
 use super::{
-    Context, Handler, Reply,
+    Context, ErrorCode, Handler, Reply,
     groups::{code, code_of, optional_text, optional_wire, text, wire},
 };
-use crate::coordinator::group::{
-    GroupError,
-    messages::{LeaveRequest, LeaveResult, LeavingMember},
+use crate::{
+    coordinator::group::{
+        GroupError,
+        messages::{LeaveRequest, LeaveResult, LeavingMember},
+    },
+    protocol::checks::GROUP_READ,
 };
 
 pub struct LeaveGroup;
@@ -28,6 +31,10 @@ impl Handler for LeaveGroup {
 
     async fn handle(cx: &mut Context<'_>, request: LeaveGroupRequest) -> Reply<LeaveGroupResponse> {
         let version = cx.version;
+        if !cx.allowed(GROUP_READ, &request.group_id) {
+            let code = ErrorCode::GroupAuthorizationFailed.code();
+            return Reply::Now(LeaveGroupResponse::default().with_error_code(code));
+        }
         let group: Arc<str> = text(&request.group_id);
         let leave = LeaveRequest { group, members: leaving_members(&request, version) };
         let answer = cx.broker.coordinators.groups.leave(leave).await;

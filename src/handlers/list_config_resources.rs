@@ -10,7 +10,10 @@ use kafka_protocol::{
 };
 
 use super::{Context, ErrorCode, Handler, Reply};
-use crate::metadata::{ConfigResourceType, Image};
+use crate::{
+    metadata::{ConfigResourceType, Image},
+    protocol::checks::CLUSTER_DESCRIBE_CONFIGS,
+};
 
 pub struct ListConfigResources;
 
@@ -23,6 +26,10 @@ impl Handler for ListConfigResources {
         cx: &mut Context<'_>,
         request: ListConfigResourcesRequest,
     ) -> Reply<ListConfigResourcesResponse> {
+        if !cx.allowed_on_cluster(CLUSTER_DESCRIBE_CONFIGS) {
+            let code = ErrorCode::ClusterAuthorizationFailed.code();
+            return Reply::Now(ListConfigResourcesResponse::default().with_error_code(code));
+        }
         Reply::Now(answer(&cx.broker.metadata(), &request, cx.version))
     }
 }

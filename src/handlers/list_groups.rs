@@ -8,7 +8,10 @@ use super::{
     Context, Handler, Reply,
     groups::{code, group_id, text, wire},
 };
-use crate::coordinator::group::messages::{ListRequest, ListedGroup};
+use crate::{
+    coordinator::group::messages::{ListRequest, ListedGroup},
+    protocol::checks::{CLUSTER_DESCRIBE, GROUP_DESCRIBE},
+};
 
 pub struct ListGroups;
 
@@ -23,11 +26,18 @@ impl Handler for ListGroups {
             states: request.states_filter.iter().map(text).collect(),
             types: request.types_filter.iter().map(text).collect(),
         };
+        // As in Kafka, a client that may describe the cluster sees all groups.
+        let sees_all = cx.allowed_on_cluster(CLUSTER_DESCRIBE);
+        let client = cx.session.client.clone();
         let coordinator = cx.broker.coordinators.groups.clone();
         Reply::Later(Box::pin(async move {
             match coordinator.list(list).await {
                 Ok(groups) => {
-                    let groups = groups.iter().map(|group| listed_group(group, version));
+                    let is_visible = |group: &&ListedGroup| {
+                        sees_all || client.allowed(GROUP_DESCRIBE, &group.group)
+                    };
+                    let groups = groups.iter().filter(is_visible);
+                    let groups = groups.map(|group| listed_group(group, version));
                     ListGroupsResponse::default().with_groups(groups.collect())
                 }
                 Err(error) => ListGroupsResponse::default().with_error_code(code(error)),

@@ -10,9 +10,12 @@ use crate::{
     broker::Broker,
     log::TimestampOffset,
     partition::Partition,
-    protocol::messages::{
-        ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest,
-        ListOffsetsResponse, ListOffsetsTopicResponse,
+    protocol::{
+        checks::TOPIC_DESCRIBE,
+        messages::{
+            ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest,
+            ListOffsetsResponse, ListOffsetsTopic, ListOffsetsTopicResponse,
+        },
     },
 };
 
@@ -37,21 +40,34 @@ impl Handler for ListOffsets {
 
     async fn handle(
         cx: &mut Context<'_>,
-        request: ListOffsetsRequest,
+        mut request: ListOffsetsRequest,
     ) -> Reply<ListOffsetsResponse> {
+        let denied;
+        (request.topics, denied) =
+            request.topics.into_iter().partition(|topic| cx.allowed(TOPIC_DESCRIBE, &topic.name));
         let duplicates = duplicates(&request);
         // The look-up of a timestamp may decompress a batch. Only a few run at a time, outside the
         // async workers.
         let mut partitions = request.topics.iter().flat_map(|topic| &topic.partitions);
         let looks_up = partitions.any(|it| it.timestamp >= 0 || it.timestamp == MAX_TIMESTAMP);
         let (broker, version) = (cx.broker, cx.version);
-        let answer = || answer(broker, version, request, &duplicates);
+        let answer = || {
+            let mut response = answer(broker, version, request, &duplicates);
+            response.topics.extend(denied.into_iter().map(denied_topic));
+            response
+        };
         if !looks_up {
             return Reply::Now(answer());
         }
         let _turn = broker.limits.look_ups.acquire().await.ok();
         Reply::Now(in_place(answer))
     }
+}
+
+fn denied_topic(topic: ListOffsetsTopic) -> ListOffsetsTopicResponse {
+    let code = ErrorCode::TopicAuthorizationFailed;
+    let partitions = topic.partitions.iter().map(|it| reply(it.partition_index, Err(code)));
+    ListOffsetsTopicResponse { partitions: partitions.collect(), name: topic.name }
 }
 
 type PartitionName = (String, i32);

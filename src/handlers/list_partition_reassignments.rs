@@ -10,8 +10,9 @@ use kafka_protocol::messages::{
 use super::{
     Context, ErrorCode, Forwarding, Handler, Reply,
     cluster::{ids, topic_name},
+    errors,
 };
-use crate::metadata::TopicImage;
+use crate::{metadata::TopicImage, protocol::checks::CLUSTER_DESCRIBE};
 
 pub struct ListPartitionReassignments;
 
@@ -25,6 +26,9 @@ impl Handler for ListPartitionReassignments {
         request: ListPartitionReassignmentsRequest,
     ) -> Reply<ListPartitionReassignmentsResponse> {
         let response = ListPartitionReassignmentsResponse::default().with_error_message(None);
+        if !cx.allowed_on_cluster(CLUSTER_DESCRIBE) {
+            return Reply::Now(denied(&request));
+        }
         if cx.forwarding == Forwarding::TimedOut {
             return Reply::Now(response.with_error_code(ErrorCode::RequestTimedOut.code()));
         }
@@ -38,6 +42,22 @@ impl Handler for ListPartitionReassignments {
         };
         Reply::Now(response.with_topics(topics))
     }
+}
+
+/// The response to a client that may not list reassignments. As in Kafka, it repeats the topics and
+/// partitions of the request.
+fn denied(request: &ListPartitionReassignmentsRequest) -> ListPartitionReassignmentsResponse {
+    let topics = request.topics.iter().flatten().map(|topic| {
+        let row = |at: &i32| OngoingPartitionReassignment::default().with_partition_index(*at);
+        OngoingTopicReassignment::default()
+            .with_name(topic.name.clone())
+            .with_partitions(topic.partition_indexes.iter().map(row).collect())
+    });
+    let (code, message) = errors::cluster_denied();
+    ListPartitionReassignmentsResponse::default()
+        .with_error_code(code)
+        .with_error_message(message)
+        .with_topics(topics.collect())
 }
 
 /// The partitions of a topic that are being reassigned. `None` if there are none.

@@ -11,8 +11,7 @@ use kafka_protocol::messages::{
 use super::{
     Context, ErrorCode, Handler, Reply, auto_topics,
     cluster::{
-        CLUSTER_OPERATIONS, NO_OPERATIONS, TOPIC_OPERATIONS, alive, endpoint, ids, is_internal,
-        offline, string, topic_name,
+        self, NO_OPERATIONS, alive, endpoint, ids, is_internal, offline, string, topic_name,
     },
     errors,
 };
@@ -20,6 +19,7 @@ use crate::{
     base::TopicId,
     controller::names,
     metadata::{Image, PartitionImage, TopicImage},
+    protocol::checks::{CLUSTER_CREATE, ResourceType, TOPIC_CREATE, TOPIC_DESCRIBE},
 };
 
 pub struct Metadata;
@@ -34,15 +34,18 @@ impl Handler for Metadata {
             return Reply::Now(refusal(&request, code, cx.version));
         }
         let image = cx.broker.metadata();
-        let view = View { image: &image, listener: &cx.session.listener, version: cx.version };
-        let (topics, missing) = view.topics(&request);
-        let create = missing.iter().filter(|(_, code)| *code == ErrorCode::UnknownTopicOrPartition);
-        let create: Vec<String> = create.map(|(name, _)| name.clone()).collect();
+        let view = View { image: &image, cx };
+        let (topics, mut missing) = view.topics(&request);
         // Before version 4, every request may create topics. The message crate decodes it so.
-        let allowed =
+        let creates =
             request.allow_auto_topic_creation && cx.broker.settings().auto_create_topics_enable;
-        if allowed && !create.is_empty() {
-            auto_topics::create_later(cx.broker, cx.session.client.clone(), create);
+        if creates {
+            deny_creation(cx, &mut missing);
+            let create = missing.iter().filter(|it| it.code == ErrorCode::UnknownTopicOrPartition);
+            let create: Vec<String> = create.map(|it| it.name.clone()).collect();
+            if !create.is_empty() {
+                auto_topics::create_later(cx.broker, cx.session.client.clone(), create);
+            }
         }
         let response = view.response(topics, missing, &request);
         Reply::Now(response.with_cluster_id(Some(string(&cx.broker.node.cluster_id))))
@@ -76,27 +79,48 @@ fn refusal(request: &MetadataRequest, code: ErrorCode, version: i16) -> Metadata
         .with_error_code(if version >= 13 { code.code() } else { errors::NONE })
 }
 
-struct View<'a> {
-    image: &'a Image,
-    listener: &'a str,
-    version: i16,
+/// Denies the creation of missing topics that the client may not create.
+fn deny_creation(cx: &Context<'_>, missing: &mut [Missing]) {
+    let mut new: Vec<_> =
+        missing.iter_mut().filter(|it| it.code != ErrorCode::TopicAuthorizationFailed).collect();
+    if new.is_empty() || cx.allowed_on_cluster(CLUSTER_CREATE) {
+        return;
+    }
+    new.retain(|it| !cx.allowed(TOPIC_CREATE, &it.name));
+    for denied in new {
+        denied.code = ErrorCode::TopicAuthorizationFailed;
+    }
 }
 
-type Missing = Vec<(String, ErrorCode)>;
+struct View<'a> {
+    image: &'a Image,
+    cx: &'a Context<'a>,
+}
+
+/// A name of the request for which the response has an error instead of a topic.
+struct Missing {
+    name: String,
+    code: ErrorCode,
+    /// Whether the response says that the name is one of Kafka's own topics. It does not if the
+    /// client may not describe the topic.
+    is_internal: bool,
+}
 
 impl View<'_> {
     /// Whether the request is for all topics: no list, or an empty list in version 0.
     fn is_for_all(&self, request: &MetadataRequest) -> bool {
         match &request.topics {
             None => true,
-            Some(topics) => self.version == 0 && topics.is_empty(),
+            Some(topics) => self.cx.version == 0 && topics.is_empty(),
         }
     }
 
     /// The requested topics, and the requested names without a topic, each with its error code.
-    fn topics(&self, request: &MetadataRequest) -> (Vec<MetadataResponseTopic>, Missing) {
+    /// Whether a topic exists is secret unless the client may describe it.
+    fn topics(&self, request: &MetadataRequest) -> (Vec<MetadataResponseTopic>, Vec<Missing>) {
         if self.is_for_all(request) {
-            return (self.image.topics.iter().map(|topic| self.topic(topic)).collect(), vec![]);
+            let visible = self.image.topics.iter().filter(|it| self.may_describe(&it.name));
+            return (visible.map(|topic| self.topic(topic)).collect(), vec![]);
         }
         let asked = || request.topics.iter().flatten();
         let by_id: BTreeSet<TopicId> =
@@ -107,24 +131,35 @@ impl View<'_> {
         }
         let names: BTreeSet<&str> =
             asked().filter_map(|topic| topic.name.as_ref()).map(|name| name.as_str()).collect();
-        let (mut found, mut missing) = (Vec::new(), Missing::new());
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
         for name in names {
-            match self.image.topic(name) {
-                Some(topic) => found.push(self.topic(topic)),
-                None => missing.push((name.to_owned(), why_missing(name))),
-            }
+            let (code, is_internal) = match self.image.topic(name) {
+                _ if !self.may_describe(name) => (ErrorCode::TopicAuthorizationFailed, false),
+                Some(topic) => {
+                    found.push(self.topic(topic));
+                    continue;
+                }
+                None => (why_missing(name), is_internal(name)),
+            };
+            missing.push(Missing { name: name.to_owned(), code, is_internal });
         }
         (found, missing)
     }
 
+    fn may_describe(&self, topic: &str) -> bool {
+        self.cx.allowed(TOPIC_DESCRIBE, topic)
+    }
+
     fn topic_by_id(&self, id: TopicId) -> MetadataResponseTopic {
-        match self.image.topic_by_id(id) {
-            Some(topic) => self.topic(topic),
-            None => MetadataResponseTopic::default()
-                .with_error_code(ErrorCode::UnknownTopicId.code())
-                .with_name(None)
-                .with_topic_id(id),
-        }
+        let code = match self.image.topic_by_id(id) {
+            Some(topic) if self.may_describe(&topic.name) => return self.topic(topic),
+            Some(_) => ErrorCode::TopicAuthorizationFailed,
+            None => ErrorCode::UnknownTopicId,
+        };
+        MetadataResponseTopic::default()
+            .with_error_code(code.code())
+            .with_name(None)
+            .with_topic_id(id)
     }
 
     fn topic(&self, topic: &TopicImage) -> MetadataResponseTopic {
@@ -138,9 +173,9 @@ impl View<'_> {
 
     fn partition(&self, state: &PartitionImage, partition: i32) -> MetadataResponsePartition {
         let code = match self.image.broker(state.leader) {
-            Some(broker) if !broker.fenced => match endpoint(broker, self.listener) {
+            Some(broker) if !broker.fenced => match endpoint(broker, &self.cx.session.listener) {
                 Some(_) => errors::NONE,
-                None if self.version >= 6 => ErrorCode::ListenerNotFound.code(),
+                None if self.cx.version >= 6 => ErrorCode::ListenerNotFound.code(),
                 None => ErrorCode::LeaderNotAvailable.code(),
             },
             _ => ErrorCode::LeaderNotAvailable.code(),
@@ -153,14 +188,15 @@ impl View<'_> {
             .with_leader_epoch(state.leader_epoch)
             .with_replica_nodes(ids(&state.replicas))
             .with_isr_nodes(ids(&state.isr))
-            .with_offline_replicas(offline(self.image, state, self.listener));
-        if self.version > 0 { answer } else { self.only_reachable(answer) }
+            .with_offline_replicas(offline(self.image, state, &self.cx.session.listener));
+        if self.cx.version > 0 { answer } else { self.only_reachable(answer) }
     }
 
     /// Leaves only the reachable replicas, as version 0 does. If some are not reachable, the error
     /// code is REPLICA_NOT_AVAILABLE.
     fn only_reachable(&self, mut answer: MetadataResponsePartition) -> MetadataResponsePartition {
-        let reachable = |id: &BrokerId| alive(self.image, id.0, self.listener).is_some();
+        let reachable =
+            |id: &BrokerId| alive(self.image, id.0, &self.cx.session.listener).is_some();
         let told = answer.replica_nodes.len() + answer.isr_nodes.len();
         answer.replica_nodes.retain(reachable);
         answer.isr_nodes.retain(reachable);
@@ -174,36 +210,44 @@ impl View<'_> {
     fn response(
         &self,
         mut topics: Vec<MetadataResponseTopic>,
-        missing: Missing,
+        missing: Vec<Missing>,
         request: &MetadataRequest,
     ) -> MetadataResponse {
-        topics.extend(missing.into_iter().map(|(name, code)| {
+        topics.extend(missing.into_iter().map(|missing| {
             MetadataResponseTopic::default()
-                .with_error_code(code.code())
-                .with_is_internal(is_internal(&name))
-                .with_name(Some(topic_name(&name)))
+                .with_error_code(missing.code.code())
+                .with_is_internal(missing.is_internal)
+                .with_name(Some(topic_name(&missing.name)))
         }));
-        let topic_operations = self.version >= 8 && request.include_topic_authorized_operations;
-        for topic in topics.iter_mut().filter(|topic| topic_operations && topic.name.is_some()) {
-            topic.topic_authorized_operations = TOPIC_OPERATIONS;
+        if self.cx.version >= 8 && request.include_topic_authorized_operations {
+            topics.iter_mut().for_each(|topic| self.add_operations(topic));
         }
-        let in_range = (8..=10).contains(&self.version);
+        let in_range = (8..=10).contains(&self.cx.version);
         let cluster = in_range && request.include_cluster_authorized_operations;
         MetadataResponse::default()
             .with_brokers(self.brokers())
             .with_controller_id(self.controller())
             .with_topics(topics)
             .with_cluster_authorized_operations(if cluster {
-                CLUSTER_OPERATIONS
+                cluster::cluster_operations(self.cx)
             } else {
                 NO_OPERATIONS
             })
     }
 
+    /// Adds the authorized operations to a topic that the client may describe.
+    fn add_operations(&self, topic: &mut MetadataResponseTopic) {
+        let is_denied = topic.error_code == ErrorCode::TopicAuthorizationFailed.code();
+        if let Some(name) = topic.name.as_ref().filter(|_| !is_denied) {
+            topic.topic_authorized_operations =
+                self.cx.session.client.operations(ResourceType::Topic, name);
+        }
+    }
+
     fn brokers(&self) -> Vec<MetadataResponseBroker> {
         let live = self.image.brokers.values().filter(|broker| !broker.fenced);
         let row = |broker: &std::sync::Arc<crate::metadata::BrokerImage>| {
-            let endpoint = endpoint(broker, self.listener)?;
+            let endpoint = endpoint(broker, &self.cx.session.listener)?;
             let row = MetadataResponseBroker::default()
                 .with_node_id(BrokerId(broker.broker_id))
                 .with_host(string(&endpoint.host))

@@ -37,7 +37,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-pub use client::Client;
+pub use client::{Authorizer, Client};
 pub use context::{ConnectionContext, Context, Forwarding};
 pub use errors::ErrorCode;
 pub use fetch::reply as fetch_reply;

@@ -13,9 +13,12 @@ use crate::{
         messages::{CommitPartition, CommitRequest, CommitTopic, CommittedTopic},
     },
     metadata::{Image, TopicImage},
-    protocol::messages::{
-        OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
-        OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+    protocol::{
+        checks::{GROUP_READ, TOPIC_READ},
+        messages::{
+            OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+            OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+        },
     },
 };
 
@@ -32,10 +35,12 @@ impl Handler for OffsetCommit {
         cx: &mut Context<'_>,
         request: OffsetCommitRequest,
     ) -> Reply<OffsetCommitResponse> {
+        if !cx.allowed(GROUP_READ, &request.group_id) {
+            return Reply::Now(denied(&request));
+        }
         let image = cx.broker.metadata();
         let topics = request.topics.iter();
-        let mut rows: Vec<Row> =
-            topics.filter_map(|topic| Row::of(&image, topic, cx.version)).collect();
+        let mut rows: Vec<Row> = topics.filter_map(|topic| Row::of(cx, &image, topic)).collect();
         // As in Kafka, topics with refused partitions come first in the response.
         rows.sort_by_key(|row| row.valid.is_some() && row.answer.partitions.is_empty());
         let mut response = OffsetCommitResponse::default();
@@ -73,6 +78,17 @@ impl Handler for OffsetCommit {
     }
 }
 
+/// The response to a client that may not commit offsets of the group.
+fn denied(request: &OffsetCommitRequest) -> OffsetCommitResponse {
+    let code = ErrorCode::GroupAuthorizationFailed.code();
+    let topics = request.topics.iter().map(|topic| OffsetCommitResponseTopic {
+        name: topic.name.clone(),
+        topic_id: topic.topic_id,
+        partitions: topic.partitions.iter().map(|it| result(it.partition_index, code)).collect(),
+    });
+    OffsetCommitResponse { topics: topics.collect(), ..Default::default() }
+}
+
 /// A topic of the request.
 struct Row {
     /// The partitions to commit, if there are any.
@@ -83,10 +99,16 @@ struct Row {
 
 impl Row {
     /// `None` if the topic exists and the request has no partitions of it. The response omits it.
-    fn of(image: &Image, topic: &OffsetCommitRequestTopic, version: i16) -> Option<Self> {
-        let (found, unknown) = match version >= TOPIC_IDS_SINCE {
+    fn of(cx: &Context<'_>, image: &Image, topic: &OffsetCommitRequestTopic) -> Option<Self> {
+        let (found, unknown) = match cx.version >= TOPIC_IDS_SINCE {
             true => (image.topic_by_id(topic.topic_id), ErrorCode::UnknownTopicId),
             false => (image.topic(&topic.name), ErrorCode::UnknownTopicOrPartition),
+        };
+        let name = found.map_or(topic.name.as_str(), |found| &found.name);
+        let is_named = found.is_some() || cx.version < TOPIC_IDS_SINCE;
+        let (found, unknown) = match is_named && !cx.allowed(TOPIC_READ, name) {
+            true => (None, ErrorCode::TopicAuthorizationFailed),
+            false => (found, unknown),
         };
         if found.is_some() && topic.partitions.is_empty() {
             return None;

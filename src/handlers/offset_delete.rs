@@ -11,7 +11,10 @@ use super::{
     Context, ErrorCode, Handler, Reply,
     groups::{code, code_of, text, topic_name},
 };
-use crate::coordinator::group::messages::DeleteOffsetsRequest;
+use crate::{
+    coordinator::group::messages::DeleteOffsetsRequest,
+    protocol::checks::{GROUP_DELETE, TOPIC_READ},
+};
 
 pub struct OffsetDelete;
 
@@ -24,11 +27,19 @@ impl Handler for OffsetDelete {
         cx: &mut Context<'_>,
         request: OffsetDeleteRequest,
     ) -> Reply<OffsetDeleteResponse> {
+        if !cx.allowed(GROUP_DELETE, &request.group_id) {
+            let code = ErrorCode::GroupAuthorizationFailed.code();
+            return Reply::Now(OffsetDeleteResponse::default().with_error_code(code));
+        }
         let image = cx.broker.metadata();
         let mut topics = Vec::with_capacity(request.topics.len());
-        let mut missing = Vec::new();
+        let mut refused = Vec::new();
         for topic in &request.topics {
-            let count = image.topic(&topic.name).map_or(0, |found| found.partitions.len());
+            let (found, code) = match cx.allowed(TOPIC_READ, &topic.name) {
+                true => (image.topic(&topic.name), ErrorCode::UnknownTopicOrPartition),
+                false => (None, ErrorCode::TopicAuthorizationFailed),
+            };
+            let count = found.map_or(0, |found| found.partitions.len());
             let exists = |index: &i32| usize::try_from(*index).is_ok_and(|index| index < count);
             let indexes = topic.partitions.iter().map(|partition| partition.partition_index);
             let (valid, unknown): (Vec<i32>, Vec<i32>) = indexes.partition(exists);
@@ -36,7 +47,7 @@ impl Handler for OffsetDelete {
                 continue; // the response omits it
             }
             let name: Arc<str> = text(&topic.name);
-            missing.push((name.clone(), unknown));
+            refused.push((name.clone(), unknown, code.code()));
             if !valid.is_empty() {
                 topics.push((name, valid));
             }
@@ -50,8 +61,7 @@ impl Handler for OffsetDelete {
                 Err(error) => return OffsetDeleteResponse::default().with_error_code(code(error)),
             };
             let mut results = deleted.into_iter().peekable();
-            let topics = missing.into_iter().map(|(name, unknown)| {
-                let code = ErrorCode::UnknownTopicOrPartition.code();
+            let topics = refused.into_iter().map(|(name, unknown, code)| {
                 let mut partitions: Vec<_> =
                     unknown.into_iter().map(|index| partition(index, code)).collect();
                 if let Some(deleted) = results.next_if(|deleted| deleted.topic == name) {

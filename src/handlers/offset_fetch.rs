@@ -4,7 +4,7 @@
 use kafka_protocol::messages::ApiKey;
 
 use super::{
-    Context, ErrorCode, Handler, Reply,
+    Client, Context, ErrorCode, Handler, Reply,
     groups::{code, text, wire},
 };
 use crate::{
@@ -14,10 +14,13 @@ use crate::{
         group::messages::{FetchRequest, FetchTopic, FetchedOffset, FetchedTopic, GroupError},
     },
     metadata::Image,
-    protocol::messages::{
-        OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics, OffsetFetchResponse,
-        OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
-        OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+    protocol::{
+        checks::{GROUP_DESCRIBE, TOPIC_DESCRIBE},
+        messages::{
+            OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics,
+            OffsetFetchResponse, OffsetFetchResponseGroup, OffsetFetchResponsePartition,
+            OffsetFetchResponsePartitions, OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+        },
     },
 };
 
@@ -46,16 +49,21 @@ impl Handler for OffsetFetch {
         };
         let mut asked = Vec::with_capacity(groups.len());
         for group in groups {
-            let (topics, unknown) = topics_of(&group, &image, version);
+            if !cx.allowed(GROUP_DESCRIBE, &group.group_id) {
+                asked.push(Asked { group, answer: None, refused: Vec::new() });
+                continue;
+            }
+            let (topics, refused) = topics_of(cx, &group, &image);
             let id = text(&group.group_id);
             let fetch = FetchRequest { group: id, topics };
-            let answer = cx.broker.coordinators.groups.fetch_offsets(fetch).await;
-            asked.push(Asked { group, answer, unknown });
+            let answer = Some(cx.broker.coordinators.groups.fetch_offsets(fetch).await);
+            asked.push(Asked { group, answer, refused });
         }
+        let client = cx.session.client.clone();
         Reply::Later(Box::pin(async move {
             let mut groups = Vec::with_capacity(asked.len());
             for asked in asked {
-                groups.push(asked.response(&image, version).await);
+                groups.push(asked.response(&client, &image, version).await);
             }
             match version >= GROUPS_SINCE {
                 true => OffsetFetchResponse { groups, ..Default::default() },
@@ -65,26 +73,42 @@ impl Handler for OffsetFetch {
     }
 }
 
-/// A group whose offsets have been requested from the coordinator.
+/// A group of the request.
 struct Asked {
     group: OffsetFetchRequestGroup,
-    answer: Answer<Vec<FetchedTopic>>,
-    unknown: Vec<OffsetFetchResponseTopics>,
+    /// What the coordinator answers. `None` if the client may not describe the group.
+    answer: Option<Answer<Vec<FetchedTopic>>>,
+    /// The responses for topics that the coordinator is not asked for.
+    refused: Vec<OffsetFetchResponseTopics>,
 }
 
 impl Asked {
-    async fn response(self, image: &Image, version: i16) -> OffsetFetchResponseGroup {
-        let Self { group, answer, unknown } = self;
+    async fn response(
+        self,
+        client: &Client,
+        image: &Image,
+        version: i16,
+    ) -> OffsetFetchResponseGroup {
+        let Self { group, answer, refused } = self;
         let mut response =
             OffsetFetchResponseGroup { group_id: group.group_id, ..Default::default() };
-        match answer.wait().await {
-            Ok(topics) => {
+        let answered = match answer {
+            Some(answer) => answer.wait().await.map_err(|error| code(retriable(error))),
+            None => Err(ErrorCode::GroupAuthorizationFailed.code()),
+        };
+        match answered {
+            Ok(mut topics) => {
+                // A request for all topics gets those that the client may describe. The topics that
+                // a request names have been checked before.
+                if group.topics.is_none() {
+                    topics.retain(|topic| client.allowed(TOPIC_DESCRIBE, &topic.name));
+                }
                 let topics = topics.into_iter().filter_map(|it| response_topic(it, image, version));
                 response.topics = topics.collect();
-                response.topics.extend(unknown);
+                response.topics.extend(refused);
             }
-            Err(error) => {
-                response.error_code = code(retriable(error));
+            Err(code) => {
+                response.error_code = code;
                 if version < GROUP_ERROR_SINCE {
                     let topics = group.topics.unwrap_or_default().into_iter();
                     response.topics =
@@ -109,35 +133,43 @@ fn only_group(request: OffsetFetchRequest) -> OffsetFetchRequestGroup {
     OffsetFetchRequestGroup { group_id: request.group_id, topics, ..Default::default() }
 }
 
-/// The topics to look up, or `None` for all, and the responses for unknown topic ids.
+/// The topics to look up, or `None` for all, and the responses for the others: topics with an
+/// unknown id, and those that the client may not describe.
 fn topics_of(
+    cx: &Context<'_>,
     group: &OffsetFetchRequestGroup,
     image: &Image,
-    version: i16,
 ) -> (Option<Vec<FetchTopic>>, Vec<OffsetFetchResponseTopics>) {
     let Some(topics) = &group.topics else { return (None, Vec::new()) };
     let mut known = Vec::with_capacity(topics.len());
-    let mut unknown = Vec::new();
+    let mut refused = Vec::new();
     for topic in topics {
         let partitions = topic.partition_indexes.clone();
-        let (name, id) = if version < TOPIC_IDS_SINCE {
+        let (name, id) = if cx.version < TOPIC_IDS_SINCE {
             let id = image.topic(&topic.name).map_or(TopicId::nil(), |found| found.id);
             (text(&topic.name), id)
         } else if let Some(found) = image.topic_by_id(topic.topic_id) {
             (found.name.clone(), found.id)
         } else {
-            let code = ErrorCode::UnknownTopicId.code();
-            let partitions = partitions.into_iter().map(|index| no_offset(index, code)).collect();
-            unknown.push(OffsetFetchResponseTopics {
-                topic_id: topic.topic_id,
-                partitions,
-                ..Default::default()
-            });
+            refused.push(refused_topic(topic, ErrorCode::UnknownTopicId));
             continue;
         };
+        if !cx.allowed(TOPIC_DESCRIBE, &name) {
+            refused.push(refused_topic(topic, ErrorCode::TopicAuthorizationFailed));
+            continue;
+        }
         known.push(FetchTopic { name, id, partitions });
     }
-    (Some(known), unknown)
+    (Some(known), refused)
+}
+
+fn refused_topic(topic: &OffsetFetchRequestTopics, code: ErrorCode) -> OffsetFetchResponseTopics {
+    let partitions = topic.partition_indexes.iter();
+    OffsetFetchResponseTopics {
+        name: topic.name.clone(),
+        topic_id: topic.topic_id,
+        partitions: partitions.map(|index| no_offset(*index, code.code())).collect(),
+    }
 }
 
 /// A topic of the response. `None` if the version names topics by id and the topic has none.

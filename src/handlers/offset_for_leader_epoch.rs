@@ -7,7 +7,10 @@ use kafka_protocol::messages::{
 };
 
 use super::{Context, ErrorCode, Handler, Reply, cluster, errors};
-use crate::broker::Broker;
+use crate::{
+    broker::Broker,
+    protocol::checks::{CLUSTER_ACTION, TOPIC_DESCRIBE},
+};
 
 pub struct OffsetForLeaderEpoch;
 
@@ -20,15 +23,17 @@ impl Handler for OffsetForLeaderEpoch {
         cx: &mut Context<'_>,
         request: OffsetForLeaderEpochRequest,
     ) -> Reply<OffsetForLeaderEpochResponse> {
-        let topics = request.topics.into_iter().map(|topic| {
+        let sees_all = cx.allowed_on_cluster(CLUSTER_ACTION);
+        let (topics, denied): (Vec<_>, Vec<_>) = request
+            .topics
+            .into_iter()
+            .partition(|topic| sees_all || cx.allowed(TOPIC_DESCRIBE, &topic.topic));
+        let topics = topics.into_iter().map(|topic| {
             let answer = |asked: &OffsetForLeaderPartition| {
                 let result = EpochEndOffset::default().with_partition(asked.partition);
                 match end_offset(cx.broker, &topic.topic, asked) {
                     Ok((epoch, end)) => result.with_leader_epoch(epoch).with_end_offset(end),
-                    Err(code) => result
-                        .with_error_code(code.code())
-                        .with_leader_epoch(-1)
-                        .with_end_offset(-1),
+                    Err(code) => refused(result, code),
                 }
             };
             let partitions = topic.partitions.iter().map(answer).collect();
@@ -36,8 +41,23 @@ impl Handler for OffsetForLeaderEpoch {
                 .with_topic(topic.topic)
                 .with_partitions(partitions)
         });
-        Reply::Now(OffsetForLeaderEpochResponse::default().with_topics(topics.collect()))
+        let denied = denied.into_iter().map(|topic| {
+            let refuse = |asked: &OffsetForLeaderPartition| {
+                let result = EpochEndOffset::default().with_partition(asked.partition);
+                refused(result, ErrorCode::TopicAuthorizationFailed)
+            };
+            let partitions = topic.partitions.iter().map(refuse).collect();
+            OffsetForLeaderTopicResult::default()
+                .with_topic(topic.topic)
+                .with_partitions(partitions)
+        });
+        let topics = topics.chain(denied).collect();
+        Reply::Now(OffsetForLeaderEpochResponse::default().with_topics(topics))
     }
+}
+
+fn refused(result: EpochEndOffset, code: ErrorCode) -> EpochEndOffset {
+    result.with_error_code(code.code()).with_leader_epoch(-1).with_end_offset(-1)
 }
 
 fn end_offset(

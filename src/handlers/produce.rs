@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use kafka_protocol::{
     messages::{
-        ApiKey, BrokerId, ProduceRequest, ProduceResponse, TopicName,
+        ApiKey, BrokerId, ProduceRequest, ProduceResponse, TopicName, TransactionalId,
         produce_request::{PartitionProduceData, TopicProduceData},
         produce_response::{
             BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    Context, ErrorCode, Handler, Reply,
+    Client, Context, ErrorCode, Handler, Reply,
     cluster::{self, is_internal},
     errors,
 };
@@ -35,6 +35,7 @@ use crate::{
     },
     broker::Broker,
     partition::{Acks, AppendError, Appended, Partition, Topic},
+    protocol::checks::{TOPIC_WRITE, TRANSACTIONAL_ID_WRITE},
     records::{
         AppendRefused, AppendRules, Compression, RefusedKind, TimestampType, TopicCompression,
         validate_for_append,
@@ -78,6 +79,7 @@ impl Handler for Produce {
         };
         let append = Append {
             broker: cx.broker,
+            client: &cx.session.client,
             version: cx.version,
             may_write_internal: cx.client_id() == ADMIN_CLIENT,
             acks,
@@ -87,7 +89,7 @@ impl Handler for Produce {
         let hints = (cx.version >= LEADER_HINTS).then(|| Arc::clone(&cx.session.listener));
         let mut waits = Vec::new();
         let mut response = ProduceResponse::default();
-        let refused = is_forbidden_transaction(&request)
+        let refused = is_forbidden_transaction(cx, &request)
             .then_some(ErrorCode::TransactionalIdAuthorizationFailed);
         for topic in merged(request.topic_data) {
             let reply = match refused {
@@ -117,18 +119,20 @@ impl Handler for Produce {
     }
 }
 
-/// Whether the request has transactional batches, but no transactional id.
-fn is_forbidden_transaction(request: &ProduceRequest) -> bool {
+/// Whether the request has transactional batches, but no transactional id or one that the client may
+/// not use.
+fn is_forbidden_transaction(cx: &Context<'_>, request: &ProduceRequest) -> bool {
     let is_transactional = |records: &Bytes| {
         let attributes = records.get(ATTRIBUTES_AT..ATTRIBUTES_AT + 2);
         records.get(MAGIC_AT) == Some(&2)
             && attributes.is_some_and(|bytes| bytes[1] & TRANSACTIONAL != 0)
     };
-    request.transactional_id.is_none()
-        && request.topic_data.iter().any(|topic| {
-            let mut partitions = topic.partition_data.iter();
-            partitions.any(|data| data.records.as_ref().is_some_and(is_transactional))
-        })
+    let has_transaction = request.topic_data.iter().any(|topic| {
+        let mut partitions = topic.partition_data.iter();
+        partitions.any(|data| data.records.as_ref().is_some_and(is_transactional))
+    });
+    let may_write = |id: &TransactionalId| cx.allowed(TRANSACTIONAL_ID_WRITE, id);
+    has_transaction && !request.transactional_id.as_ref().is_some_and(may_write)
 }
 
 /// The bytes of the request's compressed batches, weighted by how much they can expand.
@@ -287,6 +291,7 @@ fn hint_leaders(broker: &Broker, listener: Option<&str>, response: &mut ProduceR
 /// What the appends to all partitions of one request have in common.
 struct Append<'a> {
     broker: &'a Arc<Broker>,
+    client: &'a Client,
     version: i16,
     may_write_internal: bool,
     acks: i16,
@@ -308,6 +313,9 @@ impl Append<'_> {
             TOPIC_IDS.. => self.broker.replicas.partitions.topic_by_id(data.topic_id),
             _ => self.broker.replicas.partitions.topic(&data.name),
         };
+        if !self.may_write(&data, topic.as_deref()) {
+            return refuse_topic(data, ErrorCode::TopicAuthorizationFailed);
+        }
         let config = topic.as_deref().map(|topic| topic.config.load_full());
         let mut replies = Vec::with_capacity(data.partition_data.len());
         for (partition_at, partition) in data.partition_data.into_iter().enumerate() {
@@ -352,6 +360,20 @@ impl Append<'_> {
             .with_name(data.name)
             .with_topic_id(data.topic_id)
             .with_partition_responses(replies)
+    }
+
+    /// Whether the client may write to the topic. A request with an unknown topic id has no name to
+    /// check, and fails anyway. `topic` is the topic if this broker has a replica of it.
+    fn may_write(&self, data: &TopicProduceData, topic: Option<&Topic>) -> bool {
+        let may_write = |name: &str| self.client.allowed(TOPIC_WRITE, name);
+        match topic {
+            Some(topic) => may_write(&topic.name),
+            None if self.version < TOPIC_IDS => may_write(&data.name),
+            None => {
+                let image = self.broker.metadata();
+                image.topic_by_id(data.topic_id).is_none_or(|topic| may_write(&topic.name))
+            }
+        }
     }
 
     /// Validates the batch of one partition and appends it.

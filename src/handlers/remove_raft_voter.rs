@@ -3,6 +3,7 @@
 use kafka_protocol::messages::{ApiKey, RemoveRaftVoterRequest, RemoveRaftVoterResponse};
 
 use super::{Context, ErrorCode, Handler, Reply, cluster::string, raft_voters};
+use crate::protocol::checks::CLUSTER_ALTER;
 
 pub struct RemoveRaftVoter;
 
@@ -20,6 +21,9 @@ impl Handler for RemoveRaftVoter {
                 .with_error_code(code)
                 .with_error_message(why.as_deref().map(string))
         };
+        if !cx.allowed_on_cluster(CLUSTER_ALTER) {
+            return Reply::Now(answer(raft_voters::denied()));
+        }
         if let Some(refusal) = raft_voters::refusal(cx, request.cluster_id.as_deref()) {
             return Reply::Now(answer(refusal));
         }

@@ -4,12 +4,15 @@ use bytes::Bytes;
 use kafka_protocol::messages::{ApiKey, SyncGroupRequest, SyncGroupResponse};
 
 use super::{
-    Context, Handler, Reply,
+    Context, ErrorCode, Handler, Reply,
     groups::{code, optional_text, optional_wire, text},
 };
-use crate::coordinator::group::{
-    GroupError,
-    messages::{SyncReply, SyncRequest},
+use crate::{
+    coordinator::group::{
+        GroupError,
+        messages::{SyncReply, SyncRequest},
+    },
+    protocol::checks::GROUP_READ,
 };
 
 pub struct SyncGroup;
@@ -25,6 +28,10 @@ impl Handler for SyncGroup {
         if version >= 5 && (request.protocol_type.is_none() || request.protocol_name.is_none()) {
             let reply = SyncReply::refused(GroupError::InconsistentGroupProtocol);
             return Reply::Now(response(reply, version));
+        }
+        if !cx.allowed(GROUP_READ, &request.group_id) {
+            let code = ErrorCode::GroupAuthorizationFailed.code();
+            return Reply::Now(SyncGroupResponse::default().with_error_code(code));
         }
         let assignments = request.assignments.iter().map(|assignment| {
             (text(&assignment.member_id), Bytes::copy_from_slice(&assignment.assignment))

@@ -3,6 +3,7 @@
 use kafka_protocol::messages::{ApiKey, UnregisterBrokerRequest, UnregisterBrokerResponse};
 
 use super::{Context, Handler, Reply, errors};
+use crate::protocol::checks::CLUSTER_ALTER;
 
 pub struct UnregisterBroker;
 
@@ -15,6 +16,11 @@ impl Handler for UnregisterBroker {
         cx: &mut Context<'_>,
         request: UnregisterBrokerRequest,
     ) -> Reply<UnregisterBrokerResponse> {
+        if !cx.allowed_on_cluster(CLUSTER_ALTER) {
+            let (code, message) = errors::cluster_denied();
+            let response = UnregisterBrokerResponse::default().with_error_code(code);
+            return Reply::Now(response.with_error_message(message));
+        }
         let result = match cx.controller().unregister_broker(request.broker_id.0).await {
             Ok(committed) => {
                 cx.broker.node.applied(committed.offset).await;

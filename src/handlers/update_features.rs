@@ -8,6 +8,7 @@ use kafka_protocol::messages::{
 use super::{Context, Handler, Reply, cluster::string, errors, raft_voters::COMMIT_WITHIN};
 use crate::{
     controller::{ControllerError, FeatureUpdate, KRAFT_VERSION, UpgradeType},
+    protocol::checks::CLUSTER_ALTER,
     quorum::VoterChangeError,
 };
 
@@ -22,6 +23,11 @@ impl Handler for UpdateFeatures {
         cx: &mut Context<'_>,
         request: UpdateFeaturesRequest,
     ) -> Reply<UpdateFeaturesResponse> {
+        if !cx.allowed_on_cluster(CLUSTER_ALTER) {
+            let (code, message) = errors::cluster_denied();
+            let response = UpdateFeaturesResponse::default().with_error_code(code);
+            return Reply::Now(response.with_error_message(message));
+        }
         let version = cx.version;
         let updates: Vec<_> =
             request.feature_updates.iter().map(|it| update(it, version)).collect();

@@ -6,7 +6,10 @@ use kafka_protocol::messages::{
 };
 
 use super::{Context, ErrorCode, Handler, Reply, cluster::string, raft_voters};
-use crate::quorum::{Endpoint, Quorum, Voter};
+use crate::{
+    protocol::checks::CLUSTER_ACTION,
+    quorum::{Endpoint, Quorum, Voter},
+};
 
 pub struct UpdateRaftVoter;
 
@@ -19,6 +22,10 @@ impl Handler for UpdateRaftVoter {
         cx: &mut Context<'_>,
         request: UpdateRaftVoterRequest,
     ) -> Reply<UpdateRaftVoterResponse> {
+        if !cx.allowed_on_cluster(CLUSTER_ACTION) {
+            let code = ErrorCode::ClusterAuthorizationFailed.code();
+            return Reply::Now(UpdateRaftVoterResponse::default().with_error_code(code));
+        }
         let quorum = cx.broker.quorum.clone();
         let epoch = quorum.leadership().borrow().epoch;
         let known = request.current_leader_epoch;

@@ -7,6 +7,8 @@ use std::ops::RangeInclusive;
 
 use kafka_protocol::messages::ApiKey;
 
+use super::checks::*;
+
 /// A row of the table, with facts from Kafka's message schemas.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Api {
@@ -18,6 +20,10 @@ pub struct Api {
     /// The first version with compact lengths and tagged fields (KIP-482).
     pub flexible_from: Option<i16>,
     pub scope: Scope,
+    /// Every authorisation check that the handler asks for some request (Kafka's `KafkaApis` and
+    /// `ControllerApis`). An API whose row has none has no handler, is open to every client, refuses
+    /// every request, or has nothing to check yet.
+    pub checks: &'static [Check],
 }
 
 /// The listeners on which an API is served, and whether a broker forwards its requests.
@@ -78,7 +84,8 @@ impl Api {
 }
 
 macro_rules! apis {
-    ($($name:ident $min:literal..=$max:literal, $flexible:expr, $scope:ident;)*) => {
+    ($($name:ident $min:literal..=$max:literal, $flexible:expr, $scope:ident,
+        [$($check:ident),*];)*) => {
         /// The API table, sorted by key.
         pub static APIS: &[Api] = &[$(Api {
             key: ApiKey::$name,
@@ -87,70 +94,77 @@ macro_rules! apis {
             max: $max,
             flexible_from: $flexible,
             scope: Scope::$scope,
+            checks: &[$($check),*],
         },)*];
     };
 }
 
 apis! {
-    Produce 3..=13, Some(9), Broker;
-    Fetch 4..=18, Some(12), Both;
-    ListOffsets 1..=11, Some(6), Broker;
-    Metadata 0..=13, Some(9), Broker;
-    OffsetCommit 2..=10, Some(8), Broker;
-    OffsetFetch 1..=10, Some(6), Broker;
-    FindCoordinator 0..=6, Some(3), Broker;
-    JoinGroup 0..=9, Some(6), Broker;
-    Heartbeat 0..=4, Some(4), Broker;
-    LeaveGroup 0..=5, Some(4), Broker;
-    SyncGroup 0..=5, Some(4), Broker;
-    DescribeGroups 0..=6, Some(5), Broker;
-    ListGroups 0..=5, Some(3), Broker;
-    ApiVersions 0..=4, Some(3), Both;
-    CreateTopics 2..=7, Some(5), Forwarded;
-    DeleteTopics 1..=6, Some(4), Forwarded;
-    DeleteRecords 0..=2, Some(2), Broker;
-    InitProducerId 0..=5, Some(2), Broker;
-    OffsetForLeaderEpoch 2..=4, Some(4), Broker;
-    DescribeAcls 1..=3, Some(2), Both;
-    CreateAcls 1..=3, Some(2), Forwarded;
-    DeleteAcls 1..=3, Some(2), Forwarded;
-    DescribeConfigs 1..=4, Some(4), Both;
-    AlterConfigs 0..=2, Some(2), Forwarded;
-    AlterReplicaLogDirs 1..=2, Some(2), Broker;
-    DescribeLogDirs 1..=5, Some(2), Broker;
-    CreatePartitions 0..=3, Some(2), Forwarded;
-    CreateDelegationToken 1..=3, Some(2), Both;
-    RenewDelegationToken 1..=2, Some(2), Both;
-    ExpireDelegationToken 1..=2, Some(2), Both;
-    DescribeDelegationToken 1..=3, Some(2), Broker;
-    DeleteGroups 0..=2, Some(2), Broker;
-    ElectLeaders 0..=2, Some(2), Forwarded;
-    IncrementalAlterConfigs 0..=1, Some(1), Forwarded;
-    AlterPartitionReassignments 0..=1, Some(0), Forwarded;
-    ListPartitionReassignments 0..=0, Some(0), Forwarded;
-    OffsetDelete 0..=0, None, Broker;
-    DescribeClientQuotas 0..=1, Some(1), Broker;
-    AlterClientQuotas 0..=1, Some(1), Forwarded;
-    DescribeUserScramCredentials 0..=0, Some(0), Broker;
-    DescribeQuorum 0..=2, Some(0), Forwarded;
-    AlterPartition 2..=3, Some(0), Controller;
-    UpdateFeatures 0..=2, Some(0), Forwarded;
-    Envelope 0..=0, Some(0), Controller;
-    FetchSnapshot 0..=1, Some(0), Controller;
-    DescribeCluster 0..=2, Some(0), Both;
-    DescribeProducers 0..=0, Some(0), Broker;
-    BrokerRegistration 0..=4, Some(0), Controller;
-    BrokerHeartbeat 0..=2, Some(0), Controller;
-    UnregisterBroker 0..=0, Some(0), Forwarded;
-    ListTransactions 0..=2, Some(0), Broker;
-    AllocateProducerIds 0..=0, Some(0), Controller;
-    ControllerRegistration 0..=0, Some(0), Controller;
-    AssignReplicasToDirs 0..=0, Some(0), Controller;
-    ListConfigResources 0..=1, Some(0), Broker;
-    DescribeTopicPartitions 0..=0, Some(0), Broker;
-    AddRaftVoter 0..=1, Some(0), Forwarded;
-    RemoveRaftVoter 0..=0, Some(0), Forwarded;
-    UpdateRaftVoter 0..=0, Some(0), Controller;
+    Produce 3..=13, Some(9), Broker, [TOPIC_WRITE, TRANSACTIONAL_ID_WRITE];
+    Fetch 4..=18, Some(12), Both, [TOPIC_READ, CLUSTER_ACTION];
+    ListOffsets 1..=11, Some(6), Broker, [TOPIC_DESCRIBE];
+    Metadata 0..=13, Some(9), Broker,
+        [TOPIC_DESCRIBE, CLUSTER_CREATE, TOPIC_CREATE, CLUSTER_DESCRIBE];
+    OffsetCommit 2..=10, Some(8), Broker, [GROUP_READ, TOPIC_READ];
+    OffsetFetch 1..=10, Some(6), Broker, [GROUP_DESCRIBE, TOPIC_DESCRIBE];
+    FindCoordinator 0..=6, Some(3), Broker,
+        [GROUP_DESCRIBE, TRANSACTIONAL_ID_DESCRIBE, CLUSTER_ACTION];
+    JoinGroup 0..=9, Some(6), Broker, [GROUP_READ];
+    Heartbeat 0..=4, Some(4), Broker, [GROUP_READ];
+    LeaveGroup 0..=5, Some(4), Broker, [GROUP_READ];
+    SyncGroup 0..=5, Some(4), Broker, [GROUP_READ];
+    DescribeGroups 0..=6, Some(5), Broker, [GROUP_DESCRIBE];
+    ListGroups 0..=5, Some(3), Broker, [CLUSTER_DESCRIBE, GROUP_DESCRIBE];
+    ApiVersions 0..=4, Some(3), Both, [];
+    CreateTopics 2..=7, Some(5), Forwarded, [CLUSTER_CREATE, TOPIC_CREATE, TOPIC_DESCRIBE_CONFIGS];
+    DeleteTopics 1..=6, Some(4), Forwarded, [CLUSTER_DELETE, TOPIC_DESCRIBE, TOPIC_DELETE];
+    DeleteRecords 0..=2, Some(2), Broker, [TOPIC_DELETE];
+    InitProducerId 0..=5, Some(2), Broker,
+        [TRANSACTIONAL_ID_WRITE, CLUSTER_IDEMPOTENT_WRITE, TOPIC_WRITE];
+    OffsetForLeaderEpoch 2..=4, Some(4), Broker, [CLUSTER_ACTION, TOPIC_DESCRIBE];
+    DescribeAcls 1..=3, Some(2), Both, [CLUSTER_DESCRIBE];
+    CreateAcls 1..=3, Some(2), Forwarded, [CLUSTER_ALTER];
+    DeleteAcls 1..=3, Some(2), Forwarded, [CLUSTER_ALTER];
+    DescribeConfigs 1..=4, Some(4), Both,
+        [CLUSTER_DESCRIBE_CONFIGS, TOPIC_DESCRIBE_CONFIGS, GROUP_DESCRIBE_CONFIGS];
+    AlterConfigs 0..=2, Some(2), Forwarded,
+        [CLUSTER_ALTER_CONFIGS, TOPIC_ALTER_CONFIGS, GROUP_ALTER_CONFIGS];
+    AlterReplicaLogDirs 1..=2, Some(2), Broker, [CLUSTER_ALTER];
+    DescribeLogDirs 1..=5, Some(2), Broker, [CLUSTER_DESCRIBE];
+    CreatePartitions 0..=3, Some(2), Forwarded, [TOPIC_ALTER];
+    CreateDelegationToken 1..=3, Some(2), Both, [];
+    RenewDelegationToken 1..=2, Some(2), Both, [];
+    ExpireDelegationToken 1..=2, Some(2), Both, [];
+    DescribeDelegationToken 1..=3, Some(2), Broker, [];
+    DeleteGroups 0..=2, Some(2), Broker, [GROUP_DELETE];
+    ElectLeaders 0..=2, Some(2), Forwarded, [CLUSTER_ALTER];
+    IncrementalAlterConfigs 0..=1, Some(1), Forwarded,
+        [CLUSTER_ALTER_CONFIGS, TOPIC_ALTER_CONFIGS, GROUP_ALTER_CONFIGS, CLUSTER_ACTION];
+    AlterPartitionReassignments 0..=1, Some(0), Forwarded, [CLUSTER_ALTER];
+    ListPartitionReassignments 0..=0, Some(0), Forwarded, [CLUSTER_DESCRIBE];
+    OffsetDelete 0..=0, None, Broker, [GROUP_DELETE, TOPIC_READ];
+    DescribeClientQuotas 0..=1, Some(1), Broker, [CLUSTER_DESCRIBE_CONFIGS];
+    AlterClientQuotas 0..=1, Some(1), Forwarded, [];
+    DescribeUserScramCredentials 0..=0, Some(0), Broker, [CLUSTER_DESCRIBE];
+    DescribeQuorum 0..=2, Some(0), Forwarded, [CLUSTER_DESCRIBE];
+    AlterPartition 2..=3, Some(0), Controller, [CLUSTER_ACTION];
+    UpdateFeatures 0..=2, Some(0), Forwarded, [CLUSTER_ALTER];
+    Envelope 0..=0, Some(0), Controller, [CLUSTER_ACTION];
+    FetchSnapshot 0..=1, Some(0), Controller, [CLUSTER_ACTION];
+    DescribeCluster 0..=2, Some(0), Both, [CLUSTER_DESCRIBE, CLUSTER_ALTER];
+    DescribeProducers 0..=0, Some(0), Broker, [TOPIC_READ];
+    BrokerRegistration 0..=4, Some(0), Controller, [CLUSTER_ACTION];
+    BrokerHeartbeat 0..=2, Some(0), Controller, [CLUSTER_ACTION];
+    UnregisterBroker 0..=0, Some(0), Forwarded, [CLUSTER_ALTER];
+    ListTransactions 0..=2, Some(0), Broker, [];
+    AllocateProducerIds 0..=0, Some(0), Controller, [CLUSTER_ACTION];
+    ControllerRegistration 0..=0, Some(0), Controller, [CLUSTER_ACTION];
+    AssignReplicasToDirs 0..=0, Some(0), Controller, [CLUSTER_ACTION];
+    ListConfigResources 0..=1, Some(0), Broker, [CLUSTER_DESCRIBE_CONFIGS];
+    DescribeTopicPartitions 0..=0, Some(0), Broker, [TOPIC_DESCRIBE];
+    AddRaftVoter 0..=1, Some(0), Forwarded, [CLUSTER_ALTER];
+    RemoveRaftVoter 0..=0, Some(0), Forwarded, [CLUSTER_ALTER];
+    UpdateRaftVoter 0..=0, Some(0), Controller, [CLUSTER_ACTION];
 }
 
 /// The row of an API that Sordini knows. Constants use it: if the API has no row, the code does not

@@ -10,6 +10,7 @@
 //! - A version is offered only if its request decodes and its response encodes ([`api`]).
 
 pub mod api;
+pub mod checks;
 pub mod error_code;
 pub mod frame;
 pub mod messages;

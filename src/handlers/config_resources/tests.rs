@@ -21,7 +21,8 @@ fn judge(keeps: Keeps, changes: &[Change]) -> Vec<Option<String>> {
     let config = start();
     let image = Image::default();
     let (node_id, config, image) = (1, &config, &image);
-    let judge = Judge { node_id, is_handed_on: false, config, image, keeps };
+    let judge =
+        Judge { node_id, is_handed_on: false, config, image, keeps, client: &Client::this_node() };
     let message =
         |refusal: ResourceError| format!("{:?}: {}", refusal.code, refusal.message.unwrap());
     judge.check_all(changes).into_iter().map(|checked| checked.err().map(message)).collect()
@@ -137,7 +138,8 @@ fn eligible_leader_replicas_need_one_minimum_in_the_cluster() {
     let features = [("eligible.leader.replicas.version".to_owned(), 1)];
     image.features = std::sync::Arc::new(features.into());
     let (node_id, config, image, keeps) = (1, &config, &image, Keeps::Others);
-    let judge = Judge { node_id, is_handed_on: true, config, image, keeps };
+    let judge =
+        Judge { node_id, is_handed_on: true, config, image, keeps, client: &Client::this_node() };
     let refusal = |name: &str, op| {
         let refused = judge.check_all(&[change(Kind::Broker, name, &[op])]).remove(0).err();
         refused.and_then(|refusal| refusal.message)

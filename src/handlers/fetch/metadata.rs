@@ -22,6 +22,7 @@ use crate::{
     handlers::{
         Context, ErrorCode, Reply, ReplyBuffer, WireReply, error_counts::ErrorCodes, errors,
     },
+    protocol::checks::CLUSTER_ACTION,
     quorum::{FetchFrom, FetchOutcome, Fetched, METADATA_TOPIC_ID, Quorum, Replica},
 };
 
@@ -70,6 +71,9 @@ pub fn fetch_metadata(cx: &Context<'_>, request: FetchRequest) -> Reply<FetchAns
         let response = FetchResponse::default().with_error_code(code.code());
         Reply::Now(FetchAnswer::Metadata(Box::new(response)))
     };
+    if !cx.allowed_on_cluster(CLUSTER_ACTION) {
+        return refused(ErrorCode::ClusterAuthorizationFailed);
+    }
     let stranger = request.cluster_id.as_ref().is_some_and(|id| id.as_str() != quorum.cluster_id());
     if stranger {
         return refused(ErrorCode::InconsistentClusterId);

@@ -24,6 +24,7 @@ use crate::{
     broker::Broker,
     fetch_sessions::{PartitionRequest, SessionFetch, SessionPartition},
     partition::{Awaited, FetchWait, Partition, Topic, View},
+    protocol::checks::{CLUSTER_ACTION, TOPIC_READ},
 };
 
 pub struct Fetch;
@@ -60,7 +61,7 @@ async fn fetch_partitions(cx: &mut Context<'_>, request: FetchRequest) -> Reply<
         Err(refused) => return Reply::Now(refused),
     };
     let hints = (cx.version >= LEADER_HINTS).then(|| Arc::clone(&cx.session.listener));
-    let plan = Arc::new(Plan::new(Arc::clone(cx.broker), fetch, limits, (reader, hints)));
+    let plan = Arc::new(Plan::new(cx, fetch, limits, (reader, hints)));
     let results = plan.read_ready(FetchPass::First).await;
     if max_wait.is_zero() || plan.is_satisfied(&results) {
         return Reply::Now(Plan::finished(plan).answer(results));
@@ -114,6 +115,10 @@ impl Reader {
             Self::Consumer { .. } => view.high_watermark,
             Self::Follower { .. } => view.log.log_end(),
         }
+    }
+
+    fn is_follower(&self) -> bool {
+        matches!(self, Self::Follower { .. })
     }
 
     fn is_committed_only(&self) -> bool {
@@ -170,12 +175,25 @@ struct Found {
 
 impl Plan {
     fn new(
-        broker: Arc<Broker>,
+        cx: &Context<'_>,
         fetch: SessionFetch,
         limits: Limits,
         (reader, hints): (Reader, Option<Arc<str>>),
     ) -> Self {
-        let find = |partition: &SessionPartition| find_partition(&broker, &partition.request);
+        let broker = Arc::clone(cx.broker);
+        let may_replicate = reader.is_follower() && cx.allowed_on_cluster(CLUSTER_ACTION);
+        let is_allowed = |topic: Option<&str>| match reader.is_follower() {
+            true => may_replicate,
+            // A partition without a topic name has an unknown topic id, and fails anyway.
+            false => topic.is_none_or(|name| cx.allowed(TOPIC_READ, name)),
+        };
+        let find = |partition: &SessionPartition| {
+            let request = &partition.request;
+            if !is_allowed(request.topic.as_deref()) {
+                return Err(ErrorCode::TopicAuthorizationFailed);
+            }
+            find_partition(&broker, request)
+        };
         let partitions = fetch.partitions().map(find).collect();
         Self { broker, fetch, partitions, limits, reader, hints }
     }
@@ -233,7 +251,7 @@ impl Plan {
             }
         }
         // Followers have the endpoints of all brokers in their metadata.
-        if matches!(self.reader, Reader::Follower { .. }) {
+        if self.reader.is_follower() {
             nodes.clear();
         }
         let reply = session::finish(&self.broker, self.fetch, replies);
