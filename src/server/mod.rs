@@ -487,3 +487,6 @@ fn raise_descriptor_limit() {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
