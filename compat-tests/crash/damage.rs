@@ -131,9 +131,9 @@ fn run(site: &Site, file: &Path, what: &str) {
     assert_eq!(keys(&load::read_all(&mut client, ("whole", 0))), whole, "{what}: the other topic");
     // The broker need not find a flipped bit in a record. The consumer's CRC check does.
     let is_log = file.extension().is_some_and(|it| it == "log");
-    if put_aside(site) {
+    if has_stray(site) {
         // The file names another topic id now, so the directory is a stray partition, as in Kafka.
-        assert!(file.ends_with("partition.metadata"), "{what}: nothing else is put aside");
+        assert!(file.ends_with("partition.metadata"), "{what}: nothing else becomes stray");
     } else if !is_log {
         let found = keys(&load::read_all(&mut client, ("damaged", 0)));
         assert_eq!(found, whole, "{what}: nothing is lost with a hint");
@@ -153,7 +153,7 @@ fn run(site: &Site, file: &Path, what: &str) {
     process.stop();
 }
 
-fn put_aside(site: &Site) -> bool {
+fn has_stray(site: &Site) -> bool {
     let names = fs::read_dir(site.log_dir()).expect("a log directory");
     let mut names = names.filter_map(|entry| entry.ok());
     names.any(|entry| entry.file_name().to_string_lossy().ends_with("-stray"))

@@ -141,7 +141,7 @@ fn replicas_that_move_under_kills_lose_nothing() {
         all.count() == 0
     });
     let strays = found(&site, "").into_iter().filter(|(_, name)| name.contains("-stray")).count();
-    println!("{strays} directories put aside");
+    println!("{strays} stray directories");
     process.stop();
 }
 

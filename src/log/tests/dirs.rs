@@ -207,7 +207,7 @@ fn failed_creation_removes_only_its_own_directory() {
     assert_eq!(id, Some(Uuid::from_u128(8)), "the former topic's directory is kept");
     let next = TopicPartition::new("t", 1);
     dirs.lock().place(&next, |dir| dir.path == Path::new("/b"), &[]).expect("it is online");
-    assert_eq!(dirs.lock().pick(&[]), Some(0), "both have one: the failed one is counted out");
+    assert_eq!(dirs.lock().pick(&[]), Some(0), "both have one: the failed one does not count");
 
     place.create(Uuid::from_u128(9)).expect("renames the former one to a stray one");
     dirs.discard(&place);
@@ -285,7 +285,7 @@ fn directories_are_not_locked_while_a_rename_or_removal_hangs() {
         let partition = TopicPartition::new("t", index);
         dirs.lock().place(&partition, |dir| dir.path == Path::new("/b"), &[]).expect("online");
     }
-    assert_eq!(dirs.lock().pick(&[]), Some(0), "two of its four are counted out");
+    assert_eq!(dirs.lock().pick(&[]), Some(0), "two of its four do not count");
     let mut names: Vec<_> = disk.list(Path::new("/a")).expect("lists").into_iter().collect();
     names.retain(|entry| entry.is_dir);
     assert_eq!(names.len(), 3, "one is removed: {names:?}");
