@@ -7,7 +7,7 @@ COPY Cargo.toml Cargo.lock ./
 COPY src src
 # The manifest names these benches and tests, and cargo refuses it without their files.
 COPY benches benches
-COPY compat-tests/*.rs compat-tests/
+COPY compat-tests compat-tests
 # Alpine's target links musl statically; the empty data directory becomes the image's volume.
 RUN cargo build --release --locked --bin sordini \
  && mkdir -p /out/data \
