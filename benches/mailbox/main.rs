@@ -35,22 +35,23 @@ const PRODUCERS: [usize; 3] = [1, 8, 64];
 /// Records of 1 KiB in a batch, appends in a run, and numbers of partitions.
 const BATCHES: [(usize, usize, &[usize]); 2] =
     [(1, 64_000, &[1, 100, MANY]), (63, 6_400, &[1, 100])];
-const WAYS: [Way; 3] = [Way::Mutex, Way::Mailbox { group_max: 64 }, Way::Mailbox { group_max: 1 }];
+const VARIANTS: [Variant; 3] =
+    [Variant::Mutex, Variant::Mailbox { group_max: 64 }, Variant::Mailbox { group_max: 1 }];
 const ROUNDS: usize = 3;
 
 #[derive(Clone, Copy)]
-enum Way {
+enum Variant {
     Mutex,
     Mailbox { group_max: usize },
 }
 
-enum Place {
+enum Target {
     Mutex(Arc<Partition>),
     Mailbox(Mailbox),
 }
 
-impl Place {
-    fn new(way: Way, dir: &Path, index: usize) -> Self {
+impl Target {
+    fn new(variant: Variant, dir: &Path, index: usize) -> Self {
         let id = TopicPartition::new("topic", index as i32);
         let start = LogStart {
             recovery_point: 0,
@@ -65,12 +66,12 @@ impl Place {
         // Otherwise the first append to each partition would write the epoch checkpoint.
         log.assign_epoch(0).expect("writes");
         let core = Core::new(log, Role::Leader { epoch: 0 }, 0);
-        match way {
-            Way::Mutex => {
+        match variant {
+            Variant::Mutex => {
                 let partition = Partition::new(id, core, PartitionCallbacks::default());
                 Self::Mutex(Arc::new(partition))
             }
-            Way::Mailbox { group_max } => Self::Mailbox(Mailbox::new(core, group_max)),
+            Variant::Mailbox { group_max } => Self::Mailbox(Mailbox::new(core, group_max)),
         }
     }
 
@@ -138,10 +139,10 @@ fn main() {
 
 fn print_line(dir: &Path, load: Load, rounds: usize) {
     // The variants take turns, so that other work on the machine affects all of them.
-    let mut rounds_by_way = [const { Vec::new() }; WAYS.len()];
+    let mut rounds_by_way = [const { Vec::new() }; VARIANTS.len()];
     for _ in 0..rounds {
-        for (way, measured) in WAYS.into_iter().zip(&mut rounds_by_way) {
-            measured.push(run(dir, load, way));
+        for (variant, measured) in VARIANTS.into_iter().zip(&mut rounds_by_way) {
+            measured.push(run(dir, load, variant));
         }
     }
     print!("| {load} ");
@@ -158,16 +159,16 @@ fn print_line(dir: &Path, load: Load, rounds: usize) {
     println!("|");
 }
 
-fn run(dir: &Path, load: Load, way: Way) -> Measured {
+fn run(dir: &Path, load: Load, variant: Variant) -> Measured {
     // Each run of few partitions creates its own logs, and removes them before their pages reach
     // the disk. Runs of many partitions share theirs, because creating them takes too long.
     let own = (load.partitions < MANY).then(|| TempDir::new_in(dir).expect("a directory"));
     let dir = own.as_ref().map_or(dir, |own| own.path());
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(WORKERS).build().expect("starts");
-    let places: Arc<[Place]> = {
+    let places: Arc<[Target]> = {
         let _entered = runtime.enter();
-        (0..load.partitions).map(|index| Place::new(way, dir, index)).collect()
+        (0..load.partitions).map(|index| Target::new(variant, dir, index)).collect()
     };
     let (started, cpu_before) = (Instant::now(), cpu_time());
     let mut latencies = runtime.block_on(produce(&runtime, load, &places));
@@ -182,7 +183,7 @@ fn run(dir: &Path, load: Load, way: Way) -> Measured {
 }
 
 /// Runs all producers. Returns the latency of each append.
-async fn produce(runtime: &Runtime, load: Load, places: &Arc<[Place]>) -> Vec<Duration> {
+async fn produce(runtime: &Runtime, load: Load, places: &Arc<[Target]>) -> Vec<Duration> {
     let share = load.appends / load.producers;
     let producers: Vec<_> = (0..load.producers)
         .map(|producer| {
@@ -199,7 +200,7 @@ async fn produce(runtime: &Runtime, load: Load, places: &Arc<[Place]>) -> Vec<Du
 
 async fn producer_of(
     batch: Batch,
-    places: Arc<[Place]>,
+    places: Arc<[Target]>,
     first: usize,
     appends: usize,
 ) -> Vec<Duration> {

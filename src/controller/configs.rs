@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Context, ControllerError, Decision, names};
+use super::{Context, ControllerError, Decision, topic_names};
 use crate::base::config::parse;
 use crate::metadata::{
     Config, ConfigResource, ConfigResourceType, MetadataRecord,
@@ -121,7 +121,7 @@ fn check_name(resource: &ConfigResource) -> Result<(), ControllerError> {
         ConfigResourceType::Topic if name.is_empty() => {
             refuse("Default topic resources are not allowed.")
         }
-        ConfigResourceType::Topic => names::validate(name),
+        ConfigResourceType::Topic => topic_names::validate(name),
         ConfigResourceType::Broker if name.is_empty() => Ok(()),
         ConfigResourceType::Broker => match name.parse::<i32>() {
             Err(_) => refuse("Unable to parse broker name as a base 10 number."),

@@ -78,8 +78,8 @@ pub fn process(
         Ok(broker) => broker,
         Err(error) => return Decision { records: Vec::new(), response: Err(error) },
     };
-    cx.soft.renew_session(id, beat.broker_epoch, cx.now_ms);
-    let current = match (cx.soft.is_shutting_down(id), broker.fenced) {
+    cx.volatile.renew_session(id, beat.broker_epoch, cx.now_ms);
+    let current = match (cx.volatile.is_shutting_down(id), broker.fenced) {
         (true, _) => State::ShuttingDown,
         (false, true) => State::Fenced,
         (false, false) => State::Unfenced,
@@ -95,16 +95,16 @@ pub fn process(
         State::ShuttingDown => leadership::shutting_down(cx, broker),
     };
     let is_fenced = matches!(next, State::Fenced | State::ShutDownNow);
-    cx.soft.applied(id, beat.current_metadata_offset, is_fenced);
+    cx.volatile.applied(id, beat.current_metadata_offset, is_fenced);
     records.extend(leadership::directories_offline(cx, broker, &beat.offline_log_dirs));
     let cordoned = beat.cordoned_log_dirs.as_ref();
     records.extend(leadership::directories_cordoned(broker, cordoned));
     match next {
         State::ShuttingDown => {
-            cx.soft.begin_shutdown(id, cx.image.offset + records.len() as i64);
+            cx.volatile.begin_shutdown(id, cx.image.offset + records.len() as i64);
         }
         // The broker stops on purpose, so its next incarnation may register at once.
-        State::ShutDownNow => cx.soft.end_session(id),
+        State::ShutDownNow => cx.volatile.end_session(id),
         State::Fenced | State::Unfenced => {}
     }
     let should_shut_down = next == State::ShutDownNow;
@@ -138,8 +138,8 @@ fn next_state(cx: &Context<'_>, current: State, beat: &Heartbeat, is_caught_up: 
             (false, true) => State::ShutDownNow,
         },
         State::ShuttingDown | State::ShutDownNow => {
-            let must_see = cx.soft.shutdown_offset(id).unwrap_or(i64::MAX);
-            let all_saw = cx.soft.lowest_active_offset(cx.image) >= must_see;
+            let must_see = cx.volatile.shutdown_offset(id).unwrap_or(i64::MAX);
+            let all_saw = cx.volatile.lowest_active_offset(cx.image) >= must_see;
             if all_saw && !leadership::leads_any(cx.image, id) {
                 State::ShutDownNow
             } else {

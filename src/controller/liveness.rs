@@ -9,7 +9,7 @@ use crate::metadata::{BrokerImage, Image};
 /// Sessions of brokers, and when periodic tasks run next. Times are milliseconds of a clock that
 /// never goes back.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct SoftState {
+pub struct VolatileState {
     brokers: BTreeMap<i32, Liveness>,
     /// When the next election of preferred leaders runs; `None` while nothing has changed since a
     /// run that left no partition to elect.
@@ -32,7 +32,7 @@ struct Liveness {
     shutdown_offset: Option<i64>,
 }
 
-impl SoftState {
+impl VolatileState {
     /// The state of a controller that has just become active. Every unfenced broker has a session
     /// whose last heartbeat counts as received at `heard_ms`. An exception is the broker of this
     /// node (`here`): it gets a session only with its first heartbeat, because the registration may

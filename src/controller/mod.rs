@@ -1,8 +1,8 @@
 //! The controller: it decides changes of topics, configurations, features and brokers, and
-//! expresses them as metadata records. A decision is a pure function of an image, the soft state,
-//! the time and a request. One task (`task`) takes the requests in order, proposes the records of
-//! several decisions as one batch, and answers once the batch is committed. `runtime` is the handle
-//! to that task.
+//! expresses them as metadata records. A decision is a pure function of an image, the volatile
+//! state, the time and a request. One task (`task`) takes the requests in order, proposes the
+//! records of several decisions as one batch, and answers once the batch is committed. `runtime` is
+//! the handle to that task.
 //!
 //! It knows neither the wire protocol (requests and responses are plain types), nor the logs of
 //! partitions, nor what a broker does when it applies a change.
@@ -13,6 +13,7 @@
 //! - No request is answered before its records are committed.
 
 pub mod alter_partition;
+mod config_rules;
 pub mod configs;
 pub mod directories;
 pub mod elections;
@@ -22,17 +23,16 @@ pub mod features;
 pub mod heartbeat;
 mod leadership;
 mod liveness;
-pub mod names;
 mod partition_change;
 pub mod placement;
 pub mod producer_ids;
 mod random;
 pub mod reassignment;
 pub mod registration;
-mod rules;
 mod runtime;
 mod task;
 pub mod timers;
+pub mod topic_names;
 pub mod topics;
 
 #[cfg(test)]
@@ -42,6 +42,7 @@ use std::sync::Arc;
 
 pub use self::{
     alter_partition::{AlterPartition, AlteredPartitions},
+    config_rules::{TableRules, find_config},
     configs::{ConfigOp, ConfigResults, ConfigRules, ConfigValues},
     directories::{Assigned, Assignments},
     elections::{ElectionResults, ElectionType, Partitions},
@@ -50,13 +51,12 @@ pub use self::{
         FeatureUpdate, KRAFT_VERSION, METADATA_VERSION, SUPPORTED, SupportedFeature, UpgradeType,
     },
     heartbeat::{Heartbeat, HeartbeatReply},
-    liveness::SoftState,
+    liveness::VolatileState,
     partition_change::{UNASSIGNED_DIR, has_online_dir, is_nowhere},
     producer_ids::PRODUCER_ID_BLOCK,
     random::Random,
     reassignment::{Reassigned, Reassignment},
     registration::{Registration, own_features},
-    rules::{TableRules, find_config},
     runtime::{Committed, Controller},
     topics::{CreatedTopic, NewPartitions, NewTopic, Results},
 };
@@ -95,8 +95,8 @@ pub struct Context<'a> {
     pub settings: &'a Settings,
     /// State that is not in the metadata log, for example when each broker sent its last heartbeat.
     /// A decision changes it at once, before its records are committed. If the commit fails, the
-    /// task replaces the soft state.
-    pub soft: &'a mut SoftState,
+    /// task replaces the volatile state.
+    pub volatile: &'a mut VolatileState,
     pub random: &'a mut Random,
     /// Milliseconds of a clock that never goes back.
     pub now_ms: i64,

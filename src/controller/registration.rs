@@ -79,7 +79,7 @@ pub fn register(
     let offset = cx.image.offset + 1 + records.len() as i64;
     let broker_epoch = same.map_or(offset, |same| same.broker_epoch);
     if same.is_none() {
-        cx.soft.register(id, broker_epoch);
+        cx.volatile.register(id, broker_epoch);
     }
     records.push(record(registration, same.map(AsRef::as_ref), broker_epoch));
     Decision { records, response: Ok(broker_epoch) }
@@ -119,9 +119,9 @@ fn check_former(cx: &Context<'_>, registration: &Registration) -> Result<(), Con
     let former = cx.image.broker(id).filter(|it| it.incarnation_id != incarnation_id);
     let Some(former) = former else { return Ok(()) };
     let timeout_ms = cx.settings.broker_session_timeout_ms;
-    let lives = cx.soft.has_session(id, former.broker_epoch, cx.now_ms, timeout_ms);
+    let lives = cx.volatile.has_session(id, former.broker_epoch, cx.now_ms, timeout_ms);
     let has_dirs = registration.log_dirs.iter().any(|dir| former.log_dirs.contains(dir));
-    let may_be_there = lives && (cx.soft.has_heard_of(id) || !has_dirs);
+    let may_be_there = lives && (cx.volatile.has_heard_of(id) || !has_dirs);
     match may_be_there && !has_bug(Bug::MissingFence) {
         true => Err(ControllerError::DuplicateBrokerRegistration(DUPLICATE.into())),
         false => Ok(()),
@@ -183,7 +183,7 @@ fn check_features(cx: &Context<'_>, registration: &Registration) -> Result<(), C
 pub fn unregister(cx: &mut Context<'_>, broker_id: i32) -> Decision<Result<(), ControllerError>> {
     match cx.image.broker(broker_id) {
         Some(broker) => {
-            cx.soft.forget(broker_id);
+            cx.volatile.forget(broker_id);
             Decision { records: leadership::unregistered(cx, broker), response: Ok(()) }
         }
         None => Decision {
@@ -201,7 +201,7 @@ pub fn gone(cx: &mut Context<'_>, broker_id: i32, epoch: Option<i64>) -> Decisio
     let broker = cx.image.broker(broker_id);
     let broker = broker.filter(|it| epoch.is_none_or(|epoch| epoch == it.broker_epoch));
     let Some(broker) = broker else { return Decision { records: Vec::new(), response: () } };
-    cx.soft.end_session(broker_id);
+    cx.volatile.end_session(broker_id);
     let records = match broker.fenced {
         true => Vec::new(),
         false => leadership::fenced(cx, broker),

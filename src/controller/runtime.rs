@@ -221,7 +221,7 @@ impl Controller {
     /// became active. They may have ended together with the previous controller.
     pub async fn unheard_of(&self) -> Outcome<Vec<(i32, i64)>> {
         let decide = |cx: &mut Context<'_>| {
-            let response = cx.soft.unheard_of(cx.image);
+            let response = cx.volatile.unheard_of(cx.image);
             Decision { records: Vec::new(), response }
         };
         self.run(Cause::default(), Durability::Deferred, decide).await

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    Context, ControllerError, Random, Settings, SoftState,
+    Context, ControllerError, Random, Settings, VolatileState,
     events::{Cause, Events},
     features, timers,
 };
@@ -66,7 +66,7 @@ enum Phase {
     /// time.
     Failed(Instant),
     /// This node is the active controller in this epoch. It decides in no other epoch.
-    Active { epoch: i32, soft: SoftState },
+    Active { epoch: i32, volatile: VolatileState },
     /// The quorum refused records of this epoch, so the epoch has ended, even if the `leadership`
     /// channel still shows it.
     Ended { epoch: i32 },
@@ -158,10 +158,10 @@ impl Task {
             tracing::info!(metadata_version, "metadata of a new cluster written");
         }
         tracing::info!(epoch, "controller became active");
-        self.phase = Phase::Active { epoch, soft: self.new_soft_state() };
+        self.phase = Phase::Active { epoch, volatile: self.new_volatile_state() };
     }
 
-    fn new_soft_state(&self) -> SoftState {
+    fn new_volatile_state(&self) -> VolatileState {
         let (now_ms, settings) = (self.now_ms(), &self.settings);
         // The sessions continue from the previous controller. Each unfenced broker gets the rest of
         // a session: two heartbeat intervals and `FIND_MS`, in which a live broker sends a
@@ -169,7 +169,7 @@ impl Task {
         let rest = 2 * settings.broker_heartbeat_interval_ms + FIND_MS;
         let heard_ms = now_ms - (settings.broker_session_timeout_ms - rest).max(0);
         let here = settings.is_broker.then_some(settings.node_id);
-        SoftState::activate(&self.quorum.image(), here, now_ms, heard_ms)
+        VolatileState::activate(&self.quorum.image(), here, now_ms, heard_ms)
     }
 
     fn now_ms(&self) -> i64 {
@@ -181,8 +181,8 @@ impl Task {
         match &self.phase {
             Phase::Inactive | Phase::Ended { .. } => None,
             Phase::Failed(again) => Some(*again),
-            Phase::Active { soft, .. } => {
-                let at_ms = soft.next_deadline(self.settings.broker_session_timeout_ms)?;
+            Phase::Active { volatile, .. } => {
+                let at_ms = volatile.next_deadline(self.settings.broker_session_timeout_ms)?;
                 Some(self.started + Duration::from_millis(at_ms.max(0) as u64))
             }
         }
@@ -206,7 +206,7 @@ impl Task {
     /// Timers come last, so that a broker whose heartbeat is among the requests is not fenced.
     fn decide(&mut self, first: Option<Request>) -> Option<(i32, Batch)> {
         let now_ms = self.now_ms();
-        let Phase::Active { epoch, soft } = &mut self.phase else { return None };
+        let Phase::Active { epoch, volatile } = &mut self.phase else { return None };
         let image = Image::clone(&self.quorum.image());
         let mut batch = Batch::new(self.settings.node_id, image);
         let (settings, random) = (&self.settings, &mut self.random);
@@ -216,7 +216,7 @@ impl Task {
                 next = self.mailbox.try_recv().ok();
                 continue;
             }
-            let mut cx = Context { image: &batch.image, settings, soft, random, now_ms };
+            let mut cx = Context { image: &batch.image, settings, volatile, random, now_ms };
             let (records, answer) = (request.decide)(&mut cx);
             timers::arm(&mut cx, &records);
             batch.answers.push(answer);
@@ -224,7 +224,7 @@ impl Task {
             next = if batch.has_room() { self.mailbox.try_recv().ok() } else { None };
         }
         loop {
-            let mut cx = Context { image: &batch.image, settings, soft, random, now_ms };
+            let mut cx = Context { image: &batch.image, settings, volatile, random, now_ms };
             let Some((cause, decision)) = timers::due(&mut cx) else { break };
             timers::arm(&mut cx, &decision.records);
             batch.add(cause, decision.records, Durability::Deferred);
@@ -251,8 +251,8 @@ impl Task {
         Ok(last)
     }
 
-    /// Discards the soft state, because it includes decisions that were not committed, and returns
-    /// the error for the callers.
+    /// Discards the volatile state, because it includes decisions that were not committed, and
+    /// returns the error for the callers.
     fn refused(&mut self, epoch: i32, error: QuorumError) -> ControllerError {
         match error {
             QuorumError::NotLeader { .. } | QuorumError::WrongEpoch { .. } => {
@@ -264,7 +264,7 @@ impl Task {
             }
             error => {
                 tracing::error!(%error, "metadata records are not committed");
-                self.phase = Phase::Active { epoch, soft: self.new_soft_state() };
+                self.phase = Phase::Active { epoch, volatile: self.new_volatile_state() };
                 match error {
                     QuorumError::NoRoom(_) => ControllerError::NoRoom(error.to_string()),
                     error => ControllerError::NotController(error.to_string()),

@@ -17,23 +17,23 @@ const MAX_ELECTIONS: usize = 1_000;
 /// due. The caller must apply the records to the image before it calls this again.
 pub(super) fn due(cx: &mut Context<'_>) -> Option<(Cause, Decision<()>)> {
     let (now_ms, settings) = (cx.now_ms, cx.settings);
-    if let Some(id) = cx.soft.stale(now_ms, settings.broker_session_timeout_ms) {
-        cx.soft.end_session(id);
+    if let Some(id) = cx.volatile.stale(now_ms, settings.broker_session_timeout_ms) {
+        cx.volatile.end_session(id);
         let broker = cx.image.broker(id).filter(|broker| !broker.fenced);
         let records = broker.map(|broker| leadership::fenced(cx, broker)).unwrap_or_default();
         let cause = Cause::fault("session_timeout", id);
         return Some((cause, Decision { records, response: () }));
     }
     let is_due = |at: Option<i64>| at.is_some_and(|at| at <= now_ms);
-    if is_due(cx.soft.balance_at) {
+    if is_due(cx.volatile.balance_at) {
         let (records, left) = balance(cx);
-        cx.soft.balance_at = again(&records, left, now_ms, settings.balance_interval_ms);
+        cx.volatile.balance_at = again(&records, left, now_ms, settings.balance_interval_ms);
         return Some((Cause::request("preferred_leader"), Decision { records, response: () }));
     }
-    if is_due(cx.soft.unclean_at) {
+    if is_due(cx.volatile.unclean_at) {
         let (records, left) = elect_unclean(cx);
         let interval = Some(settings.unclean_interval_ms);
-        cx.soft.unclean_at = again(&records, left, now_ms, interval);
+        cx.volatile.unclean_at = again(&records, left, now_ms, interval);
         return Some((Cause::request("unclean_election"), Decision { records, response: () }));
     }
     None
@@ -54,9 +54,9 @@ pub fn arm(cx: &mut Context<'_>, records: &[MetadataRecord]) {
     }
     let (now_ms, settings) = (cx.now_ms, cx.settings);
     if let Some(interval) = settings.balance_interval_ms {
-        cx.soft.balance_at.get_or_insert(now_ms + interval);
+        cx.volatile.balance_at.get_or_insert(now_ms + interval);
     }
-    cx.soft.unclean_at.get_or_insert(now_ms + settings.unclean_interval_ms);
+    cx.volatile.unclean_at.get_or_insert(now_ms + settings.unclean_interval_ms);
 }
 
 /// When an election runs next: at once if this run reached `MAX_ELECTIONS`, after the interval if

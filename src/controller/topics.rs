@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::{
-    ConfigOp, Context, ControllerError, Decision, configs, names,
+    ConfigOp, Context, ControllerError, Decision, configs,
     partition_change::{default_dir, is_active},
-    placement,
+    placement, topic_names,
 };
 use crate::{
     base::TopicId,
@@ -95,8 +95,8 @@ fn create_one(
     topic: &NewTopic,
     records: &mut Vec<MetadataRecord>,
 ) -> Result<CreatedTopic, ControllerError> {
-    names::validate(&topic.name)?;
-    names::check_collision(cx.image, &topic.name)?;
+    topic_names::validate(&topic.name)?;
+    topic_names::check_collision(cx.image, &topic.name)?;
     if cx.image.topic(&topic.name).is_some() {
         let message = format!("Topic '{}' already exists.", topic.name);
         return Err(ControllerError::TopicAlreadyExists(message));

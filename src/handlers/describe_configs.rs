@@ -21,7 +21,7 @@ use crate::{
         Config,
         describe::{self, Entry, Synonym},
     },
-    controller::names,
+    controller::topic_names,
     metadata::{ConfigResourceType, Image},
     protocol::checks::{CLUSTER_DESCRIBE_CONFIGS, GROUP_DESCRIBE_CONFIGS, TOPIC_DESCRIBE_CONFIGS},
     telemetry::Loggers,
@@ -147,7 +147,7 @@ impl Describer<'_> {
         let overrides = self.image.config(&resource(kind, name));
         match kind {
             ConfigResourceType::Topic => {
-                names::validate(name)?;
+                topic_names::validate(name)?;
                 if self.image.topic(name).is_none() {
                     let code = ErrorCode::UnknownTopicOrPartition;
                     return Err(ResourceError { code, message: None });

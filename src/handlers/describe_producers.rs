@@ -12,7 +12,7 @@ use kafka_protocol::{
 use super::{Context, ErrorCode, Handler, Reply, cluster, errors};
 use crate::{
     broker::Broker,
-    controller::names,
+    controller::topic_names,
     log::ProducerEntry,
     protocol::{checks::TOPIC_READ, error_code},
 };
@@ -50,7 +50,7 @@ impl Handler for DescribeProducers {
 
 /// The error of a topic as a whole. As in Kafka, only errors of this kind have a message.
 fn refusal(cx: &Context<'_>, topic: &str) -> Option<(ErrorCode, String)> {
-    if let Err(error) = names::validate(topic) {
+    if let Err(error) = topic_names::validate(topic) {
         return Some((errors::controller(&error), error.message().unwrap_or_default()));
     }
     let code = if !cx.allowed(TOPIC_READ, topic) {

@@ -15,7 +15,7 @@ use super::{
     cluster::{alive, ids, is_internal, offline, topic_name},
 };
 use crate::{
-    controller::names,
+    controller::topic_names,
     metadata::{Image, PartitionImage, TopicImage},
     protocol::checks::{ResourceType, TOPIC_DESCRIBE},
 };
@@ -139,7 +139,7 @@ impl Pages<'_> {
     }
 
     fn missing(&self, name: &str) -> DescribeTopicPartitionsResponseTopic {
-        let code = match names::validate(name) {
+        let code = match topic_names::validate(name) {
             Ok(()) => ErrorCode::UnknownTopicOrPartition,
             Err(_) => ErrorCode::InvalidTopicException,
         };

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     base::TopicId,
-    controller::names,
+    controller::topic_names,
     metadata::{Image, PartitionImage, TopicImage},
     protocol::checks::{CLUSTER_CREATE, ResourceType, TOPIC_CREATE, TOPIC_DESCRIBE},
 };
@@ -266,7 +266,7 @@ impl View<'_> {
 }
 
 fn why_missing(name: &str) -> ErrorCode {
-    match names::validate(name) {
+    match topic_names::validate(name) {
         Ok(()) => ErrorCode::UnknownTopicOrPartition,
         Err(_) => ErrorCode::InvalidTopicException,
     }

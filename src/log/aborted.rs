@@ -3,7 +3,7 @@
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{disk::Durability, index::Entry};
+use super::{disk::FileDurability, index::Entry};
 
 const VERSION: i16 = 0;
 
@@ -83,7 +83,7 @@ pub(super) struct State {
     pub pending: Vec<AbortedTxn>,
     /// Set if the file is damaged or has wrong entries. The pending entries then replace the file,
     /// with this durability.
-    pub replaced: Option<Durability>,
+    pub replaced: Option<FileDurability>,
     /// Whether entries were written or cut since the last flush.
     pub is_dirty: bool,
     /// A write failed, and none has succeeded since.

@@ -28,7 +28,7 @@ use self::{
 use super::{
     LogError,
     checkpoint::{self, Offsets},
-    disk::{DirEntry, DirLock, Disk, Durability, read_file, replace_file, write_file},
+    disk::{DirEntry, DirLock, Disk, FileDurability, read_file, replace_file, write_file},
     error::During,
     names,
     properties::{
@@ -360,9 +360,9 @@ impl LogDirs {
         let (path, durability) = match (name, run) {
             (checkpoint::SETTLED, None) => return None,
             (checkpoint::SETTLED, Some(run)) => {
-                (dir.join(settled_name(run)), Durability::PageCache)
+                (dir.join(settled_name(run)), FileDurability::PageCache)
             }
-            _ => (dir.join(name), Durability::Synced),
+            _ => (dir.join(name), FileDurability::Synced),
         };
         let is_hint = name == checkpoint::SETTLED;
         Some(CheckpointFile { disk: self.disk.clone(), path, durability, is_hint })
@@ -374,7 +374,7 @@ impl LogDirs {
 pub fn mark_clean(disk: &dyn Disk, dir: &Path, broker_epoch: i64) -> Result<(), LogError> {
     let path = dir.join(names::CLEAN_SHUTDOWN);
     let text = CleanShutdown::new(broker_epoch).encode();
-    let written = replace_file(disk, &path, text.as_bytes(), Durability::Synced);
+    let written = replace_file(disk, &path, text.as_bytes(), FileDurability::Synced);
     written.during("write", &path)
 }
 

@@ -247,7 +247,7 @@ pub fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
 
 /// Whether the new content of a small file must be durable before the write returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
+pub enum FileDurability {
     /// The content survives a crash of the process, but a crash of the machine may lose it.
     PageCache,
     Synced,
@@ -265,19 +265,19 @@ pub fn replace_file(
     disk: &dyn Disk,
     path: &Path,
     bytes: &[u8],
-    durability: Durability,
+    durability: FileDurability,
 ) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".tmp");
     let temporary = path.with_file_name(name);
     let file = disk.open(&temporary, OpenMode::Truncate)?;
     write_all_at(&*file, bytes, 0)?;
-    if durability == Durability::Synced {
+    if durability == FileDurability::Synced {
         file.sync_data()?;
     }
     disk.rename(&temporary, path)?;
     match (durability, path.parent()) {
-        (Durability::Synced, Some(dir)) => disk.sync_dir(dir),
+        (FileDurability::Synced, Some(dir)) => disk.sync_dir(dir),
         _ => Ok(()),
     }
 }

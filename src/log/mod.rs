@@ -76,7 +76,7 @@ pub use recovery::Recovery;
 pub use retention::DeletedSegment;
 pub use view::{Batches, LogSlice, LogView, TimestampOffset};
 
-use disk::{Durability, replace_file};
+use disk::{FileDurability, replace_file};
 use error::During;
 use producers::Producers;
 use segment::{Home, Segment};
@@ -379,7 +379,7 @@ impl Log {
         self.epochs_changes.made += 1;
         let path = self.epochs_path();
         let text = self.epochs.encode();
-        let written = replace_file(&*self.disk, &path, text.as_bytes(), Durability::PageCache);
+        let written = replace_file(&*self.disk, &path, text.as_bytes(), FileDurability::PageCache);
         written.during("write", &path)
     }
 

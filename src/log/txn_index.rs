@@ -17,7 +17,7 @@ use std::{io, sync::Arc};
 use super::{
     Log, LogError, LogSlice, LogView, ReadError,
     aborted::{AbortedTxn, decode_all},
-    disk::{Durability, OpenMode, read_file, replace_file, write_all_at},
+    disk::{FileDurability, OpenMode, read_file, replace_file, write_all_at},
     error::During,
     index::{Entries, Entry},
     names::Kind,
@@ -49,7 +49,7 @@ impl Segment {
         let mut state = self.txns.state();
         state.stored = entries.as_ref().map_or(0, Vec::len) as u32;
         state.last_stored = entries.as_ref().and_then(|all| Some(all.last()?.last_offset));
-        state.replaced = entries.is_none().then_some(Durability::PageCache);
+        state.replaced = entries.is_none().then_some(FileDurability::PageCache);
         // An earlier process may have written the file without syncing it.
         state.is_dirty = true;
         Ok(entries.is_some())
@@ -61,7 +61,7 @@ impl Segment {
         &self,
         from: i64,
         rebuilt: &[AbortedTxn],
-        durability: Durability,
+        durability: FileDurability,
     ) -> io::Result<bool> {
         let mut entries = self.stored_aborted()?;
         let mut state = self.txns.state();
@@ -229,8 +229,8 @@ impl Log {
             // The recovery point is already past these markers, so the file must be durable at
             // once.
             let durability = match segment.base_offset < self.recovery_point {
-                true => Durability::Synced,
-                false => Durability::PageCache,
+                true => FileDurability::Synced,
+                false => FileDurability::PageCache,
             };
             let changed = segment.rebuild_aborted(from, own, durability);
             if !changed.during("read", &segment.path(Kind::TxnIndex))? {

@@ -12,7 +12,7 @@ use futures_core::future::BoxFuture;
 use kafka_protocol::messages::ApiKey;
 use tokio::{io::AsyncReadExt, sync::watch, time::Instant};
 
-use super::{limits::Admitted, output::Output, stream::Stream};
+use super::{limits::ConnectionPermit, output::Output, stream::Stream};
 use crate::{
     broker::Broker,
     handlers::{self, ConnectionContext, ErrorCode, HandlerError, Outcome, ReplyBuffer},
@@ -85,7 +85,7 @@ pub struct Connection<S> {
     stream: S,
     session: ConnectionContext,
     broker: Arc<Broker>,
-    place: Arc<Admitted>,
+    place: Arc<ConnectionPermit>,
     /// Bytes that have arrived and have not been handled.
     input: BytesMut,
     /// Whether `input` is in a mapped buffer for a large frame. That frame may have been handled.
@@ -119,7 +119,7 @@ impl<S: Stream> Connection<S> {
         stream: S,
         session: ConnectionContext,
         broker: Arc<Broker>,
-        place: Arc<Admitted>,
+        place: Arc<ConnectionPermit>,
     ) -> Self {
         let config = broker.settings();
         let idle_max = u64::try_from(config.connections_max_idle_ms).ok();

@@ -70,7 +70,7 @@ pub struct ConnectionLimits {
     open: Mutex<Open>,
     /// Wakes the connections that wait for a place, because one may be free.
     freed: Notify,
-    /// The time that [`Place::last_used`] counts from.
+    /// The time that [`OpenConnection::last_used`] counts from.
     began: Instant,
 }
 
@@ -78,12 +78,12 @@ pub struct ConnectionLimits {
 #[derive(Default)]
 struct Open {
     next_id: u64,
-    places: HashMap<u64, Arc<Place>>,
+    places: HashMap<u64, Arc<OpenConnection>>,
     by_ip: HashMap<IpAddr, usize>,
 }
 
 /// The place that one open connection takes.
-struct Place {
+struct OpenConnection {
     ip: IpAddr,
     is_protected: bool,
     /// Milliseconds since [`ConnectionLimits::began`].
@@ -125,7 +125,11 @@ impl ConnectionLimits {
     /// address has reached its limit. At `max.connections`, a new connection waits until an open
     /// one closes. A connection of a protected listener is admitted at once, and the least recently
     /// used connection of another listener must close.
-    pub async fn admit(self: &Arc<Self>, ip: IpAddr, is_protected: bool) -> Option<Admitted> {
+    pub async fn admit(
+        self: &Arc<Self>,
+        ip: IpAddr,
+        is_protected: bool,
+    ) -> Option<ConnectionPermit> {
         loop {
             // Register before checking, so that a place that becomes free in between is noticed.
             let freed = self.freed.notified();
@@ -137,7 +141,11 @@ impl ConnectionLimits {
         }
     }
 
-    fn try_admit(self: &Arc<Self>, ip: IpAddr, is_protected: bool) -> Result<Admitted, Refused> {
+    fn try_admit(
+        self: &Arc<Self>,
+        ip: IpAddr,
+        is_protected: bool,
+    ) -> Result<ConnectionPermit, Refused> {
         let ip = ip.to_canonical();
         let limits = self.limits.load();
         let mut open = self.lock();
@@ -150,7 +158,7 @@ impl ConnectionLimits {
             return Err(Refused::FromAddress);
         }
         open.by_ip.insert(ip, from_ip + 1);
-        let place = Arc::new(Place {
+        let place = Arc::new(OpenConnection {
             ip,
             is_protected,
             last_used: AtomicU64::new(self.began.elapsed().as_millis() as u64),
@@ -161,7 +169,7 @@ impl ConnectionLimits {
         open.next_id += 1;
         open.places.insert(id, Arc::clone(&place));
         self.end_excess(&open);
-        Ok(Admitted { limits: Arc::clone(self), id, place })
+        Ok(ConnectionPermit { limits: Arc::clone(self), id, place })
     }
 
     /// Makes the least recently used connections above `max.connections` close, but none of a
@@ -172,7 +180,7 @@ impl ConnectionLimits {
             return;
         }
         let mut all: Vec<_> = open.places.values().filter(|place| !place.is_protected).collect();
-        let last_used = |place: &&Arc<Place>| place.last_used.load(Ordering::Relaxed);
+        let last_used = |place: &&Arc<OpenConnection>| place.last_used.load(Ordering::Relaxed);
         // Connections that are closing already come first, so that no others close instead.
         all.sort_by_key(|place| (!place.is_leaving.load(Ordering::Relaxed), last_used(place)));
         for place in all.into_iter().take(excess) {
@@ -193,13 +201,13 @@ impl ConnectionLimits {
 }
 
 /// The guard of a connection's place. Dropping it frees the place.
-pub struct Admitted {
+pub struct ConnectionPermit {
     limits: Arc<ConnectionLimits>,
     id: u64,
-    place: Arc<Place>,
+    place: Arc<OpenConnection>,
 }
 
-impl Admitted {
+impl ConnectionPermit {
     /// Records that the connection was used.
     pub fn used(&self, now: Instant) {
         let since = now.saturating_duration_since(self.limits.began);
@@ -212,7 +220,7 @@ impl Admitted {
     }
 }
 
-impl Drop for Admitted {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut open = self.limits.lock();
         open.places.remove(&self.id);
@@ -298,7 +306,7 @@ mod tests {
         admitted.set(limits(4, 1, 2));
         let (second, third) = (admit(b).expect("place"), admit(b).expect("place"));
         assert_eq!(admit(a).err(), Some(Refused::FromAddress));
-        let is_leaving = |it: &Admitted| it.place.is_leaving.load(Ordering::Relaxed);
+        let is_leaving = |it: &ConnectionPermit| it.place.is_leaving.load(Ordering::Relaxed);
         admitted.set(limits(3, 1, 1));
         assert!(![&first, &second, &third].into_iter().any(is_leaving), "one address has too many");
         let seconds = std::time::Duration::from_secs;

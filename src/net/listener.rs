@@ -12,7 +12,7 @@ use super::{
     ConnectionLimits,
     connection::{Closed, Connection},
     foreign_protocols::ForeignProtocols,
-    limits::Admitted,
+    limits::ConnectionPermit,
 };
 use crate::{
     base::config::SecurityProtocol,
@@ -96,7 +96,7 @@ fn spawn(
     stream: TcpStream,
     session: ConnectionContext,
     (broker, foreign): (&Arc<Broker>, &Arc<ForeignProtocols>),
-    admitted: Admitted,
+    admitted: ConnectionPermit,
     shutdown: &Shutdown,
 ) {
     let (peer, listener, foreign) =

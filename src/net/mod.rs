@@ -10,6 +10,6 @@ mod output;
 mod stream;
 
 pub use connection::{Closed, Connection};
-pub use limits::{Admitted, ConnectionLimits, Limits, UnknownHost};
+pub use limits::{ConnectionLimits, ConnectionPermit, Limits, UnknownHost};
 pub use listener::{Shutdown, serve};
 pub use stream::Stream;

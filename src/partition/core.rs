@@ -4,7 +4,7 @@
 use super::{
     View,
     isr::{
-        BrokerStatus, Follower, FollowerFetch, IsrCounts, IsrRules, Leading, Proposal,
+        BrokerStatus, Follower, FollowerFetch, IsrCounts, IsrRules, LeaderState, Proposal,
         ProposalAnswer, is_recent,
     },
 };
@@ -130,7 +130,7 @@ pub struct Core {
     /// When an append was last refused for a reason other than the producer's sequence number.
     refused_ms: i64,
     /// The leader's state; `None` in other roles.
-    leading: Option<Leading>,
+    leading: Option<LeaderState>,
 }
 
 impl Core {
@@ -152,7 +152,7 @@ impl Core {
             moves: 0,
             flush_holds: 0,
             refused_ms: i64::MIN,
-            leading: leads.then(Leading::alone),
+            leading: leads.then(LeaderState::alone),
         };
         core.set_high_watermark(high_watermark);
         core.advance_high_watermark(0);
@@ -215,7 +215,7 @@ impl Core {
             last_stable_offset: self.high_watermark.min(first_unstable),
             role: self.role,
             leadership_generation: self.leadership_generation,
-            epoch_start: self.leading.as_ref().map_or(0, Leading::epoch_start),
+            epoch_start: self.leading.as_ref().map_or(0, LeaderState::epoch_start),
             isr: self.isr_counts(),
             moves: self.moves,
         }
@@ -231,11 +231,11 @@ impl Core {
             return;
         }
         let leads = matches!(role, Role::Leader { .. });
-        self.take_role(role, leads.then(Leading::alone));
+        self.take_role(role, leads.then(LeaderState::alone));
         self.advance_high_watermark(0);
     }
 
-    pub(super) fn take_role(&mut self, role: Role, leading: Option<Leading>) {
+    pub(super) fn take_role(&mut self, role: Role, leading: Option<LeaderState>) {
         if self.leading.is_some() && leading.is_none() {
             self.leadership_generation += 1;
         }
@@ -246,7 +246,8 @@ impl Core {
     /// ignored: the controller's answer to a proposal may arrive before the metadata.
     pub fn assign(&mut self, assignment: &Assignment, now_ms: i64) {
         let Assignment { me, partition, status } = *assignment;
-        let known = self.leading.as_ref().map_or(self.partition_epoch, Leading::partition_epoch);
+        let known =
+            self.leading.as_ref().map_or(self.partition_epoch, LeaderState::partition_epoch);
         if self.role.is_final() || partition.partition_epoch < known {
             return;
         }
@@ -273,7 +274,7 @@ impl Core {
                 // If another broker led in between, the followers may have truncated their logs, so
                 // the offsets that they reported before do not count.
                 let before = before.filter(|_| !led_by_other);
-                let mut leading = Leading::new((me, partition), before.as_ref(), start, now_ms);
+                let mut leading = LeaderState::new((me, partition), before.as_ref(), start, now_ms);
                 if led_by_other {
                     leading.take_over(now_ms);
                 }
@@ -381,12 +382,12 @@ impl Core {
 
     /// The leader's followers; empty in other roles.
     pub fn followers(&self) -> &[Follower] {
-        self.leading.as_ref().map_or(&[], Leading::followers)
+        self.leading.as_ref().map_or(&[], LeaderState::followers)
     }
 
     /// The in-sync replicas as the leader uses them; empty in other roles.
     pub fn isr(&self) -> &[i32] {
-        self.leading.as_ref().map_or(&[], Leading::isr)
+        self.leading.as_ref().map_or(&[], LeaderState::isr)
     }
 
     pub fn high_watermark(&self) -> i64 {
@@ -446,9 +447,10 @@ impl Core {
     /// OUT_OF_ORDER_SEQUENCE_NUMBER. A client then starts a new producer epoch and writes batches
     /// twice that were replicated but not acknowledged.
     fn out_of_order(&self, error: ProducerError, now_ms: i64) -> AppendError {
-        let is_unsure = self.leading.as_ref().is_some_and(|it| it.is_unsure(now_ms))
-            || is_recent(self.refused_ms, now_ms);
-        match is_unsure && error.is_gap() {
+        let may_have_two_leaders =
+            self.leading.as_ref().is_some_and(|it| it.may_have_two_leaders(now_ms))
+                || is_recent(self.refused_ms, now_ms);
+        match may_have_two_leaders && error.is_gap() {
             true => AppendError::NotLeader,
             false => error.into(),
         }

@@ -60,15 +60,15 @@ pub enum Copied {
 #[derive(Debug)]
 pub enum Replaced {
     /// There is no ready future replica, or the replica is out of service.
-    Over,
+    Cancelled,
     /// Too many records have still to be copied. The caller copies them, then tries again.
-    Behind,
+    NotCaughtUp,
     /// The copy is the replica now. The caller removes the old directory. It is an error if the old
     /// directory could not be renamed.
     Done(Result<DeletedPartition, LogError>),
     /// The copy is the replica now, but the sync of its new name failed, so a crash may undo the
     /// rename. No later flush counts.
-    Unnamed(LogError),
+    RenameNotDurable(LogError),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -169,7 +169,7 @@ impl Partition {
     ) -> Result<Replaced, CopyError> {
         self.lock().hold_flushes();
         let replaced = self.exchange(most, dirs, unique);
-        if !matches!(replaced, Ok(Replaced::Unnamed(_))) {
+        if !matches!(replaced, Ok(Replaced::RenameNotDurable(_))) {
             self.lock().release_flushes();
             self.flush_now();
         }
@@ -183,7 +183,7 @@ impl Partition {
         unique: Uuid,
     ) -> Result<Replaced, CopyError> {
         if !self.future_view().is_some_and(|view| view.is_ready) {
-            return Ok(Replaced::Over);
+            return Ok(Replaced::Cancelled);
         }
         if let Some(ended) = self.catch_up(most)? {
             return Ok(ended);
@@ -197,21 +197,23 @@ impl Partition {
         }
         let mut slot = self.lock_future();
         let is_ready = self.future_view().is_some_and(|view| view.is_ready);
-        let Some(future) = slot.as_mut().filter(|_| is_ready) else { return Ok(Replaced::Over) };
+        let Some(future) = slot.as_mut().filter(|_| is_ready) else {
+            return Ok(Replaced::Cancelled);
+        };
         let mut core = self.lock();
         if core.role().is_final() {
-            return Ok(Replaced::Over);
+            return Ok(Replaced::Cancelled);
         }
         let copied = Source::of(&core).copy_to(future, most, Rolled::FlushLater)?;
         let is_durable = future.recovery_point() >= core.log().recovery_point();
         if !matches!(copied, Copied::Some { lag: 0, .. }) || !is_durable {
             drop(core);
             self.publish_future(future, true);
-            return Ok(Replaced::Behind);
+            return Ok(Replaced::NotCaughtUp);
         }
         let path = dirs.promote(future.dir(), &self.id)?;
         future.set_dir(&path);
-        let Some(future) = slot.take() else { return Ok(Replaced::Over) };
+        let Some(future) = slot.take() else { return Ok(Replaced::Cancelled) };
         self.future.view.store(None);
         let mut old = core.replace_log(future);
         self.set_log_dir(&path);
@@ -221,7 +223,7 @@ impl Partition {
         // The slot stays locked, so that a deletion of the partition waits. Otherwise, another
         // replica could be created under the old path before the old directory is renamed.
         if let Err(error) = dirs.sync_above(&path) {
-            return Ok(Replaced::Unnamed(error));
+            return Ok(Replaced::RenameNotDurable(error));
         }
         let deleted = dirs.delete_partition(old.dir(), &self.id, unique);
         Ok(Replaced::Done(deleted.and_then(|left| {
@@ -241,12 +243,12 @@ impl Partition {
     fn catch_up(&self, most: usize) -> Result<Option<Replaced>, CopyError> {
         for _ in 0..ROUNDS_MAX {
             match self.copy_to_future_with(most, Rolled::FlushLater)? {
-                Copied::Over => return Ok(Some(Replaced::Over)),
+                Copied::Over => return Ok(Some(Replaced::Cancelled)),
                 Copied::Some { lag: 0, .. } => return Ok(None),
                 Copied::Some { .. } => {}
             }
         }
-        Ok(Some(Replaced::Behind))
+        Ok(Some(Replaced::NotCaughtUp))
     }
 
     /// Makes the future replica's files complete and durable, for a clean stop.

@@ -162,7 +162,7 @@ pub struct FollowerFetch {
 
 /// The part of a replica's state that only a leader has.
 #[derive(Clone, Debug)]
-pub struct Leading {
+pub struct LeaderState {
     me: i32,
     partition_epoch: i32,
     /// The log end when the leader epoch began.
@@ -176,7 +176,7 @@ pub struct Leading {
     followers: Vec<Follower>,
 }
 
-impl Leading {
+impl LeaderState {
     /// The state of a leader that is the only replica.
     pub fn alone() -> Self {
         Self {
@@ -228,7 +228,7 @@ impl Leading {
 
     /// Whether clients may send to two leaders at the moment: this leader has just taken over from
     /// another one, or it may have been replaced, because an in-sync follower has stopped fetching.
-    pub fn is_unsure(&self, now_ms: i64) -> bool {
+    pub fn may_have_two_leaders(&self, now_ms: i64) -> bool {
         let has_just_taken_over = self.took_over_ms.is_some_and(|ms| is_recent(ms, now_ms));
         let mut in_sync = self.followers.iter().filter(|it| self.isr.contains(&it.id));
         has_just_taken_over || in_sync.any(|it| it.is_silent(now_ms))

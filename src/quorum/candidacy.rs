@@ -88,7 +88,7 @@ impl Inner {
                 let metrics = metrics.borrow();
                 (metrics.vote, metrics.state == openraft::ServerState::Leader)
             }
-            None => (self.storage.known().vote.unwrap_or_default(), false),
+            None => (self.storage.voter_state().vote.unwrap_or_default(), false),
         };
         let last = self.last_log_id();
         let silence = self.contact.lock().silence();

@@ -69,7 +69,7 @@ fn keys(voters: &[Voter]) -> String {
 }
 
 /// The right to change the voters. Only one exists at a time.
-struct Turn {
+struct ChangeGuard {
     _one_at_a_time: OwnedMutexGuard<()>,
     raft: Arc<Raft<TypeConfig>>,
     voters: Vec<Voter>,
@@ -89,9 +89,9 @@ impl Quorum {
         new: Voter,
         within: Duration,
     ) -> Result<(), VoterChangeError> {
-        let turn = self.learner(&new, within).await?;
+        let guard = self.learner(&new, within).await?;
         tokio::spawn(async move {
-            if let Err(error) = turn.change(add(&new), within).await {
+            if let Err(error) = guard.change(add(&new), within).await {
                 tracing::warn!(%error, voter = new.id, "cannot add the voter");
             }
         });
@@ -99,11 +99,15 @@ impl Quorum {
     }
 
     /// Makes the new voter a learner, waits until it has the log, and returns the right to add it.
-    async fn learner(&self, new: &Voter, within: Duration) -> Result<Turn, VoterChangeError> {
-        let turn = self.turn(Some("adding"))?;
+    async fn learner(
+        &self,
+        new: &Voter,
+        within: Duration,
+    ) -> Result<ChangeGuard, VoterChangeError> {
+        let guard = self.begin_change(Some("adding"))?;
         let name = key(new.id, new.directory_id);
-        if turn.voters.iter().any(|voter| voter.id == new.id) {
-            return Err(VoterChangeError::Duplicate(name, keys(&turn.voters)));
+        if guard.voters.iter().any(|voter| voter.id == new.id) {
+            return Err(VoterChangeError::Duplicate(name, keys(&guard.voters)));
         }
         let to = new.peer(new.id, Lane::Vote);
         let answer_within = self.inner.config.timeouts.response_timeout() * 4;
@@ -119,10 +123,10 @@ impl Quorum {
             (_, false) => return Err(VoterChangeError::Lagging(name)),
             (Ok(_), true) => {}
         }
-        turn.forget_other_directory(new, within).await?;
-        let learned = timeout(within, turn.raft.add_learner(new.id, new.clone(), true)).await;
+        guard.forget_other_directory(new, within).await?;
+        let learned = timeout(within, guard.raft.add_learner(new.id, new.clone(), true)).await;
         match learned {
-            Ok(Ok(_)) => Ok(turn),
+            Ok(Ok(_)) => Ok(guard),
             Ok(Err(error)) => Err(VoterChangeError::Failed(error.to_string())),
             // `tidy_up` removes the learner later.
             Err(_) => Err(VoterChangeError::Lagging(name)),
@@ -136,14 +140,14 @@ impl Quorum {
         directory_id: Uuid,
         within: Duration,
     ) -> Result<(), VoterChangeError> {
-        let turn = self.turn(Some("removing"))?;
+        let guard = self.begin_change(Some("removing"))?;
         let is_voter =
-            turn.voters.iter().any(|voter| (voter.id, voter.directory_id) == (id, directory_id));
-        if !is_voter || turn.voters.len() < 2 {
+            guard.voters.iter().any(|voter| (voter.id, voter.directory_id) == (id, directory_id));
+        if !is_voter || guard.voters.len() < 2 {
             let name = key(id, directory_id);
-            return Err(VoterChangeError::NotFound(name, keys(&turn.voters)));
+            return Err(VoterChangeError::NotFound(name, keys(&guard.voters)));
         }
-        turn.change(ChangeMembers::RemoveVoters([id].into()), within).await
+        guard.change(ChangeMembers::RemoveVoters([id].into()), within).await
     }
 
     /// Changes a voter's endpoints and the versions that it supports.
@@ -152,17 +156,17 @@ impl Quorum {
         voter: Voter,
         within: Duration,
     ) -> Result<(), VoterChangeError> {
-        let turn = self.turn(Some("updating"))?;
-        let known = turn.voters.iter().find(|it| it.id == voter.id);
+        let guard = self.begin_change(Some("updating"))?;
+        let known = guard.voters.iter().find(|it| it.id == voter.id);
         match known {
             Some(known) if *known == voter => return Ok(()),
             Some(known) if known.directory_id == voter.directory_id => {}
             _ => {
                 let name = key(voter.id, voter.directory_id);
-                return Err(VoterChangeError::NotFound(name, keys(&turn.voters)));
+                return Err(VoterChangeError::NotFound(name, keys(&guard.voters)));
             }
         }
-        turn.change(ChangeMembers::SetNodes([(voter.id, voter)].into()), within).await
+        guard.change(ChangeMembers::SetNodes([(voter.id, voter)].into()), within).await
     }
 
     /// The level of `kraft.version`: 0 if the voters are configured, 1 if they are in the log.
@@ -173,13 +177,13 @@ impl Quorum {
     /// Raises `kraft.version` to 1. The voters were configured by their ids until now. From then on
     /// they are in the log, with the directory ids that they report.
     pub async fn upgrade_kraft_version(&self, within: Duration) -> Result<(), VoterChangeError> {
-        let turn = self.turn(None)?;
-        if self.inner.storage.known().kraft_version > 0 {
+        let guard = self.begin_change(None)?;
+        if self.inner.storage.voter_state().kraft_version > 0 {
             return Ok(());
         }
         let config = &self.inner.config;
         let mut nodes = BTreeMap::new();
-        for voter in &turn.voters {
+        for voter in &guard.voters {
             let directory_id = match voter.id == config.node_id {
                 true => config.directory_id(),
                 false => self.ask_directory(voter).await.unwrap_or_default(),
@@ -189,7 +193,7 @@ impl Quorum {
             }
             nodes.insert(voter.id, Voter { directory_id, ..voter.clone() });
         }
-        turn.change(ChangeMembers::SetNodes(nodes), within).await
+        guard.change(ChangeMembers::SetNodes(nodes), within).await
     }
 
     /// The id of this node's metadata log directory.
@@ -218,7 +222,7 @@ impl Quorum {
 
     /// Takes the right to change the voters. Fails unless this node is the active controller and no
     /// other change is in progress. If `doing` is set, the change needs `kraft.version` 1.
-    fn turn(&self, doing: Option<&'static str>) -> Result<Turn, VoterChangeError> {
+    fn begin_change(&self, doing: Option<&'static str>) -> Result<ChangeGuard, VoterChangeError> {
         let leadership = *self.inner.leadership.borrow();
         let raft = self.raft().ok_or(VoterChangeError::NotLeader)?;
         if leadership.leader != Some(self.inner.config.node_id) {
@@ -229,7 +233,7 @@ impl Quorum {
         if !leadership.active {
             return Err(VoterChangeError::NotEstablished);
         }
-        let known = self.inner.storage.known().clone();
+        let known = self.inner.storage.voter_state().clone();
         if !is_member(&self.inner, known.effective().membership()) {
             return Err(VoterChangeError::NotLeader);
         }
@@ -245,7 +249,7 @@ impl Quorum {
             return Err(VoterChangeError::Uncommitted(position.unwrap_or(-1), high_watermark));
         }
         let voters = voters::voters(known.effective().membership());
-        Ok(Turn { _one_at_a_time: one_at_a_time, raft, voters })
+        Ok(ChangeGuard { _one_at_a_time: one_at_a_time, raft, voters })
     }
 }
 
@@ -259,7 +263,7 @@ fn add(new: &Voter) -> ChangeMembers<i32, Voter> {
     ChangeMembers::AddVoterIds([new.id].into())
 }
 
-impl Turn {
+impl ChangeGuard {
     /// Removes the new voter from the learners if it is a learner with another directory. A removed
     /// voter remains a learner for a while. With another directory, its log is another one, so it
     /// has to become a new learner.
@@ -298,8 +302,8 @@ impl Turn {
 /// - leave a joint configuration,
 /// - remove the learners, if `forgets_learners`.
 pub fn tidy_up(inner: &Inner, raft: &Raft<TypeConfig>, forgets_learners: bool) {
-    let Ok(turn) = inner.changing.clone().try_lock_owned() else { return };
-    let known = inner.storage.known().clone();
+    let Ok(guard) = inner.changing.clone().try_lock_owned() else { return };
+    let known = inner.storage.voter_state().clone();
     let stored = known.effective();
     let membership = stored.membership();
     let nodes: BTreeMap<i32, Voter> =
@@ -321,6 +325,6 @@ pub fn tidy_up(inner: &Inner, raft: &Raft<TypeConfig>, forgets_learners: bool) {
         if let Err(error) = raft.change_membership(change, true).await {
             tracing::warn!(%error, "cannot complete a change of the voters");
         }
-        drop(turn);
+        drop(guard);
     });
 }

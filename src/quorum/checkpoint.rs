@@ -136,7 +136,7 @@ impl SnapshotId {
 }
 
 /// The content of a snapshot to write.
-pub struct Content {
+pub struct SnapshotContent {
     pub image: Image,
     /// Raft's index of the last batch that the image includes.
     pub raft_index: u64,
@@ -144,7 +144,7 @@ pub struct Content {
     pub kraft_version: i16,
 }
 
-impl Content {
+impl SnapshotContent {
     pub fn id(&self) -> SnapshotId {
         SnapshotId { end_offset: self.image.offset + 1, epoch: self.image.epoch }
     }
@@ -189,7 +189,7 @@ impl Content {
 }
 
 /// Writes a snapshot. Durable on return.
-pub fn write(disk: &dyn Disk, dir: &Path, content: &Content) -> io::Result<SnapshotId> {
+pub fn write(disk: &dyn Disk, dir: &Path, content: &SnapshotContent) -> io::Result<SnapshotId> {
     let id = content.id();
     let path = id.path(dir);
     let part = path.with_extension("checkpoint.part");
@@ -204,7 +204,7 @@ pub fn write(disk: &dyn Disk, dir: &Path, content: &Content) -> io::Result<Snaps
     Ok(id)
 }
 
-fn write_part(disk: &dyn Disk, part: &Path, content: &Content) -> io::Result<()> {
+fn write_part(disk: &dyn Disk, part: &Path, content: &SnapshotContent) -> io::Result<()> {
     let file = disk.open(part, OpenMode::Truncate)?;
     let mut at = 0;
     content.write_batches(|bytes| {

@@ -119,7 +119,7 @@ impl Storage {
     /// configuration has it on disk, without this node. Also true for a sole voter, whose `append`
     /// waits for the sync.
     fn others_have(&self, at: LogId<i32>) -> bool {
-        let known = self.known();
+        let known = self.voter_state();
         let membership: &Membership = known.effective().membership();
         if voters::is_alone(membership, self.node_id()) {
             return true;

@@ -312,7 +312,7 @@ impl Quorum {
         {
             return Some(at.clone());
         }
-        let known = self.inner.storage.known();
+        let known = self.inner.storage.voter_state();
         let node = known.effective().membership().get_node(&voter)?;
         node.endpoints.first().cloned()
     }

@@ -6,7 +6,7 @@ use std::{io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::log::disk::{self, Disk, Durability, OpenMode};
+use crate::log::disk::{self, Disk, FileDurability, OpenMode};
 
 /// The content of `quorum-state`: the vote, in KRaft's format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,14 +52,19 @@ impl QuorumState {
     }
 
     /// Replaces the file as a whole.
-    pub fn write(&self, disk: &dyn Disk, dir: &Path, durability: Durability) -> io::Result<()> {
+    pub fn write(&self, disk: &dyn Disk, dir: &Path, durability: FileDurability) -> io::Result<()> {
         replace(disk, &dir.join(QUORUM_STATE), &serde_json::to_vec(self)?, durability)
     }
 }
 
 /// Writes a file under another name and renames it, so that a reader finds the old or the new one.
 /// If the disk is full, the new content overwrites the old one in place.
-fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
+fn replace(
+    disk: &dyn Disk,
+    path: &Path,
+    bytes: &[u8],
+    durability: FileDurability,
+) -> io::Result<()> {
     match disk::replace_file(disk, path, bytes, durability) {
         Err(error) if error.kind() == io::ErrorKind::StorageFull => {
             let mut temporary = path.as_os_str().to_owned();
@@ -74,7 +79,12 @@ fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8], durability: Durability) -
 /// Overwrites a file in place. Fails unless old and new content fit into one sector, which a disk
 /// writes as a whole or not at all. A start has to write its vote, and a full disk must not prevent
 /// the start, because without it no client can read what the disk has.
-fn overwrite(disk: &dyn Disk, path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
+fn overwrite(
+    disk: &dyn Disk,
+    path: &Path,
+    bytes: &[u8],
+    durability: FileDurability,
+) -> io::Result<()> {
     const SECTOR: usize = 512;
     let file = disk.open(path, OpenMode::Write)?;
     let before = file.len()? as usize;
@@ -87,7 +97,7 @@ fn overwrite(disk: &dyn Disk, path: &Path, bytes: &[u8], durability: Durability)
     padded.resize(bytes.len().max(before), b'\n');
     disk::write_all_at(&*file, &padded, 0)?;
     file.truncate(bytes.len() as u64)?;
-    if durability == Durability::Synced { file.sync_data() } else { Ok(()) }
+    if durability == FileDurability::Synced { file.sync_data() } else { Ok(()) }
 }
 
 /// Writes `partition.metadata` unless it exists. The topic id is the same in every cluster.
@@ -97,7 +107,7 @@ pub fn write_partition_metadata(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
         return Ok(());
     }
     let text = b"version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ";
-    disk::replace_file(disk, &path, text, Durability::PageCache)
+    disk::replace_file(disk, &path, text, FileDurability::PageCache)
 }
 
 /// Writes `leader-epoch-checkpoint`: the epochs and their first offsets, in order.
@@ -107,5 +117,5 @@ pub fn write_leader_epochs(disk: &dyn Disk, dir: &Path, epochs: &[(i32, i64)]) -
         text.push_str(&format!("{epoch} {offset}\n"));
     }
     let path = dir.join("leader-epoch-checkpoint");
-    replace(disk, &path, text.as_bytes(), Durability::PageCache)
+    replace(disk, &path, text.as_bytes(), FileDurability::PageCache)
 }

@@ -27,7 +27,7 @@ use crate::{
 
 /// The position of a batch in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
+pub struct BatchPosition {
     pub epoch: i32,
     pub base_offset: i64,
     pub last_offset: i64,
@@ -52,7 +52,7 @@ impl FileRange {
     }
 }
 
-impl Position {
+impl BatchPosition {
     /// The offset after the batch's last record.
     pub fn end(&self) -> i64 {
         self.last_offset + 1
@@ -67,7 +67,7 @@ struct Segment {
     size: u64,
     /// The disk has reserved room up to this offset in the file, in bytes.
     reserved: u64,
-    batches: VecDeque<Position>,
+    batches: VecDeque<BatchPosition>,
 }
 
 /// The point from which batches are counted: the end of a snapshot, or the start of the log.
@@ -234,7 +234,7 @@ impl MetadataLog {
         if self.epochs.last().is_none_or(|(last, _)| *last < epoch) {
             self.epochs.push((epoch, header.base_offset));
         }
-        segment.batches.push_back(Position {
+        segment.batches.push_back(BatchPosition {
             epoch,
             base_offset: header.base_offset,
             last_offset: header.last_offset(),
@@ -332,7 +332,7 @@ impl MetadataLog {
         Ok(())
     }
 
-    fn positions(&self) -> impl Iterator<Item = &Position> {
+    fn positions(&self) -> impl Iterator<Item = &BatchPosition> {
         self.segments.iter().flat_map(|segment| &segment.batches)
     }
 
@@ -375,7 +375,7 @@ impl MetadataLog {
     }
 
     /// The position and file of the batch with this Raft index.
-    pub fn position(&self, index: u64) -> Option<(&Position, &Arc<dyn DiskFile>)> {
+    pub fn position(&self, index: u64) -> Option<(&BatchPosition, &Arc<dyn DiskFile>)> {
         let mut at = usize::try_from(index.checked_sub(self.first_index)?).ok()?;
         for segment in &self.segments {
             if let Some(position) = segment.batches.get(at) {

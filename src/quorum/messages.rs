@@ -66,43 +66,43 @@ wire! {
         committed: bool, in 0..;
     }
     /// Epoch and index of a batch. Index -1 is the position before the first batch.
-    pub struct Position (flexible 0..) {
+    pub struct LogIdData (flexible 0..) {
         epoch: i32, in 0..;
         index: i64 = -1, in 0..;
     }
     /// The batches after a position.
     pub struct AppendData (flexible 0..) {
         vote: VoteData, in 0..;
-        previous: Position, in 0..;
-        committed: Position, in 0..;
+        previous: LogIdData, in 0..;
+        committed: LogIdData, in 0..;
         batches: Bytes, in 0..;
     }
     /// The response to `AppendData`. Result 0: appended; 1: appended up to `matching`; 2:
     /// `previous` conflicts; 3: `vote` is higher; 4: the disk has not written the entries yet.
     pub struct AppendResponseData (flexible 0..) {
         result: i8, in 0..;
-        matching: Position, in 0..;
+        matching: LogIdData, in 0..;
         vote: VoteData, in 0..;
     }
     /// A candidate's request, with the end of its log. With `is_pre_vote`, the candidate only asks
     /// whether it would be elected.
     pub struct VoteRequestData (flexible 0..) {
         vote: VoteData, in 0..;
-        last: Position, in 0..;
+        last: LogIdData, in 0..;
         is_pre_vote: bool, in 0..;
     }
     /// The response to a candidate.
     pub struct VoteResponseData (flexible 0..) {
         vote: VoteData, in 0..;
         granted: bool, in 0..;
-        last: Position, in 0..;
+        last: LogIdData, in 0..;
     }
     /// A part of a snapshot.
     pub struct SnapshotChunkData (flexible 0..) {
         vote: VoteData, in 0..;
-        last: Position, in 0..;
+        last: LogIdData, in 0..;
         snapshot_id: String, in 0..;
-        voters_at: Position, in 0..;
+        voters_at: LogIdData, in 0..;
         voters: Bytes, in 0..;
         offset: i64, in 0..;
         data: Bytes, in 0..;
@@ -157,15 +157,15 @@ impl From<VoteData> for Vote<i32> {
     }
 }
 
-impl From<Option<LogId<i32>>> for Position {
+impl From<Option<LogId<i32>>> for LogIdData {
     fn from(at: Option<LogId<i32>>) -> Self {
         let position = |at: LogId<i32>| Self { epoch: epoch_of(&at), index: at.index as i64 };
         at.map_or_else(Self::default, position)
     }
 }
 
-impl From<Position> for Option<LogId<i32>> {
-    fn from(position: Position) -> Self {
+impl From<LogIdData> for Option<LogId<i32>> {
+    fn from(position: LogIdData) -> Self {
         let index = u64::try_from(position.index).ok()?;
         Some(log_id(position.epoch.max(0), index))
     }

@@ -209,7 +209,7 @@ struct Inner {
     observing: watch::Sender<bool>,
     /// Held while this node becomes a member or an observer, so that one change runs at a time.
     /// Holds the observer's task.
-    turn: tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
+    observer_task: tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
     /// The offset of the last applied record.
     progress: Arc<watch::Sender<i64>>,
     /// Held while an observer replaces its log with a snapshot.
@@ -351,7 +351,7 @@ impl Quorum {
     }
 
     fn is_voter(&self) -> bool {
-        self.inner.config.is_voter(self.inner.storage.known().effective().membership())
+        self.inner.config.is_voter(self.inner.storage.voter_state().effective().membership())
     }
 
     /// Turns this observer into a member. This completes even if the sender of the message does not
@@ -366,21 +366,21 @@ impl Quorum {
     /// is a member already.
     async fn become_member(&self) -> Result<Arc<Raft<TypeConfig>>, MessageError> {
         let stopped = |error: &dyn std::fmt::Display| MessageError::Stopped(error.to_string());
-        let mut turn = self.inner.turn.lock().await;
+        let mut observer_task = self.inner.observer_task.lock().await;
         if let Some(raft) = self.raft() {
             return Ok(raft);
         }
-        self.stop_observing(&mut turn).await;
+        self.stop_observing(&mut observer_task).await;
         // From now on, Raft counts everything in the log as durable.
         self.inner.storage.thread.sync().await.map_err(|error| stopped(&error))?;
         self.start_raft().await.map(Arc::new).map_err(|error| stopped(&error))
     }
 
     /// Ends the observer's task, if there is one, and waits for its end.
-    async fn stop_observing(&self, turn: &mut Option<tokio::task::JoinHandle<()>>) {
+    async fn stop_observing(&self, observer_task: &mut Option<tokio::task::JoinHandle<()>>) {
         self.inner.observing.send_replace(false);
         *self.inner.followed.lock() = None;
-        if let Some(task) = turn.take() {
+        if let Some(task) = observer_task.take() {
             // The task has ended, with or without an error. An installation of a snapshot that it
             // started may still run on another thread.
             let _ = task.await;
@@ -393,7 +393,7 @@ impl Quorum {
     /// change from its log and restarts Raft. Fails with `NotAVoter` if this node is not configured
     /// to observe.
     async fn observe(&self) -> Result<(), QuorumError> {
-        let mut turn = self.inner.turn.lock().await;
+        let mut observer_task = self.inner.observer_task.lock().await;
         let Some(observe) = self.inner.config.observe.clone() else {
             return Err(QuorumError::NotAVoter(self.inner.config.node_id));
         };
@@ -402,7 +402,7 @@ impl Quorum {
             let stopped = raft.shutdown().await;
             stopped.map_err(|error| QuorumError::Failed(error.to_string()))?;
         }
-        self.stop_observing(&mut turn).await;
+        self.stop_observing(&mut observer_task).await;
         // Only a former member is checked: what it has applied is what it learned to be committed.
         // A node that starts as an observer has not learned that yet.
         if let Some(index) = raft.and_then(|_| self.uncommitted_removal()) {
@@ -418,7 +418,7 @@ impl Quorum {
         let unknown = Leadership { leader: None, epoch, active: false };
         self.inner.leadership.send_replace(unknown);
         self.inner.observing.send_replace(true);
-        *turn = Some(observer::spawn(&self.inner, observe));
+        *observer_task = Some(observer::spawn(&self.inner, observe));
         Ok(())
     }
 
@@ -426,7 +426,7 @@ impl Quorum {
     /// to be committed. This node's own copy does not count for that change.
     fn uncommitted_removal(&self) -> Option<u64> {
         let applied = self.inner.machine.machine().applied.map(|applied| applied.index);
-        let known = self.inner.storage.known();
+        let known = self.inner.storage.voter_state();
         let [.., before, last] = known.memberships.as_slice() else { return None };
         let config = &self.inner.config;
         let at = last.log_id().map(|at| at.index).filter(|at| Some(*at) > applied)?;
@@ -538,7 +538,7 @@ impl Quorum {
 
     /// Stops Raft or the observer, and syncs the log to disk.
     pub async fn stop(self) -> Result<(), QuorumError> {
-        self.stop_observing(&mut *self.inner.turn.lock().await).await;
+        self.stop_observing(&mut *self.inner.observer_task.lock().await).await;
         if let Some(raft) = self.raft() {
             let stopped = raft.shutdown().await;
             stopped.map_err(|error| QuorumError::Failed(error.to_string()))?;
@@ -573,7 +573,7 @@ pub fn found(disk: &dyn Disk, dir: &Path, voter: &Voter) -> std::io::Result<()> 
     if disk.list(dir)?.iter().any(|entry| holds(&entry.name)) {
         return Ok(());
     }
-    let content = checkpoint::Content {
+    let content = checkpoint::SnapshotContent {
         image: Image::default(),
         raft_index: 0,
         membership: voters::StoredMembership::new(

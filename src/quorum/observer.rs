@@ -191,7 +191,7 @@ impl Observer {
         if let Some((.., at)) = &self.leader {
             return Some(at.clone());
         }
-        let voters = voters::voters(inner.storage.known().effective().membership());
+        let voters = voters::voters(inner.storage.voter_state().effective().membership());
         let known = voters.iter().filter(|voter| voter.id != inner.config.node_id);
         let known = known.filter_map(|voter| voter.endpoints.first().cloned());
         let all: Vec<_> = self.observe.bootstrap.iter().cloned().chain(known).collect();
@@ -300,7 +300,7 @@ fn cluster_id(inner: &Inner) -> Option<StrBytes> {
 }
 
 fn voter_endpoint(inner: &Inner, id: i32) -> Option<Endpoint> {
-    let known = inner.storage.known();
+    let known = inner.storage.voter_state();
     known.effective().membership().get_node(&id)?.endpoints.first().cloned()
 }
 

@@ -25,7 +25,7 @@ use super::{
     network::{Network, NoPeers, RaftTransport},
     observer::Observe,
     state_machine::{Growth, Machine, SnapshotAt, StateMachine, apply},
-    storage::{Known, Storage},
+    storage::{Storage, VoterState},
     types::{TypeConfig, epoch_of, log_id},
     voters::{self, Endpoint, Membership, StoredMembership, Voter},
 };
@@ -104,7 +104,7 @@ struct Replayed {
     snapshot: Option<SnapshotAt>,
     /// Epoch and Raft index of the last batch that is known to be committed.
     applied: Option<(i32, u64)>,
-    known: Known,
+    known: VoterState,
 }
 
 /// The state at the end of the newest snapshot, or the initial state if there is none.
@@ -190,7 +190,7 @@ fn replay(config: &QuorumConfig) -> Result<Replayed, QuorumError> {
         (image, filter) = (at_snapshot, TransactionFilter::default());
         applied = base.last();
     }
-    let known = Known { memberships, kraft_version, vote: None };
+    let known = VoterState { memberships, kraft_version, vote: None };
     Ok(Replayed { image, filter, log, snapshot, applied, known })
 }
 
@@ -325,7 +325,7 @@ fn assemble(
         observers: Mutex::default(),
         followed: Mutex::default(),
         observing: watch::channel(false).0,
-        turn: tokio::sync::Mutex::default(),
+        observer_task: tokio::sync::Mutex::default(),
         installing: Arc::default(),
         has_no_room: Arc::default(),
         expects_loss: AtomicBool::new(false),
@@ -335,7 +335,7 @@ fn assemble(
 }
 
 /// The voters as of a batch.
-fn membership_at(known: &Known, applied: Option<(i32, u64)>) -> StoredMembership {
+fn membership_at(known: &VoterState, applied: Option<(i32, u64)>) -> StoredMembership {
     let applied = applied.map(|(_, index)| index);
     let is_before = |it: &&StoredMembership| it.log_id().map(|log_id| log_id.index) <= applied;
     let found = known.memberships.iter().rev().find(is_before);

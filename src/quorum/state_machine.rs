@@ -127,8 +127,8 @@ impl Machine {
     }
 
     /// The content of a snapshot of the current state.
-    fn content(&self) -> checkpoint::Content {
-        checkpoint::Content {
+    fn content(&self) -> checkpoint::SnapshotContent {
+        checkpoint::SnapshotContent {
             image: self.image.clone(),
             raft_index: self.applied.map_or(0, |applied| applied.index),
             membership: self.membership.clone(),

@@ -57,7 +57,7 @@ pub struct Storage {
     disk: Arc<dyn disk::Disk>,
     dir: Arc<PathBuf>,
     node_id: i32,
-    known: Arc<Mutex<Known>>,
+    voter_state: Arc<Mutex<VoterState>>,
     /// The newest snapshot from the leader whose installation is queued or done.
     installed: Arc<watch::Sender<Option<Installed>>>,
     /// The Raft index after the newest snapshot. Jobs that are queued on the log's thread from now
@@ -71,7 +71,7 @@ pub struct Storage {
 
 /// The voters, their feature level and the vote, from the newest snapshot and the log.
 #[derive(Debug, Clone)]
-pub struct Known {
+pub struct VoterState {
     /// The voters as of the snapshot, then every change in the log after it.
     pub memberships: Vec<StoredMembership>,
     /// 1 if the voters are in the log, 0 if they are configured.
@@ -80,7 +80,7 @@ pub struct Known {
     pub vote: Option<Vote<i32>>,
 }
 
-impl Known {
+impl VoterState {
     pub fn effective(&self) -> &StoredMembership {
         self.memberships.last().expect("the first one stays")
     }
@@ -136,7 +136,7 @@ impl Storage {
         log: MetadataLog,
         (disk, dir): (Arc<dyn disk::Disk>, PathBuf),
         node_id: i32,
-        known: Known,
+        known: VoterState,
     ) -> io::Result<Self> {
         let snapshot_end = Arc::new(AtomicU64::new(log.first_index()));
         Ok(Self {
@@ -144,7 +144,7 @@ impl Storage {
             disk,
             dir: Arc::new(dir),
             node_id,
-            known: Arc::new(Mutex::new(known)),
+            voter_state: Arc::new(Mutex::new(known)),
             installed: Arc::new(watch::channel(None).0),
             snapshot_end,
             reserving: Arc::default(),
@@ -160,14 +160,14 @@ impl Storage {
         self.thread.log()
     }
 
-    pub fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock()
+    pub fn voter_state(&self) -> MutexGuard<'_, VoterState> {
+        self.voter_state.lock()
     }
 
     /// Whether this node is the only voter. Its vote then need not be on disk before it leads: no
     /// other node asks for a vote in the same epoch, and the log has the last epoch.
     pub fn is_alone(&self) -> bool {
-        voters::is_alone(self.known().effective().membership(), self.node_id)
+        voters::is_alone(self.voter_state().effective().membership(), self.node_id)
     }
 
     /// Notes that the installation of a snapshot from the leader is queued on the log's thread, so
@@ -269,7 +269,7 @@ impl Storage {
             }
             Content::Membership(membership) => {
                 let mut controls = vec![];
-                if self.known().memberships.iter().all(|known| known.log_id().is_none()) {
+                if self.voter_state().memberships.iter().all(|known| known.log_id().is_none()) {
                     controls.push(voters::kraft_version(1));
                 }
                 controls.push(Control {
@@ -283,7 +283,7 @@ impl Storage {
     }
 
     fn leader_change(&self) -> Bytes {
-        let known = self.known();
+        let known = self.voter_state();
         let membership = known.effective().membership();
         let voters: Vec<_> = voters::voters(membership)
             .into_iter()
@@ -326,24 +326,24 @@ impl Storage {
     pub fn change_voters(&self, log_id: LogId<i32>, membership: Membership) -> io::Result<()> {
         let was_alone = self.is_alone();
         let vote = {
-            let mut known = self.known();
+            let mut known = self.voter_state();
             known.kraft_version = 1;
             known.note(log_id, membership);
             known.vote
         };
         match vote {
             Some(vote) if was_alone && !self.is_alone() => {
-                self.write_vote(&vote, disk::Durability::Synced)
+                self.write_vote(&vote, disk::FileDurability::Synced)
             }
             _ => Ok(()),
         }
     }
 
-    fn write_vote(&self, vote: &Vote<i32>, durability: disk::Durability) -> io::Result<()> {
+    fn write_vote(&self, vote: &Vote<i32>, durability: disk::FileDurability) -> io::Result<()> {
         let voted = vote.leader_id.voted_for.unwrap_or(-1);
         let (leader_id, voted_id) = if vote.committed { (voted, -1) } else { (-1, voted) };
         let leader_epoch = vote.leader_id.term as i32;
-        let known = self.known();
+        let known = self.voter_state();
         let membership = known.effective().membership();
         let is_configured = known.kraft_version == 0;
         let voter = |id| membership.get_node(&id).map_or(uuid::Uuid::nil(), |it| it.directory_id);
@@ -372,7 +372,7 @@ impl Storage {
 
     /// Removes the batches from the index on.
     pub fn cut(&self, index: u64) -> io::Result<()> {
-        self.known().truncate(index);
+        self.voter_state().truncate(index);
         self.log().truncate(index)?;
         self.thread.sync_soon();
         Ok(())
@@ -380,7 +380,7 @@ impl Storage {
 
     /// Purges the batches up to the index, which a snapshot includes.
     pub fn forget(&self, upto: u64) {
-        self.known().purge(upto);
+        self.voter_state().purge(upto);
         let obsolete = self.log().purge(upto);
         if !obsolete.is_empty() {
             self.delete_soon(obsolete, |_| {});
@@ -389,7 +389,7 @@ impl Storage {
 
     /// Continues the log after a snapshot whose installation is queued or done.
     pub fn begin_at(&self, installed: Installed) -> io::Result<()> {
-        self.known().memberships = vec![installed.membership];
+        self.voter_state().memberships = vec![installed.membership];
         let obsolete = self.log().continue_after(installed.base)?;
         self.delete_soon(obsolete, |storage| {
             storage.log().snapshot_is_durable();
@@ -485,16 +485,16 @@ impl RaftLogStorage<TypeConfig> for Storage {
     }
 
     async fn save_vote(&mut self, vote: &Vote<i32>) -> Result<(), Failure> {
-        self.known().vote = Some(*vote);
+        self.voter_state().vote = Some(*vote);
         let alone = self.is_alone();
         // A sole voter is elected at once, so only its leadership is saved.
         if alone && !vote.committed {
             return Ok(());
         }
         let (storage, vote) = (self.clone(), *vote);
-        let write = move || storage.write_vote(&vote, disk::Durability::Synced);
+        let write = move || storage.write_vote(&vote, disk::FileDurability::Synced);
         let saved = if alone {
-            self.write_vote(&vote, disk::Durability::PageCache)
+            self.write_vote(&vote, disk::FileDurability::PageCache)
         } else if vote.committed {
             // Saving a leader that is already elected need not wait: this node's own vote is on
             // disk, and entries of the epoch are synced after this write.
@@ -524,7 +524,7 @@ impl RaftLogStorage<TypeConfig> for Storage {
         let (epoch, voted_for) = saved.unwrap_or((reached, None));
         let leader_id = LeaderId { term: epoch as u64, voted_for };
         let vote = (epoch > 0).then_some(Vote { leader_id, committed: false });
-        self.known().vote = vote;
+        self.voter_state().vote = vote;
         Ok(vote)
     }
 

@@ -163,14 +163,14 @@ async fn the_log_stays_until_its_snapshot_is_there() {
     let soon = std::time::Duration::from_millis(50);
     tokio::time::timeout(soon, &mut purge).await.expect_err("nothing stands for it yet");
     let base = log::Base { index: 2, offset: 2, epoch: 1 };
-    let membership = quorum.inner.storage.known().effective().clone();
+    let membership = quorum.inner.storage.voter_state().effective().clone();
     let installed = storage::Installed { base, membership };
     quorum.inner.storage.snapshot_queued(installed);
     tokio::time::timeout(soon, purge).await.expect("it is there").unwrap();
     assert_eq!(quorum.inner.storage.log().next_index(), 2, "the rest stays");
     // A snapshot that reaches beyond the log takes its place, whichever comes first.
     let base = log::Base { index: 9, offset: 20, epoch: 1 };
-    let membership = quorum.inner.storage.known().effective().clone();
+    let membership = quorum.inner.storage.voter_state().effective().clone();
     quorum.inner.storage.snapshot_queued(storage::Installed { base, membership });
     storage.purge(types::log_id(1, 8)).await.unwrap();
     assert_eq!(quorum.inner.storage.log().next_index(), 9, "the log begins after it");
@@ -181,7 +181,7 @@ async fn a_snapshot_without_a_log_is_enough() {
     let dir = tempfile::tempdir().unwrap();
     let mut image = Image { offset: 41, epoch: 3, ..Image::default() };
     image.apply(&topic("a"));
-    let content = checkpoint::Content {
+    let content = checkpoint::SnapshotContent {
         image: image.clone(),
         raft_index: 17,
         membership: Default::default(),

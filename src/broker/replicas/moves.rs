@@ -298,9 +298,9 @@ impl Replicas {
             it.replace_with_future(most, &replicas.log_dirs, new_uuid())
         };
         match self.on_disk(partition, replace).await {
-            Ok(Replaced::Over) => Next::Nothing,
-            Ok(Replaced::Behind) => Next::Copy,
-            Ok(Replaced::Unnamed(error)) => {
+            Ok(Replaced::Cancelled) => Next::Nothing,
+            Ok(Replaced::NotCaughtUp) => Next::Copy,
+            Ok(Replaced::RenameNotDurable(error)) => {
                 let (replicas, partition) = (Arc::clone(self), Arc::clone(partition));
                 let _ = blocking(move || replicas.moved(&partition, Err(error))).await;
                 Next::Nothing

@@ -240,7 +240,7 @@ fn single_broker_restarts() {
          a-0 leader 1 in 2, isr [1] elr [] last []",
     );
     // A controller in the same process does not wait for the session of the previous incarnation.
-    script.soft = SoftState::activate(&script.image, Some(1), script.now_ms, script.now_ms);
+    script.volatile = VolatileState::activate(&script.image, Some(1), script.now_ms, script.now_ms);
     script.register(&registration(1, 11));
     script.beat(1);
     script.show();
@@ -260,12 +260,12 @@ fn a_new_controller_gives_every_unfenced_broker_a_session() {
     let mut script = Script::of(3);
     script.gone(3);
     script.now_ms = 100_000;
-    script.soft = SoftState::activate(&script.image, Some(1), script.now_ms, script.now_ms);
+    script.volatile = VolatileState::activate(&script.image, Some(1), script.now_ms, script.now_ms);
     let epoch = |script: &Script, id: i32| (id, script.epoch(id));
     let silent = vec![epoch(&script, 1), epoch(&script, 2)];
-    assert_eq!(script.soft.unheard_of(&script.image), silent);
+    assert_eq!(script.volatile.unheard_of(&script.image), silent);
     script.beat(1);
-    assert_eq!(script.soft.unheard_of(&script.image), silent[1..]);
+    assert_eq!(script.volatile.unheard_of(&script.image), silent[1..]);
     script.text.clear();
     script.pass(9_000);
     script.expect("");
@@ -382,7 +382,8 @@ fn failed_log_dirs_are_recorded_before_unfencing() {
 fn controller_only_node_times_out_its_former_broker() {
     for (here, fenced) in [(Some(1), ""), (None, "broker 1 fenced")] {
         let mut script = Script::of(1);
-        script.soft = SoftState::activate(&script.image, here, script.now_ms, script.now_ms);
+        script.volatile =
+            VolatileState::activate(&script.image, here, script.now_ms, script.now_ms);
         script.text.clear();
         script.pass(9_001);
         script.expect(fenced);

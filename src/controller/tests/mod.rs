@@ -171,8 +171,8 @@ fn too_large_request_stops_at_limit() {
     let refuse = |random: &mut Random, count: usize| {
         let new: Vec<_> = (0..count).map(|at| topic(&format!("t{at}"), 10, 1)).collect();
         let (image, settings) = (&script.image, &script.settings);
-        let mut soft = SoftState::default();
-        let mut cx = Context { image, settings, soft: &mut soft, random, now_ms: 0 };
+        let mut volatile = VolatileState::default();
+        let mut cx = Context { image, settings, volatile: &mut volatile, random, now_ms: 0 };
         topics::create(&mut cx, &new)
     };
     let (mut first, mut all) = (Random::new(7), Random::new(7));
@@ -194,8 +194,8 @@ fn topics_are_not_grown_beyond_what_one_request_may() {
             .map(|at| NewPartitions { name: name(at), count: 10_000, assignments: None })
             .collect::<Vec<_>>();
         let (image, settings) = (&script.image, &script.settings);
-        let mut soft = SoftState::default();
-        let mut cx = Context { image, settings, soft: &mut soft, random, now_ms: 0 };
+        let mut volatile = VolatileState::default();
+        let mut cx = Context { image, settings, volatile: &mut volatile, random, now_ms: 0 };
         topics::create_partitions(&mut cx, &grown)
     };
     let (mut first, mut all) = (Random::new(7), Random::new(7));

@@ -274,14 +274,14 @@ fn idle_controller_waits_only_for_sessions() {
     script.gone(2);
     script.now_ms = 1_000_000;
     script.pass(0);
-    assert_eq!(script.soft.next_deadline(9_000), Some(1_300_000), "broker 1 may come back");
+    assert_eq!(script.volatile.next_deadline(9_000), Some(1_300_000), "broker 1 may come back");
     script.beat(2);
     let deletion = script.image.topic("a").unwrap().id;
     script.run(|cx| topics::delete(cx, &[deletion]));
     script.gone(2);
     script.pass(300_000);
     script.pass(300_000);
-    assert_eq!(script.soft.next_deadline(9_000), None);
+    assert_eq!(script.volatile.next_deadline(9_000), None);
 }
 
 #[test]

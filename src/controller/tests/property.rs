@@ -75,8 +75,8 @@ fn happen(script: &mut Script, event: &Event, incarnation: u128) {
             script.set("unclean.leader.election.enable", &allowed.to_string());
         }
         Event::NewController => {
-            script.soft =
-                SoftState::activate(&script.image, Some(99), script.now_ms, script.now_ms);
+            script.volatile =
+                VolatileState::activate(&script.image, Some(99), script.now_ms, script.now_ms);
         }
     }
 }

@@ -37,7 +37,7 @@ pub fn dir(broker: i32) -> Uuid {
 
 pub struct Script {
     pub image: Image,
-    pub soft: SoftState,
+    pub volatile: VolatileState,
     pub settings: Settings,
     pub random: Random,
     pub now_ms: i64,
@@ -49,7 +49,7 @@ impl Script {
     pub fn new(brokers: &[(i32, Option<&str>)]) -> Self {
         let mut script = Self {
             image: Image::default(),
-            soft: SoftState::default(),
+            volatile: VolatileState::default(),
             settings: settings(),
             random: Random::new(7),
             now_ms: 0,
@@ -90,8 +90,8 @@ impl Script {
 
     pub fn run<T>(&mut self, decide: impl FnOnce(&mut Context<'_>) -> Decision<T>) -> T {
         let (image, settings) = (&self.image.clone(), &self.settings.clone());
-        let (soft, random, now_ms) = (&mut self.soft, &mut self.random, self.now_ms);
-        let mut cx = Context { image, settings, soft, random, now_ms };
+        let (volatile, random, now_ms) = (&mut self.volatile, &mut self.random, self.now_ms);
+        let mut cx = Context { image, settings, volatile, random, now_ms };
         let Decision { records, response } = decide(&mut cx);
         timers::arm(&mut cx, &records);
         self.commit(&records);

@@ -10,7 +10,7 @@ use super::{
     super::{
         FormatError, LogError,
         checkpoint::{self, Offsets},
-        disk::{Disk, Durability, replace_file},
+        disk::{Disk, FileDurability, replace_file},
         error::During,
     },
     read_if_there,
@@ -21,7 +21,7 @@ use super::{
 pub struct CheckpointFile {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) path: PathBuf,
-    pub(super) durability: Durability,
+    pub(super) durability: FileDurability,
     /// Whether a start works without the file. It then reads more of the logs.
     pub(super) is_hint: bool,
 }

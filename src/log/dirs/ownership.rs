@@ -7,7 +7,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{DirsError, Disk, Durability, During, LogError, MetaProperties, replace_file};
+use super::{DirsError, Disk, During, FileDurability, LogError, MetaProperties, replace_file};
 use crate::{base::BrokerId, log::names};
 
 /// The directory of the metadata log.
@@ -85,6 +85,6 @@ pub(super) fn directory_id(
     let meta = MetaProperties { cluster_id, node_id: owner.node_id, directory_id: Some(id) };
     let path = dir.join(names::META_PROPERTIES);
     // A broker cannot start with a torn `meta.properties`, so it is synced.
-    let written = replace_file(disk, &path, meta.encode().as_bytes(), Durability::Synced);
+    let written = replace_file(disk, &path, meta.encode().as_bytes(), FileDurability::Synced);
     written.during("write", &path).map(|()| id)
 }

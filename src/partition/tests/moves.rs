@@ -77,12 +77,12 @@ async fn a_copy_takes_the_place_while_producers_go_on() {
     let site = Site::new();
     site.append(20);
     let before = site.partition.view();
-    assert!(matches!(site.replace(MOST), Ok(Replaced::Over)), "it is not ready");
+    assert!(matches!(site.replace(MOST), Ok(Replaced::Cancelled)), "it is not ready");
     site.copy();
     assert_eq!(site.ends_of_future(), (0, 20));
     site.partition.ready_future().expect("is durable");
     site.append(100);
-    assert!(matches!(site.replace(1000), Ok(Replaced::Behind)), "there is too much to copy");
+    assert!(matches!(site.replace(1000), Ok(Replaced::NotCaughtUp)), "there is too much to copy");
     let left = match site.replace(MOST).expect("is exchanged") {
         Replaced::Done(left) => left.expect("the old directory is renamed"),
         other => panic!("{other:?}"),
@@ -187,7 +187,7 @@ async fn nothing_new_is_durable_before_the_copy_has_its_name() {
         (operation == Operation::Sync && path == Path::new("/b")).then_some(Errno::IO)
     }));
     let replaced = site.replace(MOST);
-    assert!(matches!(replaced, Ok(Replaced::Unnamed(_))), "{replaced:?}");
+    assert!(matches!(replaced, Ok(Replaced::RenameNotDurable(_))), "{replaced:?}");
     site.partition.flush_now();
     assert_eq!(site.partition.view().log.recovery_point(), 0);
 }
@@ -328,7 +328,7 @@ async fn a_replica_out_of_service_is_not_exchanged() {
     site.partition.ready_future().expect("is durable");
     site.partition.fail();
     assert!(matches!(site.partition.copy_to_future(MOST), Ok(Copied::Over)));
-    assert!(matches!(site.replace(MOST), Ok(Replaced::Over)));
+    assert!(matches!(site.replace(MOST), Ok(Replaced::Cancelled)));
     assert!(site.disk.paths().iter().any(|path| path.starts_with(FUTURE)), "it is left alone");
 }
 
@@ -354,7 +354,7 @@ async fn a_crash_in_the_exchange_loses_nothing() {
             let log = open_at(&crashed, &replica.path, 1);
             assert_eq!(log.log_end(), 15, "{calls}: {}", replica.path.display());
         }
-        if let Ok(Replaced::Unnamed(_)) = replaced {
+        if let Ok(Replaced::RenameNotDurable(_)) = replaced {
             assert_eq!(site.partition.log_dir().as_path(), Path::new("/b"));
         } else if let Ok(Replaced::Done(left)) = replaced {
             assert_eq!(site.partition.log_dir().as_path(), Path::new("/b"));

@@ -24,7 +24,7 @@ fn voter(id: i32) -> Voter {
 fn format(cluster: &Cluster, id: i32, voters: &[Voter]) {
     let disk = cluster.disk(id);
     disk.create_dir_all(&dir()).unwrap();
-    let content = checkpoint::Content {
+    let content = checkpoint::SnapshotContent {
         image: Image { offset: -1, ..Image::default() },
         raft_index: 0,
         membership: voters::StoredMembership::new(None, voters::of_voters(voters)),
@@ -180,7 +180,7 @@ async fn removed_leader_changes_no_voters() {
     let (leader, other) = (cluster.node(id), id % 3 + 1);
     assert_eq!(leader.remove_voter(id, directory(id), WITHIN).await, Ok(()));
     let is_member = || {
-        let known = leader.inner.storage.known().clone();
+        let known = leader.inner.storage.voter_state().clone();
         known.effective().membership().get_node(&id).is_some()
     };
     while is_member() {
