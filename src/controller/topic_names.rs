@@ -3,6 +3,11 @@
 use super::ControllerError;
 use crate::metadata::Image;
 
+/// Topics of Kafka itself (`Topic.isInternal`).
+pub fn is_internal(topic: &str) -> bool {
+    ["__consumer_offsets", "__transaction_state", "__share_group_state"].contains(&topic)
+}
+
 const MAX_NAME_LENGTH: usize = 249;
 const ALLOWED: &str = "ASCII alphanumerics, '.', '_' and '-'";
 

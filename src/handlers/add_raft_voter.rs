@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kafka_protocol::messages::ApiKey;
 
-use super::{Context, ErrorCode, Handler, Reply, cluster::string, raft_voters};
+use super::{Context, ErrorCode, Handler, Reply, conversions::str_bytes, raft_voters};
 use crate::{
     protocol::{
         checks::CLUSTER_ALTER,
@@ -26,7 +26,7 @@ impl Handler for AddRaftVoter {
     ) -> Reply<AddRaftVoterResponse> {
         let answer = |(code, why): (i16, Option<String>)| AddRaftVoterResponse {
             error_code: code,
-            error_message: why.as_deref().map(string),
+            error_message: why.as_deref().map(str_bytes),
             ..AddRaftVoterResponse::default()
         };
         if !cx.allowed_on_cluster(CLUSTER_ALTER) {

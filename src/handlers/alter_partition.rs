@@ -6,7 +6,7 @@ use kafka_protocol::messages::{
     alter_partition_response::{PartitionData, TopicData},
 };
 
-use super::{Context, ErrorCode, Handler, Reply, cluster::ids, errors};
+use super::{Context, ErrorCode, Handler, Reply, conversions::ids, errors};
 use crate::{
     controller::{AlterPartition as Change, ControllerError},
     metadata::PartitionImage,

@@ -11,7 +11,7 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-use super::{Context, ErrorCode, Handler, Reply, cluster::topic_name, errors};
+use super::{Context, ErrorCode, Handler, Reply, conversions::topic_name, errors};
 use crate::{
     controller::{ControllerError, Reassignment},
     protocol::checks::CLUSTER_ALTER,

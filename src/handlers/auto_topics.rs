@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     Client, ErrorCode, HandlerError,
-    cluster::{string, topic_name},
+    conversions::{str_bytes, topic_name},
     forward,
 };
 use crate::{base::config::Config, broker::Broker, coordinator::OFFSETS_TOPIC};
@@ -37,7 +37,9 @@ fn new_topic(config: &Config, name: &str) -> CreatableTopic {
     }
     let group = &settings.group;
     let config = |key: &str, value: String| {
-        CreatableTopicConfig::default().with_name(string(key)).with_value(Some(string(&value)))
+        CreatableTopicConfig::default()
+            .with_name(str_bytes(key))
+            .with_value(Some(str_bytes(&value)))
     };
     topic
         .with_num_partitions(group.offsets_topic_num_partitions)

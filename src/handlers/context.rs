@@ -9,8 +9,11 @@ use crate::{
     base::config::{BrokerConfig, SecurityProtocol},
     broker::{Broker, HeartbeatConnection},
     controller::Controller,
-    protocol::checks::{CLUSTER_NAME, Check},
+    protocol::checks::{CLUSTER_DESCRIBE, CLUSTER_NAME, Check, ResourceType},
 };
+
+/// The value of authorized operations if the client did not request them.
+pub const NO_OPERATIONS: i32 = i32::MIN;
 
 /// The state of one connection. A handler may change it before its ordering point, because up to
 /// there the requests of a connection are handled one after the other.
@@ -75,6 +78,14 @@ impl Context<'_> {
     /// The client id, or an empty text if the request has none.
     pub fn client_id(&self) -> &str {
         self.client_id.unwrap_or_default()
+    }
+
+    /// The client's authorized operations on the cluster, or 0 if it may not describe the cluster.
+    pub fn cluster_operations(&self) -> i32 {
+        match self.allowed_on_cluster(CLUSTER_DESCRIBE) {
+            true => self.session.client.operations(ResourceType::Cluster, CLUSTER_NAME),
+            false => 0,
+        }
     }
 
     /// Whether the client may do the operation on the resource with this name. See

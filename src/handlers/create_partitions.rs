@@ -10,7 +10,7 @@ use kafka_protocol::messages::{
 
 use super::{
     Context, ErrorCode, Handler, Reply,
-    cluster::{string, topic_name},
+    conversions::{str_bytes, topic_name},
     errors,
 };
 use crate::{controller::NewPartitions, protocol::checks::TOPIC_ALTER};
@@ -68,7 +68,7 @@ fn duplicate(name: &str) -> CreatePartitionsTopicResult {
     CreatePartitionsTopicResult::default()
         .with_name(topic_name(name))
         .with_error_code(ErrorCode::InvalidRequest.code())
-        .with_error_message(Some(string("Duplicate topic name.")))
+        .with_error_message(Some(str_bytes("Duplicate topic name.")))
 }
 
 fn new_partitions(topic: &CreatePartitionsTopic) -> NewPartitions {

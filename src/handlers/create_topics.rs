@@ -10,11 +10,12 @@ use kafka_protocol::messages::{
 
 use super::{
     Context, ErrorCode, Handler, Reply,
-    cluster::{is_internal, string, topic_name},
+    conversions::{str_bytes, topic_name},
     errors,
 };
 use crate::{
     base::config::{Config, Properties, describe, ignored_configs, keys},
+    controller::topic_names::is_internal,
     controller::{ControllerError, CreatedTopic, NewTopic},
     protocol::checks::{CLUSTER_CREATE, TOPIC_CREATE, TOPIC_DESCRIBE_CONFIGS},
 };
@@ -115,7 +116,7 @@ fn refusal(name: &str, code: ErrorCode, why: &str) -> CreatableTopicResult {
     CreatableTopicResult::default()
         .with_name(topic_name(name))
         .with_error_code(code.code())
-        .with_error_message(Some(string(why)))
+        .with_error_message(Some(str_bytes(why)))
         .with_configs(Some(Vec::new()))
 }
 
@@ -182,8 +183,8 @@ fn configs(asked: &NewTopic, config: &Config) -> Vec<CreatableTopicConfigs> {
             },
         };
         CreatableTopicConfigs::default()
-            .with_name(string(&entry.name))
-            .with_value(value.filter(|_| !entry.is_sensitive).map(|it| string(&it)))
+            .with_name(str_bytes(&entry.name))
+            .with_value(value.filter(|_| !entry.is_sensitive).map(|it| str_bytes(&it)))
             .with_read_only(entry.read_only)
             .with_config_source(source as i8)
             .with_is_sensitive(entry.is_sensitive)

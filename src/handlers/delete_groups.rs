@@ -8,7 +8,8 @@ use kafka_protocol::messages::{
 
 use super::{
     Context, ErrorCode, Handler, Reply,
-    groups::{code_of, group_id, text},
+    conversions::{group_id, text},
+    errors::group_code_of,
 };
 use crate::protocol::checks::GROUP_DELETE;
 
@@ -31,7 +32,8 @@ impl Handler for DeleteGroups {
         let coordinator = cx.broker.coordinators.groups.clone();
         Reply::Later(Box::pin(async move {
             let deleted = coordinator.delete_groups(groups).await;
-            let deleted = deleted.iter().map(|(group, deleted)| result(group, code_of(deleted)));
+            let deleted =
+                deleted.iter().map(|(group, deleted)| result(group, group_code_of(deleted)));
             let code = ErrorCode::GroupAuthorizationFailed.code();
             let denied = denied.iter().map(|group| result(group, code));
             DeleteGroupsResponse::default().with_results(deleted.chain(denied).collect())

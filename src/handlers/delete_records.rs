@@ -14,14 +14,11 @@ use kafka_protocol::messages::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use super::{
-    Context, ErrorCode, Handler, Reply,
-    cluster::{self, is_internal},
-    errors,
-};
+use super::{Context, ErrorCode, Handler, Reply, errors, partitions};
 use crate::{
     base::environment::blocking,
     broker::Broker,
+    controller::topic_names::is_internal,
     partition::{DeleteRecordsError, Partition},
     protocol::checks::TOPIC_DELETE,
 };
@@ -127,7 +124,7 @@ fn last_of_each(topics: Vec<DeleteRecordsTopic>) -> Vec<(TopicName, BTreeMap<i32
 
 /// Moves the log start offset of the leader. Followers get it in the responses to their fetches.
 fn delete(broker: &Arc<Broker>, name: &str, index: i32, offset: i64) -> Result<Deleted, ErrorCode> {
-    let partition = cluster::partition(broker, name, index)?;
+    let partition = partitions::partition(broker, name, index)?;
     if is_internal(name) {
         return Err(ErrorCode::InvalidTopicException);
     }

@@ -12,7 +12,7 @@ use kafka_protocol::{
 
 use super::{
     Context, ErrorCode, Handler, Reply,
-    cluster::{string, topic_name},
+    conversions::{str_bytes, topic_name},
     errors,
 };
 use crate::{
@@ -94,7 +94,7 @@ fn answer(
 }
 
 fn invalid(name: Option<&str>, id: TopicId, why: &str) -> DeletableTopicResult {
-    answer(name, id, ErrorCode::InvalidRequest.code(), Some(string(why)))
+    answer(name, id, ErrorCode::InvalidRequest.code(), Some(str_bytes(why)))
 }
 
 /// The same error for every topic of the request, whether the topic exists or not.
@@ -119,7 +119,7 @@ struct Rights {
 /// The response for a topic that the client may not delete.
 fn denied(name: Option<&str>, id: TopicId) -> DeletableTopicResult {
     let code = ErrorCode::TopicAuthorizationFailed.code();
-    answer(name, id, code, Some(string(error_code::default_message(code))))
+    answer(name, id, code, Some(str_bytes(error_code::default_message(code))))
 }
 
 type Wanted = BTreeMap<TopicId, String>;
@@ -177,7 +177,7 @@ fn resolve(
             _ if !rights.describe => answers.push(denied(Some(name), TopicId::nil())),
             None => {
                 let code = ErrorCode::UnknownTopicOrPartition.code();
-                let why = Some(string("This server does not host this topic-partition."));
+                let why = Some(str_bytes("This server does not host this topic-partition."));
                 answers.push(answer(Some(name), TopicId::nil(), code, why));
             }
             Some(_) if !rights.delete => answers.push(denied(Some(name), TopicId::nil())),

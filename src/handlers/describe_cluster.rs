@@ -7,9 +7,8 @@ use kafka_protocol::messages::{
 };
 
 use super::{
-    Context, ErrorCode, Handler, Reply,
-    cluster::{self, NO_OPERATIONS, endpoint, string},
-    errors,
+    Context, ErrorCode, Handler, Reply, brokers::endpoint, context::NO_OPERATIONS,
+    conversions::str_bytes, errors,
 };
 use crate::{
     metadata::{BrokerImage, ControllerImage, Image},
@@ -42,12 +41,12 @@ impl Handler for DescribeCluster {
             return Reply::Now(refusal(kind));
         }
         let operations = match request.include_cluster_authorized_operations {
-            true => cluster::cluster_operations(cx),
+            true => cx.cluster_operations(),
             false => NO_OPERATIONS,
         };
         let answer = DescribeClusterResponse::default()
             .with_endpoint_type(kind)
-            .with_cluster_id(string(&cx.broker.node.cluster_id))
+            .with_cluster_id(str_bytes(&cx.broker.node.cluster_id))
             .with_cluster_authorized_operations(operations);
         let image = cx.broker.metadata();
         if kind == CONTROLLERS {
@@ -72,7 +71,7 @@ fn controllers(image: &Image, listener: &str) -> Vec<DescribeClusterBroker> {
         let endpoint = controller.end_points.iter().find(|it| it.name == listener)?;
         let row = DescribeClusterBroker::default()
             .with_broker_id(BrokerId(controller.controller_id))
-            .with_host(string(&endpoint.host))
+            .with_host(str_bytes(&endpoint.host))
             .with_port(i32::from(endpoint.port));
         Some(row)
     };
@@ -97,7 +96,7 @@ fn refusal(kind: i8) -> DescribeClusterResponse {
     };
     DescribeClusterResponse::default()
         .with_error_code(code.code())
-        .with_error_message(Some(string(&why)))
+        .with_error_message(Some(str_bytes(&why)))
 }
 
 fn brokers(image: &Image, listener: &str, fenced_too: bool) -> Vec<DescribeClusterBroker> {
@@ -105,9 +104,9 @@ fn brokers(image: &Image, listener: &str, fenced_too: bool) -> Vec<DescribeClust
         let endpoint = endpoint(broker, listener)?;
         let row = DescribeClusterBroker::default()
             .with_broker_id(BrokerId(broker.broker_id))
-            .with_host(string(&endpoint.host))
+            .with_host(str_bytes(&endpoint.host))
             .with_port(i32::from(endpoint.port))
-            .with_rack(broker.rack.as_deref().map(string))
+            .with_rack(broker.rack.as_deref().map(str_bytes))
             .with_is_fenced(broker.fenced);
         Some(row)
     };

@@ -7,7 +7,8 @@ use kafka_protocol::messages::{
 
 use super::{
     Context, ErrorCode, Handler, Reply,
-    groups::{code, group_id, optional_wire, text, wire},
+    conversions::{group_id, optional_str_bytes, str_bytes, text},
+    errors::group_code,
 };
 use crate::{
     coordinator::group::{
@@ -59,23 +60,24 @@ fn described_group(group: GroupDescription, version: i16) -> DescribedGroup {
     let members = group.members.into_iter().map(|member| described_member(member, version));
     let mut described = DescribedGroup::default()
         .with_group_id(group_id(&group.group))
-        .with_group_state(wire(group.state))
-        .with_protocol_type(wire(&group.protocol_type))
-        .with_protocol_data(wire(&group.protocol))
+        .with_group_state(str_bytes(group.state))
+        .with_protocol_type(str_bytes(&group.protocol_type))
+        .with_protocol_data(str_bytes(&group.protocol))
         .with_members(members.collect());
     match group.error {
         None => {}
         // Before version 6, a missing group is described as dead, without an error (KIP-1043).
         Some(GroupError::GroupIdNotFound | GroupError::NotClassicGroup) if version < 6 => {}
         Some(error) => {
-            described.error_code = code(error);
+            described.error_code = group_code(error);
             let message = match error {
                 GroupError::GroupIdNotFound => Some("not found."),
                 GroupError::NotClassicGroup => Some("is not a classic group."),
                 _ => None,
             };
             if let Some(message) = message.filter(|_| version >= 6) {
-                described.error_message = Some(wire(&format!("Group {} {message}", group.group)));
+                described.error_message =
+                    Some(str_bytes(&format!("Group {} {message}", group.group)));
             }
         }
     }
@@ -84,13 +86,13 @@ fn described_group(group: GroupDescription, version: i16) -> DescribedGroup {
 
 fn described_member(member: MemberDescription, version: i16) -> DescribedGroupMember {
     let mut described = DescribedGroupMember::default()
-        .with_member_id(wire(&member.member_id))
-        .with_client_id(wire(&member.client_id))
-        .with_client_host(wire(&member.client_host))
+        .with_member_id(str_bytes(&member.member_id))
+        .with_client_id(str_bytes(&member.client_id))
+        .with_client_host(str_bytes(&member.client_host))
         .with_member_metadata(member.metadata)
         .with_member_assignment(member.assignment);
     if version >= 4 {
-        described.group_instance_id = optional_wire(member.instance_id.as_ref());
+        described.group_instance_id = optional_str_bytes(member.instance_id.as_ref());
     }
     described
 }

@@ -9,7 +9,7 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-use super::{Context, ErrorCode, Handler, Reply, cluster, errors};
+use super::{Context, ErrorCode, Handler, Reply, errors, partitions};
 use crate::{
     broker::Broker,
     controller::topic_names,
@@ -64,7 +64,7 @@ fn refusal(cx: &Context<'_>, topic: &str) -> Option<(ErrorCode, String)> {
 }
 
 fn producers(broker: &Broker, topic: &str, index: i32) -> Result<Vec<ProducerState>, ErrorCode> {
-    let partition = cluster::partition(broker, topic, index)?;
+    let partition = partitions::partition(broker, topic, index)?;
     errors::check_replica_epoch(partition.view().role, -1)?;
     Ok(partition.with_log(|log| log.producers().map(state).collect()))
 }

@@ -6,7 +6,7 @@ use kafka_protocol::messages::{
     describe_quorum_response::{Listener, Node, PartitionData, ReplicaState, TopicData},
 };
 
-use super::{Context, ErrorCode, Forwarding, Handler, Reply, cluster::string, errors};
+use super::{Context, ErrorCode, Forwarding, Handler, Reply, conversions::str_bytes, errors};
 use crate::{
     broker::Broker,
     protocol::{checks::CLUSTER_DESCRIBE, error_code},
@@ -71,7 +71,7 @@ fn refusal(
     version: i16,
 ) -> DescribeQuorumResponse {
     let why = error_code::default_message(code.code());
-    let message = (version >= 2).then(|| string(why));
+    let message = (version >= 2).then(|| str_bytes(why));
     let topics = request.topics.iter().map(|topic| {
         let refused = topic.partitions.iter().map(|partition| {
             PartitionData::default()
@@ -113,7 +113,7 @@ fn partition(status: &QuorumStatus, version: i16) -> PartitionData {
 fn nodes(status: &QuorumStatus, broker: &Broker) -> Vec<Node> {
     let image = broker.metadata();
     let listener = |name: &str, host: &str, port: u16| {
-        Listener::default().with_name(string(name)).with_host(string(host)).with_port(port)
+        Listener::default().with_name(str_bytes(name)).with_host(str_bytes(host)).with_port(port)
     };
     let node = |voter: &ReplicaStatus| {
         let id = voter.replica_id;

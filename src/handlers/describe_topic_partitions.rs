@@ -12,10 +12,12 @@ use kafka_protocol::messages::{
 
 use super::{
     Client, Context, ErrorCode, Handler, Reply,
-    cluster::{alive, ids, is_internal, offline, topic_name},
+    brokers::alive,
+    conversions::{ids, topic_name},
+    partitions::offline,
 };
 use crate::{
-    controller::topic_names,
+    controller::topic_names::{self, is_internal},
     metadata::{Image, PartitionImage, TopicImage},
     protocol::checks::{ResourceType, TOPIC_DESCRIBE},
 };

@@ -6,7 +6,7 @@ use kafka_protocol::messages::{
 };
 
 use super::{
-    Context, Handler, Reply, cluster::topic_name, config_resources::CodeAndMessage, errors,
+    Context, Handler, Reply, config_resources::CodeAndMessage, conversions::topic_name, errors,
 };
 use crate::{
     controller::{ControllerError, ElectionType},

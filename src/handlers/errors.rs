@@ -205,6 +205,15 @@ pub fn cluster_denied() -> (i16, Option<StrBytes>) {
     (code, Some(StrBytes::from_static_str(error_code::default_message(code))))
 }
 
+/// The error code of a result of the group coordinator, or `NONE` for `Ok`.
+pub fn group_code_of<T>(result: &Result<T, GroupError>) -> i16 {
+    result.as_ref().map_or_else(|error| group_code(*error), |_| NONE)
+}
+
+pub fn group_code(error: GroupError) -> i16 {
+    group(error).code()
+}
+
 pub fn group(error: GroupError) -> ErrorCode {
     match error {
         GroupError::UnknownServerError => ErrorCode::UnknownServerError,

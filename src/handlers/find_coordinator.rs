@@ -11,7 +11,9 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-use super::{Client, Context, ErrorCode, Handler, Reply, auto_topics, errors, groups::wire};
+use super::{
+    Client, Context, ErrorCode, Handler, Reply, auto_topics, conversions::str_bytes, errors,
+};
 use crate::{
     base::{TopicPartition, kafka_uuid},
     broker::{Broker, TRANSACTIONS_TOPIC},
@@ -88,10 +90,10 @@ impl Handler for FindCoordinator {
                 Coordinator::default()
                     .with_key(key)
                     .with_node_id(BrokerId(endpoint.node_id))
-                    .with_host(wire(&endpoint.host))
+                    .with_host(str_bytes(&endpoint.host))
                     .with_port(endpoint.port)
                     .with_error_code(error.map_or(errors::NONE, |error| error.code()))
-                    .with_error_message(Some(wire(message.unwrap_or_default()))),
+                    .with_error_message(Some(str_bytes(message.unwrap_or_default()))),
             );
         }
         Reply::Now(FindCoordinatorResponse::default().with_coordinators(coordinators))
@@ -129,10 +131,10 @@ fn single(found: Result<Endpoint, ErrorCode>, version: i16) -> FindCoordinatorRe
     let mut response = FindCoordinatorResponse::default()
         .with_error_code(code)
         .with_node_id(BrokerId(endpoint.node_id))
-        .with_host(wire(&endpoint.host))
+        .with_host(str_bytes(&endpoint.host))
         .with_port(endpoint.port);
     if version >= 1 {
-        response.error_message = Some(wire(message));
+        response.error_message = Some(str_bytes(message));
     }
     response
 }

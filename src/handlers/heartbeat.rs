@@ -5,7 +5,8 @@ use kafka_protocol::messages::{ApiKey, HeartbeatRequest, HeartbeatResponse};
 
 use super::{
     Context, ErrorCode, Handler, Reply,
-    groups::{code_of, optional_text, text},
+    conversions::{optional_text, text},
+    errors::group_code_of,
 };
 use crate::{
     coordinator::group::{GroupError, messages},
@@ -37,7 +38,7 @@ impl Handler for Heartbeat {
                 Err(GroupError::CoordinatorLoadInProgress) => Ok(()),
                 answered => answered.and_then(|result| result),
             };
-            HeartbeatResponse::default().with_error_code(code_of(&result))
+            HeartbeatResponse::default().with_error_code(group_code_of(&result))
         }))
     }
 }

@@ -7,7 +7,8 @@ use kafka_protocol::messages::{
 
 use super::{
     Context, ErrorCode, Handler, Reply,
-    groups::{code, optional_text, optional_wire, text, wire},
+    conversions::{optional_str_bytes, optional_text, str_bytes, text},
+    errors::group_code,
 };
 use crate::{
     base::environment::new_uuid,
@@ -70,19 +71,19 @@ fn join_request(cx: &Context<'_>, request: &JoinGroupRequest) -> JoinRequest {
 }
 
 fn response(reply: JoinReply, version: i16) -> JoinGroupResponse {
-    let protocol_name = optional_wire(reply.protocol_name.as_ref());
+    let protocol_name = optional_str_bytes(reply.protocol_name.as_ref());
     let member = |member: JoinedMember| {
-        let instance_id = optional_wire(member.instance_id.as_ref());
+        let instance_id = optional_str_bytes(member.instance_id.as_ref());
         JoinGroupResponseMember::default()
-            .with_member_id(wire(&member.member_id))
+            .with_member_id(str_bytes(&member.member_id))
             .with_group_instance_id(instance_id.filter(|_| version >= 5))
             .with_metadata(member.metadata)
     };
     let mut response = JoinGroupResponse::default()
-        .with_error_code(reply.error.map_or(0, code))
+        .with_error_code(reply.error.map_or(0, group_code))
         .with_generation_id(reply.generation)
-        .with_leader(wire(&reply.leader))
-        .with_member_id(wire(&reply.member_id))
+        .with_leader(str_bytes(&reply.leader))
+        .with_member_id(str_bytes(&reply.member_id))
         .with_members(reply.members.into_iter().map(member).collect())
         // Before version 7 the name cannot be null.
         .with_protocol_name(if version < 7 {
@@ -91,7 +92,7 @@ fn response(reply: JoinReply, version: i16) -> JoinGroupResponse {
             protocol_name
         });
     if version >= 7 {
-        response.protocol_type = optional_wire(reply.protocol_type.as_ref());
+        response.protocol_type = optional_str_bytes(reply.protocol_type.as_ref());
     }
     if version >= 9 {
         response.skip_assignment = reply.skip_assignment;

@@ -8,7 +8,8 @@ use kafka_protocol::messages::{
 
 use super::{
     Context, ErrorCode, Handler, Reply,
-    groups::{code, code_of, optional_text, optional_wire, text, wire},
+    conversions::{optional_str_bytes, optional_text, str_bytes, text},
+    errors::{group_code, group_code_of},
 };
 use crate::{
     coordinator::group::{
@@ -60,17 +61,17 @@ fn leaving_members(request: &LeaveGroupRequest, version: i16) -> Vec<LeavingMemb
 fn response(left: Result<Vec<LeaveResult>, GroupError>, version: i16) -> LeaveGroupResponse {
     let left = match left {
         Ok(left) => left,
-        Err(error) => return LeaveGroupResponse::default().with_error_code(code(error)),
+        Err(error) => return LeaveGroupResponse::default().with_error_code(group_code(error)),
     };
     if version < BATCHED_SINCE {
-        let code = left.first().map_or(0, |left| code_of(&left.result));
+        let code = left.first().map_or(0, |left| group_code_of(&left.result));
         return LeaveGroupResponse::default().with_error_code(code);
     }
     let members = left.into_iter().map(|left| {
         MemberResponse::default()
-            .with_member_id(wire(&left.member_id))
-            .with_group_instance_id(optional_wire(left.instance_id.as_ref()))
-            .with_error_code(code_of(&left.result))
+            .with_member_id(str_bytes(&left.member_id))
+            .with_group_instance_id(optional_str_bytes(left.instance_id.as_ref()))
+            .with_error_code(group_code_of(&left.result))
     });
     LeaveGroupResponse::default().with_members(members.collect())
 }

@@ -6,7 +6,8 @@ use kafka_protocol::messages::{
 
 use super::{
     Context, Handler, Reply,
-    groups::{code, group_id, text, wire},
+    conversions::{group_id, str_bytes, text},
+    errors::group_code,
 };
 use crate::{
     coordinator::group::messages::{ListRequest, ListedGroup},
@@ -40,7 +41,7 @@ impl Handler for ListGroups {
                     let groups = groups.map(|group| listed_group(group, version));
                     ListGroupsResponse::default().with_groups(groups.collect())
                 }
-                Err(error) => ListGroupsResponse::default().with_error_code(code(error)),
+                Err(error) => ListGroupsResponse::default().with_error_code(group_code(error)),
             }
         }))
     }
@@ -49,12 +50,12 @@ impl Handler for ListGroups {
 fn listed_group(group: &ListedGroup, version: i16) -> list_groups_response::ListedGroup {
     let mut listed = list_groups_response::ListedGroup::default()
         .with_group_id(group_id(&group.group))
-        .with_protocol_type(wire(&group.protocol_type));
+        .with_protocol_type(str_bytes(&group.protocol_type));
     if version >= 4 {
-        listed.group_state = wire(group.state);
+        listed.group_state = str_bytes(group.state);
     }
     if version >= 5 {
-        listed.group_type = wire(group.group_type);
+        listed.group_type = str_bytes(group.group_type);
     }
     listed
 }

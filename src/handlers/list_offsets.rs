@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use kafka_protocol::messages::ApiKey;
 
-use super::{Context, ErrorCode, Handler, Reply, cluster, errors};
+use super::{Context, ErrorCode, Handler, Reply, errors, partitions};
 use crate::{
     base::environment::in_place,
     broker::Broker,
@@ -163,7 +163,7 @@ fn find(
     if asked.version < since {
         return Err(ErrorCode::UnsupportedVersion);
     }
-    let partition = cluster::partition(broker, topic, index)?;
+    let partition = partitions::partition(broker, topic, index)?;
     let view = partition.view();
     errors::check_leader_epoch(view.role, asked.leader_epoch)?;
     let end = match (asked.is_follower, asked.is_committed_only) {

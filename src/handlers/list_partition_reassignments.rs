@@ -9,7 +9,7 @@ use kafka_protocol::messages::{
 
 use super::{
     Context, ErrorCode, Forwarding, Handler, Reply,
-    cluster::{ids, topic_name},
+    conversions::{ids, topic_name},
     errors,
 };
 use crate::{metadata::TopicImage, protocol::checks::CLUSTER_DESCRIBE};

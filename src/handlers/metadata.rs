@@ -10,14 +10,15 @@ use kafka_protocol::messages::{
 
 use super::{
     Context, ErrorCode, Handler, Reply, auto_topics,
-    cluster::{
-        self, NO_OPERATIONS, alive, endpoint, ids, is_internal, offline, string, topic_name,
-    },
+    brokers::{alive, endpoint},
+    context::NO_OPERATIONS,
+    conversions::{ids, str_bytes, topic_name},
     errors,
+    partitions::offline,
 };
 use crate::{
     base::TopicId,
-    controller::topic_names,
+    controller::topic_names::{self, is_internal},
     metadata::{Image, PartitionImage, TopicImage},
     protocol::checks::{CLUSTER_CREATE, ResourceType, TOPIC_CREATE, TOPIC_DESCRIBE},
 };
@@ -48,7 +49,7 @@ impl Handler for Metadata {
             }
         }
         let response = view.response(topics, missing, &request);
-        Reply::Now(response.with_cluster_id(Some(string(&cx.broker.node.cluster_id))))
+        Reply::Now(response.with_cluster_id(Some(str_bytes(&cx.broker.node.cluster_id))))
     }
 }
 
@@ -229,7 +230,7 @@ impl View<'_> {
             .with_controller_id(self.controller())
             .with_topics(topics)
             .with_cluster_authorized_operations(if cluster {
-                cluster::cluster_operations(self.cx)
+                self.cx.cluster_operations()
             } else {
                 NO_OPERATIONS
             })
@@ -250,9 +251,9 @@ impl View<'_> {
             let endpoint = endpoint(broker, &self.cx.session.listener)?;
             let row = MetadataResponseBroker::default()
                 .with_node_id(BrokerId(broker.broker_id))
-                .with_host(string(&endpoint.host))
+                .with_host(str_bytes(&endpoint.host))
                 .with_port(i32::from(endpoint.port))
-                .with_rack(broker.rack.as_deref().map(string));
+                .with_rack(broker.rack.as_deref().map(str_bytes));
             Some(row)
         };
         live.filter_map(row).collect()

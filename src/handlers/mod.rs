@@ -7,15 +7,16 @@
 //! Kafka's error codes; errors that only one API has are mapped in the file of that API.
 
 pub mod auto_topics;
+mod brokers;
 mod client;
-mod cluster;
 mod config_resources;
 pub mod context;
+mod conversions;
 mod error_counts;
 pub mod errors;
 mod forward;
-mod groups;
 mod own_channel;
+mod partitions;
 mod raft_voters;
 pub mod reply;
 

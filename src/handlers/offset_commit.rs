@@ -5,7 +5,8 @@ use kafka_protocol::messages::ApiKey;
 
 use super::{
     Context, ErrorCode, Handler, Reply,
-    groups::{code, code_of, optional_text, text},
+    conversions::{optional_text, text},
+    errors::{group_code, group_code_of},
 };
 use crate::{
     coordinator::group::{
@@ -155,11 +156,15 @@ fn partitions_of(topic: &CommitTopic) -> Vec<i32> {
 type Results = Vec<OffsetCommitResponsePartition>;
 
 fn results_of(topic: &CommittedTopic) -> Results {
-    topic.partitions.iter().map(|(index, committed)| result(*index, code_of(committed))).collect()
+    topic
+        .partitions
+        .iter()
+        .map(|(index, committed)| result(*index, group_code_of(committed)))
+        .collect()
 }
 
 fn all_refused(partitions: &[i32], error: GroupError) -> Results {
-    partitions.iter().map(|index| result(*index, code(error))).collect()
+    partitions.iter().map(|index| result(*index, group_code(error))).collect()
 }
 
 fn result(partition_index: i32, error_code: i16) -> OffsetCommitResponsePartition {

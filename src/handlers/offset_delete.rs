@@ -9,7 +9,8 @@ use kafka_protocol::messages::{
 
 use super::{
     Context, ErrorCode, Handler, Reply,
-    groups::{code, code_of, text, topic_name},
+    conversions::{text, topic_name},
+    errors::{group_code, group_code_of},
 };
 use crate::{
     coordinator::group::messages::DeleteOffsetsRequest,
@@ -58,7 +59,9 @@ impl Handler for OffsetDelete {
         Reply::Later(Box::pin(async move {
             let deleted = match answer.wait().await.and_then(|deleted| deleted) {
                 Ok(deleted) => deleted,
-                Err(error) => return OffsetDeleteResponse::default().with_error_code(code(error)),
+                Err(error) => {
+                    return OffsetDeleteResponse::default().with_error_code(group_code(error));
+                }
             };
             let mut results = deleted.into_iter().peekable();
             let topics = refused.into_iter().map(|(name, unknown, code)| {
@@ -66,7 +69,8 @@ impl Handler for OffsetDelete {
                     unknown.into_iter().map(|index| partition(index, code)).collect();
                 if let Some(deleted) = results.next_if(|deleted| deleted.topic == name) {
                     let deleted = deleted.partitions.iter();
-                    partitions.extend(deleted.map(|(at, result)| partition(*at, code_of(result))));
+                    partitions
+                        .extend(deleted.map(|(at, result)| partition(*at, group_code_of(result))));
                 }
                 OffsetDeleteResponseTopic::default()
                     .with_name(topic_name(&name))

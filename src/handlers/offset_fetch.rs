@@ -5,7 +5,8 @@ use kafka_protocol::messages::ApiKey;
 
 use super::{
     Client, Context, ErrorCode, Handler, Reply,
-    groups::{code, text, wire},
+    conversions::{str_bytes, text},
+    errors::group_code,
 };
 use crate::{
     base::TopicId,
@@ -93,7 +94,7 @@ impl Asked {
         let mut response =
             OffsetFetchResponseGroup { group_id: group.group_id, ..Default::default() };
         let answered = match answer {
-            Some(answer) => answer.wait().await.map_err(|error| code(retriable(error))),
+            Some(answer) => answer.wait().await.map_err(|error| group_code(retriable(error))),
             None => Err(ErrorCode::GroupAuthorizationFailed.code()),
         };
         match answered {
@@ -184,7 +185,7 @@ fn response_topic(
         true => topic.id,
     };
     Some(OffsetFetchResponseTopics {
-        name: wire(&topic.name),
+        name: str_bytes(&topic.name),
         topic_id,
         partitions: topic.partitions.into_iter().map(response_partition).collect(),
     })
@@ -195,7 +196,7 @@ fn response_partition(offset: FetchedOffset) -> OffsetFetchResponsePartitions {
         partition_index: offset.partition,
         committed_offset: offset.offset,
         committed_leader_epoch: offset.leader_epoch,
-        metadata: Some(wire(&offset.metadata)),
+        metadata: Some(str_bytes(&offset.metadata)),
         error_code: 0,
     }
 }
@@ -205,7 +206,7 @@ fn no_offset(partition_index: i32, error_code: i16) -> OffsetFetchResponsePartit
         partition_index,
         committed_offset: -1,
         committed_leader_epoch: -1,
-        metadata: Some(wire("")),
+        metadata: Some(str_bytes("")),
         error_code,
     }
 }

@@ -6,7 +6,7 @@ use kafka_protocol::messages::{
     offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult},
 };
 
-use super::{Context, ErrorCode, Handler, Reply, cluster, errors};
+use super::{Context, ErrorCode, Handler, Reply, errors, partitions};
 use crate::{
     broker::Broker,
     protocol::checks::{CLUSTER_ACTION, TOPIC_DESCRIBE},
@@ -65,7 +65,7 @@ fn end_offset(
     topic: &str,
     asked: &OffsetForLeaderPartition,
 ) -> Result<(i32, i64), ErrorCode> {
-    let partition = cluster::partition(broker, topic, asked.partition)?;
+    let partition = partitions::partition(broker, topic, asked.partition)?;
     errors::check_leader_epoch(partition.view().role, asked.current_leader_epoch)?;
     Ok(partition.end_offset_for_epoch(asked.leader_epoch).unwrap_or((-1, -1)))
 }

@@ -22,11 +22,7 @@ use kafka_protocol::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{
-    Client, Context, ErrorCode, Handler, Reply,
-    cluster::{self, is_internal},
-    errors,
-};
+use super::{Client, Context, ErrorCode, Handler, Reply, brokers, conversions, errors, partitions};
 use crate::{
     base::{
         config::{self, CompressionType, TopicConfig},
@@ -34,6 +30,7 @@ use crate::{
         planted_bugs::{Bug, has_bug},
     },
     broker::Broker,
+    controller::topic_names::is_internal,
     partition::{Acks, AppendError, Appended, Partition, Topic},
     protocol::checks::{TOPIC_WRITE, TRANSACTIONAL_ID_WRITE},
     records::{
@@ -271,19 +268,21 @@ fn hint_leaders(broker: &Broker, listener: Option<&str>, response: &mut ProduceR
     for topic in &mut response.responses {
         for partition in topic.partition_responses.iter_mut().filter(|it| it.error_code == code) {
             let (name, id) = (&**topic.name, topic.topic_id);
-            let Some(hint) = cluster::leader(broker, name, id, partition.index) else { continue };
+            let Some(hint) = partitions::leader(broker, name, id, partition.index) else {
+                continue;
+            };
             partition.current_leader = LeaderIdAndEpoch::default()
                 .with_leader_id(BrokerId(hint.leader))
                 .with_leader_epoch(hint.epoch);
-            cluster::add_endpoint(&broker.metadata(), hint.leader, listener, &mut endpoints);
+            brokers::add_endpoint(&broker.metadata(), hint.leader, listener, &mut endpoints);
         }
     }
-    let endpoint = |(id, endpoint): (i32, cluster::Node)| {
+    let endpoint = |(id, endpoint): (i32, brokers::Node)| {
         NodeEndpoint::default()
             .with_node_id(BrokerId(id))
-            .with_host(cluster::string(&endpoint.host))
+            .with_host(conversions::str_bytes(&endpoint.host))
             .with_port(endpoint.port)
-            .with_rack(endpoint.rack.as_deref().map(cluster::string))
+            .with_rack(endpoint.rack.as_deref().map(conversions::str_bytes))
     };
     response.node_endpoints = endpoints.into_iter().map(endpoint).collect();
 }
@@ -328,7 +327,7 @@ impl Append<'_> {
                 }
                 _ => {
                     let name = (self.version < TOPIC_IDS).then_some(&**data.name);
-                    Err(cluster::elsewhere(self.broker, name, data.topic_id, index).into())
+                    Err(partitions::elsewhere(self.broker, name, data.topic_id, index).into())
                 }
             };
             replies.push(match result {
@@ -384,7 +383,7 @@ impl Append<'_> {
         data: PartitionProduceData,
     ) -> Result<(Arc<Partition>, Appended), PartitionError> {
         let partition = topic.partition(data.index).map_err(|absent| {
-            let code = cluster::absent(self.broker, topic, data.index, absent);
+            let code = partitions::absent(self.broker, topic, data.index, absent);
             PartitionError { before_log: code == ErrorCode::UnknownTopicOrPartition, ..code.into() }
         })?;
         if !(-1..=1).contains(&self.acks) {

@@ -2,7 +2,7 @@
 
 use kafka_protocol::messages::{ApiKey, RemoveRaftVoterRequest, RemoveRaftVoterResponse};
 
-use super::{Context, ErrorCode, Handler, Reply, cluster::string, raft_voters};
+use super::{Context, ErrorCode, Handler, Reply, conversions::str_bytes, raft_voters};
 use crate::protocol::checks::CLUSTER_ALTER;
 
 pub struct RemoveRaftVoter;
@@ -19,7 +19,7 @@ impl Handler for RemoveRaftVoter {
         let answer = |(code, why): (i16, Option<String>)| {
             RemoveRaftVoterResponse::default()
                 .with_error_code(code)
-                .with_error_message(why.as_deref().map(string))
+                .with_error_message(why.as_deref().map(str_bytes))
         };
         if !cx.allowed_on_cluster(CLUSTER_ALTER) {
             return Reply::Now(answer(raft_voters::denied()));

@@ -5,7 +5,8 @@ use kafka_protocol::messages::{ApiKey, SyncGroupRequest, SyncGroupResponse};
 
 use super::{
     Context, ErrorCode, Handler, Reply,
-    groups::{code, optional_text, optional_wire, text},
+    conversions::{optional_str_bytes, optional_text, text},
+    errors::group_code,
 };
 use crate::{
     coordinator::group::{
@@ -54,11 +55,11 @@ impl Handler for SyncGroup {
 
 fn response(reply: SyncReply, version: i16) -> SyncGroupResponse {
     let mut response = SyncGroupResponse::default()
-        .with_error_code(reply.error.map_or(0, code))
+        .with_error_code(reply.error.map_or(0, group_code))
         .with_assignment(reply.assignment);
     if version >= 5 {
-        response.protocol_type = optional_wire(reply.protocol_type.as_ref());
-        response.protocol_name = optional_wire(reply.protocol_name.as_ref());
+        response.protocol_type = optional_str_bytes(reply.protocol_type.as_ref());
+        response.protocol_name = optional_str_bytes(reply.protocol_name.as_ref());
     }
     response
 }

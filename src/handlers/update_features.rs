@@ -5,7 +5,7 @@ use kafka_protocol::messages::{
     update_features_request::FeatureUpdateKey, update_features_response::UpdatableFeatureResult,
 };
 
-use super::{Context, Handler, Reply, cluster::string, errors, raft_voters::COMMIT_WITHIN};
+use super::{Context, Handler, Reply, conversions::str_bytes, errors, raft_voters::COMMIT_WITHIN};
 use crate::{
     controller::{ControllerError, FeatureUpdate, KRAFT_VERSION, UpgradeType},
     protocol::checks::CLUSTER_ALTER,
@@ -53,7 +53,7 @@ impl Handler for UpdateFeatures {
         }
         let (code, message) = errors::outcome(&result);
         let message = message.map(|why| {
-            string(&format!(
+            str_bytes(&format!(
                 "The update failed for all features since the following feature had an error: {why}"
             ))
         });
@@ -66,7 +66,7 @@ impl Handler for UpdateFeatures {
         let row = |update: &FeatureUpdateKey| {
             UpdatableFeatureResult::default()
                 .with_feature(update.feature.clone())
-                .with_error_message(Some(string("NONE")))
+                .with_error_message(Some(str_bytes("NONE")))
         };
         Reply::Now(response.with_results(request.feature_updates.iter().map(row).collect()))
     }

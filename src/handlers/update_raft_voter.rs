@@ -5,7 +5,7 @@ use kafka_protocol::messages::{
     update_raft_voter_response::CurrentLeader,
 };
 
-use super::{Context, ErrorCode, Handler, Reply, cluster::string, raft_voters};
+use super::{Context, ErrorCode, Handler, Reply, conversions::str_bytes, raft_voters};
 use crate::{
     protocol::checks::CLUSTER_ACTION,
     quorum::{Endpoint, Quorum, Voter},
@@ -72,7 +72,7 @@ fn answer(quorum: &Quorum, code: i16) -> UpdateRaftVoterResponse {
     let current = CurrentLeader::default()
         .with_leader_id(leader.into())
         .with_leader_epoch(leadership.epoch)
-        .with_host(string(at.as_ref().map_or("", |at| &at.host)))
+        .with_host(str_bytes(at.as_ref().map_or("", |at| &at.host)))
         .with_port(at.as_ref().map_or(-1, |at| i32::from(at.port)));
     UpdateRaftVoterResponse::default().with_error_code(code).with_current_leader(current)
 }

@@ -18,7 +18,7 @@ use self::{
     read::FetchPass,
     reply::{FetchReply, PartitionReply},
 };
-use super::{Context, ErrorCode, Handler, Reply, cluster, errors};
+use super::{Context, ErrorCode, Handler, Reply, brokers, errors, partitions};
 use crate::{
     base::environment::now_ms,
     broker::Broker,
@@ -277,7 +277,7 @@ impl Plan {
         asked: &PartitionRequest,
         listener: &str,
         reply: &mut PartitionReply,
-        nodes: &mut BTreeMap<i32, cluster::Node>,
+        nodes: &mut BTreeMap<i32, brokers::Node>,
     ) {
         let is_elsewhere = [ErrorCode::NotLeaderOrFollower, ErrorCode::FencedLeaderEpoch]
             .iter()
@@ -286,10 +286,10 @@ impl Plan {
             return;
         }
         let name = asked.topic.as_deref().unwrap_or_default();
-        let hint = cluster::leader(&self.broker, name, asked.topic_id, asked.partition);
+        let hint = partitions::leader(&self.broker, name, asked.topic_id, asked.partition);
         if let Some(hint) = hint {
             reply.current_leader = Some((hint.leader, hint.epoch));
-            cluster::add_endpoint(&self.broker.metadata(), hint.leader, listener, nodes);
+            brokers::add_endpoint(&self.broker.metadata(), hint.leader, listener, nodes);
         }
     }
 }
@@ -350,7 +350,7 @@ fn find_partition(broker: &Broker, spec: &PartitionRequest) -> Result<Found, Err
     };
     let Some(topic) = found else {
         let name = spec.topic.as_deref();
-        let code = cluster::elsewhere(broker, name.filter(|_| id.is_nil()), id, index);
+        let code = partitions::elsewhere(broker, name.filter(|_| id.is_nil()), id, index);
         // The fetch session may still have the name of a deleted topic. If a new topic has this
         // name, the topic id does not match.
         return Err(match name {
@@ -364,7 +364,8 @@ fn find_partition(broker: &Broker, spec: &PartitionRequest) -> Result<Found, Err
         });
     };
     let partition = topic.partition(index);
-    let partition = partition.map_err(|absent| cluster::absent(broker, &topic, index, absent))?;
+    let partition =
+        partition.map_err(|absent| partitions::absent(broker, &topic, index, absent))?;
     Ok(Found { topic, partition })
 }
 

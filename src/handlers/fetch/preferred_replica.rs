@@ -1,7 +1,7 @@
 //! Selects the replica from which a consumer should read (KIP-392). With Kafka's
 //! `RackAwareReplicaSelector`, this is a replica in the consumer's rack that has the fetch offset.
 
-use crate::{broker::Broker, handlers::cluster, metadata::Image, partition::Partition};
+use crate::{broker::Broker, handlers::brokers, metadata::Image, partition::Partition};
 
 const RACK_AWARE: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
 
@@ -37,6 +37,6 @@ impl Near<'_> {
 
     fn is_near(&self, id: i32) -> bool {
         let rack = self.image.broker(id).and_then(|broker| broker.rack.as_deref());
-        rack == Some(self.rack) && cluster::alive(self.image, id, self.listener).is_some()
+        rack == Some(self.rack) && brokers::alive(self.image, id, self.listener).is_some()
     }
 }

@@ -8,7 +8,7 @@ use bytes::{BufMut, BytesMut};
 
 use crate::{
     base::TopicId,
-    handlers::{ReplyBuffer, WireReply, cluster::Node},
+    handlers::{ReplyBuffer, WireReply, brokers::Node},
     log::LogSlice,
     protocol::schema::put_unsigned_varint,
 };

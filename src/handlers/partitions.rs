@@ -1,73 +1,19 @@
-//! Helpers that several handlers share: authorized operations, the addresses of brokers, and the
-//! leaders of partitions.
+//! The partition that a request names: its replica on this broker, its leader, or the error code if
+//! this broker cannot serve it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use kafka_protocol::{
-    messages::{BrokerId, TopicName},
-    protocol::StrBytes,
-};
+use kafka_protocol::messages::BrokerId;
 use uuid::Uuid;
 
-use super::{Context, ErrorCode};
+use super::{ErrorCode, brokers::alive};
 use crate::{
     base::TopicId,
     broker::Broker,
     controller::has_online_dir,
-    metadata::{BrokerImage, Image, PartitionImage, TopicImage, records::BrokerEndpoint},
+    metadata::{Image, PartitionImage, TopicImage},
     partition::{Partition, PartitionUnavailable, Role, Topic},
-    protocol::checks::{CLUSTER_DESCRIBE, CLUSTER_NAME, ResourceType},
 };
-
-/// The value of authorized operations if the client did not request them.
-pub const NO_OPERATIONS: i32 = i32::MIN;
-
-/// The client's authorized operations on the cluster, or 0 if it may not describe the cluster.
-pub fn cluster_operations(cx: &Context<'_>) -> i32 {
-    match cx.allowed_on_cluster(CLUSTER_DESCRIBE) {
-        true => cx.session.client.operations(ResourceType::Cluster, CLUSTER_NAME),
-        false => 0,
-    }
-}
-
-pub fn string(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
-
-pub fn topic_name(name: &str) -> TopicName {
-    TopicName(string(name))
-}
-
-pub fn ids(brokers: &[i32]) -> Vec<BrokerId> {
-    brokers.iter().copied().map(BrokerId).collect()
-}
-
-/// Topics of Kafka itself (`Topic.isInternal`).
-pub fn is_internal(topic: &str) -> bool {
-    ["__consumer_offsets", "__transaction_state", "__share_group_state"].contains(&topic)
-}
-
-/// The endpoint of a broker on a listener.
-pub fn endpoint<'a>(broker: &'a BrokerImage, listener: &str) -> Option<&'a BrokerEndpoint> {
-    broker.end_points.iter().find(|endpoint| endpoint.name == listener)
-}
-
-/// The endpoint of a broker on a listener. `None` if the broker is fenced or not registered, or
-/// does not have the listener.
-pub fn alive<'a>(image: &'a Image, id: i32, listener: &str) -> Option<&'a BrokerEndpoint> {
-    image.broker(id).filter(|broker| !broker.fenced).and_then(|it| endpoint(it, listener))
-}
-
-/// The replicas that are offline for clients of a listener, because their broker is fenced or does
-/// not have the listener, or because their log directory is offline.
-pub fn offline(image: &Image, partition: &PartitionImage, listener: &str) -> Vec<BrokerId> {
-    let replicas = partition.replicas.iter().zip(&partition.directories);
-    let is_offline = |(id, dir): &(&i32, &Uuid)| {
-        let has_dir = image.broker(**id).is_some_and(|broker| has_online_dir(broker, **dir));
-        !has_dir || alive(image, **id, listener).is_none()
-    };
-    replicas.filter(is_offline).map(|(id, _)| BrokerId(*id)).collect()
-}
 
 /// The replica of a partition on this broker, or the error code if there is none.
 pub fn partition(broker: &Broker, name: &str, index: i32) -> Result<Arc<Partition>, ErrorCode> {
@@ -144,19 +90,13 @@ pub fn leader(broker: &Broker, name: &str, id: TopicId, index: i32) -> Option<Le
     Some(LeaderHint { leader: partition.leader, epoch: partition.leader_epoch })
 }
 
-/// The address of a broker on one listener, with its rack.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
-    pub host: String,
-    pub port: i32,
-    pub rack: Option<String>,
-}
-
-/// Adds the address of a broker to `nodes`, unless the broker is fenced or lacks the listener.
-pub fn add_endpoint(image: &Image, id: i32, listener: &str, nodes: &mut BTreeMap<i32, Node>) {
-    if let Some(endpoint) = alive(image, id, listener) {
-        let rack = image.broker(id).and_then(|broker| broker.rack.clone());
-        let node = Node { host: endpoint.host.clone(), port: endpoint.port.into(), rack };
-        nodes.insert(id, node);
-    }
+/// The replicas that are offline for clients of a listener, because their broker is fenced or does
+/// not have the listener, or because their log directory is offline.
+pub fn offline(image: &Image, partition: &PartitionImage, listener: &str) -> Vec<BrokerId> {
+    let replicas = partition.replicas.iter().zip(&partition.directories);
+    let is_offline = |(id, dir): &(&i32, &Uuid)| {
+        let has_dir = image.broker(**id).is_some_and(|broker| has_online_dir(broker, **dir));
+        !has_dir || alive(image, **id, listener).is_none()
+    };
+    replicas.filter(is_offline).map(|(id, _)| BrokerId(*id)).collect()
 }
