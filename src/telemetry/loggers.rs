@@ -58,6 +58,7 @@ const LOGGERS: &[(&str, Option<&str>)] = &[
         "org.apache.kafka.server.NodeToControllerRequestThread",
         Some("sordini::broker::membership::to_controller"),
     ),
+    ("org.apache.kafka.server.util.KafkaScheduler", Some("sordini::broker::tasks")),
     ("org.apache.kafka.storage.internals.log.UnifiedLog", Some("sordini::log")),
     (ROOT, None),
     ("state.change.logger", Some("sordini::broker::event_log")),
