@@ -1,7 +1,7 @@
 //! Maps the errors of the layers below to Kafka's error codes. The matches have no catch-all arm,
 //! so a new error does not compile until its code is decided here.
 
-pub use crate::protocol::ErrorCode;
+pub use crate::protocol::{ErrorCode, error_code::NONE};
 use kafka_protocol::protocol::StrBytes;
 
 use crate::{
@@ -13,9 +13,6 @@ use crate::{
     protocol::error_code,
     records::RefusedKind,
 };
-
-/// The code of "no error".
-pub const NONE: i16 = 0;
 
 pub fn append(error: &AppendError) -> ErrorCode {
     match error {

@@ -150,6 +150,7 @@ impl BatchBuilder {
 
     /// Sets the offset delta of the next record, which leaves a gap as compaction does. Panics if
     /// it is not above that of the last record.
+    #[cfg(test)]
     pub fn skip_to(&mut self, offset_delta: i32) {
         assert!(offset_delta > self.last_offset_delta, "offsets rise");
         self.last_offset_delta = offset_delta - 1;
