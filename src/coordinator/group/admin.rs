@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Groups, Record, Turn,
+    Group, Groups, Record, Turn,
     messages::{GroupDescription, GroupError, GroupSurvey, ListRequest, ListedGroup},
     state::State,
 };
@@ -81,7 +81,7 @@ impl Turn<'_> {
 
     /// Deletes a group that has neither members nor offsets.
     pub(super) fn bury_group(&mut self, groups: &mut Groups, id: &Arc<str>) {
-        if let Some(group) = groups.remove(id) {
+        if let Some(Group::Classic(group)) = groups.remove(id) {
             for member in &group.pending_joins {
                 self.end_session(&group, member);
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Groups, TimerKey, Turn,
+    Group, Groups, TimerKey, Turn,
     records::OffsetCommitValue,
     state::{ClassicGroup, State},
 };
@@ -51,8 +51,9 @@ impl Turn<'_> {
         let logged = self.logged;
         for id in logged.groups.keys() {
             let loaded;
-            let group = match groups.get(id) {
-                Some(group) => group,
+            let group = match groups.get(id).map(Group::classic) {
+                Some(Some(group)) => group,
+                Some(None) => continue,
                 None => {
                     let Some(group) = logged.group(id) else { continue };
                     loaded = group;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Groups, Record, Reply, TimerKey, Turn,
+    Group, Groups, Record, Reply, TimerKey, Turn, classic_mut,
     messages::{GroupError, JoinReply, JoinRequest},
     state::{ClassicGroup, Member, State},
 };
@@ -23,9 +23,9 @@ impl Turn<'_> {
                 return self.refuse_join(token, &request.member_id, error);
             }
             let group = ClassicGroup::new(request.group.clone(), Some(self.now_ms));
-            groups.insert(request.group.clone(), group);
+            groups.insert(request.group.clone(), Group::Classic(group));
         }
-        let group = groups.get_mut(&request.group).expect("found or made");
+        let group = classic_mut(groups, &request.group).expect("found or made");
         if is_new_group {
             // The group exists from now on, even if its first member is refused.
             let value = Some(group.to_value());

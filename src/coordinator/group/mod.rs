@@ -86,7 +86,30 @@ pub enum TimerKey {
     Expire,
 }
 
-pub type Groups = BTreeMap<Arc<str>, ClassicGroup>;
+/// A live group.
+#[derive(Debug)]
+pub enum Group {
+    Classic(ClassicGroup),
+}
+
+impl Group {
+    /// The group, if its protocol is the classic one.
+    pub fn classic(&self) -> Option<&ClassicGroup> {
+        match self {
+            Self::Classic(group) => Some(group),
+        }
+    }
+
+    /// As [`Self::classic`].
+    pub fn classic_mut(&mut self) -> Option<&mut ClassicGroup> {
+        match self {
+            Self::Classic(group) => Some(group),
+        }
+    }
+}
+
+/// Live groups by id.
+pub type Groups = BTreeMap<Arc<str>, Group>;
 
 /// The state that a restart loses.
 #[derive(Debug, Default)]
@@ -200,17 +223,17 @@ impl Turn<'_> {
     fn timer(&mut self, groups: &mut Groups, key: TimerKey) {
         match key {
             TimerKey::Session { group, member } => {
-                if let Some(group) = groups.get_mut(&group) {
+                if let Some(group) = classic_mut(groups, &group) {
                     self.expire_session(group, &member);
                 }
             }
             TimerKey::Join { group } => {
-                if let Some(group) = groups.get_mut(&group) {
+                if let Some(group) = classic_mut(groups, &group) {
                     self.expire_join_phase(group);
                 }
             }
             TimerKey::Sync { group } => {
-                if let Some(group) = groups.get_mut(&group) {
+                if let Some(group) = classic_mut(groups, &group) {
                     self.expire_sync_phase(group);
                 }
             }
@@ -233,7 +256,7 @@ impl Turn<'_> {
             if group.members.len() > self.config.max_size {
                 self.prepare_rebalance(&mut group);
             }
-            groups.insert(id.clone(), group);
+            groups.insert(id.clone(), Group::Classic(group));
         }
         self.log_unserved();
         self.set_timer(TimerKey::Expire, self.config.offsets_retention_check_interval_ms);
@@ -256,16 +279,16 @@ impl Turn<'_> {
         self.out.timers.push(TimerOp::Cancel { key });
     }
 
-    /// A group that the decision may change; `None` if it does not exist. A group that is not live
-    /// becomes live.
+    /// A classic group that the decision may change; `None` if it does not exist. A group that is
+    /// not live becomes live.
     fn group<'g>(&self, groups: &'g mut Groups, id: &Arc<str>) -> Option<&'g mut ClassicGroup> {
         if !groups.contains_key(id) {
-            groups.insert(id.clone(), self.logged.group(id)?);
+            groups.insert(id.clone(), Group::Classic(self.logged.group(id)?));
         }
-        groups.get_mut(id)
+        classic_mut(groups, id)
     }
 
-    /// Reads a group without making it live; `None` if it does not exist.
+    /// Reads a classic group without making it live; `None` if it does not exist.
     fn look<T>(
         &self,
         groups: &Groups,
@@ -273,10 +296,15 @@ impl Turn<'_> {
         look: impl FnOnce(&ClassicGroup) -> T,
     ) -> Option<T> {
         match groups.get(id) {
-            Some(group) => Some(look(group)),
+            Some(group) => group.classic().map(look),
             None => Some(look(&self.logged.group(id)?)),
         }
     }
+}
+
+/// A live group, if it exists and its protocol is the classic one.
+fn classic_mut<'g>(groups: &'g mut Groups, id: &str) -> Option<&'g mut ClassicGroup> {
+    groups.get_mut(id).and_then(Group::classic_mut)
 }
 
 #[cfg(test)]
