@@ -6,7 +6,7 @@ use sordini::{
     base::config::{Sources, load},
     log::{
         CleanShutdown, Disk, Epochs, Log, LogConfig, LogStart, MetaProperties, checkpoint,
-        disk::{Durability, replace_file},
+        disk::{FileDurability, replace_file},
         faulty::FaultyDisk,
         formats,
     },
@@ -94,7 +94,7 @@ pub fn log_directories(data: &[u8]) {
             (true, content) => Input(content).batches(),
             (false, content) => content.to_vec(),
         };
-        replace_file(&disk, &dir.join(name), &content, Durability::Synced).expect("written");
+        replace_file(&disk, &dir.join(name), &content, FileDurability::Synced).expect("written");
     }
     let config = Arc::new(LogConfig { index_interval_bytes: 64, ..LogConfig::default() });
     let start = LogStart {
@@ -140,7 +140,7 @@ pub fn metadata_snapshots(data: &[u8]) {
         false => ("00000000000000000000-0000000000.checkpoint", input.batches()),
     };
     let path = dir.join(name);
-    replace_file(&disk, &path, &content, Durability::Synced).expect("written");
+    replace_file(&disk, &path, &content, FileDurability::Synced).expect("written");
     match is_state {
         true => drop(QuorumState::read(&disk, dir)),
         false => drop(quorum::read_checkpoint(&disk, &path)),

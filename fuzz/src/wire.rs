@@ -24,7 +24,7 @@ const DECOMPRESSED_MAX: usize = 1 << 20;
 pub fn requests(data: &[u8]) {
     let mut input = Input(data);
     let entry = &TABLE[usize::from(input.byte()) % TABLE.len()];
-    let (min, max) = entry.versions;
+    let (min, max) = (entry.row.min, entry.row.max);
     let version = min + i16::from(input.byte()) % (max - min + 1);
     let _ = (entry.try_decode)(version, Bytes::copy_from_slice(input.rest()));
 }
