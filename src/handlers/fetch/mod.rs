@@ -61,17 +61,17 @@ async fn fetch_partitions(cx: &mut Context<'_>, request: FetchRequest) -> Reply<
         Err(refused) => return Reply::Now(refused),
     };
     let hints = (cx.version >= LEADER_HINTS).then(|| Arc::clone(&cx.session.listener));
-    let plan = Arc::new(Plan::new(cx, fetch, limits, (reader, hints)));
-    let results = plan.read_ready(FetchPass::First).await;
-    if max_wait.is_zero() || plan.is_satisfied(&results) {
-        return Reply::Now(Plan::finished(plan).answer(results));
+    let job = Arc::new(FetchJob::new(cx, fetch, limits, (reader, hints)));
+    let results = job.read_ready(FetchPass::First).await;
+    if max_wait.is_zero() || job.is_satisfied(&results) {
+        return Reply::Now(FetchJob::finished(job).answer(results));
     }
     let deadline = Instant::now() + max_wait;
     let parked = cx.broker.metrics.purgatory.park_fetch();
     Reply::Later(Box::pin(async move {
-        let results = plan.wait(deadline).await;
+        let results = job.wait(deadline).await;
         drop(parked);
-        Plan::finished(plan).answer(results)
+        FetchJob::finished(job).answer(results)
     }))
 }
 
@@ -81,7 +81,7 @@ enum Reader {
         is_committed_only: bool,
         only_from_leader: bool,
         /// The consumer's rack and listener, if it may be redirected to a replica in its rack.
-        place: Option<(String, Arc<str>)>,
+        rack_and_listener: Option<(String, Arc<str>)>,
     },
     /// Followers also read records that are not committed yet.
     Follower { replica: i32, broker_epoch: i64, max_wait_ms: i32 },
@@ -103,7 +103,7 @@ impl Reader {
         Self::Consumer {
             is_committed_only: request.isolation_level == READ_COMMITTED,
             only_from_leader: cx.version < READS_FOLLOWERS,
-            place: may_redirect
+            rack_and_listener: may_redirect
                 .then(|| (request.rack_id.to_string(), Arc::clone(&cx.session.listener))),
         }
     }
@@ -156,7 +156,7 @@ impl Limits {
 }
 
 /// One fetch: what to read, for which reader, and within which limits.
-struct Plan {
+struct FetchJob {
     broker: Arc<Broker>,
     fetch: SessionFetch,
     /// The partitions of `fetch`, in its order, or the reason why one cannot be read here.
@@ -173,7 +173,7 @@ struct Found {
     partition: Arc<Partition>,
 }
 
-impl Plan {
+impl FetchJob {
     fn new(
         cx: &Context<'_>,
         fetch: SessionFetch,
@@ -202,13 +202,13 @@ impl Plan {
     /// with an error, a diverging epoch or a preferred replica.
     fn is_satisfied(&self, replies: &[PartitionReply]) -> bool {
         let len = |reply: &PartitionReply| reply.records.as_ref().map_or(0, |slice| slice.len);
-        let news = |reply: &PartitionReply| {
+        let ends_wait = |reply: &PartitionReply| {
             reply.error_code != errors::NONE
                 || reply.diverging.is_some()
                 || reply.preferred.is_some()
         };
         replies.is_empty()
-            || replies.iter().any(news)
+            || replies.iter().any(ends_wait)
             || replies.iter().map(len).sum::<usize>() >= self.limits.min_bytes
     }
 
@@ -227,9 +227,9 @@ impl Plan {
         }
     }
 
-    /// Takes the plan out of its `Arc` after the last read.
-    fn finished(plan: Arc<Self>) -> Self {
-        Arc::into_inner(plan).expect("a blocking thread drops the plan before its result is here")
+    /// Takes the job out of its `Arc` after the last read.
+    fn finished(job: Arc<Self>) -> Self {
+        Arc::into_inner(job).expect("a blocking thread drops the job before its result is here")
     }
 
     /// Counts the fetch in the metrics, updates its session, and builds the response.
@@ -315,21 +315,21 @@ fn is_failure(code: i16) -> bool {
 /// The registration of a waiting fetch at its partitions. Dropping it removes the waiter, also if
 /// the connection ends while the fetch waits.
 struct Registered<'a> {
-    plan: &'a Plan,
+    job: &'a FetchJob,
     wait: Arc<FetchWait>,
 }
 
 impl<'a> Registered<'a> {
-    fn new(plan: &'a Plan) -> Self {
-        let registered = Self { plan, wait: Arc::default() };
+    fn new(job: &'a FetchJob) -> Self {
+        let registered = Self { job, wait: Arc::default() };
         for partition in registered.partitions() {
-            partition.wait_for_data(&registered.wait, plan.reader.awaited());
+            partition.wait_for_data(&registered.wait, job.reader.awaited());
         }
         registered
     }
 
     fn partitions(&self) -> impl Iterator<Item = &Arc<Partition>> {
-        let found = self.plan.partitions.iter().filter_map(|found| found.as_ref().ok());
+        let found = self.job.partitions.iter().filter_map(|found| found.as_ref().ok());
         found.map(|found| &found.partition)
     }
 }
@@ -337,7 +337,7 @@ impl<'a> Registered<'a> {
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
         for partition in self.partitions() {
-            partition.forget_wait(&self.wait, self.plan.reader.awaited());
+            partition.forget_wait(&self.wait, self.job.reader.awaited());
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{Found, Plan, Reader, preferred_replica, reply::PartitionReply};
+use super::{FetchJob, Found, Reader, preferred_replica, reply::PartitionReply};
 use crate::{
     base::environment::now_ms,
     fetch_sessions::{PartitionRequest, SessionPartition},
@@ -32,7 +32,7 @@ struct ReadBudget {
     now_ms: i64,
 }
 
-impl Plan {
+impl FetchJob {
     /// Reads all partitions. If an index or a batch header is not in the page cache, a blocking
     /// thread reads all of them, so that no worker waits for the disk. If a log directory does not
     /// respond, only fetches that read from it wait, and fetches from several directories.
@@ -40,8 +40,8 @@ impl Plan {
         if let Some(replies) = without_waiting(|| self.read_all(pass)) {
             return replies;
         }
-        let (plan, look_ups) = (Arc::clone(self), &self.broker.limits.fetch_look_ups);
-        let read = look_ups.run(self.log_dir(), move || plan.read_all(pass)).await;
+        let (job, look_ups) = (Arc::clone(self), &self.broker.limits.fetch_look_ups);
+        let read = look_ups.run(self.log_dir(), move || job.read_all(pass)).await;
         read.unwrap_or_else(|_panicked| {
             let refused = |it: &SessionPartition| {
                 PartitionReply::error(it.request.partition, ErrorCode::UnknownServerError)
@@ -111,7 +111,7 @@ impl Plan {
         // The follower's position may have raised the high watermark, so get a new view.
         let view = partition.view();
         let mut reply = PartitionReply::of(&view, spec.partition);
-        if let Reader::Consumer { place: Some((rack, listener)), .. } = &self.reader {
+        if let Reader::Consumer { rack_and_listener: Some((rack, listener)), .. } = &self.reader {
             let image = self.broker.metadata();
             let near = preferred_replica::Near { rack, listener, image: &image };
             reply.preferred = near.select(partition, spec.fetch_offset, self.broker.node.id);

@@ -102,9 +102,9 @@ pub fn finish(broker: &Broker, fetch: SessionFetch, replies: Vec<PartitionReply>
     let mut topics: Vec<TopicReply> = Vec::new();
     let mut answered = answer.answered.into_iter().peekable();
     let all = replies.into_iter().zip(names).enumerate();
-    let mut told: Vec<_> = all.filter(|(at, _)| answered.next_if_eq(at).is_some()).collect();
-    told.sort_by_key(|(_, (reply, _))| place(reply));
-    for (_, (reply, (name, id))) in told {
+    let mut included: Vec<_> = all.filter(|(at, _)| answered.next_if_eq(at).is_some()).collect();
+    included.sort_by_key(|(_, (reply, _))| order_in_response(reply));
+    for (_, (reply, (name, id))) in included {
         let name = name.unwrap_or_default();
         match topics.last_mut().filter(|topic| topic.id == id && topic.name == name) {
             Some(topic) => topic.partitions.push(reply),
@@ -121,7 +121,7 @@ pub fn finish(broker: &Broker, fetch: SessionFetch, replies: Vec<PartitionReply>
 
 /// The place of a partition in the response. As in Kafka, unknown topic ids come after partitions
 /// that were read, and unknown topics or partitions come last.
-fn place(reply: &PartitionReply) -> u8 {
+fn order_in_response(reply: &PartitionReply) -> u8 {
     match ErrorCode::try_from_code(reply.error_code) {
         Some(ErrorCode::UnknownTopicId) => 1,
         Some(ErrorCode::UnknownTopicOrPartition) => 2,
