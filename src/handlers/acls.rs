@@ -90,8 +90,8 @@ fn refuse<R: Default>(codes: impl IntoIterator<Item = [i8; 4]>, refusal: R) -> R
 
 /// The error of every request: SECURITY_DISABLED with this message if the client passes the check.
 fn error(cx: &Context<'_>, check: Check, message: &'static str) -> (i16, Option<StrBytes>) {
-    match cx.allowed_on_cluster(check) {
-        true => (ErrorCode::SecurityDisabled.code(), Some(StrBytes::from_static_str(message))),
-        false => errors::cluster_denied(),
+    match cx.check_on_cluster(check) {
+        Ok(()) => (ErrorCode::SecurityDisabled.code(), Some(StrBytes::from_static_str(message))),
+        Err(code) => errors::with_message(code),
     }
 }

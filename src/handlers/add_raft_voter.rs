@@ -8,6 +8,7 @@ use super::{Context, ErrorCode, Handler, Reply, conversions::str_bytes, raft_vot
 use crate::{
     protocol::{
         checks::CLUSTER_ALTER,
+        error_code,
         messages::{AddRaftVoterListener, AddRaftVoterRequest, AddRaftVoterResponse},
     },
     quorum::{Endpoint, Voter},
@@ -29,8 +30,9 @@ impl Handler for AddRaftVoter {
             error_message: why.as_deref().map(str_bytes),
             ..AddRaftVoterResponse::default()
         };
-        if !cx.allowed_on_cluster(CLUSTER_ALTER) {
-            return Reply::Now(answer(raft_voters::denied()));
+        if let Err(code) = cx.check_on_cluster(CLUSTER_ALTER) {
+            let message = error_code::default_message(code.code()).to_owned();
+            return Reply::Now(answer((code.code(), Some(message))));
         }
         if let Some(refusal) = raft_voters::refusal(cx, request.cluster_id.as_deref()) {
             return Reply::Now(answer(refusal));

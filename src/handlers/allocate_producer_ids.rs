@@ -4,7 +4,7 @@ use kafka_protocol::messages::{
     AllocateProducerIdsRequest, AllocateProducerIdsResponse, ApiKey, ProducerId,
 };
 
-use super::{Context, ErrorCode, Handler, Reply, errors};
+use super::{Context, Handler, Reply, errors};
 use crate::{controller::PRODUCER_ID_BLOCK, protocol::checks::CLUSTER_ACTION};
 
 pub struct AllocateProducerIds;
@@ -18,9 +18,8 @@ impl Handler for AllocateProducerIds {
         cx: &mut Context<'_>,
         request: AllocateProducerIdsRequest,
     ) -> Reply<AllocateProducerIdsResponse> {
-        if !cx.allowed_on_cluster(CLUSTER_ACTION) {
-            let code = ErrorCode::ClusterAuthorizationFailed.code();
-            return Reply::Now(AllocateProducerIdsResponse::default().with_error_code(code));
+        if let Err(code) = cx.check_on_cluster(CLUSTER_ACTION) {
+            return Reply::Now(AllocateProducerIdsResponse::default().with_error_code(code.code()));
         }
         let (id, epoch) = (request.broker_id.0, request.broker_epoch);
         let answer = AllocateProducerIdsResponse::default();

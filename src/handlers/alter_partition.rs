@@ -6,7 +6,7 @@ use kafka_protocol::messages::{
     alter_partition_response::{PartitionData, TopicData},
 };
 
-use super::{Context, ErrorCode, Handler, Reply, conversions::ids, errors};
+use super::{Context, Handler, Reply, conversions::ids, errors};
 use crate::{
     controller::{AlterPartition as Change, ControllerError},
     metadata::PartitionImage,
@@ -27,9 +27,8 @@ impl Handler for AlterPartition {
         cx: &mut Context<'_>,
         request: AlterPartitionRequest,
     ) -> Reply<AlterPartitionResponse> {
-        if !cx.allowed_on_cluster(CLUSTER_ACTION) {
-            let code = ErrorCode::ClusterAuthorizationFailed.code();
-            return Reply::Now(AlterPartitionResponse::default().with_error_code(code));
+        if let Err(code) = cx.check_on_cluster(CLUSTER_ACTION) {
+            return Reply::Now(AlterPartitionResponse::default().with_error_code(code.code()));
         }
         let topic = |topic: &asked::TopicData| {
             (topic.topic_id, topic.partitions.iter().map(change).collect())

@@ -31,8 +31,8 @@ impl Handler for AlterPartitionReassignments {
         let allow = cx.version == 0 || request.allow_replication_factor_change;
         let response = AlterPartitionReassignmentsResponse::default()
             .with_allow_replication_factor_change(allow);
-        if !cx.allowed_on_cluster(CLUSTER_ALTER) {
-            return Reply::Now(refusal(&request, response, &errors::cluster_denied()));
+        if let Err(code) = cx.check_on_cluster(CLUSTER_ALTER) {
+            return Reply::Now(refusal(&request, response, &errors::with_message(code)));
         }
         let topics = request.topics.iter();
         let topics = topics.map(|topic| {

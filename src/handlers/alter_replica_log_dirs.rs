@@ -31,9 +31,8 @@ impl Handler for AlterReplicaLogDirs {
         request: AlterReplicaLogDirsRequest,
     ) -> Reply<AlterReplicaLogDirsResponse> {
         let wanted = last_of_each(request);
-        if !cx.allowed_on_cluster(CLUSTER_ALTER) {
-            let code = ErrorCode::ClusterAuthorizationFailed.code();
-            return Reply::Now(response(wanted.into_keys().map(|it| (it, code)).collect()));
+        if let Err(code) = cx.check_on_cluster(CLUSTER_ALTER) {
+            return Reply::Now(response(wanted.into_keys().map(|it| (it, code.code())).collect()));
         }
         let names: Vec<TopicPartition> = wanted.keys().cloned().collect();
         let broker = Arc::clone(cx.broker);

@@ -6,7 +6,7 @@ use kafka_protocol::messages::{
     assign_replicas_to_dirs_response::{DirectoryData, PartitionData, TopicData},
 };
 
-use super::{Context, ErrorCode, Handler, Reply, errors};
+use super::{Context, Handler, Reply, errors};
 use crate::protocol::checks::CLUSTER_ACTION;
 
 pub struct AssignReplicasToDirs;
@@ -20,9 +20,10 @@ impl Handler for AssignReplicasToDirs {
         cx: &mut Context<'_>,
         request: AssignReplicasToDirsRequest,
     ) -> Reply<AssignReplicasToDirsResponse> {
-        if !cx.allowed_on_cluster(CLUSTER_ACTION) {
-            let code = ErrorCode::ClusterAuthorizationFailed.code();
-            return Reply::Now(AssignReplicasToDirsResponse::default().with_error_code(code));
+        if let Err(code) = cx.check_on_cluster(CLUSTER_ACTION) {
+            return Reply::Now(
+                AssignReplicasToDirsResponse::default().with_error_code(code.code()),
+            );
         }
         let topic = |it: &asked::TopicData| {
             (it.topic_id, it.partitions.iter().map(|it| it.partition_index).collect())

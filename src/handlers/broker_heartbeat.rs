@@ -3,7 +3,7 @@
 
 use kafka_protocol::messages::ApiKey;
 
-use super::{Context, ErrorCode, Handler, Reply, errors};
+use super::{Context, Handler, Reply, errors};
 use crate::{
     broker::HeartbeatConnection,
     controller::Heartbeat,
@@ -24,9 +24,9 @@ impl Handler for BrokerHeartbeat {
         cx: &mut Context<'_>,
         request: BrokerHeartbeatRequest,
     ) -> Reply<BrokerHeartbeatResponse> {
-        if !cx.allowed_on_cluster(CLUSTER_ACTION) {
+        if let Err(code) = cx.check_on_cluster(CLUSTER_ACTION) {
             return Reply::Now(BrokerHeartbeatResponse {
-                error_code: ErrorCode::ClusterAuthorizationFailed.code(),
+                error_code: code.code(),
                 ..Default::default()
             });
         }

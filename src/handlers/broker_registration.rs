@@ -28,8 +28,8 @@ impl Handler for BrokerRegistration {
             let answer = BrokerRegistrationResponse::default().with_error_code(code.code());
             Reply::Now(answer.with_broker_epoch(-1))
         };
-        if !cx.allowed_on_cluster(CLUSTER_ACTION) {
-            return refuse(ErrorCode::ClusterAuthorizationFailed);
+        if let Err(code) = cx.check_on_cluster(CLUSTER_ACTION) {
+            return refuse(code);
         }
         if *request.cluster_id != *cx.broker.node.cluster_id {
             return refuse(ErrorCode::InconsistentClusterId);

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use crate::protocol::{
-    Principal,
+    ErrorCode, Principal,
     checks::{CLUSTER_NAME, Check, ResourceType},
 };
 
@@ -55,6 +55,14 @@ impl Client {
 
     pub fn allowed_on_cluster(&self, check: Check) -> bool {
         self.allowed(check, CLUSTER_NAME)
+    }
+
+    /// As [`Self::allowed`], with Kafka's error code if the client may not.
+    pub fn check(&self, check: Check, name: &str) -> Result<(), ErrorCode> {
+        match self.allowed(check, name) {
+            true => Ok(()),
+            false => Err(check.resource.denial()),
+        }
     }
 
     /// Whether the client may do the operation on at least one resource of the type.

@@ -14,7 +14,8 @@ use crate::{
     metadata::{ConfigResource, ConfigResourceType, Image},
     protocol::{
         checks::{
-            CLUSTER_ACTION, CLUSTER_ALTER_CONFIGS, Check, GROUP_ALTER_CONFIGS, TOPIC_ALTER_CONFIGS,
+            CLUSTER_ACTION, CLUSTER_ALTER_CONFIGS, CLUSTER_NAME, Check, GROUP_ALTER_CONFIGS,
+            TOPIC_ALTER_CONFIGS,
         },
         error_code,
     },
@@ -58,26 +59,17 @@ pub fn check_allowed(
     name: &str,
     [on_cluster, on_topic, on_group]: [Check; 3],
 ) -> Result<(), ResourceError> {
-    let (is_allowed, code) = match kind {
-        ConfigResourceType::Topic => {
-            (client.allowed(on_topic, name), ErrorCode::TopicAuthorizationFailed)
-        }
-        ConfigResourceType::Group => {
-            (client.allowed(on_group, name), ErrorCode::GroupAuthorizationFailed)
-        }
+    let checked = match kind {
+        ConfigResourceType::Topic => client.check(on_topic, name),
+        ConfigResourceType::Group => client.check(on_group, name),
         ConfigResourceType::Broker
         | ConfigResourceType::BrokerLogger
-        | ConfigResourceType::ClientMetrics => {
-            (client.allowed_on_cluster(on_cluster), ErrorCode::ClusterAuthorizationFailed)
-        }
+        | ConfigResourceType::ClientMetrics => client.check(on_cluster, CLUSTER_NAME),
     };
-    match is_allowed {
-        true => Ok(()),
-        false => {
-            let message = error_code::default_message(code.code()).to_owned();
-            Err(ResourceError { code, message: Some(message) })
-        }
-    }
+    checked.map_err(|code| {
+        let message = error_code::default_message(code.code()).to_owned();
+        ResourceError { code, message: Some(message) }
+    })
 }
 
 impl From<ConfigError> for ResourceError {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::Client;
+use super::{Client, ErrorCode};
 use crate::{
     base::config::{BrokerConfig, SecurityProtocol},
     broker::{Broker, HeartbeatConnection},
@@ -88,14 +88,22 @@ impl Context<'_> {
         }
     }
 
-    /// Whether the client may do the operation on the resource with this name. See
-    /// [`Client::allowed`]. A request that has timed out is not checked.
+    /// As [`Client::allowed`].
     pub fn allowed(&self, check: Check, name: &str) -> bool {
-        self.forwarding == Forwarding::TimedOut || self.session.client.allowed(check, name)
+        self.session.client.allowed(check, name)
     }
 
     pub fn allowed_on_cluster(&self, check: Check) -> bool {
         self.allowed(check, CLUSTER_NAME)
+    }
+
+    /// As [`Client::check`].
+    pub fn check(&self, check: Check, name: &str) -> Result<(), ErrorCode> {
+        self.session.client.check(check, name)
+    }
+
+    pub fn check_on_cluster(&self, check: Check) -> Result<(), ErrorCode> {
+        self.check(check, CLUSTER_NAME)
     }
 
     /// This node's controller. It refuses a request that has timed out (`Forwarding::TimedOut`).

@@ -21,8 +21,8 @@ impl Handler for ControllerRegistration {
         cx: &mut Context<'_>,
         request: ControllerRegistrationRequest,
     ) -> Reply<ControllerRegistrationResponse> {
-        if !cx.allowed_on_cluster(CLUSTER_ACTION) {
-            let (code, message) = errors::cluster_denied();
+        if let Err(code) = cx.check_on_cluster(CLUSTER_ACTION) {
+            let (code, message) = errors::with_message(code);
             let response = ControllerRegistrationResponse::default().with_error_code(code);
             return Reply::Now(response.with_error_message(message));
         }

@@ -15,8 +15,7 @@ use super::{
 };
 use crate::{
     base::config::{Config, Properties, describe, ignored_configs, keys},
-    controller::topic_names::is_internal,
-    controller::{ControllerError, CreatedTopic, NewTopic},
+    controller::{ControllerError, CreatedTopic, NewTopic, topic_names::is_internal},
     protocol::checks::{CLUSTER_CREATE, TOPIC_CREATE, TOPIC_DESCRIBE_CONFIGS},
 };
 

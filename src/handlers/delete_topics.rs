@@ -19,10 +19,7 @@ use crate::{
     base::TopicId,
     controller::ControllerError,
     metadata::Image,
-    protocol::{
-        checks::{CLUSTER_DELETE, TOPIC_DELETE, TOPIC_DESCRIBE},
-        error_code,
-    },
+    protocol::checks::{CLUSTER_DELETE, TOPIC_DELETE, TOPIC_DESCRIBE},
 };
 
 pub struct DeleteTopics;
@@ -118,8 +115,8 @@ struct Rights {
 
 /// The response for a topic that the client may not delete.
 fn denied(name: Option<&str>, id: TopicId) -> DeletableTopicResult {
-    let code = ErrorCode::TopicAuthorizationFailed.code();
-    answer(name, id, code, Some(str_bytes(error_code::default_message(code))))
+    let (code, message) = errors::with_message(ErrorCode::TopicAuthorizationFailed);
+    answer(name, id, code, message)
 }
 
 type Wanted = BTreeMap<TopicId, String>;

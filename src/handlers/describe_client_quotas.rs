@@ -35,9 +35,8 @@ impl Handler for DescribeClientQuotas {
         request: DescribeClientQuotasRequest,
     ) -> Reply<DescribeClientQuotasResponse> {
         let response = DescribeClientQuotasResponse::default();
-        if !cx.allowed_on_cluster(CLUSTER_DESCRIBE_CONFIGS) {
-            let code = ErrorCode::ClusterAuthorizationFailed.code();
-            let response = response.with_error_code(code).with_error_message(None);
+        if let Err(code) = cx.check_on_cluster(CLUSTER_DESCRIBE_CONFIGS) {
+            let response = response.with_error_code(code.code()).with_error_message(None);
             return Reply::Now(response.with_entries(None));
         }
         let filter = match Filter::new(&request) {

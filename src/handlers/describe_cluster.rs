@@ -30,8 +30,10 @@ impl Handler for DescribeCluster {
         cx: &mut Context<'_>,
         request: DescribeClusterRequest,
     ) -> Reply<DescribeClusterResponse> {
-        if cx.session.on_controller_listener && !cx.allowed_on_cluster(CLUSTER_ALTER) {
-            let (code, message) = errors::cluster_denied();
+        if cx.session.on_controller_listener
+            && let Err(code) = cx.check_on_cluster(CLUSTER_ALTER)
+        {
+            let (code, message) = errors::with_message(code);
             let response = DescribeClusterResponse::default().with_error_code(code);
             return Reply::Now(response.with_error_message(message));
         }

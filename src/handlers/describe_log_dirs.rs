@@ -37,9 +37,9 @@ impl Handler for DescribeLogDirs {
         cx: &mut Context<'_>,
         request: DescribeLogDirsRequest,
     ) -> Reply<DescribeLogDirsResponse> {
-        if !cx.allowed_on_cluster(CLUSTER_DESCRIBE) {
+        if let Err(code) = cx.check_on_cluster(CLUSTER_DESCRIBE) {
             return Reply::Now(DescribeLogDirsResponse {
-                error_code: ErrorCode::ClusterAuthorizationFailed.code(),
+                error_code: code.code(),
                 ..Default::default()
             });
         }

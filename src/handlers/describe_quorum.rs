@@ -26,8 +26,8 @@ impl Handler for DescribeQuorum {
         cx: &mut Context<'_>,
         request: DescribeQuorumRequest,
     ) -> Reply<DescribeQuorumResponse> {
-        if !cx.allowed_on_cluster(CLUSTER_DESCRIBE) {
-            let (code, message) = errors::cluster_denied();
+        if let Err(code) = cx.check_on_cluster(CLUSTER_DESCRIBE) {
+            let (code, message) = errors::with_message(code);
             let response = DescribeQuorumResponse::default().with_error_code(code);
             let message = message.filter(|_| cx.version >= 2);
             return Reply::Now(response.with_error_message(message));

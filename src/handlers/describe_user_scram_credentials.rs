@@ -26,15 +26,14 @@ impl Handler for DescribeUserScramCredentials {
         cx: &mut Context<'_>,
         request: DescribeUserScramCredentialsRequest,
     ) -> Reply<DescribeUserScramCredentialsResponse> {
-        if !cx.allowed_on_cluster(CLUSTER_DESCRIBE) {
-            let code = ErrorCode::ClusterAuthorizationFailed.code();
+        if let Err(code) = cx.check_on_cluster(CLUSTER_DESCRIBE) {
             let row = DescribeUserScramCredentialsResult::default()
-                .with_error_code(code)
+                .with_error_code(code.code())
                 .with_error_message(None);
             let rows = vec![row; request.users.map_or(0, |users| users.len())];
             return Reply::Now(
                 DescribeUserScramCredentialsResponse::default()
-                    .with_error_code(code)
+                    .with_error_code(code.code())
                     .with_error_message(None)
                     .with_results(rows),
             );

@@ -24,8 +24,8 @@ impl Handler for ElectLeaders {
         cx: &mut Context<'_>,
         request: ElectLeadersRequest,
     ) -> Reply<ElectLeadersResponse> {
-        if !cx.allowed_on_cluster(CLUSTER_ALTER) {
-            return Reply::Now(refusal(&request, &errors::cluster_denied(), cx.version));
+        if let Err(code) = cx.check_on_cluster(CLUSTER_ALTER) {
+            return Reply::Now(refusal(&request, &errors::with_message(code), cx.version));
         }
         let kind = match request.election_type {
             _ if cx.version == 0 => ElectionType::Preferred,

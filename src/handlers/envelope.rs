@@ -28,8 +28,8 @@ impl Handler for Envelope {
     async fn handle(cx: &mut Context<'_>, request: EnvelopeRequest) -> Reply<EnvelopeResponse> {
         let refuse =
             |code: ErrorCode| Reply::Now(EnvelopeResponse::default().with_error_code(code.code()));
-        if !cx.allowed_on_cluster(CLUSTER_ACTION) {
-            return refuse(ErrorCode::ClusterAuthorizationFailed);
+        if let Err(code) = cx.check_on_cluster(CLUSTER_ACTION) {
+            return refuse(code);
         }
         if !cx.broker.leads_quorum() {
             return refuse(ErrorCode::NotController);

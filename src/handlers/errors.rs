@@ -196,10 +196,10 @@ pub fn outcome<T>(result: &Result<T, ControllerError>) -> (i16, Option<StrBytes>
     }
 }
 
-/// The code CLUSTER_AUTHORIZATION_FAILED with its message, for responses that have one.
-pub fn cluster_denied() -> (i16, Option<StrBytes>) {
-    let code = ErrorCode::ClusterAuthorizationFailed.code();
-    (code, Some(StrBytes::from_static_str(error_code::default_message(code))))
+/// An error code with Kafka's default message, for responses that have one.
+pub fn with_message(code: ErrorCode) -> (i16, Option<StrBytes>) {
+    let message = error_code::default_message(code.code());
+    (code.code(), Some(StrBytes::from_static_str(message)))
 }
 
 /// The error code of a result of the group coordinator, or `NONE` for `Ok`.

@@ -31,8 +31,8 @@ impl Handler for FetchSnapshot {
         let quorum = &cx.broker.quorum;
         let refused =
             |code: ErrorCode| FetchSnapshotResponse::default().with_error_code(code.code());
-        if !cx.allowed_on_cluster(CLUSTER_ACTION) {
-            return Reply::Now(refused(ErrorCode::ClusterAuthorizationFailed));
+        if let Err(code) = cx.check_on_cluster(CLUSTER_ACTION) {
+            return Reply::Now(refused(code));
         }
         if request.cluster_id.as_ref().is_some_and(|id| id.as_str() != quorum.cluster_id()) {
             return Reply::Now(refused(ErrorCode::InconsistentClusterId));

@@ -58,18 +58,17 @@ impl Handler for FindCoordinator {
             false => request.coordinator_keys,
         };
         let key_type = request.key_type;
-        let denied: Vec<_> = keys.iter().map(|key| denied(cx, key_type, key)).collect();
-        let wants_group = key_type == GROUP && denied.contains(&None);
+        let checked: Vec<_> = keys.iter().map(|key| check(cx, key_type, key)).collect();
+        let wants_group = key_type == GROUP && checked.contains(&Ok(()));
         // Create the topic at most once, however many groups the request names.
         let image = match wants_group {
             true => with_offsets_topic(cx.broker).await,
             false => cx.broker.metadata(),
         };
-        let find = |(key, denied): (&StrBytes, &Option<ErrorCode>)| match denied {
-            Some(code) => Err(*code),
-            None => find(cx, &image, key_type, key),
+        let find = |(key, checked): (&StrBytes, Result<(), ErrorCode>)| {
+            checked.and_then(|()| find(cx, &image, key_type, key))
         };
-        let found: Vec<_> = keys.iter().zip(&denied).map(find).collect();
+        let found: Vec<_> = keys.iter().zip(checked).map(find).collect();
         if cx.version < BATCHED_SINCE {
             let only = found.into_iter().next().expect("one key");
             return Reply::Now(single(only, cx.version));
@@ -139,20 +138,14 @@ fn single(found: Result<Endpoint, ErrorCode>, version: i16) -> FindCoordinatorRe
     response
 }
 
-/// The error of a client that may not find the coordinator of this key.
-fn denied(cx: &Context<'_>, key_type: i8, key: &str) -> Option<ErrorCode> {
-    let (is_allowed, code) = match key_type {
-        GROUP => (cx.allowed(GROUP_DESCRIBE, key), ErrorCode::GroupAuthorizationFailed),
-        TRANSACTION => (
-            cx.allowed(TRANSACTIONAL_ID_DESCRIBE, key),
-            ErrorCode::TransactionalIdAuthorizationFailed,
-        ),
-        SHARE if cx.version >= SHARE_SINCE => {
-            (cx.allowed_on_cluster(CLUSTER_ACTION), ErrorCode::ClusterAuthorizationFailed)
-        }
-        _ => return None,
-    };
-    (!is_allowed).then_some(code)
+/// Checks whether the client may find the coordinator of this key.
+fn check(cx: &Context<'_>, key_type: i8, key: &str) -> Result<(), ErrorCode> {
+    match key_type {
+        GROUP => cx.check(GROUP_DESCRIBE, key),
+        TRANSACTION => cx.check(TRANSACTIONAL_ID_DESCRIBE, key),
+        SHARE if cx.version >= SHARE_SINCE => cx.check_on_cluster(CLUSTER_ACTION),
+        _ => Ok(()),
+    }
 }
 
 fn find(cx: &Context<'_>, image: &Image, key_type: i8, key: &str) -> Result<Endpoint, ErrorCode> {

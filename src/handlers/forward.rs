@@ -40,12 +40,14 @@ pub async fn forward(
     }
 }
 
-/// Builds the response with REQUEST_TIMED_OUT to a whole request frame.
+/// Builds the response with REQUEST_TIMED_OUT to a whole request frame. Nothing is authorised,
+/// because nothing is done.
 pub async fn timed_out(
     broker: Arc<Broker>,
     client: Client,
     frame: Bytes,
 ) -> Result<ReplyBuffer, HandlerError> {
+    let client = Client { authorizer: None, ..client };
     let mut session = ConnectionContext::of_controller_listener(&broker.settings(), client);
     Ok(sized(&answer(&broker, &mut session, frame, Forwarding::TimedOut).await?))
 }

@@ -4,7 +4,7 @@
 use kafka_protocol::messages::{ApiKey, HeartbeatRequest, HeartbeatResponse};
 
 use super::{
-    Context, ErrorCode, Handler, Reply,
+    Context, Handler, Reply,
     conversions::{optional_text, text},
     errors::group_code_of,
 };
@@ -21,9 +21,8 @@ impl Handler for Heartbeat {
     type Response = HeartbeatResponse;
 
     async fn handle(cx: &mut Context<'_>, request: HeartbeatRequest) -> Reply<HeartbeatResponse> {
-        if !cx.allowed(GROUP_READ, &request.group_id) {
-            let code = ErrorCode::GroupAuthorizationFailed.code();
-            return Reply::Now(HeartbeatResponse::default().with_error_code(code));
+        if let Err(code) = cx.check(GROUP_READ, &request.group_id) {
+            return Reply::Now(HeartbeatResponse::default().with_error_code(code.code()));
         }
         let heartbeat = messages::HeartbeatRequest {
             group: text(&request.group_id),

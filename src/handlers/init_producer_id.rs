@@ -17,7 +17,7 @@ impl Handler for InitProducerId {
         cx: &mut Context<'_>,
         request: InitProducerIdRequest,
     ) -> Reply<InitProducerIdResponse> {
-        if let Some(code) = denied(cx, &request) {
+        if let Err(code) = check(cx, &request) {
             return Reply::Now(refusal(code));
         }
         let refused = match request.transactional_id.as_deref().map(|id| id.as_str()) {
@@ -46,20 +46,16 @@ impl Handler for InitProducerId {
     }
 }
 
-/// The error of a client that may not have a producer id. A client that may write to some topic may
-/// have one, too (KIP-679).
-fn denied(cx: &Context<'_>, request: &InitProducerIdRequest) -> Option<ErrorCode> {
-    let (is_allowed, code) = match &request.transactional_id {
-        Some(id) => {
-            (cx.allowed(TRANSACTIONAL_ID_WRITE, id), ErrorCode::TransactionalIdAuthorizationFailed)
-        }
-        None => (
-            cx.allowed_on_cluster(CLUSTER_IDEMPOTENT_WRITE)
-                || cx.session.client.allowed_on_any(TOPIC_WRITE),
-            ErrorCode::ClusterAuthorizationFailed,
-        ),
-    };
-    (!is_allowed).then_some(code)
+/// Checks whether the client may have a producer id. A client that may write to some topic may have
+/// one, too (KIP-679).
+fn check(cx: &Context<'_>, request: &InitProducerIdRequest) -> Result<(), ErrorCode> {
+    match &request.transactional_id {
+        Some(id) => cx.check(TRANSACTIONAL_ID_WRITE, id),
+        None => cx.check_on_cluster(CLUSTER_IDEMPOTENT_WRITE).or_else(|code| {
+            let may_write = cx.session.client.allowed_on_any(TOPIC_WRITE);
+            if may_write { Ok(()) } else { Err(code) }
+        }),
+    }
 }
 
 fn refusal(code: ErrorCode) -> InitProducerIdResponse {

@@ -25,8 +25,8 @@ impl Handler for JoinGroup {
 
     async fn handle(cx: &mut Context<'_>, request: JoinGroupRequest) -> Reply<JoinGroupResponse> {
         let version = cx.version;
-        if !cx.allowed(GROUP_READ, &request.group_id) {
-            return Reply::Now(denied(version));
+        if let Err(code) = cx.check(GROUP_READ, &request.group_id) {
+            return Reply::Now(denied(code, version));
         }
         let asked = text(&request.member_id);
         let answer = cx.broker.coordinators.groups.join(join_request(cx, &request)).await;
@@ -37,9 +37,9 @@ impl Handler for JoinGroup {
     }
 }
 
-fn denied(version: i16) -> JoinGroupResponse {
+fn denied(code: ErrorCode, version: i16) -> JoinGroupResponse {
     JoinGroupResponse::default()
-        .with_error_code(ErrorCode::GroupAuthorizationFailed.code())
+        .with_error_code(code.code())
         .with_generation_id(-1)
         // Before version 7 the name cannot be null.
         .with_protocol_name((version < 7).then(Default::default))

@@ -7,7 +7,7 @@ use kafka_protocol::messages::{
 };
 
 use super::{
-    Context, ErrorCode, Handler, Reply,
+    Context, Handler, Reply,
     conversions::{optional_str_bytes, optional_text, str_bytes, text},
     errors::{group_code, group_code_of},
 };
@@ -32,9 +32,8 @@ impl Handler for LeaveGroup {
 
     async fn handle(cx: &mut Context<'_>, request: LeaveGroupRequest) -> Reply<LeaveGroupResponse> {
         let version = cx.version;
-        if !cx.allowed(GROUP_READ, &request.group_id) {
-            let code = ErrorCode::GroupAuthorizationFailed.code();
-            return Reply::Now(LeaveGroupResponse::default().with_error_code(code));
+        if let Err(code) = cx.check(GROUP_READ, &request.group_id) {
+            return Reply::Now(LeaveGroupResponse::default().with_error_code(code.code()));
         }
         let group: Arc<str> = text(&request.group_id);
         let leave = LeaveRequest { group, members: leaving_members(&request, version) };

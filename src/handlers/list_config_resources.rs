@@ -26,9 +26,8 @@ impl Handler for ListConfigResources {
         cx: &mut Context<'_>,
         request: ListConfigResourcesRequest,
     ) -> Reply<ListConfigResourcesResponse> {
-        if !cx.allowed_on_cluster(CLUSTER_DESCRIBE_CONFIGS) {
-            let code = ErrorCode::ClusterAuthorizationFailed.code();
-            return Reply::Now(ListConfigResourcesResponse::default().with_error_code(code));
+        if let Err(code) = cx.check_on_cluster(CLUSTER_DESCRIBE_CONFIGS) {
+            return Reply::Now(ListConfigResourcesResponse::default().with_error_code(code.code()));
         }
         Reply::Now(answer(&cx.broker.metadata(), &request, cx.version))
     }

@@ -26,8 +26,8 @@ impl Handler for ListPartitionReassignments {
         request: ListPartitionReassignmentsRequest,
     ) -> Reply<ListPartitionReassignmentsResponse> {
         let response = ListPartitionReassignmentsResponse::default().with_error_message(None);
-        if !cx.allowed_on_cluster(CLUSTER_DESCRIBE) {
-            return Reply::Now(denied(&request));
+        if let Err(code) = cx.check_on_cluster(CLUSTER_DESCRIBE) {
+            return Reply::Now(denied(&request, code));
         }
         if cx.forwarding == Forwarding::TimedOut {
             return Reply::Now(response.with_error_code(ErrorCode::RequestTimedOut.code()));
@@ -46,14 +46,17 @@ impl Handler for ListPartitionReassignments {
 
 /// The response to a client that may not list reassignments. As in Kafka, it repeats the topics and
 /// partitions of the request.
-fn denied(request: &ListPartitionReassignmentsRequest) -> ListPartitionReassignmentsResponse {
+fn denied(
+    request: &ListPartitionReassignmentsRequest,
+    code: ErrorCode,
+) -> ListPartitionReassignmentsResponse {
     let topics = request.topics.iter().flatten().map(|topic| {
         let row = |at: &i32| OngoingPartitionReassignment::default().with_partition_index(*at);
         OngoingTopicReassignment::default()
             .with_name(topic.name.clone())
             .with_partitions(topic.partition_indexes.iter().map(row).collect())
     });
-    let (code, message) = errors::cluster_denied();
+    let (code, message) = errors::with_message(code);
     ListPartitionReassignmentsResponse::default()
         .with_error_code(code)
         .with_error_message(message)

@@ -36,8 +36,8 @@ impl Handler for OffsetCommit {
         cx: &mut Context<'_>,
         request: OffsetCommitRequest,
     ) -> Reply<OffsetCommitResponse> {
-        if !cx.allowed(GROUP_READ, &request.group_id) {
-            return Reply::Now(denied(&request));
+        if let Err(code) = cx.check(GROUP_READ, &request.group_id) {
+            return Reply::Now(denied(&request, code.code()));
         }
         let image = cx.broker.metadata();
         let topics = request.topics.iter();
@@ -80,8 +80,7 @@ impl Handler for OffsetCommit {
 }
 
 /// The response to a client that may not commit offsets of the group.
-fn denied(request: &OffsetCommitRequest) -> OffsetCommitResponse {
-    let code = ErrorCode::GroupAuthorizationFailed.code();
+fn denied(request: &OffsetCommitRequest, code: i16) -> OffsetCommitResponse {
     let topics = request.topics.iter().map(|topic| OffsetCommitResponseTopic {
         name: topic.name.clone(),
         topic_id: topic.topic_id,

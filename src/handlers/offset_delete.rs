@@ -28,9 +28,8 @@ impl Handler for OffsetDelete {
         cx: &mut Context<'_>,
         request: OffsetDeleteRequest,
     ) -> Reply<OffsetDeleteResponse> {
-        if !cx.allowed(GROUP_DELETE, &request.group_id) {
-            let code = ErrorCode::GroupAuthorizationFailed.code();
-            return Reply::Now(OffsetDeleteResponse::default().with_error_code(code));
+        if let Err(code) = cx.check(GROUP_DELETE, &request.group_id) {
+            return Reply::Now(OffsetDeleteResponse::default().with_error_code(code.code()));
         }
         let image = cx.broker.metadata();
         let mut topics = Vec::with_capacity(request.topics.len());

@@ -155,8 +155,8 @@ fn topics_of(
             refused.push(refused_topic(topic, ErrorCode::UnknownTopicId));
             continue;
         };
-        if !cx.allowed(TOPIC_DESCRIBE, &name) {
-            refused.push(refused_topic(topic, ErrorCode::TopicAuthorizationFailed));
+        if let Err(code) = cx.check(TOPIC_DESCRIBE, &name) {
+            refused.push(refused_topic(topic, code));
             continue;
         }
         known.push(FetchTopic { name, id, partitions });

@@ -3,19 +3,10 @@
 use std::time::Duration;
 
 use super::{Context, ErrorCode, Forwarding, errors};
-use crate::{
-    protocol::error_code,
-    quorum::{Endpoint, VoterChangeError},
-};
+use crate::quorum::{Endpoint, VoterChangeError};
 
 /// The time limit for a change whose request has no timeout (Kafka's `request.timeout.ms`).
 pub const COMMIT_WITHIN: Duration = Duration::from_secs(30);
-
-/// The error of a client that may not change voters.
-pub fn denied() -> (i16, Option<String>) {
-    let code = ErrorCode::ClusterAuthorizationFailed.code();
-    (code, Some(error_code::default_message(code).to_owned()))
-}
 
 /// The error of a request that this node does not handle: its cluster id is wrong, it has timed
 /// out, or this node does not lead the quorum.

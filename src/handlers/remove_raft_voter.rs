@@ -3,7 +3,7 @@
 use kafka_protocol::messages::{ApiKey, RemoveRaftVoterRequest, RemoveRaftVoterResponse};
 
 use super::{Context, ErrorCode, Handler, Reply, conversions::str_bytes, raft_voters};
-use crate::protocol::checks::CLUSTER_ALTER;
+use crate::protocol::{checks::CLUSTER_ALTER, error_code};
 
 pub struct RemoveRaftVoter;
 
@@ -21,8 +21,9 @@ impl Handler for RemoveRaftVoter {
                 .with_error_code(code)
                 .with_error_message(why.as_deref().map(str_bytes))
         };
-        if !cx.allowed_on_cluster(CLUSTER_ALTER) {
-            return Reply::Now(answer(raft_voters::denied()));
+        if let Err(code) = cx.check_on_cluster(CLUSTER_ALTER) {
+            let message = error_code::default_message(code.code()).to_owned();
+            return Reply::Now(answer((code.code(), Some(message))));
         }
         if let Some(refusal) = raft_voters::refusal(cx, request.cluster_id.as_deref()) {
             return Reply::Now(answer(refusal));

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::{ApiKey, SyncGroupRequest, SyncGroupResponse};
 
 use super::{
-    Context, ErrorCode, Handler, Reply,
+    Context, Handler, Reply,
     conversions::{optional_str_bytes, optional_text, text},
     errors::group_code,
 };
@@ -30,9 +30,8 @@ impl Handler for SyncGroup {
             let reply = SyncReply::refused(GroupError::InconsistentGroupProtocol);
             return Reply::Now(response(reply, version));
         }
-        if !cx.allowed(GROUP_READ, &request.group_id) {
-            let code = ErrorCode::GroupAuthorizationFailed.code();
-            return Reply::Now(SyncGroupResponse::default().with_error_code(code));
+        if let Err(code) = cx.check(GROUP_READ, &request.group_id) {
+            return Reply::Now(SyncGroupResponse::default().with_error_code(code.code()));
         }
         let assignments = request.assignments.iter().map(|assignment| {
             (text(&assignment.member_id), Bytes::copy_from_slice(&assignment.assignment))

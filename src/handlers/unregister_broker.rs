@@ -16,8 +16,8 @@ impl Handler for UnregisterBroker {
         cx: &mut Context<'_>,
         request: UnregisterBrokerRequest,
     ) -> Reply<UnregisterBrokerResponse> {
-        if !cx.allowed_on_cluster(CLUSTER_ALTER) {
-            let (code, message) = errors::cluster_denied();
+        if let Err(code) = cx.check_on_cluster(CLUSTER_ALTER) {
+            let (code, message) = errors::with_message(code);
             let response = UnregisterBrokerResponse::default().with_error_code(code);
             return Reply::Now(response.with_error_message(message));
         }

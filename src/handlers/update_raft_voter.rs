@@ -22,9 +22,8 @@ impl Handler for UpdateRaftVoter {
         cx: &mut Context<'_>,
         request: UpdateRaftVoterRequest,
     ) -> Reply<UpdateRaftVoterResponse> {
-        if !cx.allowed_on_cluster(CLUSTER_ACTION) {
-            let code = ErrorCode::ClusterAuthorizationFailed.code();
-            return Reply::Now(UpdateRaftVoterResponse::default().with_error_code(code));
+        if let Err(code) = cx.check_on_cluster(CLUSTER_ACTION) {
+            return Reply::Now(UpdateRaftVoterResponse::default().with_error_code(code.code()));
         }
         let quorum = cx.broker.quorum.clone();
         let epoch = quorum.leadership().borrow().epoch;

@@ -1,6 +1,8 @@
 //! Authorisation checks: an operation on a type of resource. The API table lists the checks of each
 //! API.
 
+use super::ErrorCode;
+
 /// A type of resource that can be protected (Kafka's `ResourceType`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResourceType {
@@ -27,6 +29,16 @@ pub enum Operation {
 }
 
 impl ResourceType {
+    /// The error code for a client that may not do an operation on a resource of this type.
+    pub fn denial(self) -> ErrorCode {
+        match self {
+            Self::Cluster => ErrorCode::ClusterAuthorizationFailed,
+            Self::Group => ErrorCode::GroupAuthorizationFailed,
+            Self::Topic => ErrorCode::TopicAuthorizationFailed,
+            Self::TransactionalId => ErrorCode::TransactionalIdAuthorizationFailed,
+        }
+    }
+
     /// The operations that exist for this type (Kafka's `AclEntry.supportedOperations`).
     pub fn operations(self) -> &'static [Operation] {
         use Operation::*;

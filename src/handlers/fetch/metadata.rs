@@ -71,8 +71,8 @@ pub fn fetch_metadata(cx: &Context<'_>, request: FetchRequest) -> Reply<FetchAns
         let response = FetchResponse::default().with_error_code(code.code());
         Reply::Now(FetchAnswer::Metadata(Box::new(response)))
     };
-    if !cx.allowed_on_cluster(CLUSTER_ACTION) {
-        return refused(ErrorCode::ClusterAuthorizationFailed);
+    if let Err(code) = cx.check_on_cluster(CLUSTER_ACTION) {
+        return refused(code);
     }
     let stranger = request.cluster_id.as_ref().is_some_and(|id| id.as_str() != quorum.cluster_id());
     if stranger {
