@@ -5,6 +5,9 @@ use std::{fmt, sync::Arc};
 /// A topic's id (KIP-516). The nil id means "none".
 pub type TopicId = uuid::Uuid;
 
+/// The name of the topic of the metadata log.
+pub const METADATA_TOPIC: &str = "__cluster_metadata";
+
 /// A broker's or controller's `node.id`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct BrokerId(pub i32);

@@ -8,4 +8,4 @@ pub mod kafka_uuid;
 pub mod planted_bugs;
 pub mod random;
 
-pub use ids::{BrokerId, TopicId, TopicPartition};
+pub use ids::{BrokerId, METADATA_TOPIC, TopicId, TopicPartition};

@@ -14,12 +14,13 @@ use super::{
     errors,
 };
 use crate::{
-    base::config::{Config, Properties, describe, ignored_configs, keys},
+    base::{
+        METADATA_TOPIC,
+        config::{Config, Properties, describe, ignored_configs, keys},
+    },
     controller::{ControllerError, CreatedTopic, NewTopic, topic_names::is_internal},
     protocol::checks::{CLUSTER_CREATE, TOPIC_CREATE, TOPIC_DESCRIBE_CONFIGS},
 };
-
-const METADATA_TOPIC: &str = "__cluster_metadata";
 
 pub struct CreateTopics;
 

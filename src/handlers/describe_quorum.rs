@@ -8,12 +8,11 @@ use kafka_protocol::messages::{
 
 use super::{Context, ErrorCode, Forwarding, Handler, Reply, conversions::str_bytes, errors};
 use crate::{
+    base::METADATA_TOPIC,
     broker::Broker,
     protocol::{checks::CLUSTER_DESCRIBE, error_code},
     quorum::{QuorumStatus, ReplicaStatus},
 };
-
-const METADATA_TOPIC: &str = "__cluster_metadata";
 
 pub struct DescribeQuorum;
 

@@ -13,8 +13,9 @@ use kafka_protocol::{
 
 use super::{Context, ErrorCode, Handler, Reply};
 use crate::{
+    base::METADATA_TOPIC,
     protocol::checks::CLUSTER_ACTION,
-    quorum::{METADATA_TOPIC, Quorum, SnapshotReadError},
+    quorum::{Quorum, SnapshotReadError},
 };
 
 pub struct FetchSnapshot;

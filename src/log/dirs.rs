@@ -17,7 +17,7 @@ use std::{
 
 pub use checkpoint_file::CheckpointFile;
 use checkpoint_file::{read_checkpoint, read_settled, run_of, settled_name};
-pub use ownership::Owner;
+pub use ownership::{Owner, metadata_log};
 pub use shared::SharedLogDirs;
 use uuid::Uuid;
 
@@ -35,7 +35,7 @@ use super::{
         CleanShutdown, MetaProperties, decode_partition_metadata, encode_partition_metadata,
     },
 };
-use crate::base::{BrokerId, TopicId, TopicPartition, environment::new_uuid};
+use crate::base::{BrokerId, METADATA_TOPIC, TopicId, TopicPartition, environment::new_uuid};
 
 /// Why log directories cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -207,12 +207,10 @@ impl LogDirs {
         let cluster_id = check_owner(all, owner)?;
         check_metadata_location(&**disk, paths, metadata_dir)?;
         let owner = (owner, &*cluster_id);
-        let metadata_id = match &metadata {
-            Some(it) => {
-                Some(directory_id(&**disk, metadata_dir, it.meta.as_ref(), owner, &mut *new_id)?)
-            }
-            None => None,
+        let id_of = |it: &Prepared| {
+            directory_id(&**disk, metadata_dir, it.meta.as_ref(), owner, &mut *new_id)
         };
+        let separate_id = metadata.as_ref().map(id_of).transpose()?;
         let mut dirs = Vec::with_capacity(paths.len());
         for (path, prepared) in paths.iter().zip(opened) {
             let dir = match prepared {
@@ -221,11 +219,11 @@ impl LogDirs {
             };
             dirs.push(dir);
         }
-        let of_metadata = dirs.iter().find(|dir| dir.path == metadata_dir).map(|dir| dir.id);
+        let shared_id = dirs.iter().find(|dir| dir.path == metadata_dir).map(|dir| dir.id);
         Ok(Self {
             disk: Arc::clone(disk),
             dirs,
-            metadata_dir_id: metadata_id.or(of_metadata).unwrap_or_default(),
+            metadata_dir_id: separate_id.or(shared_id).unwrap_or_default(),
             cluster_id,
             _metadata_lock: metadata.map(|prepared| prepared.lock),
         })
@@ -447,13 +445,11 @@ impl DeletedPartition {
     }
 }
 
-/// The metadata topic, whose log is not listed among the partitions.
-const METADATA_TOPIC: &str = "__cluster_metadata";
-
 /// The partition of a directory, and whether it is a future replica.
 fn partition_of(entry: &DirEntry) -> Option<(TopicPartition, bool)> {
     let whole = names::parse_partition_dir(&entry.name).map(|partition| (partition, false));
     let found = whole.or_else(|| Some((names::parse_future_dir(&entry.name)?, true)));
+    // The metadata log is not listed among the partitions.
     found.filter(|(partition, _)| entry.is_dir && &*partition.topic != METADATA_TOPIC)
 }
 

@@ -83,7 +83,7 @@ pub use self::{
     fetch::{FetchFrom, FetchOutcome, Fetched, Replica, SnapshotPart, SnapshotReadError},
     messages::MessageError,
     network::{Lane, NoPeers, Peer, RaftTransport, TransportError},
-    observer::{LeaderClient, METADATA_TOPIC, METADATA_TOPIC_ID, Observe},
+    observer::{LeaderClient, METADATA_TOPIC_ID, Observe},
     start::QuorumConfig,
     types::Durability,
     voters::{Endpoint, Voter},

@@ -37,6 +37,7 @@ use super::{
     voters::{self, Endpoint},
 };
 use crate::{
+    base::METADATA_TOPIC,
     log::{
         disk::{self, OpenMode},
         is_lasting,
@@ -46,8 +47,6 @@ use crate::{
 
 /// The topic id of `__cluster_metadata`.
 pub const METADATA_TOPIC_ID: Uuid = Uuid::from_u128(1);
-/// The name of the topic of the metadata log.
-pub const METADATA_TOPIC: &str = "__cluster_metadata";
 
 const NONE: i16 = 0;
 /// Kafka's `controller.quorum.fetch.max.bytes`.

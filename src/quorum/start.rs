@@ -30,7 +30,7 @@ use super::{
     voters::{self, Endpoint, Membership, StoredMembership, Voter},
 };
 use crate::{
-    base::random::Random,
+    base::{METADATA_TOPIC, random::Random},
     log::{Disk, RealDisk},
     metadata::{Image, TransactionFilter},
 };
@@ -223,7 +223,7 @@ fn drop_own_removal(
 fn raft_config(config: &QuorumConfig) -> Result<Arc<openraft::Config>, QuorumError> {
     let timeouts = &config.timeouts;
     let raft = openraft::Config {
-        cluster_name: "__cluster_metadata".into(),
+        cluster_name: METADATA_TOPIC.into(),
         // openraft's request timeout. Heartbeats and elections are in `elections`.
         heartbeat_interval: timeouts.response_timeout().as_millis() as u64,
         enable_heartbeat: false,

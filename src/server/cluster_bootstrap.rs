@@ -20,7 +20,7 @@ use crate::{
         environment::new_uuid,
         kafka_uuid,
     },
-    log::{Disk, LogDirs},
+    log::{Disk, LogDirs, dirs::metadata_log},
     metadata::MetadataRecord,
     peers::{self, Address, Network},
     quorum::{self, Endpoint, Observe, QuorumConfig, QuorumError, Timeouts, Voter},
@@ -124,7 +124,7 @@ pub(super) fn quorum_config(
     network: &Arc<dyn Network>,
 ) -> io::Result<QuorumConfig> {
     let cluster = &settings.cluster;
-    let dir = settings.metadata_log_dir.join("__cluster_metadata-0");
+    let dir = metadata_log(&settings.metadata_log_dir);
     let directory_id = log_dirs.metadata_dir_id();
     let configured: Vec<_> =
         cluster.controller_quorum_voters.iter().map(|it| configured(settings, it)).collect();

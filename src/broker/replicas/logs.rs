@@ -300,8 +300,7 @@ impl Replicas {
             let place = self.lock_dirs().place(name, is_wanted, cordoned);
             let mut place = place.ok_or(LogError::NoDirectory)?;
             let config = self.log_config(&topic.config.load());
-            let path = place.path.clone();
-            let created = self.log_dirs.watched(&path, || place.create(topic.id));
+            let created = self.log_dirs.create(&mut place, topic.id);
             let open = |()| Log::open(Arc::clone(&place.disk), &place.path, config, start);
             match created.and_then(open) {
                 Ok((log, _)) => return Ok(log),

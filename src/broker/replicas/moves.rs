@@ -211,8 +211,7 @@ impl Replicas {
         };
         let config = partition.with_log(|log| Arc::clone(log.config()));
         let start = LogStart::of_new(now_ms());
-        let path = place.path.clone();
-        let created = self.log_dirs.watched(&path, || place.create(topic.id));
+        let created = self.log_dirs.create(&mut place, topic.id);
         let open = |()| Log::open(Arc::clone(&place.disk), &place.path, config, start);
         let opened = created.and_then(open);
         opened.map(|(log, _)| log).map_err(|error| {

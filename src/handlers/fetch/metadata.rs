@@ -19,6 +19,7 @@ use kafka_protocol::{
 
 use super::reply::FetchReply;
 use crate::{
+    base::METADATA_TOPIC,
     handlers::{
         Context, ErrorCode, Reply, ReplyBuffer, WireReply, error_counts::ErrorCodes, errors,
     },
@@ -100,7 +101,7 @@ fn asked_for(request: &FetchRequest, version: i16) -> Option<&FetchPartition> {
     let [topic] = request.topics.as_slice() else { return None };
     let is_metadata = match version {
         TOPIC_IDS.. => topic.topic_id == METADATA_TOPIC_ID,
-        _ => topic.topic.as_str() == crate::quorum::METADATA_TOPIC,
+        _ => topic.topic.as_str() == METADATA_TOPIC,
     };
     match topic.partitions.as_slice() {
         [partition] if is_metadata && partition.partition == 0 => Some(partition),

@@ -8,10 +8,10 @@ use std::{
 use uuid::Uuid;
 
 use super::{DirsError, Disk, During, FileDurability, LogError, MetaProperties, replace_file};
-use crate::{base::BrokerId, log::names};
-
-/// The directory of the metadata log.
-const METADATA_LOG: &str = "__cluster_metadata-0";
+use crate::{
+    base::{BrokerId, METADATA_TOPIC, TopicPartition},
+    log::names,
+};
 
 /// The node and the cluster that the directories must belong to.
 #[derive(Debug, Clone)]
@@ -51,6 +51,11 @@ pub(super) fn check_owner<'a>(
     Ok(cluster_id.unwrap_or_else(|| owner.new_cluster_id.clone()))
 }
 
+/// The directory of the metadata log in the metadata log directory.
+pub fn metadata_log(metadata_dir: &Path) -> PathBuf {
+    metadata_dir.join(TopicPartition::new(METADATA_TOPIC, 0).to_string())
+}
+
 /// Checks that only `metadata_dir` has a metadata log, as Kafka's
 /// `KafkaRaftServer.initializeLogDirs` does. A changed `metadata.log.dir` would otherwise begin
 /// with empty metadata.
@@ -60,7 +65,7 @@ pub(super) fn check_metadata_location(
     metadata_dir: &Path,
 ) -> Result<(), DirsError> {
     for dir in dirs.iter().filter(|dir| *dir != metadata_dir) {
-        let path = dir.join(METADATA_LOG);
+        let path = metadata_log(dir);
         if disk.list(&path).is_ok() {
             let metadata_dir = metadata_dir.to_owned();
             return Err(DirsError::MetadataElsewhere { path, metadata_dir });

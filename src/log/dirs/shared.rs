@@ -12,7 +12,7 @@ use parking_lot::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use super::{DeletedPartition, Disk, During, LogDirs, LogError, NewPlace, names, rename_to_stray};
-use crate::base::TopicPartition;
+use crate::base::{TopicId, TopicPartition};
 
 /// The log directories behind a lock, and the operations that run without the lock.
 #[derive(Debug)]
@@ -83,6 +83,12 @@ impl SharedLogDirs {
         self.watched(path, || self.disk.sync_dir(above)).during("sync", above)
     }
 
+    /// As [`NewPlace::create`].
+    pub fn create(&self, place: &mut NewPlace, topic_id: TopicId) -> Result<(), LogError> {
+        let path = place.path.clone();
+        self.watched(&path, || place.create(topic_id))
+    }
+
     /// Removes the directory that a failed creation has made. If the directory was there before, it
     /// stays, because it can hold a former topic's records.
     pub fn discard(&self, place: &NewPlace) {
@@ -110,7 +116,7 @@ impl SharedLogDirs {
 
     /// Runs an operation on a partition's directory. [`Self::hung_for`] counts it until it ends, so
     /// it must be one that a working disk ends soon.
-    pub fn watched<T>(&self, path: &Path, operation: impl FnOnce() -> T) -> T {
+    fn watched<T>(&self, path: &Path, operation: impl FnOnce() -> T) -> T {
         let entry = (path.parent().unwrap_or(path).to_owned(), Instant::now());
         self.running_operations.lock().push(entry.clone());
         let result = operation();
