@@ -16,6 +16,7 @@
 
 pub mod group;
 mod group_coordinator;
+mod record_value;
 pub mod runtime;
 
 use std::sync::Arc;

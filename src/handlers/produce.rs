@@ -116,8 +116,8 @@ impl Handler for Produce {
     }
 }
 
-/// Whether the request has transactional batches, but no transactional id or one that the client may
-/// not use.
+/// Whether the request has transactional batches, but no transactional id, or one that the client
+/// may not use.
 fn is_forbidden_transaction(cx: &Context<'_>, request: &ProduceRequest) -> bool {
     let is_transactional = |records: &Bytes| {
         let attributes = records.get(ATTRIBUTES_AT..ATTRIBUTES_AT + 2);

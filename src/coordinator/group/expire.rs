@@ -51,9 +51,8 @@ impl Turn<'_> {
         let logged = self.logged;
         for id in logged.groups.keys() {
             let loaded;
-            let group = match groups.get(id).map(Group::classic) {
-                Some(Some(group)) => group,
-                Some(None) => continue,
+            let group = match groups.get(id) {
+                Some(Group::Classic(group)) => group,
                 None => {
                     let Some(group) = logged.group(id) else { continue };
                     loaded = group;

@@ -92,22 +92,6 @@ pub enum Group {
     Classic(ClassicGroup),
 }
 
-impl Group {
-    /// The group, if its protocol is the classic one.
-    pub fn classic(&self) -> Option<&ClassicGroup> {
-        match self {
-            Self::Classic(group) => Some(group),
-        }
-    }
-
-    /// As [`Self::classic`].
-    pub fn classic_mut(&mut self) -> Option<&mut ClassicGroup> {
-        match self {
-            Self::Classic(group) => Some(group),
-        }
-    }
-}
-
 /// Live groups by id.
 pub type Groups = BTreeMap<Arc<str>, Group>;
 
@@ -296,7 +280,7 @@ impl Turn<'_> {
         look: impl FnOnce(&ClassicGroup) -> T,
     ) -> Option<T> {
         match groups.get(id) {
-            Some(group) => group.classic().map(look),
+            Some(Group::Classic(group)) => Some(look(group)),
             None => Some(look(&self.logged.group(id)?)),
         }
     }
@@ -304,7 +288,7 @@ impl Turn<'_> {
 
 /// A live group, if it exists and its protocol is the classic one.
 fn classic_mut<'g>(groups: &'g mut Groups, id: &str) -> Option<&'g mut ClassicGroup> {
-    groups.get_mut(id).and_then(Group::classic_mut)
+    groups.get_mut(id).map(|Group::Classic(group)| group)
 }
 
 #[cfg(test)]

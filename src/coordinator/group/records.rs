@@ -8,6 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::{group_type::GroupType, unserved_value::UnservedValue};
 use crate::{
     base::TopicId,
+    coordinator::record_value,
     protocol::schema::{Field, Reader, WireError, WireMessage},
     wire,
 };
@@ -135,10 +136,8 @@ impl Record {
             Self::Group { group, value } => {
                 key.put_i16(GROUP_METADATA);
                 GroupMetadataKey { group: group.to_string() }.encode(&mut key, 0);
-                value.as_ref().map(|value| {
-                    let version = GROUP_METADATA_VALUE_VERSION;
-                    versioned(version, |out| value.encode(out, version))
-                })
+                let version = GROUP_METADATA_VALUE_VERSION;
+                value.as_ref().map(|value| record_value::encode(value, version))
             }
             Self::Offset { group, topic, partition, value } => {
                 key.put_i16(OFFSET_COMMIT);
@@ -149,7 +148,7 @@ impl Record {
                         -1 => OFFSET_COMMIT_VALUE_VERSION,
                         _ => EXPIRING_OFFSET_COMMIT_VALUE_VERSION,
                     };
-                    versioned(version, |out| value.encode(out, version))
+                    record_value::encode(value, version)
                 })
             }
         };
@@ -163,8 +162,7 @@ impl Record {
         match key.i16()? {
             LEGACY_OFFSET_COMMIT | OFFSET_COMMIT => {
                 let key = OffsetCommitKey::decode(key.into_rest(), 0)?;
-                let read = OffsetCommitValue::decode;
-                let value = value.map(|value| read_versioned(value, read)).transpose()?;
+                let value = value.map(decode_value).transpose()?;
                 Ok(Some(Self::Offset {
                     group: key.group.into(),
                     topic: key.topic.into(),
@@ -174,8 +172,7 @@ impl Record {
             }
             GROUP_METADATA => {
                 let key = GroupMetadataKey::decode(key.into_rest(), 0)?;
-                let read = GroupMetadataValue::decode;
-                let value = value.map(|value| read_versioned(value, read)).transpose()?;
+                let value = value.map(decode_value).transpose()?;
                 Ok(Some(Self::Group { group: key.group.into(), value }))
             }
             other => {
@@ -191,23 +188,8 @@ impl Record {
     }
 }
 
-fn versioned(version: i16, encode: impl FnOnce(&mut BytesMut)) -> Bytes {
-    let mut out = BytesMut::new();
-    out.put_i16(version);
-    encode(&mut out);
-    out.freeze()
-}
-
-fn read_versioned<T>(
-    value: Bytes,
-    read: impl FnOnce(Bytes, i16) -> Result<T, WireError>,
-) -> Result<T, WireError> {
-    let mut reader = Reader::new(value);
-    let version = reader.i16()?;
-    if !(0..=NEWEST_VALUE_VERSION).contains(&version) {
-        return Err(WireError::UnsupportedVersion(version));
-    }
-    read(reader.into_rest(), version)
+fn decode_value<T: WireMessage>(value: Bytes) -> Result<T, WireError> {
+    record_value::decode(value, NEWEST_VALUE_VERSION)
 }
 
 #[cfg(test)]

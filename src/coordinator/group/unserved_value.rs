@@ -1,10 +1,11 @@
 //! The values of records of groups that are not served. Values of consumer groups (KIP-848) are in
 //! Kafka's formats, which Kafka names `ConsumerGroup...Value`. A value begins with its version.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use crate::{
     base::TopicId,
+    coordinator::record_value,
     protocol::schema::{Field, Reader, WireError, WireMessage, put_unsigned_varint},
     wire,
 };
@@ -153,18 +154,11 @@ fn decode_as<T: WireMessage>(
     bytes: &Bytes,
     variant: impl FnOnce(T) -> UnservedValue,
 ) -> Option<UnservedValue> {
-    let mut reader = Reader::new(bytes.clone());
-    if reader.i16() != Ok(VERSION) {
-        return None;
-    }
-    T::decode(reader.into_rest(), VERSION).ok().map(variant)
+    record_value::decode(bytes.clone(), VERSION).ok().map(variant)
 }
 
 fn encode(value: &impl WireMessage) -> Bytes {
-    let mut out = BytesMut::new();
-    out.put_i16(VERSION);
-    value.encode(&mut out, VERSION);
-    out.freeze()
+    record_value::encode(value, VERSION)
 }
 
 #[cfg(test)]
