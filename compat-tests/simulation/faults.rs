@@ -1,6 +1,6 @@
 //! Faults that are drawn from the seed, and their ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use sordini::log::faulty::Crash;
 
@@ -224,11 +224,13 @@ impl Faults {
             }
             (Undo::Links(links), _) => {
                 let mut wire = machines.wire.lock();
-                for (from, to) in links {
-                    let is_faulty = |other: &Active| matches!(&other.undo, Undo::Links(more) if more.contains(&(from, to)));
-                    if !self.active.iter().any(is_faulty) {
-                        wire.links[from][to] = Link::default();
-                    }
+                let others = self.active.iter().filter_map(|other| match &other.undo {
+                    Undo::Links(links) => Some(links),
+                    _ => None,
+                });
+                let still_faulty: HashSet<_> = others.flatten().collect();
+                for link in links.iter().filter(|link| !still_faulty.contains(link)) {
+                    wire.links[link.0][link.1] = Link::default();
                 }
             }
             _ => {}
