@@ -21,8 +21,6 @@ mod timers;
 
 use std::{
     collections::BTreeMap,
-    future::Future,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI32, Ordering},
@@ -30,6 +28,7 @@ use std::{
     time::Duration,
 };
 
+use futures_core::future::BoxFuture;
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
@@ -77,7 +76,7 @@ pub trait ShardLog: Send + Sync + 'static {
 
     /// Waits until the high watermark is at least `end_offset` and returns true. Returns false if
     /// this broker stops leading the partition.
-    fn wait_committed(&self, end_offset: i64) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
+    fn wait_committed(&self, end_offset: i64) -> BoxFuture<'_, bool>;
 
     /// Calls `each` with every batch from the start to the end of the log. Stops at the first
     /// error. Blocks the thread.

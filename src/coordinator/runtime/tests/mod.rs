@@ -4,8 +4,6 @@
 mod shard;
 
 use std::{
-    future::Future,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_core::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -96,7 +95,7 @@ impl ShardLog for MemoryLog {
         Ok(*end)
     }
 
-    fn wait_committed(&self, end_offset: i64) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+    fn wait_committed(&self, end_offset: i64) -> BoxFuture<'_, bool> {
         let mut high_watermark = self.high_watermark.subscribe();
         Box::pin(async move { high_watermark.wait_for(|at| *at >= end_offset).await.is_ok() })
     }
