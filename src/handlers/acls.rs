@@ -9,7 +9,11 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-use super::{Context, ErrorCode, Handler, Reply, errors};
+use super::{
+    Context, ErrorCode, Handler, Reply,
+    error_counts::{each, error_codes},
+    errors,
+};
 use crate::protocol::checks::{CLUSTER_ALTER, CLUSTER_DESCRIBE, Check};
 
 /// The code UNKNOWN of resource types, pattern types, operations and permission types. If a request
@@ -42,6 +46,8 @@ impl Handler for DescribeAcls {
     }
 }
 
+error_codes!(DescribeAclsResponse: |it| [it.error_code]);
+
 pub struct CreateAcls;
 
 impl Handler for CreateAcls {
@@ -61,6 +67,8 @@ impl Handler for CreateAcls {
     }
 }
 
+error_codes!(CreateAclsResponse: |it| each!(it.results));
+
 pub struct DeleteAcls;
 
 impl Handler for DeleteAcls {
@@ -79,6 +87,8 @@ impl Handler for DeleteAcls {
         refuse(codes, DeleteAclsResponse::default().with_filter_results(results))
     }
 }
+
+error_codes!(DeleteAclsResponse: |it| each!(it.filter_results));
 
 /// Responds with `refusal`, or closes the connection if one of the codes is UNKNOWN.
 fn refuse<R: Default>(codes: impl IntoIterator<Item = [i8; 4]>, refusal: R) -> Reply<R> {

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use kafka_protocol::messages::ApiKey;
 
-use super::{Context, ErrorCode, Handler, Reply, conversions::str_bytes, raft_voters};
+use super::{
+    Context, ErrorCode, Handler, Reply, conversions::str_bytes, error_counts::error_codes,
+    raft_voters,
+};
 use crate::{
     protocol::{
         checks::CLUSTER_ALTER,
@@ -70,3 +73,5 @@ impl Handler for AddRaftVoter {
         }))
     }
 }
+
+error_codes!(AddRaftVoterResponse: |it| [it.error_code]);

@@ -4,7 +4,7 @@ use kafka_protocol::messages::{
     AllocateProducerIdsRequest, AllocateProducerIdsResponse, ApiKey, ProducerId,
 };
 
-use super::{Context, Handler, Reply, errors};
+use super::{Context, Handler, Reply, error_counts::error_codes, errors};
 use crate::{controller::PRODUCER_ID_BLOCK, protocol::checks::CLUSTER_ACTION};
 
 pub struct AllocateProducerIds;
@@ -31,3 +31,5 @@ impl Handler for AllocateProducerIds {
         })
     }
 }
+
+error_codes!(AllocateProducerIdsResponse: |it| [it.error_code]);

@@ -9,6 +9,7 @@ use kafka_protocol::messages::{
 use super::{
     Context, Handler, Reply,
     config_resources::{self, AlterRequest, Change, CodeAndMessage, Keeps, Op, Row, SET},
+    error_counts::{each, error_codes},
 };
 
 pub struct AlterConfigs;
@@ -25,6 +26,8 @@ impl Handler for AlterConfigs {
         config_resources::handle(cx, request).await
     }
 }
+
+error_codes!(AlterConfigsResponse: |it| each!(it.responses));
 
 impl AlterRequest for AlterConfigsRequest {
     const KEEPS: Keeps = Keeps::Nothing;

@@ -6,7 +6,12 @@ use kafka_protocol::messages::{
     alter_partition_response::{PartitionData, TopicData},
 };
 
-use super::{Context, Handler, Reply, conversions::ids, errors};
+use super::{
+    Context, Handler, Reply,
+    conversions::ids,
+    error_counts::{each, error_codes},
+    errors,
+};
 use crate::{
     controller::{AlterPartition as Change, ControllerError},
     metadata::PartitionImage,
@@ -49,6 +54,8 @@ impl Handler for AlterPartition {
         Reply::Now(AlterPartitionResponse::default().with_topics(topics.collect()))
     }
 }
+
+error_codes!(AlterPartitionResponse: |it| each!(it.topics, partitions).chain([it.error_code]));
 
 fn change(asked: &asked::PartitionData) -> Change {
     // Requests before version 3 have no broker epochs.

@@ -11,7 +11,12 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-use super::{Context, ErrorCode, Handler, Reply, conversions::topic_name, errors};
+use super::{
+    Context, ErrorCode, Handler, Reply,
+    conversions::topic_name,
+    error_counts::{each, error_codes},
+    errors,
+};
 use crate::{
     controller::{ControllerError, Reassignment},
     protocol::checks::CLUSTER_ALTER,
@@ -60,6 +65,10 @@ impl Handler for AlterPartitionReassignments {
         }
     }
 }
+
+error_codes!(AlterPartitionReassignmentsResponse: |it| {
+    each!(it.responses, partitions).chain([it.error_code])
+});
 
 /// The same error for the request and for each of its partitions.
 fn refusal(

@@ -12,7 +12,11 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-use super::{Context, ErrorCode, Handler, Reply, errors};
+use super::{
+    Context, ErrorCode, Handler, Reply,
+    error_counts::{each, error_codes},
+    errors,
+};
 use crate::{
     base::{TopicPartition, environment::blocking},
     broker::Broker,
@@ -42,6 +46,8 @@ impl Handler for AlterReplicaLogDirs {
         Reply::Now(response(altered.unwrap_or_else(|error| failed(error).collect())))
     }
 }
+
+error_codes!(AlterReplicaLogDirsResponse: |it| each!(it.results, partitions));
 
 /// The new directory of each partition. If the request names several, the last one is used.
 fn last_of_each(request: AlterReplicaLogDirsRequest) -> BTreeMap<TopicPartition, StrBytes> {

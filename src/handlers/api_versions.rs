@@ -8,7 +8,7 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-use super::{Context, ErrorCode, Handler, Reply, TABLE};
+use super::{Context, ErrorCode, Handler, Reply, TABLE, error_counts::error_codes};
 use crate::controller::{KRAFT_VERSION, SUPPORTED};
 
 pub struct ApiVersions;
@@ -45,6 +45,8 @@ impl Handler for ApiVersions {
         Reply::Now(response)
     }
 }
+
+error_codes!(ApiVersionsResponse: |it| [it.error_code]);
 
 /// Adds supported and finalized features (KIP-584). Clients that use versions before 4 fail at a
 /// feature whose lowest level is 0, so their responses omit such features (KAFKA-17492). A feature

@@ -6,7 +6,7 @@ use kafka_protocol::messages::{
     assign_replicas_to_dirs_response::{DirectoryData, PartitionData, TopicData},
 };
 
-use super::{Context, Handler, Reply, errors};
+use super::{Context, Handler, Reply, error_counts::error_codes, errors};
 use crate::protocol::checks::CLUSTER_ACTION;
 
 pub struct AssignReplicasToDirs;
@@ -55,3 +55,9 @@ impl Handler for AssignReplicasToDirs {
         Reply::Now(AssignReplicasToDirsResponse::default().with_directories(directories))
     }
 }
+
+error_codes!(AssignReplicasToDirsResponse: |it| {
+    let topics = it.directories.iter().flat_map(|dir| &dir.topics);
+    let partitions = topics.flat_map(|topic| &topic.partitions);
+    partitions.map(|it| it.error_code).chain([it.error_code])
+});

@@ -3,7 +3,7 @@
 
 use kafka_protocol::messages::ApiKey;
 
-use super::{Context, Handler, Reply, errors};
+use super::{Context, Handler, Reply, error_counts::error_codes, errors};
 use crate::{
     broker::HeartbeatConnection,
     controller::Heartbeat,
@@ -70,3 +70,5 @@ impl Handler for BrokerHeartbeat {
         Reply::Now(answer)
     }
 }
+
+error_codes!(BrokerHeartbeatResponse: |it| [it.error_code]);

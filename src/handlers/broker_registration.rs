@@ -6,7 +6,7 @@ use kafka_protocol::messages::{
     broker_registration_request::{Feature, Listener},
 };
 
-use super::{Context, ErrorCode, Handler, Reply, errors};
+use super::{Context, ErrorCode, Handler, Reply, error_counts::error_codes, errors};
 use crate::{
     controller::Registration,
     metadata::records::{BrokerEndpoint, BrokerFeature},
@@ -44,6 +44,8 @@ impl Handler for BrokerRegistration {
         }
     }
 }
+
+error_codes!(BrokerRegistrationResponse: |it| [it.error_code]);
 
 fn registration(request: &BrokerRegistrationRequest) -> Registration {
     let endpoint = |it: &Listener| BrokerEndpoint {

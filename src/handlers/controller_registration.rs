@@ -4,7 +4,7 @@ use kafka_protocol::messages::{
     ApiKey, ControllerRegistrationRequest, ControllerRegistrationResponse,
 };
 
-use super::{Context, Handler, Reply, errors};
+use super::{Context, Handler, Reply, error_counts::error_codes, errors};
 use crate::{
     metadata::records::{ControllerEndpoint, ControllerFeature, RegisterControllerRecord},
     protocol::checks::CLUSTER_ACTION,
@@ -35,6 +35,8 @@ impl Handler for ControllerRegistration {
         )
     }
 }
+
+error_codes!(ControllerRegistrationResponse: |it| [it.error_code]);
 
 fn record(request: &ControllerRegistrationRequest) -> RegisterControllerRecord {
     let listeners = request.listeners.iter();

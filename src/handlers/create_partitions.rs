@@ -11,6 +11,7 @@ use kafka_protocol::messages::{
 use super::{
     Context, ErrorCode, Handler, Reply,
     conversions::{str_bytes, topic_name},
+    error_counts::{each, error_codes},
     errors,
 };
 use crate::{controller::NewPartitions, protocol::checks::TOPIC_ALTER};
@@ -63,6 +64,8 @@ impl Handler for CreatePartitions {
         Reply::Now(CreatePartitionsResponse::default().with_results(answers))
     }
 }
+
+error_codes!(CreatePartitionsResponse: |it| each!(it.results));
 
 fn duplicate(name: &str) -> CreatePartitionsTopicResult {
     CreatePartitionsTopicResult::default()

@@ -11,6 +11,7 @@ use kafka_protocol::messages::{
 use super::{
     Context, ErrorCode, Handler, Reply,
     conversions::{str_bytes, topic_name},
+    error_counts::{each, error_codes},
     errors,
 };
 use crate::{
@@ -66,6 +67,8 @@ impl Handler for CreateTopics {
         Reply::Now(CreateTopicsResponse::default().with_topics(answers))
     }
 }
+
+error_codes!(CreateTopicsResponse: |it| each!(it.topics));
 
 /// The topics to create, and the error responses for the others: names that appear twice,
 /// `__cluster_metadata`, and topics that the client may not create.

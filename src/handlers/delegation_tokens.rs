@@ -11,7 +11,7 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-use super::{Context, ErrorCode, Handler, Reply};
+use super::{Context, ErrorCode, Handler, Reply, error_counts::error_codes};
 
 const REFUSED: ErrorCode = ErrorCode::DelegationTokenRequestNotAllowed;
 /// The timestamp in responses without a token.
@@ -53,6 +53,8 @@ impl Handler for CreateDelegationToken {
     }
 }
 
+error_codes!(CreateDelegationTokenResponse: |it| [it.error_code]);
+
 /// Defines handlers that send the same response to every request.
 macro_rules! always {
     ($($name:ident, $request:ty => $response:ty: $answer:expr;)*) => {$(
@@ -67,6 +69,8 @@ macro_rules! always {
                 Reply::Now($answer)
             }
         }
+
+        error_codes!($response: |it| [it.error_code]);
     )*};
 }
 

@@ -9,6 +9,7 @@ use kafka_protocol::messages::{
 use super::{
     Context, ErrorCode, Handler, Reply,
     conversions::{group_id, text},
+    error_counts::{each, error_codes},
     errors::group_code_of,
 };
 use crate::protocol::checks::GROUP_DELETE;
@@ -40,6 +41,8 @@ impl Handler for DeleteGroups {
         }))
     }
 }
+
+error_codes!(DeleteGroupsResponse: |it| each!(it.results));
 
 fn result(group: &str, code: i16) -> DeletableGroupResult {
     DeletableGroupResult::default().with_group_id(group_id(group)).with_error_code(code)

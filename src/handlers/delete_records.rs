@@ -14,7 +14,11 @@ use kafka_protocol::messages::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use super::{Context, ErrorCode, Handler, Reply, errors, partitions};
+use super::{
+    Context, ErrorCode, Handler, Reply,
+    error_counts::{each, error_codes},
+    errors, partitions,
+};
 use crate::{
     base::environment::blocking,
     broker::Broker,
@@ -75,6 +79,8 @@ impl Handler for DeleteRecords {
         }))
     }
 }
+
+error_codes!(DeleteRecordsResponse: |it| each!(it.topics, partitions));
 
 /// A partition's index and the result of its deletion.
 type Outcome = (i32, Result<Deleted, ErrorCode>);

@@ -13,6 +13,7 @@ use kafka_protocol::{
 use super::{
     Context, ErrorCode, Handler, Reply,
     conversions::{str_bytes, topic_name},
+    error_counts::{each, error_codes},
     errors,
 };
 use crate::{
@@ -76,6 +77,8 @@ impl Handler for DeleteTopics {
         Reply::Now(DeleteTopicsResponse::default().with_responses(answers))
     }
 }
+
+error_codes!(DeleteTopicsResponse: |it| each!(it.responses));
 
 fn answer(
     name: Option<&str>,

@@ -11,7 +11,7 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-use super::{Context, ErrorCode, Handler, Reply};
+use super::{Context, ErrorCode, Handler, Reply, error_counts::error_codes};
 use crate::{metadata::QuotaEntity, protocol::checks::CLUSTER_DESCRIBE_CONFIGS};
 
 /// The values of `match_type` in a component of the filter.
@@ -58,6 +58,8 @@ impl Handler for DescribeClientQuotas {
         )
     }
 }
+
+error_codes!(DescribeClientQuotasResponse: |it| [it.error_code]);
 
 /// A valid filter for quota entities.
 struct Filter<'a> {

@@ -8,7 +8,7 @@ use kafka_protocol::messages::{
 
 use super::{
     Context, ErrorCode, Handler, Reply, brokers::endpoint, context::NO_OPERATIONS,
-    conversions::str_bytes, errors,
+    conversions::str_bytes, error_counts::error_codes, errors,
 };
 use crate::{
     metadata::{BrokerImage, ControllerImage, Image},
@@ -66,6 +66,8 @@ impl Handler for DescribeCluster {
         Reply::Now(answer.with_controller_id(controller).with_brokers(brokers))
     }
 }
+
+error_codes!(DescribeClusterResponse: |it| [it.error_code]);
 
 /// The registered controllers that have the listener.
 fn controllers(image: &Image, listener: &str) -> Vec<DescribeClusterBroker> {

@@ -15,6 +15,7 @@ use kafka_protocol::{
 use super::{
     Client, Context, ErrorCode, Handler, Reply,
     config_resources::{ResourceError, check_allowed, code_and_message, resource},
+    error_counts::{each, error_codes},
 };
 use crate::{
     base::config::{
@@ -49,6 +50,8 @@ impl Handler for DescribeConfigs {
         Reply::Now(describer.answer(&request))
     }
 }
+
+error_codes!(DescribeConfigsResponse: |it| each!(it.results));
 
 /// Kafka's default message for INVALID_REQUEST.
 const MALFORMED: &str = "This most likely occurs because of a request being malformed by the \

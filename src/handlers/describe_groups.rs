@@ -8,6 +8,7 @@ use kafka_protocol::messages::{
 use super::{
     Context, ErrorCode, Handler, Reply,
     conversions::{group_id, optional_str_bytes, str_bytes, text},
+    error_counts::{each, error_codes},
     errors::group_code,
 };
 use crate::{
@@ -55,6 +56,8 @@ impl Handler for DescribeGroups {
         }))
     }
 }
+
+error_codes!(DescribeGroupsResponse: |it| each!(it.groups));
 
 fn described_group(group: GroupDescription, version: i16) -> DescribedGroup {
     let members = group.members.into_iter().map(|member| described_member(member, version));

@@ -9,7 +9,11 @@ use std::{
 
 use kafka_protocol::{messages::ApiKey, protocol::StrBytes};
 
-use super::{Context, ErrorCode, Handler, Reply, errors};
+use super::{
+    Context, ErrorCode, Handler, Reply,
+    error_counts::{each, error_codes},
+    errors,
+};
 use crate::{
     broker::Broker,
     log::LogView,
@@ -54,6 +58,8 @@ impl Handler for DescribeLogDirs {
         }))
     }
 }
+
+error_codes!(DescribeLogDirsResponse: |it| each!(it.results).chain([it.error_code]));
 
 fn describe(broker: &Broker, request: &DescribeLogDirsRequest) -> DescribeLogDirsResponse {
     let mut by_dir: BTreeMap<PathBuf, Vec<Described>> = BTreeMap::new();

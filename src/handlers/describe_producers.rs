@@ -9,7 +9,11 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-use super::{Context, ErrorCode, Handler, Reply, errors, partitions};
+use super::{
+    Context, ErrorCode, Handler, Reply,
+    error_counts::{each, error_codes},
+    errors, partitions,
+};
 use crate::{
     broker::Broker,
     controller::topic_names,
@@ -47,6 +51,8 @@ impl Handler for DescribeProducers {
         Reply::Now(DescribeProducersResponse::default().with_topics(topics.collect()))
     }
 }
+
+error_codes!(DescribeProducersResponse: |it| each!(it.topics, partitions));
 
 /// The error of a topic as a whole. As in Kafka, only errors of this kind have a message.
 fn refusal(cx: &Context<'_>, topic: &str) -> Option<(ErrorCode, String)> {

@@ -6,7 +6,12 @@ use kafka_protocol::messages::{
     describe_quorum_response::{Listener, Node, PartitionData, ReplicaState, TopicData},
 };
 
-use super::{Context, ErrorCode, Forwarding, Handler, Reply, conversions::str_bytes, errors};
+use super::{
+    Context, ErrorCode, Forwarding, Handler, Reply,
+    conversions::str_bytes,
+    error_counts::{each, error_codes},
+    errors,
+};
 use crate::{
     base::METADATA_TOPIC,
     broker::Broker,
@@ -53,6 +58,8 @@ impl Handler for DescribeQuorum {
         Reply::Now(response.with_nodes(nodes(&status, cx.broker)))
     }
 }
+
+error_codes!(DescribeQuorumResponse: |it| each!(it.topics, partitions).chain([it.error_code]));
 
 /// Whether the request names exactly partition 0 of `__cluster_metadata`.
 fn asks_for_metadata(request: &DescribeQuorumRequest) -> bool {

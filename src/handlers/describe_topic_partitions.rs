@@ -14,6 +14,7 @@ use super::{
     Client, Context, ErrorCode, Handler, Reply,
     brokers::alive,
     conversions::{ids, topic_name},
+    error_counts::{each, error_codes},
     partitions::offline,
 };
 use crate::{
@@ -40,6 +41,8 @@ impl Handler for DescribeTopicPartitions {
         Reply::Now(Pages { image: &image, listener, client }.answer(&request, limit))
     }
 }
+
+error_codes!(DescribeTopicPartitionsResponse: |it| each!(it.topics).chain(each!(it.topics, partitions)));
 
 struct Pages<'a> {
     image: &'a Image,

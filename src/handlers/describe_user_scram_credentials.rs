@@ -12,7 +12,10 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-use super::{Context, ErrorCode, Handler, Reply};
+use super::{
+    Context, ErrorCode, Handler, Reply,
+    error_counts::{each, error_codes},
+};
 use crate::{metadata::Image, protocol::checks::CLUSTER_DESCRIBE};
 
 pub struct DescribeUserScramCredentials;
@@ -57,6 +60,8 @@ impl Handler for DescribeUserScramCredentials {
         )
     }
 }
+
+error_codes!(DescribeUserScramCredentialsResponse: |it| each!(it.results));
 
 fn described(image: &Image, user: &str, count: usize) -> DescribeUserScramCredentialsResult {
     let result = DescribeUserScramCredentialsResult::default()

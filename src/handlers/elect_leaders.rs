@@ -6,7 +6,11 @@ use kafka_protocol::messages::{
 };
 
 use super::{
-    Context, Handler, Reply, config_resources::CodeAndMessage, conversions::topic_name, errors,
+    Context, Handler, Reply,
+    config_resources::CodeAndMessage,
+    conversions::topic_name,
+    error_counts::{each, error_codes},
+    errors,
 };
 use crate::{
     controller::{ControllerError, ElectionType},
@@ -65,6 +69,10 @@ impl Handler for ElectLeaders {
         }
     }
 }
+
+error_codes!(ElectLeadersResponse: |it| {
+    each!(it.replica_election_results, partition_result).chain([it.error_code])
+});
 
 /// The same error for the request and for each of its partitions. Version 0 has no error code for
 /// the request.

@@ -9,7 +9,7 @@ use kafka_protocol::messages::{ApiKey, EnvelopeRequest, EnvelopeResponse};
 
 use super::{
     Client, ConnectionContext, Context, ErrorCode, Forwarding, Handler, HandlerError, Reply,
-    answer_parsed,
+    answer_parsed, error_counts::error_codes,
 };
 use crate::protocol::{
     Principal,
@@ -79,6 +79,8 @@ impl Handler for Envelope {
         }))
     }
 }
+
+error_codes!(EnvelopeResponse: |it| [it.error_code]);
 
 /// The address of the client, from its 4 or 16 bytes.
 fn address(bytes: &[u8]) -> Option<IpAddr> {

@@ -11,7 +11,10 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-use super::{Context, ErrorCode, Handler, Reply};
+use super::{
+    Context, ErrorCode, Handler, Reply,
+    error_counts::{each, error_codes},
+};
 use crate::{
     base::METADATA_TOPIC,
     protocol::checks::CLUSTER_ACTION,
@@ -73,6 +76,8 @@ impl Handler for FetchSnapshot {
         Reply::Now(response.with_node_endpoints(endpoints.collect()))
     }
 }
+
+error_codes!(FetchSnapshotResponse: |it| each!(it.topics, partitions).chain([it.error_code]));
 
 fn unknown(topic: &AskedTopic, asked: &Asked) -> FetchSnapshotResponse {
     let partition = PartitionSnapshot::default()

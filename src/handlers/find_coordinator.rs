@@ -12,7 +12,10 @@ use kafka_protocol::{
 };
 
 use super::{
-    Client, Context, ErrorCode, Handler, Reply, auto_topics, conversions::str_bytes, errors,
+    Client, Context, ErrorCode, Handler, Reply, auto_topics,
+    conversions::str_bytes,
+    error_counts::{each, error_codes},
+    errors,
 };
 use crate::{
     base::{TopicPartition, kafka_uuid},
@@ -98,6 +101,8 @@ impl Handler for FindCoordinator {
         Reply::Now(FindCoordinatorResponse::default().with_coordinators(coordinators))
     }
 }
+
+error_codes!(FindCoordinatorResponse: |it| each!(it.coordinators).chain([it.error_code]));
 
 /// Kafka's text for an error of this API.
 fn message(error: ErrorCode) -> &'static str {

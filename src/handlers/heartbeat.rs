@@ -6,6 +6,7 @@ use kafka_protocol::messages::{ApiKey, HeartbeatRequest, HeartbeatResponse};
 use super::{
     Context, Handler, Reply,
     conversions::{optional_text, text},
+    error_counts::error_codes,
     errors::group_code_of,
 };
 use crate::{
@@ -41,3 +42,5 @@ impl Handler for Heartbeat {
         }))
     }
 }
+
+error_codes!(HeartbeatResponse: |it| [it.error_code]);

@@ -9,6 +9,7 @@ use kafka_protocol::messages::{
 use super::{
     Context, Handler, Reply,
     config_resources::{self, AlterRequest, Change, CodeAndMessage, Keeps, Op, Row},
+    error_counts::{each, error_codes},
 };
 
 pub struct IncrementalAlterConfigs;
@@ -25,6 +26,8 @@ impl Handler for IncrementalAlterConfigs {
         config_resources::handle(cx, request).await
     }
 }
+
+error_codes!(IncrementalAlterConfigsResponse: |it| each!(it.responses));
 
 impl AlterRequest for IncrementalAlterConfigsRequest {
     const KEEPS: Keeps = Keeps::Others;

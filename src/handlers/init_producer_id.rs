@@ -3,7 +3,7 @@
 
 use kafka_protocol::messages::{ApiKey, InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 
-use super::{Context, ErrorCode, Handler, Reply};
+use super::{Context, ErrorCode, Handler, Reply, error_counts::error_codes};
 use crate::protocol::checks::{CLUSTER_IDEMPOTENT_WRITE, TOPIC_WRITE, TRANSACTIONAL_ID_WRITE};
 
 pub struct InitProducerId;
@@ -45,6 +45,8 @@ impl Handler for InitProducerId {
         }
     }
 }
+
+error_codes!(InitProducerIdResponse: |it| [it.error_code]);
 
 /// Checks whether the client may have a producer id. A client that may write to some topic may have
 /// one, too (KIP-679).

@@ -8,6 +8,7 @@ use kafka_protocol::messages::{
 use super::{
     Context, ErrorCode, Handler, Reply,
     conversions::{optional_str_bytes, optional_text, str_bytes, text},
+    error_counts::error_codes,
     errors::group_code,
 };
 use crate::{
@@ -36,6 +37,8 @@ impl Handler for JoinGroup {
         }))
     }
 }
+
+error_codes!(JoinGroupResponse: |it| [it.error_code]);
 
 fn denied(code: ErrorCode, version: i16) -> JoinGroupResponse {
     JoinGroupResponse::default()

@@ -9,6 +9,7 @@ use kafka_protocol::messages::{
 use super::{
     Context, Handler, Reply,
     conversions::{optional_str_bytes, optional_text, str_bytes, text},
+    error_counts::{each, error_codes},
     errors::{group_code, group_code_of},
 };
 use crate::{
@@ -43,6 +44,8 @@ impl Handler for LeaveGroup {
         }))
     }
 }
+
+error_codes!(LeaveGroupResponse: |it| each!(it.members).chain([it.error_code]));
 
 fn leaving_members(request: &LeaveGroupRequest, version: i16) -> Vec<LeavingMember> {
     if version < BATCHED_SINCE {

@@ -9,7 +9,7 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-use super::{Context, ErrorCode, Handler, Reply};
+use super::{Context, ErrorCode, Handler, Reply, error_counts::error_codes};
 use crate::{
     metadata::{ConfigResourceType, Image},
     protocol::checks::CLUSTER_DESCRIBE_CONFIGS,
@@ -32,6 +32,8 @@ impl Handler for ListConfigResources {
         Reply::Now(answer(&cx.broker.metadata(), &request, cx.version))
     }
 }
+
+error_codes!(ListConfigResourcesResponse: |it| [it.error_code]);
 
 fn answer(
     image: &Image,

@@ -7,6 +7,7 @@ use kafka_protocol::messages::{
 use super::{
     Context, Handler, Reply,
     conversions::{group_id, str_bytes, text},
+    error_counts::error_codes,
     errors::group_code,
 };
 use crate::{
@@ -46,6 +47,8 @@ impl Handler for ListGroups {
         }))
     }
 }
+
+error_codes!(ListGroupsResponse: |it| [it.error_code]);
 
 fn listed_group(group: &ListedGroup, version: i16) -> list_groups_response::ListedGroup {
     let mut listed = list_groups_response::ListedGroup::default()

@@ -4,7 +4,11 @@ use std::collections::HashSet;
 
 use kafka_protocol::messages::ApiKey;
 
-use super::{Context, ErrorCode, Handler, Reply, errors, partitions};
+use super::{
+    Context, ErrorCode, Handler, Reply,
+    error_counts::{each, error_codes},
+    errors, partitions,
+};
 use crate::{
     base::environment::in_place,
     broker::Broker,
@@ -63,6 +67,8 @@ impl Handler for ListOffsets {
         Reply::Now(in_place(answer))
     }
 }
+
+error_codes!(ListOffsetsResponse: |it| each!(it.topics, partitions));
 
 fn denied_topic(topic: ListOffsetsTopic) -> ListOffsetsTopicResponse {
     let code = ErrorCode::TopicAuthorizationFailed;

@@ -10,6 +10,7 @@ use kafka_protocol::messages::{
 use super::{
     Context, ErrorCode, Forwarding, Handler, Reply,
     conversions::{ids, topic_name},
+    error_counts::error_codes,
     errors,
 };
 use crate::{metadata::TopicImage, protocol::checks::CLUSTER_DESCRIBE};
@@ -43,6 +44,8 @@ impl Handler for ListPartitionReassignments {
         Reply::Now(response.with_topics(topics))
     }
 }
+
+error_codes!(ListPartitionReassignmentsResponse: |it| [it.error_code]);
 
 /// The response to a client that may not list reassignments. As in Kafka, it repeats the topics and
 /// partitions of the request.

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use kafka_protocol::messages::{ApiKey, ListTransactionsRequest, ListTransactionsResponse};
 
-use super::{Context, ErrorCode, Handler, Reply};
+use super::{Context, ErrorCode, Handler, Reply, error_counts::error_codes};
 use crate::broker::{Broker, TRANSACTIONS_TOPIC};
 
 /// The states that a filter can name (`TransactionState`).
@@ -50,6 +50,8 @@ impl Handler for ListTransactions {
         Reply::Now(response.with_unknown_state_filters(unknown))
     }
 }
+
+error_codes!(ListTransactionsResponse: |it| [it.error_code]);
 
 fn leads_transaction_state(broker: &Broker) -> bool {
     let image = broker.metadata();

@@ -13,6 +13,7 @@ use super::{
     brokers::{alive, endpoint},
     context::NO_OPERATIONS,
     conversions::{ids, str_bytes, topic_name},
+    error_counts::{each, error_codes},
     errors,
     partitions::offline,
 };
@@ -52,6 +53,8 @@ impl Handler for Metadata {
         Reply::Now(response.with_cluster_id(Some(str_bytes(&cx.broker.node.cluster_id))))
     }
 }
+
+error_codes!(MetadataResponse: |it| each!(it.topics).chain(each!(it.topics, partitions)));
 
 /// The error code of a request that fails as a whole. Before version 12, every topic must have a
 /// name and no id. From version 12 on, Kafka fails at a topic without a name, unless another topic

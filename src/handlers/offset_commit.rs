@@ -6,6 +6,7 @@ use kafka_protocol::messages::ApiKey;
 use super::{
     Context, ErrorCode, Handler, Reply,
     conversions::{optional_text, text},
+    error_counts::{each, error_codes},
     errors::{group_code, group_code_of},
 };
 use crate::{
@@ -78,6 +79,8 @@ impl Handler for OffsetCommit {
         }))
     }
 }
+
+error_codes!(OffsetCommitResponse: |it| each!(it.topics, partitions));
 
 /// The response to a client that may not commit offsets of the group.
 fn denied(request: &OffsetCommitRequest, code: i16) -> OffsetCommitResponse {

@@ -10,6 +10,7 @@ use kafka_protocol::messages::{
 use super::{
     Context, ErrorCode, Handler, Reply,
     conversions::{text, topic_name},
+    error_counts::{each, error_codes},
     errors::{group_code, group_code_of},
 };
 use crate::{
@@ -79,6 +80,8 @@ impl Handler for OffsetDelete {
         }))
     }
 }
+
+error_codes!(OffsetDeleteResponse: |it| each!(it.topics, partitions).chain([it.error_code]));
 
 fn partition(index: i32, code: i16) -> OffsetDeleteResponsePartition {
     OffsetDeleteResponsePartition::default().with_partition_index(index).with_error_code(code)

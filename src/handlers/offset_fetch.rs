@@ -6,6 +6,7 @@ use kafka_protocol::messages::ApiKey;
 use super::{
     Client, Context, ErrorCode, Handler, Reply,
     conversions::{str_bytes, text},
+    error_counts::{each, error_codes},
     errors::group_code,
 };
 use crate::{
@@ -73,6 +74,12 @@ impl Handler for OffsetFetch {
         }))
     }
 }
+
+error_codes!(OffsetFetchResponse: |it| {
+    let topics = it.groups.iter().flat_map(|group| &group.topics);
+    let by_group = topics.flat_map(|it| &it.partitions).map(|it| it.error_code);
+    by_group.chain(each!(it.groups)).chain(each!(it.topics, partitions)).chain([it.error_code])
+});
 
 /// A group of the request.
 struct Asked {

@@ -6,7 +6,11 @@ use kafka_protocol::messages::{
     offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult},
 };
 
-use super::{Context, ErrorCode, Handler, Reply, errors, partitions};
+use super::{
+    Context, ErrorCode, Handler, Reply,
+    error_counts::{each, error_codes},
+    errors, partitions,
+};
 use crate::{
     broker::Broker,
     protocol::checks::{CLUSTER_ACTION, TOPIC_DESCRIBE},
@@ -55,6 +59,8 @@ impl Handler for OffsetForLeaderEpoch {
         Reply::Now(OffsetForLeaderEpochResponse::default().with_topics(topics))
     }
 }
+
+error_codes!(OffsetForLeaderEpochResponse: |it| each!(it.topics, partitions));
 
 fn refused(result: EpochEndOffset, code: ErrorCode) -> EpochEndOffset {
     result.with_error_code(code.code()).with_leader_epoch(-1).with_end_offset(-1)

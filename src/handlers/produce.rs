@@ -22,7 +22,11 @@ use kafka_protocol::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Client, Context, ErrorCode, Handler, Reply, brokers, conversions, errors, partitions};
+use super::{
+    Client, Context, ErrorCode, Handler, Reply, brokers, conversions,
+    error_counts::{each, error_codes},
+    errors, partitions,
+};
 use crate::{
     base::{
         config::{self, CompressionType, TopicConfig},
@@ -115,6 +119,8 @@ impl Handler for Produce {
         }
     }
 }
+
+error_codes!(ProduceResponse: |it| each!(it.responses, partition_responses));
 
 /// Whether the request has transactional batches, but no transactional id, or one that the client
 /// may not use.

@@ -2,7 +2,10 @@
 
 use kafka_protocol::messages::{ApiKey, RemoveRaftVoterRequest, RemoveRaftVoterResponse};
 
-use super::{Context, ErrorCode, Handler, Reply, conversions::str_bytes, raft_voters};
+use super::{
+    Context, ErrorCode, Handler, Reply, conversions::str_bytes, error_counts::error_codes,
+    raft_voters,
+};
 use crate::protocol::{checks::CLUSTER_ALTER, error_code};
 
 pub struct RemoveRaftVoter;
@@ -40,3 +43,5 @@ impl Handler for RemoveRaftVoter {
         }))
     }
 }
+
+error_codes!(RemoveRaftVoterResponse: |it| [it.error_code]);

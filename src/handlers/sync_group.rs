@@ -6,6 +6,7 @@ use kafka_protocol::messages::{ApiKey, SyncGroupRequest, SyncGroupResponse};
 use super::{
     Context, Handler, Reply,
     conversions::{optional_str_bytes, optional_text, text},
+    error_counts::error_codes,
     errors::group_code,
 };
 use crate::{
@@ -51,6 +52,8 @@ impl Handler for SyncGroup {
         }))
     }
 }
+
+error_codes!(SyncGroupResponse: |it| [it.error_code]);
 
 fn response(reply: SyncReply, version: i16) -> SyncGroupResponse {
     let mut response = SyncGroupResponse::default()

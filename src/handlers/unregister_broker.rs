@@ -2,7 +2,7 @@
 
 use kafka_protocol::messages::{ApiKey, UnregisterBrokerRequest, UnregisterBrokerResponse};
 
-use super::{Context, Handler, Reply, errors};
+use super::{Context, Handler, Reply, error_counts::error_codes, errors};
 use crate::protocol::checks::CLUSTER_ALTER;
 
 pub struct UnregisterBroker;
@@ -33,3 +33,5 @@ impl Handler for UnregisterBroker {
         Reply::Now(response.with_error_message(message))
     }
 }
+
+error_codes!(UnregisterBrokerResponse: |it| [it.error_code]);

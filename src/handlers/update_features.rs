@@ -5,7 +5,13 @@ use kafka_protocol::messages::{
     update_features_request::FeatureUpdateKey, update_features_response::UpdatableFeatureResult,
 };
 
-use super::{Context, Handler, Reply, conversions::str_bytes, errors, raft_voters::COMMIT_WITHIN};
+use super::{
+    Context, Handler, Reply,
+    conversions::str_bytes,
+    error_counts::{each, error_codes},
+    errors,
+    raft_voters::COMMIT_WITHIN,
+};
 use crate::{
     controller::{ControllerError, FeatureUpdate, KRAFT_VERSION, UpgradeType},
     protocol::checks::CLUSTER_ALTER,
@@ -71,6 +77,8 @@ impl Handler for UpdateFeatures {
         Reply::Now(response.with_results(request.feature_updates.iter().map(row).collect()))
     }
 }
+
+error_codes!(UpdateFeaturesResponse: |it| each!(it.results).chain([it.error_code]));
 
 fn update(update: &FeatureUpdateKey, version: i16) -> FeatureUpdate {
     let upgrade = match (version, update.allow_downgrade) {

@@ -5,7 +5,10 @@ use kafka_protocol::messages::{
     update_raft_voter_response::CurrentLeader,
 };
 
-use super::{Context, ErrorCode, Handler, Reply, conversions::str_bytes, raft_voters};
+use super::{
+    Context, ErrorCode, Handler, Reply, conversions::str_bytes, error_counts::error_codes,
+    raft_voters,
+};
 use crate::{
     protocol::checks::CLUSTER_ACTION,
     quorum::{Endpoint, Quorum, Voter},
@@ -63,6 +66,8 @@ impl Handler for UpdateRaftVoter {
         }))
     }
 }
+
+error_codes!(UpdateRaftVoterResponse: |it| [it.error_code]);
 
 fn answer(quorum: &Quorum, code: i16) -> UpdateRaftVoterResponse {
     let leadership = *quorum.leadership().borrow();

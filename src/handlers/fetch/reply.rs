@@ -8,7 +8,11 @@ use bytes::{BufMut, BytesMut};
 
 use crate::{
     base::TopicId,
-    handlers::{ReplyBuffer, WireReply, brokers::Node},
+    handlers::{
+        ReplyBuffer, WireReply,
+        brokers::Node,
+        error_counts::{each, error_codes},
+    },
     log::LogSlice,
     protocol::schema::put_unsigned_varint,
 };
@@ -21,6 +25,8 @@ pub struct FetchReply {
     /// The addresses of the leaders that partitions name, by broker id.
     pub nodes: BTreeMap<i32, Node>,
 }
+
+error_codes!(FetchReply: |it| each!(it.topics, partitions).chain([it.error_code]));
 
 /// A topic of the response.
 pub struct TopicReply {
