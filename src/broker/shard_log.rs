@@ -6,7 +6,7 @@ use futures_core::future::BoxFuture;
 
 use crate::{
     base::environment::now_ms,
-    coordinator::{ShardLog, ShardLogError},
+    coordinator::{PlannedBatch, ShardLog, ShardLogError, WriteRefused},
     partition::{Acks, AppendError, Partition},
     records::Batch,
 };
@@ -38,6 +38,23 @@ impl ShardLog for PartitionLog {
         match view.leadership_generation == self.leadership_generation {
             true => view.high_watermark,
             false => -1, // A later leadership's high watermark commits nothing of this shard.
+        }
+    }
+
+    fn check(&self, batch: &PlannedBatch, needs_all_replicas: bool) -> Result<(), WriteRefused> {
+        let view = self.partition.view();
+        if view.leadership_generation != self.leadership_generation {
+            return Err(WriteRefused::NotLeader);
+        }
+        if needs_all_replicas && view.isr.is_under_min() {
+            return Err(WriteRefused::NotEnoughReplicas);
+        }
+        match batch {
+            PlannedBatch::Plain => Ok(()),
+            // No coordinator writes such batches yet.
+            PlannedBatch::Transactional { .. } | PlannedBatch::Marker(_) => {
+                Err(WriteRefused::InvalidTxnState)
+            }
         }
     }
 

@@ -29,7 +29,7 @@ use super::{
         },
         partition_for,
     },
-    runtime::{Answered, Limits, NotCommitted, ShardLog, Shards, Unavailable},
+    runtime::{Answered, Limits, ShardLog, Shards, Unavailable},
 };
 use crate::base::TopicPartition;
 
@@ -46,7 +46,7 @@ impl<T> Answer<T> {
     /// `offsets.commit.timeout.ms`.
     pub async fn wait(self) -> Result<T, GroupError> {
         let answered = self.reply?.await.map_err(|_| GroupError::NotCoordinator)?;
-        let reply = answered.map_err(|NotCommitted| GroupError::CoordinatorNotAvailable)?;
+        let reply = answered.map_err(|_| GroupError::CoordinatorNotAvailable)?;
         (self.read)(reply).ok_or(GroupError::UnknownServerError)
     }
 

@@ -25,9 +25,13 @@ use bytes::Bytes;
 
 pub use self::{
     group_coordinator::{Answer, GroupCoordinator},
-    runtime::{ShardLog, ShardLogError},
+    runtime::{ShardLog, ShardLogError, WriteRefused},
 };
-use crate::{base::TopicPartition, protocol::WireError};
+use crate::{
+    base::TopicPartition,
+    protocol::WireError,
+    records::{Producer, TransactionVersion, TxnMarker, VerificationGuard},
+};
 
 /// The topic with the records of the group coordinator.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -42,13 +46,6 @@ pub enum TimerOp<K> {
     Cancel { key: K },
 }
 
-/// A producer of transactional records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Producer {
-    pub id: i64,
-    pub epoch: i16,
-}
-
 /// The kind of batch that a record is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BatchKind {
@@ -58,6 +55,23 @@ pub enum BatchKind {
     Transactional(Producer),
     /// A batch with one record, the marker that ends a transaction of a producer.
     Control(Producer),
+}
+
+/// The batch that the decision on a request may need. The runtime asks the log before the shard
+/// decides, because a decision cannot be taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlannedBatch {
+    /// A batch without a producer.
+    Plain,
+    /// A batch in a transaction of a producer. If the producer has no open transaction in the
+    /// partition, it needs the guard that its coordinator's agreement was asked with.
+    Transactional {
+        producer: Producer,
+        guard: Option<VerificationGuard>,
+        version: TransactionVersion,
+    },
+    /// The marker that ends a transaction of a producer.
+    Marker(TxnMarker),
 }
 
 /// What an event leads to. The runtime appends and applies the records, and sets the timers. Once
@@ -98,6 +112,17 @@ pub trait Shard: Sized + 'static {
     fn requested(token: Token, request: Self::Request) -> Self::Event;
     /// The event of a timer whose time has come.
     fn expired(timer: Self::Timer) -> Self::Event;
+
+    /// Whether the shard's records must reach all in-sync replicas, of which there must be
+    /// `min.insync.replicas` (acks=all). Timers then wait while there are too few.
+    const NEEDS_ALL_REPLICAS: bool = false;
+
+    /// The batch that the decision on a request may need. If the log does not take such a batch, the
+    /// caller gets the reason and the shard does not see the request. `None` if the decision writes
+    /// nothing, or only what the log takes in any case.
+    fn planned_batch(_request: &Self::Request) -> Option<PlannedBatch> {
+        None
+    }
 
     /// Decides what an event leads to, and changes the volatile state. `leader_epoch` is that of
     /// the shard's partition (Kafka's coordinator epoch). It rises when this broker is elected

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use crate::{
-    coordinator::{BatchKind, Producer, Shard},
-    records::{Batch, BatchBuilder, BatchHeader, BatchOptions, ControlRecordType},
+    coordinator::{BatchKind, Shard},
+    records::{Batch, BatchBuilder, BatchHeader, BatchOptions, ControlRecordType, Producer},
 };
 
 impl BatchKind {

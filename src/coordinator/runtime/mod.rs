@@ -36,7 +36,7 @@ use tokio::{
 };
 
 use self::task::{ShardClock, ShardTask};
-use super::Shard;
+use super::{PlannedBatch, Shard};
 use crate::{
     protocol::WireError,
     records::{Batch, RecordError},
@@ -70,6 +70,10 @@ pub trait ShardLog: Send + Sync + 'static {
     /// The high watermark; -1 once this broker no longer leads.
     fn high_watermark(&self) -> i64;
 
+    /// Whether the log takes such a batch now. `needs_all_replicas` is
+    /// [`Shard::NEEDS_ALL_REPLICAS`].
+    fn check(&self, batch: &PlannedBatch, needs_all_replicas: bool) -> Result<(), WriteRefused>;
+
     /// Appends a batch as leader and returns the new log end offset. Fails with `NotLeader` once
     /// another broker leads.
     fn append(&self, batch: Batch) -> Result<i64, ShardLogError>;
@@ -95,13 +99,35 @@ pub struct Limits {
     pub commit_timeout: Duration,
 }
 
-/// The records of a reply were appended, but not committed within `commit_timeout`. They may still
-/// be committed later.
+/// Why a shard's log does not take a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WriteRefused {
+    #[error("there are fewer in-sync replicas than min.insync.replicas")]
+    NotEnoughReplicas,
+    /// Another broker leads the partition, or its log directory is offline.
+    #[error("this broker cannot write to the partition")]
+    NotLeader,
+    #[error("the producer epoch is not the current one")]
+    InvalidProducerEpoch,
+    #[error("a newer coordinator has ended a transaction of the producer")]
+    CoordinatorFenced,
+    /// The transaction has ended since its coordinator was asked.
+    #[error("the batch belongs to no verified transaction")]
+    InvalidTxnState,
+}
+
+/// Why a shard does not reply to a call that it has taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotCommitted;
+pub enum CallError {
+    /// The records of the reply were appended, but not committed within `commit_timeout`. They may
+    /// still be committed later.
+    NotCommitted,
+    /// The log does not take the records that the request may need. Nothing was decided.
+    Refused(WriteRefused),
+}
 
 /// What a caller receives. If the shard ends first, the channel closes without it.
-pub type Answered<S> = Result<<S as Shard>::Reply, NotCommitted>;
+pub type Answered<S> = Result<<S as Shard>::Reply, CallError>;
 
 /// A request on its way to a shard.
 struct Call<S: Shard> {

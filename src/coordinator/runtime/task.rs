@@ -15,18 +15,21 @@ use tokio::{
 };
 
 use super::{
-    Answered, Call, EffectHandler, Limits, NotCommitted, ShardLog, ShardLogError, ShardStatus,
+    Answered, Call, CallError, EffectHandler, Limits, ShardLog, ShardLogError, ShardStatus,
+    WriteRefused,
     batches::{OpenBatch, end_transaction, record_len},
     load::{Loaded, load},
     timers::Timers,
 };
 use crate::{
     base::environment::{blocking, now_ms},
-    coordinator::{BatchKind, Outcome, Shard, Token},
+    coordinator::{BatchKind, Outcome, PlannedBatch, Shard, TimerOp, Token},
 };
 
 /// The most calls that share one append.
 const CALLS_PER_APPEND: usize = 256;
+/// Delay of a timer that has come due while there were too few in-sync replicas.
+const TIMER_RETRY_MS: i64 = 1000;
 /// Delay before a shard whose log failed is loaded again.
 const RELOAD_DELAY: Duration = Duration::from_secs(1);
 
@@ -112,7 +115,7 @@ impl<S: Shard> ShardTask<S> {
 /// A reply that waits for the high watermark to reach an offset.
 struct Decided<S: Shard> {
     offset: i64,
-    /// When it is answered with `NotCommitted` instead.
+    /// When it is answered with [`CallError::NotCommitted`] instead.
     until: Instant,
     caller: oneshot::Sender<Answered<S>>,
     reply: S::Reply,
@@ -190,10 +193,7 @@ impl<S: Shard> Running<S> {
                     }
                 }
                 () = sleep_until(wake_at) => {
-                    let now_ms = self.clock.now_ms();
-                    while let Some(timer) = self.timers.pop_due(now_ms) {
-                        self.decide(S::expired(timer))?;
-                    }
+                    self.expire_timers()?;
                 }
                 () = sleep_until(given_up_at) => self.give_up(),
                 still_leads = committed(&*log, awaited) => {
@@ -207,7 +207,42 @@ impl<S: Shard> Running<S> {
         }
     }
 
+    /// Decides on the timers that are due. If the log takes no records now, they are set again.
+    fn expire_timers(&mut self) -> Result<(), ShardLogError> {
+        let now_ms = self.clock.now_ms();
+        let refused = S::NEEDS_ALL_REPLICAS && self.check(&PlannedBatch::Plain)?.is_err();
+        let mut later = Vec::new();
+        while let Some(timer) = self.timers.pop_due(now_ms) {
+            match refused {
+                true => later.push(TimerOp::Set { key: timer, at_ms: now_ms + TIMER_RETRY_MS }),
+                false => self.decide(S::expired(timer))?,
+            }
+        }
+        later.into_iter().for_each(|timer| self.timers.change(timer));
+        Ok(())
+    }
+
+    /// Asks the log whether it takes a batch. Records that were decided before are appended first,
+    /// because they may change the answer.
+    fn check(
+        &mut self,
+        planned: &PlannedBatch,
+    ) -> Result<Result<(), WriteRefused>, ShardLogError> {
+        if *planned != PlannedBatch::Plain {
+            self.append()?;
+        }
+        Ok(self.log.check(planned, S::NEEDS_ALL_REPLICAS))
+    }
+
     fn take(&mut self, call: Call<S>) -> Result<(), ShardLogError> {
+        if let Some(planned) = S::planned_batch(&call.request)
+            && let Err(refused) = self.check(&planned)?
+        {
+            if let Some(caller) = call.reply {
+                let _ = caller.send(Err(CallError::Refused(refused))); // the client may be gone
+            }
+            return Ok(());
+        }
         self.next_token += 1;
         if let Some(reply) = call.reply {
             self.callers.insert(self.next_token, reply);
@@ -296,12 +331,12 @@ impl<S: Shard> Running<S> {
         }
     }
 
-    /// Sends `NotCommitted` for replies that have waited for `commit_timeout`. Their records stay
+    /// Sends [`CallError::NotCommitted`] for replies that have waited for `commit_timeout`. Their records stay
     /// in the log and may be committed later.
     fn give_up(&mut self) {
         let now = Instant::now();
         while let Some(next) = self.decided.pop_front_if(|next| next.until <= now) {
-            let _ = next.caller.send(Err(NotCommitted));
+            let _ = next.caller.send(Err(CallError::NotCommitted));
         }
     }
 }

@@ -17,11 +17,11 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{ShardLog, ShardLogError};
+use super::{ShardLog, ShardLogError, WriteRefused};
 use crate::{
     base::{TopicId, TopicPartition},
     coordinator::{
-        Coordinator, GroupCoordinator,
+        Coordinator, GroupCoordinator, PlannedBatch,
         group::{
             GroupConfig, GroupError,
             messages::{
@@ -40,6 +40,8 @@ struct MemoryLog {
     /// Whether an append is committed at once.
     commits_itself: bool,
     fails: Mutex<bool>,
+    /// Whether `check` refuses every batch.
+    refuses: Mutex<bool>,
     reads_wait: AtomicBool,
 }
 
@@ -51,6 +53,7 @@ impl MemoryLog {
             high_watermark: watch::Sender::new(0),
             commits_itself,
             fails: Mutex::default(),
+            refuses: Mutex::default(),
             reads_wait: AtomicBool::default(),
         })
     }
@@ -79,6 +82,13 @@ impl ShardLog for MemoryLog {
 
     fn high_watermark(&self) -> i64 {
         *self.high_watermark.borrow()
+    }
+
+    fn check(&self, _batch: &PlannedBatch, _needs_all: bool) -> Result<(), WriteRefused> {
+        match *self.refuses.lock() {
+            true => Err(WriteRefused::NotEnoughReplicas),
+            false => Ok(()),
+        }
     }
 
     fn append(&self, mut batch: Batch) -> Result<i64, ShardLogError> {

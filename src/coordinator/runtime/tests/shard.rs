@@ -9,13 +9,13 @@ use tokio::{
 };
 
 use super::{
-    super::{Answered, Limits, Shards, Unavailable},
+    super::{Answered, CallError, Limits, Shards, Unavailable, WriteRefused},
     MemoryLog,
 };
 use crate::{
-    coordinator::{BatchKind, Outcome, Producer, Shard, Token},
+    coordinator::{BatchKind, Outcome, PlannedBatch, Shard, Token},
     protocol::WireError,
-    records::{Batch, ControlRecordType},
+    records::{Batch, ControlRecordType, Producer},
 };
 
 const PARTITION: i32 = 7;
@@ -80,6 +80,10 @@ impl Shard for TestShard {
 
     fn expired((): ()) -> Event {
         unreachable!("no timer is set")
+    }
+
+    fn planned_batch(request: &Request) -> Option<PlannedBatch> {
+        (!request.records.is_empty()).then_some(PlannedBatch::Plain)
     }
 
     fn decide(
@@ -226,6 +230,18 @@ async fn effects_leave_even_if_their_reply_timed_out() {
     assert_eq!(runtime.effect().await, None);
     runtime.log.commit_all();
     assert_eq!(runtime.effect().await.as_deref(), Some("1"));
+}
+
+#[tokio::test]
+async fn request_is_not_decided_if_the_log_does_not_take_its_batch() {
+    let runtime = Runtime::new(MemoryLog::new(true)).await;
+    *runtime.log.refuses.lock() = true;
+    let refused = runtime.call(effects(&["1"])).await.await.unwrap();
+    let expected = CallError::Refused(WriteRefused::NotEnoughReplicas);
+    assert_eq!(refused.unwrap_err(), expected);
+    assert_eq!(runtime.reply(Request::default()).await.number, 1, "it needs no batch");
+    *runtime.log.refuses.lock() = false;
+    assert_eq!(runtime.reply(effects(&["2"])).await.number, 2);
 }
 
 #[tokio::test]

@@ -1,0 +1,59 @@
+//! What brokers, coordinators and partition leaders tell each other about a producer's transaction.
+
+/// A producer of transactional records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Producer {
+    pub id: i64,
+    pub epoch: i16,
+}
+
+/// The protocol of a transactional request (KIP-890, Kafka's `TransactionVersion`). The version of
+/// the request decides it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TransactionVersion {
+    #[default]
+    V0,
+    /// As `V0`. Records of `__transaction_state` may have tagged fields.
+    V1,
+    /// Each transaction has its own producer epoch, and a partition is added by its first batch.
+    V2,
+}
+
+impl TransactionVersion {
+    /// The version of a finalised level of the feature `transaction.version`.
+    pub fn of_level(level: i16) -> Self {
+        match level {
+            ..=0 => Self::V0,
+            1 => Self::V1,
+            2.. => Self::V2,
+        }
+    }
+
+    pub fn level(self) -> i16 {
+        self as i16
+    }
+
+    /// Whether the epoch of the producer rises at the end of each transaction.
+    pub fn bumps_epoch(self) -> bool {
+        self == Self::V2
+    }
+}
+
+/// The end of a producer's transaction, as its coordinator has decided it. Each partition of the
+/// transaction gets a control record with it (WriteTxnMarkers, Kafka's `TxnMarkerEntry`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TxnMarker {
+    pub producer: Producer,
+    /// Whether the transaction commits. Otherwise it aborts.
+    pub commits: bool,
+    /// Leader epoch of the coordinator's partition of `__transaction_state`.
+    pub coordinator_epoch: i32,
+    /// The protocol of the transaction. It decides which producer epochs a partition accepts.
+    pub version: TransactionVersion,
+}
+
+/// A number that a partition leader gives out before it asks a coordinator about a producer
+/// (KIP-890, Kafka's `VerificationGuard`). The batch is appended only if the producer's state still
+/// has the same number. Numbers are never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct VerificationGuard(pub u64);
