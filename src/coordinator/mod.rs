@@ -18,6 +18,7 @@ pub mod group;
 mod group_coordinator;
 mod record_value;
 pub mod runtime;
+pub mod txn;
 
 use std::sync::Arc;
 

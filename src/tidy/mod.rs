@@ -101,6 +101,7 @@ const PURE: &[&str] = &[
     "records/",
     "metadata/",
     "coordinator/group/",
+    "coordinator/txn/",
     "fetch_sessions/",
     "partition/core.rs",
     "partition/follower.rs",

@@ -224,10 +224,7 @@ impl<S: Shard> Running<S> {
 
     /// Asks the log whether it takes a batch. Records that were decided before are appended first,
     /// because they may change the answer.
-    fn check(
-        &mut self,
-        planned: &PlannedBatch,
-    ) -> Result<Result<(), WriteRefused>, ShardLogError> {
+    fn check(&mut self, planned: &PlannedBatch) -> Result<Result<(), WriteRefused>, ShardLogError> {
         if *planned != PlannedBatch::Plain {
             self.append()?;
         }
@@ -331,8 +328,8 @@ impl<S: Shard> Running<S> {
         }
     }
 
-    /// Sends [`CallError::NotCommitted`] for replies that have waited for `commit_timeout`. Their records stay
-    /// in the log and may be committed later.
+    /// Sends [`CallError::NotCommitted`] for replies that have waited for `commit_timeout`. Their
+    /// records stay in the log and may be committed later.
     fn give_up(&mut self) {
         let now = Instant::now();
         while let Some(next) = self.decided.pop_front_if(|next| next.until <= now) {

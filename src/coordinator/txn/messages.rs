@@ -1,0 +1,113 @@
+//! The requests to the transaction coordinator and its replies.
+
+use std::sync::Arc;
+
+use crate::{
+    base::TopicPartition,
+    records::{Producer, TransactionVersion, TxnMarker},
+};
+
+/// Why the transaction coordinator refuses a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TxnError {
+    InvalidRequest,
+    InvalidTransactionTimeout,
+    /// The transactional id is unknown, or has another producer id.
+    InvalidProducerIdMapping,
+    /// The request has an epoch that is not the current one of the transactional id.
+    ProducerFenced,
+    /// The id's last transaction is being ended.
+    ConcurrentTransactions,
+    InvalidTxnState,
+    TransactionalIdNotFound,
+    /// The records could not be committed in time, or there are too few in-sync replicas.
+    CoordinatorNotAvailable,
+    CoordinatorLoadInProgress,
+    NotCoordinator,
+    UnknownServerError,
+}
+
+/// InitProducerId with a transactional id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InitRequest {
+    pub id: Arc<str>,
+    pub timeout_ms: i32,
+    /// The producer that the client had before (KIP-360).
+    pub expected: Option<Producer>,
+}
+
+/// AddPartitionsToTxn, or a partition's first batch in a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddRequest {
+    pub id: Arc<str>,
+    pub producer: Producer,
+    pub partitions: Vec<TopicPartition>,
+    pub version: TransactionVersion,
+}
+
+/// Whether the partitions are in the producer's open transaction (`verifyOnly`, KIP-890).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifyRequest {
+    pub id: Arc<str>,
+    pub producer: Producer,
+    pub partitions: Vec<TopicPartition>,
+}
+
+/// For each partition, whether the transaction has it.
+pub type Verified = Vec<(TopicPartition, bool)>;
+
+/// EndTxn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndRequest {
+    pub id: Arc<str>,
+    pub producer: Producer,
+    pub commits: bool,
+    pub version: TransactionVersion,
+}
+
+/// Partitions that have the marker of an ended transaction, or do not need it because they were
+/// deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MarkersWritten {
+    pub id: Arc<str>,
+    /// The producer and the coordinator epoch of the markers. If the id has moved on, the event is
+    /// ignored.
+    pub producer: Producer,
+    pub coordinator_epoch: i32,
+    pub partitions: Vec<TopicPartition>,
+}
+
+/// The filters of ListTransactions. Those that are empty or `None` let everything through.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListRequest {
+    pub producer_ids: Vec<i64>,
+    /// Names of states (`Ongoing`, ...). Unknown names match nothing.
+    pub states: Vec<Arc<str>>,
+    /// Only transactions that are open for longer than this.
+    pub longer_than_ms: Option<i64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedTxn {
+    pub id: Arc<str>,
+    pub producer_id: i64,
+    pub state: &'static str,
+}
+
+/// The state of a transactional id, for DescribeTransactions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TxnDescription {
+    pub producer: Producer,
+    pub state: &'static str,
+    pub timeout_ms: i32,
+    /// -1 if no transaction is open.
+    pub start_ms: i64,
+    pub partitions: Vec<TopicPartition>,
+}
+
+/// Work that the coordinator requests from the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Write the marker to each partition. Each is reported once with [`MarkersWritten`].
+    WriteMarkers { id: Arc<str>, marker: TxnMarker, partitions: Vec<TopicPartition> },
+}

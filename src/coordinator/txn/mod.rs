@@ -1,0 +1,5 @@
+//! The transaction coordinator as a pure shard.
+
+pub mod messages;
+
+pub use self::messages::TxnError;
