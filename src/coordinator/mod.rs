@@ -37,6 +37,9 @@ use crate::{
 /// The topic with the records of the group coordinator.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
+/// The topic with the records of the transaction coordinator.
+pub const TRANSACTIONS_TOPIC: &str = "__transaction_state";
+
 /// An integer that identifies a parked request until the shard answers it.
 pub type Token = u64;
 

@@ -70,10 +70,11 @@ pub struct EndRequest {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MarkersWritten {
     pub id: Arc<str>,
-    /// The producer and the coordinator epoch of the markers. If the id has moved on, the event is
-    /// ignored.
+    /// The producer and the coordinator epoch of the markers, and [`Effect::WriteMarkers::end_ms`].
+    /// If the id has moved on, the event is ignored.
     pub producer: Producer,
     pub coordinator_epoch: i32,
+    pub end_ms: i64,
     pub partitions: Vec<TopicPartition>,
 }
 
@@ -83,7 +84,8 @@ pub struct ListRequest {
     pub producer_ids: Vec<i64>,
     /// Names of states (`Ongoing`, ...). Unknown names match nothing.
     pub states: Vec<Arc<str>>,
-    /// Only transactions that are open for longer than this.
+    /// Only ids whose last transaction began longer ago than this. As in Kafka, ids that had no
+    /// transaction since their last InitProducerId pass, too.
     pub longer_than_ms: Option<i64>,
 }
 
@@ -100,14 +102,26 @@ pub struct TxnDescription {
     pub producer: Producer,
     pub state: &'static str,
     pub timeout_ms: i32,
-    /// -1 if no transaction is open.
+    /// Start of the last transaction; -1 if there was none since the last InitProducerId.
     pub start_ms: i64,
+    /// The partitions of the open transaction. Once it is ended, those that wait for its marker.
     pub partitions: Vec<TopicPartition>,
 }
 
 /// Work that the coordinator requests from the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Write the marker to each partition. Each is reported once with [`MarkersWritten`].
-    WriteMarkers { id: Arc<str>, marker: TxnMarker, partitions: Vec<TopicPartition> },
+    /// Write the marker to each partition. Each is reported once with [`MarkersWritten`]. Replaces
+    /// earlier work for the same id.
+    WriteMarkers {
+        id: Arc<str>,
+        marker: TxnMarker,
+        /// When the transaction was ended. It tells the transaction apart from others of the same
+        /// producer, whose markers are equal.
+        end_ms: i64,
+        partitions: Vec<TopicPartition>,
+    },
+    /// A transaction has timed out, and its abort needs a new producer id. Get one and call
+    /// `TxnCoordinator::abort_timed_out`. If that fails, the effect is repeated later.
+    AbortTimedOut { id: Arc<str>, producer: Producer },
 }
