@@ -5,6 +5,7 @@
 //! `apply` applies committed metadata.
 
 mod apply;
+mod broker_channels;
 mod coordinators;
 mod event_log;
 mod gauges;
@@ -14,6 +15,7 @@ mod replicas;
 mod request_limits;
 mod shard_log;
 mod tasks;
+pub mod verify;
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -31,11 +33,13 @@ pub use self::{
     replicas::MoveError,
 };
 use self::{
+    broker_channels::BrokerChannels,
     coordinators::Coordinators,
     membership::{Membership, ToController, previous_broker_epoch},
     node::Node,
     replicas::Replicas,
     request_limits::RequestLimits,
+    verify::Verifier,
 };
 use crate::{
     base::config::{BrokerConfig, Config, GroupSettings},
@@ -64,8 +68,10 @@ pub struct Parts {
     pub quorum: Quorum,
     pub controller: Controller,
     pub network: Arc<dyn Network>,
-    /// The channel over which this node sends requests to its own controller.
-    pub own_channel: Arc<dyn Channel>,
+    /// The channels over which this node sends requests to its own controller, and to itself as a
+    /// broker.
+    pub own_controller: Arc<dyn Channel>,
+    pub own_broker: Arc<dyn Channel>,
     pub control: Handle,
     pub metrics: Arc<Metrics>,
     pub loggers: Arc<Loggers>,
@@ -80,6 +86,8 @@ pub struct Broker {
     pub membership: Membership,
     pub replicas: Arc<Replicas>,
     pub coordinators: Arc<Coordinators>,
+    /// Asks transaction coordinators about the transactions of producers.
+    pub verifier: Verifier,
     pub limits: RequestLimits,
     pub sessions: Mutex<SessionCache>,
     /// Topics that are being created automatically, because a request named them.
@@ -105,7 +113,8 @@ impl Broker {
         let settings = node.settings();
         let groups = GroupCoordinator::new(group_config(&settings.group));
         let coordinators = Arc::new(Coordinators::new(node.id, groups));
-        let to_controller = ToController::new(Arc::clone(&node), quorum.clone(), parts.own_channel);
+        let to_controller =
+            ToController::new(Arc::clone(&node), quorum.clone(), parts.own_controller);
         let to_controller = Arc::new(to_controller);
         let membership = Membership::new(
             &node,
@@ -120,12 +129,14 @@ impl Broker {
             (Arc::clone(&metrics), parts.progress),
             (log_dirs, parts.found),
         );
+        let verifier = Verifier::new(Arc::clone(&node), parts.own_broker);
         let slots = settings.max_incremental_fetch_session_cache_slots.max(0) as usize;
         Self {
             node,
             replicas: Arc::new(replicas),
             membership,
             coordinators,
+            verifier,
             quorum,
             controller,
             limits: RequestLimits::default(),

@@ -47,6 +47,20 @@ impl ConnectionContext {
             presence: None,
         }
     }
+
+    /// The context of a connection to the inter-broker listener.
+    pub fn of_inter_broker_listener(settings: &BrokerConfig, client: Client) -> Self {
+        let name = &settings.inter_broker_listener;
+        let listener = settings.listeners.iter().find(|it| it.name == *name);
+        Self {
+            client,
+            listener: Arc::from(name.as_str()),
+            security_protocol: listener.map_or(SecurityProtocol::Plaintext, |it| it.protocol),
+            on_controller_listener: false,
+            software: None,
+            presence: None,
+        }
+    }
 }
 
 /// How a request that only the active controller decides (`Scope::Forwarded`) reached this node.

@@ -1,4 +1,4 @@
-//! [`OwnChannel`]: the channel over which a node sends requests to its own controller.
+//! [`OwnChannel`]: the channel over which a node sends requests to itself.
 
 use std::{
     sync::{Arc, Weak},
@@ -11,26 +11,35 @@ use tokio::time::timeout;
 
 use super::{Client, ConnectionContext, Forwarding, answer};
 use crate::{
+    base::config::BrokerConfig,
     broker::Broker,
     peers::{Channel, PeerError},
 };
 
-/// A channel to this node itself. The handlers answer as on the first controller listener, without
-/// a socket.
+/// A channel to this node itself. The handlers answer without a socket, as on one of the node's
+/// listeners for other nodes.
 pub struct OwnChannel {
     broker: Weak<Broker>,
+    /// The context of the listener on which another node would send its requests.
+    context: fn(&BrokerConfig, Client) -> ConnectionContext,
 }
 
 impl OwnChannel {
-    pub fn new(broker: Weak<Broker>) -> Self {
-        Self { broker }
+    /// The channel to this node's controller.
+    pub fn to_controller(broker: Weak<Broker>) -> Self {
+        Self { broker, context: ConnectionContext::of_controller_listener }
+    }
+
+    /// The channel to this node as a broker.
+    pub fn to_broker(broker: Weak<Broker>) -> Self {
+        Self { broker, context: ConnectionContext::of_inter_broker_listener }
     }
 
     async fn answer(&self, request: Bytes) -> Result<Bytes, PeerError> {
         let stopped = || PeerError::NotHandled("the broker has stopped".to_owned());
         let broker: Arc<Broker> = self.broker.upgrade().ok_or_else(stopped)?;
         let client = Client::this_node();
-        let mut session = ConnectionContext::of_controller_listener(&broker.settings(), client);
+        let mut session = (self.context)(&broker.settings(), client);
         let answered = answer(&broker, &mut session, request, Forwarding::Direct).await;
         answered.map_err(|error| PeerError::NotHandled(error.to_string()))
     }
