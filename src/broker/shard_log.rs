@@ -7,6 +7,7 @@ use futures_core::future::BoxFuture;
 use crate::{
     base::environment::now_ms,
     coordinator::{PlannedBatch, ShardLog, ShardLogError, WriteRefused},
+    log::ProducerError,
     partition::{Acks, AppendError, Partition},
     records::Batch,
 };
@@ -42,20 +43,22 @@ impl ShardLog for PartitionLog {
     }
 
     fn check(&self, batch: &PlannedBatch, needs_all_replicas: bool) -> Result<(), WriteRefused> {
-        let view = self.partition.view();
-        if view.leadership_generation != self.leadership_generation {
+        let (partition, generation) = (&self.partition, self.leadership_generation);
+        let view = partition.view();
+        if view.leadership_generation != generation {
             return Err(WriteRefused::NotLeader);
         }
         if needs_all_replicas && view.isr.is_under_min() {
             return Err(WriteRefused::NotEnoughReplicas);
         }
-        match batch {
+        let checked = match batch {
             PlannedBatch::Plain => Ok(()),
-            // No coordinator writes such batches yet.
-            PlannedBatch::Transactional { .. } | PlannedBatch::Marker(_) => {
-                Err(WriteRefused::InvalidTxnState)
+            PlannedBatch::Transactional { producer, guard, .. } => {
+                partition.check_transaction(generation, *producer, *guard)
             }
-        }
+            PlannedBatch::Marker(marker) => partition.check_marker(generation, marker),
+        };
+        checked.map_err(|error| refused(&error))
     }
 
     fn append(&self, batch: Batch) -> Result<i64, ShardLogError> {
@@ -103,6 +106,26 @@ impl ShardLog for PartitionLog {
     }
 }
 
+/// The reason for which a shard cannot write.
+fn refused(error: &AppendError) -> WriteRefused {
+    match error {
+        AppendError::Producer(error) => match error {
+            ProducerError::InvalidEpoch { .. } | ProducerError::InvalidMarkerEpoch { .. } => {
+                WriteRefused::InvalidProducerEpoch
+            }
+            ProducerError::CoordinatorFenced { .. } => WriteRefused::CoordinatorFenced,
+            ProducerError::NotVerified { .. }
+            | ProducerError::TransactionOpen { .. }
+            | ProducerError::AfterUnverified { .. }
+            | ProducerError::OutOfOrderSequence { .. } => WriteRefused::InvalidTxnState,
+        },
+        AppendError::NotEnoughReplicas { .. } => WriteRefused::NotEnoughReplicas,
+        AppendError::NotLeader | AppendError::Offline | AppendError::Log(_) => {
+            WriteRefused::NotLeader
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -112,12 +135,12 @@ mod tests {
         base::TopicPartition,
         log::{Log, LogConfig, LogStart, faulty::FaultyDisk, testing::batch},
         partition::{Core, PartitionCallbacks, Role},
+        records::{
+            BatchBuilder, BatchOptions, Producer, TransactionVersion, TxnMarker, VerificationGuard,
+        },
     };
 
-    /// After this broker has become a follower, its high watermark counts records of the new
-    /// leader, not of this shard.
-    #[test]
-    fn a_shard_counts_on_nothing_after_its_leadership() {
+    fn partition() -> Arc<Partition> {
         let start =
             LogStart { recovery_point: 0, settled: 0, log_start: None, clean: true, now_ms: 0 };
         let (disk, config) = (Arc::new(FaultyDisk::default()), Arc::new(LogConfig::default()));
@@ -125,7 +148,65 @@ mod tests {
         let log = Log::open(disk, dir, config, start).expect("opens").0;
         let core = Core::new(log, Role::Leader { epoch: 0 }, 0);
         let id = TopicPartition::new("__consumer_offsets", 0);
-        let partition = Arc::new(Partition::new(id, core, PartitionCallbacks::default()));
+        Arc::new(Partition::new(id, core, PartitionCallbacks::default()))
+    }
+
+    const V2: TransactionVersion = TransactionVersion::V2;
+
+    fn offsets_of(producer: Producer) -> Batch {
+        let mut builder = BatchBuilder::new(BatchOptions {
+            producer_id: producer.id,
+            producer_epoch: producer.epoch,
+            base_sequence: 0,
+            is_transactional: true,
+            ..BatchOptions::default()
+        });
+        builder.append(0, Some(b"key"), Some(b"value"), &[]);
+        builder.build()
+    }
+
+    fn marker(producer: Producer, coordinator_epoch: i32) -> TxnMarker {
+        TxnMarker { producer, commits: true, coordinator_epoch, version: V2 }
+    }
+
+    /// A shard writes in a transaction only if it is open or was verified. All its batches have
+    /// sequence 0, which is no repetition.
+    #[test]
+    fn shard_writes_only_in_verified_transactions() {
+        let partition = partition();
+        let own = PartitionLog::new(Arc::clone(&partition));
+        let producer = Producer { id: 7, epoch: 3 };
+        let planned = |guard| PlannedBatch::Transactional { producer, guard, version: V2 };
+        let check = |guard| own.check(&planned(guard), false);
+        assert_eq!(check(None), Err(WriteRefused::InvalidTxnState));
+        assert_eq!(check(Some(VerificationGuard(0))), Err(WriteRefused::InvalidTxnState));
+        let obtain = || partition.verification_guard(producer, -1, V2).expect("leads");
+        let guard = obtain();
+        assert_eq!(check(guard), Ok(()));
+        assert_eq!(own.append(offsets_of(producer)).expect("leads"), 1);
+        assert_eq!(check(None), Ok(()), "the transaction is open");
+        assert_eq!(obtain(), None);
+        assert_eq!(own.append(offsets_of(producer)).expect("leads"), 2);
+        let ends = marker(Producer { epoch: 4, ..producer }, 5);
+        assert_eq!(own.check(&PlannedBatch::Marker(ends), false), Ok(()));
+        let batch = ends.to_batch(crate::records::TimestampType::CreateTime, 0);
+        assert_eq!(own.append(batch).expect("leads"), 3);
+        assert_eq!(check(guard), Err(WriteRefused::InvalidProducerEpoch));
+        let planned = PlannedBatch::Marker(ends);
+        assert_eq!(own.check(&planned, false), Ok(()), "a repeated marker");
+        let late = PlannedBatch::Marker(marker(producer, 5));
+        assert_eq!(own.check(&late, false), Err(WriteRefused::InvalidProducerEpoch));
+        let older = PlannedBatch::Marker(marker(Producer { epoch: 5, ..producer }, 4));
+        assert_eq!(own.check(&older, false), Err(WriteRefused::CoordinatorFenced));
+        partition.update(|core| core.set_role(Role::Follower { epoch: 1, leader: 2 }));
+        assert_eq!(own.check(&planned, false), Err(WriteRefused::NotLeader));
+    }
+
+    /// After this broker has become a follower, its high watermark counts records of the new
+    /// leader, not of this shard.
+    #[test]
+    fn a_shard_counts_on_nothing_after_its_leadership() {
+        let partition = partition();
         let own = PartitionLog::new(Arc::clone(&partition));
         assert_eq!(own.append(batch(0, 1, 20)).expect("leads"), 1);
         assert_eq!(own.high_watermark(), 1);

@@ -37,9 +37,16 @@ pub fn not_committed(role: Role) -> ErrorCode {
 
 pub fn producer(error: &ProducerError) -> ErrorCode {
     match error {
-        ProducerError::InvalidEpoch { .. } => ErrorCode::InvalidProducerEpoch,
-        ProducerError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
-        ProducerError::TransactionOpen { .. } => ErrorCode::InvalidTxnState,
+        ProducerError::InvalidEpoch { .. } | ProducerError::InvalidMarkerEpoch { .. } => {
+            ErrorCode::InvalidProducerEpoch
+        }
+        ProducerError::OutOfOrderSequence { .. } | ProducerError::AfterUnverified { .. } => {
+            ErrorCode::OutOfOrderSequenceNumber
+        }
+        ProducerError::TransactionOpen { .. } | ProducerError::NotVerified { .. } => {
+            ErrorCode::InvalidTxnState
+        }
+        ProducerError::CoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The configuration of a log.
 
+use crate::records::TimestampType;
+
 /// Settings of one log, named after Kafka's configuration keys, with Kafka's defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
@@ -23,6 +25,12 @@ pub struct LogConfig {
     /// How long the files of a deleted segment remain, for readers that still use them.
     pub file_delete_delay_ms: i64,
     pub producer_id_expiration_ms: i64,
+    /// Whether a transactional batch needs an open transaction or a guard
+    /// (`transaction.partition.verification.enable`).
+    pub verify_transactions: bool,
+    /// The timestamp type of markers (`message.timestamp.type`). Producers' batches have theirs
+    /// already.
+    pub timestamp_type: TimestampType,
     /// Records after which a flush is due.
     pub flush_messages: i64,
     /// Time after which a flush is due.
@@ -43,6 +51,8 @@ impl Default for LogConfig {
             delete: true,
             file_delete_delay_ms: 60_000,
             producer_id_expiration_ms: DAY_MS,
+            verify_transactions: true,
+            timestamp_type: TimestampType::CreateTime,
             flush_messages: i64::MAX,
             flush_ms: i64::MAX,
         }

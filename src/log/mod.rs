@@ -81,7 +81,7 @@ use error::During;
 use producers::Producers;
 use segment::{Home, Segment};
 
-use crate::records::{Batch, BatchHeader};
+use crate::records::{BatchHeader, Producer, TransactionVersion, TxnMarker, VerificationGuard};
 
 /// What checkpoints and the last stop say about a log before it is opened.
 #[derive(Debug, Clone, Copy)]
@@ -336,19 +336,53 @@ impl Log {
         self.producers.open_transactions()
     }
 
-    /// Compares the epoch and sequence of a client's batch with the producer's earlier batches.
+    /// Compares the epoch and sequence of a client's batch with the producer's earlier batches. A
+    /// transactional batch needs an open transaction.
     pub fn check_producer(&self, header: &BatchHeader) -> Result<ProducerCheck, ProducerError> {
-        self.producers.check(&[], header)
+        self.check_verified(header, None)
     }
 
-    /// Checks a batch as [`Log::check_producer`] does, as if the batches of `pending` were appended
-    /// already. Callers use it for batches that they append together.
-    pub fn check_producer_after(
+    /// Checks a batch as [`Log::check_producer`] does. With a valid guard, a transactional batch may
+    /// begin a transaction.
+    pub fn check_verified(
         &self,
-        pending: &[Batch],
         header: &BatchHeader,
+        guard: Option<VerificationGuard>,
     ) -> Result<ProducerCheck, ProducerError> {
-        self.producers.check(pending, header)
+        self.producers.check(header, guard, self.config.verify_transactions)
+    }
+
+    /// Checks that the producer may write in a transaction: it is open, or `guard` is valid.
+    pub fn check_transaction(
+        &self,
+        producer: Producer,
+        guard: Option<VerificationGuard>,
+    ) -> Result<(), ProducerError> {
+        self.producers.check_transaction(producer, guard, self.config.verify_transactions)
+    }
+
+    /// Fails if the last seen epoch of the producer is newer. A coordinator's batches need no other
+    /// check.
+    pub fn check_producer_epoch(&self, producer: Producer) -> Result<(), ProducerError> {
+        self.producers.check_epoch(producer)
+    }
+
+    /// Checks the epochs of a marker that the leader is about to append.
+    pub fn check_marker(&self, marker: &TxnMarker) -> Result<(), ProducerError> {
+        self.producers.check_marker(marker)
+    }
+
+    /// Returns the guard for a producer's first batch in a transaction, or `None` if its transaction
+    /// is open in this log. `sequence` is that of the batch, or -1 if it has none. An appended batch
+    /// or marker of the producer, a newer epoch, and a truncation void the guard.
+    pub fn verification_guard(
+        &mut self,
+        producer: Producer,
+        sequence: i32,
+        version: TransactionVersion,
+        now_ms: i64,
+    ) -> Result<Option<VerificationGuard>, ProducerError> {
+        self.producers.verification_guard(producer, sequence, version, now_ms)
     }
 
     /// Producer ids with their states, in no particular order.

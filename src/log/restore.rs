@@ -60,7 +60,7 @@ impl Log {
         }
         let expired = start.now_ms.saturating_sub(self.config.producer_id_expiration_ms);
         let recalled = start.now_ms.saturating_sub(RECALL_MS);
-        let replayed = self.load_producers(expired, recalled, plain_from)?;
+        let replayed = self.load_producers((expired, recalled), plain_from, i64::MAX)?;
         recovery.replayed_batches = replayed.batches;
         recovery.rebuilt_txn_indexes = self.rebuild_aborted(replayed.from, &replayed.aborted)?;
         Ok(())
@@ -80,20 +80,23 @@ impl Log {
         dropped.into_iter().try_for_each(|offset| self.remove_snapshot(offset))
     }
 
-    /// Restores the producers' state after the log was truncated.
-    pub(super) fn reload_producers(&mut self) -> Result<(), LogError> {
+    /// Restores the producers' state after the log was truncated. Starts at a snapshot below the
+    /// high watermark, so that the state has all transactions whose markers are not below it.
+    pub(super) fn reload_producers(&mut self, high_watermark: i64) -> Result<(), LogError> {
         self.drop_snapshots(self.log_end)?;
-        self.load_producers(i64::MIN, i64::MIN, None).map(|_| ())
+        self.load_producers((i64::MIN, i64::MIN), None, high_watermark).map(|_| ())
     }
 
+    /// Loads the newest usable snapshot up to `newest`, and replays the log from there.
     fn load_producers(
         &mut self,
-        expired_before_ms: i64,
-        recalled_since_ms: i64,
+        (expired_before_ms, recalled_since_ms): (i64, i64),
         plain_from: Option<i64>,
+        newest: i64,
     ) -> Result<Replayed, LogError> {
         self.producers = Producers::starting_at(self.log_start);
-        for offset in self.snapshots.clone().into_iter().rev() {
+        let usable = self.snapshots.iter().copied().filter(|offset| *offset <= newest);
+        for offset in usable.rev().collect::<Vec<_>>() {
             let path = names::file(&self.dir, offset, Kind::Snapshot);
             let bytes = match read_file(&*self.disk, &path) {
                 Ok(bytes) => bytes,
@@ -119,7 +122,7 @@ impl Log {
             }
         }
         let replayed = self.replay_producers(plain_from.unwrap_or(i64::MAX))?;
-        self.producers.advance_to(self.log_end);
+        self.producers.includes_all_before(self.log_end);
         Ok(replayed)
     }
 

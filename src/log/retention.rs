@@ -30,7 +30,8 @@ impl Log {
         }
         self.log_start = offset;
         self.recovery_point = self.recovery_point.max(offset);
-        self.producers.advance_to(offset);
+        self.producers.forget_ended_below(offset);
+        self.producers.includes_all_before(offset);
         if self.epochs.truncate_from_start(offset) {
             self.write_epochs()?;
         }

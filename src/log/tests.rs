@@ -210,11 +210,6 @@ fn producer_sequences_and_epochs_are_checked() {
     assert!(matches!(fenced, ProducerError::InvalidEpoch { current_epoch: 3, .. }));
     assert_eq!(check(&log, of(4, 0, 1)), Ok(ProducerCheck::Append));
     assert_eq!(check(&log, of(3, NO_SEQUENCE, 1)), Ok(ProducerCheck::Append));
-    let pending = [of(3, 43, 2)];
-    let after = |batch: Batch| log.check_producer_after(&pending, &batch.header);
-    assert_eq!(after(of(3, 45, 1)), Ok(ProducerCheck::Append));
-    assert_eq!(after(of(3, 43, 2)), Ok(ProducerCheck::DuplicatePending(0)));
-    assert!(after(of(3, 46, 1)).is_err());
 }
 
 #[test]

@@ -23,7 +23,7 @@ impl Log {
         if offset < self.log_start {
             return Err(self.out_of_range(offset));
         }
-        self.cut(offset)?;
+        self.cut(offset, high_watermark)?;
         if self.epochs.truncate_from_end(offset) {
             self.write_epochs()?;
         }
@@ -37,12 +37,12 @@ impl Log {
     }
 
     /// Truncates the segments and the producers' state, but not the leader epochs.
-    fn cut(&mut self, offset: i64) -> Result<(), LogError> {
+    fn cut(&mut self, offset: i64, high_watermark: i64) -> Result<(), LogError> {
         if offset >= self.log_end {
             return Ok(());
         }
         self.cut_segments(offset)?;
-        self.reload_producers()
+        self.reload_producers(high_watermark)
     }
 
     /// Truncates only the segments. The log must end after `offset`.

@@ -5,13 +5,12 @@ use super::{
     View,
     isr::{
         BrokerStatus, Follower, FollowerFetch, IsrCounts, IsrRules, LeaderState, Proposal,
-        ProposalAnswer, is_recent,
+        ProposalAnswer,
     },
 };
 use crate::{
-    log::{DeletedSegment, Flush, Flushed, Log, LogError, ProducerCheck, ProducerError},
+    log::{DeletedSegment, Flush, Flushed, Log, LogError},
     metadata::PartitionImage,
-    records::Batch,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,53 +43,12 @@ impl Role {
     }
 }
 
-/// Which replicas must have the records before a producer gets its acknowledgement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Acks {
-    Leader,
-    /// All in-sync replicas, of which there must be at least `min.insync.replicas`.
-    All,
-}
-
 /// The state of a partition in metadata, and of the brokers that have its replicas.
 pub struct Assignment<'a> {
     /// This broker.
     pub me: i32,
     pub partition: &'a PartitionImage,
     pub status: &'a dyn Fn(i32) -> BrokerStatus,
-}
-
-/// The result of an append.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
-    pub first_offset: i64,
-    pub last_offset: i64,
-    pub log_start: i64,
-    /// The value of [`View::leadership_generation`] at the append.
-    pub leadership_generation: u64,
-    /// Whether `flush.messages` requires an fdatasync before these records are committed.
-    pub flush_due: bool,
-    /// Whether the append closed a segment. The caller then requests a background flush, so that a
-    /// start after a crash need not read the segment.
-    pub rolled: bool,
-    /// Whether the batch had been appended before. Then nothing was written.
-    pub duplicate: bool,
-    /// When a duplicate was first appended (ms), for topics with LogAppendTime; -1 if it is new.
-    pub duplicate_timestamp: i64,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum AppendError {
-    #[error("this replica does not lead the partition")]
-    NotLeader,
-    #[error("the partition's log directory is offline")]
-    Offline,
-    #[error("there are {in_sync} in-sync replicas, but {min} are required")]
-    NotEnoughReplicas { in_sync: usize, min: usize },
-    #[error(transparent)]
-    Producer(#[from] ProducerError),
-    #[error(transparent)]
-    Log(#[from] LogError),
 }
 
 /// Why a leader refuses a follower's fetch.
@@ -122,15 +80,15 @@ pub struct Core {
     /// Partition epoch of the newest metadata that was applied.
     partition_epoch: i32,
     /// How often this replica has stopped leading.
-    leadership_generation: u64,
+    pub(super) leadership_generation: u64,
     /// How often a copy has replaced the log.
     moves: u64,
     /// Unless 0, the results of flushes are ignored; see [`Self::hold_flushes`].
     flush_holds: u32,
     /// When an append was last refused for a reason other than the producer's sequence number.
-    refused_ms: i64,
+    pub(super) refused_ms: i64,
     /// The leader's state; `None` in other roles.
-    leading: Option<LeaderState>,
+    pub(super) leading: Option<LeaderState>,
 }
 
 impl Core {
@@ -221,7 +179,7 @@ impl Core {
         }
     }
 
-    fn isr_counts(&self) -> IsrCounts {
+    pub(super) fn isr_counts(&self) -> IsrCounts {
         self.leading.as_ref().map_or_else(IsrCounts::default, |it| it.counts(&self.rules))
     }
 
@@ -394,98 +352,6 @@ impl Core {
         self.high_watermark
     }
 
-    /// Appends the batches of one request as leader. If an idempotent producer has sent one of them
-    /// before, writes nothing and returns the offsets of the first append.
-    pub fn append(
-        &mut self,
-        batches: &mut [Batch],
-        acks: Acks,
-        now_ms: i64,
-    ) -> Result<Appended, AppendError> {
-        let epoch = self.check_may_append(acks).inspect_err(|_| self.refused_ms = now_ms)?;
-        for batch in batches.iter().filter(|batch| batch.header.has_producer_id()) {
-            match self.duplicate(batch) {
-                Ok(None) => {}
-                Ok(Some(duplicate)) => return Ok(duplicate),
-                Err(error) => return Err(self.out_of_order(error, now_ms)),
-            }
-        }
-        let appended = self.log.append(batches, epoch, now_ms);
-        let appended = appended.inspect_err(|_| self.refused_ms = now_ms)?;
-        let flush_due = self.note_flush_due();
-        self.advance_high_watermark(now_ms);
-        Ok(Appended {
-            first_offset: appended.first_offset,
-            last_offset: appended.last_offset,
-            log_start: self.log.log_start(),
-            leadership_generation: self.leadership_generation,
-            flush_due,
-            rolled: appended.rolled,
-            duplicate: false,
-            duplicate_timestamp: -1,
-        })
-    }
-
-    fn check_may_append(&self, acks: Acks) -> Result<i32, AppendError> {
-        let isr = self.isr_counts();
-        match self.role {
-            Role::Leader { .. } if acks == Acks::All && isr.is_under_min() => {
-                Err(AppendError::NotEnoughReplicas { in_sync: isr.in_sync, min: isr.min })
-            }
-            Role::Leader { epoch } => Ok(epoch),
-            Role::Follower { .. } | Role::Closed => Err(AppendError::NotLeader),
-            Role::Offline => Err(AppendError::Offline),
-        }
-    }
-
-    /// The error for a batch that does not follow the last one of its producer.
-    ///
-    /// If batches are missing before it, the producer may still have to send them again: this
-    /// replica has just refused them, or it has just become leader and they were sent to the leader
-    /// before, or another broker is the leader now and has them. Then the error is `NotLeader`,
-    /// after which the client sends all of them again. Kafka always answers
-    /// OUT_OF_ORDER_SEQUENCE_NUMBER. A client then starts a new producer epoch and writes batches
-    /// twice that were replicated but not acknowledged.
-    fn out_of_order(&self, error: ProducerError, now_ms: i64) -> AppendError {
-        let may_have_two_leaders =
-            self.leading.as_ref().is_some_and(|it| it.may_have_two_leaders(now_ms))
-                || is_recent(self.refused_ms, now_ms);
-        match may_have_two_leaders && error.is_gap() {
-            true => AppendError::NotLeader,
-            false => error.into(),
-        }
-    }
-
-    /// Whether `flush.messages` requires an fdatasync now. If so, the high watermark waits for it.
-    pub(super) fn note_flush_due(&mut self) -> bool {
-        let unflushed = self.log.log_end() - self.log.recovery_point();
-        let flush_due = unflushed >= self.log.config().flush_messages;
-        if flush_due {
-            self.flush_before = self.log.log_end();
-        }
-        flush_due
-    }
-
-    /// The result of the first append of the batch, if its producer has sent it before.
-    fn duplicate(&self, batch: &Batch) -> Result<Option<Appended>, ProducerError> {
-        let ProducerCheck::Duplicate { base_offset, last_offset, timestamp } =
-            self.log.check_producer(&batch.header)?
-        else {
-            return Ok(None);
-        };
-        Ok(Some(Appended {
-            first_offset: base_offset,
-            last_offset,
-            log_start: self.log.log_start(),
-            leadership_generation: self.leadership_generation,
-            // The first append may still wait for an fdatasync. Then this response waits, too.
-            flush_due: (self.log.recovery_point()..self.flush_before).contains(&last_offset),
-            rolled: false,
-            duplicate: true,
-            duplicate_timestamp: timestamp,
-        }))
-    }
-
     /// The largest leader epoch up to `epoch` and its end offset. `None` if the log has neither.
     pub fn end_offset_for_epoch(&self, epoch: i32) -> Option<EpochEnd> {
         match self.role {
@@ -569,7 +435,7 @@ impl Core {
 
     /// Raises a leader's high watermark to the offset that all in-sync replicas have reached. If
     /// `flush.messages` requires it, this replica must also have the records durably.
-    fn advance_high_watermark(&mut self, now_ms: i64) {
+    pub(super) fn advance_high_watermark(&mut self, now_ms: i64) {
         let Some(leading) = &self.leading else { return };
         let log_end = self.log.log_end();
         let Some(end) = leading.committed_end(log_end, &self.rules, now_ms) else { return };

@@ -11,6 +11,7 @@
 //!   as an error.
 //! - Views are published while the core is locked, so a later view never shows an older state.
 
+mod append;
 mod core;
 mod flush;
 mod follower;
@@ -20,6 +21,7 @@ mod refusals;
 mod table;
 #[cfg(test)]
 mod tests;
+mod transactions;
 mod waiters;
 
 use std::{
@@ -33,10 +35,8 @@ use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
 
 pub use self::{
-    core::{
-        Acks, AppendError, Appended, Assignment, Core, DeleteRecordsError, EpochEnd,
-        FollowerFetchError, OutOfRange, Role,
-    },
+    append::{Acks, AppendError, Appended, Origin},
+    core::{Assignment, Core, DeleteRecordsError, EpochEnd, FollowerFetchError, OutOfRange, Role},
     flush::{FlushQueue, Urgency},
     follower::{FetchPosition, Fetched, FollowError, Followed, Truncated},
     future::{Copied, CopyError, FutureView, Replaced},
@@ -179,22 +179,25 @@ impl Partition {
     }
 
     /// Appends the batches of one produce request as leader. Consumers can read them once the high
-    /// watermark has passed them; [`Self::wait_committed`] waits for that.
+    /// watermark has passed them; [`Self::wait_committed`] waits for that. A transactional batch
+    /// needs an open transaction; [`Self::append_verified`] can begin one.
     ///
     /// Fails if this replica is not the leader or its log directory is offline, if `acks=all` needs
-    /// more in-sync replicas, if a producer's sequence number is wrong, or if the write fails.
+    /// more in-sync replicas, if a producer's epoch, sequence number or transaction does not fit,
+    /// or if the write fails.
     pub fn append(
         self: &Arc<Self>,
         batches: &mut [Batch],
         acks: Acks,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
-        self.append_to(self.lock(), batches, acks, now_ms)
+        self.append_with(self.lock(), now_ms, |core| core.append(batches, acks, now_ms))
     }
 
-    /// Appends like [`Self::append`], but fails with [`AppendError::NotLeader`] unless the replica
-    /// still leads in the given generation ([`View::leadership_generation`]). Coordinators use it:
-    /// their records are valid only in the leadership in which they loaded their state.
+    /// Appends a coordinator's batches, but fails with [`AppendError::NotLeader`] unless the replica
+    /// still leads in the given generation ([`View::leadership_generation`]): a coordinator's
+    /// records are valid only in the leadership in which it loaded its state. The coordinator has
+    /// called [`Self::check_transaction`] or [`Self::check_marker`] for the batches of a producer.
     pub fn append_in(
         self: &Arc<Self>,
         leadership_generation: u64,
@@ -202,21 +205,28 @@ impl Partition {
         acks: Acks,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
+        let core = self.lock_in(leadership_generation)?;
+        self.append_with(core, now_ms, |core| {
+            core.append_from(Origin::Coordinator, batches, acks, now_ms)
+        })
+    }
+
+    /// Locks the core. Fails unless the replica still leads in the given generation.
+    fn lock_in(&self, leadership_generation: u64) -> Result<MutexGuard<'_, Core>, AppendError> {
         let core = self.lock();
         match core.leadership_generation() == leadership_generation {
-            true => self.append_to(core, batches, acks, now_ms),
+            true => Ok(core),
             false => Err(AppendError::NotLeader),
         }
     }
 
-    fn append_to(
+    fn append_with(
         self: &Arc<Self>,
         mut core: MutexGuard<'_, Core>,
-        batches: &mut [Batch],
-        acks: Acks,
         now_ms: i64,
+        append: impl FnOnce(&mut Core) -> Result<Appended, AppendError>,
     ) -> Result<Appended, AppendError> {
-        let appended = core.append(batches, acks, now_ms);
+        let appended = append(&mut core);
         self.refusals.note(&appended, now_ms);
         // Also after a failure: undoing the append may have truncated the log.
         let changed = self.publish(&core);

@@ -1,10 +1,22 @@
 //! What brokers, coordinators and partition leaders tell each other about a producer's transaction.
 
+use super::{
+    Batch, BatchBuilder, BatchHeader, BatchOptions, ControlRecordType, TimestampType,
+    control::EndTxnMarker,
+};
+
 /// A producer of transactional records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Producer {
     pub id: i64,
     pub epoch: i16,
+}
+
+impl Producer {
+    /// The producer of a batch. The batch must have a producer id.
+    pub fn of(header: &BatchHeader) -> Self {
+        Self { id: header.producer_id, epoch: header.producer_epoch }
+    }
 }
 
 /// The protocol of a transactional request (KIP-890, Kafka's `TransactionVersion`). The version of
@@ -50,6 +62,29 @@ pub struct TxnMarker {
     pub coordinator_epoch: i32,
     /// The protocol of the transaction. It decides which producer epochs a partition accepts.
     pub version: TransactionVersion,
+}
+
+impl TxnMarker {
+    /// The control batch with the marker, with the same bytes as Kafka's
+    /// `MemoryRecords.withEndTransactionMarker`. The log assigns base offset and leader epoch.
+    pub fn to_batch(&self, timestamp_type: TimestampType, now_ms: i64) -> Batch {
+        let mut builder = BatchBuilder::new(BatchOptions {
+            producer_id: self.producer.id,
+            producer_epoch: self.producer.epoch,
+            timestamp_type,
+            log_append_time: now_ms,
+            is_transactional: true,
+            is_control: true,
+            ..BatchOptions::default()
+        });
+        let record_type = match self.commits {
+            true => ControlRecordType::Commit,
+            false => ControlRecordType::Abort,
+        };
+        let value = EndTxnMarker { coordinator_epoch: self.coordinator_epoch }.to_value();
+        builder.append(now_ms, Some(&record_type.to_key()), Some(&value), &[]);
+        builder.build()
+    }
 }
 
 /// A number that a partition leader gives out before it asks a coordinator about a producer

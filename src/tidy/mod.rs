@@ -103,6 +103,7 @@ const PURE: &[&str] = &[
     "coordinator/group/",
     "coordinator/txn/",
     "fetch_sessions/",
+    "partition/append.rs",
     "partition/core.rs",
     "partition/follower.rs",
     "partition/isr.rs",

@@ -16,7 +16,11 @@ use uuid::Uuid;
 
 use super::Replicas;
 use crate::{
-    base::{TopicId, TopicPartition, config::TopicConfig, environment::now_ms},
+    base::{
+        TopicId, TopicPartition,
+        config::{self, TopicConfig},
+        environment::now_ms,
+    },
     log::{
         Log, LogConfig, LogDirs, LogError, LogStart, LogView,
         checkpoint::Offsets,
@@ -24,6 +28,7 @@ use crate::{
     },
     metadata::{ConfigResource, Image, PartitionImage, TopicImage},
     partition::{Core, OnFailure, OnProposal, Partition, PartitionCallbacks, Role, Topic, View},
+    records::TimestampType,
 };
 
 /// The minimum number of threads that close logs. They mostly wait for the disk, which can handle
@@ -332,6 +337,11 @@ impl Replicas {
             delete: config.cleanup_policy.delete,
             file_delete_delay_ms: config.file_delete_delay_ms,
             producer_id_expiration_ms: i64::from(self.node.settings().producer_id_expiration_ms),
+            verify_transactions: true,
+            timestamp_type: match config.message_timestamp_type {
+                config::TimestampType::CreateTime => TimestampType::CreateTime,
+                config::TimestampType::LogAppendTime => TimestampType::LogAppendTime,
+            },
             flush_messages: config.flush_messages,
             flush_ms: config.flush_ms,
         })

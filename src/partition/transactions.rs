@@ -1,0 +1,74 @@
+//! The transactions of producers in a partition: guards, first batches and markers.
+
+use std::sync::Arc;
+
+use super::{Acks, AppendError, Appended, Origin, Partition};
+use crate::{
+    base::environment::now_ms,
+    records::{Batch, Producer, TransactionVersion, TxnMarker, VerificationGuard},
+};
+
+impl Partition {
+    /// Returns the guard that a producer's first batch in a transaction needs, or `None` if its
+    /// transaction is open in the partition. A handler takes the guard before it asks the
+    /// transaction coordinator, and passes it to the append after the coordinator has agreed. In
+    /// between, an appended batch or marker of the producer, a newer epoch, and a truncation void
+    /// it. `sequence` is that of the batch, or -1 if it has none.
+    ///
+    /// Fails if this replica does not lead, or if the producer's last seen epoch is newer.
+    pub fn verification_guard(
+        &self,
+        producer: Producer,
+        sequence: i32,
+        version: TransactionVersion,
+    ) -> Result<Option<VerificationGuard>, AppendError> {
+        self.lock().verification_guard(producer, sequence, version, now_ms())
+    }
+
+    /// Appends a client's batches as [`Self::append`] does. If `guard` is still valid, the batches
+    /// may begin a transaction.
+    pub fn append_verified(
+        self: &Arc<Self>,
+        guard: Option<VerificationGuard>,
+        batches: &mut [Batch],
+        acks: Acks,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        let origin = Origin::Client(guard);
+        let append = |core: &mut super::Core| core.append_from(origin, batches, acks, now_ms);
+        self.append_with(self.lock(), now_ms, append)
+    }
+
+    /// Appends the marker that ends a producer's transaction. Fails as [`Self::append`] does, or if
+    /// the marker's producer epoch or coordinator epoch is not current.
+    pub fn append_marker(
+        self: &Arc<Self>,
+        marker: &TxnMarker,
+        acks: Acks,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        self.append_with(self.lock(), now_ms, |core| core.append_marker(marker, acks, now_ms))
+    }
+
+    /// Checks that a coordinator may write batches in a producer's transaction: this replica leads
+    /// in the given generation ([`super::View::leadership_generation`]), and the transaction is
+    /// open or `guard` is still valid.
+    pub fn check_transaction(
+        &self,
+        leadership_generation: u64,
+        producer: Producer,
+        guard: Option<VerificationGuard>,
+    ) -> Result<(), AppendError> {
+        self.lock_in(leadership_generation)?.check_transaction(producer, guard)
+    }
+
+    /// Checks that a coordinator may write a marker: this replica leads in the given generation,
+    /// and the marker's producer epoch and coordinator epoch are current.
+    pub fn check_marker(
+        &self,
+        leadership_generation: u64,
+        marker: &TxnMarker,
+    ) -> Result<(), AppendError> {
+        self.lock_in(leadership_generation)?.check_marker(marker)
+    }
+}
