@@ -2,8 +2,8 @@
 //! of a coordinator's internal topic that it leads.
 //!
 //! The module owns the interface of a shard ([`Shard`]), that of a coordinator for the broker
-//! ([`Coordinator`]), the group coordinator ([`group`]) and the runtime that loads, runs and stops
-//! shards ([`runtime`]). It knows neither requests, nor
+//! ([`Coordinator`]), the group coordinator ([`group`]), the transaction coordinator ([`txn`]) and the
+//! runtime that loads, runs and stops shards ([`runtime`]). It knows neither requests, nor
 //! connections, nor error codes of the protocol. A shard knows neither tokio nor logs.
 //!
 //! Invariants:
@@ -19,6 +19,7 @@ mod group_coordinator;
 mod record_value;
 pub mod runtime;
 pub mod txn;
+mod txn_coordinator;
 
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ use bytes::Bytes;
 pub use self::{
     group_coordinator::{Answer, GroupCoordinator},
     runtime::{ShardLog, ShardLogError, WriteRefused},
+    txn_coordinator::{ProducerIdSource, TxnCoordinator, TxnCounters},
 };
 use crate::{
     base::TopicPartition,

@@ -1,6 +1,6 @@
 //! The requests to the transaction coordinator and its replies.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     base::TopicPartition,
@@ -124,4 +124,126 @@ pub enum Effect {
     /// A transaction has timed out, and its abort needs a new producer id. Get one and call
     /// `TxnCoordinator::abort_timed_out`. If that fails, the effect is repeated later.
     AbortTimedOut { id: Arc<str>, producer: Producer },
+}
+
+/// What a shard's decision requests: work for the broker, and events to count. As effects, they
+/// leave only once their record is committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ShardEffect {
+    Broker(Effect),
+    /// A transaction has been ended.
+    Ended(TxnOutcome),
+    /// An ended transaction has all its markers, `took_ms` after its end.
+    Completed {
+        took_ms: i64,
+    },
+}
+
+/// How a transaction ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TxnOutcome {
+    Committed,
+    /// Aborted by its client.
+    Aborted,
+    /// Aborted by the coordinator after its timeout.
+    TimedOut,
+    /// Aborted by the coordinator, because InitProducerId has fenced its producer.
+    Fenced,
+}
+
+impl TxnOutcome {
+    pub const ALL: [Self; 4] = [Self::Committed, Self::Aborted, Self::TimedOut, Self::Fenced];
+
+    pub fn of_client(commits: bool) -> Self {
+        if commits { Self::Committed } else { Self::Aborted }
+    }
+
+    /// The name in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Committed => "committed",
+            Self::Aborted => "aborted",
+            Self::TimedOut => "timed_out",
+            Self::Fenced => "fenced",
+        }
+    }
+}
+
+/// The transactions of a shard, for metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TxnSurvey {
+    /// The number of transactional ids by the name of their state.
+    pub states: BTreeMap<&'static str, usize>,
+    /// The number of partitions that wait for a marker.
+    pub waiting_markers: usize,
+    /// The number of transactions that are open for longer than their timeout and five minutes.
+    pub late: usize,
+}
+
+impl TxnSurvey {
+    /// Adds the transactions of another shard.
+    pub fn add(&mut self, other: &Self) {
+        for (state, ids) in &other.states {
+            *self.states.entry(state).or_default() += ids;
+        }
+        self.waiting_markers += other.waiting_markers;
+        self.late += other.late;
+    }
+}
+
+/// A request to a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// InitProducerId. `new_producer_id` is used if the decision needs one.
+    Init {
+        request: InitRequest,
+        new_producer_id: Option<i64>,
+    },
+    Add(AddRequest),
+    Verify(VerifyRequest),
+    /// EndTxn. `new_producer_id` is used if the decision needs one.
+    End {
+        request: EndRequest,
+        new_producer_id: Option<i64>,
+    },
+    /// Aborts a transaction as [`Effect::AbortTimedOut`] says.
+    AbortTimedOut {
+        id: Arc<str>,
+        producer: Producer,
+        new_producer_id: i64,
+    },
+    MarkersWritten(MarkersWritten),
+    Describe(Arc<str>),
+    List(ListRequest),
+    /// Sets the finalised level of `transaction.version`.
+    SetVersion(TransactionVersion),
+    /// Counts the transactions for metrics.
+    Survey,
+}
+
+/// Why InitProducerId or EndTxn is not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    Error(TxnError),
+    /// The decision needs a new producer id, and the request has none. Nothing was decided.
+    NeedsProducerId,
+}
+
+impl From<TxnError> for Refused {
+    fn from(error: TxnError) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// A shard's reply to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// Of `Init` and `End`.
+    Producer(Result<Producer, Refused>),
+    /// Of `Add`, `AbortTimedOut`, `MarkersWritten` and `SetVersion`.
+    Done(Result<(), TxnError>),
+    Verified(Result<Verified, TxnError>),
+    Description(Result<TxnDescription, TxnError>),
+    List(Vec<ListedTxn>),
+    Survey(TxnSurvey),
 }
