@@ -164,6 +164,7 @@ fn commit_of_100(bencher: Bencher) {
         retention_ms: None,
         knows_group_id_not_found: true,
         topics: vec![topic],
+        transaction: None,
     };
     bencher.with_inputs(|| commit.clone()).bench_local_values(|commit| {
         let replies = machine.request(Request::CommitOffsets(commit));

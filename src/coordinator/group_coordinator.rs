@@ -29,9 +29,9 @@ use super::{
         },
         partition_for,
     },
-    runtime::{Answered, Limits, ShardLog, Shards, Unavailable},
+    runtime::{Answered, CallError, Limits, ShardLog, Shards, Unavailable, WriteRefused},
 };
-use crate::base::TopicPartition;
+use crate::{base::TopicPartition, records::TxnMarker};
 
 /// A pending response. The request already has its place in the order of the shard's requests, so
 /// the caller may send the next one before it waits.
@@ -43,10 +43,14 @@ pub struct Answer<T> {
 impl<T> Answer<T> {
     /// Waits for the response. Fails with `NotCoordinator` if the shard ends before it answers, and
     /// with `CoordinatorNotAvailable` if the records are not committed within
-    /// `offsets.commit.timeout.ms`.
+    /// `offsets.commit.timeout.ms`. If the log does not take a transactional batch, the error says
+    /// why.
     pub async fn wait(self) -> Result<T, GroupError> {
         let answered = self.reply?.await.map_err(|_| GroupError::NotCoordinator)?;
-        let reply = answered.map_err(|_| GroupError::CoordinatorNotAvailable)?;
+        let reply = answered.map_err(|error| match error {
+            CallError::NotCommitted => GroupError::CoordinatorNotAvailable,
+            CallError::Refused(refused) => write_refused(refused),
+        })?;
         (self.read)(reply).ok_or(GroupError::UnknownServerError)
     }
 
@@ -157,6 +161,30 @@ impl GroupCoordinator {
         }
         let group = Arc::clone(&request.group);
         self.call(&group, Request::DeleteOffsets(request), reply_of!(DeleteOffsets)).await
+    }
+
+    /// Writes the marker that ends a producer's transaction to a partition of
+    /// `__consumer_offsets`, and waits until it is committed. The producer's pending offsets are
+    /// then committed or dropped. The marker is also written if there are none.
+    ///
+    /// # Errors
+    /// - `NotCoordinator` and `CoordinatorLoadInProgress`: the partition cannot be written here now.
+    /// - `InvalidProducerEpoch` and `TransactionCoordinatorFenced`: the marker is out of date.
+    /// - `RequestTimedOut`: the marker is not committed within `offsets.commit.timeout.ms`. It may
+    ///   still be committed later.
+    pub async fn end_transaction(
+        &self,
+        partition: i32,
+        marker: TxnMarker,
+    ) -> Result<(), GroupError> {
+        let request = Request::EndTransaction(marker);
+        let answer = self.0.shards.call(partition, request).await.map_err(unavailable)?;
+        match answer.await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(CallError::NotCommitted)) => Err(GroupError::RequestTimedOut),
+            Ok(Err(CallError::Refused(refused))) => Err(write_refused(refused)),
+            Err(_) => Err(GroupError::NotCoordinator),
+        }
     }
 
     /// DeleteGroups: returns the result of each group. The groups are sorted by partition; those of
@@ -292,7 +320,7 @@ impl Coordinator for GroupCoordinator {
         self.0.shards.resign(partition);
     }
 
-    /// Deletes the committed offsets of the partitions.
+    /// Deletes the offsets of the partitions, committed and in open transactions.
     fn on_topics_deleted(&self, partitions: &[TopicPartition]) {
         self.0.shards.notify_all(|| Request::ForgetPartitions(partitions.to_vec()));
     }
@@ -302,5 +330,15 @@ fn unavailable(unavailable: Unavailable) -> GroupError {
     match unavailable {
         Unavailable::NotCoordinator => GroupError::NotCoordinator,
         Unavailable::Loading => GroupError::CoordinatorLoadInProgress,
+    }
+}
+
+fn write_refused(refused: WriteRefused) -> GroupError {
+    match refused {
+        WriteRefused::NotEnoughReplicas => GroupError::CoordinatorNotAvailable,
+        WriteRefused::NotLeader => GroupError::NotCoordinator,
+        WriteRefused::InvalidProducerEpoch => GroupError::InvalidProducerEpoch,
+        WriteRefused::CoordinatorFenced => GroupError::TransactionCoordinatorFenced,
+        WriteRefused::InvalidTxnState => GroupError::InvalidTxnState,
     }
 }

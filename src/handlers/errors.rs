@@ -237,6 +237,22 @@ pub fn group(error: GroupError) -> ErrorCode {
         GroupError::GroupMaxSizeReached => ErrorCode::GroupMaxSizeReached,
         GroupError::FencedInstanceId => ErrorCode::FencedInstanceId,
         GroupError::GroupSubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
+        GroupError::InvalidProducerEpoch => ErrorCode::InvalidProducerEpoch,
+        GroupError::TransactionCoordinatorFenced => ErrorCode::TransactionCoordinatorFenced,
+        GroupError::InvalidTxnState => ErrorCode::InvalidTxnState,
+        GroupError::RequestTimedOut => ErrorCode::RequestTimedOut,
+    }
+}
+
+/// The error code of a marker that could not be written to `__consumer_offsets`. As in Kafka, the
+/// sender gets NOT_LEADER_OR_FOLLOWER while the group coordinator does not serve, because it
+/// retries on that code.
+pub fn group_marker(error: GroupError) -> ErrorCode {
+    match error {
+        GroupError::CoordinatorNotAvailable
+        | GroupError::CoordinatorLoadInProgress
+        | GroupError::NotCoordinator => ErrorCode::NotLeaderOrFollower,
+        error => group(error),
     }
 }
 

@@ -66,6 +66,7 @@ impl Handler for OffsetCommit {
             retention_ms: Some(request.retention_time_ms).filter(|ms| *ms != -1),
             knows_group_id_not_found: cx.version >= 9,
             topics: valid,
+            transaction: None,
         };
         let answer = cx.broker.coordinators.groups.commit_offsets(commit).await;
         Reply::Later(Box::pin(async move {

@@ -1,5 +1,6 @@
 //! OffsetFetch: the committed offsets of one group, or of several from version 8 on. Version 10
-//! names topics by id. There are no transactions yet, so every committed offset is stable.
+//! names topics by id. From version 7 on, a client can require stable offsets (KIP-447): a
+//! partition with an offset in an open transaction then has the error UNSTABLE_OFFSET_COMMIT.
 
 use kafka_protocol::messages::ApiKey;
 
@@ -7,7 +8,7 @@ use super::{
     Client, Context, ErrorCode, Handler, Reply,
     conversions::{str_bytes, text},
     error_counts::{each, error_codes},
-    errors::group_code,
+    errors::{NONE, group_code},
 };
 use crate::{
     base::TopicId,
@@ -43,7 +44,7 @@ impl Handler for OffsetFetch {
         cx: &mut Context<'_>,
         request: OffsetFetchRequest,
     ) -> Reply<OffsetFetchResponse> {
-        let version = cx.version;
+        let (version, requires_stable) = (cx.version, request.require_stable);
         let image = cx.broker.metadata();
         let groups = match version >= GROUPS_SINCE {
             true => request.groups,
@@ -57,7 +58,7 @@ impl Handler for OffsetFetch {
             }
             let (topics, refused) = topics_of(cx, &group, &image);
             let id = text(&group.group_id);
-            let fetch = FetchRequest { group: id, topics };
+            let fetch = FetchRequest { group: id, topics, requires_stable };
             let answer = Some(cx.broker.coordinators.groups.fetch_offsets(fetch).await);
             asked.push(Asked { group, answer, refused });
         }
@@ -204,7 +205,10 @@ fn response_partition(offset: FetchedOffset) -> OffsetFetchResponsePartitions {
         committed_offset: offset.offset,
         committed_leader_epoch: offset.leader_epoch,
         metadata: Some(str_bytes(&offset.metadata)),
-        error_code: 0,
+        error_code: match offset.is_unstable {
+            true => ErrorCode::UnstableOffsetCommit.code(),
+            false => NONE,
+        },
     }
 }
 

@@ -105,7 +105,7 @@ impl Turn<'_> {
     }
 
     pub(super) fn surveyed_offsets(&self, group: &str) -> Vec<(TopicPartition, i64)> {
-        let topics = self.logged.offsets.get(group).into_iter().flatten();
+        let topics = self.logged.offsets.topics(group);
         let offsets = topics.flat_map(|(topic, partitions)| {
             partitions.iter().map(|(partition, committed)| {
                 (TopicPartition::new(topic.clone(), *partition), committed.value.offset)

@@ -67,22 +67,25 @@ impl Turn<'_> {
         self.set_timer(TimerKey::Expire, self.config.offsets_retention_check_interval_ms);
     }
 
-    /// Deletes a group's expired offsets. Returns whether none is left.
+    /// Deletes a group's expired offsets, except those of partitions with an offset in an open
+    /// transaction. Returns whether none is left, neither committed nor in an open transaction.
     fn expire_offsets_of(&mut self, id: &Arc<str>, group: &ClassicGroup) -> bool {
         let since = RetainedSince::of(group);
         let (now_ms, retention_ms) = (self.now_ms, self.config.offsets_retention_ms);
         let mut all_expired = true;
         let logged = self.logged;
-        for (topic, partitions) in logged.offsets.get(id).into_iter().flatten() {
+        for (topic, partitions) in logged.offsets.topics(id) {
             let subscribed = group.is_subscribed_to(topic);
             for (partition, committed) in partitions {
-                if !subscribed && since.is_expired(&committed.value, now_ms, retention_ms) {
+                let expired = since.is_expired(&committed.value, now_ms, retention_ms);
+                let pending = logged.pending.contains(id, topic, *partition);
+                if expired && !subscribed && !pending {
                     self.forget_offset(id, topic, *partition);
                 } else {
                     all_expired = false;
                 }
             }
         }
-        all_expired
+        all_expired && !logged.pending.has_group(id)
     }
 }

@@ -1,23 +1,16 @@
-//! The state that the log determines: the last record of each group, and committed offsets.
+//! The state that the log determines: the last record of each group, committed offsets, and the
+//! offsets of open transactions.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     group_type::GroupType,
+    offset_map::{CommittedOffset, OffsetMap},
+    pending_offsets::PendingOffsets,
     records::{GroupMetadataValue, OffsetCommitValue, Record},
     state::ClassicGroup,
     unserved::UnservedGroup,
 };
-
-/// A committed offset, and the offset of its record in `__consumer_offsets`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct CommittedOffset {
-    pub record_offset: i64,
-    pub value: OffsetCommitValue,
-}
-
-pub type PartitionOffsets = BTreeMap<i32, CommittedOffset>;
-pub type TopicOffsets = BTreeMap<Arc<str>, PartitionOffsets>;
 
 /// A group as its records say.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,11 +26,10 @@ pub enum LoggedGroup {
 pub struct LoggedState {
     /// Groups by id.
     pub groups: BTreeMap<Arc<str>, LoggedGroup>,
-    /// Committed offsets by group id.
-    pub offsets: BTreeMap<Arc<str>, TopicOffsets>,
-    /// Records of open transactions with their offsets, by producer id. They are applied when the
-    /// transaction commits.
-    undecided: BTreeMap<i64, Vec<(i64, Record)>>,
+    /// Committed offsets.
+    pub offsets: OffsetMap<CommittedOffset>,
+    /// Offsets of open transactions. They become committed offsets when the transaction commits.
+    pub pending: PendingOffsets,
 }
 
 impl LoggedState {
@@ -52,16 +44,19 @@ impl LoggedState {
                 self.groups.insert(group.clone(), LoggedGroup::Classic(value.clone()));
             }
             Record::Offset { group, topic, partition, value: Some(value) } => {
-                if !self.groups.contains_key(group) {
-                    self.groups.insert(group.clone(), LoggedGroup::Simple);
-                }
+                self.insert_simple_group(group);
                 let committed = CommittedOffset { record_offset, value: value.clone() };
-                let topics = entry(&mut self.offsets, group);
-                entry(topics, topic).insert(*partition, committed);
+                self.offsets.partitions_mut(group, topic).insert(*partition, committed);
             }
             Record::Offset { group, topic, partition, value: None } => {
-                self.forget(group, topic, *partition);
+                self.offsets.remove(group, topic, *partition);
+                self.pending.forget(group, topic, *partition);
             }
+            Record::OffsetInTransaction { producer, group, topic, partition, value } => {
+                let place = (group.clone(), topic.clone(), *partition);
+                self.apply_pending(producer.id, record_offset, place, value);
+            }
+            Record::Marker(marker) => self.end_transaction(marker.producer.id, marker.commits),
             Record::Unserved { group, group_type, key, value: Some(value) } => {
                 let unserved = self.unserved_or_new(group, *group_type);
                 unserved.insert(key.clone(), value.clone());
@@ -90,28 +85,46 @@ impl LoggedState {
         }
     }
 
-    /// Keeps a record in a batch of a producer's transaction until the transaction ends.
+    /// Applies a record in a batch of a producer's transaction. An offset is pending until the
+    /// transaction ends. As in Kafka, all other records count at once.
     pub fn apply_in_transaction(&mut self, producer_id: i64, record_offset: i64, record: &Record) {
-        self.undecided.entry(producer_id).or_default().push((record_offset, record.clone()));
+        match record {
+            Record::Offset { group, topic, partition, value: Some(value) } => {
+                let place = (group.clone(), topic.clone(), *partition);
+                self.apply_pending(producer_id, record_offset, place, value);
+            }
+            record => self.apply(record_offset, record),
+        }
     }
 
-    /// Applies the records of a producer's transaction if it commits, otherwise drops them.
+    /// Adds an offset to a producer's transaction. As in Kafka, it creates its group at once.
+    fn apply_pending(
+        &mut self,
+        producer_id: i64,
+        record_offset: i64,
+        (group, topic, partition): (Arc<str>, Arc<str>, i32),
+        value: &OffsetCommitValue,
+    ) {
+        self.insert_simple_group(&group);
+        let offset = CommittedOffset { record_offset, value: value.clone() };
+        self.pending.insert(producer_id, (group, topic, partition), offset);
+    }
+
+    /// Ends a producer's transaction. If it commits, its offsets become committed offsets, unless
+    /// the log has a later offset of the same partition.
     pub fn end_transaction(&mut self, producer_id: i64, commits: bool) {
-        let ended = self.undecided.remove(&producer_id).unwrap_or_default();
-        for (offset, record) in ended.iter().filter(|_| commits) {
-            self.apply(*offset, record);
+        let ended = self.pending.take(producer_id);
+        for ((group, topic, partition), offset) in ended.into_iter().filter(|_| commits) {
+            let committed = self.offsets.get(&group, &topic, partition);
+            if committed.is_none_or(|it| it.record_offset < offset.record_offset) {
+                self.offsets.partitions_mut(&group, &topic).insert(partition, offset);
+            }
         }
     }
 
-    fn forget(&mut self, group: &str, topic: &str, partition: i32) {
-        let Some(topics) = self.offsets.get_mut(group) else { return };
-        let Some(partitions) = topics.get_mut(topic) else { return };
-        partitions.remove(&partition);
-        if partitions.is_empty() {
-            topics.remove(topic);
-        }
-        if topics.is_empty() {
-            self.offsets.remove(group);
+    fn insert_simple_group(&mut self, group: &Arc<str>) {
+        if !self.groups.contains_key(group) {
+            self.groups.insert(group.clone(), LoggedGroup::Simple);
         }
     }
 
@@ -139,16 +152,4 @@ impl LoggedState {
             LoggedGroup::Simple | LoggedGroup::Classic(_) => None,
         })
     }
-
-    pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<&CommittedOffset> {
-        self.offsets.get(group)?.get(topic)?.get(&partition)
-    }
-}
-
-/// The value of a key, inserted if it is missing. The key is cloned only then.
-fn entry<'a, V: Default>(map: &'a mut BTreeMap<Arc<str>, V>, key: &Arc<str>) -> &'a mut V {
-    if !map.contains_key(key) {
-        map.insert(key.clone(), V::default());
-    }
-    map.get_mut(key).expect("inserted above")
 }

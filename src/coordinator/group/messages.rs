@@ -5,7 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::base::{TopicId, TopicPartition};
+use crate::{
+    base::{TopicId, TopicPartition},
+    records::{Producer, TransactionVersion, TxnMarker, VerificationGuard},
+};
 
 /// Why a request is refused. The names are those of Kafka's error codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +50,16 @@ pub enum GroupError {
     FencedInstanceId,
     #[error("GROUP_SUBSCRIBED_TO_TOPIC")]
     GroupSubscribedToTopic,
+    #[error("INVALID_PRODUCER_EPOCH")]
+    InvalidProducerEpoch,
+    #[error("TRANSACTION_COORDINATOR_FENCED")]
+    TransactionCoordinatorFenced,
+    #[error("INVALID_TXN_STATE")]
+    InvalidTxnState,
+    /// A transaction's marker was appended, but not committed in time. It may still be committed
+    /// later.
+    #[error("REQUEST_TIMED_OUT")]
+    RequestTimedOut,
 }
 
 /// A request to a shard. Each is identified by a token until its reply.
@@ -62,8 +75,10 @@ pub enum Request {
     DeleteGroups(Vec<Arc<str>>),
     Describe(Vec<Arc<str>>),
     List(ListRequest),
-    /// Deletes the committed offsets of deleted partitions.
+    /// Deletes the offsets of deleted partitions.
     ForgetPartitions(Vec<TopicPartition>),
+    /// Writes the marker that ends a producer's transaction (WriteTxnMarkers).
+    EndTransaction(TxnMarker),
     /// Returns all groups with their committed offsets, for metrics.
     Survey,
 }
@@ -82,6 +97,7 @@ pub enum Reply {
     Describe(Vec<GroupDescription>),
     List(Vec<ListedGroup>),
     ForgetPartitions,
+    EndTransaction,
     Survey(Vec<GroupSurvey>),
 }
 
@@ -219,6 +235,17 @@ pub struct CommitRequest {
     /// ILLEGAL_GENERATION.
     pub knows_group_id_not_found: bool,
     pub topics: Vec<CommitTopic>,
+    /// The transaction in which the offsets are committed (TxnOffsetCommit), if any.
+    pub transaction: Option<CommitTransaction>,
+}
+
+/// The transaction of a producer in which offsets are committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommitTransaction {
+    pub producer: Producer,
+    /// The guard with which the producer's coordinator was asked. `None` if it was not asked.
+    pub guard: Option<VerificationGuard>,
+    pub version: TransactionVersion,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -253,6 +280,9 @@ pub struct FetchRequest {
     pub group: Arc<str>,
     /// `None` requests all committed offsets.
     pub topics: Option<Vec<FetchTopic>>,
+    /// Whether a partition with an offset in an open transaction is reported as unstable, instead
+    /// of its committed offset (KIP-447).
+    pub requires_stable: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -278,6 +308,20 @@ pub struct FetchedOffset {
     /// -1 for none.
     pub leader_epoch: i32,
     pub metadata: String,
+    /// Whether there is no offset because an open transaction has one. The client must ask again.
+    pub is_unstable: bool,
+}
+
+impl FetchedOffset {
+    pub fn none(partition: i32) -> Self {
+        Self {
+            partition,
+            offset: -1,
+            leader_epoch: -1,
+            metadata: String::new(),
+            is_unstable: false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -1,7 +1,7 @@
 //! The group coordinator as a pure shard: the classic rebalance protocol, and committed offsets.
 //!
 //! The module owns the records of `__consumer_offsets` ([`records`]), the state that they determine
-//! ([`logged`]), the live groups ([`state`]) and all rules between a request and its reply. The rules
+//! ([`logged_state`]), the live groups ([`state`]) and all rules between a request and its reply. The rules
 //! are those of Kafka's `GroupMetadataManager` (classic groups) and `OffsetMetadataManager`.
 //!
 //! It knows neither the clock, nor randomness (ids for new members come with the request), nor the
@@ -24,7 +24,9 @@ mod join;
 mod leave;
 pub mod logged_state;
 pub mod messages;
+pub mod offset_map;
 mod offsets;
+pub mod pending_offsets;
 mod rebalance;
 pub mod records;
 pub mod state;
@@ -41,11 +43,11 @@ use bytes::Bytes;
 pub use self::{
     config::GroupConfig,
     logged_state::{LoggedGroup, LoggedState},
-    messages::{GroupError, Reply, Request},
+    messages::{CommitRequest, CommitTransaction, GroupError, Reply, Request},
     records::Record,
     state::ClassicGroup,
 };
-use super::{BatchKind, Outcome, Shard, TimerOp, Token};
+use super::{BatchKind, Outcome, PlannedBatch, Shard, TimerOp, Token};
 use crate::protocol::WireError;
 
 /// The partition of `__consumer_offsets` that stores a group: Java's hash of the group id, made
@@ -148,6 +150,27 @@ impl Shard for GroupShard {
         turn.out
     }
 
+    fn planned_batch(request: &Request) -> Option<PlannedBatch> {
+        match request {
+            Request::CommitOffsets(CommitRequest { transaction: Some(transaction), .. }) => {
+                let CommitTransaction { producer, guard, version } = *transaction;
+                Some(PlannedBatch::Transactional { producer, guard, version })
+            }
+            Request::EndTransaction(marker) => Some(PlannedBatch::Marker(*marker)),
+            _ => None,
+        }
+    }
+
+    fn batch_kind(record: &Record) -> BatchKind {
+        match record {
+            Record::OffsetInTransaction { producer, .. } => BatchKind::Transactional(*producer),
+            Record::Marker(marker) => BatchKind::Control(marker.producer),
+            Record::Group { .. } | Record::Offset { .. } | Record::Unserved { .. } => {
+                BatchKind::Plain
+            }
+        }
+    }
+
     fn apply(logged: &mut LoggedState, offset: i64, batch_kind: BatchKind, record: &Record) {
         match batch_kind {
             BatchKind::Transactional(producer) => {
@@ -198,6 +221,10 @@ impl Turn<'_> {
             Request::ForgetPartitions(partitions) => {
                 self.forget_partitions(&partitions);
                 Reply::ForgetPartitions
+            }
+            Request::EndTransaction(marker) => {
+                self.record(Record::Marker(marker));
+                Reply::EndTransaction
             }
             Request::Survey => Reply::Survey(self.survey(groups)),
         };

@@ -1,15 +1,16 @@
-//! OffsetCommit, OffsetFetch, OffsetDelete, and the deletion of offsets of deleted partitions.
+//! OffsetCommit and TxnOffsetCommit, OffsetFetch, OffsetDelete, and the deletion of offsets of
+//! deleted partitions.
 
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
     Groups, Record, Turn,
-    logged_state::CommittedOffset,
     messages::{
-        CommitPartition, CommitReply, CommitRequest, CommitTopic, CommittedTopic,
+        CommitPartition, CommitReply, CommitRequest, CommitTransaction, CommittedTopic,
         DeleteOffsetsRequest, DeletedOffsets, FetchRequest, FetchTopic, FetchedOffset,
         FetchedTopic, GroupError,
     },
+    offset_map::CommittedOffset,
     records::OffsetCommitValue,
     state::{ClassicGroup, State},
 };
@@ -26,7 +27,9 @@ impl Turn<'_> {
             (_, Some(unserved)) => unserved.validate_commit(&request)?,
             (Some(group), None) => {
                 validate_commit(group, &request)?;
-                if matches!(group.state, State::Stable | State::PreparingRebalance) {
+                let keeps_session =
+                    matches!(group.state, State::Stable | State::PreparingRebalance);
+                if keeps_session && request.transaction.is_none() {
                     self.renew_session(group, &request.member_id);
                 }
             }
@@ -44,36 +47,31 @@ impl Turn<'_> {
         let mut records = Vec::new();
         let mut reply = Vec::with_capacity(request.topics.len());
         for topic in request.topics {
-            let group = &request.group;
-            reply.push(self.commit_topic(group, topic, expire_timestamp, &mut records));
+            let (name, id) = (topic.name.clone(), topic.id);
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            for committed in topic.partitions {
+                let partition = committed.partition;
+                if self.is_too_large(committed.metadata.as_deref().unwrap_or_default()) {
+                    partitions.push((partition, Err(GroupError::OffsetMetadataTooLarge)));
+                    continue;
+                }
+                partitions.push((partition, Ok(())));
+                let value = self.offset_value(committed, id, expire_timestamp);
+                let (group, topic) = (request.group.clone(), name.clone());
+                records.push(match request.transaction {
+                    None => Record::Offset { group, topic, partition, value: Some(value) },
+                    Some(CommitTransaction { producer, .. }) => {
+                        Record::OffsetInTransaction { producer, group, topic, partition, value }
+                    }
+                });
+            }
+            reply.push(CommittedTopic { name, id, partitions });
         }
         if !self.fits_one_batch(&records) {
             return Err(GroupError::UnknownServerError);
         }
         self.out.records.append(&mut records);
         Ok(reply)
-    }
-
-    fn commit_topic(
-        &self,
-        group: &Arc<str>,
-        topic: CommitTopic,
-        expire_timestamp: i64,
-        records: &mut Vec<Record>,
-    ) -> CommittedTopic {
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for committed in topic.partitions {
-            let partition = committed.partition;
-            if self.is_too_large(committed.metadata.as_deref().unwrap_or_default()) {
-                partitions.push((partition, Err(GroupError::OffsetMetadataTooLarge)));
-                continue;
-            }
-            partitions.push((partition, Ok(())));
-            let value = Some(self.offset_value(committed, topic.id, expire_timestamp));
-            let (group, name) = (group.clone(), topic.name.clone());
-            records.push(Record::Offset { group, topic: name, partition, value });
-        }
-        CommittedTopic { name: topic.name, id: topic.id, partitions }
     }
 
     fn offset_value(
@@ -102,37 +100,46 @@ impl Turn<'_> {
     }
 
     pub(super) fn fetch_offsets(&self, request: FetchRequest) -> Vec<FetchedTopic> {
-        match request.topics {
+        let FetchRequest { group, topics, requires_stable } = request;
+        let is_unstable = |topic: &str, partition: i32| {
+            requires_stable && self.logged.pending.contains(&group, topic, partition)
+        };
+        match topics {
             Some(topics) => {
-                let group = &request.group;
-                topics.into_iter().map(|topic| self.fetch_topic(group, topic)).collect()
+                let fetch = |topic| self.fetch_topic(&group, topic, is_unstable);
+                topics.into_iter().map(fetch).collect()
             }
-            None => self.fetch_all(&request.group),
+            None => self.fetch_all(&group, is_unstable),
         }
     }
 
-    fn fetch_topic(&self, group: &str, topic: FetchTopic) -> FetchedTopic {
+    fn fetch_topic(
+        &self,
+        group: &str,
+        topic: FetchTopic,
+        is_unstable: impl Fn(&str, i32) -> bool,
+    ) -> FetchedTopic {
         let partitions = topic.partitions.iter().map(|partition| {
-            let committed = self.logged.committed(group, &topic.name, *partition);
+            if is_unstable(&topic.name, *partition) {
+                return FetchedOffset { is_unstable: true, ..FetchedOffset::none(*partition) };
+            }
+            let committed = self.logged.offsets.get(group, &topic.name, *partition);
             match committed.filter(|committed| !is_of_another(committed, topic.id)) {
                 Some(committed) => fetched(*partition, committed),
-                None => FetchedOffset {
-                    partition: *partition,
-                    offset: -1,
-                    leader_epoch: -1,
-                    metadata: String::new(),
-                },
+                None => FetchedOffset::none(*partition),
             }
         });
         FetchedTopic { partitions: partitions.collect(), name: topic.name, id: topic.id }
     }
 
-    fn fetch_all(&self, group: &str) -> Vec<FetchedTopic> {
-        let topics = self.logged.offsets.get(group).into_iter().flatten();
-        let topics = topics.map(|(name, partitions)| FetchedTopic {
-            name: name.clone(),
-            id: TopicId::nil(),
-            partitions: partitions.iter().map(|(index, it)| fetched(*index, it)).collect(),
+    fn fetch_all(&self, group: &str, is_unstable: impl Fn(&str, i32) -> bool) -> Vec<FetchedTopic> {
+        let topics = self.logged.offsets.topics(group).map(|(name, partitions)| {
+            let fetch = |(partition, committed): (&i32, _)| match is_unstable(name, *partition) {
+                true => FetchedOffset { is_unstable: true, ..FetchedOffset::none(*partition) },
+                false => fetched(*partition, committed),
+            };
+            let partitions = partitions.iter().map(fetch).collect();
+            FetchedTopic { name: name.clone(), id: TopicId::nil(), partitions }
         });
         topics.collect()
     }
@@ -164,7 +171,7 @@ impl Turn<'_> {
                     continue;
                 }
                 results.push((*partition, Ok(())));
-                if self.logged.committed(&request.group, topic, *partition).is_some() {
+                if self.has_offset(&request.group, topic, *partition) {
                     self.forget_offset(&request.group, topic, *partition);
                 }
             }
@@ -173,34 +180,53 @@ impl Turn<'_> {
         Ok(deleted)
     }
 
-    /// Deletes a committed offset with a tombstone.
+    /// Whether a partition has a committed offset, or one in an open transaction.
+    fn has_offset(&self, group: &str, topic: &str, partition: i32) -> bool {
+        self.logged.offsets.get(group, topic, partition).is_some()
+            || self.logged.pending.contains(group, topic, partition)
+    }
+
+    /// Deletes a committed offset, and those of open transactions, with a tombstone.
     pub(super) fn forget_offset(&mut self, group: &Arc<str>, topic: &Arc<str>, partition: i32) {
         let (group, topic) = (group.clone(), topic.clone());
         self.record(Record::Offset { group, topic, partition, value: None });
     }
 
-    /// Deletes all committed offsets of a group.
+    /// Deletes all offsets of a group, committed and in open transactions.
     pub(super) fn forget_offsets(&mut self, group: &Arc<str>) {
         let logged = self.logged;
-        for (topic, partitions) in logged.offsets.get(group).into_iter().flatten() {
+        for (topic, partitions) in logged.offsets.topics(group) {
             for partition in partitions.keys() {
                 self.forget_offset(group, topic, *partition);
             }
         }
+        for (topic, partition) in logged.pending.partitions(group) {
+            if logged.offsets.get(group, topic, partition).is_none() {
+                self.forget_offset(group, topic, partition);
+            }
+        }
     }
 
-    /// Deletes the committed offsets of deleted partitions, in all groups.
+    /// Deletes the offsets of deleted partitions in all groups, committed and in open transactions.
     pub(super) fn forget_partitions(&mut self, gone: &[TopicPartition]) {
         let mut by_topic: HashMap<&Arc<str>, Vec<i32>> = HashMap::new();
         for place in gone {
             by_topic.entry(&place.topic).or_default().push(place.partition);
         }
         let logged = self.logged;
-        for (group, topics) in &logged.offsets {
+        for (group, topics) in logged.offsets.groups() {
             for (topic, partitions) in topics {
                 let gone = by_topic.get(topic).into_iter().flatten();
                 for partition in gone.filter(|partition| partitions.contains_key(partition)) {
                     self.forget_offset(group, topic, *partition);
+                }
+            }
+        }
+        for group in logged.pending.groups() {
+            for (topic, partition) in logged.pending.partitions(group) {
+                let is_gone = by_topic.get(topic).is_some_and(|gone| gone.contains(&partition));
+                if is_gone && logged.offsets.get(group, topic, partition).is_none() {
+                    self.forget_offset(group, topic, partition);
                 }
             }
         }
@@ -219,25 +245,29 @@ fn fetched(partition: i32, committed: &CommittedOffset) -> FetchedOffset {
         offset: committed.value.offset,
         leader_epoch: committed.value.leader_epoch,
         metadata: committed.value.metadata.clone(),
+        is_unstable: false,
     }
 }
 
 /// Checks that a commit is allowed. A member must send its generation. A commit without a member is
-/// allowed only while the group is empty.
+/// allowed only while the group is empty, or in a transaction, because TxnOffsetCommit has the
+/// member only from version 3 on. In a transaction, the group may be between the phases of a
+/// rebalance.
 fn validate_commit(group: &ClassicGroup, request: &CommitRequest) -> Result<(), GroupError> {
     if request.generation < 0 && group.state == State::Empty {
         return Ok(());
     }
+    let is_transactional = request.transaction.is_some();
     let has_identity = !request.member_id.is_empty() || request.instance_id.is_some();
     if request.generation >= 0 || has_identity {
         group.validate_member(&request.member_id, request.instance_id.as_deref())?;
         if request.generation != group.generation {
             return Err(GroupError::IllegalGeneration);
         }
-    } else if group.state != State::Empty {
+    } else if !is_transactional && group.state != State::Empty {
         return Err(GroupError::UnknownMemberId);
     }
-    if group.state == State::CompletingRebalance {
+    if !is_transactional && group.state == State::CompletingRebalance {
         // The member has the JoinGroup response of this generation, but no assignment yet.
         return Err(GroupError::RebalanceInProgress);
     }

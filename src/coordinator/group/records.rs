@@ -10,6 +10,7 @@ use crate::{
     base::TopicId,
     coordinator::record_value,
     protocol::schema::{Field, Reader, WireError, WireMessage},
+    records::{ControlRecordType, Producer, TxnMarker, control::EndTxnMarker},
     wire,
 };
 
@@ -81,6 +82,18 @@ pub enum Record {
         partition: i32,
         value: Option<OffsetCommitValue>,
     },
+    /// An offset in a batch of a producer's transaction. If such a batch is read from the log, its
+    /// records are `Offset`, because the producer is in the header of the batch.
+    OffsetInTransaction {
+        producer: Producer,
+        group: Arc<str>,
+        topic: Arc<str>,
+        partition: i32,
+        value: OffsetCommitValue,
+    },
+    /// The marker that ends a producer's transaction. It is only written; markers of the log are
+    /// not decoded to records.
+    Marker(TxnMarker),
     /// Any record of a group whose protocol is not served, with the key's bytes of the log.
     Unserved {
         group: Arc<str>,
@@ -102,6 +115,10 @@ impl Record {
                 let metadata = value.as_ref().map_or(0, |value| value.metadata.len());
                 FIXED + group.len() + topic.len() + metadata
             }
+            Self::OffsetInTransaction { group, topic, value, .. } => {
+                FIXED + group.len() + topic.len() + value.metadata.len()
+            }
+            Self::Marker(_) => FIXED,
             Self::Group { group, value: None } => FIXED + group.len(),
             Self::Unserved { key, value, .. } => {
                 FIXED + key.len() + value.as_ref().map_or(0, |value| value.encode().len())
@@ -140,16 +157,21 @@ impl Record {
                 value.as_ref().map(|value| record_value::encode(value, version))
             }
             Self::Offset { group, topic, partition, value } => {
-                key.put_i16(OFFSET_COMMIT);
-                let (group, topic) = (group.to_string(), topic.to_string());
-                OffsetCommitKey { group, topic, partition: *partition }.encode(&mut key, 0);
-                value.as_ref().map(|value| {
-                    let version = match value.expire_timestamp {
-                        -1 => OFFSET_COMMIT_VALUE_VERSION,
-                        _ => EXPIRING_OFFSET_COMMIT_VALUE_VERSION,
-                    };
-                    record_value::encode(value, version)
-                })
+                encode_offset_key(&mut key, group, topic, *partition);
+                value.as_ref().map(encode_offset_value)
+            }
+            Self::OffsetInTransaction { group, topic, partition, value, .. } => {
+                encode_offset_key(&mut key, group, topic, *partition);
+                Some(encode_offset_value(value))
+            }
+            Self::Marker(marker) => {
+                let ends = match marker.commits {
+                    true => ControlRecordType::Commit,
+                    false => ControlRecordType::Abort,
+                };
+                key.put_slice(&ends.to_key());
+                let coordinator_epoch = marker.coordinator_epoch;
+                Some(EndTxnMarker { coordinator_epoch }.to_value().into())
             }
         };
         (key.freeze(), value)
@@ -186,6 +208,20 @@ impl Record {
             }
         }
     }
+}
+
+fn encode_offset_key(key: &mut BytesMut, group: &str, topic: &str, partition: i32) {
+    key.put_i16(OFFSET_COMMIT);
+    let (group, topic) = (group.to_owned(), topic.to_owned());
+    OffsetCommitKey { group, topic, partition }.encode(key, 0);
+}
+
+fn encode_offset_value(value: &OffsetCommitValue) -> Bytes {
+    let version = match value.expire_timestamp {
+        -1 => OFFSET_COMMIT_VALUE_VERSION,
+        _ => EXPIRING_OFFSET_COMMIT_VALUE_VERSION,
+    };
+    record_value::encode(value, version)
 }
 
 fn decode_value<T: WireMessage>(value: Bytes) -> Result<T, WireError> {

@@ -7,6 +7,45 @@ mod script;
 
 use std::{fs, path::Path};
 
+use super::{GroupShard, LoggedState, Record};
+use crate::{
+    coordinator::{BatchKind, Shard},
+    records::ControlRecordType,
+};
+
+/// A record of the log, with the kind of its batch.
+type LoggedRecord = (BatchKind, Record);
+
+/// Applies a record and adds it to the log, as the runtime does.
+fn write(logged: &mut LoggedState, log: &mut Vec<LoggedRecord>, record: Record) {
+    let (offset, kind) = (log.len() as i64, GroupShard::batch_kind(&record));
+    match kind {
+        BatchKind::Control(_) => apply_encoded(logged, offset, kind, &record),
+        _ => GroupShard::apply(logged, offset, kind, &record),
+    }
+    log.push((kind, record));
+}
+
+/// The state after the records, as the runtime loads it.
+fn replay(log: &[LoggedRecord]) -> LoggedState {
+    let mut logged = LoggedState::default();
+    for (offset, (kind, record)) in log.iter().enumerate() {
+        apply_encoded(&mut logged, offset as i64, *kind, record);
+    }
+    logged
+}
+
+/// Encodes a record, and applies what the log then has.
+fn apply_encoded(logged: &mut LoggedState, offset: i64, kind: BatchKind, record: &Record) {
+    let (key, value) = record.encode();
+    if let BatchKind::Control(producer) = kind {
+        let commits = ControlRecordType::from_key(&key) == Ok(ControlRecordType::Commit);
+        return GroupShard::end_transaction(logged, producer.id, commits);
+    }
+    let decoded = Record::decode(key, value).unwrap().unwrap();
+    GroupShard::apply(logged, offset, kind, &decoded);
+}
+
 #[test]
 fn golden_scripts() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/coordinator/group/testscripts");

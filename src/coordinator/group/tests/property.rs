@@ -1,19 +1,26 @@
-//! Property test: after any events, a replay of the records gives the same logged state, and every
-//! token is answered at most once.
+//! Property test: after any events, a replay of the records gives the same logged state, its
+//! offsets are those that the log defines, and every token is answered at most once.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
-use proptest::prelude::*;
+use proptest::{prelude::*, sample::Index};
 use uuid::Uuid;
 
-use super::super::{Event, LoggedState, Record, TimerKey, VolatileState, messages::*};
+use super::{
+    super::{Event, LoggedState, Record, TimerKey, VolatileState, messages::*},
+    LoggedRecord, replay, write,
+};
 use crate::{
     base::{TopicId, TopicPartition},
     coordinator::{
-        Shard, TimerOp,
+        BatchKind, Shard, TimerOp,
         group::{GroupConfig, GroupShard},
     },
+    records::{Producer, TransactionVersion, TxnMarker},
 };
 
 /// An event as small numbers. The state of the run decides which group, member and request they
@@ -28,7 +35,7 @@ struct Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = (0u8..12, 0u8..3, 0u8..6, 0i64..5, 0i64..20_000);
+    let step = (0u8..15, 0u8..3, 0u8..6, 0i64..5, 0i64..20_000);
     let step = step.prop_map(|(kind, group, who, value, wait_ms)| Step {
         kind,
         group,
@@ -44,7 +51,7 @@ struct Run {
     logged: LoggedState,
     volatile: VolatileState,
     now_ms: i64,
-    log: Vec<Record>,
+    log: Vec<LoggedRecord>,
     timers: Vec<(i64, TimerKey)>,
     members: Vec<Arc<str>>,
     generation: i32,
@@ -56,8 +63,7 @@ impl Run {
     fn event(&mut self, event: Event) {
         let outcome = GroupShard::decide(&self.logged, &mut self.volatile, self.now_ms, 0, event);
         for record in outcome.records {
-            self.logged.apply(self.log.len() as i64, &record);
-            self.log.push(record);
+            write(&mut self.logged, &mut self.log, record);
         }
         for op in outcome.timers {
             let (TimerOp::Set { key, .. } | TimerOp::Cancel { key }) = &op;
@@ -119,6 +125,27 @@ impl Run {
                 retention_ms: (step.value == 2).then_some(1000),
                 knows_group_id_not_found: true,
                 topics: vec![commit_topic(step)],
+                transaction: None,
+            }),
+            11 | 12 => Request::CommitOffsets(CommitRequest {
+                group,
+                generation: -1,
+                member_id: Arc::default(),
+                instance_id: None,
+                retention_ms: None,
+                knows_group_id_not_found: false,
+                topics: vec![commit_topic(step)],
+                transaction: Some(CommitTransaction {
+                    producer: producer(step),
+                    guard: None,
+                    version: TransactionVersion::V2,
+                }),
+            }),
+            13 => Request::EndTransaction(TxnMarker {
+                producer: producer(step),
+                commits: step.value > 1,
+                coordinator_epoch: 0,
+                version: TransactionVersion::V2,
             }),
             9 => Request::DeleteGroups(vec![group]),
             10 => Request::ForgetPartitions(vec![TopicPartition::new("t", step.who.into())]),
@@ -159,6 +186,11 @@ impl Run {
     }
 }
 
+/// One of three producers.
+fn producer(step: &Step) -> Producer {
+    Producer { id: i64::from(step.who) % 3, epoch: 0 }
+}
+
 fn commit_topic(step: &Step) -> CommitTopic {
     let partition = CommitPartition {
         partition: step.who.into(),
@@ -170,9 +202,68 @@ fn commit_topic(step: &Step) -> CommitTopic {
     CommitTopic { name: "t".into(), id, partitions: vec![partition] }
 }
 
+/// The offset of the record that commits an offset of the partition, and whether an open
+/// transaction has an offset of it. The key is a group, a topic and a partition.
+type Offsets = BTreeMap<(Arc<str>, Arc<str>, i32), (Option<i64>, bool)>;
+
+fn offsets_of(logged: &LoggedState) -> Offsets {
+    let mut offsets = Offsets::new();
+    for (group, topics) in logged.offsets.groups() {
+        for (topic, partitions) in topics {
+            for (partition, committed) in partitions {
+                let place = (group.clone(), topic.clone(), *partition);
+                offsets.insert(place, (Some(committed.record_offset), false));
+            }
+        }
+    }
+    for group in logged.pending.groups() {
+        for (topic, partition) in logged.pending.partitions(group) {
+            let place = (group.clone(), topic.clone(), partition);
+            offsets.entry(place).or_default().1 = true;
+        }
+    }
+    offsets
+}
+
+/// The offsets by a search of the log: after its last tombstone, the last record of a partition
+/// counts that is in no transaction or in one that has committed.
+fn expected_offsets(log: &[LoggedRecord]) -> Offsets {
+    let mut offsets = Offsets::new();
+    for (at, (kind, record)) in log.iter().enumerate() {
+        let (place, is_tombstone) = match record {
+            Record::Offset { group, topic, partition, value } => {
+                ((group.clone(), topic.clone(), *partition), value.is_none())
+            }
+            Record::OffsetInTransaction { group, topic, partition, .. } => {
+                ((group.clone(), topic.clone(), *partition), false)
+            }
+            _ => continue,
+        };
+        if is_tombstone {
+            offsets.remove(&place);
+            continue;
+        }
+        let commits = match kind {
+            BatchKind::Transactional(producer) => log[at..].iter().find_map(|(_, it)| match it {
+                Record::Marker(marker) if marker.producer == *producer => Some(marker.commits),
+                _ => None,
+            }),
+            _ => Some(true),
+        };
+        let (committed, is_pending) = offsets.entry(place).or_default();
+        match commits {
+            Some(true) => *committed = Some(at as i64),
+            Some(false) => {}
+            None => *is_pending = true,
+        }
+    }
+    offsets.retain(|_, (committed, is_pending)| committed.is_some() || *is_pending);
+    offsets
+}
+
 proptest! {
     #[test]
-    fn replay_gives_the_live_state(steps in steps()) {
+    fn replay_gives_the_live_state(steps in steps(), cut in any::<Index>()) {
         let mut run = Run::default();
         run.volatile.config = Arc::new(GroupConfig {
             max_size: 3,
@@ -181,16 +272,16 @@ proptest! {
             ..GroupConfig::default()
         });
         run.event(Event::Loaded);
-        for step in &steps {
+        let cut = cut.index(steps.len());
+        for (at, step) in steps.iter().enumerate() {
             run.step(step);
+            if at == cut {
+                prop_assert_eq!(&replay(&run.log), &run.logged);
+            }
         }
-        let mut replayed = LoggedState::default();
-        for (offset, record) in run.log.iter().enumerate() {
-            let (key, value) = record.encode();
-            let record = Record::decode(key, value).unwrap().unwrap();
-            replayed.apply(offset as i64, &record);
-        }
+        let replayed = replay(&run.log);
         prop_assert_eq!(&replayed, &run.logged);
+        prop_assert_eq!(offsets_of(&replayed), expected_offsets(&run.log));
         // The group coordinator can start from any such state.
         let mut volatile = VolatileState::new(run.volatile.config.clone());
         GroupShard::decide(&replayed, &mut volatile, run.now_ms, 0, Event::Loaded);

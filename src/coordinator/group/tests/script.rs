@@ -5,8 +5,12 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
-use super::super::{
-    Event, LoggedState, Record, TimerKey, VolatileState, messages::*, subscription,
+use super::{
+    super::{
+        Event, LoggedState, Record, TimerKey, VolatileState, messages::*,
+        records::OffsetCommitValue, subscription,
+    },
+    LoggedRecord, replay, write,
 };
 use crate::{
     base::{TopicId, TopicPartition},
@@ -14,6 +18,7 @@ use crate::{
         Outcome, Shard, TimerOp,
         group::{GroupConfig, GroupShard},
     },
+    records::{Producer, TransactionVersion, TxnMarker},
 };
 
 /// The prefix of random ids. Printed ids omit it.
@@ -25,7 +30,7 @@ struct Machine {
     volatile: VolatileState,
     now_ms: i64,
     timers: BTreeMap<TimerKey, i64>,
-    log: Vec<Record>,
+    log: Vec<LoggedRecord>,
     next_token: u64,
     next_id: u128,
     out: String,
@@ -163,6 +168,7 @@ impl Machine {
             }),
             "leave" => Request::Leave(leave(&words)),
             "commit" => Request::CommitOffsets(commit(&words)),
+            "transaction" => Request::EndTransaction(end_transaction(&words)),
             "fetch" => Request::FetchOffsets(fetch(&words)),
             "delete-offsets" => Request::DeleteOffsets(DeleteOffsetsRequest {
                 group: words.group(),
@@ -252,20 +258,16 @@ impl Machine {
             key.put_slice(text.as_bytes());
         }
         let record = Record::decode(key.freeze(), Some(Bytes::from_static(b"any"))).unwrap();
-        let record = record.expect("a type that Kafka writes");
-        self.logged.apply(self.log.len() as i64, &record);
-        self.log.push(record);
+        self.write(record.expect("a type that Kafka writes"));
+    }
+
+    fn write(&mut self, record: Record) {
+        write(&mut self.logged, &mut self.log, record);
     }
 
     /// Replays the log, checks that this gives the same logged state, and continues from it.
     fn reload(&mut self) {
-        let mut logged = LoggedState::default();
-        for (offset, record) in self.log.iter().enumerate() {
-            let (key, value) = record.encode();
-            let record = Record::decode(key, value).unwrap().unwrap();
-            logged.apply(offset as i64, &record);
-        }
-        assert_eq!(logged, self.logged);
+        assert_eq!(replay(&self.log), self.logged);
         self.volatile = VolatileState::new(self.volatile.config.clone());
         self.timers.clear();
         self.event(Event::Loaded);
@@ -276,8 +278,7 @@ impl Machine {
         let Outcome { records, replies, timers, effects: _ } = outcome;
         for record in records {
             self.print(&print_record(&record));
-            self.logged.apply(self.log.len() as i64, &record);
-            self.log.push(record);
+            self.write(record);
         }
         for (token, reply) in replies {
             self.print(&format!("{token} <- {}", print_reply(&reply)));
@@ -299,7 +300,7 @@ impl Machine {
 
     fn print_offsets(&mut self) {
         let mut lines = Vec::new();
-        for (group, topics) in &self.logged.offsets {
+        for (group, topics) in self.logged.offsets.groups() {
             for (topic, partitions) in topics {
                 for (partition, at) in partitions {
                     lines.push(format!("{group} {topic}-{partition} {}", at.value.offset));
@@ -358,14 +359,30 @@ fn commit(words: &Words) -> CommitRequest {
         let id = TopicId::from_u128(words.number("topic-id", 0));
         CommitTopic { name: parts[0].into(), id, partitions: vec![partition] }
     });
+    let transaction = words.named.get("producer").map(|id| CommitTransaction {
+        producer: Producer { id: id.parse().unwrap(), epoch: 0 },
+        guard: None,
+        version: TransactionVersion::V0,
+    });
     CommitRequest {
         group: words.group(),
         generation: words.number("gen", -1),
         member_id: words.member(),
         instance_id: words.option("instance"),
         retention_ms: words.named.get("retention").map(|ms| ms.parse().unwrap()),
-        knows_group_id_not_found: words.number("version", 9) >= 9,
+        knows_group_id_not_found: transaction.is_none() && words.number("version", 9) >= 9,
         topics: topics.collect(),
+        transaction,
+    }
+}
+
+/// Parses the end of a transaction: `commits` or `aborts`, and the producer id.
+fn end_transaction(words: &Words) -> TxnMarker {
+    TxnMarker {
+        producer: Producer { id: words.number("producer", 0), epoch: 0 },
+        commits: words.plain[0] == "commits",
+        coordinator_epoch: 0,
+        version: TransactionVersion::V0,
     }
 }
 
@@ -376,7 +393,11 @@ fn fetch(words: &Words) -> FetchRequest {
         FetchTopic { name, id, partitions }
     });
     let topics: Vec<_> = topics.collect();
-    FetchRequest { group: words.group(), topics: (!topics.is_empty()).then_some(topics) }
+    FetchRequest {
+        group: words.group(),
+        topics: (!topics.is_empty()).then_some(topics),
+        requires_stable: words.number("stable", false),
+    }
 }
 
 fn print_timer(key: &TimerKey) -> String {
@@ -410,19 +431,31 @@ fn print_record(record: &Record) -> String {
             format!("record: {group} {topic}-{partition} is gone")
         }
         Record::Offset { group, topic, partition, value: Some(value) } => {
-            let mut text = format!("record: {group} {topic}-{partition} {}", value.offset);
-            if !value.metadata.is_empty() {
-                write!(text, " '{}'", value.metadata).unwrap();
-            }
-            if value.leader_epoch != -1 {
-                write!(text, " epoch {}", value.leader_epoch).unwrap();
-            }
-            if value.expire_timestamp != -1 {
-                write!(text, " until {}", value.expire_timestamp).unwrap();
-            }
-            text
+            format!("record: {group} {topic}-{partition} {}", print_offset(value))
+        }
+        Record::OffsetInTransaction { producer, group, topic, partition, value } => {
+            let (offset, id) = (print_offset(value), producer.id);
+            format!("record: {group} {topic}-{partition} {offset} in transaction of {id}")
+        }
+        Record::Marker(marker) => {
+            let ends = if marker.commits { "commits" } else { "aborts" };
+            format!("record: transaction of {} {ends}", marker.producer.id)
         }
     }
+}
+
+fn print_offset(value: &OffsetCommitValue) -> String {
+    let mut text = value.offset.to_string();
+    if !value.metadata.is_empty() {
+        write!(text, " '{}'", value.metadata).unwrap();
+    }
+    if value.leader_epoch != -1 {
+        write!(text, " epoch {}", value.leader_epoch).unwrap();
+    }
+    if value.expire_timestamp != -1 {
+        write!(text, " until {}", value.expire_timestamp).unwrap();
+    }
+    text
 }
 
 fn outcome<T>(result: &Result<T, GroupError>) -> String {
@@ -447,8 +480,10 @@ fn print_reply(reply: &Reply) -> String {
         })),
         Reply::FetchOffsets(topics) => join(topics.iter().flat_map(|topic| {
             topic.partitions.iter().map(|it| {
-                let FetchedOffset { partition, offset, leader_epoch, metadata } = it;
-                format!("{}-{partition} {offset} '{metadata}' epoch {leader_epoch}", topic.name)
+                let FetchedOffset { partition, offset, leader_epoch, metadata, is_unstable } = it;
+                let unstable = if *is_unstable { " unstable" } else { "" };
+                let name = &topic.name;
+                format!("{name}-{partition} {offset} '{metadata}' epoch {leader_epoch}{unstable}")
             })
         })),
         Reply::DeleteOffsets(Ok(topics)) => join(topics.iter().flat_map(|topic| {
@@ -464,6 +499,7 @@ fn print_reply(reply: &Reply) -> String {
             format!("{group} {group_type} {state} '{protocol_type}'")
         })),
         Reply::ForgetPartitions => "forgotten".into(),
+        Reply::EndTransaction => "ended".into(),
         Reply::Survey(surveys) => format!("{surveys:?}"),
     }
 }

@@ -25,12 +25,15 @@ use crate::{
         group::{
             GroupConfig, GroupError,
             messages::{
-                CommitPartition, CommitRequest, CommitTopic, FetchRequest, GroupSurvey,
-                HeartbeatRequest, JoinRequest, ListRequest, SyncRequest,
+                CommitPartition, CommitRequest, CommitTopic, CommitTransaction, FetchRequest,
+                FetchTopic, GroupSurvey, HeartbeatRequest, JoinRequest, ListRequest, SyncRequest,
             },
         },
     },
-    records::{Batch, BatchBuilder, BatchOptions, ControlRecordType},
+    records::{
+        Batch, BatchBuilder, BatchHeader, BatchOptions, ControlRecordType, Producer,
+        TransactionVersion, TxnMarker, control::EndTxnMarker,
+    },
 };
 
 struct MemoryLog {
@@ -40,8 +43,8 @@ struct MemoryLog {
     /// Whether an append is committed at once.
     commits_itself: bool,
     fails: Mutex<bool>,
-    /// Whether `check` refuses every batch.
-    refuses: Mutex<bool>,
+    /// Why `check` refuses every batch, if it does.
+    refuses: Mutex<Option<WriteRefused>>,
     reads_wait: AtomicBool,
 }
 
@@ -85,10 +88,7 @@ impl ShardLog for MemoryLog {
     }
 
     fn check(&self, _batch: &PlannedBatch, _needs_all: bool) -> Result<(), WriteRefused> {
-        match *self.refuses.lock() {
-            true => Err(WriteRefused::NotEnoughReplicas),
-            false => Ok(()),
-        }
+        self.refuses.lock().map_or(Ok(()), Err)
     }
 
     fn append(&self, mut batch: Batch) -> Result<i64, ShardLogError> {
@@ -155,11 +155,12 @@ fn commit(group: &str, offset: i64) -> CommitRequest {
             id: TopicId::nil(),
             partitions: vec![partition],
         }],
+        transaction: None,
     }
 }
 
 async fn committed(groups: &GroupCoordinator, group: &str) -> Vec<i64> {
-    let fetch = FetchRequest { group: group.into(), topics: None };
+    let fetch = FetchRequest { group: group.into(), topics: None, requires_stable: false };
     let topics = groups.fetch_offsets(fetch).await.wait().await.unwrap();
     topics.iter().flat_map(|topic| &topic.partitions).map(|it| it.offset).collect()
 }
@@ -205,7 +206,7 @@ async fn answers_wait_for_the_high_watermark() {
     let answer = tokio::spawn(groups.commit_offsets(commit("g", 7)).await.wait());
     // The read was decided after the commit and returns its offset, so it must not be answered
     // before the commit.
-    let fetch = FetchRequest { group: "g".into(), topics: None };
+    let fetch = FetchRequest { group: "g".into(), topics: None, requires_stable: false };
     let fetched = tokio::spawn(groups.fetch_offsets(fetch).await.wait());
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(!answer.is_finished() && !fetched.is_finished());
@@ -365,6 +366,90 @@ async fn deleted_topics_lose_their_offsets_even_while_loading() {
     log.reads_wait.store(false, Ordering::Release);
     ready(&groups).await;
     assert_eq!(committed(&groups, "g").await, [0i64; 0]);
+}
+
+fn commit_in_transaction(group: &str, offset: i64, producer: Producer) -> CommitRequest {
+    let transaction =
+        CommitTransaction { producer, guard: None, version: TransactionVersion::default() };
+    CommitRequest { transaction: Some(transaction), ..commit(group, offset) }
+}
+
+fn marker(producer: Producer, commits: bool) -> TxnMarker {
+    let version = TransactionVersion::default();
+    TxnMarker { producer, commits, coordinator_epoch: 9, version }
+}
+
+/// The offsets of a group's partitions; `None` for unstable ones.
+async fn stable(groups: &GroupCoordinator, group: &str) -> Vec<Option<i64>> {
+    let topic = FetchTopic { name: "t".into(), id: TopicId::nil(), partitions: vec![0] };
+    let fetch =
+        FetchRequest { group: group.into(), topics: Some(vec![topic]), requires_stable: true };
+    let topics = groups.fetch_offsets(fetch).await.wait().await.unwrap();
+    let partitions = topics.iter().flat_map(|topic| &topic.partitions);
+    partitions.map(|it| (!it.is_unstable).then_some(it.offset)).collect()
+}
+
+#[tokio::test]
+async fn offsets_of_a_transaction_count_once_its_marker_commits() {
+    let producer = Producer { id: 5, epoch: 1 };
+    let log = MemoryLog::new(true);
+    let groups = coordinator(&log);
+    ready(&groups).await;
+    for (offset, commits, expected) in [(7, true, 7), (8, false, 7)] {
+        let request = commit_in_transaction("g", offset, producer);
+        groups.commit_offsets(request).await.wait().await.unwrap().unwrap();
+        assert_eq!(stable(&groups, "g").await, [None]);
+        let loaded = coordinator(&log);
+        ready(&loaded).await;
+        assert_eq!(stable(&loaded, "g").await, [None]);
+        groups.end_transaction(0, marker(producer, commits)).await.unwrap();
+        assert_eq!(stable(&groups, "g").await, [Some(expected)]);
+    }
+    let headers: Vec<_> = log.batches.lock().iter().map(|batch| batch.header).collect();
+    let producers: Vec<_> = headers.iter().map(|it| (it.producer_id, it.producer_epoch)).collect();
+    assert_eq!(producers, [(5, 1); 4]);
+    assert!(headers.iter().all(BatchHeader::is_transactional));
+    assert_eq!(
+        headers.iter().map(BatchHeader::is_control).collect::<Vec<_>>(),
+        [false, true, false, true]
+    );
+    assert_eq!(headers.iter().map(|it| it.base_sequence).collect::<Vec<_>>(), [0, -1, 0, -1]);
+    let batch = log.batches.lock()[3].clone();
+    let record = batch.records(1000).unwrap().next().unwrap().unwrap();
+    assert_eq!(record.key.unwrap()[..], ControlRecordType::Abort.to_key());
+    assert_eq!(record.value.unwrap()[..], EndTxnMarker { coordinator_epoch: 9 }.to_value());
+}
+
+#[tokio::test]
+async fn refused_transactional_batches_name_the_reason() {
+    let producer = Producer { id: 5, epoch: 1 };
+    let log = MemoryLog::new(true);
+    let groups = coordinator(&log);
+    ready(&groups).await;
+    for (refused, error) in [
+        (WriteRefused::InvalidTxnState, GroupError::InvalidTxnState),
+        (WriteRefused::InvalidProducerEpoch, GroupError::InvalidProducerEpoch),
+        (WriteRefused::CoordinatorFenced, GroupError::TransactionCoordinatorFenced),
+        (WriteRefused::NotLeader, GroupError::NotCoordinator),
+    ] {
+        *log.refuses.lock() = Some(refused);
+        let request = commit_in_transaction("g", 1, producer);
+        assert_eq!(groups.commit_offsets(request).await.wait().await, Err(error));
+        assert_eq!(groups.end_transaction(0, marker(producer, true)).await, Err(error));
+    }
+    // A plain commit is decided without a question to the log.
+    groups.commit_offsets(commit("g", 7)).await.wait().await.unwrap().unwrap();
+    assert_eq!(log.batches(), 1);
+    let elsewhere = groups.end_transaction(1, marker(producer, true)).await;
+    assert_eq!(elsewhere, Err(GroupError::NotCoordinator));
+}
+
+#[tokio::test(start_paused = true)]
+async fn marker_that_is_not_committed_in_time_times_out() {
+    let groups = coordinator(&MemoryLog::new(false));
+    ready(&groups).await;
+    let late = groups.end_transaction(0, marker(Producer { id: 5, epoch: 1 }, true)).await;
+    assert_eq!(late, Err(GroupError::RequestTimedOut));
 }
 
 #[tokio::test]

@@ -235,12 +235,12 @@ async fn effects_leave_even_if_their_reply_timed_out() {
 #[tokio::test]
 async fn request_is_not_decided_if_the_log_does_not_take_its_batch() {
     let runtime = Runtime::new(MemoryLog::new(true)).await;
-    *runtime.log.refuses.lock() = true;
+    *runtime.log.refuses.lock() = Some(WriteRefused::NotEnoughReplicas);
     let refused = runtime.call(effects(&["1"])).await.await.unwrap();
     let expected = CallError::Refused(WriteRefused::NotEnoughReplicas);
     assert_eq!(refused.unwrap_err(), expected);
     assert_eq!(runtime.reply(Request::default()).await.number, 1, "it needs no batch");
-    *runtime.log.refuses.lock() = false;
+    *runtime.log.refuses.lock() = None;
     assert_eq!(runtime.reply(effects(&["2"])).await.number, 2);
 }
 
