@@ -11,6 +11,7 @@ mod describe_log_dirs;
 mod list_offsets;
 mod offset_commit;
 mod offset_fetch;
+mod write_txn_markers;
 
 pub use add_raft_voter::*;
 pub use broker_heartbeat::*;
@@ -18,6 +19,7 @@ pub use describe_log_dirs::*;
 pub use list_offsets::*;
 pub use offset_commit::*;
 pub use offset_fetch::*;
+pub use write_txn_markers::*;
 
 /// Implements the message crate's traits for a message that `wire!` declares. The header version is
 /// 1 for requests and 0 for responses, and one more in flexible versions.

@@ -13,6 +13,16 @@ use super::*;
 /// One message: the bytes, in hex, that Kafka writes for it in some versions.
 type Golden = &'static [(i16, &'static str)];
 
+const WRITE_TXN_MARKERS_REQUEST: Golden = &[
+    (1, "0200000000000000070003010206746f70696303000000000000000400000000050000"),
+    (2, "0200000000000000070003010206746f7069630300000000000000040000000005020000"),
+];
+
+const WRITE_TXN_MARKERS_RESPONSE: Golden = &[
+    (1, "0200000000000000070206746f7069630200000004003300000000"),
+    (2, "0200000000000000070206746f7069630200000004003300000000"),
+];
+
 const OFFSET_COMMIT_REQUEST: Golden = &[
     (
         2,
@@ -382,6 +392,27 @@ fn list_offsets() {
     let topic = ListOffsetsTopicResponse { name: text("topic"), partitions: vec![partition] };
     let response = ListOffsetsResponse { throttle_time_ms: 9, topics: vec![topic] };
     check::<_, crates::ListOffsetsResponse>(&response, LIST_OFFSETS_RESPONSE);
+}
+
+#[test]
+fn write_txn_markers() {
+    let topic = WritableTxnMarkerTopic { name: text("topic"), partition_indexes: vec![0, 4] };
+    let marker = WritableTxnMarker {
+        producer_id: 7,
+        producer_epoch: 3,
+        transaction_result: true,
+        topics: vec![topic],
+        coordinator_epoch: 5,
+        transaction_version: 2,
+    };
+    let request = WriteTxnMarkersRequest { markers: vec![marker] };
+    check::<_, crates::WriteTxnMarkersRequest>(&request, WRITE_TXN_MARKERS_REQUEST);
+
+    let partition = WritableTxnMarkerPartitionResult { partition_index: 4, error_code: 51 };
+    let topic = WritableTxnMarkerTopicResult { name: text("topic"), partitions: vec![partition] };
+    let marker = WritableTxnMarkerResult { producer_id: 7, topics: vec![topic] };
+    let response = WriteTxnMarkersResponse { markers: vec![marker] };
+    check::<_, crates::WriteTxnMarkersResponse>(&response, WRITE_TXN_MARKERS_RESPONSE);
 }
 
 /// The strings of a decoded request share the bytes of its frame.
