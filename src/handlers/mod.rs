@@ -6,6 +6,7 @@
 //! order of the requests. Handlers hold no state. `errors` maps the errors of the layers below to
 //! Kafka's error codes; errors that only one API has are mapped in the file of that API.
 
+mod acks;
 pub mod auto_topics;
 mod brokers;
 mod client;
@@ -178,6 +179,7 @@ table! {
     describe_client_quotas::DescribeClientQuotas,
     describe_user_scram_credentials::DescribeUserScramCredentials,
     list_transactions::ListTransactions,
+    write_txn_markers::WriteTxnMarkers,
 }
 
 /// The entry of an API in [`TABLE`], or `None` if no handler serves the API.

@@ -28,6 +28,7 @@ use crate::{
 
 mod moves;
 mod replicas;
+mod transactions;
 
 const DIR: &str = "/data/t-0";
 const NOW: i64 = 1_000_000;

@@ -122,6 +122,7 @@ apis! {
     InitProducerId 0..=5, Some(2), Broker,
         [TRANSACTIONAL_ID_WRITE, CLUSTER_IDEMPOTENT_WRITE, TOPIC_WRITE];
     OffsetForLeaderEpoch 2..=4, Some(4), Broker, [CLUSTER_ACTION, TOPIC_DESCRIBE];
+    WriteTxnMarkers 1..=2, Some(1), Broker, [CLUSTER_ALTER, CLUSTER_ACTION];
     DescribeAcls 1..=3, Some(2), Both, [CLUSTER_DESCRIBE];
     CreateAcls 1..=3, Some(2), Forwarded, [CLUSTER_ALTER];
     DeleteAcls 1..=3, Some(2), Forwarded, [CLUSTER_ALTER];

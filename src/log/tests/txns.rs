@@ -87,6 +87,20 @@ fn last_stable_of(batches: &[Batch], high_watermark: i64) -> i64 {
     unstable.iter().map(|(_, first)| *first).chain([high_watermark]).min().expect("is not empty")
 }
 
+/// The open transactions, computed from the batches alone.
+fn open_of(batches: &[Batch]) -> Vec<(i64, i64)> {
+    let mut open: Vec<(i64, i64)> = Vec::new();
+    for batch in batches.iter().filter(|batch| batch.header.is_transactional()) {
+        let (id, first) = (batch.header.producer_id, batch.header.base_offset);
+        match batch.header.is_control() {
+            true => open.retain(|(_, other)| *other != id),
+            false if open.iter().all(|(_, other)| *other != id) => open.push((first, id)),
+            false => {}
+        }
+    }
+    open
+}
+
 fn index_path(base_offset: i64, kind: Kind) -> std::path::PathBuf {
     super::super::names::file(Path::new(DIR), base_offset, kind)
 }
@@ -287,6 +301,83 @@ impl Model {
     }
 }
 
+#[derive(Debug, Clone)]
+enum ReplicaStep {
+    Write(i64),
+    Plain,
+    End { producer_id: i64, commits: bool },
+    RaiseHighWatermark(i64),
+    Roll,
+    Truncate(i64),
+    Restart { clean: bool },
+}
+
+fn replica_step() -> impl Strategy<Value = ReplicaStep> {
+    prop_oneof![
+        6 => (0..4i64).prop_map(ReplicaStep::Write),
+        1 => Just(ReplicaStep::Plain),
+        6 => (0..4i64, any::<bool>())
+            .prop_map(|(producer_id, commits)| ReplicaStep::End { producer_id, commits }),
+        4 => (0..6i64).prop_map(ReplicaStep::RaiseHighWatermark),
+        1 => Just(ReplicaStep::Roll),
+        2 => (0..8i64).prop_map(ReplicaStep::Truncate),
+        1 => any::<bool>().prop_map(|clean| ReplicaStep::Restart { clean }),
+    ]
+}
+
+/// A log with a high watermark.
+struct Replica {
+    model: Model,
+    high_watermark: i64,
+}
+
+impl Replica {
+    fn new() -> Self {
+        Self { model: Model::new(), high_watermark: 0 }
+    }
+
+    fn run(&mut self, step: ReplicaStep) {
+        let model = &mut self.model;
+        let end = model.log.log_end();
+        match step {
+            ReplicaStep::Write(id) => model.append(in_transaction(batch(end, 1, 60), id)),
+            ReplicaStep::Plain => model.append(batch(end, 1, 60)),
+            ReplicaStep::End { producer_id, commits } => {
+                let kind = match commits {
+                    true => ControlRecordType::Commit,
+                    false => ControlRecordType::Abort,
+                };
+                model.append(marker(end, producer_id, kind));
+            }
+            ReplicaStep::RaiseHighWatermark(by) => {
+                self.high_watermark = end.min(self.high_watermark + by);
+            }
+            ReplicaStep::Roll => drop(model.log.roll_if_due(NOW * 1_000_000).expect("rolls")),
+            ReplicaStep::Truncate(back) => {
+                let offset = self.high_watermark.max(end - back);
+                model.log.truncate_to(offset, self.high_watermark).expect("truncates");
+                model.batches.retain(|batch| batch.header.base_offset < offset);
+            }
+            // The snapshot of a stop does not have markers above the high watermark.
+            ReplicaStep::Restart { clean } => {
+                self.high_watermark = end;
+                model.reopen(clean, Crash::Process);
+            }
+        }
+        self.model.log.note_high_watermark(self.high_watermark);
+        self.check();
+    }
+
+    fn check(&self) {
+        let Model { disk, log, batches, .. } = &self.model;
+        let first_unstable = log.first_unstable_offset().unwrap_or(i64::MAX);
+        let last_stable = self.high_watermark.min(first_unstable);
+        assert_eq!(last_stable, last_stable_of(batches, self.high_watermark));
+        assert_eq!(log.open_transactions().collect::<Vec<_>>(), open_of(batches));
+        assert_eq!(stored(disk, log), aborted_of(batches));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 150,
@@ -303,31 +394,12 @@ proptest! {
     }
 
     #[test]
-    fn last_stable_offset_is_that_of_the_batches(
-        steps in prop::collection::vec((0..3i64, 0..3u8), 1..30),
-        high_watermarks in prop::collection::vec(0..30i64, 1..5),
+    fn stable_offsets_are_those_of_the_batches(
+        steps in prop::collection::vec(replica_step(), 1..60),
     ) {
-        let disk = FaultyDisk::default();
-        let (mut log, _) = open(&disk, small(), start(true, 0));
-        let mut batches = Vec::new();
-        for (producer_id, what) in steps {
-            let end = log.log_end();
-            let mut next = [match what {
-                0 => in_transaction(batch(end, 1, 10), producer_id),
-                1 => marker(end, producer_id, ControlRecordType::Commit),
-                _ => marker(end, producer_id, ControlRecordType::Abort),
-            }];
-            log.append(&mut next, 0, NOW).expect("appends");
-            batches.extend(next);
-        }
-        let mut high_watermarks = high_watermarks;
-        high_watermarks.sort_unstable();
-        for high_watermark in high_watermarks {
-            let high_watermark = high_watermark.min(log.log_end());
-            log.note_high_watermark(high_watermark);
-            let first_unstable = log.first_unstable_offset().unwrap_or(i64::MAX);
-            let last_stable = high_watermark.min(first_unstable);
-            prop_assert_eq!(last_stable, last_stable_of(&batches, high_watermark));
+        let mut replica = Replica::new();
+        for step in steps {
+            replica.run(step);
         }
     }
 }

@@ -69,7 +69,10 @@ macro_rules! all_agree {
             agrees_both::<ours::DescribeLogDirsRequest, ours::DescribeLogDirsResponse>(
                 ApiKey::DescribeLogDirs,
             );
-            assert_eq!(rows + 6, APIS.len());
+            agrees_both::<ours::WriteTxnMarkersRequest, ours::WriteTxnMarkersResponse>(
+                ApiKey::WriteTxnMarkers,
+            );
+            assert_eq!(rows + 7, APIS.len());
         }
     };
 }
@@ -161,6 +164,7 @@ fn versions_are_those_of_kafka() {
         (21, 0, 2),
         (22, 0, 5),
         (23, 2, 4),
+        (27, 1, 2),
         (29, 1, 3),
         (30, 1, 3),
         (31, 1, 3),

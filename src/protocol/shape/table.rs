@@ -142,6 +142,16 @@ pub static REQUESTS: &[(ApiKey, &str)] = &[
     ",
     ),
     (
+        ApiKey::WriteTxnMarkers,
+        "
+        markers:[
+            producer_id:i64 producer_epoch:i16 transaction_result:bool
+            topics:[ name:str partition_indexes:[i32] ]
+            coordinator_epoch:i32 transaction_version:i8@2
+        ]
+    ",
+    ),
+    (
         ApiKey::DescribeAcls,
         "
         resource_type_filter:i8 resource_name_filter:str? pattern_type_filter:i8

@@ -53,6 +53,7 @@ codecs! {
     DeleteRecords: DeleteRecordsRequest,
     InitProducerId: InitProducerIdRequest,
     OffsetForLeaderEpoch: OffsetForLeaderEpochRequest,
+    WriteTxnMarkers: ours::WriteTxnMarkersRequest,
     DescribeConfigs: DescribeConfigsRequest,
     AlterConfigs: AlterConfigsRequest,
     AlterReplicaLogDirs: AlterReplicaLogDirsRequest,

@@ -81,6 +81,7 @@ const DENIED: &str = "
     UnregisterBroker CLUSTER
     UpdateFeatures CLUSTER
     UpdateRaftVoter CLUSTER
+    WriteTxnMarkers CLUSTER
 ";
 /// The error codes in the responses about offsets of a group that the client may use, and of topics
 /// that it may not.

@@ -2,6 +2,7 @@
 
 mod authorization;
 mod requests;
+mod transactions;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,0 +1,106 @@
+//! Markers of transactions.
+
+use std::time::Duration;
+
+use kafka_protocol::protocol::StrBytes;
+
+use super::{
+    Node,
+    requests::{self, GROUP, TOPIC, create_topic, list_offsets},
+};
+use crate::{
+    handlers::ErrorCode,
+    protocol::messages::{WritableTxnMarker, WritableTxnMarkerTopic, WriteTxnMarkersRequest},
+};
+
+const OTHER_TOPIC: &str = "u";
+const OFFSETS_TOPIC: &str = "__consumer_offsets";
+const NONE: i16 = 0;
+
+async fn start() -> Node {
+    let node = Node::start().await;
+    for topic in [TOPIC, OTHER_TOPIC] {
+        let created = node.ask(7, &create_topic(topic)).await;
+        assert_eq!(created.topics[0].error_code, NONE, "{created:?}");
+    }
+    node
+}
+
+fn marker(producer_id: i64, epoch: i16, topics: &[(&'static str, &[i32])]) -> WritableTxnMarker {
+    let topic = |(name, indexes): &(&'static str, &[i32])| WritableTxnMarkerTopic {
+        name: StrBytes::from_static_str(name),
+        partition_indexes: indexes.to_vec(),
+    };
+    WritableTxnMarker {
+        producer_id,
+        producer_epoch: epoch,
+        transaction_result: true,
+        topics: topics.iter().map(topic).collect(),
+        coordinator_epoch: 5,
+        transaction_version: 2,
+    }
+}
+
+/// The error codes of the response, in the order of producers, topics and partitions.
+async fn write(node: &Node, markers: Vec<WritableTxnMarker>) -> Vec<i16> {
+    let response = node.ask(2, &WriteTxnMarkersRequest { markers }).await;
+    let topics = response.markers.iter().flat_map(|marker| &marker.topics);
+    topics.flat_map(|topic| &topic.partitions).map(|partition| partition.error_code).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn markers_are_answered_by_partition() {
+    let node = start().await;
+    let unknown = ErrorCode::UnknownTopicOrPartition.code();
+    let first = marker(7, 3, &[(TOPIC, &[0, 0, 9]), ("missing", &[0]), (OTHER_TOPIC, &[0])]);
+    let other = marker(6, 0, &[(TOPIC, &[0])]);
+    // By producer and topic: 6 has `t`, 7 has `missing`, `t` and `u`.
+    let expected = [NONE, unknown, NONE, unknown, NONE];
+    assert_eq!(write(&node, vec![first, other]).await, expected);
+    let ends = node.ask(7, &list_offsets(-1)).await;
+    assert_eq!(ends.topics[0].partitions[0].offset, 2, "each marker is written once");
+    let older_epoch = marker(7, 2, &[(TOPIC, &[0])]);
+    let older_coordinator =
+        WritableTxnMarker { coordinator_epoch: 4, ..marker(6, 1, &[(TOPIC, &[0])]) };
+    let expected = [ErrorCode::TransactionCoordinatorFenced, ErrorCode::InvalidProducerEpoch];
+    let codes = write(&node, vec![older_epoch, older_coordinator]).await;
+    assert_eq!(codes, expected.map(|code| code.code()));
+    assert_eq!(write(&node, vec![]).await, [0; 0]);
+    node.stop().await;
+}
+
+/// Kafka refuses the whole request.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn markers_without_a_producer_are_refused() {
+    let node = start().await;
+    let refused = ErrorCode::UnknownServerError.code();
+    for invalid in [marker(-1, 0, &[(TOPIC, &[0])]), marker(8, -1, &[(TOPIC, &[0])])] {
+        let valid = marker(9, 0, &[(TOPIC, &[0])]);
+        assert_eq!(write(&node, vec![valid, invalid]).await, [refused; 2]);
+    }
+    let ends = node.ask(7, &list_offsets(-1)).await;
+    assert_eq!(ends.topics[0].partitions[0].offset, 0);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn group_coordinator_writes_its_markers() {
+    let node = start().await;
+    let found = node.ask(6, &requests::find_coordinator(0, GROUP)).await;
+    assert_eq!(found.coordinators[0].error_code, NONE, "{found:?}");
+    let partitions: &[i32] = &[0];
+    let loading = ErrorCode::NotLeaderOrFollower.code();
+    let mut codes = Vec::new();
+    for _ in 0..1_000 {
+        codes = write(&node, vec![marker(7, 3, &[(OFFSETS_TOPIC, partitions)])]).await;
+        if !codes.contains(&loading) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(codes, [NONE]);
+    let older = marker(7, 2, &[(OFFSETS_TOPIC, partitions)]);
+    let invalid = ErrorCode::InvalidProducerEpoch.code();
+    assert_eq!(write(&node, vec![older]).await, [invalid]);
+    node.stop().await;
+}
