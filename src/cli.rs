@@ -33,6 +33,8 @@ A file replaces the embedded defaults. A small file for a single broker:
   listeners=PLAINTEXT://127.0.0.1:9092
   log.dirs=/var/lib/sordini
   offsets.topic.replication.factor=1
+  transaction.state.log.replication.factor=1
+  transaction.state.log.min.isr=1
 
 Examples:
   sordini serve --override listeners=PLAINTEXT://0.0.0.0:9092 \\
@@ -192,7 +194,7 @@ mod tests {
     #[test]
     fn the_file_in_the_help_is_whole() {
         let lines = AFTER_HELP.lines().map(str::trim);
-        let shown = lines.skip_while(|line| !line.starts_with("listeners=")).take(3);
+        let shown = lines.skip_while(|line| !line.starts_with("listeners=")).take(5);
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("server.properties");
         fs::write(&file, shown.collect::<Vec<_>>().join("\n")).expect("written");

@@ -63,7 +63,7 @@ impl Broker {
         let _applying = self.replicas.applying();
         let image = self.metadata();
         self.replicas.open_all(&image);
-        self.coordinators.set_partition_counts(&image);
+        self.coordinators.configure(&image);
         self.coordinators.elect_all(&image, &self.replicas.partitions, |_| true);
         self.replicas.set_open();
     }

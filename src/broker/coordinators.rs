@@ -6,25 +6,28 @@ use std::sync::Arc;
 use super::shard_log::PartitionLog;
 use crate::{
     base::{TopicId, TopicPartition},
-    coordinator::{Coordinator, GroupCoordinator},
+    controller::features::TRANSACTION_VERSION,
+    coordinator::{Coordinator, GroupCoordinator, TxnCoordinator},
     metadata::{Change, Image, PartitionChange, PartitionImage},
     partition::{Partition, PartitionTable},
+    records::TransactionVersion,
 };
 
 /// The table of coordinators. It does not hold partitions: callers pass the table of replicas.
 pub struct Coordinators {
     node_id: i32,
     pub groups: GroupCoordinator,
+    pub transactions: TxnCoordinator,
 }
 
 impl Coordinators {
-    pub fn new(node_id: i32, groups: GroupCoordinator) -> Self {
-        Self { node_id, groups }
+    pub fn new(node_id: i32, groups: GroupCoordinator, transactions: TxnCoordinator) -> Self {
+        Self { node_id, groups, transactions }
     }
 
     /// All coordinators, each with an internal topic of its own.
-    fn all(&self) -> [&dyn Coordinator; 1] {
-        [&self.groups]
+    fn all(&self) -> [&dyn Coordinator; 2] {
+        [&self.groups, &self.transactions]
     }
 
     /// The coordinator whose internal topic has this name.
@@ -34,7 +37,7 @@ impl Coordinators {
 
     /// Applies the changes of a metadata batch to the coordinators. `image` contains them already.
     pub fn apply(&self, image: &Image, changes: &[Change], replicas: &PartitionTable) {
-        self.set_partition_counts(image);
+        self.configure(image);
         for change in changes {
             match change {
                 Change::PartitionAdded { id, name, partition, new } => {
@@ -69,7 +72,10 @@ impl Coordinators {
 
     /// Passes the number of partitions of its internal topic to each coordinator, which maps its
     /// keys to partitions with it. The topic may have another number than the configuration says.
-    pub fn set_partition_counts(&self, image: &Image) {
+    /// Passes on the level of `transaction.version`, too.
+    pub fn configure(&self, image: &Image) {
+        let level = image.feature(TRANSACTION_VERSION);
+        self.transactions.set_version(TransactionVersion::of_level(level));
         for coordinator in self.all() {
             if let Some(topic) = image.topic(coordinator.topic()) {
                 coordinator.set_partition_count(topic.partitions.len() as i32);

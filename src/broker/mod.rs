@@ -9,6 +9,7 @@ mod broker_channels;
 mod coordinators;
 mod event_log;
 mod gauges;
+mod markers;
 mod membership;
 mod node;
 mod replicas;
@@ -35,6 +36,7 @@ pub use self::{
 use self::{
     broker_channels::BrokerChannels,
     coordinators::Coordinators,
+    markers::TxnWork,
     membership::{Membership, ToController, previous_broker_epoch},
     node::Node,
     replicas::Replicas,
@@ -44,7 +46,7 @@ use self::{
 use crate::{
     base::config::{BrokerConfig, Config, GroupSettings},
     controller::Controller,
-    coordinator::{GroupCoordinator, group::GroupConfig},
+    coordinator::{GroupCoordinator, TxnCoordinator, group::GroupConfig, txn::TxnConfig},
     fetch_sessions::SessionCache,
     log::{LogDirs, dirs::DiscoveredLog},
     metadata::Image,
@@ -52,9 +54,6 @@ use crate::{
     quorum::{Leadership, Quorum},
     telemetry::{Loggers, Metrics, StartProgress},
 };
-
-/// The topic with the records of transaction coordinators.
-pub const TRANSACTIONS_TOPIC: &str = "__transaction_state";
 
 /// The parts that [`Broker::new`] joins.
 pub struct Parts {
@@ -86,6 +85,8 @@ pub struct Broker {
     pub membership: Membership,
     pub replicas: Arc<Replicas>,
     pub coordinators: Arc<Coordinators>,
+    /// What the shards of the transaction coordinator request from this broker.
+    txn_work: TxnWork,
     /// Asks transaction coordinators about the transactions of producers.
     pub verifier: Verifier,
     pub limits: RequestLimits,
@@ -112,7 +113,9 @@ impl Broker {
         let node = Arc::new(node);
         let settings = node.settings();
         let groups = GroupCoordinator::new(group_config(&settings.group));
-        let coordinators = Arc::new(Coordinators::new(node.id, groups));
+        let (txn_work, request_work) = TxnWork::new(Arc::clone(&parts.own_broker));
+        let transactions = TxnCoordinator::new(txn_config(&settings), request_work);
+        let coordinators = Arc::new(Coordinators::new(node.id, groups, transactions));
         let to_controller =
             ToController::new(Arc::clone(&node), quorum.clone(), parts.own_controller);
         let to_controller = Arc::new(to_controller);
@@ -136,6 +139,7 @@ impl Broker {
             replicas: Arc::new(replicas),
             membership,
             coordinators,
+            txn_work,
             verifier,
             quorum,
             controller,
@@ -202,6 +206,19 @@ impl Broker {
 fn leads(quorum: &Quorum, node_id: i32) -> bool {
     let Leadership { active, leader, .. } = *quorum.leadership().borrow();
     active && leader == Some(node_id)
+}
+
+fn txn_config(settings: &BrokerConfig) -> TxnConfig {
+    let txn = &settings.transaction;
+    TxnConfig {
+        max_timeout_ms: txn.transaction_max_timeout_ms,
+        id_expiration_ms: txn.transactional_id_expiration_ms.into(),
+        abort_interval_ms: txn.transaction_abort_timed_out_transaction_cleanup_interval_ms.into(),
+        expiry_interval_ms: txn.transaction_remove_expired_transaction_cleanup_interval_ms.into(),
+        topic_num_partitions: txn.transaction_state_log_num_partitions,
+        commit_timeout_ms: settings.cluster.request_timeout_ms.max(1) as u64,
+        ..TxnConfig::default()
+    }
 }
 
 fn group_config(settings: &GroupSettings) -> GroupConfig {

@@ -11,7 +11,7 @@ use tokio::{
 };
 use tracing::error;
 
-use super::{Broker, membership::watch_isolation};
+use super::{Broker, markers, membership::watch_isolation};
 use crate::base::environment::blocking;
 
 /// The interval at which unsettled tails of logs are checked. A start after a crash reads them.
@@ -44,6 +44,7 @@ impl Broker {
             let flush = millis(config.log_flush_scheduler_interval_ms);
             every(flush, flush, |broker| broker.replicas.flush_by_time());
         }
+        tasks.spawn(markers::run(Arc::clone(self), stop.clone()));
         let isolation = watch_isolation(Arc::clone(self), stop.clone());
         tasks.spawn_on(isolation, &self.node.control);
     }

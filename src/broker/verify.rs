@@ -22,9 +22,12 @@ use kafka_protocol::{
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::{BrokerChannels, Node, TRANSACTIONS_TOPIC};
+use super::{BrokerChannels, Node};
 use crate::{
-    base::TopicPartition, coordinator::group::partition_for, peers::Channel, protocol::ErrorCode,
+    base::TopicPartition,
+    coordinator::{TRANSACTIONS_TOPIC, group::partition_for},
+    peers::Channel,
+    protocol::ErrorCode,
     records::Producer,
 };
 

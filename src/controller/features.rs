@@ -6,6 +6,7 @@ use crate::metadata::{ConfigResource, ConfigResourceType, MetadataRecord, record
 
 pub const METADATA_VERSION: &str = "metadata.version";
 pub const KRAFT_VERSION: &str = "kraft.version";
+pub const TRANSACTION_VERSION: &str = "transaction.version";
 /// Eligible leader replicas (KIP-966).
 pub const ELR: &str = "eligible.leader.replicas.version";
 
@@ -29,7 +30,7 @@ pub const SUPPORTED: [SupportedFeature; 7] = [
     feature(METADATA_VERSION, 7, 30),
     feature("share.version", 0, 1),
     feature("streams.version", 0, 1),
-    feature("transaction.version", 0, 2),
+    feature(TRANSACTION_VERSION, 0, 2),
     feature(ELR, 0, 1),
 ];
 
@@ -40,7 +41,7 @@ const INITIAL: [(&str, i16); 6] = [
     ("group.version", 1),
     ("share.version", 1),
     ("streams.version", 1),
-    ("transaction.version", 2),
+    (TRANSACTION_VERSION, 2),
 ];
 
 /// The first records of a new cluster, as Kafka 4.3.1's active controller writes them: one

@@ -14,7 +14,11 @@ use super::{
     conversions::{str_bytes, topic_name},
     forward,
 };
-use crate::{base::config::Config, broker::Broker, coordinator::OFFSETS_TOPIC};
+use crate::{
+    base::config::Config,
+    broker::Broker,
+    coordinator::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC},
+};
 
 /// How long the controller may take to create topics, and then this broker to apply them.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -27,28 +31,46 @@ const OF_CONTROLLER: i16 = -1;
 fn new_topic(config: &Config, name: &str) -> CreatableTopic {
     let topic = CreatableTopic::default().with_name(topic_name(name));
     let (settings, statics) = (&config.broker, config.statics());
-    if name != OFFSETS_TOPIC {
-        let partitions = statics.get("num.partitions").map(|_| settings.num_partitions);
-        let factor = statics.get("default.replication.factor");
-        let factor = factor.map(|_| settings.default_replication_factor as i16);
-        return topic
-            .with_num_partitions(partitions.unwrap_or(OF_CONTROLLER.into()))
-            .with_replication_factor(factor.unwrap_or(OF_CONTROLLER));
+    match name {
+        OFFSETS_TOPIC => {
+            let group = &settings.group;
+            topic
+                .with_num_partitions(group.offsets_topic_num_partitions)
+                .with_replication_factor(group.offsets_topic_replication_factor)
+                .with_configs(vec![
+                    topic_config("cleanup.policy", "compact"),
+                    topic_config("compression.type", "producer"),
+                    topic_config("segment.bytes", group.offsets_topic_segment_bytes),
+                ])
+        }
+        TRANSACTIONS_TOPIC => {
+            let transaction = &settings.transaction;
+            topic
+                .with_num_partitions(transaction.transaction_state_log_num_partitions)
+                .with_replication_factor(transaction.transaction_state_log_replication_factor)
+                .with_configs(vec![
+                    topic_config("unclean.leader.election.enable", false),
+                    topic_config("compression.type", "uncompressed"),
+                    topic_config("cleanup.policy", "compact"),
+                    topic_config("min.insync.replicas", transaction.transaction_state_log_min_isr),
+                    topic_config("segment.bytes", transaction.transaction_state_log_segment_bytes),
+                ])
+        }
+        _ => {
+            let partitions = statics.get("num.partitions").map(|_| settings.num_partitions);
+            let factor = statics.get("default.replication.factor");
+            let factor = factor.map(|_| settings.default_replication_factor as i16);
+            topic
+                .with_num_partitions(partitions.unwrap_or(OF_CONTROLLER.into()))
+                .with_replication_factor(factor.unwrap_or(OF_CONTROLLER))
+        }
     }
-    let group = &settings.group;
-    let config = |key: &str, value: String| {
-        CreatableTopicConfig::default()
-            .with_name(str_bytes(key))
-            .with_value(Some(str_bytes(&value)))
-    };
-    topic
-        .with_num_partitions(group.offsets_topic_num_partitions)
-        .with_replication_factor(group.offsets_topic_replication_factor)
-        .with_configs(vec![
-            config("cleanup.policy", "compact".to_owned()),
-            config("compression.type", "producer".to_owned()),
-            config("segment.bytes", group.offsets_topic_segment_bytes.to_string()),
-        ])
+}
+
+fn topic_config(key: &str, value: impl ToString) -> CreatableTopicConfig {
+    CreatableTopicConfig::default()
+        .with_name(str_bytes(key))
+        .with_value(Some(str_bytes(&value.to_string())))
 }
 
 /// Why topics were not created, or not in time.

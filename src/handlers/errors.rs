@@ -7,7 +7,7 @@ use kafka_protocol::protocol::StrBytes;
 use crate::{
     broker::MoveError,
     controller::ControllerError,
-    coordinator::group::messages::GroupError,
+    coordinator::{group::messages::GroupError, txn::TxnError},
     log::{LogError, ProducerError, ReadError},
     partition::{AppendError, DeleteRecordsError, Partition, Role, View},
     protocol::error_code,
@@ -241,6 +241,31 @@ pub fn group(error: GroupError) -> ErrorCode {
         GroupError::TransactionCoordinatorFenced => ErrorCode::TransactionCoordinatorFenced,
         GroupError::InvalidTxnState => ErrorCode::InvalidTxnState,
         GroupError::RequestTimedOut => ErrorCode::RequestTimedOut,
+    }
+}
+
+pub fn transaction(error: TxnError) -> ErrorCode {
+    match error {
+        TxnError::InvalidRequest => ErrorCode::InvalidRequest,
+        TxnError::InvalidTransactionTimeout => ErrorCode::InvalidTransactionTimeout,
+        TxnError::InvalidProducerIdMapping => ErrorCode::InvalidProducerIdMapping,
+        TxnError::ProducerFenced => ErrorCode::ProducerFenced,
+        TxnError::ConcurrentTransactions => ErrorCode::ConcurrentTransactions,
+        TxnError::InvalidTxnState => ErrorCode::InvalidTxnState,
+        TxnError::TransactionalIdNotFound => ErrorCode::TransactionalIdNotFound,
+        TxnError::CoordinatorNotAvailable => ErrorCode::CoordinatorNotAvailable,
+        TxnError::CoordinatorLoadInProgress => ErrorCode::CoordinatorLoadInProgress,
+        TxnError::NotCoordinator => ErrorCode::NotCoordinator,
+        TxnError::UnknownServerError => ErrorCode::UnknownServerError,
+    }
+}
+
+/// The code for a client. Clients of old versions (`is_old`) know INVALID_PRODUCER_EPOCH instead of
+/// PRODUCER_FENCED (KIP-588).
+pub fn fenced(code: ErrorCode, is_old: bool) -> ErrorCode {
+    match code {
+        ErrorCode::ProducerFenced if is_old => ErrorCode::InvalidProducerEpoch,
+        code => code,
     }
 }
 

@@ -1,5 +1,5 @@
-//! FindCoordinator: the broker that coordinates a group or a transactional id. If
-//! `__consumer_offsets` does not exist, the first request for a group creates it.
+//! FindCoordinator: the broker that coordinates a group or a transactional id. The first request
+//! creates `__consumer_offsets` or `__transaction_state`.
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{
     base::{TopicPartition, kafka_uuid},
-    broker::{Broker, TRANSACTIONS_TOPIC},
-    coordinator::{OFFSETS_TOPIC, group::partition_for},
+    broker::Broker,
+    coordinator::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, group::partition_for},
     metadata::{Image, PartitionImage},
     protocol::{
         checks::{CLUSTER_ACTION, GROUP_DESCRIBE, TRANSACTIONAL_ID_DESCRIBE},
@@ -62,11 +62,10 @@ impl Handler for FindCoordinator {
         };
         let key_type = request.key_type;
         let checked: Vec<_> = keys.iter().map(|key| check(cx, key_type, key)).collect();
-        let wants_group = key_type == GROUP && checked.contains(&Ok(()));
-        // Create the topic at most once, however many groups the request names.
-        let image = match wants_group {
-            true => with_offsets_topic(cx.broker).await,
-            false => cx.broker.metadata(),
+        // Create the topic at most once, however many keys the request names.
+        let image = match topic_of(key_type) {
+            Some(topic) if checked.contains(&Ok(())) => with_topic(cx.broker, topic).await,
+            _ => cx.broker.metadata(),
         };
         let find = |(key, checked): (&StrBytes, Result<(), ErrorCode>)| {
             checked.and_then(|()| find(cx, &image, key_type, key))
@@ -153,26 +152,25 @@ fn check(cx: &Context<'_>, key_type: i8, key: &str) -> Result<(), ErrorCode> {
     }
 }
 
-fn find(cx: &Context<'_>, image: &Image, key_type: i8, key: &str) -> Result<Endpoint, ErrorCode> {
-    let topic = match key_type {
-        GROUP => OFFSETS_TOPIC,
-        TRANSACTION if is_coordinated_elsewhere(cx, image, key) => TRANSACTIONS_TOPIC,
-        // This broker does not coordinate transactions and share groups yet. Clients fail at once
-        // on this code, while they would retry on COORDINATOR_NOT_AVAILABLE.
-        TRANSACTION => return Err(ErrorCode::UnsupportedVersion),
-        SHARE if cx.version >= SHARE_SINCE && is_share_key(key) => {
-            return Err(ErrorCode::UnsupportedVersion);
-        }
-        _ => return Err(ErrorCode::InvalidRequest),
-    };
-    endpoint(cx, image, topic, key).ok_or(ErrorCode::CoordinatorNotAvailable)
+/// The internal topic of a key type. `None` if this broker has no coordinator of the type.
+fn topic_of(key_type: i8) -> Option<&'static str> {
+    match key_type {
+        GROUP => Some(OFFSETS_TOPIC),
+        TRANSACTION => Some(TRANSACTIONS_TOPIC),
+        _ => None,
+    }
 }
 
-/// Whether the partition of a transactional id exists and this broker does not lead it. In a
-/// cluster with brokers of Apache Kafka, its leader can coordinate the transactions.
-fn is_coordinated_elsewhere(cx: &Context<'_>, image: &Image, key: &str) -> bool {
-    let partition = home_of(image, TRANSACTIONS_TOPIC, key);
-    partition.is_some_and(|(_, partition)| partition.leader != cx.broker.node.id)
+fn find(cx: &Context<'_>, image: &Image, key_type: i8, key: &str) -> Result<Endpoint, ErrorCode> {
+    match topic_of(key_type) {
+        Some(topic) => endpoint(cx, image, topic, key).ok_or(ErrorCode::CoordinatorNotAvailable),
+        // This broker does not coordinate share groups yet. Clients fail at once on this code,
+        // while they would retry on COORDINATOR_NOT_AVAILABLE.
+        None if key_type == SHARE && cx.version >= SHARE_SINCE && is_share_key(key) => {
+            Err(ErrorCode::UnsupportedVersion)
+        }
+        None => Err(ErrorCode::InvalidRequest),
+    }
 }
 
 /// Whether the key has the form of share groups: group, topic id and partition, joined by colons.
@@ -182,15 +180,15 @@ fn is_share_key(key: &str) -> bool {
     !group.is_empty() && kafka_uuid::decode(topic).is_some() && partition.parse::<i32>().is_ok()
 }
 
-/// Creates `__consumer_offsets` if it does not exist, and returns the metadata after that. If the
+/// Creates an internal topic if it does not exist, and returns the metadata after that. If the
 /// creation fails, the metadata is returned without the topic.
-async fn with_offsets_topic(broker: &Arc<Broker>) -> Arc<Image> {
+async fn with_topic(broker: &Arc<Broker>, topic: &str) -> Arc<Image> {
     let image = broker.metadata();
-    if image.topic(OFFSETS_TOPIC).is_some() {
+    if image.topic(topic).is_some() {
         return image;
     }
-    if let Err(error) = auto_topics::create(broker, Client::this_node(), &[OFFSETS_TOPIC]).await {
-        tracing::warn!(topic = OFFSETS_TOPIC, %error, "cannot create the offsets topic");
+    if let Err(error) = auto_topics::create(broker, Client::this_node(), &[topic]).await {
+        tracing::warn!(topic, %error, "cannot create the internal topic of a coordinator");
     }
     broker.metadata()
 }

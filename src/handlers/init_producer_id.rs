@@ -1,12 +1,23 @@
-//! InitProducerId: a producer id for an idempotent producer. Transactional ids are refused, because
-//! this broker does not have a transaction coordinator yet.
+//! InitProducerId: a producer id for an idempotent producer, or the producer id and epoch of a
+//! transactional id. The latter ends a transaction that an earlier producer with the same
+//! transactional id has left open.
+
+use std::sync::Arc;
 
 use kafka_protocol::messages::{ApiKey, InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 
-use super::{Context, ErrorCode, Handler, Reply, error_counts::error_codes};
-use crate::protocol::checks::{CLUSTER_IDEMPOTENT_WRITE, TOPIC_WRITE, TRANSACTIONAL_ID_WRITE};
+use super::{Context, ErrorCode, Handler, Reply, conversions, error_counts::error_codes, errors};
+use crate::{
+    broker::Broker,
+    coordinator::{ProducerIdSource, txn::messages::InitRequest},
+    protocol::checks::{CLUSTER_IDEMPOTENT_WRITE, TOPIC_WRITE, TRANSACTIONAL_ID_WRITE},
+    records::Producer,
+};
 
 pub struct InitProducerId;
+
+/// The first version whose clients know PRODUCER_FENCED (KIP-588).
+const PRODUCER_FENCED_SINCE: i16 = 4;
 
 impl Handler for InitProducerId {
     const API: ApiKey = ApiKey::InitProducerId;
@@ -17,32 +28,16 @@ impl Handler for InitProducerId {
         cx: &mut Context<'_>,
         request: InitProducerIdRequest,
     ) -> Reply<InitProducerIdResponse> {
-        if let Err(code) = check(cx, &request) {
-            return Reply::Now(refusal(code));
-        }
-        let refused = match request.transactional_id.as_deref().map(|id| id.as_str()) {
-            Some("") => Some(ErrorCode::InvalidRequest),
-            Some(_) => Some(ErrorCode::UnsupportedVersion),
-            // A request has both producer id and epoch, or neither (KIP-360).
-            None if (request.producer_id.0 == -1) != (request.producer_epoch == -1) => {
-                Some(ErrorCode::InvalidRequest)
-            }
-            None => None,
+        let expected = check(cx, &request).and_then(|()| expected(&request));
+        let expected = match expected {
+            Ok(expected) => expected,
+            Err(code) => return Reply::Now(response(Err(code))),
         };
-        if let Some(code) = refused {
-            return Reply::Now(refusal(code));
-        }
-        match cx.broker.membership.producer_ids.next().await {
-            Ok(id) => Reply::Now(
-                InitProducerIdResponse::default()
-                    .with_producer_id(ProducerId(id))
-                    .with_producer_epoch(0),
-            ),
-            Err(error) => {
-                tracing::warn!(%error, "no producer ids from the controller");
-                Reply::Now(refusal(ErrorCode::CoordinatorLoadInProgress))
-            }
-        }
+        let (broker, version) = (Arc::clone(cx.broker), cx.version);
+        Reply::Later(Box::pin(async move {
+            let produced = producer(&broker, &request, expected).await;
+            response(produced.map_err(|code| errors::fenced(code, version < PRODUCER_FENCED_SINCE)))
+        }))
     }
 }
 
@@ -60,9 +55,39 @@ fn check(cx: &Context<'_>, request: &InitProducerIdRequest) -> Result<(), ErrorC
     }
 }
 
-fn refusal(code: ErrorCode) -> InitProducerIdResponse {
+/// The producer that the client had before (KIP-360). A request has both its id and its epoch, or
+/// neither.
+fn expected(request: &InitProducerIdRequest) -> Result<Option<Producer>, ErrorCode> {
+    match (request.producer_id.0, request.producer_epoch) {
+        (-1, -1) => Ok(None),
+        (-1, _) | (_, -1) => Err(ErrorCode::InvalidRequest),
+        (id, epoch) => Ok(Some(Producer { id, epoch })),
+    }
+}
+
+async fn producer(
+    broker: &Broker,
+    request: &InitProducerIdRequest,
+    expected: Option<Producer>,
+) -> Result<Producer, ErrorCode> {
+    let ids: &dyn ProducerIdSource = &broker.membership.producer_ids;
+    let Some(id) = &request.transactional_id else {
+        let id = ids.next().await.map_err(|()| ErrorCode::CoordinatorLoadInProgress)?;
+        return Ok(Producer { id, epoch: 0 });
+    };
+    let request = InitRequest {
+        id: conversions::text(id),
+        timeout_ms: request.transaction_timeout_ms,
+        expected,
+    };
+    broker.coordinators.transactions.init(request, ids).await.map_err(errors::transaction)
+}
+
+fn response(producer: Result<Producer, ErrorCode>) -> InitProducerIdResponse {
+    let code = producer.as_ref().map_or_else(|code| code.code(), |_| errors::NONE);
+    let producer = producer.unwrap_or(Producer { id: -1, epoch: -1 });
     InitProducerIdResponse::default()
-        .with_error_code(code.code())
-        .with_producer_id(ProducerId(-1))
-        .with_producer_epoch(-1)
+        .with_error_code(code)
+        .with_producer_id(ProducerId(producer.id))
+        .with_producer_epoch(producer.epoch)
 }

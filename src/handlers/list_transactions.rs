@@ -1,14 +1,20 @@
-//! ListTransactions (KIP-664). This broker does not have a transaction coordinator yet, so its list
-//! is empty. If it leads a partition of `__transaction_state`, Apache Kafka may have written
-//! transactions there that this broker has not loaded. The response is then an error, not an empty
-//! list.
+//! ListTransactions (KIP-664): the transactional ids that this broker coordinates.
 
 use std::collections::HashSet;
 
-use kafka_protocol::messages::{ApiKey, ListTransactionsRequest, ListTransactionsResponse};
+use kafka_protocol::messages::{
+    ApiKey, ListTransactionsRequest, ListTransactionsResponse, ProducerId, TransactionalId,
+    list_transactions_response::TransactionState,
+};
+use regex::{Regex, RegexBuilder};
 
-use super::{Context, ErrorCode, Handler, Reply, error_counts::error_codes};
-use crate::broker::{Broker, TRANSACTIONS_TOPIC};
+use super::{
+    Context, ErrorCode, Handler, Reply,
+    conversions::{str_bytes, text},
+    error_counts::error_codes,
+    errors,
+};
+use crate::{coordinator::txn::messages::ListRequest, protocol::checks::TRANSACTIONAL_ID_DESCRIBE};
 
 /// The states that a filter can name (`TransactionState`).
 const STATES: [&str; 8] = [
@@ -21,6 +27,8 @@ const STATES: [&str; 8] = [
     "Dead",
     "PrepareEpochFence",
 ];
+/// The most bytes of a compiled pattern. A pattern that needs more is refused.
+const PATTERN_BYTES_MAX: usize = 1 << 20;
 
 pub struct ListTransactions;
 
@@ -33,28 +41,79 @@ impl Handler for ListTransactions {
         cx: &mut Context<'_>,
         request: ListTransactionsRequest,
     ) -> Reply<ListTransactionsResponse> {
-        let response = ListTransactionsResponse::default();
-        if leads_transaction_state(cx.broker) {
-            let code = ErrorCode::CoordinatorNotAvailable.code();
-            return Reply::Now(response.with_error_code(code));
-        }
-        let pattern = request.transactional_id_pattern.as_deref().unwrap_or_default();
-        if regex_syntax::parse(pattern).is_err() {
-            let code = ErrorCode::InvalidRegularExpression.code();
-            return Reply::Now(response.with_error_code(code));
-        }
-        let mut unknown = request.state_filters;
-        unknown.retain(|state| !STATES.contains(&state.as_str()));
-        let mut seen = HashSet::new();
-        unknown.retain(|state| seen.insert(state.clone()));
-        Reply::Now(response.with_unknown_state_filters(unknown))
+        Reply::Now(list(cx, request).await.unwrap_or_else(|code| {
+            ListTransactionsResponse::default().with_error_code(code.code())
+        }))
     }
 }
 
 error_codes!(ListTransactionsResponse: |it| [it.error_code]);
 
-fn leads_transaction_state(broker: &Broker) -> bool {
-    let image = broker.metadata();
-    let topic = image.topic(TRANSACTIONS_TOPIC);
-    topic.is_some_and(|topic| topic.partitions.iter().any(|it| it.leader == broker.node.id))
+async fn list(
+    cx: &Context<'_>,
+    request: ListTransactionsRequest,
+) -> Result<ListTransactionsResponse, ErrorCode> {
+    let filter = ListRequest {
+        producer_ids: request.producer_id_filters.iter().map(|id| id.0).collect(),
+        states: request.state_filters.iter().map(text).collect(),
+        longer_than_ms: Some(request.duration_filter).filter(|duration| *duration >= 0),
+    };
+    let transactions = &cx.broker.coordinators.transactions;
+    let mut listed = transactions.list(filter).await.map_err(errors::transaction)?;
+    let pattern = request.transactional_id_pattern.as_deref().unwrap_or_default();
+    if !pattern.is_empty() {
+        let pattern = compile(pattern)?;
+        listed.retain(|transaction| pattern.is_match(&transaction.id));
+    }
+    listed.retain(|transaction| cx.allowed(TRANSACTIONAL_ID_DESCRIBE, &transaction.id));
+    let states = listed.into_iter().map(|transaction| {
+        TransactionState::default()
+            .with_transactional_id(TransactionalId(str_bytes(&transaction.id)))
+            .with_producer_id(ProducerId(transaction.producer_id))
+            .with_transaction_state(str_bytes(transaction.state))
+    });
+    let mut unknown = request.state_filters;
+    unknown.retain(|state| !STATES.contains(&state.as_str()));
+    let mut seen = HashSet::new();
+    unknown.retain(|state| seen.insert(state.clone()));
+    Ok(ListTransactionsResponse::default()
+        .with_unknown_state_filters(unknown)
+        .with_transaction_states(states.collect()))
+}
+
+/// Compiles a pattern that must match a whole transactional id.
+fn compile(pattern: &str) -> Result<Regex, ErrorCode> {
+    let build = |pattern: &str| {
+        let built = RegexBuilder::new(pattern).size_limit(PATTERN_BYTES_MAX).build();
+        built.map_err(|_| ErrorCode::InvalidRegularExpression)
+    };
+    build(pattern)?; // `a)|(b` is valid only inside of the group
+    build(&format!("^(?:{pattern})$"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_whole_ids() {
+        for (pattern, id, matches) in [
+            ("my-.*", "my-id", true),
+            ("my", "my-id", false),
+            ("id", "my-id", false),
+            ("a|b", "b", true),
+            ("a|b", "ba", false),
+            ("(?i)MY-.*", "my-id", true),
+        ] {
+            assert_eq!(compile(pattern).expect("valid").is_match(id), matches, "{pattern} {id}");
+        }
+    }
+
+    #[test]
+    fn patterns_that_are_invalid_or_too_large_are_refused() {
+        for pattern in ["(", "a)|(b", "[", "*", r"(?:\w{1000}){1000}"] {
+            let refused = compile(pattern).expect_err(pattern);
+            assert_eq!(refused, ErrorCode::InvalidRegularExpression);
+        }
+    }
 }

@@ -179,6 +179,9 @@ table! {
     describe_client_quotas::DescribeClientQuotas,
     describe_user_scram_credentials::DescribeUserScramCredentials,
     list_transactions::ListTransactions,
+    describe_transactions::DescribeTransactions,
+    add_partitions_to_txn::AddPartitionsToTxn,
+    end_txn::EndTxn,
     write_txn_markers::WriteTxnMarkers,
 }
 

@@ -16,8 +16,8 @@ use tokio::{
 use super::{Context, ErrorCode, Handler, Reply, acks::AckWait, error_counts::error_codes, errors};
 use crate::{
     base::{TopicPartition, environment::now_ms},
-    broker::{Broker, TRANSACTIONS_TOPIC},
-    coordinator::{OFFSETS_TOPIC, group::messages::GroupError},
+    broker::Broker,
+    coordinator::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, group::messages::GroupError},
     partition::{Acks, AppendError, Partition},
     protocol::{
         checks::{CLUSTER_ACTION, CLUSTER_ALTER},

@@ -122,6 +122,9 @@ apis! {
     InitProducerId 0..=5, Some(2), Broker,
         [TRANSACTIONAL_ID_WRITE, CLUSTER_IDEMPOTENT_WRITE, TOPIC_WRITE];
     OffsetForLeaderEpoch 2..=4, Some(4), Broker, [CLUSTER_ACTION, TOPIC_DESCRIBE];
+    AddPartitionsToTxn 0..=5, Some(3), Broker,
+        [TRANSACTIONAL_ID_WRITE, TOPIC_WRITE, CLUSTER_ACTION];
+    EndTxn 0..=5, Some(3), Broker, [TRANSACTIONAL_ID_WRITE];
     WriteTxnMarkers 1..=2, Some(1), Broker, [CLUSTER_ALTER, CLUSTER_ACTION];
     DescribeAcls 1..=3, Some(2), Both, [CLUSTER_DESCRIBE];
     CreateAcls 1..=3, Some(2), Forwarded, [CLUSTER_ALTER];
@@ -157,7 +160,8 @@ apis! {
     BrokerRegistration 0..=4, Some(0), Controller, [CLUSTER_ACTION];
     BrokerHeartbeat 0..=2, Some(0), Controller, [CLUSTER_ACTION];
     UnregisterBroker 0..=0, Some(0), Forwarded, [CLUSTER_ALTER];
-    ListTransactions 0..=2, Some(0), Broker, [];
+    DescribeTransactions 0..=0, Some(0), Broker, [TRANSACTIONAL_ID_DESCRIBE, TOPIC_DESCRIBE];
+    ListTransactions 0..=2, Some(0), Broker, [TRANSACTIONAL_ID_DESCRIBE];
     AllocateProducerIds 0..=0, Some(0), Controller, [CLUSTER_ACTION];
     ControllerRegistration 0..=0, Some(0), Controller, [CLUSTER_ACTION];
     AssignReplicasToDirs 0..=0, Some(0), Controller, [CLUSTER_ACTION];

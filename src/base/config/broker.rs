@@ -45,6 +45,22 @@ pub struct GroupSettings {
     pub offsets_retention_check_interval_ms: i64,
 }
 
+/// The settings of transaction coordinators, and of partition leaders that ask them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TransactionSettings {
+    pub transaction_max_timeout_ms: i32,
+    pub transactional_id_expiration_ms: i32,
+    pub transaction_abort_timed_out_transaction_cleanup_interval_ms: i32,
+    pub transaction_remove_expired_transaction_cleanup_interval_ms: i32,
+    pub transaction_state_log_num_partitions: i32,
+    pub transaction_state_log_replication_factor: i16,
+    pub transaction_state_log_min_isr: i32,
+    pub transaction_state_log_segment_bytes: i32,
+    pub transaction_partition_verification_enable: bool,
+    pub add_partitions_to_txn_retry_backoff_ms: i32,
+    pub add_partitions_to_txn_retry_backoff_max_ms: i32,
+}
+
 /// All settings of a broker. Names are Kafka's with `_` for `.`, and units are last.
 #[derive(Clone, PartialEq, Debug)]
 pub struct BrokerConfig {
@@ -103,6 +119,7 @@ pub struct BrokerConfig {
     pub producer_id_expiration_check_interval_ms: i32,
 
     pub group: GroupSettings,
+    pub transaction: TransactionSettings,
     pub cluster: ClusterConfig,
 }
 
@@ -178,6 +195,7 @@ impl BrokerConfig {
             producer_id_expiration_check_interval_ms: values
                 .i32("producer.id.expiration.check.interval.ms"),
             group: GroupSettings::read(values),
+            transaction: TransactionSettings::read(values),
             cluster: ClusterConfig::from_values(values),
         })
     }
@@ -205,16 +223,38 @@ impl GroupSettings {
             max_session_timeout_ms: values.i32("group.max.session.timeout.ms"),
             initial_rebalance_delay_ms: values.i32("group.initial.rebalance.delay.ms"),
             max_size: values.i32("group.max.size"),
-            offsets_topic_replication_factor: i16::try_from(
-                values.i64("offsets.topic.replication.factor"),
-            )
-            .unwrap_or(i16::MAX),
+            offsets_topic_replication_factor: values.i16("offsets.topic.replication.factor"),
             offsets_topic_num_partitions: values.i32("offsets.topic.num.partitions"),
             offsets_topic_segment_bytes: values.i32("offsets.topic.segment.bytes"),
             offsets_commit_timeout_ms: values.i32("offsets.commit.timeout.ms"),
             offset_metadata_max_bytes: values.i32("offset.metadata.max.bytes"),
             offsets_retention_ms: values.i64("offsets.retention.minutes") * 60_000,
             offsets_retention_check_interval_ms: values.i64("offsets.retention.check.interval.ms"),
+        }
+    }
+}
+
+impl TransactionSettings {
+    fn read(values: &Values) -> Self {
+        Self {
+            transaction_max_timeout_ms: values.i32("transaction.max.timeout.ms"),
+            transactional_id_expiration_ms: values.i32("transactional.id.expiration.ms"),
+            transaction_abort_timed_out_transaction_cleanup_interval_ms: values
+                .i32("transaction.abort.timed.out.transaction.cleanup.interval.ms"),
+            transaction_remove_expired_transaction_cleanup_interval_ms: values
+                .i32("transaction.remove.expired.transaction.cleanup.interval.ms"),
+            transaction_state_log_num_partitions: values
+                .i32("transaction.state.log.num.partitions"),
+            transaction_state_log_replication_factor: values
+                .i16("transaction.state.log.replication.factor"),
+            transaction_state_log_min_isr: values.i32("transaction.state.log.min.isr"),
+            transaction_state_log_segment_bytes: values.i32("transaction.state.log.segment.bytes"),
+            transaction_partition_verification_enable: values
+                .bool("transaction.partition.verification.enable"),
+            add_partitions_to_txn_retry_backoff_ms: values
+                .i32("add.partitions.to.txn.retry.backoff.ms"),
+            add_partitions_to_txn_retry_backoff_max_ms: values
+                .i32("add.partitions.to.txn.retry.backoff.max.ms"),
         }
     }
 }

@@ -302,16 +302,26 @@ fn similar_key(name: &str) -> Option<&'static str> {
 /// Warnings about settings that are allowed, as in Kafka, but cannot work.
 fn unusable(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
-    let factor = config.broker.group.offsets_topic_replication_factor;
     let cluster = &config.broker.cluster;
     let is_alone = cluster.is_controller
         && cluster.controller_quorum_voters.len() <= 1
         && cluster.controller_quorum_bootstrap_servers.len() <= 1
         && config.broker.controller_listeners.is_empty();
+    let factor = config.broker.group.offsets_topic_replication_factor;
     if is_alone && factor > 1 {
         warnings.push(format!(
             "offsets.topic.replication.factor is {factor}, but this broker is alone: consumer \
              groups will wait for __consumer_offsets until it is set to 1"
+        ));
+    }
+    let transaction = &config.broker.transaction;
+    let factor = transaction.transaction_state_log_replication_factor;
+    let min_isr = transaction.transaction_state_log_min_isr;
+    if is_alone && (factor > 1 || min_isr > 1) {
+        warnings.push(format!(
+            "transaction.state.log.replication.factor is {factor} and transaction.state.log.min.isr \
+             is {min_isr}, but this broker is alone: transactional producers will wait for \
+             __transaction_state until both are set to 1"
         ));
     }
     if config.broker.http_listener.is_none() && !config.statics().contains_key("http.listener") {

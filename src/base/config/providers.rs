@@ -7,7 +7,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use regex_lite::Regex;
+use regex::Regex;
 
 use super::{ConfigError, Properties, parse};
 

@@ -73,6 +73,12 @@ impl Values {
         value.unwrap_or_else(|_| unreachable!("{name} is an INT in the table"))
     }
 
+    /// The value of a SHORT key that has a default.
+    pub fn i16(&self, name: &str) -> i16 {
+        let value = i16::try_from(self.i64(name));
+        value.unwrap_or_else(|_| unreachable!("{name} is a SHORT in the table"))
+    }
+
     pub fn bool(&self, name: &str) -> bool {
         match self.get(name) {
             Some(Value::Boolean(value)) => *value,

@@ -1,12 +1,14 @@
-//! Producer ids for idempotent producers, from blocks that the controller allocates
+//! Producer ids for idempotent and transactional producers, from blocks that the controller allocates
 //! (AllocateProducerIds, `ProducerIdsRecord`).
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
+use futures_core::future::BoxFuture;
 use kafka_protocol::messages::{AllocateProducerIdsRequest, BrokerId};
 use tokio::sync::Mutex;
 
 use super::{Node, ToController, ToControllerError};
+use crate::coordinator::ProducerIdSource;
 
 /// The longest time that a producer waits for a new block.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -50,5 +52,16 @@ impl ProducerIds {
         let id = block.start;
         block.start += 1;
         Ok(id)
+    }
+}
+
+impl ProducerIdSource for ProducerIds {
+    fn next(&self) -> BoxFuture<'_, Result<i64, ()>> {
+        let next = self.next();
+        Box::pin(async move {
+            next.await.map_err(|error| {
+                tracing::warn!(%error, "no producer ids from the controller");
+            })
+        })
     }
 }

@@ -94,6 +94,8 @@ all_agree! {
     DeleteRecords => DeleteRecordsRequest;
     InitProducerId => InitProducerIdRequest;
     OffsetForLeaderEpoch => OffsetForLeaderEpochRequest;
+    AddPartitionsToTxn => AddPartitionsToTxnRequest;
+    EndTxn => EndTxnRequest;
     DescribeConfigs => DescribeConfigsRequest;
     AlterConfigs => AlterConfigsRequest;
     AlterReplicaLogDirs => AlterReplicaLogDirsRequest;
@@ -130,6 +132,7 @@ all_agree! {
     ExpireDelegationToken => ExpireDelegationTokenRequest;
     DescribeDelegationToken => DescribeDelegationTokenRequest;
     DescribeUserScramCredentials => DescribeUserScramCredentialsRequest;
+    DescribeTransactions => DescribeTransactionsRequest;
     ListTransactions => ListTransactionsRequest;
 }
 
@@ -164,6 +167,8 @@ fn versions_are_those_of_kafka() {
         (21, 0, 2),
         (22, 0, 5),
         (23, 2, 4),
+        (24, 0, 5),
+        (26, 0, 5),
         (27, 1, 2),
         (29, 1, 3),
         (30, 1, 3),
@@ -196,6 +201,7 @@ fn versions_are_those_of_kafka() {
         (62, 0, 4),
         (63, 0, 2),
         (64, 0, 0),
+        (65, 0, 0),
         (66, 0, 2),
         (67, 0, 0),
         (70, 0, 0),

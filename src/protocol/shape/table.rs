@@ -142,6 +142,19 @@ pub static REQUESTS: &[(ApiKey, &str)] = &[
     ",
     ),
     (
+        ApiKey::AddPartitionsToTxn,
+        "
+        transactions:[
+            transactional_id:str producer_id:i64 producer_epoch:i16 verify_only:bool topics:[
+                name:str partitions:[i32]
+            ]
+        ]@4
+        v3_and_below_transactional_id:str@-3 v3_and_below_producer_id:i64@-3
+        v3_and_below_producer_epoch:i16@-3 v3_and_below_topics:[ name:str partitions:[i32] ]@-3
+    ",
+    ),
+    (ApiKey::EndTxn, "transactional_id:str producer_id:i64 producer_epoch:i16 committed:bool"),
+    (
         ApiKey::WriteTxnMarkers,
         "
         markers:[
@@ -318,6 +331,7 @@ pub static REQUESTS: &[(ApiKey, &str)] = &[
     ",
     ),
     (ApiKey::UnregisterBroker, "broker_id:i32"),
+    (ApiKey::DescribeTransactions, "transactional_ids:[str]"),
     (
         ApiKey::ListTransactions,
         "

@@ -53,6 +53,8 @@ codecs! {
     DeleteRecords: DeleteRecordsRequest,
     InitProducerId: InitProducerIdRequest,
     OffsetForLeaderEpoch: OffsetForLeaderEpochRequest,
+    AddPartitionsToTxn: AddPartitionsToTxnRequest,
+    EndTxn: EndTxnRequest,
     WriteTxnMarkers: ours::WriteTxnMarkersRequest,
     DescribeConfigs: DescribeConfigsRequest,
     AlterConfigs: AlterConfigsRequest,
@@ -93,6 +95,7 @@ codecs! {
     ExpireDelegationToken: ExpireDelegationTokenRequest,
     DescribeDelegationToken: DescribeDelegationTokenRequest,
     DescribeUserScramCredentials: DescribeUserScramCredentialsRequest,
+    DescribeTransactions: DescribeTransactionsRequest,
     ListTransactions: ListTransactionsRequest,
 }
 
@@ -166,21 +169,24 @@ proptest! {
     }
 }
 
+/// The estimate of memory of an element of the array at `path`, which has the index of a field in
+/// each struct.
+fn counted(key: ApiKey, path: &[usize]) -> usize {
+    let mut fields = shape(key as i16).expect("a shape");
+    for (depth, at) in path.iter().enumerate() {
+        let Kind::Array(item) = &fields[*at].kind else { panic!("not an array") };
+        if depth + 1 == path.len() {
+            return item.memory();
+        }
+        let Kind::Struct(inner) = item.as_ref() else { panic!("not of structs") };
+        fields = inner;
+    }
+    unreachable!("a path has an end")
+}
+
 /// Compares the estimate of memory with the size of the decoded structs. It must not be lower.
 #[test]
 fn elements_are_counted_at_no_less_than_their_size() {
-    fn counted(key: ApiKey, path: &[usize]) -> usize {
-        let mut fields = shape(key as i16).expect("a shape");
-        for (depth, at) in path.iter().enumerate() {
-            let Kind::Array(item) = &fields[*at].kind else { panic!("not an array") };
-            if depth + 1 == path.len() {
-                return item.memory();
-            }
-            let Kind::Struct(inner) = item.as_ref() else { panic!("not of structs") };
-            fields = inner;
-        }
-        unreachable!("a path has an end")
-    }
     macro_rules! sizes {
         ($($key:ident $path:expr => $ty:ty;)*) => {$(
             let (count, size) = (counted(ApiKey::$key, &$path), size_of::<$ty>());
@@ -213,6 +219,9 @@ fn elements_are_counted_at_no_less_than_their_size() {
         DeleteRecords [0, 1] => delete_records_request::DeleteRecordsPartition;
         OffsetForLeaderEpoch [1] => offset_for_leader_epoch_request::OffsetForLeaderTopic;
         OffsetForLeaderEpoch [1, 1] => offset_for_leader_epoch_request::OffsetForLeaderPartition;
+        AddPartitionsToTxn [0] => add_partitions_to_txn_request::AddPartitionsToTxnTransaction;
+        AddPartitionsToTxn [0, 4] => add_partitions_to_txn_request::AddPartitionsToTxnTopic;
+        AddPartitionsToTxn [4] => add_partitions_to_txn_request::AddPartitionsToTxnTopic;
         DescribeConfigs [0] => describe_configs_request::DescribeConfigsResource;
         AlterConfigs [0] => alter_configs_request::AlterConfigsResource;
         AlterConfigs [0, 2] => alter_configs_request::AlterableConfig;

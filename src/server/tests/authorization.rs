@@ -30,6 +30,7 @@ type Asked = BTreeMap<i16, Vec<Check>>;
 /// `ControllerApis` of Kafka 4.3.1). The names of the codes lack their end
 /// `_AUTHORIZATION_FAILED`. ListGroups leaves out what the client may not see.
 const DENIED: &str = "
+    AddPartitionsToTxn CLUSTER TRANSACTIONAL_ID
     AddRaftVoter CLUSTER
     AllocateProducerIds CLUSTER
     AlterConfigs CLUSTER GROUP TOPIC
@@ -56,8 +57,10 @@ const DENIED: &str = "
     DescribeProducers TOPIC
     DescribeQuorum CLUSTER
     DescribeTopicPartitions TOPIC
+    DescribeTransactions TRANSACTIONAL_ID
     DescribeUserScramCredentials CLUSTER
     ElectLeaders CLUSTER
+    EndTxn TRANSACTIONAL_ID
     Envelope CLUSTER
     Fetch CLUSTER TOPIC
     FetchSnapshot CLUSTER
@@ -129,7 +132,23 @@ async fn start() -> Node {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(code, 0);
+    begin_transaction(&node).await;
     node
+}
+
+/// Begins a transaction with the topic.
+async fn begin_transaction(node: &Node) {
+    let find = requests::find_coordinator(1, "transaction");
+    assert_eq!(node.ask(6, &find).await.coordinators[0].error_code, 0);
+    let mut producer = node.ask(4, &requests::init_producer()).await;
+    while producer.error_code == ErrorCode::CoordinatorLoadInProgress.code() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        producer = node.ask(4, &requests::init_producer()).await;
+    }
+    assert_eq!(producer.error_code, 0);
+    let added = node.ask(5, &requests::add_partitions(producer.producer_id)).await;
+    let topic = &added.results_by_transaction[0].topic_results[0];
+    assert_eq!(topic.results_by_partition[0].partition_error_code, 0);
 }
 
 impl Node {

@@ -94,6 +94,9 @@ impl Node {
             ("http.listener", "none"),
             ("offsets.topic.num.partitions", "1"),
             ("offsets.topic.replication.factor", "1"),
+            ("transaction.state.log.num.partitions", "1"),
+            ("transaction.state.log.replication.factor", "1"),
+            ("transaction.state.log.min.isr", "1"),
             ("log.dirs", data.path().to_str().expect("UTF-8")),
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))

@@ -4,11 +4,14 @@
 use bytes::Bytes;
 use kafka_protocol::{
     messages::{
-        AlterConfigsRequest, BrokerId, CreatePartitionsRequest, CreateTopicsRequest,
-        DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
-        FetchRequest, FindCoordinatorRequest, GroupId, IncrementalAlterConfigsRequest,
-        InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-        OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest, TopicName, TransactionalId,
+        AddPartitionsToTxnRequest, AlterConfigsRequest, BrokerId, CreatePartitionsRequest,
+        CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+        DescribeConfigsRequest, DescribeTransactionsRequest, EndTxnRequest, FetchRequest,
+        FindCoordinatorRequest, GroupId, IncrementalAlterConfigsRequest, InitProducerIdRequest,
+        ListOffsetsRequest, ListTransactionsRequest, MetadataRequest, OffsetCommitRequest,
+        OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest, ProducerId, TopicName,
+        TransactionalId,
+        add_partitions_to_txn_request::{AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction},
         alter_configs_request,
         create_partitions_request::CreatePartitionsTopic,
         create_topics_request::CreatableTopic,
@@ -58,12 +61,13 @@ pub fn requests(topic_id: Uuid) -> Vec<Sent> {
         to_broker(6, &find_coordinator(1, "transaction")),
         to_broker(6, &find_coordinator(2, "g:AAAAAAAAAAAAAAAAAAAAAQ:0")),
         to_broker(4, &InitProducerIdRequest::default().with_transactional_id(None)),
-        to_broker(4, &InitProducerIdRequest::default().with_transactional_id(Some(transaction()))),
+        to_broker(4, &init_producer()),
         to_broker(7, &create_topic("created")),
         to_broker(2, &create_partitions()),
     ]);
     all.extend(config_requests());
     all.extend(offset_requests());
+    all.extend(transaction_requests());
     let deleted = DeleteTopicsRequest::default().with_topic_names(vec![topic()]);
     all.extend([
         to_broker(2, &DeleteGroupsRequest::default().with_groups_names(vec![group()])),
@@ -96,6 +100,42 @@ pub fn commit_offset() -> OffsetCommitRequest {
         .with_group_id(group())
         .with_generation_id_or_member_epoch(-1)
         .with_topics(vec![topic])
+}
+
+/// An InitProducerId request of version 4 with a transactional id.
+pub fn init_producer() -> InitProducerIdRequest {
+    InitProducerIdRequest::default()
+        .with_transactional_id(Some(transaction()))
+        .with_transaction_timeout_ms(60_000)
+}
+
+/// An AddPartitionsToTxn request of version 5 for the topic.
+pub fn add_partitions(producer_id: ProducerId) -> AddPartitionsToTxnRequest {
+    let added = AddPartitionsToTxnTransaction::default()
+        .with_transactional_id(transaction())
+        .with_producer_id(producer_id)
+        .with_topics(vec![transaction_topic()]);
+    AddPartitionsToTxnRequest::default().with_transactions(vec![added])
+}
+
+fn transaction_topic() -> AddPartitionsToTxnTopic {
+    AddPartitionsToTxnTopic::default().with_name(topic()).with_partitions(vec![0])
+}
+
+/// Requests about the transactional id, which has an open transaction.
+fn transaction_requests() -> Vec<Sent> {
+    let added = AddPartitionsToTxnRequest::default()
+        .with_v3_and_below_transactional_id(transaction())
+        .with_v3_and_below_topics(vec![transaction_topic()]);
+    let described =
+        DescribeTransactionsRequest::default().with_transactional_ids(vec![transaction()]);
+    vec![
+        to_broker(3, &added),
+        to_broker(5, &add_partitions(ProducerId(0))),
+        to_broker(0, &described),
+        to_broker(2, &ListTransactionsRequest::default().with_duration_filter(-1)),
+        to_broker(5, &EndTxnRequest::default().with_transactional_id(transaction())),
+    ]
 }
 
 /// A ListOffsets request of version 7.

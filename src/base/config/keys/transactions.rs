@@ -5,37 +5,37 @@ use super::{Key, keys};
 keys! {
     TRANSACTIONS:
 
-    "transaction.state.log.min.isr" Int "2" (at_least 1) High ReadOnly Ignored
+    "transaction.state.log.min.isr" Int "2" (at_least 1) High ReadOnly Used
         "In-sync replicas that __transaction_state needs.";
     "transaction.state.log.load.buffer.size" Int "5242880" (at_least 1) High ReadOnly Ignored
         "Bytes read at a time when a coordinator loads its transactions.";
-    "transaction.state.log.replication.factor" Short "3" (at_least 1) High ReadOnly Ignored
+    "transaction.state.log.replication.factor" Short "3" (at_least 1) High ReadOnly Used
         "Replicas of __transaction_state when it is created.";
-    "transaction.state.log.num.partitions" Int "50" (at_least 1) High ReadOnly Ignored
+    "transaction.state.log.num.partitions" Int "50" (at_least 1) High ReadOnly Used
         "Partitions of __transaction_state when it is created.";
-    "transaction.state.log.segment.bytes" Int "104857600" (at_least 1) High ReadOnly Ignored
+    "transaction.state.log.segment.bytes" Int "104857600" (at_least 1) High ReadOnly Used
         "Segment size of __transaction_state.";
-    "transaction.partition.verification.enable" Boolean "true" any Low ClusterWide Ignored
+    "transaction.partition.verification.enable" Boolean "true" any Low ClusterWide Used
         "Whether a partition asks the coordinator before it takes transactional records.";
     "producer.id.expiration.ms" Int "86400000" (at_least 1) Low ClusterWide Used
         "A producer id silent for this long is forgotten by its partitions.";
     "producer.id.expiration.check.interval.ms" Int "600000" (at_least 1) Low ReadOnly HiddenUsed
         "How often silent producer ids are looked for.";
-    "transactional.id.expiration.ms" Int "604800000" (at_least 1) High ReadOnly Ignored
+    "transactional.id.expiration.ms" Int "604800000" (at_least 1) High ReadOnly Used
         "A transactional id unused for this long is forgotten.";
-    "transaction.max.timeout.ms" Int "900000" (at_least 1) High ReadOnly Ignored
+    "transaction.max.timeout.ms" Int "900000" (at_least 1) High ReadOnly Used
         "The longest transaction timeout that a producer may ask for.";
     "transaction.abort.timed.out.transaction.cleanup.interval.ms" Int "10000"
-        (at_least 1) Low ReadOnly Ignored
+        (at_least 1) Low ReadOnly Used
         "How often overdue transactions are aborted.";
     "transaction.remove.expired.transaction.cleanup.interval.ms" Int "3600000"
-        (at_least 1) Low ReadOnly Ignored
+        (at_least 1) Low ReadOnly Used
         "How often unused transactional ids are removed.";
     "transaction.two.phase.commit.enable" Boolean "false" any Low ReadOnly Ignored
         "Whether producers may take part in two-phase commits (KIP-939).";
-    "add.partitions.to.txn.retry.backoff.max.ms" Int "100" (at_least 0) High ReadOnly Ignored
+    "add.partitions.to.txn.retry.backoff.max.ms" Int "100" (at_least 0) High ReadOnly Used
         "How long a partition may be tried to be added to a transaction on the server's side.";
-    "add.partitions.to.txn.retry.backoff.ms" Int "20" (at_least 1) High ReadOnly Ignored
+    "add.partitions.to.txn.retry.backoff.ms" Int "20" (at_least 1) High ReadOnly Used
         "The rest between two such tries.";
     "share.coordinator.state.topic.num.partitions" Int "50" (at_least 1) High ReadOnly Ignored
         "Partitions of __share_group_state when it is created.";

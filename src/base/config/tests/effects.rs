@@ -157,6 +157,8 @@ fn values_without_effect_are_warned_of_together() {
         ("replica.selector.class", "com.example.Selector"),
         ("ssl.keystore.location", ""),
         ("offsets.topic.replication.factor", "1"),
+        ("transaction.state.log.replication.factor", "1"),
+        ("transaction.state.log.min.isr", "1"),
     ])
     .expect("starts");
     let expected = "keys are set that have no effect yet: log.cleanup.policy, num.io.threads, \

@@ -17,6 +17,8 @@ config.providers.env.class=org.apache.kafka.common.config.provider.EnvVarConfigP
 config.providers.file.class=org.apache.kafka.common.config.provider.FileConfigProvider
 config.providers.dir.class=org.apache.kafka.common.config.provider.DirectoryConfigProvider
 offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
 ";
 
 fn start(lines: &str) -> Result<Loaded, String> {

@@ -18,6 +18,8 @@ fn a_multi_broker_tutorials_file_works_as_it_is() {
         ("zookeeper.connect", "localhost:2181"),
         ("zookeeper.connection.timeout.ms", "18000"),
         ("offsets.topic.replication.factor", "1"),
+        ("transaction.state.log.replication.factor", "1"),
+        ("transaction.state.log.min.isr", "1"),
     ])
     .expect("starts");
     let broker = &config.broker;
@@ -31,10 +33,9 @@ fn a_multi_broker_tutorials_file_works_as_it_is() {
 
 #[test]
 fn host_name_and_port_become_listeners_unless_those_are_set() {
-    let (config, warnings) =
-        started(&[("port", "9095"), ("offsets.topic.replication.factor", "1")]).expect("starts");
+    let (config, warnings) = started(&[("port", "9095")]).expect("starts");
     assert_eq!(config.broker.listeners[0].port, 9095);
-    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with("host.name and port"), "{warnings:?}");
     let (config, _) =
         started(&[("port", "9095"), ("listeners", "PLAINTEXT://h:1")]).expect("starts");
     assert_eq!(config.broker.listeners[0].port, 1);
@@ -56,6 +57,8 @@ fn a_quickstart_file_keeps_the_controllers_listener_apart() {
         ),
         ("log.dirs", "/tmp/a, /tmp/b"),
         ("offsets.topic.replication.factor", "1"),
+        ("transaction.state.log.replication.factor", "1"),
+        ("transaction.state.log.min.isr", "1"),
     ])
     .expect("starts");
     let broker = &config.broker;
@@ -76,6 +79,9 @@ fn unknown_keys_are_warnings_and_groups_that_cannot_work_too() {
          did you mean num.partitions?"
     );
     assert!(warnings[1].starts_with("offsets.topic.replication.factor is 3"), "{warnings:?}");
+    let state =
+        "transaction.state.log.replication.factor is 3 and transaction.state.log.min.isr is 2";
+    assert!(warnings[2].starts_with(state), "{warnings:?}");
 }
 
 #[test]

@@ -1,0 +1,227 @@
+//! AddPartitionsToTxn: adds partitions to the open transaction of a producer, or begins one with
+//! them. Up to version 3, clients send it, with one transaction. From version 4 on, brokers send it
+//! on behalf of their clients, with many transactions (KIP-890).
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use kafka_protocol::messages::{
+    AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, ApiKey,
+    add_partitions_to_txn_request::{AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction},
+    add_partitions_to_txn_response::{
+        AddPartitionsToTxnPartitionResult, AddPartitionsToTxnResult, AddPartitionsToTxnTopicResult,
+    },
+};
+use tokio::task::JoinSet;
+
+use super::{
+    Context, ErrorCode, Handler, Reply,
+    conversions::{text, topic_name},
+    error_counts::error_codes,
+    errors,
+};
+use crate::{
+    base::TopicPartition,
+    broker::Broker,
+    controller::topic_names::is_internal,
+    coordinator::txn::messages::{AddRequest, VerifyRequest},
+    protocol::checks::{CLUSTER_ACTION, TOPIC_WRITE, TRANSACTIONAL_ID_WRITE},
+    records::{Producer, TransactionVersion},
+};
+
+pub struct AddPartitionsToTxn;
+
+/// The first version whose clients know PRODUCER_FENCED (KIP-588).
+const PRODUCER_FENCED_SINCE: i16 = 2;
+/// The first version with many transactions, which only brokers send.
+const BATCHED_SINCE: i16 = 4;
+
+/// The error code of each partition of a transaction.
+type Codes = Vec<(TopicPartition, i16)>;
+
+impl Handler for AddPartitionsToTxn {
+    const API: ApiKey = ApiKey::AddPartitionsToTxn;
+    type Request = AddPartitionsToTxnRequest;
+    type Response = AddPartitionsToTxnResponse;
+
+    async fn handle(
+        cx: &mut Context<'_>,
+        request: AddPartitionsToTxnRequest,
+    ) -> Reply<AddPartitionsToTxnResponse> {
+        if cx.version >= BATCHED_SINCE {
+            return add_batch(cx, request);
+        }
+        let transaction = AddPartitionsToTxnTransaction::default()
+            .with_transactional_id(request.v3_and_below_transactional_id)
+            .with_producer_id(request.v3_and_below_producer_id)
+            .with_producer_epoch(request.v3_and_below_producer_epoch)
+            .with_topics(request.v3_and_below_topics);
+        let (broker, is_old) = (Arc::clone(cx.broker), cx.version < PRODUCER_FENCED_SINCE);
+        let checked = check(cx, transaction);
+        Reply::Later(Box::pin(async move {
+            let codes = match checked {
+                Ok(transaction) => add(&broker, transaction, TransactionVersion::V0, is_old).await,
+                Err(codes) => codes,
+            };
+            AddPartitionsToTxnResponse::default()
+                .with_results_by_topic_v3_and_below(by_topic(codes))
+        }))
+    }
+}
+
+error_codes!(AddPartitionsToTxnResponse: |it| {
+    let transactions = it.results_by_transaction.iter().flat_map(|it| &it.topic_results);
+    let topics = transactions.chain(&it.results_by_topic_v3_and_below);
+    let partitions = topics.flat_map(|it| &it.results_by_partition);
+    partitions.map(|it| it.partition_error_code).chain([it.error_code])
+});
+
+/// A transaction whose partitions all exist, and may be added.
+struct Checked {
+    id: Arc<str>,
+    producer: Producer,
+    partitions: Vec<TopicPartition>,
+    verify_only: bool,
+}
+
+fn add_batch(
+    cx: &Context<'_>,
+    request: AddPartitionsToTxnRequest,
+) -> Reply<AddPartitionsToTxnResponse> {
+    if let Err(code) = cx.check_on_cluster(CLUSTER_ACTION) {
+        return Reply::Now(AddPartitionsToTxnResponse::default().with_error_code(code.code()));
+    }
+    let broker = Arc::clone(cx.broker);
+    let mut seen = HashSet::new();
+    let transactions = request.transactions.into_iter();
+    // As in Kafka, the first entry of a transactional id counts.
+    let transactions = transactions.filter(|it| seen.insert(it.transactional_id.clone()));
+    let checked: Vec<_> =
+        transactions.map(|it| (it.transactional_id.clone(), check(cx, it))).collect();
+    Reply::Later(Box::pin(async move {
+        let mut added = JoinSet::new();
+        let mut results = vec![AddPartitionsToTxnResult::default(); checked.len()];
+        for (at, (id, checked)) in checked.into_iter().enumerate() {
+            results[at].transactional_id = id;
+            match checked {
+                Ok(transaction) => {
+                    let broker = Arc::clone(&broker);
+                    added.spawn(async move {
+                        (at, add(&broker, transaction, TransactionVersion::V2, false).await)
+                    });
+                }
+                Err(codes) => results[at].topic_results = by_topic(codes),
+            }
+        }
+        while let Some(Ok((at, codes))) = added.join_next().await {
+            results[at].topic_results = by_topic(codes);
+        }
+        AddPartitionsToTxnResponse::default().with_results_by_transaction(results)
+    }))
+}
+
+/// Checks the partitions of a transaction. If one cannot be added, none is.
+fn check(cx: &Context<'_>, transaction: AddPartitionsToTxnTransaction) -> Result<Checked, Codes> {
+    let partitions = partitions(&transaction.topics);
+    let by_client = cx.version < BATCHED_SINCE;
+    if by_client && let Err(code) = cx.check(TRANSACTIONAL_ID_WRITE, &transaction.transactional_id)
+    {
+        return Err(all(partitions, code.code()));
+    }
+    let image = cx.broker.metadata();
+    let check = |partition: &TopicPartition| {
+        // Offsets are added with AddOffsetsToTxn, so a client cannot add an internal topic.
+        if by_client
+            && (is_internal(&partition.topic) || !cx.allowed(TOPIC_WRITE, &partition.topic))
+        {
+            return Err(ErrorCode::TopicAuthorizationFailed);
+        }
+        match image.partition(&partition.topic, partition.partition) {
+            Some(_) => Ok(()),
+            None => Err(ErrorCode::UnknownTopicOrPartition),
+        }
+    };
+    let checked: Vec<_> = partitions.iter().map(check).collect();
+    if checked.iter().any(Result::is_err) {
+        let code = |checked: Result<(), ErrorCode>| {
+            checked.err().unwrap_or(ErrorCode::OperationNotAttempted)
+        };
+        let codes = checked.into_iter().map(|checked| code(checked).code());
+        return Err(partitions.into_iter().zip(codes).collect());
+    }
+    Ok(Checked {
+        id: text(&transaction.transactional_id),
+        producer: Producer { id: transaction.producer_id.0, epoch: transaction.producer_epoch },
+        partitions,
+        verify_only: transaction.verify_only,
+    })
+}
+
+/// The partitions of a request, each once.
+fn partitions(topics: &[AddPartitionsToTxnTopic]) -> Vec<TopicPartition> {
+    let mut seen = HashSet::new();
+    let mut partitions = Vec::new();
+    for topic in topics {
+        let name = text(&topic.name);
+        for index in &topic.partitions {
+            let partition = TopicPartition::new(Arc::clone(&name), *index);
+            if seen.insert(partition.clone()) {
+                partitions.push(partition);
+            }
+        }
+    }
+    partitions
+}
+
+/// Adds the partitions, or verifies that the transaction has them.
+async fn add(
+    broker: &Broker,
+    transaction: Checked,
+    version: TransactionVersion,
+    is_old: bool,
+) -> Codes {
+    let Checked { id, producer, partitions, verify_only } = transaction;
+    let transactions = &broker.coordinators.transactions;
+    let asked = partitions.clone();
+    let refused = if verify_only {
+        match transactions.verify(VerifyRequest { id, producer, partitions }).await {
+            Ok(verified) => {
+                let code = |has: bool| match has {
+                    true => errors::NONE,
+                    false => ErrorCode::TransactionAbortable.code(),
+                };
+                return verified
+                    .into_iter()
+                    .map(|(partition, has)| (partition, code(has)))
+                    .collect();
+            }
+            Err(error) => Some(error),
+        }
+    } else {
+        transactions.add(AddRequest { id, producer, partitions, version }).await.err()
+    };
+    let code = refused.map(|error| errors::fenced(errors::transaction(error), is_old).code());
+    all(asked, code.unwrap_or(errors::NONE))
+}
+
+fn all(partitions: Vec<TopicPartition>, code: i16) -> Codes {
+    partitions.into_iter().map(|partition| (partition, code)).collect()
+}
+
+fn by_topic(codes: Codes) -> Vec<AddPartitionsToTxnTopicResult> {
+    let mut topics: BTreeMap<Arc<str>, Vec<AddPartitionsToTxnPartitionResult>> = BTreeMap::new();
+    for (partition, code) in codes {
+        let result = AddPartitionsToTxnPartitionResult::default()
+            .with_partition_index(partition.partition)
+            .with_partition_error_code(code);
+        topics.entry(partition.topic).or_default().push(result);
+    }
+    let topic = |(name, results): (Arc<str>, Vec<_>)| {
+        AddPartitionsToTxnTopicResult::default()
+            .with_name(topic_name(&name))
+            .with_results_by_partition(results)
+    };
+    topics.into_iter().map(topic).collect()
+}
