@@ -1,29 +1,30 @@
 //! Produce: validates the batch of each partition, appends it, and responds once all batches are
 //! acknowledged or the request times out.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+mod acks;
+mod response;
+mod topics;
+mod transactions;
+
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use kafka_protocol::{
-    messages::{
-        ApiKey, BrokerId, ProduceRequest, ProduceResponse, TopicName, TransactionalId,
-        produce_request::{PartitionProduceData, TopicProduceData},
-        produce_response::{
-            BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
-            TopicProduceResponse,
-        },
-    },
-    protocol::StrBytes,
+use kafka_protocol::messages::{
+    ApiKey, ProduceRequest, ProduceResponse,
+    produce_request::{PartitionProduceData, TopicProduceData},
+    produce_response::{PartitionProduceResponse, TopicProduceResponse},
 };
 use tokio::time::Instant;
-use uuid::Uuid;
 
+use self::{
+    acks::{PartitionWait, wait_for_acks},
+    response::{PartitionError, hint_leaders, no_leader, refuse_topic},
+    topics::{may_write, merged, topic_of},
+    transactions::{Verified, has_transaction, verify},
+};
 use super::{
-    Client, Context, ErrorCode, Handler, Reply, brokers, conversions,
+    Client, Context, ErrorCode, Handler, Reply,
+    acks::AckWait,
     error_counts::{each, error_codes},
     errors, partitions,
 };
@@ -31,17 +32,12 @@ use crate::{
     base::{
         config::{self, CompressionType, TopicConfig},
         environment::{in_place, now_ms},
-        planted_bugs::{Bug, has_bug},
     },
     broker::Broker,
     controller::topic_names::is_internal,
     partition::{Acks, AppendError, Appended, Partition, Topic},
-    protocol::checks::{TOPIC_WRITE, TRANSACTIONAL_ID_WRITE},
-    records::{
-        AppendRefused, AppendRules, Compression, RefusedKind, TimestampType, TopicCompression,
-        validate_for_append,
-    },
-    telemetry::{Parked, TopicMetrics},
+    records::{AppendRules, Compression, TimestampType, TopicCompression, validate_for_append},
+    telemetry::TopicMetrics,
 };
 
 pub struct Produce;
@@ -52,13 +48,8 @@ const ACKS_ALL: i16 = -1;
 const ADMIN_CLIENT: &str = "__admin_client";
 /// The first version whose response names the current leader of a partition (KIP-951).
 const LEADER_HINTS: i16 = 10;
-/// The first version that names topics by id (KIP-516).
-const TOPIC_IDS: i16 = 13;
-/// Byte offsets of magic and attributes in a batch of magic 2, and the transactional bit in the
-/// low byte of the attributes.
-const MAGIC_AT: usize = 16;
+/// Byte offset of the attributes in a batch of magic 2.
 const ATTRIBUTES_AT: usize = 21;
-const TRANSACTIONAL: u8 = 0x10;
 /// From this many compressed bytes on, a request is validated outside the async workers, because
 /// decompression may take long. Only a few such requests are validated at a time.
 const LONG_DECOMPRESSION: usize = 256 << 10;
@@ -74,6 +65,16 @@ impl Handler for Produce {
     async fn handle(cx: &mut Context<'_>, request: ProduceRequest) -> Reply<ProduceResponse> {
         let (acks, timeout_ms) = (request.acks, request.timeout_ms);
         let takes_long = decompression_weight(&request) >= LONG_DECOMPRESSION;
+        let topics = merged(request.topic_data);
+        // The coordinator is asked before the first append, so that requests keep their order.
+        let verified = match has_transaction(&topics) {
+            true => verify(cx, request.transactional_id.as_ref(), &topics).await,
+            false => Ok(Verified::default()),
+        };
+        let (verified, refusal) = match verified {
+            Ok(verified) => (verified, None),
+            Err(refusal) => (Verified::default(), Some(refusal)),
+        };
         let _turn = match takes_long {
             true => cx.broker.limits.decompressions.acquire().await.ok(),
             false => None,
@@ -86,15 +87,14 @@ impl Handler for Produce {
             acks,
             now_ms: now_ms(),
             takes_long,
+            verified: &verified,
         };
         let hints = (cx.version >= LEADER_HINTS).then(|| Arc::clone(&cx.session.listener));
         let mut waits = Vec::new();
         let mut response = ProduceResponse::default();
-        let refused = is_forbidden_transaction(cx, &request)
-            .then_some(ErrorCode::TransactionalIdAuthorizationFailed);
-        for topic in merged(request.topic_data) {
-            let reply = match refused {
-                Some(code) => refuse_topic(topic, code),
+        for topic in topics {
+            let reply = match &refusal {
+                Some(refusal) => refuse_topic(topic, refusal),
                 None => append.topic(topic, response.responses.len(), &mut waits),
             };
             response.responses.push(reply);
@@ -122,22 +122,6 @@ impl Handler for Produce {
 
 error_codes!(ProduceResponse: |it| each!(it.responses, partition_responses));
 
-/// Whether the request has transactional batches, but no transactional id, or one that the client
-/// may not use.
-fn is_forbidden_transaction(cx: &Context<'_>, request: &ProduceRequest) -> bool {
-    let is_transactional = |records: &Bytes| {
-        let attributes = records.get(ATTRIBUTES_AT..ATTRIBUTES_AT + 2);
-        records.get(MAGIC_AT) == Some(&2)
-            && attributes.is_some_and(|bytes| bytes[1] & TRANSACTIONAL != 0)
-    };
-    let has_transaction = request.topic_data.iter().any(|topic| {
-        let mut partitions = topic.partition_data.iter();
-        partitions.any(|data| data.records.as_ref().is_some_and(is_transactional))
-    });
-    let may_write = |id: &TransactionalId| cx.allowed(TRANSACTIONAL_ID_WRITE, id);
-    has_transaction && !request.transactional_id.as_ref().is_some_and(may_write)
-}
-
 /// The bytes of the request's compressed batches, weighted by how much they can expand.
 fn decompression_weight(request: &ProduceRequest) -> usize {
     let partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
@@ -153,144 +137,9 @@ fn decompression_weight(request: &ProduceRequest) -> usize {
     partitions.filter_map(|data| data.records.as_ref()).map(weigh).sum()
 }
 
-fn refuse_topic(data: TopicProduceData, code: ErrorCode) -> TopicProduceResponse {
-    let refuse = |data: &PartitionProduceData| PartitionError::from(code).into_reply(data.index);
-    TopicProduceResponse::default()
-        .with_partition_responses(data.partition_data.iter().map(refuse).collect())
-        .with_name(data.name)
-        .with_topic_id(data.topic_id)
-}
-
-/// Merges topics and partitions that the request names more than once. As in Kafka, the last batch
-/// of a partition is kept, and topics without partitions are left out.
-fn merged(topics: Vec<TopicProduceData>) -> Vec<TopicProduceData> {
-    let mut merged: Vec<TopicProduceData> = Vec::with_capacity(topics.len());
-    let mut places: HashMap<(TopicName, Uuid), usize> = HashMap::new();
-    let is_many = topics.len() > 1;
-    for mut topic in topics {
-        if topic.partition_data.len() > 1 {
-            topic.partition_data = last_of_each(std::mem::take(&mut topic.partition_data));
-        }
-        if topic.partition_data.is_empty() {
-            continue;
-        }
-        let place = match is_many {
-            true => *places.entry((topic.name.clone(), topic.topic_id)).or_insert(merged.len()),
-            false => merged.len(),
-        };
-        match merged.get_mut(place) {
-            Some(first) => {
-                first.partition_data.append(&mut topic.partition_data);
-                first.partition_data = last_of_each(std::mem::take(&mut first.partition_data));
-            }
-            None => merged.push(topic),
-        }
-    }
-    merged
-}
-
-/// Keeps the last entry of each partition, in the place of the first.
-fn last_of_each(partitions: Vec<PartitionProduceData>) -> Vec<PartitionProduceData> {
-    let mut places: HashMap<i32, usize> = HashMap::with_capacity(partitions.len());
-    let mut kept: Vec<PartitionProduceData> = Vec::with_capacity(partitions.len());
-    for partition in partitions {
-        let place = *places.entry(partition.index).or_insert(kept.len());
-        match kept.get_mut(place) {
-            Some(earlier) => *earlier = partition,
-            None => kept.push(partition),
-        }
-    }
-    kept
-}
-
 fn any_error(response: &ProduceResponse) -> bool {
     let mut partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
     partitions.any(|partition| partition.error_code != errors::NONE)
-}
-
-/// A partition whose response waits until its records are acknowledged.
-struct AckWait {
-    topic_at: usize,
-    partition_at: usize,
-    partition: Arc<Partition>,
-    end_offset: i64,
-    leadership_generation: u64,
-    acks: Acks,
-}
-
-impl AckWait {
-    /// Waits until the records are acknowledged, and returns `None`, or until they cannot be any
-    /// more, and returns the reason.
-    async fn refused(&self) -> Option<ErrorCode> {
-        if has_bug(Bug::EarlyAck) {
-            return None;
-        }
-        let (partition, end, leadership_generation) =
-            (&self.partition, self.end_offset, self.leadership_generation);
-        let committed = match self.acks {
-            Acks::All => partition.wait_committed(end, leadership_generation).await,
-            Acks::Leader => partition.wait_durable(end, leadership_generation).await,
-        };
-        let view = partition.view();
-        match committed {
-            false => Some(errors::not_committed(view.role)),
-            // The records are committed, but the ISR is now smaller than `min.insync.replicas`.
-            true if self.acks == Acks::All && view.isr.maximal < view.isr.min => {
-                Some(ErrorCode::NotEnoughReplicasAfterAppend)
-            }
-            true => None,
-        }
-    }
-}
-
-/// Completes the response once each wait has ended or the deadline has passed. `_parked` counts the
-/// request in the purgatory metric until then.
-async fn wait_for_acks(
-    mut response: ProduceResponse,
-    waits: Vec<AckWait>,
-    deadline: Instant,
-    _parked: Parked,
-) -> ProduceResponse {
-    for wait in waits {
-        let error = match tokio::time::timeout_at(deadline, wait.refused()).await {
-            Ok(None) => continue,
-            Ok(Some(error)) => error,
-            Err(_) => ErrorCode::RequestTimedOut,
-        };
-        let replies = &mut response.responses[wait.topic_at].partition_responses;
-        let reply = &mut replies[wait.partition_at];
-        reply.error_code = error.code();
-        reply.base_offset = -1;
-    }
-    response
-}
-
-/// Adds the current leaders and their endpoints for partitions that this broker does not lead.
-/// `listener` is the listener of the client; without one, the response stays as it is.
-fn hint_leaders(broker: &Broker, listener: Option<&str>, response: &mut ProduceResponse) {
-    let Some(listener) = listener else { return };
-    let code = ErrorCode::NotLeaderOrFollower.code();
-    let mut endpoints = BTreeMap::new();
-    for topic in &mut response.responses {
-        for partition in topic.partition_responses.iter_mut().filter(|it| it.error_code == code) {
-            let (name, id) = (&**topic.name, topic.topic_id);
-            let Some(hint) = partitions::leader(broker, name, id, partition.index) else {
-                continue;
-            };
-            partition.current_leader = LeaderIdAndEpoch::default()
-                .with_leader_id(BrokerId(hint.leader))
-                .with_leader_epoch(hint.epoch);
-            brokers::add_endpoint(&broker.metadata(), hint.leader, listener, &mut endpoints);
-        }
-    }
-    let endpoint = |(id, endpoint): (i32, brokers::Node)| {
-        NodeEndpoint::default()
-            .with_node_id(BrokerId(id))
-            .with_host(conversions::str_bytes(&endpoint.host))
-            .with_port(endpoint.port)
-            .with_rack(endpoint.rack.as_deref().map(conversions::str_bytes))
-    };
-    response.node_endpoints = endpoints.into_iter().map(endpoint).collect();
 }
 
 /// What the appends to all partitions of one request have in common.
@@ -303,6 +152,7 @@ struct Append<'a> {
     now_ms: i64,
     /// Whether the batches are validated outside the async workers.
     takes_long: bool,
+    verified: &'a Verified,
 }
 
 impl Append<'_> {
@@ -312,14 +162,11 @@ impl Append<'_> {
         &self,
         data: TopicProduceData,
         topic_at: usize,
-        waits: &mut Vec<AckWait>,
+        waits: &mut Vec<PartitionWait>,
     ) -> TopicProduceResponse {
-        let topic = match self.version {
-            TOPIC_IDS.. => self.broker.replicas.partitions.topic_by_id(data.topic_id),
-            _ => self.broker.replicas.partitions.topic(&data.name),
-        };
-        if !self.may_write(&data, topic.as_deref()) {
-            return refuse_topic(data, ErrorCode::TopicAuthorizationFailed);
+        let topic = topic_of(self.broker, self.version, &data);
+        if !may_write(self.broker, self.client, (self.version, &data), topic.as_deref()) {
+            return refuse_topic(data, &ErrorCode::TopicAuthorizationFailed.into());
         }
         let config = topic.as_deref().map(|topic| topic.config.load_full());
         let mut replies = Vec::with_capacity(data.partition_data.len());
@@ -332,29 +179,15 @@ impl Append<'_> {
                     result
                 }
                 _ => {
-                    let name = (self.version < TOPIC_IDS).then_some(&**data.name);
+                    let name = (self.version < topics::TOPIC_IDS).then_some(&**data.name);
                     Err(partitions::elsewhere(self.broker, name, data.topic_id, index).into())
                 }
             };
             replies.push(match result {
                 Err(refusal) => refusal.into_reply(index),
                 Ok((partition, appended)) => {
-                    let end_offset = appended.last_offset + 1;
-                    let (leadership_generation, acks) =
-                        (appended.leadership_generation, self.required());
-                    let must_wait = match acks {
-                        Acks::All => !partition.has_committed(end_offset, leadership_generation),
-                        Acks::Leader => appended.flush_due,
-                    };
-                    if must_wait {
-                        waits.push(AckWait {
-                            topic_at,
-                            partition_at,
-                            partition,
-                            end_offset,
-                            leadership_generation,
-                            acks,
-                        });
+                    if let Some(wait) = AckWait::new(partition, &appended, self.required()) {
+                        waits.push(PartitionWait { topic_at, partition_at, wait });
                     }
                     let config = config.as_ref().expect("appended by the topic's rules");
                     self.reply(index, &appended, timestamp_type(config))
@@ -365,20 +198,6 @@ impl Append<'_> {
             .with_name(data.name)
             .with_topic_id(data.topic_id)
             .with_partition_responses(replies)
-    }
-
-    /// Whether the client may write to the topic. A request with an unknown topic id has no name to
-    /// check, and fails anyway. `topic` is the topic if this broker has a replica of it.
-    fn may_write(&self, data: &TopicProduceData, topic: Option<&Topic>) -> bool {
-        let may_write = |name: &str| self.client.allowed(TOPIC_WRITE, name);
-        match topic {
-            Some(topic) => may_write(&topic.name),
-            None if self.version < TOPIC_IDS => may_write(&data.name),
-            None => {
-                let image = self.broker.metadata();
-                image.topic_by_id(data.topic_id).is_none_or(|topic| may_write(&topic.name))
-            }
-        }
     }
 
     /// Validates the batch of one partition and appends it.
@@ -392,6 +211,9 @@ impl Append<'_> {
             let code = partitions::absent(self.broker, topic, data.index, absent);
             PartitionError { before_log: code == ErrorCode::UnknownTopicOrPartition, ..code.into() }
         })?;
+        if let Some(refusal) = self.verified.refusal(&partition.id) {
+            return Err(refusal.clone());
+        }
         if !(-1..=1).contains(&self.acks) {
             let refusal = PartitionError::from(ErrorCode::InvalidRequiredAcks);
             return Err(PartitionError { before_log: true, ..refusal });
@@ -406,13 +228,12 @@ impl Append<'_> {
         let validate = || validate_for_append(data.records, &rules);
         let validated = if takes_long { in_place(validate) } else { validate() };
         let batch = validated.map_err(|refused| PartitionError::of_records(refused, log_start))?;
-        if batch.header.is_transactional() {
-            // There is no transaction coordinator yet, so the transaction would never end, and
-            // `read_committed` consumers would wait for its end for ever.
-            return Err(ErrorCode::InvalidTxnState.into());
-        }
         let (bytes, records) = (batch.size() as u64, batch.header.record_count as u64);
-        let appended = partition.append(&mut [batch], self.required(), self.now_ms);
+        let (batches, acks) = (&mut [batch], self.required());
+        let appended = match self.verified.guard(&partition.id) {
+            Some(guard) => partition.append_verified(guard, batches, acks, self.now_ms),
+            None => partition.append(batches, acks, self.now_ms),
+        };
         let appended = appended.map_err(|error| {
             if let AppendError::Log(error) = &error {
                 self.broker.replicas.on_log_error(&partition, error);
@@ -523,59 +344,3 @@ fn compression(config: &TopicConfig) -> TopicCompression {
         }
     }
 }
-
-/// An error response for one partition.
-struct PartitionError {
-    code: ErrorCode,
-    message: Option<String>,
-    record_errors: Vec<(i32, Option<String>)>,
-    log_start: i64,
-    /// Whether Kafka detects this error before the batch reaches the partition.
-    before_log: bool,
-}
-
-impl From<ErrorCode> for PartitionError {
-    fn from(code: ErrorCode) -> Self {
-        Self { code, message: None, record_errors: Vec::new(), log_start: -1, before_log: false }
-    }
-}
-
-impl PartitionError {
-    /// The response to a batch that failed its validation. It has the log start offset only where
-    /// Kafka's has it: not if the batch did not reach the log, and not for the two errors below.
-    fn of_records(refused: AppendRefused, log_start: impl FnOnce() -> i64) -> Self {
-        let is_untold = refused.before_log
-            || matches!(refused.kind, RefusedKind::CorruptMessage | RefusedKind::MessageTooLarge);
-        Self {
-            code: errors::append_refused(refused.kind),
-            message: refused.wire_message().map(str::to_owned),
-            record_errors: refused.record_errors,
-            log_start: if is_untold { -1 } else { log_start() },
-            before_log: refused.before_log,
-        }
-    }
-
-    fn into_reply(self, index: i32) -> PartitionProduceResponse {
-        let record_errors = self.record_errors.into_iter().map(|(batch_index, message)| {
-            BatchIndexAndErrorMessage::default()
-                .with_batch_index(batch_index)
-                .with_batch_index_error_message(message.map(StrBytes::from_string))
-        });
-        PartitionProduceResponse::default()
-            .with_index(index)
-            .with_error_code(self.code.code())
-            .with_base_offset(-1)
-            .with_log_append_time_ms(-1)
-            .with_log_start_offset(self.log_start)
-            .with_record_errors(record_errors.collect())
-            .with_error_message(self.message.map(StrBytes::from_string))
-            .with_current_leader(no_leader())
-    }
-}
-
-fn no_leader() -> LeaderIdAndEpoch {
-    LeaderIdAndEpoch::default().with_leader_id(BrokerId(-1)).with_leader_epoch(-1)
-}
-
-#[cfg(test)]
-mod tests;

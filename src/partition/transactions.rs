@@ -29,12 +29,12 @@ impl Partition {
     /// may begin a transaction.
     pub fn append_verified(
         self: &Arc<Self>,
-        guard: Option<VerificationGuard>,
+        guard: VerificationGuard,
         batches: &mut [Batch],
         acks: Acks,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
-        let origin = Origin::Client(guard);
+        let origin = Origin::Client(Some(guard));
         let append = |core: &mut super::Core| core.append_from(origin, batches, acks, now_ms);
         self.append_with(self.lock(), now_ms, append)
     }

@@ -337,7 +337,11 @@ impl Replicas {
             delete: config.cleanup_policy.delete,
             file_delete_delay_ms: config.file_delete_delay_ms,
             producer_id_expiration_ms: i64::from(self.node.settings().producer_id_expiration_ms),
-            verify_transactions: true,
+            verify_transactions: self
+                .node
+                .settings()
+                .transaction
+                .transaction_partition_verification_enable,
             timestamp_type: match config.message_timestamp_type {
                 config::TimestampType::CreateTime => TimestampType::CreateTime,
                 config::TimestampType::LogAppendTime => TimestampType::LogAppendTime,

@@ -50,8 +50,10 @@ fn write(
     sequence: i32,
 ) -> Result<i64, ProducerError> {
     let mut batches = [records(producer, sequence, true)];
-    let appended = partition.append_verified(guard, &mut batches, Acks::All, NOW);
-    of_producers(appended)
+    of_producers(match guard {
+        Some(guard) => partition.append_verified(guard, &mut batches, Acks::All, NOW),
+        None => partition.append(&mut batches, Acks::All, NOW),
+    })
 }
 
 fn of_producers(

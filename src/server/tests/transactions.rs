@@ -1,12 +1,12 @@
-//! Markers of transactions.
+//! Transactional batches and markers, on a node without a transaction coordinator.
 
 use std::time::Duration;
 
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::{messages::TopicName, protocol::StrBytes};
 
 use super::{
     Node,
-    requests::{self, GROUP, TOPIC, create_topic, list_offsets},
+    requests::{self, GROUP, TOPIC, create_topic, list_offsets, produce},
 };
 use crate::{
     handlers::ErrorCode,
@@ -102,5 +102,48 @@ async fn group_coordinator_writes_its_markers() {
     let older = marker(7, 2, &[(OFFSETS_TOPIC, partitions)]);
     let invalid = ErrorCode::InvalidProducerEpoch.code();
     assert_eq!(write(&node, vec![older]).await, [invalid]);
+    node.stop().await;
+}
+
+/// The coordinator cannot be asked. Batches of other partitions are appended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unverified_batch_is_refused_alone() {
+    let node = start().await;
+    let mut request = produce(true);
+    let mut plain = produce(false).topic_data.remove(0);
+    plain.name = TopicName(StrBytes::from_static_str(OTHER_TOPIC));
+    request.topic_data.push(plain);
+    let response = node.ask(9, &request).await;
+    let [refused, appended] = &response.responses[..] else { panic!("{response:?}") };
+    let refused = &refused.partition_responses[0];
+    assert_eq!(refused.error_code, ErrorCode::NotEnoughReplicas.code(), "{refused:?}");
+    assert_eq!((refused.base_offset, refused.log_start_offset), (-1, -1));
+    let message = refused.error_message.as_ref().expect("names the reason");
+    assert!(message.ends_with("COORDINATOR_NOT_AVAILABLE"), "{message}");
+    let appended = &appended.partition_responses[0];
+    assert_eq!((appended.error_code, appended.base_offset), (NONE, 0));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_of_two_producers_are_refused() {
+    const PRODUCER_ID_AT: usize = 43;
+    let node = start().await;
+    let mut request = produce(true);
+    let mut other = request.topic_data[0].clone();
+    other.name = TopicName(StrBytes::from_static_str(OTHER_TOPIC));
+    let records = other.partition_data[0].records.take().expect("has a batch");
+    let mut records = records.to_vec();
+    records[PRODUCER_ID_AT] = 1;
+    other.partition_data[0].records = Some(records.into());
+    let mut plain = produce(false).topic_data.remove(0);
+    plain.name = TopicName(StrBytes::from_static_str("missing"));
+    request.topic_data.extend([other, plain]);
+    let response = node.ask(9, &request).await;
+    assert_eq!(response.responses.len(), 3);
+    for topic in &response.responses {
+        let refused = &topic.partition_responses[0];
+        assert_eq!(refused.error_code, ErrorCode::InvalidProducerIdMapping.code(), "{refused:?}");
+    }
     node.stop().await;
 }
