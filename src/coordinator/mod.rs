@@ -14,6 +14,8 @@
 //! - Tokens are integers and timers are data, so the events of a shard can be replayed and give the
 //!   same outcomes.
 
+#[cfg(test)]
+mod golden;
 pub mod group;
 mod group_coordinator;
 mod record_value;

@@ -277,3 +277,6 @@ impl Turn<'_> {
         self.out.timers.push(TimerOp::Set { key, at_ms });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -95,6 +95,7 @@ pub struct Transaction {
     pub partitions: Arc<Partitions>,
     /// Start of the last transaction; -1 if there was none since the last InitProducerId.
     pub start_ms: i64,
+    /// It never falls, and rises with each end of a transaction.
     pub last_update_ms: i64,
     /// The protocol of the last request that changed the transaction.
     pub version: TransactionVersion,
@@ -130,8 +131,8 @@ impl Transaction {
     }
 
     fn transition(&self, state: TxnState, now_ms: i64) -> Self {
-        let previous_id = self.producer.id;
-        Self { previous_id, state, last_update_ms: now_ms, ..self.clone() }
+        let (previous_id, last_update_ms) = (self.producer.id, self.last_update_ms.max(now_ms));
+        Self { previous_id, state, last_update_ms, ..self.clone() }
     }
 
     /// The state after InitProducerId, with the producer that its client gets.
@@ -180,7 +181,7 @@ impl Transaction {
         now_ms: i64,
     ) -> Option<Self> {
         let state = if commits { TxnState::PrepareCommit } else { TxnState::PrepareAbort };
-        let mut ended = self.transition(state, now_ms);
+        let mut ended = self.transition(state, now_ms.max(self.last_update_ms.saturating_add(1)));
         if version.bumps_epoch() {
             ended.producer.epoch = match self.producer.epoch.checked_add(1) {
                 Some(next) => next,

@@ -1,11 +1,10 @@
 //! Tests of the group state machine: golden scripts, and the property that a replay of the records
-//! gives the same logged state. A script (`testscripts/*.txt`) has commands, `---`, and the effects
-//! that the commands print. `UPDATE_GOLDEN=1` rewrites the effects.
+//! gives the same logged state.
 
 mod property;
 mod script;
 
-use std::{fs, path::Path};
+use crate::coordinator::golden;
 
 use super::{GroupShard, LoggedState, Record};
 use crate::{
@@ -48,19 +47,7 @@ fn apply_encoded(logged: &mut LoggedState, offset: i64, kind: BatchKind, record:
 
 #[test]
 fn golden_scripts() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/coordinator/group/testscripts");
-    let mut paths: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    assert!(!paths.is_empty());
-    for path in paths {
-        let expected = fs::read_to_string(&path).unwrap();
-        let actual = script::run(&expected);
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            fs::write(&path, &actual).unwrap();
-        } else {
-            assert_eq!(actual, expected, "{} differs; UPDATE_GOLDEN=1 rewrites", path.display());
-        }
-    }
+    golden::check_scripts::<script::Machine>("src/coordinator/group/testscripts");
 }
 
 #[test]

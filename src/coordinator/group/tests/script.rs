@@ -16,6 +16,7 @@ use crate::{
     base::{TopicId, TopicPartition},
     coordinator::{
         Outcome, Shard, TimerOp,
+        golden::{self, Words, places},
         group::{GroupConfig, GroupShard},
     },
     records::{Producer, TransactionVersion, TxnMarker},
@@ -25,7 +26,7 @@ use crate::{
 const ID_PREFIX: &str = "00000000-0000-0000-0000-";
 
 #[derive(Default)]
-struct Machine {
+pub struct Machine {
     logged: LoggedState,
     volatile: VolatileState,
     now_ms: i64,
@@ -36,62 +37,7 @@ struct Machine {
     out: String,
 }
 
-pub fn run(script: &str) -> String {
-    let mut machine = Machine::default();
-    let mut result = String::new();
-    let mut expecting_output = false;
-    for line in script.lines() {
-        if expecting_output {
-            if line.is_empty() {
-                result.push('\n');
-                expecting_output = false;
-            }
-            continue;
-        }
-        result.push_str(line);
-        result.push('\n');
-        if line == "---" {
-            result.push_str(&std::mem::take(&mut machine.out));
-            expecting_output = true;
-        } else if !line.is_empty() && !line.starts_with('#') {
-            machine.command(line);
-        }
-    }
-    result
-}
-
-/// The arguments of a command: plain words, and `key=value`.
-struct Words<'a> {
-    plain: Vec<&'a str>,
-    named: BTreeMap<&'a str, &'a str>,
-}
-
-impl<'a> Words<'a> {
-    fn new(words: impl Iterator<Item = &'a str>) -> Self {
-        let mut parsed = Self { plain: Vec::new(), named: BTreeMap::new() };
-        for word in words {
-            match word.split_once('=') {
-                Some((key, value)) => {
-                    parsed.named.insert(key, value);
-                }
-                None => parsed.plain.push(word),
-            }
-        }
-        parsed
-    }
-
-    fn text(&self, key: &str, default: &'a str) -> Arc<str> {
-        self.named.get(key).copied().unwrap_or(default).into()
-    }
-
-    fn option(&self, key: &str) -> Option<Arc<str>> {
-        self.named.get(key).map(|text| (*text).into())
-    }
-
-    fn number<T: std::str::FromStr<Err: std::fmt::Debug>>(&self, key: &str, default: T) -> T {
-        self.named.get(key).map_or(default, |text| text.parse().unwrap())
-    }
-
+impl Words<'_> {
     fn member(&self) -> Arc<str> {
         full_id(self.named.get("member").copied().unwrap_or_default())
     }
@@ -123,12 +69,6 @@ fn short_id(id: &str) -> String {
     }
 }
 
-/// Parses a topic and its partitions, such as `t:0+2`.
-fn places(word: &str) -> (Arc<str>, Vec<i32>) {
-    let (topic, partitions) = word.split_once(':').unwrap();
-    (topic.into(), partitions.split('+').map(|index| index.parse().unwrap()).collect())
-}
-
 fn subscription_to(topics: &str) -> Bytes {
     let topics: Vec<&str> = topics.split('+').filter(|topic| !topic.is_empty()).collect();
     let mut bytes = vec![0, 1];
@@ -147,7 +87,7 @@ fn print_metadata(metadata: &Bytes) -> String {
     }
 }
 
-impl Machine {
+impl golden::Machine for Machine {
     fn command(&mut self, line: &str) {
         let mut words = line.split_whitespace();
         let name = words.next().unwrap();
@@ -194,6 +134,12 @@ impl Machine {
         self.event(Event::Request { token: self.next_token, request });
     }
 
+    fn take_output(&mut self) -> String {
+        std::mem::take(&mut self.out)
+    }
+}
+
+impl Machine {
     fn configure(&mut self, words: &Words) {
         let mut config = GroupConfig::clone(&self.volatile.config);
         config.initial_rebalance_delay_ms =
