@@ -10,7 +10,7 @@ mod wire;
 pub use disk::{log_directories, log_files, metadata_snapshots, properties};
 pub use wire::{
     batches, codecs, group_records, metadata_records, produced_batches, raft_messages,
-    request_headers, requests,
+    request_headers, requests, transaction_records,
 };
 
 use sordini::records::{

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use sordini::{
     base::TopicPartition,
-    coordinator::group::records::Record as GroupRecord,
+    coordinator::{group::records::Record as GroupRecord, txn::Record as TxnRecord},
     handlers::{self, TABLE},
     metadata::{Image, MetadataRecord},
     protocol::frame::{self, Incoming},
@@ -168,4 +168,15 @@ pub fn group_records(data: &[u8]) {
     let (key, value) = record.encode();
     let decoded = GroupRecord::decode(key, value);
     assert_eq!(decoded.map(|again| again.is_some()), Ok(true), "{record:?}");
+}
+
+/// Decodes records of `__transaction_state`.
+pub fn transaction_records(data: &[u8]) {
+    let mut input = Input(data);
+    let has_value = input.byte() % 2 == 1;
+    let key = Bytes::copy_from_slice(input.piece());
+    let value = has_value.then(|| Bytes::copy_from_slice(input.rest()));
+    let record = TxnRecord::decode(key, value);
+    let (key, value) = record.encode();
+    assert_eq!(TxnRecord::decode(key, value), record);
 }

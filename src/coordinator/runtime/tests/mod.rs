@@ -2,6 +2,7 @@
 //! use the group coordinator.
 
 mod shard;
+mod transactions;
 
 use std::{
     sync::{

@@ -138,15 +138,9 @@ impl Run {
                 assert!(!state_before.is_some_and(TxnState::is_prepare));
             }
             TxnState::Ongoing => assert!(!state_before.unwrap().is_prepare()),
-            TxnState::PrepareCommit => {
+            TxnState::PrepareCommit | TxnState::PrepareAbort => {
                 self.prepared += 1;
-                assert_eq!(state_before, Some(TxnState::Ongoing));
-                assert_eq!(value.partitions, before.unwrap().partitions);
-            }
-            TxnState::PrepareAbort => {
-                self.prepared += 1;
-                assert!(!state_before.unwrap().is_prepare(), "two outcomes");
-                assert_eq!(value.partitions, before.unwrap().partitions);
+                self.check_prepared(value, &before.unwrap());
             }
             TxnState::CompleteCommit => {
                 assert_eq!(state_before, Some(TxnState::PrepareCommit));
@@ -160,6 +154,16 @@ impl Run {
         let epoch = self.epochs.entry(value.producer.id).or_insert(-1);
         assert!(value.producer.epoch >= *epoch, "the epoch falls");
         *epoch = value.producer.epoch;
+    }
+
+    fn check_prepared(&self, prepared: &Transaction, before: &Transaction) {
+        assert!(!before.state.is_prepare(), "two outcomes");
+        let commits = prepared.state == TxnState::PrepareCommit;
+        assert!(!commits || before.state == TxnState::Ongoing, "a commit without a transaction");
+        assert_eq!(prepared.partitions, before.partitions);
+        let has_next_epoch = prepared.producer.epoch > before.producer.epoch;
+        let needs_next = prepared.version.bumps_epoch() && before.producer.epoch != i16::MAX;
+        assert!(has_next_epoch || !needs_next, "two transactions have the same epoch");
     }
 
     fn check_has_markers(&self, id: &Arc<str>, ended: &Transaction) {
