@@ -8,7 +8,7 @@ use std::{
 };
 
 use kafka_protocol::messages::{
-    AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, ApiKey,
+    AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, ApiKey, TopicName,
     add_partitions_to_txn_request::{AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction},
     add_partitions_to_txn_response::{
         AddPartitionsToTxnPartitionResult, AddPartitionsToTxnResult, AddPartitionsToTxnTopicResult,
@@ -38,8 +38,12 @@ const PRODUCER_FENCED_SINCE: i16 = 2;
 /// The first version with many transactions, which only brokers send.
 const BATCHED_SINCE: i16 = 4;
 
-/// The error code of each partition of a transaction.
-type Codes = Vec<(TopicPartition, i16)>;
+/// The error codes of a transaction's partitions.
+enum Codes {
+    /// One code for everything that the request names, in its order. Repetitions are repeated.
+    All(i16),
+    Each(Vec<(TopicPartition, i16)>),
+}
 
 impl Handler for AddPartitionsToTxn {
     const API: ApiKey = ApiKey::AddPartitionsToTxn;
@@ -59,14 +63,14 @@ impl Handler for AddPartitionsToTxn {
             .with_producer_epoch(request.v3_and_below_producer_epoch)
             .with_topics(request.v3_and_below_topics);
         let (broker, is_old) = (Arc::clone(cx.broker), cx.version < PRODUCER_FENCED_SINCE);
-        let checked = check(cx, transaction);
+        let checked = check(cx, &transaction);
         Reply::Later(Box::pin(async move {
             let codes = match checked {
-                Ok(transaction) => add(&broker, transaction, TransactionVersion::V0, is_old).await,
+                Ok(checked) => add(&broker, checked, TransactionVersion::V0, is_old).await,
                 Err(codes) => codes,
             };
             AddPartitionsToTxnResponse::default()
-                .with_results_by_topic_v3_and_below(by_topic(codes))
+                .with_results_by_topic_v3_and_below(results(transaction.topics, codes))
         }))
     }
 }
@@ -98,58 +102,51 @@ fn add_batch(
     let transactions = request.transactions.into_iter();
     // As in Kafka, the first entry of a transactional id counts.
     let transactions = transactions.filter(|it| seen.insert(it.transactional_id.clone()));
-    let checked: Vec<_> =
-        transactions.map(|it| (it.transactional_id.clone(), check(cx, it))).collect();
+    let checked: Vec<_> = transactions.map(|it| (check(cx, &it), it)).collect();
     Reply::Later(Box::pin(async move {
         let mut added = JoinSet::new();
-        let mut results = vec![AddPartitionsToTxnResult::default(); checked.len()];
-        for (at, (id, checked)) in checked.into_iter().enumerate() {
-            results[at].transactional_id = id;
-            match checked {
-                Ok(transaction) => {
-                    let broker = Arc::clone(&broker);
-                    added.spawn(async move {
-                        (at, add(&broker, transaction, TransactionVersion::V2, false).await)
-                    });
-                }
-                Err(codes) => results[at].topic_results = by_topic(codes),
-            }
+        for (checked, transaction) in checked {
+            let broker = Arc::clone(&broker);
+            added.spawn(async move {
+                let codes = match checked {
+                    Ok(checked) => add(&broker, checked, TransactionVersion::V2, false).await,
+                    Err(codes) => codes,
+                };
+                AddPartitionsToTxnResult::default()
+                    .with_transactional_id(transaction.transactional_id)
+                    .with_topic_results(results(transaction.topics, codes))
+            });
         }
-        while let Some(Ok((at, codes))) = added.join_next().await {
-            results[at].topic_results = by_topic(codes);
-        }
+        let results = added.join_all().await;
         AddPartitionsToTxnResponse::default().with_results_by_transaction(results)
     }))
 }
 
 /// Checks the partitions of a transaction. If one cannot be added, none is.
-fn check(cx: &Context<'_>, transaction: AddPartitionsToTxnTransaction) -> Result<Checked, Codes> {
-    let partitions = partitions(&transaction.topics);
+fn check(cx: &Context<'_>, transaction: &AddPartitionsToTxnTransaction) -> Result<Checked, Codes> {
     let by_client = cx.version < BATCHED_SINCE;
-    if by_client && let Err(code) = cx.check(TRANSACTIONAL_ID_WRITE, &transaction.transactional_id)
-    {
-        return Err(all(partitions, code.code()));
+    if by_client {
+        let may_write = cx.check(TRANSACTIONAL_ID_WRITE, &transaction.transactional_id);
+        may_write.map_err(|code| Codes::All(code.code()))?;
     }
     let image = cx.broker.metadata();
     let check = |partition: &TopicPartition| {
+        let topic = &partition.topic;
         // Offsets are added with AddOffsetsToTxn, so a client cannot add an internal topic.
-        if by_client
-            && (is_internal(&partition.topic) || !cx.allowed(TOPIC_WRITE, &partition.topic))
-        {
+        if by_client && (is_internal(topic) || !cx.allowed(TOPIC_WRITE, topic)) {
             return Err(ErrorCode::TopicAuthorizationFailed);
         }
-        match image.partition(&partition.topic, partition.partition) {
-            Some(_) => Ok(()),
-            None => Err(ErrorCode::UnknownTopicOrPartition),
-        }
+        let known = image.partition(topic, partition.partition);
+        known.map(|_| ()).ok_or(ErrorCode::UnknownTopicOrPartition)
     };
+    let partitions = partitions(&transaction.topics);
     let checked: Vec<_> = partitions.iter().map(check).collect();
     if checked.iter().any(Result::is_err) {
-        let code = |checked: Result<(), ErrorCode>| {
-            checked.err().unwrap_or(ErrorCode::OperationNotAttempted)
-        };
-        let codes = checked.into_iter().map(|checked| code(checked).code());
-        return Err(partitions.into_iter().zip(codes).collect());
+        let codes = checked.into_iter().map(|checked| match checked {
+            Ok(()) => ErrorCode::OperationNotAttempted.code(),
+            Err(code) => code.code(),
+        });
+        return Err(Codes::Each(partitions.into_iter().zip(codes).collect()));
     }
     Ok(Checked {
         id: text(&transaction.transactional_id),
@@ -178,50 +175,54 @@ fn partitions(topics: &[AddPartitionsToTxnTopic]) -> Vec<TopicPartition> {
 /// Adds the partitions, or verifies that the transaction has them.
 async fn add(
     broker: &Broker,
-    transaction: Checked,
+    checked: Checked,
     version: TransactionVersion,
     is_old: bool,
 ) -> Codes {
-    let Checked { id, producer, partitions, verify_only } = transaction;
+    let Checked { id, producer, partitions, verify_only } = checked;
     let transactions = &broker.coordinators.transactions;
-    let asked = partitions.clone();
-    let refused = if verify_only {
-        match transactions.verify(VerifyRequest { id, producer, partitions }).await {
-            Ok(verified) => {
-                let code = |has: bool| match has {
-                    true => errors::NONE,
-                    false => ErrorCode::TransactionAbortable.code(),
-                };
-                return verified
-                    .into_iter()
-                    .map(|(partition, has)| (partition, code(has)))
-                    .collect();
-            }
-            Err(error) => Some(error),
-        }
-    } else {
-        transactions.add(AddRequest { id, producer, partitions, version }).await.err()
-    };
-    let code = refused.map(|error| errors::fenced(errors::transaction(error), is_old).code());
-    all(asked, code.unwrap_or(errors::NONE))
-}
-
-fn all(partitions: Vec<TopicPartition>, code: i16) -> Codes {
-    partitions.into_iter().map(|partition| (partition, code)).collect()
-}
-
-fn by_topic(codes: Codes) -> Vec<AddPartitionsToTxnTopicResult> {
-    let mut topics: BTreeMap<Arc<str>, Vec<AddPartitionsToTxnPartitionResult>> = BTreeMap::new();
-    for (partition, code) in codes {
-        let result = AddPartitionsToTxnPartitionResult::default()
-            .with_partition_index(partition.partition)
-            .with_partition_error_code(code);
-        topics.entry(partition.topic).or_default().push(result);
+    let code = |error| errors::fenced(errors::transaction(error), is_old).code();
+    if verify_only {
+        let verified = transactions.verify(VerifyRequest { id, producer, partitions }).await;
+        let code_of = |has: bool| match has {
+            true => errors::NONE,
+            false => ErrorCode::TransactionAbortable.code(),
+        };
+        return verified.map_or_else(
+            |error| Codes::All(code(error)),
+            |each| Codes::Each(each.into_iter().map(|(at, has)| (at, code_of(has))).collect()),
+        );
     }
-    let topic = |(name, results): (Arc<str>, Vec<_>)| {
-        AddPartitionsToTxnTopicResult::default()
-            .with_name(topic_name(&name))
-            .with_results_by_partition(results)
+    let added = transactions.add(AddRequest { id, producer, partitions, version }).await;
+    Codes::All(added.map_or_else(code, |()| errors::NONE))
+}
+
+fn results(
+    topics: Vec<AddPartitionsToTxnTopic>,
+    codes: Codes,
+) -> Vec<AddPartitionsToTxnTopicResult> {
+    let result = |index: i32, code: i16| {
+        AddPartitionsToTxnPartitionResult::default()
+            .with_partition_index(index)
+            .with_partition_error_code(code)
     };
-    topics.into_iter().map(topic).collect()
+    let topic = |name: TopicName, results: Vec<_>| {
+        AddPartitionsToTxnTopicResult::default().with_name(name).with_results_by_partition(results)
+    };
+    match codes {
+        Codes::All(code) => {
+            let results = |topic: &AddPartitionsToTxnTopic| {
+                topic.partitions.iter().map(|index| result(*index, code)).collect()
+            };
+            topics.into_iter().map(|it| topic(it.name.clone(), results(&it))).collect()
+        }
+        Codes::Each(codes) => {
+            let mut by_topic: BTreeMap<Arc<str>, Vec<_>> = BTreeMap::new();
+            for (partition, code) in codes {
+                let result = result(partition.partition, code);
+                by_topic.entry(partition.topic).or_default().push(result);
+            }
+            by_topic.into_iter().map(|(name, results)| topic(topic_name(&name), results)).collect()
+        }
+    }
 }

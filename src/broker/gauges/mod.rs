@@ -1,10 +1,11 @@
-//! Metrics of this broker's state: its partitions, the groups that it coordinates, its log
-//! directories. Names are those of kafka_exporter if it has the metric.
+//! Metrics of this broker's state: its partitions, the groups and the transactions that it
+//! coordinates, its log directories. Names are those of kafka_exporter if it has the metric.
 
 mod groups;
 mod partitions;
 #[cfg(test)]
 mod tests;
+mod transactions;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -49,8 +50,11 @@ impl Broker {
                     let nothing: SurveyResult = Box::new(|_| {});
                     return nothing;
                 };
-                let surveys = broker.coordinators.groups.survey(Instant::now() + WAIT_MAX).await;
+                let deadline = Instant::now() + WAIT_MAX;
+                let surveys = broker.coordinators.groups.survey(deadline).await;
+                let survey = broker.coordinators.transactions.survey(deadline).await;
                 let write: SurveyResult = Box::new(move |scrape| {
+                    transactions::collect_survey(&survey, scrape);
                     let mut record_times = record_times.lock();
                     record_times.begin(std::time::Instant::now() + WAIT_MAX);
                     let mut gauges = GroupGauges {
@@ -67,6 +71,7 @@ impl Broker {
     }
 
     fn collect_own(&self, scrape: &mut Scrape) {
+        transactions::collect_counters(self.coordinators.transactions.counters(), scrape);
         let offline_dirs =
             self.replicas.lock_dirs().dirs().iter().filter(|dir| dir.is_offline()).count();
         let (sessions, evictions) = {

@@ -168,20 +168,26 @@ impl Outbox {
 
     fn take_markers(&mut self, broker: i32) -> Vec<BatchMarker> {
         let Some(queue) = self.queues.get_mut(&broker) else { return Vec::new() };
-        let count = queue.items.len().min(PARTITIONS_PER_REQUEST);
-        let items: Vec<Item> = queue.items.drain(..count).collect();
+        let mut items = mem::take(&mut queue.items);
         let mut markers: Vec<BatchMarker> = Vec::new();
         let mut places: HashMap<Key, usize> = HashMap::new();
-        for Item { work: key, serial, partition } in items {
+        let mut room = PARTITIONS_PER_REQUEST;
+        while room > 0
+            && let Some(Item { work: key, serial, partition }) = items.pop_front()
+        {
             if !self.is_wanted(&key, serial, &partition) {
                 continue;
             }
+            room -= 1;
             let place = *places.entry(key.clone()).or_insert(markers.len());
             if place == markers.len() {
                 let marker = self.work[&key].ended.marker;
                 markers.push(BatchMarker { work: key, serial, marker, partitions: Vec::new() });
             }
             markers[place].partitions.push(partition);
+        }
+        if let Some(queue) = self.queues.get_mut(&broker) {
+            queue.items = items;
         }
         markers
     }
@@ -240,5 +246,151 @@ impl Outbox {
     /// Whether markers wait for [`Self::retry`].
     pub fn has_delayed(&self) -> bool {
         !self.delayed.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::{Producer, TransactionVersion};
+
+    const SHARD: i32 = 3;
+
+    fn ended(id: &str, producer_id: i64) -> EndedTxn {
+        let marker = TxnMarker {
+            producer: Producer { id: producer_id, epoch: 1 },
+            commits: true,
+            coordinator_epoch: 5,
+            version: TransactionVersion::V2,
+        };
+        EndedTxn { shard: SHARD, id: id.into(), marker, end_ms: 100 }
+    }
+
+    fn partition(index: i32) -> TopicPartition {
+        TopicPartition::new("t", index)
+    }
+
+    fn partitions(indexes: &[i32]) -> Vec<TopicPartition> {
+        indexes.iter().copied().map(partition).collect()
+    }
+
+    /// Partitions below 10 are led by broker 1, those below 20 by broker 2.
+    fn leader(partition: &TopicPartition) -> Destination {
+        Destination::Broker(1 + partition.partition / 10)
+    }
+
+    /// The partition indexes of each producer id in a batch.
+    type Told = Vec<(i64, Vec<i32>)>;
+
+    /// The batches with their brokers.
+    fn told(batches: &[Batch]) -> Vec<(i32, Told)> {
+        let marker = |it: &BatchMarker| {
+            (it.marker.producer.id, it.partitions.iter().map(|it| it.partition).collect())
+        };
+        batches.iter().map(|it| (it.broker, it.markers.iter().map(marker).collect())).collect()
+    }
+
+    /// The reports as transactional ids and partition indexes.
+    fn reports(outbox: &mut Outbox) -> Vec<(String, Vec<i32>)> {
+        let report = |(shard, written): (i32, MarkersWritten)| {
+            assert_eq!((shard, written.coordinator_epoch, written.end_ms), (SHARD, 5, 100));
+            let indexes = written.partitions.iter().map(|it| it.partition).collect();
+            (written.id.to_string(), indexes)
+        };
+        outbox.take_reports().into_iter().map(report).collect()
+    }
+
+    fn one(outbox: &mut Outbox) -> Batch {
+        let mut batches = outbox.take_batches();
+        assert_eq!(batches.len(), 1);
+        batches.remove(0)
+    }
+
+    #[test]
+    fn each_broker_gets_one_batch_at_a_time() {
+        let mut outbox = Outbox::default();
+        outbox.add(ended("a", 7), partitions(&[0, 1, 10]), leader);
+        let first = outbox.take_batches();
+        assert_eq!(told(&first), [(1, vec![(7, vec![0, 1])]), (2, vec![(7, vec![10])])]);
+        outbox.add(ended("b", 8), partitions(&[0]), leader);
+        outbox.add(ended("c", 9), partitions(&[2]), leader);
+        assert_eq!(told(&outbox.take_batches()), []);
+        for batch in first {
+            outbox.answered(batch, |_, _| Written::Yes);
+        }
+        assert_eq!(
+            reports(&mut outbox),
+            [("a".to_owned(), vec![0, 1]), ("a".to_owned(), vec![10])]
+        );
+        assert_eq!(told(&outbox.take_batches()), [(1, vec![(8, vec![0]), (9, vec![2])])]);
+        assert_eq!(outbox.work.len(), 2, "the first transaction is forgotten");
+    }
+
+    #[test]
+    fn markers_are_sent_again_to_the_leader_of_that_time() {
+        let mut outbox = Outbox::default();
+        outbox.add(ended("a", 7), partitions(&[0, 1, 2]), leader);
+        let batch = one(&mut outbox);
+        let only_first = |_: &TxnMarker, partition: &TopicPartition| match partition.partition {
+            0 => Written::Yes,
+            _ => Written::NotYet,
+        };
+        outbox.answered(batch, only_first);
+        assert_eq!(reports(&mut outbox), [("a".to_owned(), vec![0])]);
+        assert_eq!(told(&outbox.take_batches()), []);
+        assert!(outbox.has_delayed());
+        outbox.retry(
+            |_| true,
+            |partition| match partition.partition {
+                1 => Destination::Broker(9),
+                _ => Destination::NoLeader,
+            },
+        );
+        assert_eq!(told(&outbox.take_batches()), [(9, vec![(7, vec![1])])]);
+        assert!(outbox.has_delayed());
+        outbox.retry(|_| true, |_| Destination::Deleted);
+        assert_eq!(reports(&mut outbox), [("a".to_owned(), vec![2])]);
+        assert!(!outbox.has_delayed());
+    }
+
+    #[test]
+    fn transactions_of_other_coordinators_are_forgotten() {
+        let mut outbox = Outbox::default();
+        outbox.add(ended("fenced", 7), partitions(&[0, 1]), leader);
+        let batch = one(&mut outbox);
+        outbox.answered(batch, |_, partition| match partition.partition {
+            0 => Written::Fenced,
+            _ => Written::Yes,
+        });
+        assert_eq!(reports(&mut outbox), []);
+        outbox.add(ended("moved", 8), partitions(&[0, 1]), |_| Destination::NoLeader);
+        outbox.retry(|shard| shard != SHARD, leader);
+        assert_eq!(told(&outbox.take_batches()), []);
+        assert!(outbox.work.is_empty() && !outbox.has_delayed());
+    }
+
+    /// A shard that is loaded again requests its markers again. Answers to the earlier batch do not
+    /// count for the new request.
+    #[test]
+    fn repeated_requests_replace_earlier_ones() {
+        let mut outbox = Outbox::default();
+        outbox.add(ended("a", 7), partitions(&[0]), leader);
+        let batch = one(&mut outbox);
+        outbox.add(ended("a", 7), partitions(&[0, 10]), leader);
+        outbox.answered(batch, |_, _| Written::NotYet);
+        assert!(!outbox.has_delayed(), "the new request has the partition");
+        let again = outbox.take_batches();
+        assert_eq!(told(&again), [(1, vec![(7, vec![0])]), (2, vec![(7, vec![10])])]);
+    }
+
+    #[test]
+    fn batches_are_bounded() {
+        let mut outbox = Outbox::default();
+        let many: Vec<i32> = (0..PARTITIONS_PER_REQUEST as i32 + 1).collect();
+        outbox.add(ended("a", 7), partitions(&many), |_| Destination::Broker(1));
+        let first = one(&mut outbox);
+        assert_eq!(first.markers[0].partitions.len(), PARTITIONS_PER_REQUEST);
+        outbox.answered(first, |_, _| Written::Yes);
+        assert_eq!(one(&mut outbox).markers[0].partitions.len(), 1);
     }
 }
