@@ -55,6 +55,8 @@ pub struct Sent {
 /// The requests, in an order that leaves the topic and the group until the last ones delete them.
 pub fn requests(topic_id: Uuid) -> Vec<Sent> {
     let mut all = data_requests(topic_id);
+    // These come first, because InitProducerId aborts the open transaction.
+    all.extend(transaction_requests());
     all.extend([
         to_broker(9, &metadata(&[TOPIC, "missing"])),
         to_broker(6, &find_coordinator(0, GROUP)),
@@ -67,7 +69,6 @@ pub fn requests(topic_id: Uuid) -> Vec<Sent> {
     ]);
     all.extend(config_requests());
     all.extend(offset_requests());
-    all.extend(transaction_requests());
     let deleted = DeleteTopicsRequest::default().with_topic_names(vec![topic()]);
     all.extend([
         to_broker(2, &DeleteGroupsRequest::default().with_groups_names(vec![group()])),
