@@ -300,4 +300,14 @@ mod tests {
         });
         assert_eq!(done, Ok(2));
     }
+
+    #[test]
+    fn transaction_coordinators_see_errors_of_leaders() {
+        let not_leader = ErrorCode::NotLeaderOrFollower;
+        assert_eq!(group_marker(GroupError::CoordinatorLoadInProgress), not_leader);
+        assert_eq!(group_marker(GroupError::CoordinatorNotAvailable), not_leader);
+        assert_eq!(group_marker(GroupError::NotCoordinator), not_leader);
+        let refused = group_marker(GroupError::InvalidProducerEpoch);
+        assert_eq!(refused, ErrorCode::InvalidProducerEpoch);
+    }
 }

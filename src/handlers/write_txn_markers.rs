@@ -17,7 +17,7 @@ use super::{Context, ErrorCode, Handler, Reply, acks::AckWait, error_counts::err
 use crate::{
     base::{TopicPartition, environment::now_ms},
     broker::Broker,
-    coordinator::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, group::messages::GroupError},
+    coordinator::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC},
     partition::{Acks, AppendError, Partition},
     protocol::{
         checks::{CLUSTER_ACTION, CLUSTER_ALTER},
@@ -251,17 +251,7 @@ async fn end_in_group(
     for marker in markers {
         ended = broker.coordinators.groups.end_transaction(partition, marker).await;
     }
-    ended.map_err(group_code)
-}
-
-/// As in Kafka, transaction coordinators see only errors of partition leaders.
-fn group_code(error: GroupError) -> ErrorCode {
-    match error {
-        GroupError::CoordinatorNotAvailable
-        | GroupError::CoordinatorLoadInProgress
-        | GroupError::NotCoordinator => ErrorCode::NotLeaderOrFollower,
-        error => errors::group(error),
-    }
+    ended.map_err(errors::group_marker)
 }
 
 /// The marker, unless its transaction version is unknown.
@@ -318,16 +308,6 @@ mod tests {
         let request = WriteTxnMarkersRequest { markers: vec![twice, marker(8, &[])] };
         results.refuse_all(&request, ErrorCode::ClusterAuthorizationFailed);
         assert_eq!(codes(results), "7 t [(0, 31), (1, 31)]\n");
-    }
-
-    #[test]
-    fn coordinators_see_errors_of_leaders() {
-        let not_leader = ErrorCode::NotLeaderOrFollower;
-        assert_eq!(group_code(GroupError::CoordinatorLoadInProgress), not_leader);
-        assert_eq!(group_code(GroupError::CoordinatorNotAvailable), not_leader);
-        assert_eq!(group_code(GroupError::NotCoordinator), not_leader);
-        let fenced = group_code(GroupError::InvalidProducerEpoch);
-        assert_eq!(fenced, ErrorCode::InvalidProducerEpoch);
     }
 
     #[test]
