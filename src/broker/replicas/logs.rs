@@ -11,7 +11,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 use uuid::Uuid;
 
 use super::Replicas;
@@ -275,7 +275,7 @@ impl Replicas {
         if recovery.scanned_bytes >= TOLD_BYTES || recovery.cut_bytes > 0 {
             info!(partition = %found.partition, ?recovery, "log recovered");
         }
-        warn_of_open_transactions(&found.partition, &log);
+        log_open_transactions(&found.partition, &log);
         // With `flush.messages`, acknowledged records are durable. Recovered records can now be
         // read by consumers, or acknowledged when the producer repeats them, so they must be
         // durable, too.
@@ -550,13 +550,13 @@ pub fn in_parallel<T: Sync>(threads: usize, items: &[T], each: impl Fn(&T) + Syn
     });
 }
 
-/// Logs a warning if a log has open transactions. Sordini does not coordinate transactions yet, so
-/// they stay open until a transaction coordinator of Apache Kafka ends them.
-fn warn_of_open_transactions(partition: &TopicPartition, log: &Log) {
+/// Logs the number of open transactions of a log, and the oldest one. Consumers with
+/// `read_committed` wait at it until its coordinator ends it.
+fn log_open_transactions(partition: &TopicPartition, log: &Log) {
     let mut open = log.open_transactions();
     let transactions = open.len();
     if let Some((first_offset, producer_id)) = open.next() {
-        warn!(
+        info!(
             %partition,
             transactions,
             producer_id,
