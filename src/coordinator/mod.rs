@@ -125,6 +125,9 @@ pub trait Shard: Sized + 'static {
     /// `min.insync.replicas` (acks=all). Timers then wait while there are too few.
     const NEEDS_ALL_REPLICAS: bool = false;
 
+    /// The base sequence of batches without a producer. Kafka's coordinators differ in it.
+    const BASE_SEQUENCE: i32 = 0;
+
     /// The batch that the decision on a request may need. If the log does not take such a batch, the
     /// caller gets the reason and the shard does not see the request. `None` if the decision writes
     /// nothing, or only what the log takes in any case.

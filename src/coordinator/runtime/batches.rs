@@ -17,10 +17,10 @@ impl BatchKind {
         }
     }
 
-    /// The header fields as Kafka's coordinators write them: all batches but markers have a base
-    /// sequence of 0.
-    fn options(self) -> BatchOptions {
-        let plain = BatchOptions { base_sequence: 0, ..BatchOptions::default() };
+    /// The header fields as Kafka's coordinators write them. `base_sequence` is that of batches
+    /// without a producer. Those in transactions have 0, and markers have none.
+    fn options(self, base_sequence: i32) -> BatchOptions {
+        let plain = BatchOptions { base_sequence, ..BatchOptions::default() };
         let of = |producer: Producer| BatchOptions {
             producer_id: producer.id,
             producer_epoch: producer.epoch,
@@ -44,12 +44,15 @@ pub fn end_transaction<S: Shard>(logged: &mut S::LoggedState, producer_id: i64, 
 /// Records that have been applied, but not appended yet. All of them go into one batch.
 pub struct OpenBatch {
     kind: BatchKind,
+    /// The base sequence of batches without a producer.
+    base_sequence: i32,
     builder: BatchBuilder,
 }
 
 impl OpenBatch {
-    pub fn new(kind: BatchKind) -> Self {
-        Self { kind, builder: BatchBuilder::new(kind.options()) }
+    /// `base_sequence` is [`Shard::BASE_SEQUENCE`].
+    pub fn new(kind: BatchKind, base_sequence: i32) -> Self {
+        Self { kind, base_sequence, builder: BatchBuilder::new(kind.options(base_sequence)) }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -67,14 +70,14 @@ impl OpenBatch {
     pub fn push(&mut self, kind: BatchKind, now_ms: i64, key: &[u8], value: Option<&[u8]>) {
         if self.kind != kind {
             assert!(self.is_empty(), "a batch has records of one kind");
-            *self = Self::new(kind);
+            *self = Self::new(kind, self.base_sequence);
         }
         self.builder.append(now_ms, Some(key), value, &[]);
     }
 
     /// Takes the records, and leaves an empty batch. Panics if there are none.
     pub fn take(&mut self) -> Batch {
-        std::mem::replace(self, Self::new(self.kind)).builder.build()
+        std::mem::replace(self, Self::new(self.kind, self.base_sequence)).builder.build()
     }
 }
 

@@ -165,7 +165,7 @@ impl<S: Shard> Running<S> {
             callers: HashMap::new(),
             decided: VecDeque::new(),
             effects: VecDeque::new(),
-            batch: OpenBatch::new(BatchKind::Plain),
+            batch: OpenBatch::new(BatchKind::Plain, S::BASE_SEQUENCE),
             end_offset,
         }
     }

@@ -113,6 +113,7 @@ impl Shard for TxnShard {
     type VolatileState = VolatileState;
 
     const NEEDS_ALL_REPLICAS: bool = true;
+    const BASE_SEQUENCE: i32 = -1;
 
     fn loaded() -> Event {
         Event::Loaded

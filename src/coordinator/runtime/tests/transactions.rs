@@ -230,6 +230,8 @@ async fn shards_get_the_finalised_level() {
     let setup = Setup::new(true).await;
     let value_version = || {
         let batches = setup.log.batches.lock();
+        // As `MemoryRecords.withRecords` of Kafka writes it.
+        assert!(batches.iter().all(|batch| batch.header.base_sequence == -1));
         let record = batches.last().unwrap().records(1000).unwrap().next().unwrap().unwrap();
         i16::from_be_bytes(record.value.unwrap()[..2].try_into().unwrap())
     };
