@@ -166,6 +166,7 @@ table! {
     heartbeat::Heartbeat,
     leave_group::LeaveGroup,
     offset_commit::OffsetCommit,
+    txn_offset_commit::TxnOffsetCommit,
     offset_fetch::OffsetFetch,
     offset_delete::OffsetDelete,
     describe_groups::DescribeGroups,

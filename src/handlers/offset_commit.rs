@@ -8,13 +8,14 @@ use super::{
     conversions::{optional_text, text},
     error_counts::{each, error_codes},
     errors::{group_code, group_code_of},
+    partitions::has_partition,
 };
 use crate::{
     coordinator::group::{
         GroupError,
         messages::{CommitPartition, CommitRequest, CommitTopic, CommittedTopic},
     },
-    metadata::{Image, TopicImage},
+    metadata::Image,
     protocol::{
         checks::{GROUP_READ, TOPIC_READ},
         messages::{
@@ -137,10 +138,6 @@ impl Row {
         };
         Some(Self { valid, answer })
     }
-}
-
-fn has_partition(topic: &TopicImage, index: i32) -> bool {
-    usize::try_from(index).is_ok_and(|index| index < topic.partitions.len())
 }
 
 fn commit_partition(partition: &OffsetCommitRequestPartition) -> CommitPartition {

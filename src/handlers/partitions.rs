@@ -56,7 +56,7 @@ pub fn elsewhere(broker: &Broker, name: Option<&str>, id: TopicId, index: i32) -
     }
 }
 
-fn has_partition(topic: &TopicImage, index: i32) -> bool {
+pub fn has_partition(topic: &TopicImage, index: i32) -> bool {
     usize::try_from(index).is_ok_and(|index| index < topic.partitions.len())
 }
 

@@ -126,6 +126,7 @@ apis! {
         [TRANSACTIONAL_ID_WRITE, TOPIC_WRITE, CLUSTER_ACTION];
     EndTxn 0..=5, Some(3), Broker, [TRANSACTIONAL_ID_WRITE];
     WriteTxnMarkers 1..=2, Some(1), Broker, [CLUSTER_ALTER, CLUSTER_ACTION];
+    TxnOffsetCommit 0..=5, Some(3), Broker, [TRANSACTIONAL_ID_WRITE, GROUP_READ, TOPIC_READ];
     DescribeAcls 1..=3, Some(2), Both, [CLUSTER_DESCRIBE];
     CreateAcls 1..=3, Some(2), Forwarded, [CLUSTER_ALTER];
     DeleteAcls 1..=3, Some(2), Forwarded, [CLUSTER_ALTER];

@@ -77,9 +77,10 @@ impl Turn<'_> {
         for (topic, partitions) in logged.offsets.topics(id) {
             let subscribed = group.is_subscribed_to(topic);
             for (partition, committed) in partitions {
-                let expired = since.is_expired(&committed.value, now_ms, retention_ms);
-                let pending = logged.pending.contains(id, topic, *partition);
-                if expired && !subscribed && !pending {
+                if !subscribed
+                    && since.is_expired(&committed.value, now_ms, retention_ms)
+                    && !logged.pending.contains(id, topic, *partition)
+                {
                     self.forget_offset(id, topic, *partition);
                 } else {
                     all_expired = false;

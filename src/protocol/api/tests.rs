@@ -96,6 +96,7 @@ all_agree! {
     OffsetForLeaderEpoch => OffsetForLeaderEpochRequest;
     AddPartitionsToTxn => AddPartitionsToTxnRequest;
     EndTxn => EndTxnRequest;
+    TxnOffsetCommit => TxnOffsetCommitRequest;
     DescribeConfigs => DescribeConfigsRequest;
     AlterConfigs => AlterConfigsRequest;
     AlterReplicaLogDirs => AlterReplicaLogDirsRequest;
@@ -170,6 +171,7 @@ fn versions_are_those_of_kafka() {
         (24, 0, 5),
         (26, 0, 5),
         (27, 1, 2),
+        (28, 0, 5),
         (29, 1, 3),
         (30, 1, 3),
         (31, 1, 3),

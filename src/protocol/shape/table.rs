@@ -165,6 +165,18 @@ pub static REQUESTS: &[(ApiKey, &str)] = &[
     ",
     ),
     (
+        ApiKey::TxnOffsetCommit,
+        "
+        transactional_id:str group_id:str producer_id:i64 producer_epoch:i16 generation_id:i32@3
+        member_id:str@3 group_instance_id:str?@3 topics:[
+            name:str partitions:[
+                partition_index:i32 committed_offset:i64 committed_leader_epoch:i32@2
+                committed_metadata:str?
+            ]
+        ]
+    ",
+    ),
+    (
         ApiKey::DescribeAcls,
         "
         resource_type_filter:i8 resource_name_filter:str? pattern_type_filter:i8

@@ -56,6 +56,7 @@ codecs! {
     AddPartitionsToTxn: AddPartitionsToTxnRequest,
     EndTxn: EndTxnRequest,
     WriteTxnMarkers: ours::WriteTxnMarkersRequest,
+    TxnOffsetCommit: TxnOffsetCommitRequest,
     DescribeConfigs: DescribeConfigsRequest,
     AlterConfigs: AlterConfigsRequest,
     AlterReplicaLogDirs: AlterReplicaLogDirsRequest,
@@ -222,6 +223,8 @@ fn elements_are_counted_at_no_less_than_their_size() {
         AddPartitionsToTxn [0] => add_partitions_to_txn_request::AddPartitionsToTxnTransaction;
         AddPartitionsToTxn [0, 4] => add_partitions_to_txn_request::AddPartitionsToTxnTopic;
         AddPartitionsToTxn [4] => add_partitions_to_txn_request::AddPartitionsToTxnTopic;
+        TxnOffsetCommit [7] => txn_offset_commit_request::TxnOffsetCommitRequestTopic;
+        TxnOffsetCommit [7, 1] => txn_offset_commit_request::TxnOffsetCommitRequestPartition;
         DescribeConfigs [0] => describe_configs_request::DescribeConfigsResource;
         AlterConfigs [0] => alter_configs_request::AlterConfigsResource;
         AlterConfigs [0, 2] => alter_configs_request::AlterableConfig;

@@ -4,7 +4,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use kafka_protocol::messages::{
 
 use super::{
     Node, Recorder, Rule,
-    requests::{self, GROUP, Sent, TOPIC, commit_offset, create_topic, produce, to_controller},
+    requests::{self, Sent, TOPIC, create_topic, to_controller},
     sample,
 };
 use crate::{
@@ -81,6 +80,7 @@ const DENIED: &str = "
     Produce TOPIC TRANSACTIONAL_ID
     RemoveRaftVoter CLUSTER
     SyncGroup GROUP
+    TxnOffsetCommit TRANSACTIONAL_ID
     UnregisterBroker CLUSTER
     UpdateFeatures CLUSTER
     UpdateRaftVoter CLUSTER
@@ -92,6 +92,7 @@ const DENIED_TOPICS: &str = "
     OffsetCommit TOPIC
     OffsetDelete TOPIC
     OffsetFetch TOPIC
+    TxnOffsetCommit TOPIC
 ";
 
 fn rows(table: &str) -> Vec<&str> {
@@ -114,24 +115,7 @@ async fn errors_since(node: &Node, before: &BTreeSet<String>) -> Vec<String> {
 /// Starts a node with a topic of one record, and a group with an offset.
 async fn start() -> Node {
     let node = Node::start().await;
-    let created = node.ask(7, &create_topic(TOPIC)).await;
-    assert_eq!(created.topics[0].error_code, 0, "{created:?}");
-    let produced = node.ask(9, &produce(false)).await;
-    assert_eq!(produced.responses[0].partition_responses[0].error_code, 0, "{produced:?}");
-    let find = requests::find_coordinator(0, GROUP);
-    assert_eq!(node.ask(6, &find).await.coordinators[0].error_code, 0);
-    // The coordinator may still be loading. As clients do, send the request again then.
-    let loading = ErrorCode::CoordinatorLoadInProgress.code();
-    let mut code = loading;
-    for _ in 0..1_000 {
-        let committed = node.ask(9, &commit_offset()).await;
-        code = committed.topics[0].partitions[0].error_code;
-        if code != loading {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert_eq!(code, 0);
+    node.create_data().await;
     begin_transaction(&node).await;
     node
 }

@@ -2,6 +2,7 @@
 
 mod authorization;
 mod requests;
+mod transactional_offsets;
 mod transactions;
 
 use std::{
@@ -19,11 +20,11 @@ use kafka_protocol::{
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, time::timeout};
 
-use self::requests::Sent;
+use self::requests::{GROUP, Sent, TOPIC};
 use super::{Environment, Server};
 use crate::{
     base::config::{Config, SecurityProtocol},
-    handlers::{self, Authorizer, Client, ConnectionContext, Outcome},
+    handlers::{self, Authorizer, Client, ConnectionContext, ErrorCode, Outcome},
     peers,
     protocol::{
         Api,
@@ -105,6 +106,28 @@ impl Node {
         let environment = Environment { listens: false, ..Environment::real(Handle::current()) };
         let server = Server::start_in(config, environment, |_| ()).await.expect("starts");
         Self { server, _data: data }
+    }
+
+    /// Creates the topic [`TOPIC`] with one record, and the group [`GROUP`] with an offset.
+    async fn create_data(&self) {
+        let created = self.ask(7, &requests::create_topic(TOPIC)).await;
+        assert_eq!(created.topics[0].error_code, 0, "{created:?}");
+        let produced = self.ask(9, &requests::produce(false)).await;
+        assert_eq!(produced.responses[0].partition_responses[0].error_code, 0, "{produced:?}");
+        let find = requests::find_coordinator(0, GROUP);
+        assert_eq!(self.ask(6, &find).await.coordinators[0].error_code, 0);
+        // The coordinator may still be loading. As clients do, send the request again then.
+        let loading = ErrorCode::CoordinatorLoadInProgress.code();
+        let mut code = loading;
+        for _ in 0..1_000 {
+            let committed = self.ask(9, &requests::commit_offset()).await;
+            code = committed.topics[0].partitions[0].error_code;
+            if code != loading {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(code, 0);
     }
 
     async fn stop(self) {

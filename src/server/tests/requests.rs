@@ -10,7 +10,7 @@ use kafka_protocol::{
         FindCoordinatorRequest, GroupId, IncrementalAlterConfigsRequest, InitProducerIdRequest,
         ListOffsetsRequest, ListTransactionsRequest, MetadataRequest, OffsetCommitRequest,
         OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest, ProducerId, TopicName,
-        TransactionalId,
+        TransactionalId, TxnOffsetCommitRequest,
         add_partitions_to_txn_request::{AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction},
         alter_configs_request,
         create_partitions_request::CreatePartitionsTopic,
@@ -25,6 +25,7 @@ use kafka_protocol::{
         offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic},
         offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics},
         produce_request::{PartitionProduceData, TopicProduceData},
+        txn_offset_commit_request::{TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic},
     },
     protocol::{Request, StrBytes},
 };
@@ -139,6 +140,17 @@ fn transaction_requests() -> Vec<Sent> {
     ]
 }
 
+/// A TxnOffsetCommit request of version 5.
+pub fn commit_offset_in_transaction() -> TxnOffsetCommitRequest {
+    let topic = TxnOffsetCommitRequestTopic::default()
+        .with_name(topic())
+        .with_partitions(vec![TxnOffsetCommitRequestPartition::default()]);
+    TxnOffsetCommitRequest::default()
+        .with_transactional_id(transaction())
+        .with_group_id(group())
+        .with_topics(vec![topic])
+}
+
 /// A ListOffsets request of version 7.
 pub fn list_offsets(timestamp: i64) -> ListOffsetsRequest {
     let partition =
@@ -151,6 +163,11 @@ pub fn list_offsets(timestamp: i64) -> ListOffsetsRequest {
 pub fn fetch_offsets(topics: Option<Vec<OffsetFetchRequestTopics>>) -> OffsetFetchRequest {
     let group = OffsetFetchRequestGroup::default().with_group_id(group()).with_topics(topics);
     OffsetFetchRequest::default().with_groups(vec![group])
+}
+
+/// The partition of [`TOPIC`] in an OffsetFetch request.
+pub fn named_topic() -> OffsetFetchRequestTopics {
+    OffsetFetchRequestTopics::default().with_name(topic()).with_partition_indexes(vec![0])
 }
 
 /// A Fetch request of version 12.
@@ -277,14 +294,13 @@ fn alter_configs(configs: &[ConfigValue]) -> AlterConfigsRequest {
 
 /// Requests about offsets of the group. The last one deletes its offset.
 pub fn offset_requests() -> Vec<Sent> {
-    let named =
-        OffsetFetchRequestTopics::default().with_name(topic()).with_partition_indexes(vec![0]);
     let deleted = OffsetDeleteRequestTopic::default()
         .with_name(topic())
         .with_partitions(vec![OffsetDeleteRequestPartition::default()]);
     vec![
         to_broker(9, &commit_offset()),
-        to_broker(9, &fetch_offsets(Some(vec![named]))),
+        to_broker(5, &commit_offset_in_transaction()),
+        to_broker(9, &fetch_offsets(Some(vec![named_topic()]))),
         to_broker(9, &fetch_offsets(None)),
         to_broker(
             0,
