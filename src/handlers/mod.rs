@@ -182,6 +182,7 @@ table! {
     list_transactions::ListTransactions,
     describe_transactions::DescribeTransactions,
     add_partitions_to_txn::AddPartitionsToTxn,
+    add_offsets_to_txn::AddOffsetsToTxn,
     end_txn::EndTxn,
     write_txn_markers::WriteTxnMarkers,
 }

@@ -146,6 +146,10 @@ async fn verify(
     let producer = Producer { id: request.producer_id.0, epoch: request.producer_epoch };
     let adds = cx.version >= ADDS_PARTITION;
     let version = if adds { TransactionVersion::V2 } else { TransactionVersion::V0 };
+    let settings = &cx.broker.settings().transaction;
+    if !adds && !settings.transaction_partition_verification_enable {
+        return Ok(CommitTransaction { producer, guard: None, version });
+    }
     let index = cx.broker.coordinators.groups.partition_of(&request.group_id);
     let partition = partition(cx.broker, OFFSETS_TOPIC, index)?;
     let guard = partition.verification_guard(producer, -1, version);
@@ -286,9 +290,7 @@ mod tests {
     fn old_clients_do_not_get_the_loading_error() {
         let loading = ErrorCode::CoordinatorLoadInProgress.code();
         let places: [Place; 2] = [("a".into(), vec![0, 1]), ("a".into(), vec![2])];
-        for (version, expected) in
-            [(1, ErrorCode::CoordinatorNotAvailable.code()), (2, loading)]
-        {
+        for (version, expected) in [(1, ErrorCode::CoordinatorNotAvailable.code()), (2, loading)] {
             let mut response = Response::default();
             response.merge(all_refused(&places, loading));
             let response = response.finish(version);

@@ -124,6 +124,7 @@ apis! {
     OffsetForLeaderEpoch 2..=4, Some(4), Broker, [CLUSTER_ACTION, TOPIC_DESCRIBE];
     AddPartitionsToTxn 0..=5, Some(3), Broker,
         [TRANSACTIONAL_ID_WRITE, TOPIC_WRITE, CLUSTER_ACTION];
+    AddOffsetsToTxn 0..=4, Some(3), Broker, [TRANSACTIONAL_ID_WRITE, GROUP_READ];
     EndTxn 0..=5, Some(3), Broker, [TRANSACTIONAL_ID_WRITE];
     WriteTxnMarkers 1..=2, Some(1), Broker, [CLUSTER_ALTER, CLUSTER_ACTION];
     TxnOffsetCommit 0..=5, Some(3), Broker, [TRANSACTIONAL_ID_WRITE, GROUP_READ, TOPIC_READ];

@@ -153,6 +153,10 @@ pub static REQUESTS: &[(ApiKey, &str)] = &[
         v3_and_below_producer_epoch:i16@-3 v3_and_below_topics:[ name:str partitions:[i32] ]@-3
     ",
     ),
+    (
+        ApiKey::AddOffsetsToTxn,
+        "transactional_id:str producer_id:i64 producer_epoch:i16 group_id:str",
+    ),
     (ApiKey::EndTxn, "transactional_id:str producer_id:i64 producer_epoch:i16 committed:bool"),
     (
         ApiKey::WriteTxnMarkers,

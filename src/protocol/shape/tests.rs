@@ -54,6 +54,7 @@ codecs! {
     InitProducerId: InitProducerIdRequest,
     OffsetForLeaderEpoch: OffsetForLeaderEpochRequest,
     AddPartitionsToTxn: AddPartitionsToTxnRequest,
+    AddOffsetsToTxn: AddOffsetsToTxnRequest,
     EndTxn: EndTxnRequest,
     WriteTxnMarkers: ours::WriteTxnMarkersRequest,
     TxnOffsetCommit: TxnOffsetCommitRequest,

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -29,6 +30,7 @@ type Asked = BTreeMap<i16, Vec<Check>>;
 /// `ControllerApis` of Kafka 4.3.1). The names of the codes lack their end
 /// `_AUTHORIZATION_FAILED`. ListGroups leaves out what the client may not see.
 const DENIED: &str = "
+    AddOffsetsToTxn TRANSACTIONAL_ID
     AddPartitionsToTxn CLUSTER TRANSACTIONAL_ID
     AddRaftVoter CLUSTER
     AllocateProducerIds CLUSTER

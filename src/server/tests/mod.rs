@@ -85,8 +85,13 @@ struct Node {
 
 impl Node {
     async fn start() -> Self {
+        Self::start_with([]).await
+    }
+
+    /// Starts a node with these properties.
+    async fn start_with<const N: usize>(properties: [(&str, &str); N]) -> Self {
         let data = tempfile::tempdir().expect("a directory");
-        let properties: BTreeMap<String, String> = [
+        let defaults = [
             ("node.id", "3"),
             ("process.roles", "broker,controller"),
             ("controller.listener.names", "CONTROLLER"),
@@ -99,9 +104,10 @@ impl Node {
             ("transaction.state.log.replication.factor", "1"),
             ("transaction.state.log.min.isr", "1"),
             ("log.dirs", data.path().to_str().expect("UTF-8")),
-        ]
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into();
+        ];
+        let properties = defaults.into_iter().chain(properties);
+        let properties: BTreeMap<String, String> =
+            properties.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         let config = Config::new(properties, "localhost").expect("a valid configuration");
         let environment = Environment { listens: false, ..Environment::real(Handle::current()) };
         let server = Server::start_in(config, environment, |_| ()).await.expect("starts");

@@ -4,13 +4,13 @@
 use bytes::Bytes;
 use kafka_protocol::{
     messages::{
-        AddPartitionsToTxnRequest, AlterConfigsRequest, BrokerId, CreatePartitionsRequest,
-        CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
-        DescribeConfigsRequest, DescribeTransactionsRequest, EndTxnRequest, FetchRequest,
-        FindCoordinatorRequest, GroupId, IncrementalAlterConfigsRequest, InitProducerIdRequest,
-        ListOffsetsRequest, ListTransactionsRequest, MetadataRequest, OffsetCommitRequest,
-        OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest, ProducerId, TopicName,
-        TransactionalId, TxnOffsetCommitRequest,
+        AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest, BrokerId,
+        CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest,
+        DeleteTopicsRequest, DescribeConfigsRequest, DescribeTransactionsRequest, EndTxnRequest,
+        FetchRequest, FindCoordinatorRequest, GroupId, IncrementalAlterConfigsRequest,
+        InitProducerIdRequest, ListOffsetsRequest, ListTransactionsRequest, MetadataRequest,
+        OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest, ProducerId,
+        TopicName, TransactionalId, TxnOffsetCommitRequest,
         add_partitions_to_txn_request::{AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction},
         alter_configs_request,
         create_partitions_request::CreatePartitionsTopic,
@@ -64,7 +64,6 @@ pub fn requests(topic_id: Uuid) -> Vec<Sent> {
         to_broker(6, &find_coordinator(1, "transaction")),
         to_broker(6, &find_coordinator(2, "g:AAAAAAAAAAAAAAAAAAAAAQ:0")),
         to_broker(4, &InitProducerIdRequest::default().with_transactional_id(None)),
-        to_broker(4, &init_producer()),
         to_broker(7, &create_topic("created")),
         to_broker(2, &create_partitions()),
     ]);
@@ -72,6 +71,8 @@ pub fn requests(topic_id: Uuid) -> Vec<Sent> {
     all.extend(offset_requests());
     let deleted = DeleteTopicsRequest::default().with_topic_names(vec![topic()]);
     all.extend([
+        // It aborts the transaction, so it comes after the requests about it.
+        to_broker(4, &init_producer()),
         to_broker(2, &DeleteGroupsRequest::default().with_groups_names(vec![group()])),
         to_broker(5, &deleted.with_timeout_ms(10_000)),
     ]);
@@ -120,6 +121,11 @@ pub fn add_partitions(producer_id: ProducerId) -> AddPartitionsToTxnRequest {
     AddPartitionsToTxnRequest::default().with_transactions(vec![added])
 }
 
+/// An AddOffsetsToTxn request for the group.
+pub fn add_offsets() -> AddOffsetsToTxnRequest {
+    AddOffsetsToTxnRequest::default().with_transactional_id(transaction()).with_group_id(group())
+}
+
 fn transaction_topic() -> AddPartitionsToTxnTopic {
     AddPartitionsToTxnTopic::default().with_name(topic()).with_partitions(vec![0])
 }
@@ -134,6 +140,7 @@ fn transaction_requests() -> Vec<Sent> {
     vec![
         to_broker(3, &added),
         to_broker(5, &add_partitions(ProducerId(0))),
+        to_broker(4, &add_offsets()),
         to_broker(0, &described),
         to_broker(2, &ListTransactionsRequest::default().with_duration_filter(-1)),
         to_broker(5, &EndTxnRequest::default().with_transactional_id(transaction())),
