@@ -62,16 +62,16 @@ impl Handler for AddPartitionsToTxn {
             .with_producer_id(request.v3_and_below_producer_id)
             .with_producer_epoch(request.v3_and_below_producer_epoch)
             .with_topics(request.v3_and_below_topics);
-        let (broker, is_old) = (Arc::clone(cx.broker), cx.version < PRODUCER_FENCED_SINCE);
-        let checked = check(cx, &transaction);
-        Reply::Later(Box::pin(async move {
-            let codes = match checked {
-                Ok(checked) => add(&broker, checked, TransactionVersion::V0, is_old).await,
-                Err(codes) => codes,
-            };
-            AddPartitionsToTxnResponse::default()
-                .with_results_by_topic_v3_and_below(results(transaction.topics, codes))
-        }))
+        let is_old = cx.version < PRODUCER_FENCED_SINCE;
+        // The next request of the connection may already write to the partitions.
+        let codes = match check(cx, &transaction) {
+            Ok(checked) => add(cx.broker, checked, TransactionVersion::V0, is_old).await,
+            Err(codes) => codes,
+        };
+        let results = results(transaction.topics, codes);
+        Reply::Now(
+            AddPartitionsToTxnResponse::default().with_results_by_topic_v3_and_below(results),
+        )
     }
 }
 

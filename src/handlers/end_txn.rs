@@ -1,8 +1,6 @@
 //! EndTxn: commits or aborts the open transaction of a producer. The response leaves once the
 //! decision is committed to `__transaction_state`. The markers are written afterwards.
 
-use std::sync::Arc;
-
 use kafka_protocol::messages::{ApiKey, EndTxnRequest, EndTxnResponse, ProducerId};
 
 use super::{Context, ErrorCode, Handler, Reply, conversions, error_counts::error_codes, errors};
@@ -38,12 +36,12 @@ impl Handler for EndTxn {
             commits: request.committed,
             version,
         };
-        let (broker, is_old) = (Arc::clone(cx.broker), cx.version < PRODUCER_FENCED_SINCE);
-        Reply::Later(Box::pin(async move {
-            let ids = &broker.membership.producer_ids;
-            let ended = broker.coordinators.transactions.end(end, ids).await;
-            response(ended.map_err(|error| errors::fenced(errors::transaction(error), is_old)))
-        }))
+        // The next request of the connection may already begin the next transaction.
+        let ids = &cx.broker.membership.producer_ids;
+        let ended = cx.broker.coordinators.transactions.end(end, ids).await;
+        let is_old = cx.version < PRODUCER_FENCED_SINCE;
+        let code = |error| errors::fenced(errors::transaction(error), is_old);
+        Reply::Now(response(ended.map_err(code)))
     }
 }
 

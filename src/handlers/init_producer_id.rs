@@ -2,8 +2,6 @@
 //! transactional id. The latter ends a transaction that an earlier producer with the same
 //! transactional id has left open.
 
-use std::sync::Arc;
-
 use kafka_protocol::messages::{ApiKey, InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 
 use super::{Context, ErrorCode, Handler, Reply, conversions, error_counts::error_codes, errors};
@@ -33,11 +31,10 @@ impl Handler for InitProducerId {
             Ok(expected) => expected,
             Err(code) => return Reply::Now(response(Err(code))),
         };
-        let (broker, version) = (Arc::clone(cx.broker), cx.version);
-        Reply::Later(Box::pin(async move {
-            let produced = producer(&broker, &request, expected).await;
-            response(produced.map_err(|code| errors::fenced(code, version < PRODUCER_FENCED_SINCE)))
-        }))
+        // The next request of the connection may already use the producer.
+        let producer = producer(cx.broker, &request, expected).await;
+        let is_old = cx.version < PRODUCER_FENCED_SINCE;
+        Reply::Now(response(producer.map_err(|code| errors::fenced(code, is_old))))
     }
 }
 
