@@ -20,10 +20,12 @@ _UNORDERED = {"Produce", "DeleteRecords", "DescribeConfigs", "DescribeProducers"
               "IncrementalAlterConfigs", "AlterConfigs", "OffsetForLeaderEpoch", "Metadata",
               "CreateTopics", "DeleteTopics", "CreatePartitions", "ElectLeaders", "JoinGroup",
               "DescribeGroups", "ListGroups", "DeleteGroups", "OffsetFetch", "OffsetDelete",
-              "FindCoordinator", "ListConfigResources", "AlterReplicaLogDirs"}  # fmt: skip
+              "FindCoordinator", "ListConfigResources", "AlterReplicaLogDirs",
+              "AddPartitionsToTxn", "TxnOffsetCommit", "WriteTxnMarkers", "ListTransactions",
+              "DescribeTransactions"}  # fmt: skip
 _ORDER_KEYS = ("topicId", "name", "topic", "topicName", "resourceType", "resourceName", "index",
                "partitionIndex", "partition", "producerId", "partitionId", "groupId", "memberId",
-               "key", "errorCode")  # fmt: skip
+               "key", "transactionalId", "errorCode")  # fmt: skip
 _UUID = re.compile(r"([\w.-]*?)-?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b")
 _READY_TIMEOUT_S = 20
 # COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE and NOT_COORDINATOR.
@@ -172,9 +174,9 @@ class Transcript:
     def id_of(self, name):
         return self._topic_ids[name]
 
-    def mask_as(self, value, mask):
-        """Shows `value` as `mask` from now on."""
-        self._masks[value] = mask
+    def mask_as(self, value, mask, field=None):
+        """Shows `value` as `mask` from now on: everywhere, or in this field only."""
+        self._masks[value if field is None else (field, value)] = mask
 
     def _mask_name(self, name):
         prefix = self.name.replace(" ", "-")
@@ -196,8 +198,9 @@ class Transcript:
             if field == "clusterId":
                 return "the cluster"
             return self._mask_text(value)
-        if value in self._masks and field in ("producerId", "sessionId"):
-            return self._masks[value]
+        if field in ("producerId", "sessionId"):
+            if (mask := self._masks.get(value) or self._masks.get((field, value))) is not None:
+                return mask
         if isinstance(value, bool) or not isinstance(value, int):
             return value
         if field in ("totalBytes", "usableBytes"):
@@ -237,13 +240,15 @@ class Transcript:
 
 
 
-def _sorted(value):
-    """Sorts lists of objects by their names and indexes."""
+def _sorted(value, field=None):
+    """Sorts lists of objects by their names and indexes, and lists of partition indexes."""
     if isinstance(value, dict):
-        return {key: _sorted(it) for key, it in value.items()}
+        return {key: _sorted(it, key) for key, it in value.items()}
     if not isinstance(value, list):
         return value
     items = [_sorted(it) for it in value]
+    if field == "partitions" and all(isinstance(it, int) for it in items):
+        items.sort()
     if all(isinstance(it, dict) for it in items):
         items.sort(key=lambda it: [str(it.get(key, "")) for key in _ORDER_KEYS])
     return items

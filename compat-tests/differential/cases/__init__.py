@@ -25,6 +25,12 @@ MODULES = [
     "shapes",
     "unsecured",
     "restarts",
+    "transactions",
+    "transaction_ends",
+    "transaction_writes",
+    "transaction_offsets",
+    "transaction_restarts",
+    "transaction_expiry",
 ]
 # The cases write records with timestamps of years ago, which must not expire.
 _SETTINGS = {"log_retention_ms": "-1", "group_max_size": "3", "group_min_session_timeout_ms": "300"}
