@@ -52,6 +52,19 @@ def own_broker(kind, tmp_path):
     broker.kill()
 
 
+@pytest.fixture(scope="session", params=[1, 2], ids=["version 1", "version 2"])
+def transactions_broker(request, kind, tool_host, tmp_path_factory):
+    """A broker with this `transaction.version`. It checks often for overdue transactions."""
+    interval = "transaction_abort_timed_out_transaction_cleanup_interval_ms"
+    directory = tmp_path_factory.mktemp("transactions")
+    broker = Broker(kind, directory, **{interval: "200"}).start()
+    if request.param < 2:
+        run = Shell(broker, tool_host, None, record=False)
+        run(f"kafka-features downgrade --feature transaction.version={request.param}").ok()
+    yield broker
+    broker.stop()
+
+
 @pytest.fixture
 def shell(request, broker, tool_host):
     """Runs command lines against the shared broker, and compares them with the golden file."""

@@ -11,7 +11,11 @@ def run_tests(broker, pattern=""):
 
 
 def test_java_clients(broker):
-    run_tests(broker)
+    run_tests(broker, "^(?!transaction)")
+
+
+def test_transactions(transactions_broker):
+    run_tests(transactions_broker, "^transaction")
 
 
 def test_records_outlive_a_retention_check(own_broker):

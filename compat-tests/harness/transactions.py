@@ -5,7 +5,8 @@ import socket
 import struct
 import time
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 DEADLINE_S = 60
 FETCH, FETCH_VERSION = 1, 11
@@ -46,6 +47,15 @@ def leave_open(bootstrap, topic, records=10):
         producer.produce(topic, f"open-{number}")
     assert producer.flush(DEADLINE_S) == 0
     return producer
+
+
+def last_offset(bootstrap, topic, isolation):
+    """Returns the end offset of partition 0, or its last stable offset with isolation 1."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    place = TopicPartition(topic, 0)
+    asked = {place: OffsetSpec.latest()}
+    found = admin.list_offsets(asked, isolation_level=IsolationLevel(isolation))
+    return found[place].result(DEADLINE_S).offset
 
 
 def read(bootstrap, topic, isolation="read_committed"):
@@ -97,13 +107,13 @@ class Fetched:
         return str({**vars(self), "records": len(self.records)})
 
 
-def fetch(broker, topic, offset, max_bytes=1 << 20, isolation=1):
+def fetch(broker, topic, offset, max_bytes=1 << 20, isolation=1, partition=0):
     """Sends one Fetch as a consumer. Returns the partition of the response."""
     name = topic.encode()
     body = struct.pack(">hhih", FETCH, FETCH_VERSION, 7, -1)
     body += struct.pack(">iiiibii", -1, 0, 1, 1 << 24, isolation, 0, -1)
     body += struct.pack(">ih", 1, len(name)) + name
-    body += struct.pack(">iiiqqi", 1, 0, -1, offset, -1, max_bytes) + struct.pack(">ih", 0, 0)
+    body += struct.pack(">iiiqqi", 1, partition, -1, offset, -1, max_bytes) + struct.pack(">ih", 0, 0)
     with socket.create_connection(("127.0.0.1", broker.port), timeout=DEADLINE_S) as connection:
         connection.sendall(struct.pack(">i", len(body)) + body)
         stream = connection.makefile("rb")

@@ -66,6 +66,7 @@ public final class ClientTests {
         ConsumerTests.register();
         GroupTests.register();
         AdminTests.register();
+        TransactionTests.register();
         int passed = 0;
         List<String> failed = new ArrayList<>();
         Properties properties = properties(bootstrap);
