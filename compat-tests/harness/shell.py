@@ -17,6 +17,7 @@ _VARYING = [
     (re.compile(r"\b1[789]\d{11}\b"), "<time>"),
     (re.compile(r"\bcrc: \d+"), "crc: <crc>"),
     (re.compile(r"\bproducerId: \d+"), "producerId: <id>"),
+    (re.compile(r'("\w*[pP]roducerId":)\d+'), r"\1<id>"),
 ]  # fmt: skip
 SOON_S = 10
 # Stack frames, and advice of the tools that does not depend on the broker.

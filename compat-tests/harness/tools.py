@@ -36,11 +36,13 @@ CLASSES = {
     "kafka-transactions": f"{_TOOLS}.TransactionsCommand",
     "kafka-verifiable-consumer": f"{_TOOLS}.VerifiableConsumer",
     "kafka-verifiable-producer": f"{_TOOLS}.VerifiableProducer",
-    # Part of these tests: tools/TransactionPairs.java.
+    # Part of these tests: tools/TransactionPairs.java and tools/TransactionSeries.java.
     "transaction-pairs": "sordini.compat.TransactionPairs",
+    "transaction-series": "sordini.compat.TransactionSeries",
 }
 # Tools without an address of a broker, and tools that take it after a sub-command.
-WITHOUT_BOOTSTRAP = {"kafka-dump-log", "kafka-storage", "transaction-pairs"}
+WITHOUT_BOOTSTRAP = {"kafka-dump-log", "kafka-storage", "transaction-pairs",
+                     "transaction-series"}  # fmt: skip
 BOOTSTRAP_LAST = {"kafka-cluster"}
 COMMAND_TIMEOUT_S = 60
 
