@@ -110,6 +110,31 @@ def describe(data):
     return out
 
 
+def entries(data):
+    """Yields (offset, producer id, attributes, key, value) for each record of whole batches."""
+    at = 0
+    while len(data) - at >= LOG_OVERHEAD and len(data) - at >= _size(data[at:]):
+        one = data[at : at + _size(data[at:])]
+        at += len(one)
+        (base_offset,) = struct.unpack_from(">q", one)
+        attributes, producer_id, count = struct.unpack_from(">h20xq6xi", one, 21)
+        for record in _records(one[HEADER_LEN:], count):
+            delta, key, value = _fields_of(record)
+            yield base_offset + delta, producer_id, attributes, key, value
+
+
+def _fields_of(data):
+    """Returns the offset delta, key and value of a record."""
+    at, _ = _get_varint(data, 1)
+    at, delta = _get_varint(data, at)
+    found = []
+    for _ in ("key", "value"):
+        at, length = _get_varint(data, at)
+        found.append(None if length < 0 else data[at : at + length])
+        at += max(length, 0)
+    return delta, *found
+
+
 def _size(data):
     return LOG_OVERHEAD + struct.unpack_from(">i", data, 8)[0]
 

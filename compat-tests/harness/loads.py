@@ -135,8 +135,8 @@ class JavaLoad:
 class LibrdkafkaLoad:
     """confluent-kafka's producer, idempotent, with delivery reports."""
 
-    def __init__(self, bootstrap, topic, partitions, **config):
-        self.topic, self.partitions = topic, partitions
+    def __init__(self, bootstrap, topic, partitions, pause_s=0.005, **config):
+        self.topic, self.partitions, self._pause_s = topic, partitions, pause_s
         self._acknowledged, self._failed, self._sent, self._progress = {}, [], 0, []
         self.errors = []
         self._producer = Producer(
@@ -167,7 +167,7 @@ class LibrdkafkaLoad:
                 )
                 self._sent += 1
             self._producer.poll(0.01)
-            time.sleep(0.005)
+            time.sleep(self._pause_s)
 
     def _note(self, error, message):
         if error is not None:
