@@ -1,16 +1,18 @@
-"""Transactions that Apache Kafka wrote, read from Sordini and then from Apache Kafka again.
-
-Sordini does not coordinate transactions yet. It serves those that are in a log.
-"""
+"""Data directories with transactions that move from Apache Kafka to Sordini and back."""
 
 import shutil
 
 import pytest
-from confluent_kafka import IsolationLevel, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
 from harness.broker import KAFKA_KIND, SORDINI_KIND, Broker
 from harness.shell import Shell
-from harness.transactions import fetches, leave_open, read, write_pairs
+from harness.transactions import (
+    fetches,
+    last_offset,
+    leave_open,
+    read,
+    transactional,
+    write_pairs,
+)
 
 READ = "--from-beginning --timeout-ms 20000"
 # For each topic: bytes of a record, and sizes of fetches. "large" has several segments, and some
@@ -39,13 +41,6 @@ def move(source, target):
     assert source.process is None
     shutil.rmtree(target.data, ignore_errors=True)
     shutil.copytree(source.data, target.data)
-
-
-def last_offset(broker, topic, isolation):
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-    place = TopicPartition(topic, 0)
-    found = admin.list_offsets({place: OffsetSpec.latest()}, isolation_level=isolation)
-    return found[place].result().offset
 
 
 def check(run, broker, expected):
@@ -106,21 +101,49 @@ def txn_indexes(broker, topic):
     return {path.name: path.read_bytes() for path in sorted(files) if path.stat().st_size > 0}
 
 
+def ends(broker, topic):
+    """Returns the end offset and the last stable offset."""
+    return [last_offset(broker.bootstrap, topic, level) for level in (0, 1)]
+
+
 @pytest.mark.oracle
 def test_open_transaction_holds_the_last_stable_offset(two_brokers, on):
     sordini, kafka = two_brokers
     on(kafka.start())("kafka-topics --create --topic held").ok()
     committed = write_pairs(kafka.bootstrap, "held", pairs=1)
     producer = leave_open(kafka.bootstrap, "held")
-    ends = [last_offset(kafka, "held", level) for level in IsolationLevel]
+    before = ends(kafka, "held")
     answers = fetches(kafka, "held")
     kafka.kill()
     del producer
     move(kafka, sordini)
     sordini.start()
-    assert [last_offset(sordini, "held", level) for level in IsolationLevel] == ends
-    assert ends[0] != ends[1]
+    assert ends(sordini, "held") == before
+    assert before[0] != before[1]
     assert fetches(sordini, "held") == answers
     assert read(sordini.bootstrap, "held") == committed
     warned = [line for line in sordini.log_tail(1000).splitlines() if "open transaction" in line]
-    assert len(warned) == 1 and f"first_offset={min(ends)}" in warned[0], warned
+    assert len(warned) == 1 and f"first_offset={min(before)}" in warned[0], warned
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("first", [KAFKA_KIND, SORDINI_KIND])
+def test_open_transaction_is_aborted_by_the_other_broker(two_brokers, on, first):
+    """The other broker loads the state of the transaction. Its producer starts again there."""
+    source, target = sorted(two_brokers, key=lambda broker: broker.kind != first)
+    on(source.start())("kafka-topics --create --topic held").ok()
+    committed = write_pairs(source.bootstrap, "held", pairs=1)
+    producer = leave_open(source.bootstrap, "held")
+    source.kill()
+    del producer
+    move(source, target)
+    run = on(target.start())
+    state = run("kafka-transactions describe --transactional-id held-open", transcript=False).ok()
+    assert "Ongoing" in state.stdout, state.stdout
+    producer = transactional(target.bootstrap, "held-open")
+    end, last_stable = ends(target, "held")
+    assert end == last_stable
+    producer.begin_transaction()
+    producer.produce("held", "after")
+    producer.commit_transaction(60)
+    assert read(target.bootstrap, "held") == [*committed, "after"]

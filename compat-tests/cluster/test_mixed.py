@@ -280,6 +280,16 @@ class Transactions:
         for topic in self.topics:
             self.cluster.wait_until("it leads", lambda t=topic: self.has_all(leader, t))
 
+    def coordinate(self, coordinator):
+        """Moves the partition of all transactional ids to one of the two brokers."""
+        plan = self.cluster.dir / "coordinator.json"
+        place = {"topic": "__transaction_state", "partition": 0, "replicas": [coordinator]}
+        plan.write_text(json.dumps({"version": 1, "partitions": [place]}))
+        self.run(f"kafka-reassign-partitions --reassignment-json-file {plan} --execute").ok()
+        self.cluster.wait_until(
+            "it coordinates", lambda: leaders(self.cluster, "__transaction_state") == {coordinator}
+        )
+
     def has_all(self, leader, topic):
         answer = fetch(self.cluster[leader], topic, self.end)
         return answer.error == 0 and answer.high_watermark == self.end
@@ -335,6 +345,19 @@ def test_transactions_outlive_changes_of_leader(mixed, transactions):
     check_leaders_in_turn(transactions)
     abort()
     transactions.write("b", pairs=1)
+    check_leaders_in_turn(transactions)
+
+
+@pytest.mark.parametrize("leader", [KAFKA, OURS])
+def test_either_coordinates_transactions(mixed, transactions, leader):
+    """An open transaction goes on when the other broker becomes its coordinator. Both brokers write
+    markers to partitions of the other one."""
+    transactions.lead(leader)
+    for number, coordinator in enumerate((OURS, KAFKA)):
+        abort = transactions.leave_open()
+        transactions.coordinate(coordinator)
+        transactions.write(f"by-{number}", pairs=2)
+        abort()
     check_leaders_in_turn(transactions)
 
 
