@@ -142,15 +142,21 @@ def written(request, kind, tool_host, tmp_path_factory):
 def dump(shell, written):
     """Runs kafka-dump-log with paths below the stopped broker's data directory."""
 
-    def run(path, options=""):
+    def run(path, options="", **how):
         shell.broker = written
-        return shell(f"kafka-dump-log --files {written.data / path} {options}")
+        return shell(f"kafka-dump-log --files {written.data / path} {options}", **how)
 
     return run
 
 
-def test_dump_of_the_coordinator(dump):
-    dump(f"__transaction_state-0/{LOG}", "--transaction-log-decoder")
+def test_dump_of_the_coordinator(dump, shell):
+    """The records of __transaction_state. Sordini may write two of them in one batch."""
+    log = f"__transaction_state-0/{LOG}"
+    dumped = dump(log, "--transaction-log-decoder", transcript=False).ok()
+    records = [line for line in dumped.lines if line.startswith("| offset:")]
+    shell.note(f"records of {log}", records)
+    batches = [line for line in dumped.lines if line.startswith("baseOffset:")]
+    assert batches and all("baseSequence: -1 " in line for line in batches), batches
 
 
 def test_dump_of_batches_and_markers(dump):
