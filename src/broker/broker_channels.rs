@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use kafka_protocol::protocol::Request;
 use parking_lot::Mutex;
+use tokio::task::JoinSet;
 
 use super::Node;
 use crate::{
@@ -11,11 +12,17 @@ use crate::{
     peers::{self, Address, Channel, PeerError},
 };
 
+/// A broker answers within `request.timeout.ms`. Its response may take this much longer to arrive.
+const ON_THE_WAY_MAX: Duration = Duration::from_secs(5);
+
 /// Why a broker has not answered a request.
 #[derive(Debug, thiserror::Error)]
 pub enum ToBrokerError {
     #[error("broker {0} is not registered, or fenced")]
     NotAlive(i32),
+    /// A handler of this broker has panicked.
+    #[error("the request failed here")]
+    Failed,
     #[error(transparent)]
     Peer(#[from] PeerError),
 }
@@ -39,8 +46,8 @@ impl BrokerChannels {
         Self { node, own, others: Mutex::default() }
     }
 
-    /// Sends a request to a broker and waits for its response, at most `timeout` and at most until
-    /// the controller fences the broker.
+    /// Sends a request to a broker and waits for its response, a little longer than
+    /// `request.timeout.ms`, and at most until the controller fences the broker.
     ///
     /// # Errors
     /// The broker may still have handled the request.
@@ -49,13 +56,22 @@ impl BrokerChannels {
         broker: i32,
         version: i16,
         request: &R,
-        timeout: Duration,
     ) -> Result<R::Response, ToBrokerError> {
+        let timeout_ms = self.node.settings().cluster.request_timeout_ms.max(1) as u64;
+        let timeout = Duration::from_millis(timeout_ms) + ON_THE_WAY_MAX;
         let channel = self.channel_to(&self.node.metadata(), broker);
         let channel = channel.ok_or(ToBrokerError::NotAlive(broker))?;
+        let frame = peers::encode(version, request)?;
+        // In a task of its own, a panic of a handler fails only this request. Dropping the set ends
+        // the task.
+        let mut call = JoinSet::new();
+        call.spawn(async move { channel.call(frame, timeout).await });
         tokio::select! {
             biased;
-            answered = peers::send(&*channel, version, request, timeout) => Ok(answered?),
+            answered = call.join_next() => {
+                let answer = answered.and_then(Result::ok).ok_or(ToBrokerError::Failed)?;
+                Ok(peers::decode::<R>(version, answer?)?)
+            }
             () = self.node.metadata_shows(|image| !is_alive(image, broker)) => {
                 Err(ToBrokerError::NotAlive(broker))
             }

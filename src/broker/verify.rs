@@ -8,7 +8,6 @@ use std::{
     collections::{BTreeMap, HashMap},
     mem,
     sync::Arc,
-    time::Duration,
 };
 
 use kafka_protocol::{
@@ -187,9 +186,7 @@ impl Inner {
     async fn send(&self, coordinator: i32, mut batch: HashMap<Arc<str>, Asked>) {
         let transactions = batch.values().map(|asked| asked.question.to_wire()).collect();
         let request = AddPartitionsToTxnRequest::default().with_transactions(transactions);
-        let timeout_ms = self.node.settings().cluster.request_timeout_ms.max(1) as u64;
-        let timeout = Duration::from_millis(timeout_ms);
-        let answered = self.channels.send(coordinator, VERSION, &request, timeout).await;
+        let answered = self.channels.send(coordinator, VERSION, &request).await;
         let code = match answered {
             Ok(response) => match ErrorCode::try_from_code(response.error_code) {
                 None => {

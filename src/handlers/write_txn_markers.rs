@@ -171,8 +171,9 @@ impl Writes {
             };
             let result = match (&*id.topic, marker) {
                 (_, None) => Err(ErrorCode::UnknownServerError),
-                // Producers cannot write to it. A marker would disturb the coordinator's shard.
-                (TRANSACTIONS_TOPIC, _) => Err(ErrorCode::InvalidTopicException),
+                // Transactions cannot write to it, and a marker would disturb the coordinator's
+                // shard. With this code, the sender of the marker counts it as written.
+                (TRANSACTIONS_TOPIC, _) => Err(ErrorCode::UnsupportedForMessageFormat),
                 (OFFSETS_TOPIC, Some(marker)) => {
                     self.of_groups.entry((producer_id, id)).or_default().push(marker);
                     continue;

@@ -9,7 +9,8 @@
 mod outbox;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    cell::Cell,
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -21,7 +22,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until},
 };
-use tracing::{error, info, warn};
+use tracing::warn;
 
 use self::outbox::{Batch, Destination, EndedTxn, Outbox, Written};
 use super::{Broker, BrokerChannels, broker_channels::ToBrokerError};
@@ -72,7 +73,7 @@ pub async fn run(broker: Arc<Broker>, mut stop: watch::Receiver<bool>) {
     let Some(mut requested) = broker.txn_work.requested.lock().take() else { return };
     let channels =
         BrokerChannels::new(Arc::clone(&broker.node), Arc::clone(&broker.txn_work.own_channel));
-    let sender = Sender { broker, channels: Arc::new(channels) };
+    let mut sender = Sender { broker, channels: Arc::new(channels), failing: HashSet::new() };
     let mut outbox = Outbox::default();
     let mut sent = JoinSet::new();
     let mut retry_at = None;
@@ -89,7 +90,9 @@ pub async fn run(broker: Arc<Broker>, mut stop: watch::Receiver<bool>) {
             _ = stop.wait_for(|stop| *stop) => return,
         }
         for (shard, written) in outbox.take_reports() {
-            sender.broker.coordinators.transactions.markers_written(shard, written).await;
+            // The mailbox of a shard may be full, which must not hold up the others.
+            let transactions = sender.broker.coordinators.transactions.clone();
+            tokio::spawn(async move { transactions.markers_written(shard, written).await });
         }
         for batch in outbox.take_batches() {
             sent.spawn(sender.send(batch));
@@ -103,6 +106,8 @@ pub async fn run(broker: Arc<Broker>, mut stop: watch::Receiver<bool>) {
 struct Sender {
     broker: Arc<Broker>,
     channels: Arc<BrokerChannels>,
+    /// Brokers whose last request failed. A failure is logged once until a request succeeds.
+    failing: HashSet<i32>,
 }
 
 type Answer = Result<WriteTxnMarkersResponse, ToBrokerError>;
@@ -131,27 +136,39 @@ impl Sender {
 
     fn send(&self, batch: Batch) -> impl Future<Output = (Batch, Answer)> + Send + use<> {
         let channels = Arc::clone(&self.channels);
-        let timeout_ms = self.broker.settings().cluster.request_timeout_ms.max(1) as u64;
         async move {
-            let request = request(&batch);
-            let timeout = Duration::from_millis(timeout_ms);
-            let answer = channels.send(batch.broker, VERSION, &request, timeout).await;
+            let answer = channels.send(batch.broker, VERSION, &request(&batch)).await;
             (batch, answer)
         }
     }
 
-    fn end(&self, outbox: &mut Outbox, batch: Batch, answer: Answer) {
-        match answer {
+    fn end(&mut self, outbox: &mut Outbox, batch: Batch, answer: Answer) {
+        let broker = batch.broker;
+        let failure = match answer {
             Ok(response) => {
                 let codes = codes(response);
+                let unexpected = Cell::new(None);
                 outbox.answered(batch, |marker, partition| {
-                    let code = codes.get(&(marker.producer.id, partition.clone()));
-                    result(marker, partition, code.copied())
+                    let code = codes.get(&(marker.producer.id, partition.clone())).copied();
+                    result(code).unwrap_or_else(|| {
+                        unexpected.set(code);
+                        Written::NotYet
+                    })
                 });
+                unexpected.get().map(|code| error_code::name(code).to_owned())
             }
             Err(error) => {
-                warn!(broker = batch.broker, %error, "cannot write transaction markers: retrying");
                 outbox.answered(batch, |_, _| Written::NotYet);
+                Some(error.to_string())
+            }
+        };
+        match failure {
+            Some(error) if self.failing.insert(broker) => {
+                warn!(broker, %error, "cannot write transaction markers: retrying");
+            }
+            Some(_) => {}
+            None => {
+                self.failing.remove(&broker);
             }
         }
     }
@@ -163,9 +180,10 @@ impl Sender {
     }
 }
 
-/// The broker that leads a partition. The metadata of this broker has every partition of a
-/// transaction that it coordinates, unless the topic was deleted: the partition was in the
-/// metadata before it was added to the transaction.
+/// The broker that leads a partition. The metadata of this broker has every partition that was
+/// added to a transaction by AddPartitionsToTxn, unless the topic was deleted: it was there before.
+/// As in Kafka, AddOffsetsToTxn adds a partition of `__consumer_offsets` even if that topic does not
+/// exist.
 fn destination(image: &Image, partition: &TopicPartition) -> Destination {
     let Some(partition) = image.partition(&partition.topic, partition.partition) else {
         return Destination::Deleted;
@@ -214,22 +232,15 @@ fn codes(response: WriteTxnMarkersResponse) -> HashMap<(i64, TopicPartition), i1
     codes
 }
 
-/// What an error code means for a marker. A response that leaves it out counts as a transient
-/// error, and so do codes that the API does not have.
-fn result(marker: &TxnMarker, partition: &TopicPartition, code: Option<i16>) -> Written {
+/// What an error code means for a marker. A response that leaves the partition out counts as a
+/// transient error. `None` for codes that the API does not have.
+fn result(code: Option<i16>) -> Option<Written> {
     use ErrorCode::*;
-    let Some(code) = code else { return Written::NotYet };
-    let error = ErrorCode::try_from_code(code);
-    let name = error_code::name(code);
-    let (topic, index) = (&partition.topic, partition.partition);
-    match error {
-        // A partition in an old format cannot have records of the transaction.
-        None | Some(UnsupportedForMessageFormat | UnsupportedVersion) => Written::Yes,
-        Some(InvalidProducerEpoch | TransactionCoordinatorFenced) => {
-            info!(%topic, index, producer = ?marker.producer, error = name,
-                "a newer coordinator ends the transaction");
-            Written::Fenced
-        }
+    let Some(code) = code else { return Some(Written::NotYet) };
+    match ErrorCode::try_from_code(code) {
+        // A partition with such an error cannot have records of the transaction.
+        None | Some(UnsupportedForMessageFormat | UnsupportedVersion) => Some(Written::Yes),
+        Some(InvalidProducerEpoch | TransactionCoordinatorFenced) => Some(Written::Fenced),
         Some(
             UnknownTopicOrPartition
             | NotLeaderOrFollower
@@ -237,11 +248,25 @@ fn result(marker: &TxnMarker, partition: &TopicPartition, code: Option<i16>) -> 
             | NotEnoughReplicasAfterAppend
             | RequestTimedOut
             | KafkaStorageError,
-        ) => Written::NotYet,
-        Some(_) => {
-            error!(%topic, index, producer = ?marker.producer, error = name,
-                "unexpected error for a transaction marker: retrying");
-            Written::NotYet
-        }
+        ) => Some(Written::NotYet),
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_end_the_work_or_repeat_it() {
+        let of = |code: ErrorCode| result(Some(code.code()));
+        assert_eq!(result(Some(error_code::NONE)), Some(Written::Yes));
+        assert_eq!(of(ErrorCode::UnsupportedForMessageFormat), Some(Written::Yes));
+        assert_eq!(of(ErrorCode::NotLeaderOrFollower), Some(Written::NotYet));
+        assert_eq!(of(ErrorCode::RequestTimedOut), Some(Written::NotYet));
+        assert_eq!(of(ErrorCode::TransactionCoordinatorFenced), Some(Written::Fenced));
+        assert_eq!(of(ErrorCode::InvalidProducerEpoch), Some(Written::Fenced));
+        assert_eq!(result(None), Some(Written::NotYet), "left out of the response");
+        assert_eq!(of(ErrorCode::ClusterAuthorizationFailed), None, "unexpected");
     }
 }

@@ -122,7 +122,7 @@ impl Outbox {
     }
 
     fn place(&mut self, items: Vec<Item>, destination: impl Fn(&TopicPartition) -> Destination) {
-        let mut deleted = Vec::new();
+        let mut deleted: HashMap<Key, Vec<TopicPartition>> = HashMap::new();
         for item in items {
             if !self.is_wanted(&item.work, item.serial, &item.partition) {
                 continue;
@@ -132,11 +132,13 @@ impl Outbox {
                     self.queues.entry(broker).or_default().items.push_back(item);
                 }
                 Destination::NoLeader => self.delayed.push(item),
-                Destination::Deleted => deleted.push(item),
+                Destination::Deleted => {
+                    deleted.entry(item.work).or_default().push(item.partition);
+                }
             }
         }
-        for Item { work, partition, .. } in deleted {
-            self.written(&work, vec![partition]);
+        for (work, partitions) in deleted {
+            self.written(&work, partitions);
         }
     }
 
@@ -227,7 +229,9 @@ impl Outbox {
         if partitions.is_empty() {
             return;
         }
-        work.waiting.retain(|partition| !partitions.contains(partition));
+        for partition in &partitions {
+            work.waiting.remove(partition);
+        }
         let EndedTxn { shard, id, marker, end_ms } = work.ended.clone();
         if work.waiting.is_empty() {
             self.work.remove(key);

@@ -9,12 +9,14 @@ use kafka_protocol::messages::{TransactionalId, produce_request::TopicProduceDat
 use tokio::time::{Instant, sleep};
 
 use super::{
+    ADMIN_CLIENT,
     response::PartitionError,
     topics::{may_write, topic_of},
 };
 use crate::{
     base::TopicPartition,
     broker::{Broker, verify::Question},
+    controller::topic_names::is_internal,
     handlers::{Context, ErrorCode, errors},
     partition::Partition,
     protocol::{checks::TRANSACTIONAL_ID_WRITE, error_code},
@@ -122,12 +124,15 @@ pub async fn verify(
 }
 
 /// The transactional batches of partitions that this broker has and that the client may write to.
+/// Internal topics are among them only for the client that the append accepts there.
 /// Batches that are not valid are left out: the append refuses them.
 fn transactional_batches(cx: &Context<'_>, topics: &[TopicProduceData]) -> Vec<Transactional> {
     let mut found = Vec::new();
     for data in topics {
         let Some(topic) = topic_of(cx.broker, cx.version, data) else { continue };
-        if !may_write(cx.broker, &cx.session.client, (cx.version, data), Some(&topic)) {
+        let is_refused = is_internal(&topic.name) && cx.client_id() != ADMIN_CLIENT;
+        if is_refused || !may_write(cx.broker, &cx.session.client, (cx.version, data), Some(&topic))
+        {
             continue;
         }
         for data in &data.partition_data {
