@@ -265,6 +265,22 @@ OVERVIEW = dashboard(
             "{{instance}}: out": "rate(kafka_server_replication_bytes_out_total{BROKER}[RATE])"}),
         graph("Replica lag", "Records that a broker's slowest replica is behind.", "short", {
             "{{instance}}": "kafka_server_replica_max_lag{BROKER}"})),
+    row("Transactions",
+        graph("Ended transactions", "Transactions per second by how they ended.", "cps", {
+            "{{outcome}}":
+                "sum by (outcome) (rate(kafka_server_transactions_ended_total{BROKER}[RATE]))"}),
+        graph("Transactional ids", "Transactional ids by the state of their transaction.",
+              "short", {
+            "{{state}}": "sum by (state) (kafka_server_transactional_ids{BROKER})"}),
+        graph("Unfinished transactions",
+              "Partitions that wait for a marker, and transactions long after their timeout.",
+              "short", {
+            "waiting markers": "sum(kafka_server_transaction_markers_waiting{BROKER})",
+            "late transactions": "sum(kafka_server_late_transactions{BROKER})"}),
+        graph("Time to the last marker", "Mean time from the end of a transaction.", "s", {
+            "mean": "sum(rate(kafka_server_transaction_completion_seconds_total{BROKER}[RATE]))"
+                    " / clamp_min(sum(rate("
+                    "kafka_server_transactions_completed_total{BROKER}[RATE])), 0.001)"})),
     row("Waiting",
         graph("Connections", "Connections that are open.", "short", {
             "{{instance}}": "kafka_server_connections{BROKER}"}),

@@ -55,7 +55,8 @@ pub trait Handler: 'static {
 
     /// Handles a decoded request. The connection waits for this future before it reads the next
     /// request. A wait for replicas, other nodes or a timeout therefore belongs in
-    /// [`Reply::Later`]. The connection polls that future once all earlier responses have left, so
+    /// [`Reply::Later`], unless the next request may depend on it, as in transactions. The
+    /// connection polls that future once all earlier responses have left, so
     /// the future must hold no lock and no permit until then. Both futures are dropped if the
     /// connection ends. An error is a code in the response, or [`Reply::Close`].
     fn handle(

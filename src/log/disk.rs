@@ -414,8 +414,8 @@ mod tests {
     use super::*;
 
     /// A file that was dropped from the page cache, on a file system that supports this.
-    fn cold_file(dir: &Path, len: usize) -> Arc<dyn DiskFile> {
-        let path = dir.join("cold");
+    fn cold_file(dir: &Path, name: &str, len: usize) -> Arc<dyn DiskFile> {
+        let path = dir.join(name);
         let file = RealDisk.open(&path, OpenMode::Create).expect("creates");
         write_all_at(&*file, &vec![7; len], 0).expect("writes");
         file.sync_data().expect("syncs");
@@ -430,8 +430,9 @@ mod tests {
         // Not in /tmp, which may be a tmpfs and then keeps all pages.
         let target = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
         let dir = tempfile::tempdir_in(target).expect("temporary directory");
-        let file = cold_file(dir.path(), LEN);
-        assert!(!file.is_cached(0, LEN));
+        // A probe of a file that is not cached may begin to read it.
+        assert!(!cold_file(dir.path(), "probed", LEN).is_cached(0, LEN));
+        let file = cold_file(dir.path(), "read", LEN);
         let mut buf = [0; 100];
         let refused = without_waiting(|| {
             assert!(!is_refusing_reads());

@@ -7,7 +7,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use regex::Regex;
+use regex_lite::Regex;
 
 use super::{ConfigError, Properties, parse};
 
@@ -104,6 +104,8 @@ fn providers(
     Ok(providers)
 }
 
+/// The expression of an allowlist. Possessive quantifiers must not be accepted with another meaning,
+/// as crate `regex` does: the list would then allow more than it says. `regex-lite` refuses them.
 fn expression(pattern: &str) -> Result<Regex, ConfigError> {
     Regex::new(&format!("^(?:{pattern})$")).map_err(|error| {
         ConfigError::config(format!("allowlist.pattern {pattern} cannot be used: {error}"))
