@@ -74,6 +74,18 @@ def shell(request, broker, tool_host):
     return Shell(broker, tool_host, folder / f"{name}.txt", record)
 
 
+@pytest.fixture
+def dump(shell, written):
+    """Runs kafka-dump-log with paths below the data directory of a stopped broker, which the
+    fixture `written` of the test's file has filled."""
+
+    def run(path, options="", **how):
+        shell.broker = written
+        return shell(f"kafka-dump-log --files {written.data / path} {options}", **how)
+
+    return run
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem):
     """Compares inside the test, so that a difference is a failure and not an error."""

@@ -37,17 +37,6 @@ def written(kind, tool_host, tmp_path_factory):
     return broker
 
 
-@pytest.fixture
-def dump(shell, written):
-    """Runs kafka-dump-log with paths below the stopped broker's data directory."""
-
-    def run(path, options="", **how):
-        shell.broker = written
-        return shell(f"kafka-dump-log --files {written.data / path} {options}", **how)
-
-    return run
-
-
 @pytest.mark.parametrize("topic", ["dumped", "zipped"])
 def test_segment(dump, topic):
     dump(f"{topic}-0/{LOG}")

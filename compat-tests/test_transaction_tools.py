@@ -138,17 +138,6 @@ def written(request, kind, tool_host, tmp_path_factory):
     return broker
 
 
-@pytest.fixture
-def dump(shell, written):
-    """Runs kafka-dump-log with paths below the stopped broker's data directory."""
-
-    def run(path, options="", **how):
-        shell.broker = written
-        return shell(f"kafka-dump-log --files {written.data / path} {options}", **how)
-
-    return run
-
-
 def test_dump_of_the_coordinator(dump, shell):
     """The records of __transaction_state. Sordini may write two of them in one batch."""
     log = f"__transaction_state-0/{LOG}"
