@@ -1,6 +1,6 @@
 //! Types for the ids of topics, brokers and partitions.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 /// A topic's id (KIP-516). The nil id means "none".
 pub type TopicId = uuid::Uuid;
@@ -28,6 +28,17 @@ pub struct TopicPartition {
 impl TopicPartition {
     pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
         Self { topic: topic.into(), partition }
+    }
+
+    /// The partition indexes of each topic, in the order of `partitions`.
+    pub fn by_topic<'a>(
+        partitions: impl IntoIterator<Item = &'a Self>,
+    ) -> BTreeMap<&'a str, Vec<i32>> {
+        let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+        for Self { topic, partition } in partitions {
+            topics.entry(topic).or_default().push(*partition);
+        }
+        topics
     }
 }
 

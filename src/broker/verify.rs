@@ -4,11 +4,7 @@
 //! The questions to one coordinator are batched: while one request is in flight, further questions
 //! wait for the next. Of each transactional id, at most one question waits.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    mem,
-    sync::Arc,
-};
+use std::{collections::HashMap, mem, sync::Arc};
 
 use kafka_protocol::{
     messages::{
@@ -50,10 +46,7 @@ impl Question {
     }
 
     fn to_wire(&self) -> AddPartitionsToTxnTransaction {
-        let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
-        for partition in &self.partitions {
-            topics.entry(&partition.topic).or_default().push(partition.partition);
-        }
+        let topics = TopicPartition::by_topic(&self.partitions);
         let topic = |(name, partitions): (&str, Vec<i32>)| {
             AddPartitionsToTxnTopic::default()
                 .with_name(TopicName(StrBytes::from_string(name.to_owned())))
@@ -303,7 +296,7 @@ mod tests {
         for (partitions, expected) in [
             (&[("a", 0, 0), ("a", 1, 0)][..], vec![]),
             (&[("a", 0, 0), ("a", 1, fenced)], vec![(1, ErrorCode::InvalidProducerEpoch)]),
-            // The coordinator left one out, and answered for partitions that nobody asked for.
+            // The response leaves out one partition of the question, and names two others.
             (&[("a", 1, 0), ("b", 0, 0), ("a", 2, fenced)], vec![(0, unknown)]),
             (&[], vec![(0, unknown), (1, unknown)]),
         ] {

@@ -12,10 +12,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Coordinator, OFFSETS_TOPIC,
@@ -241,16 +238,9 @@ impl GroupCoordinator {
     /// All groups that this broker coordinates, for metrics. Leaves out shards that are loading or
     /// do not answer by the deadline.
     pub async fn survey(&self, deadline: Instant) -> Vec<GroupSurvey> {
-        let mut asked = Vec::new();
-        for partition in self.0.shards.partitions() {
-            let call = self.0.shards.call(partition, Request::Survey);
-            if let Ok(Ok(answer)) = timeout_at(deadline, call).await {
-                asked.push(answer);
-            }
-        }
         let mut surveys = Vec::new();
-        for answer in asked {
-            if let Ok(Ok(Ok(Reply::Survey(groups)))) = timeout_at(deadline, answer).await {
+        for reply in self.0.shards.ask_all(|| Request::Survey, deadline).await {
+            if let Reply::Survey(groups) = reply {
                 surveys.extend(groups);
             }
         }

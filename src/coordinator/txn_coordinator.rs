@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_core::future::BoxFuture;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::{
     Coordinator, TRANSACTIONS_TOPIC,
@@ -117,6 +117,14 @@ impl TxnCoordinator {
         partition_for(id, self.0.partitions.load(Ordering::Acquire))
     }
 
+    /// The partition of the shard that decides on a transactional id, which must not be empty.
+    fn shard_of(&self, id: &str) -> Result<i32, TxnError> {
+        match id.is_empty() {
+            true => Err(TxnError::InvalidRequest),
+            false => Ok(self.partition_of(id)),
+        }
+    }
+
     /// Sets the finalised level of `transaction.version`. Must be called within a tokio runtime.
     pub fn set_version(&self, version: TransactionVersion) {
         if self.0.level.swap(version.level(), Ordering::AcqRel) != version.level() {
@@ -130,13 +138,10 @@ impl TxnCoordinator {
         request: InitRequest,
         ids: &dyn ProducerIdSource,
     ) -> Result<Producer, TxnError> {
-        if request.id.is_empty() {
-            return Err(TxnError::InvalidRequest);
-        }
+        let partition = self.shard_of(&request.id)?;
         if !(1..=self.0.config.max_timeout_ms).contains(&request.timeout_ms) {
             return Err(TxnError::InvalidTransactionTimeout);
         }
-        let partition = self.partition_of(&request.id);
         self.with_producer_id(partition, ids, |new_producer_id| Request::Init {
             request: request.clone(),
             new_producer_id,
@@ -146,10 +151,7 @@ impl TxnCoordinator {
 
     /// AddPartitionsToTxn.
     pub async fn add(&self, request: AddRequest) -> Result<(), TxnError> {
-        if request.id.is_empty() {
-            return Err(TxnError::InvalidRequest);
-        }
-        let partition = self.partition_of(&request.id);
+        let partition = self.shard_of(&request.id)?;
         match self.call(partition, Request::Add(request)).await? {
             Reply::Done(result) => result,
             _ => Err(TxnError::UnknownServerError),
@@ -158,10 +160,7 @@ impl TxnCoordinator {
 
     /// AddPartitionsToTxn with `verifyOnly`.
     pub async fn verify(&self, request: VerifyRequest) -> Result<Verified, TxnError> {
-        if request.id.is_empty() {
-            return Err(TxnError::InvalidRequest);
-        }
-        let partition = self.partition_of(&request.id);
+        let partition = self.shard_of(&request.id)?;
         match self.call(partition, Request::Verify(request)).await? {
             Reply::Verified(result) => result,
             _ => Err(TxnError::UnknownServerError),
@@ -175,10 +174,7 @@ impl TxnCoordinator {
         request: EndRequest,
         ids: &dyn ProducerIdSource,
     ) -> Result<Producer, TxnError> {
-        if request.id.is_empty() {
-            return Err(TxnError::InvalidRequest);
-        }
-        let partition = self.partition_of(&request.id);
+        let partition = self.shard_of(&request.id)?;
         self.with_producer_id(partition, ids, |new_producer_id| Request::End {
             request: request.clone(),
             new_producer_id,
@@ -202,32 +198,21 @@ impl TxnCoordinator {
         }
     }
 
-    /// Reports markers to the shard of a partition. Returns once the report has its place in the
-    /// order. While there are too few in-sync replicas, the report is repeated until the shard ends.
+    /// Reports markers to the shard of a partition. While there are too few in-sync replicas, the
+    /// report is repeated. Returns once the shard has taken it, or has ended.
     pub async fn markers_written(&self, partition: i32, written: MarkersWritten) {
-        let request = Request::MarkersWritten(written.clone());
+        let report = || self.0.shards.call(partition, Request::MarkersWritten(written.clone()));
         // If the shard ends or loads, it requests the markers again.
-        let Ok(answer) = self.0.shards.call(partition, request).await else { return };
-        let coordinator = self.clone();
-        tokio::spawn(async move {
-            let mut answer = answer;
-            while let Ok(Err(CallError::Refused(WriteRefused::NotEnoughReplicas))) = answer.await {
-                tokio::time::sleep(REPORT_RETRY_DELAY).await;
-                let request = Request::MarkersWritten(written.clone());
-                match coordinator.0.shards.call(partition, request).await {
-                    Ok(next) => answer = next,
-                    Err(_) => return,
-                }
-            }
-        });
+        while let Ok(answer) = report().await
+            && let Ok(Err(CallError::Refused(WriteRefused::NotEnoughReplicas))) = answer.await
+        {
+            tokio::time::sleep(REPORT_RETRY_DELAY).await;
+        }
     }
 
     /// The state of a transactional id.
     pub async fn describe(&self, id: Arc<str>) -> Result<TxnDescription, TxnError> {
-        if id.is_empty() {
-            return Err(TxnError::InvalidRequest);
-        }
-        match self.call(self.partition_of(&id), Request::Describe(id)).await? {
+        match self.call(self.shard_of(&id)?, Request::Describe(id)).await? {
             Reply::Description(result) => result,
             _ => Err(TxnError::UnknownServerError),
         }
@@ -251,16 +236,9 @@ impl TxnCoordinator {
     /// The numbers of transactions of this broker, for metrics. Leaves out shards that are loading
     /// or do not answer by the deadline.
     pub async fn survey(&self, deadline: Instant) -> TxnSurvey {
-        let mut asked = Vec::new();
-        for partition in self.0.shards.partitions() {
-            let call = self.0.shards.call(partition, Request::Survey);
-            if let Ok(Ok(answer)) = timeout_at(deadline, call).await {
-                asked.push(answer);
-            }
-        }
         let mut total = TxnSurvey::default();
-        for answer in asked {
-            if let Ok(Ok(Ok(Reply::Survey(survey)))) = timeout_at(deadline, answer).await {
+        for reply in self.0.shards.ask_all(|| Request::Survey, deadline).await {
+            if let Reply::Survey(survey) = reply {
                 total.add(&survey);
             }
         }

@@ -1,7 +1,5 @@
 //! DescribeTransactions (KIP-664): the states of transactional ids that this broker coordinates.
 
-use std::collections::BTreeMap;
-
 use kafka_protocol::messages::{
     ApiKey, DescribeTransactionsRequest, DescribeTransactionsResponse, ProducerId, TransactionalId,
     describe_transactions_response::{TopicData, TransactionState},
@@ -14,6 +12,7 @@ use super::{
     errors,
 };
 use crate::{
+    base::TopicPartition,
     coordinator::txn::messages::TxnDescription,
     protocol::checks::{TOPIC_DESCRIBE, TRANSACTIONAL_ID_DESCRIBE},
 };
@@ -56,10 +55,7 @@ fn state(
         Ok(described) => described,
         Err(code) => return state.with_error_code(code.code()),
     };
-    let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
-    for partition in &described.partitions {
-        topics.entry(&partition.topic).or_default().push(partition.partition);
-    }
+    let mut topics = TopicPartition::by_topic(&described.partitions);
     topics.retain(|name, _| cx.allowed(TOPIC_DESCRIBE, name));
     let topic = |(name, partitions): (&str, Vec<i32>)| {
         TopicData::default().with_topic(topic_name(name)).with_partitions(partitions)

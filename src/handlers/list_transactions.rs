@@ -14,19 +14,11 @@ use super::{
     error_counts::error_codes,
     errors,
 };
-use crate::{coordinator::txn::messages::ListRequest, protocol::checks::TRANSACTIONAL_ID_DESCRIBE};
+use crate::{
+    coordinator::txn::{messages::ListRequest, state::is_state_name},
+    protocol::checks::TRANSACTIONAL_ID_DESCRIBE,
+};
 
-/// The states that a filter can name (`TransactionState`).
-const STATES: [&str; 8] = [
-    "Empty",
-    "Ongoing",
-    "PrepareCommit",
-    "PrepareAbort",
-    "CompleteCommit",
-    "CompleteAbort",
-    "Dead",
-    "PrepareEpochFence",
-];
 /// The most bytes of a compiled pattern. A pattern that needs more is refused.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
 
@@ -73,7 +65,7 @@ async fn list(
             .with_transaction_state(str_bytes(transaction.state))
     });
     let mut unknown = request.state_filters;
-    unknown.retain(|state| !STATES.contains(&state.as_str()));
+    unknown.retain(|state| !is_state_name(state));
     let mut seen = HashSet::new();
     unknown.retain(|state| seen.insert(state.clone()));
     Ok(ListTransactionsResponse::default()

@@ -10,7 +10,7 @@ mod outbox;
 
 use std::{
     cell::Cell,
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -196,10 +196,7 @@ fn destination(image: &Image, partition: &TopicPartition) -> Destination {
 
 fn request(batch: &Batch) -> WriteTxnMarkersRequest {
     let markers = batch.markers.iter().map(|it| {
-        let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
-        for partition in &it.partitions {
-            topics.entry(&partition.topic).or_default().push(partition.partition);
-        }
+        let topics = TopicPartition::by_topic(&it.partitions);
         let topic = |(name, partition_indexes): (&str, Vec<i32>)| WritableTxnMarkerTopic {
             name: StrBytes::from_string(name.to_owned()),
             partition_indexes,

@@ -18,7 +18,7 @@ pub enum Destination {
     Broker(i32),
     /// The partition has no leader now, or its leader is fenced.
     NoLeader,
-    /// The topic was deleted, so nobody reads the marker.
+    /// The topic was deleted. The marker is not needed.
     Deleted,
 }
 

@@ -1,7 +1,7 @@
 //! OffsetCommit and TxnOffsetCommit, OffsetFetch, OffsetDelete, and the deletion of offsets of
 //! deleted partitions.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     Groups, Record, Turn,
@@ -209,14 +209,11 @@ impl Turn<'_> {
 
     /// Deletes the offsets of deleted partitions in all groups, committed and in open transactions.
     pub(super) fn forget_partitions(&mut self, gone: &[TopicPartition]) {
-        let mut by_topic: HashMap<&Arc<str>, Vec<i32>> = HashMap::new();
-        for place in gone {
-            by_topic.entry(&place.topic).or_default().push(place.partition);
-        }
+        let by_topic = TopicPartition::by_topic(gone);
         let logged = self.logged;
         for (group, topics) in logged.offsets.groups() {
             for (topic, partitions) in topics {
-                let gone = by_topic.get(topic).into_iter().flatten();
+                let gone = by_topic.get(&**topic).into_iter().flatten();
                 for partition in gone.filter(|partition| partitions.contains_key(partition)) {
                     self.forget_offset(group, topic, *partition);
                 }
@@ -224,7 +221,7 @@ impl Turn<'_> {
         }
         for group in logged.pending.groups() {
             for (topic, partition) in logged.pending.partitions(group) {
-                let is_gone = by_topic.get(topic).is_some_and(|gone| gone.contains(&partition));
+                let is_gone = by_topic.get(&**topic).is_some_and(|gone| gone.contains(&partition));
                 if is_gone && logged.offsets.get(group, topic, partition).is_none() {
                     self.forget_offset(group, topic, partition);
                 }

@@ -33,6 +33,7 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     task::AbortHandle,
+    time::{Instant, timeout_at},
 };
 
 use self::task::{ShardClock, ShardTask};
@@ -256,6 +257,28 @@ impl<S: Shard> Shards<S> {
         let call = Call { request, reply: Some(reply) };
         calls.send(call).await.map_err(|_| Unavailable::NotCoordinator)?;
         Ok(receiver)
+    }
+
+    /// Sends a request to every shard, and returns their replies. Leaves out shards that are loading
+    /// or do not answer by the deadline.
+    pub async fn ask_all(
+        &self,
+        request: impl Fn() -> S::Request,
+        deadline: Instant,
+    ) -> Vec<S::Reply> {
+        let mut asked = Vec::new();
+        for partition in self.partitions() {
+            if let Ok(Ok(answer)) = timeout_at(deadline, self.call(partition, request())).await {
+                asked.push(answer);
+            }
+        }
+        let mut replies = Vec::new();
+        for answer in asked {
+            if let Ok(Ok(Ok(reply))) = timeout_at(deadline, answer).await {
+                replies.push(reply);
+            }
+        }
+        replies
     }
 
     /// Puts a request in the mailbox of every shard, even while it loads, and discards the replies.

@@ -169,7 +169,8 @@ async fn nothing_is_written_with_too_few_replicas() {
     assert_eq!(setup.commit("a", next).await, Err(TxnError::CoordinatorNotAvailable));
     assert_eq!(setup.state("a").await, "PrepareCommit");
     // The report is repeated until the log takes its record.
-    setup.transactions.markers_written(0, written).await;
+    let transactions = setup.transactions.clone();
+    tokio::spawn(async move { transactions.markers_written(0, written).await });
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(setup.log.batches(), batches);
     *setup.log.refuses.lock() = None;
