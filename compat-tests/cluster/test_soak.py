@@ -6,50 +6,11 @@ import time
 from collections import Counter
 
 import pytest
+from faults import CUTS, ON_PROCESSES, Faults
 from harness.programs import CLOSING_LINES
 
 SECONDS = float(os.environ.get("CLUSTER_SECONDS", "600"))
 SEED = int(os.environ.get("CLUSTER_SEED", str(time.time_ns() % 1_000_000)))
-
-
-class Faults:
-    """The faults of a node. Each method causes one and ends it after a while."""
-
-    def __init__(self, cluster, rng):
-        self._cluster, self._rng = cluster, rng
-
-    def kill(self, victim):
-        self._cluster.kill(victim)
-        time.sleep(self._rng.uniform(0, 3))
-        self._cluster.start(victim)
-
-    def pause(self, victim):
-        self._cluster[victim].pause()
-        time.sleep(self._rng.choice([0.5, 3, 14]))
-        self._cluster[victim].resume()
-
-    def restart(self, victim):
-        self._cluster[victim].stop()
-        self._cluster.start(victim)
-
-    def cut_off(self, victim):
-        for other in set(self._cluster.nodes) - {victim}:
-            self._cluster.network.cut(victim, other)
-        self._heal_later()
-
-    def cut_one_link(self, victim):
-        other = self._rng.choice(sorted(set(self._cluster.nodes) - {victim}))
-        self._cluster.network.cut(victim, other)
-        self._heal_later()
-
-    def cut_one_way(self, victim):
-        other = self._rng.choice(sorted(set(self._cluster.nodes) - {victim}))
-        self._cluster.network.cut_one_way(victim, other)
-        self._heal_later()
-
-    def _heal_later(self):
-        time.sleep(self._rng.choice([0.5, 3, 14]))
-        self._cluster.network.heal()
 
 
 def inject_faults(cluster, at_work, names, **of_load):
@@ -78,5 +39,4 @@ def test_kills(cluster, at_work):
 
 @pytest.mark.long
 def test_faults(networked_cluster, at_work):
-    names = ["kill", "pause", "restart", "cut_off", "cut_one_link", "cut_one_way"]
-    inject_faults(networked_cluster, at_work, names)
+    inject_faults(networked_cluster, at_work, ON_PROCESSES + CUTS)
