@@ -1,4 +1,4 @@
-"""Unit tests of harness/exactly_once.py: the checker finds each kind of planted problem.
+"""Unit tests of harness/exactly_once.py and journal.py: each kind of planted problem is found.
 
 The fixture is a good history of two workers. Each test changes it in one way.
 """
@@ -24,6 +24,7 @@ from harness.exactly_once import (
     Output,
     Transaction,
 )
+from harness.journal import Journal
 
 PARTITIONS = 2
 
@@ -269,3 +270,15 @@ def test_commit_that_no_worker_asked_for_is_found(run):
 def test_invented_record_is_found(run):
     run.append(0, 1, "a.9 0 7 0")
     assert INVENTED in kinds(run)
+
+
+def test_journal_is_read_while_it_is_written(tmp_path):
+    path = tmp_path / "worker.journal"
+    journal = Journal(path)
+    path.write_text('{"assigned": [0]}\n{"begin": "w.1.1"}\n{"send": "w.1.1 0 5 1", "parti')
+    assert journal.read().transactions == {"w.1.1": Transaction("w.1.1")}
+    with path.open("a") as more:
+        more.write('tion": 1}\n{"outcome": "committed"}\n{"error": "timed out"}\n')
+    sent = [(1, Output("w.1.1", 0, 5, 1))]
+    assert journal.read().transactions == {"w.1.1": Transaction("w.1.1", COMMITTED, sent)}
+    assert (journal.committed, journal.assignments, journal.errors) == (1, 1, ["timed out"])

@@ -18,8 +18,8 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from harness.broker import SORDINI_KIND, Broker
-from harness.paths import FETCHED, ROOT, TESTS
-from harness.programs import need
+from harness.paths import FETCHED, ROOT
+from harness.programs import build_go
 
 GRAFANA = ROOT / "grafana"
 DASHBOARDS = sorted((GRAFANA / "dashboards").glob("*.json"))
@@ -81,14 +81,8 @@ def promql(kind):
     """Compiles the program that evaluates queries."""
     if kind != SORDINI_KIND:
         pytest.skip("the metrics are Sordini's own")
-    need("go")
     program = FETCHED / "promql"
-    subprocess.run(
-        ["go", "build", "-mod=readonly", "-buildvcs=false", "-o", program, "."],
-        cwd=TESTS / "grafana",
-        check=True,
-        timeout=900,
-    )
+    build_go("grafana", ".", program)
     return program
 
 

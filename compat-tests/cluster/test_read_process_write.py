@@ -1,34 +1,33 @@
 """Read-process-write in transactions while nodes and workers die: nothing is lost or doubled.
 
-Two workers read a source topic and write to a sink topic (harness/worker.py). A consumer with
-read_committed reads along. In the end harness/exactly_once.py compares what the workers did with
-what the topics have.
+Workers with the Java client, librdkafka and franz-go read a source topic and write to a sink topic
+(harness/workers.py). A consumer with read_committed reads along. In the end
+harness/exactly_once.py compares what the workers did with what the topics have.
 """
 
 import os
 import random
-import signal
 import struct
-import subprocess
-import sys
 import threading
 import time
+from collections import Counter
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from differential import records
+from faults import CUTS, ON_PROCESSES, Faults
 from harness.exactly_once import ABORTED, COMMITTED, Data, History, Marker, check
 from harness.loads import LibrdkafkaLoad
-from harness.paths import TESTS
+from harness.network import Network, is_possible
 from harness.programs import CLOSING_LINES
 from harness.transactions import fetch
-from harness.worker import SHORT_TIMEOUTS, errors_of, transactions_of
+from harness.worker import SHORT_TIMEOUTS
+from harness.workers import Workers
 
 SECONDS = float(os.environ.get("CLUSTER_SECONDS", "600"))
 SEED = int(os.environ.get("CLUSTER_SEED", str(time.time_ns() % 1_000_000)))
 PARTITIONS, GROUP, SOURCE, SINK = 4, "workers", "source", "sink"
-WORKERS = ("worker-1", "worker-2")
 SETTLE_S = 120
 _CONTROL = 0x20
 
@@ -81,49 +80,34 @@ class ReadProcessWrite:
         topics = [NewTopic(name, PARTITIONS, 3) for name in (SOURCE, SINK)]
         for made in admin.create_topics(topics, operation_timeout=30).values():
             made.result(60)
-        self._admin, self._journals, self.workers = admin, [], {}
         self._source = LibrdkafkaLoad(
             cluster.bootstrap, SOURCE, PARTITIONS, pause_s=0.08, **SHORT_TIMEOUTS
         )
-        for name in WORKERS:
-            self.start_worker(name)
+        self.workers = Workers(cluster.dir, cluster.bootstrap, GROUP, SOURCE, SINK, PARTITIONS)
+        for name in self.workers.names:
+            self.workers.start(name)
         self._reader = Reader(cluster.bootstrap)
         self.wait_for_progress()
 
-    def start_worker(self, name):
-        journal = self.cluster.dir / f"{name}-{len(self._journals)}.journal"
-        journal.touch()
-        self._journals.append(journal)
-        args = [self.cluster.bootstrap, name, GROUP, SOURCE, SINK, str(PARTITIONS), str(journal)]
-        command = [sys.executable, "-m", "harness.worker", *args]
-        self.workers[name] = subprocess.Popen(command, cwd=TESTS)
-
-    def replace_stuck_workers(self):
-        for name, worker in list(self.workers.items()):
-            if worker.poll() == -signal.SIGALRM:
-                self.start_worker(name)
-
-    def kill_worker(self, name):
-        self.workers[name].kill()
-        self.workers[name].wait()
-
-    def replace_worker(self, name):
-        self.kill_worker(name)
-        self.start_worker(name)
-
-    def committed_count(self):
-        transactions = transactions_of(self._journals).values()
-        return sum(it.outcome == COMMITTED for it in transactions)
-
-    def wait_for_progress(self, transactions=10):
-        """Waits until the workers have committed some more transactions."""
-        goal = self.committed_count() + transactions
+    def wait_for_progress(self, transactions=5):
+        """Waits until each worker has committed some more transactions."""
+        before = self.workers.committed()
 
         def reached():
-            self.replace_stuck_workers()
-            return self.committed_count() >= goal
+            now = self.workers.committed()
+            return all(now[name] >= before[name] + transactions for name in before)
 
-        self.cluster.wait_until("the workers commit", reached, SETTLE_S)
+        self._wait_until("each worker commits", reached)
+
+    def _wait_until(self, what, holds):
+        def holds_with_workers():
+            self.workers.assert_running()
+            return holds()
+
+        try:
+            self.cluster.wait_until(what, holds_with_workers, SETTLE_S)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.workers.report()}") from None
 
     def offsets(self):
         """Returns the committed offsets of the workers' group."""
@@ -140,29 +124,30 @@ class ReadProcessWrite:
         self._source.end()
         sent = self._source.told()[1]
         ends = {it: len(range(it, sent, PARTITIONS)) for it in range(PARTITIONS)}
-
-        def done():
-            self.replace_stuck_workers()
-            return self.offsets() == ends
-
-        self.cluster.wait_until("the workers are done", done, SETTLE_S)
-        for worker in self.workers.values():
-            worker.terminate()
-            assert worker.wait(SETTLE_S) in (0, -signal.SIGALRM)
+        self._wait_until("the workers are done", lambda: self.offsets() == ends)
+        for name in self.workers.names:
+            self.workers.stop(name)
         self.cluster.wait_until_in_sync()
         whole = Reader(self.cluster.bootstrap).read_to_end()
         reads = [whole, self._reader.end()]
-        transactions = transactions_of(self._journals)
+        journals = self.workers.journals()
+        transactions = {}
+        for journal in journals:
+            transactions |= journal.transactions
         outcomes = {it.outcome for it in transactions.values()}
         assert {COMMITTED, ABORTED} <= outcomes, outcomes
         logs = {partition: list(self._log(partition)) for partition in range(PARTITIONS)}
         problems = check(History(transactions, logs, reads, self.offsets()))
         assert not problems, "\n".join(map(str, problems[:20]))
-        written = sum(len(read) for read in whole.values())
-        return f"{len(transactions)} transactions, {written} records, {len(self.errors())} errors"
+        return self._summary(journals, sum(len(read) for read in whole.values()))
 
-    def errors(self):
-        return errors_of(self._journals)
+    def _summary(self, journals, records):
+        assignments = sum(journal.assignments for journal in journals)
+        errors = sum(len(journal.errors) for journal in journals)
+        return (
+            f"{self.workers.committed()} transactions, {records} records, "
+            f"{assignments} assignments, {errors} errors"
+        )
 
     def _log(self, partition):
         """Yields the records and markers of a sink partition, from its leader."""
@@ -183,16 +168,16 @@ class ReadProcessWrite:
                     yield Data(at, producer, value.decode())
 
     def kill(self):
-        for worker in self.workers.values():
-            worker.kill()
-            worker.wait()
+        for name in self.workers.names:
+            self.workers.kill(name)
         self._source.kill()
 
 
 @pytest.fixture
 def at_work(new_cluster):
-    """Starts the workers on a cluster of three nodes."""
-    cluster = new_cluster(transaction_state_log_num_partitions="6")
+    """Starts the workers on a cluster of three nodes, with links to cut if that is possible."""
+    network = Network([1, 2, 3]) if is_possible() else None
+    cluster = new_cluster(network=network, transaction_state_log_num_partitions="6")
     cluster.start()
     work = ReadProcessWrite(cluster)
     yield work
@@ -200,21 +185,29 @@ def at_work(new_cluster):
 
 
 def test_read_process_write(at_work):
-    """Nodes are killed and paused, workers are killed, and both at once."""
-    cluster = at_work.cluster
+    """Nodes are killed, paused and cut off, workers are killed and stopped, and both at once."""
+    cluster, workers = at_work.cluster, at_work.workers
     cluster.kill(1)
     at_work.wait_for_progress()
     cluster.start(1)
     cluster.wait_until_in_sync()
-    at_work.replace_worker(WORKERS[0])
+    workers.replace("librdkafka")
     cluster[2].pause()
     time.sleep(3)
     cluster[2].resume()
     at_work.wait_for_progress()
     cluster.wait_until_in_sync()
-    at_work.kill_worker(WORKERS[1])
+    workers.restart("java")
+    if cluster.network:
+        cluster.network.cut(1, 2)
+        cluster.network.cut(1, 3)
+        time.sleep(3)
+        cluster.network.heal()
+    at_work.wait_for_progress()
+    cluster.wait_until_in_sync()
+    workers.kill("franz-go")
     cluster.kill(3)
-    at_work.start_worker(WORKERS[1])
+    workers.start("franz-go")
     at_work.wait_for_progress()
     cluster.start(3)
     CLOSING_LINES.append(f"read-process-write: {at_work.end()}")
@@ -222,24 +215,26 @@ def test_read_process_write(at_work):
 
 @pytest.mark.long
 def test_read_process_write_under_faults(at_work):
-    """Random faults of nodes and workers for `CLUSTER_SECONDS`."""
-    cluster, rng = at_work.cluster, random.Random(SEED)
+    """Random faults of nodes and workers for `CLUSTER_SECONDS`, sometimes both at once."""
+    cluster, workers, rng = at_work.cluster, at_work.workers, random.Random(SEED)
     print(f"CLUSTER_SEED={SEED}")
+    faults, happened = Faults(cluster, rng), Counter()
+    names = ON_PROCESSES + (CUTS if cluster.network else [])
     until = time.monotonic() + SECONDS
     while time.monotonic() < until:
-        victim = rng.choice(sorted(cluster.nodes))
-        fault = rng.choice(["kill", "pause", "restart", "worker"])
-        if fault == "worker":
-            at_work.replace_worker(rng.choice(WORKERS))
-        elif fault == "pause":
-            cluster[victim].pause()
-            time.sleep(rng.choice([0.5, 3, 14]))
-            cluster[victim].resume()
-        else:
-            cluster[victim].kill() if fault == "kill" else cluster[victim].stop()
-            time.sleep(rng.uniform(0, 3))
-            cluster.start(victim)
+        worker = rng.choice(workers.names)
+        of_worker = rng.choice(["kill", "stop", None])
+        if of_worker:
+            getattr(workers, of_worker)(worker)
+        if not of_worker or rng.random() < 0.5:
+            of_node = rng.choice(names)
+            getattr(faults, of_node)(rng.choice(sorted(cluster.nodes)))
+            happened[of_node] += 1
+        if of_worker:
+            workers.start(worker)
+            happened[f"{of_worker} {worker}"] += 1
+        cluster.wait_until_registered()
         cluster.wait_until_in_sync()
         at_work.wait_for_progress(2)
         time.sleep(rng.uniform(0, 2))
-    CLOSING_LINES.append(f"seed {SEED}, read-process-write: {at_work.end()}")
+    CLOSING_LINES.append(f"seed {SEED}, {dict(happened)}, read-process-write: {at_work.end()}")

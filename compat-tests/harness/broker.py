@@ -52,6 +52,10 @@ class Broker:
         self.process = None
 
     @property
+    def address(self):
+        return "127.0.0.1", self.port
+
+    @property
     def bootstrap(self):
         return f"127.0.0.1:{self.port}"
 

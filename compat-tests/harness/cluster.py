@@ -4,7 +4,6 @@ Each node is a process with its own properties file, directory and log file. Fau
 operating system: signals, network namespaces with cut links, full file systems.
 """
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -14,18 +13,13 @@ from pathlib import Path
 from . import wire
 from .broker import KAFKA_KIND, SORDINI_KIND, free_port
 from .paths import CLASSPATH, SORDINI
+from .programs import die_with_the_tests
 
 START_TIMEOUT_S = {SORDINI_KIND: 30, KAFKA_KIND: 180}
 STOP_TIMEOUT_S = 90
 CLUSTER_ID = "4L6g3nShT-eMCtK--X86sw"
 JVM = ["java", "-Xms96m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-_PR_SET_PDEATHSIG = 1
 BOTH_ROLES = "broker,controller"
-
-
-def _die_with_the_tests():
-    """Makes the kernel kill this node when the test process ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Node:
@@ -91,7 +85,7 @@ class Node:
                 stderr=log,
                 env={**os.environ, "RUST_LOG": os.environ.get("RUST_LOG", "info")},
                 start_new_session=True,
-                preexec_fn=_die_with_the_tests,
+                preexec_fn=die_with_the_tests,
             )
         return self
 

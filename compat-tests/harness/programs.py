@@ -1,12 +1,17 @@
 """Runs test programs in other languages, and keeps their closing lines for the report."""
 
+import ctypes
 import os
 import shutil
+import signal
 import subprocess
 
 import pytest
 
+from .paths import TESTS
+
 CLOSING_LINES = []
+_PR_SET_PDEATHSIG = 1
 
 
 def run_program(name, command, closing, cwd=None, env=None, timeout=600):
@@ -32,3 +37,15 @@ def need(program):
     """Skips the test if a program is not installed."""
     if shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
+
+
+def build_go(module, package, program):
+    """Compiles a Go program of a module in compat-tests. Skips the test if Go is not installed."""
+    need("go")
+    command = ["go", "build", "-mod=readonly", "-buildvcs=false", "-o", program, package]
+    subprocess.run(command, cwd=TESTS / module, check=True, timeout=900)
+
+
+def die_with_the_tests():
+    """Makes the kernel kill this process when the test process ends: a `preexec_fn`."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -114,7 +114,7 @@ def fetch(broker, topic, offset, max_bytes=1 << 20, isolation=1, partition=0):
     body += struct.pack(">iiiibii", -1, 0, 1, 1 << 24, isolation, 0, -1)
     body += struct.pack(">ih", 1, len(name)) + name
     body += struct.pack(">iiiqqi", 1, partition, -1, offset, -1, max_bytes) + struct.pack(">ih", 0, 0)
-    with socket.create_connection(("127.0.0.1", broker.port), timeout=DEADLINE_S) as connection:
+    with socket.create_connection(broker.address, timeout=DEADLINE_S) as connection:
         connection.sendall(struct.pack(">i", len(body)) + body)
         stream = connection.makefile("rb")
         reply = io.BytesIO(stream.read(struct.unpack(">i", stream.read(4))[0]))

@@ -1,9 +1,10 @@
-"""A worker that reads a topic, writes to another, and commits both in transactions.
+"""The worker of librdkafka: it reads a topic, writes to another, and commits both in transactions.
 
 It is a process of its own, so that a test can kill it: `python -m harness.worker BOOTSTRAP NAME
-GROUP SOURCE SINK PARTITIONS JOURNAL`. The journal has a line for each step, written before it.
+GROUP SOURCE SINK PARTITIONS JOURNAL`. workers.py says what all workers do.
 """
 
+import faulthandler
 import json
 import os
 import signal
@@ -12,12 +13,9 @@ import time
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
-from .exactly_once import ABORTED, COMMITTED, COMMITTING, PARTS, RUNNING, Output, Transaction
+from .exactly_once import ABORTED, COMMITTED, COMMITTING, PARTS, Output
 
 CALL_S = 15
-# A worker that makes no progress for this long ends itself, and the test starts another one:
-# librdkafka 2.16 may wait forever for a group coordinator whose broker it has decommissioned.
-STUCK_S = CALL_S + 5
 # A transaction has the records of this time, and at most this many. Each tenth one is aborted.
 _COLLECT_S, _MOST, _ABORT_EACH = 0.05, 20, 10
 SHORT_TIMEOUTS = {
@@ -43,16 +41,23 @@ class Worker:
                 "auto.offset.reset": "earliest",
                 "enable.auto.commit": False,
                 "isolation.level": "read_committed",
+                "partition.assignment.strategy": "range",
                 "session.timeout.ms": 6000,
                 "heartbeat.interval.ms": 500,
                 "fetch.wait.max.ms": 50,
             }
         )
-        self._consumer.subscribe([source], on_revoke=self._forget, on_lost=self._forget)
+        self._consumer.subscribe(
+            [source], on_assign=self._assigned, on_revoke=self._forget, on_lost=self._forget
+        )
         signal.signal(signal.SIGTERM, self._end)
+        faulthandler.register(signal.SIGQUIT)
 
     def _end(self, *_):
         self._is_ended = True
+
+    def _assigned(self, _, partitions):
+        self._note(assigned=[it.partition for it in partitions])
 
     def _forget(self, *_):
         """Drops collected records: another member may own their partitions now."""
@@ -63,7 +68,6 @@ class Worker:
 
     def run(self):
         while not self._is_ended:
-            signal.alarm(STUCK_S)
             try:
                 if self._producer is None:
                     self._start_producer()
@@ -76,6 +80,10 @@ class Worker:
 
     def _start_producer(self):
         config = {"transactional.id": self._name, "transaction.timeout.ms": 10_000, "linger.ms": 0}
+        # If the broker of the group's coordinator leaves the metadata, librdkafka 2.16 looks for
+        # the next coordinator only when the state of a connection changes. Until then
+        # send_offsets_to_transaction blocks, beyond its timeout (librdkafka issues 5511 and 5456).
+        config["connections.max.idle.ms"] = 2000
         producer = Producer({**self._servers, **config})
         producer.init_transactions(CALL_S)
         self._producer = producer
@@ -149,27 +157,6 @@ class Worker:
             except KafkaException as error:
                 self._note(error=str(error))
                 time.sleep(0.1)
-
-
-def transactions_of(journals):
-    """Reads journals of workers. Returns {name: Transaction}."""
-    found = {}
-    for journal in journals:
-        now = None
-        for line in journal.read_text().splitlines():
-            step = json.loads(line)
-            if "begin" in step:
-                now = found[step["begin"]] = Transaction(step["begin"], RUNNING)
-            elif "send" in step:
-                now.sent.append((step["partition"], Output.parse(step["send"])))
-            elif "outcome" in step:
-                now.outcome = step["outcome"]
-    return found
-
-
-def errors_of(journals):
-    lines = (json.loads(line) for it in journals for line in it.read_text().splitlines())
-    return [step["error"] for step in lines if "error" in step]
 
 
 if __name__ == "__main__":
