@@ -66,7 +66,12 @@ class _Reader:
             self._at += length
 
 
-def _call(address, api, version, body, flexible):
+def string(text):
+    return struct.pack(">h", len(text)) + text.encode()
+
+
+def call(address, api, version, body, flexible=False):
+    """Sends one request with this body. Returns a reader behind the response's header."""
     head = struct.pack(">hhih", api, version, 7, -1) + (b"\0" if flexible else b"")
     with socket.create_connection(address, timeout=TIMEOUT_S) as connection:
         connection.settimeout(TIMEOUT_S)
@@ -97,7 +102,7 @@ def metadata(address, topics=None):
         names = [topic.encode() for topic in topics]
         body = struct.pack(">i", len(names))
         body += b"".join(struct.pack(">h", len(name)) + name for name in names)
-    reply = _call(address, _METADATA, 1, body, flexible=False)
+    reply = call(address, _METADATA, 1, body)
 
     def broker():
         node = reply.take("i")
@@ -125,7 +130,7 @@ def quorum_leader(address):
     """Returns the leader of the metadata quorum as (id, epoch), or None if the node has none."""
     name = b"__cluster_metadata"
     body = b"\x02" + bytes([len(name) + 1]) + name + b"\x02" + struct.pack(">i", 0) + b"\0\0\0"
-    reply = _call(address, _DESCRIBE_QUORUM, 0, body, flexible=True)
+    reply = call(address, _DESCRIBE_QUORUM, 0, body, flexible=True)
     if reply.take("h") != 0 or reply.varint() != 2:
         return None
     reply.skip_compact_string()
@@ -137,15 +142,11 @@ def quorum_leader(address):
 
 def set_configs(address, resources):
     """Alters configs: {(kind, name): (key, value)}. Returns the code and the text of each."""
-
-    def string(text):
-        return struct.pack(">h", len(text)) + text.encode()
-
     body = struct.pack(">i", len(resources))
     for (kind, name), (key, value) in resources.items():
         body += struct.pack(">b", kind) + string(name) + struct.pack(">i", 1)
         body += string(key) + b"\0" + string(value)
-    reply = _call(address, _INCREMENTAL_ALTER_CONFIGS, 0, body + b"\0", flexible=False)
+    reply = call(address, _INCREMENTAL_ALTER_CONFIGS, 0, body + b"\0")
     reply.take("i")
 
     def outcome():
