@@ -14,6 +14,8 @@ use crate::{
 
 /// A broker answers within `request.timeout.ms`. Its response may take this much longer to arrive.
 const ON_THE_WAY_MAX: Duration = Duration::from_secs(5);
+/// The most channels to a broker that stay open without a request.
+const IDLE_MAX: usize = 2;
 
 /// Why a broker has not answered a request.
 #[derive(Debug, thiserror::Error)]
@@ -27,18 +29,26 @@ pub enum ToBrokerError {
     Peer(#[from] PeerError),
 }
 
-/// One channel to each broker, on its inter-broker listener. Requests to this broker itself go to
-/// its handlers, without a socket. A channel to another broker has one request in flight, so users
-/// that must not wait for each other have channels of their own.
+/// Channels to each broker, on its inter-broker listener. Requests to this broker itself go to its
+/// handlers, without a socket. A channel to another broker has one request in flight, so each of
+/// several requests in flight to a broker has a channel of its own.
 pub struct BrokerChannels {
     node: Arc<Node>,
     own: Arc<dyn Channel>,
-    others: Mutex<HashMap<i32, OtherBroker>>,
+    others: Mutex<HashMap<i32, IdleChannels>>,
 }
 
-struct OtherBroker {
-    at: Address,
+/// The channels to a broker that have no request in flight.
+struct IdleChannels {
+    to: Address,
+    channels: Vec<Arc<dyn Channel>>,
+}
+
+/// A channel for one request.
+struct LentChannel {
     channel: Arc<dyn Channel>,
+    /// The address of the other broker. `None` for this broker itself.
+    to: Option<Address>,
 }
 
 impl BrokerChannels {
@@ -59,17 +69,19 @@ impl BrokerChannels {
     ) -> Result<R::Response, ToBrokerError> {
         let timeout_ms = self.node.settings().cluster.request_timeout_ms.max(1) as u64;
         let timeout = Duration::from_millis(timeout_ms) + ON_THE_WAY_MAX;
-        let channel = self.channel_to(&self.node.metadata(), broker);
-        let channel = channel.ok_or(ToBrokerError::NotAlive(broker))?;
+        let lent = self.lend(&self.node.metadata(), broker);
+        let lent = lent.ok_or(ToBrokerError::NotAlive(broker))?;
         let frame = peers::encode(version, request)?;
         // In a task of its own, a panic of a handler fails only this request. Dropping the set ends
         // the task.
         let mut call = JoinSet::new();
-        call.spawn(async move { channel.call(frame, timeout).await });
+        call.spawn(async move { (lent.channel.call(frame, timeout).await, lent) });
         tokio::select! {
             biased;
             answered = call.join_next() => {
-                let answer = answered.and_then(Result::ok).ok_or(ToBrokerError::Failed)?;
+                let answered = answered.and_then(Result::ok);
+                let (answer, lent) = answered.ok_or(ToBrokerError::Failed)?;
+                self.give_back(broker, lent);
                 Ok(peers::decode::<R>(version, answer?)?)
             }
             () = self.node.metadata_shows(|image| !is_alive(image, broker)) => {
@@ -78,21 +90,33 @@ impl BrokerChannels {
         }
     }
 
-    fn channel_to(&self, image: &Image, broker: i32) -> Option<Arc<dyn Channel>> {
+    /// A channel without a request in flight; `None` if the broker is not alive.
+    fn lend(&self, image: &Image, broker: i32) -> Option<LentChannel> {
         if broker == self.node.id {
-            return Some(Arc::clone(&self.own));
+            return Some(LentChannel { channel: Arc::clone(&self.own), to: None });
         }
         if !is_alive(image, broker) {
             return None;
         }
-        let address = self.node.address_of(image.broker(broker)?)?;
+        let to = self.node.address_of(image.broker(broker)?)?;
         let mut others = self.others.lock();
-        if let Some(known) = others.get(&broker).filter(|known| known.at == address) {
-            return Some(Arc::clone(&known.channel));
+        let idle = others.get_mut(&broker).filter(|idle| idle.to == to);
+        let channel = idle.and_then(|idle| idle.channels.pop());
+        let channel = channel.unwrap_or_else(|| self.node.network.channel(&to));
+        Some(LentChannel { channel, to: Some(to) })
+    }
+
+    fn give_back(&self, broker: i32, lent: LentChannel) {
+        let Some(to) = lent.to else { return };
+        let mut others = self.others.lock();
+        let new = |to: &Address| IdleChannels { to: to.clone(), channels: Vec::new() };
+        let idle = others.entry(broker).or_insert_with(|| new(&to));
+        if idle.to != to {
+            *idle = new(&to);
         }
-        let channel = self.node.network.channel(&address);
-        others.insert(broker, OtherBroker { at: address, channel: Arc::clone(&channel) });
-        Some(channel)
+        if idle.channels.len() < IDLE_MAX {
+            idle.channels.push(lent.channel);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! leads. Brokers send it to each other.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map},
     sync::Arc,
     time::Duration,
 };
@@ -18,7 +18,7 @@ use crate::{
     base::{TopicPartition, environment::now_ms},
     broker::Broker,
     coordinator::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC},
-    partition::{Acks, AppendError, Partition},
+    partition::{Acks, AppendError, Appended, Partition},
     protocol::{
         checks::{CLUSTER_ACTION, CLUSTER_ALTER},
         error_code::NONE,
@@ -37,6 +37,9 @@ pub struct WriteTxnMarkers;
 const MARKERS_AT_A_TIME: usize = 200;
 /// Most requests to the group coordinator that wait at a time.
 const GROUP_REQUESTS_MAX: usize = 500;
+/// Once a marker of a request has its result, the request waits at most this long for the others,
+/// so that a partition that cannot commit its marker does not hold up the rest of the transactions.
+const OTHERS_WAIT_MAX: Duration = Duration::from_millis(500);
 /// Kafka refuses a whole request that has these as producer id or epoch.
 const NO_PRODUCER_ID: i64 = -1;
 const NO_EPOCH: i16 = -1;
@@ -169,24 +172,26 @@ impl Writes {
                 results.set(producer_id, id, Err(ErrorCode::UnknownTopicOrPartition));
                 continue;
             };
-            let result = match (&*id.topic, marker) {
+            let appended = match (&*id.topic, marker) {
                 (_, None) => Err(ErrorCode::UnknownServerError),
                 // Transactions cannot write to it, and a marker would disturb the coordinator's
                 // shard. With this code, the sender of the marker counts it as written.
                 (TRANSACTIONS_TOPIC, _) => Err(ErrorCode::UnsupportedForMessageFormat),
-                (OFFSETS_TOPIC, Some(marker)) => {
-                    self.of_groups.entry((producer_id, id)).or_default().push(marker);
-                    continue;
-                }
-                (_, Some(marker)) => match self.append(&partition, &marker) {
-                    Ok(Some(wait)) => {
-                        self.written.push(Written { producer_id, partition: id, wait });
+                (OFFSETS_TOPIC, Some(marker)) => match partition.uncommitted_marker(&marker) {
+                    Some(uncommitted) => Ok(uncommitted),
+                    None => {
+                        self.of_groups.entry((producer_id, id)).or_default().push(marker);
                         continue;
                     }
-                    appended => appended.map(drop),
                 },
+                (_, Some(marker)) => self.append(&partition, &marker),
             };
-            results.set(producer_id, id, result);
+            let wait = appended.map(|appended| AckWait::new(partition, &appended, Acks::All));
+            match wait {
+                Ok(Some(wait)) => self.written.push(Written { producer_id, partition: id, wait }),
+                Ok(None) => results.set(producer_id, id, Ok(())),
+                Err(code) => results.set(producer_id, id, Err(code)),
+            }
         }
     }
 
@@ -194,51 +199,97 @@ impl Writes {
         &self,
         partition: &Arc<Partition>,
         marker: &TxnMarker,
-    ) -> Result<Option<AckWait>, ErrorCode> {
-        match partition.append_marker(marker, Acks::All, now_ms()) {
-            Ok(appended) => Ok(AckWait::new(Arc::clone(partition), &appended, Acks::All)),
-            Err(error) => {
-                if let AppendError::Log(error) = &error {
-                    self.broker.replicas.on_log_error(partition, error);
+    ) -> Result<Appended, ErrorCode> {
+        partition.append_marker(marker, Acks::All, now_ms()).map_err(|error| {
+            if let AppendError::Log(error) = &error {
+                self.broker.replicas.on_log_error(partition, error);
+            }
+            errors::append(&error)
+        })
+    }
+
+    /// Waits until all markers are committed, but not after the deadline. If some markers have
+    /// results, waits for the others no longer than [`OTHERS_WAIT_MAX`]. The result of a marker that
+    /// is not committed by then is REQUEST_TIMED_OUT.
+    async fn wait(self, deadline: Instant, results: &mut Results) {
+        let Self { broker, mut written, of_groups } = self;
+        let mut some_have_results = !results.0.is_empty();
+        let written_to = written.iter().map(|it| (it.producer_id, it.partition.clone()));
+        for (producer_id, partition) in written_to.chain(of_groups.keys().cloned()) {
+            results.set(producer_id, partition, Err(ErrorCode::RequestTimedOut));
+        }
+        let mut of_groups = GroupWrites::new(broker, of_groups, deadline);
+        loop {
+            let until = deadline.min(Instant::now() + OTHERS_WAIT_MAX);
+            of_groups.send_next();
+            let mut uncommitted = Vec::new();
+            for it in written {
+                match timeout_at(until, it.wait.refused()).await {
+                    Ok(refused) => {
+                        some_have_results = true;
+                        results.set(it.producer_id, it.partition, refused.map_or(Ok(()), Err));
+                    }
+                    Err(_) => uncommitted.push(it),
                 }
-                Err(errors::append(&error))
+            }
+            written = uncommitted;
+            while let Ok(Some(answered)) = timeout_at(until, of_groups.answered()).await {
+                some_have_results = true;
+                let (producer_id, partition, result) = answered;
+                results.set(producer_id, partition, result);
+            }
+            let all_have_results = written.is_empty() && of_groups.requests.is_empty();
+            if all_have_results || some_have_results || Instant::now() >= deadline {
+                return;
             }
         }
     }
+}
 
-    /// Waits until all markers are committed, or until the deadline.
-    async fn wait(self, deadline: Instant, results: &mut Results) {
-        let mut requests = JoinSet::new();
-        for ((producer_id, id), markers) in self.of_groups {
-            if requests.len() >= GROUP_REQUESTS_MAX {
-                note_next(&mut requests, results).await;
-            }
-            let broker = Arc::clone(&self.broker);
-            requests.spawn(async move {
+/// A producer id, a partition of `__consumer_offsets`, and the result of its markers.
+type GroupResult = (i64, TopicPartition, Result<(), ErrorCode>);
+
+/// The requests to the group coordinator, of which a bounded number waits at a time. Dropping it
+/// cancels those that are not answered.
+struct GroupWrites {
+    broker: Arc<Broker>,
+    unsent: btree_map::IntoIter<(i64, TopicPartition), Vec<TxnMarker>>,
+    requests: JoinSet<GroupResult>,
+    deadline: Instant,
+}
+
+impl GroupWrites {
+    fn new(
+        broker: Arc<Broker>,
+        markers: BTreeMap<(i64, TopicPartition), Vec<TxnMarker>>,
+        deadline: Instant,
+    ) -> Self {
+        Self { broker, unsent: markers.into_iter(), requests: JoinSet::new(), deadline }
+    }
+
+    fn send_next(&mut self) {
+        while self.requests.len() < GROUP_REQUESTS_MAX
+            && let Some(((producer_id, id), markers)) = self.unsent.next()
+        {
+            let (broker, deadline) = (Arc::clone(&self.broker), self.deadline);
+            self.requests.spawn(async move {
                 let ended = end_in_group(&broker, id.partition, markers);
                 let ended = timeout_at(deadline, ended).await;
                 (producer_id, id, ended.unwrap_or(Err(ErrorCode::RequestTimedOut)))
             });
         }
-        for Written { producer_id, partition, wait } in self.written {
-            let result = match timeout_at(deadline, wait.refused()).await {
-                Ok(None) => Ok(()),
-                Ok(Some(code)) => Err(code),
-                Err(_) => Err(ErrorCode::RequestTimedOut),
-            };
-            results.set(producer_id, partition, result);
-        }
-        while !requests.is_empty() {
-            note_next(&mut requests, results).await;
-        }
     }
-}
 
-type GroupRequests = JoinSet<(i64, TopicPartition, Result<(), ErrorCode>)>;
-
-async fn note_next(requests: &mut GroupRequests, results: &mut Results) {
-    if let Some(Ok((producer_id, partition, result))) = requests.join_next().await {
-        results.set(producer_id, partition, result);
+    /// Waits for the next result; `None` after the last one.
+    async fn answered(&mut self) -> Option<GroupResult> {
+        loop {
+            let joined = self.requests.join_next().await?;
+            self.send_next();
+            // A request that has panicked has no result.
+            if let Ok(result) = joined {
+                return Some(result);
+            }
+        }
     }
 }
 

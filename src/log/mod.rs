@@ -372,6 +372,12 @@ impl Log {
         self.producers.check_marker(marker)
     }
 
+    /// The offset of the producer's last marker, if `marker` equals it and no transaction has begun
+    /// since. Also `None` if the last marker is not known, because this log was opened after it.
+    pub fn offset_of_marker(&self, marker: &TxnMarker) -> Option<i64> {
+        self.producers.offset_of_marker(marker)
+    }
+
     /// Returns the guard for a producer's first batch in a transaction, or `None` if its transaction
     /// is open in this log. `sequence` is that of the batch, or -1 if it has none. An appended batch
     /// or marker of the producer, a newer epoch, and a truncation void the guard.

@@ -9,12 +9,12 @@ mod order;
 
 use std::collections::{BTreeMap, HashMap};
 
+use self::{entry::LastMarker, guards::Guards, order::Known};
 pub use self::{
     entry::{BatchMeta, ProducerEntry},
     marker::Marker,
     order::{ProducerCheck, ProducerError},
 };
-use self::{guards::Guards, order::Known};
 use super::aborted::AbortedTxn;
 use crate::records::{
     Batch, BatchHeader, Producer, TransactionVersion, TxnMarker, VerificationGuard,
@@ -200,6 +200,11 @@ impl Producers {
         self.known(marker.producer.id).check_marker(marker)
     }
 
+    /// The offset of a marker that the log already has; see [`ProducerEntry::offset_of_marker`].
+    pub fn offset_of_marker(&self, marker: &TxnMarker) -> Option<i64> {
+        self.entries.get(&marker.producer.id)?.offset_of_marker(marker)
+    }
+
     /// Adds an appended batch to the state. Returns the transaction that it aborts, if it is an
     /// ABORT marker of a producer with an open transaction.
     pub fn apply(&mut self, batch: &Batch) -> Option<AbortedTxn> {
@@ -217,6 +222,8 @@ impl Producers {
             entry.set_epoch(header.producer_epoch);
             entry.coordinator_epoch = marker.coordinator_epoch;
             entry.last_timestamp = marker.timestamp;
+            entry.last_marker =
+                Some(LastMarker { offset: header.base_offset, commits: !marker.aborts });
             let first_offset = entry.current_txn_first_offset.take()?;
             self.open_txns.remove(&first_offset);
             let (producer_id, last_offset) = (header.producer_id, header.base_offset);

@@ -100,7 +100,8 @@ impl Core {
         self.write(epoch, batches, now_ms)
     }
 
-    /// Appends the marker that ends a producer's transaction, after [`Self::check_marker`].
+    /// Appends the marker that ends a producer's transaction, after [`Self::check_marker`]. If the
+    /// same marker is not committed yet, writes nothing and returns its offset.
     pub fn append_marker(
         &mut self,
         marker: &TxnMarker,
@@ -109,8 +110,20 @@ impl Core {
     ) -> Result<Appended, AppendError> {
         let epoch = self.check_may_append(acks).inspect_err(|_| self.refused_ms = now_ms)?;
         self.log.check_marker(marker)?;
+        if let Some(uncommitted) = self.uncommitted_marker(marker) {
+            return Ok(uncommitted);
+        }
         let batch = marker.to_batch(self.log.config().timestamp_type, now_ms);
         self.write(epoch, &mut [batch], now_ms)
+    }
+
+    /// The result of the append of a marker that is not committed yet. A coordinator repeats a
+    /// marker that was not committed in time, and a second copy would be of no use.
+    pub fn uncommitted_marker(&self, marker: &TxnMarker) -> Option<Appended> {
+        self.check_leads().ok()?;
+        let offset = self.log.offset_of_marker(marker)?;
+        let timestamp = -1;
+        (offset >= self.high_watermark()).then(|| self.appended_before((offset, offset), timestamp))
     }
 
     fn write(
@@ -221,8 +234,13 @@ impl Core {
         else {
             return Ok(None);
         };
-        Ok(Some(Appended {
-            first_offset: base_offset,
+        Ok(Some(self.appended_before((base_offset, last_offset), timestamp)))
+    }
+
+    /// The result of an append that had been made before.
+    fn appended_before(&self, (first_offset, last_offset): (i64, i64), timestamp: i64) -> Appended {
+        Appended {
+            first_offset,
             last_offset,
             log_start: self.log.log_start(),
             leadership_generation: self.leadership_generation,
@@ -231,6 +249,6 @@ impl Core {
             rolled: false,
             duplicate: true,
             duplicate_timestamp: timestamp,
-        }))
+        }
     }
 }

@@ -50,6 +50,12 @@ impl Partition {
         self.append_with(self.lock(), now_ms, |core| core.append_marker(marker, acks, now_ms))
     }
 
+    /// The result of the append of a marker that is not committed yet; see
+    /// [`super::Core::uncommitted_marker`].
+    pub fn uncommitted_marker(&self, marker: &TxnMarker) -> Option<Appended> {
+        self.lock().uncommitted_marker(marker)
+    }
+
     /// Checks that a coordinator may write batches in a producer's transaction: this replica leads
     /// in the given generation ([`super::View::leadership_generation`]), and the transaction is
     /// open or `guard` is still valid.

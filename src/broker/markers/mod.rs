@@ -2,11 +2,13 @@
 //! `TransactionMarkerChannelManager`), and does what else the shards of the transaction coordinator
 //! request.
 //!
-//! Each broker gets one request at a time, with the markers of all transactions that wait for it.
-//! A marker is sent again, for ever, until its partition has it, its topic is deleted, or another
+//! Each broker gets one request at a time, with the markers of all transactions that wait for it. A
+//! partition that cannot commit its marker does not hold up others for long ([`queue`]). A marker is
+//! sent again, for ever, until its partition has it, its topic is deleted, or another
 //! coordinator has ended the transaction.
 
 mod outbox;
+mod queue;
 
 use std::{
     cell::Cell,
@@ -20,7 +22,7 @@ use parking_lot::Mutex;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{Instant, sleep_until},
+    time::Instant,
 };
 use tracing::warn;
 
@@ -76,12 +78,13 @@ pub async fn run(broker: Arc<Broker>, mut stop: watch::Receiver<bool>) {
     let mut sender = Sender { broker, channels: Arc::new(channels), failing: HashSet::new() };
     let mut outbox = Outbox::default();
     let mut sent = JoinSet::new();
-    let mut retry_at = None;
+    let (started, mut retry_at, mut send_at) = (Instant::now(), None, None);
     loop {
         tokio::select! {
             Some((shard, effect)) = requested.recv() => sender.begin(&mut outbox, shard, effect),
             Some(Ok((batch, answer))) = sent.join_next() => sender.end(&mut outbox, batch, answer),
-            () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
+            () = sleep_until(send_at) => {}
+            () = sleep_until(retry_at) => {
                 retry_at = None;
                 let image = sender.broker.metadata();
                 let is_led = |shard| sender.leads(&image, shard);
@@ -94,12 +97,20 @@ pub async fn run(broker: Arc<Broker>, mut stop: watch::Receiver<bool>) {
             let transactions = sender.broker.coordinators.transactions.clone();
             tokio::spawn(async move { transactions.markers_written(shard, written).await });
         }
-        for batch in outbox.take_batches() {
+        for batch in outbox.take_batches(started.elapsed()) {
             sent.spawn(sender.send(batch));
         }
+        send_at = outbox.next_send_at(started.elapsed()).map(|at| started + at);
         if outbox.has_delayed() && retry_at.is_none() {
             retry_at = Some(Instant::now() + RETRY_DELAY);
         }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -243,9 +254,9 @@ fn result(code: Option<i16>) -> Option<Written> {
             | NotLeaderOrFollower
             | NotEnoughReplicas
             | NotEnoughReplicasAfterAppend
-            | RequestTimedOut
             | KafkaStorageError,
         ) => Some(Written::NotYet),
+        Some(RequestTimedOut) => Some(Written::TimedOut),
         Some(_) => None,
     }
 }
@@ -260,7 +271,7 @@ mod tests {
         assert_eq!(result(Some(error_code::NONE)), Some(Written::Yes));
         assert_eq!(of(ErrorCode::UnsupportedForMessageFormat), Some(Written::Yes));
         assert_eq!(of(ErrorCode::NotLeaderOrFollower), Some(Written::NotYet));
-        assert_eq!(of(ErrorCode::RequestTimedOut), Some(Written::NotYet));
+        assert_eq!(of(ErrorCode::RequestTimedOut), Some(Written::TimedOut));
         assert_eq!(of(ErrorCode::TransactionCoordinatorFenced), Some(Written::Fenced));
         assert_eq!(of(ErrorCode::InvalidProducerEpoch), Some(Written::Fenced));
         assert_eq!(result(None), Some(Written::NotYet), "left out of the response");

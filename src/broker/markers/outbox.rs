@@ -2,15 +2,14 @@
 //! It does not send: callers take batches and report the answers.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet},
     mem,
     sync::Arc,
+    time::Duration,
 };
 
+use super::queue::{Item, Key, Queue, Sent};
 use crate::{base::TopicPartition, coordinator::txn::messages::MarkersWritten, records::TxnMarker};
-
-/// The most partitions of one WriteTxnMarkers request.
-const PARTITIONS_PER_REQUEST: usize = 5_000;
 
 /// Where a marker must go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +27,8 @@ pub enum Written {
     Yes,
     /// The marker is to be sent again, to the partition's leader at that time.
     NotYet,
+    /// The partition has not committed the marker in time. It is to be sent again.
+    TimedOut,
     /// Another coordinator has ended the transaction, or a later one.
     Fenced,
 }
@@ -56,11 +57,9 @@ pub struct BatchMarker {
 #[derive(Debug)]
 pub struct Batch {
     pub broker: i32,
+    sent: Sent,
     pub markers: Vec<BatchMarker>,
 }
-
-/// A transaction: the partition of `__transaction_state` and the transactional id.
-type Key = (i32, Arc<str>);
 
 struct Work {
     /// Tells the work from earlier work for the same transactional id.
@@ -68,18 +67,6 @@ struct Work {
     ended: EndedTxn,
     /// The partitions whose marker is not written yet.
     waiting: HashSet<TopicPartition>,
-}
-
-struct Item {
-    work: Key,
-    serial: u64,
-    partition: TopicPartition,
-}
-
-#[derive(Default)]
-struct Queue {
-    in_flight: bool,
-    items: VecDeque<Item>,
 }
 
 #[derive(Default)]
@@ -105,7 +92,7 @@ impl Outbox {
         let (serial, key) = (self.last_serial, (ended.shard, Arc::clone(&ended.id)));
         let waiting = partitions.iter().cloned().collect();
         self.work.insert(key.clone(), Work { serial, ended, waiting });
-        let item = |partition| Item { work: key.clone(), serial, partition };
+        let item = |partition| Item { work: key.clone(), serial, partition, timed_out: false };
         self.place(partitions.into_iter().map(item).collect(), destination);
     }
 
@@ -124,13 +111,11 @@ impl Outbox {
     fn place(&mut self, items: Vec<Item>, destination: impl Fn(&TopicPartition) -> Destination) {
         let mut deleted: HashMap<Key, Vec<TopicPartition>> = HashMap::new();
         for item in items {
-            if !self.is_wanted(&item.work, item.serial, &item.partition) {
+            if !is_wanted(&self.work, &item) {
                 continue;
             }
             match destination(&item.partition) {
-                Destination::Broker(broker) => {
-                    self.queues.entry(broker).or_default().items.push_back(item);
-                }
+                Destination::Broker(broker) => self.queues.entry(broker).or_default().push(item),
                 Destination::NoLeader => self.delayed.push(item),
                 Destination::Deleted => {
                     deleted.entry(item.work).or_default().push(item.partition);
@@ -142,56 +127,26 @@ impl Outbox {
         }
     }
 
-    fn is_wanted(&self, key: &Key, serial: u64, partition: &TopicPartition) -> bool {
-        let work = self.work.get(key).filter(|work| work.serial == serial);
-        work.is_some_and(|work| work.waiting.contains(partition))
-    }
-
-    /// Takes a batch for each broker that has none in flight. Each must be handed back to
+    /// Takes the requests that may be sent at the time `now`. Each must be handed back to
     /// [`Self::answered`].
-    pub fn take_batches(&mut self) -> Vec<Batch> {
+    pub fn take_batches(&mut self, now: Duration) -> Vec<Batch> {
         let mut batches = Vec::new();
-        let idle = self.queues.iter().filter(|(_, queue)| !queue.in_flight);
-        let idle: Vec<i32> = idle.map(|(broker, _)| *broker).collect();
-        for broker in idle {
-            let markers = self.take_markers(broker);
-            match markers.is_empty() {
-                true => {
-                    self.queues.remove(&broker);
-                }
-                false => {
-                    self.queues.entry(broker).or_default().in_flight = true;
-                    batches.push(Batch { broker, markers });
+        for (&broker, queue) in &mut self.queues {
+            for timed_out in [false, true] {
+                let sent = Sent { timed_out, at: now };
+                let items = queue.take(sent, |item| is_wanted(&self.work, item));
+                if !items.is_empty() {
+                    batches.push(Batch { broker, sent, markers: by_work(&self.work, items) });
                 }
             }
         }
+        self.queues.retain(|_, queue| !queue.is_empty());
         batches
     }
 
-    fn take_markers(&mut self, broker: i32) -> Vec<BatchMarker> {
-        let Some(queue) = self.queues.get_mut(&broker) else { return Vec::new() };
-        let mut items = mem::take(&mut queue.items);
-        let mut markers: Vec<BatchMarker> = Vec::new();
-        let mut places: HashMap<Key, usize> = HashMap::new();
-        let mut room = PARTITIONS_PER_REQUEST;
-        while room > 0
-            && let Some(Item { work: key, serial, partition }) = items.pop_front()
-        {
-            if !self.is_wanted(&key, serial, &partition) {
-                continue;
-            }
-            room -= 1;
-            let place = *places.entry(key.clone()).or_insert(markers.len());
-            if place == markers.len() {
-                let marker = self.work[&key].ended.marker;
-                markers.push(BatchMarker { work: key, serial, marker, partitions: Vec::new() });
-            }
-            markers[place].partitions.push(partition);
-        }
-        if let Some(queue) = self.queues.get_mut(&broker) {
-            queue.items = items;
-        }
-        markers
+    /// When [`Self::take_batches`] may return requests although nothing else happens until then.
+    pub fn next_send_at(&self, now: Duration) -> Option<Duration> {
+        self.queues.values().filter_map(|queue| queue.next_send_at(now)).min()
     }
 
     /// Applies the result of each marker of a batch. `written` returns that of a partition.
@@ -200,26 +155,29 @@ impl Outbox {
         batch: Batch,
         written: impl Fn(&TxnMarker, &TopicPartition) -> Written,
     ) {
-        if let Some(queue) = self.queues.get_mut(&batch.broker) {
-            queue.in_flight = false;
-        }
-        for BatchMarker { work: key, serial, marker, partitions } in batch.markers {
+        let mut partitions: HashMap<TopicPartition, bool> = HashMap::new();
+        for BatchMarker { work, serial, marker, partitions: of_marker } in batch.markers {
             let mut done = Vec::new();
-            for partition in partitions {
-                if !self.is_wanted(&key, serial, &partition) {
+            for partition in of_marker {
+                let result = written(&marker, &partition);
+                let timed_out = result == Written::TimedOut;
+                *partitions.entry(partition.clone()).or_default() |= timed_out;
+                let item = Item { work: work.clone(), serial, partition, timed_out };
+                if !is_wanted(&self.work, &item) {
                     continue;
                 }
-                match written(&marker, &partition) {
-                    Written::Yes => done.push(partition),
-                    Written::NotYet => {
-                        self.delayed.push(Item { work: key.clone(), serial, partition });
-                    }
+                match result {
+                    Written::Yes => done.push(item.partition),
+                    Written::NotYet | Written::TimedOut => self.delayed.push(item),
                     Written::Fenced => {
-                        self.work.remove(&key);
+                        self.work.remove(&work);
                     }
                 }
             }
-            self.written(&key, done);
+            self.written(&work, done);
+        }
+        if let Some(queue) = self.queues.get_mut(&batch.broker) {
+            queue.answered(batch.sent, partitions);
         }
     }
 
@@ -253,12 +211,35 @@ impl Outbox {
     }
 }
 
+/// Whether a marker is still to be written.
+fn is_wanted(works: &HashMap<Key, Work>, item: &Item) -> bool {
+    let work = works.get(&item.work).filter(|work| work.serial == item.serial);
+    work.is_some_and(|work| work.waiting.contains(&item.partition))
+}
+
+/// Groups the markers of a request by transaction.
+fn by_work(works: &HashMap<Key, Work>, items: Vec<Item>) -> Vec<BatchMarker> {
+    let mut markers: Vec<BatchMarker> = Vec::new();
+    let mut places: HashMap<Key, usize> = HashMap::new();
+    for Item { work, serial, partition, .. } in items {
+        let place = *places.entry(work.clone()).or_insert(markers.len());
+        if place == markers.len() {
+            let marker = works[&work].ended.marker;
+            markers.push(BatchMarker { work, serial, marker, partitions: Vec::new() });
+        }
+        markers[place].partitions.push(partition);
+    }
+    markers
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::queue::PARTITIONS_PER_REQUEST;
     use super::*;
     use crate::records::{Producer, TransactionVersion};
 
     const SHARD: i32 = 3;
+    const NOW: Duration = Duration::ZERO;
 
     fn ended(id: &str, producer_id: i64) -> EndedTxn {
         let marker = TxnMarker {
@@ -305,7 +286,7 @@ mod tests {
     }
 
     fn one(outbox: &mut Outbox) -> Batch {
-        let mut batches = outbox.take_batches();
+        let mut batches = outbox.take_batches(NOW);
         assert_eq!(batches.len(), 1);
         batches.remove(0)
     }
@@ -314,11 +295,11 @@ mod tests {
     fn each_broker_gets_one_batch_at_a_time() {
         let mut outbox = Outbox::default();
         outbox.add(ended("a", 7), partitions(&[0, 1, 10]), leader);
-        let first = outbox.take_batches();
+        let first = outbox.take_batches(NOW);
         assert_eq!(told(&first), [(1, vec![(7, vec![0, 1])]), (2, vec![(7, vec![10])])]);
         outbox.add(ended("b", 8), partitions(&[0]), leader);
         outbox.add(ended("c", 9), partitions(&[2]), leader);
-        assert_eq!(told(&outbox.take_batches()), []);
+        assert_eq!(told(&outbox.take_batches(NOW)), []);
         for batch in first {
             outbox.answered(batch, |_, _| Written::Yes);
         }
@@ -326,7 +307,7 @@ mod tests {
             reports(&mut outbox),
             [("a".to_owned(), vec![0, 1]), ("a".to_owned(), vec![10])]
         );
-        assert_eq!(told(&outbox.take_batches()), [(1, vec![(8, vec![0]), (9, vec![2])])]);
+        assert_eq!(told(&outbox.take_batches(NOW)), [(1, vec![(8, vec![0]), (9, vec![2])])]);
         assert_eq!(outbox.work.len(), 2, "the first transaction is forgotten");
     }
 
@@ -341,7 +322,7 @@ mod tests {
         };
         outbox.answered(batch, only_first);
         assert_eq!(reports(&mut outbox), [("a".to_owned(), vec![0])]);
-        assert_eq!(told(&outbox.take_batches()), []);
+        assert_eq!(told(&outbox.take_batches(NOW)), []);
         assert!(outbox.has_delayed());
         outbox.retry(
             |_| true,
@@ -350,7 +331,7 @@ mod tests {
                 _ => Destination::NoLeader,
             },
         );
-        assert_eq!(told(&outbox.take_batches()), [(9, vec![(7, vec![1])])]);
+        assert_eq!(told(&outbox.take_batches(NOW)), [(9, vec![(7, vec![1])])]);
         assert!(outbox.has_delayed());
         outbox.retry(|_| true, |_| Destination::Deleted);
         assert_eq!(reports(&mut outbox), [("a".to_owned(), vec![2])]);
@@ -369,8 +350,32 @@ mod tests {
         assert_eq!(reports(&mut outbox), []);
         outbox.add(ended("moved", 8), partitions(&[0, 1]), |_| Destination::NoLeader);
         outbox.retry(|shard| shard != SHARD, leader);
-        assert_eq!(told(&outbox.take_batches()), []);
+        assert_eq!(told(&outbox.take_batches(NOW)), []);
         assert!(outbox.work.is_empty() && !outbox.has_delayed());
+    }
+
+    #[test]
+    fn markers_that_timed_out_are_sent_apart_from_others() {
+        let mut outbox = Outbox::default();
+        outbox.add(ended("a", 7), partitions(&[0, 1]), leader);
+        let batch = one(&mut outbox);
+        outbox.add(ended("b", 8), partitions(&[0, 1]), leader);
+        let later = Duration::from_secs(1);
+        assert_eq!(told(&outbox.take_batches(later)), [], "both partitions are in flight");
+        outbox.answered(batch, |_, partition| match partition.partition {
+            0 => Written::TimedOut,
+            _ => Written::Yes,
+        });
+        outbox.retry(|_| true, leader);
+        let both = outbox.take_batches(later);
+        let expected = [(1, vec![(8, vec![1])]), (1, vec![(8, vec![0]), (7, vec![0])])];
+        assert_eq!(told(&both), expected);
+        for batch in both {
+            outbox.answered(batch, |_, _| Written::Yes);
+        }
+        assert!(outbox.work.is_empty());
+        assert_eq!(told(&outbox.take_batches(NOW)), []);
+        assert!(outbox.queues.is_empty());
     }
 
     /// A shard that is loaded again requests its markers again. Answers to the earlier batch do not
@@ -383,7 +388,7 @@ mod tests {
         outbox.add(ended("a", 7), partitions(&[0, 10]), leader);
         outbox.answered(batch, |_, _| Written::NotYet);
         assert!(!outbox.has_delayed(), "the new request has the partition");
-        let again = outbox.take_batches();
+        let again = outbox.take_batches(NOW);
         assert_eq!(told(&again), [(1, vec![(7, vec![0])]), (2, vec![(7, vec![10])])]);
     }
 

@@ -4,7 +4,7 @@
 //! flight to each broker. While the client waits for responses from the former leader, it may send
 //! newer batches to the new leader. It repeats the older ones only after those.
 
-use crate::records::{BatchHeader, batch::NO_SEQUENCE};
+use crate::records::{BatchHeader, TxnMarker, batch::NO_SEQUENCE};
 
 pub const NO_EPOCH: i16 = -1;
 pub const NO_COORDINATOR_EPOCH: i32 = -1;
@@ -46,6 +46,13 @@ impl BatchMeta {
     }
 }
 
+/// The offset and the kind of a transaction marker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastMarker {
+    pub offset: i64,
+    pub commits: bool,
+}
+
 /// The state of one producer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProducerEntry {
@@ -54,6 +61,8 @@ pub struct ProducerEntry {
     pub coordinator_epoch: i32,
     pub last_timestamp: i64,
     pub current_txn_first_offset: Option<i64>,
+    /// The last marker of the producer. Snapshots do not have it.
+    pub(in crate::log) last_marker: Option<LastMarker>,
     pub(in crate::log) batches: [BatchMeta; BATCHES_MAX],
     pub(in crate::log) batch_count: usize,
     /// The leader epoch that the newest batch was written in; -1 if unknown.
@@ -73,6 +82,7 @@ impl Default for ProducerEntry {
             coordinator_epoch: NO_COORDINATOR_EPOCH,
             last_timestamp: -1,
             current_txn_first_offset: None,
+            last_marker: None,
             batches: [BatchMeta::default(); BATCHES_MAX],
             batch_count: 0,
             leader_epoch: NO_LEADER_EPOCH,
@@ -95,6 +105,18 @@ impl ProducerEntry {
     /// Whether the producer has a transaction open in this epoch. A newer epoch begins another one.
     pub fn has_open_transaction(&self, epoch: i16) -> bool {
         self.current_txn_first_offset.is_some() && self.epoch == epoch
+    }
+
+    /// The offset of the producer's last marker, if `marker` equals it and no transaction has begun
+    /// since. Also `None` if the last marker was read from a snapshot.
+    pub fn offset_of_marker(&self, marker: &TxnMarker) -> Option<i64> {
+        let is_equal = |last: &LastMarker| {
+            last.commits == marker.commits
+                && self.epoch == marker.producer.epoch
+                && self.coordinator_epoch == marker.coordinator_epoch
+                && self.current_txn_first_offset.is_none()
+        };
+        self.last_marker.filter(is_equal).map(|last| last.offset)
     }
 
     /// Last sequence number of the newest batch; -1 if no batch is known.

@@ -2,6 +2,7 @@
 //! changes of the in-sync replicas, failovers and crashes.
 
 mod gaps;
+mod markers;
 mod property;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
@@ -15,7 +16,8 @@ use crate::{
     metadata::PartitionImage,
     partition::{
         Acks, AppendError, Assignment, BrokerStatus, Core, FetchPosition, Fetched, FollowError,
-        FollowerFetch, FollowerFetchError, IsrRules, Proposal, ProposalAnswer, Role, Truncated,
+        FollowerFetch, FollowerFetchError, IsrRules, Origin, Proposal, ProposalAnswer, Role,
+        Truncated,
     },
     records::Batch,
 };
