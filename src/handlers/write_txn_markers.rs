@@ -173,7 +173,7 @@ impl Writes {
                 continue;
             };
             let appended = match (&*id.topic, marker) {
-                (_, None) => Err(ErrorCode::UnknownServerError),
+                (_, None) => Err(refusal_of_unknown_version(&partition, wire)),
                 // Transactions cannot write to it, and a marker would disturb the coordinator's
                 // shard. With this code, the sender of the marker counts it as written.
                 (TRANSACTIONS_TOPIC, _) => Err(ErrorCode::UnsupportedForMessageFormat),
@@ -314,6 +314,16 @@ fn marker_of(wire: &WritableTxnMarker) -> Option<TxnMarker> {
         coordinator_epoch: wire.coordinator_epoch,
         version: TransactionVersion::of_level(wire.transaction_version.into()),
     })
+}
+
+/// The error for a marker whose transaction version is unknown. As in Kafka, an epoch that is not
+/// current is found first.
+fn refusal_of_unknown_version(partition: &Partition, wire: &WritableTxnMarker) -> ErrorCode {
+    let producer = Producer { id: wire.producer_id, epoch: wire.producer_epoch };
+    match partition.check_epoch_of_marker(producer, Acks::All) {
+        Ok(()) => ErrorCode::UnknownServerError,
+        Err(error) => errors::append(&error),
+    }
 }
 
 #[cfg(test)]

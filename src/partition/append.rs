@@ -165,6 +165,13 @@ impl Core {
         Ok(self.log.check_marker(marker)?)
     }
 
+    /// Checks a marker whose transaction version is unknown: that this replica may append it, and
+    /// that its producer epoch is not older than the last seen one.
+    pub fn check_epoch_of_marker(&self, producer: Producer, acks: Acks) -> Result<(), AppendError> {
+        self.check_may_append(acks)?;
+        Ok(self.log.check_producer_epoch(producer)?)
+    }
+
     /// Returns the guard for a producer's first batch in a transaction; see
     /// [`Log::verification_guard`].
     pub fn verification_guard(

@@ -50,6 +50,12 @@ impl Partition {
         self.append_with(self.lock(), now_ms, |core| core.append_marker(marker, acks, now_ms))
     }
 
+    /// Checks a marker whose transaction version is unknown, so that it is not appended: fails as
+    /// an append of it would for another reason.
+    pub fn check_epoch_of_marker(&self, producer: Producer, acks: Acks) -> Result<(), AppendError> {
+        self.lock().check_epoch_of_marker(producer, acks)
+    }
+
     /// The result of the append of a marker that is not committed yet; see
     /// [`super::Core::uncommitted_marker`].
     pub fn uncommitted_marker(&self, marker: &TxnMarker) -> Option<Appended> {

@@ -227,6 +227,30 @@ def marker_epochs(t):
         _log(t, topic, f"the log, {version}")
 
 
+def markers_of_unknown_version(t):
+    """A marker that does not name its transaction version is refused, but for an old epoch first."""
+    topic, group = t.topic(1), t.new_name("group")
+    t.find_coordinator(group)
+    p = Producer(t)
+    p.init()
+    p.produce(topic, version=12)
+    offsets = "__consumer_offsets"
+    partitions = {"a topic": (topic, 0), "a group": (offsets, 0), "an unknown one": (topic, 7)}
+    for where, partition in partitions.items():
+        def ask(label, epoch, where=where, partition=partition):
+            marker = _marker(p, partition, version=-1, producerEpoch=epoch)
+            t.ask(f"{label}, {where}", "WriteTxnMarkers", 2, {"markers": [marker]})
+
+        ask("an epoch below", p.epoch - 1)
+        ask("the same epoch", p.epoch)
+        ask("the next epoch", p.epoch + 1)
+    marker = _marker(p, (offsets, 0), version=1, producerEpoch=p.epoch + 1)
+    t.ask("with a version", "WriteTxnMarkers", 2, {"markers": [marker]})
+    marker = _marker(p, (offsets, 0), version=-1)
+    t.ask("an epoch below after it, a group", "WriteTxnMarkers", 2, {"markers": [marker]})
+    _log(t, topic, "the log")
+
+
 def markers_of_offsets(t):
     """Markers of __consumer_offsets go through the group coordinator."""
     group = t.new_name("group")
