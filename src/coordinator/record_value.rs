@@ -11,7 +11,7 @@ pub fn encode(value: &impl WireMessage, version: i16) -> Bytes {
     out.freeze()
 }
 
-/// Decodes a value of version 0 to `newest`.
+/// Decodes a value of version 0 to `newest`. Ignores bytes that follow it.
 ///
 /// # Errors
 /// The value is invalid or has another version.
@@ -21,5 +21,5 @@ pub fn decode<T: WireMessage>(value: Bytes, newest: i16) -> Result<T, WireError>
     if !(0..=newest).contains(&version) {
         return Err(WireError::UnsupportedVersion(version));
     }
-    T::decode(reader.into_rest(), version)
+    T::decode_start(reader.into_rest(), version)
 }

@@ -178,12 +178,12 @@ impl Record {
     }
 
     /// Decodes a record of the log. Returns `None` for a type that Kafka 4.3 does not have. Fails
-    /// if the key or the value is invalid.
+    /// if the key or the value is invalid. Ignores bytes that follow them.
     pub fn decode(whole_key: Bytes, value: Option<Bytes>) -> Result<Option<Self>, WireError> {
         let mut key = Reader::new(whole_key.clone());
         match key.i16()? {
             LEGACY_OFFSET_COMMIT | OFFSET_COMMIT => {
-                let key = OffsetCommitKey::decode(key.into_rest(), 0)?;
+                let key = OffsetCommitKey::decode_start(key.into_rest(), 0)?;
                 let value = value.map(decode_value).transpose()?;
                 Ok(Some(Self::Offset {
                     group: key.group.into(),
@@ -193,7 +193,7 @@ impl Record {
                 }))
             }
             GROUP_METADATA => {
-                let key = GroupMetadataKey::decode(key.into_rest(), 0)?;
+                let key = GroupMetadataKey::decode_start(key.into_rest(), 0)?;
                 let value = value.map(decode_value).transpose()?;
                 Ok(Some(Self::Group { group: key.group.into(), value }))
             }
@@ -286,6 +286,19 @@ mod tests {
             assert!(size < record.size_bound());
             assert_eq!(Record::decode(key, value), Ok(Some(record)));
         }
+    }
+
+    #[test]
+    fn bytes_after_keys_and_values_are_ignored() {
+        let value = OffsetCommitValue { offset: 7, ..OffsetCommitValue::default() };
+        let (group, topic) = ("g".into(), "t".into());
+        let record = Record::Offset { group, topic, partition: 4, value: Some(value) };
+        let followed = |bytes: Bytes| Bytes::from([&bytes[..], b"more"].concat());
+        let (key, value) = record.encode();
+        assert_eq!(Record::decode(followed(key), value.map(followed)), Ok(Some(record)));
+        let record = Record::Group { group: "g".into(), value: None };
+        let (key, _) = record.encode();
+        assert_eq!(Record::decode(followed(key), None), Ok(Some(record)));
     }
 
     #[test]

@@ -93,7 +93,7 @@ impl Record {
         (key.freeze(), value)
     }
 
-    /// Decodes a record of the log.
+    /// Decodes a record of the log. Ignores bytes that follow the key or the value.
     pub fn decode(key: Bytes, value: Option<Bytes>) -> Self {
         match decode(key.clone(), value.clone()) {
             Ok(record) => record,
@@ -113,7 +113,7 @@ fn decode(key: Bytes, value: Option<Bytes>) -> Result<Record, Unreadable> {
         TRANSACTION_LOG => {}
         other => return Err(Unreadable::KeyType(other)),
     }
-    let key = TransactionLogKey::decode(key.into_rest(), 0).map_err(Unreadable::Key)?;
+    let key = TransactionLogKey::decode_start(key.into_rest(), 0).map_err(Unreadable::Key)?;
     let id = key.transactional_id.into();
     let Some(value) = value else { return Ok(Record::Expired { id }) };
     let version = Reader::new(value.clone()).i16().map_err(Unreadable::Value)?;

@@ -124,6 +124,16 @@ fn partitions_are_read_in_any_order() {
 }
 
 #[test]
+fn bytes_after_keys_and_values_are_ignored() {
+    let key = bytes("0000000161");
+    let (version, value, hex) = &written_by_kafka()[0];
+    let followed = Record::decode(bytes("0000000161ff"), Some(bytes(&format!("{hex}ff"))));
+    let value = value.as_logged(*version);
+    assert_eq!(followed, Record::State { id: "a".into(), value, version: *version });
+    assert_eq!(Record::decode(bytes("0000000161ff"), None), Record::decode(key, None));
+}
+
+#[test]
 fn unknown_and_invalid_records_are_kept_as_unreadable() {
     let reason = |key: &str, value: Option<&str>| {
         let (key, value) = (bytes(key), value.map(bytes));
