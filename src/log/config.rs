@@ -28,6 +28,9 @@ pub struct LogConfig {
     /// Whether a transactional batch needs an open transaction or a guard
     /// (`transaction.partition.verification.enable`).
     pub verify_transactions: bool,
+    /// Whether a producer must begin with sequence 0 in a log that never had a record
+    /// (`unstable.api.versions.enable`, KAFKA-15591).
+    pub new_log_begins_at_zero: bool,
     /// The timestamp type of markers (`message.timestamp.type`). Producers' batches have theirs
     /// already.
     pub timestamp_type: TimestampType,
@@ -52,6 +55,7 @@ impl Default for LogConfig {
             file_delete_delay_ms: 60_000,
             producer_id_expiration_ms: DAY_MS,
             verify_transactions: true,
+            new_log_begins_at_zero: false,
             timestamp_type: TimestampType::CreateTime,
             flush_messages: i64::MAX,
             flush_ms: i64::MAX,

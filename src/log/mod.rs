@@ -78,7 +78,7 @@ pub use view::{Batches, LogSlice, LogView, TimestampOffset};
 
 use disk::{FileDurability, replace_file};
 use error::During;
-use producers::Producers;
+use producers::{ProducerRules, Producers};
 use segment::{Home, Segment};
 
 use crate::records::{BatchHeader, Producer, TransactionVersion, TxnMarker, VerificationGuard};
@@ -349,7 +349,11 @@ impl Log {
         header: &BatchHeader,
         guard: Option<VerificationGuard>,
     ) -> Result<ProducerCheck, ProducerError> {
-        self.producers.check(header, guard, self.config.verify_transactions)
+        let rules = ProducerRules {
+            verifies: self.config.verify_transactions,
+            begins_at_zero: self.config.new_log_begins_at_zero && self.log_end() == 0,
+        };
+        self.producers.check(header, guard, rules)
     }
 
     /// Checks that the producer may write in a transaction: it is open, or `guard` is valid.

@@ -13,7 +13,7 @@ use self::{entry::LastMarker, guards::Guards, order::Known};
 pub use self::{
     entry::{BatchMeta, ProducerEntry},
     marker::Marker,
-    order::{ProducerCheck, ProducerError},
+    order::{ProducerCheck, ProducerError, ProducerRules},
 };
 use super::aborted::AbortedTxn;
 use crate::records::{
@@ -150,12 +150,12 @@ impl Producers {
     }
 
     /// Compares a client's batch with the state of its producer. A transactional batch needs an
-    /// open transaction or a valid guard, if `verifies`.
+    /// open transaction or a valid guard, if `rules.verifies`.
     pub fn check(
         &self,
         header: &BatchHeader,
         guard: Option<VerificationGuard>,
-        verifies: bool,
+        rules: ProducerRules,
     ) -> Result<ProducerCheck, ProducerError> {
         if !header.has_producer_id() {
             return Ok(ProducerCheck::Append);
@@ -170,9 +170,9 @@ impl Producers {
         }
         let is_transactional = header.is_transactional();
         if is_transactional {
-            known.check_transaction(Producer::of(header), guard, verifies)?;
+            known.check_transaction(Producer::of(header), guard, rules.verifies)?;
         }
-        known.check_sequence(header)?;
+        known.check_sequence(header, rules.begins_at_zero)?;
         let open_txn = known.entry.is_some_and(|entry| entry.current_txn_first_offset.is_some());
         if open_txn && !is_transactional {
             return Err(ProducerError::TransactionOpen { producer_id: header.producer_id });

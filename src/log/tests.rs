@@ -11,6 +11,7 @@ use crate::records::{Batch, BatchBuilder, BatchHeader, BatchOptions, batch::NO_S
 
 mod deleted_segments;
 mod dirs;
+mod first_sequences;
 mod hints;
 mod model;
 mod start;

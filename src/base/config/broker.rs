@@ -115,6 +115,7 @@ pub struct BrokerConfig {
     pub replica_high_watermark_checkpoint_interval_ms: i64,
     pub log_initial_task_delay_ms: i64,
 
+    pub unstable_api_versions_enable: bool,
     pub producer_id_expiration_ms: i32,
     pub producer_id_expiration_check_interval_ms: i32,
 
@@ -191,6 +192,7 @@ impl BrokerConfig {
             replica_high_watermark_checkpoint_interval_ms: values
                 .i64("replica.high.watermark.checkpoint.interval.ms"),
             log_initial_task_delay_ms: values.i64("log.initial.task.delay.ms"),
+            unstable_api_versions_enable: values.bool("unstable.api.versions.enable"),
             producer_id_expiration_ms: values.i32("producer.id.expiration.ms"),
             producer_id_expiration_check_interval_ms: values
                 .i32("producer.id.expiration.check.interval.ms"),

@@ -326,6 +326,7 @@ impl Replicas {
     }
 
     fn log_config(&self, config: &TopicConfig) -> Arc<LogConfig> {
+        let settings = self.node.settings();
         Arc::new(LogConfig {
             segment_bytes: config.segment_bytes as u64,
             segment_ms: config.segment_ms,
@@ -336,12 +337,9 @@ impl Replicas {
             retention_bytes: config.retention_bytes.unwrap_or(-1),
             delete: config.cleanup_policy.delete,
             file_delete_delay_ms: config.file_delete_delay_ms,
-            producer_id_expiration_ms: i64::from(self.node.settings().producer_id_expiration_ms),
-            verify_transactions: self
-                .node
-                .settings()
-                .transaction
-                .transaction_partition_verification_enable,
+            producer_id_expiration_ms: i64::from(settings.producer_id_expiration_ms),
+            verify_transactions: settings.transaction.transaction_partition_verification_enable,
+            new_log_begins_at_zero: settings.unstable_api_versions_enable,
             timestamp_type: match config.message_timestamp_type {
                 config::TimestampType::CreateTime => TimestampType::CreateTime,
                 config::TimestampType::LogAppendTime => TimestampType::LogAppendTime,

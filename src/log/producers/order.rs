@@ -75,6 +75,15 @@ impl ProducerError {
     }
 }
 
+/// Checks of a client's batches that depend on the configuration and the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerRules {
+    /// Whether a transactional batch needs an open transaction or a guard.
+    pub verifies: bool,
+    /// Whether an unknown producer must begin with sequence 0, because the log never had a record.
+    pub begins_at_zero: bool,
+}
+
 /// What the log knows of a producer.
 #[derive(Clone, Copy)]
 pub struct Known<'a> {
@@ -125,8 +134,13 @@ impl Known<'_> {
         Ok(!self.has_open_transaction(producer.epoch))
     }
 
-    /// Checks that a client's batch follows the last one of its producer.
-    pub fn check_sequence(&self, header: &BatchHeader) -> Result<(), ProducerError> {
+    /// Checks that a client's batch follows the last one of its producer. `begins_at_zero` is that
+    /// of [`ProducerRules`].
+    pub fn check_sequence(
+        &self,
+        header: &BatchHeader,
+        begins_at_zero: bool,
+    ) -> Result<(), ProducerError> {
         let (producer_id, epoch) = (header.producer_id, header.producer_epoch);
         self.check_epoch(Producer { id: producer_id, epoch })?;
         let sequence = header.base_sequence;
@@ -141,7 +155,9 @@ impl Known<'_> {
         let (current_epoch, current_sequence) =
             (self.epoch(), self.entry.map_or(NO_SEQUENCE, ProducerEntry::last_sequence));
         let in_order = match epoch == current_epoch {
-            _ if current_epoch == NO_EPOCH => sequence == 0 || self.may_begin_with_any_sequence(),
+            _ if current_epoch == NO_EPOCH => {
+                sequence == 0 || self.may_begin_with_any_sequence(begins_at_zero)
+            }
             false => sequence == 0,
             true => {
                 i64::from(sequence) == i64::from(current_sequence) + 1
@@ -162,9 +178,10 @@ impl Known<'_> {
 
     /// Whether the first batch of an unknown producer may have any sequence number: its earlier
     /// batches may have been deleted. In transaction version 2, each transaction begins with 0
-    /// (KAFKA-18202).
-    fn may_begin_with_any_sequence(&self) -> bool {
-        !self.pending.is_some_and(|pending| pending.version.bumps_epoch())
+    /// (KAFKA-18202). Kafka 4.3 does not ask whether the log ever had a record; Kafka 4.5 does
+    /// (KAFKA-15591).
+    fn may_begin_with_any_sequence(&self, begins_at_zero: bool) -> bool {
+        !begins_at_zero && !self.pending.is_some_and(|pending| pending.version.bumps_epoch())
     }
 
     /// Checks the epochs of a marker. In transaction version 2, the coordinator raises the epoch of

@@ -48,8 +48,9 @@ keys! {
         "The most bytes that one fetch answer carries, whatever the client asks for.";
     "max.request.partition.size.limit" Int "2000" (at_least 1) Medium ReadOnly Used
         "The most partitions that one DescribeTopicPartitions answer lists.";
-    "unstable.api.versions.enable" Boolean "false" any High ReadOnly HiddenIgnored
-        "Whether versions of APIs still under development are advertised.";
+    "unstable.api.versions.enable" Boolean "false" any High ReadOnly HiddenUsed
+        "Whether a producer must begin with sequence 0 in a partition that never had a record, \
+        as in Kafka 4.5 (KAFKA-15591). Sordini has no unstable versions of APIs to advertise.";
     "unstable.feature.versions.enable" Boolean "false" any High ReadOnly HiddenIgnored
         "Whether feature levels still under development may be used.";
     "create.topic.policy.class.name" Class null any Low ReadOnly
