@@ -53,8 +53,8 @@ impl ShardLog for PartitionLog {
         }
         let checked = match batch {
             PlannedBatch::Plain => Ok(()),
-            PlannedBatch::Transactional { producer, guard, .. } => {
-                partition.check_transaction(generation, *producer, *guard)
+            PlannedBatch::Transactional { producer, verification, .. } => {
+                partition.check_transaction(generation, *producer, *verification)
             }
             PlannedBatch::Marker(marker) => partition.check_marker(generation, marker),
         };
@@ -176,8 +176,10 @@ mod tests {
         let partition = partition();
         let own = PartitionLog::new(Arc::clone(&partition));
         let producer = Producer { id: 7, epoch: 3 };
-        let planned = |guard| PlannedBatch::Transactional { producer, guard, version: V2 };
-        let check = |guard| own.check(&planned(guard), false);
+        let check = |guard: Option<VerificationGuard>| {
+            let verification = guard.into();
+            own.check(&PlannedBatch::Transactional { producer, verification, version: V2 }, false)
+        };
         assert_eq!(check(None), Err(WriteRefused::InvalidTxnState));
         assert_eq!(check(Some(VerificationGuard(0))), Err(WriteRefused::InvalidTxnState));
         let obtain = || partition.verification_guard(producer, -1, V2).expect("leads");

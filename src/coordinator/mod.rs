@@ -35,7 +35,7 @@ pub use self::{
 use crate::{
     base::TopicPartition,
     protocol::WireError,
-    records::{Producer, TransactionVersion, TxnMarker, VerificationGuard},
+    records::{Producer, TransactionVersion, TxnMarker, Verification},
 };
 
 /// The topic with the records of the group coordinator.
@@ -72,10 +72,10 @@ pub enum PlannedBatch {
     /// A batch without a producer.
     Plain,
     /// A batch in a transaction of a producer. If the producer has no open transaction in the
-    /// partition, it needs the guard that its coordinator's agreement was asked with.
+    /// partition, the batch needs a verification that allows to begin one.
     Transactional {
         producer: Producer,
-        guard: Option<VerificationGuard>,
+        verification: Verification,
         version: TransactionVersion,
     },
     /// The marker that ends a transaction of a producer.

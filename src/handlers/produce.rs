@@ -230,10 +230,8 @@ impl Append<'_> {
         let batch = validated.map_err(|refused| PartitionError::of_records(refused, log_start))?;
         let (bytes, records) = (batch.size() as u64, batch.header.record_count as u64);
         let (batches, acks) = (&mut [batch], self.required());
-        let appended = match self.verified.guard(&partition.id) {
-            Some(guard) => partition.append_verified(guard, batches, acks, self.now_ms),
-            None => partition.append(batches, acks, self.now_ms),
-        };
+        let verification = self.verified.verification(&partition.id);
+        let appended = partition.append_verified(verification, batches, acks, self.now_ms);
         let appended = appended.map_err(|error| {
             if let AppendError::Log(error) = &error {
                 self.broker.replicas.on_log_error(&partition, error);

@@ -30,7 +30,7 @@ use crate::{
         },
     },
     protocol::checks::{GROUP_READ, TOPIC_READ, TRANSACTIONAL_ID_WRITE},
-    records::{Producer, TransactionVersion},
+    records::{Producer, TransactionVersion, Verification},
 };
 
 pub struct TxnOffsetCommit;
@@ -146,9 +146,10 @@ async fn verify(
     let producer = Producer { id: request.producer_id.0, epoch: request.producer_epoch };
     let adds = cx.version >= ADDS_PARTITION;
     let version = if adds { TransactionVersion::V2 } else { TransactionVersion::V0 };
-    let settings = &cx.broker.settings().transaction;
-    if !adds && !settings.transaction_partition_verification_enable {
-        return Ok(CommitTransaction { producer, guard: None, version });
+    let is_required = cx.broker.settings().transaction.transaction_partition_verification_enable;
+    if !adds && !is_required {
+        let verification = Verification::NotRequired;
+        return Ok(CommitTransaction { producer, verification, version });
     }
     let index = cx.broker.coordinators.groups.partition_of(&request.group_id);
     let partition = partition(cx.broker, OFFSETS_TOPIC, index)?;
@@ -160,7 +161,8 @@ async fn verify(
         let refusals = cx.broker.verifier.ask(question).await;
         refusals.get(&partition.id).map_or(Ok(()), |code| Err(*code))?;
     }
-    Ok(CommitTransaction { producer, guard, version })
+    let verification = if is_required { guard.into() } else { Verification::NotRequired };
+    Ok(CommitTransaction { producer, verification, version })
 }
 
 /// The error code in the response to a commit whose partition of `__consumer_offsets` could not be

@@ -25,9 +25,6 @@ pub struct LogConfig {
     /// How long the files of a deleted segment remain, for readers that still use them.
     pub file_delete_delay_ms: i64,
     pub producer_id_expiration_ms: i64,
-    /// Whether a transactional batch needs an open transaction or a guard
-    /// (`transaction.partition.verification.enable`).
-    pub verify_transactions: bool,
     /// Whether a producer must begin with sequence 0 in a log that never had a record
     /// (`unstable.api.versions.enable`, KAFKA-15591).
     pub new_log_begins_at_zero: bool,
@@ -54,7 +51,6 @@ impl Default for LogConfig {
             delete: true,
             file_delete_delay_ms: 60_000,
             producer_id_expiration_ms: DAY_MS,
-            verify_transactions: true,
             new_log_begins_at_zero: false,
             timestamp_type: TimestampType::CreateTime,
             flush_messages: i64::MAX,

@@ -78,10 +78,12 @@ pub use view::{Batches, LogSlice, LogView, TimestampOffset};
 
 use disk::{FileDurability, replace_file};
 use error::During;
-use producers::{ProducerRules, Producers};
+use producers::Producers;
 use segment::{Home, Segment};
 
-use crate::records::{BatchHeader, Producer, TransactionVersion, TxnMarker, VerificationGuard};
+use crate::records::{
+    BatchHeader, Producer, TransactionVersion, TxnMarker, Verification, VerificationGuard,
+};
 
 /// What checkpoints and the last stop say about a log before it is opened.
 #[derive(Debug, Clone, Copy)]
@@ -339,30 +341,28 @@ impl Log {
     /// Compares the epoch and sequence of a client's batch with the producer's earlier batches. A
     /// transactional batch needs an open transaction.
     pub fn check_producer(&self, header: &BatchHeader) -> Result<ProducerCheck, ProducerError> {
-        self.check_verified(header, None)
+        self.check_verified(header, Verification::MustBeOpen)
     }
 
-    /// Checks a batch as [`Log::check_producer`] does. With a valid guard, a transactional batch may
-    /// begin a transaction.
+    /// Checks a batch as [`Log::check_producer`] does. A transactional batch may begin a transaction
+    /// if `verification` allows it.
     pub fn check_verified(
         &self,
         header: &BatchHeader,
-        guard: Option<VerificationGuard>,
+        verification: Verification,
     ) -> Result<ProducerCheck, ProducerError> {
-        let rules = ProducerRules {
-            verifies: self.config.verify_transactions,
-            begins_at_zero: self.config.new_log_begins_at_zero && self.log_end() == 0,
-        };
-        self.producers.check(header, guard, rules)
+        let begins_at_zero = self.config.new_log_begins_at_zero && self.log_end() == 0;
+        self.producers.check(header, verification, begins_at_zero)
     }
 
-    /// Checks that the producer may write in a transaction: it is open, or `guard` is valid.
+    /// Checks that the producer may write in a transaction: it is open, or `verification` allows to
+    /// begin it.
     pub fn check_transaction(
         &self,
         producer: Producer,
-        guard: Option<VerificationGuard>,
+        verification: Verification,
     ) -> Result<(), ProducerError> {
-        self.producers.check_transaction(producer, guard, self.config.verify_transactions)
+        self.producers.check_transaction(producer, verification)
     }
 
     /// Fails if the last seen epoch of the producer is newer. A coordinator's batches need no other

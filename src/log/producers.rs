@@ -13,11 +13,11 @@ use self::{entry::LastMarker, guards::Guards, order::Known};
 pub use self::{
     entry::{BatchMeta, ProducerEntry},
     marker::Marker,
-    order::{ProducerCheck, ProducerError, ProducerRules},
+    order::{ProducerCheck, ProducerError},
 };
 use super::aborted::AbortedTxn;
 use crate::records::{
-    Batch, BatchHeader, Producer, TransactionVersion, TxnMarker, VerificationGuard,
+    Batch, BatchHeader, Producer, TransactionVersion, TxnMarker, Verification, VerificationGuard,
 };
 
 /// The states of all producers of a log.
@@ -150,12 +150,13 @@ impl Producers {
     }
 
     /// Compares a client's batch with the state of its producer. A transactional batch needs an
-    /// open transaction or a valid guard, if `rules.verifies`.
+    /// open transaction, or a verification that allows to begin one. If `begins_at_zero`, an unknown
+    /// producer must begin with sequence 0, because the log never had a record.
     pub fn check(
         &self,
         header: &BatchHeader,
-        guard: Option<VerificationGuard>,
-        rules: ProducerRules,
+        verification: Verification,
+        begins_at_zero: bool,
     ) -> Result<ProducerCheck, ProducerError> {
         if !header.has_producer_id() {
             return Ok(ProducerCheck::Append);
@@ -170,9 +171,9 @@ impl Producers {
         }
         let is_transactional = header.is_transactional();
         if is_transactional {
-            known.check_transaction(Producer::of(header), guard, rules.verifies)?;
+            known.check_transaction(Producer::of(header), verification)?;
         }
-        known.check_sequence(header, rules.begins_at_zero)?;
+        known.check_sequence(header, begins_at_zero)?;
         let open_txn = known.entry.is_some_and(|entry| entry.current_txn_first_offset.is_some());
         if open_txn && !is_transactional {
             return Err(ProducerError::TransactionOpen { producer_id: header.producer_id });
@@ -184,10 +185,9 @@ impl Producers {
     pub fn check_transaction(
         &self,
         producer: Producer,
-        guard: Option<VerificationGuard>,
-        verifies: bool,
+        verification: Verification,
     ) -> Result<(), ProducerError> {
-        self.known(producer.id).check_transaction(producer, guard, verifies)
+        self.known(producer.id).check_transaction(producer, verification)
     }
 
     /// Fails if the last seen epoch of the producer is newer.

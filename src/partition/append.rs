@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     log::{LogError, ProducerCheck, ProducerError},
-    records::{Batch, Producer, TransactionVersion, TxnMarker, VerificationGuard},
+    records::{Batch, Producer, TransactionVersion, TxnMarker, Verification, VerificationGuard},
 };
 
 /// Which replicas must have the records before a producer gets its acknowledgement.
@@ -23,8 +23,8 @@ pub enum Acks {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A producer's request. Epoch and sequence are checked. A transactional batch needs an open
-    /// transaction or a valid guard.
-    Client(Option<VerificationGuard>),
+    /// transaction, or a verification that allows to begin one.
+    Client(Verification),
     /// A coordinator. Its batches have no sequence. It has called [`Core::check_transaction`] or
     /// [`Core::check_marker`] before its decision, so only the epoch is checked.
     Coordinator,
@@ -72,7 +72,7 @@ impl Core {
         acks: Acks,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
-        self.append_from(Origin::Client(None), batches, acks, now_ms)
+        self.append_from(Origin::Client(Verification::MustBeOpen), batches, acks, now_ms)
     }
 
     /// Appends batches as leader. If a producer has sent one of them before, writes nothing and
@@ -90,7 +90,7 @@ impl Core {
                 Origin::Coordinator => {
                     self.log.check_producer_epoch(Producer::of(&batch.header))?;
                 }
-                Origin::Client(guard) => match self.duplicate(batch, guard) {
+                Origin::Client(verification) => match self.duplicate(batch, verification) {
                     Ok(None) => {}
                     Ok(Some(duplicate)) => return Ok(duplicate),
                     Err(error) => return Err(self.out_of_order(error, now_ms)),
@@ -149,14 +149,14 @@ impl Core {
     }
 
     /// Checks that a coordinator may write batches in a producer's transaction: the transaction is
-    /// open, or `guard` is still valid.
+    /// open, or `verification` allows to begin it.
     pub fn check_transaction(
         &self,
         producer: Producer,
-        guard: Option<VerificationGuard>,
+        verification: Verification,
     ) -> Result<(), AppendError> {
         self.check_leads()?;
-        Ok(self.log.check_transaction(producer, guard)?)
+        Ok(self.log.check_transaction(producer, verification)?)
     }
 
     /// Checks the producer epoch and the coordinator epoch of a marker.
@@ -234,10 +234,10 @@ impl Core {
     fn duplicate(
         &self,
         batch: &Batch,
-        guard: Option<VerificationGuard>,
+        verification: Verification,
     ) -> Result<Option<Appended>, ProducerError> {
         let ProducerCheck::Duplicate { base_offset, last_offset, timestamp } =
-            self.log.check_verified(&batch.header, guard)?
+            self.log.check_verified(&batch.header, verification)?
         else {
             return Ok(None);
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Acks, AppendError, Appended, Origin, Partition};
 use crate::{
     base::environment::now_ms,
-    records::{Batch, Producer, TransactionVersion, TxnMarker, VerificationGuard},
+    records::{Batch, Producer, TransactionVersion, TxnMarker, Verification, VerificationGuard},
 };
 
 impl Partition {
@@ -25,16 +25,16 @@ impl Partition {
         self.lock().verification_guard(producer, sequence, version, now_ms())
     }
 
-    /// Appends a client's batches as [`Self::append`] does. If `guard` is still valid, the batches
-    /// may begin a transaction.
+    /// Appends a client's batches as [`Self::append`] does. The batches may begin a transaction if
+    /// `verification` allows it.
     pub fn append_verified(
         self: &Arc<Self>,
-        guard: VerificationGuard,
+        verification: Verification,
         batches: &mut [Batch],
         acks: Acks,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
-        let origin = Origin::Client(Some(guard));
+        let origin = Origin::Client(verification);
         let append = |core: &mut super::Core| core.append_from(origin, batches, acks, now_ms);
         self.append_with(self.lock(), now_ms, append)
     }
@@ -64,14 +64,14 @@ impl Partition {
 
     /// Checks that a coordinator may write batches in a producer's transaction: this replica leads
     /// in the given generation ([`super::View::leadership_generation`]), and the transaction is
-    /// open or `guard` is still valid.
+    /// open or `verification` allows to begin it.
     pub fn check_transaction(
         &self,
         leadership_generation: u64,
         producer: Producer,
-        guard: Option<VerificationGuard>,
+        verification: Verification,
     ) -> Result<(), AppendError> {
-        self.lock_in(leadership_generation)?.check_transaction(producer, guard)
+        self.lock_in(leadership_generation)?.check_transaction(producer, verification)
     }
 
     /// Checks that a coordinator may write a marker: this replica leads in the given generation,

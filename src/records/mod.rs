@@ -27,7 +27,7 @@ pub use builder::{BatchBuilder, BatchOptions};
 pub use compression::{CodecError, compress};
 pub use control::ControlRecordType;
 pub use record::{Frame, Frames, Record, RecordError, RecordSummary, Records};
-pub use transaction::{Producer, TransactionVersion, TxnMarker, VerificationGuard};
+pub use transaction::{Producer, TransactionVersion, TxnMarker, Verification, VerificationGuard};
 pub use validate::{
     AppendRefused, AppendRules, RefusedKind, TopicCompression, validate_for_append,
 };

@@ -92,3 +92,24 @@ impl TxnMarker {
 /// has the same number. Numbers are never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct VerificationGuard(pub u64);
+
+/// What allows a batch to begin a producer's transaction in a partition. It is determined once for
+/// each request, so that a change of `transaction.partition.verification.enable` does not affect
+/// requests that the broker has begun to handle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verification {
+    /// Nothing: the transaction must be open in the partition already.
+    MustBeOpen,
+    /// The coordinator has agreed. The guard must still be valid, or the transaction open.
+    Guard(VerificationGuard),
+    /// Verification is off. Any batch may begin a transaction.
+    NotRequired,
+}
+
+/// The verification of a producer whose partition gave out the guard, or whose transaction was open
+/// there.
+impl From<Option<VerificationGuard>> for Verification {
+    fn from(guard: Option<VerificationGuard>) -> Self {
+        guard.map_or(Self::MustBeOpen, Self::Guard)
+    }
+}

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     base::{TopicId, TopicPartition},
-    records::{Producer, TransactionVersion, TxnMarker, VerificationGuard},
+    records::{Producer, TransactionVersion, TxnMarker, Verification},
 };
 
 /// Why a request is refused. The names are those of Kafka's error codes.
@@ -243,8 +243,8 @@ pub struct CommitRequest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommitTransaction {
     pub producer: Producer,
-    /// The guard with which the producer's coordinator was asked. `None` if it was not asked.
-    pub guard: Option<VerificationGuard>,
+    /// What allows the batch to begin the producer's transaction in the group's partition.
+    pub verification: Verification,
     pub version: TransactionVersion,
 }
 

@@ -153,8 +153,8 @@ impl Shard for GroupShard {
     fn planned_batch(request: &Request) -> Option<PlannedBatch> {
         match request {
             Request::CommitOffsets(CommitRequest { transaction: Some(transaction), .. }) => {
-                let CommitTransaction { producer, guard, version } = *transaction;
-                Some(PlannedBatch::Transactional { producer, guard, version })
+                let CommitTransaction { producer, verification, version } = *transaction;
+                Some(PlannedBatch::Transactional { producer, verification, version })
             }
             Request::EndTransaction(marker) => Some(PlannedBatch::Marker(*marker)),
             _ => None,

@@ -20,7 +20,7 @@ use crate::{
     handlers::{Context, ErrorCode, errors},
     partition::Partition,
     protocol::{checks::TRANSACTIONAL_ID_WRITE, error_code},
-    records::{BatchHeader, Producer, TransactionVersion, VerificationGuard},
+    records::{BatchHeader, Producer, TransactionVersion, Verification, VerificationGuard},
 };
 
 /// Byte offsets of magic and attributes in a batch of magic 2, and the transactional bit in the
@@ -37,15 +37,19 @@ const ADDS_PARTITIONS: i16 = 12;
 /// What the coordinator answered about the partitions of a request.
 #[derive(Debug, Default)]
 pub struct Verified {
+    /// Whether `transaction.partition.verification.enable` was false when the request arrived.
+    is_off: bool,
     guards: HashMap<TopicPartition, VerificationGuard>,
     refusals: HashMap<TopicPartition, PartitionError>,
 }
 
 impl Verified {
-    /// The guard that the partition's batch is appended with. `None` if the batch needs none, or if
-    /// the transaction was already open.
-    pub fn guard(&self, partition: &TopicPartition) -> Option<VerificationGuard> {
-        self.guards.get(partition).copied()
+    /// What allows the partition's batch to begin a transaction.
+    pub fn verification(&self, partition: &TopicPartition) -> Verification {
+        match self.is_off {
+            true => Verification::NotRequired,
+            false => self.guards.get(partition).copied().into(),
+        }
     }
 
     /// The error of a partition whose batch must not be appended.
@@ -95,8 +99,9 @@ pub async fn verify(
     let adds = cx.version >= ADDS_PARTITIONS;
     let settings = cx.broker.settings();
     let config = &settings.transaction;
-    if !adds && !config.transaction_partition_verification_enable {
-        return Ok(Verified::default());
+    let is_off = !config.transaction_partition_verification_enable;
+    if !adds && is_off {
+        return Ok(Verified { is_off, ..Verified::default() });
     }
     let millis = |ms: i32| Duration::from_millis(ms.max(0) as u64);
     let backoff = millis(config.add_partitions_to_txn_retry_backoff_ms);
@@ -117,7 +122,7 @@ pub async fn verify(
         if !must_retry || Instant::now() >= deadline {
             let refusals =
                 refused.into_iter().map(|(partition, code)| (partition, refusal(code, version)));
-            return Ok(Verified { guards, refusals: refusals.collect() });
+            return Ok(Verified { is_off, guards, refusals: refusals.collect() });
         }
         sleep(backoff).await;
     }
@@ -218,6 +223,24 @@ fn refusal(code: ErrorCode, version: i16) -> PartitionError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The configuration may change between the question and the append.
+    #[test]
+    fn verification_of_a_request_is_that_of_its_begin() {
+        let partition = TopicPartition::new("t", 0);
+        let guards = HashMap::from([(partition.clone(), VerificationGuard(7))]);
+        let mut verified = Verified { guards, ..Verified::default() };
+        assert_eq!(
+            verified.verification(&partition),
+            Verification::Guard(VerificationGuard(7)),
+            "verification is on"
+        );
+        let other = TopicPartition::new("t", 1);
+        assert_eq!(verified.verification(&other), Verification::MustBeOpen);
+        verified.is_off = true;
+        assert_eq!(verified.verification(&partition), Verification::NotRequired);
+        assert_eq!(verified.verification(&other), Verification::NotRequired);
+    }
 
     #[test]
     fn refusals_depend_on_the_version() {

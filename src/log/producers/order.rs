@@ -5,7 +5,7 @@ use super::{
     entry::{NO_COORDINATOR_EPOCH, NO_EPOCH, ProducerEntry},
     guards::PendingGuard,
 };
-use crate::records::{BatchHeader, Producer, TxnMarker, VerificationGuard, batch::NO_SEQUENCE};
+use crate::records::{BatchHeader, Producer, TxnMarker, Verification, batch::NO_SEQUENCE};
 
 /// The result of comparing a batch with the state of its producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,15 +75,6 @@ impl ProducerError {
     }
 }
 
-/// Checks of a client's batches that depend on the configuration and the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProducerRules {
-    /// Whether a transactional batch needs an open transaction or a guard.
-    pub verifies: bool,
-    /// Whether an unknown producer must begin with sequence 0, because the log never had a record.
-    pub begins_at_zero: bool,
-}
-
 /// What the log knows of a producer.
 #[derive(Clone, Copy)]
 pub struct Known<'a> {
@@ -111,17 +102,20 @@ impl Known<'_> {
         }
     }
 
-    /// Checks that the producer may write in a transaction: it is open, or `guard` is still valid.
-    /// `verifies` is `transaction.partition.verification.enable`.
+    /// Checks that the producer may write in a transaction: it is open, or `verification` allows to
+    /// begin it.
     pub fn check_transaction(
         &self,
         producer: Producer,
-        guard: Option<VerificationGuard>,
-        verifies: bool,
+        verification: Verification,
     ) -> Result<(), ProducerError> {
         self.check_epoch(producer)?;
-        let is_verified = guard.is_some() && guard == self.pending.map(|pending| pending.guard);
-        match is_verified || !verifies || self.has_open_transaction(producer.epoch) {
+        let may_begin = match verification {
+            Verification::MustBeOpen => false,
+            Verification::Guard(guard) => self.pending.is_some_and(|it| it.guard == guard),
+            Verification::NotRequired => true,
+        };
+        match may_begin || self.has_open_transaction(producer.epoch) {
             true => Ok(()),
             false => Err(ProducerError::NotVerified { producer_id: producer.id }),
         }
@@ -134,8 +128,8 @@ impl Known<'_> {
         Ok(!self.has_open_transaction(producer.epoch))
     }
 
-    /// Checks that a client's batch follows the last one of its producer. `begins_at_zero` is that
-    /// of [`ProducerRules`].
+    /// Checks that a client's batch follows the last one of its producer. If `begins_at_zero`, an
+    /// unknown producer must begin with sequence 0, because the log never had a record.
     pub fn check_sequence(
         &self,
         header: &BatchHeader,

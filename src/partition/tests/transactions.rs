@@ -5,7 +5,7 @@ use crate::{
     log::ProducerError,
     records::{
         BatchBuilder, BatchOptions, Producer, TimestampType, TransactionVersion, TxnMarker,
-        VerificationGuard,
+        Verification, VerificationGuard,
     },
 };
 
@@ -50,10 +50,7 @@ fn write(
     sequence: i32,
 ) -> Result<i64, ProducerError> {
     let mut batches = [records(producer, sequence, true)];
-    of_producers(match guard {
-        Some(guard) => partition.append_verified(guard, &mut batches, Acks::All, NOW),
-        None => partition.append(&mut batches, Acks::All, NOW),
-    })
+    of_producers(partition.append_verified(guard.into(), &mut batches, Acks::All, NOW))
 }
 
 fn of_producers(
@@ -167,11 +164,10 @@ fn transactions_of_version_2_begin_with_sequence_0() {
 #[test]
 fn no_guard_is_needed_without_verification() {
     let partition = new_partition();
-    partition.update(|core| {
-        let config = LogConfig { verify_transactions: false, ..LogConfig::default() };
-        core.log_mut().set_config(Arc::new(config));
-    });
-    assert_eq!(write(&partition, None, PRODUCER, 0), Ok(0));
+    assert_eq!(write(&partition, None, PRODUCER, 0), Err(NOT_VERIFIED));
+    let batches = &mut [records(PRODUCER, 0, true)];
+    let appended = partition.append_verified(Verification::NotRequired, batches, Acks::All, NOW);
+    assert_eq!(of_producers(appended), Ok(0));
 }
 
 #[test]

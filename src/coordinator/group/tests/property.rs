@@ -20,7 +20,7 @@ use crate::{
         BatchKind, Shard, TimerOp,
         group::{GroupConfig, GroupShard},
     },
-    records::{Producer, TransactionVersion, TxnMarker},
+    records::{Producer, TransactionVersion, TxnMarker, Verification},
 };
 
 /// An event as small numbers. The state of the run decides which group, member and request they
@@ -137,7 +137,7 @@ impl Run {
                 topics: vec![commit_topic(step)],
                 transaction: Some(CommitTransaction {
                     producer: producer(step),
-                    guard: None,
+                    verification: Verification::MustBeOpen,
                     version: TransactionVersion::V2,
                 }),
             }),

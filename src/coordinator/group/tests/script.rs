@@ -19,7 +19,7 @@ use crate::{
         golden::{self, Words, places},
         group::{GroupConfig, GroupShard},
     },
-    records::{Producer, TransactionVersion, TxnMarker},
+    records::{Producer, TransactionVersion, TxnMarker, Verification},
 };
 
 /// The prefix of random ids. Printed ids omit it.
@@ -307,7 +307,7 @@ fn commit(words: &Words) -> CommitRequest {
     });
     let transaction = words.named.get("producer").map(|id| CommitTransaction {
         producer: Producer { id: id.parse().unwrap(), epoch: 0 },
-        guard: None,
+        verification: Verification::MustBeOpen,
         version: TransactionVersion::V0,
     });
     CommitRequest {

@@ -33,7 +33,7 @@ use crate::{
     },
     records::{
         Batch, BatchBuilder, BatchHeader, BatchOptions, ControlRecordType, Producer,
-        TransactionVersion, TxnMarker, control::EndTxnMarker,
+        TransactionVersion, TxnMarker, Verification, control::EndTxnMarker,
     },
 };
 
@@ -370,8 +370,8 @@ async fn deleted_topics_lose_their_offsets_even_while_loading() {
 }
 
 fn commit_in_transaction(group: &str, offset: i64, producer: Producer) -> CommitRequest {
-    let transaction =
-        CommitTransaction { producer, guard: None, version: TransactionVersion::default() };
+    let (verification, version) = (Verification::MustBeOpen, TransactionVersion::default());
+    let transaction = CommitTransaction { producer, verification, version };
     CommitRequest { transaction: Some(transaction), ..commit(group, offset) }
 }
 

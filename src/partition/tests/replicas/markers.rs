@@ -53,7 +53,7 @@ fn other_markers_of_the_producer_are_appended() {
     open.header.attributes |= 1 << 4;
     let now = cluster.now_ms;
     let guard = cluster.core(0).verification_guard(last.producer, 0, last.version, now);
-    let origin = Origin::Client(guard.expect("leads"));
+    let origin = Origin::Client(guard.expect("leads").into());
     let sent = &mut [sealed(open)];
     cluster.core(0).append_from(origin, sent, Acks::All, now).expect("is verified");
     assert_eq!(end(&mut cluster, 0, &last), (6, false), "it ends the next transaction");
