@@ -177,15 +177,22 @@ impl Broker {
         leads(&self.quorum, self.node.id)
     }
 
-    /// Whether all log directories are offline or metadata can no longer be applied. The process
-    /// then stops.
+    /// Whether all log directories are offline, metadata can no longer be applied, or transactions
+    /// can no longer be completed. The process then stops.
     pub fn has_failed(&self) -> bool {
-        *self.replicas.all_dirs_failed().borrow() || *self.metadata_failed.borrow()
+        *self.replicas.all_dirs_failed().borrow()
+            || *self.metadata_failed.borrow()
+            || *self.txn_work.failed.borrow()
     }
 
     /// Becomes true once committed metadata can no longer be received or applied.
     pub fn metadata_failed(&self) -> watch::Receiver<bool> {
         self.metadata_failed.subscribe()
+    }
+
+    /// Becomes true once transactions that this broker coordinates can no longer be completed.
+    pub fn transactions_failed(&self) -> watch::Receiver<bool> {
+        self.txn_work.failed.subscribe()
     }
 
     /// Locks the set of topics whose automatic creation is in progress. Do not hold the lock across

@@ -44,9 +44,26 @@ impl Broker {
             let flush = millis(config.log_flush_scheduler_interval_ms);
             every(flush, flush, |broker| broker.replicas.flush_by_time());
         }
-        tasks.spawn(markers::run(Arc::clone(self), stop.clone()));
+        let markers = markers::run(Arc::clone(self), stop.clone());
+        tasks.spawn(watch_for_panic(markers, self.txn_work.failed.clone()));
         let isolation = watch_isolation(Arc::clone(self), stop.clone());
         tasks.spawn_on(isolation, &self.node.control);
+    }
+}
+
+/// Runs a task without which the broker must not continue. If the task panics, sets `failed`.
+async fn watch_for_panic(
+    task: impl Future<Output = ()> + Send + 'static,
+    failed: watch::Sender<bool>,
+) {
+    // Dropping the set ends the task.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(task);
+    if let Some(Err(error)) = tasks.join_next().await
+        && error.is_panic()
+    {
+        error!(%error, "a task of the broker failed: the broker stops");
+        failed.send_replace(true);
     }
 }
 
@@ -69,5 +86,19 @@ async fn run_every(
         if blocking(move || job(&broker)).await.is_err() {
             error!("a periodic task failed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn panic_of_a_watched_task_is_a_failure() {
+        let (failed, failure) = watch::channel(false);
+        watch_for_panic(async {}, failed.clone()).await;
+        assert!(!*failure.borrow(), "the task ended at a stop");
+        watch_for_panic(async { panic!("planted by a test") }, failed).await;
+        assert!(*failure.borrow());
     }
 }

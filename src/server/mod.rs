@@ -65,6 +65,8 @@ pub enum ServerError {
     AllDirsFailed,
     #[error("the metadata log has failed")]
     MetadataFailed,
+    #[error("the task that writes transaction markers has failed")]
+    TransactionsFailed,
     #[error(transparent)]
     Quorum(#[from] QuorumError),
     #[error(transparent)]
@@ -122,8 +124,9 @@ impl Server {
     /// Runs a node until SIGTERM, SIGINT or SIGHUP, then stops it cleanly. `main` calls this.
     ///
     /// # Errors
-    /// If the start fails, if all log directories have failed, or if metadata can no longer be
-    /// applied. In the last two cases the node does not stop cleanly.
+    /// If the start fails, if all log directories have failed, if metadata can no longer be applied,
+    /// or if transactions can no longer be completed. In the last three cases the node does not stop
+    /// cleanly.
     pub async fn run(config: Config, environment: Environment) -> Result<(), ServerError> {
         let mut signals = Signals::new()?;
         // The start runs in a task of its own: it may block on disks, and this task must react to
@@ -142,11 +145,15 @@ impl Server {
         let _ = writeln!(io::stdout(), "{}", server.banner());
         let mut all_failed = server.broker.replicas.all_dirs_failed();
         let mut metadata_failed = server.broker.metadata_failed();
+        let mut transactions_failed = server.broker.transactions_failed();
         tokio::select! {
             // As in Kafka, the process ends, so that its supervisor or an operator can react.
             Ok(_) = all_failed.wait_for(|failed| *failed) => return Err(ServerError::AllDirsFailed),
             Ok(_) = metadata_failed.wait_for(|failed| *failed) => {
                 return Err(ServerError::MetadataFailed);
+            }
+            Ok(_) = transactions_failed.wait_for(|failed| *failed) => {
+                return Err(ServerError::TransactionsFailed);
             }
             signal = signals.recv() => info!(signal, "stopping"),
         }

@@ -56,6 +56,8 @@ pub struct TxnWork {
     own_channel: Arc<dyn Channel>,
     /// `None` once [`run`] has taken it.
     requested: Mutex<Option<mpsc::UnboundedReceiver<Requested>>>,
+    /// True once [`run`] has panicked. Ended transactions would then never complete.
+    pub failed: watch::Sender<bool>,
 }
 
 impl TxnWork {
@@ -66,7 +68,8 @@ impl TxnWork {
         let request = move |shard, effect| {
             let _ = sender.send((shard, effect)); // the broker may have stopped
         };
-        (Self { own_channel, requested: Mutex::new(Some(requested)) }, request)
+        let (requested, failed) = (Mutex::new(Some(requested)), watch::channel(false).0);
+        (Self { own_channel, requested, failed }, request)
     }
 }
 
@@ -82,7 +85,10 @@ pub async fn run(broker: Arc<Broker>, mut stop: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             Some((shard, effect)) = requested.recv() => sender.begin(&mut outbox, shard, effect),
-            Some(Ok((batch, answer))) = sent.join_next() => sender.end(&mut outbox, batch, answer),
+            Some(answered) = sent.join_next() => {
+                let (batch, answer) = answered.expect("a request does not panic");
+                sender.end(&mut outbox, batch, answer);
+            }
             () = sleep_until(send_at) => {}
             () = sleep_until(retry_at) => {
                 retry_at = None;
