@@ -73,13 +73,20 @@ pub enum PlannedBatch {
     Plain,
     /// A batch in a transaction of a producer. If the producer has no open transaction in the
     /// partition, the batch needs a verification that allows to begin one.
-    Transactional {
-        producer: Producer,
-        verification: Verification,
-        version: TransactionVersion,
-    },
+    Transactional { producer: Producer, verification: Verification, version: TransactionVersion },
     /// The marker that ends a transaction of a producer.
     Marker(TxnMarker),
+}
+
+/// What a shard decides on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event<R, T> {
+    /// All records of the log have been applied. It is the first event of a shard.
+    Loaded,
+    /// A request. A reply must name its token.
+    Request { token: Token, request: R },
+    /// A timer whose time has come.
+    Timer(T),
 }
 
 /// What an event leads to. The runtime appends and applies the records, and sets the timers. Once
@@ -101,25 +108,17 @@ impl<S: Shard> Default for Outcome<S> {
 /// The state machine of a coordinator for one partition of its topic. Only the runtime calls it,
 /// and never concurrently. All functions are pure: they have no clock, no randomness and no I/O.
 pub trait Shard: Sized + 'static {
-    type Event: Send;
     type Request: Send;
     type Reply: Send;
     type Record: Send;
     type Timer: Clone + Ord + std::hash::Hash + Send;
     /// Work that a decision requests from the rest of the broker. Effects are lost with the shard,
-    /// so the event [`Self::loaded`] must request again what the logged state still demands.
+    /// so [`Event::Loaded`] must request again what the logged state still demands.
     type Effect: Send;
     /// The state that the log determines. It begins with the default.
     type LoggedState: Default + Send;
     /// The state that is lost with the shard.
     type VolatileState: Send;
-
-    /// The event after all records of the log have been applied. It is the first of a shard.
-    fn loaded() -> Self::Event;
-    /// The event of a request. A reply must name its token.
-    fn requested(token: Token, request: Self::Request) -> Self::Event;
-    /// The event of a timer whose time has come.
-    fn expired(timer: Self::Timer) -> Self::Event;
 
     /// Whether the shard's records must reach all in-sync replicas, of which there must be
     /// `min.insync.replicas` (acks=all). Timers then wait while there are too few.
@@ -144,7 +143,7 @@ pub trait Shard: Sized + 'static {
         volatile: &mut Self::VolatileState,
         now_ms: i64,
         leader_epoch: i32,
-        event: Self::Event,
+        event: Event<Self::Request, Self::Timer>,
     ) -> Outcome<Self>;
 
     /// The kind of batch that a record must be written in. Records of one event that need different

@@ -64,16 +64,8 @@ pub fn partition_for(group: &str, partitions: i32) -> i32 {
 #[derive(Debug)]
 pub enum GroupShard {}
 
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// All records of the log have been applied.
-    Loaded,
-    Request {
-        token: Token,
-        request: Request,
-    },
-    Timer(TimerKey),
-}
+/// What the shard decides on.
+pub type Event = super::Event<Request, TimerKey>;
 
 /// Identifies a timer. One with the same key replaces it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -112,7 +104,6 @@ impl VolatileState {
 }
 
 impl Shard for GroupShard {
-    type Event = Event;
     type Request = Request;
     type Reply = Reply;
     type Record = Record;
@@ -120,18 +111,6 @@ impl Shard for GroupShard {
     type Effect = Infallible;
     type LoggedState = LoggedState;
     type VolatileState = VolatileState;
-
-    fn loaded() -> Event {
-        Event::Loaded
-    }
-
-    fn requested(token: Token, request: Request) -> Event {
-        Event::Request { token, request }
-    }
-
-    fn expired(timer: TimerKey) -> Event {
-        Event::Timer(timer)
-    }
 
     fn decide(
         logged: &LoggedState,

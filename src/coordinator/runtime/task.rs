@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     base::environment::{blocking, now_ms},
-    coordinator::{BatchKind, Outcome, PlannedBatch, Shard, TimerOp, Token},
+    coordinator::{BatchKind, Event, Outcome, PlannedBatch, Shard, TimerOp, Token},
 };
 
 /// The most calls that share one append.
@@ -171,7 +171,7 @@ impl<S: Shard> Running<S> {
     }
 
     fn start(&mut self) -> Result<(), ShardLogError> {
-        self.decide(S::loaded())?;
+        self.decide(Event::Loaded)?;
         self.append()
     }
 
@@ -215,7 +215,7 @@ impl<S: Shard> Running<S> {
         while let Some(timer) = self.timers.pop_due(now_ms) {
             match refused {
                 true => later.push(TimerOp::Set { key: timer, at_ms: now_ms + TIMER_RETRY_MS }),
-                false => self.decide(S::expired(timer))?,
+                false => self.decide(Event::Timer(timer))?,
             }
         }
         later.into_iter().for_each(|timer| self.timers.change(timer));
@@ -244,11 +244,11 @@ impl<S: Shard> Running<S> {
         if let Some(reply) = call.reply {
             self.callers.insert(self.next_token, reply);
         }
-        self.decide(S::requested(self.next_token, call.request))
+        self.decide(Event::Request { token: self.next_token, request: call.request })
     }
 
     /// Decides on an event, and applies its records and adds them to the batch.
-    fn decide(&mut self, event: S::Event) -> Result<(), ShardLogError> {
+    fn decide(&mut self, event: Event<S::Request, S::Timer>) -> Result<(), ShardLogError> {
         let now_ms = self.clock.now_ms();
         // A panic in the state machine is a bug. The shard is then loaded again, like after a
         // failure of its log.

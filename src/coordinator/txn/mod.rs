@@ -52,16 +52,8 @@ use crate::{protocol::WireError, records::TransactionVersion};
 #[derive(Debug)]
 pub enum TxnShard {}
 
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// All records of the log have been applied.
-    Loaded,
-    Request {
-        token: Token,
-        request: Request,
-    },
-    Timer(TimerKey),
-}
+/// What the shard decides on.
+pub type Event = super::Event<Request, TimerKey>;
 
 /// Identifies a timer. One with the same key replaces it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -103,7 +95,6 @@ impl VolatileState {
 }
 
 impl Shard for TxnShard {
-    type Event = Event;
     type Request = Request;
     type Reply = Reply;
     type Record = Record;
@@ -114,18 +105,6 @@ impl Shard for TxnShard {
 
     const NEEDS_ALL_REPLICAS: bool = true;
     const BASE_SEQUENCE: i32 = -1;
-
-    fn loaded() -> Event {
-        Event::Loaded
-    }
-
-    fn requested(token: Token, request: Request) -> Event {
-        Event::Request { token, request }
-    }
-
-    fn expired(timer: TimerKey) -> Event {
-        Event::Timer(timer)
-    }
 
     fn planned_batch(request: &Request) -> Option<PlannedBatch> {
         match request {

@@ -13,7 +13,7 @@ use super::{
     MemoryLog,
 };
 use crate::{
-    coordinator::{BatchKind, Outcome, PlannedBatch, Shard, Token},
+    coordinator::{BatchKind, Event, Outcome, PlannedBatch, Shard},
     protocol::WireError,
     records::{Batch, ControlRecordType, Producer},
 };
@@ -24,11 +24,6 @@ const OTHER_PRODUCER: Producer = Producer { id: 6, epoch: 0 };
 
 #[derive(Debug)]
 enum TestShard {}
-
-enum Event {
-    Loaded,
-    Request(Token, Request),
-}
 
 /// What the shard is to decide.
 #[derive(Default)]
@@ -60,7 +55,6 @@ struct Reply {
 }
 
 impl Shard for TestShard {
-    type Event = Event;
     type Request = Request;
     type Reply = Reply;
     type Record = Record;
@@ -69,18 +63,6 @@ impl Shard for TestShard {
     type LoggedState = Logged;
     /// Number of requests.
     type VolatileState = usize;
-
-    fn loaded() -> Event {
-        Event::Loaded
-    }
-
-    fn requested(token: Token, request: Request) -> Event {
-        Event::Request(token, request)
-    }
-
-    fn expired((): ()) -> Event {
-        unreachable!("no timer is set")
-    }
 
     fn planned_batch(request: &Request) -> Option<PlannedBatch> {
         (!request.records.is_empty()).then_some(PlannedBatch::Plain)
@@ -91,14 +73,15 @@ impl Shard for TestShard {
         requests: &mut usize,
         _now_ms: i64,
         leader_epoch: i32,
-        event: Event,
+        event: Event<Request, ()>,
     ) -> Outcome<Self> {
         match event {
+            Event::Timer(()) => unreachable!("no timer is set"),
             Event::Loaded => {
                 let effects = vec![format!("loaded {}", logged.applied.len())];
                 Outcome { effects, ..Outcome::default() }
             }
-            Event::Request(token, request) => {
+            Event::Request { token, request } => {
                 *requests += 1;
                 let reply = Reply { leader_epoch, number: *requests, logged: logged.clone() };
                 Outcome {
