@@ -126,6 +126,7 @@ def offset_for_leader_epoch(t):
 
 
 def delete_records(t):
+    t.find_coordinator(t.new_name("group"))  # creates the internal topic
     topic = _timed(t)
 
     def body(*asked, name=topic):
