@@ -19,6 +19,7 @@ mod forward;
 mod own_channel;
 mod partitions;
 mod raft_voters;
+mod re2;
 pub mod reply;
 
 use std::{future::Future, sync::Arc};

@@ -126,3 +126,12 @@ def transactions(t):
     for pattern in ("", "a.*", "(", "[a", "*", "x{3,1}", "a{1001}", "(?=a)", "(?i)a", "[[:alpha:]]",
                     "\\pN", "\\p{Greek}", "\\", "\\1", "\\K", "(?P<n>a)", "[b-a]"):  # fmt: skip
         t.ask(f"like {pattern}", "ListTransactions", 2, {"transactionalIdPattern": pattern})
+
+
+def transaction_patterns(t):
+    """Repetitions, flags and escapes that RE2/J refuses or accepts."""
+    for pattern in ("a**", "a++", "a*??", "a+?+", "a{2}{3}", "a{2}*", "(a*)*", "(?:a+)+",
+                    "(?:a{2}){3}", "a{1000}", "a{0,1001}", "(?:a{100}){10}", "(?:a{100}){11}",
+                    "(?x)a", "(?u)a", "(?m-s:a)", "(?U)a+", "\\u0041", "\\x{41}", "\\pL",
+                    "\\p{Script=Greek}", "(?<n>a)"):  # fmt: skip
+        t.ask(f"like {pattern}", "ListTransactions", 2, {"transactionalIdPattern": pattern})
