@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use sordini::{
     broker::Broker,
+    coordinator::{OFFSETS_TOPIC, group::partition_for},
     log::{Disk, disk::OpenMode, faulty::FaultyDisk},
     partition::{Partition, Role, View},
     records::BatchHeader,
@@ -15,8 +16,10 @@ use sordini::{
 
 use crate::{
     committed::Committed,
-    history::{Place, SharedHistory},
+    history::{Place, SharedHistory, WrongOffset},
+    machines::OFFSETS_PARTITIONS,
     node::Node,
+    transactions::Transactions,
 };
 
 /// Time within which a leader must answer an append after the high watermark passes it, and a
@@ -24,6 +27,8 @@ use crate::{
 const AT_ONCE_MS: u64 = 500;
 /// How long the checks remember when a high watermark rose.
 const RISES_MS: u64 = 5_000;
+/// A broker that became coordinator of a group longer ago than this must return its offsets.
+const COORDINATES_MS: u64 = 1_000;
 
 /// One process of a node: the node id, and the number of its start.
 type Run = (i32, u32);
@@ -35,6 +40,7 @@ type Run = (i32, u32);
 /// - A leader has all records that were committed in earlier epochs.
 /// - The high watermark of a replica never falls.
 /// - Acknowledged records and records that a consumer received are committed.
+/// - Those of [`Transactions`].
 #[derive(Default)]
 pub struct Checks {
     raft_leaders: BTreeMap<i32, i32>,
@@ -48,7 +54,10 @@ pub struct Checks {
     newest: i64,
     now_ms: u64,
     states: BTreeMap<Place, (i32, i32, Vec<i32>, Vec<i32>)>,
+    /// When each partition last got another leader or leader epoch.
+    led_since_ms: BTreeMap<Place, u64>,
     brokers: BTreeMap<i32, (i64, bool)>,
+    pub transactions: Transactions,
     /// Changes of the metadata since the last step, as lines for the trace.
     pub trace_lines: Vec<String>,
 }
@@ -92,6 +101,7 @@ impl Checks {
                 self.partitions(node, broker).map_err(of_node)?;
             }
         }
+        self.transactions.check(&mut history.lock())?;
         self.clients(history)
     }
 
@@ -127,7 +137,10 @@ impl Checks {
                         "{}-{index} at {}: leader {leader} in {epoch}, isr {isr:?}, elr {elr:?}",
                         topic.name, image.offset
                     ));
-                    self.states.insert(place, state);
+                    let before = self.states.insert(place.clone(), state.clone());
+                    if before.is_none_or(|it| (it.0, it.1) != (state.0, state.1)) {
+                        self.led_since_ms.insert(place, self.now_ms);
+                    }
                 }
             }
         }
@@ -166,7 +179,7 @@ impl Checks {
             let committed = self.committed.entry(place.clone()).or_default();
             if !is_same {
                 replica.note(&view, self.now_ms);
-                replica.look(&place, &view, committed)?;
+                replica.look(&place, &view, committed, &mut self.transactions)?;
             }
             if let Role::Leader { epoch } = view.role {
                 let leader = *self.leaders.entry((place.clone(), epoch)).or_insert(run.0);
@@ -194,7 +207,20 @@ impl Checks {
         for read in history.read.drain(..) {
             self.committed.entry(read.place.clone()).or_default().check_read(&read)?;
         }
-        Ok(())
+        history.transactions.wrong_offsets.drain(..).try_for_each(|it| self.wrong_offset(&it))
+    }
+
+    /// Checks a wrong committed offset. It is an error unless the broker that returned it does not
+    /// coordinate the group, or has just become its coordinator.
+    fn wrong_offset(&self, wrong: &WrongOffset) -> Result<(), String> {
+        let WrongOffset { host, group, found, expected } = wrong;
+        let place = (OFFSETS_TOPIC.to_owned(), partition_for(group, OFFSETS_PARTITIONS));
+        let leads = self.states.get(&place).is_some_and(|it| format!("n{}", it.0) == *host);
+        let since_ms = self.led_since_ms.get(&place).copied().unwrap_or(self.now_ms);
+        match leads && since_ms + COORDINATES_MS < self.now_ms {
+            true => Err(format!("{host}: offset {found} of {group} is committed, not {expected}")),
+            false => Ok(()),
+        }
     }
 
     /// Checks a REQUEST_TIMED_OUT response to an append. It is an error if the high watermark had
@@ -249,6 +275,7 @@ impl Replica {
         place: &Place,
         view: &View,
         committed: &mut Committed,
+        transactions: &mut Transactions,
     ) -> Result<(), String> {
         let high_watermark = view.high_watermark;
         if high_watermark < self.high_watermark {
@@ -263,9 +290,10 @@ impl Replica {
         }
         if epoch < 0 {
             // Its disk failed. What it committed before remains committed.
-            committed.extend(place, &view.log, high_watermark, self.epoch)?;
+            committed.extend(place, &view.log, high_watermark, self.epoch, transactions)?;
         } else {
-            committed.extend(place, &view.log, high_watermark, committed_in.max(0))?;
+            let committed_in = committed_in.max(0);
+            committed.extend(place, &view.log, high_watermark, committed_in, transactions)?;
             committed.check_prefix(place, &view.log, (self.high_watermark, high_watermark))?;
             self.epoch = epoch;
         }

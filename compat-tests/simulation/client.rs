@@ -1,10 +1,10 @@
 //! What all clients of the simulation share: channels, known leaders and coordinators.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::poll_fn, sync::Arc, time::Duration};
 
 use kafka_protocol::protocol::Request;
 use sordini::peers::{self, Address, Channel, Network};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     history::{Place, SharedHistory},
@@ -13,10 +13,15 @@ use crate::{
     node::BROKER_PORT,
     random::Rng,
     requests,
+    wire::ClientEvent,
 };
 
 const TIMEOUT: Duration = Duration::from_millis(3_000);
 const REST: Duration = Duration::from_millis(100);
+const CONNECT_MAX: Duration = Duration::from_millis(1_000);
+/// The types of coordinators.
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
 
 /// A client on the clients' machine, with one channel per broker.
 pub struct Client {
@@ -30,7 +35,8 @@ pub struct Client {
     leaders: BTreeMap<Place, (Address, i32)>,
     /// The newest known leader epoch of each partition.
     epochs: BTreeMap<Place, i32>,
-    coordinator: Option<Address>,
+    /// Known coordinators by type and key.
+    coordinators: BTreeMap<(i8, String), Address>,
     /// The broker that did not respond last. `any_broker` avoids it.
     silent: Option<Address>,
 }
@@ -52,7 +58,7 @@ impl Client {
             channels: BTreeMap::new(),
             leaders: BTreeMap::new(),
             epochs: BTreeMap::new(),
-            coordinator: None,
+            coordinators: BTreeMap::new(),
             silent: None,
         }
     }
@@ -140,24 +146,60 @@ impl Client {
 
     /// Returns the coordinator of a group. Asks brokers until one returns it.
     pub async fn coordinator(&mut self, group: &str) -> Address {
+        self.coordinator_of(GROUP, group).await
+    }
+
+    /// Returns the coordinator of a transactional id. Asks brokers until one returns it.
+    pub async fn transaction_coordinator(&mut self, id: &str) -> Address {
+        self.coordinator_of(TRANSACTION, id).await
+    }
+
+    async fn coordinator_of(&mut self, key_type: i8, key: &str) -> Address {
+        let place = (key_type, key.to_owned());
         loop {
-            if let Some(known) = &self.coordinator {
+            if let Some(known) = self.coordinators.get(&place) {
                 return known.clone();
             }
             let broker = self.any_broker();
-            let answer = self.ask(&broker, 4, &requests::find_coordinator(group)).await;
+            let request = requests::find_coordinator(key).with_key_type(key_type);
+            let answer = self.ask(&broker, 4, &request).await;
             let found = answer.and_then(|it| it.coordinators.into_iter().next());
             match found {
                 Some(it) if it.error_code == 0 => {
-                    let port = it.port as u16;
-                    self.coordinator = Some(Address { host: it.host.to_string(), port });
+                    let address = Address { host: it.host.to_string(), port: it.port as u16 };
+                    self.coordinators.insert(place.clone(), address);
                 }
                 _ => self.rest().await,
             }
         }
     }
 
+    /// Forgets all coordinators.
     pub fn forget_coordinator(&mut self) {
-        self.coordinator = None;
+        self.coordinators.clear();
+    }
+
+    /// Forgets that this broker leads partitions or is a coordinator.
+    pub fn forget_broker(&mut self, broker: &Address) {
+        self.leaders.retain(|_, (leader, _)| leader != broker);
+        self.coordinators.retain(|_, coordinator| coordinator != broker);
+    }
+
+    /// Sends a request on a connection of its own, which is closed at once. The request arrives
+    /// `after_us` microseconds later, as from a connection that broke while the request was in
+    /// flight. Does nothing if the broker accepts no connection within [`CONNECT_MAX`].
+    pub async fn send_late<R: Request>(
+        &mut self,
+        to: &Address,
+        version: i16,
+        request: &R,
+        after_us: u64,
+    ) {
+        let mut end = self.network.open(to);
+        let accepted = poll_fn(|cx| end.poll_event(cx));
+        if let Ok(ClientEvent::Accepted) = timeout(CONNECT_MAX, accepted).await {
+            end.send(peers::encode(version, request).expect("it is well formed"));
+            end.hold_back(after_us);
+        }
     }
 }

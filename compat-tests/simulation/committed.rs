@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use sordini::{log::LogView, records::Batch};
 
-use crate::history::{Acked, Place, Read};
+use crate::{
+    history::{Acked, Place, Read},
+    transactions::Transactions,
+};
 
 /// A committed batch.
 struct Entry {
@@ -27,13 +30,15 @@ pub struct Committed {
 }
 
 impl Committed {
-    /// Adds the batches of a replica up to its high watermark.
+    /// Adds the batches of a replica up to its high watermark, and notes them for the checks of
+    /// transactions.
     pub fn extend(
         &mut self,
         place: &Place,
         log: &LogView,
         high_watermark: i64,
         committed_in: i32,
+        transactions: &mut Transactions,
     ) -> Result<(), String> {
         if high_watermark <= self.end {
             return Ok(());
@@ -49,9 +54,10 @@ impl Committed {
                 return Err(format!("{place:?}: a batch at {at} follows after {}", self.end));
             }
             let values = values(&batch)?;
-            if place.0 != "__consumer_offsets" {
+            if !place.0.starts_with("__") && !header.is_control() {
                 self.check_order(place, &values)?;
             }
+            transactions.note(place, &batch, &values)?;
             self.end = header.last_offset() + 1;
             self.entries.push(Entry {
                 base_offset: header.base_offset,

@@ -49,7 +49,8 @@ pub async fn read(mut client: Client, place: Place) {
     }
 }
 
-fn fetch((topic, partition): &Place, offset: i64, leader_epoch: i32) -> FetchRequest {
+/// Fetches from a partition, without a fetch session.
+pub fn fetch((topic, partition): &Place, offset: i64, leader_epoch: i32) -> FetchRequest {
     let mut request = requests::fetch(topic, [(*partition, offset)], 1 << 14);
     request.topics[0].partitions[0].current_leader_epoch = leader_epoch;
     request.with_max_wait_ms(300).with_max_bytes(1 << 16)

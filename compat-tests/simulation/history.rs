@@ -1,8 +1,14 @@
 //! What clients sent and received, for the checks.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::{Mutex, MutexGuard};
+use sordini::records::Producer;
 
 /// A topic and a partition of it.
 pub type Place = (String, i32);
@@ -65,6 +71,78 @@ impl Commits {
     }
 }
 
+/// A transaction as its worker knows it. It writes the numbers of its inputs to each partition of
+/// `places`, and commits the offset after the last input.
+#[derive(Clone, Debug)]
+pub struct Transaction {
+    /// The transactional id, which is also the name of the group.
+    pub worker: String,
+    pub producer: Producer,
+    /// The producer epoch of its COMMIT marker.
+    pub marker_epoch: i16,
+    pub places: Vec<Place>,
+    pub inputs: Range<i64>,
+    /// Whether the worker has sent EndTxn to commit it, and no response has refused that.
+    pub may_commit: bool,
+    /// Whether the coordinator may abort it: its timeout is short, or the worker has requested it.
+    pub may_abort: bool,
+    /// Whether the worker has received a response that it is committed.
+    pub is_acknowledged: bool,
+}
+
+impl Transaction {
+    /// The values that the transaction writes to each of its partitions.
+    pub fn values(&self, name: &str) -> Vec<String> {
+        self.inputs.clone().map(|number| format!("{name}:{number}")).collect()
+    }
+}
+
+/// The result of EndTxn with COMMIT.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CommitAnswer {
+    Committed,
+    /// The producer is fenced, or the transaction has been aborted.
+    Refused,
+}
+
+/// A committed offset that is not the one that the worker and the log have.
+pub struct WrongOffset {
+    /// The broker that returned it.
+    pub host: String,
+    pub group: String,
+    pub found: i64,
+    pub expected: i64,
+}
+
+/// What a read_committed reader received in one response.
+pub struct CommittedRead {
+    pub place: Place,
+    pub last_stable_offset: i64,
+    /// The base offset of each batch, and whether the reader passed its records on.
+    pub batches: Vec<(i64, bool)>,
+}
+
+/// What workers and readers recorded. The checks remove what they have checked.
+#[derive(Default)]
+pub struct TransactionHistory {
+    /// Transactions by name.
+    pub transactions: BTreeMap<String, Transaction>,
+    /// Responses to EndTxn with COMMIT: the transaction's name and the result.
+    pub answers: Vec<(String, CommitAnswer)>,
+    pub reads: Vec<CommittedRead>,
+    pub wrong_offsets: Vec<WrongOffset>,
+    /// The committed offset of each group according to the committed log. The checks set it.
+    pub offsets: BTreeMap<String, i64>,
+}
+
+impl TransactionHistory {
+    /// Notes that the coordinator may abort all transactions of the worker that are not committed.
+    pub fn allow_abort(&mut self, worker: &str) {
+        let of_worker = self.transactions.values_mut().filter(|it| it.worker == worker);
+        of_worker.for_each(|it| it.may_abort |= !it.is_acknowledged);
+    }
+}
+
 /// What all clients recorded. The checks remove what they have checked.
 #[derive(Default)]
 pub struct History {
@@ -77,6 +155,9 @@ pub struct History {
     pub owners: BTreeMap<(String, i32, i32), String>,
     pub unanswered: Vec<Unanswered>,
     pub timed_out: Vec<TimedOut>,
+    pub transactions: TransactionHistory,
+    /// Probes of coordinators that have had an answer, by name.
+    pub served: BTreeSet<String>,
     /// Errors that clients found themselves.
     pub wrong: Vec<String>,
     /// Number of successful steps of each client.

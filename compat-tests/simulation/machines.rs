@@ -7,7 +7,9 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use sordini::{base::config::Properties, broker::Broker, metadata::Image};
+use sordini::{
+    base::config::Properties, broker::Broker, coordinator::group::partition_for, metadata::Image,
+};
 
 use crate::{
     network::SimNetwork,
@@ -18,6 +20,10 @@ use crate::{
 
 /// Nodes 1 to `VOTERS` are voters. A simulation has at least as many nodes.
 pub const VOTERS: i32 = 3;
+/// The number of partitions of `__consumer_offsets`.
+pub const OFFSETS_PARTITIONS: i32 = 2;
+/// The number of partitions of `__transaction_state`.
+const TRANSACTIONS_PARTITIONS: i32 = 2;
 /// Microseconds between two turns of a machine.
 pub const TICK_US: u64 = 1_000;
 
@@ -118,6 +124,15 @@ impl Machines {
         links.iter_mut().for_each(|from| from[machine].is_cut = is_cut);
     }
 
+    /// Cuts a machine off from the other nodes, or connects it again. Clients still reach it.
+    pub fn set_isolated(&self, machine: MachineId, is_isolated: bool) {
+        let links = &mut self.wire.lock().links;
+        for other in (0..self.nodes.len()).filter(|other| *other != machine) {
+            links[machine][other].is_cut = is_isolated;
+            links[other][machine].is_cut = is_isolated;
+        }
+    }
+
     /// Gives each machine one turn. A random machine begins.
     pub fn tick(&mut self) {
         self.wire.lock().now_us += TICK_US;
@@ -209,6 +224,11 @@ impl Machines {
     }
 }
 
+/// The partition of `__transaction_state` that stores a transactional id.
+pub fn transaction_partition(id: &str) -> i32 {
+    partition_for(id, TRANSACTIONS_PARTITIONS)
+}
+
 /// The voters that a node knows.
 fn voters(broker: &Broker) -> Vec<i32> {
     broker.quorum.status().voters.iter().map(|it| it.replica_id).collect()
@@ -233,7 +253,7 @@ fn properties(id: i32, setup: Setup) -> Properties {
         true => ("broker,controller", format!("{broker},CONTROLLER://n{id}:{CONTROLLER_PORT}")),
         false => ("broker", broker),
     };
-    let own: [(&str, String); 8] = [
+    let own: [(&str, String); 10] = [
         ("node.id", id.to_string()),
         ("process.roles", roles.to_owned()),
         ("listeners", listeners),
@@ -242,6 +262,8 @@ fn properties(id: i32, setup: Setup) -> Properties {
         ("controller.quorum.auto.join.enable", setup.has_joining_voters.to_string()),
         ("log.dirs", format!("/sim/node{id}")),
         ("replica.lag.time.max.ms", setup.lag_max_ms.to_string()),
+        ("offsets.topic.num.partitions", OFFSETS_PARTITIONS.to_string()),
+        ("transaction.state.log.num.partitions", TRANSACTIONS_PARTITIONS.to_string()),
     ];
     let shared = [
         ("controller.listener.names", "CONTROLLER"),
@@ -260,8 +282,8 @@ fn properties(id: i32, setup: Setup) -> Properties {
         ("default.replication.factor", "3"),
         ("min.insync.replicas", "2"),
         ("offsets.topic.replication.factor", "3"),
-        ("offsets.topic.num.partitions", "2"),
         ("transaction.state.log.replication.factor", "3"),
+        ("transaction.abort.timed.out.transaction.cleanup.interval.ms", "300"),
         ("share.coordinator.state.topic.replication.factor", "3"),
         ("group.min.session.timeout.ms", "500"),
         ("group.initial.rebalance.delay.ms", "0"),

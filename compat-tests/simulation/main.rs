@@ -11,7 +11,9 @@ mod check;
 mod children;
 mod client;
 mod committed;
+mod committed_reads;
 mod consume;
+mod coordinator_probe;
 mod faults;
 mod history;
 mod leaders;
@@ -20,6 +22,7 @@ mod members;
 mod network;
 mod node;
 mod pipelined;
+mod points;
 mod produce;
 mod random;
 #[path = "../shared/requests.rs"]
@@ -28,6 +31,9 @@ mod requests;
 mod run;
 mod serve;
 mod trace;
+mod transaction_requests;
+mod transactional;
+mod transactions;
 mod wire;
 
 use std::{env, thread};

@@ -80,6 +80,11 @@ impl ClientEnd {
         self.wire.lock().request(self.id, request);
     }
 
+    /// Delays all packets that are under way to the server by `us` microseconds.
+    pub fn hold_back(&self, us: u64) {
+        self.wire.lock().hold_back(self.id, us);
+    }
+
     pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<ClientEvent> {
         self.events.poll_recv(cx).map(|event| event.unwrap_or(ClientEvent::Closed))
     }

@@ -9,14 +9,18 @@ use crate::{
     admin::{self, TOPICS},
     check::Checks,
     client::Client,
-    consume,
+    committed_reads, consume, coordinator_probe,
     faults::Faults,
     history::{SharedHistory, TimedOut, Unanswered},
     machines::{Machines, Setup, VOTERS, panics},
     members,
     node::{EPOCH_MS, Node},
-    pipelined, produce,
+    pipelined,
+    points::{Point, Watch},
+    produce,
     random::Rng,
+    transaction_requests::Versions,
+    transactional,
     wire::DELAY_US,
 };
 
@@ -33,6 +37,11 @@ const RECOVERY_MS: u64 = 30_000;
 const PROGRESS_MS: u64 = 6_000;
 /// One seed in three has one fault at a time.
 const IN_TURN_ONE_IN: u64 = 3;
+/// Of these, one in two has its faults at named points of transactions.
+const AT_POINTS_ONE_IN: u64 = 2 * IN_TURN_ONE_IN;
+/// If no transaction reaches a named point within this time, because one node leads too many
+/// partitions, another point is chosen.
+const POINT_MS: u64 = 5_000;
 /// Number of faults in such a run.
 const TURNS: u64 = 6;
 /// Of the other seeds, one in four has a quorum that voters leave and join.
@@ -42,12 +51,22 @@ const JOINING_ONE_IN: u64 = 4;
 const SLOW_ONE_IN: u64 = 8;
 /// Every client must make progress within this time while only one node is gone.
 const FAILOVER_MS: u64 = 10_000;
+/// Transaction coordinators must serve on other nodes within this time after the process of a node
+/// ends, and after any other fault of a node. If the node was the active controller, too, the quorum
+/// elects another one first.
+const COORDINATORS_MS: u64 = 2_000;
+const COORDINATORS_AFTER_ELECTION_MS: u64 = 5_000;
+const COORDINATORS_OTHER_MS: u64 = 10_000;
 /// A node that was undisturbed for this long has no excuse for a timeout.
 const UNDISTURBED_MS: u64 = 5_000;
 /// The longest time of one operation of a slow disk.
 const SLOW_OPERATION_MS: u64 = 10_000;
 /// Requests in flight when a node is taken away may still be answered for this long.
 const UNDER_WAY_MS: u64 = 500;
+
+/// The read-process-write workers by transactional id.
+const WORKERS: [(&str, Versions); 2] =
+    [("transactional-1", Versions::FIRST), ("transactional-2", Versions::SECOND)];
 
 /// The result of one run.
 pub struct Outcome {
@@ -56,6 +75,20 @@ pub struct Outcome {
     pub summary: String,
     /// The end of the trace.
     pub last: Vec<String>,
+}
+
+/// How a node is taken away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Absence {
+    /// Its process ends.
+    Killed,
+    /// Its machine loses power, and what its disk has not synced.
+    LosesPower,
+    Paused,
+    /// Its links to all other machines are cut.
+    Cut,
+    /// Its links to the other nodes are cut. Clients still reach it, and may receive stale responses.
+    Isolated,
 }
 
 struct Run {
@@ -86,6 +119,7 @@ pub fn run(seed: u64) -> Outcome {
     let mut run =
         Run { machines, checks, faults, history, may_fault: true, disturbed_ms: vec![0; nodes] };
     let wrong = match seed % SLOW_ONE_IN {
+        _ if seed.is_multiple_of(AT_POINTS_ONE_IN) => run.faults_at_points(),
         _ if is_in_turn => run.one_fault_at_a_time(),
         4 => run.slow_disks(),
         7 => run.slow_leader_and_lost_voter(),
@@ -117,6 +151,11 @@ fn spawn_clients(machines: &mut Machines, history: &SharedHistory) {
         .iter()
         .map(|(place, _)| (place.clone(), client(format!("reader-{}-{}", place.0, place.1))))
         .collect();
+    let committed_readers: Vec<_> = clients
+        .iter()
+        .map(|(place, _)| (place.clone(), client(format!("committed-{}-{}", place.0, place.1))))
+        .collect();
+    let workers = WORKERS.map(|(name, versions)| (client(name.to_owned()), versions));
     let idempotent = TOPICS.map(|(topic, _)| (client(format!("idempotent-{topic}")), topic));
     let group = client("group".to_owned());
     let members = ["member-a", "member-b"].map(|name| client(name.to_owned()));
@@ -131,6 +170,12 @@ fn spawn_clients(machines: &mut Machines, history: &SharedHistory) {
         }
         for (place, reader) in readers {
             runtime.spawn(consume::read(reader, place));
+        }
+        for (place, reader) in committed_readers {
+            runtime.spawn(committed_reads::read(reader, place));
+        }
+        for (worker, versions) in workers {
+            runtime.spawn(transactional::run(worker, versions));
         }
         runtime.spawn(consume::commit(group, ("first".to_owned(), 0)));
         for member in members {
@@ -225,11 +270,7 @@ impl Run {
 
     /// Takes one node away at a time. The others suffice to continue.
     fn one_fault_at_a_time(&mut self) -> Result<(), String> {
-        self.until_ms(CALM_MS)?;
-        self.may_fault = false;
-        let mut rng = Rng::new(self.machines.rng.next());
-        let delay_us = if rng.one_in(2) { DELAY_US.1 } else { rng.between(5_000, 40_000) };
-        self.machines.slow_down(delay_us);
+        let mut rng = self.begin_turns()?;
         let first = rng.next() % self.machines.nodes.len() as u64;
         for turn in 0..TURNS {
             self.until_recovered()?;
@@ -240,39 +281,129 @@ impl Run {
             let rest_max_ms = [0, 50, 2_000][rng.between(0, 2) as usize];
             self.until_ms(self.now_ms() + rng.between(0, rest_max_ms))?;
             let machine = (first + turn) as usize % self.machines.nodes.len();
-            self.take_away(machine, &mut rng)?;
+            let how = match rng.between(0, 9) {
+                0..=5 => Absence::Killed,
+                6 => Absence::LosesPower,
+                7 => Absence::Paused,
+                _ => Absence::Cut,
+            };
+            self.take_away(machine, how, &mut rng)?;
         }
         self.until_recovered()?;
         self.all_make_progress()
     }
 
-    /// Takes a node away, checks that clients make progress, and brings it back.
-    fn take_away(&mut self, machine: usize, rng: &mut Rng) -> Result<(), String> {
-        let how = rng.between(0, 9);
-        self.machines.record(format_args!("n{} goes: {how}", machine + 1));
-        match how {
-            0..=5 => self.machines.nodes[machine].crash(Crash::Process),
-            6 => self.machines.nodes[machine].crash(Crash::LoseUnsynced),
-            7 => self.machines.nodes[machine].is_paused = true,
-            _ => self.machines.set_cut(machine, true),
+    /// Takes one node away at a time, each at a named point of a transaction.
+    fn faults_at_points(&mut self) -> Result<(), String> {
+        let mut rng = self.begin_turns()?;
+        for _ in 0..TURNS {
+            self.until_recovered()?;
+            self.elect_preferred();
+            let how = [Absence::Killed, Absence::Paused, Absence::Cut, Absence::Isolated];
+            let how = how[rng.between(0, how.len() as u64 - 1) as usize];
+            let machine = self.until_point(how, &mut rng)?;
+            self.take_away(machine, how, &mut rng)?;
         }
-        self.until_ms(self.now_ms() + UNDER_WAY_MS)?;
-        self.make_progress_within(FAILOVER_MS - UNDER_WAY_MS)?;
+        self.until_recovered()?;
+        self.all_make_progress()
+    }
+
+    /// Ends the calm begin of a run in which one node is taken away at a time.
+    fn begin_turns(&mut self) -> Result<Rng, String> {
+        self.until_ms(CALM_MS)?;
+        self.may_fault = false;
+        let mut rng = Rng::new(self.machines.rng.next());
+        let delay_us = if rng.one_in(2) { DELAY_US.1 } else { rng.between(5_000, 40_000) };
+        self.machines.slow_down(delay_us);
+        Ok(rng)
+    }
+
+    /// Runs until a transaction reaches a random named point. Returns the node to take away then.
+    fn until_point(&mut self, how: Absence, rng: &mut Rng) -> Result<usize, String> {
+        loop {
+            let point = match how {
+                Absence::Isolated => Point::with_markers_in_flight(rng),
+                _ => Point::random(rng),
+            };
+            let mut watch = Watch::new(point);
+            let until_ms = self.now_ms() + POINT_MS;
+            while self.now_ms() < until_ms {
+                self.step()?;
+                if let Some((machine, id)) = watch.step(&self.machines) {
+                    let Point { target, stage } = point;
+                    let node = machine + 1;
+                    self.machines.record(format_args!("{id} at {stage:?}: {target:?} is n{node}"));
+                    return Ok(machine);
+                }
+            }
+            self.machines.record(format_args!("no transaction at {point:?}"));
+        }
+    }
+
+    /// Takes a node away, checks that coordinators move and that clients make progress, and brings
+    /// the node back.
+    fn take_away(&mut self, machine: usize, how: Absence, rng: &mut Rng) -> Result<(), String> {
+        self.machines.record(format_args!("n{} goes: {how:?}", machine + 1));
+        let began_ms = self.now_ms();
+        let leader = self.machines.quorum_leader();
+        let is_controller = leader.is_none_or(|(leader, _)| leader as usize == machine + 1);
+        match how {
+            Absence::Killed => self.machines.nodes[machine].crash(Crash::Process),
+            Absence::LosesPower => self.machines.nodes[machine].crash(Crash::LoseUnsynced),
+            Absence::Paused => self.machines.nodes[machine].is_paused = true,
+            Absence::Cut => self.machines.set_cut(machine, true),
+            Absence::Isolated => self.machines.set_isolated(machine, true),
+        }
+        let limit_ms = match how {
+            Absence::Killed if is_controller => COORDINATORS_AFTER_ELECTION_MS,
+            Absence::Killed => COORDINATORS_MS,
+            _ => COORDINATORS_OTHER_MS,
+        };
+        self.until_coordinators_serve(machine, limit_ms)?;
+        if how != Absence::Isolated {
+            self.until_ms(began_ms + UNDER_WAY_MS)?;
+            self.make_progress_within((began_ms + FAILOVER_MS).saturating_sub(self.now_ms()))?;
+        }
         self.until_ms(self.now_ms() + rng.between(0, 1_000))?;
         self.machines.record(format_args!("n{} comes back", machine + 1));
         match how {
-            0..=6 => self.machines.nodes[machine].start(),
-            7 => self.machines.nodes[machine].is_paused = false,
-            _ => self.machines.set_cut(machine, false),
+            Absence::Killed | Absence::LosesPower => self.machines.nodes[machine].start(),
+            Absence::Paused => self.machines.nodes[machine].is_paused = false,
+            Absence::Cut => self.machines.set_cut(machine, false),
+            Absence::Isolated => self.machines.set_isolated(machine, false),
         }
         Ok(())
     }
 
-    fn elect_preferred(&mut self) {
+    /// Runs until nodes other than `lost` serve as coordinators of all transactional ids.
+    fn until_coordinators_serve(&mut self, lost: usize, ms: u64) -> Result<(), String> {
+        let limit_ms = self.now_ms() + ms;
+        let others = self.machines.nodes.iter().filter(|it| it.machine != lost);
+        let brokers: Vec<i32> = others.map(|it| it.id).collect();
+        let names = WORKERS.map(|(id, _)| format!("probe-{id}"));
+        for ((id, _), name) in WORKERS.iter().zip(&names) {
+            self.history.lock().served.remove(name);
+            let (client, brokers) = (self.new_client(name.clone()), brokers.clone());
+            let probe = coordinator_probe::run(client, (*id).to_owned(), brokers);
+            self.machines.clients.enter(0, |runtime| drop(runtime.spawn(probe)));
+        }
+        while !names.iter().all(|name| self.history.lock().served.contains(name)) {
+            if self.now_ms() >= limit_ms {
+                let state = self.machines.state();
+                return Err(format!("transaction coordinators do not serve in {ms} ms: {state}"));
+            }
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    fn new_client(&mut self, name: String) -> Client {
         let (seed, network) = (self.machines.rng.next(), self.machines.client_network());
-        let name = "elections".to_owned();
-        let client =
-            Client::new(name, network, self.machines.nodes.len(), seed, self.history.clone());
+        Client::new(name, network, self.machines.nodes.len(), seed, self.history.clone())
+    }
+
+    fn elect_preferred(&mut self) {
+        let client = self.new_client("elections".to_owned());
         self.machines
             .clients
             .enter(0, |runtime| drop(runtime.spawn(admin::elect_preferred(client))));
@@ -374,9 +505,10 @@ impl Run {
         let wire = self.machines.wire.lock();
         let clients: u64 = history.progress.values().sum();
         let summary = format!(
-            "{} ms, {} records committed, {clients} answers, faults {:?}, errors {:?}",
+            "{} ms, {} records committed, {} transactions, {clients} answers, faults {:?}, errors {:?}",
             wire.now_us / 1_000,
             self.checks.committed_records(),
+            self.checks.transactions.ended(),
             self.faults.counts,
             history.errors,
         );

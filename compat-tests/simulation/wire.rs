@@ -171,6 +171,17 @@ impl Wire {
         self.send(id, Direction::ToServer, Packet::Frame(frame));
     }
 
+    /// Delays all packets of a connection that are under way to its server by `us` microseconds.
+    pub fn hold_back(&mut self, id: ConnectionId, us: u64) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.last_due_us[Direction::ToServer as usize] += us;
+        let due = &mut self.due[connection.server];
+        let is_held =
+            |_: &(u64, u64), it: &mut (ConnectionId, Direction)| *it == (id, Direction::ToServer);
+        let held: Vec<_> = due.extract_if(.., is_held).collect();
+        due.extend(held.into_iter().map(|((due_us, number), it)| ((due_us + us, number), it)));
+    }
+
     pub fn respond(&mut self, id: ConnectionId, frame: Bytes) {
         self.send(id, Direction::ToClient, Packet::Frame(frame));
     }
