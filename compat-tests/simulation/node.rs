@@ -47,12 +47,19 @@ pub struct Process {
 }
 
 /// The bugs that can be planted, by name.
-pub const BUGS: [(&str, Bug); 5] = [
+pub const BUGS: [(&str, Bug); 12] = [
     ("skip-truncation", Bug::SkipTruncation),
     ("early-ack", Bug::EarlyAck),
     ("stale-isr", Bug::StaleIsr),
     ("missing-fence", Bug::MissingFence),
     ("lost-waiter", Bug::LostWaiter),
+    ("early-coordinator-answer", Bug::EarlyCoordinatorAnswer),
+    ("early-stable-offset", Bug::EarlyStableOffset),
+    ("lost-marker", Bug::LostMarker),
+    ("old-coordinator-marker", Bug::OldCoordinatorMarker),
+    ("lost-pending-offset", Bug::LostPendingOffset),
+    ("late-end-txn", Bug::LateEndTxn),
+    ("no-producer-state", Bug::NoProducerState),
 ];
 
 fn planted() -> Option<Bug> {

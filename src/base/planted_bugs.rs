@@ -16,6 +16,21 @@ pub enum Bug {
     MissingFence,
     /// Appends that wait are not completed when their replica is no longer the leader.
     LostWaiter,
+    /// A coordinator answers before the records of its decision are committed.
+    EarlyCoordinatorAnswer,
+    /// The last stable offset no longer waits for a transaction once its marker is appended, before
+    /// the marker is committed.
+    EarlyStableOffset,
+    /// A marker counts as written when the request to write it fails.
+    LostMarker,
+    /// A partition accepts a marker of an older coordinator epoch than the last one.
+    OldCoordinatorMarker,
+    /// A coordinator that loads its partition leaves out the offsets in transactions.
+    LostPendingOffset,
+    /// In transaction version 2, EndTxn with an older producer epoch ends the open transaction.
+    LateEndTxn,
+    /// A follower keeps no state of producers.
+    NoProducerState,
 }
 
 #[cfg(any(test, feature = "simulation"))]

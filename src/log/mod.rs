@@ -333,6 +333,11 @@ impl Log {
         self.producers.forget_ended_below(high_watermark);
     }
 
+    /// Forgets all producers ([`Bug::NoProducerState`](crate::base::planted_bugs::Bug)).
+    pub(crate) fn forget_producers(&mut self) {
+        self.producers = Producers::starting_at(self.log_end);
+    }
+
     /// Open transactions as pairs of first offset and producer id, in the order of first offsets.
     pub fn open_transactions(&self) -> impl ExactSizeIterator<Item = (i64, i64)> {
         self.producers.open_transactions()

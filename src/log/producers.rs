@@ -16,8 +16,12 @@ pub use self::{
     order::{ProducerCheck, ProducerError},
 };
 use super::aborted::AbortedTxn;
-use crate::records::{
-    Batch, BatchHeader, Producer, TransactionVersion, TxnMarker, Verification, VerificationGuard,
+use crate::{
+    base::planted_bugs::{Bug, has_bug},
+    records::{
+        Batch, BatchHeader, Producer, TransactionVersion, TxnMarker, Verification,
+        VerificationGuard,
+    },
 };
 
 /// The states of all producers of a log.
@@ -227,7 +231,9 @@ impl Producers {
             let first_offset = entry.current_txn_first_offset.take()?;
             self.open_txns.remove(&first_offset);
             let (producer_id, last_offset) = (header.producer_id, header.base_offset);
-            self.unreplicated_txns.insert(last_offset, first_offset);
+            if !has_bug(Bug::EarlyStableOffset) {
+                self.unreplicated_txns.insert(last_offset, first_offset);
+            }
             let last_stable_offset = self.open_txns.keys().next().copied();
             let last_stable_offset = last_stable_offset.unwrap_or(last_offset + 1);
             let aborted = AbortedTxn { producer_id, first_offset, last_offset, last_stable_offset };

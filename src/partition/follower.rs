@@ -3,7 +3,11 @@
 //! those of Kafka's `ReplicaFetcherThread`.
 
 use super::core::{Core, EpochEnd, Role};
-use crate::{log::LogError, records::Batch};
+use crate::{
+    base::planted_bugs::{Bug, has_bug},
+    log::LogError,
+    records::Batch,
+};
 
 /// The position from which a follower fetches. A response may truncate the log only if the log
 /// still ends there: after a later fetch in the same leader epoch, the leader already counts on the
@@ -123,6 +127,9 @@ impl Core {
                 self.log.truncate_fully_and_start_at(base, now_ms)?;
             }
             rolled = self.log.append_verbatim(batches, now_ms)?.rolled;
+            if has_bug(Bug::NoProducerState) {
+                self.log.forget_producers();
+            }
         }
         let leaders = fetched.high_watermark.min(self.log.log_end());
         self.set_high_watermark(self.high_watermark().max(leaders));

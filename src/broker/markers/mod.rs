@@ -29,7 +29,10 @@ use tracing::warn;
 use self::outbox::{Batch, Destination, EndedTxn, Outbox, Written};
 use super::{Broker, BrokerChannels, broker_channels::ToBrokerError};
 use crate::{
-    base::TopicPartition,
+    base::{
+        TopicPartition,
+        planted_bugs::{Bug, has_bug},
+    },
     coordinator::{TRANSACTIONS_TOPIC, txn::messages::Effect},
     metadata::Image,
     peers::Channel,
@@ -175,7 +178,9 @@ impl Sender {
                 unexpected.get().map(|code| error_code::name(code).to_owned())
             }
             Err(error) => {
-                outbox.answered(batch, |_, _| Written::NotYet);
+                let is_lost = has_bug(Bug::LostMarker);
+                let written = if is_lost { Written::Yes } else { Written::NotYet };
+                outbox.answered(batch, |_, _| written);
                 Some(error.to_string())
             }
         };

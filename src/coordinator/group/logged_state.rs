@@ -11,6 +11,7 @@ use super::{
     state::ClassicGroup,
     unserved::UnservedGroup,
 };
+use crate::base::planted_bugs::{Bug, has_bug};
 
 /// A group as its records say.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,6 +90,7 @@ impl LoggedState {
     /// transaction ends. As in Kafka, all other records count at once.
     pub fn apply_in_transaction(&mut self, producer_id: i64, record_offset: i64, record: &Record) {
         match record {
+            Record::Offset { .. } if has_bug(Bug::LostPendingOffset) => {}
             Record::Offset { group, topic, partition, value: Some(value) } => {
                 let place = (group.clone(), topic.clone(), *partition);
                 self.apply_pending(producer_id, record_offset, place, value);

@@ -22,7 +22,10 @@ use super::{
     timers::Timers,
 };
 use crate::{
-    base::environment::{blocking, now_ms},
+    base::{
+        environment::{blocking, now_ms},
+        planted_bugs::{Bug, has_bug},
+    },
     coordinator::{BatchKind, Event, Outcome, PlannedBatch, Shard, TimerOp, Token},
 };
 
@@ -323,7 +326,10 @@ impl<S: Shard> Running<S> {
         {
             (self.on_effect)(self.partition, effect);
         }
-        while let Some(next) = self.decided.pop_front_if(|next| next.offset <= high_watermark) {
+        let is_due = |next: &mut Decided<S>| {
+            next.offset <= high_watermark || has_bug(Bug::EarlyCoordinatorAnswer)
+        };
+        while let Some(next) = self.decided.pop_front_if(is_due) {
             let _ = next.caller.send(Ok(next.reply)); // the client may be gone
         }
     }

@@ -7,7 +7,10 @@ use super::{
     messages::{EndRequest, ShardEffect, TxnOutcome},
     state::{Transaction, TxnState, is_epoch_exhausted},
 };
-use crate::records::{Producer, TransactionVersion};
+use crate::{
+    base::planted_bugs::{Bug, has_bug},
+    records::{Producer, TransactionVersion},
+};
 
 /// What EndTxn below version 5 returns: its response has no producer.
 const NO_PRODUCER: Producer = Producer { id: -1, epoch: -1 };
@@ -76,7 +79,10 @@ impl Turn<'_> {
             return Err(TxnError::InvalidProducerIdMapping.into());
         }
         let may_be_retry = !matches!(txn.state, TxnState::Empty | TxnState::Ongoing);
-        if txn.producer.epoch != producer.epoch && !(may_be_retry && is_retry) {
+        if txn.producer.epoch != producer.epoch
+            && !(may_be_retry && is_retry)
+            && !has_bug(Bug::LateEndTxn)
+        {
             return Err(TxnError::ProducerFenced.into());
         }
         match txn.state {

@@ -5,7 +5,10 @@ use super::{
     entry::{NO_COORDINATOR_EPOCH, NO_EPOCH, ProducerEntry},
     guards::PendingGuard,
 };
-use crate::records::{BatchHeader, Producer, TxnMarker, Verification, batch::NO_SEQUENCE};
+use crate::{
+    base::planted_bugs::{Bug, has_bug},
+    records::{BatchHeader, Producer, TxnMarker, Verification, batch::NO_SEQUENCE},
+};
 
 /// The result of comparing a batch with the state of its producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,7 +200,10 @@ impl Known<'_> {
             return Err(ProducerError::InvalidMarkerEpoch { producer_id, epoch, current_epoch });
         }
         match self.entry.map_or(NO_COORDINATOR_EPOCH, |entry| entry.coordinator_epoch) {
-            current_epoch if marker.coordinator_epoch < current_epoch => {
+            current_epoch
+                if marker.coordinator_epoch < current_epoch
+                    && !has_bug(Bug::OldCoordinatorMarker) =>
+            {
                 let epoch = marker.coordinator_epoch;
                 Err(ProducerError::CoordinatorFenced { producer_id, epoch, current_epoch })
             }
