@@ -75,7 +75,7 @@ impl Client {
     }
 
     /// Sends a request and waits for the response. `None` if the connection fails or no response
-    /// arrives within [`TIMEOUT`].
+    /// arrives within [`TIMEOUT`]. Then the client also forgets what it knew the broker to lead.
     pub async fn ask<R: Request>(
         &mut self,
         to: &Address,
@@ -93,6 +93,8 @@ impl Client {
         let answer = peers::send(&*channel, version, request, TIMEOUT).await.ok();
         if answer.is_none() {
             self.silent = Some(to.clone());
+            self.leaders.retain(|_, (leader, _)| leader != to);
+            self.coordinators.retain(|_, coordinator| coordinator != to);
         }
         answer
     }
@@ -177,12 +179,6 @@ impl Client {
     /// Forgets all coordinators.
     pub fn forget_coordinator(&mut self) {
         self.coordinators.clear();
-    }
-
-    /// Forgets that this broker leads partitions or is a coordinator.
-    pub fn forget_broker(&mut self, broker: &Address) {
-        self.leaders.retain(|_, (leader, _)| leader != broker);
-        self.coordinators.retain(|_, coordinator| coordinator != broker);
     }
 
     /// Sends a request on a connection of its own, which is closed at once. The request arrives

@@ -82,7 +82,7 @@ pub struct Transaction {
     pub marker_epoch: i16,
     pub places: Vec<Place>,
     pub inputs: Range<i64>,
-    /// Whether the worker has sent EndTxn to commit it, and no response has refused that.
+    /// Whether the worker has sent EndTxn to commit it, and has not ended it with InitProducerId.
     pub may_commit: bool,
     /// Whether the coordinator may abort it: its timeout is short, or the worker has requested it.
     pub may_abort: bool,
@@ -95,14 +95,6 @@ impl Transaction {
     pub fn values(&self, name: &str) -> Vec<String> {
         self.inputs.clone().map(|number| format!("{name}:{number}")).collect()
     }
-}
-
-/// The result of EndTxn with COMMIT.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CommitAnswer {
-    Committed,
-    /// The producer is fenced, or the transaction has been aborted.
-    Refused,
 }
 
 /// A committed offset that is not the one that the worker and the log have.
@@ -127,8 +119,8 @@ pub struct CommittedRead {
 pub struct TransactionHistory {
     /// Transactions by name.
     pub transactions: BTreeMap<String, Transaction>,
-    /// Responses to EndTxn with COMMIT: the transaction's name and the result.
-    pub answers: Vec<(String, CommitAnswer)>,
+    /// The names of transactions whose commit was acknowledged.
+    pub acknowledged: Vec<String>,
     pub reads: Vec<CommittedRead>,
     pub wrong_offsets: Vec<WrongOffset>,
     /// The committed offset of each group according to the committed log. The checks set it.
@@ -136,10 +128,21 @@ pub struct TransactionHistory {
 }
 
 impl TransactionHistory {
-    /// Notes that the coordinator may abort all transactions of the worker that are not committed.
+    /// Notes that the coordinator may abort all transactions of the worker that are not committed,
+    /// because the worker sends InitProducerId.
     pub fn allow_abort(&mut self, worker: &str) {
-        let of_worker = self.transactions.values_mut().filter(|it| it.worker == worker);
-        of_worker.for_each(|it| it.may_abort |= !it.is_acknowledged);
+        for it in self.of_worker(worker) {
+            it.may_abort |= !it.is_acknowledged;
+        }
+    }
+
+    /// Notes that all transactions of the worker have ended, because InitProducerId was answered.
+    pub fn all_ended(&mut self, worker: &str) {
+        self.of_worker(worker).for_each(|it| it.may_commit = false);
+    }
+
+    fn of_worker(&mut self, worker: &str) -> impl Iterator<Item = &mut Transaction> {
+        self.transactions.values_mut().filter(move |it| it.worker == worker)
     }
 }
 

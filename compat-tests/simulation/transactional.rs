@@ -9,17 +9,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use kafka_protocol::protocol::Request;
-use sordini::{
-    peers::Address,
-    protocol::{ErrorCode, error_code},
-    records::Producer,
-};
+use sordini::{peers::Address, protocol::ErrorCode, records::Producer};
 use tokio::time::{Instant, sleep};
 
 use crate::{
     admin::TOPICS,
     client::Client,
-    history::{CommitAnswer, Place, Transaction, WrongOffset},
+    history::{Place, Transaction, WrongOffset},
     requests,
     transaction_requests::{self, Reaction, Versions, reaction},
 };
@@ -46,10 +42,10 @@ const LATE_INIT_MAX: Duration = Duration::from_secs(20);
 /// Why a worker does not commit a transaction.
 #[derive(Debug)]
 enum Failure {
-    /// An error code after which the worker aborts the transaction.
-    Abortable(i16),
-    /// An error code after which the worker needs a new producer epoch.
-    NeedsEpoch(i16),
+    /// An error after which the worker aborts the transaction.
+    Abortable,
+    /// An error after which the worker needs a new producer epoch.
+    NeedsEpoch,
     /// The worker has ended. Another one replaces it.
     WorkerEnded,
 }
@@ -99,7 +95,7 @@ pub async fn run(client: Client, versions: Versions) {
 }
 
 impl Worker {
-    /// Sends a request and waits for the response. Without one, forgets what the broker leads.
+    /// Sends a request and waits for the response.
     async fn ask<R: Request>(
         &mut self,
         to: &Address,
@@ -107,10 +103,7 @@ impl Worker {
         request: &R,
     ) -> Option<R::Response> {
         let answer = self.client.ask(to, version, request).await;
-        if answer.is_none() {
-            self.has_late_request = true;
-            self.client.forget_broker(to);
-        }
+        self.has_late_request |= answer.is_none();
         answer
     }
 
@@ -129,8 +122,8 @@ impl Worker {
                 self.client.rest().await;
                 Ok(false)
             }
-            Reaction::Abort => Err(Failure::Abortable(code)),
-            Reaction::Restart => Err(Failure::NeedsEpoch(code)),
+            Reaction::Abort => Err(Failure::Abortable),
+            Reaction::Restart => Err(Failure::NeedsEpoch),
         }
     }
 
@@ -152,6 +145,7 @@ impl Worker {
             match self.is_done(answer.as_ref().map(|it| it.error_code)).await {
                 Ok(true) => {
                     let answer = answer.expect("it has no error");
+                    self.client.history.lock().transactions.all_ended(&self.id);
                     self.take_producer(answer.producer_id.0, answer.producer_epoch);
                     return;
                 }
@@ -179,12 +173,10 @@ impl Worker {
         sleep(Duration::from_millis(pause)).await;
         let first = self.committed_offset().await.max(0);
         let (name, transaction) = self.begin(first);
-        let processed = self.process(&name, &transaction).await;
-        self.check_reason(&name, &processed);
-        match processed {
+        match self.process(&name, &transaction).await {
             Ok(()) => {}
-            Err(Failure::Abortable(_)) => return self.abort(&name).await,
-            Err(Failure::NeedsEpoch(code)) => return Err(Failure::NeedsEpoch(code)),
+            Err(Failure::Abortable) => return self.abort(&name).await,
+            Err(Failure::NeedsEpoch) => return Err(Failure::NeedsEpoch),
             Err(Failure::WorkerEnded) => {
                 self.replace(&name, &transaction).await;
                 return Ok(());
@@ -382,27 +374,24 @@ impl Worker {
 
     async fn commit(&mut self, name: &str, transaction: &Transaction) -> Result<(), Failure> {
         self.allow_commit(name);
-        let ended = self.end(self.producer, true).await;
-        self.check_reason(name, &ended);
-        let mut history = self.client.history.lock();
-        let known = history.transactions.transactions.get_mut(name).expect("it was begun");
-        let answer = match ended {
-            Ok(_) => CommitAnswer::Committed,
-            Err(_) => CommitAnswer::Refused,
-        };
-        known.is_acknowledged = ended.is_ok();
-        known.may_abort |= ended.is_err();
-        history.transactions.answers.push((name.to_owned(), answer));
-        if ended.is_ok() {
-            history.note_progress(&self.id);
-        }
-        drop(history);
-        let (id, epoch) = ended?;
+        // If the commit is refused, the transaction may still be committed: a broker that no longer
+        // coordinates it may have refused it.
+        self.committed = None;
+        let (id, epoch) = self.end(self.producer, true).await?;
         self.committed = Some(transaction.inputs.end);
+        self.acknowledge(name);
         if self.versions.bumps_epoch() {
             self.take_producer(id, epoch);
         }
         Ok(())
+    }
+
+    fn acknowledge(&self, name: &str) {
+        let mut history = self.client.history.lock();
+        let known = history.transactions.transactions.get_mut(name).expect("it was begun");
+        known.is_acknowledged = true;
+        history.transactions.acknowledged.push(name.to_owned());
+        history.note_progress(&self.id);
     }
 
     async fn abort(&mut self, name: &str) -> Result<(), Failure> {
@@ -419,19 +408,6 @@ impl Worker {
             self.take_producer(id, epoch);
         }
         Ok(())
-    }
-
-    /// Checks that a transaction is refused only if its coordinator had a reason to abort it.
-    fn check_reason<T>(&self, name: &str, result: &Result<T, Failure>) {
-        let (Err(Failure::Abortable(code)) | Err(Failure::NeedsEpoch(code))) = result else {
-            return;
-        };
-        let mut history = self.client.history.lock();
-        let known = history.transactions.transactions.get(name).expect("it was begun");
-        if !known.may_abort {
-            let code = error_code::name(*code);
-            history.wrong.push(format!("{name} of {:?} is refused with {code}", self.producer));
-        }
     }
 
     fn allow_commit(&mut self, name: &str) {

@@ -22,7 +22,7 @@ use sordini::{
     records::{Batch, ControlRecordType, Producer, control::EndTxnMarker},
 };
 
-use crate::history::{CommitAnswer, CommittedRead, History, Place, Transaction};
+use crate::history::{CommittedRead, History, Place, Transaction};
 
 /// The most bytes of a batch's records.
 const RECORDS_MAX: usize = 1 << 20;
@@ -166,8 +166,8 @@ impl Transactions {
         for producer_id in std::mem::take(&mut self.completed) {
             self.check_completed(history, producer_id)?;
         }
-        for (name, answer) in std::mem::take(&mut history.transactions.answers) {
-            self.check_answer(history, &name, answer)?;
+        for name in std::mem::take(&mut history.transactions.acknowledged) {
+            self.check_acknowledged(history, &name)?;
         }
         for read in std::mem::take(&mut history.transactions.reads) {
             self.check_read(&read)?;
@@ -332,39 +332,22 @@ impl Transactions {
         }
     }
 
-    fn check_answer(
-        &mut self,
-        history: &mut History,
-        name: &str,
-        answer: CommitAnswer,
-    ) -> Result<(), String> {
-        let Some(known) = history.transactions.transactions.get_mut(name) else { return Ok(()) };
-        let outcome = self.outcomes.get(name);
-        match answer {
-            CommitAnswer::Refused => {
-                known.may_commit = false;
-                match outcome.is_some_and(|it| it.commits) {
-                    true => Err(format!("{name} is committed, and its commit was refused")),
-                    false => Ok(()),
-                }
-            }
-            CommitAnswer::Committed if outcome.is_some_and(|it| !it.commits) => {
-                Err(format!("{name} is aborted, and its commit was acknowledged"))
-            }
-            CommitAnswer::Committed => {
-                let producer = Producer { epoch: known.marker_epoch, ..known.producer };
-                let acknowledged = self.acknowledged.entry(producer).or_default();
-                *acknowledged += 1;
-                if self.commits.get(&producer).is_none_or(|decided| decided < acknowledged) {
-                    return Err(format!("the commit of {name} is acknowledged, but not committed"));
-                }
-                if self.decisions.contains_key(&producer.id) {
-                    self.incomplete.insert(producer.id, name.to_owned());
-                    return Ok(());
-                }
-                self.check_all_places(history, name)
-            }
+    fn check_acknowledged(&mut self, history: &History, name: &str) -> Result<(), String> {
+        let Some(known) = history.transactions.transactions.get(name) else { return Ok(()) };
+        if self.outcomes.get(name).is_some_and(|it| !it.commits) {
+            return Err(format!("{name} is aborted, and its commit was acknowledged"));
         }
+        let producer = Producer { epoch: known.marker_epoch, ..known.producer };
+        let acknowledged = self.acknowledged.entry(producer).or_default();
+        *acknowledged += 1;
+        if self.commits.get(&producer).is_none_or(|decided| decided < acknowledged) {
+            return Err(format!("the commit of {name} is acknowledged, but not committed"));
+        }
+        if self.decisions.contains_key(&producer.id) {
+            self.incomplete.insert(producer.id, name.to_owned());
+            return Ok(());
+        }
+        self.check_all_places(history, name)
     }
 
     fn check_read(&self, read: &CommittedRead) -> Result<(), String> {
