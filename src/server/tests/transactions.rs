@@ -11,6 +11,7 @@ use super::{
 use crate::{
     handlers::ErrorCode,
     protocol::messages::{WritableTxnMarker, WritableTxnMarkerTopic, WriteTxnMarkersRequest},
+    records::{BatchBuilder, BatchOptions},
 };
 
 const OTHER_TOPIC: &str = "u";
@@ -146,4 +147,29 @@ async fn batches_of_two_producers_are_refused() {
         assert_eq!(refused.error_code, ErrorCode::InvalidProducerIdMapping.code(), "{refused:?}");
     }
     node.stop().await;
+}
+
+/// Kafka 4.5 refuses a gap at the begin of a partition that never had a record (KAFKA-15591).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn key_decides_on_a_gap_in_a_new_partition() {
+    let mut builder = BatchBuilder::new(BatchOptions {
+        producer_id: 7,
+        producer_epoch: 0,
+        base_sequence: 5,
+        ..BatchOptions::default()
+    });
+    builder.append(1_000, None, Some(b"value"), &[]);
+    let batch = builder.build();
+    let records = [&batch.header.to_bytes()[..], &batch.payload].concat();
+    let mut request = produce(false);
+    request.topic_data[0].partition_data[0].records = Some(records.into());
+    for (enabled, is_appended) in [("false", true), ("true", false)] {
+        let node = Node::start_with([("unstable.api.versions.enable", enabled)]).await;
+        node.ask(7, &create_topic(TOPIC)).await;
+        let response = node.ask(9, &request).await;
+        let code = response.responses[0].partition_responses[0].error_code;
+        let refused = ErrorCode::OutOfOrderSequenceNumber.code();
+        assert_eq!(code, if is_appended { NONE } else { refused }, "{enabled}");
+        node.stop().await;
+    }
 }
