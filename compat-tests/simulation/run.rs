@@ -42,6 +42,8 @@ const AT_POINTS_ONE_IN: u64 = 2 * IN_TURN_ONE_IN;
 /// If no transaction reaches a named point within this time, because one node leads too many
 /// partitions, another point is chosen.
 const POINT_MS: u64 = 5_000;
+/// Number of points that are tried for one fault.
+const POINTS_MAX: u64 = 8;
 /// Number of faults in such a run.
 const TURNS: u64 = 6;
 /// Of the other seeds, one in four has a quorum that voters leave and join.
@@ -320,7 +322,7 @@ impl Run {
 
     /// Runs until a transaction reaches a random named point. Returns the node to take away then.
     fn until_point(&mut self, how: Absence, rng: &mut Rng) -> Result<usize, String> {
-        loop {
+        for _ in 0..POINTS_MAX {
             let point = match how {
                 Absence::Isolated => Point::with_markers_in_flight(rng),
                 _ => Point::random(rng),
@@ -338,10 +340,11 @@ impl Run {
             }
             self.machines.record(format_args!("no transaction at {point:?}"));
         }
+        Err(format!("no transaction reaches any of {POINTS_MAX} points"))
     }
 
     /// Takes a node away, checks that coordinators move and that clients make progress, and brings
-    /// the node back.
+    /// the node back. Clients of an isolated node may make no progress.
     fn take_away(&mut self, machine: usize, how: Absence, rng: &mut Rng) -> Result<(), String> {
         self.machines.record(format_args!("n{} goes: {how:?}", machine + 1));
         let began_ms = self.now_ms();
