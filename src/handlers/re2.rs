@@ -19,7 +19,7 @@ pub fn compile(pattern: &str) -> Option<Regex> {
     RegexBuilder::new(&whole).size_limit(PATTERN_BYTES_MAX).build().ok()
 }
 
-/// A pattern of which a part is translated. Most errors are left for the parser.
+/// A pattern of which a part is translated. The parser of crate `regex-syntax` finds most errors.
 struct Translation<'a> {
     rest: &'a str,
     done: String,
@@ -71,8 +71,8 @@ impl<'a> Translation<'a> {
         }
     }
 
-    /// Takes the opening brace of `\p{Greek}` and `\x{61}`, which is not a literal. `\p{^Greek}` is
-    /// `\P{Greek}`.
+    /// Translates any other escape. The opening brace of `\p{Greek}` and `\x{61}` belongs to it.
+    /// `\p{^Greek}` is `\P{Greek}`.
     fn other_escape(&mut self, escaped: char) {
         let (escaped, brace) = match escaped {
             'p' if self.take_prefix("{^") => ('P', "{"),
@@ -97,7 +97,7 @@ impl<'a> Translation<'a> {
         while let Some(next) = self.take() {
             match next {
                 '\\' => self.escape(true),
-                '[' => match self.rest.strip_prefix(':').and_then(|it| it.split_once(":]")) {
+                '[' => match self.rest.strip_prefix(':').and_then(name_of_class) {
                     Some((name, rest)) => {
                         ClassAsciiKind::from_name(name.strip_prefix('^').unwrap_or(name))?;
                         self.done.extend(["[:", name, ":]"]);
@@ -129,13 +129,27 @@ fn ascii_class(escaped: char) -> Option<&'static str> {
     }
 }
 
+/// The longest name of a class, as in `[:alpha:]`, with the `^` before it.
+const CLASS_NAME_MAX: usize = 8;
+
+/// Splits the text after a `[:` into the name of a class and what follows the `:]`.
+fn name_of_class(text: &str) -> Option<(&str, &str)> {
+    let end = text.bytes().take(CLASS_NAME_MAX + 1).position(|byte| byte == b':')?;
+    Some((&text[..end], text[end..].strip_prefix(":]")?))
+}
+
 /// Whether the text after a `{` is a count of repetitions. Otherwise, the bracket is a literal.
 fn begins_with_count(rest: &str) -> bool {
     let is_number = |text: &str| {
         let is_short = text == "0" || !text.starts_with('0');
         is_short && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
     };
-    let Some((count, _)) = rest.split_once('}') else { return false };
+    let is_part = |byte: u8| byte.is_ascii_digit() || byte == b',';
+    let Some(end) = rest.bytes().position(|byte| !is_part(byte)) else { return false };
+    let (count, rest) = rest.split_at(end);
+    if !rest.starts_with('}') {
+        return false;
+    }
     match count.split_once(',') {
         Some((min, max)) => is_number(min) && (max.is_empty() || is_number(max)),
         None => is_number(count),

@@ -8,16 +8,23 @@ use regex_syntax::ast::{
 
 /// The largest number of repetitions.
 const REPEATS_MAX: u32 = 1_000;
+/// Most properties in a pattern. Each one has hundreds of ranges of characters, and takes up to
+/// half a millisecond to compile.
+const PROPERTIES_MAX: u32 = 100;
 
-/// Whether RE2/J refuses a pattern. True if the pattern is invalid.
+/// Whether RE2/J refuses a pattern, or the pattern has too many properties. True if the pattern is
+/// invalid.
 pub fn refuses(pattern: &str) -> bool {
     let parsed = Parser::new().parse(pattern);
-    parsed.map_or(true, |ast| ast::visit(&ast, Check).is_err())
+    parsed.map_or(true, |ast| ast::visit(&ast, Check::default()).is_err())
 }
 
 struct Refused;
 
-struct Check;
+#[derive(Default)]
+struct Check {
+    properties: u32,
+}
 
 impl Visitor for Check {
     type Output = ();
@@ -37,7 +44,7 @@ impl Visitor for Check {
                 GroupKind::NonCapturing(flags) => check_flags(flags),
             },
             Ast::Literal(literal) => check_literal(literal),
-            Ast::ClassUnicode(class) => check_property(class),
+            Ast::ClassUnicode(class) => self.check_property(class),
             _ => Ok(()),
         }
     }
@@ -49,7 +56,7 @@ impl Visitor for Check {
                 check_literal(&range.start)?;
                 check_literal(&range.end)
             }
-            ClassSetItem::Unicode(class) => check_property(class),
+            ClassSetItem::Unicode(class) => self.check_property(class),
             _ => Ok(()),
         }
     }
@@ -101,11 +108,15 @@ fn check_literal(literal: &Literal) -> Result<(), Refused> {
     }
 }
 
-/// RE2/J has categories and scripts, without the name of the property.
-fn check_property(class: &ClassUnicode) -> Result<(), Refused> {
-    match class.kind {
-        ClassUnicodeKind::NamedValue { .. } => Err(Refused),
-        ClassUnicodeKind::OneLetter(_) | ClassUnicodeKind::Named(_) => Ok(()),
+impl Check {
+    /// RE2/J has categories and scripts, without the name of the property.
+    fn check_property(&mut self, class: &ClassUnicode) -> Result<(), Refused> {
+        self.properties += 1;
+        match class.kind {
+            ClassUnicodeKind::NamedValue { .. } => Err(Refused),
+            _ if self.properties > PROPERTIES_MAX => Err(Refused),
+            ClassUnicodeKind::OneLetter(_) | ClassUnicodeKind::Named(_) => Ok(()),
+        }
     }
 }
 
@@ -126,6 +137,15 @@ mod tests {
             [[:alpha:]] a|b|";
         for pattern in accepted.split_whitespace() {
             assert!(!refuses(pattern), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn properties_of_a_pattern_are_limited() {
+        let most = PROPERTIES_MAX as usize;
+        for property in [r"\pL", r"[\p{Greek}]"] {
+            assert!(!refuses(&property.repeat(most)), "{property}");
+            assert!(refuses(&property.repeat(most + 1)), "{property}");
         }
     }
 }
