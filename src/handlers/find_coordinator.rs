@@ -200,12 +200,12 @@ fn home_of<'a>(image: &'a Image, topic: &str, key: &str) -> Option<(i32, &'a Par
     Some((index, topic.partitions.get(index as usize)?))
 }
 
-/// The address of the key's coordinator on the client's listener. `None` if there is no coordinator
-/// or it does not have the listener.
+/// The address of the key's coordinator on the client's listener. `None` if there is no coordinator,
+/// it is fenced, or it does not have the listener.
 fn endpoint(cx: &Context<'_>, image: &Image, topic: &str, key: &str) -> Option<Endpoint> {
     let (index, partition) = home_of(image, topic, key)?;
     let leader = cx.broker.coordinator_of(&TopicPartition::new(topic, index), partition);
-    let broker = image.broker(leader)?;
+    let broker = image.broker(leader).filter(|it| !it.fenced)?;
     let end_point = broker.end_points.iter().find(|it| *it.name == *cx.session.listener)?;
     Some(Endpoint {
         node_id: leader,
