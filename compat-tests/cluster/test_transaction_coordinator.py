@@ -18,7 +18,7 @@ DEADLINE_S = 60
 
 
 class Transactional:
-    """A transactional id. Its requests go to the coordinator that one of some nodes names."""
+    """A transactional id. Sends its requests to the coordinator that the given nodes return."""
 
     def __init__(self, cluster, name):
         self._cluster, self._name = cluster, name
@@ -102,7 +102,7 @@ def test_another_coordinator_serves(networked_cluster, tools, topic, fault):
     since = time.monotonic()
     fail(cluster, victim, fault)
     poll(lambda: producer.commit(others))
-    # The next one needs the markers of the first transaction.
+    # The next transaction begins only after all markers of the first one are written.
     poll(lambda: producer.add(others, topic))
     seconds = time.monotonic() - since
     print(f"{fault} of the transaction coordinator: next transaction after {seconds:.2f} s")

@@ -6,6 +6,7 @@ Each tenth transaction is aborted. A worker writes a journal (journal.py). SIGTE
 the group and exit.
 """
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import time
 
 from .journal import Journal
 from .paths import CLASSPATH, FETCHED, JAVA, TESTS
-from .programs import build_go, die_with_the_tests
+from .programs import CLOSING_LINES, build_go, die_with_the_tests
 
 EXIT_S = 120
 _GO_WORKER = FETCHED / "franz-go-worker"
@@ -29,8 +30,12 @@ class Workers:
     """The workers by name, which is also the transactional id. A name has one process at a time."""
 
     def __init__(self, directory, bootstrap, *args):
-        build_go("go", "./worker", _GO_WORKER)
         self.names = list(_COMMANDS)
+        if shutil.which("go"):
+            build_go("go", "./worker", _GO_WORKER)
+        else:
+            self.names.remove("franz-go")
+            CLOSING_LINES.append("read-process-write: no worker of franz-go, because Go is missing")
         self._dir, self._bootstrap, self._args = directory, bootstrap, [str(arg) for arg in args]
         self._processes, self._number = {}, 0
         self._journals = {name: [] for name in self.names}
