@@ -100,21 +100,22 @@ impl BrokerChannels {
         }
         let to = self.node.address_of(image.broker(broker)?)?;
         let mut others = self.others.lock();
-        let idle = others.get_mut(&broker).filter(|idle| idle.to == to);
-        let channel = idle.and_then(|idle| idle.channels.pop());
-        let channel = channel.unwrap_or_else(|| self.node.network.channel(&to));
+        let new = || IdleChannels { to: to.clone(), channels: Vec::new() };
+        let idle = others.entry(broker).or_insert_with(new);
+        if idle.to != to {
+            *idle = new();
+        }
+        let channel = idle.channels.pop().unwrap_or_else(|| self.node.network.channel(&to));
         Some(LentChannel { channel, to: Some(to) })
     }
 
     fn give_back(&self, broker: i32, lent: LentChannel) {
         let Some(to) = lent.to else { return };
         let mut others = self.others.lock();
-        let new = |to: &Address| IdleChannels { to: to.clone(), channels: Vec::new() };
-        let idle = others.entry(broker).or_insert_with(|| new(&to));
-        if idle.to != to {
-            *idle = new(&to);
-        }
-        if idle.channels.len() < IDLE_MAX {
+        // A channel to an address that the broker no longer has is dropped.
+        if let Some(idle) = others.get_mut(&broker).filter(|idle| idle.to == to)
+            && idle.channels.len() < IDLE_MAX
+        {
             idle.channels.push(lent.channel);
         }
     }

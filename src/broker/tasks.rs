@@ -45,14 +45,20 @@ impl Broker {
             every(flush, flush, |broker| broker.replicas.flush_by_time());
         }
         let markers = markers::run(Arc::clone(self), stop.clone());
-        tasks.spawn(watch_for_panic(markers, self.txn_work.failed.clone()));
+        tasks.spawn(watch_for_panic(
+            "the task that writes transaction markers",
+            markers,
+            self.txn_work.failed.clone(),
+        ));
         let isolation = watch_isolation(Arc::clone(self), stop.clone());
         tasks.spawn_on(isolation, &self.node.control);
     }
 }
 
-/// Runs a task without which the broker must not continue. If the task panics, sets `failed`.
+/// Runs a task without which the broker must not continue. If the task panics, logs its `name` and
+/// sets `failed`.
 async fn watch_for_panic(
+    name: &'static str,
     task: impl Future<Output = ()> + Send + 'static,
     failed: watch::Sender<bool>,
 ) {
@@ -62,7 +68,7 @@ async fn watch_for_panic(
     if let Some(Err(error)) = tasks.join_next().await
         && error.is_panic()
     {
-        error!(%error, "a task of the broker failed: the broker stops");
+        error!(%error, "{name} panicked: the broker stops");
         failed.send_replace(true);
     }
 }
@@ -96,9 +102,9 @@ mod tests {
     #[tokio::test]
     async fn panic_of_a_watched_task_is_a_failure() {
         let (failed, failure) = watch::channel(false);
-        watch_for_panic(async {}, failed.clone()).await;
+        watch_for_panic("a task", async {}, failed.clone()).await;
         assert!(!*failure.borrow(), "the task ended at a stop");
-        watch_for_panic(async { panic!("planted by a test") }, failed).await;
+        watch_for_panic("a task", async { panic!("planted by a test") }, failed).await;
         assert!(*failure.borrow());
     }
 }

@@ -40,6 +40,10 @@ const GROUP_REQUESTS_MAX: usize = 500;
 /// Once a marker of a request has its result, the request waits at most this long for the others,
 /// so that a partition that cannot commit its marker does not hold up the rest of the transactions.
 const OTHERS_WAIT_MAX: Duration = Duration::from_millis(500);
+/// A request waits at most this long, even if none of its markers has a result. Coordinators send it
+/// again. Otherwise partitions that cannot commit would use up the requests that a coordinator may
+/// have in flight to this broker.
+const WAIT_MAX: Duration = Duration::from_secs(5);
 /// Kafka refuses a whole request that has these as producer id or epoch.
 const NO_PRODUCER_ID: i64 = -1;
 const NO_EPOCH: i16 = -1;
@@ -70,7 +74,7 @@ impl Handler for WriteTxnMarkers {
             return Reply::Now(results.into_response());
         }
         let timeout_ms = cx.broker.settings().cluster.request_timeout_ms.max(0) as u64;
-        let deadline = Instant::now() + Duration::from_millis(timeout_ms);
+        let deadline = Instant::now() + Duration::from_millis(timeout_ms).min(WAIT_MAX);
         let mut writes = Writes::new(Arc::clone(cx.broker));
         for (at, marker) in request.markers.iter().enumerate() {
             writes.write(marker, &mut results);
@@ -316,8 +320,8 @@ fn marker_of(wire: &WritableTxnMarker) -> Option<TxnMarker> {
     })
 }
 
-/// The error for a marker whose transaction version is unknown. As in Kafka, an epoch that is not
-/// current is found first.
+/// The error for a marker whose transaction version is unknown. As in Kafka, an older producer epoch
+/// is reported first.
 fn refusal_of_unknown_version(partition: &Partition, wire: &WritableTxnMarker) -> ErrorCode {
     let producer = Producer { id: wire.producer_id, epoch: wire.producer_epoch };
     match partition.check_epoch_of_marker(producer, Acks::All) {

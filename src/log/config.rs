@@ -27,7 +27,7 @@ pub struct LogConfig {
     pub producer_id_expiration_ms: i64,
     /// Whether a producer must begin with sequence 0 in a log that never had a record
     /// (`unstable.api.versions.enable`, KAFKA-15591).
-    pub new_log_begins_at_zero: bool,
+    pub requires_first_sequence_zero: bool,
     /// The timestamp type of markers (`message.timestamp.type`). Producers' batches have theirs
     /// already.
     pub timestamp_type: TimestampType,
@@ -51,7 +51,7 @@ impl Default for LogConfig {
             delete: true,
             file_delete_delay_ms: 60_000,
             producer_id_expiration_ms: DAY_MS,
-            new_log_begins_at_zero: false,
+            requires_first_sequence_zero: false,
             timestamp_type: TimestampType::CreateTime,
             flush_messages: i64::MAX,
             flush_ms: i64::MAX,

@@ -349,15 +349,15 @@ impl Log {
         self.check_verified(header, Verification::MustBeOpen)
     }
 
-    /// Checks a batch as [`Log::check_producer`] does. A transactional batch may begin a transaction
-    /// if `verification` allows it.
+    /// Checks a batch as [`Log::check_producer`] does. A transactional batch may begin a
+    /// transaction if `verification` allows it.
     pub fn check_verified(
         &self,
         header: &BatchHeader,
         verification: Verification,
     ) -> Result<ProducerCheck, ProducerError> {
-        let begins_at_zero = self.config.new_log_begins_at_zero && self.log_end() == 0;
-        self.producers.check(header, verification, begins_at_zero)
+        let requires_zero = self.config.requires_first_sequence_zero && self.log_end() == 0;
+        self.producers.check(header, verification, requires_zero)
     }
 
     /// Checks that the producer may write in a transaction: it is open, or `verification` allows to

@@ -154,13 +154,13 @@ impl Producers {
     }
 
     /// Compares a client's batch with the state of its producer. A transactional batch needs an
-    /// open transaction, or a verification that allows to begin one. If `begins_at_zero`, an unknown
+    /// open transaction, or a verification that allows to begin one. If `requires_zero`, an unknown
     /// producer must begin with sequence 0, because the log never had a record.
     pub fn check(
         &self,
         header: &BatchHeader,
         verification: Verification,
-        begins_at_zero: bool,
+        requires_zero: bool,
     ) -> Result<ProducerCheck, ProducerError> {
         if !header.has_producer_id() {
             return Ok(ProducerCheck::Append);
@@ -177,7 +177,7 @@ impl Producers {
         if is_transactional {
             known.check_transaction(Producer::of(header), verification)?;
         }
-        known.check_sequence(header, begins_at_zero)?;
+        known.check_sequence(header, requires_zero)?;
         let open_txn = known.entry.is_some_and(|entry| entry.current_txn_first_offset.is_some());
         if open_txn && !is_transactional {
             return Err(ProducerError::TransactionOpen { producer_id: header.producer_id });
@@ -205,7 +205,12 @@ impl Producers {
     }
 
     /// The offset of a marker that the log already has; see [`ProducerEntry::offset_of_marker`].
+    /// `None` if the marker must be appended again, because it voids a guard: in transaction
+    /// version 1, it may belong to the transaction that the guard was given out for.
     pub fn offset_of_marker(&self, marker: &TxnMarker) -> Option<i64> {
+        if self.guards.has_voidable(marker.producer, true) {
+            return None;
+        }
         self.entries.get(&marker.producer.id)?.offset_of_marker(marker)
     }
 

@@ -101,7 +101,7 @@ impl Core {
     }
 
     /// Appends the marker that ends a producer's transaction, after [`Self::check_marker`]. If the
-    /// same marker is not committed yet, writes nothing and returns its offset.
+    /// same marker is not committed yet, writes nothing and returns the result of its append.
     pub fn append_marker(
         &mut self,
         marker: &TxnMarker,

@@ -166,8 +166,8 @@ pub trait WireMessage: Field {
         }
     }
 
-    /// Decodes the message from the start of `bytes`. Ignores bytes that follow it, as Kafka does in
-    /// the records of coordinators.
+    /// Decodes the message from the start of `bytes`. Ignores bytes that follow it, as Kafka does
+    /// in the records of coordinators.
     fn decode_start(bytes: Bytes, version: i16) -> Result<Self> {
         Self::read(&mut Reader::new(bytes), false, version)
     }

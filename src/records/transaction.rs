@@ -98,7 +98,7 @@ pub struct VerificationGuard(pub u64);
 /// requests that the broker has begun to handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verification {
-    /// Nothing: the transaction must be open in the partition already.
+    /// Nothing: the transaction must already be open in the partition.
     MustBeOpen,
     /// The coordinator has agreed. The guard must still be valid, or the transaction open.
     Guard(VerificationGuard),
@@ -106,8 +106,7 @@ pub enum Verification {
     NotRequired,
 }
 
-/// The verification of a producer whose partition gave out the guard, or whose transaction was open
-/// there.
+/// A partition gives out no guard if the producer's transaction is open there.
 impl From<Option<VerificationGuard>> for Verification {
     fn from(guard: Option<VerificationGuard>) -> Self {
         guard.map_or(Self::MustBeOpen, Self::Guard)

@@ -124,9 +124,9 @@ impl Server {
     /// Runs a node until SIGTERM, SIGINT or SIGHUP, then stops it cleanly. `main` calls this.
     ///
     /// # Errors
-    /// If the start fails, if all log directories have failed, if metadata can no longer be applied,
-    /// or if transactions can no longer be completed. In the last three cases the node does not stop
-    /// cleanly.
+    /// If the start fails, if all log directories have failed, if metadata can no longer be
+    /// applied, or if transactions can no longer be completed. In the last three cases the node
+    /// does not stop cleanly.
     pub async fn run(config: Config, environment: Environment) -> Result<(), ServerError> {
         let mut signals = Signals::new()?;
         // The start runs in a task of its own: it may block on disks, and this task must react to

@@ -2,9 +2,9 @@
 //! `TransactionMarkerChannelManager`), and does what else the shards of the transaction coordinator
 //! request.
 //!
-//! Each broker gets one request at a time, with the markers of all transactions that wait for it. A
-//! partition that cannot commit its marker does not hold up others for long ([`queue`]). A marker is
-//! sent again, for ever, until its partition has it, its topic is deleted, or another
+//! Usually one request is in flight to a broker, and the markers that come meanwhile share the next
+//! one. A partition that cannot commit its marker does not hold up others for long ([`queue`]). A
+//! marker is sent again, for ever, until its partition has it, its topic is deleted, or another
 //! coordinator has ended the transaction.
 
 mod outbox;
@@ -106,10 +106,11 @@ pub async fn run(broker: Arc<Broker>, mut stop: watch::Receiver<bool>) {
             let transactions = sender.broker.coordinators.transactions.clone();
             tokio::spawn(async move { transactions.markers_written(shard, written).await });
         }
-        for batch in outbox.take_batches(started.elapsed()) {
+        let now = started.elapsed();
+        for batch in outbox.take_batches(now) {
             sent.spawn(sender.send(batch));
         }
-        send_at = outbox.next_send_at(started.elapsed()).map(|at| started + at);
+        send_at = outbox.next_send_at().map(|at| started + at);
         if outbox.has_delayed() && retry_at.is_none() {
             retry_at = Some(Instant::now() + RETRY_DELAY);
         }

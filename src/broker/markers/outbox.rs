@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::queue::{Item, Key, Queue, Sent};
+use super::queue::{Item, Queue, Sent, TxnKey};
 use crate::{base::TopicPartition, coordinator::txn::messages::MarkersWritten, records::TxnMarker};
 
 /// Where a marker must go.
@@ -29,7 +29,7 @@ pub enum Written {
     NotYet,
     /// The partition has not committed the marker in time. It is to be sent again.
     TimedOut,
-    /// Another coordinator has ended the transaction, or a later one.
+    /// Another coordinator has ended this transaction, or a later one of the same producer.
     Fenced,
 }
 
@@ -47,7 +47,7 @@ pub struct EndedTxn {
 /// The markers of one transaction in a [`Batch`].
 #[derive(Debug)]
 pub struct BatchMarker {
-    work: Key,
+    work: TxnKey,
     serial: u64,
     pub marker: TxnMarker,
     pub partitions: Vec<TopicPartition>,
@@ -62,7 +62,7 @@ pub struct Batch {
 }
 
 struct Work {
-    /// Tells the work from earlier work for the same transactional id.
+    /// Distinguishes this transaction from earlier ones of the same transactional id.
     serial: u64,
     ended: EndedTxn,
     /// The partitions whose marker is not written yet.
@@ -72,7 +72,7 @@ struct Work {
 #[derive(Default)]
 pub struct Outbox {
     last_serial: u64,
-    work: HashMap<Key, Work>,
+    work: HashMap<TxnKey, Work>,
     queues: BTreeMap<i32, Queue>,
     /// Items that could not be written, until the next [`Self::retry`].
     delayed: Vec<Item>,
@@ -109,7 +109,7 @@ impl Outbox {
     }
 
     fn place(&mut self, items: Vec<Item>, destination: impl Fn(&TopicPartition) -> Destination) {
-        let mut deleted: HashMap<Key, Vec<TopicPartition>> = HashMap::new();
+        let mut deleted: HashMap<TxnKey, Vec<TopicPartition>> = HashMap::new();
         for item in items {
             if !is_wanted(&self.work, &item) {
                 continue;
@@ -145,8 +145,8 @@ impl Outbox {
     }
 
     /// When [`Self::take_batches`] may return requests although nothing else happens until then.
-    pub fn next_send_at(&self, now: Duration) -> Option<Duration> {
-        self.queues.values().filter_map(|queue| queue.next_send_at(now)).min()
+    pub fn next_send_at(&self) -> Option<Duration> {
+        self.queues.values().filter_map(Queue::next_send_at).min()
     }
 
     /// Applies the result of each marker of a batch. `written` returns that of a partition.
@@ -182,7 +182,7 @@ impl Outbox {
     }
 
     /// Notes that partitions have the marker of a transaction, or need none.
-    fn written(&mut self, key: &Key, partitions: Vec<TopicPartition>) {
+    fn written(&mut self, key: &TxnKey, partitions: Vec<TopicPartition>) {
         let Some(work) = self.work.get_mut(key) else { return };
         if partitions.is_empty() {
             return;
@@ -212,15 +212,15 @@ impl Outbox {
 }
 
 /// Whether a marker is still to be written.
-fn is_wanted(works: &HashMap<Key, Work>, item: &Item) -> bool {
+fn is_wanted(works: &HashMap<TxnKey, Work>, item: &Item) -> bool {
     let work = works.get(&item.work).filter(|work| work.serial == item.serial);
     work.is_some_and(|work| work.waiting.contains(&item.partition))
 }
 
 /// Groups the markers of a request by transaction.
-fn by_work(works: &HashMap<Key, Work>, items: Vec<Item>) -> Vec<BatchMarker> {
+fn by_work(works: &HashMap<TxnKey, Work>, items: Vec<Item>) -> Vec<BatchMarker> {
     let mut markers: Vec<BatchMarker> = Vec::new();
-    let mut places: HashMap<Key, usize> = HashMap::new();
+    let mut places: HashMap<TxnKey, usize> = HashMap::new();
     for Item { work, serial, partition, .. } in items {
         let place = *places.entry(work.clone()).or_insert(markers.len());
         if place == markers.len() {
@@ -265,10 +265,10 @@ mod tests {
     }
 
     /// The partition indexes of each producer id in a batch.
-    type Told = Vec<(i64, Vec<i32>)>;
+    type Summary = Vec<(i64, Vec<i32>)>;
 
     /// The batches with their brokers.
-    fn told(batches: &[Batch]) -> Vec<(i32, Told)> {
+    fn summary(batches: &[Batch]) -> Vec<(i32, Summary)> {
         let marker = |it: &BatchMarker| {
             (it.marker.producer.id, it.partitions.iter().map(|it| it.partition).collect())
         };
@@ -292,14 +292,14 @@ mod tests {
     }
 
     #[test]
-    fn each_broker_gets_one_batch_at_a_time() {
+    fn markers_share_the_next_request_to_a_broker() {
         let mut outbox = Outbox::default();
         outbox.add(ended("a", 7), partitions(&[0, 1, 10]), leader);
         let first = outbox.take_batches(NOW);
-        assert_eq!(told(&first), [(1, vec![(7, vec![0, 1])]), (2, vec![(7, vec![10])])]);
+        assert_eq!(summary(&first), [(1, vec![(7, vec![0, 1])]), (2, vec![(7, vec![10])])]);
         outbox.add(ended("b", 8), partitions(&[0]), leader);
         outbox.add(ended("c", 9), partitions(&[2]), leader);
-        assert_eq!(told(&outbox.take_batches(NOW)), []);
+        assert_eq!(summary(&outbox.take_batches(NOW)), []);
         for batch in first {
             outbox.answered(batch, |_, _| Written::Yes);
         }
@@ -307,7 +307,7 @@ mod tests {
             reports(&mut outbox),
             [("a".to_owned(), vec![0, 1]), ("a".to_owned(), vec![10])]
         );
-        assert_eq!(told(&outbox.take_batches(NOW)), [(1, vec![(8, vec![0]), (9, vec![2])])]);
+        assert_eq!(summary(&outbox.take_batches(NOW)), [(1, vec![(8, vec![0]), (9, vec![2])])]);
         assert_eq!(outbox.work.len(), 2, "the first transaction is forgotten");
     }
 
@@ -322,7 +322,7 @@ mod tests {
         };
         outbox.answered(batch, only_first);
         assert_eq!(reports(&mut outbox), [("a".to_owned(), vec![0])]);
-        assert_eq!(told(&outbox.take_batches(NOW)), []);
+        assert_eq!(summary(&outbox.take_batches(NOW)), []);
         assert!(outbox.has_delayed());
         outbox.retry(
             |_| true,
@@ -331,7 +331,7 @@ mod tests {
                 _ => Destination::NoLeader,
             },
         );
-        assert_eq!(told(&outbox.take_batches(NOW)), [(9, vec![(7, vec![1])])]);
+        assert_eq!(summary(&outbox.take_batches(NOW)), [(9, vec![(7, vec![1])])]);
         assert!(outbox.has_delayed());
         outbox.retry(|_| true, |_| Destination::Deleted);
         assert_eq!(reports(&mut outbox), [("a".to_owned(), vec![2])]);
@@ -350,7 +350,7 @@ mod tests {
         assert_eq!(reports(&mut outbox), []);
         outbox.add(ended("moved", 8), partitions(&[0, 1]), |_| Destination::NoLeader);
         outbox.retry(|shard| shard != SHARD, leader);
-        assert_eq!(told(&outbox.take_batches(NOW)), []);
+        assert_eq!(summary(&outbox.take_batches(NOW)), []);
         assert!(outbox.work.is_empty() && !outbox.has_delayed());
     }
 
@@ -361,7 +361,7 @@ mod tests {
         let batch = one(&mut outbox);
         outbox.add(ended("b", 8), partitions(&[0, 1]), leader);
         let later = Duration::from_secs(1);
-        assert_eq!(told(&outbox.take_batches(later)), [], "both partitions are in flight");
+        assert_eq!(summary(&outbox.take_batches(later)), [], "both partitions are in flight");
         outbox.answered(batch, |_, partition| match partition.partition {
             0 => Written::TimedOut,
             _ => Written::Yes,
@@ -369,12 +369,12 @@ mod tests {
         outbox.retry(|_| true, leader);
         let both = outbox.take_batches(later);
         let expected = [(1, vec![(8, vec![1])]), (1, vec![(8, vec![0]), (7, vec![0])])];
-        assert_eq!(told(&both), expected);
+        assert_eq!(summary(&both), expected);
         for batch in both {
             outbox.answered(batch, |_, _| Written::Yes);
         }
         assert!(outbox.work.is_empty());
-        assert_eq!(told(&outbox.take_batches(NOW)), []);
+        assert_eq!(summary(&outbox.take_batches(NOW)), []);
         assert!(outbox.queues.is_empty());
     }
 
@@ -389,7 +389,7 @@ mod tests {
         outbox.answered(batch, |_, _| Written::NotYet);
         assert!(!outbox.has_delayed(), "the new request has the partition");
         let again = outbox.take_batches(NOW);
-        assert_eq!(told(&again), [(1, vec![(7, vec![0])]), (2, vec![(7, vec![10])])]);
+        assert_eq!(summary(&again), [(1, vec![(7, vec![0])]), (2, vec![(7, vec![10])])]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! [`Queue`]: the markers for one broker: those that wait, and those in requests in flight.
+//! [`Queue`]: the markers that wait for one broker, and the requests in flight to it.
 //!
 //! Normally, one request is in flight, and the markers that come meanwhile share the next one. A
 //! partition whose high watermark stands still must not hold up the markers of others:
@@ -6,7 +6,8 @@
 //! - A request that is in flight for longer than [`OVERDUE`] does not delay the next request.
 //! - While a marker for a partition is in flight, all further ones for the partition wait for the
 //!   answer. Other requests therefore do not wait for the partition, too.
-//! - A marker that timed out is sent again only together with markers that timed out, too.
+//! - A marker that timed out, and those that waited for its answer, are sent in requests of their
+//!   own.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -18,21 +19,23 @@ use crate::base::TopicPartition;
 
 /// How long a request in flight may delay the next one to the same broker.
 const OVERDUE: Duration = Duration::from_millis(200);
-/// Most requests in flight to a broker, for each of the two kinds of markers.
+/// Most requests in flight to a broker with markers that timed out, and as many with others. A
+/// leader answers within 5 s, in which at most 25 requests
+/// of a kind are sent.
 const IN_FLIGHT_MAX: usize = 32;
 /// The most partitions of one WriteTxnMarkers request.
 pub const PARTITIONS_PER_REQUEST: usize = 5_000;
 
 /// A transaction: the partition of `__transaction_state` and the transactional id.
-pub type Key = (i32, Arc<str>);
+pub type TxnKey = (i32, Arc<str>);
 
 /// A marker that is to be written to a partition.
 pub struct Item {
-    pub work: Key,
-    /// Tells the work from earlier work for the same transactional id.
+    pub work: TxnKey,
+    /// Distinguishes the transaction from earlier ones of the same transactional id.
     pub serial: u64,
     pub partition: TopicPartition,
-    /// Whether the partition has not committed the marker in time.
+    /// Whether the partition has not committed this marker, or one before it, in time.
     pub timed_out: bool,
 }
 
@@ -116,7 +119,7 @@ impl Queue {
     }
 
     /// Ends a request in flight. `partitions` are those of the request, each with whether it timed
-    /// out. The markers that waited for them are sent next.
+    /// out. The markers that waited for them are queued again.
     pub fn answered(
         &mut self,
         sent: Sent,
@@ -136,10 +139,10 @@ impl Queue {
 
     /// When waiting markers may be sent although no answer arrives until then. `None` if only an
     /// answer or new markers can lead to the next request.
-    pub fn next_send_at(&self, now: Duration) -> Option<Duration> {
+    pub fn next_send_at(&self) -> Option<Duration> {
         let lanes = [&self.others, &self.timed_out].into_iter();
         let waiting = lanes.filter(|it| !it.items.is_empty() && it.in_flight < IN_FLIGHT_MAX);
-        waiting.filter_map(Lane::overdue_at).filter(|at| *at > now).min()
+        waiting.filter_map(Lane::overdue_at).min()
     }
 
     /// Whether nothing waits and nothing is in flight.
@@ -182,12 +185,12 @@ mod tests {
         let mut queue = Queue::default();
         push(&mut queue, &[0, 1]);
         assert_eq!(take(&mut queue, false, START), [0, 1]);
-        assert_eq!(queue.next_send_at(START), None, "no marker waits");
+        assert_eq!(queue.next_send_at(), None, "no marker waits");
         push(&mut queue, &[0, 2]);
         assert_eq!(take(&mut queue, false, START), [0; 0]);
-        assert_eq!(queue.next_send_at(START), Some(OVERDUE));
+        assert_eq!(queue.next_send_at(), Some(OVERDUE));
         assert_eq!(take(&mut queue, false, OVERDUE), [2], "partition 0 is in flight");
-        assert_eq!(queue.next_send_at(OVERDUE), None);
+        assert_eq!(queue.next_send_at(), None);
         answer(&mut queue, (false, START), &[(0, false), (1, false)]);
         assert_eq!(take(&mut queue, false, OVERDUE), [0; 0], "the newest request delays it");
         answer(&mut queue, (false, OVERDUE), &[(2, false)]);
@@ -228,7 +231,7 @@ mod tests {
         let late = OVERDUE * 1000;
         push(&mut queue, &[1000]);
         assert_eq!(take(&mut queue, false, late), [0; 0]);
-        assert_eq!(queue.next_send_at(late), None);
+        assert_eq!(queue.next_send_at(), None);
         answer(&mut queue, (false, START), &[(0, false)]);
         assert_eq!(take(&mut queue, false, late), [1000]);
     }

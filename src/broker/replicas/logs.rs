@@ -338,7 +338,7 @@ impl Replicas {
             delete: config.cleanup_policy.delete,
             file_delete_delay_ms: config.file_delete_delay_ms,
             producer_id_expiration_ms: i64::from(settings.producer_id_expiration_ms),
-            new_log_begins_at_zero: settings.unstable_api_versions_enable,
+            requires_first_sequence_zero: settings.unstable_api_versions_enable,
             timestamp_type: match config.message_timestamp_type {
                 config::TimestampType::CreateTime => TimestampType::CreateTime,
                 config::TimestampType::LogAppendTime => TimestampType::LogAppendTime,

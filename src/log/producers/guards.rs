@@ -75,18 +75,20 @@ impl Guards {
         self.0.retain(|_, pending| pending.guard.0 >= kept_from);
     }
 
-    /// Voids the guard of a producer because its transactional batch or marker was appended. In
-    /// transaction version 2, a marker has the epoch of the producer's next transaction. The guard
-    /// of that transaction stays valid.
+    /// Voids the guard of a producer because its transactional batch or marker was appended.
     pub fn appended(&mut self, header: &BatchHeader) {
-        let belongs_to_next = self.get(header.producer_id).is_some_and(|pending| {
-            header.is_control()
-                && pending.version.bumps_epoch()
-                && pending.epoch == header.producer_epoch
-        });
-        if !belongs_to_next {
+        if self.has_voidable(Producer::of(header), header.is_control()) {
             self.0.remove(&header.producer_id);
         }
+    }
+
+    /// Whether the producer has a guard that a transactional batch or a marker of it voids. In
+    /// transaction version 2, a marker has the epoch of the producer's next transaction. The guard
+    /// of that transaction stays valid.
+    pub fn has_voidable(&self, producer: Producer, by_marker: bool) -> bool {
+        self.get(producer.id).is_some_and(|pending| {
+            !(by_marker && pending.version.bumps_epoch() && pending.epoch == producer.epoch)
+        })
     }
 
     /// Voids guards that were created at or before `before_ms`.

@@ -131,12 +131,12 @@ impl Known<'_> {
         Ok(!self.has_open_transaction(producer.epoch))
     }
 
-    /// Checks that a client's batch follows the last one of its producer. If `begins_at_zero`, an
+    /// Checks that a client's batch follows the last one of its producer. If `requires_zero`, an
     /// unknown producer must begin with sequence 0, because the log never had a record.
     pub fn check_sequence(
         &self,
         header: &BatchHeader,
-        begins_at_zero: bool,
+        requires_zero: bool,
     ) -> Result<(), ProducerError> {
         let (producer_id, epoch) = (header.producer_id, header.producer_epoch);
         self.check_epoch(Producer { id: producer_id, epoch })?;
@@ -153,7 +153,7 @@ impl Known<'_> {
             (self.epoch(), self.entry.map_or(NO_SEQUENCE, ProducerEntry::last_sequence));
         let in_order = match epoch == current_epoch {
             _ if current_epoch == NO_EPOCH => {
-                sequence == 0 || self.may_begin_with_any_sequence(begins_at_zero)
+                sequence == 0 || self.may_begin_with_any_sequence(requires_zero)
             }
             false => sequence == 0,
             true => {
@@ -175,10 +175,10 @@ impl Known<'_> {
 
     /// Whether the first batch of an unknown producer may have any sequence number: its earlier
     /// batches may have been deleted. In transaction version 2, each transaction begins with 0
-    /// (KAFKA-18202). Kafka 4.3 does not ask whether the log ever had a record; Kafka 4.5 does
-    /// (KAFKA-15591).
-    fn may_begin_with_any_sequence(&self, begins_at_zero: bool) -> bool {
-        !begins_at_zero && !self.pending.is_some_and(|pending| pending.version.bumps_epoch())
+    /// (KAFKA-18202). Kafka 4.3 accepts any sequence also in a log that never had a record. Kafka
+    /// 4.5 does not (KAFKA-15591).
+    fn may_begin_with_any_sequence(&self, requires_zero: bool) -> bool {
+        !requires_zero && !self.pending.is_some_and(|pending| pending.version.bumps_epoch())
     }
 
     /// Checks the epochs of a marker. In transaction version 2, the coordinator raises the epoch of

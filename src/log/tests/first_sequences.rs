@@ -12,9 +12,9 @@ fn unknown_producer_may_begin_with_any_sequence() {
 
 /// Kafka 4.5 refuses a gap at the begin of a log that never had a record (KAFKA-15591).
 #[test]
-fn first_producer_of_a_new_log_begins_at_zero_if_configured() {
+fn first_producer_of_a_log_begins_with_zero_if_configured() {
     let disk = FaultyDisk::default();
-    let config = LogConfig { new_log_begins_at_zero: true, ..small() };
+    let config = LogConfig { requires_first_sequence_zero: true, ..small() };
     let (mut log, _) = open(&disk, config, start(true, 0));
     let first = of_producer(batch(0, 1, 10), 9, 3, 0);
     let late = of_producer(batch(0, 1, 10), 9, 3, 41);

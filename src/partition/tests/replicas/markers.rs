@@ -59,6 +59,33 @@ fn other_markers_of_the_producer_are_appended() {
     assert_eq!(end(&mut cluster, 0, &last), (6, false), "it ends the next transaction");
 }
 
+/// In transaction version 1, the markers of all transactions of a producer are equal.
+#[test]
+fn marker_that_voids_a_guard_is_appended_again() {
+    let mut cluster = Cluster::new(2);
+    let now = cluster.now_ms;
+    assert_eq!(end(&mut cluster, 0, &MARKER), (0, false));
+    let guard_of = |cluster: &mut Cluster, epoch, version| {
+        let producer = Producer { epoch, ..MARKER.producer };
+        let guard = cluster.core(0).verification_guard(producer, 0, version, now);
+        guard.expect("leads").expect("no transaction is open")
+    };
+    let guard = guard_of(&mut cluster, MARKER.producer.epoch, MARKER.version);
+    assert_eq!(end(&mut cluster, 0, &MARKER), (1, false), "it may end the next transaction");
+    let next = guard_of(&mut cluster, MARKER.producer.epoch, MARKER.version);
+    assert_ne!(next, guard, "the marker has voided the guard");
+
+    let bumped = TxnMarker {
+        producer: Producer { id: 7, epoch: 4 },
+        version: TransactionVersion::V2,
+        ..MARKER
+    };
+    assert_eq!(end(&mut cluster, 0, &bumped), (2, false));
+    let guard = guard_of(&mut cluster, 4, TransactionVersion::V2);
+    assert_eq!(end(&mut cluster, 0, &bumped), (2, true), "it is that of the last transaction");
+    assert_eq!(guard_of(&mut cluster, 4, TransactionVersion::V2), guard);
+}
+
 /// The next leader has the marker from the log.
 #[test]
 fn next_leader_does_not_append_an_uncommitted_marker_again() {
