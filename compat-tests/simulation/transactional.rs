@@ -68,6 +68,8 @@ struct Worker {
     has_late_request: bool,
     /// When an InitProducerId request last had no response.
     late_init: Option<Instant>,
+    /// Whether the worker has let a transaction time out since its last commit.
+    has_timed_out: bool,
 }
 
 /// Runs a worker. The name of `client` is its transactional id.
@@ -83,6 +85,7 @@ pub async fn run(client: Client, versions: Versions) {
         committed: None,
         has_late_request: false,
         late_init: None,
+        has_timed_out: false,
     };
     loop {
         worker.init(None).await;
@@ -184,7 +187,9 @@ impl Worker {
         }
         match self.client.rng.between(0, 15) {
             0 => self.abort(&name).await,
-            1 if self.timeout_ms < LONG_TIMEOUT_MS => {
+            // At most one in a row, because each takes as long as several commits.
+            1 if self.timeout_ms < LONG_TIMEOUT_MS && !self.has_timed_out => {
+                self.has_timed_out = true;
                 sleep(Duration::from_millis(self.timeout_ms + ABORTED_AFTER_MS)).await;
                 self.commit(&name, &transaction).await
             }
@@ -379,6 +384,7 @@ impl Worker {
         self.committed = None;
         let (id, epoch) = self.end(self.producer, true).await?;
         self.committed = Some(transaction.inputs.end);
+        self.has_timed_out = false;
         self.acknowledge(name);
         if self.versions.bumps_epoch() {
             self.take_producer(id, epoch);
