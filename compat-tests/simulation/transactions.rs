@@ -10,7 +10,7 @@
 //!   stable offset never passes an open transaction.
 //! - The epochs of coordinators in the markers of a producer never fall.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use sordini::{
     base::TopicPartition,
@@ -98,8 +98,9 @@ pub struct Transactions {
     noted: Vec<(Place, i64, Content)>,
     /// Producer ids whose Complete record was committed in this step.
     completed: Vec<i64>,
-    /// The last decision on each producer id, until it is complete.
-    decisions: BTreeMap<i64, Decision>,
+    /// The decisions on each producer id that are not complete. There may be several, because a
+    /// coordinator decides from records that are not committed yet.
+    decisions: BTreeMap<i64, VecDeque<Decision>>,
     /// Number of decisions to commit by the producer of their markers.
     commits: BTreeMap<Producer, u32>,
     /// Number of acknowledged commits by the producer of their markers.
@@ -147,7 +148,7 @@ impl Transactions {
                     let waiting = value.partitions.iter().map(place).collect();
                     *self.commits.entry(producer).or_default() += u32::from(commits);
                     let decision = Decision { producer, commits, waiting };
-                    self.decisions.insert(producer.id, decision);
+                    self.decisions.entry(producer.id).or_default().push_back(decision);
                 }
                 TxnState::CompleteCommit | TxnState::CompleteAbort => {
                     self.completed.push(producer.id);
@@ -236,13 +237,14 @@ impl Transactions {
             return Err(format!("{place:?}: {marker:?} after coordinator epoch {epoch}"));
         }
         *epoch = marker.coordinator_epoch;
-        let is_decided = match self.decisions.get_mut(&marker.producer.id) {
-            Some(it) if (it.producer, it.commits) == (marker.producer, marker.commits) => {
-                it.waiting.remove(place);
-                true
-            }
-            _ => false,
-        };
+        let decisions = self.decisions.entry(marker.producer.id).or_default();
+        let is_of_marker =
+            |it: &Decision| (it.producer, it.commits) == (marker.producer, marker.commits);
+        let is_decided = decisions.iter().any(is_of_marker);
+        let mut of_marker = decisions.iter_mut().filter(|it| is_of_marker(it));
+        if let Some(decision) = of_marker.find(|it| it.waiting.contains(place)) {
+            decision.waiting.remove(place);
+        }
         // Without open records, the marker is repeated, or the transaction wrote no record here.
         let Some(open) = log.open.remove(&marker.producer.id) else { return Ok(()) };
         let name = &open.transaction;
@@ -303,7 +305,8 @@ impl Transactions {
     }
 
     fn check_completed(&mut self, history: &History, producer_id: i64) -> Result<(), String> {
-        let Some(decision) = self.decisions.remove(&producer_id) else { return Ok(()) };
+        let decisions = self.decisions.entry(producer_id).or_default();
+        let Some(decision) = decisions.pop_front() else { return Ok(()) };
         if !decision.waiting.is_empty() {
             let Decision { producer, commits, waiting } = decision;
             return Err(format!(
@@ -343,7 +346,7 @@ impl Transactions {
         if self.commits.get(&producer).is_none_or(|decided| decided < acknowledged) {
             return Err(format!("the commit of {name} is acknowledged, but not committed"));
         }
-        if self.decisions.contains_key(&producer.id) {
+        if self.decisions.get(&producer.id).is_some_and(|it| !it.is_empty()) {
             self.incomplete.insert(producer.id, name.to_owned());
             return Ok(());
         }
