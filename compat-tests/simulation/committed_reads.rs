@@ -16,7 +16,7 @@ use crate::{
 /// The isolation level read_committed.
 const READ_COMMITTED: i8 = 1;
 
-/// Reads a partition from its first offset on, without end.
+/// Reads a partition from its first offset. Never returns.
 pub async fn read(mut client: Client, place: Place) {
     let mut next = 0;
     loop {
@@ -31,7 +31,7 @@ pub async fn read(mut client: Client, place: Place) {
         };
         let batches = batches(answer.records.unwrap_or_default());
         let aborted = answer.aborted_transactions.unwrap_or_default();
-        let passed_on = passed_on(&batches, aborted);
+        let delivered = delivered(&batches, aborted);
         let mut history = client.history.lock();
         for batch in &batches {
             let header = &batch.header;
@@ -51,7 +51,7 @@ pub async fn read(mut client: Client, place: Place) {
         history.transactions.reads.push(CommittedRead {
             place: place.clone(),
             last_stable_offset: answer.last_stable_offset,
-            batches: passed_on,
+            batches: delivered,
         });
     }
 }
@@ -65,11 +65,11 @@ fn batches(mut records: Bytes) -> Vec<Batch> {
 }
 
 /// The base offset of each batch, and whether its records are those of no aborted transaction.
-fn passed_on(batches: &[Batch], mut aborted: Vec<AbortedTransaction>) -> Vec<(i64, bool)> {
+fn delivered(batches: &[Batch], mut aborted: Vec<AbortedTransaction>) -> Vec<(i64, bool)> {
     aborted.sort_by_key(|it| it.first_offset);
     let mut later = VecDeque::from(aborted);
     let mut producers = BTreeSet::new();
-    let mut passed_on = Vec::new();
+    let mut delivered = Vec::new();
     for batch in batches {
         let header = &batch.header;
         while let Some(begun) = later.pop_front_if(|it| it.first_offset <= header.last_offset()) {
@@ -79,9 +79,9 @@ fn passed_on(batches: &[Batch], mut aborted: Vec<AbortedTransaction>) -> Vec<(i6
         if header.is_control() && is_abort(batch) {
             producers.remove(&header.producer_id);
         }
-        passed_on.push((header.base_offset, !header.is_control() && !is_aborted));
+        delivered.push((header.base_offset, !header.is_control() && !is_aborted));
     }
-    passed_on
+    delivered
 }
 
 fn is_abort(batch: &Batch) -> bool {

@@ -11,7 +11,7 @@ use crate::{
     requests,
 };
 
-/// Reads a partition from its first offset on, without end.
+/// Reads a partition from its first offset. Never returns.
 pub async fn read(mut client: Client, place: Place) {
     let mut next = 0;
     loop {

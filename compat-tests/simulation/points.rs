@@ -1,5 +1,5 @@
 //! Named points of a transaction: the stages that its records and markers go through, and the node
-//! that is taken away at one of them. The stages are observed in the logs of leaders.
+//! that fails at one of them. The stages are observed in the logs of leaders.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -46,7 +46,7 @@ pub enum Stage {
     AllMarkersAppended,
 }
 
-/// The node that is taken away.
+/// The node that fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target {
     /// The leader of the transaction's partition of `__transaction_state`.
@@ -131,7 +131,7 @@ impl Watch {
         Self { point, ends: BTreeMap::new(), observed: BTreeMap::new() }
     }
 
-    /// Reads what leaders have appended since the last call. Returns the node to take away and the
+    /// Reads what leaders have appended since the last call. Returns the node that is to fail and the
     /// transactional id if a transaction is at the stage now.
     pub fn step(&mut self, machines: &Machines) -> Option<(MachineId, String)> {
         for node in &machines.nodes {

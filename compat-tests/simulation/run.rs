@@ -54,8 +54,8 @@ const SLOW_ONE_IN: u64 = 8;
 /// Every client must make progress within this time while only one node is gone.
 const FAILOVER_MS: u64 = 10_000;
 /// Transaction coordinators must serve on other nodes within this time after the process of a node
-/// ends, and after any other fault of a node. If the node was the active controller, too, the quorum
-/// elects another one first.
+/// ends, after the process of the active controller ends (the quorum elects another one first), and
+/// after any other fault of a node.
 const COORDINATORS_MS: u64 = 2_000;
 const COORDINATORS_AFTER_ELECTION_MS: u64 = 5_000;
 const COORDINATORS_OTHER_MS: u64 = 10_000;
@@ -63,7 +63,7 @@ const COORDINATORS_OTHER_MS: u64 = 10_000;
 const UNDISTURBED_MS: u64 = 5_000;
 /// The longest time of one operation of a slow disk.
 const SLOW_OPERATION_MS: u64 = 10_000;
-/// Requests in flight when a node is taken away may still be answered for this long.
+/// Requests in flight when a node fails may still be answered for this long.
 const UNDER_WAY_MS: u64 = 500;
 
 /// The read-process-write workers by transactional id.
@@ -79,9 +79,9 @@ pub struct Outcome {
     pub last: Vec<String>,
 }
 
-/// How a node is taken away.
+/// What happens to a node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Absence {
+enum NodeFault {
     /// Its process ends.
     Killed,
     /// Its machine loses power, and what its disk has not synced.
@@ -89,7 +89,7 @@ enum Absence {
     Paused,
     /// Its links to all other machines are cut.
     Cut,
-    /// Its links to the other nodes are cut. Clients still reach it, and may receive stale responses.
+    /// Its links to other nodes are cut. Clients still reach it, and may get stale responses.
     Isolated,
 }
 
@@ -227,7 +227,7 @@ impl Run {
         let lost = (slow + rng.between(1, VOTERS as u64 - 1) as usize) % VOTERS as usize;
         self.set_slow_disks(&[slow], true);
         self.keep_leader(rng.between(0, 3_000), None)?;
-        self.machines.record(format_args!("n{} goes", lost + 1));
+        self.machines.record(format_args!("n{} fails", lost + 1));
         self.machines.nodes[lost].crash(Crash::Process);
         self.keep_leader(FAULTS_MS, Some(lost as i32 + 1))?;
         self.machines.nodes[lost].start();
@@ -270,7 +270,7 @@ impl Run {
         Ok(())
     }
 
-    /// Takes one node away at a time. The others suffice to continue.
+    /// Lets one node fail at a time. The others suffice to continue.
     fn one_fault_at_a_time(&mut self) -> Result<(), String> {
         let mut rng = self.begin_turns()?;
         let first = rng.next() % self.machines.nodes.len() as u64;
@@ -284,33 +284,33 @@ impl Run {
             self.until_ms(self.now_ms() + rng.between(0, rest_max_ms))?;
             let machine = (first + turn) as usize % self.machines.nodes.len();
             let how = match rng.between(0, 9) {
-                0..=5 => Absence::Killed,
-                6 => Absence::LosesPower,
-                7 => Absence::Paused,
-                _ => Absence::Cut,
+                0..=5 => NodeFault::Killed,
+                6 => NodeFault::LosesPower,
+                7 => NodeFault::Paused,
+                _ => NodeFault::Cut,
             };
-            self.take_away(machine, how, &mut rng)?;
+            self.fail_node(machine, how, &mut rng)?;
         }
         self.until_recovered()?;
         self.all_make_progress()
     }
 
-    /// Takes one node away at a time, each at a named point of a transaction.
+    /// Lets one node fail at a time, each at a named point of a transaction.
     fn faults_at_points(&mut self) -> Result<(), String> {
         let mut rng = self.begin_turns()?;
         for _ in 0..TURNS {
             self.until_recovered()?;
             self.elect_preferred();
-            let how = [Absence::Killed, Absence::Paused, Absence::Cut, Absence::Isolated];
+            let how = [NodeFault::Killed, NodeFault::Paused, NodeFault::Cut, NodeFault::Isolated];
             let how = how[rng.between(0, how.len() as u64 - 1) as usize];
             let machine = self.until_point(how, &mut rng)?;
-            self.take_away(machine, how, &mut rng)?;
+            self.fail_node(machine, how, &mut rng)?;
         }
         self.until_recovered()?;
         self.all_make_progress()
     }
 
-    /// Ends the calm begin of a run in which one node is taken away at a time.
+    /// Ends the time without faults at the beginning of a run with one fault at a time.
     fn begin_turns(&mut self) -> Result<Rng, String> {
         self.until_ms(CALM_MS)?;
         self.may_fault = false;
@@ -320,11 +320,11 @@ impl Run {
         Ok(rng)
     }
 
-    /// Runs until a transaction reaches a random named point. Returns the node to take away then.
-    fn until_point(&mut self, how: Absence, rng: &mut Rng) -> Result<usize, String> {
+    /// Runs until a transaction reaches a random named point. Returns the node that is to fail.
+    fn until_point(&mut self, how: NodeFault, rng: &mut Rng) -> Result<usize, String> {
         for _ in 0..POINTS_MAX {
             let point = match how {
-                Absence::Isolated => Point::with_markers_in_flight(rng),
+                NodeFault::Isolated => Point::with_markers_in_flight(rng),
                 _ => Point::random(rng),
             };
             let mut watch = Watch::new(point);
@@ -343,37 +343,37 @@ impl Run {
         Err(format!("no transaction reaches any of {POINTS_MAX} points"))
     }
 
-    /// Takes a node away, checks that coordinators move and that clients make progress, and brings
+    /// Lets a node fail, checks that coordinators move and that clients make progress, and brings
     /// the node back. Clients of an isolated node may make no progress.
-    fn take_away(&mut self, machine: usize, how: Absence, rng: &mut Rng) -> Result<(), String> {
-        self.machines.record(format_args!("n{} goes: {how:?}", machine + 1));
+    fn fail_node(&mut self, machine: usize, how: NodeFault, rng: &mut Rng) -> Result<(), String> {
+        self.machines.record(format_args!("n{} fails: {how:?}", machine + 1));
         let began_ms = self.now_ms();
         let leader = self.machines.quorum_leader();
         let is_controller = leader.is_none_or(|(leader, _)| leader as usize == machine + 1);
         match how {
-            Absence::Killed => self.machines.nodes[machine].crash(Crash::Process),
-            Absence::LosesPower => self.machines.nodes[machine].crash(Crash::LoseUnsynced),
-            Absence::Paused => self.machines.nodes[machine].is_paused = true,
-            Absence::Cut => self.machines.set_cut(machine, true),
-            Absence::Isolated => self.machines.set_isolated(machine, true),
+            NodeFault::Killed => self.machines.nodes[machine].crash(Crash::Process),
+            NodeFault::LosesPower => self.machines.nodes[machine].crash(Crash::LoseUnsynced),
+            NodeFault::Paused => self.machines.nodes[machine].is_paused = true,
+            NodeFault::Cut => self.machines.set_cut(machine, true),
+            NodeFault::Isolated => self.machines.set_isolated(machine, true),
         }
         let limit_ms = match how {
-            Absence::Killed if is_controller => COORDINATORS_AFTER_ELECTION_MS,
-            Absence::Killed => COORDINATORS_MS,
+            NodeFault::Killed if is_controller => COORDINATORS_AFTER_ELECTION_MS,
+            NodeFault::Killed => COORDINATORS_MS,
             _ => COORDINATORS_OTHER_MS,
         };
         self.until_coordinators_serve(machine, limit_ms)?;
-        if how != Absence::Isolated {
+        if how != NodeFault::Isolated {
             self.until_ms(began_ms + UNDER_WAY_MS)?;
             self.make_progress_within((began_ms + FAILOVER_MS).saturating_sub(self.now_ms()))?;
         }
         self.until_ms(self.now_ms() + rng.between(0, 1_000))?;
         self.machines.record(format_args!("n{} comes back", machine + 1));
         match how {
-            Absence::Killed | Absence::LosesPower => self.machines.nodes[machine].start(),
-            Absence::Paused => self.machines.nodes[machine].is_paused = false,
-            Absence::Cut => self.machines.set_cut(machine, false),
-            Absence::Isolated => self.machines.set_isolated(machine, false),
+            NodeFault::Killed | NodeFault::LosesPower => self.machines.nodes[machine].start(),
+            NodeFault::Paused => self.machines.nodes[machine].is_paused = false,
+            NodeFault::Cut => self.machines.set_cut(machine, false),
+            NodeFault::Isolated => self.machines.set_isolated(machine, false),
         }
         Ok(())
     }

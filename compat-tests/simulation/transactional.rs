@@ -2,9 +2,9 @@
 //! inputs to some partitions, and commits the offset after them. The worker begins where the
 //! committed offset is, so that a lost or repeated transaction shows.
 //!
-//! Some transactions are aborted, and some time out. Some are left by a worker that is then replaced
-//! by another one with the same transactional id. Some EndTxn requests arrive twice, the second time
-//! when the worker may have begun its next transaction.
+//! Some transactions are aborted, and some time out. Some are left by a worker that is then
+//! replaced by another one with the same transactional id. Some EndTxn requests arrive twice, the
+//! second time when the worker may have begun its next transaction.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -26,13 +26,13 @@ const ADD_OFFSETS: i16 = 3;
 const OFFSET_FETCH: i16 = 8;
 /// The transaction timeout of most workers, in milliseconds. No run takes so long.
 const LONG_TIMEOUT_MS: u64 = 600_000;
-/// The least and most of the others.
+/// The range of the transaction timeout of the others, in milliseconds.
 const SHORT_TIMEOUT_MS: (u64, u64) = (500, 1_500);
 /// A transaction is aborted at most this long after its timeout.
 const ABORTED_AFTER_MS: u64 = 700;
-/// The least and most delay of a request that arrives late, in microseconds.
+/// The range of the delay of a request that arrives late, in microseconds.
 const LATE_US: (u64, u64) = (10_000, 2_000_000);
-/// The least and most pause between two transactions, in milliseconds.
+/// The range of the pause between two transactions, in milliseconds.
 const PAUSE_MS: (u64, u64) = (20, 200);
 
 /// An InitProducerId request without a response may still arrive within this time. It then fences

@@ -1,12 +1,14 @@
 //! The checks of transactions, by the committed records of all partitions:
 //!
-//! - A marker follows a committed Prepare record of the same producer, and ends the transaction that
-//!   the record is about. Once a Complete record is committed, each partition has the marker.
-//! - A transaction has the same outcome in each of its partitions. It is committed only if its worker
-//!   requested that, and with all its records and its offset. It is aborted only with a reason.
+//! - A marker that ends records follows a committed Prepare record of the same producer, and ends
+//!   the transaction that the record is about. Once a Complete record is committed, each partition
+//!   has the marker.
+//! - A transaction has the same outcome in each of its partitions. It is committed only if its
+//!   worker requested that, and with all its records and its offset. It is aborted only with a
+//!   reason.
 //! - The committed transactions of a worker have each input once, in order.
 //! - EndTxn is answered once its record is committed.
-//! - A read_committed reader passes on exactly the records that no aborted transaction has. The last
+//! - A read_committed reader delivers exactly the records that no aborted transaction has. The last
 //!   stable offset never passes an open transaction.
 //! - The epochs of coordinators in the markers of a producer never fall.
 
@@ -27,9 +29,9 @@ use crate::history::{CommittedRead, History, Place, Transaction};
 /// The most bytes of a batch's records.
 const RECORDS_MAX: usize = 1 << 20;
 
-/// The fate of a committed batch.
+/// The state of a committed batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Fate {
+enum BatchState {
     /// In no transaction.
     Plain,
     Marker,
@@ -67,7 +69,7 @@ struct Open {
 /// The committed records of a partition.
 #[derive(Default)]
 struct PartitionLog {
-    fates: BTreeMap<i64, Fate>,
+    states: BTreeMap<i64, BatchState>,
     /// The open transactions by producer id.
     open: BTreeMap<i64, Open>,
     /// The coordinator epoch of each producer's last marker.
@@ -113,7 +115,7 @@ pub struct Transactions {
 }
 
 impl Transactions {
-    /// Notes a committed batch of any partition. Batches of a partition come in the order of the log.
+    /// Notes a committed batch of any partition. Those of a partition come in the order of its log.
     pub fn note(&mut self, place: &Place, batch: &Batch, values: &[String]) -> Result<(), String> {
         if place.0 == TRANSACTIONS_TOPIC {
             return self.note_states(batch);
@@ -183,12 +185,12 @@ impl Transactions {
         (base_offset, content): (i64, Content),
     ) -> Result<(), String> {
         let log = self.logs.entry(place.clone()).or_default();
-        let fate = match &content {
-            Content::Plain => Fate::Plain,
-            Content::Marker(_) => Fate::Marker,
-            Content::Values(..) | Content::Offset(..) => Fate::Open,
+        let state = match &content {
+            Content::Plain => BatchState::Plain,
+            Content::Marker(_) => BatchState::Marker,
+            Content::Values(..) | Content::Offset(..) => BatchState::Open,
         };
-        log.fates.insert(base_offset, fate);
+        log.states.insert(base_offset, state);
         let (producer, name, values, offset) = match content {
             Content::Plain => return Ok(()),
             Content::Marker(marker) => return self.check_marker(history, place, marker),
@@ -251,9 +253,9 @@ impl Transactions {
         if !is_decided {
             return Err(format!("{place:?}: {marker:?} ends {name}, which no coordinator ended"));
         }
-        let fate = if marker.commits { Fate::Committed } else { Fate::Aborted };
+        let state = if marker.commits { BatchState::Committed } else { BatchState::Aborted };
         for base_offset in &open.base_offsets {
-            log.fates.insert(*base_offset, fate);
+            log.states.insert(*base_offset, state);
         }
         let known = history.transactions.transactions.get(name).cloned();
         let known = known.ok_or_else(|| format!("no worker has begun {name}"))?;
@@ -356,17 +358,17 @@ impl Transactions {
     fn check_read(&self, read: &CommittedRead) -> Result<(), String> {
         let CommittedRead { place, last_stable_offset, batches } = read;
         let Some(log) = self.logs.get(place) else { return Ok(()) };
-        for (base_offset, is_passed_on) in batches {
-            let fate = log.fates.get(base_offset);
-            let is_right = match fate {
-                Some(Fate::Plain | Fate::Committed) => *is_passed_on,
-                Some(Fate::Marker | Fate::Aborted) => !is_passed_on,
-                Some(Fate::Open) | None => false,
+        for (base_offset, is_delivered) in batches {
+            let state = log.states.get(base_offset);
+            let is_right = match state {
+                Some(BatchState::Plain | BatchState::Committed) => *is_delivered,
+                Some(BatchState::Marker | BatchState::Aborted) => !is_delivered,
+                Some(BatchState::Open) | None => false,
             };
             if !is_right {
                 return Err(format!(
-                    "{place:?}: {base_offset} is {fate:?}, but a read_committed reader received it \
-                     (passed on: {is_passed_on})"
+                    "{place:?}: {base_offset} is {state:?}, but a read_committed reader received it \
+                     (delivered: {is_delivered})"
                 ));
             }
         }

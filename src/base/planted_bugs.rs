@@ -25,7 +25,7 @@ pub enum Bug {
     LostMarker,
     /// A partition accepts a marker of an older coordinator epoch than the last one.
     OldCoordinatorMarker,
-    /// A coordinator that loads its partition leaves out the offsets in transactions.
+    /// A group coordinator leaves out the offsets in transactions.
     LostPendingOffset,
     /// In transaction version 2, EndTxn with an older producer epoch ends the open transaction.
     LateEndTxn,
