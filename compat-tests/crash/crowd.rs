@@ -131,10 +131,12 @@ fn a_thousand_connections_are_served_and_leave_nothing_behind() {
     println!("resident {rss_before} KiB before, {left:?} KiB after each round");
     let grown = left[7].saturating_sub(rss_before);
     assert!(grown <= LEFT_KIB, "{grown} KiB stay");
-    // What a connection leaves behind would grow in every round. The allocator keeps more in some.
-    let mut growth: Vec<i64> = left.windows(2).map(|two| two[1] as i64 - two[0] as i64).collect();
+    // What a connection leaves behind would grow in every round. The allocator keeps more in some,
+    // above all in the first ones.
+    let late = left[3..].windows(2).map(|two| two[1] as i64 - two[0] as i64);
+    let mut growth: Vec<i64> = late.collect();
     growth.sort_unstable();
-    assert!(growth[3] < CROWD as i64, "a KiB is left of each in most rounds: {left:?}");
+    assert!(growth[2] < CROWD as i64, "a KiB is left of each in most late rounds: {left:?}");
     check(&mut client, &specs, &acknowledged);
     process.stop();
 }

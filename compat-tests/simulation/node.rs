@@ -46,25 +46,25 @@ pub struct Process {
     machine: Option<Simulated>,
 }
 
-/// The bugs that can be planted, by name.
-pub const BUGS: [(&str, Bug); 12] = [
-    ("skip-truncation", Bug::SkipTruncation),
-    ("early-ack", Bug::EarlyAck),
-    ("stale-isr", Bug::StaleIsr),
-    ("missing-fence", Bug::MissingFence),
-    ("lost-waiter", Bug::LostWaiter),
-    ("early-coordinator-answer", Bug::EarlyCoordinatorAnswer),
-    ("early-stable-offset", Bug::EarlyStableOffset),
-    ("lost-marker", Bug::LostMarker),
-    ("old-coordinator-marker", Bug::OldCoordinatorMarker),
-    ("lost-pending-offset", Bug::LostPendingOffset),
-    ("late-end-txn", Bug::LateEndTxn),
-    ("no-producer-state", Bug::NoProducerState),
+/// The bugs that can be planted, by name, each with a seed that has found it.
+pub const BUGS: [(&str, Bug, u64); 12] = [
+    ("skip-truncation", Bug::SkipTruncation, 1),
+    ("early-ack", Bug::EarlyAck, 1),
+    ("stale-isr", Bug::StaleIsr, 17),
+    ("missing-fence", Bug::MissingFence, 14),
+    ("lost-waiter", Bug::LostWaiter, 1),
+    ("early-coordinator-answer", Bug::EarlyCoordinatorAnswer, 1),
+    ("early-stable-offset", Bug::EarlyStableOffset, 1),
+    ("lost-marker", Bug::LostMarker, 15),
+    ("old-coordinator-marker", Bug::OldCoordinatorMarker, 6),
+    ("lost-pending-offset", Bug::LostPendingOffset, 1),
+    ("late-end-txn", Bug::LateEndTxn, 1),
+    ("no-producer-state", Bug::NoProducerState, 1),
 ];
 
 fn planted() -> Option<Bug> {
     let asked = std::env::var("SIMULATION_BUG").ok()?;
-    Some(BUGS.iter().find(|(name, _)| *name == asked).expect("a known bug").1)
+    Some(BUGS.iter().find(|(name, ..)| *name == asked).expect("a known bug").1)
 }
 
 impl Process {
