@@ -57,7 +57,8 @@ def test_a_topic_with_many_partitions_is_one_line(own_broker, logged, tool_host)
     shell("kafka-topics --create --topic many --partitions 9000", transcript=False).ok()
     assert logged.with_text("topic created", topic="many", partitions=9000)
     assert logged.with_text("roles of replicas changed", became_leader=9000)
-    assert len(logged.all()) <= before + 4
+    # On a busy machine, lines of the start or about slow operations may be among them.
+    assert len(logged.all()) < before + 20
     own_broker.kill()
 
 
