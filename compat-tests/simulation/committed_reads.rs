@@ -10,7 +10,7 @@ use sordini::records::{Batch, ControlRecordType};
 use crate::{
     client::Client,
     consume,
-    history::{CommittedRead, Place, Read},
+    history::{CommittedRead, Place},
 };
 
 /// The isolation level read_committed.
@@ -40,13 +40,7 @@ pub async fn read(mut client: Client, place: Place) {
                 history.wrong.push(wrong);
             }
             next = header.last_offset() + 1;
-            history.note_progress(&client.name);
-            history.read.push(Read {
-                place: place.clone(),
-                base_offset: header.base_offset,
-                last_offset: header.last_offset(),
-                crc: header.crc,
-            });
+            history.note_read(&client.name, &place, header);
         }
         history.transactions.reads.push(CommittedRead {
             place: place.clone(),

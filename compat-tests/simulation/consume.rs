@@ -5,11 +5,7 @@ use std::collections::BTreeSet;
 use kafka_protocol::messages::FetchRequest;
 use sordini::{protocol::ErrorCode, records::Batch};
 
-use crate::{
-    client::Client,
-    history::{Place, Read},
-    requests,
-};
+use crate::{client::Client, history::Place, requests};
 
 /// Reads a partition from its first offset. Never returns.
 pub async fn read(mut client: Client, place: Place) {
@@ -37,14 +33,7 @@ pub async fn read(mut client: Client, place: Place) {
         while let Ok(batch) = Batch::split_first(&mut records) {
             let header = &batch.header;
             next = header.last_offset() + 1;
-            let mut history = client.history.lock();
-            history.note_progress(&client.name);
-            history.read.push(Read {
-                place: place.clone(),
-                base_offset: header.base_offset,
-                last_offset: header.last_offset(),
-                crc: header.crc,
-            });
+            client.history.lock().note_read(&client.name, &place, header);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
-use sordini::records::Producer;
+use sordini::records::{BatchHeader, Producer};
 
 /// A topic and a partition of it.
 pub type Place = (String, i32);
@@ -181,6 +181,17 @@ impl SharedHistory {
 impl History {
     pub fn note_progress(&mut self, client: &str) {
         *self.progress.entry(client.to_owned()).or_default() += 1;
+    }
+
+    /// Notes a batch that a consumer received.
+    pub fn note_read(&mut self, client: &str, place: &Place, header: &BatchHeader) {
+        self.note_progress(client);
+        self.read.push(Read {
+            place: place.clone(),
+            base_offset: header.base_offset,
+            last_offset: header.last_offset(),
+            crc: header.crc,
+        });
     }
 
     pub fn commits(&mut self, group: &str, place: &Place) -> &mut Commits {

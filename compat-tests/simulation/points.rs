@@ -23,11 +23,9 @@ use crate::{
     history::Place,
     machines::{Machines, transaction_partition},
     random::Rng,
+    transactions::RECORDS_MAX,
     wire::MachineId,
 };
-
-/// The most bytes of a batch's records.
-const RECORDS_MAX: usize = 1 << 20;
 
 /// A stage of a transaction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

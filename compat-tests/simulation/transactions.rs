@@ -27,7 +27,7 @@ use sordini::{
 use crate::history::{CommittedRead, History, Place, Transaction};
 
 /// The most bytes of a batch's records.
-const RECORDS_MAX: usize = 1 << 20;
+pub const RECORDS_MAX: usize = 1 << 20;
 
 /// The state of a committed batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -20,8 +20,7 @@ use crate::base::TopicPartition;
 /// How long a request in flight may delay the next one to the same broker.
 const OVERDUE: Duration = Duration::from_millis(200);
 /// Most requests in flight to a broker with markers that timed out, and as many with others. A
-/// leader answers within 5 s, in which at most 25 requests
-/// of a kind are sent.
+/// leader answers within 5 s, in which at most 25 requests of a kind are sent.
 const IN_FLIGHT_MAX: usize = 32;
 /// The most partitions of one WriteTxnMarkers request.
 pub const PARTITIONS_PER_REQUEST: usize = 5_000;
