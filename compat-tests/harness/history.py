@@ -2,9 +2,34 @@
 
 import time
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from .loads import SETTLE_S
+
+LEADER_CHANGED = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+)
+
+
+def end_offset(reader, place):
+    """Returns the high watermark of a partition, whose leader may change meanwhile.
+
+    A returned node gets its preferred leaderships back. librdkafka asks a leader once, and passes
+    on NOT_LEADER_FOR_PARTITION.
+    """
+    deadline = time.monotonic() + SETTLE_S
+    while True:
+        try:
+            return reader.get_watermark_offsets(place, 30)[1]
+        except KafkaException as error:
+            if error.args[0].code() not in LEADER_CHANGED:
+                raise
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(0.1)
 
 
 def read_all(bootstrap, topic, partitions):
@@ -20,7 +45,7 @@ def read_all(bootstrap, topic, partitions):
     found = {}
     for partition in range(partitions):
         place = TopicPartition(topic, partition, 0)
-        _, end = reader.get_watermark_offsets(place, 30)
+        end = end_offset(reader, place)
         records = found.setdefault(partition, [])
         if end == 0:
             continue
