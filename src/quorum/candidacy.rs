@@ -36,7 +36,7 @@ use super::{
     Inner,
     messages::{self, MessageError, Request},
     network::Lane,
-    types::{Membership, Metrics, TypeConfig, log_id},
+    types::{self, Membership, Metrics, TypeConfig, log_id},
 };
 
 /// How long a candidate waits for its own disk before it tries again.
@@ -86,7 +86,7 @@ impl Inner {
             Some(raft) => {
                 let metrics = raft.metrics();
                 let metrics = metrics.borrow();
-                (metrics.vote, metrics.state == openraft::ServerState::Leader)
+                (metrics.vote, types::leads(&metrics))
             }
             None => (self.storage.voter_state().vote.unwrap_or_default(), false),
         };

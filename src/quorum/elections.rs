@@ -27,7 +27,7 @@ use super::{
     change,
     messages::Request,
     network::{Lane, TransportError},
-    types::{Metrics, TypeConfig, log_id},
+    types::{Metrics, TypeConfig, leads, log_id},
 };
 
 /// More bytes than a new leader's first batch has.
@@ -183,7 +183,7 @@ impl Inner {
     /// Publishes the leadership as of these metrics.
     fn publish_leadership(&self, metrics: &Metrics) {
         let epoch = metrics.current_term as i32;
-        let leads = metrics.state == ServerState::Leader && metrics.running_state.is_ok();
+        let leads = leads(metrics) && metrics.running_state.is_ok();
         // The first batch of its epoch is applied, so everything before it is applied, too.
         let active = leads && self.published.load().epoch == epoch;
         let leader = metrics.current_leader.filter(|&id| leads || id != self.config.node_id);
@@ -236,8 +236,7 @@ impl Timers {
             let (has_work, running) = {
                 let metrics = self.metrics.borrow_and_update();
                 let has_others = metrics.membership_config.nodes().any(|(id, _)| *id != metrics.id);
-                let leads = metrics.state == ServerState::Leader;
-                (has_others || !leads, metrics.running_state.is_ok())
+                (has_others || !leads(&metrics), metrics.running_state.is_ok())
             };
             if !running {
                 return;
@@ -272,7 +271,7 @@ impl Timers {
         raft.runtime_config().tick(true);
         self.due = Instant::now() + inner.random.lock().about(self.timeouts.heartbeat());
         match metrics.state {
-            ServerState::Leader => {
+            ServerState::Leader if leads(&metrics) => {
                 self.due = Instant::now() + self.timeouts.heartbeat();
                 let since = *self.led_since.get_or_insert_with(Instant::now);
                 raft.trigger().heartbeat().await?;
@@ -286,7 +285,7 @@ impl Timers {
                     change::tidy_up(inner, raft, forgets);
                 }
             }
-            ServerState::Follower | ServerState::Candidate => {
+            ServerState::Leader | ServerState::Follower | ServerState::Candidate => {
                 self.led_since = None;
                 if self.shall_campaign(inner, &metrics).await {
                     self.warn_of_no_leader(inner, &metrics);

@@ -52,7 +52,7 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use openraft::{
-    Raft, ServerState,
+    Raft,
     error::{ClientWriteError, InstallSnapshotError, RaftError},
 };
 use parking_lot::Mutex;
@@ -75,7 +75,7 @@ use self::{
     network::Network,
     state_machine::StateMachine,
     storage::Storage,
-    types::{Proposal, TypeConfig, epoch_of},
+    types::{Proposal, TypeConfig, epoch_of, leads},
 };
 pub use self::{
     change::VoterChangeError,
@@ -554,7 +554,7 @@ async fn deposed(raft: &Raft<TypeConfig>, epoch: i32) -> Option<i32> {
     let is_deposed = |metrics: &openraft::RaftMetrics<i32, Voter>| {
         // If Raft has failed, `client_write` returns the reason.
         metrics.running_state.is_ok()
-            && (metrics.current_term as i32 != epoch || metrics.state != ServerState::Leader)
+            && (metrics.current_term as i32 != epoch || !leads(metrics))
     };
     let leader = metrics.wait_for(is_deposed).await.map(|metrics| metrics.current_leader);
     match leader {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use openraft::{Raft, ServerState};
+use openraft::Raft;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -26,7 +26,7 @@ use super::{
     observer::Observe,
     state_machine::{Growth, Machine, SnapshotAt, StateMachine, apply},
     storage::{Storage, VoterState},
-    types::{TypeConfig, epoch_of, log_id},
+    types::{TypeConfig, epoch_of, leads, log_id},
     voters::{self, Endpoint, Membership, StoredMembership, Voter},
 };
 use crate::{
@@ -369,12 +369,12 @@ async fn lead(
     let mut metrics = raft.metrics();
     let led = async {
         loop {
-            let (state, running) = {
+            let (leads, running) = {
                 let metrics = metrics.borrow_and_update();
-                (metrics.state, metrics.running_state.clone())
+                (leads(&metrics), metrics.running_state.clone())
             };
             running.map_err(|error| QuorumError::Failed(error.to_string()))?;
-            if state == ServerState::Leader && published.load().offset > replayed {
+            if leads && published.load().offset > replayed {
                 return Ok(());
             }
             if metrics.changed().await.is_err() {

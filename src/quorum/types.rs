@@ -28,6 +28,13 @@ openraft::declare_raft_types!(
 
 pub(super) type Metrics = openraft::RaftMetrics<i32, Voter>;
 
+/// Whether the node leads. openraft's server state alone does not show this: a voter may have
+/// granted a ballot of this node for a later epoch before an earlier election succeeded. openraft
+/// takes over that vote and still calls the node a leader, but it commits nothing any more.
+pub(super) fn leads(metrics: &Metrics) -> bool {
+    metrics.state == openraft::ServerState::Leader && metrics.vote.is_committed()
+}
+
 /// When a proposed batch may be acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Durability {

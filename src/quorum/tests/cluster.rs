@@ -57,6 +57,32 @@ async fn a_deposed_leaders_decision_is_refused() {
     }
 }
 
+/// A candidate asks for votes in the next epoch while an earlier election may still succeed. Its new
+/// leadership then ends with its own ballot, which it receives from a voter.
+#[tokio::test(start_paused = true)]
+async fn leader_deposed_by_its_own_later_ballot_is_elected_again() {
+    for seed in 0..5 {
+        let mut cluster = Cluster::started(seed, &[1, 2, 3]).await;
+        assert!(cluster.propose().await);
+        let (leader, epoch) = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
+        let node = cluster.node(leader);
+        // openraft refuses other votes for a while after an election.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let ballot = openraft::Vote::new(epoch as u64 + 1, leader);
+        let last = node.inner.storage.log().last_log_id();
+        let last = last.map(|(epoch, index)| types::log_id(epoch, index));
+        let request = openraft::raft::VoteRequest::new(ballot, last);
+        let voted = node.raft().expect("a member").vote(request).await.unwrap();
+        assert!(voted.vote_granted);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!node.leadership().borrow().active);
+        let (_, later) = cluster.leader(Duration::from_secs(5)).await.expect("a leader");
+        assert!(later > epoch + 1);
+        assert!(cluster.propose().await);
+        cluster.settle().await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_leader_whose_process_ends_is_replaced_within_a_second() {
     for seed in 0..10 {
