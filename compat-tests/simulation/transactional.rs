@@ -68,8 +68,9 @@ struct Worker {
     has_late_request: bool,
     /// When an InitProducerId request last had no response.
     late_init: Option<Instant>,
-    /// Whether the worker has let a transaction time out since its last commit.
-    has_timed_out: bool,
+    /// Whether the worker has ended a transaction in another way since its last commit. It does so
+    /// at most once in a row, because commits are its progress.
+    owes_commit: bool,
 }
 
 /// Runs a worker. The name of `client` is its transactional id.
@@ -85,7 +86,7 @@ pub async fn run(client: Client, versions: Versions) {
         committed: None,
         has_late_request: false,
         late_init: None,
-        has_timed_out: false,
+        owes_commit: false,
     };
     loop {
         worker.init(None).await;
@@ -186,10 +187,12 @@ impl Worker {
             }
         }
         match self.client.rng.between(0, 15) {
-            0 => self.abort(&name).await,
-            // At most one in a row, because each takes as long as several commits.
-            1 if self.timeout_ms < LONG_TIMEOUT_MS && !self.has_timed_out => {
-                self.has_timed_out = true;
+            0 if !self.owes_commit => {
+                self.owes_commit = true;
+                self.abort(&name).await
+            }
+            1 if !self.owes_commit && self.timeout_ms < LONG_TIMEOUT_MS => {
+                self.owes_commit = true;
                 sleep(Duration::from_millis(self.timeout_ms + ABORTED_AFTER_MS)).await;
                 self.commit(&name, &transaction).await
             }
@@ -300,10 +303,11 @@ impl Worker {
 
     /// Ends the worker sometimes.
     fn may_end(&mut self) -> Result<(), Failure> {
-        match self.client.rng.one_in(60) {
-            true => Err(Failure::WorkerEnded),
-            false => Ok(()),
+        if self.client.rng.one_in(60) && !self.owes_commit {
+            self.owes_commit = true;
+            return Err(Failure::WorkerEnded);
         }
+        Ok(())
     }
 
     async fn add_partitions(&mut self, places: &[Place]) -> Result<(), Failure> {
@@ -384,7 +388,7 @@ impl Worker {
         self.committed = None;
         let (id, epoch) = self.end(self.producer, true).await?;
         self.committed = Some(transaction.inputs.end);
-        self.has_timed_out = false;
+        self.owes_commit = false;
         self.acknowledge(name);
         if self.versions.bumps_epoch() {
             self.take_producer(id, epoch);

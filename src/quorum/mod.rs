@@ -553,8 +553,7 @@ async fn deposed(raft: &Raft<TypeConfig>, epoch: i32) -> Option<i32> {
     let mut metrics = raft.metrics();
     let is_deposed = |metrics: &openraft::RaftMetrics<i32, Voter>| {
         // If Raft has failed, `client_write` returns the reason.
-        metrics.running_state.is_ok()
-            && (metrics.current_term as i32 != epoch || !leads(metrics))
+        metrics.running_state.is_ok() && (metrics.current_term as i32 != epoch || !leads(metrics))
     };
     let leader = metrics.wait_for(is_deposed).await.map(|metrics| metrics.current_leader);
     match leader {
