@@ -11,6 +11,8 @@ pub const LOG_OVERHEAD: usize = 12;
 /// The CRC covers everything from the attributes on.
 pub(crate) const CRC_START: usize = 21;
 
+/// "No timestamp", in batches and records.
+pub const NO_TIMESTAMP: i64 = -1;
 pub const NO_PRODUCER_ID: i64 = -1;
 pub const NO_SEQUENCE: i32 = -1;
 
@@ -197,6 +199,12 @@ impl BatchHeader {
     pub fn has_delete_horizon(&self) -> bool {
         self.attributes & DELETE_HORIZON != 0
     }
+
+    /// The time in milliseconds since 1970 from which compaction may remove the tombstones or the
+    /// marker of the batch (KIP-534). Compaction sets it.
+    pub fn delete_horizon(&self) -> Option<i64> {
+        self.has_delete_horizon().then_some(self.base_timestamp)
+    }
 }
 
 /// A batch: a header that callers may change, and a payload that is a slice of the bytes from which
@@ -223,6 +231,22 @@ impl Batch {
 
     pub fn size(&self) -> usize {
         HEADER_LEN + self.payload.len()
+    }
+
+    /// The batch without its records, as compaction leaves it to keep the offsets and the sequence
+    /// numbers (Kafka's `DefaultRecordBatch.writeEmptyHeader`). It has no codec and no delete
+    /// horizon.
+    pub fn without_records(&self) -> Self {
+        let header = BatchHeader {
+            batch_length: (HEADER_LEN - LOG_OVERHEAD) as i32,
+            attributes: self.header.attributes & (LOG_APPEND_TIME | TRANSACTIONAL | CONTROL),
+            base_timestamp: NO_TIMESTAMP,
+            record_count: 0,
+            ..self.header
+        };
+        let mut batch = Self { header, payload: Bytes::new() };
+        batch.header.crc = batch.computed_crc();
+        batch
     }
 
     /// Computes the CRC of the current header and payload.

@@ -1,15 +1,15 @@
 //! Builds batches with the same bytes as Kafka's `MemoryRecordsBuilder`. Only the output of the
 //! codecs may differ.
 
+pub use super::batch::NO_TIMESTAMP;
 use super::batch::{
-    CONTROL, HEADER_LEN, LOG_APPEND_TIME, LOG_OVERHEAD, NO_PRODUCER_ID, NO_SEQUENCE, TRANSACTIONAL,
+    CONTROL, DELETE_HORIZON, HEADER_LEN, LOG_APPEND_TIME, LOG_OVERHEAD, NO_PRODUCER_ID,
+    NO_SEQUENCE, TRANSACTIONAL,
 };
 use super::varint::{size_i64, write_i32, write_i64};
-use super::{Batch, BatchHeader, Compression, TimestampType, compress};
+use super::{Batch, BatchError, BatchHeader, Compression, Frame, TimestampType, compress};
 use bytes::Bytes;
 
-/// "No timestamp", in batches and records.
-pub const NO_TIMESTAMP: i64 = -1;
 /// "No leader epoch": what producers write.
 pub const NO_LEADER_EPOCH: i32 = -1;
 
@@ -29,6 +29,9 @@ pub struct BatchOptions {
     pub log_append_time: i64,
     pub is_transactional: bool,
     pub is_control: bool,
+    /// The base timestamp of a batch whose tombstones or marker compaction removes later. A
+    /// negative one means none.
+    pub delete_horizon: Option<i64>,
 }
 
 impl Default for BatchOptions {
@@ -45,11 +48,36 @@ impl Default for BatchOptions {
             log_append_time: NO_TIMESTAMP,
             is_transactional: false,
             is_control: false,
+            delete_horizon: None,
         }
     }
 }
 
 impl BatchOptions {
+    /// The options with which a batch is built again from some of its records. Fails if its codec
+    /// is unknown.
+    pub fn of(header: &BatchHeader) -> Result<Self, BatchError> {
+        Ok(Self {
+            base_offset: header.base_offset,
+            leader_epoch: header.leader_epoch,
+            producer_id: header.producer_id,
+            producer_epoch: header.producer_epoch,
+            base_sequence: header.base_sequence,
+            compression: header.compression()?,
+            compression_level: None,
+            timestamp_type: header.timestamp_type(),
+            log_append_time: header.max_timestamp,
+            is_transactional: header.is_transactional(),
+            is_control: header.is_control(),
+            delete_horizon: header.delete_horizon(),
+        })
+    }
+
+    /// The delete horizon of the batch. As in Kafka, a negative one is not written.
+    fn horizon(&self) -> Option<i64> {
+        self.delete_horizon.filter(|horizon| *horizon >= 0)
+    }
+
     fn attributes(&self) -> i16 {
         let mut attributes = self.compression.attributes();
         if self.timestamp_type == TimestampType::LogAppendTime {
@@ -60,6 +88,9 @@ impl BatchOptions {
         }
         if self.is_control {
             attributes |= CONTROL;
+        }
+        if self.horizon().is_some() {
+            attributes |= DELETE_HORIZON;
         }
         attributes
     }
@@ -78,12 +109,13 @@ pub struct BatchBuilder {
 
 impl BatchBuilder {
     pub fn new(options: BatchOptions) -> Self {
+        let base_timestamp = options.horizon().unwrap_or(NO_TIMESTAMP);
         Self {
             options,
             body: vec![],
             count: 0,
             last_offset_delta: -1,
-            base_timestamp: NO_TIMESTAMP,
+            base_timestamp,
             max_timestamp: NO_TIMESTAMP,
         }
     }
@@ -123,16 +155,29 @@ impl BatchBuilder {
         debug_assert_eq!(out.len() - contents_at, contents_len);
     }
 
+    /// Reserves memory for records of `bytes` in total.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.body.reserve(bytes);
+    }
+
     /// Appends a record with the encoded key, value and headers of another record.
     pub(super) fn append_contents(&mut self, timestamp: i64, contents: &[u8]) {
         self.begin_record(timestamp, contents.len());
         self.body.extend_from_slice(contents);
     }
 
+    /// Appends a record of another batch with the same base offset. The record keeps its offset
+    /// delta, its timestamp, its key, its value and its headers. `record` is the record from which
+    /// `frame` was read.
+    pub fn append_frame(&mut self, frame: &Frame, record: &[u8]) {
+        self.last_offset_delta = frame.summary.offset_delta.wrapping_sub(1);
+        self.append_contents(frame.summary.timestamp, frame.contents(record));
+    }
+
     /// Writes the fields of a record that come before its key.
     fn begin_record(&mut self, timestamp: i64, contents_len: usize) {
-        self.last_offset_delta += 1;
-        if self.count == 0 {
+        self.last_offset_delta = self.last_offset_delta.wrapping_add(1);
+        if self.count == 0 && self.options.horizon().is_none() {
             self.base_timestamp = timestamp;
         }
         self.max_timestamp = self.max_timestamp.max(timestamp);
@@ -154,6 +199,13 @@ impl BatchBuilder {
     pub fn skip_to(&mut self, offset_delta: i32) {
         assert!(offset_delta > self.last_offset_delta, "offsets rise");
         self.last_offset_delta = offset_delta - 1;
+    }
+
+    /// Builds the batch as [`BatchBuilder::build`] does, with another last offset. Compaction keeps
+    /// the last offset of a batch when it removes records at the end.
+    pub fn build_ending_at(mut self, last_offset_delta: i32) -> Batch {
+        self.last_offset_delta = last_offset_delta;
+        self.build()
     }
 
     /// Builds the batch, compressed and with its CRC. Panics if it has no records.

@@ -27,6 +27,7 @@ pub use builder::{BatchBuilder, BatchOptions};
 pub use compression::{CodecError, compress};
 pub use control::ControlRecordType;
 pub use record::{Frame, Frames, Record, RecordError, RecordSummary, Records};
+pub use stream::DECOMPRESSED_MAX;
 pub use transaction::{Producer, TransactionVersion, TxnMarker, Verification, VerificationGuard};
 pub use validate::{
     AppendRefused, AppendRules, RefusedKind, TopicCompression, validate_for_append,

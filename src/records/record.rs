@@ -142,6 +142,14 @@ impl Frame {
         self.size as usize
     }
 
+    /// The key, if there is one. `record` is the record from which the frame was read.
+    #[inline]
+    pub fn key<'r>(&self, record: &'r [u8]) -> Option<&'r [u8]> {
+        let len = self.summary.key_len()?;
+        let (_, key_at) = read_i32(record, self.contents_at as usize).expect("it was read before");
+        Some(&record[key_at..key_at + len])
+    }
+
     /// The encoded key, value and headers. `record` is the record from which the frame was read.
     pub(super) fn contents<'r>(&self, record: &'r [u8]) -> &'r [u8] {
         &record[self.contents_at as usize..]
@@ -228,6 +236,16 @@ impl<'a> Frames<'a> {
     /// is negative.
     pub fn new(header: &BatchHeader, payload: &'a [u8]) -> Result<Self, RecordError> {
         Ok(Self { payload, at: 0, left: RecordsLeft::of(header)?, times: Times::of(header) })
+    }
+
+    /// Yields each frame with the record from which it was read.
+    #[inline]
+    pub fn with_records(mut self) -> impl Iterator<Item = Result<(Frame, &'a [u8]), RecordError>> {
+        std::iter::from_fn(move || {
+            let at = self.at;
+            let frame = self.next()?;
+            Some(frame.map(|frame| (frame, &self.payload[at..at + frame.size()])))
+        })
     }
 
     #[inline]

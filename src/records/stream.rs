@@ -9,8 +9,8 @@ use super::varint::{read_i32, read_i64, write_i32};
 use super::{Batch, CodecError, Compression, RecordError};
 use bytes::Bytes;
 
-/// The most bytes that [`Batch::find_record`] keeps of one record.
-const SEARCHED_MAX: usize = 128 << 20;
+/// The most bytes to which the records of a log are decompressed in memory at a time.
+pub const DECOMPRESSED_MAX: usize = 128 << 20;
 
 /// The records of a compressed batch. The iterator follows Kafka's produce path: a record ends
 /// where its last field ends, and its declared size is not checked. It ends after the first error.
@@ -259,7 +259,7 @@ impl Batch {
         Scratch::with(|scratch| {
             let mut records = RecordStream::open(self, scratch)?;
             let mut record = vec![];
-            while let Some(frame) = records.read_whole(&mut record, SEARCHED_MAX)? {
+            while let Some(frame) = records.read_whole(&mut record, DECOMPRESSED_MAX)? {
                 if wanted(&frame.summary) {
                     return Ok(Some(frame.summary));
                 }

@@ -3,11 +3,8 @@
 use super::{ShardLog, ShardLogError, batches::end_transaction};
 use crate::{
     coordinator::{BatchKind, Shard},
-    records::Batch,
+    records::{Batch, DECOMPRESSED_MAX},
 };
-
-/// The most bytes of a batch's records after decompression.
-const BATCH_BYTES_MAX: usize = 128 << 20;
 
 /// The state of a loaded partition, and the log end offset that the load reached.
 pub struct Loaded<S: Shard> {
@@ -29,7 +26,7 @@ pub fn load<S: Shard>(log: &dyn ShardLog) -> Result<Loaded<S>, ShardLogError> {
 
 fn apply_batch<S: Shard>(logged: &mut S::LoggedState, batch: &Batch) -> Result<(), ShardLogError> {
     let kind = BatchKind::of(&batch.header);
-    for record in batch.records(BATCH_BYTES_MAX)? {
+    for record in batch.records(DECOMPRESSED_MAX)? {
         let record = record?;
         let Some(key) = record.key else { continue };
         if let BatchKind::Control(producer) = kind {

@@ -93,3 +93,21 @@ fn recompressing_checks_records_and_size() {
     accepted(&grows, &AppendRules { compression: TopicCompression::Producer, ..small.clone() });
     assert_eq!(refused(&grows, &small).kind, MessageTooLarge);
 }
+
+/// A client can set the attribute of a delete horizon. As in Kafka's builder, the batch loses it,
+/// and the first record's timestamp becomes the base timestamp.
+#[test]
+fn recompressing_removes_a_delete_horizon() {
+    let horizon = 9 * HOUR;
+    let records = [raw(0).at(-9 * HOUR), raw(1).at(5 - 9 * HOUR)];
+    let bytes = batch_of(&payload(&records), 2, |header| {
+        header.attributes |= 0x40;
+        header.base_timestamp = NOW + horizon;
+    });
+    let built = accepted(&bytes, &fixed(Compression::Lz4));
+    assert_eq!(built.header.attributes, 3);
+    assert_eq!((built.header.base_timestamp, built.header.max_timestamp), (NOW, NOW + 5));
+    let timestamps: Vec<i64> =
+        built.records(1000).unwrap().map(|record| record.unwrap().timestamp).collect();
+    assert_eq!(timestamps, [NOW, NOW + 5]);
+}
