@@ -32,6 +32,10 @@ impl Disk for Discarding {
         RealDisk.modified_ms(path)
     }
 
+    fn set_modified_ms(&self, path: &Path, modified_ms: i64) -> io::Result<()> {
+        RealDisk.set_modified_ms(path, modified_ms)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         RealDisk.rename(from, to)
     }

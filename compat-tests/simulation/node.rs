@@ -266,7 +266,7 @@ impl Node {
         self.disk = self.disk.crash(crash);
         let power = match crash {
             Crash::Process => Power::NoProcess,
-            Crash::LoseUnsynced | Crash::Tear(_) => {
+            Crash::LoseUnsynced | Crash::LoseNames(_) | Crash::Tear(_) => {
                 self.boots += 1;
                 Power::Off
             }

@@ -229,6 +229,13 @@ pub fn in_place<T>(work: impl FnOnce() -> T) -> T {
     if is_simulated() { work() } else { tokio::task::block_in_place(work) }
 }
 
+/// Pauses this blocking thread. A simulation does not pause, because its time passes only in tasks.
+pub fn sleep_on_thread(duration: Duration) {
+    if !is_simulated() {
+        std::thread::sleep(duration);
+    }
+}
+
 /// Whether this thread belongs to a simulation.
 pub fn is_simulated() -> bool {
     simulated(|_| ()).is_some()

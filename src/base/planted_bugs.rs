@@ -31,6 +31,8 @@ pub enum Bug {
     LateEndTxn,
     /// A follower keeps no state of producers.
     NoProducerState,
+    /// Compaction replaces segments by a new one that was not synced.
+    UnsyncedSwap,
 }
 
 #[cfg(any(test, feature = "simulation"))]

@@ -327,7 +327,7 @@ impl Active {
 
     /// Age at which the segment is rolled, in ms.
     fn roll_ms(&self, config: &LogConfig) -> i64 {
-        config.segment_ms - self.roll_jitter_ms
+        config.max_segment_ms() - self.roll_jitter_ms
     }
 }
 

@@ -11,6 +11,8 @@ pub const RECOVERY_POINT: &str = "recovery-point-offset-checkpoint";
 /// end of its name.
 pub const SETTLED: &str = "settled-offset-checkpoint";
 pub const LOG_START: &str = "log-start-offset-checkpoint";
+/// First dirty offsets, which the cleaner has reached.
+pub const CLEANER: &str = "cleaner-offset-checkpoint";
 pub const REPLICATION: &str = "replication-offset-checkpoint";
 
 const VERSION: &str = "0";

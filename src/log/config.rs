@@ -3,7 +3,7 @@
 use crate::records::TimestampType;
 
 /// Settings of one log, named after Kafka's configuration keys, with Kafka's defaults.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LogConfig {
     /// Largest size of a segment (`segment.bytes`).
     pub segment_bytes: u64,
@@ -22,6 +22,16 @@ pub struct LogConfig {
     pub retention_bytes: i64,
     /// Whether `cleanup.policy` has `delete`.
     pub delete: bool,
+    /// Whether `cleanup.policy` has `compact`.
+    pub compact: bool,
+    /// The part of the log, from 0 to 1, that may be dirty before the log is compacted.
+    pub min_cleanable_dirty_ratio: f64,
+    /// Records that are younger than this are not compacted yet.
+    pub min_compaction_lag_ms: i64,
+    /// Records that are older than this are compacted even if little of the log is dirty.
+    pub max_compaction_lag_ms: i64,
+    /// How long a tombstone stays after the first compaction that keeps it.
+    pub delete_retention_ms: i64,
     /// How long the files of a deleted segment remain, for readers that still use them.
     pub file_delete_delay_ms: i64,
     pub producer_id_expiration_ms: i64,
@@ -37,6 +47,17 @@ pub struct LogConfig {
     pub flush_ms: i64,
 }
 
+impl LogConfig {
+    /// Age at which a segment is rolled, without jitter. A record can be compacted only after its
+    /// segment was rolled, so `max.compaction.lag.ms` limits the age, too.
+    pub fn max_segment_ms(&self) -> i64 {
+        match self.compact && self.max_compaction_lag_ms > 0 {
+            true => self.segment_ms.min(self.max_compaction_lag_ms),
+            false => self.segment_ms,
+        }
+    }
+}
+
 impl Default for LogConfig {
     fn default() -> Self {
         const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -49,6 +70,11 @@ impl Default for LogConfig {
             retention_ms: 7 * DAY_MS,
             retention_bytes: -1,
             delete: true,
+            compact: false,
+            min_cleanable_dirty_ratio: 0.5,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            delete_retention_ms: DAY_MS,
             file_delete_delay_ms: 60_000,
             producer_id_expiration_ms: DAY_MS,
             requires_first_sequence_zero: false,
@@ -56,5 +82,19 @@ impl Default for LogConfig {
             flush_messages: i64::MAX,
             flush_ms: i64::MAX,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compacted_segments_roll_within_the_largest_compaction_lag() {
+        let config = LogConfig { segment_ms: 50, max_compaction_lag_ms: 30, ..Default::default() };
+        assert_eq!(config.max_segment_ms(), 50);
+        let compacted = LogConfig { compact: true, ..config };
+        assert_eq!(compacted.max_segment_ms(), 30);
+        assert_eq!(LogConfig { max_compaction_lag_ms: 60, ..compacted }.max_segment_ms(), 50);
     }
 }

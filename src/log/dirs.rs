@@ -98,6 +98,8 @@ pub struct Checkpoints {
     /// Has entries only of logs that start after the base offset of their first segment.
     pub log_starts: Offsets,
     pub high_watermarks: Offsets,
+    /// First dirty offsets of compacted logs.
+    pub first_dirty: Offsets,
 }
 
 /// One log directory.
@@ -546,6 +548,7 @@ fn load_dir(
         }),
         log_starts: read_checkpoint(disk, path, checkpoint::LOG_START)?,
         high_watermarks: read_checkpoint(disk, path, checkpoint::REPLICATION)?,
+        first_dirty: read_checkpoint(disk, path, checkpoint::CLEANER)?,
     };
     Ok(LogDir {
         path: path.to_owned(),

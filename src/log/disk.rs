@@ -12,6 +12,7 @@ use std::{
     },
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use rustix::{
@@ -52,6 +53,8 @@ pub trait Disk: Send + Sync + Debug {
     fn len(&self, path: &Path) -> io::Result<u64>;
     /// When the content of the file last changed, in ms since the epoch.
     fn modified_ms(&self, path: &Path) -> io::Result<i64>;
+    /// Sets the time that [`Self::modified_ms`] returns.
+    fn set_modified_ms(&self, path: &Path, modified_ms: i64) -> io::Result<()>;
     /// Renames a file or a directory. A file replaces one that has the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove_file(&self, path: &Path) -> io::Result<()>;
@@ -314,6 +317,12 @@ impl Disk for RealDisk {
         let modified = fs::metadata(path)?.modified()?;
         let since_epoch = modified.duration_since(std::time::UNIX_EPOCH);
         Ok(since_epoch.map_or(0, |elapsed| elapsed.as_millis() as i64))
+    }
+
+    fn set_modified_ms(&self, path: &Path, modified_ms: i64) -> io::Result<()> {
+        let since_epoch = Duration::from_millis(u64::try_from(modified_ms).unwrap_or(0));
+        let file = fs::OpenOptions::new().write(true).open(path)?;
+        file.set_modified(std::time::UNIX_EPOCH + since_epoch)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

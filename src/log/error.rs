@@ -94,6 +94,13 @@ pub enum ReadError {
     Records { path: PathBuf, position: u64, source: RecordError },
 }
 
+impl ReadError {
+    /// Whether a file is gone, because its segment was deleted or compacted.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 /// Adds to an error the operation that failed and the path of its file.
 pub(super) trait During<T> {
     fn during(self, operation: &'static str, path: &Path) -> Result<T, LogError>;

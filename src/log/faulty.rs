@@ -1,6 +1,8 @@
 //! A file system in memory, for tests and simulations. Callers make its operations fail or wait. A
 //! crash loses what was not synced.
 
+mod name_changes;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, IoSlice},
@@ -16,6 +18,7 @@ use std::{
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::io::Errno;
 
+use self::name_changes::NameChanges;
 use super::disk::{DirEntry, DirLock, Disk, DiskFile, OpenMode, ReadSource, read_where_allowed};
 
 /// A kind of crash: what remains of writes that were not synced.
@@ -25,6 +28,9 @@ pub enum Crash {
     Process,
     /// Writes and names that were not synced are lost.
     LoseUnsynced,
+    /// As [`Self::LoseUnsynced`], but each change of a name remains if its bit is set. Real file
+    /// systems keep changes in their order, but do not promise that.
+    LoseNames(u64),
     /// Of each file, this percentage of the unsynced bytes remains, and the last of them is
     /// damaged.
     Tear(u8),
@@ -53,6 +59,7 @@ struct Node {
     changed_from: usize,
     /// Whether the page cache has nothing of the file. A read from the disk ends that.
     is_cold: bool,
+    modified_ms: i64,
 }
 
 impl Node {
@@ -75,6 +82,7 @@ struct State {
     /// Files by path.
     names: BTreeMap<PathBuf, usize>,
     synced_names: BTreeMap<PathBuf, usize>,
+    name_changes: NameChanges,
     dirs: BTreeSet<PathBuf>,
     synced_dirs: BTreeSet<PathBuf>,
     locks: Vec<PathBuf>,
@@ -216,8 +224,13 @@ impl FaultyDisk {
         let state = self.state();
         let (mut names, mut dirs) = match crash {
             Crash::Process | Crash::Tear(_) => (state.names.clone(), state.dirs.clone()),
-            Crash::LoseUnsynced => (state.synced_names.clone(), state.synced_dirs.clone()),
+            Crash::LoseUnsynced | Crash::LoseNames(_) => {
+                (state.synced_names.clone(), state.synced_dirs.clone())
+            }
         };
+        if let Crash::LoseNames(kept) = crash {
+            state.name_changes.apply(kept, &mut names);
+        }
         // If the name of a directory is lost, everything in it is lost.
         let known = dirs.clone();
         let is_reached = |path: &Path| path.ancestors().skip(1).all(|above| known.contains(above));
@@ -226,17 +239,18 @@ impl FaultyDisk {
         let after = |node: &Node| {
             let bytes = match crash {
                 Crash::Process => node.bytes.clone(),
-                Crash::LoseUnsynced => node.synced.clone(),
+                Crash::LoseUnsynced | Crash::LoseNames(_) => node.synced.clone(),
                 Crash::Tear(percent) => tear(node, usize::from(percent)),
             };
             // The machine still runs, and may crash later.
             let synced = if crash == Crash::Process { &node.synced } else { &bytes };
-            Node { synced: synced.clone(), bytes, changed_from: 0, is_cold: false }
+            let synced = synced.clone();
+            Node { synced, bytes, changed_from: 0, is_cold: false, modified_ms: node.modified_ms }
         };
         let nodes = state.nodes.iter().map(after).collect();
         let (synced_names, synced_dirs) = match crash {
             Crash::Process => (state.synced_names.clone(), state.synced_dirs.clone()),
-            Crash::LoseUnsynced | Crash::Tear(_) => (names.clone(), dirs.clone()),
+            _ => (names.clone(), dirs.clone()),
         };
         let state = State { nodes, synced_names, names, synced_dirs, dirs, ..State::default() };
         Self { state: Arc::new(Mutex::new(state)), ..Self::default() }
@@ -345,6 +359,7 @@ impl Disk for FaultyDisk {
                 state.nodes.push(Node::default());
                 let node = state.nodes.len() - 1;
                 state.names.insert(path.to_owned(), node);
+                state.name_changes.create(path, node);
                 node
             }
         };
@@ -357,8 +372,17 @@ impl Disk for FaultyDisk {
         Ok(state.nodes[node].bytes.len() as u64)
     }
 
-    fn modified_ms(&self, _: &Path) -> io::Result<i64> {
-        Ok(0)
+    fn modified_ms(&self, path: &Path) -> io::Result<i64> {
+        let state = self.state();
+        let node = *state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(state.nodes[node].modified_ms)
+    }
+
+    fn set_modified_ms(&self, path: &Path, modified_ms: i64) -> io::Result<()> {
+        let mut state = self.change()?;
+        let node = *state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        state.nodes[node].modified_ms = modified_ms;
+        Ok(())
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -369,8 +393,10 @@ impl Disk for FaultyDisk {
         if !is_dir {
             let node = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
             state.names.insert(to.to_owned(), node);
+            state.name_changes.rename(from, to);
             return Ok(());
         }
+        state.name_changes.clear();
         state.dirs.insert(to.to_owned());
         if state.synced_dirs.remove(from) {
             state.synced_dirs.insert(to.to_owned());
@@ -385,8 +411,10 @@ impl Disk for FaultyDisk {
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.check(Operation::Remove, path)?;
-        let removed = self.change()?.names.remove(path);
-        removed.map(drop).ok_or(io::ErrorKind::NotFound.into())
+        let mut state = self.change()?;
+        state.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
+        state.name_changes.remove(path);
+        Ok(())
     }
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -438,6 +466,7 @@ impl Disk for FaultyDisk {
         let inside = state.names.iter().filter(|(name, _)| name.parent() == Some(path));
         let inside: Vec<_> = inside.map(|(name, node)| (name.clone(), *node)).collect();
         state.synced_names.extend(inside);
+        state.name_changes.synced(path);
         state.synced_dirs.retain(|dir| dir.parent() != Some(path));
         let inside = state.dirs.iter().filter(|dir| dir.parent() == Some(path));
         let inside: Vec<_> = inside.cloned().collect();

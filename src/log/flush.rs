@@ -229,7 +229,7 @@ impl Log {
     /// Removes old snapshots that are not at the base offset of a segment. Keeps the newest ones
     /// that a start may use: up to the settled offset after a crash of the process, up to the
     /// recovery point after a crash of the machine.
-    fn drop_passed_snapshots(&mut self) {
+    pub(super) fn drop_passed_snapshots(&mut self) {
         let newest = |until| self.snapshots.iter().copied().rfind(|at| *at <= until);
         let of_use = [newest(self.recovery_point), newest(self.settled)];
         let is_kept = |at: &i64| {

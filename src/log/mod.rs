@@ -20,6 +20,7 @@
 mod aborted;
 mod append;
 pub mod checkpoint;
+pub mod clean;
 mod config;
 pub mod dirs;
 pub mod disk;
@@ -159,6 +160,14 @@ pub struct Log {
     settled: i64,
     /// Number of truncations. A flush that began before one does not move the recovery point.
     generation: u64,
+    /// The first dirty offset: compaction has cleaned the records before it. `None` if the log was
+    /// never cleaned.
+    first_dirty: Option<i64>,
+    /// A segment that compaction has written, whose files have the suffix `.swap`, and that has not
+    /// replaced its old segments yet.
+    incoming: Option<Arc<Segment>>,
+    /// How often compaction has replaced segments.
+    replacements: u64,
     failed: bool,
 }
 
@@ -247,6 +256,8 @@ impl Log {
             unsettled: self.unsettled,
             settled: self.settled,
             generation: self.generation,
+            first_dirty: self.first_dirty,
+            replacements: self.replacements,
         }
     }
 
@@ -272,6 +283,32 @@ impl Log {
     /// later, in place of the removed ones.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Sets the first dirty offset to that of a checkpoint or of another copy of the log. It may be
+    /// outside of this log; the cleaner checks it.
+    pub fn restore_first_dirty(&mut self, offset: Option<i64>) {
+        self.first_dirty = offset;
+    }
+
+    /// Sets the first dirty offset after a round of compaction. The active segment is always dirty,
+    /// also if a truncation has made it active meanwhile.
+    pub fn set_first_dirty(&mut self, offset: i64) {
+        self.first_dirty = Some(offset.min(self.active.segment.base_offset.max(self.log_start)));
+    }
+
+    /// Lowers the first dirty offset after a truncation (Kafka's
+    /// `LogCleanerManager.maybeTruncateCheckpoint`).
+    fn lower_first_dirty(&mut self) {
+        if let Some(offset) = self.first_dirty {
+            self.set_first_dirty(offset);
+        }
+    }
+
+    /// How often compaction has replaced segments. The files of segments in an older view may be
+    /// gone.
+    pub fn replacements(&self) -> u64 {
+        self.replacements
     }
 
     /// Bytes of the `.log` files of all segments.

@@ -71,11 +71,6 @@ pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Appends `.deleted` to a path.
-pub fn deleted(path: &Path) -> PathBuf {
-    with_suffix(path, DELETED)
-}
-
 /// Whether a file remains from a deletion, a compaction or a replacement that did not finish.
 pub fn is_leftover(name: &str) -> bool {
     name.ends_with(DELETED) || name.ends_with(CLEANED) || name.ends_with(".tmp")
@@ -146,7 +141,7 @@ mod tests {
     fn names_are_kafkas() {
         let path = file(Path::new("/d/t-0"), 42, Kind::TimeIndex);
         assert_eq!(path, Path::new("/d/t-0/00000000000000000042.timeindex"));
-        assert_eq!(deleted(&path).extension(), Some("deleted".as_ref()));
+        assert_eq!(with_suffix(&path, DELETED).extension(), Some("deleted".as_ref()));
         assert!(is_delete_dir(&delete_dir(&TopicPartition::new("a.b-c", 7), Uuid::nil())));
         assert!(!is_delete_dir("my-delete"));
         for other in ["0.log", "0000000000000000000a.log", "00000000000000000042.log.deleted"] {

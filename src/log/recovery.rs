@@ -203,6 +203,9 @@ fn create(
         unsettled: 0,
         settled: offset,
         generation: 0,
+        first_dirty: None,
+        incoming: None,
+        replacements: 0,
         failed: false,
     };
     Ok((log, Recovery { created: true, ..Recovery::default() }))
@@ -270,6 +273,9 @@ impl Opening<'_> {
             unsettled: self.recovery.scanned_bytes,
             settled: self.start.sound_until().clamp(recovery_point, log_end),
             generation: 0,
+            first_dirty: None,
+            incoming: None,
+            replacements: 0,
             failed: false,
         };
         if log_end < log_start {

@@ -109,18 +109,27 @@ impl Log {
 
     /// Renames the files of a segment to `*.deleted`.
     fn mark_deleted(&mut self, segment: &Arc<Segment>) -> Result<DeletedSegment, LogError> {
-        // The log may have had the same base offset before, and readers may still hold that
-        // segment. Its files must not be taken for those of this one.
-        for earlier in self.deleted.iter().filter_map(Weak::upgrade) {
-            if earlier.base_offset == segment.base_offset {
-                earlier.files.remove_deleted()?;
-            }
+        // Readers may still hold an earlier segment of the same base offset. Its files must not be
+        // taken for those of this one.
+        for earlier in self.earlier_deleted(segment.base_offset) {
+            earlier.remove()?;
         }
         segment.files.mark_deleted()?;
+        self.snapshots.retain(|offset| *offset != segment.base_offset);
+        Ok(self.note_deleted(segment))
+    }
+
+    /// Deleted segments of the same base offset, whose files may still exist.
+    pub(super) fn earlier_deleted(&self, base_offset: i64) -> Vec<DeletedSegment> {
+        let deleted = self.deleted.iter().filter_map(Weak::upgrade);
+        deleted.filter(|it| it.base_offset == base_offset).map(DeletedSegment).collect()
+    }
+
+    /// Notes that the files of a segment have the suffix `.deleted` now.
+    pub(super) fn note_deleted(&mut self, segment: &Arc<Segment>) -> DeletedSegment {
         self.deleted.retain(|deleted| deleted.strong_count() > 0);
         self.deleted.push(Arc::downgrade(segment));
-        self.snapshots.retain(|offset| *offset != segment.base_offset);
         self.dir_changes.made += 1;
-        Ok(DeletedSegment(segment.clone()))
+        DeletedSegment(segment.clone())
     }
 }

@@ -11,14 +11,16 @@ mod indexes;
 
 use std::{collections::VecDeque, io, path::PathBuf, sync::Arc};
 
-pub use files::Home;
 use files::SegmentFiles;
+pub use files::{Home, OWN_KINDS};
 use indexes::Index;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{
+    LogError,
     aborted::TxnIndex,
     disk::{Disk, DiskFile, OpenMode},
+    error::During,
     index::{OffsetEntry, TimeEntry},
     names::Kind,
     walk::{Step, Walk},
@@ -76,6 +78,10 @@ pub struct Segment {
 impl Segment {
     /// A segment whose files exist, with `size` valid bytes in the `.log` file.
     pub fn existing(disk: Arc<dyn Disk>, home: Arc<Home>, base_offset: i64, size: u64) -> Self {
+        Self::with_files(SegmentFiles::new(disk, home, base_offset), base_offset, size)
+    }
+
+    fn with_files(files: SegmentFiles, base_offset: i64, size: u64) -> Self {
         let state = State {
             size,
             file: None,
@@ -88,7 +94,6 @@ impl Segment {
             index_dirty: false,
             index_failed: false,
         };
-        let files = SegmentFiles::new(disk, home, base_offset);
         Self { base_offset, txns: TxnIndex::default(), files, state: Mutex::new(state) }
     }
 
@@ -105,6 +110,31 @@ impl Segment {
             let _ = segment.files.disk.remove_file(&segment.path(Kind::Log));
             return Err(error);
         }
+        Ok(segment)
+    }
+
+    /// Creates the empty files of a segment that compaction writes (`*.cleaned`). Such files of an
+    /// earlier attempt are emptied or removed.
+    pub fn create_cleaned(
+        disk: Arc<dyn Disk>,
+        home: Arc<Home>,
+        base_offset: i64,
+    ) -> Result<Self, LogError> {
+        let files = SegmentFiles::cleaned(disk, home, base_offset);
+        let segment = Self::with_files(files, base_offset, 0);
+        for kind in [Kind::Log, Kind::Index, Kind::TimeIndex] {
+            let created = segment.files.open(kind, OpenMode::Truncate);
+            let file = created.during("create", &segment.path(kind))?;
+            if kind == Kind::Log {
+                segment.state().file = Some(file);
+            }
+        }
+        let txns = segment.path(Kind::TxnIndex);
+        match segment.files.disk.remove_file(&txns) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed.during("remove", &txns)?,
+        }
+        segment.reset_indexes_in_memory();
         Ok(segment)
     }
 

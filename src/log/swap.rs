@@ -35,9 +35,12 @@ pub(super) fn settle(disk: &dyn Disk, dir: &Path, names: &[String]) -> Result<Ve
         |(offset, kind)| names::with_suffix(&names::file(dir, offset, kind), names::SWAP);
     // This comes before the removal of the `*.cleaned` files, which show that these files are
     // incomplete.
-    for file in undone {
-        let path = swap_path(file);
+    for file in &undone {
+        let path = swap_path(*file);
         disk.remove_file(&path).during("remove", &path)?;
+    }
+    if !undone.is_empty() {
+        disk.sync_dir(dir).during("sync", dir)?;
     }
     if swapped.is_empty() {
         return Ok(Vec::new());

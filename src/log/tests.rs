@@ -9,10 +9,12 @@ use super::{
 };
 use crate::records::{Batch, BatchBuilder, BatchHeader, BatchOptions, batch::NO_SEQUENCE};
 
+mod clean;
 mod deleted_segments;
 mod dirs;
 mod first_sequences;
 mod hints;
+mod horizon;
 mod model;
 mod start;
 mod swap;

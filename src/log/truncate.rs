@@ -47,6 +47,7 @@ impl Log {
 
     /// Truncates only the segments. The log must end after `offset`.
     pub(super) fn cut_segments(&mut self, offset: i64) -> Result<(), LogError> {
+        self.discard_incoming()?;
         let kept = self.segments.partition_point(|segment| segment.base_offset <= offset);
         if kept == 0 {
             // A roll to a later offset has replaced the only segment, which was empty.
@@ -78,6 +79,7 @@ impl Log {
         self.recovery_point = self.recovery_point.min(self.log_end);
         self.settled = self.settled.min(self.log_end);
         self.log_start = self.log_start.min(self.log_end);
+        self.lower_first_dirty();
         self.generation += 1;
         self.dir_changes.made += 1;
         Ok(())
@@ -90,6 +92,7 @@ impl Log {
         offset: i64,
         now_ms: i64,
     ) -> Result<(), LogError> {
+        self.discard_incoming()?;
         let removed = self.segments.to_vec();
         for segment in removed.iter().rev() {
             segment.files.remove()?;
@@ -105,6 +108,7 @@ impl Log {
         self.unsynced.clear();
         (self.log_start, self.log_end, self.recovery_point) = (offset, offset, offset);
         self.settled = offset;
+        self.lower_first_dirty();
         self.producers = Producers::starting_at(offset);
         self.generation += 1;
         self.dir_changes.made += 1;

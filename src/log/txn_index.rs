@@ -83,7 +83,7 @@ impl Segment {
     }
 
     /// Writes entries that are only in memory.
-    fn write_aborted(&self) -> io::Result<()> {
+    pub(super) fn write_aborted(&self) -> io::Result<()> {
         // Only the owner of the log calls this, so no entry is added while the lock is free.
         let (stored, bytes, replaced) = {
             let state = self.txns.state();
@@ -250,6 +250,23 @@ impl Log {
 }
 
 impl LogView {
+    /// Returns the aborted transactions that overlap the offsets from `from`, which a segment
+    /// begins at or contains, to before `end`.
+    pub(super) fn aborted_between(
+        &self,
+        from: i64,
+        end: i64,
+    ) -> Result<Vec<AbortedTxn>, ReadError> {
+        let mut found = Vec::new();
+        for segment in &self.segments[self.segment_at(from)..] {
+            let collected = segment.collect_aborted(from, end, &mut found);
+            if collected.map_err(|error| io_error(segment, cut_short(error)))? {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
     /// Returns the aborted transactions that overlap a slice that was read from `offset` on, in the
     /// order of their markers. As in Kafka, the end of the slice is rounded up to an index entry,
     /// so some transactions may be after the slice.

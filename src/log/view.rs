@@ -29,6 +29,8 @@ pub struct LogView {
     pub(super) unsettled: u64,
     pub(super) settled: i64,
     pub(super) generation: u64,
+    pub(super) first_dirty: Option<i64>,
+    pub(super) replacements: u64,
 }
 
 /// A range of a `.log` file that starts with a batch. Its last batch may be incomplete.
@@ -76,6 +78,17 @@ impl LogView {
     /// place.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// The first dirty offset: compaction has cleaned the records before it. `None` if the log was
+    /// never cleaned.
+    pub fn first_dirty(&self) -> Option<i64> {
+        self.first_dirty
+    }
+
+    /// How often compaction had replaced segments.
+    pub fn replacements(&self) -> u64 {
+        self.replacements
     }
 
     /// Bytes of the `.log` files of all segments.
@@ -240,8 +253,8 @@ impl LogView {
                 let record = record.map_err(|error| malformed(segment, found.position, error))?;
                 record.map_or(header.max_timestamp, |(timestamp, _)| timestamp)
             }
-            // The base timestamp is the delete horizon then.
-            _ if header.has_delete_horizon() => header.max_timestamp,
+            // The base timestamp is then the delete horizon, or there is no record.
+            _ if header.has_delete_horizon() || header.record_count == 0 => header.max_timestamp,
             _ => header.base_timestamp,
         };
         Ok(Some(timestamp).filter(|timestamp| *timestamp >= 0))
@@ -337,8 +350,8 @@ impl LogView {
         let batch = read_batch(&*file, &header, place.position).map_err(wrap)?;
         let record = first_record(&batch, |(time, _)| time == timestamp);
         let record = record.map_err(|error| malformed(segment, place.position, error))?;
-        let offset = record.map_or(last_offset, |(_, offset)| offset);
-        Ok(Some((timestamp, offset, header.leader_epoch)))
+        // As in Kafka, there is no answer if compaction has removed the records of the batch.
+        Ok(record.map(|(_, offset)| (timestamp, offset, header.leader_epoch)))
     }
 }
 
@@ -366,7 +379,7 @@ fn malformed(segment: &Segment, position: u64, source: RecordError) -> ReadError
     ReadError::Records { path: segment.path(Kind::Log), position, source }
 }
 
-fn corrupt(segment: &Segment, position: u64, what: String) -> ReadError {
+pub(super) fn corrupt(segment: &Segment, position: u64, what: String) -> ReadError {
     let what = format!("position {position}: {what}");
     ReadError::Corrupt { path: segment.path(Kind::Log), what }
 }

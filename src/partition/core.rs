@@ -38,7 +38,7 @@ impl Role {
     }
 
     /// Whether the replica is out of service for good. Metadata does not change this.
-    pub(super) fn is_final(self) -> bool {
+    pub fn is_final(self) -> bool {
         matches!(self, Self::Offline | Self::Closed)
     }
 }

@@ -15,7 +15,7 @@ use arc_swap::ArcSwapOption;
 use parking_lot::{Mutex, MutexGuard};
 use uuid::Uuid;
 
-use super::{Core, Partition};
+use super::{Core, Partition, has_changed};
 use crate::{
     base::environment::now_ms,
     log::{
@@ -115,10 +115,8 @@ impl Partition {
             Source::of(&core)
         };
         let copied = match source.copy_to(future, most, rolled) {
-            // The log was truncated or replaced during the read. The next round reads the new one.
-            Err(CopyError::Read(_))
-                if self.lock().log().generation() != source.view.generation() =>
-            {
+            // The log was truncated or compacted during the read. The next round reads the new one.
+            Err(CopyError::Read(error)) if has_changed(self.lock().log(), &source.view, &error) => {
                 Ok(Copied::Some { bytes: 0, lag: 1 })
             }
             copied => copied,
@@ -332,6 +330,11 @@ impl Source {
         }
         future.advance_log_start(start.min(future.log_end()))?;
         future.note_high_watermark(self.high_watermark);
+        if let Some(first_dirty) = self.view.first_dirty() {
+            // A round that ends during the move has not first_dirty what was copied before.
+            let known = future.view().first_dirty().unwrap_or(first_dirty);
+            future.restore_first_dirty(Some(known.min(first_dirty)));
+        }
         let lag = self.view.log_end() - future.log_end();
         Ok(Copied::Some { bytes: bytes as u64, lag })
     }

@@ -12,6 +12,7 @@
 //! - Views are published while the core is locked, so a later view never shows an older state.
 
 mod append;
+mod clean;
 mod core;
 mod flush;
 mod follower;
@@ -480,15 +481,14 @@ impl Partition {
         }
     }
 
-    /// Handles the error of a read through the view `seen`. Returns true if the log was truncated
-    /// or replaced since; the caller then reads again from a new view. Otherwise reports I/O errors
-    /// and corrupt data to the broker, and returns false.
+    /// Handles the error of a read through the view `seen`. Returns true if the log was truncated,
+    /// replaced or compacted since; the caller then reads again from a new view. Otherwise reports
+    /// I/O errors and corrupt data to the broker, and returns false.
     pub fn read_failed(&self, seen: &View, error: ReadError) -> bool {
-        // A log may be truncated or replaced by a copy while others read it. The lock waits for the
-        // end of either.
+        // The lock waits for the end of a truncation, an exchange of the log or a compaction.
         let is_other = {
             let core = self.lock();
-            (core.moves(), core.log().generation()) != (seen.moves, seen.log.generation())
+            core.moves() != seen.moves || has_changed(core.log(), &seen.log, &error)
         };
         if is_other {
             return true;
@@ -557,6 +557,14 @@ impl Partition {
             self.follower_fetches.wake_all();
         }
     }
+}
+
+/// Whether a read may have failed because the log was truncated or compacted after the view `seen`
+/// was taken.
+fn has_changed(log: &Log, seen: &LogView, error: &ReadError) -> bool {
+    log.generation() != seen.generation()
+        // Segments that were compacted are complete until their files are removed.
+        || error.is_not_found() && log.replacements() != seen.replacements()
 }
 
 /// Which fetches a change concerns.

@@ -26,6 +26,7 @@ use crate::{
     records::Batch,
 };
 
+mod clean;
 mod moves;
 mod replicas;
 mod transactions;

@@ -107,6 +107,10 @@ const PURE: &[&str] = &[
     "partition/core.rs",
     "partition/follower.rs",
     "partition/isr.rs",
+    "log/clean/filter.rs",
+    "log/clean/keys.rs",
+    "log/clean/map.rs",
+    "log/clean/transactions.rs",
 ];
 const IMPURE: &[&str] = &["tokio", "async", "SystemTime", "Instant", "new_v4", "rand"];
 /// The module that gives access to the clock, randomness and blocking threads.

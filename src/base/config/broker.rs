@@ -61,6 +61,20 @@ pub struct TransactionSettings {
     pub add_partitions_to_txn_retry_backoff_max_ms: i32,
 }
 
+/// The settings of the threads that compact logs (`CleanerConfig` of Kafka).
+#[derive(Clone, PartialEq, Debug)]
+pub struct CleanerSettings {
+    pub log_cleaner_enable: bool,
+    pub log_cleaner_threads: i32,
+    /// Bytes of the maps of all threads together.
+    pub log_cleaner_dedupe_buffer_size: i64,
+    /// Bytes of the buffers of all threads together.
+    pub log_cleaner_io_buffer_size: i32,
+    pub log_cleaner_io_buffer_load_factor: f64,
+    pub log_cleaner_io_max_bytes_per_second: f64,
+    pub log_cleaner_backoff_ms: i64,
+}
+
 /// All settings of a broker. Names are Kafka's with `_` for `.`, and units are last.
 #[derive(Clone, PartialEq, Debug)]
 pub struct BrokerConfig {
@@ -119,6 +133,7 @@ pub struct BrokerConfig {
     pub producer_id_expiration_ms: i32,
     pub producer_id_expiration_check_interval_ms: i32,
 
+    pub cleaner: CleanerSettings,
     pub group: GroupSettings,
     pub transaction: TransactionSettings,
     pub cluster: ClusterConfig,
@@ -196,6 +211,7 @@ impl BrokerConfig {
             producer_id_expiration_ms: values.i32("producer.id.expiration.ms"),
             producer_id_expiration_check_interval_ms: values
                 .i32("producer.id.expiration.check.interval.ms"),
+            cleaner: CleanerSettings::read(values),
             group: GroupSettings::read(values),
             transaction: TransactionSettings::read(values),
             cluster: ClusterConfig::from_values(values),
@@ -214,6 +230,27 @@ impl BrokerConfig {
                 listener.name,
                 listener.protocol.name()
             ))),
+        }
+    }
+}
+
+impl CleanerSettings {
+    fn read(values: &Values) -> Self {
+        // With NaN, no two settings would be equal.
+        let number = |name: &str, instead_of_nan: f64| {
+            Some(values.f64(name)).filter(|number| !number.is_nan()).unwrap_or(instead_of_nan)
+        };
+        Self {
+            log_cleaner_enable: values.bool("log.cleaner.enable"),
+            log_cleaner_threads: values.i32("log.cleaner.threads"),
+            log_cleaner_dedupe_buffer_size: values.i64("log.cleaner.dedupe.buffer.size"),
+            log_cleaner_io_buffer_size: values.i32("log.cleaner.io.buffer.size"),
+            log_cleaner_io_buffer_load_factor: number("log.cleaner.io.buffer.load.factor", 0.0),
+            log_cleaner_io_max_bytes_per_second: number(
+                "log.cleaner.io.max.bytes.per.second",
+                f64::MAX,
+            ),
+            log_cleaner_backoff_ms: values.i64("log.cleaner.backoff.ms"),
         }
     }
 }
@@ -354,10 +391,11 @@ fn check(values: &Values) -> Result<(), ConfigError> {
         "replica.fetch.wait.max.ms should always be less than or equal to \
          replica.lag.time.max.ms to prevent frequent changes in ISR",
     )?;
-    let dedupe_per_thread =
-        values.i64("log.cleaner.dedupe.buffer.size") / values.i64("log.cleaner.threads").max(1);
+    // Kafka divides by it, so its broker does not start with 0 either.
+    let threads = values.i64("log.cleaner.threads");
+    require(threads > 0, "log.cleaner.threads must be at least 1.")?;
     require(
-        dedupe_per_thread > 1024 * 1024,
+        values.i64("log.cleaner.dedupe.buffer.size") / threads > 1024 * 1024,
         "log.cleaner.dedupe.buffer.size must be at least 1MB per cleaner thread.",
     )?;
     let codec = values.i64("offsets.topic.compression.codec");

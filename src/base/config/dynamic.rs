@@ -170,13 +170,13 @@ impl Config {
     }
 
     fn check_whole(&self, configs: &Properties, per_broker: bool) -> Result<(), ConfigError> {
+        if configs.get("log.cleaner.threads").is_some_and(|text| text.trim() == "0") {
+            return Err(ConfigError::config("/ by zero")); // Kafka shares a buffer among them
+        }
         let changed = match per_broker {
             true => self.with_dynamic(&self.cluster_default, configs),
             false => self.with_dynamic(configs, &self.per_broker),
         }?;
-        if changed.values.i64("log.cleaner.threads") == 0 {
-            return Err(ConfigError::config("/ by zero")); // Kafka shares a buffer among them
-        }
         for name in THREADS {
             check_threads(name, self.values.i64(name), changed.values.i64(name))?;
         }

@@ -29,7 +29,9 @@ mod values;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-pub use broker::{BrokerConfig, GroupSettings, HttpListener, PerIpLimits, TransactionSettings};
+pub use broker::{
+    BrokerConfig, CleanerSettings, GroupSettings, HttpListener, PerIpLimits, TransactionSettings,
+};
 pub use cluster::{ClusterConfig, QuorumVoter};
 pub use dynamic::{
     validate_client_metrics_configs, validate_group_configs, validate_topic_configs,

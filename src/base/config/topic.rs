@@ -69,14 +69,18 @@ pub struct TopicConfig {
     pub compression_gzip_level: i32,
     pub compression_lz4_level: i32,
     pub compression_zstd_level: i32,
+    pub delete_retention_ms: i64,
     pub file_delete_delay_ms: i64,
     pub flush_messages: i64,
     pub flush_ms: i64,
     pub index_interval_bytes: i32,
+    pub max_compaction_lag_ms: i64,
     pub max_message_bytes: i32,
     pub message_timestamp_type: TimestampType,
     pub message_timestamp_before_max_ms: i64,
     pub message_timestamp_after_max_ms: i64,
+    pub min_cleanable_dirty_ratio: f64,
+    pub min_compaction_lag_ms: i64,
     pub min_insync_replicas: i32,
     pub leader_replication_throttled_replicas: ThrottledReplicas,
     pub follower_replication_throttled_replicas: ThrottledReplicas,
@@ -106,9 +110,13 @@ impl TopicConfig {
             compression_gzip_level: int("compression.gzip.level"),
             compression_lz4_level: int("compression.lz4.level"),
             compression_zstd_level: int("compression.zstd.level"),
+            delete_retention_ms: integer("delete.retention.ms"),
             file_delete_delay_ms: integer("file.delete.delay.ms"),
             flush_messages: integer("flush.messages"),
             flush_ms: integer("flush.ms"),
+            min_cleanable_dirty_ratio: values.decimal("min.cleanable.dirty.ratio"),
+            min_compaction_lag_ms: integer("min.compaction.lag.ms"),
+            max_compaction_lag_ms: integer("max.compaction.lag.ms"),
             min_insync_replicas: int("min.insync.replicas"),
             leader_replication_throttled_replicas: ThrottledReplicas::of(
                 values.list("leader.replication.throttled.replicas"),
@@ -182,6 +190,13 @@ impl TopicValues {
         match self.get(name) {
             Some(Value::Integer(value)) => *value,
             other => unreachable!("{name} is an integer in the table, not {other:?}"),
+        }
+    }
+
+    fn decimal(&self, name: &str) -> f64 {
+        match self.get(name) {
+            Some(Value::Decimal(value)) => *value,
+            other => unreachable!("{name} is a DOUBLE in the table, not {other:?}"),
         }
     }
 

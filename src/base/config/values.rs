@@ -79,6 +79,14 @@ impl Values {
         value.unwrap_or_else(|_| unreachable!("{name} is a SHORT in the table"))
     }
 
+    /// The value of a DOUBLE key, which has a default.
+    pub fn f64(&self, name: &str) -> f64 {
+        match self.get(name) {
+            Some(Value::Decimal(value)) => *value,
+            other => unreachable!("{name} is a DOUBLE in the table, not {other:?}"),
+        }
+    }
+
     pub fn bool(&self, name: &str) -> bool {
         match self.get(name) {
             Some(Value::Boolean(value)) => *value,

@@ -254,10 +254,12 @@ impl Replicas {
         topic: &Topic,
         found: &DiscoveredLog,
     ) -> Result<(Log, i64), LogError> {
-        let high_watermark = {
+        let (high_watermark, first_dirty) = {
             let dirs = self.lock_dirs();
-            let high_watermarks = &dirs.dirs()[found.dir].checkpoints.high_watermarks;
-            high_watermarks.get(&found.partition).copied().unwrap_or(0)
+            let Checkpoints { high_watermarks, first_dirty, .. } =
+                &dirs.dirs()[found.dir].checkpoints;
+            let high_watermark = high_watermarks.get(&found.partition).copied().unwrap_or(0);
+            (high_watermark, first_dirty.get(&found.partition).copied())
         };
         let disk = Arc::clone(self.log_dirs.disk());
         let start = LogStart {
@@ -271,6 +273,7 @@ impl Replicas {
         let flush_messages = config.flush_messages;
         let checked = self.progress.checked_bytes();
         let (mut log, recovery) = Log::open_counted(disk, &found.path, config, start, checked)?;
+        log.restore_first_dirty(first_dirty);
         // After a crash, nearly every log has some bytes to check; these are not all logged.
         if recovery.scanned_bytes >= TOLD_BYTES || recovery.cut_bytes > 0 {
             info!(partition = %found.partition, ?recovery, "log recovered");
@@ -336,6 +339,11 @@ impl Replicas {
             retention_ms: config.retention_ms.unwrap_or(-1),
             retention_bytes: config.retention_bytes.unwrap_or(-1),
             delete: config.cleanup_policy.delete,
+            compact: config.cleanup_policy.compact,
+            min_cleanable_dirty_ratio: config.min_cleanable_dirty_ratio,
+            min_compaction_lag_ms: config.min_compaction_lag_ms,
+            max_compaction_lag_ms: config.max_compaction_lag_ms,
+            delete_retention_ms: config.delete_retention_ms,
             file_delete_delay_ms: config.file_delete_delay_ms,
             producer_id_expiration_ms: i64::from(settings.producer_id_expiration_ms),
             requires_first_sequence_zero: settings.unstable_api_versions_enable,

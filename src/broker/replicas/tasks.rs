@@ -54,6 +54,9 @@ impl Replicas {
         loop {
             let deleted = partition.update(|core| core.apply_retention(now, DELETED_AT_ONCE))?;
             let is_last = deleted.len() < DELETED_AT_ONCE;
+            if !deleted.is_empty() {
+                info!(partition = %partition.id, segments = deleted.len(), "segments deleted");
+            }
             self.remove_later(partition, deleted);
             if is_last {
                 return Ok(());
@@ -91,11 +94,14 @@ impl Replicas {
 
     /// Removes the files of deleted segments after `file.delete.delay.ms`, so that slow readers can
     /// finish.
-    fn remove_later(self: &Arc<Self>, partition: &Partition, deleted: Vec<DeletedSegment>) {
+    pub(in crate::broker) fn remove_later(
+        self: &Arc<Self>,
+        partition: &Partition,
+        deleted: Vec<DeletedSegment>,
+    ) {
         if deleted.is_empty() {
             return;
         }
-        info!(partition = %partition.id, segments = deleted.len(), "segments deleted");
         let delay_ms = partition.with_log(|log| log.config().file_delete_delay_ms);
         let what = format!("segments of {}", partition.id);
         self.remove_after(delay_ms, what, deleted, DeletedSegment::remove);
@@ -117,7 +123,7 @@ impl Replicas {
         });
     }
 
-    /// Writes the checkpoints of recovery points and log start offsets.
+    /// Writes the checkpoints of recovery points, log start offsets and first dirty offsets.
     pub(in crate::broker) fn write_checkpoints(self: &Arc<Self>) {
         let recovery_point = |_: &View, log: &LogView| Some(log.recovery_point());
         self.write_checkpoint(
@@ -126,6 +132,13 @@ impl Replicas {
             recovery_point,
         );
         self.write_log_starts();
+        self.write_first_dirty();
+    }
+
+    /// Writes the checkpoint of first dirty offsets. The cleaner calls this after a round.
+    pub(in crate::broker) fn write_first_dirty(self: &Arc<Self>) {
+        let first_dirty = |_: &View, log: &LogView| log.first_dirty();
+        self.write_checkpoint(checkpoint::CLEANER, |before| &before.first_dirty, first_dirty);
     }
 
     /// Writes the checkpoint of settled offsets.

@@ -1,7 +1,7 @@
-//! The files of a segment under the names that they have now. A deletion renames files while
-//! readers still hold the segment, and another segment may then get the same names. A reader that
-//! opens a file late gets the segment's own file or an error, but never the file of another
-//! segment.
+//! The files of a segment under the names that they have now. A deletion or a compaction renames
+//! files while readers still hold the segment, and another segment may then get the same names. A
+//! reader that opens a file late gets the segment's own file or an error, but never the file of
+//! another segment.
 
 use std::{
     io,
@@ -17,6 +17,9 @@ use super::super::{
     error::During,
     names::{self, Kind},
 };
+
+/// The files that belong to one segment only. A producer snapshot belongs to its offset in the log.
+pub const OWN_KINDS: [Kind; 4] = [Kind::Log, Kind::Index, Kind::TimeIndex, Kind::TxnIndex];
 
 /// The path of a log's directory, as all its segments see it. A deletion renames the directory
 /// while readers still hold segments. A new topic may then get the old name, so segments must
@@ -35,7 +38,7 @@ impl Home {
         *self.0.write() = dir;
     }
 
-    fn dir(&self) -> Arc<Path> {
+    pub fn dir(&self) -> Arc<Path> {
         Arc::clone(&self.0.read())
     }
 }
@@ -44,15 +47,16 @@ impl Home {
 /// can get a name that this segment loses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FileState {
-    /// The names of the base offset, without a suffix.
-    Live,
-    /// Each file has its name of before, or already the one with the suffix `.deleted`.
-    Deleting,
-    /// The names with the suffix `.deleted`.
-    Deleted,
+    /// The names of the base offset with this suffix, which is empty for a segment of the log.
+    Named(&'static str),
+    /// Each file has its name of before, or already the new one.
+    Renaming { from: &'static str, to: &'static str },
     /// The files are removed, or will be at once.
     Removed,
 }
+
+/// The suffix of a segment's files while it is part of its log.
+const LIVE: &str = "";
 
 /// The files of one segment.
 #[derive(Debug)]
@@ -64,22 +68,62 @@ pub struct SegmentFiles {
 }
 
 impl SegmentFiles {
+    /// The files of a segment that is part of its log.
     pub fn new(disk: Arc<dyn Disk>, home: Arc<Home>, base_offset: i64) -> Self {
-        Self { disk, home, base_offset, state: RwLock::new(FileState::Live) }
+        Self::with_suffix(disk, home, base_offset, LIVE)
     }
 
-    /// The path of a file before the segment is deleted.
+    /// The files of a segment that compaction writes (`*.cleaned`).
+    pub fn cleaned(disk: Arc<dyn Disk>, home: Arc<Home>, base_offset: i64) -> Self {
+        Self::with_suffix(disk, home, base_offset, names::CLEANED)
+    }
+
+    fn with_suffix(
+        disk: Arc<dyn Disk>,
+        home: Arc<Home>,
+        base_offset: i64,
+        suffix: &'static str,
+    ) -> Self {
+        Self { disk, home, base_offset, state: RwLock::new(FileState::Named(suffix)) }
+    }
+
+    /// The path of a file. While the files are renamed, it is the path of before; after they are
+    /// deleted, the one that they had in the log.
     pub fn path(&self, kind: Kind) -> PathBuf {
-        names::file(&self.home.dir(), self.base_offset, kind)
+        let suffix = match self.state() {
+            FileState::Named(names::DELETED) | FileState::Removed => LIVE,
+            FileState::Named(suffix) | FileState::Renaming { from: suffix, .. } => suffix,
+        };
+        self.path_with(&self.home.dir(), kind, suffix)
+    }
+
+    fn path_with(&self, dir: &Path, kind: Kind, suffix: &str) -> PathBuf {
+        names::with_suffix(&names::file(dir, self.base_offset, kind), suffix)
     }
 
     fn state(&self) -> FileState {
         *self.state.read()
     }
 
-    /// Whether the segment is still part of its log, as far as its files show.
+    /// Whether the segment is still part of its log, or not part of it yet, as far as its files
+    /// show.
     pub fn is_live(&self) -> bool {
-        self.state() == FileState::Live
+        match self.state() {
+            FileState::Named(suffix) | FileState::Renaming { to: suffix, .. } => {
+                suffix != names::DELETED
+            }
+            FileState::Removed => false,
+        }
+    }
+
+    /// Whether the files wait for their final names ([`Self::mark_live`]).
+    pub fn is_swap(&self) -> bool {
+        match self.state() {
+            FileState::Named(suffix) | FileState::Renaming { from: suffix, .. } => {
+                suffix == names::SWAP
+            }
+            FileState::Removed => false,
+        }
     }
 
     /// Opens one of the files. A deleted segment's file is opened for reading only. Fails with
@@ -90,15 +134,16 @@ impl SegmentFiles {
     pub fn open(&self, kind: Kind, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         loop {
             let (dir, state) = (self.home.dir(), self.state());
-            let path = names::file(&dir, self.base_offset, kind);
-            let open_deleted = || self.disk.open(&names::deleted(&path), OpenMode::Read);
+            let open = |suffix| {
+                let mode = if suffix == names::DELETED { OpenMode::Read } else { mode };
+                self.disk.open(&self.path_with(&dir, kind, suffix), mode)
+            };
             let opened = match state {
-                FileState::Live => self.disk.open(&path, mode),
-                FileState::Deleting => match self.disk.open(&path, mode) {
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => open_deleted(),
+                FileState::Named(suffix) => open(suffix),
+                FileState::Renaming { from, to } => match open(from) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => open(to),
                     opened => opened,
                 },
-                FileState::Deleted => open_deleted(),
                 FileState::Removed => {
                     Err(io::Error::new(io::ErrorKind::NotFound, "the segment was deleted"))
                 }
@@ -109,25 +154,54 @@ impl SegmentFiles {
         }
     }
 
-    /// Renames the files to `*.deleted`. Readers can open them until they are removed.
+    /// Renames the files, and the producer snapshot at the base offset, to `*.deleted`. Readers can
+    /// open them until they are removed.
     pub fn mark_deleted(&self) -> Result<(), LogError> {
-        *self.state.write() = FileState::Deleting;
-        for kind in Kind::ALL {
-            let path = self.path(kind);
-            match self.disk.rename(&path, &names::deleted(&path)) {
+        self.rename(names::DELETED, &Kind::ALL)
+    }
+
+    /// Renames the files to `*.deleted`, because those of a new segment take their place. The
+    /// producer snapshot keeps its name.
+    pub fn mark_replaced(&self) -> Result<(), LogError> {
+        self.rename(names::DELETED, &OWN_KINDS)
+    }
+
+    /// Renames the files of a complete new segment to `*.swap`.
+    pub fn mark_swap(&self) -> Result<(), LogError> {
+        self.rename(names::SWAP, &OWN_KINDS)
+    }
+
+    /// Gives the files of a new segment their final names.
+    pub fn mark_live(&self) -> Result<(), LogError> {
+        self.rename(LIVE, &OWN_KINDS)
+    }
+
+    fn rename(&self, to: &'static str, kinds: &[Kind]) -> Result<(), LogError> {
+        let from = match self.state() {
+            FileState::Named(from) | FileState::Renaming { from, .. } => from,
+            FileState::Removed => return Ok(()),
+        };
+        *self.state.write() = FileState::Renaming { from, to };
+        let dir = self.home.dir();
+        for kind in kinds {
+            let path = self.path_with(&dir, *kind, from);
+            match self.disk.rename(&path, &self.path_with(&dir, *kind, to)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 renamed => renamed.during("rename", &path)?,
             }
         }
-        *self.state.write() = FileState::Deleted;
+        *self.state.write() = FileState::Named(to);
         Ok(())
     }
 
-    /// Removes the files that [`Self::mark_deleted`] has renamed, unless those of another segment
-    /// have replaced them.
+    /// Removes the files that [`Self::mark_deleted`] or [`Self::mark_replaced`] has renamed, unless
+    /// those of another segment have replaced them.
     pub fn remove_deleted(&self) -> Result<(), LogError> {
+        let dir = self.home.dir();
         match self.give_up_names() {
-            true => self.remove_each(Kind::ALL.map(|kind| names::deleted(&self.path(kind)))),
+            true => {
+                self.remove_each(Kind::ALL.map(|kind| self.path_with(&dir, kind, names::DELETED)))
+            }
             false => Ok(()),
         }
     }
@@ -135,9 +209,21 @@ impl SegmentFiles {
     /// Removes the files at once, but not the producer snapshot. A reader that has the `.log` file
     /// open can still read it.
     pub fn remove(&self) -> Result<(), LogError> {
+        let suffixes = match self.state() {
+            FileState::Named(suffix) => vec![suffix],
+            FileState::Renaming { from, to } => vec![to, from],
+            FileState::Removed => return Ok(()),
+        };
+        let kinds = match suffixes.contains(&names::SWAP) {
+            // A start completes a replacement while its `*.swap` files have a log. Without an offset
+            // index, it builds the transaction index again, too.
+            true => [Kind::Index, Kind::TimeIndex, Kind::TxnIndex, Kind::Log],
+            false => OWN_KINDS,
+        };
         self.give_up_names();
-        let kinds = [Kind::Log, Kind::Index, Kind::TimeIndex, Kind::TxnIndex];
-        self.remove_each(kinds.map(|kind| self.path(kind)))
+        let dir = self.home.dir();
+        let path = |suffix| kinds.map(|kind| self.path_with(&dir, kind, suffix));
+        self.remove_each(suffixes.into_iter().flat_map(path))
     }
 
     /// Ends the use of the files' names, because the files are removed or because those of another

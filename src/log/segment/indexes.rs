@@ -251,6 +251,29 @@ impl Segment {
         std::mem::take(&mut self.state().index_dirty)
     }
 
+    /// Bytes of the offset index and of the time index, with entries that are only in memory.
+    pub fn index_sizes(&self) -> io::Result<(u64, u64)> {
+        let (offsets, times) = {
+            let state = self.state();
+            let (offsets, times) = (&state.offsets, &state.times);
+            ((offsets.stored, offsets.pending.len()), (times.stored, times.pending.len()))
+        };
+        let size = |kind: Kind, (stored, pending): (Option<u32>, usize), len: usize| {
+            let in_file = match stored {
+                Some(stored) => u64::from(stored) * len as u64,
+                None => match self.files.open(kind, OpenMode::Read) {
+                    Ok(file) => file.len()?,
+                    // A missing index is rebuilt by the next start.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+                    Err(error) => return Err(error),
+                },
+            };
+            Ok(in_file + (pending * len) as u64)
+        };
+        let offsets = size(Kind::Index, offsets, OffsetEntry::LEN)?;
+        Ok((offsets, size(Kind::TimeIndex, times, TimeEntry::LEN)?))
+    }
+
     /// Adds the last entry to the time index, so that retention need not read the segment for its
     /// largest timestamp. Then writes both indexes.
     pub fn seal(&self) -> io::Result<()> {

@@ -73,6 +73,29 @@ fn content(log: &Log) -> Vec<(i64, i32)> {
 }
 
 #[tokio::test]
+async fn a_copy_takes_over_the_first_dirty_offset() {
+    let site = Site::new();
+    site.append(20);
+    site.partition.update(|core| {
+        core.log_mut().roll(20, NOW).expect("rolls");
+        core.log_mut().set_first_dirty(20);
+    });
+    site.copy();
+    site.partition.ready_future().expect("syncs");
+    let of_copy = || site.partition.future_view().expect("it moves").log.first_dirty();
+    assert_eq!(of_copy(), Some(20));
+    site.append(5);
+    site.partition.update(|core| {
+        core.log_mut().roll(25, NOW).expect("rolls");
+        core.log_mut().set_first_dirty(25);
+    });
+    site.copy();
+    assert_eq!(of_copy(), Some(20), "a later round has not cleaned the copy");
+    assert!(matches!(site.replace(MOST), Ok(Replaced::Done(Ok(_)))));
+    assert_eq!(site.partition.view().log.first_dirty(), Some(20));
+}
+
+#[tokio::test]
 async fn a_copy_takes_the_place_while_producers_go_on() {
     let site = Site::new();
     site.append(20);

@@ -31,7 +31,7 @@ keys! {
         "Old segments go while a partition is larger than this; -1 sets no bound.";
     "log.retention.check.interval.ms" Long "300000" (at_least 1) Medium ReadOnly Used
         "How often logs are searched for segments to delete.";
-    "log.cleanup.policy" List "delete" (list_of "compact" "delete") Medium ClusterWide (used_only "delete")
+    "log.cleanup.policy" List "delete" (list_of "compact" "delete") Medium ClusterWide Used
         "What becomes of old segments: delete, compact, or both.";
     "log.index.size.max.bytes" Int "10485760" (at_least 4) Medium ClusterWide Used
         "The largest offset index of a segment.";
@@ -71,29 +71,29 @@ keys! {
         "Threads per data directory that recover logs at start and flush them at stop.";
     "num.replica.alter.log.dirs.threads" Int null any High ReadOnly Used
         "Threads that move replicas between directories.";
-    "log.cleaner.threads" Int "1" (at_least 0) Medium ClusterWide Ignored
+    "log.cleaner.threads" Int "1" (at_least 0) Medium ClusterWide Used
         "Threads that compact logs.";
     "log.cleaner.io.max.bytes.per.second" Double "1.7976931348623157E308"
-        any Medium ClusterWide Ignored
+        any Medium ClusterWide Used
         "The most bytes that compaction reads and writes in a second.";
-    "log.cleaner.dedupe.buffer.size" Long "134217728" any Medium ClusterWide Ignored
+    "log.cleaner.dedupe.buffer.size" Long "134217728" any Medium ClusterWide Used
         "Memory for the keys of compaction, all threads together.";
-    "log.cleaner.io.buffer.size" Int "524288" (at_least 0) Medium ClusterWide Ignored
+    "log.cleaner.io.buffer.size" Int "524288" (at_least 0) Medium ClusterWide Used
         "Memory for the buffers of compaction, all threads together.";
-    "log.cleaner.io.buffer.load.factor" Double "0.9" any Medium ClusterWide Ignored
+    "log.cleaner.io.buffer.load.factor" Double "0.9" any Medium ClusterWide Used
         "How full the key buffer may get.";
-    "log.cleaner.backoff.ms" Long "15000" (at_least 0) Medium ClusterWide Ignored
+    "log.cleaner.backoff.ms" Long "15000" (at_least 0) Medium ClusterWide Used
         "How long compaction rests when nothing needs it.";
     "log.cleaner.min.cleanable.ratio" Double "0.5"
-        (between_decimals 0.0 1.0) Medium ClusterWide Ignored
+        (between_decimals 0.0 1.0) Medium ClusterWide Used
         "The dirty part of a log above which it is compacted.";
-    "log.cleaner.enable" Boolean "true" any Medium ReadOnly Ignored
-        "Whether logs are compacted at all.";
-    "log.cleaner.delete.retention.ms" Long "86400000" (at_least 0) Medium ClusterWide Ignored
+    "log.cleaner.enable" Boolean "true" any Medium ReadOnly Used
+        "Whether logs are compacted at all (deprecated).";
+    "log.cleaner.delete.retention.ms" Long "86400000" (at_least 0) Medium ClusterWide Used
         "How long a tombstone stays in a compacted log.";
-    "log.cleaner.min.compaction.lag.ms" Long "0" (at_least 0) Medium ClusterWide Ignored
+    "log.cleaner.min.compaction.lag.ms" Long "0" (at_least 0) Medium ClusterWide Used
         "A record stays uncompacted at least this long.";
     "log.cleaner.max.compaction.lag.ms" Long "9223372036854775807"
-        (at_least 1) Medium ClusterWide Ignored
+        (at_least 1) Medium ClusterWide Used
         "A record stays uncompacted at most this long.";
 }

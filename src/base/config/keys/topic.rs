@@ -25,17 +25,17 @@ keys! {
         "The largest record batch that is taken, in bytes.";
     "index.interval.bytes" Int "4096" (at_least 0) Medium ReadOnly Used
         "Bytes of records between two entries of the offset index.";
-    "delete.retention.ms" Long "86400000" (at_least 0) Medium ReadOnly Ignored
+    "delete.retention.ms" Long "86400000" (at_least 0) Medium ReadOnly Used
         "How long a tombstone stays in a compacted log.";
-    "min.compaction.lag.ms" Long "0" (at_least 0) Medium ReadOnly Ignored
+    "min.compaction.lag.ms" Long "0" (at_least 0) Medium ReadOnly Used
         "A record stays uncompacted at least this long.";
-    "max.compaction.lag.ms" Long "9223372036854775807" (at_least 1) Medium ReadOnly Ignored
+    "max.compaction.lag.ms" Long "9223372036854775807" (at_least 1) Medium ReadOnly Used
         "A record stays uncompacted at most this long.";
     "file.delete.delay.ms" Long "60000" (at_least 0) Medium ReadOnly Used
         "How long a deleted segment's files stay before they are removed.";
-    "min.cleanable.dirty.ratio" Double "0.5" (between_decimals 0.0 1.0) Medium ReadOnly Ignored
+    "min.cleanable.dirty.ratio" Double "0.5" (between_decimals 0.0 1.0) Medium ReadOnly Used
         "The dirty part of the log above which it is compacted.";
-    "cleanup.policy" List "delete" (list_of "compact" "delete") Medium ReadOnly (used_only "delete")
+    "cleanup.policy" List "delete" (list_of "compact" "delete") Medium ReadOnly Used
         "What becomes of old segments: delete, compact, or both.";
     "unclean.leader.election.enable" Boolean "false" any Medium ReadOnly Used
         "Whether a replica that is not in sync may lead when no other can.";

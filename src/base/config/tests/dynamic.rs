@@ -95,6 +95,32 @@ fn dynamic_change_is_checked_against_the_whole_configuration() {
 }
 
 #[test]
+fn cleaner_threads_change_by_a_factor_of_two_and_share_the_buffer() {
+    let config = config(&[("log.cleaner.threads", "4")]);
+    let all = |pairs: &[(&str, &str)]| refusal(&config, false, pairs).unwrap_or_default();
+    let of_threads = |threads: &str| all(&[("log.cleaner.threads", threads)]);
+    for allowed in ["2", "8"] {
+        assert_eq!(of_threads(allowed), "");
+    }
+    let doubled = "cannot be increased to more than double the current value 4";
+    assert!(of_threads("9").contains(doubled), "{}", of_threads("9"));
+    let halved = "cannot be reduced to less than half the current value 4";
+    assert!(of_threads("1").contains(halved), "{}", of_threads("1"));
+    assert_eq!(of_threads("0"), "/ by zero");
+    let size = "log.cleaner.dedupe.buffer.size";
+    let shared = format!("requirement failed: {size} must be at least 1MB per cleaner thread.");
+    assert_eq!(all(&[(size, "4194307")]), shared);
+    assert_eq!(all(&[(size, "4194308")]), "");
+    assert!(all(&[("log.cleaner.backoff.ms", "-1")]).contains("at least 0"));
+    assert!(all(&[("log.cleaner.enable", "false")]).starts_with("Cannot update these configs"));
+    let changed = [("log.cleaner.threads", "2"), ("log.cleaner.io.max.bytes.per.second", "1000")];
+    let changed = config.with_dynamic(&properties(&changed), &properties(&[])).expect("valid");
+    let cleaner = &changed.broker.cleaner;
+    assert_eq!(cleaner.log_cleaner_threads, 2);
+    assert!(cleaner.log_cleaner_io_max_bytes_per_second < 1001.0);
+}
+
+#[test]
 fn a_single_change_is_checked_with_what_is_set_already() {
     let changed = config(&[])
         .with_dynamic(&properties(&[("log.retention.ms", "1000")]), &properties(&[]))

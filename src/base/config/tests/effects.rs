@@ -151,7 +151,7 @@ fn the_start_warns_of_every_key_that_is_set_without_effect() {
 #[test]
 fn values_without_effect_are_warned_of_together() {
     let (_, warnings) = started(&[
-        ("log.cleanup.policy", "delete,compact"),
+        ("log.preallocate", "true"),
         ("num.io.threads", "16"),
         ("num.network.threads", "3"),
         ("replica.selector.class", "com.example.Selector"),
@@ -161,7 +161,7 @@ fn values_without_effect_are_warned_of_together() {
         ("transaction.state.log.min.isr", "1"),
     ])
     .expect("starts");
-    let expected = "keys are set that have no effect yet: log.cleanup.policy, num.io.threads, \
+    let expected = "keys are set that have no effect yet: log.preallocate, num.io.threads, \
                     replica.selector.class";
     assert_eq!(warnings, [expected]);
 }
@@ -170,8 +170,8 @@ fn values_without_effect_are_warned_of_together() {
 fn configs_of_topics_groups_and_subscriptions_without_effect_are_found() {
     let topic = [("cleanup.policy", "compact"), ("retention.ms", "1"), ("preallocate", "true")];
     let ignored = ignored_configs(topic, |name| keys::topic().get(name).copied());
-    assert_eq!(ignored, ["cleanup.policy", "preallocate"]);
-    let topic = [("cleanup.policy", "delete"), ("preallocate", "false"), ("cleanup.policy", "")];
+    assert_eq!(ignored, ["preallocate"]);
+    let topic = [("preallocate", "false"), ("cleanup.policy", "")];
     let ignored = ignored_configs(topic, |name| keys::topic().get(name).copied());
     assert_eq!(ignored, [""; 0]);
     for key in keys::topic::TOPIC.iter().chain(keys::group::GROUP) {

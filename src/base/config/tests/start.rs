@@ -10,6 +10,12 @@ fn refusal(pairs: &[(&str, &str)]) -> String {
 }
 
 #[test]
+fn no_start_without_cleaner_threads() {
+    let refused = refusal(&[("log.cleaner.threads", "0")]);
+    assert_eq!(refused, "log.cleaner.threads must be at least 1.");
+}
+
+#[test]
 fn a_multi_broker_tutorials_file_works_as_it_is() {
     let (config, warnings) = started(&[
         ("broker.id", "2"),

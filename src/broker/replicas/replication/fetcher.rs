@@ -53,8 +53,8 @@ pub(super) struct Fetcher {
     leader: i32,
     followed: Mutex<BTreeMap<Key, Followed>>,
     changed: Notify,
-    /// Whether a log was truncated below its recovery point, so that the checkpoint on disk is
-    /// wrong.
+    /// Whether a log was truncated below its recovery point or its first dirty offset, so that a
+    /// checkpoint on disk is wrong.
     has_cut: AtomicBool,
 }
 
@@ -170,7 +170,7 @@ impl Fetcher {
                 continue;
             }
             if followed.last_epoch.is_none() {
-                let before = followed.recovery_point();
+                let before = followed.checkpointed();
                 followed.last_epoch = answer::begin(replicas, followed);
                 self.note_cut(followed, before);
             }
@@ -246,7 +246,7 @@ impl Fetcher {
                     continue;
                 }
                 let bytes = data.records.as_ref().map_or(0, |records| records.len() as u64);
-                let before = followed.recovery_point();
+                let before = followed.checkpointed();
                 let answered = answer::Answered { ask, data };
                 if answered.is_out_of_range() {
                     // `find_range` waits for the leader, so earlier truncations are checkpointed
@@ -274,8 +274,9 @@ impl Fetcher {
         }
     }
 
-    fn note_cut(&self, followed: &Followed, before: i64) {
-        if followed.recovery_point() < before {
+    fn note_cut(&self, followed: &Followed, before: (i64, Option<i64>)) {
+        let now = followed.checkpointed();
+        if now.0 < before.0 || now.1 < before.1 {
             self.has_cut.store(true, Ordering::Relaxed);
         }
     }

@@ -37,8 +37,11 @@ impl Followed {
         Self { partition, leader_epoch, last_epoch: None, lag: None, resumes: None, failures: 0 }
     }
 
-    pub fn recovery_point(&self) -> i64 {
-        self.partition.view().log.recovery_point()
+    /// The offsets of the log that a truncation may lower while checkpoints have the old ones: the
+    /// recovery point and the first dirty offset.
+    pub fn checkpointed(&self) -> (i64, Option<i64>) {
+        let view = self.partition.view();
+        (view.log.recovery_point(), view.log.first_dirty())
     }
 
     /// Takes over the progress of a copy of this value that has processed an answer.
