@@ -415,6 +415,25 @@ HOST = dashboard(
         graph("Offline", "Log directories that failed, and unusable partitions.", "short", {
             "{{instance}}: directories": "kafka_log_offline_dirs{BROKER}",
             "{{instance}}: partitions": "kafka_server_offline_partitions{BROKER}"})),
+    row("Compaction",
+        graph("Dirty", "The dirty part of the dirtiest log that no thread compacts.", "percentunit", {
+            "{{instance}}": "kafka_log_cleaner_max_dirty_ratio{BROKER}"}),
+        graph("Last rounds", "The longest of the threads' last rounds, and the time since then.",
+              "s", {
+            "{{instance}}: round": "kafka_log_cleaner_max_clean_seconds{BROKER}",
+            "{{instance}}: since a look": "kafka_log_cleaner_seconds_since_last_run{BROKER}",
+            "{{instance}}: late": "kafka_log_cleaner_max_compaction_delay_seconds{BROKER}"}),
+        graph("Kept", "What the last rounds kept, and how full their key buffers were.",
+              "percentunit", {
+            "{{instance}}: bytes kept": "kafka_log_cleaner_recopy_ratio{BROKER}",
+            "{{instance}}: buffer": "kafka_log_cleaner_max_buffer_utilization_ratio{BROKER}"}),
+        graph("Given up", "Partitions that cannot be compacted, and threads that panicked.",
+              "short", {
+            "{{instance}}: {{log_dir}}": "kafka_log_cleaner_uncleanable_partitions{BROKER}",
+            "{{instance}}: dead threads": "kafka_log_cleaner_dead_threads{BROKER}"}, width=12),
+        graph("Dirty bytes given up", "Dirty bytes of partitions that cannot be compacted.",
+              "bytes", {
+            "{{instance}}: {{log_dir}}": "kafka_log_cleaner_uncleanable_bytes{BROKER}"}, width=12)),
     row("Start and recovery",
         bars("Last start", "How long each stage of the last start took.", "s", {
             "{{instance}}: {{stage}}": "kafka_server_startup_seconds{BROKER}"}),

@@ -6,6 +6,7 @@
 
 mod apply;
 mod broker_channels;
+mod cleaner;
 mod coordinators;
 mod event_log;
 mod gauges;
@@ -35,6 +36,7 @@ pub use self::{
 };
 use self::{
     broker_channels::BrokerChannels,
+    cleaner::Cleaner,
     coordinators::Coordinators,
     markers::TxnWork,
     membership::{Membership, ToController, previous_broker_epoch},
@@ -84,6 +86,7 @@ pub struct Broker {
     pub controller: Controller,
     pub membership: Membership,
     pub replicas: Arc<Replicas>,
+    pub cleaner: Arc<Cleaner>,
     pub coordinators: Arc<Coordinators>,
     /// What the shards of the transaction coordinator request from this broker.
     txn_work: TxnWork,
@@ -91,8 +94,6 @@ pub struct Broker {
     pub verifier: Verifier,
     pub limits: RequestLimits,
     pub sessions: Mutex<SessionCache>,
-    /// Topics that are being created automatically, because a request named them.
-    auto_creating: Mutex<HashSet<String>>,
     pub metrics: Arc<Metrics>,
     pub loggers: Arc<Loggers>,
     /// True once committed metadata can no longer be received or applied. The process then stops.
@@ -132,11 +133,14 @@ impl Broker {
             (Arc::clone(&metrics), parts.progress),
             (log_dirs, parts.found),
         );
+        let replicas = Arc::new(replicas);
+        let cleaner = Cleaner::new(Arc::clone(&node), Arc::clone(&replicas));
         let verifier = Verifier::new(Arc::clone(&node), parts.own_broker);
         let slots = settings.max_incremental_fetch_session_cache_slots.max(0) as usize;
         Self {
             node,
-            replicas: Arc::new(replicas),
+            replicas,
+            cleaner,
             membership,
             coordinators,
             txn_work,
@@ -145,7 +149,6 @@ impl Broker {
             controller,
             limits: RequestLimits::default(),
             sessions: Mutex::new(SessionCache::new(slots)),
-            auto_creating: Mutex::default(),
             metrics,
             loggers: parts.loggers,
             metadata_failed: watch::channel(false).0,
@@ -198,13 +201,14 @@ impl Broker {
     /// Locks the set of topics whose automatic creation is in progress. Do not hold the lock across
     /// an await.
     pub fn auto_creating(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.auto_creating.lock()
+        self.limits.auto_creating.lock()
     }
 
     /// Applies the dynamic broker configs of the image (KIP-226) to the configuration.
     pub fn reconfigure(&self, image: &Image) {
         if self.node.reconfigure(image) {
             self.replicas.set_background_threads(self.settings().background_threads);
+            self.cleaner.reconfigure();
         }
     }
 }

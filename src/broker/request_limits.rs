@@ -1,7 +1,8 @@
 //! [`RequestLimits`]: how many requests may do expensive work at the same time.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::HashSet, path::PathBuf, sync::Arc};
 
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::base::blocking_limits::BlockingLimits;
@@ -27,6 +28,8 @@ pub struct RequestLimits {
     pub dir_descriptions: BlockingLimits<()>,
     /// Limits how many produce requests decompress large batches at the same time.
     pub decompressions: Semaphore,
+    /// Topics that are being created automatically, because a request named them.
+    pub auto_creating: Mutex<HashSet<String>>,
 }
 
 impl Default for RequestLimits {
@@ -36,6 +39,7 @@ impl Default for RequestLimits {
             fetch_look_ups: BlockingLimits::new(FETCH_LOOK_UPS_AT_ONCE),
             dir_descriptions: BlockingLimits::new(DIR_DESCRIPTIONS_AT_ONCE),
             decompressions: Semaphore::new(DECOMPRESSIONS_AT_ONCE),
+            auto_creating: Mutex::default(),
         }
     }
 }

@@ -44,6 +44,7 @@ impl Broker {
             let flush = millis(config.log_flush_scheduler_interval_ms);
             every(flush, flush, |broker| broker.replicas.flush_by_time());
         }
+        tasks.spawn(Arc::clone(&self.cleaner).run(stop.clone()));
         let markers = markers::run(Arc::clone(self), stop.clone());
         tasks.spawn(watch_for_panic(
             "the task that writes transaction markers",

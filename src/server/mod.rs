@@ -283,6 +283,8 @@ impl Server {
         if tokio::time::timeout(DRAIN_MAX, self.connections.recv()).await.is_err() {
             warn!("connections are still open, stopping anyway");
         }
+        // A round that writes segments must end before its log is closed.
+        self.broker.cleaner.stopped().await;
         self.tasks.shutdown().await;
         self.broker.replicas.stop_replication();
         self.broker.resign_coordinators();

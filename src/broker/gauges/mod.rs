@@ -78,6 +78,7 @@ impl Broker {
             let cache = self.sessions.lock();
             (cache.len(), cache.evictions())
         };
+        self.cleaner.collect(scrape);
         let (name, help) = ("kafka_log_offline_dirs", "Log directories that have failed");
         scrape.gauge(name, help, &[], offline_dirs as f64);
         let (name, help) =
