@@ -76,6 +76,8 @@ struct Replica {
     epoch: i32,
     /// How many committed entries have been found in its log while it leads in `epoch`.
     found: usize,
+    /// How often compaction had replaced segments of its log.
+    replacements: u64,
 }
 
 impl Checks {
@@ -294,7 +296,11 @@ impl Replica {
         } else {
             let committed_in = committed_in.max(0);
             committed.extend(place, &view.log, high_watermark, committed_in, transactions)?;
-            committed.check_prefix(place, &view.log, (self.high_watermark, high_watermark))?;
+            // Compaction may have changed everything.
+            let replacements = std::mem::replace(&mut self.replacements, view.log.replacements());
+            let is_same = replacements == self.replacements;
+            let from = if is_same { self.high_watermark } else { 0 };
+            committed.check_prefix(place, &view.log, (from, high_watermark))?;
             self.epoch = epoch;
         }
         self.high_watermark = high_watermark;

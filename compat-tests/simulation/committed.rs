@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use sordini::{log::LogView, records::Batch};
 
 use crate::{
+    compacted::Compacted,
     history::{Acked, Place, Read},
     transactions::Transactions,
 };
@@ -27,6 +28,12 @@ pub struct Committed {
     pub end: i64,
     /// The last record number of each producer.
     last: BTreeMap<String, u64>,
+    /// The batches of an internal topic, which is compacted.
+    compacted: Compacted,
+}
+
+fn is_compacted(place: &Place) -> bool {
+    place.0.starts_with("__")
 }
 
 impl Committed {
@@ -54,7 +61,9 @@ impl Committed {
                 return Err(format!("{place:?}: a batch at {at} follows after {}", self.end));
             }
             let values = values(&batch)?;
-            if !place.0.starts_with("__") && !header.is_control() {
+            if is_compacted(place) {
+                self.compacted.note(&batch)?;
+            } else if !header.is_control() {
                 self.check_order(place, &values)?;
             }
             transactions.note(place, &batch, &values)?;
@@ -108,6 +117,11 @@ impl Committed {
         is_asked: impl Fn(&Entry) -> bool,
     ) -> Result<(), String> {
         let Some(first) = self.entries[from..].iter().position(&is_asked) else { return Ok(()) };
+        if is_compacted(place) {
+            let asked = self.entries[from + first..].iter().take_while(|it| is_asked(it));
+            let end = asked.last().map_or(0, |last| last.last_offset + 1);
+            return self.compacted.check(place, log, self.entries[from + first].base_offset, end);
+        }
         let mut entries = self.entries[from + first..].iter();
         for batch in log.batches_from(self.entries[from + first].base_offset) {
             let batch = batch.map_err(|error| format!("{place:?} cannot be read: {error}"))?;

@@ -290,6 +290,8 @@ fn properties(id: i32, setup: Setup) -> Properties {
         ("unclean.leader.election.enable", "false"),
         ("log.roll.ms", "4000"),
         ("log.retention.ms", "-1"),
+        ("log.cleaner.backoff.ms", "1000"),
+        ("log.cleaner.min.cleanable.ratio", "0.1"),
         ("leader.imbalance.check.interval.seconds", "5"),
     ];
     let shared = shared.map(|(name, value)| (name.to_owned(), value.to_owned()));

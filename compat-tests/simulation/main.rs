@@ -12,6 +12,7 @@ mod children;
 mod client;
 mod committed;
 mod committed_reads;
+mod compacted;
 mod consume;
 mod coordinator_probe;
 mod faults;
