@@ -21,7 +21,7 @@ use super::shared::client::Client;
 const IN_FLIGHT: usize = 4;
 /// Error codes after which a producer retries: UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE,
 /// NOT_LEADER_OR_FOLLOWER, REQUEST_TIMED_OUT, KAFKA_STORAGE_ERROR.
-const RETRIABLE: [i16; 5] = [3, 5, 6, 7, 56];
+pub const RETRIABLE: [i16; 5] = [3, 5, 6, 7, 56];
 
 /// A record: the number of its producer, and its own number among that producer's records.
 type Id = (usize, u64);

@@ -1,6 +1,7 @@
 //! Crashes, restarts and disk faults. No acknowledged record may be lost, duplicated or reordered.
-//! `CRASH_SECONDS` bounds the loop of kills (default 15).
+//! `CRASH_SECONDS` bounds the loops of kills (default 15, and 12 during compaction).
 
+mod compacted;
 mod crowd;
 mod damage;
 mod disks;
