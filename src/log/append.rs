@@ -54,9 +54,7 @@ impl Log {
         batches: &[Batch],
         now_ms: i64,
     ) -> Result<Appended, LogError> {
-        if self.failed {
-            return Err(LogError::Failed { dir: self.dir.to_path_buf() });
-        }
+        self.check_writable()?;
         self.check_batches(batches)?;
         // If there are too few descriptors, nothing is written, and nothing has to be undone.
         let segment = &self.active.segment;

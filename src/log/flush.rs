@@ -261,9 +261,7 @@ impl Log {
     /// the snapshot cannot be written, the log is durable, but the result is an error: the stop is
     /// not clean.
     pub fn close(&mut self) -> Result<i64, LogError> {
-        if self.failed {
-            return Err(LogError::Failed { dir: self.dir.to_path_buf() });
-        }
+        self.check_writable()?;
         let active = self.active.segment.clone();
         if active.seal().is_err() {
             let removed = active.complete_or_remove_indexes();
@@ -286,9 +284,7 @@ impl Log {
             active.sync_indexes().during("remove the indexes of", &active.path(Kind::Log))?;
         }
         snapshot?;
-        match self.failed {
-            true => Err(LogError::Failed { dir: self.dir.to_path_buf() }),
-            false => Ok(self.recovery_point),
-        }
+        self.check_writable()?;
+        Ok(self.recovery_point)
     }
 }

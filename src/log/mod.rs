@@ -473,6 +473,14 @@ impl Log {
         self.dir.join(names::LEADER_EPOCH_CHECKPOINT)
     }
 
+    /// Fails if an earlier operation has left the log in a state that only a start can mend.
+    fn check_writable(&self) -> Result<(), LogError> {
+        match self.failed {
+            true => Err(LogError::Failed { dir: self.dir.to_path_buf() }),
+            false => Ok(()),
+        }
+    }
+
     fn check_invariants(&self) {
         assert!(
             self.log_start <= self.recovery_point && self.recovery_point <= self.log_end,

@@ -162,6 +162,12 @@ impl BatchHeader {
         self.base_offset + i64::from(self.last_offset_delta)
     }
 
+    /// Whether the offsets are not negative, and there is an offset after the last one.
+    pub fn has_valid_offsets(&self) -> bool {
+        let delta = i64::from(self.last_offset_delta);
+        self.base_offset >= 0 && delta >= 0 && self.base_offset.checked_add(delta + 1).is_some()
+    }
+
     /// The sequence number of the last record. Sequence numbers continue with 0 after `i32::MAX`.
     pub fn last_sequence(&self) -> i32 {
         if self.base_sequence == NO_SEQUENCE {

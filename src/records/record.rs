@@ -12,6 +12,9 @@ pub type Header = (Bytes, Option<Bytes>);
 /// The smallest size of a record in bytes: size, attributes, two deltas, two lengths, header count.
 const RECORD_LEN_MIN: usize = 7;
 
+/// Most bytes of a control record, even if it was compressed. Real ones are much smaller.
+const CONTROL_RECORD_MAX: usize = 1 << 16;
+
 /// Why the records of a batch cannot be read.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub enum RecordError {
@@ -374,6 +377,11 @@ impl Batch {
         let payload = self.uncompressed_payload(limit)?;
         let times = Times::of(&self.header);
         Ok(Records { payload, at: 0, left, times, base_offset: self.header.base_offset })
+    }
+
+    /// The first record of a control batch; `None` if compaction has removed it.
+    pub fn control_record(&self) -> Result<Option<Record>, RecordError> {
+        self.records(CONTROL_RECORD_MAX)?.next().transpose()
     }
 
     /// Appends the whole batch to `out`.

@@ -63,11 +63,9 @@ pub enum ProblemReason {
 
 /// Fails if the offsets of a batch cannot be those of a log.
 fn check_offsets(header: &BatchHeader) -> Result<(), ProblemReason> {
-    let delta = header.last_offset_delta;
-    let last = header.base_offset.checked_add(i64::from(delta));
-    match header.base_offset >= 0 && delta >= 0 && last.is_some_and(|last| last < i64::MAX) {
+    match header.has_valid_offsets() {
         true => Ok(()),
-        false => Err(ProblemReason::BadOffsets(delta)),
+        false => Err(ProblemReason::BadOffsets(header.last_offset_delta)),
     }
 }
 

@@ -49,10 +49,7 @@ impl<'s> BatchReader<'s> {
         let batch = Batch::split_first(&mut self.buffer);
         let batch = batch.map_err(|error| self.corrupt(error.to_string()))?;
         batch.verify_crc().map_err(|error| self.corrupt(error.to_string()))?;
-        let is_ordered = header.base_offset >= self.segment.base_offset
-            && header.last_offset_delta >= 0
-            && header.base_offset.checked_add(i64::from(header.last_offset_delta) + 1).is_some();
-        if !is_ordered {
+        if header.base_offset < self.segment.base_offset || !header.has_valid_offsets() {
             return Err(self.corrupt("the offsets of a batch are invalid".to_owned()).into());
         }
         self.position += batch.size() as u64;

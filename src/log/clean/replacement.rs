@@ -131,12 +131,4 @@ impl Log {
         }
         Ok(())
     }
-
-    /// Fails if an earlier operation has left the log in a state that only a start can mend.
-    pub(super) fn check_writable(&self) -> Result<(), LogError> {
-        match self.failed {
-            true => Err(LogError::Failed { dir: self.dir.to_path_buf() }),
-            false => Ok(()),
-        }
-    }
 }

@@ -9,9 +9,6 @@ use crate::{
     records::{Batch, ControlRecordType},
 };
 
-/// Most bytes of a control record, even if it was compressed. Real ones are much smaller.
-const CONTROL_BYTES_MAX: usize = 1 << 16;
-
 /// Follows the transactions of a log. Batches must be passed in the order of their offsets.
 #[derive(Debug, Default)]
 pub struct Transactions {
@@ -96,8 +93,7 @@ impl Transactions {
 
 /// Reads the type of a control batch's record; `None` if compaction has removed the record.
 fn control_type(batch: &Batch) -> Result<Option<ControlRecordType>, ProblemReason> {
-    let record = batch.records(CONTROL_BYTES_MAX)?.next().transpose()?;
-    let Some(record) = record else { return Ok(None) };
+    let Some(record) = batch.control_record()? else { return Ok(None) };
     let key = record.key.ok_or(ProblemReason::NoControlKey)?;
     Ok(Some(ControlRecordType::from_key(&key)?))
 }

@@ -2,9 +2,6 @@
 
 use crate::records::{Batch, ControlRecordType, control::EndTxnMarker};
 
-/// Most bytes of a control record, even if it was compressed. Real ones are much smaller.
-const MARKER_LEN_MAX: usize = 1 << 16;
-
 /// The content of a transaction marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Marker {
@@ -21,9 +18,8 @@ pub struct NoMarker;
 impl Marker {
     /// Reads the marker of a control batch; `None` if compaction has removed its record.
     pub fn of(batch: &Batch) -> Result<Option<Self>, NoMarker> {
-        let mut records = batch.records(MARKER_LEN_MAX).map_err(|_| NoMarker)?;
-        let Some(record) = records.next() else { return Ok(None) };
-        let record = record.map_err(|_| NoMarker)?;
+        let record = batch.control_record().map_err(|_| NoMarker)?;
+        let Some(record) = record else { return Ok(None) };
         let (key, value) = (record.key.ok_or(NoMarker)?, record.value.ok_or(NoMarker)?);
         let aborts = match ControlRecordType::from_key(&key) {
             Ok(ControlRecordType::Abort) => true,
