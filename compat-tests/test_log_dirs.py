@@ -2,11 +2,14 @@
 `log_dirs`, and kafka-log-dirs."""
 
 import json
+import time
 
 import pytest
+from differential.transcript import Transcript
 from harness.broker import Broker
 
 DIRS = ("data", "other")
+INVALID_REPLICATION_FACTOR = 38
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +130,30 @@ def test_a_copy_survives_kill_and_stop(shell, broker, plan):
     shell(f"{run} --verify", until=lambda out: "completed successfully" in out, within=60).ok()
     assert set(described(shell, "halfway")) == {("other", 0, False)}
     shell("kafka-get-offsets --topic halfway").ok()
+
+
+def test_the_controller_learns_at_once_which_directories_are_cordoned(kind, tmp_path):
+    """A change of `cordoned.log.dirs` does not wait for the next heartbeat (KIP-1066)."""
+    long = {"broker_heartbeat_interval_ms": 60_000, "broker_session_timeout_ms": 180_000}
+    broker = Broker(kind, tmp_path, **long).start()
+    t = Transcript(broker, "cordoned")
+    topic = {"name": "held-back", "numPartitions": 1, "replicationFactor": 1, "configs": []}
+    create = {"timeoutMs": 5000, "topics": [topic], "validateOnly": True}
+
+    def creation_becomes(error_code):
+        deadline = time.monotonic() + 10
+        while (got := t.call("CreateTopics", 7, create)["topics"][0]["errorCode"]) != error_code:
+            assert time.monotonic() < deadline, f"error {got}, not {error_code}"
+            time.sleep(0.01)
+
+    try:
+        for value, error_code in (("*", INVALID_REPLICATION_FACTOR), ("", 0)):
+            change = {"name": "cordoned.log.dirs", "configOperation": 0, "value": value}
+            resource = {"resourceType": 4, "resourceName": "1", "configs": [change]}
+            answer = t.call("IncrementalAlterConfigs", 1,
+                            {"resources": [resource], "validateOnly": False})  # fmt: skip
+            assert answer["responses"][0]["errorCode"] == 0, answer
+            creation_becomes(error_code)
+    finally:
+        t.close()
+        broker.stop()

@@ -206,9 +206,13 @@ impl Broker {
 
     /// Applies the dynamic broker configs of the image (KIP-226) to the configuration.
     pub fn reconfigure(&self, image: &Image) {
+        let before = self.settings().cordoned_log_dirs.clone();
         if self.node.reconfigure(image) {
             self.replicas.set_background_threads(self.settings().background_threads);
             self.cleaner.reconfigure();
+            if self.settings().cordoned_log_dirs != before {
+                self.replicas.report_cordoned_dirs();
+            }
         }
     }
 }

@@ -43,6 +43,11 @@ impl Replicas {
         wanted.map(|dir| dir.id).filter(|id| !id.is_nil()).collect()
     }
 
+    /// Has the next heartbeat sent at once, because it reports which log directories are cordoned.
+    pub(in crate::broker) fn report_cordoned_dirs(&self) {
+        self.dirs_changed.notify_one();
+    }
+
     /// Reports to the controller which log directories are offline, and which directory each
     /// replica is in. Returns at once; tasks send the reports.
     pub(super) fn report_directories(self: &Arc<Self>) {
