@@ -63,6 +63,8 @@ pub struct Filter<'m> {
     rules: FilterRules,
     transactions: Transactions,
     last_records: HashMap<i64, LastRecord>,
+    /// Whether a batch stays whole because it decompresses to more than the limit.
+    has_unread: bool,
     /// Whether each record of the current batch stays.
     stays: Vec<bool>,
     stats: FilterStats,
@@ -79,8 +81,8 @@ struct Remaining {
 
 impl<'m> Filter<'m> {
     pub fn new(map: &'m OffsetMap, rules: FilterRules) -> Self {
-        let (transactions, last_records, stays, stats) = Default::default();
-        Self { map, rules, transactions, last_records, stays, stats }
+        let (transactions, last_records, has_unread, stays, stats) = Default::default();
+        Self { map, rules, transactions, last_records, has_unread, stays, stats }
     }
 
     /// Sets the last record of each active producer of the log, by producer id.
@@ -142,7 +144,10 @@ impl<'m> Filter<'m> {
         if loses_records {
             return Ok(emptied(batch));
         }
-        let Some(payload) = uncompressed_records(batch)? else { return Ok(Filtered::AsIs) };
+        let Some(payload) = uncompressed_records(batch)? else {
+            self.has_unread = true;
+            return Ok(Filtered::AsIs);
+        };
         let remaining = self.check_records(header, &payload)?;
         if remaining.records == 0 {
             return Ok(if stays_empty { emptied(batch) } else { Filtered::Dropped });
@@ -203,7 +208,9 @@ impl<'m> Filter<'m> {
             self.stats.invalid_messages += 1;
             return false;
         };
-        let is_expired = record.value_len().is_none() && self.is_past_horizon(header);
+        // A batch that was not read may have values of the key, which must not come back.
+        let is_expired =
+            record.value_len().is_none() && self.is_past_horizon(header) && !self.has_unread;
         !is_expired && self.map.get(key).is_none_or(|last| offset >= last)
     }
 

@@ -147,10 +147,16 @@ fn negative_horizon_has_passed_and_is_removed() {
 }
 
 #[test]
-fn batch_beyond_the_limit_stays_whole() {
+fn batch_beyond_the_limit_stays_whole_and_so_do_tombstones_after_it() {
     let map = map_of(&[("key", 900)]);
     let huge = batch_beyond_the_limit(0);
-    assert_eq!(apply(&map, rules(1000), &huge), Filtered::AsIs);
+    let delete_horizon = Some(NOW);
+    let options = BatchOptions { base_offset: 900, delete_horizon, ..BatchOptions::default() };
+    let tombstone = batch_with(options, &[(Some("key"), None)]);
+    assert_eq!(apply(&map, rules(1000), &tombstone), Filtered::Dropped);
+    let mut filter = Filter::new(&map, rules(1000));
+    assert_eq!(filter.apply(&huge), Ok(Filtered::AsIs));
+    assert_eq!(filter.apply(&tombstone), Ok(Filtered::AsIs), "the value must not come back");
 }
 
 fn last(last_data_offset: Option<i64>, epoch: i16) -> Option<LastRecord> {
