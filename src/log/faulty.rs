@@ -256,6 +256,11 @@ impl FaultyDisk {
         Self { state: Arc::new(Mutex::new(state)), ..Self::default() }
     }
 
+    /// Number of changes of names that a crash of the machine may lose.
+    pub fn unsynced_name_changes(&self) -> usize {
+        self.state().name_changes.len()
+    }
+
     /// Mounts the file system again.
     pub fn mount(&self) {
         self.state().mountings += 1;

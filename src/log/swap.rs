@@ -52,15 +52,20 @@ pub(super) fn settle(disk: &dyn Disk, dir: &Path, names: &[String]) -> Result<Ve
     for base in &bases {
         end = end.max(end_of(disk, &swap_path((*base, Kind::Log)), *base)?);
     }
-    let mut is_removed = false;
-    for (offset, kind) in names.iter().filter_map(|name| names::parse_file(name)) {
-        if (first..end).contains(&offset) {
-            let path = names::file(dir, offset, kind);
-            disk.remove_file(&path).during("remove", &path)?;
-            is_removed = true;
-        }
+    let old: Vec<_> = names
+        .iter()
+        .filter_map(|name| names::parse_file(name))
+        .filter(|(offset, _)| (first..end).contains(offset))
+        .collect();
+    // The process that ended may not have synced the names. Without this, a crash of the machine
+    // could lose them and keep a change that follows: the removal of an old segment without the
+    // `*.swap` name of the new one, or the final name of the new one beside an old segment.
+    disk.sync_dir(dir).during("sync", dir)?;
+    for (offset, kind) in &old {
+        let path = names::file(dir, *offset, *kind);
+        disk.remove_file(&path).during("remove", &path)?;
     }
-    if is_removed {
+    if !old.is_empty() {
         // Otherwise an old segment could be back beside a new one after a crash of the machine.
         disk.sync_dir(dir).during("sync", dir)?;
     }

@@ -37,6 +37,10 @@ impl NameChanges {
         });
     }
 
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn clear(&mut self) {
         self.0.clear();
     }
