@@ -33,6 +33,16 @@ pub enum Bug {
     NoProducerState,
     /// Compaction replaces segments by a new one that was not synced.
     UnsyncedSwap,
+    /// Compaction maps the keys of aborted records, which then hide committed ones.
+    AbortedInMap,
+    /// Compaction drops the batch with the last sequence of a producer if none of its records stays.
+    ForgottenSequence,
+    /// Compaction drops the last batch of a round if none of its records stays.
+    ForgottenRoundEnd,
+    /// A replaced segment still opens its files by the names that the new segment has.
+    ReopenedByOldName,
+    /// The first dirty offset passes segments that a round has not replaced yet.
+    EarlyFirstDirty,
 }
 
 #[cfg(any(test, feature = "simulation"))]
@@ -46,10 +56,16 @@ pub fn plant(bug: Option<Bug>) {
     PLANTED.set(bug);
 }
 
+/// The bug that is planted in the code that this thread runs.
+#[cfg(any(test, feature = "simulation"))]
+pub fn planted() -> Option<Bug> {
+    PLANTED.get()
+}
+
 /// Whether the bug is planted.
 #[cfg(any(test, feature = "simulation"))]
 pub fn has_bug(bug: Bug) -> bool {
-    PLANTED.get() == Some(bug)
+    planted() == Some(bug)
 }
 
 /// Always false: this build cannot plant a bug.

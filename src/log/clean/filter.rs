@@ -7,6 +7,7 @@ use super::{
     uncompressed_records,
 };
 use crate::{
+    base::planted_bugs::{Bug, has_bug},
     log::AbortedTxn,
     records::{Batch, BatchBuilder, BatchHeader, BatchOptions, Frames, RecordError, RecordSummary},
 };
@@ -164,12 +165,13 @@ impl<'m> Filter<'m> {
     /// an active producer, or it ends the cleanable range.
     fn stays_empty(&self, header: &BatchHeader) -> bool {
         let is_last_of_producer = match self.last_records.get(&header.producer_id) {
-            _ if !header.has_producer_id() => false,
+            _ if !header.has_producer_id() || has_bug(Bug::ForgottenSequence) => false,
             None => false,
             Some(LastRecord { last_data_offset: Some(last), .. }) => header.last_offset() == *last,
             Some(last) => header.is_control() && header.producer_epoch == last.epoch,
         };
-        is_last_of_producer || header.last_offset() + 1 == self.rules.range_end
+        let ends_range = header.last_offset() + 1 == self.rules.range_end;
+        is_last_of_producer || (ends_range && !has_bug(Bug::ForgottenRoundEnd))
     }
 
     /// Decides for each record whether it stays.

@@ -5,6 +5,7 @@ use super::{
     uncompressed_records,
 };
 use crate::{
+    base::planted_bugs::{Bug, has_bug},
     log::AbortedTxn,
     records::{Batch, Frames},
 };
@@ -66,7 +67,7 @@ impl KeyMapper {
                 self.transactions.pass_control(batch)?;
                 false
             }
-            false => !self.transactions.pass_data(batch),
+            false => !self.transactions.pass_data(batch) || has_bug(Bug::AbortedInMap),
         };
         if has_keys && header.last_offset() >= self.first_dirty {
             return self.map_records(batch);

@@ -20,7 +20,10 @@ use super::{
     pace::pass,
     reader::BatchReader,
 };
-use crate::records::batch::HEADER_LEN;
+use crate::{
+    base::planted_bugs::{Bug, has_bug},
+    records::batch::HEADER_LEN,
+};
 
 /// The offsets whose records a round compares with all earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,6 +192,9 @@ impl<L: CleanedLog> Round<'_, L> {
     fn run(&self, pace: &mut dyn Pace) -> Result<Cleaned, CleanError> {
         let (map, end_offset, map_stats) = self.map_keys(pace)?;
         pace.mapped();
+        if has_bug(Bug::EarlyFirstDirty) {
+            self.log.update(|log| log.set_first_dirty(end_offset))?;
+        }
         let rules = FilterRules {
             end_offset,
             range_end: self.range.end,

@@ -17,6 +17,7 @@ use super::super::{
     error::During,
     names::{self, Kind},
 };
+use crate::base::planted_bugs::{Bug, has_bug};
 
 /// The files that belong to one segment only. A producer snapshot belongs to its offset in the log.
 pub const OWN_KINDS: [Kind; 4] = [Kind::Log, Kind::Index, Kind::TimeIndex, Kind::TxnIndex];
@@ -163,7 +164,11 @@ impl SegmentFiles {
     /// Renames the files to `*.deleted`, because those of a new segment take their place. The
     /// producer snapshot keeps its name.
     pub fn mark_replaced(&self) -> Result<(), LogError> {
-        self.rename(names::DELETED, &OWN_KINDS)
+        self.rename(names::DELETED, &OWN_KINDS)?;
+        if has_bug(Bug::ReopenedByOldName) {
+            *self.state.write() = FileState::Named(LIVE);
+        }
+        Ok(())
     }
 
     /// Renames the files of a complete new segment to `*.swap`.

@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod crash;
+mod followers;
 mod histories;
 mod readers;
 mod rounds;

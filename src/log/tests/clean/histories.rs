@@ -1,9 +1,19 @@
 //! Random histories with rounds of compaction in between: a `read_committed` consumer that reads
-//! from the start always ends with the table that the appended batches describe.
+//! from the start always ends with the table that the appended batches describe. A follower copies
+//! the log meanwhile.
 
-use proptest::prelude::*;
+use std::path::PathBuf;
 
-use super::*;
+use proptest::{
+    prelude::*,
+    test_runner::{RngAlgorithm, TestError, TestRng, TestRunner},
+};
+
+use super::{
+    followers::{catch_up, fetch, new_follower},
+    *,
+};
+use crate::base::planted_bugs::{Bug, plant};
 
 type Records = Vec<(u8, Option<u8>)>;
 
@@ -16,7 +26,8 @@ enum Step {
     Roll,
     Commit,
     Truncate { back: usize },
-    Kill,
+    Kill { has_snapshots: bool },
+    Fetch { bytes: usize },
     CleanStop,
     Resize { segment_bytes: u64 },
     Clean { map_keys: usize, later: bool, from_start: bool },
@@ -35,7 +46,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Roll),
         1 => Just(Step::Commit),
         1 => (1..4usize).prop_map(|back| Step::Truncate { back }),
-        1 => Just(Step::Kill),
+        1 => any::<bool>().prop_map(|has_snapshots| Step::Kill { has_snapshots }),
+        3 => (1..600usize).prop_map(|bytes| Step::Fetch { bytes }),
         1 => Just(Step::CleanStop),
         1 => (700..3000u64).prop_map(|segment_bytes| Step::Resize { segment_bytes }),
         5 => (1..8usize, any::<bool>(), any::<bool>()).prop_map(|(map_keys, later, from_start)| {
@@ -47,6 +59,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Model {
     disk: FaultyDisk,
     log: Option<Log>,
+    follower: Log,
     /// All batches that were appended and not truncated.
     batches: Vec<Batch>,
     sequences: BTreeMap<i64, i32>,
@@ -62,6 +75,7 @@ impl Model {
         Self {
             disk,
             log: Some(log),
+            follower: new_follower(),
             batches: Vec::new(),
             sequences: BTreeMap::new(),
             high_watermark: 0,
@@ -124,7 +138,11 @@ impl Model {
             }
             Step::Commit => self.commit(),
             Step::Truncate { back } => self.truncate(*back),
-            Step::Kill => self.reopen(false, self.disk.crash(Crash::Process)),
+            Step::Kill { has_snapshots } => self.kill(*has_snapshots),
+            Step::Fetch { bytes } => {
+                let view = self.log().view();
+                fetch(&view, &mut self.follower, *bytes).expect("is there");
+            }
             Step::CleanStop => {
                 self.log().close().expect("closes");
                 self.reopen(true, self.disk.crash(Crash::LoseUnsynced));
@@ -154,11 +172,23 @@ impl Model {
         }
         let high_watermark = self.high_watermark;
         self.log().truncate_to(offset, high_watermark).expect("cuts");
+        if self.follower.log_end() > offset {
+            self.follower.truncate_to(offset, high_watermark).expect("cuts");
+        }
         self.batches.truncate(index);
         self.sequences.clear();
         for batch in self.batches.iter().filter(|batch| batch.header.base_sequence >= 0) {
             self.sequences.insert(batch.header.producer_id, batch.header.last_sequence() + 1);
         }
+    }
+
+    fn kill(&mut self, has_snapshots: bool) {
+        let disk = self.disk.crash(Crash::Process);
+        let is_snapshot = |path: &&PathBuf| path.to_string_lossy().ends_with(".snapshot");
+        for path in disk.paths().iter().filter(|path| is_snapshot(path) && !has_snapshots) {
+            disk.remove_file(path).expect("is there");
+        }
+        self.reopen(false, disk);
     }
 
     fn reopen(&mut self, clean: bool, disk: FaultyDisk) {
@@ -243,6 +273,15 @@ fn is_abort(marker: &Batch) -> bool {
     ControlRecordType::from_key(&key) == Ok(ControlRecordType::Abort)
 }
 
+fn run_all(steps: &[Step]) {
+    let mut model = Model::new();
+    for step in steps {
+        model.run(step);
+    }
+    let Model { log, mut follower, .. } = model;
+    catch_up(&log.expect("is open"), &mut follower).unwrap_or_else(|what| panic!("{what}"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 150,
@@ -254,9 +293,30 @@ proptest! {
     fn consumers_see_the_same_table_as_without_compaction(
         steps in prop::collection::vec(step(), 1..60)
     ) {
-        let mut model = Model::new();
-        for step in &steps {
-            model.run(step);
-        }
+        run_all(&steps);
+    }
+}
+
+/// The same histories in each run.
+#[test]
+fn planted_bugs_are_found() {
+    for bug in [Bug::AbortedInMap, Bug::ForgottenSequence, Bug::ForgottenRoundEnd] {
+        let config = ProptestConfig {
+            cases: 150,
+            max_shrink_iters: 0,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        };
+        let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+        plant(Some(bug));
+        let found = TestRunner::new_with_rng(config, rng).run(
+            &prop::collection::vec(step(), 1..60),
+            |it| {
+                run_all(&it);
+                Ok(())
+            },
+        );
+        plant(None);
+        assert!(matches!(found, Err(TestError::Fail(..))), "{bug:?}: {found:?}");
     }
 }

@@ -1,7 +1,10 @@
 //! Views of the log from before a replacement, and changes of the log during a round.
 
 use super::*;
-use crate::log::LogView;
+use crate::{
+    base::planted_bugs::{Bug, plant},
+    log::LogView,
+};
 
 fn history(disk: &FaultyDisk) -> Log {
     let (mut log, _) = open(disk, small(), start(true, 0));
@@ -55,6 +58,26 @@ fn view_reads_old_segments_until_their_files_are_removed() {
     read(&log.view()).expect("reads");
 }
 
+/// A view whose segments have no open file, which opens them after a round.
+fn read_after_a_round() -> (Vec<Batch>, Result<Vec<Batch>, ReadError>) {
+    let log = history(&FaultyDisk::default());
+    let view = idle_view(&log);
+    let before = read(&view).expect("reads");
+    idle_view(&log);
+    clean_all(log, NOW);
+    (before, read(&view))
+}
+
+#[test]
+fn planted_read_of_the_new_file_is_found() {
+    let (before, after) = read_after_a_round();
+    assert_eq!(after.expect("reads"), before);
+    plant(Some(Bug::ReopenedByOldName));
+    let (before, after) = read_after_a_round();
+    plant(None);
+    assert_ne!(after.ok(), Some(before));
+}
+
 /// A second replacement takes the names of the first one's old files.
 #[test]
 fn view_of_an_earlier_replacement_never_reads_files_of_a_later_one() {
@@ -81,10 +104,12 @@ fn view_of_an_earlier_replacement_never_reads_files_of_a_later_one() {
     read(&log.view()).expect("reads");
 }
 
-/// The log changes before each access of a round in turn.
+/// The log changes before each access of a round up to `end` in turn. After the last access, the
+/// round changes nothing more.
 fn change_everywhere(
+    end: i64,
     change: impl Fn(&mut Log),
-    check: impl Fn(&Log, &Result<Cleaned, CleanError>),
+    mut check: impl FnMut(&Log, &Result<Cleaned, CleanError>),
 ) {
     for at in 0.. {
         let disk = FaultyDisk::default();
@@ -93,7 +118,8 @@ fn change_everywhere(
                 change(log);
             }
         });
-        let ended = run(&shared, 0, NOW);
+        let range = CleanRange { end, ..cleanable(&shared.log.lock(), 0) };
+        let ended = clean::clean(&shared, range, &options(NOW), &mut Collected::default());
         let is_over = shared.accesses.get() <= at;
         let log = shared.into_log();
         check(&log, &ended);
@@ -114,23 +140,62 @@ fn change_everywhere(
     }
 }
 
+/// A follower truncates above its high watermark, which is the end of the round.
 #[test]
 fn truncation_aborts_a_round() {
+    let original = history(&FaultyDisk::default());
+    let bases: Vec<i64> = original.view().segments.iter().map(|it| it.base_offset).collect();
+    // No transaction is open at this high watermark.
+    let (high_watermark, offset) = (bases[4], bases[5] + 2);
+    let mut expected = history(&FaultyDisk::default());
+    expected.truncate_to(offset, high_watermark).expect("cuts");
+    let mut aborted = 0;
     change_everywhere(
-        |log| log.truncate_to(11, 0).expect("cuts"),
+        high_watermark,
+        |log| {
+            // As if an earlier leader had committed more.
+            log.set_first_dirty(bases[6]);
+            log.truncate_to(offset, high_watermark).expect("cuts");
+        },
         |log, ended| {
-            if log.log_end() == 11 {
-                let is_aborted = matches!(ended, Err(CleanError::Aborted));
-                // Only the last access comes after all that the round does.
-                assert!(is_aborted || ended.is_ok(), "{ended:?}");
+            let is_truncated = log.log_end() != original.log_end();
+            match ended {
+                Err(CleanError::Aborted) => {
+                    assert!(is_truncated);
+                    assert_eq!(log.log_end(), expected.log_end());
+                    assert_eq!(log.view().first_dirty(), Some(bases[5]), "the active segment");
+                    aborted += 1;
+                }
+                ended => {
+                    let end_offset = ended.as_ref().expect("has no other error").end_offset;
+                    assert!(!is_truncated && end_offset == high_watermark);
+                    assert_eq!(log.view().first_dirty(), Some(high_watermark));
+                }
             }
-            assert!(batches_of(log).iter().all(|it| it.header.last_offset() < log.log_end()));
+            let same = if is_truncated { &expected } else { &original };
+            assert_eq!(committed_table(log), committed_table(same));
+            let beyond = |log: &Log| {
+                let batches = batches_of(log).into_iter();
+                batches.filter(|it| it.header.base_offset >= high_watermark).collect::<Vec<_>>()
+            };
+            assert_eq!(beyond(log), beyond(same));
         },
     );
+    assert!(aborted > 10, "{aborted}");
+}
+
+#[test]
+fn restart_at_another_offset_aborts_a_round() {
+    let end = history(&FaultyDisk::default()).view().active_base_offset();
     change_everywhere(
+        end,
         |log| log.truncate_fully_and_start_at(500, NOW).expect("starts again"),
         |log, ended| match log.log_start() {
-            500 => assert_eq!(batches_of(log), []),
+            500 => {
+                assert!(matches!(ended, Err(CleanError::Aborted)), "{ended:?}");
+                assert_eq!(batches_of(log), []);
+                assert_eq!(log.view().first_dirty(), None);
+            }
             _ => assert!(ended.is_ok(), "{ended:?}"),
         },
     );
@@ -142,7 +207,8 @@ fn retention_during_a_round_deletes_what_it_would_without() {
         log.advance_log_start(9).expect("moves");
         log.apply_retention(NOW, log.log_end(), usize::MAX).expect("runs");
     };
-    change_everywhere(retain, |log, ended| {
+    let end = history(&FaultyDisk::default()).view().active_base_offset();
+    change_everywhere(end, retain, |log, ended| {
         let is_aborted = matches!(ended, Err(CleanError::Aborted));
         assert!(is_aborted || ended.is_ok(), "{ended:?}");
         assert!(log.log_start() == 9 || log.log_start() == 0);

@@ -222,6 +222,52 @@ fn invalid_batch_makes_the_log_uncleanable() {
     assert_eq!(disk.paths(), before);
 }
 
+/// The first group is compacted already when the round finds the batch in the second one.
+#[test]
+fn invalid_batch_in_a_later_group_loses_nothing() {
+    let disk = FaultyDisk::default();
+    let (mut log, _) = open(&disk, small(), start(true, 0));
+    put(&mut log, plain(&[("a", Some("old")), ("kept", Some("1"))]));
+    write_history(&mut log);
+    let (table, before) = (committed_table(&log), batches_of(&log));
+    let old = bases(&log);
+    let range = cleanable(&log, old[3]);
+    let damaged = path(old[1], Kind::Log);
+    disk.flip(&damaged, 100, 1);
+    let (shared, mut pace) = (Shared::new(log), Collected::default());
+    for _ in 0..2 {
+        let error = clean::clean(&shared, range, &options(NOW), &mut pace);
+        let error = error.expect_err("is damaged");
+        assert!(
+            matches!(&error, CleanError::Uncleanable { path, .. } if *path == damaged),
+            "{error}"
+        );
+        assert_no_leftovers(&disk);
+    }
+    let log = shared.into_log();
+    assert_eq!(log.view().first_dirty(), None, "nothing is clean");
+    assert_eq!(
+        (bases(&log), pace.deleted.len()),
+        (old.clone(), 1),
+        "the group of the first segment"
+    );
+    let mut batches = log.view().batches_from(0);
+    let kept = batches.next().expect("is there").expect("reads");
+    assert_eq!((kept.header.base_offset, kept.header.record_count), (0, 1));
+    assert!(batches.any(|batch| batch.is_err()), "the damaged batch is still there");
+    let after: Vec<Batch> = log.view().batches_from(old[2]).map(|it| it.expect("reads")).collect();
+    let unchanged = before.iter().filter(|batch| batch.header.base_offset >= old[2]);
+    assert!(after.iter().eq(unchanged));
+    // The rest of the damaged batch is intact, too.
+    disk.flip(&damaged, 100, 1);
+    assert!(batches_of(&log).len() < before.len());
+    assert_eq!(committed_table(&log), table);
+    let (again, _) = open(&disk.crash(Crash::Process), small(), start(false, 0));
+    assert_eq!(committed_table(&again), table);
+    let (log, _) = clean_all(log, NOW);
+    assert_eq!(committed_table(&log), table);
+}
+
 #[test]
 fn full_disk_gives_the_round_up() {
     let disk = FaultyDisk::default();
