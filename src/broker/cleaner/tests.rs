@@ -1,5 +1,7 @@
 //! Tests of the choice of logs, on a node whose cleaner threads are off.
 
+mod changes;
+
 use std::path::{Path, PathBuf};
 
 use tokio::runtime::Handle;
@@ -17,14 +19,19 @@ use crate::{
 
 const NOW: i64 = 1_700_000_000_000;
 
-/// A node with two log directories.
+/// A node with two log directories. The files of logs are on a disk in memory.
 struct Site {
     server: Server,
     data: tempfile::TempDir,
+    disk: FaultyDisk,
 }
 
 impl Site {
     async fn start() -> Self {
+        Self::start_with(&[("log.cleaner.enable", "false")]).await
+    }
+
+    async fn start_with(overrides: &[(&str, &str)]) -> Self {
         let data = tempfile::tempdir().expect("a directory");
         let dirs = ["a", "b"].map(|name| data.path().join(name).display().to_string());
         let pairs = [
@@ -34,13 +41,13 @@ impl Site {
             ("controller.quorum.bootstrap.servers", "127.0.0.1:1"),
             ("listeners", "PLAINTEXT://127.0.0.1:0"),
             ("http.listener", "none"),
-            ("log.cleaner.enable", "false"),
             ("log.dirs", &dirs.join(",")),
         ];
+        let pairs = [&pairs, overrides].concat();
         let config = Config::new(properties(&pairs), "localhost").expect("valid");
         let environment = Environment { listens: false, ..Environment::real(Handle::current()) };
         let server = Server::start_in(config, environment, |_| ()).await.expect("starts");
-        Self { server, data }
+        Self { server, data, disk: FaultyDisk::default() }
     }
 
     fn cleaner(&self) -> &Arc<Cleaner> {
@@ -60,32 +67,48 @@ impl Site {
         (clean, dirty): (i64, i64),
         overrides: &[(&str, &str)],
     ) -> Arc<Partition> {
-        let broker = self.server.broker();
-        let config = TopicConfig::resolve(&broker.config(), &properties(overrides));
-        let config = Arc::new(config.expect("valid"));
+        self.add_log(name, dir, overrides, |log| {
+            for _ in 0..clean + dirty {
+                log.append(&mut [batch(log.log_end(), 10, 100)], 0, NOW).expect("appends");
+                log.roll(log.log_end(), NOW).expect("rolls");
+            }
+            log.set_first_dirty(10 * clean);
+        })
+    }
+
+    fn add_log(
+        &self,
+        name: &str,
+        dir: &str,
+        overrides: &[(&str, &str)],
+        write: impl FnOnce(&mut Log),
+    ) -> Arc<Partition> {
+        let config = self.topic_config(overrides);
         let log_config = LogConfig {
             compact: config.cleanup_policy.compact,
             delete: config.cleanup_policy.delete,
+            segment_bytes: config.segment_bytes as u64,
             ..LogConfig::default()
         };
         let id = TopicPartition::new(name, 0);
         let path = self.data.path().join(dir).join(id.to_string());
-        let disk = Arc::new(FaultyDisk::default());
-        let start = LogStart::of_new(NOW);
+        let (disk, start) = (Arc::new(self.disk.clone()), LogStart::of_new(NOW));
         let mut log = Log::open(disk, &path, Arc::new(log_config), start).expect("opens").0;
-        for _ in 0..clean + dirty {
-            log.append(&mut [batch(log.log_end(), 10, 100)], 0, NOW).expect("appends");
-            log.roll(log.log_end(), NOW).expect("rolls");
-        }
-        log.set_first_dirty(10 * clean);
+        write(&mut log);
         let end = log.log_end();
         let core = Core::new(log, Role::Leader { epoch: 0 }, end);
         let partition = Arc::new(Partition::new(id, core, PartitionCallbacks::default()));
+        let broker = self.server.broker();
         let metrics = broker.metrics.topic(name);
         let topic = Arc::new(Topic::new(name.into(), TopicId::new_v4(), config, metrics));
         topic.insert(Arc::clone(&partition));
         broker.replicas.partitions.insert(topic);
         partition
+    }
+
+    fn topic_config(&self, overrides: &[(&str, &str)]) -> Arc<TopicConfig> {
+        let config = TopicConfig::resolve(&self.server.broker().config(), &properties(overrides));
+        Arc::new(config.expect("valid"))
     }
 
     /// The names of the topics that threads claim, one after the other, at the same time.

@@ -355,7 +355,41 @@ fn request(settings: &BrokerConfig, broker_epoch: i64, session: Request) -> Fetc
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::{
+        base::TopicPartition,
+        log::{Log, LogConfig, LogStart, faulty::FaultyDisk, testing::batch},
+        partition::{Core, PartitionCallbacks},
+    };
+
+    /// Compaction has gone further than the log is flushed.
+    #[test]
+    fn truncation_below_the_first_dirty_offset_is_a_cut() {
+        let (disk, start) = (Arc::new(FaultyDisk::default()), LogStart::of_new(0));
+        let mut log =
+            Log::open(disk, Path::new("/data/t-0"), Arc::new(LogConfig::default()), start)
+                .expect("opens")
+                .0;
+        for _ in 0..4 {
+            log.append(&mut [batch(0, 10, 100)], 0, 0).expect("appends");
+            log.roll(log.log_end(), 0).expect("rolls");
+        }
+        log.set_first_dirty(30);
+        assert_eq!(log.recovery_point(), 0);
+        let role = Role::Follower { epoch: 1, leader: 2 };
+        let (id, callbacks) = (TopicPartition::new("t", 0), PartitionCallbacks::default());
+        let partition = Arc::new(Partition::new(id, Core::new(log, role, 0), callbacks));
+        let fetcher = Fetcher::new(2);
+        let followed = Followed::new(Arc::clone(&partition), 1);
+        for (offset, is_cut) in [(35, false), (25, true), (15, true)] {
+            let before = followed.checkpointed();
+            partition.update(|core| core.log_mut().truncate_to(offset, 0)).expect("cuts");
+            fetcher.note_cut(&followed, before);
+            assert_eq!(fetcher.has_cut.swap(false, Ordering::Relaxed), is_cut, "{offset}");
+        }
+    }
 
     #[tokio::test]
     async fn a_cut_is_checkpointed_though_nothing_is_fetched_any_more() {
