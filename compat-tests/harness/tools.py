@@ -36,12 +36,13 @@ CLASSES = {
     "kafka-transactions": f"{_TOOLS}.TransactionsCommand",
     "kafka-verifiable-consumer": f"{_TOOLS}.VerifiableConsumer",
     "kafka-verifiable-producer": f"{_TOOLS}.VerifiableProducer",
-    # Part of these tests: tools/TransactionPairs.java and tools/TransactionSeries.java.
+    # Part of these tests: files of these names in tools/.
+    "repeated-reader": "sordini.compat.RepeatedReader",
     "transaction-pairs": "sordini.compat.TransactionPairs",
     "transaction-series": "sordini.compat.TransactionSeries",
 }
 # Tools without an address of a broker, and tools that take it after a sub-command.
-WITHOUT_BOOTSTRAP = {"kafka-dump-log", "kafka-storage", "transaction-pairs",
+WITHOUT_BOOTSTRAP = {"kafka-dump-log", "kafka-storage", "repeated-reader", "transaction-pairs",
                      "transaction-series"}  # fmt: skip
 BOOTSTRAP_LAST = {"kafka-cluster"}
 COMMAND_TIMEOUT_S = 60
