@@ -143,7 +143,8 @@ def producers(data):
 
 def checkpoint(path):
     """Returns the offsets of an offset checkpoint file by partition directory."""
-    if not path.exists():
+    # Apache Kafka begins with an empty file.
+    if not path.exists() or path.stat().st_size == 0:
         return {}
     version, count, *rows = path.read_text().splitlines()
     assert version == "0" and int(count) == len(rows), path.read_text()
