@@ -36,6 +36,9 @@ def free_port():
 class Broker:
     """A broker with its directory, port and settings. It may be started many times."""
 
+    # Of Apache Kafka.
+    jvm = ["java", "-Xms512M", "-Xmx512M", "-XX:+UseSerialGC"]
+
     def __init__(self, kind, directory, **settings):
         self.kind = kind
         self.dir = Path(directory)
@@ -103,7 +106,7 @@ class Broker:
         if self.kind == SORDINI_KIND:
             http = f"http.listener=127.0.0.1:{self.http_port}"
             return [SORDINI, "serve", config, "--override", http]
-        java = ["java", "-Xms512M", "-Xmx512M", "-XX:+UseSerialGC", "-cp", CLASSPATH]
+        java = [*self.jvm, "-cp", CLASSPATH]
         if not (self.data / "meta.properties").exists():
             storage = [*java, "kafka.tools.StorageTool"]
             cluster_id = "4L6g3nShT-eMCtK--X86sw"
