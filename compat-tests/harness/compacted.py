@@ -130,8 +130,8 @@ def fates(log):
         codec = CODECS[batch.attributes & 7]
         first = batch.records[0].offset if batch.records else None
         is_whole = batch.last_offset - batch.base_offset + 1 == batch.count
-        is_control, is_stamped = batch.attributes & 32 != 0, batch.attributes & 8 != 0
-        if is_control:
+        is_stamped = batch.attributes & 8 != 0
+        if batch.is_control:
             yield f"marker with horizon: {batch.has_horizon}, with record: {batch.count > 0}"
         elif batch.count == 0:
             yield f"empty batch, of a producer: {batch.producer_id >= 0}"

@@ -9,6 +9,7 @@ from kafka.record.util import calc_crc32c
 
 HEADER = struct.Struct(">qiibIhiqqqhii")
 CRC_END = 21
+CONTROL = 1 << 5
 DELETE_HORIZON = 1 << 6
 CODECS = {0: bytes, 1: gzip.decompress, 2: snappy_decode, 3: lz4_decode, 4: zstd_decode}
 
@@ -45,6 +46,10 @@ class Batch:
     @property
     def is_compressed(self):
         return self.attributes & 7 != 0
+
+    @property
+    def is_control(self):
+        return self.attributes & CONTROL != 0
 
     @property
     def has_horizon(self):
