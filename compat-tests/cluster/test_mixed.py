@@ -10,6 +10,17 @@ import shutil
 import time
 
 import pytest
+from compacting import (
+    COMPACTED,
+    OFFSETS,
+    TRANSACTION_STATE,
+    Writers,
+    create,
+    lead,
+    leaves_and_leads,
+    set_configs,
+    step,
+)
 from harness.broker import KAFKA_KIND
 from harness.cluster import Cluster
 from harness.transactions import fetch, fetches, leave_open, read
@@ -22,6 +33,7 @@ SETTINGS = {
     "transaction.state.log.num.partitions": "1",
     "transaction.state.log.min.isr": "1",
     "replica.lag.time.max.ms": "5000",
+    "log.cleaner.backoff.ms": "50",
 }
 # If a new leader reports a gap in the sequence numbers, librdkafka writes stored records again.
 # With one request in flight there are no gaps.
@@ -405,3 +417,19 @@ def test_kafka_takes_over_what_a_follower_truncated(mixed, transactions):
     finally:
         ours.kill()
         ours.kind = kind
+
+
+def test_both_compact_what_either_leads(mixed, run):
+    """Either broker is away for some rounds, reads a compacted log of the other one, and leads."""
+    kafka, ours = mixed[KAFKA], mixed[OURS]
+    create(mixed, "compacted", 4, [KAFKA, OURS])
+    placed = f"--replica-assignment {KAFKA}:{OURS} --config cleanup.policy=compact"
+    run(f"kafka-topics --create --if-not-exists --topic {TRANSACTION_STATE} {placed}").ok()
+    set_configs(mixed, TRANSACTION_STATE, COMPACTED | {"internal.segment.bytes": "300"})
+    writers = Writers(mixed, "compacted")
+    writers.write_step()
+    set_configs(mixed, OFFSETS, COMPACTED)
+    lead(mixed, run, ["compacted", OFFSETS, TRANSACTION_STATE], [ours, kafka])
+    step(writers, [ours, kafka])
+    leaves_and_leads(writers, run, kafka.stop, kafka, [ours], rounds=3)
+    leaves_and_leads(writers, run, ours.stop, ours, [kafka], rounds=3)
