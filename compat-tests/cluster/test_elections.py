@@ -1,7 +1,9 @@
 """Leader election: the preferred replica, an in-sync one, and only on request another one."""
 
 import pytest
+from compacting import lead
 from confluent_kafka import Producer
+from harness import wire
 
 from test_tutorial import described
 
@@ -89,6 +91,34 @@ def test_unclean_election(cluster, run, topic, how):
     assert values(run, topic, 2) == ["in both", "after"], "what only 1 had was cut off"
     run(f"{ELECT} preferred --topic {topic} --partition 0").ok()
     assert values(run, topic, 2) == ["in both", "after"], "and 1 has the same"
+
+
+def ends_of_epochs(cluster, topic):
+    """Returns what the leader knows of its epochs: {epoch: (largest epoch up to it, its end)}."""
+    leader = cluster[cluster.leader(topic)]
+    ask = lambda epoch: wire.epoch_end(leader.address, topic, epoch)  # noqa: E731
+    cluster.wait_until("it leads", lambda: ask(0))
+    return {epoch: ask(epoch) for epoch in range(5)}
+
+
+def test_epochs_without_records(cluster, run, topic):
+    """A leader's epoch begins at the end of its log, also before the leader has written anything.
+    Other leaders do not know that epoch."""
+    nowhere = (-1, -1)
+    run(f"kafka-topics --create --topic {topic} --replica-assignment 1:2:3").ok()
+    assert ends_of_epochs(cluster, topic) == {0: (0, 0)} | dict.fromkeys(range(1, 5), nowhere)
+    assert send(cluster, topic, "in epoch 0") is None
+    lead(cluster, run, [topic], [cluster[it] for it in (2, 3, 1)])
+    ends = {0: (0, 1), 1: (1, 1), 2: nowhere, 3: nowhere, 4: nowhere}
+    assert ends_of_epochs(cluster, topic) == ends
+    lead(cluster, run, [topic], [cluster[it] for it in (3, 1, 2)])
+    ends |= {1: (0, 1), 2: (2, 1)}
+    assert ends_of_epochs(cluster, topic) == ends
+    assert send(cluster, topic, "in epoch 2") is None
+    assert ends_of_epochs(cluster, topic) == ends | {2: (2, 2)}
+    lead(cluster, run, [topic], [cluster[it] for it in (1, 2, 3)])
+    ends |= {2: (2, 2), 3: (3, 2)}
+    assert ends_of_epochs(cluster, topic) == ends
 
 
 def test_min_insync_replicas(cluster, run, topic):

@@ -7,7 +7,7 @@ import socket
 import struct
 from dataclasses import dataclass
 
-_METADATA, _INCREMENTAL_ALTER_CONFIGS, _DESCRIBE_QUORUM = 3, 44, 55
+_METADATA, _EPOCH_END, _INCREMENTAL_ALTER_CONFIGS, _DESCRIBE_QUORUM = 3, 23, 44, 55
 TIMEOUT_S = 5
 
 
@@ -138,6 +138,18 @@ def quorum_leader(address):
     reply.take("i")
     error, leader, epoch = reply.take("h"), reply.take("i"), reply.take("i")
     return (leader, epoch) if error == 0 and leader >= 0 else None
+
+
+def epoch_end(address, topic, epoch):
+    """Asks the leader of partition 0 for the last epoch up to `epoch`. Returns it and its end, or
+    None if the node does not lead."""
+    consumer, any_epoch = -1, -1
+    body = struct.pack(">ii", consumer, 1) + string(topic)
+    body += struct.pack(">iiii", 1, 0, any_epoch, epoch)
+    reply = call(address, _EPOCH_END, 3, body)
+    reply.take("i"), reply.take("i"), reply.string(), reply.take("i")
+    error, _, found = reply.take("h"), reply.take("i"), reply.take("i")
+    return (found, reply.take("q")) if error == 0 else None
 
 
 def set_configs(address, resources):
