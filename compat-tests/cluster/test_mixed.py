@@ -431,5 +431,5 @@ def test_both_compact_what_either_leads(mixed, run):
     set_configs(mixed, OFFSETS, COMPACTED)
     lead(mixed, run, ["compacted", OFFSETS, TRANSACTION_STATE], [ours, kafka])
     step(writers, [ours, kafka])
-    leaves_and_leads(writers, run, kafka.stop, kafka, [ours], rounds=3)
-    leaves_and_leads(writers, run, ours.stop, ours, [kafka], rounds=3)
+    leaves_and_leads(writers, run, kafka.stop, kafka, [ours], rounds=2)
+    leaves_and_leads(writers, run, ours.stop, ours, [kafka], rounds=2)
