@@ -47,6 +47,9 @@ pub enum Compression {
 }
 
 impl Compression {
+    #[cfg(test)]
+    pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
+
     pub fn from_attributes(attributes: i16) -> Result<Self, BatchError> {
         match attributes & COMPRESSION_MASK {
             0 => Ok(Self::None),

@@ -197,14 +197,6 @@ fn any_records() -> impl Strategy<Value = Vec<TestRecord>> {
     proptest::collection::vec(any_record(), 1..20)
 }
 
-const CODECS: [Compression; 5] = [
-    Compression::None,
-    Compression::Gzip,
-    Compression::Snappy,
-    Compression::Lz4,
-    Compression::Zstd,
-];
-
 fn build_all(records: &[TestRecord], options: BatchOptions) -> Batch {
     let mut builder = BatchBuilder::new(options);
     for (timestamp, key, value, headers) in records {
@@ -231,10 +223,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn records_come_back(records in any_records(), codec in 0..CODECS.len(), base_offset: i32) {
+    fn records_come_back(records in any_records(), codec in 0..Compression::ALL.len(), base_offset: i32) {
         let batch = build_all(&records, BatchOptions {
             base_offset: base_offset.into(),
-            compression: CODECS[codec],
+            compression: Compression::ALL[codec],
             ..BatchOptions::default()
         });
         prop_assert_eq!(batch.verify_crc(), Ok(()));
@@ -257,11 +249,11 @@ proptest! {
     #[test]
     fn damaged_records_are_an_error_or_records(
         records in any_records(),
-        codec in 0..CODECS.len(),
+        codec in 0..Compression::ALL.len(),
         damage in proptest::collection::vec((any::<u16>(), any::<u8>()), 1..6),
         cut: u16,
     ) {
-        let options = BatchOptions { compression: CODECS[codec], ..BatchOptions::default() };
+        let options = BatchOptions { compression: Compression::ALL[codec], ..BatchOptions::default() };
         let mut batch = build_all(&records, options);
         let mut payload = batch.payload.to_vec();
         for (at, byte) in damage {

@@ -17,14 +17,6 @@ use crate::{
 
 const NOW: i64 = 1_700_000_000_000;
 const RETENTION: i64 = 86_400_000;
-const CODECS: [Compression; 5] = [
-    Compression::None,
-    Compression::Gzip,
-    Compression::Snappy,
-    Compression::Lz4,
-    Compression::Zstd,
-];
-
 /// Key and value of a record.
 type Pair<'a> = (Option<&'a str>, Option<&'a str>);
 

@@ -11,7 +11,7 @@ fn apply(map: &OffsetMap, rules: FilterRules, batch: &Batch) -> Filtered {
 #[test]
 fn only_the_last_record_of_a_key_stays() {
     let map = map_of(&[("a", 2), ("b", 1), ("c", 9)]);
-    for compression in CODECS {
+    for compression in Compression::ALL {
         let options = BatchOptions { compression, ..BatchOptions::default() };
         let records = ["a", "b", "a", "unknown", "c"].map(|key| (Some(key), Some("v")));
         let old = batch_with(options, &records);
@@ -36,7 +36,7 @@ fn only_the_last_record_of_a_key_stays() {
 #[test]
 fn batch_without_changes_stays_as_it_is() {
     let map = map_of(&[("a", 0), ("b", 1)]);
-    for compression in CODECS {
+    for compression in Compression::ALL {
         let options = BatchOptions { compression, ..BatchOptions::default() };
         let same = batch_with(options, &[(Some("a"), Some("1")), (Some("b"), Some(""))]);
         let mut filter = Filter::new(&map, rules(10));
@@ -89,7 +89,7 @@ fn batches_from_the_end_offset_on_are_not_changed() {
 fn tombstone_stays_until_its_delete_horizon_has_passed() {
     let map = map_of(&[("a", 1), ("b", 2), ("c", 3)]);
     let records = [(Some("a"), Some("old")), (Some("a"), None), (Some("b"), Some("value"))];
-    for compression in CODECS {
+    for compression in Compression::ALL {
         let options = BatchOptions { compression, ..BatchOptions::default() };
         let old = batch_with(options, &records);
         let first = rebuilt(&mut Filter::new(&map, rules(10)), &old);
@@ -173,7 +173,7 @@ fn apply_with(last: Option<LastRecord>, rules: FilterRules, batch: &Batch) -> Fi
 
 #[test]
 fn batch_with_the_last_sequence_of_a_producer_stays_without_records() {
-    for compression in CODECS {
+    for compression in Compression::ALL {
         let options = BatchOptions { compression, base_sequence: 40, ..of_producer(10, 4) };
         let old = batch_with(options, &[(Some("a"), Some("1")), (Some("b"), Some("2"))]);
         let rules = rules(1000);

@@ -39,7 +39,7 @@ enum Step {
 fn any_step() -> impl Strategy<Value = Step> {
     let record = (0..8_u8, proptest::option::weighted(0.7, any::<u8>()));
     let records = proptest::collection::vec(record, 1..6);
-    let write = (-1..PRODUCERS, 0..CODECS.len(), any::<bool>(), records).prop_map(
+    let write = (-1..PRODUCERS, 0..Compression::ALL.len(), any::<bool>(), records).prop_map(
         |(producer, codec, by_log, records)| Step::Write { producer, codec, by_log, records },
     );
     let end = (0..PRODUCERS, any::<bool>())
@@ -106,7 +106,7 @@ impl History {
                     -1 => BatchOptions { base_offset, ..BatchOptions::default() },
                     id => BatchOptions { is_transactional, ..of_producer(base_offset, *id) },
                 };
-                let batch = write(options, CODECS[*codec], *by_log, records);
+                let batch = write(options, Compression::ALL[*codec], *by_log, records);
                 let last_data_offset = Some(batch.header.last_offset());
                 if *producer >= 0 {
                     self.last.insert(*producer, LastRecord { last_data_offset, epoch: 3 });

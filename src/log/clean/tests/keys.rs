@@ -18,7 +18,7 @@ fn small_map(keys: usize) -> OffsetMap {
 
 #[test]
 fn last_offset_of_each_key_is_mapped() {
-    for compression in CODECS {
+    for compression in Compression::ALL {
         let mut mapper = mapper(0);
         let options = BatchOptions { base_offset: 10, compression, ..BatchOptions::default() };
         let records = [(Some("a"), Some("1")), (None, Some("2")), (Some(""), None)];
