@@ -22,7 +22,7 @@ use sordini::records::{Batch, BatchBuilder, BatchOptions};
 use super::{
     alone,
     kept::until,
-    load::{RETRIABLE, Random, now_ms},
+    load::{RETRIABLE, Random, now_ms, read_records},
     number,
     shared::{
         client::{Client, Code},
@@ -130,44 +130,22 @@ struct Found {
     is_tombstone: bool,
 }
 
-/// Reads a partition from the start to the high watermark.
+/// Reads a partition from the start to the high watermark. Compaction leaves gaps.
 fn read_all(client: &mut Client, partition: i32) -> Vec<Found> {
-    let from = (TOPIC, partition);
     let mut found: Vec<Found> = Vec::new();
-    let mut next = 0;
-    loop {
-        let fetched = client.fetch(from, next).expect("a fetch is answered");
-        assert_eq!(fetched.code, 0, "{from:?} is readable at {next}");
-        if next >= fetched.high_watermark {
-            return found;
-        }
-        let mut bytes = fetched.records;
-        let before = next;
-        while let Ok(batch) = Batch::split_first(&mut bytes) {
-            batch.verify_crc().expect("the CRC fits");
-            assert!(batch.header.last_offset() >= next, "{from:?}: a batch before {next}");
-            for record in batch.records(1 << 24).expect("not compressed") {
-                let record = record.expect("a whole record");
-                if record.offset < next {
-                    continue;
-                }
-                let previous = found.last().map_or(-1, |it| it.offset);
-                assert!(previous < record.offset, "{from:?}: {} after {previous}", record.offset);
-                let key = text(record.key.as_deref());
-                let (writer, key) = key.split_once(':').expect("a key of ours");
-                let n = record.headers.first().expect("a header of ours");
-                found.push(Found {
-                    offset: record.offset,
-                    writer: writer.parse().expect("a number"),
-                    key: key.parse().expect("a number"),
-                    n: text(n.1.as_deref()).parse().expect("a number"),
-                    is_tombstone: record.value.is_none(),
-                });
-            }
-            next = batch.header.last_offset() + 1;
-        }
-        assert!(next > before, "{from:?}: nothing at {next} of {}", fetched.high_watermark);
-    }
+    read_records(client, (TOPIC, partition), 0, |record| {
+        let key = text(record.key.as_deref());
+        let (writer, key) = key.split_once(':').expect("a key of ours");
+        let n = record.headers.first().expect("a header of ours");
+        found.push(Found {
+            offset: record.offset,
+            writer: writer.parse().expect("a number"),
+            key: key.parse().expect("a number"),
+            n: text(n.1.as_deref()).parse().expect("a number"),
+            is_tombstone: record.value.is_none(),
+        });
+    });
+    found
 }
 
 fn text(bytes: Option<&[u8]>) -> &str {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use sordini::records::{Batch, BatchBuilder, BatchOptions};
+use sordini::records::{Batch, BatchBuilder, BatchOptions, Record};
 
 use super::shared::client::Client;
 
@@ -261,28 +261,44 @@ pub fn read_all(client: &mut Client, from: (&str, i32)) -> Vec<(i64, Vec<u8>)> {
     read_from(client, from, 0)
 }
 
+/// As [`read_all`], from an offset on. Offsets have no gap.
 pub fn read_from(client: &mut Client, from: (&str, i32), start: i64) -> Vec<(i64, Vec<u8>)> {
-    let mut found = Vec::new();
+    let (mut found, mut next) = (Vec::new(), start);
+    read_records(client, from, start, |record| {
+        assert_eq!(record.offset, next, "{from:?}: offsets have no gap");
+        found.push((record.offset, record.key.expect("a key").to_vec()));
+        next += 1;
+    });
+    found
+}
+
+/// Reads a partition from an offset to the high watermark, and calls `take` with each record.
+pub fn read_records(
+    client: &mut Client,
+    from: (&str, i32),
+    start: i64,
+    mut take: impl FnMut(Record),
+) {
     let mut next = start;
     loop {
         let fetched = client.fetch(from, next).expect("a fetch is answered");
         assert_eq!(fetched.code, 0, "{from:?} is readable at {next}");
         if next >= fetched.high_watermark {
-            return found;
+            return;
         }
         let mut bytes = fetched.records;
         let before = next;
         while let Ok(batch) = Batch::split_first(&mut bytes) {
             batch.verify_crc().expect("the CRC fits");
-            assert!(batch.header.base_offset <= next, "{from:?}: a gap before {next}");
-            for record in batch.records(1 << 24).expect("not compressed") {
-                let record = record.expect("a whole record");
-                if record.offset >= next {
-                    assert_eq!(record.offset, next, "{from:?}: offsets have no gap");
-                    found.push((record.offset, record.key.expect("a key").to_vec()));
-                    next += 1;
-                }
+            assert!(batch.header.last_offset() >= next, "{from:?}: a batch before {next}");
+            let records = batch.records(1 << 24).expect("not compressed");
+            let records = records.map(|record| record.expect("a whole record"));
+            for record in records.filter(|record| record.offset >= before) {
+                assert!(record.offset >= next, "{from:?}: {} after {next}", record.offset);
+                next = record.offset + 1;
+                take(record);
             }
+            next = batch.header.last_offset() + 1;
         }
         assert!(next > before, "{from:?}: nothing at {next} of {}", fetched.high_watermark);
     }
