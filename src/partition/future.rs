@@ -331,7 +331,7 @@ impl Source {
         future.advance_log_start(start.min(future.log_end()))?;
         future.note_high_watermark(self.high_watermark);
         if let Some(first_dirty) = self.view.first_dirty() {
-            // A round that ends during the move has not first_dirty what was copied before.
+            // A round that ends during the move has not cleaned what was copied before.
             let known = future.view().first_dirty().unwrap_or(first_dirty);
             future.restore_first_dirty(Some(known.min(first_dirty)));
         }
