@@ -1,20 +1,26 @@
-//! An administrator: creates topics, changes configs, elects leaders, adds partitions, moves them,
-//! and takes voters from the quorum.
+//! An administrator: creates topics, changes configs, elects leaders, adds partitions, moves them
+//! to other brokers and to other log directories, and takes voters from the quorum.
 
 use std::time::Duration;
 
 use kafka_protocol::messages::{
-    AlterPartitionReassignmentsRequest, BrokerId, CreatePartitionsRequest, DescribeQuorumRequest,
-    ElectLeadersRequest, RemoveRaftVoterRequest,
+    AlterPartitionReassignmentsRequest, AlterReplicaLogDirsRequest, BrokerId,
+    CreatePartitionsRequest, DescribeQuorumRequest, ElectLeadersRequest, RemoveRaftVoterRequest,
     alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic},
+    alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic},
     create_partitions_request::CreatePartitionsTopic,
     describe_quorum_request,
 };
-use sordini::{peers::Address, protocol::ErrorCode};
+use sordini::{
+    coordinator::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC},
+    peers::Address,
+    protocol::ErrorCode,
+};
 use tokio::time::sleep;
 
 use crate::{
     client::Client,
+    machines::{OFFSETS_PARTITIONS, TRANSACTIONS_PARTITIONS, log_dirs},
     requests::{self, topic_name},
 };
 
@@ -44,7 +50,7 @@ pub async fn create_topics(client: &mut Client) {
 /// the invariants do.
 pub async fn run(mut client: Client, nodes: i32, has_joining_voters: bool) {
     create_topics(&mut client).await;
-    let last = if has_joining_voters { 6 } else { 4 };
+    let last = if has_joining_voters { 8 } else { 6 };
     let mut partitions = 1;
     loop {
         let pause = client.rng.between(300, 3_000);
@@ -73,7 +79,8 @@ pub async fn run(mut client: Client, nodes: i32, has_joining_voters: bool) {
                 partitions += i32::from(done || code == Some(ErrorCode::InvalidPartitions.code()));
                 done
             }
-            5.. => remove_voter(&mut client, &broker).await.is_some(),
+            3..5 => move_replica(&mut client, &broker).await.is_some(),
+            7.. => remove_voter(&mut client, &broker).await.is_some(),
             _ => {
                 let request = reorder(&mut client, nodes);
                 client.ask(&broker, 0, &request).await.is_some()
@@ -111,6 +118,29 @@ async fn remove_voter(client: &mut Client, broker: &Address) -> Option<()> {
         .with_voter_id(*voter.replica_id)
         .with_voter_directory_id(voter.replica_directory_id);
     let code = client.ask(broker, 0, &request).await?.error_code;
+    client.history.lock().refused(code);
+    (code == 0).then_some(())
+}
+
+/// Moves a broker's replica of a partition to one of its log directories.
+async fn move_replica(client: &mut Client, broker: &Address) -> Option<()> {
+    let topics = [
+        (OFFSETS_TOPIC, OFFSETS_PARTITIONS),
+        (TRANSACTIONS_TOPIC, TRANSACTIONS_PARTITIONS),
+        TOPICS[0],
+    ];
+    let (topic, partitions) = topics[client.rng.between(0, topics.len() as u64 - 1) as usize];
+    let partition = client.rng.between(0, partitions as u64 - 1) as i32;
+    let node = broker.host.trim_start_matches('n').parse().ok()?;
+    let dirs = log_dirs(node);
+    let dir = &dirs[client.rng.between(0, dirs.len() as u64 - 1) as usize];
+    let topic = AlterReplicaLogDirTopic::default()
+        .with_name(topic_name(topic))
+        .with_partitions(vec![partition]);
+    let dir = AlterReplicaLogDir::default().with_path(dir.clone().into()).with_topics(vec![topic]);
+    let request = AlterReplicaLogDirsRequest::default().with_dirs(vec![dir]);
+    let mut answer = client.ask(broker, 2, &request).await?;
+    let code = answer.results.pop()?.partitions.pop()?.error_code;
     client.history.lock().refused(code);
     (code == 0).then_some(())
 }

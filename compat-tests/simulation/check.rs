@@ -19,6 +19,7 @@ use crate::{
     history::{Place, SharedHistory, WrongOffset},
     machines::OFFSETS_PARTITIONS,
     node::Node,
+    rounds::Rounds,
     transactions::Transactions,
 };
 
@@ -58,6 +59,7 @@ pub struct Checks {
     led_since_ms: BTreeMap<Place, u64>,
     brokers: BTreeMap<i32, (i64, bool)>,
     pub transactions: Transactions,
+    pub rounds: Rounds,
     /// Changes of the metadata since the last step, as lines for the trace.
     pub trace_lines: Vec<String>,
 }
@@ -78,6 +80,8 @@ struct Replica {
     found: usize,
     /// How often compaction had replaced segments of its log.
     replacements: u64,
+    /// Whether it moves to another log directory.
+    is_moving: bool,
 }
 
 impl Checks {
@@ -91,7 +95,9 @@ impl Checks {
         self.now_ms = now_ms;
         for node in nodes {
             let Some(broker) = node.broker() else {
-                self.had.remove(&node.id);
+                if self.had.remove(&node.id).is_some() {
+                    self.rounds.note_crash(&node.disk);
+                }
                 continue;
             };
             let of_node = |wrong| format!("n{}: {wrong}", node.id);
@@ -177,9 +183,18 @@ impl Checks {
                 *replica = Replica { of: Arc::downgrade(&partition), ..Replica::default() };
             }
             let view = partition.view();
+            let dir = partition.log_dir().join(partition.id.to_string());
+            let was_moving =
+                std::mem::replace(&mut replica.is_moving, partition.future_view().is_some());
+            if replica.is_moving && !was_moving {
+                self.rounds.note_move(&node.disk, &dir);
+            }
             let is_same = replica.view.as_ref().is_some_and(|it| Arc::ptr_eq(it, &view));
             let committed = self.committed.entry(place.clone()).or_default();
             if !is_same {
+                if let Some(before) = &replica.view {
+                    self.rounds.note_change(&node.disk, &dir, before, &view);
+                }
                 replica.note(&view, self.now_ms);
                 replica.look(&place, &view, committed, &mut self.transactions)?;
             }

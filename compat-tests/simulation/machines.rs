@@ -23,7 +23,9 @@ pub const VOTERS: i32 = 3;
 /// The number of partitions of `__consumer_offsets`.
 pub const OFFSETS_PARTITIONS: i32 = 2;
 /// The number of partitions of `__transaction_state`.
-const TRANSACTIONS_PARTITIONS: i32 = 2;
+pub const TRANSACTIONS_PARTITIONS: i32 = 2;
+/// The names of the log directories of each node.
+const LOG_DIRS: [&str; 2] = ["node", "more"];
 /// Microseconds between two turns of a machine.
 pub const TICK_US: u64 = 1_000;
 
@@ -224,6 +226,11 @@ impl Machines {
     }
 }
 
+/// The log directories of a node. The first one has the metadata log.
+pub fn log_dirs(node: i32) -> [String; 2] {
+    LOG_DIRS.map(|name| format!("/sim/{name}{node}"))
+}
+
 /// The partition of `__transaction_state` that stores a transactional id.
 pub fn transaction_partition(id: &str) -> i32 {
     partition_for(id, TRANSACTIONS_PARTITIONS)
@@ -260,7 +267,7 @@ fn properties(id: i32, setup: Setup) -> Properties {
         ("advertised.listeners", format!("PLAINTEXT://n{id}:{BROKER_PORT}")),
         (quorum, controllers.join(",")),
         ("controller.quorum.auto.join.enable", setup.has_joining_voters.to_string()),
-        ("log.dirs", format!("/sim/node{id}")),
+        ("log.dirs", log_dirs(id).join(",")),
         ("replica.lag.time.max.ms", setup.lag_max_ms.to_string()),
         ("offsets.topic.num.partitions", OFFSETS_PARTITIONS.to_string()),
         ("transaction.state.log.num.partitions", TRANSACTIONS_PARTITIONS.to_string()),
@@ -292,6 +299,8 @@ fn properties(id: i32, setup: Setup) -> Properties {
         ("log.retention.ms", "-1"),
         ("log.cleaner.backoff.ms", "1000"),
         ("log.cleaner.min.cleanable.ratio", "0.1"),
+        // So slow that faults happen during rounds.
+        ("log.cleaner.io.max.bytes.per.second", "20000"),
         ("leader.imbalance.check.interval.seconds", "5"),
     ];
     let shared = shared.map(|(name, value)| (name.to_owned(), value.to_owned()));

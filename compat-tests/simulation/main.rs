@@ -29,6 +29,7 @@ mod random;
 #[path = "../shared/requests.rs"]
 #[allow(dead_code, reason = "each test program uses a part")]
 mod requests;
+mod rounds;
 mod run;
 mod serve;
 mod trace;

@@ -509,11 +509,13 @@ impl Run {
         let wire = self.machines.wire.lock();
         let clients: u64 = history.progress.values().sum();
         let summary = format!(
-            "{} ms, {} records committed, {} transactions, {clients} answers, faults {:?}, errors {:?}",
+            "{} ms, {} records committed, {} transactions, {clients} answers, faults {:?}, \
+             compaction {:?}, errors {:?}",
             wire.now_us / 1_000,
             self.checks.committed_records(),
             self.checks.transactions.ended(),
             self.faults.counts,
+            self.checks.rounds,
             history.errors,
         );
         let last = wire.trace.last().map(str::to_owned).collect();

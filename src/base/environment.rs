@@ -5,6 +5,9 @@
 //! and blocking work runs in tasks of the same thread. Nothing else here is global. Only tests and
 //! builds with the feature `simulation` can be simulated.
 
+#[cfg(any(test, feature = "simulation"))]
+mod steps;
+
 use std::{
     fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -100,6 +103,23 @@ pub async fn blocking<T: Send + 'static>(
         return Ok(done);
     }
     tokio::task::spawn_blocking(work).await.map_err(|_| Panicked)
+}
+
+/// As [`blocking`], for work that may take minutes and pauses by [`sleep_on_thread`]. A simulation
+/// lets time pass and runs other tasks in these pauses.
+pub async fn blocking_long<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Panicked> {
+    #[cfg(any(test, feature = "simulation"))]
+    if is_simulated() {
+        tokio::task::yield_now().await;
+        let (before, after) = simulated_disk_delays();
+        wait(before).await;
+        let done = steps::run(work).await;
+        wait(after).await;
+        return done;
+    }
+    blocking(work).await
 }
 
 /// Runs work that may wait for the disk, without waiting for it.
@@ -229,10 +249,12 @@ pub fn in_place<T>(work: impl FnOnce() -> T) -> T {
     if is_simulated() { work() } else { tokio::task::block_in_place(work) }
 }
 
-/// Pauses this blocking thread. A simulation does not pause, because its time passes only in tasks.
+/// Pauses this blocking thread. A simulation pauses only [`blocking_long`].
 pub fn sleep_on_thread(duration: Duration) {
-    if !is_simulated() {
-        std::thread::sleep(duration);
+    match is_simulated() {
+        #[cfg(any(test, feature = "simulation"))]
+        true => steps::pause(duration),
+        _ => std::thread::sleep(duration),
     }
 }
 
@@ -259,5 +281,31 @@ mod tests {
         simulate(None);
         assert!(now_ms() > 1_700_000_000_000);
         assert_ne!(new_uuid(), first.1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn long_work_lets_simulated_time_pass() {
+        let random = Random::new(1);
+        simulate(Some(Simulated { now_ms: 7, random, boots: 0, has_slow_disk: false }));
+        let began = tokio::time::Instant::now();
+        let seconds = move || began.elapsed().as_secs();
+        let other = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            simulated(|machine| machine.now_ms += 100);
+        });
+        let work = move || {
+            let mut seen = vec![(now_ms(), seconds())];
+            for _ in 0..2 {
+                sleep_on_thread(Duration::from_secs(2));
+                seen.push((now_ms(), seconds()));
+            }
+            seen
+        };
+        let seen = blocking_long(work).await.expect("does not panic");
+        assert_eq!(seen, [(7, 0), (7, 2), (107, 4)]);
+        other.await.expect("does not panic");
+        assert!(blocking_long(|| panic!("planted by a test")).await.is_err());
+        assert_eq!(now_ms(), 107, "the machine is back");
+        simulate(None);
     }
 }

@@ -33,7 +33,7 @@ use super::{node::Node, replicas::Replicas};
 use crate::{
     base::{
         config::CleanerSettings,
-        environment::{blocking, now_ms, without_panic},
+        environment::{blocking_long, now_ms, without_panic},
     },
     telemetry::Scrape,
 };
@@ -158,7 +158,7 @@ impl Cleaner {
     async fn work(self: Arc<Self>, mut thread: Thread) {
         while !thread.is_ended() {
             let (cleaner, of_round) = (Arc::clone(&self), thread.clone());
-            match blocking(move || cleaner.work_once(&of_round)).await {
+            match blocking_long(move || cleaner.work_once(&of_round)).await {
                 Ok(Some(true)) => {}
                 Ok(Some(false)) => thread.rest().await,
                 Ok(None) | Err(_) => {

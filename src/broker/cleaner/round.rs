@@ -1,7 +1,8 @@
 //! A round of compaction on a cleaner thread (Kafka's `CleanerThread.cleanLog`).
 
-use std::{ops::ControlFlow, sync::Arc, time::Instant};
+use std::{ops::ControlFlow, sync::Arc};
 
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{Cleaner, Thread, choice::Claim, choice::is_out_of_service, stats::RoundStats};

@@ -1,7 +1,9 @@
 //! [`Throttle`]: keeps the bytes that all cleaner threads read and write below
 //! `log.cleaner.io.max.bytes.per.second` (Kafka's `Throttler`).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// After a slower time, a thread may catch up on this much of it.
 const CREDIT: Duration = Duration::from_millis(300);
