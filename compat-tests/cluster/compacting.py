@@ -20,6 +20,7 @@ from harness.segments import batches, checkpoint
 from harness.transactions import transactional
 
 TIMEOUT_S = 60
+RETENTION_S = 0.3
 OFFSETS = "__consumer_offsets"
 TRANSACTION_STATE = "__transaction_state"
 # How the records of each partition are written.
@@ -27,7 +28,7 @@ PLAIN, ZSTD, IDEMPOTENT, TRANSACTIONAL = range(4)
 COMPACTED = {
     "cleanup.policy": "compact",
     "internal.segment.bytes": "2000",
-    "delete.retention.ms": "300",
+    "delete.retention.ms": str(int(1000 * RETENTION_S)),
     "min.cleanable.dirty.ratio": "0.01",
 }
 
@@ -269,8 +270,10 @@ def leaves_and_leads(writers, run, leave, away, others, rounds):
     n = writers.step - 1
     cluster.wait_until_in_sync()
     leave()
-    for _ in range(rounds):
+    for _ in range(rounds - 1):
         step(writers, others)
+    time.sleep(RETENTION_S)
+    step(writers, others)
     writers.check(others[0])
     known = sequences(run, topic, others[0])
     assert len(known) == 2, known
