@@ -11,19 +11,14 @@ use super::{
         names::{self, Kind},
         segment::{Home, Segment},
         view::io_error,
-        walk::{Step, Walk},
     },
     BatchProblem, CleanError, Filter, FilterRules, FilterStats, Filtered, KeyMapper, LastRecord,
     MapStats, OffsetMap, Pace, Uncleanable,
     groups::{GroupLimits, SegmentSizes, group},
     output::Output,
-    pace::pass,
     reader::BatchReader,
 };
-use crate::{
-    base::planted_bugs::{Bug, has_bug},
-    records::batch::HEADER_LEN,
-};
+use crate::base::planted_bugs::{Bug, has_bug};
 
 /// The offsets whose records a round compares with all earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,8 +209,7 @@ impl<L: CleanedLog> Round<'_, L> {
     fn map_keys(&self, pace: &mut dyn Pace) -> Result<(OffsetMap, i64, MapStats), CleanError> {
         let CleanOptions { map_bytes, load_factor, hash_key, .. } = *self.options;
         let CleanRange { first_dirty, end, .. } = self.range;
-        let keys_max = self.count_dirty_records(pace)?;
-        let map = OffsetMap::new(keys_max, map_bytes, load_factor, hash_key);
+        let map = OffsetMap::new(map_bytes, load_factor, hash_key);
         let mut mapper = KeyMapper::new(map, first_dirty);
         'range: for (segment, next) in self.dirty_segments() {
             let from = first_dirty.max(segment.base_offset);
@@ -250,28 +244,6 @@ impl<L: CleanedLog> Round<'_, L> {
         let place = segment.find(self.range.first_dirty, segment.size());
         let place = place.map_err(|error| io_error(segment, error))?;
         Ok(place.map(|place| place.position))
-    }
-
-    /// Counts the records in the range by the headers of their batches, so that the map does not
-    /// get larger than it needs to be.
-    fn count_dirty_records(&self, pace: &mut dyn Pace) -> Result<u64, CleanError> {
-        let (mut count, mut read) = (0, 0);
-        for (segment, _) in self.dirty_segments() {
-            let Some(position) = self.dirty_position(segment)? else { continue };
-            let file = segment.file().map_err(|error| io_error(segment, error))?;
-            let mut walk = Walk::headers(&*file, position, segment.size());
-            // The reader reports invalid batches.
-            while let Step::Batch { header, .. } =
-                walk.step().map_err(|error| io_error(segment, error))?
-            {
-                count += u64::from(header.record_count.max(0).unsigned_abs());
-                read += HEADER_LEN;
-                if read >= self.options.io_buffer_bytes {
-                    pass(pace, std::mem::take(&mut read) as u64)?;
-                }
-            }
-        }
-        Ok(count)
     }
 
     /// The segments to rewrite, in groups that become one segment each.

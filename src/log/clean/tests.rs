@@ -81,7 +81,7 @@ fn aborted(producer_id: i64, first_offset: i64, last_offset: i64) -> AbortedTxn 
 }
 
 fn map_of(entries: &[(&str, i64)]) -> OffsetMap {
-    let mut map = OffsetMap::new(100, 1 << 16, 0.9, [7; 16]);
+    let mut map = OffsetMap::new(1 << 16, 0.9, [7; 16]);
     for (key, offset) in entries {
         assert!(map.put(key.as_bytes(), *offset));
     }

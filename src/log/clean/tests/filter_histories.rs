@@ -210,7 +210,7 @@ fn filter_log(
 
 /// Maps the dirty part of a log. Returns the map and the end offset of the round.
 fn map_log(history: &History, first_dirty: i64, room: usize) -> (OffsetMap, i64) {
-    let map = OffsetMap::new(u64::MAX, 24 * (room + 1), 1.0, [5; 16]);
+    let map = OffsetMap::new(24 * (room + 1), 1.0, [5; 16]);
     let mut mapper = KeyMapper::new(map, first_dirty);
     mapper.add_aborted(&history.aborted(first_dirty, history.end()));
     for batch in &history.log {
@@ -313,7 +313,7 @@ proptest! {
             (history.log, history.index) = filter_log(&history, &map, rules);
         }
         prop_assert_eq!(&filter_log(&history, &map, rules).0, &history.log);
-        let empty = OffsetMap::new(0, 0, 0.9, [0; 16]);
+        let empty = OffsetMap::new(0, 0.9, [0; 16]);
         prop_assert_eq!(&filter_log(&history, &empty, rules).0, &history.log);
     }
 

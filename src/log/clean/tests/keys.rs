@@ -13,7 +13,7 @@ fn mapper(first_dirty: i64) -> KeyMapper {
 }
 
 fn small_map(keys: usize) -> OffsetMap {
-    OffsetMap::new(u64::MAX, 24 * (keys + 1), 1.0, [3; 16])
+    OffsetMap::new(24 * (keys + 1), 1.0, [3; 16])
 }
 
 #[test]
