@@ -300,7 +300,7 @@ fn properties(id: i32, setup: Setup) -> Properties {
         ("log.cleaner.backoff.ms", "1000"),
         ("log.cleaner.min.cleanable.ratio", "0.1"),
         // So slow that faults happen during rounds.
-        ("log.cleaner.io.max.bytes.per.second", "20000"),
+        ("log.cleaner.io.max.bytes.per.second", "10000"),
         ("leader.imbalance.check.interval.seconds", "5"),
     ];
     let shared = shared.map(|(name, value)| (name.to_owned(), value.to_owned()));

@@ -251,11 +251,11 @@ pub fn in_place<T>(work: impl FnOnce() -> T) -> T {
 
 /// Pauses this blocking thread. A simulation pauses only [`blocking_long`].
 pub fn sleep_on_thread(duration: Duration) {
-    match is_simulated() {
-        #[cfg(any(test, feature = "simulation"))]
-        true => steps::pause(duration),
-        _ => std::thread::sleep(duration),
+    #[cfg(any(test, feature = "simulation"))]
+    if is_simulated() {
+        return steps::pause(duration);
     }
+    std::thread::sleep(duration);
 }
 
 /// Whether this thread belongs to a simulation.

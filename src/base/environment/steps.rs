@@ -21,9 +21,11 @@ enum Step<T> {
     Ended(Option<T>, Option<Simulated>),
 }
 
+type Pause = Box<dyn Fn(Duration)>;
+
 thread_local! {
     /// Pauses the work of this thread. `None` on other threads.
-    static PAUSE: RefCell<Option<Box<dyn Fn(Duration)>>> = const { RefCell::new(None) };
+    static PAUSE: RefCell<Option<Pause>> = const { RefCell::new(None) };
 }
 
 /// Runs the work step by step, and lets simulated time pass between the steps.
