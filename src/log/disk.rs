@@ -6,6 +6,7 @@ use std::{
     fmt::Debug,
     fs,
     io::{self, IoSlice, IoSliceMut},
+    num::NonZeroU64,
     os::{
         fd::{AsFd, BorrowedFd},
         unix::fs::FileExt,
@@ -16,7 +17,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{FallocateFlags, FlockOperation},
+    fs::{Advice, FallocateFlags, FlockOperation},
     io::{Errno, ReadWriteFlags},
 };
 
@@ -98,6 +99,9 @@ pub trait DiskFile: Send + Sync + Debug {
     /// Whether the bytes are in the page cache, according to a few probes. False if the file system
     /// does not support such probes.
     fn is_cached(&self, position: u64, len: usize) -> bool;
+    /// Asks the kernel to drop the bytes before `end` from the page cache. It keeps what is not
+    /// synced yet, and may keep more. Does nothing if the file system has no page cache.
+    fn drop_cached(&self, _end: u64) {}
 }
 
 /// Bytes between two probes of `is_cached`: the size of Linux's read-ahead.
@@ -388,6 +392,14 @@ impl DiskFile for RealFile {
         let last = len.saturating_sub(1);
         let mut probes = (0..last).step_by(PROBE_BYTES).chain([last]);
         probes.all(|at| read_cached(&self.0, &mut [0], position + at as u64).is_ok())
+    }
+
+    fn drop_cached(&self, end: u64) {
+        // A length of 0 would mean the whole file.
+        if let Some(end) = NonZeroU64::new(end) {
+            // If the file system does not support this, the kernel decides what it drops.
+            let _ = rustix::fs::fadvise(&self.0, 0, Some(end), Advice::DontNeed);
+        }
     }
 
     fn write_vectored_at(&self, bufs: &[IoSlice<'_>], position: u64) -> io::Result<usize> {

@@ -32,6 +32,8 @@ pub struct Output {
     buffer: Vec<u8>,
     /// The headers of the batches in the buffer.
     headers: Vec<BatchHeader>,
+    /// Whether the segment stays in the page cache.
+    stays_cached: bool,
     is_finished: bool,
 }
 
@@ -50,6 +52,7 @@ impl Output {
             chunk,
             buffer: Vec::new(),
             headers: Vec::new(),
+            stays_cached: true,
             is_finished: false,
         })
     }
@@ -97,6 +100,12 @@ impl Output {
         pass(pace, bytes)
     }
 
+    /// Notes whether an old segment was in the page cache. Unless all were, the new one does not
+    /// stay there, either.
+    pub fn note_cached(&mut self, was_cached: bool) {
+        self.stays_cached &= was_cached;
+    }
+
     /// Adds entries to the transaction index. They must be in the order of their markers.
     pub fn note_aborted(&mut self, aborted: Vec<AbortedTxn>) {
         self.segment.txns.state().pending.extend(aborted);
@@ -125,6 +134,10 @@ impl Output {
                     if kind == Kind::TxnIndex && error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error).during("open", &path)?,
             }
+        }
+        if !self.stays_cached {
+            let file = self.segment.file().during("open", &path)?;
+            file.drop_cached(self.segment.size());
         }
         self.segment.take_index_dirty();
         self.segment.take_aborted_dirty();

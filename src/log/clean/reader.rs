@@ -1,4 +1,8 @@
 //! Reads the batches of a segment in large pieces, from a position to the end.
+//!
+//! A reader leaves the page cache as it was. If the segment is not cached, the reader drops what it
+//! has read, because otherwise a round would push the newest batches of all logs out of the page
+//! cache. Of a cached segment, it drops nothing, because consumers may read it.
 
 use std::sync::Arc;
 
@@ -20,6 +24,8 @@ use crate::records::{Batch, BatchHeader, batch::HEADER_LEN};
 pub struct BatchReader<'s> {
     segment: &'s Segment,
     file: Arc<dyn DiskFile>,
+    /// Whether the page cache had all that the reader reads.
+    was_cached: bool,
     /// Bytes to read at once. A larger batch is read as a whole.
     chunk: usize,
     /// Bytes that were read and not returned yet, and the position of their first byte.
@@ -33,7 +39,14 @@ impl<'s> BatchReader<'s> {
     pub fn new(segment: &'s Segment, position: u64, chunk: usize) -> Result<Self, CleanError> {
         let file = segment.file().map_err(|error| io_error(segment, error))?;
         let (buffer, end) = (Bytes::new(), segment.size());
-        Ok(Self { segment, file, chunk: chunk.max(HEADER_LEN), buffer, position, end })
+        let was_cached = file.is_cached(position, end.saturating_sub(position) as usize);
+        let chunk = chunk.max(HEADER_LEN);
+        Ok(Self { segment, file, was_cached, chunk, buffer, position, end })
+    }
+
+    /// Whether the page cache had all that the reader reads, when the reader was created.
+    pub fn was_cached(&self) -> bool {
+        self.was_cached
     }
 
     /// Returns the next batch, or `None` at the end of the segment. Calls `pace` after each read of
@@ -74,6 +87,11 @@ impl<'s> BatchReader<'s> {
         let read = read_exact_at(&*self.file, &mut bytes[have..], self.position + have as u64);
         read.map_err(|error| io_error(self.segment, error))?;
         self.buffer = bytes.into();
+        if !self.was_cached {
+            // From the start of the file, because the kernel keeps a large page that is not read to
+            // its end yet.
+            self.file.drop_cached(self.position + want as u64);
+        }
         pass(pace, (want - have) as u64)
     }
 

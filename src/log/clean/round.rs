@@ -307,6 +307,7 @@ impl<L: CleanedLog> Round<'_, L> {
         for (segment, next) in group {
             filter.add_aborted(&view.aborted_between(segment.base_offset, *next)?);
             let mut reader = BatchReader::new(segment, 0, chunk)?;
+            output.note_cached(reader.was_cached());
             while let Some(batch) = reader.next(pace)? {
                 match filter.apply(&batch).map_err(|problem| uncleanable(segment, problem))? {
                     Filtered::Dropped => {}
