@@ -34,6 +34,8 @@ SETTINGS = {
     "transaction.state.log.min.isr": "1",
     "replica.lag.time.max.ms": "5000",
     "log.cleaner.backoff.ms": "50",
+    "broker.session.timeout.ms": "4000",
+    "broker.heartbeat.interval.ms": "1000",
 }
 # If a new leader reports a gap in the sequence numbers, librdkafka writes stored records again.
 # With one request in flight there are no gaps.
