@@ -7,9 +7,10 @@ import threading
 import time
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 from differential import schema
 from harness.broker import SORDINI_KIND, Broker
+from harness.transactions import transactional
 from test_compaction import checkpoint, create, produce, wait_until
 from test_compaction_beside_kafka import alter
 from test_metrics import Scrape
@@ -18,6 +19,8 @@ ROUNDS = 100
 # Each reader gets through the topic more than once.
 DURATION_MIN_S = 5
 DELETE_DELAY_S = 1
+# Enough to close a segment or two.
+TRANSACTIONS_PER_ROUND = 16
 TIMEOUT_S = 60
 ERRORS = "kafka_server_request_errors_total"
 # A line for each round that has replaced segments.
@@ -33,52 +36,62 @@ def cleaning(kind, tmp_path):
         log_cleaner_backoff_ms=5,
         log_cleaner_dedupe_buffer_size=8 << 20,
         log_segment_delete_delay_ms=1000 * DELETE_DELAY_S,
+        transaction_state_log_num_partitions=1,
     ).start()
     yield broker
     broker.kill()
 
 
 class Writer:
-    """Appends records until enough rounds have run: some keys often, some seldom, some once."""
+    """Appends records until enough rounds have run: some keys often, some seldom, some once. Every
+    third transaction is aborted."""
 
     def __init__(self, broker, topic):
         self.broker, self.topic = broker, topic
-        # (key, value) by offset.
+        # Committed records: (key, value) by offset.
         self.history = {}
-        self._producer = Producer(
-            {"bootstrap.servers": broker.bootstrap, "enable.idempotence": True, "linger.ms": 1}
-        )
+        self._producer = transactional(broker.bootstrap, "writer")
         self._count = 0
 
     def run(self):
         begun = time.monotonic()
+        transactions = 0
         while self.rounds() < ROUNDS or time.monotonic() < begun + DURATION_MIN_S:
-            assert time.monotonic() < begun + TIMEOUT_S, f"only {self.rounds()} rounds"
-            for _ in range(10):
-                self._append(self._key())
-            self._flush()
-            time.sleep(0.01)
+            assert time.monotonic() < begun + 2 * TIMEOUT_S, f"only {self.rounds()} rounds"
+            # A round should not have more to do when the disk is slow.
+            if transactions < TRANSACTIONS_PER_ROUND * (1 + self.rounds()):
+                transactions += 1
+                self._write([self._next_key() for _ in range(10)], transactions % 3 != 0)
+            else:
+                time.sleep(0.01)
 
-    def _key(self):
+    def _next_key(self):
+        self._count += 1
         n = self._count
         return f"once-{n}" if n % 150 == 0 else f"seldom-{n % 140}" if n % 7 == 0 else f"hot-{n % 9}"
 
-    def _append(self, key):
-        value = f"{self._count}-{'v' * 100}"
-        self._count += 1
+    def _write(self, keys, commits):
+        self._producer.begin_transaction()
+        written = {}
+        for at, key in enumerate(keys):
+            self._append(written, key, f"{self._count}-{at}-{'v' * 100}")
+        assert self._producer.flush(TIMEOUT_S) == 0
+        assert len(written) == len(keys)
+        if commits:
+            self._producer.commit_transaction(TIMEOUT_S)
+            self.history |= written
+        else:
+            self._producer.abort_transaction(TIMEOUT_S)
 
+    def _append(self, written, key, value):
         def delivered(error, message):
             assert error is None, error
-            self.history[message.offset()] = (key, value)
+            written[message.offset()] = (key, value)
 
         self._producer.produce(self.topic, value, key, partition=0, on_delivery=delivered)
 
-    def _flush(self):
-        assert self._producer.flush(TIMEOUT_S) == 0
-
     def stop(self):
-        self._append("stop")
-        self._flush()
+        self._write(["stop"], True)
 
     def rounds(self):
         return len(ROUND.findall((self.broker.dir / "broker.log").read_text()))
@@ -95,11 +108,11 @@ class Pass:
         self.records, self.end = records, end
 
     def check(self, history, left):
-        """`history` has all records that were written, `left` those that are there at the end."""
+        """`history` has all committed records, `left` those that are there at the end."""
         offsets = [offset for offset, _, _ in self.records]
         assert all(a < b for a, b in zip(offsets, offsets[1:])), f"not in order: {offsets}"
         found = {offset: (key, value) for offset, key, value in self.records}
-        assert all(history[offset] == found[offset] for offset in found)
+        assert all(history.get(offset) == found[offset] for offset in found)
         assert self.end > max(found, default=-1)
         # A record is missing only if the log had a later one of its key already.
         written = {offset: it for offset, it in history.items() if offset < self.end}
@@ -141,6 +154,7 @@ class Reader(threading.Thread):
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
                 "auto.offset.reset": "error",
+                "isolation.level": "read_committed",
                 "check.crcs": True,
                 "fetch.message.max.bytes": fetch_bytes,
                 "fetch.wait.max.ms": 10,
@@ -174,7 +188,14 @@ def passes_of(output):
 
 
 def test_readers_get_what_is_left_through_a_hundred_rounds(kind, cleaning, tool_host):
-    create(cleaning, "swapped", internal_segment_bytes="8000", file_delete_delay_ms="1000")
+    create(
+        cleaning,
+        "swapped",
+        internal_segment_bytes="8000",
+        file_delete_delay_ms=str(1000 * DELETE_DELAY_S),
+        # Markers of transactions go soon.
+        delete_retention_ms="100",
+    )
     writer = Writer(cleaning, "swapped")
     # Small fetches, so that a pass goes on through many rounds. With a pause, a reader continues in
     # segments whose files have been removed meanwhile.

@@ -10,7 +10,7 @@ import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
 /**
- * Reads partition 0 of a topic from the start to the end, again and again, until it has read a
+ * Reads the committed records of partition 0 of a topic from the start to the end, again and again, until it has read a
  * record with the key "stop". Prints a line for each record (offset, key, value) and for each end of
  * the partition ("end" and its offset). Arguments: bootstrap, topic, max.partition.fetch.bytes, and
  * how long to pause after the first records, in ms.
@@ -24,6 +24,7 @@ final class RepeatedReader {
         config.put("key.deserializer", ByteArrayDeserializer.class.getName());
         config.put("value.deserializer", ByteArrayDeserializer.class.getName());
         config.put("auto.offset.reset", "none");
+        config.put("isolation.level", "read_committed");
         config.put("max.partition.fetch.bytes", args[2]);
         config.put("fetch.max.wait.ms", "10");
         TopicPartition partition = new TopicPartition(args[1], 0);
