@@ -433,6 +433,7 @@ impl DiskFile for RealFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::testing::dir_with_page_cache;
 
     /// A file that was dropped from the page cache, on a file system that supports this.
     fn cold_file(dir: &Path, name: &str, len: usize) -> Arc<dyn DiskFile> {
@@ -451,9 +452,7 @@ mod tests {
     #[test]
     fn reads_that_would_wait_are_refused_until_the_pages_are_there() {
         const LEN: usize = 1 << 20;
-        // Not in /tmp, which may be a tmpfs and then keeps all pages.
-        let target = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
-        let dir = tempfile::tempdir_in(target).expect("temporary directory");
+        let dir = dir_with_page_cache();
         // A probe of a file that is not cached may begin to read it.
         let cold = || cold_file(dir.path(), "probed", LEN);
         assert!((0..ATTEMPTS).any(|_| !cold().is_cached(0, LEN)));

@@ -5,6 +5,7 @@ use crate::log::{
     Disk, RealDisk,
     disk::{DiskFile, read_ahead},
     names::Kind,
+    testing::dir_with_page_cache,
 };
 
 fn bases(log: &Log) -> Vec<i64> {
@@ -246,13 +247,11 @@ fn files_of_a_round(dir: &Path, are_cached: bool) -> [Vec<Arc<dyn DiskFile>>; 2]
 
 #[test]
 fn round_leaves_the_page_cache_as_it_was() {
-    // Not in /tmp, which may be a tmpfs and then keeps all pages.
-    let target = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
     // On a busy machine, the kernel may drop pages or keep those that it is asked to drop.
     const ATTEMPTS: usize = 20;
     for are_cached in [true, false] {
         let leaves_it = |_| {
-            let dir = tempfile::tempdir_in(target).expect("temporary directory");
+            let dir = dir_with_page_cache();
             let [old, new] = files_of_a_round(&dir.path().join("t-0"), are_cached);
             assert!(old.len() >= 3 && !new.is_empty());
             old.iter().chain(&new).all(|file| file.is_cached(0, 1) == are_cached)
