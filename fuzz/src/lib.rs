@@ -4,9 +4,11 @@
 //! directions, what was decoded must also survive being encoded and decoded again.
 //! `scripts/fuzz` builds and runs the targets.
 
+mod compaction;
 mod disk;
 mod wire;
 
+pub use compaction::compacted_batches;
 pub use disk::{log_directories, log_files, metadata_snapshots, properties};
 pub use wire::{
     batches, codecs, group_records, metadata_records, produced_batches, raft_messages,

@@ -107,14 +107,8 @@ pub fn produced_batches(data: &[u8]) {
     assert_eq!(count, batch.header.record_count as usize);
 }
 
-fn codec_of(number: u8) -> Compression {
-    match number % 5 {
-        0 => Compression::None,
-        1 => Compression::Gzip,
-        2 => Compression::Snappy,
-        3 => Compression::Lz4,
-        _ => Compression::Zstd,
-    }
+pub fn codec_of(number: u8) -> Compression {
+    Compression::from_attributes(i16::from(number % 5)).expect("there are five codecs")
 }
 
 /// Decompresses a payload. The first byte chooses the codec.
