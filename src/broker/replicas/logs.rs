@@ -19,7 +19,7 @@ use crate::{
     base::{
         TopicId, TopicPartition,
         config::{self, TopicConfig},
-        environment::now_ms,
+        environment::{is_simulated, now_ms},
     },
     log::{
         Log, LogConfig, LogDirs, LogError, LogStart, LogView,
@@ -539,8 +539,10 @@ impl Replicas {
     }
 }
 
-/// Runs `each` on every item, on up to `threads` threads. Returns when all are done.
+/// Runs `each` on every item, on up to `threads` threads. Returns when all are done. A simulation
+/// has only one thread, so that a run can be repeated.
 pub fn in_parallel<T: Sync>(threads: usize, items: &[T], each: impl Fn(&T) + Sync) {
+    let threads = if is_simulated() { 1 } else { threads };
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
