@@ -49,17 +49,17 @@ pub struct Process {
 /// The bugs that can be planted, by name, each with a seed that has found it.
 pub const BUGS: [(&str, Bug, u64); 12] = [
     ("skip-truncation", Bug::SkipTruncation, 2),
-    ("early-ack", Bug::EarlyAck, 1),
+    ("early-ack", Bug::EarlyAck, 2),
     ("stale-isr", Bug::StaleIsr, 25),
     ("missing-fence", Bug::MissingFence, 14),
-    ("lost-waiter", Bug::LostWaiter, 1),
-    ("early-coordinator-answer", Bug::EarlyCoordinatorAnswer, 1),
+    ("lost-waiter", Bug::LostWaiter, 5),
+    ("early-coordinator-answer", Bug::EarlyCoordinatorAnswer, 2),
     ("early-stable-offset", Bug::EarlyStableOffset, 2),
     ("lost-marker", Bug::LostMarker, 24),
     ("old-coordinator-marker", Bug::OldCoordinatorMarker, 6),
     ("lost-pending-offset", Bug::LostPendingOffset, 2),
     ("late-end-txn", Bug::LateEndTxn, 1),
-    ("no-producer-state", Bug::NoProducerState, 2),
+    ("no-producer-state", Bug::NoProducerState, 3),
 ];
 
 fn planted() -> Option<Bug> {
