@@ -32,7 +32,7 @@ pub fn compacted_batches(data: &[u8]) {
     let last_records = (0..input.byte() % 4).map(|_| input.last_record()).collect();
     let map = match flags & 2 == 0 {
         true => input.map(),
-        false => OffsetMap::new(u64::from(input.byte()), 1 << 12, 0.9, [1; 16]),
+        false => OffsetMap::new(24 * usize::from(input.byte()), 0.9, [1; 16]),
     };
     let batches = input.log(flags & 4 == 0);
     let (map, rules) = match flags & 2 == 0 {
@@ -134,7 +134,7 @@ impl Input<'_> {
 
     /// A map of keys of at most one byte to any offsets.
     fn map(&mut self) -> OffsetMap {
-        let mut map = OffsetMap::new(16, 1 << 12, 0.9, [1; 16]);
+        let mut map = OffsetMap::new(1 << 12, 0.9, [1; 16]);
         for _ in 0..self.byte() % 16 {
             let key = [self.byte() % 8];
             map.put(&key[..usize::from(key[0] != 0)], self.small());
