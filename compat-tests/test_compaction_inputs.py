@@ -8,7 +8,7 @@ import time
 
 import pytest
 import zstandard
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 from differential import records
 from differential.wire import Connection
 from harness import wire
@@ -111,13 +111,15 @@ def keys_and_offsets(broker, topic):
         }
     )
     consumer.assign([TopicPartition(topic, 0, 0)])
-    found = []
-    while True:
+    found, deadline = [], time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline:
         for message in consumer.consume(10_000, timeout=1):
-            if message.error():
+            if message.error() is None:
+                found.append((message.key(), message.offset()))
+            elif message.error().code() == KafkaError._PARTITION_EOF:
                 consumer.close()
                 return found
-            found.append((message.key(), message.offset()))
+    raise TimeoutError(f"no end after {len(found)} records")
 
 
 def test_empty_key_and_the_largest_key_are_keys(cleaning):

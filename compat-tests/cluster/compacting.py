@@ -7,7 +7,14 @@ so that a replica makes at least one round in each step.
 import json
 import time
 
-from confluent_kafka import Consumer, ElectionType, KafkaException, Producer, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ElectionType,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -182,8 +189,8 @@ def read(cluster, topic, isolation="read_committed"):
     while ended < 4:
         assert time.monotonic() < deadline, f"no end of {4 - ended} partitions"
         for message in reader.consume(1000, timeout=0.5):
-            if message.error():
-                ended += 1
+            if error := message.error():
+                ended += error.code() == KafkaError._PARTITION_EOF
                 continue
             key, value = message.key().decode(), message.value()
             found[message.partition()][key] = value and value.decode()

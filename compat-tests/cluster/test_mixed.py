@@ -10,6 +10,7 @@ import shutil
 import time
 
 import pytest
+from at_work import PATIENCE
 from compacting import (
     COMPACTED,
     OFFSETS,
@@ -34,7 +35,7 @@ SETTINGS = {
     "transaction.state.log.min.isr": "1",
     "replica.lag.time.max.ms": "5000",
     "log.cleaner.backoff.ms": "50",
-    "broker.session.timeout.ms": "4000",
+    "broker.session.timeout.ms": str(int(3000 + 1000 * PATIENCE)),
     "broker.heartbeat.interval.ms": "1000",
 }
 # If a new leader reports a gap in the sequence numbers, librdkafka writes stored records again.

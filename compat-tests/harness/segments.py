@@ -148,7 +148,7 @@ def producers(data):
 
 def checkpoint(path):
     """Returns the offsets of an offset checkpoint file by partition directory."""
-    # Apache Kafka begins with an empty file.
+    # Apache Kafka creates the file of the cleaner empty.
     if not path.exists() or path.stat().st_size == 0:
         return {}
     version, count, *rows = path.read_text().splitlines()

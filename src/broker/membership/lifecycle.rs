@@ -239,8 +239,8 @@ impl Lifecycle {
     }
 
     /// Sends heartbeats until the stop signal: every `broker.heartbeat.interval.ms`, and at once if
-    /// another controller becomes active or a log directory has changed. The new controller can
-    /// then watch this broker's connection.
+    /// another controller becomes active, or if a log directory has gone offline or is cordoned.
+    /// The new controller can then watch this broker's connection.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Self {
         let mut next = Instant::now();
         let mut backoff = BACKOFF;

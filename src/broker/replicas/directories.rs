@@ -43,7 +43,7 @@ impl Replicas {
         wanted.map(|dir| dir.id).filter(|id| !id.is_nil()).collect()
     }
 
-    /// Has the next heartbeat sent at once, because it reports which log directories are cordoned.
+    /// Sends the next heartbeat at once, because it reports which log directories are cordoned.
     pub(in crate::broker) fn report_cordoned_dirs(&self) {
         self.dirs_changed.notify_one();
     }

@@ -70,8 +70,7 @@ fn check_offsets(header: &BatchHeader) -> Result<(), ProblemReason> {
 }
 
 /// The records of a batch without compression; `None` if they exceed the limit for decompression.
-/// Such a batch stays whole and its keys are not mapped, so an old value in it may outlive the
-/// tombstone of its key.
+/// Such a batch stays whole and its keys are not mapped. [`Filter`] keeps the tombstones after it.
 fn uncompressed_records(batch: &Batch) -> Result<Option<Bytes>, RecordError> {
     if batch.header.record_count == 0 && !batch.payload.is_empty() {
         return Err(RecordError::TrailingBytes);

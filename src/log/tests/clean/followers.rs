@@ -79,7 +79,7 @@ fn history() -> Log {
     log
 }
 
-/// The follower has stopped at any offset of the log, often within a gap of today.
+/// The follower has stopped at any offset of the log, often within a gap that compaction makes.
 #[test]
 fn follower_continues_within_any_gap() {
     let original = history();
