@@ -13,14 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import (
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    NewTopic,
-    ResourceType,
-)
+from confluent_kafka.admin import AdminClient, NewTopic
 from harness.broker import KAFKA_KIND, SORDINI_KIND, Broker
 from harness.compacted import (
     CODECS,
@@ -33,6 +26,7 @@ from harness.compacted import (
     of_segment,
 )
 from harness.segments import batches, checkpoint
+from harness.topics import set_configs
 from harness.transactions import transactional
 
 TIMEOUT_S = 60
@@ -192,7 +186,7 @@ class History:
                 self._append(producer, "keyless", [(None, b"alone")])
             self._append(producer, "keyless", [(None, b"v" * 5000)])
         if self.part == 1:
-            alter(self.broker, "keyless", {"cleanup.policy": "compact"})
+            set_configs(self.broker, "keyless", {"cleanup.policy": "compact"})
         self._append(producer, "keyless", [(b"k0", b"v" * 5000)])
         if self.part > 1:
             self._roll("keyless")
@@ -203,7 +197,7 @@ class History:
                 args = [self.broker.bootstrap, "series", f"series-{name}", fates]
                 self.tool_host.run("transaction-series", args).ok()
         if self.part == 1:
-            alter(self.broker, "series", {"cleanup.policy": "compact"})
+            set_configs(self.broker, "series", {"cleanup.policy": "compact"})
         self._append(self._producer(), "series", [(b"key", b"v")])
         if self.part > 0:
             self._roll("series")
@@ -223,7 +217,7 @@ class History:
             place = TopicPartition("trimmed", 0, 30 + 5 * self.part)
             admin.delete_records([place])[place].result(TIMEOUT_S)
         if self.part == 1:
-            alter(self.broker, "trimmed", {"cleanup.policy": "compact"})
+            set_configs(self.broker, "trimmed", {"cleanup.policy": "compact"})
 
     def _young(self):
         self._keyed("young")
@@ -312,16 +306,6 @@ def create_topics(broker):
     new = [NewTopic(name, 1, 1, config=SMALL | changed) for name, changed in TOPICS.items()]
     for created in admin.create_topics(new).values():
         created.result(TIMEOUT_S)
-
-
-def alter(broker, topic, config):
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-    entries = [
-        ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
-        for name, value in config.items()
-    ]
-    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
-    admin.incremental_alter_configs([resource])[resource].result(TIMEOUT_S)
 
 
 def read(broker, isolation):
@@ -414,7 +398,7 @@ class Rounds:
             create_topics(broker)
             History(broker, self.tool_host, 0).write()
             for topic in INTERNAL:
-                alter(broker, topic, {"internal.segment.bytes": "8000"})
+                set_configs(broker, topic, {"internal.segment.bytes": "8000"})
             first, self.open = History(broker, self.tool_host, 0).hold()
             self.last_stable = {"held-0": first}
         self.round += 1

@@ -1,9 +1,7 @@
 """Compaction of unusual records, beside damaged files, and on disks that are full or fail."""
 
-import contextlib
 import gzip
 import shutil
-import subprocess
 import time
 
 import pytest
@@ -14,8 +12,9 @@ from differential.wire import Connection
 from harness import wire
 from harness.broker import SORDINI_KIND, Broker
 from harness.log_lines import LogLines
-from harness.network import is_possible
 from harness.segments import batches
+from harness.system_calls import can_inject, injected
+from harness.topics import set_configs
 from test_compaction import (
     CHECKPOINT,
     checkpoint,
@@ -28,7 +27,6 @@ from test_compaction import (
     wait_until,
     without_roll,
 )
-from test_compaction_beside_kafka import alter
 
 TIMEOUT_S = 60
 ZSTD = 4
@@ -96,7 +94,7 @@ def large_batch(keys):
 
 def compact_large(broker, topic):
     """Closes the last segment, however large it may get, and waits until it is compacted."""
-    alter(broker, topic, {"internal.segment.bytes": "2000", "min.cleanable.dirty.ratio": "0"})
+    set_configs(broker, topic, {"internal.segment.bytes": "2000", "min.cleanable.dirty.ratio": "0"})
     compact(broker, topic)
 
 
@@ -126,7 +124,7 @@ def test_empty_key_and_the_largest_key_are_keys(cleaning):
     create(cleaning, "lengths", **LARGE)
     key = b"k" * 1_000_000
     first, last = (records.batch([value], keys=[key]) for value in (b"1", b"2"))
-    alter(cleaning, "lengths", {"max.message.bytes": str(len(first))})
+    set_configs(cleaning, "lengths", {"max.message.bytes": str(len(first))})
     send(cleaning, "lengths", first, records.batch([b"1", b"2"], keys=[b"", b"other"]))
     send(cleaning, "lengths", last, records.batch([b"3"], keys=[b""]))
     compact_large(cleaning, "lengths")
@@ -294,32 +292,15 @@ def test_failing_disk_takes_its_directory_offline(cleaning):
     assert without_roll(read(cleaning, topics["other"])) == {1: ("a", "2")}
 
 
-@contextlib.contextmanager
-def full_disk(broker, path):
-    """Lets each write to this path fail, with strace."""
-    calls = "pwrite64,pwritev,pwritev2"
-    tracer = subprocess.Popen(
-        ["strace", "-f", "-q", "-o", "/dev/null", "-P", path, "-p", str(broker.process.pid)]
-        + ["-e", f"trace={calls}", "-e", f"inject={calls}:error=ENOSPC"],
-        stderr=subprocess.PIPE,
-    )
-    try:
-        time.sleep(1)
-        assert tracer.poll() is None, tracer.stderr.read()
-        yield
-    finally:
-        tracer.terminate()
-        tracer.wait(timeout=30)
-
-
 def test_full_disk_gives_a_round_up(kind, cleaning):
-    if kind != SORDINI_KIND or shutil.which("strace") is None or not is_possible():
+    if kind != SORDINI_KIND or not can_inject():
         pytest.skip("needs strace, root, and a process that is no JVM")
     lines = LogLines(cleaning.dir / "broker.log")
     create(cleaning, "full")
     produce(cleaning, "full", [("a", "1"), ("b", "1"), ("a", "2")])
     folder = cleaning.dir / directory_of(cleaning, "full") / "full-0"
-    with full_disk(cleaning, folder / f"{0:020}.log.cleaned"):
+    path = folder / f"{0:020}.log.cleaned"
+    with injected(cleaning, path, "pwrite64,pwritev,pwritev2", "error=ENOSPC"):
         roll(cleaning, "full")
         wait_until(lambda: lines.with_text("compaction failed", partition="full-0"), lines.all())
         assert not list(folder.glob("*.cleaned"))

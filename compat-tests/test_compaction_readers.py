@@ -10,9 +10,9 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from differential import schema
 from harness.broker import SORDINI_KIND, Broker
+from harness.topics import set_configs
 from harness.transactions import transactional
 from test_compaction import checkpoint, create, produce, wait_until
-from test_compaction_beside_kafka import alter
 from test_metrics import Scrape
 
 ROUNDS = 100
@@ -277,7 +277,7 @@ def test_slow_reader_gets_its_whole_response_of_a_replaced_segment(kind, cleanin
         (length,) = struct.unpack(">i", receive(connection, 4))
         log = cleaning.data / "large-0" / f"{0:020}.log"
         written = log.read_bytes()
-        alter(cleaning, "large", {"cleanup.policy": "compact"})
+        set_configs(cleaning, "large", {"cleanup.policy": "compact"})
         wait_until(lambda: checkpoint(cleaning, "large"), "not compacted")
         wait_until(lambda: not any(log.parent.glob("*.deleted")), "replaced files are not removed")
         response = schema.decode_response("Fetch", 12, receive(connection, length)[5:])

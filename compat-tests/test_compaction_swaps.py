@@ -16,8 +16,9 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from harness.broker import KAFKA_KIND, SORDINI_KIND, Broker
 from harness.renames import Renames
 from harness.segments import checkpoint
+from harness.topics import set_configs
 from harness.transactions import transactional
-from test_compaction_beside_kafka import ALWAYS, NEVER, TIMEOUT_S, alter
+from test_compaction_beside_kafka import ALWAYS, NEVER, TIMEOUT_S
 
 TOPIC = "swaps"
 SETTINGS = {
@@ -60,7 +61,7 @@ def write(broker):
             producer.begin_transaction()
             produce(producer, [(b"k0", b"aborted")])
             producer.abort_transaction(TIMEOUT_S)
-    alter(broker, TOPIC, {"internal.segment.bytes": "3000"})
+    set_configs(broker, TOPIC, {"internal.segment.bytes": "3000"})
 
 
 def read(broker, count, isolation):
@@ -266,6 +267,6 @@ def test_either_broker_goes_on_after_a_kill(make):
         assert these == those, f"Apache Kafka makes other files of {sorted(state)}"
     assert len({tuple(records) for _, records in here}) == 3, "none, one or both of the groups"
     _, sordini = pair
-    alter(sordini, TOPIC, {"min.cleanable.dirty.ratio": "0"})
+    set_configs(sordini, TOPIC, {"min.cleanable.dirty.ratio": "0"})
     wait_for_rounds(sordini, len(states))
     assert reads(sordini, len(states)) == [after] * len(states)

@@ -1,9 +1,6 @@
 """A volume that hangs in a rename. Probes still respond, and clients still use other partitions."""
 
-import contextlib
 import json
-import shutil
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -12,30 +9,12 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from harness.broker import SORDINI_KIND
-from harness.network import is_possible
+from harness.system_calls import can_inject, injected
 
 # Seconds of a rename. After 10 of them the node is not ready.
 HANGS_S = 30
 # Time limit of a probe, and of a produced record, in seconds. What waits for the volume takes longer.
 ANSWERS_S = 10
-
-
-@contextlib.contextmanager
-def hanging_renames(broker, path):
-    """Delays each rename of this path by `HANGS_S`, with strace."""
-    calls = "rename,renameat,renameat2"
-    tracer = subprocess.Popen(
-        ["strace", "-f", "-q", "-o", "/dev/null", "-P", path, "-p", str(broker.process.pid)]
-        + ["-e", f"trace={calls}", "-e", f"inject={calls}:delay_enter={HANGS_S}s"],
-        stderr=subprocess.PIPE,
-    )
-    try:
-        time.sleep(1)
-        assert tracer.poll() is None, tracer.stderr.read()
-        yield
-    finally:
-        tracer.terminate()
-        tracer.wait(timeout=30)
 
 
 def probe(broker, path):
@@ -59,7 +38,7 @@ def produce(broker, topic, partitions):
 
 
 def test_a_hanging_deletion_stops_neither_probes_nor_producers(own_broker, kind):
-    if kind != SORDINI_KIND or shutil.which("strace") is None or not is_possible():
+    if kind != SORDINI_KIND or not can_inject():
         pytest.skip("needs strace, root, and a process that is no JVM")
     own_broker.settings["log.dirs"] = f"{own_broker.dir}/first,{own_broker.dir}/second"
     own_broker.start()
@@ -70,7 +49,8 @@ def test_a_hanging_deletion_stops_neither_probes_nor_producers(own_broker, kind)
     (hung,) = (own_broker.dir / "second").glob("gone-*")
     assert probe(own_broker, "/readyz") == (200, {"status": "ready"})
     reason = {"reason": "hung_log_directories", "log_directories": [str(hung.parent)]}
-    with hanging_renames(own_broker, hung):
+    delay = f"delay_enter={HANGS_S}s"
+    with injected(own_broker, hung, "rename,renameat,renameat2", delay):
         deadline = time.monotonic() + HANGS_S
         deleted = admin.delete_topics(["gone"])["gone"]
         is_reported = False

@@ -15,14 +15,7 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import (
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    NewTopic,
-    ResourceType,
-)
+from confluent_kafka.admin import AdminClient, NewTopic
 from harness.segments import batches, checkpoint
 from harness.transactions import transactional
 
@@ -49,16 +42,6 @@ def create(cluster, topic, partitions, replicas, **config):
         config=COMPACTED | {name.replace("_", "."): value for name, value in config.items()},
     )
     admin.create_topics([new])[topic].result(TIMEOUT_S)
-
-
-def set_configs(cluster, topic, configs):
-    admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
-    entries = [
-        ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
-        for name, value in configs.items()
-    ]
-    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
-    admin.incremental_alter_configs([resource])[resource].result(TIMEOUT_S)
 
 
 class Writers:

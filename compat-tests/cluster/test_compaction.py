@@ -13,10 +13,10 @@ from compacting import (
     leaves_and_leads,
     log_of,
     sequences,
-    set_configs,
     step,
 )
 from harness.segments import batches
+from harness.topics import set_configs
 
 SETTINGS = {
     "offsets.topic.num.partitions": "1",

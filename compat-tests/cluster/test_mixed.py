@@ -19,11 +19,11 @@ from compacting import (
     create,
     lead,
     leaves_and_leads,
-    set_configs,
     step,
 )
 from harness.broker import KAFKA_KIND
 from harness.cluster import Cluster
+from harness.topics import set_configs
 from harness.transactions import fetch, fetches, leave_open, read
 
 CONTROLLER, KAFKA, OURS = 1, 2, 3

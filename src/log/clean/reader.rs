@@ -1,8 +1,8 @@
 //! Reads the batches of a segment in large pieces, from a position to the end.
 //!
-//! A reader leaves the page cache as it was. If a part of the segment is not cached, the reader drops
-//! what it has read, because otherwise a round would push the newest batches of all logs out of the page
-//! cache. Of a cached segment, it drops nothing, because consumers may read it.
+//! A reader leaves the page cache as it was. If a part of the segment is not cached, the reader
+//! drops what it has read, because otherwise a round would push the newest batches of all logs out
+//! of the page cache. Of a cached segment, it drops nothing, because consumers may read it.
 
 use std::sync::Arc;
 
