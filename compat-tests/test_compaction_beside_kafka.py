@@ -26,7 +26,7 @@ from harness.compacted import (
     of_segment,
 )
 from harness.segments import batches, checkpoint
-from harness.topics import set_configs
+from harness.topics import read_to_end, set_configs
 from harness.transactions import transactional
 
 TIMEOUT_S = 60
@@ -310,30 +310,10 @@ def create_topics(broker):
 
 def read(broker, isolation):
     """Returns all records by topic, but for the one large topic."""
-    topics = [topic for topic in TOPICS if topic != "many"]
-    consumer = Consumer(
-        {
-            "bootstrap.servers": broker.bootstrap,
-            "group.id": "reader",
-            "enable.auto.commit": False,
-            "isolation.level": isolation,
-            "enable.partition.eof": True,
-            "check.crcs": True,
-            "fetch.wait.max.ms": 10,
-        }
-    )
-    found = {topic: [] for topic in topics}
-    consumer.assign([TopicPartition(topic, 0, 0) for topic in topics])
-    ended, deadline = set(), time.monotonic() + TIMEOUT_S
-    while len(ended) < len(topics):
-        assert time.monotonic() < deadline, f"no end of {set(topics) - ended}"
-        for it in consumer.consume(1000, timeout=0.1):
-            if it.error() is None:
-                row = (it.offset(), it.timestamp(), it.key(), it.value(), it.headers())
-                found[it.topic()].append(row)
-            elif it.error().name() == "_PARTITION_EOF":
-                ended.add(it.topic())
-    consumer.close()
+    found = {topic: [] for topic in TOPICS if topic != "many"}
+    for it in read_to_end(broker, [(topic, 0) for topic in found], isolation):
+        row = (it.offset(), it.timestamp(), it.key(), it.value(), it.headers())
+        found[it.topic()].append(row)
     return found
 
 

@@ -6,7 +6,6 @@ import time
 
 import pytest
 import zstandard
-from confluent_kafka import Consumer, KafkaError, TopicPartition
 from differential import records
 from differential.wire import Connection
 from harness import wire
@@ -14,7 +13,7 @@ from harness.broker import SORDINI_KIND, Broker
 from harness.log_lines import LogLines
 from harness.segments import batches
 from harness.system_calls import can_inject, injected
-from harness.topics import set_configs
+from harness.topics import read_to_end, set_configs
 from test_compaction import (
     CHECKPOINT,
     checkpoint,
@@ -28,7 +27,6 @@ from test_compaction import (
     without_roll,
 )
 
-TIMEOUT_S = 60
 ZSTD = 4
 INT64_MAX = (1 << 63) - 1
 LARGE = {
@@ -100,24 +98,7 @@ def compact_large(broker, topic):
 
 def keys_and_offsets(broker, topic):
     """Reads all records. Faster than `read`."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": broker.bootstrap,
-            "group.id": "reader",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-        }
-    )
-    consumer.assign([TopicPartition(topic, 0, 0)])
-    found, deadline = [], time.monotonic() + TIMEOUT_S
-    while time.monotonic() < deadline:
-        for message in consumer.consume(10_000, timeout=1):
-            if message.error() is None:
-                found.append((message.key(), message.offset()))
-            elif message.error().code() == KafkaError._PARTITION_EOF:
-                consumer.close()
-                return found
-    raise TimeoutError(f"no end after {len(found)} records")
+    return [(it.key(), it.offset()) for it in read_to_end(broker, [(topic, 0)])]
 
 
 def test_empty_key_and_the_largest_key_are_keys(cleaning):

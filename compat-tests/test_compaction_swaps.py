@@ -11,12 +11,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from harness.broker import KAFKA_KIND, SORDINI_KIND, Broker
 from harness.renames import Renames
 from harness.segments import checkpoint
-from harness.topics import set_configs
+from harness.topics import read_to_end, set_configs
 from harness.transactions import transactional
 from test_compaction_beside_kafka import ALWAYS, NEVER, TIMEOUT_S
 
@@ -66,28 +66,9 @@ def write(broker):
 
 def read(broker, count, isolation):
     """Returns the records of each partition: (offset, key, value)."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": broker.bootstrap,
-            "group.id": "reader",
-            "enable.auto.commit": False,
-            "isolation.level": isolation,
-            "enable.partition.eof": True,
-            "check.crcs": True,
-            "fetch.wait.max.ms": 10,
-        }
-    )
-    consumer.assign([TopicPartition(TOPIC, partition, 0) for partition in range(count)])
-    found, ended = [[] for _ in range(count)], set()
-    deadline = time.monotonic() + TIMEOUT_S
-    while len(ended) < count:
-        assert time.monotonic() < deadline, f"no end of {count - len(ended)} partitions"
-        for it in consumer.consume(1000, timeout=0.1):
-            if it.error() is None:
-                found[it.partition()].append((it.offset(), it.key(), it.value()))
-            elif it.error().name() == "_PARTITION_EOF":
-                ended.add(it.partition())
-    consumer.close()
+    found = [[] for _ in range(count)]
+    for it in read_to_end(broker, [(TOPIC, partition) for partition in range(count)], isolation):
+        found[it.partition()].append((it.offset(), it.key(), it.value()))
     return found
 
 

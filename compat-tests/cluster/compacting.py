@@ -10,13 +10,13 @@ import time
 from confluent_kafka import (
     Consumer,
     ElectionType,
-    KafkaError,
     KafkaException,
     Producer,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient, NewTopic
 from harness.segments import batches, checkpoint
+from harness.topics import read_to_end
 from harness.transactions import transactional
 
 TIMEOUT_S = 60
@@ -157,27 +157,10 @@ def first_dirty(node, name):
 
 def read(cluster, topic, isolation="read_committed"):
     """Returns the last value of each key, by partition. A tombstone counts as no value."""
-    reader = Consumer(
-        {
-            "bootstrap.servers": cluster.bootstrap,
-            "group.id": "reader",
-            "enable.auto.commit": False,
-            "isolation.level": isolation,
-            "enable.partition.eof": True,
-            "check.crcs": True,
-        }
-    )
-    reader.assign([TopicPartition(topic, partition, 0) for partition in range(4)])
-    found, ended, deadline = [{} for _ in range(4)], 0, time.monotonic() + TIMEOUT_S
-    while ended < 4:
-        assert time.monotonic() < deadline, f"no end of {4 - ended} partitions"
-        for message in reader.consume(1000, timeout=0.5):
-            if error := message.error():
-                ended += error.code() == KafkaError._PARTITION_EOF
-                continue
-            key, value = message.key().decode(), message.value()
-            found[message.partition()][key] = value and value.decode()
-    reader.close()
+    found = [{} for _ in range(4)]
+    for it in read_to_end(cluster, [(topic, partition) for partition in range(4)], isolation):
+        key, value = it.key().decode(), it.value()
+        found[it.partition()][key] = value and value.decode()
     return [{key: it for key, it in last.items() if it is not None} for last in found]
 
 

@@ -1,5 +1,8 @@
-"""Configs of topics, through the admin client of librdkafka."""
+"""Configs and records of topics, through librdkafka."""
 
+import time
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -20,3 +23,29 @@ def set_configs(node, topic, configs):
     ]
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
     admin.incremental_alter_configs([resource])[resource].result(TIMEOUT_S)
+
+
+def read_to_end(node, places, isolation="read_committed"):
+    """Yields the messages of partitions, each from its start to its end. `node` is a broker or a
+    cluster, and a place is (topic, partition)."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": node.bootstrap,
+            "group.id": "reader",
+            "enable.auto.commit": False,
+            "isolation.level": isolation,
+            "enable.partition.eof": True,
+            "check.crcs": True,
+            "fetch.wait.max.ms": 10,
+        }
+    )
+    consumer.assign([TopicPartition(topic, partition, 0) for topic, partition in places])
+    left, deadline = set(places), time.monotonic() + TIMEOUT_S
+    while left:
+        assert time.monotonic() < deadline, f"no end of {left}"
+        for message in consumer.consume(1000, timeout=0.1):
+            if message.error() is None:
+                yield message
+            elif message.error().code() == KafkaError._PARTITION_EOF:
+                left.discard((message.topic(), message.partition()))
+    consumer.close()
