@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sordini::{
     log::{
         AbortedTxn,
-        clean::{Filter, FilterRules, Filtered, KeyMapper, LastRecord, OffsetMap},
+        clean::{Filter, FilterRules, Filtered, KeyMapper, LastRecord, Mapped, OffsetMap},
     },
     records::{
         Batch, BatchBuilder, BatchHeader, BatchOptions, Record, TimestampType, batch::LOG_OVERHEAD,
@@ -35,15 +35,20 @@ pub fn compacted_batches(data: &[u8]) {
         false => OffsetMap::new(24 * usize::from(input.byte()), 0.9, [1; 16]),
     };
     let batches = input.log(flags & 4 == 0);
-    let (map, rules) = match flags & 2 == 0 {
-        true => (map, rules),
-        false => {
-            let Some((map, end_offset)) = map_keys(map, &aborted, &batches, rules) else { return };
-            (map, FilterRules { end_offset, ..rules })
-        }
-    };
-    let Some(kept) = filter(&map, rules, (&aborted, &last_records), &batches) else { return };
-    filter(&map, rules, (&aborted, &last_records), &kept).expect("what was kept can be filtered");
+    let known = (&aborted[..], &last_records);
+    if flags & 2 == 0 {
+        let Some(kept) = filter(Filter::new(&map, rules), known, &batches) else { return };
+        filter(Filter::new(&map, rules), known, &kept).expect("what was kept can be filtered");
+        return;
+    }
+    let Some(mapped) = map_keys(map, &aborted, &batches, rules) else { return };
+    let rules = FilterRules { end_offset: mapped.end_offset, ..rules };
+    let Some(kept) = filter(Filter::new(&mapped.map, rules), known, &batches) else { return };
+    let mut knowing = Filter::new(&mapped.map, rules);
+    knowing.set_survivors(&mapped.survivors);
+    assert_eq!(filter(knowing, known, &batches).as_ref(), Some(&kept));
+    let again = Filter::new(&mapped.map, rules);
+    filter(again, known, &kept).expect("what was kept can be filtered");
 }
 
 fn map_keys(
@@ -51,25 +56,23 @@ fn map_keys(
     aborted: &[AbortedTxn],
     batches: &[Batch],
     rules: FilterRules,
-) -> Option<(OffsetMap, i64)> {
-    let mut mapper = KeyMapper::new(map, rules.end_offset / 2);
+) -> Option<Mapped> {
+    let mut mapper = KeyMapper::new(map, rules.end_offset / 2..rules.range_end);
     mapper.add_aborted(aborted);
     for batch in batches {
         if !mapper.add(batch).ok()? {
             break;
         }
     }
-    Some(mapper.finish(rules.range_end))
+    Some(mapper.finish())
 }
 
 /// Filters batches and checks what is kept. Returns `None` if a batch cannot be filtered.
 fn filter(
-    map: &OffsetMap,
-    rules: FilterRules,
+    mut filter: Filter,
     (aborted, last_records): (&[AbortedTxn], &HashMap<i64, LastRecord>),
     batches: &[Batch],
 ) -> Option<Vec<Batch>> {
-    let mut filter = Filter::new(map, rules);
     filter.add_aborted(aborted);
     filter.set_last_records(last_records.clone());
     let mut kept = Vec::new();

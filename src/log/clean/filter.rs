@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    BatchProblem, OffsetMap, ProblemReason, check_offsets, transactions::Transactions,
+    BatchProblem, OffsetMap, ProblemReason, Survivors, check_offsets, transactions::Transactions,
     uncompressed_records,
 };
 use crate::{
@@ -61,6 +61,7 @@ pub struct FilterStats {
 #[derive(Debug)]
 pub struct Filter<'m> {
     map: &'m OffsetMap,
+    survivors: Option<&'m Survivors>,
     rules: FilterRules,
     transactions: Transactions,
     last_records: HashMap<i64, LastRecord>,
@@ -83,7 +84,13 @@ struct Remaining {
 impl<'m> Filter<'m> {
     pub fn new(map: &'m OffsetMap, rules: FilterRules) -> Self {
         let (transactions, last_records, has_unread, stays, stats) = Default::default();
-        Self { map, rules, transactions, last_records, has_unread, stays, stats }
+        let survivors = None;
+        Self { map, survivors, rules, transactions, last_records, has_unread, stays, stats }
+    }
+
+    /// Sets what the mapper of the map has found out, to spare work. What stays is the same.
+    pub fn set_survivors(&mut self, survivors: &'m Survivors) {
+        self.survivors = Some(survivors);
     }
 
     /// Sets the last record of each active producer of the log, by producer id.
@@ -145,6 +152,9 @@ impl<'m> Filter<'m> {
         if loses_records {
             return Ok(emptied(batch));
         }
+        if !is_control && self.is_superseded(header) {
+            return Ok(if stays_empty { emptied(batch) } else { Filtered::Dropped });
+        }
         let Some(payload) = uncompressed_records(batch)? else {
             self.has_unread = true;
             return Ok(Filtered::AsIs);
@@ -155,6 +165,12 @@ impl<'m> Filter<'m> {
         }
         let expires = remaining.has_tombstone || (is_discarded && is_control);
         self.rebuild(batch, &payload, &remaining, expires)
+    }
+
+    /// Whether each record has a later one of its key.
+    fn is_superseded(&self, header: &BatchHeader) -> bool {
+        let has_any = |it: &Survivors| it.has_any(header.base_offset, header.last_offset());
+        self.survivors.is_some_and(|survivors| !has_any(survivors))
     }
 
     fn is_past_horizon(&self, header: &BatchHeader) -> bool {

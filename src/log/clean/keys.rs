@@ -1,8 +1,10 @@
 //! Maps the keys of the dirty part of a log (Kafka's `Cleaner.buildOffsetMap`).
 
+use std::ops::Range;
+
 use super::{
-    BatchProblem, OffsetMap, ProblemReason, check_offsets, transactions::Transactions,
-    uncompressed_records,
+    BatchProblem, OffsetMap, ProblemReason, check_offsets, survivors::Survivors,
+    transactions::Transactions, uncompressed_records,
 };
 use crate::{
     base::planted_bugs::{Bug, has_bug},
@@ -17,12 +19,25 @@ pub struct MapStats {
     pub bytes_read: u64,
 }
 
+/// What a [`KeyMapper`] has found.
+#[derive(Debug)]
+pub struct Mapped {
+    pub map: OffsetMap,
+    /// The end offset of the round: that of the dirty range, unless the map was full.
+    pub end_offset: i64,
+    /// The offsets in the map, and those whose records are not in it.
+    pub survivors: Survivors,
+}
+
 /// Builds the map of a round from the batches of the dirty range. Leaves out control records,
 /// records of aborted transactions and records without a key.
 #[derive(Debug)]
 pub struct KeyMapper {
     map: OffsetMap,
-    first_dirty: i64,
+    survivors: Survivors,
+    range: Range<i64>,
+    /// The offset after the last batch.
+    next_offset: i64,
     transactions: Transactions,
     /// The end offset of the round, if the map is full.
     full_at: Option<i64>,
@@ -30,10 +45,11 @@ pub struct KeyMapper {
 }
 
 impl KeyMapper {
-    /// Records below `first_dirty` are not mapped. Their batches may be added.
-    pub fn new(map: OffsetMap, first_dirty: i64) -> Self {
+    /// `range` is the dirty range. Records before it are not mapped. Their batches may be added.
+    pub fn new(map: OffsetMap, range: Range<i64>) -> Self {
+        let (survivors, next_offset) = (Survivors::new(range.clone()), i64::MIN);
         let (transactions, stats) = Default::default();
-        Self { map, first_dirty, transactions, full_at: None, stats }
+        Self { map, survivors, range, next_offset, transactions, full_at: None, stats }
     }
 
     /// Adds the aborted transactions that overlap the batches that follow. A transaction may be
@@ -53,14 +69,22 @@ impl KeyMapper {
         self.stats
     }
 
-    /// Returns the map and the end offset of the round: `range_end`, unless the map was full.
-    pub fn finish(self, range_end: i64) -> (OffsetMap, i64) {
-        (self.map, self.full_at.unwrap_or(range_end))
+    pub fn finish(mut self) -> Mapped {
+        let end_offset = self.full_at.unwrap_or(self.range.end);
+        self.survivors.mark(end_offset, self.range.end);
+        self.survivors.mark_all(&self.map);
+        Mapped { map: self.map, end_offset, survivors: self.survivors }
     }
 
     fn map_batch(&mut self, batch: &Batch) -> Result<bool, ProblemReason> {
         let header = &batch.header;
         check_offsets(header)?;
+        if header.base_offset < self.next_offset {
+            // In a damaged log, a record before this batch may have a larger offset than the last
+            // one of its key.
+            self.survivors = Survivors::new(0..0);
+        }
+        self.next_offset = header.last_offset().saturating_add(1);
         self.stats.bytes_read += batch.size() as u64;
         let has_keys = match header.is_control() {
             true => {
@@ -69,27 +93,36 @@ impl KeyMapper {
             }
             false => !self.transactions.pass_data(batch) || has_bug(Bug::AbortedInMap),
         };
-        if has_keys && header.last_offset() >= self.first_dirty {
+        if has_keys && header.last_offset() >= self.range.start {
             return self.map_records(batch);
         }
+        self.survivors.mark(header.base_offset, header.last_offset());
         self.stats.messages_read += header.record_count.max(0) as u64;
         Ok(true)
     }
 
     fn map_records(&mut self, batch: &Batch) -> Result<bool, ProblemReason> {
         let header = &batch.header;
-        let Some(payload) = uncompressed_records(batch)? else { return Ok(true) };
+        let offsets = header.base_offset..=header.last_offset();
+        let Some(payload) = uncompressed_records(batch)? else {
+            self.survivors.mark(*offsets.start(), *offsets.end());
+            return Ok(true);
+        };
         for record in Frames::new(header, &payload)?.with_records() {
             let (frame, record) = record?;
             let offset = header.base_offset.saturating_add(frame.summary.offset_delta.into());
-            if let Some(key) = frame.key(record)
-                && offset >= self.first_dirty
+            let key = frame.key(record);
+            // Producers choose the offset deltas of uncompressed records.
+            if key.is_none() || !offsets.contains(&offset) {
+                self.survivors.mark(*offsets.start(), *offsets.end());
+            }
+            if let Some(key) = key
+                && offset >= self.range.start
                 && !self.map.put(key, offset)
             {
-                // Producers choose the offset deltas of uncompressed records. Each round must end
-                // within the batch, and after the end of the round before.
-                let end = offset.clamp(header.base_offset, header.last_offset());
-                self.full_at = Some(end.max(self.first_dirty.saturating_add(1)));
+                // Each round must end within the batch, and after the end of the round before.
+                let end = offset.clamp(*offsets.start(), *offsets.end());
+                self.full_at = Some(end.max(self.range.start.saturating_add(1)));
                 return Ok(false);
             }
             self.stats.messages_read += 1;

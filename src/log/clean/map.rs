@@ -87,6 +87,12 @@ impl OffsetMap {
         (!is_free(slot)).then_some(slot[2] as i64)
     }
 
+    /// The offsets of all keys, in no order.
+    pub fn offsets(&self) -> impl Iterator<Item = i64> {
+        let slots = self.shards.iter().flat_map(|shard| &shard.slots);
+        slots.filter(|slot| !is_free(slot)).map(|slot| slot[2] as i64)
+    }
+
     /// The used share of the memory that the map may take, from 0 to 1.
     pub fn utilization(&self) -> f64 {
         self.used as f64 / self.slots_max as f64

@@ -22,15 +22,17 @@ mod range;
 mod reader;
 mod replacement;
 mod round;
+mod survivors;
 mod transactions;
 
 pub use error::{CleanError, Uncleanable};
 pub use filter::{Filter, FilterRules, FilterStats, Filtered, LastRecord};
-pub use keys::{KeyMapper, MapStats};
+pub use keys::{KeyMapper, MapStats, Mapped};
 pub use map::OffsetMap;
 pub use pace::Pace;
 pub use range::LogToClean;
 pub use round::{CleanOptions, CleanRange, CleanStats, Cleaned, CleanedLog, clean};
+pub use survivors::Survivors;
 
 use bytes::Bytes;
 

@@ -13,7 +13,7 @@ use super::{
         view::io_error,
     },
     BatchProblem, CleanError, Filter, FilterRules, FilterStats, Filtered, KeyMapper, LastRecord,
-    MapStats, OffsetMap, Pace, Uncleanable,
+    MapStats, Mapped, OffsetMap, Pace, Uncleanable,
     groups::{GroupLimits, SegmentSizes, group},
     output::Output,
     reader::BatchReader,
@@ -185,7 +185,7 @@ impl<L: CleanedLog> Round<'_, L> {
     }
 
     fn run(&self, pace: &mut dyn Pace) -> Result<Cleaned, CleanError> {
-        let (map, end_offset, map_stats) = self.map_keys(pace)?;
+        let (Mapped { map, end_offset, survivors }, map_stats) = self.map_keys(pace)?;
         pace.mapped();
         if has_bug(Bug::EarlyFirstDirty) {
             self.log.update(|log| log.set_first_dirty(end_offset))?;
@@ -197,6 +197,7 @@ impl<L: CleanedLog> Round<'_, L> {
             delete_retention_ms: self.options.delete_retention_ms,
         };
         let mut filter = Filter::new(&map, rules);
+        filter.set_survivors(&survivors);
         for group in self.groups(end_offset)? {
             self.clean_group(&group, &mut filter, pace)?;
         }
@@ -205,12 +206,12 @@ impl<L: CleanedLog> Round<'_, L> {
         Ok(Cleaned { end_offset, stats })
     }
 
-    /// Maps the keys of the range to their last offsets. Returns the end offset of the round, too.
-    fn map_keys(&self, pace: &mut dyn Pace) -> Result<(OffsetMap, i64, MapStats), CleanError> {
+    /// Maps the keys of the range to their last offsets.
+    fn map_keys(&self, pace: &mut dyn Pace) -> Result<(Mapped, MapStats), CleanError> {
         let CleanOptions { map_bytes, load_factor, hash_key, .. } = *self.options;
         let CleanRange { first_dirty, end, .. } = self.range;
         let map = OffsetMap::new(map_bytes, load_factor, hash_key);
-        let mut mapper = KeyMapper::new(map, first_dirty);
+        let mut mapper = KeyMapper::new(map, first_dirty..end);
         'range: for (segment, next) in self.dirty_segments() {
             let from = first_dirty.max(segment.base_offset);
             mapper.add_aborted(&self.source.view.aborted_between(from, next)?);
@@ -226,8 +227,7 @@ impl<L: CleanedLog> Round<'_, L> {
             segment.close_file();
         }
         let stats = mapper.stats();
-        let (map, end_offset) = mapper.finish(end);
-        Ok((map, end_offset, stats))
+        Ok((mapper.finish(), stats))
     }
 
     /// The segments that reach into the range.

@@ -5,6 +5,7 @@ mod filter_golden;
 mod filter_histories;
 mod keys;
 mod map;
+mod survivors;
 mod transactions;
 
 use super::{Filter, FilterRules, OffsetMap};

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    log::clean::{Filtered, KeyMapper, LastRecord},
+    log::clean::{Filtered, KeyMapper, LastRecord, Mapped},
     log::testing::{bytes_of, sealed},
     records::{BatchHeader, Record, TimestampType},
 };
@@ -179,13 +179,30 @@ fn read(batch: &Batch) -> Vec<Record> {
     records.map(|record| record.expect("can be read")).collect()
 }
 
+/// Filters a log after a round has mapped its keys. Checks that what the mapper tells the filter
+/// makes no difference.
+fn filter_mapped(
+    history: &History,
+    mapped: &Mapped,
+    rules: FilterRules,
+) -> (Vec<Batch>, Vec<AbortedTxn>) {
+    let mut filter = Filter::new(&mapped.map, rules);
+    filter.set_survivors(&mapped.survivors);
+    let filtered = filter_with(filter, history);
+    assert_eq!(filtered, filter_log(history, &mapped.map, rules));
+    filtered
+}
+
 /// Filters a log. Also returns the entries of its transaction index.
 fn filter_log(
     history: &History,
     map: &OffsetMap,
     rules: FilterRules,
 ) -> (Vec<Batch>, Vec<AbortedTxn>) {
-    let mut filter = Filter::new(map, rules);
+    filter_with(Filter::new(map, rules), history)
+}
+
+fn filter_with(mut filter: Filter, history: &History) -> (Vec<Batch>, Vec<AbortedTxn>) {
     filter.set_last_records(history.last.clone());
     filter.add_aborted(&history.aborted(0, i64::MAX));
     let mut remaining = Vec::new();
@@ -208,17 +225,17 @@ fn filter_log(
     (remaining, entries)
 }
 
-/// Maps the dirty part of a log. Returns the map and the end offset of the round.
-fn map_log(history: &History, first_dirty: i64, room: usize) -> (OffsetMap, i64) {
+/// Maps the dirty part of a log.
+fn map_log(history: &History, first_dirty: i64, room: usize) -> Mapped {
     let map = OffsetMap::new(24 * (room + 1), 1.0, [5; 16]);
-    let mut mapper = KeyMapper::new(map, first_dirty);
+    let mut mapper = KeyMapper::new(map, first_dirty..history.end());
     mapper.add_aborted(&history.aborted(first_dirty, history.end()));
     for batch in &history.log {
         if !mapper.add(batch).expect("can be read") {
             break;
         }
     }
-    mapper.finish(history.end())
+    mapper.finish()
 }
 
 /// Checks that the records of a batch are those of the model, with everything that must stay.
@@ -288,11 +305,12 @@ proptest! {
         let (mut first_dirty, mut now_ms) = (0, NOW);
         let range_end = history.end();
         for (room, wait) in rooms.into_iter().zip(waits) {
-            let (map, end_offset) = map_log(&history, first_dirty, room);
+            let mapped = map_log(&history, first_dirty, room);
+            let end_offset = mapped.end_offset;
             prop_assert!(end_offset > first_dirty || first_dirty == range_end);
             let last = history.last_offsets(first_dirty..end_offset);
             let rules = FilterRules { end_offset, range_end, now_ms, delete_retention_ms: RETENTION };
-            let (remaining, entries) = filter_log(&history, &map, rules);
+            let (remaining, entries) = filter_mapped(&history, &mapped, rules);
             for old in &history.log {
                 let base_offset = old.header.base_offset;
                 let new = remaining.iter().find(|new| new.header.base_offset == base_offset);
@@ -306,13 +324,13 @@ proptest! {
         }
         // Without new data, one round removes aborted data, the next one sets the horizon of its
         // markers, and then nothing changes.
-        let (map, _) = map_log(&history, 0, 100);
+        let mapped = map_log(&history, 0, 100);
         let rules =
             FilterRules { end_offset: range_end, range_end, now_ms, delete_retention_ms: RETENTION };
         for _ in 0..2 {
-            (history.log, history.index) = filter_log(&history, &map, rules);
+            (history.log, history.index) = filter_mapped(&history, &mapped, rules);
         }
-        prop_assert_eq!(&filter_log(&history, &map, rules).0, &history.log);
+        prop_assert_eq!(&filter_mapped(&history, &mapped, rules).0, &history.log);
         let empty = OffsetMap::new(0, 0.9, [0; 16]);
         prop_assert_eq!(&filter_log(&history, &empty, rules).0, &history.log);
     }
@@ -342,7 +360,7 @@ proptest! {
             batch.header.record_count = count.unwrap_or(batch.header.record_count);
             (batch.header.base_offset, batch.header.last_offset_delta) = (base_offset, delta);
             let batch = sealed(batch);
-            let mut mapper = KeyMapper::new(map_of(&[]), 0);
+            let mut mapper = KeyMapper::new(map_of(&[]), 0..i64::MAX);
             let mapped = mapper.add(&batch);
             let filtered = Filter::new(&map, rules(i64::MAX - 2000)).apply(&batch);
             // The filter can read what the mapper could read. It reads control batches completely.
@@ -350,7 +368,7 @@ proptest! {
             prop_assert!(is_control || mapped.is_err() || filtered.is_ok(), "{filtered:?}");
             if let Ok(Filtered::Rebuilt(rebuilt)) = filtered {
                 prop_assert_eq!(rebuilt.verify_crc(), Ok(()));
-                let mut again = KeyMapper::new(map_of(&[]), 0);
+                let mut again = KeyMapper::new(map_of(&[]), 0..i64::MAX);
                 prop_assert!(again.add(&rebuilt).is_ok(), "{batch:?} {rebuilt:?}");
             }
         }

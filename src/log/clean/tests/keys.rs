@@ -2,14 +2,14 @@
 
 use super::*;
 use crate::{
-    log::clean::{BatchProblem, KeyMapper, MapStats, ProblemReason},
+    log::clean::{BatchProblem, KeyMapper, MapStats, Mapped, ProblemReason},
     log::testing::sealed,
     records::{BatchError, RecordError, compress},
 };
 use bytes::Bytes;
 
-fn mapper(first_dirty: i64) -> KeyMapper {
-    KeyMapper::new(map_of(&[]), first_dirty)
+fn mapper(range: std::ops::Range<i64>) -> KeyMapper {
+    KeyMapper::new(map_of(&[]), range)
 }
 
 fn small_map(keys: usize) -> OffsetMap {
@@ -19,30 +19,30 @@ fn small_map(keys: usize) -> OffsetMap {
 #[test]
 fn last_offset_of_each_key_is_mapped() {
     for compression in Compression::ALL {
-        let mut mapper = mapper(0);
+        let mut mapper = mapper(0..30);
         let options = BatchOptions { base_offset: 10, compression, ..BatchOptions::default() };
         let records = [(Some("a"), Some("1")), (None, Some("2")), (Some(""), None)];
         assert_eq!(mapper.add(&batch_with(options, &records)), Ok(true));
         assert_eq!(mapper.add(&batch(20, &[("b", "1"), ("a", "2")])), Ok(true));
         assert_eq!(mapper.stats().messages_read, 5);
-        let (map, end) = mapper.finish(30);
-        assert_eq!(end, 30, "the round ends with the range");
+        let Mapped { map, end_offset, .. } = mapper.finish();
+        assert_eq!(end_offset, 30, "the round ends with the range");
         assert_eq!((map.get(b"a"), map.get(b""), map.get(b"b")), (Some(21), Some(12), Some(20)));
     }
 }
 
 #[test]
 fn records_before_the_dirty_range_are_not_mapped() {
-    let mut mapper = mapper(21);
+    let mut mapper = mapper(21..22);
     assert_eq!(mapper.add(&batch(10, &[("a", "1")])), Ok(true));
     assert_eq!(mapper.add(&batch(20, &[("b", "1"), ("c", "1")])), Ok(true));
-    let (map, _) = mapper.finish(22);
+    let map = mapper.finish().map;
     assert_eq!((map.get(b"a"), map.get(b"b"), map.get(b"c")), (None, None, Some(21)));
 }
 
 #[test]
 fn aborted_records_do_not_hide_committed_ones() {
-    let mut mapper = mapper(0);
+    let mut mapper = mapper(0..8);
     mapper.add_aborted(&[aborted(4, 2, 4)]);
     for batch in [
         batch(0, &[("a", "1")]),
@@ -57,18 +57,18 @@ fn aborted_records_do_not_hide_committed_ones() {
         assert_eq!(mapper.add(&batch), Ok(true));
     }
     assert_eq!(mapper.stats().messages_read, 8);
-    let (map, _) = mapper.finish(8);
+    let map = mapper.finish().map;
     assert_eq!((map.get(b"a"), map.get(b"b")), (Some(1), Some(6)));
     assert_eq!(map.get(&ControlRecordType::Abort.to_key()), None);
 }
 
 #[test]
 fn round_ends_before_the_record_that_does_not_fit() {
-    let mut mapper = KeyMapper::new(small_map(2), 0);
+    let mut mapper = KeyMapper::new(small_map(2), 0..100);
     assert_eq!(mapper.add(&batch(0, &[("a", "1"), ("b", "1")])), Ok(true));
     assert_eq!(mapper.add(&batch(10, &[("a", "2"), ("c", "1"), ("a", "3")])), Ok(false));
-    let (map, end) = mapper.finish(100);
-    assert_eq!(end, 11);
+    let Mapped { map, end_offset, .. } = mapper.finish();
+    assert_eq!(end_offset, 11);
     assert_eq!((map.get(b"a"), map.get(b"b"), map.get(b"c")), (Some(10), Some(1), None));
 }
 
@@ -78,13 +78,13 @@ fn next_round_continues_where_the_map_was_full() {
         (0..10).map(|n| batch(n * 2, &[("a", "1"), (&n.to_string(), "1")])).collect();
     let (mut first_dirty, mut rounds) = (0, 0);
     while first_dirty < 20 {
-        let mut mapper = KeyMapper::new(small_map(3), first_dirty);
+        let mut mapper = KeyMapper::new(small_map(3), first_dirty..20);
         for batch in &log {
             if !mapper.add(batch).expect("can be read") {
                 break;
             }
         }
-        let (_, end) = mapper.finish(20);
+        let end = mapper.finish().end_offset;
         assert!(end > first_dirty);
         (first_dirty, rounds) = (end, rounds + 1);
     }
@@ -107,9 +107,9 @@ fn round_progresses_despite_invalid_offset_deltas() {
         sealed(batch)
     };
     for (deltas, end) in [([0, 0, 0], 51), ([0, 1, 60], 52), ([2, 1, 0], 51), ([0, 5, -40], 51)] {
-        let mut mapper = KeyMapper::new(small_map(2), 50);
+        let mut mapper = KeyMapper::new(small_map(2), 50..53);
         let fits = mapper.add(&with_deltas(deltas)).expect("can be read");
-        let (_, found) = mapper.finish(53);
+        let found = mapper.finish().end_offset;
         let expected = if fits { 53 } else { end };
         assert_eq!(found, expected, "{deltas:?}");
         assert!(found > 50 && found <= 53, "{deltas:?}: {found}");
@@ -119,11 +119,11 @@ fn round_progresses_despite_invalid_offset_deltas() {
 #[test]
 fn keys_of_a_batch_beyond_the_limit_are_not_mapped() {
     let huge = batch_beyond_the_limit(0);
-    let mut mapper = mapper(0);
+    let mut mapper = mapper(0..1);
     assert_eq!(mapper.add(&huge), Ok(true));
     let expected = MapStats { messages_read: 0, bytes_read: huge.size() as u64 };
     assert_eq!(mapper.stats(), expected);
-    assert_eq!(mapper.finish(1).0.get(b"key"), None);
+    assert_eq!(mapper.finish().map.get(b"key"), None);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn damaged_batches_are_a_problem() {
     let problem = |batch: Batch, reason: ProblemReason| {
         let base_offset = batch.header.base_offset;
         let expected = BatchProblem { base_offset, reason };
-        assert_eq!(mapper(0).add(&batch), Err(expected.clone()));
+        assert_eq!(mapper(0..100).add(&batch), Err(expected.clone()));
         let map = map_of(&[]);
         assert_eq!(Filter::new(&map, rules(1000)).apply(&batch), Err(expected));
     };
@@ -140,7 +140,7 @@ fn damaged_batches_are_a_problem() {
     problem(cut, RecordError::BadSize(8).into());
     let mut garbage = batch(7, &[("a", "1")]);
     garbage.header.attributes = Compression::Zstd.attributes();
-    assert!(mapper(0).add(&garbage).is_err());
+    assert!(mapper(0..100).add(&garbage).is_err());
     garbage.header.attributes = 7;
     let unknown = RecordError::Batch(BatchError::UnknownCompression(7));
     problem(garbage, unknown.into());
