@@ -1,14 +1,13 @@
 //! The lz4 codec. It reads and writes frames like Kafka's `Lz4BlockInputStream` and
 //! `Lz4BlockOutputStream`, and writes independent blocks of 64 KiB.
 //!
-//! The reader parses the frame itself. The reader of `lz4_flex` allocates any block size that a
-//! frame declares, and it checks more than Kafka, which ignores the size and the checksum of the
-//! content, and bytes after the frame.
+//! The frame is read and written here, and only its blocks by the library. The library's reader of
+//! frames checks more than Kafka, which ignores the size and the checksum of the content, and bytes
+//! after the frame.
 
 use super::{CodecError, Scratch, corrupt};
 use crate::records::Compression;
-use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
-use std::io::Write;
+use lz4::block::{CompressionMode, compress_bound, compress_to_buffer, decompress_to_buffer};
 use twox_hash::XxHash32;
 
 const MAGIC: [u8; 4] = 0x184d_2204_u32.to_le_bytes();
@@ -22,16 +21,40 @@ const CONTENT_CHECKSUM: u8 = 0x04;
 const RESERVED: u8 = 0x03;
 /// Flag in a block's length: the block is not compressed.
 const STORED: u32 = 0x8000_0000;
+/// The length of a block that ends the frame.
+const END_MARK: [u8; 4] = [0; 4];
 /// A byte of a compressed block yields at most this many bytes.
 const MAX_EXPANSION: usize = 255;
 /// Bytes of a checksum.
 const CHECKSUM_LEN: usize = 4;
 
-pub(super) fn compress(input: &[u8]) -> Result<Vec<u8>, CodecError> {
-    let frame = FrameInfo::new().block_mode(BlockMode::Independent).block_size(BlockSize::Max64KB);
-    let mut encoder = FrameEncoder::with_frame_info(frame, Vec::new());
-    encoder.write_all(input).map_err(failed)?;
-    encoder.finish().map_err(failed)
+/// The descriptor of the frames that are written: independent blocks of at most 64 KiB, and no
+/// checksums but its own.
+const DESCRIPTOR: [u8; 3] = [VERSION_1 | INDEPENDENT_BLOCKS, 0x40, 0x82];
+const BLOCK_LEN: usize = 64 * 1024;
+/// The level that Kafka takes for "fast", although the library has a high compression of this level.
+const DEFAULT_LEVEL: i32 = 9;
+const LEVEL_MIN: i32 = 1;
+const LEVEL_MAX: i32 = 17;
+
+pub(super) fn compress(level: Option<i32>, input: &[u8]) -> Result<Vec<u8>, CodecError> {
+    let mode = match level {
+        None | Some(DEFAULT_LEVEL) => CompressionMode::DEFAULT,
+        Some(level) => CompressionMode::HIGHCOMPRESSION(level.clamp(LEVEL_MIN, LEVEL_MAX)),
+    };
+    let mut frame = [&MAGIC[..], &DESCRIPTOR].concat();
+    let mut buffer = vec![0; compress_bound(BLOCK_LEN).map_err(failed)?];
+    for block in input.chunks(BLOCK_LEN) {
+        let length = compress_to_buffer(block, Some(mode), false, &mut buffer).map_err(failed)?;
+        let (flag, stored) = match length < block.len() {
+            true => (0, &buffer[..length]),
+            false => (STORED, block),
+        };
+        frame.extend((stored.len() as u32 | flag).to_le_bytes());
+        frame.extend(stored);
+    }
+    frame.extend(END_MARK);
+    Ok(frame)
 }
 
 pub(super) struct Reader<'a> {
@@ -123,7 +146,7 @@ impl<'a> Reader<'a> {
             return Ok(block.len());
         }
         let most = self.block_max.min(block.len().saturating_mul(MAX_EXPANSION));
-        lz4_flex::block::decompress_into(block, scratch.output_of(most)).map_err(failed)
+        decompress_to_buffer(block, Some(most as i32), scratch.output_of(most)).map_err(failed)
     }
 }
 

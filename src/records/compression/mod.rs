@@ -132,8 +132,8 @@ impl<'a> Decoder<'a> {
 }
 
 /// Compresses a batch's payload. `level` has the meaning of Kafka's `compression.<codec>.level`. A
-/// level outside the range of the codec is replaced by the nearest one in the range. Snappy and
-/// lz4 ignore it: snappy has no levels, and the lz4 encoder has only one.
+/// level outside the range of the codec is replaced by the nearest one in the range. Snappy has no
+/// levels.
 pub fn compress(
     codec: Compression,
     level: Option<i32>,
@@ -143,7 +143,7 @@ pub fn compress(
         Compression::None => Ok(input.to_vec()),
         Compression::Gzip => gzip::compress(level, input),
         Compression::Snappy => snappy::compress(input),
-        Compression::Lz4 => lz4::compress(input),
+        Compression::Lz4 => lz4::compress(level, input),
         Compression::Zstd => zstd::compress(level, input),
     }
 }

@@ -162,6 +162,18 @@ fn much_output_needs_little_memory() {
     }
 }
 
+/// As in Kafka's `Lz4BlockOutputStream`, 9 is the fast compression, and any other level is one of
+/// the high compression.
+#[test]
+fn lz4_has_levels() {
+    let words = ["offset", "epoch", "leader", "replica", "segment", "index", "batch"];
+    let text: String = (0..20_000_usize).map(|at| words[at * at / 7 % words.len()]).collect();
+    let size = |level| compress(Compression::Lz4, level, text.as_bytes()).unwrap().len();
+    assert_eq!(size(None), size(Some(9)));
+    assert!(size(Some(1)) < size(None) && size(Some(12)) < size(Some(1)));
+    assert_eq!((size(Some(0)), size(Some(18))), (size(Some(1)), size(Some(17))));
+}
+
 #[test]
 fn lz4_frames_are_checked_as_kafka_checks_them() {
     let good = compress(Compression::Lz4, None, &[5; 1000]).unwrap();
@@ -182,18 +194,20 @@ fn lz4_frames_are_checked_as_kafka_checks_them() {
 
 #[test]
 fn lz4_frames_of_other_writers_are_read() {
-    use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+    use ::lz4::{BlockMode, BlockSize, ContentChecksum, EncoderBuilder, liblz4::BlockChecksum};
     let data: Vec<u8> = (0..200_000_u32).flat_map(|i| (i / 7).to_le_bytes()).collect();
     for size in [BlockSize::Max64KB, BlockSize::Max256KB, BlockSize::Max1MB, BlockSize::Max4MB] {
-        let frame = FrameInfo::new()
+        let mut encoder = EncoderBuilder::new()
             .block_mode(BlockMode::Independent)
             .block_size(size)
-            .block_checksums(true)
-            .content_checksum(true)
-            .content_size(Some(data.len() as u64));
-        let mut encoder = FrameEncoder::with_frame_info(frame, Vec::new());
+            .block_checksum(BlockChecksum::BlockChecksumEnabled)
+            .checksum(ContentChecksum::ChecksumEnabled)
+            .content_size(data.len() as u64)
+            .build(Vec::new())
+            .unwrap();
         encoder.write_all(&data).unwrap();
-        let packed = encoder.finish().unwrap();
+        let (packed, finished) = encoder.finish();
+        finished.unwrap();
         let read = decompress(Compression::Lz4, &packed, data.len()).unwrap();
         assert!(read[..] == data[..]);
         assert!(is_too_large(decompress(Compression::Lz4, &packed, data.len() - 1)));
