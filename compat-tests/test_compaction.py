@@ -9,6 +9,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from harness.broker import SORDINI_KIND, Broker
 from harness.log_lines import LogLines
 from harness.shell import Shell
+from harness.topics import read_to_end
 from test_log_dirs import put
 from test_metrics import eventually
 
@@ -86,25 +87,9 @@ def roll(broker, topic):
 
 def read(broker, topic):
     """Returns all records: (key, value) by offset."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": broker.bootstrap,
-            "group.id": "reader",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-        }
-    )
-    consumer.assign([TopicPartition(topic, 0, 0)])
-    found = {}
-    while True:
-        message = consumer.poll(TIMEOUT_S)
-        assert message is not None, f"no answer after {len(found)} records"
-        if message.error():
-            break
-        text = lambda part: None if part is None else part.decode()  # noqa: E731
-        found[message.offset()] = (text(message.key()), text(message.value()))
-    consumer.close()
-    return found
+    text = lambda part: None if part is None else part.decode()  # noqa: E731
+    messages = read_to_end(broker, [(topic, 0)])
+    return {it.offset(): (text(it.key()), text(it.value())) for it in messages}
 
 
 def end(broker, topic):

@@ -113,7 +113,7 @@ class Pass:
     def __init__(self, records, end):
         self.records, self.end = records, end
 
-    def check(self, history, left):
+    def check(self, history, left, kind):
         """`history` has all committed records, `left` those that are there at the end."""
         offsets = [offset for offset, _, _ in self.records]
         assert all(a < b for a, b in zip(offsets, offsets[1:])), f"not in order: {offsets}"
@@ -122,7 +122,15 @@ class Pass:
         assert self.end > max(found, default=-1)
         # A record is missing only if the log had a later one of its key already.
         written = {offset: it for offset, it in history.items() if offset < self.end}
-        assert last_of_each_key(found) == last_of_each_key(written)
+        expected = last_of_each_key(written)
+        if kind != SORDINI_KIND:
+            # Apache Kafka looks up the last stable offset first and the segments after that. If a
+            # whole round fits in between, a response lacks records of keys that have later ones
+            # after its end.
+            late = {key for offset, (key, _) in history.items() if offset >= self.end}
+            kept = last_of_each_key(found)
+            expected = {key: it for key, it in expected.items() if key in kept or key not in late}
+        assert last_of_each_key(found) == expected
         missing = {offset for offset in left if offset < self.end} - found.keys()
         assert not missing, f"these are still there, but were not read: {sorted(missing)}"
 
@@ -231,7 +239,7 @@ def test_readers_get_what_is_left_through_a_hundred_rounds(kind, cleaning, tool_
     for of_one_reader in passes:
         assert of_one_reader
         for it in of_one_reader:
-            it.check(writer.history, left)
+            it.check(writer.history, left, kind)
     if kind == SORDINI_KIND:
         # Clients would repeat a fetch that failed.
         errors = [dict(labels) for name, labels in Scrape(cleaning).samples if name == ERRORS]
