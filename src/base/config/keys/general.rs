@@ -39,7 +39,7 @@ keys! {
     "compression.gzip.level" Int "-1" gzip_level Medium ClusterWide Used
         "The effort of gzip, where the broker compresses.";
     "compression.lz4.level" Int "9" (between 1 17) Medium ClusterWide Used
-        "The effort of lz4, where the broker compresses.";
+        "The effort of lz4, where the broker compresses; the default 9 is its fast mode.";
     "compression.zstd.level" Int "3" (between -131072 22) Medium ClusterWide Used
         "The effort of zstd, where the broker compresses.";
     "max.incremental.fetch.session.cache.slots" Int "1000" (at_least 0) Medium ReadOnly Used
