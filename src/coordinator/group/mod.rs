@@ -17,7 +17,9 @@
 //! - A record that is too large for one append is never proposed. The request is refused instead.
 
 mod admin;
+pub mod assignor;
 pub mod config;
+pub mod consumer;
 mod expire;
 pub mod group_type;
 mod join;

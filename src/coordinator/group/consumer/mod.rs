@@ -1,0 +1,3 @@
+//! Consumer groups (KIP-848).
+
+pub mod messages;
