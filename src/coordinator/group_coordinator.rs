@@ -17,7 +17,12 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     Coordinator, OFFSETS_TOPIC,
     group::{
-        GroupConfig, GroupShard, VolatileState,
+        ClusterInfo, GroupConfig, GroupShard, VolatileState,
+        config::ConsumerGroupConfig,
+        consumer::messages::{
+            ConsumerGroupDescription, ConsumerHeartbeatReply, ConsumerHeartbeatRequest, Refusal,
+            TopicsSnapshot,
+        },
         messages::{
             CommitReply, CommitRequest, DeleteOffsetsRequest, DeletedOffsets, FetchRequest,
             FetchedTopic, GroupDescription, GroupError, GroupSurvey, HeartbeatRequest, JoinReply,
@@ -69,6 +74,7 @@ macro_rules! reply_of {
 struct Inner {
     shards: Shards<GroupShard>,
     config: ArcSwap<GroupConfig>,
+    cluster: ArcSwap<ClusterInfo>,
     partitions: AtomicI32,
 }
 
@@ -83,7 +89,32 @@ impl GroupCoordinator {
         let partitions = AtomicI32::new(config.offsets_topic_num_partitions);
         let config = ArcSwap::from_pointee(config);
         let shards = Shards::new(|_, effect: Infallible| match effect {});
-        Self(Arc::new(Inner { shards, config, partitions }))
+        let cluster = ArcSwap::from_pointee(ClusterInfo::default());
+        Self(Arc::new(Inner { shards, config, cluster, partitions }))
+    }
+
+    /// Sends the cluster's topics to all shards. Before the first call, consumer groups get no
+    /// assignments. Must be called within a tokio runtime.
+    pub fn set_topics(&self, topics: Arc<TopicsSnapshot>) {
+        self.update_cluster(|cluster| cluster.topics = Some(Arc::clone(&topics)));
+    }
+
+    /// Sends the configs of groups to all shards, which use them from the next heartbeat on. Must be
+    /// called within a tokio runtime.
+    pub fn set_group_configs(&self, configs: Arc<BTreeMap<Arc<str>, ConsumerGroupConfig>>) {
+        self.update_cluster(|cluster| cluster.group_configs = Arc::clone(&configs));
+    }
+
+    fn update_cluster(&self, update: impl Fn(&mut ClusterInfo)) {
+        self.0.cluster.rcu(|cluster| {
+            let mut cluster = ClusterInfo::clone(cluster);
+            cluster.version += 1;
+            update(&mut cluster);
+            cluster
+        });
+        // A shard that loads meanwhile gets it twice.
+        let latest = self.0.cluster.load_full();
+        self.0.shards.notify_all(|| Request::UpdateClusterInfo(ClusterInfo::clone(&latest)));
     }
 
     pub fn config(&self) -> Arc<GroupConfig> {
@@ -144,7 +175,10 @@ impl GroupCoordinator {
 
     /// OffsetFetch. The response waits until the high watermark has passed the records of all
     /// commits that were decided before it.
-    pub async fn fetch_offsets(&self, request: FetchRequest) -> Answer<Vec<FetchedTopic>> {
+    pub async fn fetch_offsets(
+        &self,
+        request: FetchRequest,
+    ) -> Answer<Result<Vec<FetchedTopic>, GroupError>> {
         let group = Arc::clone(&request.group);
         self.call(&group, Request::FetchOffsets(request), reply_of!(FetchOffsets)).await
     }
@@ -199,6 +233,35 @@ impl GroupCoordinator {
             }
         }
         results
+    }
+
+    /// ConsumerGroupHeartbeat (KIP-848). The response leaves once its records are committed.
+    pub async fn consumer_heartbeat(
+        &self,
+        request: ConsumerHeartbeatRequest,
+    ) -> Answer<Result<ConsumerHeartbeatReply, Refusal>> {
+        let group = Arc::clone(&request.group);
+        self.call(&group, Request::ConsumerHeartbeat(request), reply_of!(ConsumerHeartbeat)).await
+    }
+
+    /// ConsumerGroupDescribe (KIP-848). The groups are sorted by partition; those of one partition
+    /// stay in their order.
+    pub async fn describe_consumer_groups(
+        &self,
+        groups: Vec<Arc<str>>,
+    ) -> Vec<(Arc<str>, Result<ConsumerGroupDescription, Refusal>)> {
+        let mut described = Vec::with_capacity(groups.len());
+        for (partition, groups) in self.by_partition(groups) {
+            let request = Request::ConsumerDescribe(groups.clone());
+            match self.call_partition(partition, request, reply_of!(ConsumerDescribe)).await {
+                Ok(found) => described.extend(found),
+                Err(error) => {
+                    let refusal = Refusal { error, message: String::new() };
+                    described.extend(groups.into_iter().map(|id| (id, Err(refusal.clone()))));
+                }
+            }
+        }
+        described
     }
 
     pub async fn describe(&self, groups: Vec<Arc<str>>) -> Vec<GroupDescription> {
@@ -294,9 +357,12 @@ impl Coordinator for GroupCoordinator {
         let limits = Limits { max_batch_bytes, commit_timeout };
         let inner = Arc::downgrade(&self.0);
         let config = self.config();
-        let new_volatile = move || {
-            let latest = inner.upgrade().map(|inner| inner.config.load_full());
-            VolatileState::new(latest.unwrap_or_else(|| Arc::clone(&config)))
+        let new_volatile = move || match inner.upgrade() {
+            Some(inner) => {
+                let cluster = ClusterInfo::clone(&inner.cluster.load());
+                VolatileState::new(inner.config.load_full(), cluster)
+            }
+            None => VolatileState::new(Arc::clone(&config), ClusterInfo::default()),
         };
         self.0.shards.elect(partition, leader_epoch, log, limits, new_volatile);
     }

@@ -241,6 +241,13 @@ pub fn group(error: GroupError) -> ErrorCode {
         GroupError::TransactionCoordinatorFenced => ErrorCode::TransactionCoordinatorFenced,
         GroupError::InvalidTxnState => ErrorCode::InvalidTxnState,
         GroupError::RequestTimedOut => ErrorCode::RequestTimedOut,
+        GroupError::InvalidRequest => ErrorCode::InvalidRequest,
+        GroupError::UnsupportedVersion => ErrorCode::UnsupportedVersion,
+        GroupError::FencedMemberEpoch => ErrorCode::FencedMemberEpoch,
+        GroupError::StaleMemberEpoch => ErrorCode::StaleMemberEpoch,
+        GroupError::UnsupportedAssignor => ErrorCode::UnsupportedAssignor,
+        GroupError::UnreleasedInstanceId => ErrorCode::UnreleasedInstanceId,
+        GroupError::InvalidRegularExpression => ErrorCode::InvalidRegularExpression,
     }
 }
 

@@ -58,7 +58,13 @@ impl Handler for OffsetFetch {
             }
             let (topics, refused) = topics_of(cx, &group, &image);
             let id = text(&group.group_id);
-            let fetch = FetchRequest { group: id, topics, requires_stable };
+            let fetch = FetchRequest {
+                group: id,
+                member_id: group.member_id.as_ref().map(text),
+                member_epoch: group.member_epoch,
+                topics,
+                requires_stable,
+            };
             let answer = Some(cx.broker.coordinators.groups.fetch_offsets(fetch).await);
             asked.push(Asked { group, answer, refused });
         }
@@ -86,7 +92,7 @@ error_codes!(OffsetFetchResponse: |it| {
 struct Asked {
     group: OffsetFetchRequestGroup,
     /// What the coordinator answers. `None` if the client may not describe the group.
-    answer: Option<Answer<Vec<FetchedTopic>>>,
+    answer: Option<Answer<Result<Vec<FetchedTopic>, GroupError>>>,
     /// The responses for topics that the coordinator is not asked for.
     refused: Vec<OffsetFetchResponseTopics>,
 }
@@ -102,7 +108,10 @@ impl Asked {
         let mut response =
             OffsetFetchResponseGroup { group_id: group.group_id, ..Default::default() };
         let answered = match answer {
-            Some(answer) => answer.wait().await.map_err(|error| group_code(retriable(error))),
+            Some(answer) => {
+                let answered = answer.wait().await.and_then(|fetched| fetched);
+                answered.map_err(|error| group_code(retriable(error)))
+            }
             None => Err(ErrorCode::GroupAuthorizationFailed.code()),
         };
         match answered {

@@ -1,5 +1,7 @@
 //! The configuration of the group coordinator.
 
+use super::assignor::Assignor;
+
 /// Settings with Kafka's defaults (`GroupCoordinatorConfig`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupConfig {
@@ -26,6 +28,79 @@ pub struct GroupConfig {
     pub commit_timeout_ms: u64,
     /// The most bytes of one append: `max.message.bytes` of `__consumer_offsets`.
     pub max_batch_bytes: usize,
+    /// The settings of consumer groups (KIP-848).
+    pub consumer: ConsumerConfig,
+}
+
+/// The `group.consumer.*` settings, with Kafka's defaults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerConfig {
+    /// `group.consumer.session.timeout.ms`
+    pub session_timeout_ms: Bounded,
+    /// `group.consumer.heartbeat.interval.ms`
+    pub heartbeat_interval_ms: Bounded,
+    /// `group.consumer.assignment.interval.ms`: the least time between two target assignments.
+    pub assignment_interval_ms: Bounded,
+    /// `group.consumer.max.size`, in members.
+    pub max_size: usize,
+    /// `group.consumer.assignors`; never empty. The first one is the default.
+    pub assignors: Vec<Assignor>,
+    /// `group.consumer.regex.refresh.interval.ms`
+    pub regex_refresh_interval_ms: i32,
+    /// `group.consumer.migration.policy`
+    pub migration_policy: MigrationPolicy,
+}
+
+/// A setting that groups can override between two bounds, `group.consumer.min.*` and
+/// `group.consumer.max.*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounded {
+    pub value: i32,
+    pub min: i32,
+    pub max: i32,
+}
+
+impl Bounded {
+    /// The value for a group with this config. As in Kafka, a config outside the bounds counts as
+    /// the nearest bound. It was within the bounds when it was set, but the bounds may have changed
+    /// since.
+    pub fn or_config(self, config: Option<i32>) -> i32 {
+        config.map_or(self.value, |value| value.min(self.max).max(self.min))
+    }
+}
+
+/// Which groups may change between the classic and the consumer protocol while they have members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MigrationPolicy {
+    Bidirectional,
+    Upgrade,
+    Downgrade,
+    Disabled,
+}
+
+/// The configs of a group that override the broker's; `None` if not set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ConsumerGroupConfig {
+    /// `consumer.session.timeout.ms`
+    pub session_timeout_ms: Option<i32>,
+    /// `consumer.heartbeat.interval.ms`
+    pub heartbeat_interval_ms: Option<i32>,
+    /// `consumer.assignment.interval.ms`
+    pub assignment_interval_ms: Option<i32>,
+}
+
+impl Default for ConsumerConfig {
+    fn default() -> Self {
+        Self {
+            session_timeout_ms: Bounded { value: 45_000, min: 45_000, max: 60_000 },
+            heartbeat_interval_ms: Bounded { value: 5_000, min: 5_000, max: 15_000 },
+            assignment_interval_ms: Bounded { value: 1_000, min: 0, max: 15_000 },
+            max_size: i32::MAX as usize,
+            assignors: vec![Assignor::Uniform, Assignor::Range],
+            regex_refresh_interval_ms: 10 * 60 * 1_000,
+            migration_policy: MigrationPolicy::Bidirectional,
+        }
+    }
 }
 
 impl Default for GroupConfig {
@@ -42,6 +117,7 @@ impl Default for GroupConfig {
             offsets_topic_num_partitions: 50,
             commit_timeout_ms: 5_000,
             max_batch_bytes: 1_048_588,
+            consumer: ConsumerConfig::default(),
         }
     }
 }

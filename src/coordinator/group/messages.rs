@@ -5,6 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::{
+    cluster_info::ClusterInfo,
+    consumer::messages::{
+        ConsumerGroupDescription, ConsumerHeartbeatReply, ConsumerHeartbeatRequest, Refusal,
+    },
+};
 use crate::{
     base::{TopicId, TopicPartition},
     records::{Producer, TransactionVersion, TxnMarker, Verification},
@@ -60,6 +66,20 @@ pub enum GroupError {
     /// later.
     #[error("REQUEST_TIMED_OUT")]
     RequestTimedOut,
+    #[error("INVALID_REQUEST")]
+    InvalidRequest,
+    #[error("UNSUPPORTED_VERSION")]
+    UnsupportedVersion,
+    #[error("FENCED_MEMBER_EPOCH")]
+    FencedMemberEpoch,
+    #[error("STALE_MEMBER_EPOCH")]
+    StaleMemberEpoch,
+    #[error("UNSUPPORTED_ASSIGNOR")]
+    UnsupportedAssignor,
+    #[error("UNRELEASED_INSTANCE_ID")]
+    UnreleasedInstanceId,
+    #[error("INVALID_REGULAR_EXPRESSION")]
+    InvalidRegularExpression,
 }
 
 /// A request to a shard. Each is identified by a token until its reply.
@@ -81,6 +101,12 @@ pub enum Request {
     EndTransaction(TxnMarker),
     /// Returns all groups with their committed offsets, for metrics.
     Survey,
+    /// ConsumerGroupHeartbeat (KIP-848).
+    ConsumerHeartbeat(ConsumerHeartbeatRequest),
+    /// ConsumerGroupDescribe (KIP-848).
+    ConsumerDescribe(Vec<Arc<str>>),
+    /// Replaces what the shard knows of the cluster.
+    UpdateClusterInfo(ClusterInfo),
 }
 
 /// The reply to the request of the same name.
@@ -91,7 +117,7 @@ pub enum Reply {
     Heartbeat(Result<(), GroupError>),
     Leave(Result<Vec<LeaveResult>, GroupError>),
     CommitOffsets(CommitReply),
-    FetchOffsets(Vec<FetchedTopic>),
+    FetchOffsets(Result<Vec<FetchedTopic>, GroupError>),
     DeleteOffsets(Result<Vec<DeletedOffsets>, GroupError>),
     DeleteGroups(Vec<(Arc<str>, Result<(), GroupError>)>),
     Describe(Vec<GroupDescription>),
@@ -99,6 +125,9 @@ pub enum Reply {
     ForgetPartitions,
     EndTransaction,
     Survey(Vec<GroupSurvey>),
+    ConsumerHeartbeat(Result<ConsumerHeartbeatReply, Refusal>),
+    ConsumerDescribe(Vec<(Arc<str>, Result<ConsumerGroupDescription, Refusal>)>),
+    UpdateClusterInfo,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -278,6 +307,10 @@ pub struct CommittedTopic {
 #[derive(Debug, Clone, PartialEq)]
 pub struct FetchRequest {
     pub group: Arc<str>,
+    /// The member that asks, from version 9 on. `None` if it is not in a group.
+    pub member_id: Option<Arc<str>>,
+    /// The epoch of the member; -1 if it is not in a group.
+    pub member_epoch: i32,
     /// `None` requests all committed offsets.
     pub topics: Option<Vec<FetchTopic>>,
     /// Whether a partition with an offset in an open transaction is reported as unstable, instead

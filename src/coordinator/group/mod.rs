@@ -18,6 +18,7 @@
 
 mod admin;
 pub mod assignor;
+pub mod cluster_info;
 pub mod config;
 pub mod consumer;
 mod expire;
@@ -43,7 +44,9 @@ use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 use bytes::Bytes;
 
 pub use self::{
+    cluster_info::ClusterInfo,
     config::GroupConfig,
+    consumer::messages::Refusal,
     logged_state::{LoggedGroup, LoggedState},
     messages::{CommitRequest, CommitTransaction, GroupError, Reply, Request},
     records::Record,
@@ -95,13 +98,22 @@ pub type Groups = BTreeMap<Arc<str>, Group>;
 #[derive(Debug, Default)]
 pub struct VolatileState {
     pub config: Arc<GroupConfig>,
+    /// What is known of the cluster's metadata.
+    pub cluster: ClusterInfo,
     /// The live groups. All others are as their records say.
     pub groups: Groups,
 }
 
 impl VolatileState {
-    pub fn new(config: Arc<GroupConfig>) -> Self {
-        Self { config, groups: Groups::new() }
+    pub fn new(config: Arc<GroupConfig>, cluster: ClusterInfo) -> Self {
+        Self { config, cluster, groups: Groups::new() }
+    }
+
+    /// Takes a newer info. Infos can arrive out of order.
+    fn update_cluster(&mut self, info: ClusterInfo) {
+        if info.version > self.cluster.version {
+            self.cluster = info;
+        }
     }
 }
 
@@ -125,6 +137,10 @@ impl Shard for GroupShard {
         let mut turn = Turn { logged, config: &config, now_ms, out: Outcome::default() };
         match event {
             Event::Loaded => turn.loaded(&mut volatile.groups),
+            Event::Request { token, request: Request::UpdateClusterInfo(info) } => {
+                volatile.update_cluster(info);
+                turn.reply(token, Reply::UpdateClusterInfo);
+            }
             Event::Request { token, request } => turn.request(&mut volatile.groups, token, request),
             Event::Timer(key) => turn.timer(&mut volatile.groups, key),
         }
@@ -192,7 +208,7 @@ impl Turn<'_> {
             Request::CommitOffsets(request) => {
                 Reply::CommitOffsets(self.commit_offsets(groups, request))
             }
-            Request::FetchOffsets(request) => Reply::FetchOffsets(self.fetch_offsets(request)),
+            Request::FetchOffsets(request) => Reply::FetchOffsets(Ok(self.fetch_offsets(request))),
             Request::DeleteOffsets(request) => {
                 Reply::DeleteOffsets(self.delete_offsets(groups, &request))
             }
@@ -208,6 +224,11 @@ impl Turn<'_> {
                 Reply::EndTransaction
             }
             Request::Survey => Reply::Survey(self.survey(groups)),
+            Request::ConsumerHeartbeat(_) => Reply::ConsumerHeartbeat(Err(not_served())),
+            Request::ConsumerDescribe(ids) => {
+                Reply::ConsumerDescribe(ids.into_iter().map(|id| (id, Err(not_served()))).collect())
+            }
+            Request::UpdateClusterInfo(_) => unreachable!("handled by `decide`"),
         };
         self.reply(token, reply);
     }
@@ -292,6 +313,12 @@ impl Turn<'_> {
             None => Some(look(&self.logged.group(id)?)),
         }
     }
+}
+
+/// The refusal of requests of the consumer protocol.
+fn not_served() -> Refusal {
+    let message = "The consumer group protocol is not supported by this broker.".to_owned();
+    Refusal { error: GroupError::UnsupportedVersion, message }
 }
 
 /// A live group, if it exists and its protocol is the classic one.

@@ -100,7 +100,7 @@ impl Turn<'_> {
     }
 
     pub(super) fn fetch_offsets(&self, request: FetchRequest) -> Vec<FetchedTopic> {
-        let FetchRequest { group, topics, requires_stable } = request;
+        let FetchRequest { group, topics, requires_stable, .. } = request;
         let is_unstable = |topic: &str, partition: i32| {
             requires_stable && self.logged.pending.contains(&group, topic, partition)
         };

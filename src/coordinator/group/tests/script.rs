@@ -214,7 +214,8 @@ impl Machine {
     /// Replays the log, checks that this gives the same logged state, and continues from it.
     fn reload(&mut self) {
         assert_eq!(replay(&self.log), self.logged);
-        self.volatile = VolatileState::new(self.volatile.config.clone());
+        self.volatile =
+            VolatileState::new(self.volatile.config.clone(), self.volatile.cluster.clone());
         self.timers.clear();
         self.event(Event::Loaded);
     }
@@ -341,6 +342,8 @@ fn fetch(words: &Words) -> FetchRequest {
     let topics: Vec<_> = topics.collect();
     FetchRequest {
         group: words.group(),
+        member_id: words.option("member").map(|id| full_id(&id)),
+        member_epoch: words.number("epoch", -1),
         topics: (!topics.is_empty()).then_some(topics),
         requires_stable: words.number("stable", false),
     }
@@ -424,7 +427,8 @@ fn print_reply(reply: &Reply) -> String {
             let of = |(at, result): &(i32, _)| format!("{}-{at} {}", topic.name, outcome(result));
             topic.partitions.iter().map(of)
         })),
-        Reply::FetchOffsets(topics) => join(topics.iter().flat_map(|topic| {
+        Reply::FetchOffsets(Err(error)) => error.to_string(),
+        Reply::FetchOffsets(Ok(topics)) => join(topics.iter().flat_map(|topic| {
             topic.partitions.iter().map(|it| {
                 let FetchedOffset { partition, offset, leader_epoch, metadata, is_unstable } = it;
                 let unstable = if *is_unstable { " unstable" } else { "" };
@@ -447,6 +451,9 @@ fn print_reply(reply: &Reply) -> String {
         Reply::ForgetPartitions => "forgotten".into(),
         Reply::EndTransaction => "ended".into(),
         Reply::Survey(surveys) => format!("{surveys:?}"),
+        Reply::ConsumerHeartbeat(answer) => format!("{answer:?}"),
+        Reply::ConsumerDescribe(groups) => format!("{groups:?}"),
+        Reply::UpdateClusterInfo => "updated".into(),
     }
 }
 

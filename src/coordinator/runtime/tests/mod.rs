@@ -160,9 +160,14 @@ fn commit(group: &str, offset: i64) -> CommitRequest {
     }
 }
 
+fn fetch(group: &str, topics: Option<Vec<FetchTopic>>) -> FetchRequest {
+    let (member_id, member_epoch, requires_stable) = (None, -1, topics.is_some());
+    FetchRequest { group: group.into(), member_id, member_epoch, topics, requires_stable }
+}
+
 async fn committed(groups: &GroupCoordinator, group: &str) -> Vec<i64> {
-    let fetch = FetchRequest { group: group.into(), topics: None, requires_stable: false };
-    let topics = groups.fetch_offsets(fetch).await.wait().await.unwrap();
+    let fetched = groups.fetch_offsets(fetch(group, None)).await.wait().await;
+    let topics = fetched.unwrap().unwrap();
     topics.iter().flat_map(|topic| &topic.partitions).map(|it| it.offset).collect()
 }
 
@@ -207,13 +212,12 @@ async fn answers_wait_for_the_high_watermark() {
     let answer = tokio::spawn(groups.commit_offsets(commit("g", 7)).await.wait());
     // The read was decided after the commit and returns its offset, so it must not be answered
     // before the commit.
-    let fetch = FetchRequest { group: "g".into(), topics: None, requires_stable: false };
-    let fetched = tokio::spawn(groups.fetch_offsets(fetch).await.wait());
+    let fetched = tokio::spawn(groups.fetch_offsets(fetch("g", None)).await.wait());
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(!answer.is_finished() && !fetched.is_finished());
     log.commit_all();
     assert!(answer.await.unwrap().unwrap().is_ok());
-    assert_eq!(fetched.await.unwrap().unwrap()[0].partitions[0].offset, 7);
+    assert_eq!(fetched.await.unwrap().unwrap().unwrap()[0].partitions[0].offset, 7);
 }
 
 #[tokio::test(start_paused = true)]
@@ -383,9 +387,8 @@ fn marker(producer: Producer, commits: bool) -> TxnMarker {
 /// The offsets of a group's partitions; `None` for unstable ones.
 async fn stable(groups: &GroupCoordinator, group: &str) -> Vec<Option<i64>> {
     let topic = FetchTopic { name: "t".into(), id: TopicId::nil(), partitions: vec![0] };
-    let fetch =
-        FetchRequest { group: group.into(), topics: Some(vec![topic]), requires_stable: true };
-    let topics = groups.fetch_offsets(fetch).await.wait().await.unwrap();
+    let fetched = groups.fetch_offsets(fetch(group, Some(vec![topic]))).await.wait().await;
+    let topics = fetched.unwrap().unwrap();
     let partitions = topics.iter().flat_map(|topic| &topic.partitions);
     partitions.map(|it| (!it.is_unstable).then_some(it.offset)).collect()
 }
