@@ -27,6 +27,7 @@ mod join;
 mod leave;
 pub mod logged_state;
 pub mod messages;
+pub mod metadata_hash;
 pub mod offset_map;
 mod offsets;
 pub mod pending_offsets;
