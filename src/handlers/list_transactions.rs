@@ -11,9 +11,10 @@ use super::{
     Context, ErrorCode, Handler, Reply,
     conversions::{str_bytes, text},
     error_counts::error_codes,
-    errors, re2,
+    errors,
 };
 use crate::{
+    base::re2::Pattern,
     coordinator::txn::{messages::ListRequest, state::is_state_name},
     protocol::checks::TRANSACTIONAL_ID_DESCRIBE,
 };
@@ -50,8 +51,8 @@ async fn list(
     let mut listed = transactions.list(filter).await.map_err(errors::transaction)?;
     let pattern = request.transactional_id_pattern.as_deref().unwrap_or_default();
     if !pattern.is_empty() {
-        let pattern = re2::compile(pattern).ok_or(ErrorCode::InvalidRegularExpression)?;
-        listed.retain(|transaction| pattern.is_match(&transaction.id));
+        let pattern = Pattern::new(pattern).map_err(|_| ErrorCode::InvalidRegularExpression)?;
+        listed.retain(|transaction| pattern.matches(&transaction.id));
     }
     listed.retain(|transaction| cx.allowed(TRANSACTIONAL_ID_DESCRIBE, &transaction.id));
     let states = listed.into_iter().map(|transaction| {

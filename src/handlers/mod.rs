@@ -19,7 +19,6 @@ mod forward;
 mod own_channel;
 mod partitions;
 mod raft_voters;
-mod re2;
 pub mod reply;
 
 use std::{future::Future, sync::Arc};

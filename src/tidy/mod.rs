@@ -97,6 +97,7 @@ const CIRCULAR: &[Exception] = &[];
 const PURE: &[&str] = &[
     "base/config/",
     "base/ids.rs",
+    "base/re2/",
     "protocol/",
     "records/",
     "metadata/",
