@@ -3,9 +3,8 @@
 
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicI32, Ordering},
     },
     time::Duration,
@@ -23,6 +22,7 @@ use super::{
             ConsumerGroupDescription, ConsumerHeartbeatReply, ConsumerHeartbeatRequest, Refusal,
             TopicsSnapshot,
         },
+        consumer::regex::ResolveRegexes,
         messages::{
             CommitReply, CommitRequest, DeleteOffsetsRequest, DeletedOffsets, FetchRequest,
             FetchedTopic, GroupDescription, GroupError, GroupSurvey, HeartbeatRequest, JoinReply,
@@ -33,7 +33,10 @@ use super::{
     },
     runtime::{Answered, CallError, Limits, ShardLog, Shards, Unavailable, WriteRefused},
 };
-use crate::{base::TopicPartition, records::TxnMarker};
+use crate::{
+    base::{TopicPartition, environment::blocking},
+    records::TxnMarker,
+};
 
 /// A pending response. The request already has its place in the order of the shard's requests, so
 /// the caller may send the next one before it waits.
@@ -88,9 +91,14 @@ impl GroupCoordinator {
     pub fn new(config: GroupConfig) -> Self {
         let partitions = AtomicI32::new(config.offsets_topic_num_partitions);
         let config = ArcSwap::from_pointee(config);
-        let shards = Shards::new(|_, effect: Infallible| match effect {});
         let cluster = ArcSwap::from_pointee(ClusterInfo::default());
-        Self(Arc::new(Inner { shards, config, cluster, partitions }))
+        Self(Arc::new_cyclic(|inner: &Weak<Inner>| {
+            let inner = Weak::clone(inner);
+            let shards = Shards::new(move |partition, work| {
+                tokio::spawn(resolve_regexes(Weak::clone(&inner), partition, work));
+            });
+            Inner { shards, config, cluster, partitions }
+        }))
     }
 
     /// Sends the cluster's topics to all shards. Before the first call, consumer groups get no
@@ -379,6 +387,16 @@ impl Coordinator for GroupCoordinator {
     /// Deletes the offsets of the partitions, committed and in open transactions.
     fn on_topics_deleted(&self, partitions: &[TopicPartition]) {
         self.0.shards.notify_all(|| Request::ForgetPartitions(partitions.to_vec()));
+    }
+}
+
+/// Resolves regular expressions for a shard, and sends it the outcome.
+async fn resolve_regexes(inner: Weak<Inner>, partition: i32, work: ResolveRegexes) {
+    let failed = work.failed();
+    let outcome = blocking(move || work.run()).await.unwrap_or(failed);
+    if let Some(inner) = inner.upgrade() {
+        // The shard may have ended. Another one resolves them again.
+        let _ = inner.shards.call(partition, Request::RegexesResolved(outcome)).await;
     }
 }
 

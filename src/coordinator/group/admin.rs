@@ -15,7 +15,7 @@ impl Turn<'_> {
     pub(super) fn describe(&self, groups: &Groups, ids: Vec<Arc<str>>) -> Vec<GroupDescription> {
         let describe = |id: Arc<str>| {
             let described = self.look(groups, &id, |group| group.describe());
-            let error = match self.logged.unserved(&id).is_some() {
+            let error = match self.logged.groups.contains_key(&id) {
                 true => GroupError::NotClassicGroup,
                 false => GroupError::GroupIdNotFound,
             };
@@ -43,7 +43,7 @@ impl Turn<'_> {
                 group_type: CLASSIC,
             })
         });
-        let listed = classic.chain(self.list_unserved());
+        let listed = classic.chain(self.list_consumer_groups()).chain(self.list_unserved());
         let is_asked_for = |listed: &ListedGroup| {
             named(&request.types, listed.group_type) && named(&request.states, listed.state)
         };
@@ -59,6 +59,10 @@ impl Turn<'_> {
         let delete = |id: Arc<str>| {
             if let Some(unserved) = logged.unserved(&id) {
                 let result = self.delete_unserved(&id, unserved);
+                return (id, result);
+            }
+            if let Some(group) = logged.consumer(&id) {
+                let result = self.delete_consumer_group(groups, &id, group);
                 return (id, result);
             }
             let result = match self.look(groups, &id, |group| group.state) {
@@ -101,7 +105,7 @@ impl Turn<'_> {
                 offsets: self.surveyed_offsets(id),
             })
         });
-        surveys.chain(self.survey_unserved()).collect()
+        surveys.chain(self.survey_consumer_groups()).chain(self.survey_unserved()).collect()
     }
 
     pub(super) fn surveyed_offsets(&self, group: &str) -> Vec<(TopicPartition, i64)> {

@@ -49,10 +49,18 @@ impl Turn<'_> {
     /// Sets the timer of the next run.
     pub(super) fn expire_offsets(&mut self, groups: &mut Groups) {
         let logged = self.logged;
+        for (id, group) in logged.consumer_groups() {
+            let is_subscribed = |topic: &str| group.is_subscribed_to(topic);
+            let all_expired = self.expire_offsets_of(id, &RetainedSince::Commit, is_subscribed);
+            if all_expired && group.members().is_empty() {
+                self.bury_consumer_group(groups, id, group);
+            }
+        }
         for id in logged.groups.keys() {
             let loaded;
             let group = match groups.get(id) {
                 Some(Group::Classic(group)) => group,
+                Some(Group::Consumer(_)) => continue,
                 None => {
                     let Some(group) = logged.group(id) else { continue };
                     loaded = group;
@@ -60,7 +68,9 @@ impl Turn<'_> {
                 }
             };
             let is_empty = group.state == State::Empty;
-            if self.expire_offsets_of(id, group) && is_empty {
+            let (since, is_subscribed) =
+                (RetainedSince::of(group), |topic: &str| group.is_subscribed_to(topic));
+            if self.expire_offsets_of(id, &since, is_subscribed) && is_empty {
                 self.bury_group(groups, id);
             }
         }
@@ -69,13 +79,17 @@ impl Turn<'_> {
 
     /// Deletes a group's expired offsets, except those of partitions with an offset in an open
     /// transaction. Returns whether none is left, neither committed nor in an open transaction.
-    fn expire_offsets_of(&mut self, id: &Arc<str>, group: &ClassicGroup) -> bool {
-        let since = RetainedSince::of(group);
+    fn expire_offsets_of(
+        &mut self,
+        id: &Arc<str>,
+        since: &RetainedSince,
+        is_subscribed: impl Fn(&str) -> bool,
+    ) -> bool {
         let (now_ms, retention_ms) = (self.now_ms, self.config.offsets_retention_ms);
         let mut all_expired = true;
         let logged = self.logged;
         for (topic, partitions) in logged.offsets.topics(id) {
-            let subscribed = group.is_subscribed_to(topic);
+            let subscribed = is_subscribed(topic);
             for (partition, committed) in partitions {
                 if !subscribed
                     && since.is_expired(&committed.value, now_ms, retention_ms)

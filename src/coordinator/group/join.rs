@@ -16,6 +16,21 @@ impl Turn<'_> {
             return self.refuse_join(token, &Arc::default(), error);
         }
         let is_unknown = request.member_id.is_empty();
+        let logged = self.logged;
+        match logged.consumer(&request.group) {
+            Some(group) if !group.members().is_empty() => {
+                let error = GroupError::InconsistentGroupProtocol;
+                return self.refuse_join(token, &Arc::default(), error);
+            }
+            Some(group) if is_unknown => {
+                tracing::info!(
+                    group = &*request.group,
+                    "empty consumer group became a classic group"
+                );
+                self.bury_consumer_group(groups, &request.group, group);
+            }
+            _ => {}
+        }
         let is_new_group = self.group(groups, &request.group).is_none();
         if is_new_group {
             if !is_unknown {

@@ -12,6 +12,10 @@ impl Turn<'_> {
         groups: &mut Groups,
         request: &LeaveRequest,
     ) -> Result<Vec<LeaveResult>, GroupError> {
+        let logged = self.logged;
+        if let Some(group) = logged.consumer(&request.group) {
+            return Ok(self.leave_consumer_group(group, request));
+        }
         let Some(group) = self.group(groups, &request.group) else {
             let unknown = |leaving| result_of(leaving, Err(GroupError::UnknownMemberId));
             return Ok(request.members.iter().map(unknown).collect());

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
+    consumer::{ConsumerChange, ConsumerGroup, ConsumerRecord},
     group_type::GroupType,
     offset_map::{CommittedOffset, OffsetMap},
     pending_offsets::PendingOffsets,
@@ -19,6 +20,7 @@ pub enum LoggedGroup {
     /// A group without a record of its own. It exists because it has committed offsets.
     Simple,
     Classic(GroupMetadataValue),
+    Consumer(ConsumerGroup),
     /// A group whose protocol is not served.
     Unserved(UnservedGroup),
 }
@@ -37,7 +39,10 @@ impl LoggedState {
     pub fn apply(&mut self, record_offset: i64, record: &Record) {
         match record {
             Record::Group { group, value: None } => {
-                if self.unserved(group).is_none() {
+                if matches!(
+                    self.groups.get(group),
+                    Some(LoggedGroup::Simple | LoggedGroup::Classic(_))
+                ) {
                     self.groups.remove(group);
                 }
             }
@@ -57,6 +62,7 @@ impl LoggedState {
                 let place = (group.clone(), topic.clone(), *partition);
                 self.apply_pending(producer.id, record_offset, place, value);
             }
+            Record::Consumer(record) => self.apply_consumer(record),
             Record::Marker(marker) => self.end_transaction(marker.producer.id, marker.commits),
             Record::Unserved { group, group_type, key, value: Some(value) } => {
                 let unserved = self.unserved_or_new(group, *group_type);
@@ -70,6 +76,34 @@ impl LoggedState {
                     }
                 }
             }
+        }
+    }
+
+    /// Applies a record of a consumer group, which the first record that is not a tombstone
+    /// creates.
+    fn apply_consumer(&mut self, ConsumerRecord { group: id, change }: &ConsumerRecord) {
+        if matches!(change, ConsumerChange::Group(None)) {
+            if let Some(group) = self.consumer(id) {
+                if !group.members().is_empty() {
+                    tracing::error!(group = &**id, "the log deletes a consumer group with members");
+                }
+                self.groups.remove(id);
+            }
+            return;
+        }
+        if self.consumer(id).is_none() {
+            if change.is_tombstone() {
+                return;
+            }
+            let replaced =
+                self.groups.insert(id.clone(), LoggedGroup::Consumer(Default::default()));
+            // After compaction, offsets of the group can come before its records.
+            if !matches!(replaced, None | Some(LoggedGroup::Simple)) {
+                tracing::error!(group = &**id, "the log has records of two groups with this id");
+            }
+        }
+        if let Some(LoggedGroup::Consumer(group)) = self.groups.get_mut(id) {
+            group.apply(change);
         }
     }
 
@@ -135,15 +169,31 @@ impl LoggedState {
         match self.groups.get(id)? {
             LoggedGroup::Classic(value) => Some(ClassicGroup::loaded(id.clone(), value)),
             LoggedGroup::Simple => Some(ClassicGroup::new(id.clone(), None)),
-            LoggedGroup::Unserved(_) => None,
+            LoggedGroup::Consumer(_) | LoggedGroup::Unserved(_) => None,
         }
+    }
+
+    /// The consumer group with this id; `None` if there is none.
+    pub fn consumer(&self, id: &str) -> Option<&ConsumerGroup> {
+        match self.groups.get(id)? {
+            LoggedGroup::Consumer(group) => Some(group),
+            _ => None,
+        }
+    }
+
+    /// The consumer groups, by id.
+    pub fn consumer_groups(&self) -> impl Iterator<Item = (&Arc<str>, &ConsumerGroup)> {
+        self.groups.iter().filter_map(|(id, group)| match group {
+            LoggedGroup::Consumer(group) => Some((id, group)),
+            _ => None,
+        })
     }
 
     /// The group of an unserved protocol; `None` if there is none with this id.
     pub fn unserved(&self, id: &str) -> Option<&UnservedGroup> {
         match self.groups.get(id)? {
             LoggedGroup::Unserved(unserved) => Some(unserved),
-            LoggedGroup::Simple | LoggedGroup::Classic(_) => None,
+            _ => None,
         }
     }
 
@@ -151,7 +201,7 @@ impl LoggedState {
     pub fn unserved_groups(&self) -> impl Iterator<Item = (&Arc<str>, &UnservedGroup)> {
         self.groups.iter().filter_map(|(id, group)| match group {
             LoggedGroup::Unserved(unserved) => Some((id, unserved)),
-            LoggedGroup::Simple | LoggedGroup::Classic(_) => None,
+            _ => None,
         })
     }
 }

@@ -10,6 +10,7 @@ use super::{
     consumer::messages::{
         ConsumerGroupDescription, ConsumerHeartbeatReply, ConsumerHeartbeatRequest, Refusal,
     },
+    consumer::regex::RegexesResolved,
 };
 use crate::{
     base::{TopicId, TopicPartition},
@@ -105,6 +106,8 @@ pub enum Request {
     ConsumerHeartbeat(ConsumerHeartbeatRequest),
     /// ConsumerGroupDescribe (KIP-848).
     ConsumerDescribe(Vec<Arc<str>>),
+    /// The outcome of the work that the shard has requested.
+    RegexesResolved(RegexesResolved),
     /// Replaces what the shard knows of the cluster.
     UpdateClusterInfo(ClusterInfo),
 }
@@ -127,6 +130,7 @@ pub enum Reply {
     Survey(Vec<GroupSurvey>),
     ConsumerHeartbeat(Result<ConsumerHeartbeatReply, Refusal>),
     ConsumerDescribe(Vec<(Arc<str>, Result<ConsumerGroupDescription, Refusal>)>),
+    RegexesResolved,
     UpdateClusterInfo,
 }
 

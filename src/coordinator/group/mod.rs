@@ -1,17 +1,19 @@
-//! The group coordinator as a pure shard: the classic rebalance protocol, and committed offsets.
+//! The group coordinator as a pure shard: the classic rebalance protocol, the consumer protocol
+//! (KIP-848, in [`consumer`]), and committed offsets.
 //!
 //! The module owns the records of `__consumer_offsets` ([`records`]), the state that they determine
 //! ([`logged_state`]), the live groups ([`state`]) and all rules between a request and its reply. The rules
-//! are those of Kafka's `GroupMetadataManager` (classic groups) and `OffsetMetadataManager`.
+//! are those of Kafka's `GroupMetadataManager` (classic and consumer groups) and
+//! `OffsetMetadataManager`.
 //!
 //! It knows neither the clock, nor randomness (ids for new members come with the request), nor the
 //! log, nor the wire protocol.
 //!
-//! A group is live if it had members when the shard was loaded, or has been used since. Live groups
-//! are in [`VolatileState`].
+//! A classic group is live if it had members when the shard was loaded, or has been used since. Live
+//! groups are in [`VolatileState`]. A consumer group is as its records say; only marks are volatile.
 //!
 //! Invariants:
-//! - A live group differs from its record only during a rebalance, and in what a restart may lose:
+//! - A live classic group differs from its record only during a rebalance, and in what a restart may lose:
 //!   waiting members, pending members, and the time of its last change of state.
 //! - The token of a request is answered exactly once, or still waits in a member of a live group.
 //! - A record that is too large for one append is never proposed. The request is refused instead.
@@ -38,16 +40,15 @@ mod static_member;
 mod subscription;
 mod sync;
 pub mod unserved;
-pub mod unserved_value;
 
-use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 
 pub use self::{
     cluster_info::ClusterInfo,
     config::GroupConfig,
-    consumer::messages::Refusal,
+    consumer::{LiveConsumerGroup, live::mark_changes, regex::ResolveRegexes},
     logged_state::{LoggedGroup, LoggedState},
     messages::{CommitRequest, CommitTransaction, GroupError, Reply, Request},
     records::Record,
@@ -82,6 +83,8 @@ pub enum TimerKey {
     Join { group: Arc<str> },
     /// The end of a rebalance's sync phase.
     Sync { group: Arc<str> },
+    /// The end of the time in which a member of a consumer group must revoke partitions.
+    Rebalance { group: Arc<str>, member: Arc<str> },
     /// The next search for expired offsets.
     Expire,
 }
@@ -90,6 +93,7 @@ pub enum TimerKey {
 #[derive(Debug)]
 pub enum Group {
     Classic(ClassicGroup),
+    Consumer(LiveConsumerGroup),
 }
 
 /// Live groups by id.
@@ -110,11 +114,16 @@ impl VolatileState {
         Self { config, cluster, groups: Groups::new() }
     }
 
-    /// Takes a newer info. Infos can arrive out of order.
-    fn update_cluster(&mut self, info: ClusterInfo) {
-        if info.version > self.cluster.version {
-            self.cluster = info;
+    /// Takes a newer info, and marks the consumer groups that must follow it. Infos can arrive out
+    /// of order.
+    fn update_cluster(&mut self, logged: &LoggedState, info: ClusterInfo) {
+        if info.version <= self.cluster.version {
+            return;
         }
+        if let Some(topics) = &info.topics {
+            mark_changes(&mut self.groups, logged, self.cluster.topics.as_ref(), topics);
+        }
+        self.cluster = info;
     }
 }
 
@@ -123,7 +132,7 @@ impl Shard for GroupShard {
     type Reply = Reply;
     type Record = Record;
     type Timer = TimerKey;
-    type Effect = Infallible;
+    type Effect = ResolveRegexes;
     type LoggedState = LoggedState;
     type VolatileState = VolatileState;
 
@@ -134,12 +143,13 @@ impl Shard for GroupShard {
         _leader_epoch: i32,
         event: Event,
     ) -> Outcome<Self> {
-        let config = volatile.config.clone();
-        let mut turn = Turn { logged, config: &config, now_ms, out: Outcome::default() };
+        let (config, cluster) = (volatile.config.clone(), volatile.cluster.clone());
+        let out = Outcome::default();
+        let mut turn = Turn { logged, config: &config, cluster: &cluster, now_ms, out };
         match event {
             Event::Loaded => turn.loaded(&mut volatile.groups),
             Event::Request { token, request: Request::UpdateClusterInfo(info) } => {
-                volatile.update_cluster(info);
+                volatile.update_cluster(logged, info);
                 turn.reply(token, Reply::UpdateClusterInfo);
             }
             Event::Request { token, request } => turn.request(&mut volatile.groups, token, request),
@@ -163,9 +173,10 @@ impl Shard for GroupShard {
         match record {
             Record::OffsetInTransaction { producer, .. } => BatchKind::Transactional(*producer),
             Record::Marker(marker) => BatchKind::Control(marker.producer),
-            Record::Group { .. } | Record::Offset { .. } | Record::Unserved { .. } => {
-                BatchKind::Plain
-            }
+            Record::Group { .. }
+            | Record::Offset { .. }
+            | Record::Consumer(_)
+            | Record::Unserved { .. } => BatchKind::Plain,
         }
     }
 
@@ -195,6 +206,7 @@ impl Shard for GroupShard {
 struct Turn<'a> {
     logged: &'a LoggedState,
     config: &'a GroupConfig,
+    cluster: &'a ClusterInfo,
     now_ms: i64,
     out: Outcome<GroupShard>,
 }
@@ -209,7 +221,7 @@ impl Turn<'_> {
             Request::CommitOffsets(request) => {
                 Reply::CommitOffsets(self.commit_offsets(groups, request))
             }
-            Request::FetchOffsets(request) => Reply::FetchOffsets(Ok(self.fetch_offsets(request))),
+            Request::FetchOffsets(request) => Reply::FetchOffsets(self.fetch_offsets(request)),
             Request::DeleteOffsets(request) => {
                 Reply::DeleteOffsets(self.delete_offsets(groups, &request))
             }
@@ -225,9 +237,15 @@ impl Turn<'_> {
                 Reply::EndTransaction
             }
             Request::Survey => Reply::Survey(self.survey(groups)),
-            Request::ConsumerHeartbeat(_) => Reply::ConsumerHeartbeat(Err(not_served())),
+            Request::ConsumerHeartbeat(request) => {
+                Reply::ConsumerHeartbeat(self.consumer_heartbeat(groups, &request))
+            }
             Request::ConsumerDescribe(ids) => {
-                Reply::ConsumerDescribe(ids.into_iter().map(|id| (id, Err(not_served()))).collect())
+                Reply::ConsumerDescribe(self.describe_consumer_groups(ids))
+            }
+            Request::RegexesResolved(outcome) => {
+                self.apply_resolved_regexes(groups, outcome);
+                Reply::RegexesResolved
             }
             Request::UpdateClusterInfo(_) => unreachable!("handled by `decide`"),
         };
@@ -236,6 +254,10 @@ impl Turn<'_> {
 
     fn timer(&mut self, groups: &mut Groups, key: TimerKey) {
         match key {
+            TimerKey::Session { group, member } if self.logged.consumer(&group).is_some() => {
+                self.expire_consumer_session(&group, &member);
+            }
+            TimerKey::Rebalance { group, member } => self.expire_rebalance(&group, &member),
             TimerKey::Session { group, member } => {
                 if let Some(group) = classic_mut(groups, &group) {
                     self.expire_session(group, &member);
@@ -272,6 +294,7 @@ impl Turn<'_> {
             }
             groups.insert(id.clone(), Group::Classic(group));
         }
+        self.start_consumer_sessions();
         self.log_unserved();
         self.set_timer(TimerKey::Expire, self.config.offsets_retention_check_interval_ms);
     }
@@ -311,20 +334,18 @@ impl Turn<'_> {
     ) -> Option<T> {
         match groups.get(id) {
             Some(Group::Classic(group)) => Some(look(group)),
+            Some(Group::Consumer(_)) => None,
             None => Some(look(&self.logged.group(id)?)),
         }
     }
 }
 
-/// The refusal of requests of the consumer protocol.
-fn not_served() -> Refusal {
-    let message = "The consumer group protocol is not supported by this broker.".to_owned();
-    Refusal { error: GroupError::UnsupportedVersion, message }
-}
-
 /// A live group, if it exists and its protocol is the classic one.
 fn classic_mut<'g>(groups: &'g mut Groups, id: &str) -> Option<&'g mut ClassicGroup> {
-    groups.get_mut(id).map(|Group::Classic(group)| group)
+    match groups.get_mut(id)? {
+        Group::Classic(group) => Some(group),
+        Group::Consumer(_) => None,
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use super::{
-    Groups, Record, Turn,
+    Groups, LoggedGroup, Record, Turn,
+    consumer::commit::CommitCheck,
     messages::{
         CommitPartition, CommitReply, CommitRequest, CommitTransaction, CommittedTopic,
         DeleteOffsetsRequest, DeletedOffsets, FetchRequest, FetchTopic, FetchedOffset,
@@ -16,38 +17,19 @@ use super::{
 };
 use crate::base::{TopicId, TopicPartition};
 
-impl Turn<'_> {
+impl<'a> Turn<'a> {
     pub(super) fn commit_offsets(
         &mut self,
         groups: &mut Groups,
         request: CommitRequest,
     ) -> CommitReply {
-        let logged = self.logged;
-        match (self.group(groups, &request.group), logged.unserved(&request.group)) {
-            (_, Some(unserved)) => unserved.validate_commit(&request)?,
-            (Some(group), None) => {
-                validate_commit(group, &request)?;
-                let keeps_session =
-                    matches!(group.state, State::Stable | State::PreparingRebalance);
-                if keeps_session && request.transaction.is_none() {
-                    self.renew_session(group, &request.member_id);
-                }
-            }
-            // A simple group is created by its first committed offset.
-            (None, None) if request.generation < 0 => {
-                let group = ClassicGroup::new(request.group.clone(), None);
-                validate_commit(&group, &request)?;
-            }
-            (None, None) if request.knows_group_id_not_found => {
-                return Err(GroupError::GroupIdNotFound);
-            }
-            (None, None) => return Err(GroupError::IllegalGeneration),
-        }
+        let check = self.check_commit(groups, &request)?;
         let expire_timestamp = request.retention_ms.map_or(-1, |ms| self.now_ms.saturating_add(ms));
         let mut records = Vec::new();
         let mut reply = Vec::with_capacity(request.topics.len());
         for topic in request.topics {
             let (name, id) = (topic.name.clone(), topic.id);
+            let checked_id = if id.is_nil() { self.topic_id(&name) } else { id };
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for committed in topic.partitions {
                 let partition = committed.partition;
@@ -55,6 +37,7 @@ impl Turn<'_> {
                     partitions.push((partition, Err(GroupError::OffsetMetadataTooLarge)));
                     continue;
                 }
+                check.check(checked_id, partition)?;
                 partitions.push((partition, Ok(())));
                 let value = self.offset_value(committed, id, expire_timestamp);
                 let (group, topic) = (request.group.clone(), name.clone());
@@ -72,6 +55,47 @@ impl Turn<'_> {
         }
         self.out.records.append(&mut records);
         Ok(reply)
+    }
+
+    /// Checks that the group accepts the commit. A commit of a classic member renews its session.
+    fn check_commit(
+        &mut self,
+        groups: &mut Groups,
+        request: &CommitRequest,
+    ) -> Result<CommitCheck<'a>, GroupError> {
+        let logged = self.logged;
+        match logged.groups.get(&request.group) {
+            Some(LoggedGroup::Consumer(group)) => return group.check_commit(request),
+            Some(LoggedGroup::Unserved(group)) => {
+                group.validate_commit(request)?;
+                return Ok(CommitCheck::AllAllowed);
+            }
+            _ => {}
+        }
+        match self.group(groups, &request.group) {
+            Some(group) => {
+                validate_commit(group, request)?;
+                let keeps_session =
+                    matches!(group.state, State::Stable | State::PreparingRebalance);
+                if keeps_session && request.transaction.is_none() {
+                    self.renew_session(group, &request.member_id);
+                }
+            }
+            // A simple group is created by its first committed offset.
+            None if request.generation < 0 => {
+                let group = ClassicGroup::new(request.group.clone(), None);
+                validate_commit(&group, request)?;
+            }
+            None if request.knows_group_id_not_found => return Err(GroupError::GroupIdNotFound),
+            None => return Err(GroupError::IllegalGeneration),
+        }
+        Ok(CommitCheck::AllAllowed)
+    }
+
+    /// The id of a topic; nil if the topic is not known.
+    fn topic_id(&self, name: &str) -> TopicId {
+        let topic = self.cluster.topics.as_ref().and_then(|topics| topics.topics.get(name));
+        topic.map_or(TopicId::nil(), |topic| topic.id)
     }
 
     fn offset_value(
@@ -99,7 +123,13 @@ impl Turn<'_> {
         metadata.len() > limit && metadata.encode_utf16().count() > limit
     }
 
-    pub(super) fn fetch_offsets(&self, request: FetchRequest) -> Vec<FetchedTopic> {
+    pub(super) fn fetch_offsets(
+        &self,
+        request: FetchRequest,
+    ) -> Result<Vec<FetchedTopic>, GroupError> {
+        if let Some(group) = self.logged.consumer(&request.group) {
+            group.check_fetch(&request)?;
+        }
         let FetchRequest { group, topics, requires_stable, .. } = request;
         let is_unstable = |topic: &str, partition: i32| {
             requires_stable && self.logged.pending.contains(&group, topic, partition)
@@ -107,9 +137,9 @@ impl Turn<'_> {
         match topics {
             Some(topics) => {
                 let fetch = |topic| self.fetch_topic(&group, topic, is_unstable);
-                topics.into_iter().map(fetch).collect()
+                Ok(topics.into_iter().map(fetch).collect())
             }
-            None => self.fetch_all(&group, is_unstable),
+            None => Ok(self.fetch_all(&group, is_unstable)),
         }
     }
 
@@ -149,21 +179,10 @@ impl Turn<'_> {
         groups: &mut Groups,
         request: &DeleteOffsetsRequest,
     ) -> Result<Vec<DeletedOffsets>, GroupError> {
-        let group = match self.logged.unserved(&request.group) {
-            Some(unserved) => {
-                unserved.check_commits_offsets()?;
-                None
-            }
-            None => Some(self.group(groups, &request.group).ok_or(GroupError::GroupIdNotFound)?),
-        };
-        let is_refused =
-            |group: &ClassicGroup| group.state != State::Empty && !group.uses_consumer_protocol();
-        if group.as_deref().is_some_and(is_refused) {
-            return Err(GroupError::NonEmptyGroup);
-        }
+        let is_subscribed = self.check_delete(groups, &request.group)?;
         let mut deleted = Vec::with_capacity(request.topics.len());
         for (topic, partitions) in &request.topics {
-            let subscribed = group.as_deref().is_some_and(|group| group.is_subscribed_to(topic));
+            let subscribed = is_subscribed(topic);
             let mut results = Vec::with_capacity(partitions.len());
             for partition in partitions {
                 if subscribed {
@@ -178,6 +197,34 @@ impl Turn<'_> {
             deleted.push(DeletedOffsets { topic: topic.clone(), partitions: results });
         }
         Ok(deleted)
+    }
+
+    /// Checks that the group accepts the deletion of offsets. Returns whether it is subscribed to a
+    /// topic, whose offsets must stay.
+    fn check_delete<'g>(
+        &self,
+        groups: &'g mut Groups,
+        id: &Arc<str>,
+    ) -> Result<Box<dyn Fn(&str) -> bool + 'g>, GroupError>
+    where
+        'a: 'g,
+    {
+        let logged = self.logged;
+        match logged.groups.get(id) {
+            Some(LoggedGroup::Consumer(group)) => {
+                return Ok(Box::new(|topic| group.is_subscribed_to(topic)));
+            }
+            Some(LoggedGroup::Unserved(group)) => {
+                group.check_commits_offsets()?;
+                return Ok(Box::new(|_| false));
+            }
+            _ => {}
+        }
+        let group = self.group(groups, id).ok_or(GroupError::GroupIdNotFound)?;
+        if group.state != State::Empty && !group.uses_consumer_protocol() {
+            return Err(GroupError::NonEmptyGroup);
+        }
+        Ok(Box::new(|topic| group.is_subscribed_to(topic)))
     }
 
     /// Whether a partition has a committed offset, or one in an open transaction.

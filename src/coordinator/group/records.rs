@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{group_type::GroupType, unserved_value::UnservedValue};
+use super::{consumer::ConsumerRecord, group_type::GroupType};
 use crate::{
     base::TopicId,
     coordinator::record_value,
@@ -94,12 +94,14 @@ pub enum Record {
     /// The marker that ends a producer's transaction. It is only written; markers of the log are
     /// not decoded to records.
     Marker(TxnMarker),
-    /// Any record of a group whose protocol is not served, with the key's bytes of the log.
+    /// A record of a consumer group.
+    Consumer(ConsumerRecord),
+    /// Any record of a group whose protocol is not served, with the bytes of the log.
     Unserved {
         group: Arc<str>,
         group_type: GroupType,
         key: Bytes,
-        value: Option<UnservedValue>,
+        value: Option<Bytes>,
     },
 }
 
@@ -120,8 +122,9 @@ impl Record {
             }
             Self::Marker(_) => FIXED,
             Self::Group { group, value: None } => FIXED + group.len(),
+            Self::Consumer(record) => record.size_bound(),
             Self::Unserved { key, value, .. } => {
-                FIXED + key.len() + value.as_ref().map_or(0, |value| value.encode().len())
+                FIXED + key.len() + value.as_ref().map_or(0, Bytes::len)
             }
             Self::Group { group, value: Some(value) } => {
                 let member = |member: &MemberMetadata| {
@@ -147,9 +150,8 @@ impl Record {
     pub fn encode(&self) -> (Bytes, Option<Bytes>) {
         let mut key = BytesMut::new();
         let value = match self {
-            Self::Unserved { key, value, .. } => {
-                return (key.clone(), value.as_ref().map(UnservedValue::encode));
-            }
+            Self::Consumer(record) => return record.encode(),
+            Self::Unserved { key, value, .. } => return (key.clone(), value.clone()),
             Self::Group { group, value } => {
                 key.put_i16(GROUP_METADATA);
                 GroupMetadataKey { group: group.to_string() }.encode(&mut key, 0);
@@ -197,13 +199,16 @@ impl Record {
                 let value = value.map(decode_value).transpose()?;
                 Ok(Some(Self::Group { group: key.group.into(), value }))
             }
+            consumer if ConsumerRecord::has_key_type(consumer) => {
+                ConsumerRecord::decode(consumer, key, value).map(|it| Some(Self::Consumer(it)))
+            }
             other => {
                 let Some(group_type) = GroupType::of_record(other) else { return Ok(None) };
                 // The keys of all these types begin with the group id.
                 let group = String::read(&mut key, false, 0)?.into();
                 // Copies, because the key and the value are slices of the batch that was read.
                 let copied = |bytes: Bytes| Bytes::copy_from_slice(&bytes);
-                let value = value.map(|value| UnservedValue::decode(other, copied(value)));
+                let value = value.map(copied);
                 Ok(Some(Self::Unserved { group, group_type, key: copied(whole_key), value }))
             }
         }
@@ -276,9 +281,9 @@ mod tests {
             place(None),
             Record::Unserved {
                 group: "g".into(),
-                group_type: GroupType::Consumer,
-                key: Bytes::from_static(&[0, 5, 0, 1, b'g', 0, 1, b'm']),
-                value: Some(UnservedValue::Raw(Bytes::from_static(b"any"))),
+                group_type: GroupType::Share,
+                key: Bytes::from_static(&[0, 11, 0, 1, b'g']),
+                value: Some(Bytes::from_static(b"any")),
             },
         ] {
             let (key, value) = record.encode();

@@ -1,5 +1,5 @@
-//! Groups of protocols that are not served yet, which Apache Kafka has left in the log: consumer
-//! groups (KIP-848), share groups and streams groups.
+//! Groups of protocols that are not served yet, which Apache Kafka has left in the log: share groups
+//! and streams groups.
 //!
 //! Such a group is kept, listed, and described to tools for classic groups as Kafka describes it.
 //! Its committed offsets are served and never expire. No classic member can join it, because a
@@ -15,14 +15,13 @@ use super::{
     group_type::GroupType,
     messages::{CommitRequest, GroupError, GroupSurvey, ListedGroup},
     state::State,
-    unserved_value::UnservedValue,
 };
 
 /// A group that is not served: its type and its records by key. Keys are the bytes of the log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UnservedGroup {
     group_type: GroupType,
-    records: BTreeMap<Bytes, UnservedValue>,
+    records: BTreeMap<Bytes, Bytes>,
 }
 
 impl UnservedGroup {
@@ -30,7 +29,7 @@ impl UnservedGroup {
         Self { group_type, records: BTreeMap::new() }
     }
 
-    pub fn insert(&mut self, key: Bytes, value: UnservedValue) {
+    pub fn insert(&mut self, key: Bytes, value: Bytes) {
         self.records.insert(key, value);
     }
 
@@ -43,25 +42,11 @@ impl UnservedGroup {
         self.records.is_empty()
     }
 
-    /// The epoch of a consumer group; `None` if the log does not have it, and for other types.
-    fn epoch(&self) -> Option<i32> {
-        self.records.values().find_map(|value| match value {
-            UnservedValue::GroupMetadata(group) => Some(group.epoch),
-            _ => None,
-        })
-    }
-
-    /// The number of members that a consumer group has in the log; 0 for other types.
-    fn member_count(&self) -> usize {
-        let is_member = |value: &&UnservedValue| matches!(value, UnservedValue::MemberMetadata(_));
-        self.records.values().filter(is_member).count()
-    }
-
     /// Refuses requests for committed offsets of share groups. Their offsets are in
     /// `__share_group_state`.
     pub(super) fn check_commits_offsets(&self) -> Result<(), GroupError> {
         match self.group_type {
-            GroupType::Consumer | GroupType::Streams => Ok(()),
+            GroupType::Streams => Ok(()),
             GroupType::Share => Err(GroupError::GroupIdNotFound),
         }
     }
@@ -80,18 +65,15 @@ impl Turn<'_> {
         if groups > 0 {
             tracing::warn!(
                 groups,
-                "groups of the consumer, share or streams protocol were loaded; members of these \
-                 protocols are not served, the groups and their offsets are kept"
+                "groups of the share or streams protocol were loaded; members of these protocols \
+                 are not served, the groups and their offsets are kept"
             );
         }
         for (group, unserved) in self.logged.unserved_groups() {
-            let (group_type, epoch) = (unserved.group_type.name(), unserved.epoch());
-            let (members, records) = (unserved.member_count(), unserved.records.len());
+            let (group_type, records) = (unserved.group_type.name(), unserved.records.len());
             tracing::debug!(
                 group = &**group,
                 group_type,
-                epoch,
-                members,
                 records,
                 "group of a protocol that is not served was loaded"
             );
@@ -130,8 +112,8 @@ impl Turn<'_> {
             return Err(GroupError::NonEmptyGroup);
         }
         self.forget_offsets(id);
-        // Kafka can replay the tombstones only in this order: the assignments of a member, the
-        // member, the group.
+        // Kafka can replay the tombstones of a streams group only in this order: the assignments of
+        // a member, the member, the group.
         for key in unserved.records.keys().rev() {
             let (group, group_type) = (id.clone(), unserved.group_type);
             self.record(Record::Unserved { group, group_type, key: key.clone(), value: None });
@@ -145,16 +127,14 @@ mod tests {
     use super::*;
     use crate::coordinator::group::{LoggedState, logged_state::LoggedGroup};
 
-    /// A record of the consumer group `g`. `rest` follows the group id in the key.
+    /// A record of the streams group `g`. `rest` follows the group id in the key.
     fn record(key_type: u8, rest: &[u8], value: Option<&'static [u8]>) -> Record {
         let key = [&[0, key_type, 0, 1, b'g'], rest].concat();
         Record::decode(key.into(), value.map(Bytes::from_static)).unwrap().unwrap()
     }
 
     #[test]
-    fn consumer_group_is_kept_with_its_epoch_and_members_until_its_last_tombstone() {
-        let member = b"\0\x01m";
-        let no_subscription = b"\0\0\0\0\x01\x01\x01\0\0\0\0\0\0\x01\0\x01\0";
+    fn unserved_group_is_kept_until_its_last_tombstone() {
         let mut logged = LoggedState::default();
         let offset = Record::Offset {
             group: "g".into(),
@@ -165,17 +145,13 @@ mod tests {
         logged.apply(0, &offset);
         assert_eq!(logged.groups["g"], LoggedGroup::Simple);
 
-        logged.apply(1, &record(5, member, Some(no_subscription)));
-        logged.apply(2, &record(3, b"", Some(b"\0\0\0\0\0\x07\0")));
-        let group = logged.unserved("g").unwrap();
-        assert_eq!((group.epoch(), group.member_count()), (Some(7), 1));
-
+        logged.apply(1, &record(19, b"\0\x01m", Some(b"any")));
+        logged.apply(2, &record(17, b"", Some(b"any")));
         logged.apply(3, &Record::Group { group: "g".into(), value: None });
-        logged.apply(4, &record(5, member, None));
-        let group = logged.unserved("g").unwrap();
-        assert_eq!((group.epoch(), group.member_count()), (Some(7), 0));
+        logged.apply(4, &record(19, b"\0\x01m", None));
+        assert!(logged.unserved("g").is_some());
 
-        logged.apply(5, &record(3, b"", None));
+        logged.apply(5, &record(17, b"", None));
         assert!(logged.groups.is_empty());
     }
 }

@@ -14,6 +14,12 @@ pub struct Refusal {
     pub message: String,
 }
 
+impl Refusal {
+    pub fn new(error: GroupError, message: &str) -> Self {
+        Self { error, message: message.to_owned() }
+    }
+}
+
 /// A ConsumerGroupHeartbeat. The handler has checked its form (Kafka's
 /// `GroupCoordinatorService.throwIfConsumerGroupHeartbeatRequestIsInvalid`).
 #[derive(Debug, Clone, PartialEq)]

@@ -1,3 +1,38 @@
-//! Consumer groups (KIP-848).
+//! Consumer groups (KIP-848). Members send heartbeats; the coordinator computes the assignments.
+//!
+//! A consumer group is a [`ConsumerGroup`], which its records determine. A heartbeat is decided on
+//! that state and gives records; nothing of a group is kept elsewhere, except what
+//! [`LiveConsumerGroup`] says of the topics that it has followed.
+//!
+//! - `heartbeat.rs` is the order of the steps of a heartbeat, `join.rs` finds the member and updates
+//!   it, `target.rs` computes the target assignment, `reconcile.rs` the next assignment of a member.
+//! - `leave.rs` removes members, `sessions.rs` has the timers.
+//! - `regex.rs` resolves regular expressions beside the shard.
+//!
+//! Invariants:
+//! - A partition is in the assignment of one member, or pending revocation by one member.
+//! - Epochs of groups never fall, nor does the epoch of a member until it rejoins or leaves.
 
+pub mod commit;
+mod delete;
+mod describe;
+mod hash;
+mod heartbeat;
+mod join;
+mod leave;
+pub mod live;
+pub mod member;
 pub mod messages;
+pub mod reconcile;
+pub mod records;
+pub mod regex;
+mod sessions;
+pub mod state;
+mod target;
+pub mod values;
+
+pub use self::{
+    live::LiveConsumerGroup,
+    records::{ConsumerChange, ConsumerRecord},
+    state::ConsumerGroup,
+};

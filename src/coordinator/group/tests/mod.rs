@@ -1,6 +1,7 @@
 //! Tests of the group state machine: golden scripts, and the property that a replay of the records
 //! gives the same logged state.
 
+mod consumer_property;
 mod property;
 mod script;
 

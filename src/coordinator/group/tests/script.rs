@@ -1,5 +1,7 @@
 //! Runs a script of requests against the state machine, and prints the effects of each.
 
+mod consumer;
+
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -17,7 +19,7 @@ use crate::{
     coordinator::{
         Outcome, Shard, TimerOp,
         golden::{self, Words, places},
-        group::{GroupConfig, GroupShard},
+        group::{GroupConfig, GroupShard, consumer::regex::ResolveRegexes},
     },
     records::{Producer, TransactionVersion, TxnMarker, Verification},
 };
@@ -34,6 +36,8 @@ pub struct Machine {
     log: Vec<LoggedRecord>,
     next_token: u64,
     next_id: u128,
+    /// Work that the shard has requested.
+    work: Vec<ResolveRegexes>,
     out: String,
 }
 
@@ -97,6 +101,17 @@ impl golden::Machine for Machine {
             "wait" => return self.wait(words.plain[0].parse().unwrap()),
             "reload" => return self.reload(),
             "offsets" => return self.print_offsets(),
+            "resolve" => return self.resolve_regexes(),
+            "topics" => {
+                let topics = consumer::topics(&words);
+                Request::UpdateClusterInfo(consumer::with_topics(&self.volatile.cluster, topics))
+            }
+            "group-config" => {
+                let cluster = &self.volatile.cluster;
+                Request::UpdateClusterInfo(consumer::with_group_config(cluster, &words))
+            }
+            "beat" => Request::ConsumerHeartbeat(consumer::heartbeat(&words)),
+            "describe-consumer" => Request::ConsumerDescribe(words.ids()),
             "kafka-wrote" => return self.kafka_wrote(&words),
             "join" => Request::Join(self.join(&words)),
             "sync" => Request::Sync(sync(&words)),
@@ -130,8 +145,7 @@ impl golden::Machine for Machine {
             }
             other => panic!("no command {other}"),
         };
-        self.next_token += 1;
-        self.event(Event::Request { token: self.next_token, request });
+        self.request(request);
     }
 
     fn take_output(&mut self) -> String {
@@ -140,6 +154,18 @@ impl golden::Machine for Machine {
 }
 
 impl Machine {
+    fn request(&mut self, request: Request) {
+        self.next_token += 1;
+        self.event(Event::Request { token: self.next_token, request });
+    }
+
+    /// Does the work that the shard has requested, and reports it.
+    fn resolve_regexes(&mut self) {
+        for work in std::mem::take(&mut self.work) {
+            self.request(Request::RegexesResolved(work.run()));
+        }
+    }
+
     fn configure(&mut self, words: &Words) {
         let mut config = GroupConfig::clone(&self.volatile.config);
         config.initial_rebalance_delay_ms =
@@ -151,6 +177,7 @@ impl Machine {
         config.offsets_retention_check_interval_ms =
             words.number("check", config.offsets_retention_check_interval_ms);
         config.max_batch_bytes = words.number("batch", config.max_batch_bytes);
+        consumer::configure(&mut config.consumer, words);
         self.volatile.config = Arc::new(config);
     }
 
@@ -194,7 +221,7 @@ impl Machine {
         self.now_ms = until_ms;
     }
 
-    /// Appends a record of a group that is not served to the log, as Apache Kafka writes it.
+    /// Appends a record to the log, as Apache Kafka writes it. The value is given in hex.
     fn kafka_wrote(&mut self, words: &Words) {
         let group = words.group();
         let mut key = BytesMut::new();
@@ -203,7 +230,10 @@ impl Machine {
             key.put_i16(text.len() as i16);
             key.put_slice(text.as_bytes());
         }
-        let record = Record::decode(key.freeze(), Some(Bytes::from_static(b"any"))).unwrap();
+        let value = words.text("value", "00");
+        let byte = |at| u8::from_str_radix(&value[at..at + 2], 16).unwrap();
+        let value: Bytes = (0..value.len()).step_by(2).map(byte).collect();
+        let record = Record::decode(key.freeze(), Some(value)).unwrap();
         self.write(record.expect("a type that Kafka writes"));
     }
 
@@ -222,10 +252,14 @@ impl Machine {
 
     fn event(&mut self, event: Event) {
         let outcome = GroupShard::decide(&self.logged, &mut self.volatile, self.now_ms, 0, event);
-        let Outcome { records, replies, timers, effects: _ } = outcome;
+        let Outcome { records, replies, timers, effects } = outcome;
         for record in records {
             self.print(&print_record(&record));
             self.write(record);
+        }
+        for work in effects {
+            self.print(&format!("resolve {} of {}", work.regexes.join(", "), work.group));
+            self.work.push(work);
         }
         for (token, reply) in replies {
             self.print(&format!("{token} <- {}", print_reply(&reply)));
@@ -354,6 +388,7 @@ fn print_timer(key: &TimerKey) -> String {
         TimerKey::Session { group, member } => format!("session of {}/{}", group, short_id(member)),
         TimerKey::Join { group } => format!("end of joins of {group}"),
         TimerKey::Sync { group } => format!("end of syncs of {group}"),
+        TimerKey::Rebalance { group, member } => format!("rebalance timeout of {group}/{member}"),
         TimerKey::Expire => "expiry".into(),
     }
 }
@@ -372,6 +407,7 @@ fn print_record(record: &Record) -> String {
             }
             text
         }
+        Record::Consumer(record) => consumer::print_record(record),
         Record::Unserved { group, key, value, .. } => {
             let verb = if value.is_some() { "has" } else { "loses" };
             format!("record: {group} {verb} type {}", i16::from_be_bytes([key[0], key[1]]))
@@ -451,8 +487,9 @@ fn print_reply(reply: &Reply) -> String {
         Reply::ForgetPartitions => "forgotten".into(),
         Reply::EndTransaction => "ended".into(),
         Reply::Survey(surveys) => format!("{surveys:?}"),
-        Reply::ConsumerHeartbeat(answer) => format!("{answer:?}"),
-        Reply::ConsumerDescribe(groups) => format!("{groups:?}"),
+        Reply::ConsumerHeartbeat(reply) => consumer::print_reply(reply),
+        Reply::ConsumerDescribe(groups) => join(groups.iter().map(consumer::print_description)),
+        Reply::RegexesResolved => "resolved".into(),
         Reply::UpdateClusterInfo => "updated".into(),
     }
 }

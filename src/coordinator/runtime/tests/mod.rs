@@ -1,6 +1,7 @@
 //! Tests of the runtime on a log in memory, whose high watermark the tests move. Those in this file
 //! use the group coordinator.
 
+mod consumer;
 mod shard;
 mod transactions;
 
@@ -475,7 +476,7 @@ async fn log_written_by_kafka_loads() {
         ..BatchOptions::default()
     };
     // A record of a group of the consumer protocol (KIP-848).
-    log.push(BatchOptions::default(), &[0, 3, 0, 1, b'g'], Some(&[0, 0, 0, 0, 0, 1]));
+    log.push(BatchOptions::default(), &[0, 3, 0, 1, b'g'], Some(&[0, 0, 0, 0, 0, 1, 0]));
     log.push(BatchOptions::default(), &key, Some(&value(1)));
     log.push(transaction(5, false), &key, Some(&value(2)));
     log.push(transaction(6, false), &key, Some(&value(3)));

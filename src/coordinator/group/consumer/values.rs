@@ -1,5 +1,5 @@
-//! The values of records of groups that are not served. Values of consumer groups (KIP-848) are in
-//! Kafka's formats, which Kafka names `ConsumerGroup...Value`. A value begins with its version.
+//! The values of the records of consumer groups in Kafka's formats, which Kafka names
+//! `ConsumerGroup...Value`. A value begins with its version.
 
 use bytes::{Bytes, BytesMut};
 
@@ -12,15 +12,6 @@ use crate::{
 
 /// The only version of all these values.
 const VERSION: i16 = 0;
-
-/// Types of the keys of a consumer group. Type 4 (`ConsumerGroupPartitionMetadata`) is missing,
-/// because Kafka 4.3 does not read its value.
-const METADATA: i16 = 3;
-const MEMBER_METADATA: i16 = 5;
-const TARGET_ASSIGNMENT_METADATA: i16 = 6;
-const TARGET_ASSIGNMENT_MEMBER: i16 = 7;
-const CURRENT_MEMBER_ASSIGNMENT: i16 = 8;
-const REGULAR_EXPRESSION: i16 = 16;
 
 wire! {
     /// A consumer group.
@@ -106,58 +97,16 @@ impl Field for Option<ClassicMemberMetadata> {
     }
 }
 
-/// The value of a record of a group that is not served.
-#[derive(Debug, Clone, PartialEq)]
-pub enum UnservedValue {
-    GroupMetadata(GroupMetadata),
-    MemberMetadata(MemberMetadata),
-    TargetAssignmentMetadata(TargetAssignmentMetadata),
-    TargetAssignmentMember(TargetAssignmentMember),
-    CurrentMemberAssignment(CurrentMemberAssignment),
-    RegularExpression(RegularExpression),
-    /// The bytes of any other value: of share and streams groups, of another version, with unknown
-    /// tagged fields, or invalid.
-    Raw(Bytes),
+/// Decodes the value of a record. As in Kafka, ignores tagged fields that it does not know, and
+/// bytes that follow the value.
+///
+/// # Errors
+/// The value is invalid, or has a version that Kafka 4.3 does not have.
+pub fn decode<T: WireMessage>(value: Bytes) -> Result<T, WireError> {
+    record_value::decode(value, VERSION)
 }
 
-impl UnservedValue {
-    /// Decodes the value of a record whose key has type `key_type`. Never fails: the bytes are kept
-    /// unless the decoded value encodes to the same bytes.
-    pub fn decode(key_type: i16, bytes: Bytes) -> Self {
-        let decoded = match key_type {
-            METADATA => decode_as(&bytes, Self::GroupMetadata),
-            MEMBER_METADATA => decode_as(&bytes, Self::MemberMetadata),
-            TARGET_ASSIGNMENT_METADATA => decode_as(&bytes, Self::TargetAssignmentMetadata),
-            TARGET_ASSIGNMENT_MEMBER => decode_as(&bytes, Self::TargetAssignmentMember),
-            CURRENT_MEMBER_ASSIGNMENT => decode_as(&bytes, Self::CurrentMemberAssignment),
-            REGULAR_EXPRESSION => decode_as(&bytes, Self::RegularExpression),
-            _ => None,
-        };
-        decoded.filter(|value| value.encode() == bytes).unwrap_or(Self::Raw(bytes))
-    }
-
-    /// Encodes the value as the bytes of the log.
-    pub fn encode(&self) -> Bytes {
-        match self {
-            Self::GroupMetadata(value) => encode(value),
-            Self::MemberMetadata(value) => encode(value),
-            Self::TargetAssignmentMetadata(value) => encode(value),
-            Self::TargetAssignmentMember(value) => encode(value),
-            Self::CurrentMemberAssignment(value) => encode(value),
-            Self::RegularExpression(value) => encode(value),
-            Self::Raw(bytes) => bytes.clone(),
-        }
-    }
-}
-
-fn decode_as<T: WireMessage>(
-    bytes: &Bytes,
-    variant: impl FnOnce(T) -> UnservedValue,
-) -> Option<UnservedValue> {
-    record_value::decode(bytes.clone(), VERSION).ok().map(variant)
-}
-
-fn encode(value: &impl WireMessage) -> Bytes {
+pub fn encode(value: &impl WireMessage) -> Bytes {
     record_value::encode(value, VERSION)
 }
 

@@ -1,0 +1,375 @@
+//! Property test of consumer groups: random histories of clients, topics, lost responses, reloads
+//! and time. At every moment a partition has one owner, which is at least who uses it; epochs do not
+//! fall; a replay gives the live state. Once the clients only send heartbeats, the group converges,
+//! also from a log that ends within the records of a heartbeat.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use proptest::{prelude::*, sample::Index};
+
+use super::{
+    super::{Event, LoggedState, TimerKey, VolatileState, messages::*},
+    LoggedRecord, replay, write,
+};
+use crate::{
+    base::TopicId,
+    coordinator::{
+        Shard, TimerOp,
+        group::{
+            ClusterInfo, GroupConfig, GroupShard,
+            assignor::{Assignment, Assignor},
+            consumer::{
+                ConsumerGroup,
+                member::LEAVE_STATIC_EPOCH,
+                messages::{
+                    ConsumerHeartbeatReply, ConsumerHeartbeatRequest, TopicInfo, TopicsSnapshot,
+                },
+                regex::ResolveRegexes,
+                state::GroupState,
+            },
+        },
+    },
+};
+
+const GROUP: &str = "g";
+const TOPICS: [&str; 3] = ["ta", "tb", "u"];
+const CLIENTS: usize = 5;
+
+fn topic_id(name: &str) -> TopicId {
+    let letters = name.bytes().fold(0, |id: u128, letter| (id << 8) | u128::from(letter));
+    TopicId::from_u128(letters)
+}
+
+/// An action as small numbers.
+#[derive(Debug, Clone)]
+struct Step {
+    kind: u8,
+    client: usize,
+    value: u8,
+    wait_ms: i64,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = (0u8..20, 0..CLIENTS, 0u8..8, prop_oneof![0i64..2_000, 0i64..30_000]);
+    let step =
+        step.prop_map(|(kind, client, value, wait_ms)| Step { kind, client, value, wait_ms });
+    proptest::collection::vec(step, 1..150)
+}
+
+/// A client that follows the protocol. The last two are static members, which share an instance id.
+#[derive(Debug, Clone, Default)]
+struct Client {
+    id: Arc<str>,
+    instance_id: Option<Arc<str>>,
+    /// Whether it has joined and has not been fenced.
+    is_member: bool,
+    epoch: i32,
+    /// The partitions that it uses.
+    owned: Assignment,
+    names: Vec<Arc<str>>,
+    regex: Arc<str>,
+    /// Whether the next heartbeat has the subscription.
+    must_tell: bool,
+}
+
+impl Client {
+    fn request(&self) -> ConsumerHeartbeatRequest {
+        let tells = !self.is_member || self.must_tell;
+        ConsumerHeartbeatRequest {
+            group: GROUP.into(),
+            member_id: self.id.clone(),
+            member_epoch: if self.is_member { self.epoch } else { 0 },
+            instance_id: self.instance_id.clone(),
+            rack_id: None,
+            rebalance_timeout_ms: if tells { 20_000 } else { -1 },
+            subscribed_topic_names: tells.then(|| self.names.clone()),
+            subscribed_topic_regex: tells.then(|| self.regex.clone()),
+            server_assignor: None,
+            owned_partitions: Some(self.owned.clone().into_iter().collect()),
+            client_id: "c".into(),
+            client_host: "/127.0.0.1".into(),
+        }
+    }
+
+    fn take(&mut self, reply: &ConsumerHeartbeatReply) {
+        self.is_member = true;
+        self.must_tell = false;
+        self.epoch = reply.member_epoch;
+        if let Some(assignment) = &reply.assignment {
+            self.owned = assignment.clone();
+        }
+    }
+
+    /// Gives up all partitions, to join again later.
+    fn abandon(&mut self) {
+        self.is_member = false;
+        self.owned.clear();
+    }
+}
+
+struct Run {
+    logged: LoggedState,
+    volatile: VolatileState,
+    now_ms: i64,
+    log: Vec<LoggedRecord>,
+    timers: BTreeMap<TimerKey, i64>,
+    work: Vec<ResolveRegexes>,
+    clients: Vec<Client>,
+    partitions: BTreeMap<&'static str, i32>,
+    token: u64,
+}
+
+impl Run {
+    fn new(interval_ms: i32, log: Vec<LoggedRecord>, now_ms: i64) -> Self {
+        let mut config = GroupConfig::default();
+        config.consumer.assignment_interval_ms.value = interval_ms;
+        config.consumer.max_size = CLIENTS - 1;
+        config.consumer.assignors = vec![Assignor::Uniform, Assignor::Range];
+        let clients = (0..CLIENTS).map(|at| Client {
+            id: format!("m{at}").into(),
+            instance_id: (at >= CLIENTS - 2).then(|| "i".into()),
+            names: vec![TOPICS[0].into()],
+            ..Client::default()
+        });
+        let mut run = Self {
+            logged: replay(&log),
+            volatile: VolatileState::new(Arc::new(config), ClusterInfo::default()),
+            now_ms,
+            log,
+            timers: BTreeMap::new(),
+            work: Vec::new(),
+            clients: clients.collect(),
+            partitions: BTreeMap::new(),
+            token: 0,
+        };
+        run.event(Event::Loaded);
+        run.set_partitions(TOPICS[0], 4);
+        run
+    }
+
+    fn group(&self) -> Option<&ConsumerGroup> {
+        self.logged.consumer(GROUP)
+    }
+
+    fn request(&mut self, request: Request) -> Reply {
+        self.token += 1;
+        let token = self.token;
+        let mut replies = self.event(Event::Request { token, request });
+        assert_eq!(replies.len(), 1);
+        replies.remove(0)
+    }
+
+    fn event(&mut self, event: Event) -> Vec<Reply> {
+        let before = self.group().cloned();
+        let outcome = GroupShard::decide(&self.logged, &mut self.volatile, self.now_ms, 0, event);
+        for record in outcome.records {
+            write(&mut self.logged, &mut self.log, record);
+        }
+        for op in outcome.timers {
+            match op {
+                TimerOp::Set { key, at_ms } => self.timers.insert(key, at_ms),
+                TimerOp::Cancel { key } => self.timers.remove(&key),
+            };
+        }
+        self.work.extend(outcome.effects);
+        if let (Some(before), Some(after)) = (before, self.group()) {
+            check_epochs(&before, after);
+        }
+        if let Some(group) = self.group() {
+            check_owners(group);
+        }
+        outcome.replies.into_iter().map(|(_, reply)| reply).collect()
+    }
+
+    fn wait(&mut self, ms: i64) {
+        let until_ms = self.now_ms + ms;
+        loop {
+            let due = self.timers.iter().map(|(key, at_ms)| (*at_ms, key.clone())).min();
+            let Some((at_ms, key)) = due.filter(|(at_ms, _)| *at_ms <= until_ms) else { break };
+            self.now_ms = at_ms;
+            self.timers.remove(&key);
+            self.event(Event::Timer(key));
+        }
+        self.now_ms = until_ms;
+    }
+
+    /// Sets the number of partitions of a topic. With 0, the topic does not exist.
+    fn set_partitions(&mut self, topic: &'static str, partitions: i32) {
+        self.partitions.insert(topic, partitions);
+        self.partitions.retain(|_, partitions| *partitions > 0);
+        let mut snapshot = TopicsSnapshot::default();
+        for (name, partitions) in &self.partitions {
+            let (id, name): (_, Arc<str>) = (topic_id(name), (*name).into());
+            let info = TopicInfo { id, partitions: *partitions, hash: i64::from(*partitions) };
+            snapshot.topics.insert(name.clone(), Arc::new(info));
+            snapshot.names.insert(id, name);
+        }
+        let version = self.volatile.cluster.version + 1;
+        let topics = Some(Arc::new(snapshot));
+        let info = ClusterInfo { version, topics, ..self.volatile.cluster.clone() };
+        self.request(Request::UpdateClusterInfo(info));
+    }
+
+    /// Sends a heartbeat. If its response is lost, the client learns nothing.
+    fn beat(&mut self, at: usize, is_lost: bool) {
+        let request = self.clients[at].request();
+        let Reply::ConsumerHeartbeat(reply) = self.request(Request::ConsumerHeartbeat(request))
+        else {
+            panic!("another reply")
+        };
+        let client = &mut self.clients[at];
+        match reply {
+            _ if is_lost => client.must_tell = true,
+            Ok(reply) => client.take(&reply),
+            Err(refusal) => match refusal.error {
+                GroupError::FencedMemberEpoch
+                | GroupError::UnknownMemberId
+                | GroupError::FencedInstanceId
+                | GroupError::GroupIdNotFound
+                | GroupError::UnreleasedInstanceId
+                | GroupError::GroupMaxSizeReached => client.abandon(),
+                other => panic!("{other}"),
+            },
+        }
+    }
+
+    fn leave(&mut self, at: usize, will_return: bool) {
+        let client = &self.clients[at];
+        let will_return = will_return && client.instance_id.is_some();
+        let member_epoch = if will_return { LEAVE_STATIC_EPOCH } else { -1 };
+        let request = ConsumerHeartbeatRequest { member_epoch, ..client.request() };
+        self.clients[at].abandon();
+        self.request(Request::ConsumerHeartbeat(request));
+    }
+
+    fn resolve(&mut self) {
+        for work in std::mem::take(&mut self.work) {
+            self.request(Request::RegexesResolved(work.run()));
+        }
+    }
+
+    fn reload(&mut self) {
+        let VolatileState { config, cluster, .. } = &self.volatile;
+        self.volatile = VolatileState::new(config.clone(), cluster.clone());
+        assert_eq!(replay(&self.log), self.logged);
+        self.timers.clear();
+        self.event(Event::Loaded);
+    }
+
+    fn step(&mut self, step: &Step) {
+        self.wait(step.wait_ms);
+        let (at, value) = (step.client, step.value);
+        match step.kind {
+            0..=8 => self.beat(at, false),
+            9 | 10 => self.beat(at, true),
+            11 => {
+                let names = TOPICS.iter().enumerate().filter(|(bit, _)| value >> bit & 1 == 1);
+                self.clients[at].names = names.map(|(_, name)| (*name).into()).collect();
+                self.clients[at].must_tell = true;
+                self.beat(at, false);
+            }
+            12 => {
+                let regexes = ["", "t.", "u|ta", "t.", "", "[a-z]+", "x", ""];
+                self.clients[at].regex = regexes[usize::from(value)].into();
+                self.clients[at].must_tell = true;
+                self.beat(at, false);
+            }
+            13 => self.leave(at, value > 2),
+            14 => self.clients[at].abandon(),
+            15 | 16 => self.set_partitions(TOPICS[at % 3], value.into()),
+            17 => self.reload(),
+            _ => self.resolve(),
+        }
+        self.check_clients();
+    }
+
+    /// Checks that the group knows of all partitions that its members use.
+    fn check_clients(&self) {
+        for client in self.clients.iter().filter(|client| client.is_member) {
+            let member = self.group().and_then(|group| group.member(&client.id));
+            let Some(member) = member else { continue };
+            let known: BTreeSet<_> = member.current.owned().collect();
+            for (topic, partitions) in &client.owned {
+                for at in partitions {
+                    assert!(known.contains(&(*topic, *at)), "{client:?} {member:?}");
+                }
+            }
+        }
+    }
+
+    /// Lets all clients but the last send heartbeats, until their sessions would have ended several
+    /// times. Checks that the group is then stable and every partition is used.
+    fn converge(&mut self) {
+        self.clients.truncate(CLIENTS - 1);
+        for round in 0..40 {
+            self.wait(3_000);
+            let records = self.log.len();
+            for at in 0..self.clients.len() {
+                self.beat(at, false);
+                self.check_clients();
+            }
+            self.resolve();
+            assert!(round < 38 || self.log.len() == records, "still changing");
+        }
+        let Some(group) = self.group() else { panic!("no group") };
+        assert_eq!(group.state(), GroupState::Stable);
+        assert_eq!(group.members().len(), self.clients.len());
+        let mut used: BTreeMap<TopicId, BTreeSet<i32>> = BTreeMap::new();
+        for client in &self.clients {
+            assert!(client.is_member);
+            for (topic, partitions) in &client.owned {
+                assert!(partitions.iter().all(|at| used.entry(*topic).or_default().insert(*at)));
+            }
+        }
+        let subscribed = self.partitions.iter().filter(|(name, _)| group.is_subscribed_to(name));
+        let expected = subscribed.map(|(name, count)| (topic_id(name), (0..*count).collect()));
+        assert_eq!(used, expected.collect());
+    }
+}
+
+/// Checks that no partition has two owners.
+fn check_owners(group: &ConsumerGroup) {
+    let mut owned = BTreeSet::new();
+    for (id, member) in group.members() {
+        for partition in member.current.owned() {
+            assert!(owned.insert(partition), "{partition:?} of {id} has two owners");
+        }
+    }
+}
+
+/// Checks that no epoch has fallen, except that of a static member that leaves or returns.
+fn check_epochs(before: &ConsumerGroup, after: &ConsumerGroup) {
+    assert!(before.epoch <= after.epoch);
+    assert!(before.target_epoch <= after.target_epoch || after.target_epoch == -1);
+    assert!(after.target_epoch <= after.epoch);
+    for (id, old) in before.members() {
+        let Some(new) = after.member(id) else { continue };
+        let (old, new) = (old.current.epoch, new.current.epoch);
+        let left_or_returned = old == LEAVE_STATIC_EPOCH || new == LEAVE_STATIC_EPOCH;
+        assert!(left_or_returned || old <= new, "{id}: {old} to {new}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn partitions_have_one_owner_and_groups_converge(
+        steps in steps(),
+        interval_ms in prop_oneof![Just(0), Just(1_000)],
+        cut in any::<Index>(),
+    ) {
+        let mut run = Run::new(interval_ms, Vec::new(), 1_000_000);
+        for step in &steps {
+            run.step(step);
+        }
+        prop_assert_eq!(&replay(&run.log), &run.logged);
+
+        // The log may end within the records of a heartbeat.
+        let log = run.log[..cut.index(run.log.len() + 1)].to_vec();
+        run.converge();
+        let mut torn = Run::new(interval_ms, log, run.now_ms);
+        torn.converge();
+    }
+}
