@@ -22,7 +22,7 @@ use super::{
             ConsumerGroupDescription, ConsumerHeartbeatReply, ConsumerHeartbeatRequest, Refusal,
             TopicsSnapshot,
         },
-        consumer::regex::ResolveRegexes,
+        consumer::resolution::ResolveRegexes,
         messages::{
             CommitReply, CommitRequest, DeleteOffsetsRequest, DeletedOffsets, FetchRequest,
             FetchedTopic, GroupDescription, GroupError, GroupSurvey, HeartbeatRequest, JoinReply,

@@ -38,7 +38,7 @@ impl Turn<'_> {
                 return self.refuse_join(token, &request.member_id, error);
             }
             let group = ClassicGroup::new(request.group.clone(), Some(self.now_ms));
-            groups.insert(request.group.clone(), Group::Classic(group));
+            groups.insert(request.group.clone(), Group::Classic(Box::new(group)));
         }
         let group = classic_mut(groups, &request.group).expect("found or made");
         if is_new_group {

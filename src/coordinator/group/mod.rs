@@ -23,6 +23,7 @@ pub mod assignor;
 pub mod cluster_info;
 pub mod config;
 pub mod consumer;
+pub mod error;
 mod expire;
 pub mod group_type;
 mod join;
@@ -48,9 +49,10 @@ use bytes::Bytes;
 pub use self::{
     cluster_info::ClusterInfo,
     config::GroupConfig,
-    consumer::{LiveConsumerGroup, live::mark_changes, regex::ResolveRegexes},
+    consumer::{LiveConsumerGroup, live::mark_changes, resolution::ResolveRegexes},
+    error::GroupError,
     logged_state::{LoggedGroup, LoggedState},
-    messages::{CommitRequest, CommitTransaction, GroupError, Reply, Request},
+    messages::{CommitRequest, CommitTransaction, Reply, Request},
     records::Record,
     state::ClassicGroup,
 };
@@ -92,7 +94,7 @@ pub enum TimerKey {
 /// A live group.
 #[derive(Debug)]
 pub enum Group {
-    Classic(ClassicGroup),
+    Classic(Box<ClassicGroup>),
     Consumer(LiveConsumerGroup),
 }
 
@@ -292,7 +294,7 @@ impl Turn<'_> {
             if group.members.len() > self.config.max_size {
                 self.prepare_rebalance(&mut group);
             }
-            groups.insert(id.clone(), Group::Classic(group));
+            groups.insert(id.clone(), Group::Classic(Box::new(group)));
         }
         self.start_consumer_sessions();
         self.log_unserved();
@@ -320,7 +322,7 @@ impl Turn<'_> {
     /// not live becomes live.
     fn group<'g>(&self, groups: &'g mut Groups, id: &Arc<str>) -> Option<&'g mut ClassicGroup> {
         if !groups.contains_key(id) {
-            groups.insert(id.clone(), Group::Classic(self.logged.group(id)?));
+            groups.insert(id.clone(), Group::Classic(Box::new(self.logged.group(id)?)));
         }
         classic_mut(groups, id)
     }

@@ -17,6 +17,9 @@ use super::{
 };
 use crate::base::{TopicId, TopicPartition};
 
+/// Whether a group is subscribed to a topic.
+type IsSubscribed<'g> = Box<dyn Fn(&str) -> bool + 'g>;
+
 impl<'a> Turn<'a> {
     pub(super) fn commit_offsets(
         &mut self,
@@ -205,7 +208,7 @@ impl<'a> Turn<'a> {
         &self,
         groups: &'g mut Groups,
         id: &Arc<str>,
-    ) -> Result<Box<dyn Fn(&str) -> bool + 'g>, GroupError>
+    ) -> Result<IsSubscribed<'g>, GroupError>
     where
         'a: 'g,
     {

@@ -6,18 +6,28 @@
 use std::sync::Arc;
 
 use super::{
-    join::Place,
     live::LiveConsumerGroup,
     member::{CurrentAssignment, JOIN_EPOCH, LEAVE_EPOCH, LEAVE_STATIC_EPOCH, Member, MemberState},
     messages::{ConsumerHeartbeatReply, ConsumerHeartbeatRequest, Refusal, TopicsSnapshot},
     reconcile::Reconciliation,
-    records::{ConsumerChange, ConsumerRecord, KEY_TEXT_MAX},
+    records::{ConsumerChange, ConsumerRecord},
     state::ConsumerGroup,
+    values::KEY_TEXT_MAX,
 };
 use crate::{
     base::TopicId,
     coordinator::group::{Group, GroupError, Groups, Record, Turn, assignor::Assignment},
 };
+
+/// Where a heartbeat goes.
+#[derive(Clone, Copy)]
+pub enum Place<'a> {
+    Consumer(&'a ConsumerGroup),
+    /// There is no group with this id, and the member founds one.
+    New,
+    /// A group of the classic protocol without members, which becomes a consumer group.
+    EmptyClassic,
+}
 
 /// A heartbeat in progress: the member before and after it, and the records to write.
 pub struct Heartbeat<'a> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     hash::metadata_hash,
-    heartbeat::Heartbeat,
+    heartbeat::{Heartbeat, Place},
     member::{CurrentAssignment, JOIN_EPOCH, LEAVE_STATIC_EPOCH, Member, Subscription},
     messages::{ConsumerHeartbeatRequest, Refusal, TopicsSnapshot},
     records::ConsumerChange,
@@ -13,16 +13,6 @@ use super::{
     values::GroupMetadata,
 };
 use crate::coordinator::group::{GroupError, Groups, LoggedGroup, Turn, state::State};
-
-/// Where a heartbeat goes.
-#[derive(Clone, Copy)]
-pub enum Place<'a> {
-    Consumer(&'a ConsumerGroup),
-    /// There is no group with this id, and the member founds one.
-    New,
-    /// A group of the classic protocol without members, which becomes a consumer group.
-    EmptyClassic,
-}
 
 impl<'a> Turn<'a> {
     /// The group of a heartbeat. A member that joins may found it.

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{records::KEY_TEXT_MAX, values::ClassicMemberMetadata};
+use super::values::{ClassicMemberMetadata, KEY_TEXT_MAX};
 use crate::base::TopicId;
 
 /// The epoch in a heartbeat of a member that joins.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     base::TopicId,
-    coordinator::group::{GroupError, assignor::Assignment},
+    coordinator::group::{assignor::Assignment, error::GroupError},
 };
 
 /// Why a request is refused, with the text for the response.

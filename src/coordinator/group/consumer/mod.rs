@@ -4,10 +4,11 @@
 //! that state and gives records; nothing of a group is kept elsewhere, except what
 //! [`LiveConsumerGroup`] says of the topics that it has followed.
 //!
-//! - `heartbeat.rs` is the order of the steps of a heartbeat, `join.rs` finds the member and updates
-//!   it, `target.rs` computes the target assignment, `reconcile.rs` the next assignment of a member.
+//! - `heartbeat.rs` has the steps of a heartbeat in their order, `join.rs` finds the member and
+//!   updates it, `target.rs` computes the target assignment, `reconcile.rs` the next assignment of a member.
 //! - `leave.rs` removes members, `sessions.rs` has the timers.
-//! - `regex.rs` resolves regular expressions beside the shard.
+//! - `regex.rs` decides when regular expressions are resolved, `resolution.rs` is that work, which is
+//!   done beside the shard.
 //!
 //! Invariants:
 //! - A partition is in the assignment of one member, or pending revocation by one member.
@@ -25,7 +26,8 @@ pub mod member;
 pub mod messages;
 pub mod reconcile;
 pub mod records;
-pub mod regex;
+mod regex;
+pub mod resolution;
 mod sessions;
 pub mod state;
 mod target;

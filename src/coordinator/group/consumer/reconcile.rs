@@ -53,9 +53,7 @@ impl Reconciliation<'_> {
             MemberState::Stable | MemberState::UnrevokedPartitions => Ok(current.clone()),
             MemberState::UnreleasedPartitions => Ok(self.approach_target(current.epoch)),
             MemberState::Unknown => match self.reported {
-                Some(reported) if reported.is_empty() => {
-                    Ok(self.approach_target(self.target_epoch))
-                }
+                Some([]) => Ok(self.approach_target(self.target_epoch)),
                 _ => Err(MustRejoin),
             },
         }

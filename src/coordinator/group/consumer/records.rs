@@ -26,9 +26,6 @@ const TARGET_ASSIGNMENT_MEMBER: i16 = 7;
 const CURRENT_MEMBER_ASSIGNMENT: i16 = 8;
 const REGULAR_EXPRESSION: i16 = 16;
 
-/// The longest text in a key, in bytes.
-pub const KEY_TEXT_MAX: usize = i16::MAX as usize;
-
 /// A record of a consumer group.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConsumerRecord {

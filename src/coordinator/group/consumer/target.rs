@@ -113,11 +113,14 @@ fn assignor_input(heartbeat: &Heartbeat) -> AssignorInput {
     AssignorInput { members, topics }
 }
 
+type TopicIds = Arc<BTreeSet<TopicId>>;
+type NamesAndRegex<'a> = (&'a BTreeSet<Arc<str>>, Option<&'a Arc<str>>);
+
 /// The ids of subscribed topics. Members with equal subscriptions share a set.
 struct SubscribedIds<'a> {
     regexes: &'a BTreeMap<Arc<str>, Arc<ResolvedRegex>>,
     topics: &'a TopicsSnapshot,
-    sets: BTreeMap<(&'a BTreeSet<Arc<str>>, Option<&'a Arc<str>>), Arc<BTreeSet<TopicId>>>,
+    sets: BTreeMap<NamesAndRegex<'a>, TopicIds>,
 }
 
 impl<'a> SubscribedIds<'a> {
@@ -138,7 +141,7 @@ impl<'a> SubscribedIds<'a> {
     }
 
     /// The topics of a subscription that exist.
-    fn of(&mut self, subscription: &'a Subscription) -> Arc<BTreeSet<TopicId>> {
+    fn of(&mut self, subscription: &'a Subscription) -> TopicIds {
         let key = (&subscription.topic_names, subscription.regex());
         let (regexes, topics) = (self.regexes, self.topics);
         let set = self.sets.entry(key).or_insert_with(|| {

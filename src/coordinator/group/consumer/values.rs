@@ -12,6 +12,8 @@ use crate::{
 
 /// The only version of all these values.
 const VERSION: i16 = 0;
+/// The longest text in the key of a record, in bytes.
+pub const KEY_TEXT_MAX: usize = i16::MAX as usize;
 
 wire! {
     /// A consumer group.

@@ -27,7 +27,7 @@ use crate::{
                 messages::{
                     ConsumerHeartbeatReply, ConsumerHeartbeatRequest, TopicInfo, TopicsSnapshot,
                 },
-                regex::ResolveRegexes,
+                resolution::ResolveRegexes,
                 state::GroupState,
             },
         },

@@ -19,7 +19,7 @@ use crate::{
     coordinator::{
         Outcome, Shard, TimerOp,
         golden::{self, Words, places},
-        group::{GroupConfig, GroupShard, consumer::regex::ResolveRegexes},
+        group::{GroupConfig, GroupShard, consumer::resolution::ResolveRegexes},
     },
     records::{Producer, TransactionVersion, TxnMarker, Verification},
 };

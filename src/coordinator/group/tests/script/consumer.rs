@@ -83,7 +83,7 @@ pub fn heartbeat(words: &Words) -> ConsumerHeartbeatRequest {
     let joins = epoch == 0;
     let list = |text: &&str| text.split_terminator('+').map(Into::into).collect();
     let owned = |text: &&str| {
-        let topics = text.split_terminator(',').map(|topic| places(topic));
+        let topics = text.split_terminator(',').map(places);
         topics.map(|(name, partitions)| (topic_id(&name), partitions)).collect()
     };
     ConsumerHeartbeatRequest {
