@@ -63,8 +63,7 @@ impl Broker {
         let _applying = self.replicas.applying();
         let image = self.metadata();
         self.replicas.open_all(&image);
-        self.coordinators.configure(&image);
-        self.coordinators.elect_all(&image, &self.replicas.partitions, |_| true);
+        self.coordinators.start(&image, &self.replicas.partitions);
         self.replicas.set_open();
     }
 

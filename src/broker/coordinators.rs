@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use super::shard_log::PartitionLog;
+use super::{
+    group_configs::{changes_groups, configs_of_groups},
+    shard_log::PartitionLog,
+};
 use crate::{
     base::{TopicId, TopicPartition},
     controller::features::TRANSACTION_VERSION,
@@ -35,9 +38,22 @@ impl Coordinators {
         self.all().into_iter().find(|coordinator| coordinator.topic() == topic)
     }
 
+    /// Gives the metadata to the coordinators, and starts the shards of the partitions that this
+    /// broker leads. Later changes of the metadata go to [`Self::apply`]. Must be called within a
+    /// tokio runtime.
+    pub fn start(&self, image: &Image, replicas: &PartitionTable) {
+        self.configure(image);
+        self.groups.set_group_configs(configs_of_groups(image));
+        self.elect_all(image, replicas, |_| true);
+    }
+
     /// Applies the changes of a metadata batch to the coordinators. `image` contains them already.
+    /// Must be called within a tokio runtime.
     pub fn apply(&self, image: &Image, changes: &[Change], replicas: &PartitionTable) {
         self.configure(image);
+        if changes_groups(changes) {
+            self.groups.set_group_configs(configs_of_groups(image));
+        }
         for change in changes {
             match change {
                 Change::PartitionAdded { id, name, partition, new } => {
@@ -73,7 +89,7 @@ impl Coordinators {
     /// Passes the number of partitions of its internal topic to each coordinator, which maps its
     /// keys to partitions with it. The topic may have another number than the configuration says.
     /// Passes on the level of `transaction.version`, too.
-    pub fn configure(&self, image: &Image) {
+    fn configure(&self, image: &Image) {
         let level = image.feature(TRANSACTION_VERSION);
         self.transactions.set_version(TransactionVersion::of_level(level));
         for coordinator in self.all() {

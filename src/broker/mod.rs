@@ -10,6 +10,7 @@ mod cleaner;
 mod coordinators;
 mod event_log;
 mod gauges;
+mod group_configs;
 mod markers;
 mod membership;
 mod node;
@@ -38,6 +39,7 @@ use self::{
     broker_channels::BrokerChannels,
     cleaner::Cleaner,
     coordinators::Coordinators,
+    group_configs::group_config,
     markers::TxnWork,
     membership::{Membership, ToController, previous_broker_epoch},
     node::Node,
@@ -46,9 +48,9 @@ use self::{
     verify::Verifier,
 };
 use crate::{
-    base::config::{BrokerConfig, Config, GroupSettings},
+    base::config::{BrokerConfig, Config},
     controller::Controller,
-    coordinator::{GroupCoordinator, TxnCoordinator, group::GroupConfig, txn::TxnConfig},
+    coordinator::{GroupCoordinator, TxnCoordinator, txn::TxnConfig},
     fetch_sessions::SessionCache,
     log::{LogDirs, dirs::DiscoveredLog},
     metadata::Image,
@@ -113,7 +115,7 @@ impl Broker {
         );
         let node = Arc::new(node);
         let settings = node.settings();
-        let groups = GroupCoordinator::new(group_config(&settings.group));
+        let groups = GroupCoordinator::new(group_config(&settings));
         let (txn_work, request_work) = TxnWork::new(Arc::clone(&parts.own_broker));
         let transactions = TxnCoordinator::new(txn_config(&settings), request_work);
         let coordinators = Arc::new(Coordinators::new(node.id, groups, transactions));
@@ -233,20 +235,5 @@ fn txn_config(settings: &BrokerConfig) -> TxnConfig {
         topic_num_partitions: txn.transaction_state_log_num_partitions,
         commit_timeout_ms: settings.cluster.request_timeout_ms.max(1) as u64,
         ..TxnConfig::default()
-    }
-}
-
-fn group_config(settings: &GroupSettings) -> GroupConfig {
-    GroupConfig {
-        min_session_timeout_ms: settings.min_session_timeout_ms,
-        max_session_timeout_ms: settings.max_session_timeout_ms,
-        initial_rebalance_delay_ms: settings.initial_rebalance_delay_ms,
-        max_size: settings.max_size.max(0) as usize,
-        commit_timeout_ms: settings.offsets_commit_timeout_ms.max(1) as u64,
-        offset_metadata_max_bytes: settings.offset_metadata_max_bytes.max(0) as usize,
-        offsets_retention_ms: settings.offsets_retention_ms,
-        offsets_retention_check_interval_ms: settings.offsets_retention_check_interval_ms,
-        offsets_topic_num_partitions: settings.offsets_topic_num_partitions,
-        ..GroupConfig::default()
     }
 }

@@ -131,8 +131,11 @@ impl Node {
         if config.cluster_default() == cluster_default && config.per_broker() == per_broker {
             return false;
         }
-        match config.with_dynamic(cluster_default, per_broker) {
-            Ok(changed) => {
+        match config.with_stored(cluster_default, per_broker) {
+            Ok((changed, clamped)) => {
+                if !clamped.is_empty() {
+                    tracing::warn!(configs = ?clamped, "dynamic broker configs beyond their limits");
+                }
                 (self.on_reconfigured)(&config.broker, &changed.broker);
                 let set = cluster_default.iter().chain(per_broker);
                 let set = set.map(|(name, value)| (name.as_str(), value.as_str()));

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     ClusterConfig, ConfigError, Properties,
+    groups::{self, ConsumerGroupSettings, GroupSettings},
     listeners::{Listener, Listeners, SecurityProtocol},
     parse::host_and_port,
     values::Values,
@@ -27,22 +28,6 @@ pub struct HttpListener {
 pub struct PerIpLimits {
     pub max: i32,
     pub overrides: BTreeMap<String, i32>,
-}
-
-/// The settings of group coordinators (`GroupCoordinatorConfig` of Kafka).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct GroupSettings {
-    pub min_session_timeout_ms: i32,
-    pub max_session_timeout_ms: i32,
-    pub initial_rebalance_delay_ms: i32,
-    pub max_size: i32,
-    pub offsets_topic_replication_factor: i16,
-    pub offsets_topic_num_partitions: i32,
-    pub offsets_topic_segment_bytes: i32,
-    pub offset_metadata_max_bytes: i32,
-    pub offsets_commit_timeout_ms: i32,
-    pub offsets_retention_ms: i64,
-    pub offsets_retention_check_interval_ms: i64,
 }
 
 /// The settings of transaction coordinators, and of partition leaders that ask them.
@@ -135,6 +120,7 @@ pub struct BrokerConfig {
 
     pub cleaner: CleanerSettings,
     pub group: GroupSettings,
+    pub consumer_group: ConsumerGroupSettings,
     pub transaction: TransactionSettings,
     pub cluster: ClusterConfig,
 }
@@ -213,6 +199,7 @@ impl BrokerConfig {
                 .i32("producer.id.expiration.check.interval.ms"),
             cleaner: CleanerSettings::read(values),
             group: GroupSettings::read(values),
+            consumer_group: ConsumerGroupSettings::read(values)?,
             transaction: TransactionSettings::read(values),
             cluster: ClusterConfig::from_values(values),
         })
@@ -251,24 +238,6 @@ impl CleanerSettings {
                 f64::MAX,
             ),
             log_cleaner_backoff_ms: values.i64("log.cleaner.backoff.ms"),
-        }
-    }
-}
-
-impl GroupSettings {
-    fn read(values: &Values) -> Self {
-        Self {
-            min_session_timeout_ms: values.i32("group.min.session.timeout.ms"),
-            max_session_timeout_ms: values.i32("group.max.session.timeout.ms"),
-            initial_rebalance_delay_ms: values.i32("group.initial.rebalance.delay.ms"),
-            max_size: values.i32("group.max.size"),
-            offsets_topic_replication_factor: values.i16("offsets.topic.replication.factor"),
-            offsets_topic_num_partitions: values.i32("offsets.topic.num.partitions"),
-            offsets_topic_segment_bytes: values.i32("offsets.topic.segment.bytes"),
-            offsets_commit_timeout_ms: values.i32("offsets.commit.timeout.ms"),
-            offset_metadata_max_bytes: values.i32("offset.metadata.max.bytes"),
-            offsets_retention_ms: values.i64("offsets.retention.minutes") * 60_000,
-            offsets_retention_check_interval_ms: values.i64("offsets.retention.check.interval.ms"),
         }
     }
 }
@@ -406,7 +375,7 @@ fn check(values: &Values) -> Result<(), ConfigError> {
         "Disabling the 'classic' protocol is not supported.",
     )?;
     check_cordoned(values)?;
-    check_group_limits(values)
+    groups::check_limits(values)
 }
 
 fn check_cordoned(values: &Values) -> Result<(), ConfigError> {
@@ -422,39 +391,4 @@ fn check_cordoned(values: &Values) -> Result<(), ConfigError> {
             missing.join(",")
         ))),
     }
-}
-
-/// Checks that each setting of consumer, share and streams groups is between its limits.
-fn check_group_limits(values: &Values) -> Result<(), ConfigError> {
-    const LIMITED: [(&str, &str); 12] = [
-        ("consumer", "session.timeout.ms"),
-        ("consumer", "heartbeat.interval.ms"),
-        ("consumer", "assignment.interval.ms"),
-        ("share", "session.timeout.ms"),
-        ("share", "heartbeat.interval.ms"),
-        ("share", "assignment.interval.ms"),
-        ("share", "delivery.count.limit"),
-        ("share", "record.lock.duration.ms"),
-        ("share", "partition.max.record.locks"),
-        ("streams", "session.timeout.ms"),
-        ("streams", "heartbeat.interval.ms"),
-        ("streams", "assignment.interval.ms"),
-    ];
-    for (kind, setting) in LIMITED {
-        let [name, min, max] =
-            ["", "min.", "max."].map(|bound| format!("group.{kind}.{bound}{setting}"));
-        let at_least = |high: &str, low: &str| match values.i64(high) >= values.i64(low) {
-            true => Ok(()),
-            false => {
-                Err(ConfigError::config(format!("{high} must be greater than or equal to {low}")))
-            }
-        };
-        at_least(&max, &min)?;
-        at_least(&name, &min)?;
-        if values.i64(&name) > values.i64(&max) {
-            let message = format!("{name} must be less than or equal to {max}");
-            return Err(ConfigError::config(message));
-        }
-    }
-    Ok(())
 }

@@ -61,34 +61,6 @@ pub fn validate_topic_configs(config: &Config, configs: &Properties) -> Result<(
     Ok(())
 }
 
-/// Checks all configs of a group (`GroupConfig.validate` of Kafka).
-pub fn validate_group_configs(config: &Config, configs: &Properties) -> Result<(), ConfigError> {
-    if let Some(unknown) = configs.keys().find(|name| !keys::group().contains_key(name.as_str())) {
-        let message = format!("Unknown group config name: {unknown}");
-        return Err(ConfigError::config(message));
-    }
-    for (name, text) in configs {
-        let key = keys::group()[name.as_str()];
-        let value = parse::value(key, name, text)?;
-        let Value::Integer(value) = value else { continue };
-        let Some((kind, setting)) = name.split_once('.') else { continue };
-        let limit = |bound: &str| {
-            let setting = setting.strip_prefix("num.").unwrap_or(setting);
-            let name = format!("group.{kind}.{bound}.{setting}");
-            keys::broker().contains_key(name.as_str()).then(|| (config.values().i64(&name), name))
-        };
-        if let Some((_, min)) = limit("min").filter(|(min, _)| value < *min) {
-            let message = format!("{name} must be greater than or equal to {min}");
-            return Err(ConfigError::config(message));
-        }
-        if let Some((_, max)) = limit("max").filter(|(max, _)| value > *max) {
-            let message = format!("{name} must be less than or equal to {max}");
-            return Err(ConfigError::config(message));
-        }
-    }
-    Ok(())
-}
-
 /// Checks all configs of a client metrics subscription (`ClientMetricsConfigs.validate` of Kafka).
 pub fn validate_client_metrics_configs(configs: &Properties) -> Result<(), ConfigError> {
     for (name, text) in configs {

@@ -299,7 +299,9 @@ fn similar_key(name: &str) -> Option<&'static str> {
     distances.filter(|(distance, _)| *distance <= near).min().map(|(_, known)| known)
 }
 
-/// Warnings about settings that are allowed, as in Kafka, but cannot work.
+const REBALANCE_PROTOCOLS: &str = "group.coordinator.rebalance.protocols";
+
+/// Warnings about settings that are allowed, as in Kafka, but cannot work or are deprecated.
 fn unusable(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     let cluster = &config.broker.cluster;
@@ -322,6 +324,11 @@ fn unusable(config: &Config) -> Vec<String> {
             "transaction.state.log.replication.factor is {factor} and transaction.state.log.min.isr \
              is {min_isr}, but this broker is alone: transactional producers will wait for \
              __transaction_state until both are set to 1"
+        ));
+    }
+    if config.statics().contains_key(REBALANCE_PROTOCOLS) {
+        warnings.push(format!(
+            "{REBALANCE_PROTOCOLS} is deprecated, and Kafka 5.0 will enable all protocols: remove it"
         ));
     }
     if config.broker.http_listener.is_none() && !config.statics().contains_key("http.listener") {

@@ -16,6 +16,7 @@ mod defaults;
 pub mod describe;
 mod dynamic;
 mod effects;
+mod groups;
 pub mod key;
 pub mod keys;
 mod listeners;
@@ -29,14 +30,14 @@ mod values;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-pub use broker::{
-    BrokerConfig, CleanerSettings, GroupSettings, HttpListener, PerIpLimits, TransactionSettings,
-};
+pub use broker::{BrokerConfig, CleanerSettings, HttpListener, PerIpLimits, TransactionSettings};
 pub use cluster::{ClusterConfig, QuorumVoter};
-pub use dynamic::{
-    validate_client_metrics_configs, validate_group_configs, validate_topic_configs,
-};
+pub use dynamic::{validate_client_metrics_configs, validate_topic_configs};
 pub use effects::ignored_configs;
+pub use groups::{
+    ConsumerAssignor, ConsumerGroupSettings, GroupSettings, Limited, group_config,
+    validate_group_configs,
+};
 pub use key::Key;
 pub use listeners::{Listener, SecurityProtocol};
 pub use load::{LoadError, Loaded, Sources, load};
@@ -100,16 +101,18 @@ impl Config {
     /// first value that is not allowed.
     pub fn new(statics: Properties, host_name: &str) -> Result<Self, ConfigError> {
         let nothing = Arc::new(Properties::new());
-        Self::build(Arc::new(statics), nothing.clone(), nothing, host_name)
+        Self::build([nothing.clone(), nothing, Arc::new(statics)], host_name, |_| ())
     }
 
+    /// Builds the configuration of the dynamic configs of this broker, those of all brokers, and
+    /// the pairs of the start. `adjust` may change the values before they are checked.
     fn build(
-        statics: Arc<Properties>,
-        cluster_default: Arc<Properties>,
-        per_broker: Arc<Properties>,
+        [per_broker, cluster_default, statics]: [Arc<Properties>; 3],
         host_name: &str,
+        adjust: impl FnOnce(&mut Values),
     ) -> Result<Self, ConfigError> {
-        let values = Values::resolve(&[&per_broker, &cluster_default, &statics])?;
+        let mut values = Values::resolve(&[&per_broker, &cluster_default, &statics])?;
+        adjust(&mut values);
         let broker = BrokerConfig::from_values(&values, &statics, host_name)?;
         Ok(Self {
             statics,
@@ -127,12 +130,33 @@ impl Config {
         cluster_default: &Properties,
         per_broker: &Properties,
     ) -> Result<Self, ConfigError> {
-        Self::build(
-            self.statics.clone(),
-            Arc::new(cluster_default.clone()),
-            Arc::new(per_broker.clone()),
-            &self.broker.host_name,
-        )
+        let layers = self.layers(cluster_default, per_broker);
+        Self::build(layers, &self.broker.host_name, |_| ())
+    }
+
+    /// As [`Self::with_dynamic`], for configs that metadata has. They were valid when they were
+    /// set, but a limit in a broker's file may have changed since. A value beyond such a limit is
+    /// replaced by the limit (`GroupCoordinatorConfig.clampDynamicConfigs` of Kafka). Returns the
+    /// keys of these values, too.
+    pub fn with_stored(
+        &self,
+        cluster_default: &Properties,
+        per_broker: &Properties,
+    ) -> Result<(Self, Vec<String>), ConfigError> {
+        let layers = self.layers(cluster_default, per_broker);
+        let mut clamped = Vec::new();
+        let clamp = |values: &mut Values| clamped = groups::clamp_dynamic(values);
+        let config = Self::build(layers, &self.broker.host_name, clamp)?;
+        Ok((config, clamped))
+    }
+
+    /// The sources of values, in the order of precedence.
+    fn layers(
+        &self,
+        cluster_default: &Properties,
+        per_broker: &Properties,
+    ) -> [Arc<Properties>; 3] {
+        [Arc::new(per_broker.clone()), Arc::new(cluster_default.clone()), self.statics.clone()]
     }
 
     /// The values in force, by name.

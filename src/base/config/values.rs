@@ -49,6 +49,11 @@ impl Values {
         Ok(Self { by_name })
     }
 
+    /// Replaces the value of an integer key that has a default.
+    pub(super) fn set_i64(&mut self, name: &str, value: i64) {
+        self.by_name.insert(name.to_owned(), Value::Integer(value));
+    }
+
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.by_name.get(name)
     }

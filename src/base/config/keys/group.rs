@@ -5,11 +5,11 @@ use super::{Key, keys};
 keys! {
     GROUP:
 
-    "consumer.session.timeout.ms" Int "45000" (at_least 1) Medium ReadOnly Ignored
+    "consumer.session.timeout.ms" Int "45000" (at_least 1) Medium ReadOnly Used
         "A member of a consumer group silent for this long is removed.";
-    "consumer.heartbeat.interval.ms" Int "5000" (at_least 1) Medium ReadOnly Ignored
+    "consumer.heartbeat.interval.ms" Int "5000" (at_least 1) Medium ReadOnly Used
         "How often members of a consumer group send heartbeats.";
-    "consumer.assignment.interval.ms" Int "1000" (at_least 0) Medium ReadOnly Ignored
+    "consumer.assignment.interval.ms" Int "1000" (at_least 0) Medium ReadOnly Used
         "The least time between two assignments of a consumer group.";
     "share.session.timeout.ms" Int "45000" (at_least 1) Medium ReadOnly Ignored
         "A member of a share group silent for this long is removed.";

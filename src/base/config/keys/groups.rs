@@ -43,33 +43,33 @@ keys! {
         "How long the first rebalance of an empty group waits for more members.";
     "group.max.size" Int "2147483647" (at_least 1) Medium ReadOnly Used
         "The most members of a classic group.";
-    "group.consumer.session.timeout.ms" Int "45000" (at_least 1) Medium ReadOnly Ignored
+    "group.consumer.session.timeout.ms" Int "45000" (at_least 1) Medium ReadOnly Used
         "Session timeout of consumer groups (KIP-848).";
-    "group.consumer.min.session.timeout.ms" Int "45000" (at_least 1) Medium ReadOnly Ignored
+    "group.consumer.min.session.timeout.ms" Int "45000" (at_least 1) Medium ReadOnly Used
         "The shortest session timeout that a consumer group may have.";
-    "group.consumer.max.session.timeout.ms" Int "60000" (at_least 1) Medium ReadOnly Ignored
+    "group.consumer.max.session.timeout.ms" Int "60000" (at_least 1) Medium ReadOnly Used
         "The longest session timeout that a consumer group may have.";
-    "group.consumer.heartbeat.interval.ms" Int "5000" (at_least 1) Medium ReadOnly Ignored
+    "group.consumer.heartbeat.interval.ms" Int "5000" (at_least 1) Medium ReadOnly Used
         "Heartbeat interval of consumer groups.";
-    "group.consumer.min.heartbeat.interval.ms" Int "5000" (at_least 1) Medium ReadOnly Ignored
+    "group.consumer.min.heartbeat.interval.ms" Int "5000" (at_least 1) Medium ReadOnly Used
         "The shortest heartbeat interval that a consumer group may have.";
-    "group.consumer.max.heartbeat.interval.ms" Int "15000" (at_least 1) Medium ReadOnly Ignored
+    "group.consumer.max.heartbeat.interval.ms" Int "15000" (at_least 1) Medium ReadOnly Used
         "The longest heartbeat interval that a consumer group may have.";
-    "group.consumer.max.size" Int "2147483647" (at_least 1) Medium ReadOnly Ignored
+    "group.consumer.max.size" Int "2147483647" (at_least 1) Medium ReadOnly Used
         "The most members of a consumer group.";
-    "group.consumer.assignors" List "uniform,range" list_not_empty Medium ReadOnly Ignored
+    "group.consumer.assignors" List "uniform,range" list_not_empty Medium ReadOnly Used
         "The assignors for consumer groups, the default first.";
     "group.consumer.migration.policy" String "bidirectional"
         (one_of_ignoring_case "DISABLED" "DOWNGRADE" "UPGRADE" "BIDIRECTIONAL") Medium ReadOnly
-        Ignored
+        Used
         "Which way groups may change between the classic and the consumer protocol.";
-    "group.consumer.assignment.interval.ms" Int "1000" (at_least 0) Medium ClusterWide Ignored
+    "group.consumer.assignment.interval.ms" Int "1000" (at_least 0) Medium ClusterWide Used
         "The least time between two assignments of a consumer group.";
-    "group.consumer.min.assignment.interval.ms" Int "0" (at_least 0) Medium ReadOnly Ignored
+    "group.consumer.min.assignment.interval.ms" Int "0" (at_least 0) Medium ReadOnly Used
         "The shortest assignment interval that a consumer group may have.";
-    "group.consumer.max.assignment.interval.ms" Int "15000" (at_least 0) Medium ReadOnly Ignored
+    "group.consumer.max.assignment.interval.ms" Int "15000" (at_least 0) Medium ReadOnly Used
         "The longest assignment interval that a consumer group may have.";
-    "group.consumer.regex.refresh.interval.ms" Int "600000" (at_least 10000) Medium ReadOnly HiddenIgnored
+    "group.consumer.regex.refresh.interval.ms" Int "600000" (at_least 10000) Medium ReadOnly HiddenUsed
         "How often regular expressions of subscriptions are matched again.";
     "group.share.session.timeout.ms" Int "45000" (at_least 1) Medium ReadOnly Ignored
         "Session timeout of share groups (KIP-932).";

@@ -128,3 +128,25 @@ fn a_single_change_is_checked_with_what_is_set_already() {
     assert!(changed.validate_broker_config("log.local.retention.ms", "2000", false).is_err());
     assert!(changed.validate_broker_config("log.local.retention.ms", "500", false).is_ok());
 }
+
+/// The limits of a broker may change while metadata keeps a value that was within them.
+#[test]
+fn stored_assignment_interval_is_moved_into_its_limits() {
+    const NAME: &str = "group.consumer.assignment.interval.ms";
+    let config = config(&[
+        ("group.consumer.min.assignment.interval.ms", "500"),
+        ("group.consumer.max.assignment.interval.ms", "5000"),
+    ]);
+    for (stored, expected) in [("100", 500), ("500", 500), ("5000", 5_000), ("9000", 5_000)] {
+        let all = properties(&[(NAME, stored), ("num.io.threads", "16")]);
+        let (changed, clamped) = config.with_stored(&all, &properties(&[])).expect("valid");
+        let interval = changed.broker.consumer_group.group_consumer_assignment_interval_ms;
+        assert_eq!(interval.value, expected);
+        assert_eq!(clamped.is_empty(), stored == expected.to_string(), "{clamped:?}");
+        assert_eq!(changed.cluster_default(), &all, "kept as it is stored");
+        assert_eq!(config.with_dynamic(&all, &properties(&[])).is_err(), !clamped.is_empty());
+    }
+    let refused = refusal(&config, false, &[(NAME, "100")]);
+    let expected = format!("{NAME} must be greater than or equal to group.consumer.min.assignment");
+    assert!(refused.is_some_and(|why| why.starts_with(&expected)));
+}

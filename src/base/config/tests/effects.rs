@@ -26,11 +26,21 @@ const FIELDS: &[(&str, &str)] = &[
     ("group.max.session.timeout.ms", "max_session_timeout_ms"),
     ("group.initial.rebalance.delay.ms", "initial_rebalance_delay_ms"),
     ("group.max.size", "max_size"),
+    ("group.coordinator.rebalance.protocols", "has_consumer_protocol"),
 ];
 
 /// Keys that only the configuration code reads.
-const WITHIN: &[&str] =
-    &["config.providers", "controller.listener.names", "listener.security.protocol.map"];
+const WITHIN: &[&str] = &[
+    "config.providers",
+    "controller.listener.names",
+    "listener.security.protocol.map",
+    "group.consumer.min.session.timeout.ms",
+    "group.consumer.max.session.timeout.ms",
+    "group.consumer.min.heartbeat.interval.ms",
+    "group.consumer.max.heartbeat.interval.ms",
+    "group.consumer.min.assignment.interval.ms",
+    "group.consumer.max.assignment.interval.ms",
+];
 
 fn all_keys() -> impl Iterator<Item = &'static Key> {
     let broker = keys::BROKER_THEMES.iter().flat_map(|(_, keys)| keys.iter());

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{properties, started};
-use crate::base::config::{Config, Loaded, Sources, load};
+use crate::base::config::{Config, ConsumerAssignor, Loaded, Sources, load};
 
 fn refusal(pairs: &[(&str, &str)]) -> String {
     started(pairs).expect_err("refused")
@@ -172,8 +172,56 @@ fn rules_between_keys_hold_at_start() {
         "group.consumer.session.timeout.ms must be greater than or equal to \
          group.consumer.min.session.timeout.ms"
     );
+    let limits = [
+        ("group.consumer.min.heartbeat.interval.ms", "100"),
+        ("group.consumer.min.session.timeout.ms", "100"),
+        ("group.consumer.heartbeat.interval.ms", "200"),
+        ("group.consumer.session.timeout.ms", "200"),
+    ];
+    assert_eq!(
+        refusal(&limits),
+        "group.consumer.heartbeat.interval.ms must be less than group.consumer.session.timeout.ms"
+    );
+    assert_eq!(
+        bad(("group.streams.max.heartbeat.interval.ms", "1")),
+        "group.streams.max.heartbeat.interval.ms must be greater than or equal to \
+         group.streams.min.heartbeat.interval.ms"
+    );
     assert!(bad(("process.roles", "controller")).contains("process.roles"));
     assert!(bad(("http.listener", "nowhere")).contains("http.listener"));
+}
+
+#[test]
+fn assignors_of_consumer_groups_are_built_in() {
+    const NAME: &str = "group.consumer.assignors";
+    let assignors = |pairs: &[(&str, &str)]| {
+        let (config, _) = started(pairs).expect("starts");
+        config.broker.consumer_group.group_consumer_assignors.clone()
+    };
+    let (uniform, range) = (ConsumerAssignor::Uniform, ConsumerAssignor::Range);
+    assert_eq!(assignors(&[]), [uniform, range]);
+    let class = "org.apache.kafka.coordinator.group.assignor";
+    let classes = format!("{class}.RangeAssignor,{class}.UniformAssignor");
+    assert_eq!(assignors(&[(NAME, &classes)]), [range, uniform]);
+    assert_eq!(assignors(&[(NAME, "range,range")]), [range]);
+    let other = [(NAME, "range,com.example.Other")];
+    assert_eq!(refusal(&other), "Class com.example.Other cannot be found");
+    let twice = format!("range,{class}.RangeAssignor");
+    assert_eq!(refusal(&[(NAME, &twice)]), "group.consumer.assignors has the assignor range twice");
+    assert!(refusal(&[(NAME, "")]).contains("must not be empty"));
+}
+
+#[test]
+fn consumer_protocol_can_be_turned_off() {
+    const NAME: &str = "group.coordinator.rebalance.protocols";
+    let has_protocol = |pairs: &[(&str, &str)]| {
+        let (config, warnings) = started(pairs).expect("starts");
+        let is_deprecated = warnings.iter().any(|it| it.starts_with(&format!("{NAME} is")));
+        (config.broker.consumer_group.has_consumer_protocol, is_deprecated)
+    };
+    assert_eq!(has_protocol(&[]), (true, false));
+    assert_eq!(has_protocol(&[(NAME, "classic,consumer")]), (true, true));
+    assert_eq!(has_protocol(&[(NAME, "classic")]), (false, true));
 }
 
 #[test]

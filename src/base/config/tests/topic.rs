@@ -2,8 +2,8 @@
 
 use super::{config, properties};
 use crate::base::config::{
-    CompressionType, ConfigErrorKind, TimestampType, TopicConfig, validate_client_metrics_configs,
-    validate_group_configs, validate_topic_configs,
+    CompressionType, ConfigErrorKind, TimestampType, TopicConfig, group_config,
+    validate_client_metrics_configs, validate_group_configs, validate_topic_configs,
 };
 
 fn resolve(broker: &[(&str, &str)], topic: &[(&str, &str)]) -> TopicConfig {
@@ -156,6 +156,55 @@ fn group_configs_are_refused_in_kafkas_words() {
         assert!(result("share.auto.offset.reset", &format!("by_duration:{duration}")).is_err());
     }
     assert_eq!(result("consumer.session.timeout.ms", "50000"), Ok(()));
+}
+
+#[test]
+fn group_configs_are_checked_together_and_in_kafkas_order() {
+    let config = config(&[
+        ("group.consumer.min.session.timeout.ms", "1000"),
+        ("group.consumer.min.heartbeat.interval.ms", "1000"),
+    ]);
+    let refusal = |pairs: &[(&str, &str)]| {
+        validate_group_configs(&config, &properties(pairs)).expect_err("refused").message
+    };
+    let (session, heartbeat) = ("consumer.session.timeout.ms", "consumer.heartbeat.interval.ms");
+    let assignment = "consumer.assignment.interval.ms";
+    let above = format!("{session} must be greater than {heartbeat}");
+    assert_eq!(refusal(&[(session, "5000")]), above, "the broker's heartbeat interval is 5000");
+    assert_eq!(refusal(&[(session, "6000"), (heartbeat, "6000")]), above);
+    let fit = properties(&[(session, "6000"), (heartbeat, "5999"), (assignment, "0")]);
+    assert_eq!(validate_group_configs(&config, &fit), Ok(()));
+    let low = [(assignment, "16000"), (session, "1"), (heartbeat, "1")];
+    assert_eq!(
+        refusal(&low),
+        "consumer.heartbeat.interval.ms must be greater than or equal to \
+         group.consumer.min.heartbeat.interval.ms"
+    );
+    assert_eq!(
+        refusal(&low[..2]),
+        "consumer.session.timeout.ms must be greater than or equal to \
+         group.consumer.min.session.timeout.ms"
+    );
+    assert_eq!(
+        refusal(&low[..1]),
+        "consumer.assignment.interval.ms must be less than or equal to \
+         group.consumer.max.assignment.interval.ms"
+    );
+    assert_eq!(
+        refusal(&[(heartbeat, "x"), (session, "y"), ("share.delivery.count.limit", "1")]),
+        "Invalid value y for configuration consumer.session.timeout.ms: Not a number of type INT"
+    );
+}
+
+#[test]
+fn values_of_group_configs_are_integers() {
+    let configs = properties(&[
+        ("consumer.session.timeout.ms", " 50000 "),
+        ("consumer.heartbeat.interval.ms", "x"),
+    ]);
+    assert_eq!(group_config(&configs, "consumer.session.timeout.ms"), Some(50_000));
+    assert_eq!(group_config(&configs, "consumer.heartbeat.interval.ms"), None);
+    assert_eq!(group_config(&configs, "consumer.assignment.interval.ms"), None);
 }
 
 #[test]
