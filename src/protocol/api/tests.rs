@@ -122,6 +122,8 @@ all_agree! {
     BrokerRegistration => BrokerRegistrationRequest;
     UnregisterBroker => UnregisterBrokerRequest;
     AllocateProducerIds => AllocateProducerIdsRequest;
+    ConsumerGroupHeartbeat => ConsumerGroupHeartbeatRequest;
+    ConsumerGroupDescribe => ConsumerGroupDescribeRequest;
     ControllerRegistration => ControllerRegistrationRequest;
     AssignReplicasToDirs => AssignReplicasToDirsRequest;
     RemoveRaftVoter => RemoveRaftVoterRequest;
@@ -207,6 +209,8 @@ const KAFKA: &[(i16, i16, i16)] = &[
     (65, 0, 0),
     (66, 0, 2),
     (67, 0, 0),
+    (68, 0, 1),
+    (69, 0, 1),
     (70, 0, 0),
     (73, 0, 0),
     (74, 0, 1),

@@ -357,6 +357,15 @@ pub static REQUESTS: &[(ApiKey, &str)] = &[
     ),
     (ApiKey::AllocateProducerIds, "broker_id:i32 broker_epoch:i64"),
     (
+        ApiKey::ConsumerGroupHeartbeat,
+        "
+        group_id:str member_id:str member_epoch:i32 instance_id:str? rack_id:str?
+        rebalance_timeout_ms:i32 subscribed_topic_names:[str]? subscribed_topic_regex:str?@1
+        server_assignor:str? topic_partitions:[ topic_id:uuid partitions:[i32] ]?
+    ",
+    ),
+    (ApiKey::ConsumerGroupDescribe, "group_ids:[str] include_authorized_operations:bool"),
+    (
         ApiKey::ControllerRegistration,
         "
         controller_id:i32 incarnation_id:uuid zk_migration_ready:bool

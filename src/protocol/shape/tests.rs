@@ -84,6 +84,8 @@ codecs! {
     BrokerHeartbeat: ours::BrokerHeartbeatRequest,
     UnregisterBroker: UnregisterBrokerRequest,
     AllocateProducerIds: AllocateProducerIdsRequest,
+    ConsumerGroupHeartbeat: ConsumerGroupHeartbeatRequest,
+    ConsumerGroupDescribe: ConsumerGroupDescribeRequest,
     ControllerRegistration: ControllerRegistrationRequest,
     AssignReplicasToDirs: AssignReplicasToDirsRequest,
     AddRaftVoter: ours::AddRaftVoterRequest,
@@ -248,6 +250,8 @@ fn elements_are_counted_at_no_less_than_their_size() {
         DescribeQuorum [0, 1] => describe_quorum_request::PartitionData;
         UpdateFeatures [1] => update_features_request::FeatureUpdateKey;
         DescribeProducers [0] => describe_producers_request::TopicRequest;
+        ConsumerGroupHeartbeat [6] => kafka_protocol::protocol::StrBytes;
+        ConsumerGroupHeartbeat [9] => consumer_group_heartbeat_request::TopicPartitions;
         DescribeTopicPartitions [0] => describe_topic_partitions_request::TopicRequest;
     }
 }
@@ -301,6 +305,40 @@ fn large_honest_requests_pass() {
         out.put_slice(&[1, 1, 0]);
         assert_eq!(check(ApiKey::Fetch, 17, &out), Ok(()), "{topics} x {partitions}");
     }
+}
+
+/// A ConsumerGroupHeartbeat of version 1 with these topic names and owned partitions.
+fn consumer_heartbeat(names: &[&str], topics: u32, partitions: u32) -> BytesMut {
+    let mut out = BytesMut::new();
+    out.put_slice(&[2, b'g', 2, b'm', 0, 0, 0, 1, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+    put_unsigned_varint(&mut out, names.len() as u32 + 1);
+    for name in names {
+        put_unsigned_varint(&mut out, name.len() as u32 + 1);
+        out.put_slice(name.as_bytes());
+    }
+    out.put_slice(&[0, 0]); // neither a pattern nor an assignor
+    put_unsigned_varint(&mut out, topics + 1);
+    for _ in 0..topics {
+        out.put_slice(&[7; 16]);
+        put_unsigned_varint(&mut out, partitions + 1);
+        (0..partitions).for_each(|index| out.put_u32(index));
+        out.put_u8(0);
+    }
+    out.put_u8(0);
+    out
+}
+
+#[test]
+fn heartbeats_of_consumer_groups_have_bounded_memory() {
+    let check = |frame: BytesMut| check(ApiKey::ConsumerGroupHeartbeat, 1, &frame);
+    assert_eq!(check(consumer_heartbeat(&["a topic"; 50_000], 1, 100_000)), Ok(()));
+    assert_eq!(check(consumer_heartbeat(&[], 10_000, 10)), Ok(()));
+    let refused = Err(WireError::TooManyElements);
+    assert_eq!(check(consumer_heartbeat(&[], 100_000, 1)), refused);
+    assert_eq!(check(consumer_heartbeat(&["t"; 1_000_000], 0, 0)), refused);
+    let (fits, long) = ("x".repeat(32_767), "x".repeat(32_768));
+    assert_eq!(check(consumer_heartbeat(&[&fits], 0, 0)), Ok(()));
+    assert_eq!(check(consumer_heartbeat(&[&long], 0, 0)), Err(WireError::LengthTooLarge));
 }
 
 #[test]
