@@ -17,7 +17,7 @@ use super::{
     Context, ErrorCode, Handler, Reply,
     conversions::{optional_text, text, topic_name},
     error_counts::{each, error_codes},
-    errors::{self, group_code, group_code_of},
+    errors::{self, NONE, group_code},
     partitions::{has_partition, partition},
 };
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
         OFFSETS_TOPIC,
         group::messages::{
             CommitPartition, CommitRequest, CommitTopic, CommitTransaction, CommittedTopic,
+            GroupError,
         },
     },
     protocol::checks::{GROUP_READ, TOPIC_READ, TRANSACTIONAL_ID_WRITE},
@@ -86,7 +87,7 @@ impl Handler for TxnOffsetCommit {
         Reply::Later(Box::pin(async move {
             response.merge(match answer.wait().await.and_then(|committed| committed) {
                 Ok(committed) => committed.iter().map(committed_topic).collect(),
-                Err(error) => all_refused(&places, group_code(error)),
+                Err(error) => all_refused(&places, code_of(error)),
             });
             response.finish(version)
         }))
@@ -180,6 +181,19 @@ fn code_for_client(code: ErrorCode, version: i16) -> ErrorCode {
     }
 }
 
+/// The error code of a commit that the coordinator refuses. As in Kafka, clients know of
+/// generations only, also for members of consumer groups (KIP-848).
+fn code_of(error: GroupError) -> i16 {
+    match error {
+        GroupError::StaleMemberEpoch => group_code(GroupError::IllegalGeneration),
+        error => group_code(error),
+    }
+}
+
+fn committed_code(committed: &Result<(), GroupError>) -> i16 {
+    committed.as_ref().map_or_else(|error| code_of(*error), |()| NONE)
+}
+
 /// A response that is being built: topics with errors of this broker, then those that the
 /// coordinator has answered (Kafka's `TxnOffsetCommitResponse.Builder`).
 #[derive(Default)]
@@ -256,7 +270,7 @@ fn all_refused(places: &[Place], code: i16) -> Vec<TxnOffsetCommitResponseTopic>
 
 fn committed_topic(topic: &CommittedTopic) -> TxnOffsetCommitResponseTopic {
     let partitions =
-        topic.partitions.iter().map(|(index, committed)| result(*index, group_code_of(committed)));
+        topic.partitions.iter().map(|(index, committed)| result(*index, committed_code(committed)));
     TxnOffsetCommitResponseTopic::default()
         .with_name(topic_name(&topic.name))
         .with_partitions(partitions.collect())
@@ -286,6 +300,15 @@ mod tests {
         }
         assert_eq!(code_for_client(TransactionAbortable, 3), InvalidTxnState);
         assert_eq!(code_for_client(TransactionAbortable, 4), TransactionAbortable);
+    }
+
+    #[test]
+    fn stale_member_epochs_are_old_generations() {
+        let illegal = ErrorCode::IllegalGeneration.code();
+        let stale = Err(GroupError::StaleMemberEpoch);
+        assert_eq!((code_of(GroupError::StaleMemberEpoch), committed_code(&stale)), (illegal, illegal));
+        assert_eq!(code_of(GroupError::UnknownMemberId), ErrorCode::UnknownMemberId.code());
+        assert_eq!(committed_code(&Ok(())), NONE);
     }
 
     #[test]
