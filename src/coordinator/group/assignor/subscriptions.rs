@@ -69,7 +69,7 @@ fn distinct_subscriptions<'a>(
 ) -> (Vec<&'a BTreeSet<TopicId>>, Vec<Vec<usize>>) {
     let mut distinct = Vec::new();
     let mut members_of: Vec<Vec<usize>> = Vec::new();
-    // Sets that members share are compared only once.
+    // Sets that members share are compared only once. The order of addresses has no influence.
     let mut by_address = BTreeMap::new();
     let mut by_topics = BTreeMap::new();
     for (member, topics) in members.iter().map(|member| &member.topics).enumerate() {
