@@ -37,13 +37,14 @@ CLASSES = {
     "kafka-verifiable-consumer": f"{_TOOLS}.VerifiableConsumer",
     "kafka-verifiable-producer": f"{_TOOLS}.VerifiableProducer",
     # Part of these tests: files of these names in tools/.
+    "re2-patterns": "sordini.compat.Re2Patterns",
     "repeated-reader": "sordini.compat.RepeatedReader",
     "transaction-pairs": "sordini.compat.TransactionPairs",
     "transaction-series": "sordini.compat.TransactionSeries",
 }
 # Tools without an address of a broker, and tools that take it after a sub-command.
-WITHOUT_BOOTSTRAP = {"kafka-dump-log", "kafka-storage", "repeated-reader", "transaction-pairs",
-                     "transaction-series"}  # fmt: skip
+WITHOUT_BOOTSTRAP = {"kafka-dump-log", "kafka-storage", "re2-patterns", "repeated-reader",
+                     "transaction-pairs", "transaction-series"}  # fmt: skip
 BOOTSTRAP_LAST = {"kafka-cluster"}
 COMMAND_TIMEOUT_S = 60
 
