@@ -3,8 +3,11 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use super::{
     group_configs::{changes_groups, configs_of_groups},
+    group_topics::GroupTopics,
     shard_log::PartitionLog,
 };
 use crate::{
@@ -21,11 +24,13 @@ pub struct Coordinators {
     node_id: i32,
     pub groups: GroupCoordinator,
     pub transactions: TxnCoordinator,
+    /// The topics that the group coordinator knows. Only the task that applies metadata locks it.
+    group_topics: Mutex<GroupTopics>,
 }
 
 impl Coordinators {
     pub fn new(node_id: i32, groups: GroupCoordinator, transactions: TxnCoordinator) -> Self {
-        Self { node_id, groups, transactions }
+        Self { node_id, groups, transactions, group_topics: Mutex::default() }
     }
 
     /// All coordinators, each with an internal topic of its own.
@@ -44,6 +49,7 @@ impl Coordinators {
     pub fn start(&self, image: &Image, replicas: &PartitionTable) {
         self.configure(image);
         self.groups.set_group_configs(configs_of_groups(image));
+        self.groups.set_topics(self.group_topics.lock().replace(image));
         self.elect_all(image, replicas, |_| true);
     }
 
@@ -53,6 +59,9 @@ impl Coordinators {
         self.configure(image);
         if changes_groups(changes) {
             self.groups.set_group_configs(configs_of_groups(image));
+        }
+        if let Some(topics) = self.group_topics.lock().apply(image, changes) {
+            self.groups.set_topics(topics);
         }
         for change in changes {
             match change {

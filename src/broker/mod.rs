@@ -11,6 +11,7 @@ mod coordinators;
 mod event_log;
 mod gauges;
 mod group_configs;
+mod group_topics;
 mod markers;
 mod membership;
 mod node;

@@ -32,5 +32,6 @@ pub use entities::{
 };
 pub use image::Image;
 pub use record::{MetadataRecord, RecordError};
+pub use sharded::ShardedMap;
 pub use topics::{PartitionImage, TopicImage};
 pub use transaction::TransactionFilter;

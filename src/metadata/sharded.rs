@@ -45,6 +45,14 @@ impl<K: Hash + Eq + Clone, V: Clone> ShardedMap<K, V> {
         self.shards[shard_of(key)].get(key)
     }
 
+    pub fn contains_key<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.get(key).is_some()
+    }
+
     /// Copies the key's shard if another map shares it.
     pub fn get_mut<Q>(&mut self, key: &Q) -> Option<&mut V>
     where
@@ -73,6 +81,11 @@ impl<K: Hash + Eq + Clone, V: Clone> ShardedMap<K, V> {
         let old = Arc::make_mut(&mut shards[shard_of(key)]).remove(key);
         self.len -= usize::from(old.is_some());
         old
+    }
+
+    /// All keys, in no particular order.
+    pub fn keys(&self) -> impl Iterator<Item = &K> {
+        self.iter().map(|(key, _)| key)
     }
 
     /// All entries, in no particular order.

@@ -1,10 +1,11 @@
 //! Requests of consumer groups (KIP-848) and their replies, independent of protocol versions.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
     base::TopicId,
     coordinator::group::{assignor::Assignment, error::GroupError},
+    metadata::ShardedMap,
 };
 
 /// Why a request is refused, with the text for the response.
@@ -91,11 +92,12 @@ pub struct TopicInfo {
     pub hash: i64,
 }
 
-/// All topics of the cluster by name, as of one version of the metadata. A new one shares the
-/// entries of topics that did not change.
+/// All topics of the cluster, as of one version of the metadata. A new one shares the entries of
+/// topics that did not change, and most of its maps. Iterators have no particular order.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TopicsSnapshot {
-    pub topics: BTreeMap<Arc<str>, Arc<TopicInfo>>,
+    /// By name.
+    pub topics: ShardedMap<Arc<str>, Arc<TopicInfo>>,
     /// The names by id.
-    pub names: BTreeMap<TopicId, Arc<str>>,
+    pub names: ShardedMap<TopicId, Arc<str>>,
 }
