@@ -22,7 +22,8 @@ _UNORDERED = {"Produce", "DeleteRecords", "DescribeConfigs", "DescribeProducers"
               "DescribeGroups", "ListGroups", "DeleteGroups", "OffsetFetch", "OffsetDelete",
               "FindCoordinator", "ListConfigResources", "AlterReplicaLogDirs",
               "AddPartitionsToTxn", "TxnOffsetCommit", "WriteTxnMarkers", "ListTransactions",
-              "DescribeTransactions"}  # fmt: skip
+              "DescribeTransactions", "ConsumerGroupHeartbeat",
+              "ConsumerGroupDescribe"}  # fmt: skip
 _ORDER_KEYS = ("topicId", "name", "topic", "topicName", "resourceType", "resourceName", "index",
                "partitionIndex", "partition", "producerId", "partitionId", "groupId", "memberId",
                "key", "transactionalId", "errorCode")  # fmt: skip
@@ -177,6 +178,10 @@ class Transcript:
     def mask_as(self, value, mask, field=None):
         """Shows `value` as `mask` from now on: everywhere, or in this field only."""
         self._masks[value if field is None else (field, value)] = mask
+
+    def masked(self, text):
+        """Returns a text as the transcript shows it. Names sort by it as in every run."""
+        return self._mask_text(text)
 
     def _mask_name(self, name):
         prefix = self.name.replace(" ", "-")

@@ -21,6 +21,8 @@ MODULES = [
     "static_members",
     "commits",
     "expiry",
+    "consumer_groups",
+    "consumer_groups_off",
     "log_dirs",
     "shapes",
     "unsecured",
