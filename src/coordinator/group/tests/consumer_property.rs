@@ -353,7 +353,63 @@ fn check_epochs(before: &ConsumerGroup, after: &ConsumerGroup) {
     }
 }
 
+/// A heartbeat with any values, such as a broken client may send.
+fn any_heartbeat() -> impl Strategy<Value = ConsumerHeartbeatRequest> {
+    let text = |texts: &'static [&'static str]| {
+        proptest::sample::select(texts).prop_map(|text| Some(Arc::<str>::from(text)))
+    };
+    let optional = move |texts| prop_oneof![2 => Just(None), 1 => text(texts)];
+    let id = proptest::sample::select(&["m3", "x", "y"][..]);
+    let epoch = proptest::sample::select(&[-3, -2, -1, 0, 0, 0, 1, 2, 3, i32::MAX, i32::MIN][..]);
+    let timeout_ms = proptest::sample::select(&[-7, -1, 0, 5_000, i32::MAX][..]);
+    let names = proptest::collection::vec(text(&["ta", "tb", "u", "ta", "none", ""]), 0..4);
+    let topics = proptest::sample::select(&["ta", "u", "none"][..]).prop_map(topic_id);
+    let partitions = proptest::collection::vec(-1..6, 0..4);
+    let owned = proptest::collection::vec((topics, partitions), 0..3);
+    let owned = prop_oneof![Just(None), Just(Some(Vec::new())), owned.prop_map(Some)];
+    let names = prop_oneof![Just(None), names.prop_map(Some)];
+    let regex = optional(&["", "t.", "(", "[a-z]+", r"\"]);
+    let ids = (id, optional(&["i", "j"]), optional(&["r"]), optional(&["range", "none"]));
+    (ids, epoch, timeout_ms, names, regex, owned).prop_map(
+        |((id, instance_id, rack_id, server_assignor), epoch, timeout_ms, names, regex, owned)| {
+            ConsumerHeartbeatRequest {
+                group: GROUP.into(),
+                member_id: id.into(),
+                member_epoch: epoch,
+                instance_id,
+                rack_id,
+                rebalance_timeout_ms: timeout_ms,
+                subscribed_topic_names: names.map(|names| names.into_iter().flatten().collect()),
+                subscribed_topic_regex: regex,
+                server_assignor,
+                owned_partitions: owned,
+                client_id: "c".into(),
+                client_host: "/127.0.0.1".into(),
+            }
+        },
+    )
+}
+
 proptest! {
+    #[test]
+    fn broken_clients_do_no_harm_to_others(
+        requests in proptest::collection::vec((any_heartbeat(), 0i64..20_000), 1..60),
+    ) {
+        let mut run = Run::new(0, Vec::new(), 1_000_000);
+        for (at, (request, wait_ms)) in requests.into_iter().enumerate() {
+            run.request(Request::ConsumerHeartbeat(request));
+            run.beat(1, false);
+            run.check_clients();
+            match at % 8 {
+                0 => run.reload(),
+                3 => run.resolve(),
+                _ => run.wait(wait_ms),
+            }
+        }
+        prop_assert_eq!(&replay(&run.log), &run.logged);
+        run.converge();
+    }
+
     #[test]
     fn partitions_have_one_owner_and_groups_converge(
         steps in steps(),
