@@ -173,6 +173,8 @@ table! {
     describe_groups::DescribeGroups,
     list_groups::ListGroups,
     delete_groups::DeleteGroups,
+    consumer_group_heartbeat::ConsumerGroupHeartbeat,
+    consumer_group_describe::ConsumerGroupDescribe,
     acls::DescribeAcls + CreateAcls + DeleteAcls,
     delegation_tokens::CreateDelegationToken
         + RenewDelegationToken

@@ -165,8 +165,8 @@ apis! {
     DescribeTransactions 0..=0, Some(0), Broker, [TRANSACTIONAL_ID_DESCRIBE, TOPIC_DESCRIBE];
     ListTransactions 0..=2, Some(0), Broker, [TRANSACTIONAL_ID_DESCRIBE];
     AllocateProducerIds 0..=0, Some(0), Controller, [CLUSTER_ACTION];
-    ConsumerGroupHeartbeat 0..=1, Some(0), Broker, [];
-    ConsumerGroupDescribe 0..=1, Some(0), Broker, [];
+    ConsumerGroupHeartbeat 0..=1, Some(0), Broker, [GROUP_READ, TOPIC_DESCRIBE];
+    ConsumerGroupDescribe 0..=1, Some(0), Broker, [GROUP_DESCRIBE, TOPIC_DESCRIBE];
     ControllerRegistration 0..=0, Some(0), Controller, [CLUSTER_ACTION];
     AssignReplicasToDirs 0..=0, Some(0), Controller, [CLUSTER_ACTION];
     ListConfigResources 0..=1, Some(0), Broker, [CLUSTER_DESCRIBE_CONFIGS];

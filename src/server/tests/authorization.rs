@@ -41,6 +41,8 @@ const DENIED: &str = "
     AssignReplicasToDirs CLUSTER
     BrokerHeartbeat CLUSTER
     BrokerRegistration CLUSTER
+    ConsumerGroupDescribe GROUP
+    ConsumerGroupHeartbeat GROUP
     ControllerRegistration CLUSTER
     CreateAcls CLUSTER
     CreatePartitions TOPIC

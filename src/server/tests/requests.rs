@@ -5,12 +5,13 @@ use bytes::Bytes;
 use kafka_protocol::{
     messages::{
         AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest, BrokerId,
-        CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest,
-        DeleteTopicsRequest, DescribeConfigsRequest, DescribeTransactionsRequest, EndTxnRequest,
-        FetchRequest, FindCoordinatorRequest, GroupId, IncrementalAlterConfigsRequest,
-        InitProducerIdRequest, ListOffsetsRequest, ListTransactionsRequest, MetadataRequest,
-        OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest, ProducerId,
-        TopicName, TransactionalId, TxnOffsetCommitRequest,
+        ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, CreatePartitionsRequest,
+        CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+        DescribeConfigsRequest, DescribeTransactionsRequest, EndTxnRequest, FetchRequest,
+        FindCoordinatorRequest, GroupId, IncrementalAlterConfigsRequest, InitProducerIdRequest,
+        ListOffsetsRequest, ListTransactionsRequest, MetadataRequest, OffsetCommitRequest,
+        OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest, ProducerId, TopicName,
+        TransactionalId, TxnOffsetCommitRequest,
         add_partitions_to_txn_request::{AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction},
         alter_configs_request,
         create_partitions_request::CreatePartitionsTopic,
@@ -68,6 +69,7 @@ pub fn requests(topic_id: Uuid) -> Vec<Sent> {
         to_broker(2, &create_partitions()),
     ]);
     all.extend(config_requests());
+    all.extend(consumer_group_requests());
     all.extend(offset_requests());
     let deleted = DeleteTopicsRequest::default().with_topic_names(vec![topic()]);
     all.extend([
@@ -188,6 +190,19 @@ fn fetch(replica_id: i32, topic: FetchTopic) -> FetchRequest {
         .with_max_bytes(1 << 20)
         .with_session_epoch(-1)
         .with_topics(vec![topic.with_partitions(vec![partition])])
+}
+
+/// A member joins a consumer group and gets the partition of the topic. Then the group is described.
+fn consumer_group_requests() -> Vec<Sent> {
+    let group = || GroupId(text("consumers"));
+    let heartbeat = ConsumerGroupHeartbeatRequest::default()
+        .with_group_id(group())
+        .with_member_id(text("member"))
+        .with_rebalance_timeout_ms(10_000)
+        .with_subscribed_topic_names(Some(vec![topic()]))
+        .with_topic_partitions(Some(Vec::new()));
+    let described = ConsumerGroupDescribeRequest::default().with_group_ids(vec![group()]);
+    vec![to_broker(1, &heartbeat), to_broker(1, &described)]
 }
 
 fn data_requests(topic_id: Uuid) -> Vec<Sent> {

@@ -6,7 +6,8 @@ keys! {
     GROUPS:
 
     "group.coordinator.rebalance.protocols" List "classic,consumer,streams"
-        (list_not_empty_of "consumer" "classic" "share" "streams") Medium ReadOnly Ignored
+        (list_not_empty_of "consumer" "classic" "share" "streams") Medium ReadOnly
+        (used_only "classic" "consumer")
         "The rebalance protocols that this broker's groups may use.";
     "group.coordinator.threads" Int "4" (at_least 1) High ReadOnly Ignored
         "Threads that run the group coordinator.";
