@@ -9,7 +9,8 @@ use sordini::{
     coordinator::{
         BatchKind, Shard, Token,
         group::{
-            Event, GroupConfig, GroupShard, LoggedState, Reply, Request, TimerKey, VolatileState,
+            ClusterInfo, Event, GroupConfig, GroupShard, LoggedState, Reply, Request, TimerKey,
+            VolatileState,
             messages::{
                 CommitPartition, CommitRequest, CommitTopic, HeartbeatRequest, JoinRequest,
                 SyncRequest,
@@ -33,7 +34,7 @@ struct Machine {
 
 impl Machine {
     fn new() -> Self {
-        let volatile = VolatileState::new(Arc::new(GroupConfig::default()));
+        let volatile = VolatileState::new(Arc::new(GroupConfig::default()), ClusterInfo::default());
         Self { logged: LoggedState::default(), volatile, next_offset: 0 }
     }
 
