@@ -1,5 +1,6 @@
 """Apache Kafka's Java producer, consumer and admin client: tools/ClientTests.java."""
 
+from harness.broker import FAST_HEARTBEATS
 from harness.paths import CLASSPATH, JAVA
 from harness.programs import run_program
 
@@ -11,7 +12,13 @@ def run_tests(broker, pattern=""):
 
 
 def test_java_clients(broker):
-    run_tests(broker, "^(?!transaction)")
+    run_tests(broker, "^(?!transaction|consumer group)")
+
+
+def test_consumer_protocol(own_broker):
+    own_broker.settings |= FAST_HEARTBEATS
+    own_broker.start()
+    run_tests(own_broker, "^consumer group")
 
 
 def test_transactions(transactions_broker):

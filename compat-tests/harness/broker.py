@@ -12,6 +12,12 @@ from .paths import CLASSPATH, LOG4J, SORDINI
 
 SORDINI_KIND = "sordini"
 KAFKA_KIND = "apache-kafka"
+# Settings with which members of the consumer protocol soon have their partitions.
+FAST_HEARTBEATS = {
+    "group.consumer.min.heartbeat.interval.ms": "100",
+    "group.consumer.heartbeat.interval.ms": "300",
+    "group.consumer.assignment.interval.ms": "100",
+}
 START_TIMEOUT_S = 90
 STOP_TIMEOUT_S = 60
 

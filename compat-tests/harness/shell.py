@@ -15,6 +15,8 @@ _VARYING = [
     (re.compile(r"(--topic-id )[A-Za-z0-9_-]{22}"), r"\1<id>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[.,:]\d{3}Z?\b"), "<date>"),
     (re.compile(r"\b1[789]\d{11}\b"), "<time>"),
+    # Ids that members of the consumer protocol choose, before their host.
+    (re.compile(r"\b[A-Za-z0-9_-]{22}(?= +/127)"), "<member>"),
     (re.compile(r"\bcrc: \d+"), "crc: <crc>"),
     (re.compile(r"\bproducerId: \d+"), "producerId: <id>"),
     (re.compile(r'("\w*[pP]roducerId":)\d+'), r"\1<id>"),

@@ -46,6 +46,8 @@ public final class ClientTests {
     private final String bootstrap;
     private final String name;
     final Admin admin;
+    /** The {@code group.protocol} of members. */
+    private String groupProtocol = "classic";
 
     private ClientTests(String bootstrap, String name, Admin admin) {
         this.bootstrap = bootstrap;
@@ -155,12 +157,21 @@ public final class ClientTests {
         return new KafkaConsumer<>(properties, new StringDeserializer(), new StringDeserializer());
     }
 
+    /** Lets members use the consumer protocol (KIP-848). */
+    ClientTests withConsumerProtocol() {
+        groupProtocol = "consumer";
+        return this;
+    }
+
+    /** A member of a group. The configs that only the classic protocol has are left out in the other one. */
     Consumer<String, String> member(String group, String... pairs) {
-        String[] all = new String[pairs.length + 2];
-        System.arraycopy(pairs, 0, all, 2, pairs.length);
-        all[0] = "group.id";
-        all[1] = group;
-        return consumer(all);
+        List<String> all = new ArrayList<>(List.of("group.id", group, "group.protocol", groupProtocol));
+        for (int i = 0; i < pairs.length; i += 2) {
+            if (groupProtocol.equals("classic") || !pairs[i].equals("heartbeat.interval.ms")) {
+                all.addAll(List.of(pairs[i], pairs[i + 1]));
+            }
+        }
+        return consumer(all.toArray(new String[0]));
     }
 
     /** Sends values v0, v1, ... to partition 0 with keys k0, k1, ... and timestamps 1000, 2000, ... */

@@ -26,15 +26,19 @@ import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.CooperativeStickyAssignor;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.consumer.RoundRobinAssignor;
+import org.apache.kafka.clients.consumer.SubscriptionPattern;
 import org.apache.kafka.common.GroupState;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.errors.FencedInstanceIdException;
 import org.apache.kafka.common.errors.InconsistentGroupProtocolException;
+import org.apache.kafka.common.errors.InvalidRegularExpression;
 import org.apache.kafka.common.errors.InvalidSessionTimeoutException;
 import org.apache.kafka.common.errors.OffsetMetadataTooLarge;
 import org.apache.kafka.common.errors.RebalanceInProgressException;
+import org.apache.kafka.common.errors.UnreleasedInstanceIdException;
+import org.apache.kafka.common.errors.UnsupportedAssignorException;
 
-/** Tests of the classic group protocol with the Java consumer. */
+/** Tests of the classic group protocol and of the consumer protocol (KIP-848) with the Java consumer. */
 final class GroupTests {
     private GroupTests() {}
 
@@ -57,6 +61,26 @@ final class GroupTests {
         test("group of other protocol is refused", GroupTests::otherProtocol);
         test("group session timeout out of range", GroupTests::sessionTimeout);
         test("group rebalance on request", GroupTests::enforced);
+        testWithConsumerProtocol("resumes where it committed", GroupTests::resumes);
+        testWithConsumerProtocol("commits with metadata", GroupTests::metadata);
+        testWithConsumerProtocol("refuses long commit metadata", GroupTests::longMetadata);
+        testWithConsumerProtocol("commits automatically", GroupTests::autoCommit);
+        testWithConsumerProtocol("commits asynchronously", GroupTests::asyncCommit);
+        testWithConsumerProtocol("commits without members", GroupTests::standalone);
+        testWithConsumerProtocol("shares partitions", GroupTests::sharesByServer);
+        testWithConsumerProtocol("member leaves", GroupTests::leaves);
+        testWithConsumerProtocol("static member returns", GroupTests::staticReturns);
+        testWithConsumerProtocol("static member in use is refused", GroupTests::staticUnreleased);
+        testWithConsumerProtocol("member that is silent loses its partitions", GroupTests::silent);
+        testWithConsumerProtocol("follows a pattern", GroupTests::pattern);
+        testWithConsumerProtocol("follows a pattern of the server", GroupTests::serverPattern);
+        testWithConsumerProtocol("refuses an invalid pattern of the server", GroupTests::invalidServerPattern);
+        testWithConsumerProtocol("sees new partitions", GroupTests::newPartitions);
+        testWithConsumerProtocol("refuses an unknown assignor", GroupTests::unknownAssignor);
+    }
+
+    private static void testWithConsumerProtocol(String name, ClientTests.Test test) {
+        test("consumer group " + name, t -> test.run(t.withConsumerProtocol()));
     }
 
     private static TopicPartition first(String topic) {
@@ -153,8 +177,20 @@ final class GroupTests {
         String topic = t.topic(4);
         String group = t.own("group");
         String strategy = "partition.assignment.strategy";
-        try (Consumer<String, String> one = t.member(group, strategy, assignor.getName());
-                Consumer<String, String> two = t.member(group, strategy, assignor.getName())) {
+        shares(t, topic, group, strategy, assignor.getName());
+    }
+
+    private static void sharesByServer(ClientTests t) throws Exception {
+        for (String assignor : List.of("uniform", "range")) {
+            String group = t.own("group-" + assignor);
+            t.create(group, 4);
+            shares(t, group, group, "group.remote.assignor", assignor);
+        }
+    }
+
+    private static void shares(ClientTests t, String topic, String group, String... config) throws Exception {
+        try (Consumer<String, String> one = t.member(group, config);
+                Consumer<String, String> two = t.member(group, config)) {
             one.subscribe(List.of(topic));
             until("all partitions at the first member", () -> polled(one).size() == 4);
             two.subscribe(List.of(topic));
@@ -232,6 +268,19 @@ final class GroupTests {
         }
     }
 
+    private static void staticUnreleased(ClientTests t) throws Exception {
+        String topic = t.topic(1);
+        String group = t.own("group");
+        try (Consumer<String, String> one = t.member(group, "group.instance.id", "same");
+                Consumer<String, String> two = t.member(group, "group.instance.id", "same")) {
+            one.subscribe(List.of(topic));
+            until("an assignment", () -> polled(one).size() == 1);
+            two.subscribe(List.of(topic));
+            fails(UnreleasedInstanceIdException.class, () -> until("refusal", () -> polled(two).size() == 9));
+            equal(1, polled(one).size(), "partitions of the first member");
+        }
+    }
+
     private static void silent(ClientTests t) throws Exception {
         String topic = t.topic(2);
         String group = t.own("group");
@@ -273,6 +322,38 @@ final class GroupTests {
             until("the first topic", () -> polled(consumer).size() == 1);
             t.create(prefix + "-b", 1);
             until("the second topic", () -> polled(consumer).size() == 2);
+        }
+    }
+
+    private static void serverPattern(ClientTests t) throws Exception {
+        String prefix = t.own("match");
+        t.create(prefix + "-a", 2);
+        t.create("not-" + prefix + "-a", 1);
+        String group = t.own("group");
+        SubscriptionPattern pattern = new SubscriptionPattern(prefix + "-[a-c]");
+        try (Consumer<String, String> one = t.member(group); Consumer<String, String> two = t.member(group)) {
+            one.subscribe(pattern);
+            until("the first topic", () -> polled(one).size() == 2);
+            two.subscribe(pattern);
+            until("an even share", () -> polled(one).size() == 1 & polled(two).size() == 1);
+            t.create(prefix + "-b", 2);
+            t.create(prefix + "-d", 2);
+            until("the second topic", () -> polled(one).size() == 2 & polled(two).size() == 2);
+        }
+    }
+
+    private static void invalidServerPattern(ClientTests t) throws Exception {
+        try (Consumer<String, String> consumer = t.member(t.own("group"))) {
+            consumer.subscribe(new SubscriptionPattern("(?=look-ahead)"));
+            fails(InvalidRegularExpression.class, () -> until("refusal", () -> polled(consumer).size() == 9));
+        }
+    }
+
+    private static void unknownAssignor(ClientTests t) throws Exception {
+        String topic = t.topic(1);
+        try (Consumer<String, String> consumer = t.member(t.own("group"), "group.remote.assignor", "sticky")) {
+            consumer.subscribe(List.of(topic));
+            fails(UnsupportedAssignorException.class, () -> until("refusal", () -> polled(consumer).size() == 9));
         }
     }
 

@@ -1,0 +1,280 @@
+"""Consumer groups of KIP-848 with stock tools and librdkafka: rebalances, static members, regular
+expressions, restarts, the configs of groups."""
+
+import time
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+from harness.broker import FAST_HEARTBEATS, Broker
+from harness.shell import Shell
+
+GROUPS = "kafka-consumer-groups"
+TIMEOUT_S = 60
+
+
+@pytest.fixture(scope="module")
+def broker(kind, tmp_path_factory):
+    broker = Broker(kind, tmp_path_factory.mktemp("modern"))
+    broker.settings |= FAST_HEARTBEATS
+    yield broker.start()
+    broker.stop()
+
+
+@pytest.fixture
+def create(broker):
+    """Creates topics on the broker of this file."""
+    return lambda name, partitions=1: create_topic(broker, name, partitions)
+
+
+def create_topic(broker, name, partitions=1):
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    admin.create_topics([NewTopic(name, partitions, 1)])[name].result(TIMEOUT_S)
+    return name
+
+
+class Member:
+    """A librdkafka consumer, and the partitions that it has lost by rebalances."""
+
+    def __init__(self, broker, group, topics, **config):
+        self.consumer = Consumer(
+            {
+                "bootstrap.servers": broker.bootstrap,
+                "group.id": group,
+                "group.protocol": "consumer",
+                "auto.offset.reset": "earliest",
+                "enable.auto.commit": False,
+                "topic.metadata.refresh.interval.ms": 500,
+                "log_level": 0,
+                **config,
+            }
+        )
+        self.revoked, self.errors = [], []
+        self.consumer.subscribe(topics, on_revoke=lambda _, lost: self.revoked.extend(lost))
+
+    def owned(self):
+        """Lets the consumer work for a moment. Returns what it owns: (topic, partition)."""
+        message = self.consumer.poll(0.1)
+        if message is not None and message.error():
+            self.errors.append(message.error().code())
+        return {(it.topic, it.partition) for it in self.consumer.assignment()}
+
+    def close(self):
+        self.consumer.close()
+
+
+def wait_for(what, is_reached, within=TIMEOUT_S):
+    deadline = time.monotonic() + within
+    while not is_reached():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def sizes(members):
+    owned = [member.owned() for member in members]
+    assert sum(map(len, owned)) == len(set().union(*owned)), f"a partition has two owners: {owned}"
+    return [len(it) for it in owned]
+
+
+def epochs(shell, group):
+    """The epochs of the group and of its target assignment, and those of its members by client."""
+    rows = shell(f"{GROUPS} --describe --group {group} --state --verbose", transcript=False).ok()
+    head, row = (line.split() for line in rows.lines if line.strip())
+    # The columns before COORDINATOR have one word each; its value has two.
+    state = dict(zip(reversed(head), reversed(row)))
+    rows = shell(f"{GROUPS} --describe --group {group} --members --verbose", transcript=False).ok()
+    head, *members = (line.split() for line in rows.lines if line.strip())
+    at, client = head.index("CURRENT-EPOCH"), head.index("CLIENT-ID")
+    return state["GROUP-EPOCH"], {member[client]: member[at] for member in members}
+
+
+def test_live_members(shell, create):
+    """A group with a live member: its offsets, members and state, and refused changes."""
+    topic = create("modern-live", 2)
+    shell(f"kafka-console-producer --topic {topic}", stdin="a\nb\n").ok()
+    member = shell.start(
+        f"kafka-console-consumer --topic {topic} --group modern-live-group --from-beginning"
+        " --command-property client.id=live-client --command-property group.protocol=consumer"
+        " --command-property auto.commit.interval.ms=200"
+    )
+    describe = f"{GROUPS} --describe --group modern-live-group"
+
+    def is_caught_up():
+        lines = shell(describe, transcript=False).lines
+        rows = [line.split() for line in lines if line.startswith("modern-live-group")]
+        return len(rows) == 2 and all(row[5] == "0" for row in rows)
+
+    wait_for("offsets are committed", is_caught_up)
+    for options in ("--offsets", "--offsets --verbose", "--members", "--members --verbose",
+                    "--state", "--state --verbose"):  # fmt: skip
+        shell(f"{describe} {options}")
+    for options in ("--type consumer", "--state Stable"):
+        listed = shell(f"{GROUPS} --list {options}", transcript=False).ok()
+        assert any(line.split()[:1] == ["modern-live-group"] for line in listed.lines), listed.stdout
+    listed = shell("kafka-groups --list --consumer", transcript=False).ok()
+    assert ["modern-live-group", "Consumer", "consumer"] in [line.split() for line in listed.lines]
+    shell(f"{GROUPS} --delete --group modern-live-group")
+    shell(f"{GROUPS} --reset-offsets --group modern-live-group --topic {topic} --to-earliest --execute")
+    shell(f"{GROUPS} --delete-offsets --group modern-live-group --topic {topic}")
+    member.stop().ok()
+    shell(f"{describe} --state")
+    shell(f"{GROUPS} --reset-offsets --group modern-live-group --topic {topic} --to-earliest --execute")
+    shell(f"{GROUPS} --delete --group modern-live-group")
+    shell(describe)
+
+
+def test_members_share_and_one_takes_over(broker, create):
+    topic = create("modern-shared", 6)
+    members = [Member(broker, "modern-sharers", [topic]) for _ in range(3)]
+    wait_for("two partitions each", lambda: sizes(members) == [2, 2, 2])
+    before = [member.owned() for member in members[:2]]
+    members.pop().close()
+    wait_for("three partitions each", lambda: sizes(members) == [3, 3])
+    assert all(old <= member.owned() for old, member in zip(before, members)), "stays where it is"
+    for member in members:
+        assert member.errors == []
+        member.close()
+
+
+@pytest.mark.parametrize("assignor", ["uniform", "range"])
+def test_assignors(broker, create, assignor):
+    topics = [create(f"modern-{assignor}-{n}", 4) for n in range(2)]
+    config = {"group.remote.assignor": assignor}
+    members = [Member(broker, f"modern-{assignor}", topics, **config) for _ in range(2)]
+    wait_for("four partitions each", lambda: sizes(members) == [4, 4])
+    if assignor == "range":
+        for member in members:
+            of_topics = [{at for topic, at in member.owned() if topic == name} for name in topics]
+            assert of_topics[0] == of_topics[1] and sorted(of_topics[0]) in ([0, 1], [2, 3])
+    for member in members:
+        member.close()
+
+
+def test_commits_belong_to_members(broker, create, shell):
+    topic = create("modern-commits")
+    shell(f"kafka-console-producer --topic {topic}", stdin="a\nb\nc\n").ok()
+    member = Member(broker, "modern-commits", [topic])
+    wait_for("the partition", lambda: sizes([member]) == [1])
+    member.consumer.commit(offsets=[TopicPartition(topic, 0, 2)], asynchronous=False)
+    stranger = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "modern-commits"})
+    with pytest.raises(KafkaException) as refused:
+        stranger.commit(offsets=[TopicPartition(topic, 0, 1)], asynchronous=False)
+    assert refused.value.args[0].code() == KafkaError.UNKNOWN_MEMBER_ID
+    (committed,) = member.consumer.committed([TopicPartition(topic, 0)], TIMEOUT_S)
+    assert committed.offset == 2
+    member.close()
+    stranger.commit(offsets=[TopicPartition(topic, 0, 1)], asynchronous=False)
+    (committed,) = stranger.committed([TopicPartition(topic, 0)], TIMEOUT_S)
+    assert committed.offset == 1
+    stranger.close()
+
+
+def test_static_member_keeps_its_partitions(broker, create, shell):
+    topic = create("modern-static", 4)
+    group = "modern-static"
+    config = {"group.instance.id": "stays", "client.id": "stays"}
+    stays = Member(broker, group, [topic], **config)
+    config = {"group.instance.id": "returns", "client.id": "returns"}
+    returns = Member(broker, group, [topic], **config)
+    wait_for("two partitions each", lambda: sizes([stays, returns]) == [2, 2])
+    before, owned, stays.revoked = epochs(shell, group), returns.owned(), []
+    returns.close()
+    assert epochs(shell, group)[1]["returns"] == "-2"
+    returns = Member(broker, group, [topic], **config)
+    wait_for("the same partitions", lambda: returns.owned() == owned)
+    assert epochs(shell, group) == before
+    assert stays.revoked == []
+    stays.close()
+    returns.close()
+
+
+def test_regular_expressions_are_resolved_by_the_broker(broker, create):
+    first = create("modern-match-1")
+    create("not-modern-match-1")
+    member = Member(broker, "modern-regex", ["^modern-match-[0-9]+"])
+    wait_for("the first topic", lambda: member.owned() == {(first, 0)})
+    second = create("modern-match-22", 2)
+    create("modern-match-3x")
+    expected = {(first, 0), (second, 0), (second, 1)}
+    wait_for("the second topic", lambda: member.owned() == expected)
+    member.close()
+
+
+def test_new_partitions_and_deleted_topics(broker, create):
+    topics = [create("modern-grows"), create("modern-goes")]
+    member = Member(broker, "modern-topics", topics)
+    wait_for("both topics", lambda: sizes([member]) == [2])
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    admin.create_partitions([NewPartitions(topics[0], 3)])[topics[0]].result(TIMEOUT_S)
+    wait_for("new partitions", lambda: sizes([member]) == [4])
+    admin.delete_topics([topics[1]])[topics[1]].result(TIMEOUT_S)
+    wait_for("the other topic only", lambda: member.owned() == {(topics[0], at) for at in range(3)})
+    member.close()
+
+
+@pytest.mark.parametrize("kills", [False, True], ids=["stopped", "killed"])
+def test_members_go_on_after_a_restart(own_broker, tool_host, kills):
+    """Without a rebalance: the epochs are the same, and nobody loses a partition."""
+    own_broker.settings |= FAST_HEARTBEATS
+    broker = own_broker.start()
+    shell = Shell(broker, tool_host, None, record=False)
+    topic = create_topic(broker, "lasting", 4)
+    members = [
+        Member(broker, "lasting", [topic], **{"client.id": f"member-{n}"}) for n in range(2)
+    ]
+    wait_for("two partitions each", lambda: sizes(members) == [2, 2])
+    before, owned = epochs(shell, "lasting"), [member.owned() for member in members]
+    for member in members:
+        member.revoked = []
+    if kills:
+        broker.kill()
+    else:
+        broker.stop()
+    broker.start()
+    member = members[0]
+    partition = next(iter(member.owned()))[1]
+
+    def commits():
+        try:
+            member.consumer.commit(offsets=[TopicPartition(topic, partition, 0)], asynchronous=False)
+        except KafkaException:
+            return False
+        return True
+
+    wait_for("a commit after the restart", commits)
+    assert epochs(shell, "lasting") == before
+    assert [member.owned() for member in members] == owned
+    assert [member.revoked for member in members] == [[], []]
+    for member in members:
+        member.close()
+
+
+def test_configs_of_groups(shell):
+    alter = "kafka-configs --alter --entity-type groups --entity-name modern-configured"
+    describe = "kafka-configs --describe --entity-type groups --entity-name modern-configured"
+    keys = ("consumer.session.timeout.ms", "consumer.heartbeat.interval.ms")
+    shell(describe)
+    shell(f"{describe} --all", sort=True)
+    shell(f"{alter} --add-config {keys[0]}=50000,{keys[1]}=6000")
+    shell(f"{describe} --all", sort=True)
+    for key, value in [(keys[0], "1"), (keys[0], "99999999"), (keys[1], "1"), (keys[1], "99999999"),
+                       (keys[0], "some"), ("no.such.key", "1")]:  # fmt: skip
+        shell(f"{alter} --add-config {key}={value}")
+    shell(f"{alter} --delete-config {keys[0]},{keys[1]}")
+    shell(describe)
+
+
+def test_groups_of_other_types(shell, broker, create):
+    """A member of one protocol founds a group. When it is empty, the other protocol takes it over,
+    with its offsets."""
+    topic = create("modern-types")
+    shell(f"kafka-console-producer --topic {topic}", stdin="a\nb\nc\nd\n").ok()
+    read = f"kafka-console-consumer --topic {topic} --group modern-types --from-beginning"
+    once = "--max-messages 1 --timeout-ms 20000 --command-property"
+    shell(f"{read} {once} group.protocol=classic")
+    shell(f"{read} {once} group.protocol=consumer")
+    listed = shell("kafka-groups --list", transcript=False).ok()
+    assert ["modern-types", "Consumer", "consumer"] in [line.split() for line in listed.lines]
+    shell(f"{read} {once} group.protocol=classic")
+    listed = shell("kafka-groups --list", transcript=False).ok()
+    assert ["modern-types", "Classic", "consumer"] in [line.split() for line in listed.lines]
