@@ -31,14 +31,14 @@ const POSIX: &[(&str, Ranges)] = &[
 
 /// The general categories of Unicode that RE2/J knows, besides `Any`, `C`, `Co` and `Cs`.
 #[rustfmt::skip]
-const CATEGORIES: &[&str] = &[
+pub const CATEGORIES: &[&str] = &[
     "Cc", "Cf", "L", "Ll", "Lm", "Lo", "Lt", "Lu", "M", "Mc", "Me", "Mn", "N", "Nd", "Nl", "No",
     "P", "Pc", "Pd", "Pe", "Pf", "Pi", "Po", "Ps", "S", "Sc", "Sk", "Sm", "So", "Z", "Zl", "Zp",
     "Zs",
 ];
 /// The scripts of Unicode 6.0, which are those that RE2/J knows.
 #[rustfmt::skip]
-const SCRIPTS: &[&str] = &[
+pub const SCRIPTS: &[&str] = &[
     "Arabic", "Armenian", "Avestan", "Balinese", "Bamum", "Batak", "Bengali", "Bopomofo", "Brahmi",
     "Braille", "Buginese", "Buhid", "Canadian_Aboriginal", "Carian", "Cham", "Cherokee", "Common",
     "Coptic", "Cuneiform", "Cypriot", "Cyrillic", "Deseret", "Devanagari", "Egyptian_Hieroglyphs",
@@ -60,7 +60,7 @@ const ADDED_TO_LL: &str = "KS\u{C5}\u{1C4}\u{1C5}\u{1C7}\u{1C8}\u{1CA}\u{1CB}\u{
     \u{1E9E}\u{2126}\u{212A}\u{212B}";
 
 /// How many characters fold in the time that a range takes.
-const FOLDS_PER_RANGE: usize = 64;
+const FOLDS_PER_RANGE: usize = 16;
 
 /// Takes a class in brackets, of which the opening bracket is taken.
 pub fn take_class(cursor: &mut Cursor, folds_case: bool) -> Result<ClassUnicode, PatternError> {
@@ -180,7 +180,7 @@ fn split_negation(name: &str) -> (&str, bool) {
 }
 
 /// Returns the characters of a general category or of a script.
-fn property(name: &str) -> Option<ClassUnicode> {
+pub fn property(name: &str) -> Option<ClassUnicode> {
     let known = match name {
         "Any" => return Some(class_of(&[('\0', char::MAX)])),
         // No text has surrogates.

@@ -35,6 +35,29 @@ fn patterns_match_and_are_refused_as_by_re2j() {
     }
 }
 
+#[test]
+fn all_categories_and_scripts_have_characters() {
+    for name in class::CATEGORIES.iter().chain(class::SCRIPTS).chain(&["Any", "C", "Co", "Unknown"])
+    {
+        let class = class::property(name).expect("a known name");
+        assert!(!class.ranges().is_empty(), "{name}");
+    }
+}
+
+/// `docs/compatibility.md` lists these differences.
+#[test]
+fn faults_of_re2j_are_missing() {
+    for (pattern, text, matches) in [
+        ("(?i)\u{1C80}", "\u{412}", true),
+        (r"(?i)[a-\x{2000}]", "A", true),
+        (r"(?i:b\d)|B", "B", true),
+        (r"(?i:b\d)|B", "b", false),
+    ] {
+        let compiled = Pattern::new(pattern).expect("a valid pattern");
+        assert_eq!(compiled.matches(text), matches, "{pattern} {text}");
+    }
+}
+
 #[track_caller]
 fn assert_refused(pattern: &str, expected: PatternError) {
     assert_eq!(Pattern::new(pattern).err(), Some(expected), "{pattern:.40}");
