@@ -6,10 +6,12 @@
 
 mod compaction;
 mod disk;
+mod patterns;
 mod wire;
 
 pub use compaction::compacted_batches;
 pub use disk::{log_directories, log_files, metadata_snapshots, properties};
+pub use patterns::patterns;
 pub use wire::{
     batches, codecs, group_records, metadata_records, produced_batches, raft_messages,
     request_headers, requests, transaction_records,
