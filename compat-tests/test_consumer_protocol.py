@@ -91,7 +91,8 @@ def epochs(shell, group):
 def test_live_members(shell, create):
     """A group with a live member: its offsets, members and state, and refused changes."""
     topic = create("modern-live", 2)
-    shell(f"kafka-console-producer --topic {topic}", stdin="a\nb\n").ok()
+    keyed = "--reader-property parse.key=true --reader-property key.separator=:"
+    shell(f"kafka-console-producer --topic {topic} {keyed}", stdin="key:a\nkey:b\n").ok()
     member = shell.start(
         f"kafka-console-consumer --topic {topic} --group modern-live-group --from-beginning"
         " --command-property client.id=live-client --command-property group.protocol=consumer"
