@@ -8,7 +8,7 @@ use crate::{
     coordinator::group::{
         GroupConfig,
         assignor::Assignor,
-        config::{Bounded, ConsumerConfig, ConsumerGroupConfig, MigrationPolicy},
+        config::{Bounded, ConsumerConfig, ConsumerGroupConfig},
     },
     metadata::{Change, Config, ConfigResourceType, Image},
 };
@@ -43,12 +43,8 @@ fn consumer_config(settings: &ConsumerGroupSettings) -> ConsumerConfig {
         max_size: settings.group_consumer_max_size.max(0) as usize,
         assignors: assignors.collect(),
         regex_refresh_interval_ms: settings.group_consumer_regex_refresh_interval_ms,
-        migration_policy: match settings.group_consumer_migration_policy.as_str() {
-            "bidirectional" => MigrationPolicy::Bidirectional,
-            "upgrade" => MigrationPolicy::Upgrade,
-            "downgrade" => MigrationPolicy::Downgrade,
-            _ => MigrationPolicy::Disabled,
-        },
+        // `group.consumer.migration.policy` has no effect yet.
+        ..ConsumerConfig::default()
     }
 }
 

@@ -14,8 +14,7 @@ const HEARTBEAT: &str = "heartbeat.interval.ms";
 const SESSION: &str = "session.timeout.ms";
 const ASSIGNMENT: &str = "assignment.interval.ms";
 
-/// The settings of the group coordinator that are not about one type of groups, or are about classic
-/// groups.
+/// The settings of the group coordinator for classic groups, offsets and its topic.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GroupSettings {
     pub min_session_timeout_ms: i32,
@@ -105,19 +104,16 @@ pub struct ConsumerGroupSettings {
     pub group_consumer_assignment_interval_ms: Limited,
     pub group_consumer_regex_refresh_interval_ms: i32,
     pub group_consumer_max_size: i32,
-    /// `bidirectional`, `upgrade`, `downgrade` or `disabled`, in lower case.
-    pub group_consumer_migration_policy: String,
     /// Not empty. The first one is the default.
     pub group_consumer_assignors: Vec<ConsumerAssignor>,
 }
 
 impl ConsumerGroupSettings {
     /// # Errors
-    /// `group.consumer.assignors` names a class that is not one of Kafka's assignors, or an assignor
-    /// twice.
+    /// `group.consumer.assignors` has a class that is not one of Kafka's assignors, or has an
+    /// assignor twice.
     pub(super) fn read(values: &Values) -> Result<Self, ConfigError> {
         let protocols = values.list("group.coordinator.rebalance.protocols").unwrap_or_default();
-        let policy = values.text("group.consumer.migration.policy").unwrap_or_default();
         Ok(Self {
             has_consumer_protocol: protocols.iter().any(|protocol| protocol == "consumer"),
             group_consumer_session_timeout_ms: Limited::read(values, SESSION),
@@ -126,7 +122,6 @@ impl ConsumerGroupSettings {
             group_consumer_regex_refresh_interval_ms: values
                 .i32("group.consumer.regex.refresh.interval.ms"),
             group_consumer_max_size: values.i32("group.consumer.max.size"),
-            group_consumer_migration_policy: policy.to_ascii_lowercase(),
             group_consumer_assignors: assignors(values)?,
         })
     }

@@ -16,7 +16,6 @@ fn settings(assignors: &[ConsumerAssignor]) -> ConsumerGroupSettings {
         group_consumer_assignment_interval_ms: limited,
         group_consumer_regex_refresh_interval_ms: 1,
         group_consumer_max_size: 1,
-        group_consumer_migration_policy: "disabled".to_owned(),
         group_consumer_assignors: assignors.to_vec(),
     }
 }

@@ -62,7 +62,7 @@ keys! {
         "The assignors for consumer groups, the default first.";
     "group.consumer.migration.policy" String "bidirectional"
         (one_of_ignoring_case "DISABLED" "DOWNGRADE" "UPGRADE" "BIDIRECTIONAL") Medium ReadOnly
-        Used
+        Ignored
         "Which way groups may change between the classic and the consumer protocol.";
     "group.consumer.assignment.interval.ms" Int "1000" (at_least 0) Medium ClusterWide Used
         "The least time between two assignments of a consumer group.";
