@@ -1,4 +1,4 @@
-//! [`ClusterInfo`]: what the shards know of the cluster's metadata.
+//! [`ClusterInfo`]: the part of the cluster's metadata that shards use.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -140,7 +140,7 @@ impl Turn<'_> {
         let (cluster, new_group) = (self.cluster, ConsumerGroup::default());
         let Some(topics) = cluster.topics.as_deref() else {
             // After a restart, assignments would be empty.
-            let message = "The coordinator does not know the topics of the cluster yet.";
+            let message = "The coordinator has not received the topics of the cluster yet.";
             return Err(Refusal::new(GroupError::CoordinatorLoadInProgress, message));
         };
         let place = self.place_of(groups, request)?;
@@ -179,7 +179,7 @@ impl Turn<'_> {
         Ok(reply)
     }
 
-    /// Starts the member's session anew, and its rebalance timer while it must revoke partitions.
+    /// Restarts the member's session, and starts its rebalance timer if it must revoke partitions.
     fn set_member_timers(&mut self, heartbeat: &Heartbeat) {
         let (group, member) = (&heartbeat.request.group, heartbeat.member_id());
         if let Some(replaced) = heartbeat.replaced.filter(|replaced| *replaced != member) {

@@ -164,16 +164,16 @@ fn check_epoch(
     current: &CurrentAssignment,
     request: &ConsumerHeartbeatRequest,
 ) -> Result<(), Refusal> {
-    let (told, known) = (request.member_epoch, current.epoch);
-    if told == JOIN_EPOCH || told == known {
+    let (sent, known) = (request.member_epoch, current.epoch);
+    if sent == JOIN_EPOCH || sent == known {
         return Ok(());
     }
-    if told < known && told == current.previous_epoch && owns_only_assigned(current, request) {
+    if sent < known && sent == current.previous_epoch && owns_only_assigned(current, request) {
         return Ok(());
     }
-    let relation = if told > known { "greater" } else { "smaller" };
+    let relation = if sent > known { "greater" } else { "smaller" };
     let message = format!(
-        "The consumer group member has a {relation} member epoch ({told}) than the one known by \
+        "The consumer group member has a {relation} member epoch ({sent}) than the one known by \
          the group coordinator ({known}). The member must abandon all its partitions and rejoin."
     );
     Err(Refusal { error: GroupError::FencedMemberEpoch, message })

@@ -56,7 +56,7 @@ impl MemberState {
     }
 }
 
-/// What a member has told of itself.
+/// What a member has sent about itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Subscription {
     pub instance_id: Option<Arc<str>>,
@@ -92,8 +92,9 @@ impl Default for Subscription {
 }
 
 impl Subscription {
-    /// The regular expression that the member is subscribed to, if any. One that no record can have
-    /// as its key does not count. Members cannot bring it, but a log can have it.
+    /// The regular expression that the member is subscribed to, if any. One that is too long for the
+    /// key of a record does not count. Heartbeats with such a one are refused, but Kafka's logs can
+    /// have it.
     pub fn regex(&self) -> Option<&Arc<str>> {
         let regex = self.topic_regex.as_ref();
         regex.filter(|regex| !regex.is_empty() && regex.len() <= KEY_TEXT_MAX)

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use super::member::{CurrentAssignment, EpochAssignment, MemberState};
 use crate::{base::TopicId, coordinator::group::assignor::Assignment};
 
-/// A member in a state that this version does not know must abandon its partitions and rejoin.
+/// Error: the member is in a state of a later version. It must abandon its partitions and rejoin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MustRejoin;
 

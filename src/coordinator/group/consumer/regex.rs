@@ -1,6 +1,6 @@
-//! Subscriptions by regular expressions. A member brings a regular expression; the coordinator
-//! resolves it to the names of topics beside the shard, and the shard writes the result. All regular
-//! expressions of a group are resolved at once, so that they cause one rebalance.
+//! Subscriptions by regular expressions. The coordinator resolves a regular expression to the names
+//! of topics beside the shard, and the shard writes the result. All regular expressions of a group
+//! are resolved at once, so that they cause one rebalance.
 
 use std::{collections::BTreeSet, sync::Arc};
 

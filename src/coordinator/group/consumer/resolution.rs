@@ -36,7 +36,7 @@ impl ResolveRegexes {
                     names.filter(|name| pattern.matches(name)).cloned().collect()
                 }
                 Err(error) => {
-                    // Members cannot bring it, but a log can have it.
+                    // The coordinator refuses it in heartbeats, but a log can have it.
                     tracing::error!(group = &*self.group, %error, "invalid regular expression");
                     BTreeSet::new()
                 }

@@ -72,21 +72,21 @@ struct Client {
     names: Vec<Arc<str>>,
     regex: Arc<str>,
     /// Whether the next heartbeat has the subscription.
-    must_tell: bool,
+    must_subscribe: bool,
 }
 
 impl Client {
     fn request(&self) -> ConsumerHeartbeatRequest {
-        let tells = !self.is_member || self.must_tell;
+        let subscribes = !self.is_member || self.must_subscribe;
         ConsumerHeartbeatRequest {
             group: GROUP.into(),
             member_id: self.id.clone(),
             member_epoch: if self.is_member { self.epoch } else { 0 },
             instance_id: self.instance_id.clone(),
             rack_id: None,
-            rebalance_timeout_ms: if tells { 20_000 } else { -1 },
-            subscribed_topic_names: tells.then(|| self.names.clone()),
-            subscribed_topic_regex: tells.then(|| self.regex.clone()),
+            rebalance_timeout_ms: if subscribes { 20_000 } else { -1 },
+            subscribed_topic_names: subscribes.then(|| self.names.clone()),
+            subscribed_topic_regex: subscribes.then(|| self.regex.clone()),
             server_assignor: None,
             owned_partitions: Some(self.owned.clone().into_iter().collect()),
             client_id: "c".into(),
@@ -96,7 +96,7 @@ impl Client {
 
     fn take(&mut self, reply: &ConsumerHeartbeatReply) {
         self.is_member = true;
-        self.must_tell = false;
+        self.must_subscribe = false;
         self.epoch = reply.member_epoch;
         if let Some(assignment) = &reply.assignment {
             self.owned = assignment.clone();
@@ -213,7 +213,7 @@ impl Run {
         self.request(Request::UpdateClusterInfo(info));
     }
 
-    /// Sends a heartbeat. If its response is lost, the client learns nothing.
+    /// Sends a heartbeat. If its response is lost, the client does not change.
     fn beat(&mut self, at: usize, is_lost: bool) {
         let request = self.clients[at].request();
         let Reply::ConsumerHeartbeat(reply) = self.request(Request::ConsumerHeartbeat(request))
@@ -222,7 +222,7 @@ impl Run {
         };
         let client = &mut self.clients[at];
         match reply {
-            _ if is_lost => client.must_tell = true,
+            _ if is_lost => client.must_subscribe = true,
             Ok(reply) => client.take(&reply),
             Err(refusal) => match refusal.error {
                 GroupError::FencedMemberEpoch
@@ -268,13 +268,13 @@ impl Run {
             11 => {
                 let names = TOPICS.iter().enumerate().filter(|(bit, _)| value >> bit & 1 == 1);
                 self.clients[at].names = names.map(|(_, name)| (*name).into()).collect();
-                self.clients[at].must_tell = true;
+                self.clients[at].must_subscribe = true;
                 self.beat(at, false);
             }
             12 => {
                 let regexes = ["", "t.", "u|ta", "t.", "", "[a-z]+", "x", ""];
                 self.clients[at].regex = regexes[usize::from(value)].into();
-                self.clients[at].must_tell = true;
+                self.clients[at].must_subscribe = true;
                 self.beat(at, false);
             }
             13 => self.leave(at, value > 2),
@@ -286,7 +286,7 @@ impl Run {
         self.check_clients();
     }
 
-    /// Checks that the group knows of all partitions that its members use.
+    /// Checks that members use only partitions that they own in the group.
     fn check_clients(&self) {
         for client in self.clients.iter().filter(|client| client.is_member) {
             let member = self.group().and_then(|group| group.member(&client.id));

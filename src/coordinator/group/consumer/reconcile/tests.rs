@@ -157,7 +157,7 @@ fn member_that_has_revoked_may_have_to_revoke_again() {
 }
 
 #[test]
-fn revoked_partition_that_comes_back_is_assigned_anew() {
+fn revoked_partition_that_comes_back_is_assigned_again() {
     let member = current(5, UnrevokedPartitions, "t-0@3", "t-1@5");
     let case =
         Case { target_epoch: 7, target: "t-0 t-1", reported: Some("t-0"), ..Case::default() };
