@@ -8,7 +8,6 @@ from differential.wire import Connection
 from harness.broker import KAFKA_KIND, SORDINI_KIND, Broker
 from harness.shell import Shell
 
-INCONSISTENT_GROUP_PROTOCOL = 23
 READ = "--from-beginning --timeout-ms 20000"
 
 

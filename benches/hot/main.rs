@@ -2,6 +2,7 @@
 //! `cargo bench --bench hot [-- NAME]`.
 
 mod consumer_group;
+mod assignor;
 mod disk;
 mod fetch;
 mod group;
