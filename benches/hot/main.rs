@@ -1,8 +1,8 @@
 //! Micro-benchmarks of the work for a request in each layer, without sockets:
 //! `cargo bench --bench hot [-- NAME]`.
 
-mod consumer_group;
 mod assignor;
+mod consumer_group;
 mod disk;
 mod fetch;
 mod group;

@@ -40,9 +40,8 @@ class ConsumerGroup(Group):
             member["subscribedTopicNames"].sort(key=self.t.masked)
         self.t.note_answer(label, "ConsumerGroupDescribe", version, shows(answer))
 
-    def consumers_state(self):
-        answer = self.t.call("ConsumerGroupDescribe", 1, {"groupIds": [self.id]})
-        return answer["groups"][0]["groupState"]
+    def described(self):
+        return self.t.call("ConsumerGroupDescribe", 1, {"groupIds": [self.id]})["groups"][0]
 
 
 class Consumer:
@@ -91,15 +90,17 @@ class Consumer:
         return self.ask(label, version, **fields) if label else self.call(version, **fields)
 
 
-def settle(*members, partitions):
-    """Sends heartbeats that report the assigned partitions until the members own this many."""
+def settle(*members, partitions, above=0):
+    """Sends heartbeats that report the assigned partitions until the members own this many, in a
+    group epoch above this one. A regular expression is resolved some time after the heartbeat."""
     deadline = time.monotonic() + _STABLE_TIMEOUT_S
     while True:
         for member in members:
             answer = member.call(topicPartitions=member.owning())
             assert answer["errorCode"] == 0, answer
         owned = sum(len(parts) for member in members for parts in member.owned.values())
-        if owned == partitions and members[0].group.consumers_state() == "Stable":
+        group = members[0].group.described()
+        if owned == partitions and group["groupState"] == "Stable" and group["groupEpoch"] > above:
             return
         if time.monotonic() > deadline:
             raise TimeoutError(f"the members own {owned} partitions, not {partitions}")

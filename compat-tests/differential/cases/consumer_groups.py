@@ -245,6 +245,7 @@ def expressions(t):
         t.mask_as(name, mask)
     a = group.consumer("a")
     joining = {"subscribedTopicNames": None}
+    before = 0
     for label, pattern, count in (
         ("all", f"{prefix}-.*", 3),
         ("the second", f"{names[1]}|x", 2),
@@ -254,9 +255,9 @@ def expressions(t):
         if a.epoch == 0:
             a.join(label, subscribedTopicRegex=pattern, **joining)
         else:
+            before = group.described()["groupEpoch"]
             a.ask(label, subscribedTopicRegex=pattern)
-        time.sleep(_RESOLVED_S)
-        settle(a, partitions=count)
+        settle(a, partitions=count, above=before)
         group.describe_consumers(label)
     a.ask("both", subscribedTopicRegex=names[1], subscribedTopicNames=[names[0]])
     time.sleep(_RESOLVED_S)
