@@ -26,6 +26,9 @@ pub fn mark_changes(
     old: Option<&Arc<TopicsSnapshot>>,
     new: &TopicsSnapshot,
 ) {
+    if !groups.values().any(|group| matches!(group, Group::Consumer(_))) {
+        return; // without a comparison of all topics
+    }
     let changed = old.map(|old| changed_topics(old, new));
     let created = old.is_none_or(|old| new.topics.keys().any(|it| !old.topics.contains_key(it)));
     for (id, group) in groups {
