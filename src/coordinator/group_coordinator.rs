@@ -11,7 +11,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::Instant,
+};
 
 use super::{
     Coordinator, OFFSETS_TOPIC,
@@ -81,6 +84,10 @@ struct Inner {
     partitions: AtomicI32,
 }
 
+/// The most groups whose regular expressions are resolved at once, as many as Kafka has by default
+/// (`group.coordinator.background.threads`). A large expression needs milliseconds per topic.
+const RESOLUTIONS_MAX: usize = 2;
+
 /// Handle to the group coordinator; clones share it. A request fails with `NotCoordinator` if this
 /// broker does not lead the group's partition, and with `CoordinatorLoadInProgress` while its shard
 /// loads.
@@ -94,8 +101,10 @@ impl GroupCoordinator {
         let cluster = ArcSwap::from_pointee(ClusterInfo::default());
         Self(Arc::new_cyclic(|inner: &Weak<Inner>| {
             let inner = Weak::clone(inner);
+            let turns = Arc::new(Semaphore::new(RESOLUTIONS_MAX));
             let shards = Shards::new(move |partition, work| {
-                tokio::spawn(resolve_regexes(Weak::clone(&inner), partition, work));
+                let (inner, turns) = (Weak::clone(&inner), Arc::clone(&turns));
+                tokio::spawn(resolve_regexes(inner, turns, partition, work));
             });
             Inner { shards, config, cluster, partitions }
         }))
@@ -391,8 +400,14 @@ impl Coordinator for GroupCoordinator {
 }
 
 /// Resolves regular expressions for a shard, and sends it the outcome.
-async fn resolve_regexes(inner: Weak<Inner>, partition: i32, work: ResolveRegexes) {
+async fn resolve_regexes(
+    inner: Weak<Inner>,
+    turns: Arc<Semaphore>,
+    partition: i32,
+    work: ResolveRegexes,
+) {
     let failed = work.failed();
+    let _turn = turns.acquire().await;
     let outcome = blocking(move || work.run()).await.unwrap_or(failed);
     if let Some(inner) = inner.upgrade() {
         // The shard may have ended. Another one resolves them again.

@@ -1,10 +1,13 @@
 //! Metrics of groups: members, state, and lag in offsets and in seconds.
 
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Instant,
+};
 
 use crate::{
     base::{TopicId, TopicPartition},
-    coordinator::group::{messages::GroupSurvey, state::State},
+    coordinator::group::{consumer::state::GroupState, messages::GroupSurvey, state::State},
     partition::{Partition, PartitionTable, View},
     telemetry::{Kind, Labels, Scrape},
 };
@@ -95,7 +98,10 @@ fn collect_groups(surveys: &[GroupSurvey], scrape: &mut Scrape) {
         family.sample(&[("consumergroup", &survey.group), ("state", survey.state)], 1.0);
     }
     let mut family = scrape.family("kafka_server_groups", "Groups by state", Kind::Gauge);
-    for state in State::ALL.map(State::name) {
+    // Groups of both protocols can be empty or stable.
+    let states = State::ALL.map(State::name).into_iter();
+    let states: BTreeSet<_> = states.chain(GroupState::ALL.map(GroupState::name)).collect();
+    for state in states {
         let count = surveys.iter().filter(|survey| survey.state == state).count();
         family.sample(&[("state", state)], count as f64);
     }
