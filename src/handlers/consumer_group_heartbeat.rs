@@ -131,10 +131,7 @@ fn check_form(
     check_assignor(request.server_assignor.as_deref(), settings)
 }
 
-fn check_assignor(
-    asked: Option<&str>,
-    settings: &ConsumerGroupSettings,
-) -> Result<(), Refusal> {
+fn check_assignor(asked: Option<&str>, settings: &ConsumerGroupSettings) -> Result<(), Refusal> {
     // Kafka names the assignors in the order of its hash set.
     let known = [ConsumerAssignor::Uniform, ConsumerAssignor::Range].into_iter();
     let known = known.filter(|known| settings.group_consumer_assignors.contains(known));

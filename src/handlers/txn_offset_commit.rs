@@ -306,7 +306,10 @@ mod tests {
     fn stale_member_epochs_are_old_generations() {
         let illegal = ErrorCode::IllegalGeneration.code();
         let stale = Err(GroupError::StaleMemberEpoch);
-        assert_eq!((code_of(GroupError::StaleMemberEpoch), committed_code(&stale)), (illegal, illegal));
+        assert_eq!(
+            (code_of(GroupError::StaleMemberEpoch), committed_code(&stale)),
+            (illegal, illegal)
+        );
         assert_eq!(code_of(GroupError::UnknownMemberId), ErrorCode::UnknownMemberId.code());
         assert_eq!(committed_code(&Ok(())), NONE);
     }

@@ -42,10 +42,7 @@ fn staying(member_epoch: i32) -> ConsumerGroupHeartbeatRequest {
 }
 
 /// The error and the message with which a request is refused. `None` if its form is right.
-fn refusal(
-    version: i16,
-    request: &ConsumerGroupHeartbeatRequest,
-) -> Option<(GroupError, String)> {
+fn refusal(version: i16, request: &ConsumerGroupHeartbeatRequest) -> Option<(GroupError, String)> {
     let assignors = [ConsumerAssignor::Range, ConsumerAssignor::Uniform];
     let refusal = check_form(request, version, &settings(&assignors)).err()?;
     Some((refusal.error, refusal.message))
