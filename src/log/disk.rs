@@ -446,8 +446,11 @@ mod tests {
         file
     }
 
-    /// On a busy machine, the kernel may keep pages that it is asked to drop.
-    const ATTEMPTS: usize = 20;
+    /// On a busy machine, the kernel may keep pages that it is asked to drop. The waits between the
+    /// attempts get longer.
+    fn attempts() -> impl Iterator<Item = u64> {
+        (0..20).inspect(|n| std::thread::sleep(std::time::Duration::from_millis(10 * n)))
+    }
 
     #[test]
     fn reads_that_would_wait_are_refused_until_the_pages_are_there() {
@@ -455,7 +458,7 @@ mod tests {
         let dir = dir_with_page_cache();
         // A probe of a file that is not cached may begin to read it.
         let cold = || cold_file(dir.path(), "probed", LEN);
-        assert!((0..ATTEMPTS).any(|_| !cold().is_cached(0, LEN)));
+        assert!(attempts().any(|_| !cold().is_cached(0, LEN)));
         let mut buf = [0; 100];
         let mut refuses = || {
             let file = cold_file(dir.path(), "read", LEN);
@@ -469,7 +472,7 @@ mod tests {
             assert!(!is_refusing_reads());
             read.is_none().then_some(file)
         };
-        let file = (0..ATTEMPTS).find_map(|_| refuses()).expect("a read is refused");
+        let file = attempts().find_map(|_| refuses()).expect("a read is refused");
         read_ahead(&*file, 0, LEN).expect("reads");
         assert!(file.is_cached(0, LEN));
         let read = without_waiting(|| read_exact_at(&*file, &mut buf, 5_000).is_ok());
