@@ -28,7 +28,10 @@ use crate::{
     broker::Broker,
     coordinator::group::{
         GroupError, assignor,
-        consumer::messages::{ConsumerHeartbeatReply, ConsumerHeartbeatRequest, Refusal},
+        consumer::{
+            member::{LEAVE_EPOCH, LEAVE_STATIC_EPOCH},
+            messages::{ConsumerHeartbeatReply, ConsumerHeartbeatRequest, Refusal},
+        },
     },
     protocol::checks::{GROUP_READ, TOPIC_DESCRIBE},
 };
@@ -37,10 +40,6 @@ pub struct ConsumerGroupHeartbeat;
 
 /// The first version in which a member makes its own id (KIP-1082).
 const OWN_MEMBER_ID_SINCE: i16 = 1;
-/// The epoch of a member that leaves.
-const LEAVE: i32 = -1;
-/// The epoch of a static member that leaves and will come back.
-const LEAVE_STATIC: i32 = -2;
 
 impl Handler for ConsumerGroupHeartbeat {
     const API: ApiKey = ApiKey::ConsumerGroupHeartbeat;
@@ -102,7 +101,7 @@ fn check_form(
         false => Ok(()),
     };
     let epoch = request.member_epoch;
-    let needs_id = version >= OWN_MEMBER_ID_SINCE || epoch > 0 || epoch == LEAVE;
+    let needs_id = version >= OWN_MEMBER_ID_SINCE || epoch > 0 || epoch == LEAVE_EPOCH;
     refuse_if(needs_id && is_blank(&request.member_id), "MemberId can't be empty.")?;
     let is_empty = |text: &Option<_>| text.as_deref().is_some_and(is_blank);
     refuse_if(is_blank(&request.group_id), "GroupId can't be empty.")?;
@@ -125,8 +124,10 @@ fn check_form(
                  (re-)joining.",
             )?;
         }
-        LEAVE_STATIC => refuse_if(request.instance_id.is_none(), "InstanceId can't be null.")?,
-        epoch => refuse_if(epoch < LEAVE_STATIC, "MemberEpoch is invalid.")?,
+        LEAVE_STATIC_EPOCH => {
+            refuse_if(request.instance_id.is_none(), "InstanceId can't be null.")?
+        }
+        epoch => refuse_if(epoch < LEAVE_STATIC_EPOCH, "MemberEpoch is invalid.")?,
     }
     check_assignor(request.server_assignor.as_deref(), settings)
 }

@@ -6,7 +6,7 @@ use kafka_protocol::messages::ApiKey;
 
 use super::{
     Client, Context, ErrorCode, Handler, Reply,
-    conversions::{str_bytes, text},
+    conversions::{optional_text, str_bytes, text},
     error_counts::{each, error_codes},
     errors::{NONE, group_code},
 };
@@ -60,7 +60,7 @@ impl Handler for OffsetFetch {
             let id = text(&group.group_id);
             let fetch = FetchRequest {
                 group: id,
-                member_id: group.member_id.as_ref().map(text),
+                member_id: optional_text(group.member_id.as_ref()),
                 member_epoch: group.member_epoch,
                 topics,
                 requires_stable,

@@ -204,15 +204,19 @@ impl Turn<'_> {
         group: &Arc<str>,
         changes: &[ConsumerChange],
     ) -> Result<(), Refusal> {
-        let fits = |change: &ConsumerChange| {
-            let record = ConsumerRecord { group: group.clone(), change: change.clone() };
-            self.fits_one_batch(&[Record::Consumer(record)])
-        };
-        if changes.iter().all(fits) {
+        if self.changes_fit(group, changes) {
             return Ok(());
         }
         let message = "A record of the group is larger than the coordinator can write.";
         Err(Refusal::new(GroupError::UnknownServerError, message))
+    }
+
+    /// Whether each of the records fits in an append.
+    pub(super) fn changes_fit(&self, group: &Arc<str>, changes: &[ConsumerChange]) -> bool {
+        changes.iter().all(|change| {
+            let record = ConsumerRecord { group: group.clone(), change: change.clone() };
+            self.fits_one_batch(&[Record::Consumer(record)])
+        })
     }
 
     pub(super) fn write_changes(&mut self, group: &Arc<str>, changes: Vec<ConsumerChange>) {

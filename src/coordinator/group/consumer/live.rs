@@ -30,7 +30,10 @@ pub fn mark_changes(
         return; // without a comparison of all topics
     }
     let changed = old.map(|old| changed_topics(old, new));
-    let created = old.is_none_or(|old| new.topics.keys().any(|it| !old.topics.contains_key(it)));
+    let created = match (old, &changed) {
+        (Some(old), Some(changed)) => changed.iter().any(|it| !old.topics.contains_key(*it)),
+        _ => true,
+    };
     for (id, group) in groups {
         let Group::Consumer(live) = group else { continue };
         live.regexes_checked &= !created;

@@ -9,14 +9,14 @@ use super::{
     heartbeat::Heartbeat,
     live::LiveConsumerGroup,
     messages::Refusal,
-    records::{ConsumerChange, ConsumerRecord, ResolvedRegex},
+    records::{ConsumerChange, ResolvedRegex},
     resolution::{RegexesResolved, ResolveRegexes},
     state::ConsumerGroup,
     values::GroupMetadata,
 };
 use crate::{
     base::re2::Pattern,
-    coordinator::group::{Group, GroupError, Groups, Record, Turn},
+    coordinator::group::{Group, GroupError, Groups, Turn},
 };
 
 /// The least time between two resolutions of a group's regular expressions, in milliseconds
@@ -115,12 +115,8 @@ impl Turn<'_> {
         let logged = self.logged;
         let Some(group) = logged.consumer(id) else { return };
         let changes = outcome.resolved.and_then(|resolved| self.regex_changes(group, resolved));
-        let fits = |change: &ConsumerChange| {
-            let record = ConsumerRecord { group: id.clone(), change: change.clone() };
-            self.fits_one_batch(&[Record::Consumer(record)])
-        };
         match changes {
-            Some(changes) if changes.iter().all(fits) => {
+            Some(changes) if self.changes_fit(id, &changes) => {
                 live.resolution_failed_ms = None;
                 self.write_changes(id, changes);
             }
