@@ -433,7 +433,14 @@ impl DiskFile for RealFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::testing::dir_with_page_cache;
+
+    /// A directory beside the test program, because `/tmp` may be a tmpfs, which keeps all
+    /// pages.
+    fn dir_with_page_cache() -> tempfile::TempDir {
+        let program = std::env::current_exe().expect("this program has a path");
+        let target = program.parent().expect("it is in a directory");
+        tempfile::tempdir_in(target).expect("temporary directory")
+    }
 
     /// A file that was dropped from the page cache, on a file system that supports this.
     fn cold_file(dir: &Path, name: &str, len: usize) -> Arc<dyn DiskFile> {

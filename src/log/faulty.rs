@@ -57,7 +57,7 @@ struct Node {
     synced: Vec<u8>,
     /// `bytes` and `synced` are equal before this position.
     changed_from: usize,
-    /// Whether the page cache has nothing of the file. A read from the disk ends that.
+    /// Whether the page cache has nothing of the file. A read from the disk or a write ends that.
     is_cold: bool,
     modified_ms: i64,
 }
@@ -537,6 +537,7 @@ impl DiskFile for FaultyFile {
             }
         }
         let node = &mut state.nodes[self.node];
+        node.is_cold = false;
         node.changed((position as usize).min(node.bytes.len()));
         let bytes = &mut node.bytes;
         let end = position as usize + len;
@@ -568,12 +569,9 @@ impl DiskFile for FaultyFile {
             state.most_syncs_at_once = state.most_syncs_at_once.max(state.syncs_under_way);
             state.sync_delay
         };
-        if !delay.is_zero() {
-            std::thread::sleep(delay);
-        }
+        std::thread::sleep(delay);
         self.disk.state().syncs_under_way -= 1;
-        let mut state = self.disk.change()?;
-        state.nodes[self.node].sync();
+        self.disk.change()?.nodes[self.node].sync();
         Ok(())
     }
 
@@ -591,5 +589,11 @@ impl DiskFile for FaultyFile {
 
     fn is_cached(&self, _: u64, _: usize) -> bool {
         !self.is_cold()
+    }
+
+    /// Drops the file as a whole, when all of it is to be dropped and is synced.
+    fn drop_cached(&self, end: u64) {
+        let node = &mut self.disk.state().nodes[self.node];
+        node.is_cold |= end >= node.bytes.len() as u64 && node.changed_from == node.bytes.len();
     }
 }

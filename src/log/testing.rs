@@ -45,11 +45,3 @@ pub fn of_producer(mut batch: Batch, id: i64, epoch: i16, sequence: i32) -> Batc
 pub fn bytes_of(batch: &Batch) -> Vec<u8> {
     [&batch.header.to_bytes()[..], &batch.payload].concat()
 }
-
-/// A directory beside the test program, for tests of the page cache: `/tmp` may be a tmpfs, which
-/// keeps all pages.
-pub fn dir_with_page_cache() -> tempfile::TempDir {
-    let program = std::env::current_exe().expect("this program has a path");
-    let target = program.parent().expect("it is in a directory");
-    tempfile::tempdir_in(target).expect("temporary directory")
-}
