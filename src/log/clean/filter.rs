@@ -229,7 +229,12 @@ impl<'m> Filter<'m> {
         // A batch that was not read may have values of the key, which must not come back.
         let is_expired =
             record.value_len().is_none() && self.is_past_horizon(header) && !self.has_unread;
-        !is_expired && self.map.get(key).is_none_or(|last| offset >= last)
+        !is_expired && self.is_last(key, offset)
+    }
+
+    fn is_last(&self, key: &[u8], offset: i64) -> bool {
+        let marked = self.survivors.and_then(|survivors| survivors.is_last(offset));
+        marked.unwrap_or_else(|| self.map.get(key).is_none_or(|last| offset >= last))
     }
 
     /// Builds the batch again from the records that stay. If all stay and the batch needs no new

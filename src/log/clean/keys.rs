@@ -1,9 +1,9 @@
 //! Maps the keys of the dirty part of a log (Kafka's `Cleaner.buildOffsetMap`).
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use super::{
-    BatchProblem, OffsetMap, ProblemReason, check_offsets, survivors::Survivors,
+    BatchProblem, OffsetMap, ProblemReason, check_offsets, map::KeyHash, survivors::Survivors,
     transactions::Transactions, uncompressed_records,
 };
 use crate::{
@@ -11,6 +11,9 @@ use crate::{
     log::AbortedTxn,
     records::{Batch, Frames},
 };
+
+/// The most keys that are looked up in the map at once.
+const KEYS_AT_ONCE: usize = 64;
 
 /// What a [`KeyMapper`] has read.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -108,25 +111,40 @@ impl KeyMapper {
             self.survivors.mark(*offsets.start(), *offsets.end());
             return Ok(true);
         };
+        let (mut next_offset, mut keys) = (header.base_offset, Vec::with_capacity(KEYS_AT_ONCE));
         for record in Frames::new(header, &payload)?.with_records() {
             let (frame, record) = record?;
             let offset = header.base_offset.saturating_add(frame.summary.offset_delta.into());
             let key = frame.key(record);
             // Producers choose the offset deltas of uncompressed records.
-            if key.is_none() || !offsets.contains(&offset) {
-                self.survivors.mark(*offsets.start(), *offsets.end());
+            if key.is_none() || offset < next_offset || offset > *offsets.end() {
+                self.survivors.mark_vaguely(*offsets.start(), *offsets.end());
             }
-            if let Some(key) = key
-                && offset >= self.range.start
-                && !self.map.put(key, offset)
-            {
-                // Each round must end within the batch, and after the end of the round before.
-                let end = offset.clamp(*offsets.start(), *offsets.end());
-                self.full_at = Some(end.max(self.range.start.saturating_add(1)));
+            next_offset = offset.saturating_add(1);
+            match key {
+                Some(key) if offset >= self.range.start => {
+                    keys.push((self.map.hash(key), offset));
+                }
+                _ => self.stats.messages_read += 1,
+            }
+            if keys.len() == KEYS_AT_ONCE && !self.put_keys(&mut keys, &offsets) {
                 return Ok(false);
             }
-            self.stats.messages_read += 1;
         }
-        Ok(true)
+        Ok(self.put_keys(&mut keys, &offsets))
+    }
+
+    /// Takes keys of a batch with these offsets into the map. Returns false if the map is full.
+    fn put_keys(&mut self, keys: &mut Vec<(KeyHash, i64)>, offsets: &RangeInclusive<i64>) -> bool {
+        let count = self.map.put_all(keys);
+        self.stats.messages_read += count as u64;
+        if let Some((_, offset)) = keys.get(count) {
+            // Each round must end within the batch, and after the end of the round before.
+            let end = offset.clamp(offsets.start(), offsets.end());
+            self.full_at = Some((*end).max(self.range.start.saturating_add(1)));
+            return false;
+        }
+        keys.clear();
+        true
     }
 }

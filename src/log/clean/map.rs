@@ -1,6 +1,11 @@
 //! The map from keys to their last offsets (Kafka's `SkimpyOffsetMap`).
 
+use std::hint::black_box;
+
 use siphasher::sip128::SipHasher24;
+
+/// The hash of a key; never 0.
+pub type KeyHash = [u64; 2];
 
 /// The hash of a key and its offset. A slot whose hash is 0 is free.
 type Slot = [u64; 3];
@@ -56,8 +61,24 @@ impl OffsetMap {
     }
 
     /// Sets the offset of a key. Returns false if the key is new and the map is full.
+    #[cfg(test)]
     pub fn put(&mut self, key: &[u8], offset: i64) -> bool {
-        let hash = self.hash(key);
+        self.put_all(&[(self.hash(key), offset)]) == 1
+    }
+
+    /// Sets the offsets of keys in their order. Returns how many it has set. These are all keys,
+    /// unless the next one is new and the map is full.
+    pub fn put_all(&mut self, keys: &[(KeyHash, i64)]) -> usize {
+        // Most slots are in no CPU cache. These reads do not depend on each other, so the CPU waits
+        // for several at once.
+        for (hash, _) in keys {
+            let shard = &self.shards[self.shard_of(*hash)];
+            black_box(shard.slots[scale(hash[0], shard.slots.len())]);
+        }
+        keys.iter().take_while(|(hash, offset)| self.put_hash(*hash, *offset)).count()
+    }
+
+    fn put_hash(&mut self, hash: KeyHash, offset: i64) -> bool {
         let index = self.shard_of(hash);
         let shard = &mut self.shards[index];
         let mut at = shard.find(hash);
@@ -104,14 +125,14 @@ impl OffsetMap {
         self.shards.iter().map(|shard| shard.slots.capacity()).sum()
     }
 
-    fn hash(&self, key: &[u8]) -> [u64; 2] {
+    pub fn hash(&self, key: &[u8]) -> KeyHash {
         match self.hasher.hash(key).as_u64() {
             (0, 0) => [0, 1],
             (high, low) => [high, low],
         }
     }
 
-    fn shard_of(&self, hash: [u64; 2]) -> usize {
+    fn shard_of(&self, hash: KeyHash) -> usize {
         scale(hash[1], self.shards.len())
     }
 }
@@ -131,7 +152,7 @@ impl Shard {
     }
 
     /// Returns the index of the slot with the hash, or of the free slot where it belongs.
-    fn find(&self, hash: [u64; 2]) -> usize {
+    fn find(&self, hash: KeyHash) -> usize {
         let mut at = scale(hash[0], self.slots.len());
         while !is_free(&self.slots[at]) && self.slots[at][..2] != hash {
             at += 1;

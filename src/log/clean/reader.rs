@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{
     super::{
@@ -81,12 +81,12 @@ impl<'s> BatchReader<'s> {
         }
         let want = (len.max(self.chunk) as u64).min(left) as usize;
         let have = self.buffer.len();
-        let mut bytes = Vec::with_capacity(want);
-        bytes.extend_from_slice(&self.buffer);
+        // The memory is used again if the caller has dropped all batches.
+        let mut bytes = BytesMut::from(std::mem::take(&mut self.buffer));
         bytes.resize(want, 0);
         let read = read_exact_at(&*self.file, &mut bytes[have..], self.position + have as u64);
         read.map_err(|error| io_error(self.segment, error))?;
-        self.buffer = bytes.into();
+        self.buffer = bytes.freeze();
         if !self.was_cached {
             // From the start of the file, because the kernel keeps a large page that is not read to
             // its end yet.

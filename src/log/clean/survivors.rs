@@ -15,6 +15,8 @@ pub struct Survivors {
     /// A bit stands for `1 << shift` offsets.
     shift: u32,
     bits: Vec<u64>,
+    /// Whether a mark of a record with a key says that it is the last one of its key.
+    is_exact: bool,
 }
 
 impl Survivors {
@@ -26,7 +28,7 @@ impl Survivors {
             shift += 1;
         }
         let bits = vec![0; ((offsets >> shift) / 64 + 1) as usize];
-        Self { range, shift, bits }
+        Self { range, shift, bits, is_exact: shift == 0 }
     }
 
     /// Marks the offsets from `first` to `last`.
@@ -38,6 +40,13 @@ impl Survivors {
                 self.bits[bit / 64] |= 1 << (bit % 64);
             }
         }
+    }
+
+    /// Marks the offsets of a batch in which a record without a later one of its key may have any
+    /// of these offsets.
+    pub fn mark_vaguely(&mut self, first: i64, last: i64) {
+        self.is_exact = false;
+        self.mark(first, last);
     }
 
     /// Marks the last offset of each key.
@@ -52,8 +61,18 @@ impl Survivors {
         if !self.range.contains(&first) || !self.range.contains(&last) || last < first {
             return true;
         }
-        let is_marked = |bit: usize| (self.bits[bit / 64] >> (bit % 64)) & 1 == 1;
-        (self.bit_of(first)..=self.bit_of(last)).any(is_marked)
+        (self.bit_of(first)..=self.bit_of(last)).any(|bit| self.is_marked(bit))
+    }
+
+    /// Whether the record with a key at this offset is the last one of its key; `None` if only the
+    /// map can say it.
+    pub fn is_last(&self, offset: i64) -> Option<bool> {
+        let is_known = self.is_exact && self.range.contains(&offset);
+        is_known.then(|| self.is_marked(self.bit_of(offset)))
+    }
+
+    fn is_marked(&self, bit: usize) -> bool {
+        (self.bits[bit / 64] >> (bit % 64)) & 1 == 1
     }
 
     fn bit_of(&self, offset: i64) -> usize {
