@@ -213,6 +213,7 @@ impl Broker {
         if self.node.reconfigure(image) {
             self.replicas.set_background_threads(self.settings().background_threads);
             self.cleaner.reconfigure();
+            self.coordinators.groups.set_config(group_config(&self.settings()));
             if self.settings().cordoned_log_dirs != before {
                 self.replicas.report_cordoned_dirs();
             }

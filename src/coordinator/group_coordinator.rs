@@ -79,7 +79,6 @@ macro_rules! reply_of {
 
 struct Inner {
     shards: Shards<GroupShard>,
-    config: ArcSwap<GroupConfig>,
     cluster: ArcSwap<ClusterInfo>,
     partitions: AtomicI32,
 }
@@ -97,8 +96,8 @@ pub struct GroupCoordinator(Arc<Inner>);
 impl GroupCoordinator {
     pub fn new(config: GroupConfig) -> Self {
         let partitions = AtomicI32::new(config.offsets_topic_num_partitions);
-        let config = ArcSwap::from_pointee(config);
-        let cluster = ArcSwap::from_pointee(ClusterInfo::default());
+        let cluster = ClusterInfo { config: Arc::new(config), ..ClusterInfo::default() };
+        let cluster = ArcSwap::from_pointee(cluster);
         Self(Arc::new_cyclic(|inner: &Weak<Inner>| {
             let inner = Weak::clone(inner);
             let turns = Arc::new(Semaphore::new(RESOLUTIONS_MAX));
@@ -106,7 +105,7 @@ impl GroupCoordinator {
                 let (inner, turns) = (Weak::clone(&inner), Arc::clone(&turns));
                 tokio::spawn(resolve_regexes(inner, turns, partition, work));
             });
-            Inner { shards, config, cluster, partitions }
+            Inner { shards, cluster, partitions }
         }))
     }
 
@@ -122,6 +121,12 @@ impl GroupCoordinator {
         self.update_cluster(|cluster| cluster.group_configs = Arc::clone(&configs));
     }
 
+    /// Sends a changed configuration to all shards. Must be called within a tokio runtime.
+    pub fn set_config(&self, config: GroupConfig) {
+        let config = Arc::new(config);
+        self.update_cluster(|cluster| cluster.config = Arc::clone(&config));
+    }
+
     fn update_cluster(&self, update: impl Fn(&mut ClusterInfo)) {
         self.0.cluster.rcu(|cluster| {
             let mut cluster = ClusterInfo::clone(cluster);
@@ -135,7 +140,7 @@ impl GroupCoordinator {
     }
 
     pub fn config(&self) -> Arc<GroupConfig> {
-        self.0.config.load_full()
+        Arc::clone(&self.0.cluster.load().config)
     }
 
     /// The partition of `__consumer_offsets` that stores a group.
@@ -373,13 +378,10 @@ impl Coordinator for GroupCoordinator {
         let commit_timeout = Duration::from_millis(commit_timeout_ms);
         let limits = Limits { max_batch_bytes, commit_timeout };
         let inner = Arc::downgrade(&self.0);
-        let config = self.config();
-        let new_volatile = move || match inner.upgrade() {
-            Some(inner) => {
-                let cluster = ClusterInfo::clone(&inner.cluster.load());
-                VolatileState::new(inner.config.load_full(), cluster)
-            }
-            None => VolatileState::new(Arc::clone(&config), ClusterInfo::default()),
+        let new_volatile = move || {
+            // A coordinator that is gone sends its shards no requests.
+            let cluster = inner.upgrade().map(|inner| inner.cluster.load_full());
+            VolatileState::new(cluster.map(Arc::unwrap_or_clone).unwrap_or_default())
         };
         self.0.shards.elect(partition, leader_epoch, log, limits, new_volatile);
     }

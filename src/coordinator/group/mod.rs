@@ -104,16 +104,15 @@ pub type Groups = BTreeMap<Arc<str>, Group>;
 /// The state that a restart loses.
 #[derive(Debug, Default)]
 pub struct VolatileState {
-    pub config: Arc<GroupConfig>,
-    /// What is known of the cluster's metadata.
+    /// What is known of the cluster's metadata, and the configuration.
     pub cluster: ClusterInfo,
     /// The live groups. All others are as their records say.
     pub groups: Groups,
 }
 
 impl VolatileState {
-    pub fn new(config: Arc<GroupConfig>, cluster: ClusterInfo) -> Self {
-        Self { config, cluster, groups: Groups::new() }
+    pub fn new(cluster: ClusterInfo) -> Self {
+        Self { cluster, groups: Groups::new() }
     }
 
     /// Takes a newer info, and marks the consumer groups that must follow it. Infos can arrive out
@@ -145,9 +144,9 @@ impl Shard for GroupShard {
         _leader_epoch: i32,
         event: Event,
     ) -> Outcome<Self> {
-        let (config, cluster) = (volatile.config.clone(), volatile.cluster.clone());
+        let cluster = volatile.cluster.clone();
         let out = Outcome::default();
-        let mut turn = Turn { logged, config: &config, cluster: &cluster, now_ms, out };
+        let mut turn = Turn { logged, config: &cluster.config, cluster: &cluster, now_ms, out };
         match event {
             Event::Loaded => turn.loaded(&mut volatile.groups),
             Event::Request { token, request: Request::UpdateClusterInfo(info) } => {

@@ -136,7 +136,10 @@ impl Run {
         });
         let mut run = Self {
             logged: replay(&log),
-            volatile: VolatileState::new(Arc::new(config), ClusterInfo::default()),
+            volatile: VolatileState::new(ClusterInfo {
+                config: Arc::new(config),
+                ..ClusterInfo::default()
+            }),
             now_ms,
             log,
             timers: BTreeMap::new(),
@@ -252,8 +255,7 @@ impl Run {
     }
 
     fn reload(&mut self) {
-        let VolatileState { config, cluster, .. } = &self.volatile;
-        self.volatile = VolatileState::new(config.clone(), cluster.clone());
+        self.volatile = VolatileState::new(self.volatile.cluster.clone());
         assert_eq!(replay(&self.log), self.logged);
         self.timers.clear();
         self.event(Event::Loaded);

@@ -265,7 +265,7 @@ proptest! {
     #[test]
     fn replay_gives_the_live_state(steps in steps(), cut in any::<Index>()) {
         let mut run = Run::default();
-        run.volatile.config = Arc::new(GroupConfig {
+        run.volatile.cluster.config = Arc::new(GroupConfig {
             max_size: 3,
             offsets_retention_ms: 60_000,
             offsets_retention_check_interval_ms: 30_000,
@@ -283,7 +283,7 @@ proptest! {
         prop_assert_eq!(&replayed, &run.logged);
         prop_assert_eq!(offsets_of(&replayed), expected_offsets(&run.log));
         // The group coordinator can start from any such state.
-        let mut volatile = VolatileState::new(run.volatile.config.clone(), run.volatile.cluster.clone());
+        let mut volatile = VolatileState::new(run.volatile.cluster.clone());
         GroupShard::decide(&replayed, &mut volatile, run.now_ms, 0, Event::Loaded);
         // If no further requests arrive, all waiting requests are answered in time.
         for _ in 0..200 {

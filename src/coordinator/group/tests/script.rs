@@ -167,7 +167,7 @@ impl Machine {
     }
 
     fn configure(&mut self, words: &Words) {
-        let mut config = GroupConfig::clone(&self.volatile.config);
+        let mut config = GroupConfig::clone(&self.volatile.cluster.config);
         config.initial_rebalance_delay_ms =
             words.number("delay", config.initial_rebalance_delay_ms);
         config.max_size = words.number("max-size", config.max_size);
@@ -178,7 +178,7 @@ impl Machine {
             words.number("check", config.offsets_retention_check_interval_ms);
         config.max_batch_bytes = words.number("batch", config.max_batch_bytes);
         consumer::configure(&mut config.consumer, words);
-        self.volatile.config = Arc::new(config);
+        self.volatile.cluster.config = Arc::new(config);
     }
 
     fn join(&mut self, words: &Words) -> JoinRequest {
@@ -244,8 +244,7 @@ impl Machine {
     /// Replays the log, checks that this gives the same logged state, and continues from it.
     fn reload(&mut self) {
         assert_eq!(replay(&self.log), self.logged);
-        self.volatile =
-            VolatileState::new(self.volatile.config.clone(), self.volatile.cluster.clone());
+        self.volatile = VolatileState::new(self.volatile.cluster.clone());
         self.timers.clear();
         self.event(Event::Loaded);
     }
