@@ -98,6 +98,19 @@ impl<K: Hash + Eq + Clone, V: Clone> ShardedMap<K, V> {
     }
 }
 
+impl<K: Hash + Eq + Clone, V: Clone + PartialEq> ShardedMap<K, V> {
+    /// The keys of entries that differ between the maps, or that only one of them has, in no
+    /// particular order. Passes over the shards that the maps share.
+    pub fn changed_keys<'a>(&'a self, old: &'a Self) -> impl Iterator<Item = &'a K> {
+        let shards = self.shards.iter().zip(old.shards.iter());
+        shards.filter(|(new, old)| !Arc::ptr_eq(new, old)).flat_map(|(new, old)| {
+            let changed = new.iter().filter(|(key, value)| old.get(key) != Some(value));
+            let removed = old.iter().filter(|(key, _)| !new.contains_key(key));
+            changed.chain(removed).map(|(key, _)| key)
+        })
+    }
+}
+
 impl<K: Hash + Eq + Clone, V: Clone + PartialEq> PartialEq for ShardedMap<K, V> {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shards, &other.shards)
@@ -107,5 +120,32 @@ impl<K: Hash + Eq + Clone, V: Clone + PartialEq> PartialEq for ShardedMap<K, V> 
                     .iter()
                     .zip(other.shards.iter())
                     .all(|(a, b)| Arc::ptr_eq(a, b) || a == b)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changed_keys_are_those_of_new_changed_and_removed_entries() {
+        let mut old = ShardedMap::default();
+        for key in 0..1000 {
+            old.insert(key, key);
+        }
+        let mut new = old.clone();
+        assert_eq!(new.changed_keys(&old).count(), 0);
+        new.insert(5, 6);
+        new.insert(7, 7);
+        new.insert(2000, 0);
+        new.remove(&900);
+        let sorted = |mut keys: Vec<i32>| {
+            keys.sort_unstable();
+            keys
+        };
+        let changed = new.changed_keys(&old).copied().collect();
+        assert_eq!(sorted(changed), [5, 900, 2000]);
+        let back = old.changed_keys(&new).copied().collect();
+        assert_eq!(sorted(back), [5, 900, 2000]);
     }
 }

@@ -29,7 +29,7 @@ pub fn mark_changes(
     if !groups.values().any(|group| matches!(group, Group::Consumer(_))) {
         return; // without a comparison of all topics
     }
-    let changed = old.map(|old| changed_topics(old, new));
+    let changed: Option<Vec<_>> = old.map(|old| new.topics.changed_keys(&old.topics).collect());
     let created = match (old, &changed) {
         (Some(old), Some(changed)) => changed.iter().any(|it| !old.topics.contains_key(*it)),
         _ => true,
@@ -43,14 +43,4 @@ pub fn mark_changes(
         };
         live.metadata_checked &= !logged.consumer(id).is_some_and(follows);
     }
-}
-
-/// The names of topics that were created, deleted or changed.
-fn changed_topics<'a>(old: &'a TopicsSnapshot, new: &'a TopicsSnapshot) -> Vec<&'a Arc<str>> {
-    let deleted = old.topics.keys().filter(|name| !new.topics.contains_key(*name));
-    let others = new.topics.iter().filter_map(|(name, topic)| {
-        let same = old.topics.get(name).is_some_and(|old| Arc::ptr_eq(old, topic) || old == topic);
-        (!same).then_some(name)
-    });
-    deleted.chain(others).collect()
 }
