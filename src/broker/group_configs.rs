@@ -43,8 +43,7 @@ fn consumer_config(settings: &ConsumerGroupSettings) -> ConsumerConfig {
         max_size: settings.group_consumer_max_size.max(0) as usize,
         assignors: assignors.collect(),
         regex_refresh_interval_ms: settings.group_consumer_regex_refresh_interval_ms,
-        // `group.consumer.migration.policy` has no effect yet.
-        ..ConsumerConfig::default()
+        migration_policy: settings.group_consumer_migration_policy,
     }
 }
 

@@ -78,6 +78,37 @@ impl ConsumerAssignor {
     }
 }
 
+/// Which groups with members may change between the classic and the consumer protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MigrationPolicy {
+    Bidirectional,
+    Upgrade,
+    Downgrade,
+    Disabled,
+}
+
+impl MigrationPolicy {
+    /// Reads a valid text. As in Kafka, case does not matter.
+    fn read(text: &str) -> Self {
+        match text.to_ascii_lowercase().as_str() {
+            "bidirectional" => Self::Bidirectional,
+            "upgrade" => Self::Upgrade,
+            "downgrade" => Self::Downgrade,
+            _ => Self::Disabled,
+        }
+    }
+
+    /// Whether a classic group with members may become a consumer group.
+    pub fn allows_upgrade(self) -> bool {
+        matches!(self, Self::Bidirectional | Self::Upgrade)
+    }
+
+    /// Whether a consumer group with members may become a classic group.
+    pub fn allows_downgrade(self) -> bool {
+        matches!(self, Self::Bidirectional | Self::Downgrade)
+    }
+}
+
 /// A setting of consumer groups that a group can override between two limits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limited {
@@ -106,6 +137,7 @@ pub struct ConsumerGroupSettings {
     pub group_consumer_max_size: i32,
     /// Not empty. The first one is the default.
     pub group_consumer_assignors: Vec<ConsumerAssignor>,
+    pub group_consumer_migration_policy: MigrationPolicy,
 }
 
 impl ConsumerGroupSettings {
@@ -123,6 +155,9 @@ impl ConsumerGroupSettings {
                 .i32("group.consumer.regex.refresh.interval.ms"),
             group_consumer_max_size: values.i32("group.consumer.max.size"),
             group_consumer_assignors: assignors(values)?,
+            group_consumer_migration_policy: MigrationPolicy::read(
+                values.text("group.consumer.migration.policy").unwrap_or_default(),
+            ),
         })
     }
 }

@@ -35,7 +35,7 @@ pub use cluster::{ClusterConfig, QuorumVoter};
 pub use dynamic::{validate_client_metrics_configs, validate_topic_configs};
 pub use effects::ignored_configs;
 pub use groups::{
-    ConsumerAssignor, ConsumerGroupSettings, GroupSettings, Limited, group_config,
+    ConsumerAssignor, ConsumerGroupSettings, GroupSettings, Limited, MigrationPolicy, group_config,
     validate_group_configs,
 };
 pub use key::Key;

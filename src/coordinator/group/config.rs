@@ -1,6 +1,7 @@
 //! The configuration of the group coordinator.
 
 use super::assignor::Assignor;
+use crate::base::config::MigrationPolicy;
 
 /// Settings with Kafka's defaults (`GroupCoordinatorConfig`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,15 +68,6 @@ impl Bounded {
     pub fn or_config(self, config: Option<i32>) -> i32 {
         config.map_or(self.value, |value| value.min(self.max).max(self.min))
     }
-}
-
-/// Which groups may change between the classic and the consumer protocol while they have members.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MigrationPolicy {
-    Bidirectional,
-    Upgrade,
-    Downgrade,
-    Disabled,
 }
 
 /// The configs of a group that override the broker's; `None` if not set.

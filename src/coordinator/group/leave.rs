@@ -14,7 +14,7 @@ impl Turn<'_> {
     ) -> Result<Vec<LeaveResult>, GroupError> {
         let logged = self.logged;
         if let Some(group) = logged.consumer(&request.group) {
-            return Ok(self.leave_consumer_group(group, request));
+            return Ok(self.leave_consumer_group(groups, group, request));
         }
         let Some(group) = self.group(groups, &request.group) else {
             let unknown = |leaving| result_of(leaving, Err(GroupError::UnknownMemberId));

@@ -23,6 +23,7 @@ pub mod assignor;
 pub mod cluster_info;
 pub mod config;
 pub mod consumer;
+mod consumer_protocol;
 pub mod error;
 mod expire;
 pub mod group_type;
@@ -256,9 +257,9 @@ impl Turn<'_> {
     fn timer(&mut self, groups: &mut Groups, key: TimerKey) {
         match key {
             TimerKey::Session { group, member } if self.logged.consumer(&group).is_some() => {
-                self.expire_consumer_session(&group, &member);
+                self.expire_consumer_session(groups, &group, &member);
             }
-            TimerKey::Rebalance { group, member } => self.expire_rebalance(&group, &member),
+            TimerKey::Rebalance { group, member } => self.expire_rebalance(groups, &group, &member),
             TimerKey::Session { group, member } => {
                 if let Some(group) = classic_mut(groups, &group) {
                     self.expire_session(group, &member);

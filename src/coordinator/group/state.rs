@@ -10,6 +10,7 @@ use bytes::Bytes;
 use indexmap::IndexMap;
 
 use super::{
+    consumer::member::Subscription,
     messages::{GroupDescription, GroupError, JoinReply, JoinedMember, MemberDescription},
     records::{GroupMetadataValue, MemberMetadata},
     subscription::subscribed_topics,
@@ -100,6 +101,26 @@ impl Member {
             awaiting_sync: None,
             is_new: false,
         }
+    }
+
+    /// A member of the classic protocol in a consumer group, as a member of a classic group without
+    /// an assignment. `None` if it uses the consumer protocol.
+    pub fn classic(id: &Arc<str>, subscription: &Subscription) -> Option<Self> {
+        let classic = subscription.classic.as_ref()?;
+        let protocols = classic.supported_protocols.iter();
+        Some(Self {
+            id: id.clone(),
+            instance_id: subscription.instance_id.clone(),
+            client_id: subscription.client_id.clone(),
+            client_host: subscription.client_host.clone(),
+            session_timeout_ms: classic.session_timeout_ms,
+            rebalance_timeout_ms: subscription.rebalance_timeout_ms,
+            protocols: protocols.map(|it| (it.name.as_str().into(), it.metadata.clone())).collect(),
+            assignment: Bytes::new(),
+            awaiting_join: None,
+            awaiting_sync: None,
+            is_new: false,
+        })
     }
 
     pub fn is_awaiting_join(&self) -> bool {
@@ -201,6 +222,23 @@ impl ClassicGroup {
         }
         group.subscribed_topics = group.compute_subscribed_topics();
         group
+    }
+
+    /// A stable group of these consumers. `None` if they have no protocol in common.
+    pub fn of_members(
+        id: Arc<str>,
+        generation: i32,
+        members: Vec<Member>,
+        now_ms: i64,
+    ) -> Option<Self> {
+        let mut group = Self::new(id, Some(now_ms));
+        group.state = State::Stable;
+        group.generation = generation;
+        group.protocol_type = Some(CONSUMER_PROTOCOL.into());
+        members.into_iter().for_each(|member| group.add(member, None));
+        group.protocol_name = Some(group.select_protocol()?);
+        group.subscribed_topics = group.compute_subscribed_topics();
+        Some(group)
     }
 
     /// The value of the group's record in its present state.

@@ -5,7 +5,7 @@ use kafka_protocol::messages::{
 };
 
 use super::*;
-use crate::base::config::Limited;
+use crate::base::config::{Limited, MigrationPolicy};
 
 fn settings(assignors: &[ConsumerAssignor]) -> ConsumerGroupSettings {
     let limited = Limited { value: 1, min: 1, max: 1 };
@@ -17,6 +17,7 @@ fn settings(assignors: &[ConsumerAssignor]) -> ConsumerGroupSettings {
         group_consumer_regex_refresh_interval_ms: 1,
         group_consumer_max_size: 1,
         group_consumer_assignors: assignors.to_vec(),
+        group_consumer_migration_policy: MigrationPolicy::Bidirectional,
     }
 }
 

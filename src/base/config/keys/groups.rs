@@ -61,8 +61,7 @@ keys! {
     "group.consumer.assignors" List "uniform,range" list_not_empty Medium ReadOnly Used
         "The assignors for consumer groups, the default first.";
     "group.consumer.migration.policy" String "bidirectional"
-        (one_of_ignoring_case "DISABLED" "DOWNGRADE" "UPGRADE" "BIDIRECTIONAL") Medium ReadOnly
-        Ignored
+        (one_of_ignoring_case "DISABLED" "DOWNGRADE" "UPGRADE" "BIDIRECTIONAL") Medium ReadOnly Used
         "Which way groups may change between the classic and the consumer protocol.";
     "group.consumer.assignment.interval.ms" Int "1000" (at_least 0) Medium ClusterWide Used
         "The least time between two assignments of a consumer group.";

@@ -12,6 +12,7 @@ use super::{
     reconcile::Reconciliation,
     records::{ConsumerChange, ConsumerRecord},
     state::ConsumerGroup,
+    upgrade::UpgradedGroup,
     values::KEY_TEXT_MAX,
 };
 use crate::{
@@ -20,13 +21,25 @@ use crate::{
 };
 
 /// Where a heartbeat goes.
-#[derive(Clone, Copy)]
 pub enum Place<'a> {
     Consumer(&'a ConsumerGroup),
     /// There is no group with this id, and the member founds one.
-    New,
+    New(ConsumerGroup),
     /// A group of the classic protocol without members, which becomes a consumer group.
-    EmptyClassic,
+    EmptyClassic(ConsumerGroup),
+    /// A group of the classic protocol with members, which becomes a consumer group.
+    Upgraded(UpgradedGroup),
+}
+
+impl Place<'_> {
+    /// The group as it is before the heartbeat.
+    fn group(&self) -> &ConsumerGroup {
+        match self {
+            Self::Consumer(group) => group,
+            Self::New(group) | Self::EmptyClassic(group) => group,
+            Self::Upgraded(upgraded) => &upgraded.group,
+        }
+    }
 }
 
 /// A heartbeat in progress: the member before and after it, and the records to write.
@@ -127,7 +140,7 @@ impl Turn<'_> {
     ) -> Result<ConsumerHeartbeatReply, Refusal> {
         check_texts(request)?;
         match request.member_epoch {
-            LEAVE_EPOCH | LEAVE_STATIC_EPOCH => self.consumer_leave(request),
+            LEAVE_EPOCH | LEAVE_STATIC_EPOCH => self.consumer_leave(groups, request),
             _ => self.join_or_continue(groups, request),
         }
     }
@@ -137,17 +150,14 @@ impl Turn<'_> {
         groups: &mut Groups,
         request: &ConsumerHeartbeatRequest,
     ) -> Result<ConsumerHeartbeatReply, Refusal> {
-        let (cluster, new_group) = (self.cluster, ConsumerGroup::default());
+        let cluster = self.cluster;
         let Some(topics) = cluster.topics.as_deref() else {
             // After a restart, assignments would be empty.
             let message = "The coordinator has not received the topics of the cluster yet.";
             return Err(Refusal::new(GroupError::CoordinatorLoadInProgress, message));
         };
-        let place = self.place_of(groups, request)?;
-        let group = match place {
-            Place::Consumer(group) => group,
-            Place::New | Place::EmptyClassic => &new_group,
-        };
+        let place = self.place_of(groups, topics, request)?;
+        let group = place.group();
         self.check_consumer_group_size(group, request)?;
         let mut heartbeat = Heartbeat::new(group, topics, request)?;
         let names_changed = heartbeat.update_subscription();
@@ -165,11 +175,7 @@ impl Turn<'_> {
         let changed = names_changed || regex_change.is_change();
         heartbeat.reconcile(target_epoch, &target, changed)?;
         self.check_record_sizes(&request.group, &heartbeat.changes)?;
-
-        if matches!(place, Place::EmptyClassic) {
-            tracing::info!(group = &*request.group, "empty classic group became a consumer group");
-            self.bury_group(groups, &request.group);
-        }
+        self.leave_classic_protocol(groups, &request.group, &place)?;
         let live = LiveConsumerGroup { metadata_checked: true, ..live };
         groups.insert(request.group.clone(), Group::Consumer(live));
         self.out.effects.extend(effect);
@@ -177,6 +183,27 @@ impl Turn<'_> {
         let reply = heartbeat.reply(self.heartbeat_interval_ms(&request.group));
         self.write_changes(&request.group, heartbeat.changes);
         Ok(reply)
+    }
+
+    /// Replaces the classic group that becomes a consumer group, if there is one.
+    fn leave_classic_protocol(
+        &mut self,
+        groups: &mut Groups,
+        id: &Arc<str>,
+        place: &Place,
+    ) -> Result<(), Refusal> {
+        match place {
+            Place::Consumer(_) | Place::New(_) => {}
+            Place::EmptyClassic(_) => {
+                tracing::info!(group = &**id, "empty classic group became a consumer group");
+                self.bury_group(groups, id);
+            }
+            Place::Upgraded(upgraded) => {
+                self.check_record_sizes(id, &upgraded.changes)?;
+                self.complete_upgrade(groups, id, upgraded);
+            }
+        }
+        Ok(())
     }
 
     /// Restarts the member's session, and starts its rebalance timer if it must revoke partitions.

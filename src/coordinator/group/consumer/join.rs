@@ -15,25 +15,26 @@ use super::{
 use crate::coordinator::group::{GroupError, Groups, LoggedGroup, Turn, state::State};
 
 impl<'a> Turn<'a> {
-    /// The group of a heartbeat. A member that joins may found it.
+    /// The group of a heartbeat. A member that joins may found it, or make a consumer group of a
+    /// classic one.
     pub(super) fn place_of(
-        &self,
-        groups: &Groups,
+        &mut self,
+        groups: &mut Groups,
+        topics: &TopicsSnapshot,
         request: &ConsumerHeartbeatRequest,
     ) -> Result<Place<'a>, Refusal> {
         let (id, joins) = (&request.group, request.member_epoch == JOIN_EPOCH);
         let message = match self.logged.groups.get(id) {
             Some(LoggedGroup::Consumer(group)) => return Ok(Place::Consumer(group)),
-            None if joins => return Ok(Place::New),
+            None if joins => return Ok(Place::New(ConsumerGroup::default())),
             None => format!("Consumer group {id} not found."),
             Some(LoggedGroup::Simple | LoggedGroup::Classic(_)) if joins => {
-                match self.look(groups, id, |group| group.state) {
-                    Some(State::Empty) => return Ok(Place::EmptyClassic),
-                    _ => format!(
-                        "Cannot upgrade classic group {id} to consumer group because online \
-                         upgrade is disabled."
-                    ),
-                }
+                return match self.group(groups, id) {
+                    Some(group) if group.state != State::Empty => {
+                        self.upgrade(group, topics).map(Place::Upgraded)
+                    }
+                    _ => Ok(Place::EmptyClassic(ConsumerGroup::default())),
+                };
             }
             Some(_) => format!("Group {id} is not a consumer group."),
         };

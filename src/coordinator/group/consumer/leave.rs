@@ -12,7 +12,7 @@ use super::{
     values::GroupMetadata,
 };
 use crate::coordinator::group::{
-    GroupError, LoggedGroup, Turn,
+    GroupError, Groups, LoggedGroup, Turn,
     messages::{LeaveRequest, LeaveResult, LeavingMember},
 };
 
@@ -20,6 +20,7 @@ impl<'a> Turn<'a> {
     /// A member leaves with epoch -1, or as a static member that will return with epoch -2.
     pub(super) fn consumer_leave(
         &mut self,
+        groups: &mut Groups,
         request: &ConsumerHeartbeatRequest,
     ) -> Result<ConsumerHeartbeatReply, Refusal> {
         let group = self.consumer_group(&request.group)?;
@@ -36,7 +37,7 @@ impl<'a> Turn<'a> {
         if request.instance_id.is_some() && request.member_epoch == LEAVE_STATIC_EPOCH {
             self.leave_for_a_while(&request.group, group, id);
         } else {
-            self.remove_consumer_member(&request.group, group, id);
+            self.remove_consumer_member(groups, &request.group, group, id);
         }
         Ok(ConsumerHeartbeatReply {
             member_id: request.member_id.clone(),
@@ -74,22 +75,28 @@ impl<'a> Turn<'a> {
         self.write_changes(id, vec![current]);
     }
 
-    /// Removes a member, and begins the next group epoch. The group stays, even without members.
+    /// Removes a member, and begins the next group epoch. The group stays, even without members. If
+    /// only members of the classic protocol are left, it can become a classic group.
     pub(super) fn remove_consumer_member(
         &mut self,
+        groups: &mut Groups,
         id: &Arc<str>,
         group: &ConsumerGroup,
         member: &Arc<str>,
     ) {
-        self.remove_consumer_members(id, group, &BTreeSet::from([member.clone()]));
+        self.remove_consumer_members(groups, id, group, &BTreeSet::from([member.clone()]));
     }
 
     fn remove_consumer_members(
         &mut self,
+        groups: &mut Groups,
         id: &Arc<str>,
         group: &ConsumerGroup,
         members: &BTreeSet<Arc<str>>,
     ) {
+        if members.is_empty() || self.downgrade_if_last(groups, id, group, members) {
+            return;
+        }
         let mut changes = Vec::new();
         let mut removed = Vec::new();
         for member in members {
@@ -97,9 +104,6 @@ impl<'a> Turn<'a> {
             changes.extend(tombstones(member));
             removed.push(&*found.subscription);
             self.cancel_member_timers(id, member);
-        }
-        if removed.is_empty() {
-            return;
         }
         for regex in group.regexes_dropped(&removed, None) {
             changes.push(ConsumerChange::Regex(regex.clone(), None));
@@ -116,6 +120,7 @@ impl<'a> Turn<'a> {
     /// LeaveGroup of the classic protocol, with which administrators remove members.
     pub(in crate::coordinator::group) fn leave_consumer_group(
         &mut self,
+        groups: &mut Groups,
         group: &ConsumerGroup,
         request: &LeaveRequest,
     ) -> Vec<LeaveResult> {
@@ -130,7 +135,7 @@ impl<'a> Turn<'a> {
             });
             leaving.extend(found);
         }
-        self.remove_consumer_members(&request.group, group, &leaving);
+        self.remove_consumer_members(groups, &request.group, group, &leaving);
         results
     }
 }

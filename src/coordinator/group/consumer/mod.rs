@@ -7,6 +7,7 @@
 //! - `heartbeat.rs` has the steps of a heartbeat in their order, `join.rs` finds the member and
 //!   updates it, `target.rs` computes the target assignment, `reconcile.rs` the next assignment of a member.
 //! - `leave.rs` removes members, `sessions.rs` has the timers.
+//! - `upgrade.rs` makes a consumer group of a classic group with members, `downgrade.rs` the reverse.
 //! - `regex.rs` decides when regular expressions are resolved, `resolution.rs` is that work, which is
 //!   done beside the shard.
 //!
@@ -17,6 +18,7 @@
 pub mod commit;
 mod delete;
 mod describe;
+mod downgrade;
 mod hash;
 mod heartbeat;
 mod join;
@@ -31,6 +33,7 @@ pub mod resolution;
 mod sessions;
 pub mod state;
 mod target;
+mod upgrade;
 pub mod values;
 
 pub use self::{

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::member::MemberState;
 use crate::coordinator::group::{
-    TimerKey, Turn,
+    Groups, TimerKey, Turn,
     config::{Bounded, ConsumerGroupConfig},
 };
 
@@ -28,6 +28,7 @@ impl Turn<'_> {
     /// Removes a member whose session has ended.
     pub(in crate::coordinator::group) fn expire_consumer_session(
         &mut self,
+        groups: &mut Groups,
         group: &Arc<str>,
         member: &Arc<str>,
     ) {
@@ -35,13 +36,14 @@ impl Turn<'_> {
         let Some(found) = logged.consumer(group) else { return };
         if found.member(member).is_some() {
             tracing::info!(group = &**group, member = &**member, "session of member timed out");
-            self.remove_consumer_member(group, found, member);
+            self.remove_consumer_member(groups, group, found, member);
         }
     }
 
     /// Removes a member that has not revoked its partitions in time.
     pub(in crate::coordinator::group) fn expire_rebalance(
         &mut self,
+        groups: &mut Groups,
         group: &Arc<str>,
         member: &Arc<str>,
     ) {
@@ -54,7 +56,7 @@ impl Turn<'_> {
                 member = &**member,
                 "member did not revoke its partitions within the rebalance timeout"
             );
-            self.remove_consumer_member(group, found, member);
+            self.remove_consumer_member(groups, group, found, member);
         }
     }
 

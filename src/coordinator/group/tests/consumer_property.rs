@@ -43,6 +43,18 @@ fn topic_id(name: &str) -> TopicId {
     TopicId::from_u128(letters)
 }
 
+/// The topics of a cluster by name, with their numbers of partitions.
+pub fn snapshot_of(topics: &BTreeMap<&'static str, i32>) -> TopicsSnapshot {
+    let mut snapshot = TopicsSnapshot::default();
+    for (name, partitions) in topics {
+        let (id, name): (_, Arc<str>) = (topic_id(name), (*name).into());
+        let info = TopicInfo { id, partitions: *partitions, hash: i64::from(*partitions) };
+        snapshot.topics.insert(name.clone(), Arc::new(info));
+        snapshot.names.insert(id, name);
+    }
+    snapshot
+}
+
 /// An action as small numbers.
 #[derive(Debug, Clone)]
 struct Step {
@@ -203,15 +215,8 @@ impl Run {
     fn set_partitions(&mut self, topic: &'static str, partitions: i32) {
         self.partitions.insert(topic, partitions);
         self.partitions.retain(|_, partitions| *partitions > 0);
-        let mut snapshot = TopicsSnapshot::default();
-        for (name, partitions) in &self.partitions {
-            let (id, name): (_, Arc<str>) = (topic_id(name), (*name).into());
-            let info = TopicInfo { id, partitions: *partitions, hash: i64::from(*partitions) };
-            snapshot.topics.insert(name.clone(), Arc::new(info));
-            snapshot.names.insert(id, name);
-        }
         let version = self.volatile.cluster.version + 1;
-        let topics = Some(Arc::new(snapshot));
+        let topics = Some(Arc::new(snapshot_of(&self.partitions)));
         let info = ClusterInfo { version, topics, ..self.volatile.cluster.clone() };
         self.request(Request::UpdateClusterInfo(info));
     }
@@ -333,7 +338,7 @@ impl Run {
 }
 
 /// Checks that no partition has two owners.
-fn check_owners(group: &ConsumerGroup) {
+pub fn check_owners(group: &ConsumerGroup) {
     let mut owned = BTreeSet::new();
     for (id, member) in group.members() {
         for partition in member.current.owned() {

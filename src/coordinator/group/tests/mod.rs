@@ -2,6 +2,7 @@
 //! gives the same logged state.
 
 mod consumer_property;
+mod conversion_property;
 mod property;
 mod script;
 

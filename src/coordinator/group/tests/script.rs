@@ -1,5 +1,6 @@
 //! Runs a script of requests against the state machine, and prints the effects of each.
 
+mod classic;
 mod consumer;
 
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
@@ -15,7 +16,7 @@ use super::{
     LoggedRecord, replay, write,
 };
 use crate::{
-    base::{TopicId, TopicPartition},
+    base::{TopicId, TopicPartition, kafka_uuid},
     coordinator::{
         Outcome, Shard, TimerOp,
         golden::{self, Words, places},
@@ -56,8 +57,11 @@ impl Words<'_> {
 }
 
 /// Returns the member id for a name in a script. `c-1` stands for the id of client `c` with the
-/// first random id.
+/// first random id, `~1` for the first random id in Kafka's form.
 fn full_id(id: &str) -> Arc<str> {
+    if let Some(number) = id.strip_prefix('~') {
+        return kafka_uuid::encode(Uuid::from_u128(number.parse().unwrap())).into();
+    }
     match id.rsplit_once('-') {
         Some((client, number)) if number.chars().all(|c| c.is_ascii_digit()) => {
             format!("{client}-{ID_PREFIX}{number:0>12}").into()
@@ -67,21 +71,13 @@ fn full_id(id: &str) -> Arc<str> {
 }
 
 fn short_id(id: &str) -> String {
+    if let Some(id) = kafka_uuid::decode(id) {
+        return format!("~{}", id.as_u128());
+    }
     match id.split_once(ID_PREFIX) {
         Some((client, number)) => format!("{client}{}", number.trim_start_matches('0')),
         None => id.into(),
     }
-}
-
-fn subscription_to(topics: &str) -> Bytes {
-    let topics: Vec<&str> = topics.split('+').filter(|topic| !topic.is_empty()).collect();
-    let mut bytes = vec![0, 1];
-    bytes.extend((topics.len() as i32).to_be_bytes());
-    for topic in topics {
-        bytes.extend((topic.len() as i16).to_be_bytes());
-        bytes.extend(topic.as_bytes());
-    }
-    bytes.into()
 }
 
 fn print_metadata(metadata: &Bytes) -> String {
@@ -185,13 +181,6 @@ impl Machine {
         self.next_id += 1;
         let protocol_type = words.text("type", "consumer");
         let version: i16 = words.number("version", 9);
-        let protocols = words.text("protocols", "range:t");
-        let protocols = protocols.split_terminator(',').map(|protocol| {
-            let (name, metadata) = protocol.split_once(':').unwrap_or((protocol, ""));
-            let is_consumer = &*protocol_type == "consumer";
-            let raw = || Bytes::copy_from_slice(metadata.as_bytes());
-            (name.into(), if is_consumer { subscription_to(metadata) } else { raw() })
-        });
         JoinRequest {
             group: words.group(),
             member_id: words.member(),
@@ -200,7 +189,7 @@ impl Machine {
             client_host: "/127.0.0.1".into(),
             session_timeout_ms: words.number("session", 10_000),
             rebalance_timeout_ms: words.number("rebalance", 60_000),
-            protocols: protocols.collect(),
+            protocols: classic::protocols(words, &protocol_type),
             protocol_type,
             requires_known_member_id: version >= 4,
             supports_skipping_assignment: version >= 9,
@@ -299,7 +288,7 @@ fn sync(words: &Words) -> SyncRequest {
     let assignments = words.text("assign", "");
     let assignments = assignments.split_terminator(',').map(|assignment| {
         let (member, bytes) = assignment.split_once(':').unwrap();
-        (full_id(member), Bytes::copy_from_slice(bytes.as_bytes()))
+        (full_id(member), classic::assignment(bytes))
     });
     SyncRequest {
         group: words.group(),
@@ -387,7 +376,9 @@ fn print_timer(key: &TimerKey) -> String {
         TimerKey::Session { group, member } => format!("session of {}/{}", group, short_id(member)),
         TimerKey::Join { group } => format!("end of joins of {group}"),
         TimerKey::Sync { group } => format!("end of syncs of {group}"),
-        TimerKey::Rebalance { group, member } => format!("rebalance timeout of {group}/{member}"),
+        TimerKey::Rebalance { group, member } => {
+            format!("rebalance timeout of {}/{}", group, short_id(member))
+        }
         TimerKey::Expire => "expiry".into(),
     }
 }
@@ -401,7 +392,7 @@ fn print_record(record: &Record) -> String {
                 write!(text, " by {protocol}, led by {}", short_id(leader)).unwrap();
             }
             for member in &value.members {
-                let assignment = String::from_utf8_lossy(&member.assignment);
+                let assignment = classic::print_partitions(&member.assignment);
                 write!(text, ", {}={assignment}", short_id(&member.member_id)).unwrap();
             }
             text
@@ -450,7 +441,7 @@ fn print_reply(reply: &Reply) -> String {
     match reply {
         Reply::Join(reply) => print_join(reply),
         Reply::Sync(SyncReply { error: Some(error), .. }) => error.to_string(),
-        Reply::Sync(reply) => format!("assigned '{}'", String::from_utf8_lossy(&reply.assignment)),
+        Reply::Sync(reply) => format!("assigned {}", classic::print_assignment(&reply.assignment)),
         Reply::Heartbeat(result) => outcome(result),
         Reply::Leave(Err(error)) | Reply::CommitOffsets(Err(error)) => error.to_string(),
         Reply::DeleteOffsets(Err(error)) => error.to_string(),
@@ -518,7 +509,7 @@ fn print_description(group: &GroupDescription) -> String {
     let mut text = format!("{} {}{error}", group.group, group.state);
     write!(text, " '{}' '{}'", group.protocol_type, group.protocol).unwrap();
     for member in &group.members {
-        let assignment = String::from_utf8_lossy(&member.assignment);
+        let assignment = classic::print_partitions(&member.assignment);
         let metadata = print_metadata(&member.metadata);
         let id = short_id(&member.member_id);
         write!(text, ", {id} {} {metadata}={assignment}", member.client_id).unwrap();

@@ -3,8 +3,9 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
+use super::{full_id, short_id};
 use crate::{
-    base::TopicId,
+    base::{TopicId, config::MigrationPolicy},
     coordinator::{
         golden::{Words, places},
         group::{
@@ -70,6 +71,13 @@ pub fn configure(config: &mut ConsumerConfig, words: &Words) {
     config.assignment_interval_ms.value =
         words.number("interval", config.assignment_interval_ms.value);
     config.max_size = words.number("consumer-max-size", config.max_size);
+    config.migration_policy = match words.named.get("policy") {
+        None => config.migration_policy,
+        Some(&"disabled") => MigrationPolicy::Disabled,
+        Some(&"upgrade") => MigrationPolicy::Upgrade,
+        Some(&"downgrade") => MigrationPolicy::Downgrade,
+        Some(_) => MigrationPolicy::Bidirectional,
+    };
     if let Some(names) = words.named.get("assignors") {
         let assignors = names.split(',').map(|name| Assignor::by_name(name).unwrap());
         config.assignors = assignors.collect();
@@ -88,7 +96,7 @@ pub fn heartbeat(words: &Words) -> ConsumerHeartbeatRequest {
     };
     ConsumerHeartbeatRequest {
         group: words.plain[0].into(),
-        member_id: words.text("member", "m"),
+        member_id: full_id(&words.text("member", "m")),
         member_epoch: epoch,
         instance_id: words.option("instance"),
         rack_id: words.option("rack"),
@@ -110,16 +118,17 @@ pub fn print_record(ConsumerRecord { group, change }: &ConsumerRecord) -> String
         change if change.is_tombstone() => format!("record: {group} {} is gone", subject(change)),
         ConsumerChange::Group(Some(value)) => format!("record: {group} epoch {}", value.epoch),
         ConsumerChange::Member(id, Some(member)) => {
-            format!("record: {group} member {id}{}", print_subscription(member))
+            format!("record: {group} member {}{}", short_id(id), print_subscription(member))
         }
         ConsumerChange::TargetEpoch(Some(value)) => {
             format!("record: {group} target epoch {}", value.assignment_epoch)
         }
         ConsumerChange::Target(id, Some(target)) => {
-            format!("record: {group} target of {id}{}", print_assignment(target))
+            format!("record: {group} target of {}{}", short_id(id), print_assignment(target))
         }
         ConsumerChange::Current(id, Some(current)) => {
             let (epoch, previous, state) = (current.epoch, current.previous_epoch, current.state);
+            let id = short_id(id);
             let mut text = format!("record: {group} {id} epoch {epoch} after {previous} {state:?}");
             text += &print_epochs(&current.assigned);
             if !current.pending_revocation.is_empty() {
@@ -140,10 +149,10 @@ fn subject(change: &ConsumerChange) -> String {
     match change {
         ConsumerChange::Group(_) => "itself".into(),
         ConsumerChange::PartitionMetadata(_) => "topic metadata".into(),
-        ConsumerChange::Member(id, _) => format!("member {id}"),
+        ConsumerChange::Member(id, _) => format!("member {}", short_id(id)),
         ConsumerChange::TargetEpoch(_) => "target epoch".into(),
-        ConsumerChange::Target(id, _) => format!("target of {id}"),
-        ConsumerChange::Current(id, _) => format!("assignment of {id}"),
+        ConsumerChange::Target(id, _) => format!("target of {}", short_id(id)),
+        ConsumerChange::Current(id, _) => format!("assignment of {}", short_id(id)),
         ConsumerChange::Regex(regex, _) => format!("regex {regex}"),
     }
 }
@@ -160,6 +169,11 @@ fn print_subscription(member: &Subscription) -> String {
         if let Some(value) = value {
             write!(text, " {label} {value}").unwrap();
         }
+    }
+    if let Some(classic) = &member.classic {
+        let names = classic.supported_protocols.iter().map(|protocol| &*protocol.name);
+        let names = names.collect::<Vec<_>>().join("+");
+        write!(text, " classic by {names}, session {}", classic.session_timeout_ms).unwrap();
     }
     text
 }
@@ -188,7 +202,7 @@ pub fn print_reply(reply: &Result<ConsumerHeartbeatReply, Refusal>) -> String {
     match reply {
         Err(refusal) => print_refusal(refusal),
         Ok(reply) => {
-            let mut text = format!("{} epoch {}", reply.member_id, reply.member_epoch);
+            let mut text = format!("{} epoch {}", short_id(&reply.member_id), reply.member_epoch);
             if let Some(assignment) = &reply.assignment {
                 write!(text, " assigned:{}", print_assignment(assignment)).unwrap();
             }
@@ -212,7 +226,7 @@ pub fn print_description(
     let (state, assignor) = (described.state, &described.assignor);
     let mut text = format!("{id} {state} epoch {epoch} target {target} by {assignor}");
     for member in &described.members {
-        let (id, epoch) = (&member.member_id, member.member_epoch);
+        let (id, epoch) = (short_id(&member.member_id), member.member_epoch);
         let topics = member.subscribed_topic_names.join("+");
         let regex = member.subscribed_topic_regex.as_deref().unwrap_or("none");
         write!(text, "; {id} epoch {epoch} topics '{topics}' regex '{regex}'").unwrap();
