@@ -4,7 +4,7 @@ expressions, restarts, the configs of groups."""
 import time
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from harness.broker import FAST_HEARTBEATS, Broker
 from harness.shell import Shell
@@ -297,3 +297,82 @@ def test_groups_of_other_types(shell, broker, create):
     shell(f"{read} {once} group.protocol=classic")
     listed = shell("kafka-groups --list", transcript=False).ok()
     assert ["modern-types", "Classic", "consumer"] in [line.split() for line in listed.lines]
+
+
+CLASSIC = {
+    "group.protocol": "classic",
+    "heartbeat.interval.ms": 300,
+    "session.timeout.ms": 10_000,
+}
+
+
+@pytest.mark.parametrize("strategy", ["range", "cooperative-sticky"])
+def test_members_of_both_protocols_share_a_group(broker, create, strategy):
+    topic = create(f"modern-mixed-{strategy}", 6)
+    group = f"modern-mixed-{strategy}"
+    members = [Member(broker, group, [topic])]
+    wait_for("all partitions", lambda: sizes(members) == [6])
+    config = {**CLASSIC, "partition.assignment.strategy": strategy}
+    members += [Member(broker, group, [topic], **config) for _ in range(2)]
+    wait_for("two partitions each", lambda: sizes(members) == [2, 2, 2])
+    for member in members:
+        offsets = [TopicPartition(topic, at, 7) for _, at in member.owned()]
+        member.consumer.commit(offsets=offsets, asynchronous=False)
+    committed = members[0].consumer.committed([TopicPartition(topic, at) for at in range(6)])
+    assert [it.offset for it in committed] == [7] * 6
+    members.pop().close()
+    wait_for("three partitions each", lambda: sizes(members) == [3, 3])
+    members.append(Member(broker, group, [topic]))
+    wait_for("two partitions each again", lambda: sizes(members) == [2, 2, 2])
+    for member in reversed(members):
+        assert member.errors == []
+        member.close()
+
+
+def test_static_member_changes_its_protocol(broker, create, shell):
+    """It keeps its partitions, and the others keep theirs."""
+    topic = create("modern-mixed-static", 4)
+    group = "modern-mixed-static"
+    stays = Member(broker, group, [topic])
+    config = {"group.instance.id": "changes"}
+    changes = Member(broker, group, [topic], **config)
+    wait_for("two partitions each", lambda: sizes([stays, changes]) == [2, 2])
+    owned, stays.revoked = changes.owned(), []
+    changes.close()
+    changes = Member(broker, group, [topic], **config, **CLASSIC)
+    wait_for("the same partitions as a classic member", lambda: changes.owned() == owned)
+    changes.close()
+    changes = Member(broker, group, [topic], **config)
+    wait_for("the same partitions again", lambda: changes.owned() == owned)
+    assert stays.revoked == []
+    changes.close()
+    stays.close()
+
+
+@pytest.mark.parametrize("strategy", ["Range", "CooperativeSticky"])
+def test_java_member_of_the_classic_protocol_joins(broker, create, shell, strategy):
+    topic, group = create(f"modern-java-{strategy}", 2), f"modern-java-{strategy}"
+    modern = Member(broker, group, [topic])
+    wait_for("both partitions", lambda: sizes([modern]) == [2])
+    java = shell.start(
+        f"kafka-console-consumer --topic {topic} --group {group} --from-beginning"
+        " --command-property group.protocol=classic --command-property heartbeat.interval.ms=300"
+        " --command-property auto.commit.interval.ms=200"
+        f" --command-property partition.assignment.strategy=org.apache.kafka.clients.consumer.{strategy}Assignor"
+    )
+    wait_for("one partition", lambda: sizes([modern]) == [1])
+    ((_, kept),) = modern.owned()
+    producer = Producer({"bootstrap.servers": broker.bootstrap})
+
+    def is_read():
+        for partition in range(2):
+            producer.produce(topic, b"text", partition=partition)
+        producer.flush()
+        modern.owned()
+        (committed,) = modern.consumer.committed([TopicPartition(topic, 1 - kept)], TIMEOUT_S)
+        return committed.offset > 0
+
+    wait_for("the classic member reads and commits", is_read)
+    java.stop().ok()
+    wait_for("both partitions again", lambda: sizes([modern]) == [2])
+    modern.close()

@@ -47,11 +47,22 @@ pub const TRANSACTIONS_TOPIC: &str = "__transaction_state";
 /// An integer that identifies a parked request until the shard answers it.
 pub type Token = u64;
 
-/// A change of a timer. Setting a timer replaces the one with the same key.
+/// A change of a timer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TimerOp<K> {
-    Set { key: K, at_ms: i64 },
-    Cancel { key: K },
+    /// Sets a timer. It replaces the one with the same key.
+    Set {
+        key: K,
+        at_ms: i64,
+    },
+    /// Sets a timer, unless one with the same key is set.
+    SetOnce {
+        key: K,
+        at_ms: i64,
+    },
+    Cancel {
+        key: K,
+    },
 }
 
 /// The kind of batch that a record is in.

@@ -23,6 +23,7 @@ MODULES = [
     "expiry",
     "consumer_groups",
     "consumer_groups_off",
+    "mixed_groups",
     "log_dirs",
     "shapes",
     "unsecured",

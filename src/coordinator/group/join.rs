@@ -19,8 +19,8 @@ impl Turn<'_> {
         let logged = self.logged;
         match logged.consumer(&request.group) {
             Some(group) if !group.members().is_empty() => {
-                let error = GroupError::InconsistentGroupProtocol;
-                return self.refuse_join(token, &Arc::default(), error);
+                let reply = self.join_as_classic_member(groups, group, request);
+                return self.reply(token, Reply::Join(reply));
             }
             Some(group) if is_unknown => {
                 tracing::info!(

@@ -88,6 +88,10 @@ pub enum TimerKey {
     Sync { group: Arc<str> },
     /// The end of the time in which a member of a consumer group must revoke partitions.
     Rebalance { group: Arc<str>, member: Arc<str> },
+    /// The end of the time in which a classic member of a consumer group must join again.
+    MemberJoin { group: Arc<str>, member: Arc<str> },
+    /// The end of the time in which a classic member of a consumer group must send SyncGroup.
+    MemberSync { group: Arc<str>, member: Arc<str> },
     /// The next search for expired offsets.
     Expire,
 }
@@ -257,9 +261,16 @@ impl Turn<'_> {
     fn timer(&mut self, groups: &mut Groups, key: TimerKey) {
         match key {
             TimerKey::Session { group, member } if self.logged.consumer(&group).is_some() => {
-                self.expire_consumer_session(groups, &group, &member);
+                self.expire_consumer_member(groups, &group, &member, "session timed out");
             }
             TimerKey::Rebalance { group, member } => self.expire_rebalance(groups, &group, &member),
+            TimerKey::MemberJoin { group, member } => {
+                self.expire_consumer_member(groups, &group, &member, "did not join again in time");
+            }
+            TimerKey::MemberSync { group, member } => {
+                let reason = "did not send SyncGroup in time";
+                self.expire_consumer_member(groups, &group, &member, reason);
+            }
             TimerKey::Session { group, member } => {
                 if let Some(group) = classic_mut(groups, &group) {
                     self.expire_session(group, &member);
@@ -312,6 +323,12 @@ impl Turn<'_> {
     fn set_timer(&mut self, key: TimerKey, delay_ms: i64) {
         let at_ms = self.now_ms.saturating_add(delay_ms);
         self.out.timers.push(TimerOp::Set { key, at_ms });
+    }
+
+    /// Sets a timer unless it is set already.
+    fn set_timer_once(&mut self, key: TimerKey, delay_ms: i64) {
+        let at_ms = self.now_ms.saturating_add(delay_ms);
+        self.out.timers.push(TimerOp::SetOnce { key, at_ms });
     }
 
     fn cancel_timer(&mut self, key: TimerKey) {

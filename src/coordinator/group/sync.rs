@@ -13,6 +13,11 @@ use crate::{coordinator::Token, records::batch::HEADER_LEN};
 
 impl Turn<'_> {
     pub(super) fn sync(&mut self, groups: &mut Groups, token: Token, request: SyncRequest) {
+        let logged = self.logged;
+        if let Some(group) = logged.consumer(&request.group) {
+            let reply = self.sync_of_classic_member(group, &request);
+            return self.reply(token, Reply::Sync(reply.unwrap_or_else(SyncReply::refused)));
+        }
         let group = match self.group_to_sync(groups, &request) {
             Ok(group) => group,
             Err(error) => return self.reply(token, Reply::Sync(SyncReply::refused(error))),
@@ -106,6 +111,10 @@ impl Turn<'_> {
         groups: &mut Groups,
         request: &HeartbeatRequest,
     ) -> Result<(), GroupError> {
+        let logged = self.logged;
+        if let Some(group) = logged.consumer(&request.group) {
+            return self.heartbeat_of_classic_member(group, request);
+        }
         let group = self.group(groups, &request.group).ok_or(GroupError::UnknownMemberId)?;
         group.validate_member(&request.member_id, request.instance_id.as_deref())?;
         if request.generation != group.generation {

@@ -36,13 +36,16 @@ impl<K: Clone + Ord + Hash> Timers<K> {
             TimerOp::Cancel { key } => {
                 self.deadlines.remove(&key);
             }
-            TimerOp::Set { key, at_ms } => match self.deadlines.get_mut(&key) {
-                Some(deadline) if deadline.queued_ms <= at_ms => deadline.at_ms = at_ms,
-                _ => {
-                    self.queue.push(Reverse((at_ms, key.clone())));
-                    self.deadlines.insert(key, Deadline { at_ms, queued_ms: at_ms });
+            TimerOp::SetOnce { key, .. } if self.deadlines.contains_key(&key) => {}
+            TimerOp::Set { key, at_ms } | TimerOp::SetOnce { key, at_ms } => {
+                match self.deadlines.get_mut(&key) {
+                    Some(deadline) if deadline.queued_ms <= at_ms => deadline.at_ms = at_ms,
+                    _ => {
+                        self.queue.push(Reverse((at_ms, key.clone())));
+                        self.deadlines.insert(key, Deadline { at_ms, queued_ms: at_ms });
+                    }
                 }
-            },
+            }
         }
     }
 
@@ -97,6 +100,17 @@ mod tests {
         let fired: Vec<_> = std::iter::from_fn(|| timers.pop_due(100)).collect();
         assert_eq!(fired, ["c", "b", "a"]);
         assert_eq!(timers.next_look_ms(), None);
+    }
+
+    #[test]
+    fn a_timer_that_is_set_once_keeps_its_time() {
+        let mut timers = Timers::default();
+        timers.change(TimerOp::SetOnce { key: "a", at_ms: 10 });
+        timers.change(TimerOp::SetOnce { key: "a", at_ms: 5 });
+        assert_eq!(timers.pop_due(9), None);
+        assert_eq!(timers.pop_due(10), Some("a"));
+        timers.change(TimerOp::SetOnce { key: "a", at_ms: 20 });
+        assert_eq!(timers.pop_due(20), Some("a"));
     }
 
     #[test]

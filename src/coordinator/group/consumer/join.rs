@@ -1,16 +1,13 @@
-//! Finds the group and the member of a heartbeat, checks the member's epoch, and updates its
-//! subscription and the group's epoch.
+//! Finds the group and the member of a heartbeat, and checks the member's epoch.
 
 use std::sync::Arc;
 
 use super::{
-    hash::metadata_hash,
-    heartbeat::{Heartbeat, Place},
+    heartbeat::Place,
     member::{CurrentAssignment, JOIN_EPOCH, LEAVE_STATIC_EPOCH, Member, Subscription},
     messages::{ConsumerHeartbeatRequest, Refusal, TopicsSnapshot},
-    records::ConsumerChange,
     state::ConsumerGroup,
-    values::GroupMetadata,
+    update::{FoundMember, MemberUpdate, successor_of},
 };
 use crate::coordinator::group::{GroupError, Groups, LoggedGroup, Turn, state::State};
 
@@ -40,88 +37,33 @@ impl<'a> Turn<'a> {
         };
         Err(Refusal { error: GroupError::GroupIdNotFound, message })
     }
-
-    /// Refuses new members of a group that has `group.consumer.max.size` members.
-    pub(super) fn check_consumer_group_size(
-        &self,
-        group: &ConsumerGroup,
-        request: &ConsumerHeartbeatRequest,
-    ) -> Result<(), Refusal> {
-        let max_size = self.config.consumer.max_size;
-        if group.members().len() < max_size || group.member(&request.member_id).is_some() {
-            return Ok(());
-        }
-        let message =
-            format!("The consumer group has reached its maximum capacity of {max_size} members.");
-        Err(Refusal { error: GroupError::GroupMaxSizeReached, message })
-    }
 }
 
-impl<'a> Heartbeat<'a> {
-    /// Finds the member. Begins with the records that give it the place of a static member which
-    /// has left, if it takes one.
-    pub fn new(
+impl<'a> MemberUpdate<'a> {
+    /// Finds the member of a heartbeat. Begins with the records that give it the place of a static
+    /// member, if it takes one.
+    pub fn of_heartbeat(
         group: &'a ConsumerGroup,
         topics: &'a TopicsSnapshot,
         request: &'a ConsumerHeartbeatRequest,
     ) -> Result<Self, Refusal> {
-        let (old, replaced) = find_member(group, request)?;
-        let mut changes = Vec::new();
-        if let Some(replaced) = replaced {
-            changes.extend(tombstones(replaced));
-            let id = &request.member_id;
-            changes.push(ConsumerChange::Member(id.clone(), Some(old.subscription.clone())));
-            changes.push(ConsumerChange::Target(id.clone(), Some(group.target(replaced))));
-            changes.push(ConsumerChange::Current(id.clone(), Some(old.current.clone())));
-        }
-        Ok(Self { group, topics, request, new: old.clone(), old, replaced, changes })
+        let member = find_member(group, request)?;
+        let ids = (&request.group, &request.member_id);
+        Ok(Self::new(ids, group, topics, member, request.owned_partitions.as_deref()))
     }
 
-    /// Updates the member's subscription with what the request has. Returns whether the names of
+    /// Updates the member's subscription with what the heartbeat has. Returns whether the names of
     /// its topics change.
-    pub fn update_subscription(&mut self) -> bool {
-        let Some(updated) = updated(&self.old.subscription, self.request) else { return false };
-        let names_changed = updated.topic_names != self.old.subscription.topic_names;
-        self.new.subscription = Arc::new(updated);
-        let subscription = Some(self.new.subscription.clone());
-        self.changes.push(ConsumerChange::Member(self.member_id().clone(), subscription));
-        names_changed
-    }
-
-    /// Computes the hash of the topics' metadata, and begins the next group epoch if the hash
-    /// changes or `bumps` is set. Returns the group epoch.
-    pub fn update_epoch(&mut self, bumps: bool) -> i32 {
-        let (old, new) = (&*self.old.subscription, &*self.new.subscription);
-        let subscribed = self.group.topics_after(&[old], Some(new));
-        let metadata_hash = metadata_hash(subscribed, self.topics);
-        let mut epoch = self.group.epoch;
-        if bumps || metadata_hash != self.group.metadata_hash {
-            epoch = epoch.saturating_add(1);
-            let value = GroupMetadata { epoch, metadata_hash };
-            self.changes.push(ConsumerChange::Group(Some(value)));
-        }
-        if self.group.has_partition_metadata {
-            self.changes.push(ConsumerChange::PartitionMetadata(None));
-        }
-        epoch
+    pub fn update_subscription(&mut self, request: &ConsumerHeartbeatRequest) -> bool {
+        self.set_subscription(updated(&self.old.subscription, request))
     }
 }
 
-/// The tombstones of a member's records, in the order in which Kafka can replay them.
-pub fn tombstones(member: &Arc<str>) -> [ConsumerChange; 3] {
-    [
-        ConsumerChange::Current(member.clone(), None),
-        ConsumerChange::Target(member.clone(), None),
-        ConsumerChange::Member(member.clone(), None),
-    ]
-}
-
-/// The member of a heartbeat as it is in the group, or a new one. The second value is the static
-/// member whose place it takes.
+/// The member of a heartbeat as it is in the group, or a new one.
 fn find_member<'a>(
     group: &'a ConsumerGroup,
     request: &ConsumerHeartbeatRequest,
-) -> Result<(Member, Option<&'a Arc<str>>), Refusal> {
+) -> Result<FoundMember<'a>, Refusal> {
     let (id, joins) = (&request.member_id, request.member_epoch == JOIN_EPOCH);
     let Some(instance_id) = &request.instance_id else {
         return match group.member(id) {
@@ -143,13 +85,7 @@ fn find_member<'a>(
             if !has_left && !holder.uses_classic_protocol() {
                 return Err(unreleased_instance(request, instance_id, holder_id));
             }
-            let current = CurrentAssignment {
-                epoch: JOIN_EPOCH,
-                previous_epoch: JOIN_EPOCH,
-                ..CurrentAssignment::clone(&holder.current)
-            };
-            let subscription = holder.subscription.clone();
-            Ok((Member { subscription, current: Arc::new(current) }, Some(holder_id)))
+            Ok((successor_of(holder), Some(holder_id)))
         }
         Some((holder_id, holder)) => {
             check_instance(request, instance_id, holder_id)?;
@@ -228,11 +164,11 @@ fn unreleased_instance(
     Refusal { error: GroupError::UnreleasedInstanceId, message }
 }
 
-/// The subscription with what the request has; `None` if nothing changes. Fields that the request
-/// leaves out keep their values. A member that sends this request uses the consumer protocol.
-fn updated(old: &Subscription, request: &ConsumerHeartbeatRequest) -> Option<Subscription> {
+/// The subscription with what the request has. Fields that the request leaves out keep their
+/// values. A member that sends this request uses the consumer protocol.
+fn updated(old: &Subscription, request: &ConsumerHeartbeatRequest) -> Subscription {
     let names = request.subscribed_topic_names.as_ref();
-    let updated = Subscription {
+    Subscription {
         instance_id: request.instance_id.clone().or_else(|| old.instance_id.clone()),
         rack_id: request.rack_id.clone().or_else(|| old.rack_id.clone()),
         client_id: request.client_id.clone(),
@@ -248,6 +184,5 @@ fn updated(old: &Subscription, request: &ConsumerHeartbeatRequest) -> Option<Sub
         },
         assignor: request.server_assignor.clone().or_else(|| old.assignor.clone()),
         classic: None,
-    };
-    (updated != *old).then_some(updated)
+    }
 }

@@ -4,11 +4,12 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     hash::metadata_hash,
-    join::{check_instance, tombstones, unknown_instance, unknown_member},
+    join::{check_instance, unknown_instance, unknown_member},
     member::{CurrentAssignment, EpochAssignment, LEAVE_STATIC_EPOCH},
     messages::{ConsumerHeartbeatReply, ConsumerHeartbeatRequest, Refusal},
     records::ConsumerChange,
     state::ConsumerGroup,
+    update::tombstones,
     values::GroupMetadata,
 };
 use crate::coordinator::group::{

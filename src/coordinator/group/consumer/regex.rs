@@ -6,12 +6,12 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     hash::metadata_hash,
-    heartbeat::Heartbeat,
     live::LiveConsumerGroup,
     messages::Refusal,
     records::{ConsumerChange, ResolvedRegex},
     resolution::{RegexesResolved, ResolveRegexes},
     state::ConsumerGroup,
+    update::MemberUpdate,
     values::GroupMetadata,
 };
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
 /// (Kafka's `REGEX_BATCH_REFRESH_MIN_INTERVAL_MS`).
 const MIN_INTERVAL_MS: i64 = 10_000;
 
-/// What a heartbeat changes about the member's regular expression.
+/// What an update changes about the member's regular expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RegexChange {
     Unchanged,
@@ -53,19 +53,19 @@ impl Turn<'_> {
     /// The new regular expression is invalid.
     pub(super) fn update_regexes(
         &self,
-        heartbeat: &mut Heartbeat,
+        update: &mut MemberUpdate,
         live: LiveConsumerGroup,
     ) -> Result<(LiveConsumerGroup, RegexChange, Option<ResolveRegexes>), Refusal> {
-        let group = heartbeat.group;
-        let change = change_regex(heartbeat)?;
-        let regexes = regexes_after(heartbeat);
+        let group = update.group;
+        let change = change_regex(update)?;
+        let regexes = regexes_after(update);
         if regexes.is_empty() || !self.must_resolve(group, &regexes, live) {
             return Ok((live, change, None));
         }
         let Some(topics) = &self.cluster.topics else { return Ok((live, change, None)) };
         let version = self.cluster.version;
         let work = ResolveRegexes {
-            group: heartbeat.request.group.clone(),
+            group: update.group_id.clone(),
             regexes: regexes.into_iter().collect(),
             topics: topics.clone(),
             version,
@@ -156,10 +156,10 @@ impl Turn<'_> {
     }
 }
 
-/// Compares the member's regular expression before and after the heartbeat.
-fn change_regex(heartbeat: &mut Heartbeat) -> Result<RegexChange, Refusal> {
+/// Compares the member's regular expression before and after the update.
+fn change_regex(update: &mut MemberUpdate) -> Result<RegexChange, Refusal> {
     let (group, old, new) =
-        (heartbeat.group, heartbeat.old.subscription.clone(), &heartbeat.new.subscription);
+        (update.group, update.old.subscription.clone(), &update.new.subscription);
     if old.topic_regex == new.topic_regex {
         return Ok(RegexChange::Unchanged);
     }
@@ -173,7 +173,7 @@ fn change_regex(heartbeat: &mut Heartbeat) -> Result<RegexChange, Refusal> {
         (_, Some(_)) | (None, None) => RegexChange::ToUnresolved,
     };
     if let Some(regex) = old.regex().filter(|regex| group.regex_members(regex) == 1) {
-        heartbeat.changes.push(ConsumerChange::Regex(regex.clone(), None));
+        update.changes.push(ConsumerChange::Regex(regex.clone(), None));
     }
     Ok(change)
 }
@@ -185,10 +185,10 @@ fn check_regex(regex: &str) -> Result<(), Refusal> {
     Err(Refusal { error: GroupError::InvalidRegularExpression, message })
 }
 
-/// The regular expressions with members once the heartbeat is applied.
-fn regexes_after(heartbeat: &Heartbeat) -> BTreeSet<Arc<str>> {
-    let group = heartbeat.group;
-    let (old, new) = (heartbeat.old.subscription.regex(), heartbeat.new.subscription.regex());
+/// The regular expressions with members once the update is applied.
+fn regexes_after(update: &MemberUpdate) -> BTreeSet<Arc<str>> {
+    let group = update.group;
+    let (old, new) = (update.old.subscription.regex(), update.new.subscription.regex());
     let stays = |(regex, members): &(&Arc<str>, &usize)| old != Some(*regex) || **members > 1;
     let mut regexes: BTreeSet<_> =
         group.subscribed_regexes().iter().filter(stays).map(|(regex, _)| regex.clone()).collect();

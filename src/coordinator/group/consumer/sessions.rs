@@ -25,17 +25,18 @@ impl Turn<'_> {
         }
     }
 
-    /// Removes a member whose session has ended.
-    pub(in crate::coordinator::group) fn expire_consumer_session(
+    /// Removes a member because its time for something is up.
+    pub(in crate::coordinator::group) fn expire_consumer_member(
         &mut self,
         groups: &mut Groups,
         group: &Arc<str>,
         member: &Arc<str>,
+        reason: &'static str,
     ) {
         let logged = self.logged;
         let Some(found) = logged.consumer(group) else { return };
         if found.member(member).is_some() {
-            tracing::info!(group = &**group, member = &**member, "session of member timed out");
+            tracing::info!(group = &**group, member = &**member, reason, "member removed");
             self.remove_consumer_member(groups, group, found, member);
         }
     }
@@ -51,19 +52,25 @@ impl Turn<'_> {
         let Some(found) = logged.consumer(group) else { return };
         let state = found.member(member).map(|member| member.current.state);
         if state == Some(MemberState::UnrevokedPartitions) {
-            tracing::info!(
-                group = &**group,
-                member = &**member,
-                "member did not revoke its partitions within the rebalance timeout"
-            );
-            self.remove_consumer_member(groups, group, found, member);
+            let reason = "did not revoke its partitions in time";
+            self.expire_consumer_member(groups, group, member, reason);
         }
     }
 
+    /// Restarts the session of a member that uses the consumer protocol.
     pub(super) fn restart_consumer_session(&mut self, group: &Arc<str>, member: &Arc<str>) {
         let timeout_ms = self.setting(group, |config| {
             (config.session_timeout_ms, self.config.consumer.session_timeout_ms)
         });
+        self.restart_session_of(group, member, timeout_ms);
+    }
+
+    pub(super) fn restart_session_of(
+        &mut self,
+        group: &Arc<str>,
+        member: &Arc<str>,
+        timeout_ms: i32,
+    ) {
         let key = TimerKey::Session { group: group.clone(), member: member.clone() };
         self.set_timer(key, i64::from(timeout_ms));
     }
@@ -86,6 +93,8 @@ impl Turn<'_> {
     pub(super) fn cancel_member_timers(&mut self, group: &Arc<str>, member: &Arc<str>) {
         self.cancel_rebalance_timer(group, member);
         let (group, member) = (group.clone(), member.clone());
+        self.cancel_timer(TimerKey::MemberJoin { group: group.clone(), member: member.clone() });
+        self.cancel_timer(TimerKey::MemberSync { group: group.clone(), member: member.clone() });
         self.cancel_timer(TimerKey::Session { group, member });
     }
 

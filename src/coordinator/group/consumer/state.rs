@@ -66,6 +66,10 @@ pub struct ConsumerGroup {
     regex_members: BTreeMap<Arc<str>, usize>,
     /// The number of members by preferred assignor.
     assignors: BTreeMap<Arc<str>, usize>,
+    /// The number of members that use the classic protocol.
+    classic_members: usize,
+    /// The number of classic members by assignor that they support.
+    classic_assignors: BTreeMap<String, usize>,
     /// The number of members that own a partition: 1, unless the log is damaged.
     owners: BTreeMap<(TopicId, i32), usize>,
 }
@@ -86,6 +90,8 @@ impl Default for ConsumerGroup {
             topics: BTreeMap::new(),
             regex_members: BTreeMap::new(),
             assignors: BTreeMap::new(),
+            classic_members: 0,
+            classic_assignors: BTreeMap::new(),
             owners: BTreeMap::new(),
         }
     }
@@ -242,6 +248,16 @@ impl ConsumerGroup {
         &self.assignors
     }
 
+    /// The number of members that use the classic protocol.
+    pub fn classic_members(&self) -> usize {
+        self.classic_members
+    }
+
+    /// Whether all members that use the classic protocol support an assignor.
+    pub fn is_supported_by_classic_members(&self, assignor: &str) -> bool {
+        self.classic_assignors.get(assignor).copied().unwrap_or(0) == self.classic_members
+    }
+
     pub fn state(&self) -> GroupState {
         let is_reconciled = |member: &Member| member.current.is_reconciled_to(self.target_epoch);
         if self.members.is_empty() {
@@ -290,6 +306,12 @@ impl ConsumerGroup {
         if let Some(assignor) = &subscription.assignor {
             *self.assignors.entry(assignor.clone()).or_default() += 1;
         }
+        if let Some(classic) = &subscription.classic {
+            self.classic_members += 1;
+            for protocol in &classic.supported_protocols {
+                *self.classic_assignors.entry(protocol.name.clone()).or_default() += 1;
+            }
+        }
     }
 
     fn unsubscribe(&mut self, id: &Arc<str>, subscription: &Subscription) {
@@ -306,6 +328,12 @@ impl ConsumerGroup {
         }
         if let Some(assignor) = &subscription.assignor {
             decrement(&mut self.assignors, assignor);
+        }
+        if let Some(classic) = &subscription.classic {
+            self.classic_members -= 1;
+            for protocol in &classic.supported_protocols {
+                decrement(&mut self.classic_assignors, &protocol.name);
+            }
         }
     }
 

@@ -8,11 +8,11 @@ use std::{
 };
 
 use super::{
-    heartbeat::Heartbeat,
     member::Subscription,
     messages::TopicsSnapshot,
     records::{ConsumerChange, ResolvedRegex},
     state::ConsumerGroup,
+    update::MemberUpdate,
     values::TargetAssignmentMetadata,
 };
 use crate::{
@@ -28,30 +28,30 @@ impl Turn<'_> {
     /// Returns the epoch of the target assignment and the member's part.
     pub(super) fn update_target(
         &self,
-        heartbeat: &mut Heartbeat,
+        update: &mut MemberUpdate,
         group_epoch: i32,
     ) -> (i32, Arc<Assignment>) {
-        let group = heartbeat.group;
-        let interval_ms = self.assignment_interval_ms(&heartbeat.request.group);
+        let group = update.group;
+        let interval_ms = self.assignment_interval_ms(update.group_id);
         if group.target_epoch >= group_epoch || !self.may_compute(group, interval_ms) {
-            let holder = heartbeat.replaced.unwrap_or(heartbeat.member_id());
+            let holder = update.replaced.unwrap_or(update.member_id);
             return (group.target_epoch, group.target(holder));
         }
-        let assignor = self.preferred_assignor(group, heartbeat);
-        let targets = assignor.assign(&assignor_input(heartbeat));
-        let own = targets.get(heartbeat.member_id()).cloned().unwrap_or_default();
+        let assignor = self.preferred_assignor(group, update);
+        let targets = assignor.assign(&assignor_input(update));
+        let own = targets.get(update.member_id).cloned().unwrap_or_default();
         for (id, target) in targets {
             if group.targets().get(&id).map(|old| &**old) != Some(&target) {
-                heartbeat.changes.push(ConsumerChange::Target(id, Some(Arc::new(target))));
+                update.changes.push(ConsumerChange::Target(id, Some(Arc::new(target))));
             }
         }
         let value = TargetAssignmentMetadata {
             assignment_epoch: group_epoch,
             assignment_timestamp: self.now_ms,
         };
-        heartbeat.changes.push(ConsumerChange::TargetEpoch(Some(value)));
+        update.changes.push(ConsumerChange::TargetEpoch(Some(value)));
         tracing::debug!(
-            group = &*heartbeat.request.group,
+            group = &**update.group_id,
             epoch = group_epoch,
             assignor = assignor.name(),
             "target assignment computed"
@@ -68,13 +68,13 @@ impl Turn<'_> {
             || self.now_ms >= last_ms.saturating_add(i64::from(interval_ms))
     }
 
-    /// The assignor that most members prefer once the heartbeat is applied. If several have the
+    /// The assignor that most members prefer once the update is applied. If several have the
     /// most votes, or none has any, the one that is configured first.
-    fn preferred_assignor(&self, group: &ConsumerGroup, heartbeat: &Heartbeat) -> Assignor {
+    fn preferred_assignor(&self, group: &ConsumerGroup, update: &MemberUpdate) -> Assignor {
         let votes = |assignor: &Assignor| {
             let name = assignor.name();
             let prefers = |it: &Subscription| usize::from(it.assignor.as_deref() == Some(name));
-            let (old, new) = (&heartbeat.old.subscription, &heartbeat.new.subscription);
+            let (old, new) = (&update.old.subscription, &update.new.subscription);
             let votes = group.assignors().get(name).copied().unwrap_or(0);
             votes.saturating_sub(prefers(old)) + prefers(new)
         };
@@ -94,21 +94,21 @@ fn first_with_most(assignors: &[Assignor], votes: impl Fn(&Assignor) -> usize) -
     most.copied().unwrap_or(Assignor::Uniform)
 }
 
-/// The members as they are once the heartbeat is applied, and the topics that they are subscribed
+/// The members as they are once the update is applied, and the topics that they are subscribed
 /// to.
-fn assignor_input(heartbeat: &Heartbeat) -> AssignorInput {
-    let group = heartbeat.group;
-    let mut subscriptions = SubscribedIds::new(group.regexes(), heartbeat.topics);
+fn assignor_input(update: &MemberUpdate) -> AssignorInput {
+    let group = update.group;
+    let mut subscriptions = SubscribedIds::new(group.regexes(), update.topics);
     let mut members = BTreeMap::new();
     for (id, other) in group.members() {
-        if id != heartbeat.member_id() && Some(id) != heartbeat.replaced {
+        if id != update.member_id && Some(id) != update.replaced {
             let member = subscriptions.member(&other.subscription, group.target(id));
             members.insert(id.clone(), member);
         }
     }
-    let id = heartbeat.member_id();
-    let assigned = group.target(heartbeat.replaced.unwrap_or(id));
-    members.insert(id.clone(), subscriptions.member(&heartbeat.new.subscription, assigned));
+    let id = update.member_id;
+    let assigned = group.target(update.replaced.unwrap_or(id));
+    members.insert(id.clone(), subscriptions.member(&update.new.subscription, assigned));
     let topics = subscriptions.partitions();
     AssignorInput { members, topics }
 }

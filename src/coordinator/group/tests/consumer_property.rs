@@ -3,6 +3,8 @@
 //! fall; a replay gives the live state. Once the clients only send heartbeats, the group converges,
 //! also from a log that ends within the records of a heartbeat.
 
+mod classic;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -10,12 +12,13 @@ use std::{
 
 use proptest::{prelude::*, sample::Index};
 
+use self::classic::{CLASSIC_CLIENTS, ClassicClient};
 use super::{
     super::{Event, LoggedState, TimerKey, VolatileState, messages::*},
     LoggedRecord, replay, write,
 };
 use crate::{
-    base::TopicId,
+    base::{TopicId, config::MigrationPolicy},
     coordinator::{
         Shard, TimerOp,
         group::{
@@ -36,6 +39,7 @@ use crate::{
 
 const GROUP: &str = "g";
 const TOPICS: [&str; 3] = ["ta", "tb", "u"];
+/// The number of clients that use the consumer protocol.
 const CLIENTS: usize = 5;
 
 fn topic_id(name: &str) -> TopicId {
@@ -55,6 +59,12 @@ pub fn snapshot_of(topics: &BTreeMap<&'static str, i32>) -> TopicsSnapshot {
     snapshot
 }
 
+/// The topics of the bits of a number.
+fn names_of(bits: u8) -> Vec<Arc<str>> {
+    let names = TOPICS.iter().enumerate().filter(|(bit, _)| bits >> bit & 1 == 1);
+    names.map(|(_, name)| (*name).into()).collect()
+}
+
 /// An action as small numbers.
 #[derive(Debug, Clone)]
 struct Step {
@@ -65,7 +75,7 @@ struct Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = (0u8..20, 0..CLIENTS, 0u8..8, prop_oneof![0i64..2_000, 0i64..30_000]);
+    let step = (0u8..30, 0..CLIENTS, 0u8..8, prop_oneof![0i64..2_000, 0i64..30_000]);
     let step =
         step.prop_map(|(kind, client, value, wait_ms)| Step { kind, client, value, wait_ms });
     proptest::collection::vec(step, 1..150)
@@ -130,6 +140,7 @@ struct Run {
     timers: BTreeMap<TimerKey, i64>,
     work: Vec<ResolveRegexes>,
     clients: Vec<Client>,
+    classics: Vec<ClassicClient>,
     partitions: BTreeMap<&'static str, i32>,
     token: u64,
 }
@@ -138,7 +149,8 @@ impl Run {
     fn new(interval_ms: i32, log: Vec<LoggedRecord>, now_ms: i64) -> Self {
         let mut config = GroupConfig::default();
         config.consumer.assignment_interval_ms.value = interval_ms;
-        config.consumer.max_size = CLIENTS - 1;
+        config.consumer.max_size = CLIENTS - 1 + CLASSIC_CLIENTS;
+        config.consumer.migration_policy = MigrationPolicy::Upgrade;
         config.consumer.assignors = vec![Assignor::Uniform, Assignor::Range];
         let clients = (0..CLIENTS).map(|at| Client {
             id: format!("m{at}").into(),
@@ -157,6 +169,7 @@ impl Run {
             timers: BTreeMap::new(),
             work: Vec::new(),
             clients: clients.collect(),
+            classics: ClassicClient::all(),
             partitions: BTreeMap::new(),
             token: 0,
         };
@@ -186,6 +199,7 @@ impl Run {
         for op in outcome.timers {
             match op {
                 TimerOp::Set { key, at_ms } => self.timers.insert(key, at_ms),
+                TimerOp::SetOnce { key, at_ms } => Some(*self.timers.entry(key).or_insert(at_ms)),
                 TimerOp::Cancel { key } => self.timers.remove(&key),
             };
         }
@@ -273,8 +287,7 @@ impl Run {
             0..=8 => self.beat(at, false),
             9 | 10 => self.beat(at, true),
             11 => {
-                let names = TOPICS.iter().enumerate().filter(|(bit, _)| value >> bit & 1 == 1);
-                self.clients[at].names = names.map(|(_, name)| (*name).into()).collect();
+                self.clients[at].names = names_of(value);
                 self.clients[at].must_subscribe = true;
                 self.beat(at, false);
             }
@@ -288,29 +301,43 @@ impl Run {
             14 => self.clients[at].abandon(),
             15 | 16 => self.set_partitions(TOPICS[at % 3], value.into()),
             17 => self.reload(),
-            _ => self.resolve(),
+            18 | 19 => self.resolve(),
+            20..=25 => self.classic_beat(at % CLASSIC_CLIENTS, false),
+            26 => self.classic_beat(at % CLASSIC_CLIENTS, true),
+            27 => {
+                let client = &mut self.classics[at % CLASSIC_CLIENTS];
+                client.names = names_of(value);
+                client.must_join = true;
+                self.classic_beat(at % CLASSIC_CLIENTS, false);
+            }
+            28 => self.classic_leave(at % CLASSIC_CLIENTS),
+            _ => self.classics[at % CLASSIC_CLIENTS].abandon(),
         }
         self.check_clients();
     }
 
     /// Checks that members use only partitions that they own in the group.
     fn check_clients(&self) {
-        for client in self.clients.iter().filter(|client| client.is_member) {
-            let member = self.group().and_then(|group| group.member(&client.id));
+        let modern = self.clients.iter().filter(|client| client.is_member);
+        let classic = self.classics.iter().filter(|client| client.generation.is_some());
+        let modern = modern.map(|client| (&client.id, &client.owned));
+        for (id, owned) in modern.chain(classic.map(|client| (&client.id, &client.owned))) {
+            let member = self.group().and_then(|group| group.member(id));
             let Some(member) = member else { continue };
             let known: BTreeSet<_> = member.current.owned().collect();
-            for (topic, partitions) in &client.owned {
+            for (topic, partitions) in owned {
                 for at in partitions {
-                    assert!(known.contains(&(*topic, *at)), "{client:?} {member:?}");
+                    assert!(known.contains(&(*topic, *at)), "{id} {owned:?} {member:?}");
                 }
             }
         }
     }
 
-    /// Lets all clients but the last send heartbeats, until their sessions would have ended several
-    /// times. Checks that the group is then stable and every partition is used.
+    /// Lets all clients but the last of each protocol send heartbeats, until their sessions would
+    /// have ended several times. Checks that the group is then stable and every partition is used.
     fn converge(&mut self) {
         self.clients.truncate(CLIENTS - 1);
+        self.classics.truncate(CLASSIC_CLIENTS - 1);
         for round in 0..40 {
             self.wait(3_000);
             let records = self.log.len();
@@ -318,16 +345,23 @@ impl Run {
                 self.beat(at, false);
                 self.check_clients();
             }
+            for at in 0..self.classics.len() {
+                self.classic_beat(at, false);
+                self.check_clients();
+            }
             self.resolve();
             assert!(round < 38 || self.log.len() == records, "still changing");
         }
         let Some(group) = self.group() else { panic!("no group") };
         assert_eq!(group.state(), GroupState::Stable);
-        assert_eq!(group.members().len(), self.clients.len());
+        assert_eq!(group.members().len(), self.clients.len() + self.classics.len());
+        assert_eq!(group.classic_members(), self.classics.len());
+        assert!(self.clients.iter().all(|client| client.is_member));
+        assert!(self.classics.iter().all(|client| client.generation.is_some()));
         let mut used: BTreeMap<TopicId, BTreeSet<i32>> = BTreeMap::new();
-        for client in &self.clients {
-            assert!(client.is_member);
-            for (topic, partitions) in &client.owned {
+        let owned = self.clients.iter().map(|client| &client.owned);
+        for owned in owned.chain(self.classics.iter().map(|client| &client.owned)) {
+            for (topic, partitions) in owned {
                 assert!(partitions.iter().all(|at| used.entry(*topic).or_default().insert(*at)));
             }
         }

@@ -248,6 +248,7 @@ impl Run {
         for op in outcome.timers {
             match op {
                 TimerOp::Set { key, at_ms } => self.timers.insert(key, at_ms),
+                TimerOp::SetOnce { key, at_ms } => Some(*self.timers.entry(key).or_insert(at_ms)),
                 TimerOp::Cancel { key } => self.timers.remove(&key),
             };
         }

@@ -66,11 +66,13 @@ impl Run {
             write(&mut self.logged, &mut self.log, record);
         }
         for op in outcome.timers {
-            let (TimerOp::Set { key, .. } | TimerOp::Cancel { key }) = &op;
-            self.timers.retain(|(_, other)| other != key);
-            if let TimerOp::Set { key, at_ms } = op {
-                self.timers.push((at_ms, key));
-            }
+            let (key, at_ms) = match op {
+                TimerOp::Set { key, at_ms } => (key, Some(at_ms)),
+                TimerOp::Cancel { key } => (key, None),
+                TimerOp::SetOnce { .. } => panic!("only for members of consumer groups"),
+            };
+            self.timers.retain(|(_, other)| *other != key);
+            self.timers.extend(at_ms.map(|at_ms| (at_ms, key)));
         }
         for (token, reply) in outcome.replies {
             assert!(self.answered.insert(token), "token {token} is answered twice");

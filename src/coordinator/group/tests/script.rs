@@ -254,7 +254,8 @@ impl Machine {
         }
         for op in timers {
             match op {
-                TimerOp::Set { key, at_ms } => {
+                TimerOp::SetOnce { key, .. } if self.timers.contains_key(&key) => {}
+                TimerOp::Set { key, at_ms } | TimerOp::SetOnce { key, at_ms } => {
                     self.print(&format!("{} at {at_ms}", print_timer(&key)));
                     self.timers.insert(key, at_ms);
                 }
@@ -379,6 +380,8 @@ fn print_timer(key: &TimerKey) -> String {
         TimerKey::Rebalance { group, member } => {
             format!("rebalance timeout of {}/{}", group, short_id(member))
         }
+        TimerKey::MemberJoin { group, member } => format!("join of {}/{}", group, short_id(member)),
+        TimerKey::MemberSync { group, member } => format!("sync of {}/{}", group, short_id(member)),
         TimerKey::Expire => "expiry".into(),
     }
 }

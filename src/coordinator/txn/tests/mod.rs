@@ -69,6 +69,7 @@ impl Machine {
         for op in timers {
             match op {
                 TimerOp::Set { key, at_ms } => self.timers.insert(key, at_ms),
+                TimerOp::SetOnce { key, at_ms } => Some(*self.timers.entry(key).or_insert(at_ms)),
                 TimerOp::Cancel { key } => self.timers.remove(&key),
             };
         }
