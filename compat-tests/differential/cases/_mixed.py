@@ -8,6 +8,8 @@ from ._members import Member
 
 MEMBER_ID_REQUIRED = 79
 _NEWEST = 3
+# Of an id that the coordinator makes.
+_ID_LENGTH = 22
 
 
 def _text(value):
@@ -75,7 +77,7 @@ class Classic(Member):
         answer = self._connection.receive(api, version, correlation_id)
         if api == "JoinGroup" and isinstance(answer, dict):
             self.member_id = answer["memberId"] or self.member_id
-            if self.member_id:
+            if len(self.member_id) == _ID_LENGTH:
                 self.t.mask_as(self.member_id, f"id of {self.name}")
             if answer["errorCode"] == 0:
                 self.generation = answer["generationId"]
