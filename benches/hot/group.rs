@@ -9,8 +9,7 @@ use sordini::{
     coordinator::{
         BatchKind, Shard, Token,
         group::{
-            ClusterInfo, Event, GroupConfig, GroupShard, LoggedState, Reply, Request, TimerKey,
-            VolatileState,
+            ClusterInfo, Event, GroupShard, LoggedState, Reply, Request, TimerKey, VolatileState,
             messages::{
                 CommitPartition, CommitRequest, CommitTopic, HeartbeatRequest, JoinRequest,
                 SyncRequest,
@@ -34,7 +33,7 @@ struct Machine {
 
 impl Machine {
     fn new() -> Self {
-        let volatile = VolatileState::new(Arc::new(GroupConfig::default()), ClusterInfo::default());
+        let volatile = VolatileState::new(ClusterInfo::default());
         Self { logged: LoggedState::default(), volatile, next_offset: 0 }
     }
 
