@@ -12,13 +12,19 @@ def run_tests(broker, pattern=""):
 
 
 def test_java_clients(broker):
-    run_tests(broker, "^(?!transaction|consumer group)")
+    run_tests(broker, "^(?!transaction|consumer group|conversion)")
 
 
 def test_consumer_protocol(own_broker):
     own_broker.settings |= FAST_HEARTBEATS
     own_broker.start()
     run_tests(own_broker, "^consumer group")
+
+
+def test_group_conversions(own_broker):
+    own_broker.settings |= FAST_HEARTBEATS
+    own_broker.start()
+    run_tests(own_broker, "^conversion")
 
 
 def test_transactions(transactions_broker):

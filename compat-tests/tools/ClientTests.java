@@ -67,6 +67,7 @@ public final class ClientTests {
         ProducerTests.register();
         ConsumerTests.register();
         GroupTests.register();
+        ConversionTests.register();
         AdminTests.register();
         TransactionTests.register();
         int passed = 0;

@@ -1,0 +1,10 @@
+"""`group.consumer.migration.policy` is disabled."""
+
+from . import group_conversions
+from ._conversions import policy_decides
+
+SETTINGS = {**group_conversions.SETTINGS, "group_consumer_migration_policy": "Disabled"}
+
+
+def refused_and_allowed(t):
+    policy_decides(t)
