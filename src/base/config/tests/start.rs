@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{properties, started};
-use crate::base::config::{Config, ConsumerAssignor, Loaded, Sources, load};
+use crate::base::config::{Config, ConsumerAssignor, Loaded, MigrationPolicy, Sources, load};
 
 fn refusal(pairs: &[(&str, &str)]) -> String {
     started(pairs).expect_err("refused")
@@ -209,6 +209,26 @@ fn assignors_of_consumer_groups_are_built_in() {
     let twice = format!("range,{class}.RangeAssignor");
     assert_eq!(refusal(&[(NAME, &twice)]), "group.consumer.assignors has the assignor range twice");
     assert!(refusal(&[(NAME, "")]).contains("must not be empty"));
+}
+
+#[test]
+fn migration_policy_ignores_case() {
+    const NAME: &str = "group.consumer.migration.policy";
+    let policy = |pairs: &[(&str, &str)]| {
+        let (config, _) = started(pairs).expect("starts");
+        config.broker.consumer_group.group_consumer_migration_policy
+    };
+    assert_eq!(policy(&[]), MigrationPolicy::Bidirectional);
+    for (text, expected, upgrades, downgrades) in [
+        ("BIDIRECTIONAL", MigrationPolicy::Bidirectional, true, true),
+        ("Upgrade", MigrationPolicy::Upgrade, true, false),
+        ("downgrade", MigrationPolicy::Downgrade, false, true),
+        ("disableD", MigrationPolicy::Disabled, false, false),
+    ] {
+        let read = policy(&[(NAME, text)]);
+        assert_eq!(read, expected, "{text}");
+        assert_eq!((read.allows_upgrade(), read.allows_downgrade()), (upgrades, downgrades));
+    }
 }
 
 #[test]

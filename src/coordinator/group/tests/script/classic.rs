@@ -37,6 +37,7 @@ pub fn protocols(words: &Words, protocol_type: &str) -> Vec<(Arc<str>, Bytes)> {
         let (name, metadata) = protocol.split_once(':').unwrap_or((protocol, ""));
         let metadata = match (protocol_type, metadata) {
             ("consumer", "malformed") => Bytes::from_static(&[0, 0, 0, 0, 0, 9]),
+            ("consumer", "cut") => Bytes::from_static(b"?"),
             ("consumer", topics) => subscription_to(topics, words),
             _ => Bytes::copy_from_slice(metadata.as_bytes()),
         };
