@@ -1,6 +1,8 @@
 """Groups with members that change between the classic and the consumer protocol (KIP-848), with
 librdkafka: each value of `group.consumer.migration.policy`, and restarts of the broker."""
 
+import time
+
 import pytest
 from confluent_kafka import ConsumerGroupType, KafkaError
 from confluent_kafka.admin import AdminClient
@@ -44,13 +46,23 @@ def shares_evenly(members):
     return lambda: sizes(members) == [share] * len(members)
 
 
+def _after(seconds, polled):
+    """Lets a member work for this long."""
+    until = time.monotonic() + seconds
+    return lambda: polled.owned() is None or time.monotonic() > until
+
+
 def close(members):
     for it in members:
         it.close()
 
 
-@pytest.mark.parametrize("instances", [False, True], ids=["dynamic", "static"])
-@pytest.mark.parametrize("strategy", ["range", "cooperative-sticky"])
+@pytest.mark.parametrize(
+    "strategy, instances",
+    # After its first rebalance, librdkafka's cooperative-sticky assignor has data in its
+    # assignments. Such a group cannot become a consumer group.
+    [("range", False), ("range", True), ("cooperative-sticky", True)],
+)
 def test_rolling_change_of_all_members(policy_broker, strategy, instances):
     broker = policy_broker("Bidirectional")
 
@@ -72,10 +84,12 @@ def test_rolling_change_of_all_members(policy_broker, strategy, instances):
     close(members)
 
 
-def test_last_consumer_leaves_and_is_killed(policy_broker):
+def test_last_consumer_leaves(policy_broker):
     """The classic member then has all partitions in a classic group."""
     broker = policy_broker("bidirectional")
-    classic, consumer = member(broker, "classic"), member(broker, "consumer")
+    classic = member(broker, "classic")
+    wait_for("all partitions", shares_evenly([classic]))
+    consumer = member(broker, "consumer")
     wait_for("two partitions each", shares_evenly([classic, consumer]))
     assert type_of_group(broker) == _CONSUMER
     consumer.close()
@@ -91,7 +105,7 @@ def test_consumers_do_not_join_classic_groups(policy_broker, policy):
     wait_for("all partitions", shares_evenly([classic]))
     consumer = member(broker, "consumer")
     wait_for("refusal", lambda: consumer.owned() or consumer.errors)
-    assert set(consumer.errors) == {KafkaError.GROUP_ID_NOT_FOUND}
+    assert set(consumer.errors) == {KafkaError._FATAL}
     assert type_of_group(broker) == _CLASSIC
     assert classic.owned() == {("converted", at) for at in range(4)}
     close([classic, consumer])
@@ -108,18 +122,29 @@ def test_classic_members_do_not_join_consumer_groups_if_conversions_are_disabled
     close([classic, consumer])
 
 
-@pytest.mark.parametrize("policy, expected", [("upgrade", _CONSUMER), ("downgrade", _CLASSIC)])
-def test_group_is_converted_one_way_only(policy_broker, policy, expected):
-    """A classic member may join a consumer group. Once the consumer has left, the policy decides on
-    the type of the group."""
-    broker = policy_broker(policy)
+def test_classic_member_of_a_consumer_group_goes_back_only_if_downgrades_are_allowed(policy_broker):
+    """As in Apache Kafka, it does not get the partitions of the last consumer otherwise."""
+    broker = policy_broker("upgrade")
+    consumer = member(broker, "consumer")
+    wait_for("all partitions", shares_evenly([consumer]))
+    classic = member(broker, "classic")
+    wait_for("two partitions each", shares_evenly([classic, consumer]))
+    consumer.close()
+    wait_for("heartbeats", _after(3, classic))
+    assert type_of_group(broker) == _CONSUMER
+    assert len(classic.owned()) == 2
+    classic.close()
+
+
+def test_consumer_group_becomes_a_classic_group_but_not_the_reverse(policy_broker):
+    broker = policy_broker("downgrade")
     consumer = member(broker, "consumer")
     wait_for("all partitions", shares_evenly([consumer]))
     classic = member(broker, "classic")
     wait_for("two partitions each", shares_evenly([classic, consumer]))
     consumer.close()
     wait_for("all partitions", shares_evenly([classic]))
-    assert type_of_group(broker) == expected
+    assert type_of_group(broker) == _CLASSIC
     classic.close()
 
 
@@ -131,9 +156,10 @@ def test_restarts_between_conversions(policy_broker, kills):
         broker.kill() if kills else broker.stop()
         broker.start()
 
-    members = [member(broker, "classic"), member(broker, "consumer")]
+    members = [member(broker, "classic")]
+    wait_for("all partitions", shares_evenly(members))
+    members.append(member(broker, "consumer"))
     wait_for("two partitions each", shares_evenly(members))
-    owned = [it.owned() for it in members]
     restart()
     assert type_of_group(broker) == _CONSUMER
     members[1].close()

@@ -193,6 +193,7 @@ impl Run {
         let mut config = GroupConfig {
             max_size: settings.max_size,
             initial_rebalance_delay_ms: 1_000,
+            new_member_join_timeout_ms: 20_000,
             ..GroupConfig::default()
         };
         config.consumer.max_size = settings.consumer_max_size;
