@@ -34,11 +34,17 @@ def member(broker, protocol, **config):
 
 
 def type_of_group(broker):
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-    listed = admin.list_consumer_groups().result(TIMEOUT_S)
-    assert listed.errors == []
-    (found,) = [it for it in listed.valid if it.group_id == _GROUP]
-    return found.type
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
+    found = []
+
+    def is_listed():
+        # After a restart, the coordinator may still be loading.
+        listed = admin.list_consumer_groups().result(TIMEOUT_S)
+        found[:] = [it for it in listed.valid if it.group_id == _GROUP]
+        return found and not listed.errors
+
+    wait_for("the group is listed", is_listed)
+    return found[0].type
 
 
 def shares_evenly(members):
