@@ -8,8 +8,7 @@ use sordini::{
     coordinator::{
         BatchKind, Shard,
         group::{
-            ClusterInfo, Event, GroupConfig, GroupShard, LoggedState, Reply, Request,
-            VolatileState,
+            ClusterInfo, Event, GroupShard, LoggedState, Reply, Request, VolatileState,
             consumer::messages::{ConsumerHeartbeatRequest, TopicInfo, TopicsSnapshot},
         },
     },
@@ -54,7 +53,7 @@ impl Machine {
         let cluster = ClusterInfo { version: 1, topics, ..ClusterInfo::default() };
         Self {
             logged: LoggedState::default(),
-            volatile: VolatileState::new(Arc::new(GroupConfig::default()), cluster),
+            volatile: VolatileState::new(cluster),
             next_offset: 0,
             now_ms: NOW_MS,
             names,
