@@ -30,20 +30,45 @@ const TIMEOUT_MS: i32 = 2_500;
 
 pub async fn create_topics(client: &mut Client) {
     for (name, partitions) in TOPICS {
-        let configs = [("min.insync.replicas", "2")];
-        let request = requests::create_topic(name, partitions, 3, &configs);
-        let request = request.with_timeout_ms(TIMEOUT_MS);
-        loop {
-            let broker = client.any_broker();
-            let answer = client.ask(&broker, 7, &request).await;
-            let code = answer.and_then(|mut it| it.topics.pop()).map(|it| it.error_code);
-            if code == Some(0) || code == Some(ErrorCode::TopicAlreadyExists.code()) {
-                break;
-            }
-            client.history.lock().refused(code.unwrap_or_default());
-            client.rest().await;
-        }
+        create_topic(client, name, partitions).await;
     }
+}
+
+/// Creates a topic, unless it exists.
+pub async fn create_topic(client: &mut Client, name: &str, partitions: i32) {
+    let configs = [("min.insync.replicas", "2")];
+    let request = requests::create_topic(name, partitions, 3, &configs);
+    let request = request.with_timeout_ms(TIMEOUT_MS);
+    loop {
+        let broker = client.any_broker();
+        let answer = client.ask(&broker, 7, &request).await;
+        let code = answer.and_then(|mut it| it.topics.pop()).map(|it| it.error_code);
+        if code == Some(0) || code == Some(ErrorCode::TopicAlreadyExists.code()) {
+            return;
+        }
+        client.history.lock().refused(code.unwrap_or_default());
+        client.rest().await;
+    }
+}
+
+/// Requests more partitions of a topic. Returns whether this added them, and whether the topic has
+/// them now, because an earlier request without a response may have added them.
+pub async fn grow(
+    client: &mut Client,
+    broker: &Address,
+    topic: &str,
+    partitions: i32,
+) -> (bool, bool) {
+    let topic = CreatePartitionsTopic::default()
+        .with_name(topic_name(topic))
+        .with_count(partitions)
+        .with_assignments(None);
+    let request =
+        CreatePartitionsRequest::default().with_timeout_ms(TIMEOUT_MS).with_topics(vec![topic]);
+    let answer = client.ask(broker, 3, &request).await;
+    let code = answer.and_then(|mut it| it.results.pop()).map(|it| it.error_code);
+    let done = code == Some(0);
+    (done, done || code == Some(ErrorCode::InvalidPartitions.code()))
 }
 
 /// Sends administrative requests for as long as the run lasts. It does not check their effects:
@@ -65,18 +90,8 @@ pub async fn run(mut client: Client, nodes: i32, has_joining_voters: bool) {
                 client.ask(&broker, 1, &request).await.is_some()
             }
             2 if partitions < 6 => {
-                let topic = CreatePartitionsTopic::default()
-                    .with_name(topic_name("second"))
-                    .with_count(partitions + 1)
-                    .with_assignments(None);
-                let request = CreatePartitionsRequest::default()
-                    .with_timeout_ms(TIMEOUT_MS)
-                    .with_topics(vec![topic]);
-                let answer = client.ask(&broker, 3, &request).await;
-                let code = answer.and_then(|mut it| it.results.pop()).map(|it| it.error_code);
-                let done = code == Some(0);
-                // An earlier request without a response may have taken effect.
-                partitions += i32::from(done || code == Some(ErrorCode::InvalidPartitions.code()));
+                let (done, has) = grow(&mut client, &broker, "second", partitions + 1).await;
+                partitions += i32::from(has);
                 done
             }
             3..5 => move_replica(&mut client, &broker).await.is_some(),

@@ -15,12 +15,11 @@ use sordini::{
 };
 
 use crate::{
-    committed::Committed,
+    committed::{Committed, Contents},
     history::{Place, SharedHistory, WrongOffset},
     machines::OFFSETS_PARTITIONS,
-    node::Node,
+    node::{EPOCH_MS, Node},
     rounds::Rounds,
-    transactions::Transactions,
 };
 
 /// Time within which a leader must answer an append after the high watermark passes it, and a
@@ -41,7 +40,7 @@ type Run = (i32, u32);
 /// - A leader has all records that were committed in earlier epochs.
 /// - The high watermark of a replica never falls.
 /// - Acknowledged records and records that a consumer received are committed.
-/// - Those of [`Transactions`].
+/// - Those of [`Contents`].
 #[derive(Default)]
 pub struct Checks {
     raft_leaders: BTreeMap<i32, i32>,
@@ -58,7 +57,7 @@ pub struct Checks {
     /// When each partition last got another leader or leader epoch.
     led_since_ms: BTreeMap<Place, u64>,
     brokers: BTreeMap<i32, (i64, bool)>,
-    pub transactions: Transactions,
+    pub contents: Contents,
     pub rounds: Rounds,
     /// Changes of the metadata since the last step, as lines for the trace.
     pub trace_lines: Vec<String>,
@@ -109,7 +108,8 @@ impl Checks {
                 self.partitions(node, broker).map_err(of_node)?;
             }
         }
-        self.transactions.check(&mut history.lock())?;
+        self.contents.transactions.check(&mut history.lock())?;
+        self.consumer_groups(history)?;
         self.clients(history)
     }
 
@@ -196,7 +196,7 @@ impl Checks {
                     self.rounds.note_change(&node.disk, &dir, before, &view);
                 }
                 replica.note(&view, self.now_ms);
-                replica.look(&place, &view, committed, &mut self.transactions)?;
+                replica.look(&place, &view, committed, &mut self.contents)?;
             }
             if let Role::Leader { epoch } = view.role {
                 let leader = *self.leaders.entry((place.clone(), epoch)).or_insert(run.0);
@@ -213,6 +213,17 @@ impl Checks {
         Ok(())
     }
 
+    fn consumer_groups(&mut self, history: &SharedHistory) -> Result<(), String> {
+        let mut groups = std::mem::take(&mut self.contents.consumer_groups);
+        let coordinates = |host: &str, group: &str, at_ms: i64| {
+            self.coordinates(host, group, (at_ms - EPOCH_MS) as u64)
+        };
+        let checked = groups.check(&mut history.lock(), coordinates);
+        self.trace_lines.append(&mut groups.trace_lines);
+        self.contents.consumer_groups = groups;
+        checked
+    }
+
     fn clients(&mut self, history: &SharedHistory) -> Result<(), String> {
         let mut history = history.lock();
         if let Some(wrong) = history.wrong.pop() {
@@ -224,20 +235,25 @@ impl Checks {
         for read in history.read.drain(..) {
             self.committed.entry(read.place.clone()).or_default().check_read(&read)?;
         }
-        history.transactions.wrong_offsets.drain(..).try_for_each(|it| self.wrong_offset(&it))
+        history.wrong_offsets.drain(..).try_for_each(|it| self.wrong_offset(&it))
     }
 
     /// Checks a wrong committed offset. It is an error unless the broker that returned it does not
     /// coordinate the group, or has just become its coordinator.
     fn wrong_offset(&self, wrong: &WrongOffset) -> Result<(), String> {
         let WrongOffset { host, group, found, expected } = wrong;
-        let place = (OFFSETS_TOPIC.to_owned(), partition_for(group, OFFSETS_PARTITIONS));
-        let leads = self.states.get(&place).is_some_and(|it| format!("n{}", it.0) == *host);
-        let since_ms = self.led_since_ms.get(&place).copied().unwrap_or(self.now_ms);
-        match leads && since_ms + COORDINATES_MS < self.now_ms {
+        match self.coordinates(host, group, self.now_ms) {
             true => Err(format!("{host}: offset {found} of {group} is committed, not {expected}")),
             false => Ok(()),
         }
+    }
+
+    /// Whether a broker coordinates a group, and did so for a while before `at_ms`.
+    fn coordinates(&self, host: &str, group: &str, at_ms: u64) -> bool {
+        let place = (OFFSETS_TOPIC.to_owned(), partition_for(group, OFFSETS_PARTITIONS));
+        let leads = self.states.get(&place).is_some_and(|it| format!("n{}", it.0) == host);
+        let since_ms = self.led_since_ms.get(&place).copied().unwrap_or(self.now_ms);
+        leads && since_ms + COORDINATES_MS < at_ms
     }
 
     /// Checks a REQUEST_TIMED_OUT response to an append. It is an error if the high watermark had
@@ -292,7 +308,7 @@ impl Replica {
         place: &Place,
         view: &View,
         committed: &mut Committed,
-        transactions: &mut Transactions,
+        contents: &mut Contents,
     ) -> Result<(), String> {
         let high_watermark = view.high_watermark;
         if high_watermark < self.high_watermark {
@@ -307,10 +323,10 @@ impl Replica {
         }
         if epoch < 0 {
             // Its disk failed. What it committed before remains committed.
-            committed.extend(place, &view.log, high_watermark, self.epoch, transactions)?;
+            committed.extend(place, &view.log, high_watermark, self.epoch, contents)?;
         } else {
             let committed_in = committed_in.max(0);
-            committed.extend(place, &view.log, high_watermark, committed_in, transactions)?;
+            committed.extend(place, &view.log, high_watermark, committed_in, contents)?;
             // Compaction may have changed everything.
             let replacements = std::mem::replace(&mut self.replacements, view.log.replacements());
             let is_same = replacements == self.replacements;

@@ -6,9 +6,24 @@ use sordini::{log::LogView, records::Batch};
 
 use crate::{
     compacted::Compacted,
+    consumer_groups::ConsumerGroups,
     history::{Acked, Place, Read},
     transactions::Transactions,
 };
+
+/// The checks of what committed batches say.
+#[derive(Default)]
+pub struct Contents {
+    pub transactions: Transactions,
+    pub consumer_groups: ConsumerGroups,
+}
+
+impl Contents {
+    fn note(&mut self, place: &Place, batch: &Batch, values: &[String]) -> Result<(), String> {
+        self.transactions.note(place, batch, values)?;
+        self.consumer_groups.note(place, batch)
+    }
+}
 
 /// A committed batch.
 struct Entry {
@@ -38,14 +53,14 @@ fn is_compacted(place: &Place) -> bool {
 
 impl Committed {
     /// Adds the batches of a replica up to its high watermark, and notes them for the checks of
-    /// transactions.
+    /// their contents.
     pub fn extend(
         &mut self,
         place: &Place,
         log: &LogView,
         high_watermark: i64,
         committed_in: i32,
-        transactions: &mut Transactions,
+        contents: &mut Contents,
     ) -> Result<(), String> {
         if high_watermark <= self.end {
             return Ok(());
@@ -66,7 +81,7 @@ impl Committed {
             } else if !header.is_control() {
                 self.check_order(place, &values)?;
             }
-            transactions.note(place, &batch, &values)?;
+            contents.note(place, &batch, &values)?;
             self.end = header.last_offset() + 1;
             self.entries.push(Entry {
                 base_offset: header.base_offset,

@@ -10,6 +10,8 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 use sordini::records::{BatchHeader, Producer};
 
+use crate::consumer_history::ConsumerHistory;
+
 /// A topic and a partition of it.
 pub type Place = (String, i32);
 
@@ -46,17 +48,21 @@ pub struct TimedOut {
 }
 
 /// The committed offsets of a group and a partition. Members never commit an offset twice.
-#[derive(Clone, Copy)]
 pub struct Commits {
     /// The largest offset that a member sent.
     pub drawn: i64,
     pub acknowledged: i64,
+    /// Offsets of commits that were neither acknowledged nor refused. One may arrive late, after
+    /// a newer commit on another connection. The broker cannot detect that (Kafka applies it, too).
+    unsettled: BTreeSet<i64>,
+    /// The largest offset that a member had sent when the group was deleted.
+    deleted: i64,
 }
 
 impl Default for Commits {
     fn default() -> Self {
         // -1 is also the coordinator's response if no offset is committed.
-        Self { drawn: -1, acknowledged: -1 }
+        Self { drawn: -1, acknowledged: -1, unsettled: BTreeSet::new(), deleted: -1 }
     }
 }
 
@@ -66,8 +72,37 @@ impl Commits {
         self.drawn
     }
 
+    /// Draws an offset whose commit may arrive late.
+    pub fn send(&mut self) -> i64 {
+        let offset = self.draw();
+        self.unsettled.insert(offset);
+        offset
+    }
+
     pub fn acknowledge(&mut self, offset: i64) {
         self.acknowledged = self.acknowledged.max(offset);
+        self.unsettled.remove(&offset);
+    }
+
+    pub fn refuse(&mut self, offset: i64) {
+        self.unsettled.remove(&offset);
+    }
+
+    /// Whether the commit of an offset may arrive late.
+    pub fn is_unsettled(&self, offset: i64) -> bool {
+        self.unsettled.contains(&offset)
+    }
+
+    /// Whether an offset may be the committed one (-1: none is), if `least` was acknowledged
+    /// before. A deleted group has none.
+    pub fn may_find(&self, offset: i64, least: i64) -> bool {
+        match offset {
+            -1 => least <= self.deleted,
+            _ => {
+                let is_known = self.deleted < offset && offset <= self.drawn;
+                is_known && (offset >= least || self.is_unsettled(offset))
+            }
+        }
     }
 }
 
@@ -97,7 +132,7 @@ impl Transaction {
     }
 }
 
-/// A committed offset that is not the one that the worker and the log have.
+/// A committed offset that is not the one that the client expects.
 pub struct WrongOffset {
     /// The broker that returned it.
     pub host: String,
@@ -122,7 +157,6 @@ pub struct TransactionHistory {
     /// The names of transactions whose commit was acknowledged.
     pub acknowledged: Vec<String>,
     pub reads: Vec<CommittedRead>,
-    pub wrong_offsets: Vec<WrongOffset>,
     /// The committed offset of each group according to the committed log. The checks set it.
     pub offsets: BTreeMap<String, i64>,
 }
@@ -159,6 +193,10 @@ pub struct History {
     pub unanswered: Vec<Unanswered>,
     pub timed_out: Vec<TimedOut>,
     pub transactions: TransactionHistory,
+    pub consumers: ConsumerHistory,
+    /// Offsets of consumer groups whose commit was acknowledged, by group and partition.
+    pub acked_commits: Vec<(String, Place, i64)>,
+    pub wrong_offsets: Vec<WrongOffset>,
     /// Probes of coordinators that have had an answer, by name.
     pub served: BTreeSet<String>,
     /// Errors that clients found themselves.
@@ -196,6 +234,16 @@ impl History {
 
     pub fn commits(&mut self, group: &str, place: &Place) -> &mut Commits {
         self.commits.entry((group.to_owned(), place.clone())).or_default()
+    }
+
+    /// Notes that a group was deleted, or may have been deleted if the coordinator does not know it.
+    pub fn forget_commits(&mut self, group: &str, is_deleted: bool) {
+        for (_, commits) in self.commits.iter_mut().filter(|((of, _), _)| of == group) {
+            commits.acknowledged = -1;
+            if is_deleted {
+                commits.deleted = commits.drawn;
+            }
+        }
     }
 
     pub fn refused(&mut self, code: i16) {

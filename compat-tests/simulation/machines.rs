@@ -189,6 +189,12 @@ impl Machines {
         !self.has_joining_voters || self.nodes.iter().filter_map(Node::broker).all(has_all)
     }
 
+    /// The newest metadata image that a node has applied.
+    pub fn newest_image(&self) -> Option<Arc<Image>> {
+        let images = self.nodes.iter().filter_map(Node::broker).map(|broker| broker.metadata());
+        images.max_by_key(|image| image.offset)
+    }
+
     /// Metadata and quorum as each node knows them, as text for the report of a failure.
     pub fn state(&self) -> String {
         let mut state = String::new();
@@ -294,6 +300,11 @@ fn properties(id: i32, setup: Setup) -> Properties {
         ("share.coordinator.state.topic.replication.factor", "3"),
         ("group.min.session.timeout.ms", "500"),
         ("group.initial.rebalance.delay.ms", "0"),
+        ("group.consumer.min.session.timeout.ms", "500"),
+        ("group.consumer.session.timeout.ms", "2000"),
+        ("group.consumer.min.heartbeat.interval.ms", "100"),
+        ("group.consumer.heartbeat.interval.ms", "300"),
+        ("group.consumer.assignment.interval.ms", "500"),
         ("unclean.leader.election.enable", "false"),
         ("log.roll.ms", "4000"),
         ("log.retention.ms", "-1"),

@@ -47,7 +47,7 @@ pub struct Process {
 }
 
 /// The bugs that can be planted, by name, each with a seed that has found it.
-pub const BUGS: [(&str, Bug, u64); 12] = [
+pub const BUGS: [(&str, Bug, u64); 15] = [
     ("skip-truncation", Bug::SkipTruncation, 2),
     ("early-ack", Bug::EarlyAck, 2),
     ("stale-isr", Bug::StaleIsr, 25),
@@ -60,6 +60,9 @@ pub const BUGS: [(&str, Bug, u64); 12] = [
     ("lost-pending-offset", Bug::LostPendingOffset, 2),
     ("late-end-txn", Bug::LateEndTxn, 1),
     ("no-producer-state", Bug::NoProducerState, 3),
+    ("assign-before-revoke", Bug::AssignBeforeRevoke, 8),
+    ("early-heartbeat-answer", Bug::EarlyHeartbeatAnswer, 8),
+    ("kept-group-offsets", Bug::KeptGroupOffsets, 8),
 ];
 
 fn planted() -> Option<Bug> {

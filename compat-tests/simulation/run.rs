@@ -9,7 +9,7 @@ use crate::{
     admin::{self, TOPICS},
     check::Checks,
     client::Client,
-    committed_reads, consume, coordinator_probe,
+    committed_reads, consume, consumers, coordinator_probe,
     faults::Faults,
     history::{SharedHistory, TimedOut, Unanswered},
     machines::{Machines, Setup, VOTERS, panics},
@@ -36,6 +36,9 @@ const RECOVERY_MS: u64 = 30_000;
 /// After that, every client must make progress within this time. A broker that asks another one
 /// over a connection that was lost without notice waits `request.timeout.ms` and five seconds more.
 const PROGRESS_MS: u64 = 12_000;
+/// After that, consumer groups must converge within this time. A regular expression is resolved once
+/// in ten seconds.
+const SETTLE_MS: u64 = 15_000;
 /// One seed in three has one fault at a time.
 const IN_TURN_ONE_IN: u64 = 3;
 /// Of these, one in two has its faults at named points of transactions.
@@ -52,6 +55,8 @@ const JOINING_ONE_IN: u64 = 4;
 /// Of the other seeds, one in eight has slow disks instead of several faults at a time, and one in
 /// eight has a quorum leader with a slow disk while another voter is down.
 const SLOW_ONE_IN: u64 = 8;
+/// Of eleven seeds, those with a larger remainder than this have members of consumer groups.
+const WITHOUT_CONSUMERS_MAX: u64 = 6;
 /// Every client must make progress within this time while only one node is gone.
 const FAILOVER_MS: u64 = 10_000;
 /// Transaction coordinators must serve on other nodes within this time after the process of a node
@@ -117,7 +122,8 @@ pub fn run(seed: u64) -> Outcome {
     for node in &mut machines.nodes {
         node.start();
     }
-    spawn_clients(&mut machines, &history);
+    let has_consumers = seed % 11 > WITHOUT_CONSUMERS_MAX;
+    spawn_clients(&mut machines, &history, has_consumers);
     let checks = Checks::default();
     let mut run =
         Run { machines, checks, faults, history, may_fault: true, disturbed_ms: vec![0; nodes] };
@@ -132,7 +138,7 @@ pub fn run(seed: u64) -> Outcome {
     run.outcome(wrong)
 }
 
-fn spawn_clients(machines: &mut Machines, history: &SharedHistory) {
+fn spawn_clients(machines: &mut Machines, history: &SharedHistory, has_consumers: bool) {
     let has_joining_voters = machines.has_joining_voters;
     let nodes = machines.nodes.len();
     let mut clients = Vec::new();
@@ -163,6 +169,12 @@ fn spawn_clients(machines: &mut Machines, history: &SharedHistory) {
     let group = client("group".to_owned());
     let members = ["member-a", "member-b"].map(|name| client(name.to_owned()));
     history.lock().progress.insert("members".to_owned(), 0);
+    let roles = consumers::roles().into_iter().filter(|_| has_consumers);
+    let consumers: Vec<_> = roles.map(|role| (client(role.name.to_owned()), role)).collect();
+    let growing = has_consumers.then(|| client("admin".to_owned()));
+    for (_, role) in &consumers {
+        history.lock().progress.insert(role.settings.group.to_owned(), 0);
+    }
     machines.clients.enter(0, |runtime| {
         runtime.spawn(admin::run(admin, nodes as i32, has_joining_voters));
         for (place, plain) in clients {
@@ -184,6 +196,12 @@ fn spawn_clients(machines: &mut Machines, history: &SharedHistory) {
         for member in members {
             let topic = ("first".to_owned(), 2);
             runtime.spawn(members::run(member, "members".to_owned(), topic));
+        }
+        if let Some(client) = growing {
+            runtime.spawn(consumers::grow(client));
+        }
+        for (client, role) in consumers {
+            runtime.spawn(consumers::run(client, role));
         }
     });
 }
@@ -425,7 +443,35 @@ impl Run {
     }
 
     fn all_make_progress(&mut self) -> Result<(), String> {
-        self.make_progress_within(PROGRESS_MS)
+        self.make_progress_within(PROGRESS_MS)?;
+        self.until_groups_settle()
+    }
+
+    /// Runs until the members of consumer groups stay and the groups have converged.
+    fn until_groups_settle(&mut self) -> Result<(), String> {
+        self.history.lock().consumers.must_settle = true;
+        let limit_ms = self.now_ms() + SETTLE_MS;
+        while let Some(unsettled) = self.unsettled_group() {
+            if self.now_ms() >= limit_ms {
+                return Err(format!("not settled in {SETTLE_MS} ms: {unsettled}"));
+            }
+            self.until_ms(self.now_ms() + 20)?;
+        }
+        Ok(())
+    }
+
+    /// A consumer group that has not converged, with the reason.
+    fn unsettled_group(&self) -> Option<String> {
+        let Some(image) = self.machines.newest_image() else { return Some("no image".to_owned()) };
+        let topics = consumers::NAMES.iter().filter_map(|name| image.topic(name));
+        let topics: Vec<_> = topics.map(|it| (it.id, it.partitions.len() as i32)).collect();
+        let groups = &self.checks.contents.consumer_groups;
+        let history = self.history.lock();
+        let running = history.consumers.members.iter();
+        let mut unsettled = running.filter_map(|(group, members)| {
+            Some(format!("{group}: {}", groups.unsettled(group, members, &topics)?))
+        });
+        unsettled.next()
     }
 
     fn make_progress_within(&mut self, ms: u64) -> Result<(), String> {
@@ -510,12 +556,13 @@ impl Run {
         let clients: u64 = history.progress.values().sum();
         let summary = format!(
             "{} ms, {} records committed, {} transactions, {clients} answers, faults {:?}, \
-             compaction {:?}, errors {:?}",
+             compaction {:?}, {:?}, errors {:?}",
             wire.now_us / 1_000,
             self.checks.committed_records(),
-            self.checks.transactions.ended(),
+            self.checks.contents.transactions.ended(),
             self.faults.counts,
             self.checks.rounds,
+            self.checks.contents.consumer_groups.counts,
             history.errors,
         );
         let last = wire.trace.last().map(str::to_owned).collect();

@@ -243,7 +243,7 @@ impl Worker {
         let (host, group) = (coordinator.host.clone(), self.id.clone());
         let expected = self.committed.unwrap_or(logged);
         let wrong = WrongOffset { host, group, found, expected };
-        history.transactions.wrong_offsets.push(wrong);
+        history.wrong_offsets.push(wrong);
         false
     }
 

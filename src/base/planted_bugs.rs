@@ -27,6 +27,12 @@ pub enum Bug {
     OldCoordinatorMarker,
     /// A group coordinator leaves out the offsets in transactions.
     LostPendingOffset,
+    /// A consumer group assigns a partition that another member must still revoke.
+    AssignBeforeRevoke,
+    /// A heartbeat of a consumer group is answered before its records are committed.
+    EarlyHeartbeatAnswer,
+    /// A consumer group that is deleted leaves its offsets to the next group with the same id.
+    KeptGroupOffsets,
     /// In transaction version 2, EndTxn with an older producer epoch ends the open transaction.
     LateEndTxn,
     /// A follower keeps no state of producers.

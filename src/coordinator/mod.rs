@@ -172,6 +172,11 @@ pub trait Shard: Sized + 'static {
         record: &Self::Record,
     );
 
+    /// Whether a reply is sent before its records are committed. Only a planted bug does that.
+    fn answers_early(_reply: &Self::Reply) -> bool {
+        false
+    }
+
     /// Commits or aborts the records of a producer's transaction, because the log has its marker.
     fn end_transaction(_logged: &mut Self::LoggedState, _producer_id: i64, _commits: bool) {}
 

@@ -58,7 +58,10 @@ pub use self::{
     state::ClassicGroup,
 };
 use super::{BatchKind, Outcome, PlannedBatch, Shard, TimerOp, Token};
-use crate::protocol::WireError;
+use crate::{
+    base::planted_bugs::{Bug, has_bug},
+    protocol::WireError,
+};
 
 /// The partition of `__consumer_offsets` that stores a group: Java's hash of the group id, made
 /// positive as in Kafka's `Utils.abs`, modulo the number of partitions.
@@ -193,6 +196,10 @@ impl Shard for GroupShard {
             }
             BatchKind::Plain | BatchKind::Control(_) => logged.apply(offset, record),
         }
+    }
+
+    fn answers_early(reply: &Reply) -> bool {
+        has_bug(Bug::EarlyHeartbeatAnswer) && matches!(reply, Reply::ConsumerHeartbeat(_))
     }
 
     fn end_transaction(logged: &mut LoggedState, producer_id: i64, commits: bool) {

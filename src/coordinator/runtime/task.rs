@@ -327,7 +327,9 @@ impl<S: Shard> Running<S> {
             (self.on_effect)(self.partition, effect);
         }
         let is_due = |next: &mut Decided<S>| {
-            next.offset <= high_watermark || has_bug(Bug::EarlyCoordinatorAnswer)
+            next.offset <= high_watermark
+                || has_bug(Bug::EarlyCoordinatorAnswer)
+                || S::answers_early(&next.reply)
         };
         while let Some(next) = self.decided.pop_front_if(is_due) {
             let _ = next.caller.send(Ok(next.reply)); // the client may be gone

@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{records::ConsumerChange, state::ConsumerGroup};
-use crate::coordinator::group::{GroupError, Groups, Turn};
+use crate::{
+    base::planted_bugs::{Bug, has_bug},
+    coordinator::group::{GroupError, Groups, Turn},
+};
 
 impl Turn<'_> {
     /// Deletes a group without members, and its offsets.
@@ -16,7 +19,9 @@ impl Turn<'_> {
         if !group.members().is_empty() {
             return Err(GroupError::NonEmptyGroup);
         }
-        self.forget_offsets(id);
+        if !has_bug(Bug::KeptGroupOffsets) {
+            self.forget_offsets(id);
+        }
         self.bury_consumer_group(groups, id, group);
         Ok(())
     }

@@ -8,7 +8,13 @@
 use std::collections::BTreeMap;
 
 use super::member::{CurrentAssignment, EpochAssignment, MemberState};
-use crate::{base::TopicId, coordinator::group::assignor::Assignment};
+use crate::{
+    base::{
+        TopicId,
+        planted_bugs::{Bug, has_bug},
+    },
+    coordinator::group::assignor::Assignment,
+};
 
 /// Error: the member is in a state of a later version. It must abandon its partitions and rejoin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,7 +186,7 @@ impl Reconciliation<'_> {
     fn is_owned_by_other(&self, topic: TopicId, partition: i32) -> bool {
         let pending = self.current.pending_revocation.get(&topic);
         let was_own = pending.is_some_and(|of_topic| of_topic.contains_key(&partition));
-        !was_own && (self.is_owned)(topic, partition)
+        !was_own && (self.is_owned)(topic, partition) && !has_bug(Bug::AssignBeforeRevoke)
     }
 }
 
