@@ -1,16 +1,12 @@
 """Consumer groups of KIP-848 with stock tools and librdkafka: rebalances, static members, regular
 expressions, restarts, the configs of groups."""
 
-import time
-
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
-from harness.broker import FAST_HEARTBEATS, Broker
+from harness.broker import FAST_HEARTBEATS, KAFKA_KIND, SORDINI_KIND, Broker
+from harness.members import GROUPS, TIMEOUT_S, Member, epochs, wait_for
 from harness.shell import Shell
-
-GROUPS = "kafka-consumer-groups"
-TIMEOUT_S = 60
 
 
 @pytest.fixture(scope="module")
@@ -33,59 +29,10 @@ def create_topic(broker, name, partitions=1):
     return name
 
 
-class Member:
-    """A librdkafka consumer, and the partitions that it has lost by rebalances."""
-
-    def __init__(self, broker, group, topics, **config):
-        self.consumer = Consumer(
-            {
-                "bootstrap.servers": broker.bootstrap,
-                "group.id": group,
-                "group.protocol": "consumer",
-                "auto.offset.reset": "earliest",
-                "enable.auto.commit": False,
-                "topic.metadata.refresh.interval.ms": 500,
-                "log_level": 0,
-                **config,
-            }
-        )
-        self.revoked, self.errors = [], []
-        self.consumer.subscribe(topics, on_revoke=lambda _, lost: self.revoked.extend(lost))
-
-    def owned(self):
-        """Lets the consumer work for a moment. Returns what it owns: (topic, partition)."""
-        message = self.consumer.poll(0.1)
-        if message is not None and message.error():
-            self.errors.append(message.error().code())
-        return {(it.topic, it.partition) for it in self.consumer.assignment()}
-
-    def close(self):
-        self.consumer.close()
-
-
-def wait_for(what, is_reached, within=TIMEOUT_S):
-    deadline = time.monotonic() + within
-    while not is_reached():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-
-
 def sizes(members):
     owned = [member.owned() for member in members]
     assert sum(map(len, owned)) == len(set().union(*owned)), f"a partition has two owners: {owned}"
     return [len(it) for it in owned]
-
-
-def epochs(shell, group):
-    """The epochs of the group and of its target assignment, and those of its members by client."""
-    rows = shell(f"{GROUPS} --describe --group {group} --state --verbose", transcript=False).ok()
-    head, row = (line.split() for line in rows.lines if line.strip())
-    # The columns before COORDINATOR have one word each; its value has two.
-    state = dict(zip(reversed(head), reversed(row)))
-    rows = shell(f"{GROUPS} --describe --group {group} --members --verbose", transcript=False).ok()
-    head, *members = (line.split() for line in rows.lines if line.strip())
-    at, client = head.index("CURRENT-EPOCH"), head.index("CLIENT-ID")
-    return state["GROUP-EPOCH"], {member[client]: member[at] for member in members}
 
 
 def test_live_members(shell, create):
@@ -213,9 +160,12 @@ def test_new_partitions_and_deleted_topics(broker, create):
     member.close()
 
 
-@pytest.mark.parametrize("kills", [False, True], ids=["stopped", "killed"])
-def test_members_go_on_after_a_restart(own_broker, tool_host, kills):
-    """Without a rebalance: the epochs are the same, and nobody loses a partition."""
+@pytest.mark.parametrize("end", ["stop", "kill", pytest.param("move", marks=pytest.mark.oracle)])
+def test_members_go_on_after_a_restart(own_broker, tool_host, kind, end):
+    """There is no rebalance: the epochs are the same, and no member loses a partition. `move` lets
+    Apache Kafka serve the directory, and then Sordini again."""
+    if end == "move" and kind != SORDINI_KIND:
+        pytest.skip("about Sordini")
     own_broker.settings |= FAST_HEARTBEATS
     broker = own_broker.start()
     shell = Shell(broker, tool_host, None, record=False)
@@ -227,27 +177,30 @@ def test_members_go_on_after_a_restart(own_broker, tool_host, kills):
     before, owned = epochs(shell, "lasting"), [member.owned() for member in members]
     for member in members:
         member.revoked = []
-    if kills:
-        broker.kill()
-    else:
-        broker.stop()
-    broker.start()
-    member = members[0]
-    partition = next(iter(member.owned()))[1]
-
-    def commits():
-        try:
-            member.consumer.commit(offsets=[TopicPartition(topic, partition, 0)], asynchronous=False)
-        except KafkaException:
-            return False
-        return True
-
-    wait_for("a commit after the restart", commits)
-    assert epochs(shell, "lasting") == before
-    assert [member.owned() for member in members] == owned
-    assert [member.revoked for member in members] == [[], []]
+    for offset, next_kind in enumerate([KAFKA_KIND, SORDINI_KIND] if end == "move" else [kind]):
+        if end == "kill":
+            broker.kill()
+        else:
+            broker.stop()
+        broker.kind = next_kind
+        broker.start()
+        wait_for("a commit after the restart", lambda: commits(members[0], offset))
+        assert epochs(shell, "lasting") == before
+        assert [member.owned() for member in members] == owned
+        assert [member.revoked for member in members] == [[], []]
     for member in members:
         member.close()
+
+
+def commits(member, offset):
+    """Whether the member commits this offset of one of its partitions."""
+    topic, partition = next(iter(member.owned()))
+    place = TopicPartition(topic, partition, offset)
+    try:
+        member.consumer.commit(offsets=[place], asynchronous=False)
+    except KafkaException:
+        return False
+    return True
 
 
 def test_configs_of_groups(shell):

@@ -65,8 +65,12 @@ TABLE = Table()
 class AtWork:
     """Two producers and a consumer group on their own topics, whose leaders are on all nodes."""
 
-    def __init__(self, cluster, has_guest=False, replicas=3, min_isr=2, rate=600, in_flight=5):
-        self._cluster, self._has_guest, self._rate = cluster, has_guest, rate
+    def __init__(
+        self, cluster, has_guest=False, replicas=3, min_isr=2, rate=600, in_flight=5,
+        protocol="classic",
+    ):  # fmt: skip
+        self._cluster, self._rate = cluster, rate
+        self._group = {"has_guest": has_guest, "protocol": protocol}
         self._in_flight = {"max.in.flight.requests.per.connection": in_flight}
         number = next(_numbers)
         self.topics = [f"at-work-{number}-java", f"at-work-{number}-librdkafka"]
@@ -93,7 +97,7 @@ class AtWork:
         # partitions then gets them at the next refresh.
         refresh = {"topic.metadata.refresh.interval.ms": 5_000}
         config = {**LIBRDKAFKA, "group.id": self._group_id, **refresh}
-        self.group = Group(bootstrap, librdkafka, self._has_guest, **config)
+        self.group = Group(bootstrap, librdkafka, **self._group, **config)
         wait_until_begun(self._loads)
         self._wait_for_all(time.monotonic(), 90)
         return self

@@ -16,7 +16,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, NewTopic
 from harness.segments import batches, checkpoint
-from harness.topics import read_to_end
+from harness.topics import offsets_partition, read_to_end
 from harness.transactions import transactional
 
 TIMEOUT_S = 60
@@ -121,12 +121,8 @@ class Writers:
 
     def offsets_partition(self):
         """Returns the partition directory that has the offsets of the group."""
-        number = 0
-        for char in self.group:
-            number = (31 * number + ord(char)) & 0xFFFFFFFF
-        signed = number - (1 << 32) if number >> 31 else number
         count = len(self.cluster.metadata([OFFSETS]).topics[OFFSETS])
-        return f"{OFFSETS}-{abs(signed) % count}"
+        return f"{OFFSETS}-{offsets_partition(self.group, count)}"
 
     def check(self, leader):
         """Checks what a consumer reads from a leader, and which offsets the group has."""

@@ -9,8 +9,9 @@ import signal
 
 import pytest
 from at_work import TABLE, AtWork
-from harness.broker import KAFKA_KIND, SORDINI_KIND
+from harness.broker import FAST_HEARTBEATS, KAFKA_KIND, SORDINI_KIND
 from harness.cluster import Cluster
+from harness.members import LiveGroup
 from harness.network import Network, is_possible
 from harness.programs import CLOSING_LINES
 from harness.shell import Shell
@@ -26,6 +27,7 @@ SETTINGS = {
     # How often the controller elects leaders in topics with unclean election. Default: 5 min.
     "unclean.leader.election.interval.ms": "2000",
     "replica.selector.class": "org.apache.kafka.common.replica.RackAwareReplicaSelector",
+    **FAST_HEARTBEATS,
 }
 
 
@@ -125,6 +127,27 @@ def tools(tool_host):
         return lambda line, **how: shell(line, transcript=False, **how)
 
     return on
+
+
+@pytest.fixture
+def live_group(cluster, live_groups):
+    """Makes groups with live members on the shared cluster."""
+    return lambda name: live_groups(cluster, name)
+
+
+@pytest.fixture
+def live_groups(tool_host):
+    """Makes groups with live members. They leave at the end of the test."""
+    made = []
+
+    def make(cluster, name, protocol="consumer"):
+        shell = Shell(cluster, tool_host, None, record=False)
+        made.append(LiveGroup(cluster, shell, name, protocol))
+        return made[-1]
+
+    yield make
+    for group in made:
+        group.close()
 
 
 @pytest.fixture

@@ -15,15 +15,16 @@ def not_the_controller(cluster):
     return next(node for node in (2, 3, 1) if node != controller)
 
 
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
 @pytest.mark.parametrize("whom", ["leader", "controller"])
-def test_kill(cluster, at_work, whom):
+def test_kill(cluster, at_work, whom, protocol):
     """Kills the controller, or another node. With 6 partitions, each of three nodes leads some."""
-    work = at_work(cluster)
+    work = at_work(cluster, protocol=protocol)
     victim = cluster.controller() if whom == "controller" else not_the_controller(cluster)
-    role = "the controller" if whom == "controller" else "a leader"
+    role = f"{'the controller' if whom == 'controller' else 'a leader'}, {protocol} group"
     work.through(f"kill -9 of {role}", lambda: cluster.kill(victim), AFTER_A_DEATH_S)
     cluster[victim].start()
-    work.through(f"{role} comes back", lambda: cluster.wait_until_in_sync(60), AFTER_A_DEATH_S)
+    work.through(f"return of {role}", lambda: cluster.wait_until_in_sync(60), AFTER_A_DEATH_S)
     work.end()
 
 
@@ -32,11 +33,12 @@ def elect_preferred(run):
     run("kafka-leader-election --election-type preferred --all-topic-partitions", timeout=90).ok()
 
 
-def test_each_node_in_turn(cluster, at_work, run):
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_each_node_in_turn(cluster, at_work, run, protocol):
     """Kills each node twice, while members of the group join and leave."""
-    work = at_work(cluster, has_guest=True)
+    work = at_work(cluster, has_guest=True, protocol=protocol)
     for victim in [1, 2, 3] * 2:
-        work.through(f"kill -9 of {victim}, members changing", lambda: cluster.kill(victim))
+        work.through(f"kill -9 of {victim}, {protocol} group changes", lambda: cluster.kill(victim))
         cluster.start(victim)
         cluster.wait_until_in_sync()
         elect_preferred(run)

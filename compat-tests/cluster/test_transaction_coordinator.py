@@ -12,8 +12,7 @@ from at_work import AFTER_A_DEATH_S, AFTER_ANY_FAULT_S, PATIENCE
 from harness import wire
 from harness.broker import KAFKA_KIND
 
-FIND_COORDINATOR, INIT_PRODUCER_ID, ADD_PARTITIONS, END_TXN = 10, 22, 24, 26
-TRANSACTION_ID = 1
+INIT_PRODUCER_ID, ADD_PARTITIONS, END_TXN = 22, 24, 26
 DEADLINE_S = 60
 
 
@@ -26,17 +25,13 @@ class Transactional:
 
     def coordinator(self, nodes):
         """Returns the id of the coordinator's node, or None if no node names one."""
-        body = wire.string(self._name) + struct.pack(">b", TRANSACTION_ID)
         for node in nodes:
             try:
-                reply = wire.call(self._cluster[node].address, FIND_COORDINATOR, 1, body)
+                found = wire.coordinator(self._cluster[node].address, self._name, wire.TRANSACTION)
             except OSError:
                 continue
-            reply.take("i")
-            error = reply.take("h")
-            reply.string()
-            if error == 0:
-                return reply.take("i")
+            if found is not None:
+                return found
         return None
 
     def _ask(self, nodes, api, body):

@@ -258,9 +258,9 @@ class Group:
     records and commits have an order.
     """
 
-    def __init__(self, bootstrap, topic, has_guest=True, **config):
+    def __init__(self, bootstrap, topic, has_guest=True, protocol="classic", **config):
         self._bootstrap, self.topic = bootstrap, topic
-        self._has_guest, self._config = has_guest, config
+        self._has_guest, self._protocol, self._config = has_guest, protocol, config
         # By partition: the offset after the last received record, and the last offset whose commit
         # got a response.
         self.next, self.committed = {}, {}
@@ -282,19 +282,23 @@ class Group:
                 "check.crcs": True,
                 "reconnect.backoff.max.ms": 200,
                 "fetch.wait.max.ms": 50,
-                # If a member's LeaveGroup is lost, the other one waits this long. A single member
-                # keeps the clients' default.
-                "session.timeout.ms": 6000 if self._has_guest else 45_000,
-                "heartbeat.interval.ms": 500,
+                "group.protocol": self._protocol,
                 "log_level": 7,
                 "debug": "cgrp",
                 "error_cb": noted_in(self.errors),
+                **(self._classic_timeouts() if self._protocol == "classic" else {}),
                 **self._config,
             },
             logger=self.told.logger("member"),
         )
         member.subscribe([self.topic])
         return member
+
+    def _classic_timeouts(self):
+        """If a member's LeaveGroup is lost, the other one waits for the end of its session. A single
+        member keeps the clients' default."""
+        session = 6000 if self._has_guest else 45_000
+        return {"session.timeout.ms": session, "heartbeat.interval.ms": 500}
 
     def _run(self):
         stays, guest, since = self._member(), None, time.monotonic()

@@ -25,6 +25,15 @@ def set_configs(node, topic, configs):
     admin.incremental_alter_configs([resource])[resource].result(TIMEOUT_S)
 
 
+def offsets_partition(group, count):
+    """Returns the partition of __consumer_offsets that a group is on, if the topic has `count`."""
+    number = 0
+    for char in group:
+        number = (31 * number + ord(char)) & 0xFFFFFFFF
+    signed = number - (1 << 32) if number >> 31 else number
+    return abs(signed) % count
+
+
 def read_to_end(node, places, isolation="read_committed"):
     """Yields the messages of partitions, each from its start to its end. `node` is a broker or a
     cluster, and a place is (topic, partition)."""

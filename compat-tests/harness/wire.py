@@ -7,7 +7,9 @@ import socket
 import struct
 from dataclasses import dataclass
 
-_METADATA, _EPOCH_END, _INCREMENTAL_ALTER_CONFIGS, _DESCRIBE_QUORUM = 3, 23, 44, 55
+_METADATA, _FIND_COORDINATOR, _EPOCH_END = 3, 10, 23
+_INCREMENTAL_ALTER_CONFIGS, _DESCRIBE_QUORUM = 44, 55
+GROUP, TRANSACTION = 0, 1
 TIMEOUT_S = 5
 
 
@@ -24,7 +26,7 @@ class Metadata:
     topics: dict
 
 
-class _Reader:
+class Reader:
     def __init__(self, data):
         self._data, self._at = data, 0
 
@@ -55,9 +57,12 @@ class _Reader:
     def compact_array(self, item):
         return [item() for _ in range(self.varint() - 1)]
 
-    def skip_compact_string(self):
+    def compact_string(self):
         length = self.varint() - 1
-        self._at += max(0, length)
+        if length < 0:
+            return None
+        self._at += length
+        return self._data[self._at - length : self._at].decode()
 
     def skip_tags(self):
         for _ in range(self.varint()):
@@ -77,7 +82,7 @@ def call(address, api, version, body, flexible=False):
         connection.settimeout(TIMEOUT_S)
         connection.sendall(struct.pack(">i", len(head) + len(body)) + head + body)
         size = _exactly(connection, 4)
-        reply = _Reader(_exactly(connection, struct.unpack(">i", size)[0]))
+        reply = Reader(_exactly(connection, struct.unpack(">i", size)[0]))
     assert reply.take("i") == 7, "the answer has the request's correlation id"
     if flexible:
         reply.skip_tags()
@@ -133,11 +138,20 @@ def quorum_leader(address):
     reply = call(address, _DESCRIBE_QUORUM, 0, body, flexible=True)
     if reply.take("h") != 0 or reply.varint() != 2:
         return None
-    reply.skip_compact_string()
+    reply.compact_string()
     assert reply.varint() == 2, "one partition was asked for"
     reply.take("i")
     error, leader, epoch = reply.take("h"), reply.take("i"), reply.take("i")
     return (leader, epoch) if error == 0 and leader >= 0 else None
+
+
+def coordinator(address, key, of=GROUP):
+    """Returns the id of the node that coordinates a group or a transactional id, or None."""
+    reply = call(address, _FIND_COORDINATOR, 1, string(key) + struct.pack(">b", of))
+    reply.take("i")
+    error = reply.take("h")
+    reply.string()
+    return reply.take("i") if error == 0 else None
 
 
 def epoch_end(address, topic, epoch):

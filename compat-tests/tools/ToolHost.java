@@ -29,7 +29,8 @@ import org.apache.kafka.common.utils.Exit;
  * <pre>
  *   {"op":"run",  "id":1, "class":"...", "args":[...], "stdin":"..."}   reply when the tool has ended
  *   {"op":"peek", "id":2, "of":1}                                       output of command 1 so far
- *   {"op":"stop", "id":3, "of":1}                                       run its shutdown hooks, as SIGTERM
+ *   {"op":"stop", "id":3, "of":1}                                       run its shutdown hooks, as SIGTERM,
+ *                                                                       or interrupt it if it has none
  * </pre>
  *
  * Each command has its own streams and shutdown hooks. The threads that it starts inherit them, so
@@ -55,6 +56,7 @@ public final class ToolHost {
         final ByteArrayOutputStream out = new ByteArrayOutputStream();
         final ByteArrayOutputStream err = new ByteArrayOutputStream();
         final List<Runnable> hooks = new ArrayList<>();
+        Thread thread;
         final InputStream in;
         volatile boolean muted;
         Integer exit;
@@ -71,7 +73,8 @@ public final class ToolHost {
             }
         }
 
-        void runHooks() {
+        /** Returns whether there were any. */
+        boolean runHooks() {
             List<Runnable> pending;
             synchronized (hooks) {
                 pending = new ArrayList<>(hooks);
@@ -80,6 +83,7 @@ public final class ToolHost {
             muted = false;
             pending.forEach(Runnable::run);
             muted = true;
+            return !pending.isEmpty();
         }
 
         ObjectNode reply(long id) {
@@ -177,6 +181,7 @@ public final class ToolHost {
             run(command, request);
             send(command.reply(id));
         }, "command-" + id);
+        command.thread = thread;
         thread.setDaemon(true);
         thread.start();
     }
@@ -205,7 +210,9 @@ public final class ToolHost {
     private static void stop(long id, Command command) {
         Thread thread = new Thread(() -> {
             CURRENT.set(command);
-            command.runHooks();
+            if (!command.runHooks()) {
+                command.thread.interrupt();
+            }
             send(JSON.createObjectNode().put("id", id));
         }, "stop-" + id);
         thread.setDaemon(true);

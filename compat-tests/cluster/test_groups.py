@@ -1,0 +1,98 @@
+"""Live groups of the consumer protocol (KIP-848) while their coordinator dies, stops and moves."""
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+
+TIMEOUT_S = 60
+
+
+def admin(cluster):
+    running = ",".join(node.bootstrap for node in cluster.running())
+    return AdminClient({"bootstrap.servers": running})
+
+
+def create(cluster, topic, partitions):
+    client = admin(cluster)
+    client.create_topics([NewTopic(topic, partitions)])[topic].result(TIMEOUT_S)
+    return topic
+
+
+def grow(cluster, topic, partitions):
+    client = admin(cluster)
+    client.create_partitions([NewPartitions(topic, partitions)])[topic].result(TIMEOUT_S)
+
+
+def elect_preferred(run):
+    run("kafka-leader-election --election-type preferred --all-topic-partitions", timeout=90).ok()
+
+
+@pytest.fixture
+def group(cluster, live_group, topic):
+    """A stable group of two librdkafka consumers and a Java consumer, with two partitions each."""
+    create(cluster, topic, 6)
+    group = live_group(topic)
+    group.join([topic], 2)
+    group.join_java(topic)
+    group.settle([topic])
+    group.work()
+    return group
+
+
+def go_on(group, coordinator):
+    """Checks that the members work with this coordinator without a rebalance."""
+    group.wait_until_coordinated_by(coordinator)
+    group.work()
+    group.check_undisturbed()
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_members_go_on_with_another_coordinator(cluster, group, run, end):
+    """The first coordinator ends, and coordinates again after its return."""
+    first = group.coordinator()
+    getattr(cluster[first], end)()
+    cluster.wait_until("another coordinates", lambda: group.coordinator() not in (None, first))
+    go_on(group, group.coordinator())
+    cluster.start(first)
+    cluster.wait_until_in_sync()
+    elect_preferred(run)
+    go_on(group, first)
+
+
+def test_members_go_on_through_a_rolling_restart(cluster, group):
+    for node in cluster.nodes:
+        cluster.restart(node)
+        group.work()
+        group.check_undisturbed()
+
+
+def test_members_go_on_after_all_nodes_died(cluster, group):
+    cluster.kill(*cluster.nodes)
+    cluster.start()
+    cluster.wait_until_in_sync()
+    group.work()
+    group.check_undisturbed()
+
+
+def test_topic_changes_reach_members_of_another_coordinator(cluster, live_group, run, topic):
+    """Topics that match a regular expression, and new partitions, while the coordinator changes."""
+    topics = [create(cluster, f"{topic}-0", 3)]
+    group = live_group(topic)
+    group.join([f"^{topic}-[0-9]"], 2)
+    group.settle(topics)
+    first = group.coordinator()
+
+    def change():
+        grow(cluster, topics[0], 3 + len(topics))
+        topics.append(create(cluster, f"{topic}-{len(topics)}", 3))
+        group.settle(topics)
+        group.work()
+
+    cluster.kill(first)
+    change()
+    assert group.coordinator() != first
+    cluster.start(first)
+    cluster.wait_until_in_sync()
+    elect_preferred(run)
+    change()
+    assert group.coordinator() == first
+    go_on(group, first)
