@@ -9,6 +9,7 @@ import os
 import time
 
 from confluent_kafka.admin import AdminClient, NewTopic
+from harness import wire
 from harness.broker import KAFKA_KIND
 from harness.history import check, read_all
 from harness.loads import Group, JavaLoad, LibrdkafkaLoad, wait_until_begun
@@ -35,6 +36,7 @@ AFTER_A_DEATH_S = 2
 # Factor for these limits: more than 1 on busy machines.
 PATIENCE = float(os.environ.get("CLUSTER_PATIENCE", "1"))
 GROUP = "group commits"
+GROUP_CONFIGS = 32
 _numbers = itertools.count(1)
 
 
@@ -87,6 +89,11 @@ class AtWork:
         ]
         for made in admin.create_topics(topics, operation_timeout=30).values():
             made.result(60)
+        if self._group == {"has_guest": True, "protocol": "consumer"}:
+            # The request by which the guest leaves may be lost.
+            session = {(GROUP_CONFIGS, self._group_id): ("consumer.session.timeout.ms", "6000")}
+            outcomes = wire.set_configs(cluster.running()[0].address, session)
+            assert [code for code, _ in outcomes.values()] == [0], outcomes
         java, librdkafka = self.topics
         bootstrap = cluster.bootstrap
         self._loads = [

@@ -28,6 +28,7 @@ SETTINGS = {
     "unclean.leader.election.interval.ms": "2000",
     "replica.selector.class": "org.apache.kafka.common.replica.RackAwareReplicaSelector",
     **FAST_HEARTBEATS,
+    "group.consumer.min.session.timeout.ms": "6000",
 }
 
 

@@ -88,6 +88,8 @@ def test_topic_changes_reach_members_of_another_coordinator(cluster, live_group,
         group.work()
 
     cluster.kill(first)
+    # Until then, an admin client may wait for the killed node.
+    cluster.wait_until_registered()
     change()
     assert group.coordinator() != first
     cluster.start(first)

@@ -21,7 +21,8 @@ from compacting import (
     leaves_and_leads,
     step,
 )
-from harness.broker import KAFKA_KIND
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+from harness.broker import FAST_HEARTBEATS, KAFKA_KIND
 from harness.cluster import Cluster
 from harness.topics import set_configs
 from harness.transactions import fetch, fetches, leave_open, read
@@ -37,6 +38,7 @@ SETTINGS = {
     "log.cleaner.backoff.ms": "50",
     "broker.session.timeout.ms": str(int(3000 + 1000 * PATIENCE)),
     "broker.heartbeat.interval.ms": "1000",
+    **FAST_HEARTBEATS,
 }
 # If a new leader reports a gap in the sequence numbers, librdkafka writes stored records again.
 # With one request in flight there are no gaps.
@@ -44,15 +46,15 @@ TWO = {"replicas": 2, "min_isr": 1, "in_flight": 1}
 
 
 class Mixed(Cluster):
-    """A cluster of Apache Kafka with one broker of the kind under test."""
+    """A cluster of Apache Kafka with one broker of the kind under test. Each broker has a rack."""
 
     def __init__(self, kind, directory, **settings):
         super().__init__(
             KAFKA_KIND, directory, count=0, is_dynamic=True, **{**SETTINGS, **settings}
         )
         self.add_node(CONTROLLER, "controller")
-        self.add_node(KAFKA, "broker")
-        self.add_node(OURS, "broker", kind)
+        self.add_node(KAFKA, "broker", broker_rack="rack-kafka")
+        self.add_node(OURS, "broker", kind, broker_rack="rack-ours")
 
 
 @pytest.fixture(scope="module")
@@ -436,3 +438,52 @@ def test_both_compact_what_either_leads(mixed, run):
     step(writers, [ours, kafka])
     leaves_and_leads(writers, run, kafka.stop, kafka, [ours], rounds=2)
     leaves_and_leads(writers, run, ours.stop, ours, [kafka], rounds=2)
+
+
+def grow(cluster, topic, partitions):
+    admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
+    admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(60)
+
+
+@pytest.fixture
+def groups(mixed, live_groups, topic):
+    """Groups of both protocols, and one with a regular expression. Each reads its own topic."""
+    made = []
+    for protocol, name in [("classic", "classic"), ("consumer", "named"), ("consumer", "regex")]:
+        read = f"{topic}-{name}"
+        admin = AdminClient({"bootstrap.servers": mixed.bootstrap})
+        admin.create_topics([NewTopic(read, 6, 2)])[read].result(60)
+        mixed.wait_until("both know it", lambda read=read: known_to(mixed, read) == [KAFKA, OURS])
+        group = live_groups(mixed, read, protocol)
+        group.join([read if name != "regex" else f"^{topic}-re.*"], 2)
+        if name != "regex":
+            group.join_java(read)
+        made.append((group, read))
+    return made
+
+
+def by_election(mixed, run, coordinator):
+    other = KAFKA + OURS - coordinator
+    lead(mixed, run, [OFFSETS], [mixed[coordinator], mixed[other]])
+
+
+def by_death(mixed, run, coordinator):
+    mixed.kill(KAFKA + OURS - coordinator)
+
+
+@pytest.mark.parametrize("change", [by_election, by_death])
+def test_either_coordinates_groups(mixed, run, groups, change):
+    """Apache Kafka and Sordini coordinate live groups in turn. Members go on with the same epochs
+    and partitions. New partitions have reached the members before each change, so each broker has
+    to compute the metadata hash that the other one computed."""
+    for turn, coordinator in enumerate([OURS, KAFKA, OURS, KAFKA]):
+        mixed.make_whole()
+        for group, topic in groups:
+            grow(mixed, topic, 7 + turn)
+            group.settle([topic])
+            group.work()
+        change(mixed, run, coordinator)
+        for group, topic in groups:
+            group.wait_until_coordinated_by(coordinator)
+            group.work()
+            group.check_undisturbed()

@@ -1,15 +1,11 @@
 """Members of live groups, and what shows whether a rebalance has disturbed them."""
 
 import json
+import threading
 import time
+from itertools import chain
 
-from confluent_kafka import (
-    Consumer,
-    KafkaError,
-    KafkaException,
-    Producer,
-    TopicPartition,
-)
+from confluent_kafka import Consumer, KafkaError, Producer
 
 from . import wire
 
@@ -52,9 +48,15 @@ class Member:
 
     def owned(self):
         """Lets the consumer work for a moment. Returns what it owns: (topic, partition)."""
+        self.work()
+        return self.assigned()
+
+    def work(self):
         for message in self.consumer.consume(500, timeout=0.1):
             if message.error():
                 self.errors.append(message.error().name())
+
+    def assigned(self):
         return {(it.topic, it.partition) for it in self.consumer.assignment()}
 
     def close(self):
@@ -89,7 +91,7 @@ class JavaMember:
     def errors(self):
         return [it["error"] for it in self._events("offsets_committed") if not it["success"]]
 
-    def owned(self):
+    def assigned(self):
         owned = set()
         for event in self._events("partitions_assigned", "partitions_revoked"):
             places = {(it["topic"], it["partition"]) for it in event["partitions"]}
@@ -101,14 +103,23 @@ class JavaMember:
 
 
 class LiveGroup:
-    """A group whose members read and commit what `work` writes."""
+    """A group whose members read and commit what `work` writes. A thread lets those of librdkafka
+    work."""
 
     def __init__(self, cluster, shell, name, protocol="consumer"):
         self.name, self.protocol = name, protocol
         self.members, self.cluster, self._shell = [], cluster, shell
         self._topics, self._ends, self._before = [], {}, None
-        # It has the group's id, but is no member.
-        self._reader = Consumer({"bootstrap.servers": cluster.bootstrap, "group.id": name})
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        while not self._is_closed:
+            for member in list(self.members):
+                if isinstance(member, Member):
+                    member.work()
+            time.sleep(0.01)
 
     def join(self, topics, count):
         """Adds librdkafka consumers with this subscription."""
@@ -158,9 +169,8 @@ class LiveGroup:
         self._before = self._state()
 
     def _is_settled(self):
-        owned = [member.owned() for member in self.members]
-        assert sum(map(len, owned)) == len(set().union(*owned)), f"two owners: {owned}"
-        if not all(owned) or set().union(*owned) != self._places():
+        owned = [member.assigned() for member in self.members]
+        if not all(owned) or sorted(chain(*owned)) != sorted(self._places()):
             return False
         if self.protocol == "classic":
             return True
@@ -173,14 +183,17 @@ class LiveGroup:
 
     def _state(self):
         known = epochs(self._shell, self.name) if self.protocol == "consumer" else None
-        return known, [member.owned() for member in self.members]
+        return known, [member.assigned() for member in self.members]
 
     def check_undisturbed(self):
         """Checks that there was no rebalance since `settle`: all epochs are the same, and the
         members have kept their partitions all the time."""
-        assert self._state() == self._before
-        assert [member.revoked for member in self.members] == [[]] * len(self.members)
-        assert [member.errors for member in self.members] == [[]] * len(self.members)
+        state, none = self._state(), [[]] * len(self.members)
+        assert state == self._before, f"{self.name}: {state}, before: {self._before}"
+        revoked = [member.revoked for member in self.members]
+        assert revoked == none, f"{self.name}: revoked {revoked}"
+        errors = [member.errors for member in self.members]
+        assert errors == none, f"{self.name}: {errors}"
 
     def work(self, records=20):
         """Writes records to each partition, and waits until the group has committed all."""
@@ -196,23 +209,21 @@ class LiveGroup:
                 )
         assert producer.flush(TIMEOUT_S) == 0
         assert not any(errors), errors
-        self.cluster.wait_until(f"{self.name} has no lag", self._has_no_lag, TIMEOUT_S)
-
-    def _has_no_lag(self):
-        for member in self.members:
-            member.owned()
-        return self._has_committed_all()
+        self.cluster.wait_until(f"{self.name} has no lag", self._has_committed_all, TIMEOUT_S)
 
     def _has_committed_all(self):
         """Whether the coordinator has the end of each partition as the committed offset."""
+        coordinator = self.coordinator()
         try:
-            found = self._reader.committed([TopicPartition(*place) for place in self._ends], 10)
-        except KafkaException:
+            address = self.cluster[coordinator].address
+            return wire.committed(address, self.name) == self._ends
+        except (KeyError, OSError):
             return False
-        return {(it.topic, it.partition): it.offset for it in found} == self._ends
 
     def close(self):
-        for member in [*self.members, self._reader]:
+        self._is_closed = True
+        self._thread.join(TIMEOUT_S)
+        for member in self.members:
             member.close()
 
 

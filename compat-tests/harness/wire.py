@@ -7,7 +7,7 @@ import socket
 import struct
 from dataclasses import dataclass
 
-_METADATA, _FIND_COORDINATOR, _EPOCH_END = 3, 10, 23
+_METADATA, _OFFSET_FETCH, _FIND_COORDINATOR, _EPOCH_END = 3, 9, 10, 23
 _INCREMENTAL_ALTER_CONFIGS, _DESCRIBE_QUORUM = 44, 55
 GROUP, TRANSACTION = 0, 1
 TIMEOUT_S = 5
@@ -152,6 +152,23 @@ def coordinator(address, key, of=GROUP):
     error = reply.take("h")
     reply.string()
     return reply.take("i") if error == 0 else None
+
+
+def committed(address, group):
+    """Returns all committed offsets of a group by (topic, partition), or None if the node does not
+    coordinate it."""
+    all_topics = struct.pack(">i", -1)
+    reply = call(address, _OFFSET_FETCH, 2, string(group) + all_topics)
+
+    def partition():
+        index, offset = reply.take("i"), reply.take("q")
+        reply.string(), reply.take("h")
+        return index, offset
+
+    topics = reply.array(lambda: (reply.string(), reply.array(partition)))
+    if reply.take("h") != 0:
+        return None
+    return {(topic, index): offset for topic, found in topics for index, offset in found}
 
 
 def epoch_end(address, topic, epoch):
