@@ -155,7 +155,8 @@ pub fn tombstones(member: &Arc<str>) -> [ConsumerChange; 3] {
     ]
 }
 
-/// A static member as the member begins that takes its place. It has the partitions in epoch 0.
+/// The first state of a member that takes the place of a static one: epoch 0, and the subscription
+/// and the partitions of that one.
 pub fn successor_of(holder: &Member) -> Member {
     let current = CurrentAssignment {
         epoch: JOIN_EPOCH,
@@ -166,7 +167,10 @@ pub fn successor_of(holder: &Member) -> Member {
 }
 
 impl<'a> Turn<'a> {
-    /// The topics of the cluster. After a restart, assignments without them would be empty.
+    /// The topics of the cluster. Without them, assignments would be empty.
+    ///
+    /// # Errors
+    /// COORDINATOR_LOAD_IN_PROGRESS until the broker has applied the metadata after a restart.
     pub(super) fn known_topics(&self) -> Result<&'a TopicsSnapshot, Refusal> {
         let message = "The coordinator has not received the topics of the cluster yet.";
         let refusal = || Refusal::new(GroupError::CoordinatorLoadInProgress, message);

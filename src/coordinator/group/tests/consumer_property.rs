@@ -431,14 +431,20 @@ fn any_heartbeat() -> impl Strategy<Value = ConsumerHeartbeatRequest> {
     )
 }
 
+fn any_request() -> impl Strategy<Value = Request> {
+    let heartbeat = any_heartbeat().prop_map(Request::ConsumerHeartbeat);
+    prop_oneof![heartbeat, classic::any_request()]
+}
+
 proptest! {
     #[test]
     fn broken_clients_do_no_harm_to_others(
-        requests in proptest::collection::vec((any_heartbeat(), 0i64..20_000), 1..60),
+        requests in proptest::collection::vec((any_request(), 0i64..20_000), 1..60),
     ) {
         let mut run = Run::new(0, Vec::new(), 1_000_000);
+        run.beat(1, false);
         for (at, (request, wait_ms)) in requests.into_iter().enumerate() {
-            run.request(Request::ConsumerHeartbeat(request));
+            run.request(request);
             run.beat(1, false);
             run.check_clients();
             match at % 8 {

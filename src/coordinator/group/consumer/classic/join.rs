@@ -28,8 +28,10 @@ impl Turn<'_> {
         group: &ConsumerGroup,
         request: &JoinRequest,
     ) -> JoinReply {
-        let joined = self.try_join(groups, group, request);
-        joined.unwrap_or_else(|refusal| JoinReply::refused(Arc::default(), refusal.error))
+        self.try_join(groups, group, request).unwrap_or_else(|Refusal { error, message }| {
+            tracing::debug!(group = &*request.group, %error, message, "classic member refused");
+            JoinReply::refused(Arc::default(), error)
+        })
     }
 
     fn try_join(
@@ -57,7 +59,7 @@ impl Turn<'_> {
         let names_changed = update.set_subscription(updated);
         let group_update = self.update_group(groups, &mut update, names_changed)?;
         let downgraded = self.downgraded_by(&update, request);
-        // A group that changes its protocol begins a rebalance in the classic one.
+        // If the target assignment is out of date, a downgraded group rebalances as a classic one.
         let rebalances = group.target_epoch < group_update.epoch;
         if downgraded.is_none() || !rebalances {
             let (target_epoch, target) = self.update_target(&mut update, group_update.epoch);

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::{GROUP, Reply, Request, Run, TOPICS, topic_id};
@@ -204,4 +205,62 @@ impl ClassicClient {
             other => panic!("{other}"),
         }
     }
+}
+
+/// A request of the classic protocol with any values, such as a broken client may send.
+pub fn any_request() -> impl Strategy<Value = Request> {
+    let id = proptest::sample::select(&["m3", "x", "y", ""][..]).prop_map(Arc::<str>::from);
+    let instance_id = proptest::sample::select(&[None, None, Some("i"), Some("j")][..]);
+    let generation = proptest::sample::select(&[-1, 0, 1, 2, 3, i32::MAX][..]);
+    let member = (id, instance_id.prop_map(|id| id.map(Arc::<str>::from)), generation);
+    (0u8..4, member, any_join()).prop_map(|(kind, (member_id, instance_id, generation), join)| {
+        let group: Arc<str> = GROUP.into();
+        match kind {
+            0 => Request::Heartbeat(HeartbeatRequest { group, generation, member_id, instance_id }),
+            1 => Request::Sync(SyncRequest {
+                group,
+                generation,
+                member_id,
+                instance_id,
+                protocol_type: None,
+                protocol_name: None,
+                assignments: Vec::new(),
+            }),
+            _ => Request::Join(JoinRequest { member_id, instance_id, ..join }),
+        }
+    })
+}
+
+fn any_join() -> impl Strategy<Value = JoinRequest> {
+    let names = proptest::collection::vec(proptest::sample::select(&["ta", "u", "none"][..]), 0..3);
+    let partitions = proptest::collection::vec(-1..6, 0..4);
+    let owned = (proptest::sample::select(&["ta", "u", "none"][..]), partitions);
+    let owned = proptest::collection::vec(owned, 0..3);
+    let timeouts_ms = (
+        proptest::sample::select(&[0, 6_000, 30_000][..]),
+        proptest::sample::select(&[-7, -1, 0, 5_000, i32::MAX][..]),
+    );
+    let cut = prop_oneof![3 => Just(0), 1 => 1usize..20];
+    let ids = (any::<bool>(), any::<u64>());
+    (names, owned, timeouts_ms, 0i16..5, cut, ids).prop_map(
+        |(names, owned, (session_timeout_ms, rebalance_timeout_ms), version, cut, (known, id))| {
+            let owned = owned
+                .into_iter()
+                .map(|(topic, partitions)| TopicPartitions { topic: topic.into(), partitions });
+            let subscription = ConsumerProtocolSubscription {
+                topics: names.into_iter().map(Into::into).collect(),
+                owned_partitions: owned.collect(),
+                ..ConsumerProtocolSubscription::default()
+            };
+            let mut metadata = record_value::encode(&subscription, version);
+            metadata.truncate(metadata.len().saturating_sub(cut));
+            JoinRequest {
+                session_timeout_ms,
+                rebalance_timeout_ms,
+                protocols: vec![("range".into(), metadata)],
+                requires_known_member_id: known,
+                ..ClassicClient::default().join_request(Uuid::from_u64_pair(1, id))
+            }
+        },
+    )
 }
