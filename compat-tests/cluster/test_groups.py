@@ -1,25 +1,7 @@
 """Live groups of the consumer protocol (KIP-848) while their coordinator dies, stops and moves."""
 
 import pytest
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
-
-TIMEOUT_S = 60
-
-
-def admin(cluster):
-    running = ",".join(node.bootstrap for node in cluster.running())
-    return AdminClient({"bootstrap.servers": running})
-
-
-def create(cluster, topic, partitions):
-    client = admin(cluster)
-    client.create_topics([NewTopic(topic, partitions)])[topic].result(TIMEOUT_S)
-    return topic
-
-
-def grow(cluster, topic, partitions):
-    client = admin(cluster)
-    client.create_partitions([NewPartitions(topic, partitions)])[topic].result(TIMEOUT_S)
+from harness.members import create_topic, grow
 
 
 def elect_preferred(run):
@@ -29,7 +11,7 @@ def elect_preferred(run):
 @pytest.fixture
 def group(cluster, live_group, topic):
     """A stable group of two librdkafka consumers and a Java consumer, with two partitions each."""
-    create(cluster, topic, 6)
+    create_topic(cluster, topic, 6)
     group = live_group(topic)
     group.join([topic], 2)
     group.join_java(topic)
@@ -75,7 +57,7 @@ def test_members_go_on_after_all_nodes_died(cluster, group):
 
 def test_topic_changes_reach_members_of_another_coordinator(cluster, live_group, run, topic):
     """Topics that match a regular expression, and new partitions, while the coordinator changes."""
-    topics = [create(cluster, f"{topic}-0", 3)]
+    topics = [create_topic(cluster, f"{topic}-0", 3)]
     group = live_group(topic)
     group.join([f"^{topic}-[0-9]"], 2)
     group.settle(topics)
@@ -83,7 +65,7 @@ def test_topic_changes_reach_members_of_another_coordinator(cluster, live_group,
 
     def change():
         grow(cluster, topics[0], 3 + len(topics))
-        topics.append(create(cluster, f"{topic}-{len(topics)}", 3))
+        topics.append(create_topic(cluster, f"{topic}-{len(topics)}", 3))
         group.settle(topics)
         group.work()
 

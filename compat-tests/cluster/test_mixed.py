@@ -21,9 +21,9 @@ from compacting import (
     leaves_and_leads,
     step,
 )
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from harness.broker import FAST_HEARTBEATS, KAFKA_KIND
 from harness.cluster import Cluster
+from harness.members import create_topic, grow
 from harness.topics import set_configs
 from harness.transactions import fetch, fetches, leave_open, read
 
@@ -440,20 +440,13 @@ def test_both_compact_what_either_leads(mixed, run):
     leaves_and_leads(writers, run, ours.stop, ours, [kafka], rounds=2)
 
 
-def grow(cluster, topic, partitions):
-    admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
-    admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(60)
-
-
 @pytest.fixture
 def groups(mixed, live_groups, topic):
     """Groups of both protocols, and one with a regular expression. Each reads its own topic."""
     made = []
     for protocol, name in [("classic", "classic"), ("consumer", "named"), ("consumer", "regex")]:
         read = f"{topic}-{name}"
-        admin = AdminClient({"bootstrap.servers": mixed.bootstrap})
-        admin.create_topics([NewTopic(read, 6, 2)])[read].result(60)
-        mixed.wait_until("both know it", lambda read=read: known_to(mixed, read) == [KAFKA, OURS])
+        create_topic(mixed, read, 6, replicas=2)
         group = live_groups(mixed, read, protocol)
         group.join([read if name != "regex" else f"^{topic}-re.*"], 2)
         if name != "regex":

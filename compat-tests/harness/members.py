@@ -6,6 +6,7 @@ import time
 from itertools import chain
 
 from confluent_kafka import Consumer, KafkaError, Producer
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from . import wire
 
@@ -225,6 +226,34 @@ class LiveGroup:
         self._thread.join(TIMEOUT_S)
         for member in self.members:
             member.close()
+
+
+def create_topic(cluster, topic, partitions, replicas=-1):
+    """Creates a topic, and waits until all brokers know it."""
+    client = admin_client(cluster)
+    client.create_topics([NewTopic(topic, partitions, replicas)])[topic].result(TIMEOUT_S)
+    wait_until_known(cluster, topic, partitions)
+    return topic
+
+
+def grow(cluster, topic, partitions):
+    """Adds partitions to a topic, and waits until all brokers know them."""
+    client = admin_client(cluster)
+    client.create_partitions([NewPartitions(topic, partitions)])[topic].result(TIMEOUT_S)
+    wait_until_known(cluster, topic, partitions)
+
+
+def admin_client(cluster):
+    running = ",".join(node.bootstrap for node in cluster.running())
+    return AdminClient({"bootstrap.servers": running})
+
+
+def wait_until_known(cluster, topic, partitions):
+    def is_known():
+        seen = [node.metadata([topic]) for node in cluster.running()]
+        return all(it and len(it.topics.get(topic, ())) == partitions for it in seen)
+
+    cluster.wait_until(f"all brokers know the partitions of {topic}", is_known, TIMEOUT_S)
 
 
 def wait_for(what, is_reached, within=TIMEOUT_S):

@@ -178,7 +178,8 @@ impl ConsumerGroups {
                 group.members.insert(member.to_string(), next);
             }
             ConsumerChange::Current(member, None) | ConsumerChange::Member(member, None) => {
-                if group.members.remove(&*member).is_some() {
+                let was_member = group.members.remove(&*member).is_some();
+                if was_member {
                     self.trace_lines.push(format!("{id}: {member} is removed"));
                     self.counts.removed += 1;
                 }
