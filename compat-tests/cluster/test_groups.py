@@ -77,6 +77,6 @@ def test_topic_changes_reach_members_of_another_coordinator(cluster, live_group,
     cluster.start(first)
     cluster.wait_until_in_sync()
     elect_preferred(run)
+    group.wait_until_coordinated_by(first)
     change()
-    assert group.coordinator() == first
     go_on(group, first)
