@@ -1,6 +1,8 @@
 """Consumer groups of KIP-848 with stock tools and librdkafka: rebalances, static members, regular
 expressions, restarts, the configs of groups."""
 
+import time
+
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
