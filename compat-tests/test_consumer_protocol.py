@@ -225,15 +225,18 @@ def test_assignment_interval_changes_while_the_broker_runs(broker, create, shell
     alter = "kafka-configs --alter --entity-type brokers --entity-default"
     topic = create("modern-interval", 2)
     shell(f"{alter} --add-config {key}=15000", transcript=False).ok()
-    members = [Member(broker, "modern-interval-group", [topic])]
-    wait_for("both partitions", lambda: sizes(members) == [2], within=10)
-    members.append(Member(broker, "modern-interval-group", [topic]))
-    end = time.monotonic() + 2
-    while time.monotonic() < end:
-        assert sizes(members) == [2, 0], "the last assignment is newer than the interval"
-    shell(f"{alter} --add-config {key}=0", transcript=False).ok()
-    wait_for("one partition each", lambda: sizes(members) == [1, 1], within=8)
-    shell(f"{alter} --delete-config {key}", transcript=False).ok()
+    try:
+        members = [Member(broker, "modern-interval-group", [topic])]
+        wait_for("both partitions", lambda: sizes(members) == [2], within=10)
+        members.append(Member(broker, "modern-interval-group", [topic]))
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            assert sizes(members) == [2, 0], "the last assignment is newer than the interval"
+        shell(f"{alter} --add-config {key}=0", transcript=False).ok()
+        wait_for("one partition each", lambda: sizes(members) == [1, 1], within=8)
+    finally:
+        # The other tests use the same broker.
+        shell(f"{alter} --delete-config {key}", transcript=False).ok()
     for member in members:
         member.close()
 
