@@ -61,7 +61,6 @@ impl OffsetMap {
     }
 
     /// Sets the offset of a key. Returns false if the key is new and the map is full.
-    #[cfg(test)]
     pub fn put(&mut self, key: &[u8], offset: i64) -> bool {
         self.put_all(&[(self.hash(key), offset)]) == 1
     }
