@@ -59,8 +59,8 @@ impl Turn<'_> {
         if request.generation != group.generation {
             return Err(GroupError::IllegalGeneration);
         }
-        if differs(&request.protocol_type, &group.protocol_type)
-            || differs(&request.protocol_name, &group.protocol_name)
+        if differs(request.protocol_type.as_deref(), group.protocol_type.as_deref())
+            || differs(request.protocol_name.as_deref(), group.protocol_name.as_deref())
         {
             return Err(GroupError::InconsistentGroupProtocol);
         }
@@ -130,8 +130,8 @@ impl Turn<'_> {
 }
 
 /// Whether both are present and differ.
-fn differs(told: &Option<Arc<str>>, known: &Option<Arc<str>>) -> bool {
-    matches!((told, known), (Some(told), Some(known)) if told != known)
+pub(super) fn differs(sent: Option<&str>, known: Option<&str>) -> bool {
+    matches!((sent, known), (Some(sent), Some(known)) if sent != known)
 }
 
 /// The SyncGroup response with the member's assignment.

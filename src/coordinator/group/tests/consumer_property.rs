@@ -15,7 +15,7 @@ use proptest::{prelude::*, sample::Index};
 use self::classic::{CLASSIC_CLIENTS, ClassicClient};
 use super::{
     super::{Event, LoggedState, TimerKey, VolatileState, messages::*},
-    LoggedRecord, replay, write,
+    LoggedRecord, pop_due, replay, write,
 };
 use crate::{
     base::{TopicId, config::MigrationPolicy},
@@ -215,11 +215,8 @@ impl Run {
 
     fn wait(&mut self, ms: i64) {
         let until_ms = self.now_ms + ms;
-        loop {
-            let due = self.timers.iter().map(|(key, at_ms)| (*at_ms, key.clone())).min();
-            let Some((at_ms, key)) = due.filter(|(at_ms, _)| *at_ms <= until_ms) else { break };
+        while let Some((at_ms, key)) = pop_due(&mut self.timers, until_ms) {
             self.now_ms = at_ms;
-            self.timers.remove(&key);
             self.event(Event::Timer(key));
         }
         self.now_ms = until_ms;

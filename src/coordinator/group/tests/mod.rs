@@ -6,9 +6,11 @@ mod conversion_property;
 mod property;
 mod script;
 
+use std::collections::BTreeMap;
+
 use crate::coordinator::golden;
 
-use super::{GroupShard, LoggedState, Record};
+use super::{GroupShard, LoggedState, Record, TimerKey};
 use crate::{
     coordinator::{BatchKind, Shard},
     records::ControlRecordType,
@@ -34,6 +36,14 @@ fn replay(log: &[LoggedRecord]) -> LoggedState {
         apply_encoded(&mut logged, offset as i64, *kind, record);
     }
     logged
+}
+
+/// Removes the timer that is due first, if that is at `until_ms` or before.
+fn pop_due(timers: &mut BTreeMap<TimerKey, i64>, until_ms: i64) -> Option<(i64, TimerKey)> {
+    let due = timers.iter().map(|(key, at_ms)| (*at_ms, key.clone())).min();
+    let (at_ms, key) = due.filter(|(at_ms, _)| *at_ms <= until_ms)?;
+    timers.remove(&key);
+    Some((at_ms, key))
 }
 
 /// Encodes a record, and applies what the log then has.

@@ -13,7 +13,7 @@ use super::{
         Event, LoggedState, Record, TimerKey, VolatileState, messages::*,
         records::OffsetCommitValue, subscription,
     },
-    LoggedRecord, replay, write,
+    LoggedRecord, pop_due, replay, write,
 };
 use crate::{
     base::{TopicId, TopicPartition, kafka_uuid},
@@ -199,11 +199,8 @@ impl Machine {
 
     fn wait(&mut self, ms: i64) {
         let until_ms = self.now_ms + ms;
-        loop {
-            let due = self.timers.iter().map(|(key, at_ms)| (*at_ms, key.clone())).min();
-            let Some((at_ms, key)) = due.filter(|(at_ms, _)| *at_ms <= until_ms) else { break };
+        while let Some((at_ms, key)) = pop_due(&mut self.timers, until_ms) {
             self.now_ms = at_ms;
-            self.timers.remove(&key);
             self.print(&format!("at {at_ms}: {} is due", print_timer(&key)));
             self.event(Event::Timer(key));
         }

@@ -14,6 +14,7 @@ use crate::coordinator::{
         consumer_protocol::{self, ConsumerProtocolAssignment, TopicPartitions},
         messages::{SyncReply, SyncRequest},
         state::CONSUMER_PROTOCOL,
+        sync::differs,
     },
     record_value,
 };
@@ -34,8 +35,8 @@ impl Turn<'_> {
         // A record can be without protocols, although a JoinGroup cannot.
         let protocol = found.metadata.supported_protocols.first();
         let protocol = protocol.ok_or(GroupError::UnknownServerError)?;
-        if differs(request.protocol_type.as_deref(), CONSUMER_PROTOCOL)
-            || differs(request.protocol_name.as_deref(), &protocol.name)
+        if differs(request.protocol_type.as_deref(), Some(CONSUMER_PROTOCOL))
+            || differs(request.protocol_name.as_deref(), Some(&protocol.name))
         {
             return Err(GroupError::InconsistentGroupProtocol);
         }
@@ -60,11 +61,6 @@ impl Turn<'_> {
             assignment: encode(current, topics, version),
         })
     }
-}
-
-/// Whether the request has a name, and another one.
-fn differs(sent: Option<&str>, known: &str) -> bool {
-    sent.is_some_and(|sent| sent != known)
 }
 
 /// The partitions that a member may use, in a version of the consumer protocol. Topics that do not
