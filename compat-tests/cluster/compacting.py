@@ -9,7 +9,6 @@ import time
 
 from confluent_kafka import (
     Consumer,
-    ElectionType,
     KafkaException,
     Producer,
     TopicPartition,
@@ -202,14 +201,7 @@ def lead(cluster, run, topics, nodes):
     plan.write_text(json.dumps({"version": 1, "partitions": moves}))
     run(f"kafka-reassign-partitions --reassignment-json-file {plan} --execute").ok()
     cluster.wait_until_in_sync()
-    admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
-    admin.elect_leaders(ElectionType.PREFERRED).result(TIMEOUT_S)
-    for move in moves:
-        place = move["topic"], move["partition"]
-        cluster.wait_until(
-            f"{replicas[0]} leads {place}",
-            lambda place=place: cluster.partition(*place).leader == replicas[0],
-        )
+    cluster.elect_preferred()
 
 
 def records(node, topic, partition):

@@ -4,13 +4,11 @@ import pytest
 from harness.members import create_topic, grow
 
 
-def elect_preferred(run):
-    run("kafka-leader-election --election-type preferred --all-topic-partitions", timeout=90).ok()
-
-
 @pytest.fixture
 def group(cluster, live_group, topic):
     """A stable group of two librdkafka consumers and a Java consumer, with two partitions each."""
+    # The coordinator is elected again after its return only if it is preferred.
+    cluster.elect_preferred()
     create_topic(cluster, topic, 6)
     group = live_group(topic)
     group.join([topic], 2)
@@ -28,7 +26,7 @@ def go_on(group, coordinator):
 
 
 @pytest.mark.parametrize("end", ["kill", "stop"])
-def test_members_go_on_with_another_coordinator(cluster, group, run, end):
+def test_members_go_on_with_another_coordinator(cluster, group, end):
     """The first coordinator ends, and coordinates again after its return."""
     first = group.coordinator()
     getattr(cluster[first], end)()
@@ -36,7 +34,7 @@ def test_members_go_on_with_another_coordinator(cluster, group, run, end):
     go_on(group, group.coordinator())
     cluster.start(first)
     cluster.wait_until_in_sync()
-    elect_preferred(run)
+    cluster.elect_preferred()
     go_on(group, first)
 
 
@@ -55,8 +53,9 @@ def test_members_go_on_after_all_nodes_died(cluster, group):
     group.check_undisturbed()
 
 
-def test_topic_changes_reach_members_of_another_coordinator(cluster, live_group, run, topic):
+def test_topic_changes_reach_members_of_another_coordinator(cluster, live_group, topic):
     """Topics that match a regular expression, and new partitions, while the coordinator changes."""
+    cluster.elect_preferred()
     topics = [create_topic(cluster, f"{topic}-0", 3)]
     group = live_group(topic)
     group.join([f"^{topic}-[0-9]"], 2)
@@ -76,7 +75,7 @@ def test_topic_changes_reach_members_of_another_coordinator(cluster, live_group,
     assert group.coordinator() != first
     cluster.start(first)
     cluster.wait_until_in_sync()
-    elect_preferred(run)
+    cluster.elect_preferred()
     group.wait_until_coordinated_by(first)
     change()
     go_on(group, first)

@@ -28,19 +28,14 @@ def test_kill(cluster, at_work, whom, protocol):
     work.end()
 
 
-def elect_preferred(run):
-    """Elects the preferred leaders of all partitions."""
-    run("kafka-leader-election --election-type preferred --all-topic-partitions", timeout=90).ok()
-
-
-def test_each_node_in_turn(cluster, at_work, run):
+def test_each_node_in_turn(cluster, at_work):
     """Kills each node twice, while members of the group join and leave."""
     work = at_work(cluster, has_guest=True, protocol="consumer")
     for victim in [1, 2, 3] * 2:
         work.through(f"kill -9 of {victim}, the group changes", lambda: cluster.kill(victim))
         cluster.start(victim)
         cluster.wait_until_in_sync()
-        elect_preferred(run)
+        cluster.elect_preferred()
     totals = work.end()
     CLOSING_LINES.append(f"each node in turn: acknowledged {totals}")
 

@@ -103,10 +103,6 @@ def known_to(cluster, topic):
     return [at for at in (KAFKA, OURS) if topic in cluster[at].metadata().topics]
 
 
-def elect_preferred(run):
-    run("kafka-leader-election --election-type preferred --all-topic-partitions", timeout=90).ok()
-
-
 @pytest.mark.parametrize("by", [KAFKA, OURS])
 def test_both_lead_and_follow(mixed, run, topic, by):
     """Topics and records of either broker are on the other one, too."""
@@ -126,23 +122,23 @@ def test_both_lead_and_follow(mixed, run, topic, by):
 
 
 @pytest.mark.parametrize("victim", [KAFKA, OURS])
-def test_a_broker_is_killed(mixed, run, at_work, victim):
+def test_a_broker_is_killed(mixed, at_work, victim):
     """Kills a broker twice under load. No acknowledged record is lost, whichever broker leads."""
     work = at_work(mixed, **TWO)
     for _ in range(2):
         work.through(f"mixed: kill -9 of {mixed[victim].kind}", lambda: mixed.kill(victim))
         mixed.start(victim)
         mixed.wait_until_in_sync()
-        elect_preferred(run)
+        mixed.elect_preferred()
         time.sleep(1)
     work.end()
 
 
 @pytest.mark.parametrize("who", [KAFKA, OURS])
-def test_a_broker_is_let_go(mixed, run, at_work, who):
+def test_a_broker_is_let_go(mixed, at_work, who):
     work = at_work(mixed, **TWO)
     work.through(f"mixed: restart of {mixed[who].kind}", lambda: mixed.restart(who))
-    elect_preferred(run)
+    mixed.elect_preferred()
     work.end()
 
 
@@ -293,7 +289,7 @@ class Transactions:
         plan.write_text(json.dumps({"version": 1, "partitions": moves}))
         self.run(f"kafka-reassign-partitions --reassignment-json-file {plan} --execute").ok()
         self.cluster.wait_until_in_sync()
-        elect_preferred(self.run)
+        self.cluster.elect_preferred()
         for topic in self.topics:
             self.cluster.wait_until("it leads", lambda t=topic: self.has_all(leader, t))
 

@@ -10,6 +10,9 @@ import subprocess
 import time
 from pathlib import Path
 
+from confluent_kafka import ElectionType
+from confluent_kafka.admin import AdminClient
+
 from . import wire
 from .broker import KAFKA_KIND, SORDINI_KIND, free_port
 from .paths import CLASSPATH, SORDINI
@@ -17,6 +20,7 @@ from .programs import die_with_the_tests
 
 START_TIMEOUT_S = {SORDINI_KIND: 30, KAFKA_KIND: 180}
 STOP_TIMEOUT_S = 90
+ADMIN_TIMEOUT_S = 60
 CLUSTER_ID = "4L6g3nShT-eMCtK--X86sw"
 JVM = ["java", "-Xms96m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
 BOTH_ROLES = "broker,controller"
@@ -281,6 +285,24 @@ class Cluster:
             )
 
         self.wait_until("all replicas are in sync", in_sync, timeout)
+
+    def elect_preferred(self):
+        """Elects the preferred leaders of all partitions, and waits until all running nodes know
+        them."""
+        running = {node.id for node in self.running()}
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        admin.elect_leaders(ElectionType.PREFERRED).result(ADMIN_TIMEOUT_S)
+
+        def is_led():
+            seen = [node.metadata() for node in self.running()]
+            return all(it is not None for it in seen) and all(
+                p.leader == p.replicas[0] or p.replicas[0] not in running
+                for it in seen
+                for partitions in it.topics.values()
+                for p in partitions.values()
+            )
+
+        self.wait_until("the preferred replicas lead", is_led)
 
     def metadata(self, topics=None):
         """Returns the metadata of the first node that responds."""

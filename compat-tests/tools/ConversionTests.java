@@ -20,6 +20,7 @@ import org.apache.kafka.clients.producer.Producer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.GroupType;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.RebalanceInProgressException;
 
 /**
  * Groups whose members change from the classic protocol to the consumer protocol (KIP-848) and back,
@@ -97,23 +98,36 @@ final class ConversionTests {
         readAll("with member " + place + " as " + protocol);
     }
 
-    /** Sends records to all partitions, and waits until the members share the partitions and have read all. */
+    /** Sends records to all partitions, and waits until the members share the partitions and have committed all. */
     private void readAll(String when) throws Exception {
         Set<String> values = send();
         until("an even share and all records " + when, () -> {
+            poll();
             Set<TopicPartition> owned = new HashSet<>();
             boolean isEven = true;
             for (Consumer<String, String> member : members) {
-                for (ConsumerRecord<String, String> record : member.poll(Duration.ofMillis(50))) {
-                    read.add(record.value());
-                }
                 owned.addAll(member.assignment());
                 isEven &= member.assignment().size() == PARTITIONS / MEMBERS;
             }
-            return isEven && owned.size() == PARTITIONS && read.containsAll(values);
+            return isEven && owned.size() == PARTITIONS && read.containsAll(values) && commit();
         });
+    }
+
+    private void poll() {
         for (Consumer<String, String> member : members) {
-            member.commitSync();
+            for (ConsumerRecord<String, String> record : member.poll(Duration.ofMillis(50))) {
+                read.add(record.value());
+            }
+        }
+    }
+
+    /** Commits what each member has read. Returns false if a rebalance has to end first. */
+    private boolean commit() {
+        try {
+            members.forEach(Consumer::commitSync);
+            return true;
+        } catch (RebalanceInProgressException e) {
+            return false;
         }
     }
 
